@@ -1,0 +1,13 @@
+//! Content-addressed bytes: equal chunks are held once.
+//!
+//! A [`ChunkPool`] maps digests to live chunks. A [`Content`] is the bytes of
+//! one file as a list of chunks, holes left out. [`ContentBuilder`] cuts a
+//! stream into chunks at fixed, aligned offsets.
+
+mod builder;
+mod content;
+mod pool;
+
+pub use builder::ContentBuilder;
+pub use content::Content;
+pub use pool::{Chunk, ChunkPool};

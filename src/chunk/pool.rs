@@ -1,0 +1,181 @@
+//! The pool that holds equal chunks once.
+
+use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+
+use crate::digest::Digest;
+
+/// Up to [`CHUNK_BYTES`](crate::limits::CHUNK_BYTES) bytes of content, named
+/// by their BLAKE3. Immutable. Cloning is a reference count.
+#[derive(Clone)]
+pub struct Chunk(Arc<Held>);
+
+struct Held {
+    digest: Digest,
+    bytes: Bytes,
+    /// The pool to leave when the last holder goes.
+    home: Weak<Shards>,
+}
+
+type Shards = DashMap<Digest, Weak<Held>, BuildHasherDefault<DigestHasher>>;
+
+impl Chunk {
+    /// Gives the digest of the bytes.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.0.digest
+    }
+
+    /// Gives the bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.0.bytes
+    }
+}
+
+impl fmt::Debug for Chunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Chunk({}, {} bytes)", self.0.digest, self.0.bytes.len())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // The entry may belong to a younger chunk of the same digest by now:
+        // one that was put while this one was on its way out. Only a dead
+        // entry goes, so the younger one stays known.
+        if let Some(home) = self.home.upgrade() {
+            home.remove_if(&self.digest, |_, held| held.strong_count() == 0);
+        }
+    }
+}
+
+/// Holds equal chunks once, for as long as somebody holds them.
+///
+/// Cloning gives another handle on the same pool. Layers that are to share
+/// chunks are built from one pool. Locks: one shard of the map for the time
+/// of a look-up; hashing happens before (invariant 7).
+#[derive(Clone, Default)]
+pub struct ChunkPool(Arc<Shards>);
+
+impl ChunkPool {
+    /// Makes an empty pool.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Gives the pool's chunk with these bytes, taking them in if they are
+    /// new. O(len) for the hash; the bytes are kept without a copy.
+    #[must_use]
+    pub fn put(&self, bytes: Bytes) -> Chunk {
+        let digest = Digest::of(&bytes);
+        match self.0.entry(digest) {
+            Entry::Occupied(mut slot) => {
+                if let Some(held) = slot.get().upgrade() {
+                    return Chunk(held);
+                }
+                let held = self.hold(digest, bytes);
+                slot.insert(Arc::downgrade(&held));
+                Chunk(held)
+            }
+            Entry::Vacant(slot) => {
+                let held = self.hold(digest, bytes);
+                slot.insert(Arc::downgrade(&held));
+                Chunk(held)
+            }
+        }
+    }
+
+    fn hold(&self, digest: Digest, bytes: Bytes) -> Arc<Held> {
+        Arc::new(Held { digest, bytes, home: Arc::downgrade(&self.0) })
+    }
+
+    /// Counts the chunks that are held now.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Tells whether no chunk is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds up the bytes of the chunks that are held now. O(chunks): for
+    /// reports and tests.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        // Collected first: dropping the last holder under a shard's lock
+        // would ask for that lock again.
+        let held: Vec<_> = self.0.iter().filter_map(|entry| entry.value().upgrade()).collect();
+        held.iter().map(|held| held.bytes.len() as u64).sum()
+    }
+}
+
+impl fmt::Debug for ChunkPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ChunkPool({} chunks)", self.len())
+    }
+}
+
+/// Takes a hash out of a digest, which is uniform already.
+#[derive(Default)]
+struct DigestHasher(u64);
+
+impl Hasher for DigestHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_le_bytes(*first);
+        }
+    }
+
+    fn write_usize(&mut self, _: usize) {
+        // The length of the array, the same for all digests.
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_chunks_are_held_once_and_leave_with_the_last() {
+        let pool = ChunkPool::new();
+        let first = pool.put(Bytes::from_static(b"same"));
+        let second = pool.put(Bytes::copy_from_slice(b"same"));
+        assert!(Arc::ptr_eq(&first.0, &second.0));
+        assert_eq!((pool.len(), pool.held_bytes()), (1, 4));
+        drop(first);
+        assert_eq!(pool.len(), 1);
+        drop(second);
+        assert!(pool.is_empty());
+    }
+
+    #[test]
+    fn case_103_put_and_drop_race_leaves_nothing_dangling() {
+        let pool = ChunkPool::new();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for round in 0..20_000u32 {
+                        let bytes = (round % 7).to_le_bytes();
+                        let chunk = pool.put(Bytes::copy_from_slice(&bytes));
+                        assert_eq!(&chunk.bytes()[..], bytes);
+                    }
+                });
+            }
+        });
+        assert!(pool.is_empty());
+    }
+}

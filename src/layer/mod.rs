@@ -1,0 +1,11 @@
+//! The immutable layer: a tree of entries and whiteouts.
+//!
+//! Every source (a directory, a tar, a program) feeds entries to one
+//! [`LayerBuilder`], which holds all rules about odd entries, and gets a
+//! [`Layer`]. Whiteouts and opaque directories exist here and in a diff only:
+//! an image has resolved them (invariant 2).
+
+mod layer;
+pub(crate) mod node;
+
+pub use layer::Layer;

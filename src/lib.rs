@@ -1,0 +1,10 @@
+//! A layered, copy-on-write file system for WebAssembly guests.
+#![forbid(unsafe_code)]
+
+pub mod chunk;
+pub mod digest;
+pub mod errno;
+pub mod limits;
+pub mod meta;
+pub mod name;
+pub mod layer;

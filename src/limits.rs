@@ -1,0 +1,88 @@
+//! Every bound of the crate, with its unit and the reason for its value.
+//!
+//! `tests/it/limits.rs` holds a test for each.
+
+/// Bytes in one name. Linux's `NAME_MAX`, and what WASI guests expect.
+pub const MAX_NAME_BYTES: usize = 255;
+
+/// Bytes in a path that a guest or the host hands to one call. Linux's
+/// `PATH_MAX` less its NUL.
+pub const MAX_PATH_BYTES: usize = 4095;
+
+/// Bytes in a path of an entry of a layer, after normalising. Larger than
+/// [`MAX_PATH_BYTES`] since a tree deeper than one path can name is legal.
+pub const MAX_LAYER_PATH_BYTES: usize = 16 * 1024;
+
+/// Components in a path of an entry of a layer.
+pub const MAX_LAYER_DEPTH: usize = 4096;
+
+/// Bytes in the target of a symbolic link. Linux's `PATH_MAX` less its NUL.
+pub const MAX_SYMLINK_BYTES: usize = 4095;
+
+/// Symbolic links followed in one path walk. Linux's `MAXSYMLINKS`.
+pub const MAX_SYMLINKS: usize = 40;
+
+/// Bytes in a file. ext4's bound with 4 KiB blocks (16 TiB less one block).
+pub const MAX_FILE_BYTES: u64 = (1 << 44) - 4096;
+
+/// Hard links to one file. ext4 stops at 65,000.
+pub const MAX_LINKS: u32 = 65_000;
+
+/// Bytes in one content chunk: the unit in which base content is hashed and
+/// shared. A power of two, a multiple of [`BLOCK_BYTES`].
+pub const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Bytes in one overlay block: the unit of copy-on-write. One page, so that a
+/// guest which edits a database copies what it edits (docs/DECISIONS.md).
+pub const BLOCK_BYTES: usize = 4096;
+
+/// Layers in one image. Docker allows 127; this leaves room for long chains.
+pub const MAX_LAYERS: usize = 4096;
+
+/// Entries in one layer. 32-bit numbers name nodes of an index.
+pub const MAX_LAYER_ENTRIES: u64 = 50_000_000;
+
+/// Bytes of file content in one layer, holes not counted, when the importer
+/// names no other bound.
+pub const DEFAULT_MAX_LAYER_BYTES: u64 = 64 * 1024 * 1024 * 1024;
+
+/// Bytes of a compressed archive once expanded, for each byte before, from
+/// [`RATIO_FLOOR_BYTES`] on: gzip tops out near 1,032, and no honest layer
+/// comes close.
+pub const MAX_EXPANSION_RATIO: u64 = 200;
+
+/// Expanded bytes below which the expansion ratio is not looked at.
+pub const RATIO_FLOOR_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Bytes in one PAX header or GNU long name of a tar archive.
+pub const MAX_TAR_EXTENSION_BYTES: u64 = 1024 * 1024;
+
+/// Segments in the map of one GNU sparse file of a tar archive.
+pub const MAX_SPARSE_SEGMENTS: usize = 1 << 20;
+
+/// Bytes of extended attributes of one entry. Linux's `XATTR_LIST_MAX`.
+pub const MAX_XATTR_BYTES: usize = 64 * 1024;
+
+/// Window of a zstd stream, as a power of two of bytes (128 MiB, what
+/// `zstd --long` writes by default at most).
+pub const MAX_ZSTD_WINDOW_LOG: u32 = 27;
+
+/// Private bytes of one instance when its builder names no other quota.
+pub const DEFAULT_MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+
+/// Private inodes (created or changed) of one instance when its builder names
+/// no other quota.
+pub const DEFAULT_MAX_INODES: u64 = 1_000_000;
+
+/// Open descriptors of one instance when its builder names no other quota.
+pub const DEFAULT_MAX_OPEN: u32 = 16_384;
+
+/// Bytes that one `read` of an 0.2 guest gets at most: the host has to hold
+/// them while they cross into the component.
+pub const MAX_HOST_READ_BYTES: usize = 1024 * 1024;
+
+/// Bytes that an 0.2 output stream takes in one `write`.
+pub const MAX_STREAM_WRITE_BYTES: usize = 1024 * 1024;
+
+/// Subscriptions in one `poll_oneoff`.
+pub const MAX_POLL_SUBSCRIPTIONS: usize = 4096;
