@@ -1,1 +1,3 @@
-fn main(){}
+//! The command line: see `stratafs --help`.
+
+fn main() {}

@@ -1,1 +1,8 @@
+//! Everything that is tested from outside the library, in one binary.
+//!
+//! One line a module; `tidy` fails when a file here is not listed.
 
+mod support; // fixtures' notation, reference model, random operations
+
+mod layers; // imports point down
+mod tidy; // lengths, heads, ASCII, named tests, forgotten files

@@ -1,0 +1,216 @@
+//! Imports point down: a module names only modules of a lower rank.
+
+use crate::support::rust::{Token, sources, tokens};
+
+/// Each module of the crate with its rank, as ARCHITECTURE.md draws them.
+const RANKS: &[(&str, u32)] = &[
+    ("limits", 0),
+    ("errno", 0),
+    ("digest", 0),
+    ("name", 1),
+    ("meta", 1),
+    ("chunk", 2),
+    ("tree", 3),
+    ("layer", 4),
+    ("image", 5),
+    ("source", 6),
+    ("overlay", 7),
+    ("vfs", 8),
+    ("host", 9),
+    ("wasi", 9),
+    ("runner", 10),
+    ("report", 11),
+    ("cli", 12),
+    ("main", 13),
+];
+
+fn rank(module: &str) -> Option<u32> {
+    RANKS
+        .iter()
+        .find(|(name, _)| *name == module)
+        .map(|(_, rank)| *rank)
+}
+
+/// The module a file belongs to, from the root of the crate down.
+fn module_of(file: &str) -> Vec<String> {
+    let inner = file.trim_start_matches("src/").trim_end_matches(".rs");
+    let mut parts: Vec<String> = inner.split('/').map(str::to_owned).collect();
+    if parts
+        .last()
+        .is_some_and(|last| last == "mod" || last == "lib")
+    {
+        parts.pop();
+    }
+    parts
+}
+
+/// The top-level modules that a file names, with the line of each: through
+/// `crate::`, through the library's own name, or through enough `super::`.
+fn named(file: &str, source: &str) -> Vec<(String, usize)> {
+    let tokens = tokens(source);
+    let home = module_of(file);
+    let mut open: Vec<bool> = Vec::new();
+    let mut found = Vec::new();
+    for (at, token) in tokens.iter().enumerate() {
+        let before = at.checked_sub(1).and_then(|at| tokens.get(at));
+        let starts = before.is_none_or(|before| !before.is("::"));
+        match token.text.as_str() {
+            "{" => open.push(is_module(&tokens, at)),
+            "}" => drop(open.pop()),
+            "crate" | "stratafs" if starts && follows(&tokens, at, "::") => {
+                tops(&tokens, at + 2, &mut found);
+            }
+            "super" if starts => {
+                let mut end = at;
+                let mut depth = home.len() + open.iter().filter(|module| **module).count();
+                while tokens.get(end).is_some_and(|t| t.is("super")) && follows(&tokens, end, "::")
+                {
+                    (depth, end) = (depth.saturating_sub(1), end + 2);
+                }
+                if depth == 0 && end > at {
+                    tops(&tokens, end, &mut found);
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+fn follows(tokens: &[Token], at: usize, text: &str) -> bool {
+    tokens.get(at + 1).is_some_and(|token| token.is(text))
+}
+
+/// Whether the brace at `at` opens `mod name {`.
+fn is_module(tokens: &[Token], at: usize) -> bool {
+    at >= 2 && tokens[at - 2].is("mod") && tokens[at - 1].is_word()
+}
+
+/// Takes the first names of the path or `{group}` that starts at `at`.
+fn tops(tokens: &[Token], at: usize, found: &mut Vec<(String, usize)>) {
+    let Some(first) = tokens.get(at) else { return };
+    if !first.is("{") {
+        found.push((first.text.clone(), first.line));
+        return;
+    }
+    let (mut depth, mut fresh) = (0, false);
+    for token in &tokens[at..] {
+        match token.text.as_str() {
+            "{" => (depth, fresh) = (depth + 1, depth == 0),
+            "}" if depth == 1 => return,
+            "}" => depth -= 1,
+            "," => fresh = depth == 1,
+            _ if fresh => {
+                found.push((token.text.clone(), token.line));
+                fresh = false;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What is wrong with the imports of a file.
+fn complaints(file: &str, source: &str) -> Vec<String> {
+    let home = module_of(file);
+    let Some(home) = home.first() else {
+        return Vec::new();
+    };
+    let Some(own) = rank(home) else {
+        return vec![format!(
+            "{file}: `{home}` has no rank in tests/it/layers.rs"
+        )];
+    };
+    named(file, source)
+        .into_iter()
+        .filter(|(module, _)| module != home)
+        .filter_map(|(module, line)| match rank(&module) {
+            Some(rank) if rank < own => None,
+            Some(rank) => Some(format!(
+                "{file}:{line}: `{home}` ({own}) names `{module}` ({rank})"
+            )),
+            None => Some(format!(
+                "{file}:{line}: `{module}` is no module with a rank"
+            )),
+        })
+        .collect()
+}
+
+#[test]
+fn imports_point_down() {
+    let files = sources("src");
+    assert!(files.len() > 10, "the sources were not found");
+    let wrong: Vec<String> = files
+        .iter()
+        // The library's head is the table of contents: it names everything.
+        .filter(|(file, _)| file != "src/lib.rs")
+        .flat_map(|(file, source)| complaints(file, source))
+        .collect();
+    assert!(
+        wrong.is_empty(),
+        "imports that point up or sideways:\n{}",
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn the_check_catches_each_way_to_point_up() {
+    let up = |file: &str, source: &str| complaints(file, source).len();
+    assert_eq!(up("src/meta.rs", "use crate::limits::X;"), 0);
+    assert_eq!(up("src/meta.rs", "use crate::vfs::Fs;"), 1);
+    assert_eq!(
+        up("src/meta.rs", "use crate::name::Name;"),
+        1,
+        "sideways is up as well"
+    );
+    assert_eq!(
+        up(
+            "src/meta.rs",
+            "use crate::{errno::Errno, vfs::{self, a}, host};"
+        ),
+        2
+    );
+    assert_eq!(up("src/meta.rs", "fn f() -> crate::vfs::Fs {}"), 1);
+    assert_eq!(up("src/meta.rs", "use super::vfs;"), 1);
+    assert_eq!(up("src/chunk/pool.rs", "use super::content;"), 0);
+    assert_eq!(up("src/chunk/pool.rs", "use super::super::image;"), 1);
+    assert_eq!(up("src/chunk/mod.rs", "use super::{image::Image};"), 1);
+    assert_eq!(up("src/chunk/mod.rs", "mod tests { use super::*; }"), 0);
+    assert_eq!(
+        up("src/chunk/mod.rs", "mod tests { use super::super::image; }"),
+        1
+    );
+    assert_eq!(
+        up(
+            "src/meta.rs",
+            "mod a { fn f() { crate::vfs::f() } } use crate::vfs;"
+        ),
+        2
+    );
+    assert_eq!(
+        up("src/meta.rs", "use crate::Fs;"),
+        1,
+        "a name of the head hides its module"
+    );
+    assert_eq!(up("src/meta.rs", "use crate::*;"), 1);
+    assert_eq!(
+        up("src/meta.rs", "// crate::vfs\nlet s = \"crate::vfs\";"),
+        0
+    );
+    assert_eq!(
+        up(
+            "src/meta.rs",
+            "macro_rules! m { () => { $crate::vfs::f() } }"
+        ),
+        1
+    );
+    assert_eq!(
+        up(
+            "src/meta.rs",
+            "pub(crate) fn f() {} pub(in crate::meta) fn g() {}"
+        ),
+        0
+    );
+    assert_eq!(up("src/meta.rs", "use stratafs::vfs;"), 1);
+    assert_eq!(up("src/nowhere.rs", ""), 1);
+    assert_eq!(up("src/main.rs", "use stratafs::cli;"), 0);
+}

@@ -1,0 +1,223 @@
+//! The sources keep to the house rules that a compiler does not hold.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use crate::support::rust::{Token, sources, tokens, without_tests};
+
+/// Lines of a file of the library, its `mod tests` left out.
+const MAX_FILE_LINES: usize = 600;
+
+/// Lines of a function of the library, from `fn` to its closing brace.
+const MAX_FUNCTION_LINES: usize = 70;
+
+/// Functions that are longer, with their length: it may only shrink, and an
+/// entry goes when its function fits.
+const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[];
+
+/// Where the project's own Rust lies.
+const HOMES: &[&str] = &[
+    "src",
+    "tests",
+    "benches",
+    "examples",
+    "guest-examples",
+    "fuzz",
+];
+
+fn everything() -> Vec<(String, String)> {
+    let mut files: Vec<_> = HOMES.iter().flat_map(|home| sources(home)).collect();
+    files.extend(text("build.rs").map(|text| ("build.rs".to_owned(), text)));
+    assert!(files.len() > 10, "the sources were not found");
+    files
+}
+
+fn text(path: &str) -> Option<String> {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).ok()
+}
+
+fn none(what: &str, wrong: Vec<String>) {
+    assert!(wrong.is_empty(), "{what}:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn files_are_short() {
+    let long = sources("src").into_iter().filter_map(|(file, source)| {
+        let lines = without_tests(&source).lines().count();
+        (lines > MAX_FILE_LINES).then(|| format!("{file}: {lines} lines, {MAX_FILE_LINES} allowed"))
+    });
+    none("files to split", long.collect());
+}
+
+#[test]
+fn tests_stand_last() {
+    let late = sources("src").into_iter().filter(|(_, source)| {
+        let tests = &source[without_tests(source).len()..];
+        // The module's closing brace is the first at the line's start.
+        tests
+            .find("\n}\n")
+            .is_some_and(|end| !tests[end + 3..].trim().is_empty())
+    });
+    none(
+        "code after `mod tests`",
+        late.map(|(file, _)| file).collect(),
+    );
+}
+
+/// The functions of a source: name, line, and lines from `fn` to `}`.
+fn functions(source: &str) -> Vec<(String, usize, usize)> {
+    let tokens = tokens(source);
+    let mut found = Vec::new();
+    for (at, pair) in tokens.windows(2).enumerate() {
+        if pair[0].is("fn") && pair[1].is_word() {
+            if let Some(end) = body_end(&tokens[at..]) {
+                found.push((pair[1].text.clone(), pair[0].line, end + 1 - pair[0].line));
+            }
+        }
+    }
+    found
+}
+
+/// The line of the brace that closes the body, unless `;` comes first.
+fn body_end(tokens: &[Token]) -> Option<usize> {
+    let (mut braces, mut round) = (0, 0);
+    for token in tokens {
+        match token.text.as_str() {
+            "(" | "[" => round += 1,
+            ")" | "]" => round -= 1,
+            ";" if braces == 0 && round == 0 => return None,
+            "{" => braces += 1,
+            "}" => {
+                braces -= 1;
+                if braces == 0 && round == 0 {
+                    return Some(token.line);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+#[test]
+fn functions_fit_a_screen() {
+    let mut wrong = Vec::new();
+    let mut known: BTreeSet<_> = LONG_FUNCTIONS
+        .iter()
+        .map(|(file, name, _)| (*file, *name))
+        .collect();
+    let files = sources("src");
+    for (file, source) in &files {
+        for (name, line, lines) in functions(without_tests(source)) {
+            let listed = LONG_FUNCTIONS
+                .iter()
+                .find(|(f, n, _)| f == file && *n == name);
+            match listed {
+                Some((.., allowed)) if lines == *allowed && lines > MAX_FUNCTION_LINES => {
+                    known.retain(|(f, n)| f != file || *n != name);
+                }
+                Some((.., allowed)) => wrong.push(format!(
+                    "{file}:{line}: `{name}` has {lines} lines, the list says {allowed}: \
+                     grown is an error, shrunk is a new entry, fitting is no entry"
+                )),
+                None if lines > MAX_FUNCTION_LINES => wrong.push(format!(
+                    "{file}:{line}: `{name}` has {lines} lines, {MAX_FUNCTION_LINES} allowed"
+                )),
+                None => {}
+            }
+        }
+    }
+    wrong.extend(
+        known
+            .iter()
+            .map(|(file, name)| format!("{file}: `{name}` is listed for nothing")),
+    );
+    none("functions to split", wrong);
+}
+
+#[test]
+fn functions_are_measured_from_fn_to_brace() {
+    let source =
+        "trait T { fn a(&self); }\nfn b(x: [u8; 2]) -> u8 {\n if x { 1 } else {\n 2 }\n}\n";
+    assert_eq!(functions(source), [("b".to_owned(), 2, 4)]);
+}
+
+#[test]
+fn sources_are_ascii() {
+    let odd = everything().into_iter().filter_map(|(file, source)| {
+        let (line, _) = source
+            .lines()
+            .enumerate()
+            .find(|(_, line)| !line.is_ascii())?;
+        Some(format!("{file}:{}", line + 1))
+    });
+    none("lines with more than ASCII (use escapes)", odd.collect());
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    let bare = everything()
+        .into_iter()
+        .filter(|(_, source)| !source.starts_with("//! "));
+    none(
+        "files without `//!` at their head",
+        bare.map(|(file, _)| file).collect(),
+    );
+}
+
+#[test]
+fn nothing_is_left_to_do() {
+    let mut wrong = Vec::new();
+    for (file, source) in everything() {
+        let tokens = tokens(&source);
+        for pair in tokens.windows(2) {
+            let stub = ["todo", "unimplemented", "dbg"]
+                .iter()
+                .any(|word| pair[0].is(word));
+            if stub && pair[1].is("!") {
+                wrong.push(format!("{file}:{}: {}!", pair[0].line, pair[0].text));
+            }
+        }
+    }
+    none("stubs", wrong);
+}
+
+#[test]
+fn no_test_file_is_forgotten() {
+    let mut wrong = Vec::new();
+    for (file, _) in sources("tests/it") {
+        let inner = file.trim_start_matches("tests/it/").trim_end_matches(".rs");
+        let (parent, name) = match inner.rsplit_once('/') {
+            _ if inner == "main" => continue,
+            None => ("main.rs".to_owned(), inner),
+            Some((dir, "mod")) => match dir.rsplit_once('/') {
+                None => ("main.rs".to_owned(), dir),
+                Some((above, dir)) => (format!("{above}/mod.rs"), dir),
+            },
+            Some((dir, name)) => (format!("{dir}/mod.rs"), name),
+        };
+        let listing = text(&format!("tests/it/{parent}")).unwrap_or_default();
+        let tokens = tokens(&listing);
+        if !tokens
+            .windows(2)
+            .any(|pair| pair[0].is("mod") && pair[1].is(name))
+        {
+            wrong.push(format!("{file} is not in {parent}"));
+        }
+    }
+    none("forgotten test files", wrong);
+}
+
+#[test]
+fn every_test_module_has_its_line() {
+    let main = text("tests/it/main.rs").unwrap();
+    let bare = main
+        .lines()
+        .filter(|line| line.starts_with("mod ") || line.starts_with("pub mod "))
+        .filter(|line| !line.contains("; // "));
+    none(
+        "modules without a line that says what they test",
+        bare.map(str::to_owned).collect(),
+    );
+}
