@@ -4,7 +4,8 @@
 pub mod chunk;
 pub mod digest;
 pub mod errno;
+pub mod layer;
 pub mod limits;
 pub mod meta;
 pub mod name;
-pub mod layer;
+mod tree;

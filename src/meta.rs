@@ -31,7 +31,11 @@ impl Time {
     /// Makes a time. Nanoseconds past 999,999,999 are clamped to that.
     #[must_use]
     pub const fn new(secs: i64, nanos: u32) -> Self {
-        let nanos = if nanos > 999_999_999 { 999_999_999 } else { nanos };
+        let nanos = if nanos > 999_999_999 {
+            999_999_999
+        } else {
+            nanos
+        };
         Self { secs, nanos }
     }
 
@@ -125,7 +129,9 @@ impl FileId {
     /// Gives the base node's index number, if it is one below `nodes`.
     #[must_use]
     pub fn node_below(self, nodes: u32) -> Option<u32> {
-        u32::try_from(self.0.get() - 1).ok().filter(|node| *node < nodes)
+        u32::try_from(self.0.get() - 1)
+            .ok()
+            .filter(|node| *node < nodes)
     }
 
     /// Makes the id with this number.
@@ -164,7 +170,13 @@ impl Meta {
     /// Metadata with this mode, owned by 0:0, at the epoch, no attributes.
     #[must_use]
     pub const fn with_mode(mode: u32) -> Self {
-        Self { mode: mode & 0o7777, uid: 0, gid: 0, mtime: Time::EPOCH, xattrs: None }
+        Self {
+            mode: mode & 0o7777,
+            uid: 0,
+            gid: 0,
+            mtime: Time::EPOCH,
+            xattrs: None,
+        }
     }
 
     /// The same with another mtime.

@@ -22,7 +22,12 @@ impl<'pool> ContentBuilder<'pool> {
     /// Starts an empty file.
     #[must_use]
     pub fn new(pool: &'pool ChunkPool) -> Self {
-        Self { pool, size: 0, extents: Vec::new(), open: Vec::new() }
+        Self {
+            pool,
+            size: 0,
+            extents: Vec::new(),
+            open: Vec::new(),
+        }
     }
 
     /// Makes a whole content at once. O(len).
@@ -112,7 +117,9 @@ mod tests {
     #[test]
     fn what_goes_in_comes_out_whatever_the_pieces() {
         let pool = ChunkPool::new();
-        let bytes: Vec<u8> = (0..3 * CHUNK_BYTES + 17).map(|at| (at % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..3 * CHUNK_BYTES + 17)
+            .map(|at| (at % 251) as u8)
+            .collect();
         let whole = ContentBuilder::of(&pool, &bytes);
         assert_eq!(read_all(&whole), bytes);
         let mut pieces = ContentBuilder::new(&pool);
@@ -124,9 +131,14 @@ mod tests {
     fn holes_equal_zeros_and_are_not_stored() {
         let pool = ChunkPool::new();
         let n = CHUNK_BYTES as u64;
-        for (before, hole, after) in
-            [(0, 10, 0), (5, n, 5), (0, 3 * n, 1), (n as usize, n, 7), (9, 2 * n - 9, 0), (9, 4, 9)]
-        {
+        for (before, hole, after) in [
+            (0, 10, 0),
+            (5, n, 5),
+            (0, 3 * n, 1),
+            (n as usize, n, 7),
+            (9, 2 * n - 9, 0),
+            (9, 4, 9),
+        ] {
             let mut sparse = ContentBuilder::new(&pool);
             sparse.write(&vec![1; before]);
             sparse.hole(hole);

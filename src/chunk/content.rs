@@ -31,7 +31,11 @@ impl Content {
     /// Wraps what the builder made.
     pub(super) fn from_parts(size: u64, extents: Vec<Extent>) -> Self {
         let digest = digest_of(size, &extents);
-        Self(Arc::new(Inner { size, digest, extents: extents.into() }))
+        Self(Arc::new(Inner {
+            size,
+            digest,
+            extents: extents.into(),
+        }))
     }
 
     /// The content of an empty file.
@@ -58,13 +62,20 @@ impl Content {
 
     /// Gives the chunks in order, each with its offset in bytes.
     pub fn chunks(&self) -> impl Iterator<Item = (u64, &Chunk)> {
-        self.0.extents.iter().map(|extent| (extent.index * CHUNK_BYTES as u64, &extent.chunk))
+        self.0
+            .extents
+            .iter()
+            .map(|extent| (extent.index * CHUNK_BYTES as u64, &extent.chunk))
     }
 
     /// Adds up the bytes of the chunks: the size without holes.
     #[must_use]
     pub fn stored_bytes(&self) -> u64 {
-        self.0.extents.iter().map(|extent| extent.chunk.bytes().len() as u64).sum()
+        self.0
+            .extents
+            .iter()
+            .map(|extent| extent.chunk.bytes().len() as u64)
+            .sum()
     }
 
     /// Copies bytes from `offset` on into `buf`: as many as there are.
@@ -72,14 +83,18 @@ impl Content {
     /// Gives their count, 0 at or past the end. One copy; O(bytes), and a
     /// binary search where the file has holes.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> usize {
-        let Some(rest) = self.0.size.checked_sub(offset) else { return 0 };
+        let Some(rest) = self.0.size.checked_sub(offset) else {
+            return 0;
+        };
         let total = usize::try_from(rest).unwrap_or(usize::MAX).min(buf.len());
         let mut done = 0;
         while done < total {
             let at = offset + done as u64;
             let within = within_chunk(at);
             let len = (CHUNK_BYTES - within).min(total - done);
-            let Some(out) = buf.get_mut(done..done + len) else { break };
+            let Some(out) = buf.get_mut(done..done + len) else {
+                break;
+            };
             match self.chunk_at(at) {
                 Some(chunk) => copy_or_zero(chunk.bytes(), within, out),
                 None => out.fill(0),
@@ -105,8 +120,14 @@ impl Content {
     pub fn is_hole(&self, offset: u64, len: u64) -> bool {
         let end = offset.saturating_add(len).min(self.0.size);
         let first = offset / CHUNK_BYTES as u64;
-        let from = self.0.extents.partition_point(|extent| extent.index < first);
-        self.0.extents.get(from).is_none_or(|extent| extent.index * CHUNK_BYTES as u64 >= end)
+        let from = self
+            .0
+            .extents
+            .partition_point(|extent| extent.index < first);
+        self.0
+            .extents
+            .get(from)
+            .is_none_or(|extent| extent.index * CHUNK_BYTES as u64 >= end)
     }
 
     fn chunk_at(&self, offset: u64) -> Option<&Chunk> {
@@ -117,7 +138,9 @@ impl Content {
         match guess {
             Some(extent) if extent.index == index => Some(&extent.chunk),
             _ => {
-                let at = extents.binary_search_by_key(&index, |extent| extent.index).ok()?;
+                let at = extents
+                    .binary_search_by_key(&index, |extent| extent.index)
+                    .ok()?;
                 extents.get(at).map(|extent| &extent.chunk)
             }
         }

@@ -93,7 +93,11 @@ impl ChunkPool {
     }
 
     fn hold(&self, digest: Digest, bytes: Bytes) -> Arc<Held> {
-        Arc::new(Held { digest, bytes, home: Arc::downgrade(&self.0) })
+        Arc::new(Held {
+            digest,
+            bytes,
+            home: Arc::downgrade(&self.0),
+        })
     }
 
     /// Counts the chunks that are held now.
@@ -114,7 +118,11 @@ impl ChunkPool {
     pub fn held_bytes(&self) -> u64 {
         // Collected first: dropping the last holder under a shard's lock
         // would ask for that lock again.
-        let held: Vec<_> = self.0.iter().filter_map(|entry| entry.value().upgrade()).collect();
+        let held: Vec<_> = self
+            .0
+            .iter()
+            .filter_map(|entry| entry.value().upgrade())
+            .collect();
         held.iter().map(|held| held.bytes.len() as u64).sum()
     }
 }

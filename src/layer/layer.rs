@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::LayerBuilder;
 use super::node::{Dir, Node, NodeId};
 use crate::digest::Digest;
 
@@ -17,6 +18,12 @@ struct Inner {
 }
 
 impl Layer {
+    /// Starts a layer in memory.
+    #[must_use]
+    pub fn builder() -> LayerBuilder {
+        LayerBuilder::new()
+    }
+
     /// Wraps what the builder has checked. `nodes[0]` is the root directory.
     pub(super) fn from_parts(nodes: Vec<Node>, digest: Digest) -> Self {
         Self(Arc::new(Inner { nodes, digest }))
@@ -33,6 +40,10 @@ impl Layer {
     #[must_use]
     pub fn node_count(&self) -> usize {
         self.0.nodes.len()
+    }
+
+    pub(crate) fn nodes(&self) -> &[Node] {
+        &self.0.nodes
     }
 
     pub(crate) fn node(&self, id: NodeId) -> &Node {

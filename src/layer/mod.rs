@@ -5,7 +5,15 @@
 //! [`Layer`]. Whiteouts and opaque directories exist here and in a diff only:
 //! an image has resolved them (invariant 2).
 
+mod build_tree;
+mod builder;
+mod error;
 mod layer;
 pub(crate) mod node;
+mod seal;
+pub(crate) mod walk;
 
+pub use builder::LayerBuilder;
+pub use error::LayerError;
 pub use layer::Layer;
+pub use walk::{Entries, Entry, EntryBody};

@@ -1,0 +1,513 @@
+//! Making a layer entry by entry, with all rules about odd entries.
+
+use std::sync::Arc;
+
+use super::build_tree::{Object, Placed, Tree};
+use super::{Layer, LayerError, seal};
+use crate::chunk::Content;
+use crate::limits::{
+    MAX_FILE_BYTES, MAX_LAYER_DEPTH, MAX_LAYER_ENTRIES, MAX_LAYER_PATH_BYTES, MAX_LINKS,
+    MAX_NAME_BYTES, MAX_SYMLINK_BYTES, MAX_XATTR_BYTES,
+};
+use crate::meta::{Meta, Xattrs};
+use crate::name::{LayerPath, Name};
+
+/// Makes a [`Layer`] from entries in any order.
+///
+/// The rules, the same for every source:
+///
+/// - Of several entries for one path the last one wins. A directory over a
+///   directory brings its metadata and keeps what is below; anything else
+///   replaces what was there, with all below it.
+/// - Parents that no entry names are implied: they exist, and where a lower
+///   layer has the directory its metadata stays.
+/// - An entry below a file or below a symbolic link of the same layer is an
+///   error. Links are never followed.
+/// - A hard link names an earlier file or symbolic link of the layer, or one
+///   of a lower layer (found when the image is made). A link to a directory,
+///   to itself, or to what comes later in the layer is an error.
+/// - A whiteout hides its name in lower layers. An entry of the same name
+///   stays, before or after it: a directory is then opaque.
+/// - An opaque directory hides what lower layers have in it.
+///
+/// An entry costs O(depth of its path). A builder that has given an error is
+/// good for dropping only.
+pub struct LayerBuilder {
+    tree: Tree,
+    max_entries: u64,
+    entries: u64,
+    lower_links: bool,
+}
+
+impl Default for LayerBuilder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl LayerBuilder {
+    /// Starts an empty layer: a root that is only implied, and
+    /// [`MAX_LAYER_ENTRIES`] entries at most.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            tree: Tree::new(),
+            max_entries: MAX_LAYER_ENTRIES,
+            entries: 0,
+            lower_links: false,
+        }
+    }
+
+    /// Lowers the bound on entries; implied parents count.
+    #[must_use]
+    pub fn max_entries(mut self, max: u64) -> Self {
+        self.max_entries = max.min(MAX_LAYER_ENTRIES);
+        self
+    }
+
+    /// Adds a directory; at the root, gives the root its metadata.
+    ///
+    /// # Errors
+    ///
+    /// Those of the path ([`LayerError::PathTooLong`],
+    /// [`LayerError::BelowFile`], [`LayerError::BelowSymlink`],
+    /// [`LayerError::TooManyEntries`]) and [`LayerError::Xattrs`].
+    pub fn dir(&mut self, path: &LayerPath, meta: Meta) -> Result<(), LayerError> {
+        let meta = checked_meta(path, meta)?;
+        let dir = self.dir_at(path)?;
+        self.tree.set_dir_meta(dir, meta);
+        Ok(())
+    }
+
+    /// Adds a regular file.
+    ///
+    /// # Errors
+    ///
+    /// As [`dir`](Self::dir); [`LayerError::Root`],
+    /// [`LayerError::FileTooLarge`].
+    pub fn file(
+        &mut self,
+        path: &LayerPath,
+        meta: Meta,
+        content: Content,
+    ) -> Result<(), LayerError> {
+        let size = content.size();
+        if size > MAX_FILE_BYTES {
+            return Err(LayerError::FileTooLarge {
+                path: path.clone(),
+                size,
+            });
+        }
+        self.object(path, "a file", Object::File(content), meta)
+    }
+
+    /// Adds a symbolic link.
+    ///
+    /// # Errors
+    ///
+    /// As [`dir`](Self::dir); [`LayerError::Root`],
+    /// [`LayerError::SymlinkTarget`].
+    pub fn symlink(
+        &mut self,
+        path: &LayerPath,
+        meta: Meta,
+        target: &[u8],
+    ) -> Result<(), LayerError> {
+        if target.is_empty() || target.len() > MAX_SYMLINK_BYTES || target.contains(&0) {
+            return Err(LayerError::SymlinkTarget { path: path.clone() });
+        }
+        self.object(
+            path,
+            "a symbolic link",
+            Object::Symlink(Arc::from(target)),
+            meta,
+        )
+    }
+
+    /// Adds one more name for a file or symbolic link. What is not in this
+    /// layer is looked for in the lower ones when the image is made.
+    ///
+    /// # Errors
+    ///
+    /// As [`dir`](Self::dir); [`LayerError::Root`], [`LayerError::LinkToDir`],
+    /// [`LayerError::LinkToItself`], [`LayerError::TooManyLinks`]. What can
+    /// only be known at the end is an error of [`finish`](Self::finish).
+    pub fn hard_link(&mut self, path: &LayerPath, target: &LayerPath) -> Result<(), LayerError> {
+        let both = || (path.clone(), target.clone());
+        let placed = match self.tree.find(target) {
+            Some(Placed::Node(id)) if self.tree.is_dir(id) => {
+                let (link, target) = both();
+                return Err(LayerError::LinkToDir { link, target });
+            }
+            Some(placed) => placed,
+            None => Placed::LowerLink(Box::new(target.clone())),
+        };
+        let loops = matches!(&placed, Placed::LowerLink(lower) if **lower == *path);
+        if path == target || loops {
+            let (link, target) = both();
+            return Err(LayerError::LinkToItself { link, target });
+        }
+        match &placed {
+            Placed::Node(id) if self.tree.add_name(*id) > MAX_LINKS => {
+                return Err(LayerError::TooManyLinks { path: path.clone() });
+            }
+            Placed::Node(_) => {}
+            Placed::LowerLink(_) => self.lower_links = true,
+        }
+        let (dir, name) = self.parent_at(path, "a hard link")?;
+        self.tree.place(dir, name, placed);
+        Ok(())
+    }
+
+    /// Hides the path in lower layers. Hiding what no lower layer has is
+    /// fine.
+    ///
+    /// # Errors
+    ///
+    /// As [`dir`](Self::dir); [`LayerError::Root`].
+    pub fn whiteout(&mut self, path: &LayerPath) -> Result<(), LayerError> {
+        let (dir, name) = self.parent_at(path, "a whiteout")?;
+        self.tree.slot(dir, name).hides = true;
+        Ok(())
+    }
+
+    /// Makes a directory opaque; one that no entry names is implied.
+    ///
+    /// # Errors
+    ///
+    /// As [`dir`](Self::dir), and [`LayerError::BelowFile`] or
+    /// [`LayerError::BelowSymlink`] when `dir` is no directory.
+    pub fn opaque(&mut self, dir: &LayerPath) -> Result<(), LayerError> {
+        check_path(dir)?;
+        let id = self.walk_dirs(dir, dir.names())?;
+        self.tree.set_opaque(id);
+        Ok(())
+    }
+
+    /// Ends the layer: checks hard links that lead out of it, sorts, hashes.
+    /// O(n log n) in the entries.
+    ///
+    /// # Errors
+    ///
+    /// [`LayerError::LinkBeforeTarget`], [`LayerError::LinkToDir`],
+    /// [`LayerError::LinkMissing`].
+    pub fn finish(self) -> Result<Layer, LayerError> {
+        let nodes = self.tree.compact();
+        if self.lower_links {
+            seal::check_lower_links(&nodes)?;
+        }
+        let digest = seal::digest(&nodes);
+        Ok(Layer::from_parts(nodes, digest))
+    }
+
+    fn object(
+        &mut self,
+        path: &LayerPath,
+        what: &'static str,
+        object: Object,
+        meta: Meta,
+    ) -> Result<(), LayerError> {
+        let meta = checked_meta(path, meta)?;
+        let (dir, name) = self.parent_at(path, what)?;
+        let id = self.tree.push(object, meta);
+        self.tree.place(dir, name, Placed::Node(id));
+        Ok(())
+    }
+
+    /// Finds or makes the directory at `path`, replacing what is none.
+    fn dir_at(&mut self, path: &LayerPath) -> Result<u32, LayerError> {
+        if path.is_root() {
+            return Ok(Tree::ROOT);
+        }
+        let (dir, name) = self.parent_at(path, "a directory")?;
+        let there = self.tree.slot(dir, name).placed.clone();
+        match there {
+            Some(Placed::Node(id)) if self.tree.is_dir(id) => Ok(id),
+            _ => {
+                let id = self.tree.push_implied();
+                self.tree.place(dir, name, Placed::Node(id));
+                Ok(id)
+            }
+        }
+    }
+
+    /// Finds or makes the parent of an entry, and counts the entry.
+    fn parent_at<'p>(
+        &mut self,
+        path: &'p LayerPath,
+        what: &'static str,
+    ) -> Result<(u32, &'p Name), LayerError> {
+        check_path(path)?;
+        let (parents, name) = path.split_last().ok_or(LayerError::Root(what))?;
+        self.count(path)?;
+        Ok((self.walk_dirs(path, parents)?, name))
+    }
+
+    /// Walks down `names`, the first components of `path`, making implied
+    /// directories.
+    fn walk_dirs(&mut self, path: &LayerPath, names: &[Name]) -> Result<u32, LayerError> {
+        let mut dir = Tree::ROOT;
+        for (depth, name) in names.iter().enumerate() {
+            let parent = || LayerPath::from(names.get(..=depth).unwrap_or_default().to_vec());
+            let slot = self.tree.slot(dir, name);
+            dir = match &slot.placed {
+                None => {
+                    self.count(path)?;
+                    let id = self.tree.push_implied();
+                    self.tree.place(dir, name, Placed::Node(id));
+                    id
+                }
+                Some(Placed::LowerLink(_)) => {
+                    return Err(LayerError::BelowFile {
+                        path: path.clone(),
+                        parent: parent(),
+                    });
+                }
+                Some(Placed::Node(id)) => {
+                    let id = *id;
+                    self.tree.expect_dir(id, path, parent)?;
+                    id
+                }
+            };
+        }
+        Ok(dir)
+    }
+
+    fn count(&mut self, path: &LayerPath) -> Result<(), LayerError> {
+        if self.entries >= self.max_entries {
+            return Err(LayerError::TooManyEntries {
+                path: path.clone(),
+                limit: self.max_entries,
+            });
+        }
+        self.entries += 1;
+        Ok(())
+    }
+}
+
+fn check_path(path: &LayerPath) -> Result<(), LayerError> {
+    let names = path.names();
+    let bytes: usize = names.iter().map(|name| name.as_bytes().len() + 1).sum();
+    if names.len() > MAX_LAYER_DEPTH || bytes > MAX_LAYER_PATH_BYTES {
+        return Err(LayerError::PathTooLong { path: path.clone() });
+    }
+    Ok(())
+}
+
+/// Brings metadata into the one form that is hashed.
+fn checked_meta(path: &LayerPath, mut meta: Meta) -> Result<Meta, LayerError> {
+    meta.mode &= 0o7777;
+    let Some(xattrs) = meta.xattrs.take().filter(|xattrs| !xattrs.is_empty()) else {
+        return Ok(meta);
+    };
+    let mut sorted: Xattrs = Arc::unwrap_or_clone(xattrs);
+    sorted.sort_unstable();
+    let twice = sorted
+        .windows(2)
+        .any(|pair| matches!(pair, [(a, _), (b, _)] if a == b));
+    let bytes: usize = sorted
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
+    let named = sorted
+        .iter()
+        .all(|(name, _)| (1..=MAX_NAME_BYTES).contains(&name.len()) && !name.contains(&0));
+    if twice || !named || bytes > MAX_XATTR_BYTES {
+        return Err(LayerError::Xattrs { path: path.clone() });
+    }
+    meta.xattrs = Some(Arc::new(sorted));
+    Ok(meta)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk::{ChunkPool, ContentBuilder};
+    use crate::layer::EntryBody;
+
+    fn path(text: &str) -> LayerPath {
+        LayerPath::parse(text.as_bytes()).unwrap()
+    }
+
+    /// Builds from lines: `d PATH`, `f PATH TEXT`, `s PATH TARGET`,
+    /// `h PATH TARGET`, `w PATH`, `o PATH`.
+    fn build(lines: &str) -> Result<Layer, LayerError> {
+        let pool = ChunkPool::new();
+        let mut builder = LayerBuilder::new();
+        for line in lines.split(',') {
+            let words: Vec<_> = line.split_whitespace().collect();
+            let (at, rest) = (path(words[1]), words.get(2).copied().unwrap_or(""));
+            let meta = Meta::with_mode(0o700);
+            match words[0] {
+                "d" => builder.dir(&at, meta)?,
+                "f" => builder.file(&at, meta, ContentBuilder::of(&pool, rest.as_bytes()))?,
+                "s" => builder.symlink(&at, meta, rest.as_bytes())?,
+                "h" => builder.hard_link(&at, &path(rest))?,
+                "w" => builder.whiteout(&at)?,
+                _ => builder.opaque(&at)?,
+            }
+        }
+        builder.finish()
+    }
+
+    /// Lists a layer: `d` explicit, `i` implied, `!` opaque.
+    fn list(lines: &str) -> String {
+        let layer = build(lines).unwrap();
+        let mut out = Vec::new();
+        for entry in layer.entries().skip(1) {
+            let what = match entry.body {
+                EntryBody::Dir { meta, opaque } => {
+                    let opaque = if opaque { "!" } else { "" };
+                    format!("{}{opaque}", if meta.is_some() { "d" } else { "i" })
+                }
+                EntryBody::File { content, .. } => format!("f{}", content.size()),
+                EntryBody::Symlink { target, .. } => {
+                    format!("s{}", String::from_utf8_lossy(target))
+                }
+                EntryBody::Whiteout => "w".into(),
+                EntryBody::LowerLink { target } => format!("h{target}"),
+            };
+            out.push(format!("{}:{what}", entry.path));
+        }
+        out.join(" ")
+    }
+
+    fn error(lines: &str) -> String {
+        build(lines).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn case_c1_18_the_last_of_several_entries_wins() {
+        assert_eq!(list("f a x,f a yy"), "a:f2");
+        assert_eq!(list("f a/b x,f a yy"), "a:f2");
+        assert_eq!(list("f a/b x,d a"), "a:d a/b:f1");
+        assert_eq!(list("f a x,d a,f a/b y"), "a:d a/b:f1");
+        assert_eq!(list("s a b,d a"), "a:d");
+        assert_eq!(list("d a,f a/x 1,s a b,f c 1"), "a:sb c:f1");
+    }
+
+    #[test]
+    fn case_c1_19_nothing_lies_below_a_file_or_link() {
+        assert_eq!(
+            error("f f x,f f/g y"),
+            "f/g: f is a file, nothing can lie below it"
+        );
+        assert!(error("s x /abs,f x/f y").starts_with("x/f: x is a symbolic link"));
+        assert!(error("f f x,o f").contains("f is a file"));
+        assert!(error("h l lower,f l/x y").contains("l is a file"));
+        assert_eq!(list("d f,f f/g y"), "f:d f/g:f1");
+    }
+
+    #[test]
+    fn case_c1_11_hard_links_look_back_or_down() {
+        assert_eq!(list("f a x,h b a"), "a:f1 b:f1");
+        assert_eq!(list("h b lower/x"), "b:hlower/x");
+        assert_eq!(list("h b lower/x,h c b"), "b:hlower/x c:hlower/x");
+        assert_eq!(
+            error("h b a,f a x"),
+            "b: hard link to a, which comes later in the layer"
+        );
+        assert_eq!(error("h b a/c,f a x").split(':').next(), Some("b"));
+        assert!(error("w a,h b a").contains("hides it by a whiteout"));
+        assert!(error("o d,h b d/e/f").contains("opaque"));
+        assert_eq!(list("d d,h b d/e/f"), "b:hd/e/f d:d");
+    }
+
+    #[test]
+    fn case_c1_12_13_14_hard_links_to_odd_things() {
+        assert!(error("d d,h l d").contains("hard link to the directory d"));
+        assert!(error("h l d,d d").contains("hard link to the directory d"));
+        assert!(error("h l /").contains("hard link to the directory /"));
+        assert!(error("f a x,h a a").contains("to itself"));
+        assert!(error("h a a").contains("to itself"));
+        assert!(error("h a b,h b a").contains("to itself by a"));
+        assert!(error("h a b,h b c,h c a").contains("comes later"));
+        assert_eq!(list("s l /etc/x,h m l,f m new"), "l:s/etc/x m:f3");
+        assert_eq!(list("s l t,h m l"), "l:st m:st");
+    }
+
+    #[test]
+    fn case_c1_20_23_whiteouts_in_any_order() {
+        assert_eq!(list("w a"), "a:w");
+        assert_eq!(list("w a,f a x"), "a:f1");
+        assert_eq!(list("f a x,w a"), "a:f1");
+        assert_eq!(list("w a,d a,f a/b x"), list("f a/b x,d a,w a"));
+        assert_eq!(list("w a,d a"), "a:d!");
+        assert_eq!(list("w a,f a/b x"), "a:d! a/b:f1");
+        assert_eq!(list("o a"), "a:i!");
+        assert_eq!(list("o a,d a"), list("d a,o a"));
+        assert!(error("w /").contains("not a whiteout"));
+    }
+
+    #[test]
+    fn identity_is_what_it_is_not_how_it_came() {
+        let digest = |lines| build(lines).unwrap().digest();
+        assert_eq!(digest("f a x,f b y"), digest("f b old,f b y,f a x"));
+        assert_eq!(digest("f a x,h b a"), digest("f b x,h a b"));
+        assert_ne!(digest("f a x,h b a"), digest("f a x,f b x"));
+        assert_ne!(digest("d a,f a/b x"), digest("f a/b x"));
+        assert_ne!(digest("w a"), digest("f b x"));
+    }
+
+    #[test]
+    fn bounds_name_the_entry() {
+        let mut builder = LayerBuilder::new().max_entries(2);
+        let meta = || Meta::with_mode(0o755);
+        builder.dir(&path("a/b"), meta()).unwrap();
+        let error = builder.dir(&path("c"), meta()).unwrap_err().to_string();
+        assert_eq!(error, "c: more than 2 entries in the layer");
+        let long = [b'x'; MAX_SYMLINK_BYTES + 1];
+        let mut builder = LayerBuilder::new();
+        builder.symlink(&path("l"), meta(), &long[1..]).unwrap();
+        for target in [&long[..], b"", b"a\0b"] {
+            assert!(builder.symlink(&path("l"), meta(), target).is_err());
+        }
+        let many = vec![("user.a".as_bytes().into(), vec![0; MAX_XATTR_BYTES].into())];
+        let meta = Meta {
+            xattrs: Some(Arc::new(many)),
+            ..meta()
+        };
+        assert!(
+            builder
+                .dir(&path("d"), meta)
+                .unwrap_err()
+                .to_string()
+                .starts_with("d: ")
+        );
+    }
+
+    #[test]
+    fn the_deepest_tree_needs_no_stack() {
+        let run = || {
+            let deep = path(&"d/".repeat(MAX_LAYER_DEPTH));
+            let mut builder = LayerBuilder::new();
+            builder.dir(&deep, Meta::with_mode(0o755)).unwrap();
+            builder
+                .dir(&LayerPath::root(), Meta::with_mode(0o755))
+                .unwrap();
+            let layer = builder.finish().unwrap();
+            assert_eq!(layer.node_count(), MAX_LAYER_DEPTH + 1);
+            assert_eq!(layer.entries().count(), MAX_LAYER_DEPTH + 1);
+        };
+        std::thread::Builder::new()
+            .stack_size(128 * 1024)
+            .spawn(run)
+            .unwrap()
+            .join()
+            .unwrap();
+    }
+
+    #[test]
+    fn case_c1_36_a_million_names_in_one_directory_are_linear() {
+        let start = std::time::Instant::now();
+        let mut builder = LayerBuilder::new();
+        for number in 0..1_000_000u32 {
+            let at = path(&format!("d/{number}"));
+            builder
+                .file(&at, Meta::with_mode(0o644), Content::empty())
+                .unwrap();
+        }
+        assert_eq!(builder.finish().unwrap().node_count(), 1_000_002);
+        assert!(start.elapsed().as_secs() < 10, "took {:?}", start.elapsed());
+    }
+}

@@ -1,0 +1,131 @@
+//! What is done once all entries are in: the last checks, and the digest.
+
+use super::LayerError;
+use super::node::{Body, Child, Dir, Node, NodeId};
+use super::walk::{Step, Walk};
+use crate::digest::Digest;
+use crate::name::{LayerPath, Name};
+use crate::tree::{DirMark, TreeHasher};
+
+/// Checks that what hard links take from lower layers can be there: this
+/// layer neither has the path itself nor hides it.
+pub(super) fn check_lower_links(nodes: &[Node]) -> Result<(), LayerError> {
+    let mut path: Vec<Name> = Vec::new();
+    for step in Walk::new(nodes) {
+        match step {
+            Step::Enter(name, ..) => path.push(name.clone()),
+            Step::Leave => drop(path.pop()),
+            Step::LowerLink(name, target) => {
+                let link = || LayerPath::from(path.clone()).join(name.clone());
+                check_lower_link(nodes, link, target)?;
+            }
+            Step::File(..) | Step::Symlink(..) | Step::Whiteout(..) => {}
+        }
+    }
+    Ok(())
+}
+
+fn check_lower_link(
+    nodes: &[Node],
+    link: impl Fn() -> LayerPath,
+    target: &LayerPath,
+) -> Result<(), LayerError> {
+    let missing = |reason| {
+        Err(LayerError::LinkMissing {
+            link: link(),
+            target: target.clone(),
+            reason,
+        })
+    };
+    let mut hidden = false;
+    let mut id = NodeId::ROOT;
+    let mut names = target.names().iter();
+    while let Some(dir) = dir_at(nodes, id) {
+        hidden |= dir.opaque;
+        let Some(name) = names.next() else {
+            return Err(LayerError::LinkToDir {
+                link: link(),
+                target: target.clone(),
+            });
+        };
+        let found = dir.children.binary_search_by(|(other, _)| other.cmp(name));
+        match found.ok().and_then(|at| dir.children.get(at)) {
+            None if hidden => return missing("this layer hides it by an opaque directory"),
+            None => return Ok(()),
+            Some((_, Child::Whiteout)) => return missing("this layer hides it by a whiteout"),
+            Some((_, Child::LowerLink(_))) => break,
+            Some((_, Child::Node(child))) => id = *child,
+        }
+    }
+    if names.as_slice().is_empty() {
+        return Err(LayerError::LinkBeforeTarget {
+            link: link(),
+            target: target.clone(),
+        });
+    }
+    missing("this layer has a file or link where a directory would have to be")
+}
+
+fn dir_at(nodes: &[Node], id: NodeId) -> Option<&Dir> {
+    match nodes.get(id.index()) {
+        Some(Node {
+            body: Body::Dir(dir),
+            ..
+        }) => Some(dir),
+        _ => None,
+    }
+}
+
+/// Computes the digest of the whole layer. O(n).
+pub(super) fn digest(nodes: &[Node]) -> Digest {
+    let Some(Node {
+        meta,
+        body: Body::Dir(root),
+    }) = nodes.first()
+    else {
+        return Digest::of(b"");
+    };
+    let names = count_names(nodes);
+    let object = |id: NodeId| {
+        let several = names.get(id.index()).is_some_and(|names| *names > 1);
+        several.then_some(u64::from(id.0))
+    };
+    let mut hasher = TreeHasher::new(meta, mark(root));
+    for step in Walk::new(nodes) {
+        match step {
+            Step::Enter(name, node, dir) => hasher.enter(name.as_bytes(), &node.meta, mark(dir)),
+            Step::Leave => hasher.leave(),
+            Step::File(name, id, meta, content) => {
+                hasher.file(name.as_bytes(), meta, content.digest(), object(id));
+            }
+            Step::Symlink(name, id, meta, target) => {
+                hasher.symlink(name.as_bytes(), meta, target, object(id));
+            }
+            Step::Whiteout(name) => hasher.whiteout(name.as_bytes()),
+            Step::LowerLink(name, target) => hasher.lower_link(name.as_bytes(), target),
+        }
+    }
+    hasher.finish()
+}
+
+fn mark(dir: &Dir) -> DirMark {
+    DirMark {
+        opaque: dir.opaque,
+        implied: dir.implied,
+    }
+}
+
+fn count_names(nodes: &[Node]) -> Vec<u32> {
+    let mut names = vec![0; nodes.len()];
+    let dirs = nodes.iter().filter_map(|node| match &node.body {
+        Body::Dir(dir) => Some(dir),
+        Body::File(_) | Body::Symlink(_) => None,
+    });
+    for (_, child) in dirs.flat_map(|dir| &dir.children) {
+        let Child::Node(id) = child else { continue };
+        if let Some(count) = names.get_mut(id.index()) {
+            *count += 1;
+        }
+    }
+    names
+}

@@ -1,0 +1,199 @@
+//! Going through a layer in canonical order, without recursion.
+
+use std::slice;
+
+use super::Layer;
+use super::node::{Body, Child, Dir, Node, NodeId};
+use crate::chunk::Content;
+use crate::meta::Meta;
+use crate::name::{LayerPath, Name};
+
+/// One step of a walk: a directory's entries by name, what is in a directory
+/// right after it. The root is entered before the first step.
+pub(crate) enum Step<'a> {
+    Enter(&'a Name, &'a Node, &'a Dir),
+    File(&'a Name, NodeId, &'a Meta, &'a Content),
+    Symlink(&'a Name, NodeId, &'a Meta, &'a [u8]),
+    Whiteout(&'a Name),
+    LowerLink(&'a Name, &'a LayerPath),
+    Leave,
+}
+
+pub(crate) struct Walk<'a> {
+    nodes: &'a [Node],
+    open: Vec<slice::Iter<'a, (Name, Child)>>,
+}
+
+impl<'a> Walk<'a> {
+    pub(crate) fn new(nodes: &'a [Node]) -> Self {
+        let root = match nodes.first() {
+            Some(Node {
+                body: Body::Dir(dir),
+                ..
+            }) => vec![dir.children.iter()],
+            _ => Vec::new(),
+        };
+        Self { nodes, open: root }
+    }
+}
+
+impl<'a> Iterator for Walk<'a> {
+    type Item = Step<'a>;
+
+    fn next(&mut self) -> Option<Step<'a>> {
+        let Some((name, child)) = self.open.last_mut()?.next() else {
+            self.open.pop();
+            return if self.open.is_empty() {
+                None
+            } else {
+                Some(Step::Leave)
+            };
+        };
+        Some(match child {
+            Child::Whiteout => Step::Whiteout(name),
+            Child::LowerLink(target) => Step::LowerLink(name, target),
+            Child::Node(id) => {
+                let node = self.nodes.get(id.index())?;
+                match &node.body {
+                    Body::File(content) => Step::File(name, *id, &node.meta, content),
+                    Body::Symlink(target) => Step::Symlink(name, *id, &node.meta, target),
+                    Body::Dir(dir) => {
+                        self.open.push(dir.children.iter());
+                        Step::Enter(name, node, dir)
+                    }
+                }
+            }
+        })
+    }
+}
+
+/// One entry of a layer, as [`Layer::entries`] gives them.
+#[derive(Clone, Debug)]
+pub struct Entry<'a> {
+    /// Where it is.
+    pub path: LayerPath,
+    /// What it is.
+    pub body: EntryBody<'a>,
+}
+
+/// What an [`Entry`] is.
+#[derive(Clone, Debug)]
+pub enum EntryBody<'a> {
+    /// A directory.
+    Dir {
+        /// `None` when only entries below it imply it.
+        meta: Option<&'a Meta>,
+        /// It hides what lower layers have in it.
+        opaque: bool,
+    },
+    /// A regular file.
+    File {
+        /// Its metadata.
+        meta: &'a Meta,
+        /// Its bytes.
+        content: &'a Content,
+        /// Its number: the same for all hard links in this layer.
+        object: u32,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// Its metadata.
+        meta: &'a Meta,
+        /// What it says.
+        target: &'a [u8],
+        /// Its number: the same for all hard links in this layer.
+        object: u32,
+    },
+    /// A name hidden from lower layers.
+    Whiteout,
+    /// A hard link to an object of a lower layer.
+    LowerLink {
+        /// Where that is.
+        target: &'a LayerPath,
+    },
+}
+
+/// Iterator of [`Layer::entries`].
+pub struct Entries<'a> {
+    root: Option<&'a Node>,
+    walk: Walk<'a>,
+    path: Vec<Name>,
+}
+
+impl Layer {
+    /// Goes through all entries: the root first, names in order, what is in
+    /// a directory right after it. O(depth) per entry, for its path.
+    #[must_use]
+    pub fn entries(&self) -> Entries<'_> {
+        Entries {
+            root: self.nodes().first(),
+            walk: Walk::new(self.nodes()),
+            path: Vec::new(),
+        }
+    }
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = Entry<'a>;
+
+    fn next(&mut self) -> Option<Entry<'a>> {
+        if let Some(Node {
+            meta,
+            body: Body::Dir(dir),
+        }) = self.root.take()
+        {
+            return Some(Entry {
+                path: LayerPath::root(),
+                body: dir_body(meta, dir),
+            });
+        }
+        let (name, body) = loop {
+            match self.walk.next()? {
+                Step::Leave => drop(self.path.pop()),
+                Step::Enter(name, node, dir) => {
+                    self.path.push(name.clone());
+                    let path = LayerPath::from(self.path.clone());
+                    return Some(Entry {
+                        path,
+                        body: dir_body(&node.meta, dir),
+                    });
+                }
+                Step::File(name, id, meta, content) => {
+                    break (
+                        name,
+                        EntryBody::File {
+                            meta,
+                            content,
+                            object: id.0,
+                        },
+                    );
+                }
+                Step::Symlink(name, id, meta, target) => {
+                    break (
+                        name,
+                        EntryBody::Symlink {
+                            meta,
+                            target,
+                            object: id.0,
+                        },
+                    );
+                }
+                Step::Whiteout(name) => break (name, EntryBody::Whiteout),
+                Step::LowerLink(name, target) => break (name, EntryBody::LowerLink { target }),
+            }
+        };
+        let mut path = self.path.clone();
+        path.push(name.clone());
+        Some(Entry {
+            path: path.into(),
+            body,
+        })
+    }
+}
+
+fn dir_body<'a>(meta: &'a Meta, dir: &Dir) -> EntryBody<'a> {
+    EntryBody::Dir {
+        meta: (!dir.implied).then_some(meta),
+        opaque: dir.opaque,
+    }
+}
