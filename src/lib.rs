@@ -4,6 +4,7 @@
 pub mod chunk;
 pub mod digest;
 pub mod errno;
+pub mod image;
 pub mod layer;
 pub mod limits;
 pub mod meta;

@@ -1,0 +1,159 @@
+//! The merged tree, as a flat table.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::parts::Parts;
+use super::record::{NONE, NodeRecord, SlotRecord};
+use super::table::{Found, Table, hash};
+use crate::chunk::Content;
+use crate::meta::{Kind, Meta, Stat, Xattrs};
+
+/// What a name of a directory stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Dentry {
+    /// Number of the entry.
+    pub(crate) slot: u32,
+    /// Number of the object.
+    pub(crate) node: u32,
+    pub(crate) kind: Kind,
+}
+
+/// An entry of a directory, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SlotRef<'a> {
+    pub(crate) name: &'a [u8],
+    pub(crate) node: u32,
+    pub(crate) kind: Kind,
+}
+
+/// The tables and the way in by name. Read only, shared by all instances.
+///
+/// Numbers of nodes and slots come from here; one that does not reads as an
+/// empty directory or as nothing, never as a panic.
+pub(super) struct Index {
+    pub(super) parts: Parts,
+    pub(super) table: Table,
+}
+
+impl Index {
+    pub(super) fn nodes(&self) -> u32 {
+        // `Parts` holds the bound.
+        u32::try_from(self.parts.nodes.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn node(&self, node: u32) -> &NodeRecord {
+        self.parts
+            .nodes
+            .get(node as usize)
+            .unwrap_or(&NodeRecord::NOWHERE)
+    }
+
+    /// Finds a name in a directory: one hash, one place in the table, one
+    /// name compared, whatever the size of the directory or the tree.
+    pub(super) fn lookup(&self, dir: u32, name: &[u8]) -> Option<Dentry> {
+        let is = |slot| {
+            self.record(slot)
+                .is_some_and(|record| record.parent.get() == dir && self.name(record) == name)
+        };
+        let slot = match self.table.find(hash(dir, name), is) {
+            Found::Slot(slot) => slot,
+            Found::Nothing => return None,
+            Found::Full => self.search(dir, name)?,
+        };
+        let record = self.record(slot)?;
+        Some(Dentry {
+            slot,
+            node: record.node.get(),
+            kind: record.kind(),
+        })
+    }
+
+    /// Finds a slot by binary search: for what the table had no place for.
+    #[cold]
+    fn search(&self, dir: u32, name: &[u8]) -> Option<u32> {
+        let Range { start, end } = self.slots(dir);
+        let records = self.parts.slots.get(start as usize..end as usize)?;
+        let at = records
+            .binary_search_by(|record| self.name(record).cmp(name))
+            .ok()?;
+        Some(start + u32::try_from(at).ok()?)
+    }
+
+    pub(super) fn slots(&self, dir: u32) -> Range<u32> {
+        // `count` is 0 for what is no directory.
+        let record = self.node(dir);
+        let first = record.first.get();
+        first..first.saturating_add(record.count.get())
+    }
+
+    pub(super) fn slot(&self, slot: u32) -> Option<SlotRef<'_>> {
+        let record = self.record(slot)?;
+        Some(SlotRef {
+            name: self.name(record),
+            node: record.node.get(),
+            kind: record.kind(),
+        })
+    }
+
+    pub(super) fn record(&self, slot: u32) -> Option<&SlotRecord> {
+        self.parts.slots.get(slot as usize)
+    }
+
+    fn name(&self, record: &SlotRecord) -> &[u8] {
+        let start = record.name.get() as usize;
+        self.parts
+            .names
+            .get(start..start + usize::from(record.name_len))
+            .unwrap_or_default()
+    }
+
+    pub(super) fn stat(&self, node: u32) -> Stat {
+        self.node(node).stat(node)
+    }
+
+    pub(super) fn content(&self, node: u32) -> Option<&Content> {
+        let record = self.node(node);
+        match record.kind() {
+            Kind::File => self.parts.contents.get(record.first.get() as usize),
+            Kind::Dir | Kind::Symlink => None,
+        }
+    }
+
+    pub(super) fn target(&self, node: u32) -> Option<&[u8]> {
+        let record = self.node(node);
+        match record.kind() {
+            Kind::Symlink => {
+                let start = record.first.get() as usize;
+                let len = usize::try_from(record.size.get()).ok()?;
+                self.parts.targets.get(start..start.checked_add(len)?)
+            }
+            Kind::Dir | Kind::File => None,
+        }
+    }
+
+    pub(super) fn xattrs(&self, node: u32) -> Option<&Arc<Xattrs>> {
+        match self.node(node).xattrs.get() {
+            NONE => None,
+            number => self.parts.xattrs.get(number as usize),
+        }
+    }
+
+    /// Gives the metadata as the layers had it.
+    pub(super) fn meta(&self, node: u32) -> Meta {
+        let Stat {
+            mode,
+            uid,
+            gid,
+            mtime,
+            ..
+        } = self.stat(node);
+        Meta {
+            mode,
+            uid,
+            gid,
+            mtime,
+            xattrs: self.xattrs(node).cloned(),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Images: a stack of layers merged into one index, once.
+//!
+//! Making an [`Image`] costs one pass over what its layers have. From then on
+//! it is immutable and shared: a look-up costs the same under one layer or
+//! hundreds, and whiteouts are gone (invariants 2 to 4).
+
+mod error;
+mod flatten;
+mod index;
+mod merge;
+mod parts;
+mod record;
+mod table;
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+pub use error::ImageError;
+use index::Index;
+pub(crate) use index::{Dentry, SlotRef};
+use parts::Parts;
+
+use crate::chunk::Content;
+use crate::layer::Layer;
+use crate::limits::MAX_LAYERS;
+use crate::meta::{Kind, Meta, Stat, Xattrs};
+
+/// An ordered stack of layers as one tree, the base that instances share.
+/// Immutable. Cloning is a reference count.
+#[derive(Clone)]
+pub struct Image(Arc<Inner>);
+
+struct Inner {
+    layers: Box<[Layer]>,
+    index: Index,
+}
+
+impl Image {
+    /// Merges layers, the lowest first. No layers make an empty root.
+    ///
+    /// In each directory the highest layer that has a name decides, and a
+    /// whiteout hides the name from the layers below. Directories of one name
+    /// merge down to the first that is opaque or that a file or symbolic link
+    /// lies under. Numbers depend on the merged tree alone.
+    ///
+    /// O(entries of all layers); the layers are shared, not copied.
+    ///
+    /// # Errors
+    ///
+    /// In this order: [`ImageError::TooManyLayers`];
+    /// [`ImageError::LinkToMissing`] and [`ImageError::LinkToDirectory`] for a
+    /// hard link to a lower layer, hidden ones too; [`ImageError::TooLarge`].
+    pub fn new(layers: &[Layer]) -> Result<Self, ImageError> {
+        if layers.len() > MAX_LAYERS {
+            return Err(ImageError::TooManyLayers {
+                count: layers.len(),
+            });
+        }
+        let index = flatten::flatten(layers)?;
+        Ok(Self(Arc::new(Inner {
+            layers: layers.into(),
+            index,
+        })))
+    }
+
+    /// Makes an image of no layers: an empty root directory.
+    #[must_use]
+    pub fn empty() -> Self {
+        let index = Parts::empty_tree().finish();
+        Self(Arc::new(Inner {
+            layers: Box::default(),
+            index,
+        }))
+    }
+
+    /// Gives the layers, the lowest first.
+    #[must_use]
+    pub fn layers(&self) -> &[Layer] {
+        &self.0.layers
+    }
+
+    /// Counts the objects. Their numbers run from 0, the root, up to this.
+    pub(crate) fn nodes(&self) -> u32 {
+        self.0.index.nodes()
+    }
+
+    /// Finds a name in a directory. O(1) but for names made to collide, where
+    /// it is O(log entries).
+    pub(crate) fn lookup(&self, dir: u32, name: &[u8]) -> Option<Dentry> {
+        self.0.index.lookup(dir, name)
+    }
+
+    /// Gives the numbers of a directory's entries, which are in the order of
+    /// their names' bytes: none for what is no directory.
+    pub(crate) fn slots(&self, dir: u32) -> Range<u32> {
+        self.0.index.slots(dir)
+    }
+
+    /// Gives an entry by its number.
+    pub(crate) fn slot(&self, slot: u32) -> Option<SlotRef<'_>> {
+        self.0.index.slot(slot)
+    }
+
+    pub(crate) fn kind(&self, node: u32) -> Kind {
+        self.0.index.node(node).kind()
+    }
+
+    /// Gives what `stat` shows: no time but the mtime is known of a base.
+    pub(crate) fn stat(&self, node: u32) -> Stat {
+        self.0.index.stat(node)
+    }
+
+    /// Gives the directory that a directory is in; of the root, the root.
+    pub(crate) fn parent(&self, dir: u32) -> u32 {
+        self.0.index.node(dir).parent.get()
+    }
+
+    /// Gives the bytes of a file.
+    pub(crate) fn content(&self, node: u32) -> Option<&Content> {
+        self.0.index.content(node)
+    }
+
+    /// Gives what a symbolic link leads to.
+    pub(crate) fn target(&self, node: u32) -> Option<&[u8]> {
+        self.0.index.target(node)
+    }
+
+    pub(crate) fn meta_xattrs(&self, node: u32) -> Option<&Arc<Xattrs>> {
+        self.0.index.xattrs(node)
+    }
+
+    /// Gives an object's metadata as its layer has it.
+    pub(crate) fn meta(&self, node: u32) -> Meta {
+        self.0.index.meta(node)
+    }
+
+    /// Gives the index of the layer that an entry is from; of a directory,
+    /// the one that its metadata is from.
+    pub(crate) fn origin(&self, slot: u32) -> u16 {
+        self.0
+            .index
+            .record(slot)
+            .map_or(0, |record| record.layer.get())
+    }
+}
+
+impl fmt::Debug for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Image({} layers, {} objects)",
+            self.layers().len(),
+            self.nodes()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_layers_make_an_empty_root() {
+        for image in [Image::empty(), Image::new(&[]).unwrap()] {
+            assert_eq!((image.nodes(), image.parent(0)), (1, 0));
+            let stat = image.stat(0);
+            assert_eq!((stat.kind, stat.mode, stat.nlink), (Kind::Dir, 0o755, 2));
+            assert_eq!(image.slots(0), 0..0);
+            assert_eq!(image.lookup(0, b"a"), None);
+        }
+    }
+}

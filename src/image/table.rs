@@ -1,0 +1,104 @@
+//! The hash table from (directory, name) to slot.
+//!
+//! One table for the whole index, so that a lookup costs the same in a small
+//! and in a huge directory. An entry is looked for in [`WINDOW`] places from
+//! its hash on and nowhere else: names made to collide end up outside the
+//! table, where a binary search finds them, so a lookup is O(log n) at worst
+//! and building is O(n) always.
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+use zerocopy::byteorder::little_endian::U32;
+
+/// Places that an entry may lie in: a cache line of them.
+pub(super) const WINDOW: usize = 16;
+
+const EMPTY: u32 = 0;
+
+/// Each place holds 0, or the number of a slot plus one in its lower bits and
+/// as much of the hash as there is room for in the upper ones: most names that
+/// are not the wanted one are told by that alone.
+#[derive(Debug)]
+pub(super) struct Table {
+    /// A power of two of places, and [`WINDOW`] more so that no search wraps.
+    places: Vec<U32>,
+    /// Bits of a place that hold the slot.
+    bits: u32,
+    mask: u64,
+}
+
+/// What a search in the table found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Slot(u32),
+    /// The name is not there.
+    Nothing,
+    /// The window is full of others: the name may have found no place.
+    Full,
+}
+
+pub(super) fn hash(dir: u32, name: &[u8]) -> u64 {
+    // Odd factor: neighbouring numbers give seeds that differ all over.
+    xxh3_64_with_seed(name, u64::from(dir).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+impl Table {
+    /// Makes a table for `slots` entries, at most half full. Below 2^31.
+    pub(super) fn new(slots: u32) -> Self {
+        let capacity = (slots as usize * 2).next_power_of_two();
+        Self {
+            places: vec![U32::new(EMPTY); capacity + WINDOW - 1],
+            bits: u32::BITS - slots.leading_zeros(),
+            mask: capacity as u64 - 1,
+        }
+    }
+
+    /// Takes a slot in. Tells whether it found a place.
+    pub(super) fn insert(&mut self, hash: u64, slot: u32) -> bool {
+        let entry = self.tag(hash) << self.bits | (slot + 1);
+        let start = self.start(hash);
+        let free = self
+            .places
+            .get_mut(start..start + WINDOW)
+            .and_then(|window| window.iter_mut().find(|place| place.get() == EMPTY));
+        match free {
+            Some(place) => {
+                place.set(entry);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Finds the slot that goes by `hash` and that `is` says is the one.
+    pub(super) fn find(&self, hash: u64, is: impl Fn(u32) -> bool) -> Found {
+        let start = self.start(hash);
+        let Some(window) = self.places.get(start..start + WINDOW) else {
+            return Found::Nothing;
+        };
+        let tag = self.tag(hash);
+        for place in window {
+            let entry = place.get();
+            if entry == EMPTY {
+                return Found::Nothing;
+            }
+            if entry >> self.bits == tag {
+                let slot = (entry & !(u32::MAX << self.bits)).wrapping_sub(1);
+                if is(slot) {
+                    return Found::Slot(slot);
+                }
+            }
+        }
+        Found::Full
+    }
+
+    fn start(&self, hash: u64) -> usize {
+        // Below the number of places, so it fits.
+        usize::try_from(hash & self.mask).unwrap_or(0)
+    }
+
+    /// The upper bits of the hash, as many as fit beside a slot.
+    fn tag(&self, hash: u64) -> u32 {
+        let upper = u32::try_from(hash >> u32::BITS).unwrap_or(0);
+        upper >> self.bits
+    }
+}
