@@ -9,4 +9,6 @@ pub mod layer;
 pub mod limits;
 pub mod meta;
 pub mod name;
+mod overlay;
 mod tree;
+pub mod vfs;

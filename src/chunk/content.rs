@@ -60,11 +60,6 @@ impl Content {
         self.0.digest
     }
 
-    /// Computes the digest again from the size and the digests of the chunks.
-    pub(crate) fn recomputed_digest(&self) -> Digest {
-        digest_of(self.0.size, &self.0.extents)
-    }
-
     /// Gives the chunks in order, each with its offset in bytes.
     pub fn chunks(&self) -> impl Iterator<Item = (u64, &Chunk)> {
         self.0
@@ -101,7 +96,7 @@ impl Content {
                 break;
             };
             match self.chunk_at(at) {
-                Some(chunk) => copy_or_zero(chunk.bytes(), within, out),
+                Some(chunk) => copy_or_zero(chunk.bytes().get(within..).unwrap_or_default(), out),
                 None => out.fill(0),
             }
             done += len;
@@ -163,12 +158,11 @@ fn within_chunk(offset: u64) -> usize {
     usize::try_from(offset % CHUNK_BYTES as u64).unwrap_or(0)
 }
 
-/// Copies from `bytes[start..]` and fills with zeros what they do not reach.
-fn copy_or_zero(bytes: &[u8], start: usize, out: &mut [u8]) {
-    let have = bytes.get(start..).unwrap_or_default();
-    let len = have.len().min(out.len());
-    let (head, tail) = out.split_at_mut(len);
-    head.copy_from_slice(&have[..len]);
+/// Copies as much of `bytes` as `out` holds and fills the rest with zeros.
+pub(crate) fn copy_or_zero(bytes: &[u8], out: &mut [u8]) {
+    let (head, tail) = out.split_at_mut(bytes.len().min(out.len()));
+    let (have, _) = bytes.split_at(head.len());
+    head.copy_from_slice(have);
     tail.fill(0);
 }
 

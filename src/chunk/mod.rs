@@ -10,4 +10,5 @@ mod pool;
 
 pub use builder::ContentBuilder;
 pub use content::Content;
+pub(crate) use content::copy_or_zero;
 pub use pool::{Chunk, ChunkPool};

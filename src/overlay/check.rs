@@ -1,0 +1,95 @@
+//! Revalidation of everything an overlay counts or ties together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+use super::Overlay;
+use super::inode::Body;
+use crate::meta::{FileId, Kind};
+
+impl Overlay {
+    /// Recounts everything. Gives the first count or tie that is wrong, in
+    /// words. O(tree): for tests and fuzzing.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        self.check_inodes()?;
+        self.check_tree()
+    }
+
+    fn check_inodes(&self) -> Result<(), String> {
+        let (mut bytes, mut made) = (0, 0);
+        for (id, inode) in self.inodes.iter() {
+            made += u64::from(self.node(*id).is_none());
+            match &inode.body {
+                Body::File(file) => {
+                    bytes += file.private_bytes();
+                    if file.recount() != file.private_bytes() || !file.is_sound() {
+                        return Err(format!("blocks of {id:?}"));
+                    }
+                }
+                Body::Dir(dir) if !dir.is_sound(&self.image) => {
+                    return Err(format!("entries of {id:?}"));
+                }
+                Body::Dir(_) | Body::Symlink(_) => {}
+            }
+            if inode.nlink == 0 && !self.is_open(*id) {
+                return Err(format!("{id:?} has neither name nor descriptor"));
+            }
+        }
+        let usage = self.usage;
+        if (bytes, made) != (usage.private_bytes, usage.inodes) {
+            return Err(format!(
+                "{bytes} bytes and {made} inodes, counted {usage:?}"
+            ));
+        }
+        let open: u64 = self.open.values().map(|count| u64::from(*count)).sum();
+        if open != u64::from(usage.open) {
+            return Err(format!("{open} descriptors, counted {usage:?}"));
+        }
+        Ok(())
+    }
+
+    /// Walks the whole tree: parents, link counts, reachability.
+    fn check_tree(&self) -> Result<(), String> {
+        let mut names: BTreeMap<FileId, u32> = BTreeMap::new();
+        let mut dirs = BTreeSet::from([FileId::ROOT]);
+        let mut todo = vec![FileId::ROOT];
+        while let Some(dir) = todo.pop() {
+            let mut below = Vec::new();
+            self.list(dir, 0, u64::MAX, &mut |_, id, kind, _| {
+                below.push((id, kind));
+                ControlFlow::Continue(())
+            });
+            let subdirs = below.iter().filter(|(_, kind)| *kind == Kind::Dir).count();
+            let nlink = self.stat(dir).map(|stat| stat.nlink as usize);
+            if nlink != Ok(subdirs + 2) {
+                return Err(format!(
+                    "{dir:?} has {subdirs} directories but nlink {nlink:?}"
+                ));
+            }
+            for (id, kind) in below {
+                if kind != self.kind(id) {
+                    return Err(format!("entry and object differ in kind: {id:?}"));
+                }
+                if kind != Kind::Dir {
+                    *names.entry(id).or_insert(0) += 1;
+                } else if !dirs.insert(id) || self.parent(id) != dir {
+                    return Err(format!("{id:?} has two names or a wrong parent"));
+                } else {
+                    todo.push(id);
+                }
+            }
+        }
+        for (id, count) in &names {
+            if self.stat(*id).map(|stat| stat.nlink) != Ok(*count) {
+                return Err(format!("{id:?} has {count} names, another nlink"));
+            }
+        }
+        let lost = self
+            .inodes
+            .iter()
+            .find(|(id, inode)| inode.nlink > 0 && !names.contains_key(id) && !dirs.contains(id));
+        lost.map_or(Ok(()), |(id, _)| {
+            Err(format!("{id:?} is reached by no name"))
+        })
+    }
+}

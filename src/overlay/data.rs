@@ -1,0 +1,149 @@
+//! Reading and changing the bytes of files.
+
+use bytes::Bytes;
+
+use super::inode::Body;
+use super::{Object, Overlay};
+use crate::chunk::Content;
+use crate::errno::Errno;
+use crate::limits::MAX_FILE_BYTES;
+use crate::meta::{FileId, Time};
+
+impl Overlay {
+    fn base_content(&self, id: FileId) -> Option<&Content> {
+        self.node(id).and_then(|node| self.image.content(node))
+    }
+
+    /// Copies bytes from `offset` on into `buf`: as many as there are.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::Io`] if `id` names no file.
+    pub(crate) fn read_at(&self, id: FileId, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
+        match self.object(id) {
+            Object::Base(node) => {
+                let content = self.image.content(node).ok_or(Errno::Io)?;
+                Ok(content.read_at(offset, buf))
+            }
+            Object::Own(inode) => match &inode.body {
+                Body::File(file) => Ok(file.read_at(self.base_content(id), offset, buf)),
+                Body::Dir(_) | Body::Symlink(_) => Err(Errno::Io),
+            },
+            Object::Gone => Err(Errno::Io),
+        }
+    }
+
+    /// Gives bytes from `offset` on, without a copy where base content shows
+    /// through: 1 to `max` of them, none at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::Io`] if `id` names no file.
+    pub(crate) fn read_bytes(&self, id: FileId, offset: u64, max: usize) -> Result<Bytes, Errno> {
+        match self.object(id) {
+            Object::Base(node) => {
+                let content = self.image.content(node).ok_or(Errno::Io)?;
+                if let Some(slice) = content.slice_at(offset, max) {
+                    return Ok(slice);
+                }
+                let left = content.size().saturating_sub(offset).min(max as u64);
+                let mut buf = vec![0; usize::try_from(left).unwrap_or(max)];
+                let len = content.read_at(offset, &mut buf);
+                buf.truncate(len);
+                Ok(buf.into())
+            }
+            Object::Own(inode) => match &inode.body {
+                Body::File(file) => Ok(file.read_bytes(self.base_content(id), offset, max)),
+                Body::Dir(_) | Body::Symlink(_) => Err(Errno::Io),
+            },
+            Object::Gone => Err(Errno::Io),
+        }
+    }
+
+    /// The length of the hole that starts at `offset`; 0 where there is none.
+    pub(crate) fn hole_at(&self, id: FileId, offset: u64) -> u64 {
+        match self.object(id) {
+            Object::Base(node) => self.image.content(node).map_or(0, |content| {
+                let left = content.size().saturating_sub(offset);
+                if content.is_hole(offset, left) {
+                    left
+                } else {
+                    0
+                }
+            }),
+            Object::Own(inode) => match &inode.body {
+                Body::File(file) => file.hole_at(self.base_content(id), offset),
+                Body::Dir(_) | Body::Symlink(_) => 0,
+            },
+            Object::Gone => 0,
+        }
+    }
+
+    /// Writes as much of `buf` at `offset` as quota and file size allow.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::FileTooLarge`] if `offset` is past the largest file already,
+    /// [`Errno::NoSpace`] if not one byte fits.
+    pub(crate) fn write_at(
+        &mut self,
+        id: FileId,
+        offset: u64,
+        buf: &[u8],
+        now: Time,
+    ) -> Result<usize, Errno> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        let below_max = MAX_FILE_BYTES.saturating_sub(offset);
+        let len = usize::try_from(below_max)
+            .unwrap_or(usize::MAX)
+            .min(buf.len());
+        let Some(buf) = buf.get(..len).filter(|buf| !buf.is_empty()) else {
+            return Err(Errno::FileTooLarge);
+        };
+        let room = self
+            .quota
+            .max_bytes
+            .saturating_sub(self.usage.private_bytes);
+        if room == 0 && !matches!(self.object(id), Object::Own(_)) {
+            return Err(Errno::NoSpace);
+        }
+        self.own(id)?;
+        // Again by its parts, so that image and inodes are borrowed apart.
+        let base = id
+            .node_below(self.image.nodes())
+            .and_then(|node| self.image.content(node));
+        let inode = self.inodes.get_mut(&id).ok_or(Errno::Io)?;
+        let inode = std::sync::Arc::make_mut(inode);
+        let Body::File(file) = &mut inode.body else {
+            return Err(Errno::Io);
+        };
+        let written = file.write_at(base, offset, buf, room);
+        if written.bytes == 0 {
+            return Err(Errno::NoSpace);
+        }
+        inode.touch(now);
+        self.usage.private_bytes += written.charged;
+        Ok(written.bytes)
+    }
+
+    /// Cuts or grows a file. Growing stores nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::FileTooLarge`].
+    pub(crate) fn set_size(&mut self, id: FileId, size: u64, now: Time) -> Result<(), Errno> {
+        if size > MAX_FILE_BYTES {
+            return Err(Errno::FileTooLarge);
+        }
+        let inode = self.own(id)?;
+        let Body::File(file) = &mut inode.body else {
+            return Err(Errno::Invalid);
+        };
+        let freed = file.set_size(size);
+        inode.touch(now);
+        self.usage.private_bytes -= freed;
+        Ok(())
+    }
+}

@@ -1,0 +1,310 @@
+//! What an instance changed, as a layer.
+//!
+//! A layer speaks of paths, the overlay of objects. So each directory of the
+//! instance is held against the base's at the same path: where it is the same
+//! object its changes are told one by one, where it is another its whole tree
+//! is told and what was there is hidden by an opaque mark.
+
+use std::collections::{HashMap, HashSet};
+
+use super::inode::Body;
+use super::{Object, Overlay};
+use crate::chunk::{ChunkPool, Content, ContentBuilder};
+use crate::layer::{Layer, LayerBuilder, LayerError};
+use crate::limits::CHUNK_BYTES;
+use crate::meta::{FileId, Kind, Meta};
+use crate::name::{LayerPath, Name};
+
+impl Overlay {
+    /// Gives the changes as a layer. See [`Fs::diff`](crate::vfs::Fs::diff).
+    pub(crate) fn diff(&self, pool: &ChunkPool) -> Result<Layer, LayerError> {
+        // Files with several names have to be told under all of them. Those
+        // that turn up in a moved tree are known only once it has been told,
+        // so that round is thrown away; each names at least one more file.
+        let mut retold = HashSet::new();
+        loop {
+            let mut diff = Diff::new(self, pool, retold);
+            diff.run()?;
+            if diff.more.is_empty() {
+                return diff.builder.finish();
+            }
+            retold = diff.retold;
+            retold.extend(diff.more);
+        }
+    }
+}
+
+struct Diff<'a> {
+    tree: &'a Overlay,
+    pool: &'a ChunkPool,
+    builder: LayerBuilder,
+    /// Unchanged base files to tell as if they had changed.
+    retold: HashSet<FileId>,
+    /// Such files found in this round.
+    more: HashSet<FileId>,
+    /// Directories that have a change in or below them.
+    dirty: HashSet<FileId>,
+    /// Where a file with several names was told first.
+    told: HashMap<FileId, LayerPath>,
+    todo: Vec<Task>,
+}
+
+/// A directory to compare: at `path` the instance has `id`, the base the
+/// directory `below`.
+struct Task {
+    path: LayerPath,
+    id: FileId,
+    below: Option<u32>,
+}
+
+impl<'a> Diff<'a> {
+    fn new(tree: &'a Overlay, pool: &'a ChunkPool, retold: HashSet<FileId>) -> Self {
+        let mut diff = Self {
+            tree,
+            pool,
+            builder: LayerBuilder::new(),
+            retold,
+            more: HashSet::new(),
+            dirty: HashSet::new(),
+            told: HashMap::new(),
+            todo: Vec::new(),
+        };
+        diff.find_dirty();
+        diff
+    }
+
+    fn run(&mut self) -> Result<(), LayerError> {
+        self.todo.push(Task {
+            path: LayerPath::root(),
+            id: FileId::ROOT,
+            below: Some(0),
+        });
+        while let Some(task) = self.todo.pop() {
+            let lineage = self.base_of(task.id);
+            match task.below {
+                Some(below) if lineage == Some(below) => self.tell_changes(&task, below)?,
+                Some(_) => {
+                    self.tell_whole(&task)?;
+                    self.builder.opaque(&task.path)?;
+                }
+                None => self.tell_whole(&task)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks each directory with a change, and all above it.
+    fn find_dirty(&mut self) {
+        let tree = self.tree;
+        let mut files_changed = !self.retold.is_empty();
+        for (id, inode) in tree.inodes.iter() {
+            match inode.body {
+                Body::Dir(_) => self.mark(*id),
+                Body::File(_) | Body::Symlink(_) => files_changed |= tree.node(*id).is_some(),
+            }
+        }
+        if !files_changed {
+            return;
+        }
+        for node in 0..tree.image.nodes() {
+            let has_change = |slot| {
+                tree.image.slot(slot).is_some_and(|entry| {
+                    entry.kind != Kind::Dir && self.is_changed(FileId::of_node(entry.node))
+                })
+            };
+            if tree.image.kind(node) == Kind::Dir && tree.image.slots(node).any(has_change) {
+                self.mark(FileId::of_node(node));
+            }
+        }
+    }
+
+    fn mark(&mut self, dir: FileId) {
+        let mut at = dir;
+        while self.dirty.insert(at) {
+            at = self.tree.parent(at);
+        }
+    }
+
+    fn is_changed(&self, id: FileId) -> bool {
+        matches!(self.tree.object(id), Object::Own(_)) || self.retold.contains(&id)
+    }
+
+    /// The base directory whose entries show through in `id`.
+    fn base_of(&self, id: FileId) -> Option<u32> {
+        match self.tree.object(id) {
+            Object::Base(node) => Some(node),
+            Object::Own(inode) => match &inode.body {
+                Body::Dir(dir) => dir.base(),
+                Body::File(_) | Body::Symlink(_) => None,
+            },
+            Object::Gone => None,
+        }
+    }
+
+    /// Tells the changes of a directory that stands where it stood.
+    fn tell_changes(&mut self, task: &Task, below: u32) -> Result<(), LayerError> {
+        let image = &self.tree.image;
+        let mut dir = None;
+        if let Object::Own(inode) = self.tree.object(task.id)
+            && let Body::Dir(changed) = &inode.body
+        {
+            dir = Some(changed);
+            self.builder.dir(&task.path, self.meta(task.id))?;
+            for own in changed.own_entries() {
+                let old = image
+                    .lookup(below, own.name.as_bytes())
+                    .map(|old| (old.node, old.kind));
+                self.tell_entry(task.path.join(own.name.clone()), own.id, own.kind, old)?;
+            }
+            for slot in changed.hidden() {
+                let Some(entry) = image.slot(slot) else {
+                    continue;
+                };
+                if changed.find(image, entry.name).is_none() {
+                    self.builder
+                        .whiteout(&task.path.join(Name::from_checked(entry.name)))?;
+                }
+            }
+        }
+        for slot in image.slots(below) {
+            let Some(entry) = image.slot(slot) else {
+                continue;
+            };
+            let id = FileId::of_node(entry.node);
+            if dir.is_some_and(|dir| dir.is_hidden(slot)) {
+                continue;
+            }
+            let path = || task.path.join(Name::from_checked(entry.name));
+            match entry.kind {
+                Kind::Dir if self.dirty.contains(&id) => {
+                    self.todo.push(Task {
+                        path: path(),
+                        id,
+                        below: Some(entry.node),
+                    });
+                }
+                Kind::Dir => {}
+                Kind::File | Kind::Symlink if self.is_changed(id) => {
+                    self.tell_object(path(), id, entry.kind)?;
+                }
+                Kind::File | Kind::Symlink => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells a directory that the base does not have here, with all in it.
+    fn tell_whole(&mut self, task: &Task) -> Result<(), LayerError> {
+        self.builder.dir(&task.path, self.meta(task.id))?;
+        let mut entries = Vec::new();
+        self.tree
+            .list(task.id, 0, u64::MAX, &mut |name, id, kind, _| {
+                entries.push((Name::from_checked(name), id, kind));
+                std::ops::ControlFlow::Continue(())
+            });
+        for (name, id, kind) in entries {
+            self.tell_entry(task.path.join(name), id, kind, None)?;
+        }
+        Ok(())
+    }
+
+    /// Tells an entry at a place where the base has `old`.
+    fn tell_entry(
+        &mut self,
+        path: LayerPath,
+        id: FileId,
+        kind: Kind,
+        old: Option<(u32, Kind)>,
+    ) -> Result<(), LayerError> {
+        if kind == Kind::Dir {
+            let below = old.and_then(|(node, kind)| (kind == Kind::Dir).then_some(node));
+            self.todo.push(Task { path, id, below });
+            return Ok(());
+        }
+        let came_back = old.is_some_and(|(node, _)| FileId::of_node(node) == id);
+        if came_back && !self.is_changed(id) {
+            return Ok(());
+        }
+        self.tell_object(path, id, kind)
+    }
+
+    /// Tells a file or link; a further name of one told before as a hard link.
+    fn tell_object(&mut self, path: LayerPath, id: FileId, kind: Kind) -> Result<(), LayerError> {
+        let nlink = self.tree.stat(id).map_or(1, |stat| stat.nlink);
+        if nlink > 1 {
+            if let Some(first) = self.told.get(&id) {
+                return self.builder.hard_link(&path, first);
+            }
+            self.told.insert(id, path.clone());
+            if !self.is_changed(id) {
+                self.more.insert(id);
+            }
+        }
+        let meta = self.meta(id);
+        if kind == Kind::Symlink {
+            let target = self.tree.target(id).unwrap_or_default();
+            return self.builder.symlink(&path, meta, target);
+        }
+        let content = self.content(id);
+        self.builder.file(&path, meta, content)
+    }
+
+    fn meta(&self, id: FileId) -> Meta {
+        let node = self.tree.node(id);
+        let xattrs = node
+            .and_then(|node| self.tree.image.meta_xattrs(node))
+            .cloned();
+        let mut meta = Meta::with_mode(0);
+        if let Ok(stat) = self.tree.stat(id) {
+            meta = Meta {
+                mode: stat.mode,
+                uid: stat.uid,
+                gid: stat.gid,
+                mtime: stat.mtime,
+                xattrs,
+            };
+        }
+        meta
+    }
+
+    /// The bytes of a file: the base's own chunks if none was changed.
+    fn content(&self, id: FileId) -> Content {
+        let base = self
+            .tree
+            .node(id)
+            .and_then(|node| self.tree.image.content(node));
+        let size = match self.tree.object(id) {
+            Object::Own(inode) => match &inode.body {
+                Body::File(file) => {
+                    if let Some(base) = base.filter(|base| file.is_base_of(base.size())) {
+                        return base.clone();
+                    }
+                    file.size()
+                }
+                Body::Dir(_) | Body::Symlink(_) => 0,
+            },
+            Object::Base(_) | Object::Gone => {
+                return base.cloned().unwrap_or_else(Content::empty);
+            }
+        };
+        let mut builder = ContentBuilder::new(self.pool);
+        let mut buf = vec![0; CHUNK_BYTES];
+        while builder.size() < size {
+            let at = builder.size();
+            let hole = self.tree.hole_at(id, at);
+            if hole > 0 {
+                builder.hole(hole);
+                continue;
+            }
+            // To the chunk's end, so that a hole in the next one is seen.
+            let left = (CHUNK_BYTES as u64 - at % CHUNK_BYTES as u64).min(size - at);
+            let want = usize::try_from(left).unwrap_or(CHUNK_BYTES);
+            let piece = buf.get_mut(..want).unwrap_or_default();
+            match self.tree.read_at(id, at, piece) {
+                Ok(len) if len > 0 => builder.write(piece.get(..len).unwrap_or_default()),
+                Ok(_) | Err(_) => break,
+            }
+        }
+        builder.finish()
+    }
+}

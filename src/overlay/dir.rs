@@ -1,0 +1,237 @@
+//! The entries of a changed or new directory: a base directory with some of
+//! its entries gone, and entries of its own.
+//!
+//! Every entry has a position that it keeps for life, which is what listing
+//! cookies are made of: a base entry its place in the index, an own entry a
+//! number above those, counting up. So a listing that goes on from a position
+//! loses no entry that stayed and repeats none, whatever changed in between.
+
+use std::ops::ControlFlow;
+
+use imbl::{OrdMap, OrdSet};
+
+use crate::image::Image;
+use crate::meta::{FileId, Kind};
+use crate::name::Name;
+
+/// The entries of one directory.
+#[derive(Clone)]
+pub(super) struct DirBody {
+    /// The directory this one is in; its own for the root.
+    pub(super) parent: FileId,
+    /// The base directory whose entries show through.
+    base: Option<u32>,
+    /// Slots of `base` that are gone.
+    hidden: OrdSet<u32>,
+    /// Positions of own entries.
+    by_name: OrdMap<Name, u64>,
+    by_position: OrdMap<u64, Own>,
+    /// The position of the next own entry; never reused.
+    next: u64,
+    /// Entries that show, base and own.
+    live: u64,
+}
+
+/// An entry of the overlay's own.
+#[derive(Clone)]
+pub(super) struct Own {
+    pub(super) name: Name,
+    pub(super) id: FileId,
+    pub(super) kind: Kind,
+}
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    pub(crate) id: FileId,
+    pub(crate) kind: Kind,
+    pub(super) place: Place,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    /// A slot of the base directory.
+    Base(u32),
+    /// The position of an own entry.
+    Own(u64),
+}
+
+/// One entry of a listing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Listed<'a> {
+    pub(super) name: &'a [u8],
+    pub(super) id: FileId,
+    pub(super) kind: Kind,
+    pub(super) position: u64,
+}
+
+/// Finds `name` among the entries of a base directory.
+pub(super) fn find_in_base(image: &Image, node: u32, name: &[u8]) -> Option<Found> {
+    let dentry = image.lookup(node, name)?;
+    Some(Found {
+        id: FileId::of_node(dentry.node),
+        kind: dentry.kind,
+        place: Place::Base(dentry.slot),
+    })
+}
+
+/// Lists a base directory from `position` on.
+pub(super) fn list_base<'a>(
+    image: &'a Image,
+    node: u32,
+    position: u64,
+    sink: &mut dyn FnMut(Listed<'a>) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let slots = image.slots(node);
+    let skip = u32::try_from(position).unwrap_or(u32::MAX);
+    for slot in slots.start.saturating_add(skip)..slots.end {
+        let Some(entry) = image.slot(slot) else {
+            continue;
+        };
+        sink(Listed {
+            name: entry.name,
+            id: FileId::of_node(entry.node),
+            kind: entry.kind,
+            position: u64::from(slot - slots.start),
+        })?;
+    }
+    ControlFlow::Continue(())
+}
+
+impl DirBody {
+    /// A base directory of `entries` entries, nothing changed yet.
+    pub(super) fn over(parent: FileId, node: u32, entries: usize) -> Self {
+        Self {
+            base: Some(node),
+            next: entries as u64,
+            live: entries as u64,
+            ..Self::new(parent)
+        }
+    }
+
+    /// An empty new directory.
+    pub(super) fn new(parent: FileId) -> Self {
+        Self {
+            parent,
+            base: None,
+            hidden: OrdSet::new(),
+            by_name: OrdMap::new(),
+            by_position: OrdMap::new(),
+            next: 0,
+            live: 0,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// The base directory whose entries show through.
+    pub(super) fn base(&self) -> Option<u32> {
+        self.base
+    }
+
+    /// The position that the next new entry gets: all present ones are below.
+    pub(super) fn end(&self) -> u64 {
+        self.next
+    }
+
+    pub(super) fn is_hidden(&self, slot: u32) -> bool {
+        self.hidden.contains(&slot)
+    }
+
+    pub(super) fn hidden(&self) -> impl Iterator<Item = u32> {
+        self.hidden.iter().copied()
+    }
+
+    pub(super) fn own_entries(&self) -> impl Iterator<Item = &Own> {
+        self.by_position.values()
+    }
+
+    pub(super) fn find(&self, image: &Image, name: &[u8]) -> Option<Found> {
+        if !self.by_name.is_empty()
+            && let Some(position) = self.by_name.get(name)
+            && let Some(own) = self.by_position.get(position)
+        {
+            return Some(Found {
+                id: own.id,
+                kind: own.kind,
+                place: Place::Own(*position),
+            });
+        }
+        let dentry = image.lookup(self.base?, name)?;
+        (!self.hidden.contains(&dentry.slot)).then_some(Found {
+            id: FileId::of_node(dentry.node),
+            kind: dentry.kind,
+            place: Place::Base(dentry.slot),
+        })
+    }
+
+    /// Adds an entry under a name that is free.
+    pub(super) fn insert(&mut self, name: Name, id: FileId, kind: Kind) {
+        self.by_name.insert(name.clone(), self.next);
+        self.by_position.insert(self.next, Own { name, id, kind });
+        self.next += 1;
+        self.live += 1;
+    }
+
+    /// Takes an entry out.
+    pub(super) fn remove(&mut self, place: Place) {
+        match place {
+            Place::Base(slot) => {
+                self.hidden.insert(slot);
+            }
+            Place::Own(position) => {
+                if let Some(own) = self.by_position.remove(&position) {
+                    self.by_name.remove(&own.name);
+                }
+            }
+        }
+        self.live -= 1;
+    }
+
+    /// Lists from `position` on, up to but not including `end`.
+    pub(super) fn list<'a>(
+        &'a self,
+        image: &'a Image,
+        position: u64,
+        end: u64,
+        sink: &mut dyn FnMut(Listed<'a>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        if let Some(node) = self.base {
+            let first = image.slots(node).start;
+            list_base(image, node, position, &mut |listed| {
+                let slot = u32::try_from(listed.position)
+                    .ok()
+                    .and_then(|at| first.checked_add(at));
+                if slot.is_some_and(|slot| self.hidden.contains(&slot)) {
+                    return ControlFlow::Continue(());
+                }
+                sink(listed)
+            })?;
+        }
+        if position >= end {
+            return ControlFlow::Continue(());
+        }
+        for (position, own) in self.by_position.range(position..end) {
+            let listed = Listed {
+                name: own.name.as_bytes(),
+                id: own.id,
+                kind: own.kind,
+                position: *position,
+            };
+            sink(listed)?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Tells whether the two maps of own entries agree and the count is right.
+    pub(super) fn is_sound(&self, image: &Image) -> bool {
+        let below = self.base.map_or(0, |node| image.slots(node).len());
+        self.by_name.len() == self.by_position.len()
+            && self.live == (below - self.hidden.len() + self.by_position.len()) as u64
+            && self.by_position.iter().all(|(position, own)| {
+                *position < self.next && self.by_name.get(&own.name) == Some(position)
+            })
+    }
+}

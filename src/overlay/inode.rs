@@ -1,0 +1,110 @@
+//! A changed or new object.
+
+use std::sync::Arc;
+
+use super::blocks::FileBody;
+use super::dir::DirBody;
+use crate::image::Image;
+use crate::meta::{FileId, Kind, Stat, Time};
+
+/// The present state of an object that an instance changed or made.
+#[derive(Clone)]
+pub(super) struct Inode {
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    /// Names that lead here; of a directory 2 and one for each directory in
+    /// it; 0 once it has no name.
+    pub(super) nlink: u32,
+    pub(super) atime: Time,
+    pub(super) mtime: Time,
+    pub(super) ctime: Time,
+    pub(super) body: Body,
+}
+
+#[derive(Clone)]
+pub(super) enum Body {
+    File(FileBody),
+    Dir(DirBody),
+    Symlink(Arc<[u8]>),
+}
+
+impl Body {
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::File(_) => Kind::File,
+            Self::Dir(_) => Kind::Dir,
+            Self::Symlink(_) => Kind::Symlink,
+        }
+    }
+}
+
+impl Inode {
+    /// The state of a base object before its first change.
+    pub(super) fn of_base(image: &Image, node: u32) -> Self {
+        let stat = image.stat(node);
+        let body = match stat.kind {
+            Kind::File => Body::File(FileBody::over(stat.size)),
+            Kind::Dir => {
+                let parent = FileId::of_node(image.parent(node));
+                Body::Dir(DirBody::over(parent, node, image.slots(node).len()))
+            }
+            Kind::Symlink => Body::Symlink(Arc::from(image.target(node).unwrap_or_default())),
+        };
+        Self {
+            mode: stat.mode,
+            uid: stat.uid,
+            gid: stat.gid,
+            nlink: stat.nlink,
+            atime: stat.atime,
+            mtime: stat.mtime,
+            ctime: stat.ctime,
+            body,
+        }
+    }
+
+    /// A new object, made `now`, with its first name.
+    pub(super) fn new(body: Body, now: Time) -> Self {
+        let (mode, nlink) = match body {
+            Body::File(_) => (0o644, 1),
+            Body::Dir(_) => (0o755, 2),
+            Body::Symlink(_) => (0o777, 1),
+        };
+        Self {
+            mode,
+            uid: 0,
+            gid: 0,
+            nlink,
+            atime: now,
+            mtime: now,
+            ctime: now,
+            body,
+        }
+    }
+
+    pub(super) fn stat(&self, id: FileId) -> Stat {
+        let size = match &self.body {
+            Body::File(file) => file.size(),
+            Body::Dir(_) => 0,
+            Body::Symlink(target) => target.len() as u64,
+        };
+        Stat {
+            id,
+            kind: self.body.kind(),
+            size,
+            nlink: self.nlink,
+            mode: self.mode,
+            uid: self.uid,
+            gid: self.gid,
+            atime: self.atime,
+            mtime: self.mtime,
+            ctime: self.ctime,
+        }
+    }
+
+    /// Notes a change of content or entries.
+    pub(super) fn touch(&mut self, now: Time) {
+        self.mtime = now;
+        self.ctime = now;
+    }
+}

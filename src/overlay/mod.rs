@@ -1,0 +1,257 @@
+//! What one instance changed: the copy-on-write state over an image.
+//!
+//! Everything is addressed by [`FileId`]. A base object keeps the number that
+//! follows from its place in the index; it gets an [`Inode`] here when its
+//! metadata, entries or bytes first change, and new objects are numbered above
+//! the base. All maps share structure when cloned, so a clone of an
+//! [`Overlay`] costs the same whatever it holds.
+//!
+//! Nothing here locks, walks paths or knows descriptors beyond a count of
+//! them: `vfs` does. Each method that changes something checks all that can
+//! fail before it changes anything (invariant 7).
+
+mod blocks;
+mod check;
+mod data;
+mod diff;
+mod dir;
+mod inode;
+mod names;
+mod quota;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use imbl::OrdMap;
+
+use crate::errno::Errno;
+use crate::image::Image;
+use crate::meta::{FileId, Kind, Stat, Time};
+
+pub(crate) use dir::Found;
+use inode::{Body, Inode};
+pub(crate) use names::New;
+pub use quota::{Quota, Usage};
+
+/// The changes of one instance.
+pub(crate) struct Overlay {
+    /// Immutable.
+    image: Image,
+    /// Changed base objects and new ones.
+    inodes: OrdMap<FileId, Arc<Inode>>,
+    /// The number of the next new object; never reused.
+    next: u64,
+    quota: Quota,
+    usage: Usage,
+    /// How many descriptors are open on an object; absent for none.
+    open: HashMap<FileId, u32, BuildHasherDefault<IdHasher>>,
+}
+
+impl Overlay {
+    /// Starts with no change. O(1): nothing of the image is looked at.
+    pub(crate) fn new(image: Image, quota: Quota) -> Self {
+        let next = u64::from(image.nodes()) + 1;
+        Self {
+            image,
+            inodes: OrdMap::new(),
+            next,
+            quota,
+            usage: Usage::default(),
+            open: HashMap::default(),
+        }
+    }
+
+    /// Gives a copy that goes its own way, with no descriptor open. O(1).
+    pub(crate) fn snapshot(&self) -> Self {
+        Self {
+            image: self.image.clone(),
+            inodes: self.inodes.clone(),
+            next: self.next,
+            quota: self.quota,
+            usage: self.usage,
+            open: HashMap::default(),
+        }
+    }
+
+    pub(crate) fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    pub(crate) fn quota(&self) -> Quota {
+        self.quota
+    }
+
+    /// What is at `id`: the changed object, or else the base's.
+    fn object(&self, id: FileId) -> Object<'_> {
+        // Most instances change little: an empty map costs no descent.
+        if !self.inodes.is_empty()
+            && let Some(inode) = self.inodes.get(&id)
+        {
+            return Object::Own(inode);
+        }
+        match id.node_below(self.image.nodes()) {
+            Some(node) => Object::Base(node),
+            None => Object::Gone,
+        }
+    }
+
+    /// The index number of `id` in the base, if it came from there.
+    fn node(&self, id: FileId) -> Option<u32> {
+        id.node_below(self.image.nodes())
+    }
+
+    /// The object at `id` for a change: copies its metadata up at first. No
+    /// byte of content and no entry is copied.
+    fn own(&mut self, id: FileId) -> Result<&mut Inode, Errno> {
+        if !self.inodes.contains_key(&id) {
+            let node = self.node(id).ok_or(Errno::Io)?;
+            let inode = Inode::of_base(&self.image, node);
+            self.inodes.insert(id, Arc::new(inode));
+        }
+        self.inodes.get_mut(&id).map(Arc::make_mut).ok_or(Errno::Io)
+    }
+
+    pub(crate) fn kind(&self, id: FileId) -> Kind {
+        match self.object(id) {
+            Object::Own(inode) => inode.body.kind(),
+            Object::Base(node) => self.image.kind(node),
+            Object::Gone => Kind::File,
+        }
+    }
+
+    /// What `stat` tells. [`Errno::Io`] for a number that names nothing.
+    pub(crate) fn stat(&self, id: FileId) -> Result<Stat, Errno> {
+        match self.object(id) {
+            Object::Own(inode) => Ok(inode.stat(id)),
+            Object::Base(node) => Ok(self.image.stat(node)),
+            Object::Gone => Err(Errno::Io),
+        }
+    }
+
+    /// The target of a symbolic link.
+    pub(crate) fn target(&self, id: FileId) -> Result<&[u8], Errno> {
+        let target = match self.object(id) {
+            Object::Own(inode) => match &inode.body {
+                Body::Symlink(target) => Some(&target[..]),
+                Body::File(_) | Body::Dir(_) => None,
+            },
+            Object::Base(node) => self.image.target(node),
+            Object::Gone => None,
+        };
+        target.ok_or(Errno::Invalid)
+    }
+
+    /// Sets times; `None` keeps one. The change time becomes `now`.
+    pub(crate) fn set_times(
+        &mut self,
+        id: FileId,
+        atime: Option<Time>,
+        mtime: Option<Time>,
+        now: Time,
+    ) -> Result<(), Errno> {
+        let inode = self.own(id)?;
+        inode.atime = atime.unwrap_or(inode.atime);
+        inode.mtime = mtime.unwrap_or(inode.mtime);
+        inode.ctime = now;
+        Ok(())
+    }
+
+    /// Sets permission bits and owners; content and its time stay.
+    pub(crate) fn set_owner(
+        &mut self,
+        id: FileId,
+        mode: u32,
+        uid: u32,
+        gid: u32,
+        now: Time,
+    ) -> Result<(), Errno> {
+        let inode = self.own(id)?;
+        inode.mode = mode & 0o7777;
+        inode.uid = uid;
+        inode.gid = gid;
+        inode.ctime = now;
+        Ok(())
+    }
+
+    /// Notes one more descriptor on `id`.
+    pub(crate) fn opened(&mut self, id: FileId) -> Result<(), Errno> {
+        if self.usage.open >= self.quota.max_open {
+            return Err(Errno::TooManyOpen);
+        }
+        self.usage.open += 1;
+        *self.open.entry(id).or_insert(0) += 1;
+        Ok(())
+    }
+
+    /// Notes one descriptor less on `id`; the last one of an object without a
+    /// name gives its space back.
+    pub(crate) fn closed(&mut self, id: FileId) {
+        self.usage.open = self.usage.open.saturating_sub(1);
+        let Some(count) = self.open.get_mut(&id) else {
+            return;
+        };
+        *count -= 1;
+        if *count == 0 {
+            self.open.remove(&id);
+            if self.inodes.get(&id).is_some_and(|inode| inode.nlink == 0) {
+                self.free(id);
+            }
+        }
+    }
+
+    fn is_open(&self, id: FileId) -> bool {
+        self.open.contains_key(&id)
+    }
+
+    /// Forgets an object that neither a name nor a descriptor leads to.
+    fn free(&mut self, id: FileId) {
+        let Some(inode) = self.inodes.remove(&id) else {
+            return;
+        };
+        if let Body::File(file) = &inode.body {
+            self.usage.private_bytes -= file.private_bytes();
+        }
+        if self.node(id).is_none() {
+            self.usage.inodes -= 1;
+        }
+    }
+
+    /// Takes a number for a new object.
+    fn next_id(&mut self) -> Result<FileId, Errno> {
+        let number = NonZeroU64::new(self.next).ok_or(Errno::NoSpace)?;
+        self.next = self.next.checked_add(1).ok_or(Errno::NoSpace)?;
+        Ok(FileId::new(number))
+    }
+}
+
+/// Where an object's present state is.
+enum Object<'a> {
+    Own(&'a Inode),
+    Base(u32),
+    Gone,
+}
+
+/// Spreads object numbers, which count up, over a hash's bits.
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // Fibonacci hashing: the golden ratio in 64 bits.
+        self.0 = (self.0 ^ number)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(26);
+    }
+}

@@ -1,0 +1,319 @@
+//! Changes of names: create, link, remove, rename; and looking them up.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::blocks::FileBody;
+use super::dir::{self, DirBody, Found, Listed};
+use super::inode::{Body, Inode};
+use super::{Object, Overlay};
+use crate::errno::Errno;
+use crate::limits::MAX_LINKS;
+use crate::meta::{FileId, Kind, Time};
+use crate::name::Name;
+
+/// What to create.
+pub(crate) enum New<'a> {
+    /// An empty regular file.
+    File,
+    /// An empty directory.
+    Dir,
+    /// A symbolic link to this target.
+    Symlink(&'a [u8]),
+}
+
+impl Overlay {
+    /// Finds `name` in directory `dir`; `None` also if `dir` is no directory.
+    pub(crate) fn find(&self, dir: FileId, name: &[u8]) -> Option<Found> {
+        match self.object(dir) {
+            Object::Base(node) => dir::find_in_base(&self.image, node, name),
+            Object::Own(inode) => match &inode.body {
+                Body::Dir(entries) => entries.find(&self.image, name),
+                Body::File(_) | Body::Symlink(_) => None,
+            },
+            Object::Gone => None,
+        }
+    }
+
+    /// The directory that `dir` is in; the root's is the root.
+    pub(crate) fn parent(&self, dir: FileId) -> FileId {
+        match self.object(dir) {
+            Object::Base(node) => FileId::of_node(self.image.parent(node)),
+            Object::Own(inode) => match &inode.body {
+                Body::Dir(entries) => entries.parent,
+                Body::File(_) | Body::Symlink(_) => FileId::ROOT,
+            },
+            Object::Gone => FileId::ROOT,
+        }
+    }
+
+    /// The position past all present entries of `dir`.
+    pub(crate) fn list_end(&self, dir: FileId) -> u64 {
+        match self.object(dir) {
+            Object::Base(node) => self.image.slots(node).len() as u64,
+            Object::Own(inode) => match &inode.body {
+                Body::Dir(entries) => entries.end(),
+                Body::File(_) | Body::Symlink(_) => 0,
+            },
+            Object::Gone => 0,
+        }
+    }
+
+    /// Lists the entries of `dir` whose positions lie in `from..end`.
+    pub(crate) fn list<'a>(
+        &'a self,
+        dir: FileId,
+        from: u64,
+        end: u64,
+        sink: &mut dyn FnMut(&'a [u8], FileId, Kind, u64) -> ControlFlow<()>,
+    ) {
+        let sink =
+            &mut |listed: Listed<'a>| sink(listed.name, listed.id, listed.kind, listed.position);
+        // Stopping early is the sink's own choice: nothing to pass on.
+        let _: ControlFlow<()> = match self.object(dir) {
+            Object::Base(node) => dir::list_base(&self.image, node, from, sink),
+            Object::Own(inode) => match &inode.body {
+                Body::Dir(entries) => entries.list(&self.image, from, end, sink),
+                Body::File(_) | Body::Symlink(_) => ControlFlow::Continue(()),
+            },
+            Object::Gone => ControlFlow::Continue(()),
+        };
+    }
+
+    fn is_empty_dir(&self, dir: FileId) -> bool {
+        match self.object(dir) {
+            Object::Base(node) => self.image.slots(node).is_empty(),
+            Object::Own(inode) => match &inode.body {
+                Body::Dir(entries) => entries.is_empty(),
+                Body::File(_) | Body::Symlink(_) => false,
+            },
+            Object::Gone => true,
+        }
+    }
+
+    /// Tells whether `dir` has been removed while a descriptor held it.
+    pub(crate) fn is_removed(&self, dir: FileId) -> bool {
+        match self.object(dir) {
+            Object::Own(inode) => inode.nlink == 0,
+            Object::Base(_) => false,
+            Object::Gone => true,
+        }
+    }
+
+    /// Creates an object under a name that the caller has found free.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::NoEntry`] if `dir` is removed, then [`Errno::NoSpace`] if the
+    /// quota of inodes is used up.
+    pub(crate) fn create(
+        &mut self,
+        dir: FileId,
+        name: &[u8],
+        new: New<'_>,
+        now: Time,
+    ) -> Result<FileId, Errno> {
+        if self.is_removed(dir) {
+            return Err(Errno::NoEntry);
+        }
+        if self.usage.inodes >= self.quota.max_inodes {
+            return Err(Errno::NoSpace);
+        }
+        let body = match new {
+            New::File => Body::File(FileBody::new()),
+            New::Dir => Body::Dir(DirBody::new(dir)),
+            New::Symlink(target) => Body::Symlink(Arc::from(target)),
+        };
+        let kind = body.kind();
+        let id = self.next_id()?;
+        self.add_entry(dir, name, id, kind, now)?;
+        self.inodes.insert(id, Arc::new(Inode::new(body, now)));
+        self.usage.inodes += 1;
+        Ok(id)
+    }
+
+    /// Gives a file or symbolic link one more name, which the caller has
+    /// found free.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::NoEntry`] if `dir` is removed, [`Errno::NotPermitted`] for a
+    /// directory, [`Errno::TooManyLinks`], [`Errno::NoSpace`] when further
+    /// names have reached the quota of inodes.
+    pub(crate) fn link(
+        &mut self,
+        id: FileId,
+        dir: FileId,
+        name: &[u8],
+        now: Time,
+    ) -> Result<(), Errno> {
+        if self.is_removed(dir) {
+            return Err(Errno::NoEntry);
+        }
+        let stat = self.stat(id)?;
+        if stat.kind == Kind::Dir {
+            return Err(Errno::NotPermitted);
+        }
+        if stat.nlink >= MAX_LINKS {
+            return Err(Errno::TooManyLinks);
+        }
+        if u64::try_from(self.usage.links).is_ok_and(|links| links >= self.quota.max_inodes) {
+            return Err(Errno::NoSpace);
+        }
+        let inode = self.own(id)?;
+        inode.nlink += 1;
+        inode.ctime = now;
+        self.usage.links += 1;
+        self.add_entry(dir, name, id, stat.kind, now)
+    }
+
+    /// Removes the name of a file or symbolic link.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::NoEntry`], [`Errno::IsDirectory`].
+    pub(crate) fn unlink(&mut self, dir: FileId, name: &[u8], now: Time) -> Result<(), Errno> {
+        let found = self.find(dir, name).ok_or(Errno::NoEntry)?;
+        if found.kind == Kind::Dir {
+            return Err(Errno::IsDirectory);
+        }
+        self.take_entry(dir, found, now)?;
+        self.drop_name(found, now)
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::NoEntry`], [`Errno::NotDirectory`], [`Errno::NotEmpty`].
+    pub(crate) fn rmdir(&mut self, dir: FileId, name: &[u8], now: Time) -> Result<(), Errno> {
+        let found = self.find(dir, name).ok_or(Errno::NoEntry)?;
+        if found.kind != Kind::Dir {
+            return Err(Errno::NotDirectory);
+        }
+        if !self.is_empty_dir(found.id) {
+            return Err(Errno::NotEmpty);
+        }
+        self.take_entry(dir, found, now)?;
+        self.drop_name(found, now)
+    }
+
+    /// Moves an entry, replacing what stands at the new place. O(log entries)
+    /// whatever is moved.
+    ///
+    /// # Errors
+    ///
+    /// In this order: [`Errno::NoEntry`] for a missing source or a removed
+    /// target directory; [`Errno::Invalid`] for a directory into itself;
+    /// [`Errno::IsDirectory`], [`Errno::NotDirectory`] or
+    /// [`Errno::NotEmpty`] for a target that cannot be replaced.
+    pub(crate) fn rename(
+        &mut self,
+        from: (FileId, &[u8]),
+        to: (FileId, &[u8]),
+        now: Time,
+    ) -> Result<(), Errno> {
+        let source = self.find(from.0, from.1).ok_or(Errno::NoEntry)?;
+        if self.is_removed(to.0) {
+            return Err(Errno::NoEntry);
+        }
+        if source.kind == Kind::Dir && self.is_within(to.0, source.id) {
+            return Err(Errno::Invalid);
+        }
+        let target = self.find(to.0, to.1);
+        if let Some(target) = target {
+            if target.id == source.id {
+                return Ok(());
+            }
+            self.check_replace(source, target)?;
+            self.take_entry(to.0, target, now)?;
+            self.drop_name(target, now)?;
+        }
+        self.take_entry(from.0, source, now)?;
+        self.add_entry(to.0, to.1, source.id, source.kind, now)?;
+        let moved = self.own(source.id)?;
+        moved.ctime = now;
+        if let Body::Dir(entries) = &mut moved.body {
+            entries.parent = to.0;
+        }
+        Ok(())
+    }
+
+    fn check_replace(&self, source: Found, target: Found) -> Result<(), Errno> {
+        match (source.kind, target.kind) {
+            (Kind::Dir, Kind::Dir) if !self.is_empty_dir(target.id) => Err(Errno::NotEmpty),
+            (Kind::Dir, Kind::File | Kind::Symlink) => Err(Errno::NotDirectory),
+            (Kind::File | Kind::Symlink, Kind::Dir) => Err(Errno::IsDirectory),
+            (Kind::Dir, Kind::Dir) | (Kind::File | Kind::Symlink, Kind::File | Kind::Symlink) => {
+                Ok(())
+            }
+        }
+    }
+
+    /// Tells whether `dir` is `top` or lies below it. O(depth).
+    fn is_within(&self, dir: FileId, top: FileId) -> bool {
+        let mut at = dir;
+        loop {
+            if at == top {
+                return true;
+            }
+            let up = self.parent(at);
+            if up == at {
+                return false;
+            }
+            at = up;
+        }
+    }
+
+    fn add_entry(
+        &mut self,
+        dir: FileId,
+        name: &[u8],
+        id: FileId,
+        kind: Kind,
+        now: Time,
+    ) -> Result<(), Errno> {
+        let inode = self.own(dir)?;
+        let Body::Dir(entries) = &mut inode.body else {
+            return Err(Errno::NotDirectory);
+        };
+        entries.insert(Name::from_checked(name), id, kind);
+        if kind == Kind::Dir {
+            inode.nlink += 1;
+        }
+        inode.touch(now);
+        Ok(())
+    }
+
+    fn take_entry(&mut self, dir: FileId, found: Found, now: Time) -> Result<(), Errno> {
+        let inode = self.own(dir)?;
+        let Body::Dir(entries) = &mut inode.body else {
+            return Err(Errno::NotDirectory);
+        };
+        entries.remove(found.place);
+        if found.kind == Kind::Dir {
+            inode.nlink -= 1;
+        }
+        inode.touch(now);
+        Ok(())
+    }
+
+    /// Counts one name less of an object whose entry has been taken out.
+    fn drop_name(&mut self, found: Found, now: Time) -> Result<(), Errno> {
+        let left = match found.kind {
+            Kind::Dir => 0,
+            Kind::File | Kind::Symlink => self.stat(found.id)?.nlink.saturating_sub(1),
+        };
+        if left == 0 && !self.is_open(found.id) {
+            self.free(found.id);
+            return Ok(());
+        }
+        let inode = self.own(found.id)?;
+        inode.nlink = left;
+        inode.ctime = now;
+        if left > 0 {
+            self.usage.links -= 1;
+        }
+        Ok(())
+    }
+}

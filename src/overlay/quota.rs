@@ -1,0 +1,44 @@
+//! What one instance may hold, and what it holds.
+
+use crate::limits::{DEFAULT_MAX_BYTES, DEFAULT_MAX_INODES, DEFAULT_MAX_OPEN};
+
+/// Bounds of one instance. Bytes and inodes past theirs give
+/// [`Errno::NoSpace`](crate::errno::Errno::NoSpace), descriptors
+/// [`Errno::TooManyOpen`](crate::errno::Errno::TooManyOpen).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Bytes in private blocks: what was written, and the rest of a base block
+    /// that a write touched. Holes and base content cost nothing; what
+    /// sharing saves is not given back.
+    pub max_bytes: u64,
+    /// Objects created and not yet gone; also, counted apart, further hard
+    /// links. A base object that was changed does not count.
+    pub max_inodes: u64,
+    /// Descriptors open at one time, files and directories.
+    pub max_open: u32,
+}
+
+impl Default for Quota {
+    fn default() -> Self {
+        Self {
+            max_bytes: DEFAULT_MAX_BYTES,
+            max_inodes: DEFAULT_MAX_INODES,
+            max_open: DEFAULT_MAX_OPEN,
+        }
+    }
+}
+
+/// What one instance holds at one moment. Kept up to date by each operation,
+/// so reading it costs nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Bytes in private blocks. See [`Quota::max_bytes`].
+    pub private_bytes: u64,
+    /// Objects created and not yet gone. See [`Quota::max_inodes`].
+    pub inodes: u64,
+    /// Hard links made, less names removed from files that have others.
+    pub links: i64,
+    /// Open descriptors.
+    pub open: u32,
+}

@@ -1,0 +1,169 @@
+//! Reading and writing the bytes of open files.
+
+use bytes::Bytes;
+use parking_lot::MutexGuard;
+
+use super::descriptor::{Access, Descriptor};
+use crate::errno::Errno;
+use crate::meta::{Kind, Time};
+use crate::overlay::Overlay;
+
+impl Descriptor {
+    fn expect_file(&self, access: Access) -> Result<(), Errno> {
+        match self.kind() {
+            Kind::File if self.access().contains(access) => Ok(()),
+            Kind::File | Kind::Dir | Kind::Symlink => Err(Errno::BadDescriptor),
+        }
+    }
+
+    /// Copies bytes from `offset` on into `buf` and gives their count: fewer
+    /// than `buf` holds only at the end of the file, 0 at or past it. One
+    /// copy; holes read as zeros.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::BadDescriptor`] for a directory or without
+    /// [`Access::READ`].
+    pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
+        self.expect_file(Access::READ)?;
+        self.fs().lock().read_at(self.id(), offset, buf)
+    }
+
+    /// Gives bytes from `offset` on, 1 to `max`, none at the end. Base content
+    /// comes without a copy and may be less than `max` before the end: one
+    /// chunk at most. Allocates `max` bytes at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read_at`].
+    pub fn read_bytes(&self, offset: u64, max: usize) -> Result<Bytes, Errno> {
+        self.expect_file(Access::READ)?;
+        self.fs().lock().read_bytes(self.id(), offset, max)
+    }
+
+    /// Gives the length of the hole that starts at `offset`: bytes that read
+    /// as zeros and that nobody stored. 0 where there is none; a hole may be
+    /// told as several.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read_at`].
+    pub fn hole_at(&self, offset: u64) -> Result<u64, Errno> {
+        self.expect_file(Access::READ)?;
+        Ok(self.fs().lock().hole_at(self.id(), offset))
+    }
+
+    /// Writes `buf` at `offset` and gives the bytes written: fewer than `buf`
+    /// has where the quota ends. Copies one block of base content for the
+    /// first write into it, and nothing else (invariant 5). A gap past the old
+    /// end is a hole.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::BadDescriptor`] for a directory or without [`Access::WRITE`],
+    /// [`Errno::ReadOnly`], [`Errno::FileTooLarge`], [`Errno::NoSpace`] if not
+    /// one byte fits.
+    pub fn write_at(&self, offset: u64, buf: &[u8]) -> Result<usize, Errno> {
+        self.expect_file(Access::WRITE)?;
+        self.fs()
+            .change(|state, now| state.write_at(self.id(), offset, buf, now))
+    }
+
+    /// Writes `buf` at the end of the file, which is found and moved in one
+    /// step: concurrent appends never overlap.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::write_at`].
+    pub fn append(&self, buf: &[u8]) -> Result<usize, Errno> {
+        self.expect_file(Access::WRITE)?;
+        self.fs().change(|state, now| {
+            let end = state.stat(self.id())?.size;
+            state.write_at(self.id(), end, buf, now)
+        })
+    }
+
+    /// Cuts or grows the file to `size` bytes. Growing stores nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::BadDescriptor`] for a directory, [`Errno::NotPermitted`]
+    /// through a read-only preopen, [`Errno::Invalid`] without
+    /// [`Access::WRITE`] (as `ftruncate`), [`Errno::ReadOnly`],
+    /// [`Errno::FileTooLarge`].
+    pub fn set_size(&self, size: u64) -> Result<(), Errno> {
+        self.expect_file(Access::empty())?;
+        self.expect_writable()?;
+        self.expect_file(Access::WRITE)
+            .map_err(|_| Errno::Invalid)?;
+        self.fs()
+            .change(|state, now| state.set_size(self.id(), size, now))
+    }
+
+    /// Does nothing, at once: the overlay lives in memory and promises no
+    /// durability (docs/SEMANTICS.md).
+    ///
+    /// # Errors
+    ///
+    /// None.
+    pub fn sync(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    /// Locks the instance, so that several pieces are read or written as one
+    /// step. Keep it short: everything else on the instance waits.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::BadDescriptor`] for a directory.
+    pub fn lock(&self) -> Result<LockedFile<'_>, Errno> {
+        self.expect_file(Access::empty())?;
+        let now = self.fs().now();
+        Ok(LockedFile {
+            file: self,
+            now,
+            state: self.fs().lock(),
+        })
+    }
+}
+
+/// A file of a locked instance. Made by [`Descriptor::lock`].
+pub struct LockedFile<'a> {
+    file: &'a Descriptor,
+    now: Time,
+    state: MutexGuard<'a, Overlay>,
+}
+
+impl LockedFile<'_> {
+    /// As [`Descriptor::read_at`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
+        self.file.expect_file(Access::READ)?;
+        self.state.read_at(self.file.id(), offset, buf)
+    }
+
+    /// As [`Descriptor::write_at`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn write_at(&mut self, offset: u64, buf: &[u8]) -> Result<usize, Errno> {
+        self.file.expect_file(Access::WRITE)?;
+        if self.file.fs().is_read_only() {
+            return Err(Errno::ReadOnly);
+        }
+        self.state.write_at(self.file.id(), offset, buf, self.now)
+    }
+
+    /// Gives the size of the file in bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Descriptor::stat`].
+    pub fn size(&self) -> Result<u64, Errno> {
+        self.state.stat(self.file.id()).map(|stat| stat.size)
+    }
+}

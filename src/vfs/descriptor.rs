@@ -1,0 +1,177 @@
+//! Open files and directories.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Fs;
+use crate::errno::Errno;
+use crate::meta::{FileId, Kind};
+use crate::overlay::Overlay;
+
+bitflags::bitflags! {
+    /// What a descriptor was opened for.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Access: u8 {
+        /// Reading a file, listing a directory.
+        const READ = 1;
+        /// Writing a file, changing a directory.
+        const WRITE = 2;
+    }
+}
+
+/// What may be done through a preopened directory and all that is opened
+/// through it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rights {
+    /// Everything.
+    ReadWrite,
+    /// No change: each attempt gives [`Errno::NotPermitted`].
+    ReadOnly,
+}
+
+/// An open file or directory of one instance.
+///
+/// Its object stays usable when its last name goes; its space returns when
+/// the last descriptor is dropped. Methods take paths relative to the
+/// descriptor, and no path leaves it.
+pub struct Descriptor {
+    fs: Fs,
+    id: FileId,
+    kind: Kind,
+    access: Access,
+    rights: Rights,
+    /// Opened as a preopen: `..` of a listing is the directory itself.
+    top: bool,
+    /// Entries at this position and past it are not listed: those that came
+    /// after the listing was last rewound. Atomic.
+    pub(super) list_end: AtomicU64,
+}
+
+impl Descriptor {
+    /// Opens `id`, which the caller has resolved under this lock.
+    pub(super) fn open(
+        fs: &Fs,
+        state: &mut Overlay,
+        id: FileId,
+        access: Access,
+        rights: Rights,
+    ) -> Result<Self, Errno> {
+        let kind = state.kind(id);
+        state.opened(id)?;
+        Ok(Self {
+            fs: fs.clone(),
+            id,
+            kind,
+            access,
+            rights,
+            top: false,
+            list_end: AtomicU64::new(u64::MAX),
+        })
+    }
+
+    pub(super) fn into_top(mut self) -> Self {
+        self.top = true;
+        self
+    }
+
+    /// Opens the same object once more, with the same rights.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::TooManyOpen`].
+    pub fn try_clone(&self) -> Result<Self, Errno> {
+        let mut clone = Self::open(
+            &self.fs,
+            &mut self.fs.lock(),
+            self.id,
+            self.access,
+            self.rights,
+        )?;
+        clone.top = self.top;
+        clone.list_end = AtomicU64::new(self.list_end.load(Ordering::Relaxed));
+        Ok(clone)
+    }
+
+    /// Gives the instance that this belongs to.
+    #[must_use]
+    pub fn fs(&self) -> &Fs {
+        &self.fs
+    }
+
+    /// Gives the inode number.
+    #[must_use]
+    pub fn id(&self) -> FileId {
+        self.id
+    }
+
+    /// Tells whether this is a file or a directory; links are never open.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Tells what this was opened for.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
+    /// Tells which rights came with the preopen.
+    #[must_use]
+    pub fn rights(&self) -> Rights {
+        self.rights
+    }
+
+    /// Tells whether both stand for one object of one instance.
+    #[must_use]
+    pub fn is_same_object(&self, other: &Self) -> bool {
+        self.id == other.id && self.fs.is_same(&other.fs)
+    }
+
+    /// Gives the inode number of the directory that this one is in, as `..`
+    /// of a listing shows it: a preopen shows itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::NotDirectory`].
+    pub fn parent_id(&self) -> Result<FileId, Errno> {
+        self.expect_dir()?;
+        Ok(if self.top {
+            self.id
+        } else {
+            self.fs.lock().parent(self.id)
+        })
+    }
+
+    pub(super) fn expect_dir(&self) -> Result<(), Errno> {
+        match self.kind {
+            Kind::Dir => Ok(()),
+            Kind::File | Kind::Symlink => Err(Errno::NotDirectory),
+        }
+    }
+
+    /// Refuses a change where the preopen allows none.
+    pub(super) fn expect_writable(&self) -> Result<(), Errno> {
+        match self.rights {
+            Rights::ReadWrite => Ok(()),
+            Rights::ReadOnly => Err(Errno::NotPermitted),
+        }
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        self.fs.lock().closed(self.id);
+    }
+}
+
+impl fmt::Debug for Descriptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Descriptor")
+            .field("id", &self.id)
+            .field("kind", &self.kind)
+            .field("access", &self.access)
+            .field("rights", &self.rights)
+            .finish_non_exhaustive()
+    }
+}

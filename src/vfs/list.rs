@@ -1,0 +1,61 @@
+//! Listing directories.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
+
+use super::descriptor::Descriptor;
+use crate::errno::Errno;
+use crate::meta::{FileId, Kind};
+
+/// One entry of a directory.
+#[derive(Clone, Copy, Debug)]
+pub struct DirEntry<'a> {
+    /// The name's bytes.
+    pub name: &'a [u8],
+    /// Inode number, the same that `stat` gives.
+    pub id: FileId,
+    /// What the object is.
+    pub kind: Kind,
+    /// The cookie to go on with after this entry.
+    pub next: u64,
+}
+
+impl Descriptor {
+    /// Hands the entries from `cookie` on to `sink`, without `.` and `..`,
+    /// until it breaks off. Linear in the entries passed.
+    ///
+    /// Cookie 0 starts over and shows the present state; entries made after
+    /// that are not shown until the next start, so a listing ends whatever
+    /// else goes on. A cookie stays good for ever: an entry that stays is
+    /// given once, whatever is created, removed or renamed in between. One
+    /// past the end gives nothing. The order is by name for entries of the
+    /// base, then by time of creation.
+    ///
+    /// `sink` runs under the instance's lock: it must not use the instance.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::NotDirectory`] if this is none.
+    pub fn read_dir(
+        &self,
+        cookie: u64,
+        sink: &mut dyn FnMut(DirEntry<'_>) -> ControlFlow<()>,
+    ) -> Result<(), Errno> {
+        self.expect_dir()?;
+        let state = self.fs().lock();
+        if cookie == 0 {
+            self.list_end
+                .store(state.list_end(self.id()), Ordering::Relaxed);
+        }
+        let end = self.list_end.load(Ordering::Relaxed);
+        state.list(self.id(), cookie, end, &mut |name, id, kind, position| {
+            sink(DirEntry {
+                name,
+                id,
+                kind,
+                next: position + 1,
+            })
+        });
+        Ok(())
+    }
+}

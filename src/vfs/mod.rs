@@ -1,0 +1,30 @@
+//! The file system as operations see it: path walk, descriptors, one file for
+//! each family of operations. Every operation is one step under the one lock
+//! of its instance (invariant 7) and gives an [`Errno`].
+//!
+//! Lock order: the instance's lock, then a shard of the chunk pool (a chunk
+//! that is dropped leaves its pool). Two instances are never locked at once.
+
+mod clock;
+mod data;
+mod descriptor;
+mod entries;
+mod fs;
+mod list;
+mod open;
+mod stat;
+mod walk;
+
+pub use clock::Clock;
+pub use data::LockedFile;
+pub use descriptor::{Access, Descriptor, Rights};
+pub use fs::{Fs, FsBuilder};
+pub use list::DirEntry;
+pub use open::OpenFlags;
+pub use stat::SetTime;
+pub use walk::Follow;
+
+pub use crate::overlay::{Quota, Usage};
+
+#[cfg(test)]
+mod tests;

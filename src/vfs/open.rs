@@ -1,0 +1,165 @@
+//! Opening files and directories by path.
+
+use super::descriptor::{Access, Descriptor};
+use super::walk::{End, Follow, Last, Slash, resolve};
+use crate::errno::Errno;
+use crate::meta::{FileId, Kind, Time};
+use crate::overlay::{New, Overlay};
+
+bitflags::bitflags! {
+    /// What opening may do besides opening.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct OpenFlags: u8 {
+        /// Create the file if the name is free.
+        const CREATE = 1;
+        /// With `CREATE`: fail if the name is taken.
+        const EXCLUSIVE = 2;
+        /// Cut the file to no bytes.
+        const TRUNCATE = 4;
+        /// Fail unless a directory is there.
+        const DIRECTORY = 8;
+    }
+}
+
+impl Descriptor {
+    /// Opens what is at `path`, relative to this directory.
+    ///
+    /// As WASI has it, `CREATE` and `TRUNCATE` ask for writing, and without
+    /// [`Access::WRITE`] reading is added: an empty access means reading.
+    /// Opening changes no time; creating and cutting do.
+    ///
+    /// # Errors
+    ///
+    /// In this order: [`Errno::NotDirectory`] if this is none;
+    /// [`Errno::Invalid`] for `DIRECTORY` with another flag;
+    /// [`Errno::NotPermitted`] for writing through a read-only preopen;
+    /// [`Errno::ReadOnly`]; those of the walk (see [`Self::stat_at`]); then
+    /// [`Errno::Exist`], [`Errno::IsDirectory`] for writing a directory or
+    /// creating a name with a trailing slash, [`Errno::Loop`] for a link that
+    /// is not to be followed, [`Errno::NotDirectory`], [`Errno::NoEntry`];
+    /// [`Errno::NoSpace`] and [`Errno::TooManyOpen`] by the quotas.
+    pub fn open_at(
+        &self,
+        follow: Follow,
+        path: &[u8],
+        flags: OpenFlags,
+        access: Access,
+    ) -> Result<Self, Errno> {
+        self.expect_dir()?;
+        let asks = Asks::new(follow, flags, access)?;
+        if !asks.access.contains(Access::WRITE) {
+            let mut state = self.fs().lock();
+            let (id, _) = find(&state, self.id(), path, &asks)?;
+            return self.open_found(&mut state, id, asks.access);
+        }
+        self.expect_writable()?;
+        self.fs().change(|state, now| {
+            let id = find_or_create(state, self.id(), path, &asks, now)?;
+            self.open_found(state, id, asks.access)
+        })
+    }
+
+    fn open_found(&self, state: &mut Overlay, id: FileId, access: Access) -> Result<Self, Errno> {
+        Self::open(self.fs(), state, id, access, self.rights())
+    }
+}
+
+/// What the caller wants, with WASI's implications drawn.
+struct Asks {
+    follow: Follow,
+    flags: OpenFlags,
+    access: Access,
+}
+
+impl Asks {
+    fn new(follow: Follow, flags: OpenFlags, access: Access) -> Result<Self, Errno> {
+        let others = OpenFlags::CREATE | OpenFlags::EXCLUSIVE | OpenFlags::TRUNCATE;
+        if flags.contains(OpenFlags::DIRECTORY) && flags.intersects(others) {
+            return Err(Errno::Invalid);
+        }
+        let mut drawn = access;
+        if !access.contains(Access::WRITE) {
+            drawn |= Access::READ;
+        }
+        if flags.intersects(OpenFlags::CREATE | OpenFlags::TRUNCATE) {
+            drawn |= Access::WRITE;
+        }
+        // POSIX open: O_CREAT with O_EXCL does not follow a link.
+        let exclusive = flags.contains(OpenFlags::CREATE | OpenFlags::EXCLUSIVE);
+        let follow = if exclusive { Follow::No } else { follow };
+        Ok(Self {
+            follow,
+            flags,
+            access: drawn,
+        })
+    }
+
+    fn has(&self, flags: OpenFlags) -> bool {
+        self.flags.contains(flags)
+    }
+
+    /// Checks an object that is there. Gives its kind back.
+    fn check(&self, kind: Kind, slash: Slash) -> Result<Kind, Errno> {
+        if self.has(OpenFlags::CREATE) && slash == Slash::Trailing {
+            return Err(Errno::IsDirectory);
+        }
+        if self.has(OpenFlags::CREATE | OpenFlags::EXCLUSIVE) {
+            return Err(Errno::Exist);
+        }
+        match kind {
+            Kind::Symlink => Err(Errno::Loop),
+            Kind::Dir if self.access.contains(Access::WRITE) => Err(Errno::IsDirectory),
+            Kind::Dir => Ok(kind),
+            Kind::File if slash == Slash::Trailing => Err(Errno::NotDirectory),
+            Kind::File if self.has(OpenFlags::DIRECTORY) => Err(Errno::NotDirectory),
+            Kind::File => Ok(kind),
+        }
+    }
+}
+
+/// Finds what is there, for an open that creates nothing.
+fn find(state: &Overlay, dir: FileId, path: &[u8], asks: &Asks) -> Result<(FileId, Kind), Errno> {
+    match resolve(state, dir, path, Last::Walk(asks.follow))? {
+        End::Dir(id) => asks.check(Kind::Dir, Slash::None).map(|kind| (id, kind)),
+        End::Entry {
+            found: Some(found),
+            slash,
+            ..
+        } => asks.check(found.kind, slash).map(|kind| (found.id, kind)),
+        End::Entry { found: None, .. } => Err(Errno::NoEntry),
+    }
+}
+
+fn find_or_create(
+    state: &mut Overlay,
+    dir: FileId,
+    path: &[u8],
+    asks: &Asks,
+    now: Time,
+) -> Result<FileId, Errno> {
+    if asks.has(OpenFlags::CREATE)
+        && let End::Entry {
+            dir,
+            name,
+            found: None,
+            slash,
+        } = resolve(state, dir, path, Last::Walk(asks.follow))?
+    {
+        if slash == Slash::Trailing {
+            return Err(Errno::IsDirectory);
+        }
+        if state.usage().open >= state.quota().max_open {
+            return Err(Errno::TooManyOpen);
+        }
+        let name: smallvec::SmallVec<[u8; 64]> = name.into();
+        return state.create(dir, &name, New::File, now);
+    }
+    let (id, kind) = find(state, dir, path, asks)?;
+    if asks.has(OpenFlags::TRUNCATE) && kind == Kind::File {
+        if state.usage().open >= state.quota().max_open {
+            return Err(Errno::TooManyOpen);
+        }
+        state.set_size(id, 0, now)?;
+    }
+    Ok(id)
+}

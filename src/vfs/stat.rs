@@ -1,0 +1,134 @@
+//! Metadata: stat and times.
+
+use super::descriptor::Descriptor;
+use super::walk::{End, Follow, Last, Slash, resolve};
+use crate::errno::Errno;
+use crate::meta::{FileId, Kind, Stat, Time};
+use crate::overlay::Overlay;
+
+/// What becomes of a timestamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetTime {
+    /// It stays.
+    Keep,
+    /// It becomes the present time.
+    Now,
+    /// It becomes this time.
+    To(Time),
+}
+
+impl SetTime {
+    fn resolve(self, now: Time) -> Option<Time> {
+        match self {
+            Self::Keep => None,
+            Self::Now => Some(now),
+            Self::To(time) => Some(time),
+        }
+    }
+}
+
+/// Walks to an object that has to be there.
+pub(super) fn find(
+    state: &Overlay,
+    dir: FileId,
+    path: &[u8],
+    follow: Follow,
+) -> Result<FileId, Errno> {
+    match resolve(state, dir, path, Last::Walk(follow))? {
+        End::Dir(id) => Ok(id),
+        End::Entry {
+            found: Some(found),
+            slash,
+            ..
+        } => match found.kind {
+            Kind::File | Kind::Symlink if slash == Slash::Trailing => Err(Errno::NotDirectory),
+            Kind::File | Kind::Symlink | Kind::Dir => Ok(found.id),
+        },
+        End::Entry { found: None, .. } => Err(Errno::NoEntry),
+    }
+}
+
+impl Descriptor {
+    /// Gives what is known of this object.
+    ///
+    /// # Errors
+    ///
+    /// None today; the signature leaves room for content that is not local.
+    pub fn stat(&self) -> Result<Stat, Errno> {
+        self.fs().lock().stat(self.id())
+    }
+
+    /// Gives what is known of the object at `path`. O(components), whatever
+    /// the number of layers and of entries.
+    ///
+    /// # Errors
+    ///
+    /// In this order: [`Errno::NotDirectory`] if this is none. The walk:
+    /// [`Errno::NoEntry`] for an empty path, [`Errno::NameTooLong`],
+    /// [`Errno::Invalid`] for a NUL, [`Errno::NotPermitted`] for an absolute
+    /// path; then for each component [`Errno::NameTooLong`],
+    /// [`Errno::NoEntry`], [`Errno::NotDirectory`], [`Errno::NotPermitted`]
+    /// where `..` or a link leaves this directory, [`Errno::Loop`] past
+    /// [`MAX_SYMLINKS`](crate::limits::MAX_SYMLINKS) links. Last,
+    /// [`Errno::NotDirectory`] for a trailing slash after another object.
+    pub fn stat_at(&self, follow: Follow, path: &[u8]) -> Result<Stat, Errno> {
+        self.expect_dir()?;
+        let state = self.fs().lock();
+        state.stat(find(&state, self.id(), path, follow)?)
+    }
+
+    /// Sets the times of this object. Copies no content.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::NotPermitted`] through a read-only preopen, then
+    /// [`Errno::ReadOnly`].
+    pub fn set_times(&self, atime: SetTime, mtime: SetTime) -> Result<(), Errno> {
+        self.expect_writable()?;
+        self.fs().change(|state, now| {
+            state.set_times(self.id(), atime.resolve(now), mtime.resolve(now), now)
+        })
+    }
+
+    /// Sets the times of the object at `path`. Copies no content.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::NotDirectory`] if this is none, those of [`Self::set_times`],
+    /// then those of [`Self::stat_at`].
+    pub fn set_times_at(
+        &self,
+        follow: Follow,
+        path: &[u8],
+        atime: SetTime,
+        mtime: SetTime,
+    ) -> Result<(), Errno> {
+        self.expect_dir()?;
+        self.expect_writable()?;
+        self.fs().change(|state, now| {
+            let id = find(state, self.id(), path, follow)?;
+            state.set_times(id, atime.resolve(now), mtime.resolve(now), now)
+        })
+    }
+
+    /// Sets permission bits and owners of the object at `path`, for hosts:
+    /// WASI has no such call, and nothing here checks them. Copies no content.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::set_times_at`].
+    pub fn set_owner_at(
+        &self,
+        follow: Follow,
+        path: &[u8],
+        mode: u32,
+        (uid, gid): (u32, u32),
+    ) -> Result<(), Errno> {
+        self.expect_dir()?;
+        self.expect_writable()?;
+        self.fs().change(|state, now| {
+            let id = find(state, self.id(), path, follow)?;
+            state.set_owner(id, mode, uid, gid, now)
+        })
+    }
+}

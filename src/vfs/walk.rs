@@ -1,0 +1,216 @@
+//! The path walk: from a directory and a path to an entry.
+//!
+//! Directories passed are held on a stack and `..` pops it; nothing is ever
+//! looked up "above", so a walk cannot leave the directory it started in
+//! (invariant 1). Symbolic links push their target onto a stack of paths to
+//! go. No recursion, and no allocation for paths up to 16 directories deep.
+
+use smallvec::SmallVec;
+
+use crate::errno::Errno;
+use crate::limits::{MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_SYMLINKS};
+use crate::meta::{FileId, Kind};
+use crate::overlay::{Found, Overlay};
+
+/// Whether a symbolic link at the end of a path is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follow {
+    /// The operation is on what the link leads to.
+    Yes,
+    /// The operation is on the link itself. A slash after its name makes the
+    /// walk follow it all the same.
+    No,
+}
+
+/// What to do with the last name of a path.
+#[derive(Clone, Copy)]
+pub(super) enum Last {
+    /// Walk it: a link is followed if asked, or if a slash comes after it.
+    Walk(Follow),
+    /// Leave it: the operation makes, removes or moves the name itself.
+    Keep,
+}
+
+/// Where a walk ended.
+pub(super) enum End<'a> {
+    /// At a directory it passed, by `.` or `..`, not by a name.
+    Dir(FileId),
+    /// At a name.
+    Entry {
+        /// The directory that has the name, or may get it.
+        dir: FileId,
+        name: &'a [u8],
+        found: Option<Found>,
+        /// A slash came after the name.
+        slash: Slash,
+    },
+}
+
+/// Whether a path asks for a directory by ending in a slash.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Slash {
+    Trailing,
+    None,
+}
+
+/// Walks `path` from the directory `start`.
+///
+/// Errors: [`Errno::NoEntry`] for an empty path, [`Errno::NameTooLong`],
+/// [`Errno::Invalid`] for a NUL, [`Errno::NotPermitted`] for an absolute path;
+/// then, as components come: [`Errno::NameTooLong`], [`Errno::NoEntry`],
+/// [`Errno::NotDirectory`], [`Errno::NotPermitted`] for a `..` or a link that
+/// leaves `start`, [`Errno::Loop`].
+pub(super) fn resolve<'a>(
+    tree: &'a Overlay,
+    start: FileId,
+    path: &'a [u8],
+    last: Last,
+) -> Result<End<'a>, Errno> {
+    if path.is_empty() {
+        return Err(Errno::NoEntry);
+    }
+    if path.len() > MAX_PATH_BYTES {
+        return Err(Errno::NameTooLong);
+    }
+    if path.contains(&0) {
+        return Err(Errno::Invalid);
+    }
+    if path.first() == Some(&b'/') {
+        return Err(Errno::NotPermitted);
+    }
+    Walk::new(tree, start, path).run(last)
+}
+
+struct Walk<'a> {
+    tree: &'a Overlay,
+    start: FileId,
+    /// The directories below `start` that the walk is in.
+    passed: SmallVec<[FileId; 16]>,
+    /// Paths to go, the next one last: the rest of the path, and above it the
+    /// rest of each link's target.
+    rest: SmallVec<[&'a [u8]; 4]>,
+    links: usize,
+}
+
+impl<'a> Walk<'a> {
+    fn new(tree: &'a Overlay, start: FileId, path: &'a [u8]) -> Self {
+        let mut rest = SmallVec::new();
+        rest.push(path);
+        Self {
+            tree,
+            start,
+            passed: SmallVec::new(),
+            rest,
+            links: 0,
+        }
+    }
+
+    fn run(mut self, last: Last) -> Result<End<'a>, Errno> {
+        while let Some(part) = self.next_part() {
+            match part {
+                b"." => {}
+                b".." => {
+                    self.passed.pop().ok_or(Errno::NotPermitted)?;
+                }
+                name if name.len() > MAX_NAME_BYTES => return Err(Errno::NameTooLong),
+                name => {
+                    if let Some(end) = self.step(name, last)? {
+                        return Ok(end);
+                    }
+                }
+            }
+        }
+        Ok(End::Dir(self.here()))
+    }
+
+    /// Takes one step by a name. Gives the end if this was the last.
+    fn step(&mut self, name: &'a [u8], last: Last) -> Result<Option<End<'a>>, Errno> {
+        let dir = self.here();
+        let found = self.tree.find(dir, name);
+        let (is_last, slash) = self.ahead();
+        if is_last {
+            let follow = match last {
+                Last::Walk(Follow::Yes) => true,
+                Last::Walk(Follow::No) => slash == Slash::Trailing,
+                Last::Keep => false,
+            };
+            return match found {
+                Some(link) if follow && link.kind == Kind::Symlink => {
+                    self.follow(link.id)?;
+                    Ok(None)
+                }
+                _ => Ok(Some(End::Entry {
+                    dir,
+                    name,
+                    found,
+                    slash,
+                })),
+            };
+        }
+        match found {
+            None => return Err(Errno::NoEntry),
+            Some(found) => match found.kind {
+                Kind::Dir => self.passed.push(found.id),
+                Kind::Symlink => self.follow(found.id)?,
+                Kind::File => return Err(Errno::NotDirectory),
+            },
+        }
+        Ok(None)
+    }
+
+    /// Goes on with the target of a link. An absolute one starts over where
+    /// the walk did if that is the instance's root, as in a chroot; elsewhere
+    /// it would leave the directory the walk is confined to.
+    fn follow(&mut self, link: FileId) -> Result<(), Errno> {
+        self.links += 1;
+        if self.links > MAX_SYMLINKS {
+            return Err(Errno::Loop);
+        }
+        let target = self.tree.target(link)?;
+        match target.first() {
+            None => return Err(Errno::NoEntry),
+            Some(b'/') if self.start == FileId::ROOT => self.passed.clear(),
+            Some(b'/') => return Err(Errno::NotPermitted),
+            Some(_) => {}
+        }
+        self.rest.push(target);
+        Ok(())
+    }
+
+    fn here(&self) -> FileId {
+        self.passed.last().copied().unwrap_or(self.start)
+    }
+
+    /// Takes the next component off the paths to go.
+    fn next_part(&mut self) -> Option<&'a [u8]> {
+        loop {
+            let rest = self.rest.last_mut()?;
+            let from = rest.iter().position(|byte| *byte != b'/');
+            let Some(trimmed) = from.and_then(|from| rest.get(from..)) else {
+                self.rest.pop();
+                continue;
+            };
+            let len = trimmed
+                .iter()
+                .position(|byte| *byte == b'/')
+                .unwrap_or(trimmed.len());
+            let (part, after) = trimmed.split_at(len);
+            *rest = after;
+            return Some(part);
+        }
+    }
+
+    /// Tells whether nothing but slashes is to come, and whether any is.
+    fn ahead(&self) -> (bool, Slash) {
+        let mut slash = Slash::None;
+        for rest in &self.rest {
+            if rest.iter().any(|byte| *byte != b'/') {
+                return (false, Slash::None);
+            }
+            if !rest.is_empty() {
+                slash = Slash::Trailing;
+            }
+        }
+        (true, slash)
+    }
+}
