@@ -60,6 +60,11 @@ impl Content {
         self.0.digest
     }
 
+    /// Computes the digest again from the size and the digests of the chunks.
+    pub(crate) fn recomputed_digest(&self) -> Digest {
+        digest_of(self.0.size, &self.0.extents)
+    }
+
     /// Gives the chunks in order, each with its offset in bytes.
     pub fn chunks(&self) -> impl Iterator<Item = (u64, &Chunk)> {
         self.0

@@ -102,3 +102,36 @@ impl Table {
         upper >> self.bits
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colliding_entries_are_bounded() {
+        // All in one place, as names made to collide would be.
+        let mut table = Table::new(1000);
+        let placed = (0..1000).filter(|slot| table.insert(7, *slot)).count();
+        assert_eq!(placed, WINDOW);
+        let looked_at = std::cell::Cell::new(0);
+        let found = table.find(7, |_| {
+            looked_at.set(looked_at.get() + 1);
+            false
+        });
+        assert_eq!((found, looked_at.get()), (Found::Full, WINDOW));
+        assert_eq!(table.find(7, |slot| slot == 5), Found::Slot(5));
+        assert_eq!(table.find(7 + WINDOW as u64, |_| true), Found::Nothing);
+    }
+
+    #[test]
+    fn the_last_place_and_the_largest_slot_fit() {
+        let mut table = Table::new(5);
+        for slot in 0..5 {
+            assert!(table.insert(u64::MAX, slot));
+        }
+        for slot in 0..5 {
+            assert_eq!(table.find(u64::MAX, |it| it == slot), Found::Slot(slot));
+        }
+        assert_eq!(Table::new(0).find(9, |_| true), Found::Nothing);
+    }
+}

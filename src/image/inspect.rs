@@ -1,0 +1,120 @@
+//! What can be told of a whole image: counts, identity, soundness.
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+
+use super::walk::{Step, Walk};
+use super::{Image, ImageError};
+use crate::chunk::Content;
+use crate::digest::Digest;
+use crate::meta::Kind;
+use crate::tree::{DirMark, TreeHasher};
+
+/// What an image consists of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ImageStats {
+    /// Layers in the stack.
+    pub layers: usize,
+    /// Regular files; one with several names counts once.
+    pub files: u64,
+    /// Directories, the root included.
+    pub dirs: u64,
+    /// Symbolic links; one with several names counts once.
+    pub symlinks: u64,
+    /// Bytes of all files, holes included.
+    pub logical_bytes: u64,
+    /// Bytes that are held for them: each distinct chunk once.
+    pub stored_bytes: u64,
+}
+
+/// Counts over the table of nodes.
+pub(super) fn stats(image: &Image) -> ImageStats {
+    let mut stats = ImageStats {
+        layers: image.layers().len(),
+        ..ImageStats::default()
+    };
+    let mut chunks = HashSet::new();
+    for node in 0..image.nodes() {
+        match image.kind(node) {
+            Kind::Dir => stats.dirs += 1,
+            Kind::Symlink => stats.symlinks += 1,
+            Kind::File => stats.files += 1,
+        }
+        let Some(content) = image.content(node) else {
+            continue;
+        };
+        stats.logical_bytes = stats.logical_bytes.saturating_add(content.size());
+        for (_, chunk) in content.chunks() {
+            if chunks.insert(chunk.digest()) {
+                stats.stored_bytes += chunk.bytes().len() as u64;
+            }
+        }
+    }
+    stats
+}
+
+/// Computes the digest of the merged tree from the digests of the files.
+pub(super) fn digest(image: &Image) -> Digest {
+    let known = |_: &Walk, content: &Content| Ok::<_, Infallible>(content.digest());
+    match fingerprint(image, known) {
+        Ok(digest) => digest,
+        Err(never) => match never {},
+    }
+}
+
+/// Computes the digest of the merged tree from the bytes of the chunks.
+pub(super) fn verify(image: &Image) -> Result<Digest, ImageError> {
+    let mut seen = HashSet::new();
+    fingerprint(image, |walk, content| {
+        for (offset, chunk) in content.chunks() {
+            // By place, not by digest: what is to be found are bytes that do
+            // not belong to their digest.
+            if !seen.insert(chunk.bytes().as_ptr().addr()) {
+                continue;
+            }
+            let found = Digest::of(chunk.bytes());
+            if found != chunk.digest() {
+                return Err(ImageError::WrongChunk {
+                    path: walk.path(),
+                    offset,
+                    expected: chunk.digest(),
+                    found,
+                });
+            }
+        }
+        Ok(content.recomputed_digest())
+    })
+}
+
+/// Walks the whole tree and hashes it as a layer is hashed, so that a layer
+/// that hides nothing and the image of it alone have one digest.
+fn fingerprint<E>(
+    image: &Image,
+    mut file: impl FnMut(&Walk, &Content) -> Result<Digest, E>,
+) -> Result<Digest, E> {
+    let mark = DirMark::default();
+    let mut hasher = TreeHasher::new(&image.meta(0), mark);
+    let mut walk = Walk::new(image);
+    while let Some(step) = walk.next() {
+        let entry = match step {
+            Step::Leave => {
+                hasher.leave();
+                continue;
+            }
+            Step::Enter(entry) => {
+                hasher.enter(entry.name, &image.meta(entry.node), mark);
+                continue;
+            }
+            Step::Leaf(entry) => entry,
+        };
+        let meta = image.meta(entry.node);
+        let object = (image.stat(entry.node).nlink > 1).then_some(entry.node.into());
+        if let Some(content) = image.content(entry.node) {
+            hasher.file(entry.name, &meta, file(&walk, content)?, object);
+        } else if let Some(target) = image.target(entry.node) {
+            hasher.symlink(entry.name, &meta, target, object);
+        }
+    }
+    Ok(hasher.finish())
+}

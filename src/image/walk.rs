@@ -1,0 +1,68 @@
+//! Going through an image in canonical order, without recursion.
+
+use std::ops::Range;
+
+use super::Image;
+use super::index::SlotRef;
+use crate::meta::Kind;
+use crate::name::{LayerPath, Name};
+
+/// One step of a walk: a directory's entries by name, what is in a directory
+/// right after it. The root is entered before the first step.
+pub(super) enum Step<'a> {
+    Enter(SlotRef<'a>),
+    Leaf(SlotRef<'a>),
+    Leave,
+}
+
+pub(super) struct Walk<'a> {
+    image: &'a Image,
+    /// The directories that are entered, the root first: what is left of
+    /// each.
+    open: Vec<Range<u32>>,
+    /// The entry that the last step was at, in each of them.
+    path: Vec<u32>,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(image: &'a Image) -> Self {
+        Self {
+            image,
+            open: vec![image.slots(0)],
+            path: vec![0],
+        }
+    }
+
+    /// Gives the path of the last step's leaf. O(its length).
+    pub(super) fn path(&self) -> LayerPath {
+        let entries = self.path.iter().filter_map(|slot| self.image.slot(*slot));
+        let names: Vec<_> = entries
+            .map(|entry| Name::from_checked(entry.name))
+            .collect();
+        names.into()
+    }
+}
+
+impl<'a> Iterator for Walk<'a> {
+    type Item = Step<'a>;
+
+    fn next(&mut self) -> Option<Step<'a>> {
+        let Some(slot) = self.open.last_mut()?.next() else {
+            self.open.pop();
+            self.path.pop();
+            return (!self.open.is_empty()).then_some(Step::Leave);
+        };
+        let entry = self.image.slot(slot)?;
+        if let Some(last) = self.path.last_mut() {
+            *last = slot;
+        }
+        Some(match entry.kind {
+            Kind::Dir => {
+                self.open.push(self.image.slots(entry.node));
+                self.path.push(slot);
+                Step::Enter(entry)
+            }
+            Kind::File | Kind::Symlink => Step::Leaf(entry),
+        })
+    }
+}
