@@ -7,7 +7,8 @@ use super::walk::{Step, Walk};
 use super::{Image, ImageError};
 use crate::chunk::Content;
 use crate::digest::Digest;
-use crate::meta::Kind;
+use crate::meta::{Kind, Stat};
+use crate::name::LayerPath;
 use crate::tree::{DirMark, TreeHasher};
 
 /// What an image consists of.
@@ -26,6 +27,32 @@ pub struct ImageStats {
     pub logical_bytes: u64,
     /// Bytes that are held for them: each distinct chunk once.
     pub stored_bytes: u64,
+}
+
+/// An entry of an image, and where it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Located {
+    /// Index of the layer that has the name, 0 being the lowest; of a
+    /// directory, of the layer that its metadata is from. `None` for the
+    /// root, which every layer has.
+    pub layer: Option<usize>,
+    /// What it is.
+    pub stat: Stat,
+}
+
+/// Walks down from the root, one look-up a name.
+pub(super) fn locate(image: &Image, path: &LayerPath) -> Option<Located> {
+    let (mut node, mut slot) = (0, None);
+    for name in path.names() {
+        let found = image.lookup(node, name.as_bytes())?;
+        (node, slot) = (found.node, Some(found.slot));
+    }
+    let layer = slot.map(|slot| usize::from(image.origin(slot)));
+    Some(Located {
+        layer,
+        stat: image.stat(node),
+    })
 }
 
 /// Counts over the table of nodes.

@@ -21,7 +21,7 @@ use std::sync::{Arc, OnceLock};
 pub use error::ImageError;
 use index::Index;
 pub(crate) use index::{Dentry, SlotRef};
-pub use inspect::ImageStats;
+pub use inspect::{ImageStats, Located};
 use parts::Parts;
 
 use crate::chunk::Content;
@@ -29,6 +29,7 @@ use crate::digest::Digest;
 use crate::layer::Layer;
 use crate::limits::MAX_LAYERS;
 use crate::meta::{Kind, Meta, Stat, Xattrs};
+use crate::name::LayerPath;
 
 /// An ordered stack of layers as one tree, the base that instances share.
 /// Immutable. Cloning is a reference count.
@@ -116,6 +117,13 @@ impl Image {
     #[must_use]
     pub fn stats(&self) -> ImageStats {
         *self.0.stats.get_or_init(|| inspect::stats(self))
+    }
+
+    /// Finds an entry and tells which layer it is from. Follows no symbolic
+    /// links. One look-up for each name of the path.
+    #[must_use]
+    pub fn locate(&self, path: &LayerPath) -> Option<Located> {
+        inspect::locate(self, path)
     }
 
     /// Counts the objects. Their numbers run from 0, the root, up to this.

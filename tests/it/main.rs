@@ -4,5 +4,6 @@
 
 mod support; // fixtures' notation, reference model, random operations
 
+mod image; // stacks of layers as one tree
 mod layers; // imports point down
 mod tidy; // lengths, heads, ASCII, named tests, forgotten files
