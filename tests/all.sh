@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Runs all tests. Installs what it needs beside Rust: the two WASI targets and cargo-nextest.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '\n== %s\n' "$*"; }
+
+say "tools"
+rustup target add wasm32-wasip1 wasm32-wasip2
+cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest
+
+say "unit, integration and guest tests"
+cargo nextest run --release --locked
+
+say "examples in the documentation"
+cargo test --release --locked --doc
+
+say "a real CPython, a thousand times"
+tests/cpython/run.sh
