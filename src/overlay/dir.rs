@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 
 use imbl::{OrdMap, OrdSet};
 
+use super::maps::NameMap;
 use crate::image::Image;
 use crate::meta::{FileId, Kind};
 use crate::name::Name;
@@ -24,7 +25,7 @@ pub(super) struct DirBody {
     /// Slots of `base` that are gone.
     hidden: OrdSet<u32>,
     /// Positions of own entries.
-    by_name: OrdMap<Name, u64>,
+    by_name: NameMap<u64>,
     by_position: OrdMap<u64, Own>,
     /// The position of the next own entry; never reused.
     next: u64,
@@ -115,7 +116,7 @@ impl DirBody {
             parent,
             base: None,
             hidden: OrdSet::new(),
-            by_name: OrdMap::new(),
+            by_name: NameMap::default(),
             by_position: OrdMap::new(),
             next: 0,
             live: 0,

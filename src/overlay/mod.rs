@@ -16,15 +16,14 @@ mod data;
 mod diff;
 mod dir;
 mod inode;
+mod maps;
 mod names;
 mod quota;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 use std::num::NonZeroU64;
 use std::sync::Arc;
-
-use imbl::OrdMap;
 
 use crate::errno::Errno;
 use crate::image::Image;
@@ -32,6 +31,7 @@ use crate::meta::{FileId, Kind, Stat, Time};
 
 pub(crate) use dir::Found;
 use inode::{Body, Inode};
+use maps::{IdHasher, IdMap};
 pub(crate) use names::New;
 pub use quota::{Quota, Usage};
 
@@ -40,7 +40,7 @@ pub(crate) struct Overlay {
     /// Immutable.
     image: Image,
     /// Changed base objects and new ones.
-    inodes: OrdMap<FileId, Arc<Inode>>,
+    inodes: IdMap<Arc<Inode>>,
     /// The number of the next new object; never reused.
     next: u64,
     quota: Quota,
@@ -55,7 +55,7 @@ impl Overlay {
         let next = u64::from(image.nodes()) + 1;
         Self {
             image,
-            inodes: OrdMap::new(),
+            inodes: IdMap::default(),
             next,
             quota,
             usage: Usage::default(),
@@ -231,27 +231,4 @@ enum Object<'a> {
     Own(&'a Inode),
     Base(u32),
     Gone,
-}
-
-/// Spreads object numbers, which count up, over a hash's bits.
-#[derive(Default)]
-struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        // Fibonacci hashing: the golden ratio in 64 bits.
-        self.0 = (self.0 ^ number)
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            .rotate_left(26);
-    }
 }

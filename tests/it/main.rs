@@ -6,4 +6,5 @@ mod support; // fixtures' notation, reference model, random operations
 
 mod image; // stacks of layers as one tree
 mod layers; // imports point down
+mod licences; // of all that is built in
 mod tidy; // lengths, heads, ASCII, named tests, forgotten files
