@@ -1,0 +1,44 @@
+//! What an embedder's store holds for 0.2 guests, and how it is reached.
+
+use std::sync::Arc;
+
+use wasmtime_wasi::WasiView;
+
+use crate::vfs::Descriptor;
+
+/// The directories shown to one 0.2 guest: what `wasi:filesystem/preopens`
+/// gives, before the host directories of the store's `WasiCtx`.
+///
+/// Empty by default. Cloning is cheap and shares the descriptors.
+#[derive(Clone, Default)]
+pub struct Ctx {
+    preopens: Vec<(Arc<Descriptor>, String)>,
+}
+
+impl Ctx {
+    /// Makes a context that shows nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Shows `dir` to the guest as `guest_path`. The guest takes the last of
+    /// equal paths; nested ones work as with any WASI host.
+    #[must_use]
+    pub fn preopen(mut self, dir: Descriptor, guest_path: impl Into<String>) -> Self {
+        self.preopens.push((Arc::new(dir), guest_path.into()));
+        self
+    }
+
+    /// Gives what [`Self::preopen`] took, in that order.
+    pub(super) fn preopens(&self) -> impl Iterator<Item = (&Arc<Descriptor>, &str)> {
+        self.preopens.iter().map(|(dir, path)| (dir, path.as_str()))
+    }
+}
+
+/// Reaches the [`Ctx`] inside an embedder's store, beside [`WasiView`] which
+/// reaches wasmtime-wasi's part of it.
+pub trait View: WasiView {
+    /// Gives the directories to show to the guest.
+    fn strata(&mut self) -> &mut Ctx;
+}

@@ -1,0 +1,40 @@
+//! WASI 0.2: `wasi:filesystem` over our descriptors, for components.
+//!
+//! A host that uses wasmtime-wasi today adds a [`Ctx`] to its store, gives the
+//! store a [`View`], and calls [`add_to_linker_sync`] or
+//! [`add_to_linker_async`] from here. Everything besides files stays
+//! wasmtime-wasi's, and so do host directories given to its `WasiCtxBuilder`:
+//! the guest sees them after ours, and a link or rename from one to the other
+//! is `cross-device`.
+//!
+//! What differs from wasmtime-wasi on a host directory:
+//! * `metadata-hash` has the inode number in its lower half and never changes
+//!   from build to build;
+//! * a stream at the end of a file goes on once the file has grown;
+//! * a stream for which the descriptor has no access is refused when it is
+//!   made, not at its first use;
+//! * a full resource table, and an instance without descriptors left, answer
+//!   `quota` instead of a trap;
+//! * times before 1970 show as 1970, and a `datetime` with a second or more
+//!   of nanoseconds is `invalid`.
+//!
+//! A name that is not UTF-8 is an `illegal-byte-sequence` error at its place
+//! in a listing, as there; the listing goes on behind it.
+#![deny(clippy::arithmetic_side_effects, clippy::wildcard_enum_match_arm)]
+
+mod convert;
+mod ctx;
+mod host_async;
+mod host_sync;
+mod link;
+mod ops;
+mod read_dir;
+mod stream;
+mod view;
+
+pub use ctx::{Ctx, View};
+pub use link::{
+    add_filesystem_to_linker_async, add_filesystem_to_linker_sync, add_to_linker_async,
+    add_to_linker_sync,
+};
+pub use view::{FsView, HasFs, HasPreopens, PreopensView};
