@@ -12,3 +12,5 @@ pub mod name;
 mod overlay;
 mod tree;
 pub mod vfs;
+#[cfg(feature = "wasi")]
+pub mod wasi;

@@ -1,6 +1,7 @@
-//! What guests speak: WASI, translated to and from [`crate::vfs`].
+//! What guests speak: one small front end per version of WASI.
 //!
-//! Translation only: what an operation does is decided in `vfs`.
+//! The file system itself is [`vfs`](crate::vfs); here is translation only,
+//! in wasmtime's own idiom.
 
 #[cfg(feature = "p2")]
 pub mod p2;

@@ -72,8 +72,14 @@ pub(super) fn stat(stat: &Stat) -> DescriptorStat {
 /// Times before 1970, which 0.2 cannot say, show as 1970.
 fn datetime(time: Time) -> Datetime {
     match u64::try_from(time.secs()) {
-        Ok(seconds) => Datetime { seconds, nanoseconds: time.nanos() },
-        Err(_) => Datetime { seconds: 0, nanoseconds: 0 },
+        Ok(seconds) => Datetime {
+            seconds,
+            nanoseconds: time.nanos(),
+        },
+        Err(_) => Datetime {
+            seconds: 0,
+            nanoseconds: 0,
+        },
     }
 }
 
@@ -83,7 +89,10 @@ pub(super) fn set_time(time: NewTimestamp) -> Result<SetTime, Errno> {
     match time {
         NewTimestamp::NoChange => Ok(SetTime::Keep),
         NewTimestamp::Now => Ok(SetTime::Now),
-        NewTimestamp::Timestamp(Datetime { seconds, nanoseconds }) => {
+        NewTimestamp::Timestamp(Datetime {
+            seconds,
+            nanoseconds,
+        }) => {
             if nanoseconds >= 1_000_000_000 {
                 return Err(Errno::Invalid);
             }
@@ -94,7 +103,11 @@ pub(super) fn set_time(time: NewTimestamp) -> Result<SetTime, Errno> {
 }
 
 pub(super) fn follow(flags: PathFlags) -> Follow {
-    if flags.contains(PathFlags::SYMLINK_FOLLOW) { Follow::Yes } else { Follow::No }
+    if flags.contains(PathFlags::SYMLINK_FOLLOW) {
+        Follow::Yes
+    } else {
+        Follow::No
+    }
 }
 
 pub(super) fn open_flags(flags: WasiOpenFlags) -> OpenFlags {
@@ -151,7 +164,10 @@ pub(super) fn metadata_hash(id: FileId) -> MetadataHashValue {
     let mut upper = lower.wrapping_add(0x9e37_79b9_7f4a_7c15);
     upper = (upper ^ (upper >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     upper = (upper ^ (upper >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    MetadataHashValue { lower, upper: upper ^ (upper >> 31) }
+    MetadataHashValue {
+        lower,
+        upper: upper ^ (upper >> 31),
+    }
 }
 
 #[cfg(test)]
@@ -168,9 +184,15 @@ mod tests {
     fn case_73_times_outside_the_range_clamp_or_fail() {
         let shown = |time| (datetime(time).seconds, datetime(time).nanoseconds);
         assert_eq!(shown(Time::new(-1, 5)), (0, 0));
-        assert_eq!(shown(Time::new(i64::MAX, 999_999_999)), (i64::MAX as u64, 999_999_999));
+        assert_eq!(
+            shown(Time::new(i64::MAX, 999_999_999)),
+            (i64::MAX as u64, 999_999_999)
+        );
         let set = |seconds, nanoseconds| {
-            set_time(NewTimestamp::Timestamp(Datetime { seconds, nanoseconds }))
+            set_time(NewTimestamp::Timestamp(Datetime {
+                seconds,
+                nanoseconds,
+            }))
         };
         assert!(matches!(set(u64::MAX, 0), Err(Errno::Overflow)));
         assert!(matches!(set(1, 1_000_000_000), Err(Errno::Invalid)));

@@ -36,7 +36,13 @@ impl Host for FsView<'_> {
 }
 
 impl HostDescriptor for FsView<'_> {
-    async fn advise(&mut self, fd: Fd, offset: Filesize, len: Filesize, advice: Advice) -> FsResult<()> {
+    async fn advise(
+        &mut self,
+        fd: Fd,
+        offset: Filesize,
+        len: Filesize,
+        advice: Advice,
+    ) -> FsResult<()> {
         match self.ours(&fd) {
             Some(d) => Ok(ops::advise(d)?),
             None => self.stock.advise(fd, offset, len, advice).await,
@@ -71,7 +77,12 @@ impl HostDescriptor for FsView<'_> {
         }
     }
 
-    async fn set_times(&mut self, fd: Fd, atime: NewTimestamp, mtime: NewTimestamp) -> FsResult<()> {
+    async fn set_times(
+        &mut self,
+        fd: Fd,
+        atime: NewTimestamp,
+        mtime: NewTimestamp,
+    ) -> FsResult<()> {
         match self.ours(&fd) {
             Some(d) => Ok(ops::set_times(d, atime, mtime)?),
             None => self.stock.set_times(fd, atime, mtime).await,
@@ -120,7 +131,12 @@ impl HostDescriptor for FsView<'_> {
         }
     }
 
-    async fn stat_at(&mut self, fd: Fd, flags: PathFlags, path: String) -> FsResult<DescriptorStat> {
+    async fn stat_at(
+        &mut self,
+        fd: Fd,
+        flags: PathFlags,
+        path: String,
+    ) -> FsResult<DescriptorStat> {
         match self.ours(&fd) {
             Some(d) => Ok(ops::stat_at(d, flags, &path)?),
             None => self.stock.stat_at(fd, flags, path).await,
@@ -164,7 +180,10 @@ impl HostDescriptor for FsView<'_> {
         open: OpenFlags,
         flags: DescriptorFlags,
     ) -> FsResult<Fd> {
-        match self.ours(&fd).map(|d| ops::open_at(d, follow, &path, open, flags)) {
+        match self
+            .ours(&fd)
+            .map(|d| ops::open_at(d, follow, &path, open, flags))
+        {
             Some(opened) => self.give(Arc::new(opened?)),
             None => self.stock.open_at(fd, follow, path, open, flags).await,
         }
@@ -191,7 +210,13 @@ impl HostDescriptor for FsView<'_> {
         }
     }
 
-    async fn rename_at(&mut self, fd: Fd, path: String, new_fd: Fd, new_path: String) -> FsResult<()> {
+    async fn rename_at(
+        &mut self,
+        fd: Fd,
+        path: String,
+        new_fd: Fd,
+        new_path: String,
+    ) -> FsResult<()> {
         match self.pair(&fd, &new_fd) {
             Pair::Ours(d, new) => Ok(ops::rename_at((d, &path), (new, &new_path))?),
             Pair::Theirs => self.stock.rename_at(fd, path, new_fd, new_path).await,
@@ -220,7 +245,11 @@ impl HostDescriptor for FsView<'_> {
         }
     }
 
-    fn write_via_stream(&mut self, fd: Fd, offset: Filesize) -> FsResult<Resource<DynOutputStream>> {
+    fn write_via_stream(
+        &mut self,
+        fd: Fd,
+        offset: Filesize,
+    ) -> FsResult<Resource<DynOutputStream>> {
         match self.ours(&fd).map(|d| WriteStream::at(d, offset)) {
             Some(stream) => self.give_output(stream?),
             None => self.stock.write_via_stream(fd, offset),

@@ -136,7 +136,13 @@ impl HostDescriptor for FsView<'_> {
         mtime: NewTimestamp,
     ) -> FsResult<()> {
         match self.ours(&fd) {
-            Some(d) => Ok(ops::set_times_at(d, flags.into(), &path, atime.into(), mtime.into())?),
+            Some(d) => Ok(ops::set_times_at(
+                d,
+                flags.into(),
+                &path,
+                atime.into(),
+                mtime.into(),
+            )?),
             None => self.stock.set_times_at(fd, flags, path, atime, mtime),
         }
     }
@@ -164,7 +170,10 @@ impl HostDescriptor for FsView<'_> {
         open: OpenFlags,
         flags: DescriptorFlags,
     ) -> FsResult<Fd> {
-        match self.ours(&fd).map(|d| ops::open_at(d, follow.into(), &path, open.into(), flags.into())) {
+        match self
+            .ours(&fd)
+            .map(|d| ops::open_at(d, follow.into(), &path, open.into(), flags.into()))
+        {
             Some(opened) => self.give(Arc::new(opened?)),
             None => self.stock.open_at(fd, follow, path, open, flags),
         }
@@ -220,7 +229,11 @@ impl HostDescriptor for FsView<'_> {
         }
     }
 
-    fn write_via_stream(&mut self, fd: Fd, offset: Filesize) -> FsResult<Resource<DynOutputStream>> {
+    fn write_via_stream(
+        &mut self,
+        fd: Fd,
+        offset: Filesize,
+    ) -> FsResult<Resource<DynOutputStream>> {
         match self.ours(&fd).map(|d| WriteStream::at(d, offset)) {
             Some(stream) => self.give_output(stream?),
             None => self.stock.write_via_stream(fd, offset),

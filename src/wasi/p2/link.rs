@@ -65,7 +65,9 @@ pub fn add_to_linker_sync<T: View>(linker: &mut Linker<T>) -> wasmtime::Result<(
 /// # Errors
 /// If the interface is in the linker and shadowing is off.
 pub fn add_filesystem_to_linker_async<T: View>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
-    bindings::filesystem::types::add_to_linker::<T, HasFs>(linker, |t| FsView::new(t.filesystem()))?;
+    bindings::filesystem::types::add_to_linker::<T, HasFs>(linker, |t| {
+        FsView::new(t.filesystem())
+    })?;
     add_preopens(linker)
 }
 

@@ -46,7 +46,11 @@ pub(super) fn stat(d: &Descriptor) -> Result<DescriptorStat, Errno> {
     Ok(convert::stat(&d.stat()?))
 }
 
-pub(super) fn stat_at(d: &Descriptor, flags: PathFlags, path: &str) -> Result<DescriptorStat, Errno> {
+pub(super) fn stat_at(
+    d: &Descriptor,
+    flags: PathFlags,
+    path: &str,
+) -> Result<DescriptorStat, Errno> {
     let stat = dir(d)?.stat_at(convert::follow(flags), path.as_bytes())?;
     Ok(convert::stat(&stat))
 }
@@ -55,7 +59,11 @@ pub(super) fn set_size(d: &Descriptor, size: u64) -> Result<(), Errno> {
     file(d)?.set_size(size)
 }
 
-pub(super) fn set_times(d: &Descriptor, atime: NewTimestamp, mtime: NewTimestamp) -> Result<(), Errno> {
+pub(super) fn set_times(
+    d: &Descriptor,
+    atime: NewTimestamp,
+    mtime: NewTimestamp,
+) -> Result<(), Errno> {
     d.set_times(convert::set_time(atime)?, convert::set_time(mtime)?)
 }
 
@@ -73,7 +81,9 @@ pub(super) fn set_times_at(
 /// Reads what lies together, at most [`MAX_HOST_READ_BYTES`]; nothing read
 /// means the end of the file.
 pub(super) fn read(d: &Descriptor, len: u64, offset: u64) -> Result<(Vec<u8>, bool), Errno> {
-    let max = usize::try_from(len).unwrap_or(usize::MAX).min(MAX_HOST_READ_BYTES);
+    let max = usize::try_from(len)
+        .unwrap_or(usize::MAX)
+        .min(MAX_HOST_READ_BYTES);
     let bytes = file(d)?.read_bytes(offset, max)?;
     let end = bytes.is_empty();
     Ok((bytes.into(), end))
@@ -101,7 +111,12 @@ pub(super) fn open_at(
     flags: DescriptorFlags,
 ) -> Result<Descriptor, Errno> {
     let access = convert::access(flags);
-    dir(d)?.open_at(convert::follow(follow), path.as_bytes(), convert::open_flags(open), access?)
+    dir(d)?.open_at(
+        convert::follow(follow),
+        path.as_bytes(),
+        convert::open_flags(open),
+        access?,
+    )
 }
 
 pub(super) fn readlink_at(d: &Descriptor, path: &str) -> Result<String, Errno> {

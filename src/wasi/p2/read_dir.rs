@@ -27,7 +27,12 @@ impl ReadDir {
     /// a descriptor, which bounds what listings hold.
     pub(super) fn new(dir: &Descriptor) -> Result<Self, Errno> {
         let dir = ops::dir(dir)?.try_clone()?;
-        Ok(Self { dir, cookie: 0, fetched: VecDeque::new(), ended: false })
+        Ok(Self {
+            dir,
+            cookie: 0,
+            fetched: VecDeque::new(),
+            ended: false,
+        })
     }
 
     /// Gives the next entry, `None` after the last. A name that is not UTF-8
@@ -40,14 +45,23 @@ impl ReadDir {
     }
 
     fn fetch(&mut self) -> Result<(), Errno> {
-        let Self { dir, cookie, fetched, ended } = self;
+        let Self {
+            dir,
+            cookie,
+            fetched,
+            ended,
+        } = self;
         let mut full = false;
         let mut next = *cookie;
         dir.read_dir(*cookie, &mut |entry| {
             next = entry.next;
             fetched.push_back(convert_entry(&entry));
             full = fetched.len() >= BATCH;
-            if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if full {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         })?;
         *cookie = next;
         *ended = !full;
@@ -57,5 +71,8 @@ impl ReadDir {
 
 fn convert_entry(entry: &DirEntry<'_>) -> Result<DirectoryEntry, Errno> {
     let name = std::str::from_utf8(entry.name).map_err(|_| Errno::IllegalByteSequence)?;
-    Ok(DirectoryEntry { type_: convert::kind(entry.kind), name: name.to_owned() })
+    Ok(DirectoryEntry {
+        type_: convert::kind(entry.kind),
+        name: name.to_owned(),
+    })
 }

@@ -39,11 +39,16 @@ impl ReadStream {
         if !file.access().contains(Access::READ) {
             return Err(Errno::BadDescriptor);
         }
-        Ok(Self { file: Arc::clone(file), offset })
+        Ok(Self {
+            file: Arc::clone(file),
+            offset,
+        })
     }
 
     fn advance(&mut self, count: usize) {
-        self.offset = self.offset.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+        self.offset = self
+            .offset
+            .saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
     }
 }
 
@@ -73,7 +78,12 @@ impl InputStream for ReadStream {
         if count == 0 {
             return Ok(0);
         }
-        let rest = self.file.stat().map_err(failed)?.size.saturating_sub(self.offset);
+        let rest = self
+            .file
+            .stat()
+            .map_err(failed)?
+            .size
+            .saturating_sub(self.offset);
         let count = count.min(usize::try_from(rest).unwrap_or(usize::MAX));
         if count == 0 {
             return Err(StreamError::Closed);
@@ -122,7 +132,11 @@ impl WriteStream {
         if !ops::writable(file)?.access().contains(Access::WRITE) {
             return Err(Errno::BadDescriptor);
         }
-        Ok(Self { file: Arc::clone(file), place, closed: false })
+        Ok(Self {
+            file: Arc::clone(file),
+            place,
+            closed: false,
+        })
     }
 
     fn put_all(&mut self, mut bytes: &[u8]) -> Result<(), Errno> {
@@ -152,7 +166,11 @@ impl WriteStream {
     }
 
     fn check_open(&self) -> StreamResult<()> {
-        if self.closed { Err(StreamError::Closed) } else { Ok(()) }
+        if self.closed {
+            Err(StreamError::Closed)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -160,7 +178,9 @@ impl WriteStream {
 impl OutputStream for WriteStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         if bytes.len() > MAX_STREAM_WRITE_BYTES {
-            return Err(StreamError::trap("write of more than `check-write` allowed"));
+            return Err(StreamError::trap(
+                "write of more than `check-write` allowed",
+            ));
         }
         self.put(&bytes)
     }

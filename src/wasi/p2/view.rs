@@ -79,7 +79,11 @@ impl<'a> FsView<'a> {
         self.stock.table.get(&key).ok().map(|ours| &ours.0)
     }
 
-    pub(super) fn pair(&self, a: &Resource<WasiDescriptor>, b: &Resource<WasiDescriptor>) -> Pair<'_> {
+    pub(super) fn pair(
+        &self,
+        a: &Resource<WasiDescriptor>,
+        b: &Resource<WasiDescriptor>,
+    ) -> Pair<'_> {
         match (self.ours(a), self.ours(b)) {
             (Some(a), Some(b)) => Pair::Ours(a, b),
             (None, None) => Pair::Theirs,
@@ -98,7 +102,9 @@ impl<'a> FsView<'a> {
         if self.ours(fd).is_none() {
             return Ok(false);
         }
-        self.stock.table.delete(Resource::<Ours>::new_own(fd.rep()))?;
+        self.stock
+            .table
+            .delete(Resource::<Ours>::new_own(fd.rep()))?;
         Ok(true)
     }
 
@@ -127,7 +133,9 @@ impl<'a> FsView<'a> {
         if self.listing(stream).is_none() {
             return Ok(false);
         }
-        self.stock.table.delete(Resource::<ReadDir>::new_own(stream.rep()))?;
+        self.stock
+            .table
+            .delete(Resource::<ReadDir>::new_own(stream.rep()))?;
         Ok(true)
     }
 
@@ -136,7 +144,10 @@ impl<'a> FsView<'a> {
         push(self.stock.table, stream)
     }
 
-    pub(super) fn give_output(&mut self, stream: WriteStream) -> FsResult<Resource<DynOutputStream>> {
+    pub(super) fn give_output(
+        &mut self,
+        stream: WriteStream,
+    ) -> FsResult<Resource<DynOutputStream>> {
         let stream: DynOutputStream = Box::new(stream);
         push(self.stock.table, stream)
     }
@@ -155,7 +166,10 @@ impl<'a> PreopensView<'a> {
     /// Shows the directories of `ctx` and those of wasmtime-wasi's context.
     #[must_use]
     pub fn new(ctx: Ctx, stock: WasiFilesystemCtxView<'a>) -> Self {
-        Self { ctx, fs: FsView::new(stock) }
+        Self {
+            ctx,
+            fs: FsView::new(stock),
+        }
     }
 }
 
