@@ -7,4 +7,6 @@ mod support; // fixtures' notation, reference model, random operations
 mod image; // stacks of layers as one tree
 mod layers; // imports point down
 mod licences; // of all that is built in
+#[cfg(feature = "p2")]
+mod p2; // wasi:filesystem 0.2 call by call, beside host directories
 mod tidy; // lengths, heads, ASCII, named tests, forgotten files
