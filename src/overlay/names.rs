@@ -205,6 +205,7 @@ impl Overlay {
     ///
     /// In this order: [`Errno::NoEntry`] for a missing source or a removed
     /// target directory; [`Errno::Invalid`] for a directory into itself;
+    /// [`Errno::NotEmpty`] for a target that the source lies in;
     /// [`Errno::IsDirectory`], [`Errno::NotDirectory`] or
     /// [`Errno::NotEmpty`] for a target that cannot be replaced.
     pub(crate) fn rename(
@@ -224,6 +225,10 @@ impl Overlay {
         if let Some(target) = target {
             if target.id == source.id {
                 return Ok(());
+            }
+            // Before the kinds are compared, as Linux's do_renameat2 has it.
+            if target.kind == Kind::Dir && self.is_within(from.0, target.id) {
+                return Err(Errno::NotEmpty);
             }
             self.check_replace(source, target)?;
             self.take_entry(to.0, target, now)?;
