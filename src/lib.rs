@@ -10,6 +10,7 @@ pub mod limits;
 pub mod meta;
 pub mod name;
 mod overlay;
+pub mod source;
 mod tree;
 pub mod vfs;
 #[cfg(feature = "wasi")]

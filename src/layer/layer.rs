@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::LayerBuilder;
-use super::node::{Dir, Node, NodeId};
+use super::node::{Body, Child, Dir, Node, NodeId};
 use crate::digest::Digest;
 
 /// An immutable tree of entries and whiteouts, one storey of an image.
@@ -51,11 +51,26 @@ impl Layer {
         &self.0.nodes[id.index()]
     }
 
+    /// Tells whether the root has a file of this name.
+    #[cfg(any(feature = "dir", feature = "tar"))]
+    pub(crate) fn has_file(&self, name: &[u8]) -> bool {
+        let Some(root) = self.dir(NodeId::ROOT) else {
+            return false;
+        };
+        let found = root
+            .children
+            .binary_search_by(|(other, _)| other.as_bytes().cmp(name));
+        match found.ok().and_then(|at| root.children.get(at)) {
+            Some((_, Child::Node(id))) => matches!(self.node(*id).body, Body::File(_)),
+            _ => false,
+        }
+    }
+
     /// Gives the directory at `id`, if it is one.
     pub(crate) fn dir(&self, id: NodeId) -> Option<&Dir> {
         match &self.node(id).body {
-            super::node::Body::Dir(dir) => Some(dir),
-            super::node::Body::File(_) | super::node::Body::Symlink(_) => None,
+            Body::Dir(dir) => Some(dir),
+            Body::File(_) | Body::Symlink(_) => None,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::LayerError;
 use super::node::{Body, Child, Dir, Node, NodeId};
-use super::walk::{Step, Walk};
+use super::walk::{Step, Walk, count_names};
 use crate::digest::Digest;
 use crate::name::{LayerPath, Name};
 use crate::tree::{DirMark, TreeHasher};
@@ -113,19 +113,4 @@ fn mark(dir: &Dir) -> DirMark {
         opaque: dir.opaque,
         implied: dir.implied,
     }
-}
-
-fn count_names(nodes: &[Node]) -> Vec<u32> {
-    let mut names = vec![0; nodes.len()];
-    let dirs = nodes.iter().filter_map(|node| match &node.body {
-        Body::Dir(dir) => Some(dir),
-        Body::File(_) | Body::Symlink(_) => None,
-    });
-    for (_, child) in dirs.flat_map(|dir| &dir.children) {
-        let Child::Node(id) = child else { continue };
-        if let Some(count) = names.get_mut(id.index()) {
-            *count += 1;
-        }
-    }
-    names
 }

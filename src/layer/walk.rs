@@ -94,6 +94,8 @@ pub enum EntryBody<'a> {
         content: &'a Content,
         /// Its number: the same for all hard links in this layer.
         object: u32,
+        /// How many names it has in this layer.
+        links: u32,
     },
     /// A symbolic link.
     Symlink {
@@ -103,6 +105,8 @@ pub enum EntryBody<'a> {
         target: &'a [u8],
         /// Its number: the same for all hard links in this layer.
         object: u32,
+        /// How many names it has in this layer.
+        links: u32,
     },
     /// A name hidden from lower layers.
     Whiteout,
@@ -118,17 +122,22 @@ pub struct Entries<'a> {
     root: Option<&'a Node>,
     walk: Walk<'a>,
     path: Vec<Name>,
+    /// How many names each node has.
+    names: Vec<u32>,
 }
 
 impl Layer {
     /// Goes through all entries: the root first, names in order, what is in
-    /// a directory right after it. O(depth) per entry, for its path.
+    /// a directory right after it. O(entries) to start, O(depth) per entry for
+    /// its path.
     #[must_use]
     pub fn entries(&self) -> Entries<'_> {
+        let nodes = self.nodes();
         Entries {
-            root: self.nodes().first(),
-            walk: Walk::new(self.nodes()),
+            root: nodes.first(),
+            walk: Walk::new(nodes),
             path: Vec::new(),
+            names: count_names(nodes),
         }
     }
 }
@@ -165,6 +174,7 @@ impl<'a> Iterator for Entries<'a> {
                             meta,
                             content,
                             object: id.0,
+                            links: self.links(id),
                         },
                     );
                 }
@@ -175,6 +185,7 @@ impl<'a> Iterator for Entries<'a> {
                             meta,
                             target,
                             object: id.0,
+                            links: self.links(id),
                         },
                     );
                 }
@@ -189,6 +200,28 @@ impl<'a> Iterator for Entries<'a> {
             body,
         })
     }
+}
+
+impl Entries<'_> {
+    fn links(&self, id: NodeId) -> u32 {
+        self.names.get(id.index()).copied().unwrap_or(1)
+    }
+}
+
+/// Counts the names that lead to each node.
+pub(super) fn count_names(nodes: &[Node]) -> Vec<u32> {
+    let mut names = vec![0; nodes.len()];
+    let dirs = nodes.iter().filter_map(|node| match &node.body {
+        Body::Dir(dir) => Some(dir),
+        Body::File(_) | Body::Symlink(_) => None,
+    });
+    for (_, child) in dirs.flat_map(|dir| &dir.children) {
+        let Child::Node(id) = child else { continue };
+        if let Some(count) = names.get_mut(id.index()) {
+            *count += 1;
+        }
+    }
+    names
 }
 
 fn dir_body<'a>(meta: &'a Meta, dir: &Dir) -> EntryBody<'a> {

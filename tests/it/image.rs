@@ -70,6 +70,7 @@ impl Model {
                     meta,
                     content,
                     object: number,
+                    ..
                 } => {
                     object(&mut over, number, meta, Leaf::File(content.clone()));
                 }
@@ -77,6 +78,7 @@ impl Model {
                     meta,
                     target,
                     object: number,
+                    ..
                 } => {
                     object(&mut over, number, meta, Leaf::Symlink(target.to_vec()));
                 }

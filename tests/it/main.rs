@@ -9,4 +9,6 @@ mod layers; // imports point down
 mod licences; // of all that is built in
 #[cfg(feature = "p2")]
 mod p2; // wasi:filesystem 0.2 call by call, beside host directories
+#[cfg(feature = "tar")]
+mod source_tar; // tar archives in and out
 mod tidy; // lengths, heads, ASCII, named tests, forgotten files

@@ -1,0 +1,171 @@
+//! Why a source gives no layer.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::layer::LayerError;
+use crate::name::{NameError, show};
+
+/// Why no layer came of a source: which source, which entry, which reason.
+/// No part of the layer is left behind.
+#[derive(Debug)]
+pub struct SourceError(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    origin: Option<PathBuf>,
+    entry: Option<Vec<u8>>,
+    kind: SourceErrorKind,
+}
+
+impl SourceError {
+    /// Names the source, unless it has been named already.
+    #[must_use]
+    pub fn of(mut self, origin: &Path) -> Self {
+        self.0.origin.get_or_insert_with(|| origin.to_owned());
+        self
+    }
+
+    /// Gives the reason.
+    #[must_use]
+    pub fn kind(&self) -> &SourceErrorKind {
+        &self.0.kind
+    }
+
+    /// Gives the source, when it has a name.
+    #[must_use]
+    pub fn origin(&self) -> Option<&Path> {
+        self.0.origin.as_deref()
+    }
+
+    /// Gives the entry as the source wrote it, when one is to blame.
+    #[must_use]
+    pub fn entry(&self) -> Option<&[u8]> {
+        self.0.entry.as_deref()
+    }
+}
+
+impl From<SourceErrorKind> for SourceError {
+    fn from(kind: SourceErrorKind) -> Self {
+        Self(Box::new(Inner {
+            origin: None,
+            entry: None,
+            kind,
+        }))
+    }
+}
+
+impl fmt::Display for SourceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(origin) = &self.0.origin {
+            write!(f, "{}: ", show(origin.as_os_str().as_encoded_bytes()))?;
+        }
+        // A layer's error names its entry itself.
+        let named = matches!(self.0.kind, SourceErrorKind::Layer(_));
+        match self.0.entry.as_deref().filter(|_| !named) {
+            Some(b"") => write!(f, "an entry without a name: ")?,
+            Some(entry) => write!(f, "{}: ", show(entry))?,
+            None => {}
+        }
+        self.0.kind.fmt(f)
+    }
+}
+
+impl std::error::Error for SourceError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        // The reason's own text is part of ours.
+        std::error::Error::source(&self.0.kind)
+    }
+}
+
+/// The reason of a [`SourceError`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceErrorKind {
+    /// The source cannot be read.
+    #[error("cannot be read: {0}")]
+    Io(#[source] io::Error),
+    /// The entry does not fit into its layer.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// The entry's path, or the one its link names, is none.
+    #[error("{what}: {error}")]
+    Name {
+        /// Which of the two, or what the link names.
+        what: String,
+        /// The rule that is broken.
+        #[source]
+        error: NameError,
+    },
+    /// The source cannot be a layer for what it is.
+    #[error("{0}")]
+    NoLayer(String),
+    /// The archive is damaged, or says one thing in two ways.
+    #[error("at byte {offset} of the archive: {reason}")]
+    Archive {
+        /// Where the header in question begins, compression undone.
+        offset: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The entry is of a kind that a layer cannot have. It has not been
+    /// opened.
+    #[error("{0}, which a layer cannot have")]
+    Special(&'static str),
+    /// A whiteout is none.
+    #[error("invalid whiteout: {0}")]
+    Whiteout(&'static str),
+    /// The layer would break a bound.
+    #[error("more than {limit} {what}")]
+    Limit {
+        /// What there is too much of, with its unit.
+        what: &'static str,
+        /// The bound.
+        limit: u64,
+    },
+    /// Something else is mounted in the directory.
+    #[error("a mount point: another file system begins here, which is not crossed")]
+    MountPoint,
+    /// The source changed while it was read.
+    #[error("changed while it was read: {0}")]
+    Changed(&'static str),
+}
+
+impl SourceErrorKind {
+    /// Adds the entry that is to blame.
+    pub(super) fn at(self, entry: &[u8]) -> SourceError {
+        SourceError(Box::new(Inner {
+            origin: None,
+            entry: Some(entry.to_vec()),
+            kind: self,
+        }))
+    }
+}
+
+/// Adds the entry to an error.
+pub(super) trait At<T> {
+    fn at(self, entry: &[u8]) -> Result<T, SourceError>;
+}
+
+impl<T, E: Into<SourceErrorKind>> At<T> for Result<T, E> {
+    fn at(self, entry: &[u8]) -> Result<T, SourceError> {
+        self.map_err(|kind| kind.into().at(entry))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_names_source_entry_and_reason() {
+        let kind = SourceErrorKind::Special("a FIFO");
+        let error = Err::<(), _>(kind).at(b"dev/\xff").unwrap_err();
+        let error = error.of(Path::new("x.tar")).of(Path::new("other"));
+        assert_eq!(
+            error.to_string(),
+            "x.tar: dev/\\xff: a FIFO, which a layer cannot have"
+        );
+    }
+}

@@ -1,0 +1,30 @@
+//! Where layers come from: host directories and tar archives.
+//!
+//! [`open`] tells the two apart by what is there. A layer is made whole or
+//! not at all; what cannot be part of a layer (devices, paths that leave the
+//! root, damaged archives) is an error that names the source, the entry and
+//! the reason. Content is read while the layer is made, so a later change of
+//! the source changes nothing (invariant 2). Sources are read, never written.
+
+#[cfg(feature = "dir")]
+mod dir;
+mod error;
+mod marker;
+#[cfg(any(feature = "dir", feature = "tar"))]
+mod open;
+mod options;
+#[cfg(feature = "tar")]
+mod tar;
+#[cfg(feature = "tar")]
+mod tar_out;
+
+#[cfg(feature = "dir")]
+pub use dir::{dir, dir_ambient};
+pub use error::{SourceError, SourceErrorKind};
+#[cfg(any(feature = "dir", feature = "tar"))]
+pub use open::open;
+pub use options::SourceOptions;
+#[cfg(feature = "tar")]
+pub use tar::tar;
+#[cfg(feature = "tar")]
+pub use tar_out::{ExportError, TarWriter, write_layer};

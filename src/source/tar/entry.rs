@@ -1,0 +1,350 @@
+//! One entry of an archive: its header and extensions brought together, and
+//! what they say done.
+
+use std::sync::Arc;
+
+use ::tar::Header;
+
+use super::pax::Records;
+use super::sparse::{self, Map};
+use super::{Archive, fields};
+use crate::chunk::{Content, ContentBuilder};
+use crate::limits::MAX_FILE_BYTES;
+use crate::meta::Meta;
+use crate::name::{LayerPath, Name};
+use crate::source::error::At;
+use crate::source::marker::{Marker, is_marker};
+use crate::source::{SourceError, SourceErrorKind};
+
+/// What headers before an entry say of it.
+#[derive(Default)]
+pub(super) struct Extensions {
+    pax: Option<Records>,
+    long_name: Option<Vec<u8>>,
+    long_link: Option<Vec<u8>>,
+}
+
+impl Extensions {
+    pub(super) fn any(&self) -> bool {
+        self.pax.is_some() || self.long_name.is_some() || self.long_link.is_some()
+    }
+
+    pub(super) fn set_pax(&mut self, records: Records) -> Result<(), &'static str> {
+        match self.pax.replace(records) {
+            Some(_) => Err("two extended headers for one entry"),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn set_long(&mut self, kind: u8, name: Vec<u8>) -> Result<(), &'static str> {
+        let place = if kind == b'L' {
+            &mut self.long_name
+        } else {
+            &mut self.long_link
+        };
+        match place.replace(name) {
+            Some(_) => Err("two long names for one entry"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// An entry's type.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Type {
+    File,
+    Sparse,
+    Dir,
+    Symlink,
+    HardLink,
+    /// Character device 0/0.
+    Whiteout,
+    /// A volume's label.
+    Label,
+}
+
+/// An entry, all its headers considered.
+struct Entry<'h> {
+    header: &'h Header,
+    pax: Records,
+    kind: Type,
+    name: Vec<u8>,
+    link: Vec<u8>,
+    /// Bytes of data in the archive.
+    stored: u64,
+}
+
+impl Archive<'_, '_> {
+    pub(super) fn entry(&mut self, header: &Header) -> Result<(), SourceError> {
+        let extensions = std::mem::take(&mut self.pending);
+        let pax = extensions.pax.unwrap_or_default();
+        let sparse_name = pax.sparse.name.get().cloned();
+        let name = one_of(extensions.long_name, pax.path.get())
+            .map(|long| sparse_name.or(long).unwrap_or_else(|| header_name(header)));
+        let name = name
+            .map_err(|why| self.blocks.bad(why))
+            .at(&header_name(header))?;
+        let link = one_of(extensions.long_link, pax.linkpath.get());
+        let link = link.map_err(|why| self.blocks.bad(why)).at(&name)?;
+        let link = link.unwrap_or_else(|| fields::text(&header.as_old().linkname).to_vec());
+        let at = name.clone();
+        let entry = Entry {
+            header,
+            pax,
+            kind: Type::File,
+            name,
+            link,
+            stored: 0,
+        };
+        self.take(entry).at(&at)
+    }
+
+    fn take(&mut self, mut entry: Entry<'_>) -> Result<(), SourceErrorKind> {
+        let size = entry.pax.size.get().copied();
+        let size = size.or_else(|| fields::size(&entry.header.as_old().size));
+        let size = size.ok_or_else(|| self.blocks.bad("the size is no number"))?;
+        entry.kind = kind(entry.header, &entry.name, size)
+            .map_err(|why| why.unwrap_or_else(|| self.unknown_type(entry.header)))?;
+        entry.stored = match entry.kind {
+            Type::HardLink => 0,
+            Type::File | Type::Sparse => size,
+            _ if size == 0 => 0,
+            _ => return Err(self.blocks.bad("data after an entry whose type has none")),
+        };
+        if entry.pax.sparse.any() && entry.kind != Type::File {
+            return Err(self.blocks.bad("a sparse map for what is no file"));
+        }
+        if entry.kind == Type::Label {
+            return Ok(());
+        }
+        let path = parse_path(&entry.name, || "the path".into())?;
+        match marker(&path)? {
+            Marker::Plain => self.plain(&entry, &path),
+            Marker::Reserved => self.pass(entry.stored),
+            Marker::Whiteout(_) | Marker::Opaque
+                if entry.kind != Type::File || size > 0 || entry.pax.sparse.any() =>
+            {
+                Err(SourceErrorKind::Whiteout("it is no empty regular file"))
+            }
+            Marker::Whiteout(name) => Ok(self.builder.whiteout(&parent(&path).join(name))?),
+            Marker::Opaque => Ok(self.builder.opaque(&parent(&path))?),
+        }
+    }
+
+    /// Takes an entry whose name is its own.
+    fn plain(&mut self, entry: &Entry<'_>, path: &LayerPath) -> Result<(), SourceErrorKind> {
+        match entry.kind {
+            Type::Dir => {
+                let meta = self.meta(entry)?;
+                self.builder.dir(path, meta)?;
+            }
+            Type::File | Type::Sparse => {
+                if path.is_root() {
+                    return Err(crate::layer::LayerError::Root("a file").into());
+                }
+                let meta = self.meta(entry)?;
+                let content = self.content(entry)?;
+                self.builder.file(path, meta, content)?;
+            }
+            Type::Symlink => {
+                let meta = self.meta(entry)?;
+                self.builder.symlink(path, meta, &entry.link)?;
+            }
+            Type::HardLink => {
+                let shown = || format!("the hard link's target {}", crate::name::show(&entry.link));
+                if entry.link.is_empty() {
+                    return Err(self.blocks.bad("a hard link without a target"));
+                }
+                let target = parse_path(&entry.link, shown)?;
+                if target.names().iter().any(|name| is_marker(name.as_bytes())) {
+                    return Err(SourceErrorKind::Whiteout("a hard link leads to one"));
+                }
+                self.builder.hard_link(path, &target)?;
+            }
+            Type::Whiteout => self.builder.whiteout(path)?,
+            Type::Label => {}
+        }
+        Ok(())
+    }
+
+    fn meta(&self, entry: &Entry<'_>) -> Result<Meta, SourceErrorKind> {
+        let old = entry.header.as_old();
+        let bad = |field| self.blocks.bad(format!("the {field} is no number"));
+        let mode = fields::number(&old.mode).ok_or_else(|| bad("mode"))?;
+        let (own, global) = (&entry.pax, &self.global);
+        let uid = own
+            .uid
+            .or(&global.uid)
+            .copied()
+            .or_else(|| fields::id(&old.uid));
+        let gid = own
+            .gid
+            .or(&global.gid)
+            .copied()
+            .or_else(|| fields::id(&old.gid));
+        let mtime = own
+            .mtime
+            .or(&global.mtime)
+            .copied()
+            .or_else(|| fields::time(&old.mtime));
+        let xattrs = own.xattrs_over(global);
+        Ok(Meta {
+            mode: u32::try_from(mode & 0o7777).unwrap_or(0),
+            uid: uid.ok_or_else(|| bad("uid"))?,
+            gid: gid.ok_or_else(|| bad("gid"))?,
+            mtime: mtime.ok_or_else(|| bad("mtime"))?,
+            xattrs: (!xattrs.is_empty()).then(|| Arc::new(xattrs)),
+        })
+    }
+
+    fn content(&mut self, entry: &Entry<'_>) -> Result<Content, SourceErrorKind> {
+        let (map, before) = match entry.kind {
+            Type::Sparse => (
+                sparse::old_gnu(&mut self.blocks, entry.header, entry.stored)?,
+                0,
+            ),
+            _ if entry.pax.sparse.any() => sparse::pax(&mut self.blocks, &entry.pax, entry.stored)?,
+            _ => (Map::dense(entry.stored), 0),
+        };
+        if map.size > MAX_FILE_BYTES {
+            return Err(SourceErrorKind::Limit {
+                what: "bytes in a file",
+                limit: MAX_FILE_BYTES,
+            });
+        }
+        self.count(entry.stored - before)?;
+        let mut content = ContentBuilder::new(self.pool);
+        for (offset, len) in &map.segments {
+            content.hole(offset - content.size());
+            self.copy(*len, &mut |bytes| content.write(bytes))?;
+        }
+        content.hole(map.size - content.size());
+        self.blocks.padding(entry.stored)?;
+        Ok(content.finish())
+    }
+
+    /// Counts bytes of content before they are read.
+    fn count(&mut self, bytes: u64) -> Result<(), SourceErrorKind> {
+        let limit = self.options.max_bytes;
+        self.content_bytes = self.content_bytes.saturating_add(bytes);
+        if self.content_bytes > limit {
+            return Err(SourceErrorKind::Limit {
+                what: "bytes of content",
+                limit,
+            });
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self, len: u64, sink: &mut dyn FnMut(&[u8])) -> Result<(), SourceErrorKind> {
+        let mut left = len;
+        while left > 0 {
+            let now = usize::try_from(left)
+                .unwrap_or(usize::MAX)
+                .min(self.buf.len());
+            let buf = self.buf.get_mut(..now).unwrap_or_default();
+            self.blocks.exactly(buf)?;
+            sink(buf);
+            left -= now as u64;
+        }
+        Ok(())
+    }
+
+    /// Passes the data of an entry that is left out.
+    fn pass(&mut self, stored: u64) -> Result<(), SourceErrorKind> {
+        self.copy(stored, &mut |_| {})?;
+        self.blocks.padding(stored)
+    }
+
+    fn unknown_type(&self, header: &Header) -> SourceErrorKind {
+        let flag = header.as_old().linkflag[0].escape_ascii();
+        self.blocks.bad(format!("unknown type `{flag}`"))
+    }
+}
+
+impl Map {
+    fn dense(size: u64) -> Self {
+        Self {
+            size,
+            segments: vec![(0, size)],
+        }
+    }
+}
+
+/// Two headers may give one name, if they agree.
+fn one_of(long: Option<Vec<u8>>, pax: Option<&Vec<u8>>) -> Result<Option<Vec<u8>>, &'static str> {
+    match (long, pax) {
+        (Some(long), Some(pax)) if long != *pax => {
+            Err("GNU long name and PAX header say two different names")
+        }
+        (long, pax) => Ok(long.or_else(|| pax.cloned())),
+    }
+}
+
+/// The name that the header block itself gives.
+fn header_name(header: &Header) -> Vec<u8> {
+    let bytes = header.as_bytes();
+    let name = fields::text(&header.as_old().name);
+    let prefix = match (bytes.get(257..263), bytes.get(508..)) {
+        // Joerg Schilling's star keeps times at the prefix's end.
+        (Some(b"ustar\0"), Some(b"tar\0")) => bytes.get(345..476),
+        (Some(b"ustar\0"), _) => bytes.get(345..500),
+        _ => None,
+    };
+    match fields::text(prefix.unwrap_or_default()) {
+        b"" => name.to_vec(),
+        prefix => [prefix, b"/", name].concat(),
+    }
+}
+
+/// Tells the type; `Err(None)` for one that is not known.
+fn kind(header: &Header, name: &[u8], size: u64) -> Result<Type, Option<SourceErrorKind>> {
+    let special = |what| Err(Some(SourceErrorKind::Special(what)));
+    match header.as_old().linkflag[0] {
+        b'0' | b'\0' | b'7' if name.ends_with(b"/") => Ok(Type::Dir),
+        b'0' | b'\0' | b'7' => Ok(Type::File),
+        b'1' => Ok(Type::HardLink),
+        b'2' => Ok(Type::Symlink),
+        b'3' if is_whiteout_device(header) && size == 0 => Ok(Type::Whiteout),
+        b'3' => special("a character device"),
+        b'4' => special("a block device"),
+        b'5' => Ok(Type::Dir),
+        b'6' => special("a FIFO"),
+        b'S' => Ok(Type::Sparse),
+        b'V' => Ok(Type::Label),
+        b'M' => special("a file that goes on in another volume"),
+        _ => Err(None),
+    }
+}
+
+fn is_whiteout_device(header: &Header) -> bool {
+    let bytes = header.as_bytes();
+    let number = |range| bytes.get(range).and_then(fields::number);
+    bytes.get(257..262) == Some(b"ustar")
+        && (number(329..337), number(337..345)) == (Some(0), Some(0))
+}
+
+fn parse_path(raw: &[u8], what: impl FnOnce() -> String) -> Result<LayerPath, SourceErrorKind> {
+    LayerPath::parse(raw).map_err(|error| SourceErrorKind::Name {
+        what: what(),
+        error,
+    })
+}
+
+/// Tells what a path's last name stands for, its parents considered.
+fn marker(path: &LayerPath) -> Result<Marker, SourceErrorKind> {
+    let Some((parents, name)) = path.split_last() else {
+        return Ok(Marker::Plain);
+    };
+    let above = parents.iter().find(|name| is_marker(name.as_bytes()));
+    match above.map(|name| Marker::of(name.as_bytes())).transpose()? {
+        None => Marker::of(name.as_bytes()),
+        Some(Marker::Reserved) => Ok(Marker::Reserved),
+        Some(_) => Err(SourceErrorKind::Whiteout("an entry lies below it")),
+    }
+}
+
+fn parent(path: &LayerPath) -> LayerPath {
+    let parents: &[Name] = path.split_last().map_or(&[], |(parents, _)| parents);
+    parents.to_vec().into()
+}

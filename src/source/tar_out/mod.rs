@@ -1,0 +1,314 @@
+//! Layers into tar archives, as OCI writes them.
+//!
+//! The same layer gives the same bytes. Headers are ustar; what does not fit
+//! them (long names, times before 1970 or with nanoseconds, large numbers,
+//! extended attributes) goes into PAX headers. Whiteouts are `.wh.NAME`,
+//! opaque directories hold `.wh..wh..opq`. Holes are written as zeros: a
+//! reader gets equal bytes, at their full length.
+
+mod header;
+mod layer;
+mod pax;
+
+use std::io::{self, Read, Write};
+
+pub use self::layer::write_layer;
+
+use self::header::{Kind, Member};
+use super::marker::{is_marker, opaque_name, whiteout_name};
+use crate::chunk::Content;
+use crate::limits::MAX_NAME_BYTES;
+use crate::meta::Meta;
+use crate::name::LayerPath;
+
+/// Why an entry cannot be written into an archive.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// A real name that a reader of the archive would take for a whiteout.
+    #[error("{0}: a reader of the archive would take this name for a whiteout")]
+    ReservedName(LayerPath),
+    /// The whiteout's name, `.wh.` and the one it hides, would be too long.
+    #[error("{0}: the name is too long to be hidden by an OCI whiteout")]
+    WhiteoutTooLong(LayerPath),
+    /// The root can be a directory only.
+    #[error("the root of an archive can only be a directory")]
+    Root,
+    /// A reader gave fewer bytes than were announced.
+    #[error("{path}: {size} bytes were announced, the reader gave {given}")]
+    Short {
+        /// The file.
+        path: LayerPath,
+        /// Bytes announced.
+        size: u64,
+        /// Bytes read.
+        given: u64,
+    },
+    /// The content of a file could not be read.
+    #[error("{path}: cannot be read: {error}")]
+    Read {
+        /// The file.
+        path: LayerPath,
+        /// Why not.
+        #[source]
+        error: io::Error,
+    },
+    /// The archive could not be written.
+    #[error("{path}: cannot be written into the archive: {error}")]
+    Write {
+        /// The entry at which it happened.
+        path: LayerPath,
+        /// Why not.
+        #[source]
+        error: io::Error,
+    },
+}
+
+/// Writes a tar archive entry by entry.
+///
+/// Hard links come after what they name, as readers want it; the order is the
+/// caller's. An archive without [`finish`](Self::finish) lacks its end.
+pub struct TarWriter<W> {
+    out: W,
+    buf: Vec<u8>,
+}
+
+impl<W: Write> TarWriter<W> {
+    /// Starts an archive. Writes are small: hand in something buffered.
+    pub fn new(out: W) -> Self {
+        Self {
+            out,
+            buf: Vec::new(),
+        }
+    }
+
+    /// Writes a directory; the root as `./`.
+    ///
+    /// # Errors
+    ///
+    /// [`ExportError::ReservedName`], [`ExportError::Write`].
+    pub fn dir(&mut self, path: &LayerPath, meta: &Meta) -> Result<(), ExportError> {
+        check_path(path)?;
+        self.header(path, &Member::new(Kind::Dir, path, meta))
+    }
+
+    /// Writes a regular file. Holes come out as zeros.
+    ///
+    /// # Errors
+    ///
+    /// [`ExportError::Root`], [`ExportError::ReservedName`],
+    /// [`ExportError::Write`].
+    pub fn file(
+        &mut self,
+        path: &LayerPath,
+        meta: &Meta,
+        content: &Content,
+    ) -> Result<(), ExportError> {
+        self.file_header(path, meta, content.size())?;
+        let mut end = 0;
+        for (offset, chunk) in content.chunks() {
+            self.zeros(path, offset - end)?;
+            self.bytes(path, chunk.bytes())?;
+            end = offset + chunk.bytes().len() as u64;
+        }
+        self.zeros(path, content.size() - end)?;
+        self.padding(path, content.size())
+    }
+
+    /// Writes a regular file of `size` bytes from a reader, which is read no
+    /// further than that.
+    ///
+    /// # Errors
+    ///
+    /// As [`file`](Self::file); [`ExportError::Read`],
+    /// [`ExportError::Short`]. The archive is of no use after these.
+    pub fn file_from(
+        &mut self,
+        path: &LayerPath,
+        meta: &Meta,
+        size: u64,
+        content: &mut dyn Read,
+    ) -> Result<(), ExportError> {
+        self.file_header(path, meta, size)?;
+        self.buf.resize(64 * 1024, 0);
+        let mut given = 0;
+        while given < size {
+            let want = usize::try_from(size - given)
+                .unwrap_or(usize::MAX)
+                .min(self.buf.len());
+            let buf = self.buf.get_mut(..want).unwrap_or_default();
+            match content.read(buf) {
+                Ok(0) => {
+                    return Err(ExportError::Short {
+                        path: path.clone(),
+                        size,
+                        given,
+                    });
+                }
+                Ok(len) => {
+                    let bytes = buf.get(..len).unwrap_or_default();
+                    self.out
+                        .write_all(bytes)
+                        .map_err(|error| write_error(path, error))?;
+                    given += len as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    return Err(ExportError::Read {
+                        path: path.clone(),
+                        error,
+                    });
+                }
+            }
+        }
+        self.padding(path, size)
+    }
+
+    /// Writes a symbolic link.
+    ///
+    /// # Errors
+    ///
+    /// [`ExportError::Root`], [`ExportError::ReservedName`],
+    /// [`ExportError::Write`].
+    pub fn symlink(
+        &mut self,
+        path: &LayerPath,
+        meta: &Meta,
+        target: &[u8],
+    ) -> Result<(), ExportError> {
+        check_below_root(path)?;
+        self.header(
+            path,
+            &Member {
+                link: target,
+                ..Member::new(Kind::Symlink, path, meta)
+            },
+        )
+    }
+
+    /// Writes another name for an earlier entry, or one of a lower layer.
+    ///
+    /// # Errors
+    ///
+    /// [`ExportError::Root`], [`ExportError::ReservedName`] for either path,
+    /// [`ExportError::Write`].
+    pub fn hard_link(&mut self, path: &LayerPath, target: &LayerPath) -> Result<(), ExportError> {
+        check_below_root(path)?;
+        check_below_root(target)?;
+        let meta = Meta::with_mode(0o644);
+        let target = header::path_bytes(target);
+        self.header(
+            path,
+            &Member {
+                link: &target,
+                ..Member::new(Kind::HardLink, path, &meta)
+            },
+        )
+    }
+
+    /// Writes a whiteout of `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`ExportError::Root`], [`ExportError::ReservedName`],
+    /// [`ExportError::WhiteoutTooLong`], [`ExportError::Write`].
+    pub fn whiteout(&mut self, path: &LayerPath) -> Result<(), ExportError> {
+        check_below_root(path)?;
+        let Some((parents, name)) = path.split_last() else {
+            return Err(ExportError::Root);
+        };
+        let name = whiteout_name(name.as_bytes());
+        if name.len() > MAX_NAME_BYTES {
+            return Err(ExportError::WhiteoutTooLong(path.clone()));
+        }
+        self.marker(path, &LayerPath::from(parents.to_vec()), &name)
+    }
+
+    /// Writes the mark that makes the directory at `path` opaque.
+    ///
+    /// # Errors
+    ///
+    /// [`ExportError::ReservedName`], [`ExportError::Write`].
+    pub fn opaque(&mut self, path: &LayerPath) -> Result<(), ExportError> {
+        check_path(path)?;
+        self.marker(path, path, opaque_name())
+    }
+
+    /// Ends the archive and gives back what it was written to, flushed.
+    ///
+    /// # Errors
+    ///
+    /// What the writer gives.
+    pub fn finish(mut self) -> io::Result<W> {
+        self.out.write_all(&[0; 1024])?;
+        self.out.flush()?;
+        Ok(self.out)
+    }
+
+    fn marker(
+        &mut self,
+        about: &LayerPath,
+        dir: &LayerPath,
+        name: &[u8],
+    ) -> Result<(), ExportError> {
+        let meta = Meta::with_mode(0o644);
+        let mut member = Member::new(Kind::File, dir, &meta);
+        member.add_name(name);
+        self.header(about, &member)
+    }
+
+    fn file_header(&mut self, path: &LayerPath, meta: &Meta, size: u64) -> Result<(), ExportError> {
+        check_below_root(path)?;
+        self.header(
+            path,
+            &Member {
+                size,
+                ..Member::new(Kind::File, path, meta)
+            },
+        )
+    }
+
+    fn header(&mut self, path: &LayerPath, member: &Member<'_>) -> Result<(), ExportError> {
+        self.buf.clear();
+        member.encode(&mut self.buf);
+        self.out
+            .write_all(&self.buf)
+            .map_err(|error| write_error(path, error))
+    }
+
+    fn bytes(&mut self, path: &LayerPath, bytes: &[u8]) -> Result<(), ExportError> {
+        self.out
+            .write_all(bytes)
+            .map_err(|error| write_error(path, error))
+    }
+
+    fn zeros(&mut self, path: &LayerPath, len: u64) -> Result<(), ExportError> {
+        let copied = io::copy(&mut io::repeat(0).take(len), &mut self.out);
+        copied.map(drop).map_err(|error| write_error(path, error))
+    }
+
+    fn padding(&mut self, path: &LayerPath, size: u64) -> Result<(), ExportError> {
+        self.zeros(path, size.next_multiple_of(512) - size)
+    }
+}
+
+fn write_error(path: &LayerPath, error: io::Error) -> ExportError {
+    ExportError::Write {
+        path: path.clone(),
+        error,
+    }
+}
+
+fn check_path(path: &LayerPath) -> Result<(), ExportError> {
+    match path.names().iter().any(|name| is_marker(name.as_bytes())) {
+        true => Err(ExportError::ReservedName(path.clone())),
+        false => Ok(()),
+    }
+}
+
+fn check_below_root(path: &LayerPath) -> Result<(), ExportError> {
+    if path.is_root() {
+        return Err(ExportError::Root);
+    }
+    check_path(path)
+}
