@@ -42,6 +42,7 @@ impl Index {
         u32::try_from(self.parts.nodes.len()).unwrap_or(u32::MAX)
     }
 
+    #[inline]
     pub(super) fn node(&self, node: u32) -> &NodeRecord {
         self.parts
             .nodes
@@ -108,6 +109,7 @@ impl Index {
             .unwrap_or_default()
     }
 
+    #[inline]
     pub(super) fn stat(&self, node: u32) -> Stat {
         self.node(node).stat(node)
     }

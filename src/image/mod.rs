@@ -33,6 +33,27 @@ use crate::name::LayerPath;
 
 /// An ordered stack of layers as one tree, the base that instances share.
 /// Immutable. Cloning is a reference count.
+///
+/// ```
+/// use stratafs::chunk::{ChunkPool, ContentBuilder};
+/// use stratafs::image::Image;
+/// use stratafs::layer::Layer;
+/// use stratafs::meta::Meta;
+/// use stratafs::name::LayerPath;
+///
+/// let pool = ChunkPool::new();
+/// let motd = LayerPath::parse(b"etc/motd")?;
+/// let mut lower = Layer::builder();
+/// lower.file(&motd, Meta::with_mode(0o644), ContentBuilder::of(&pool, b"hello"))?;
+/// let mut upper = Layer::builder();
+/// upper.whiteout(&motd)?;
+///
+/// let lower = Image::new(&[lower.finish()?])?;
+/// let both = Image::new(&[lower.layers(), &[upper.finish()?]].concat())?;
+/// assert_eq!(lower.locate(&motd).unwrap().stat.size, 5);
+/// assert!(both.locate(&motd).is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Image(Arc<Inner>);
 
@@ -148,11 +169,13 @@ impl Image {
         self.0.index.slot(slot)
     }
 
+    #[inline]
     pub(crate) fn kind(&self, node: u32) -> Kind {
         self.0.index.node(node).kind()
     }
 
     /// Gives what `stat` shows: no time but the mtime is known of a base.
+    #[inline]
     pub(crate) fn stat(&self, node: u32) -> Stat {
         self.0.index.stat(node)
     }

@@ -36,6 +36,7 @@ pub(super) enum Found {
     Full,
 }
 
+#[inline]
 pub(super) fn hash(dir: u32, name: &[u8]) -> u64 {
     // Odd factor: neighbouring numbers give seeds that differ all over.
     xxh3_64_with_seed(name, u64::from(dir).wrapping_mul(0x9e37_79b9_7f4a_7c15))
@@ -70,6 +71,7 @@ impl Table {
     }
 
     /// Finds the slot that goes by `hash` and that `is` says is the one.
+    #[inline]
     pub(super) fn find(&self, hash: u64, is: impl Fn(u32) -> bool) -> Found {
         let start = self.start(hash);
         let Some(window) = self.places.get(start..start + WINDOW) else {

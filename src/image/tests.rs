@@ -280,3 +280,29 @@ fn case_99_a_forged_chunk_is_named() {
     assert_eq!(error, expected);
     assert!(error.to_string().contains(&digest.to_string()));
 }
+
+#[test]
+fn names_made_to_collide_are_found_all_the_same() {
+    // 2,000 entries make 4,096 places: names that all want the same one.
+    let collide = |name: &String| table::hash(0, name.as_bytes()) & 4095 == 77;
+    let mut names = (0..).map(|number| format!("n{number}")).filter(collide);
+    let mut builder = LayerBuilder::new();
+    let there: Vec<_> = names.by_ref().take(2000).collect();
+    for name in &there {
+        let meta = Meta::with_mode(0o644);
+        builder.file(&path(name), meta, Content::empty()).unwrap();
+    }
+    let image = Image::new(&[builder.finish().unwrap()]).unwrap();
+    let Index { table, .. } = &image.0.index;
+    let full = |name: &&String| table.find(table::hash(0, name.as_bytes()), |_| false);
+    let lost = there.iter().filter(|name| full(name) == table::Found::Full);
+    assert_eq!(lost.count(), 2000, "the names do not collide");
+    for name in &there {
+        let found = image.lookup(0, name.as_bytes()).unwrap();
+        assert_eq!(image.slot(found.slot).unwrap().name, name.as_bytes());
+        assert_eq!(image.lookup(found.node, name.as_bytes()), None);
+    }
+    for name in names.take(100) {
+        assert_eq!(image.lookup(0, name.as_bytes()), None);
+    }
+}
