@@ -3,6 +3,7 @@
 //! merge the layers in the first place.
 //!
 //! `cargo bench --no-default-features --bench lookup`
+#![allow(clippy::unwrap_used, reason = "a bench ends at the first error")]
 
 use std::hint::black_box;
 

@@ -264,7 +264,7 @@ fn numbers_from_elsewhere_are_nothing() {
 fn case_99_a_forged_chunk_is_named() {
     let pool = ChunkPool::new();
     let good = layer(&pool, "f d/a good,f b good,f c other");
-    let image = Image::new(&[good.clone()]).unwrap();
+    let image = Image::new(std::slice::from_ref(&good)).unwrap();
     assert_eq!(image.verify(), Ok(image.digest()));
     let digest = Digest::of(b"wrong");
     let forged = pool.forge(digest, bytes::Bytes::from_static(b"right"));
