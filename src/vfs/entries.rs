@@ -5,6 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::descriptor::Descriptor;
+use super::stat::find;
 use super::walk::{End, Follow, Last, Slash, resolve};
 use crate::errno::Errno;
 use crate::limits::MAX_SYMLINK_BYTES;
@@ -22,19 +23,24 @@ struct Place {
 /// Walks to the name itself. `dots` is the error for `.` and `..`, which are
 /// no names that could be made, removed or moved.
 fn place(state: &Overlay, start: FileId, path: &[u8], dots: Errno) -> Result<Place, Errno> {
+    place_or_dots(state, start, path)?.ok_or(dots)
+}
+
+/// As [`place`], `None` for `.` and `..`.
+fn place_or_dots(state: &Overlay, start: FileId, path: &[u8]) -> Result<Option<Place>, Errno> {
     match resolve(state, start, path, Last::Keep)? {
-        End::Dir(_) => Err(dots),
+        End::Dir(_) => Ok(None),
         End::Entry {
             dir,
             name,
             found,
             slash,
-        } => Ok(Place {
+        } => Ok(Some(Place {
             dir,
             name: name.into(),
             found,
             slash,
-        }),
+        })),
     }
 }
 
@@ -166,28 +172,21 @@ impl Descriptor {
     /// [`Errno::CrossDevice`] for another instance, [`Errno::ReadOnly`];
     /// those of the walk to `path`, [`Errno::NoEntry`],
     /// [`Errno::NotDirectory`] for a trailing slash; those of the walk to
-    /// `new_path`, [`Errno::Exist`], [`Errno::NotPermitted`] for a directory,
-    /// [`Errno::NoEntry`] for a trailing slash, [`Errno::TooManyLinks`],
-    /// [`Errno::NoSpace`].
+    /// `new_path`, [`Errno::Exist`], [`Errno::NoEntry`] for a trailing slash or
+    /// in a removed directory, [`Errno::NotPermitted`] for a directory,
+    /// [`Errno::TooManyLinks`], [`Errno::NoSpace`].
     pub fn link_at(&self, path: &[u8], new_dir: &Self, new_path: &[u8]) -> Result<(), Errno> {
         self.check_pair(new_dir)?;
         self.fs().change(|state, now| {
-            let from = place(state, self.id(), path, Errno::NotPermitted)?;
-            let found = from.found.ok_or(Errno::NoEntry)?;
-            if from.slash == Slash::Trailing && found.kind != Kind::Dir {
-                return Err(Errno::NotDirectory);
-            }
+            let id = find(state, self.id(), path, Follow::No)?;
             let to = place(state, new_dir.id(), new_path, Errno::Exist)?;
             if to.found.is_some() {
                 return Err(Errno::Exist);
             }
-            if found.kind == Kind::Dir {
-                return Err(Errno::NotPermitted);
-            }
             if to.slash == Slash::Trailing {
                 return Err(Errno::NoEntry);
             }
-            state.link(found.id, to.dir, &to.name, now)
+            state.link(id, to.dir, &to.name, now)
         })
     }
 
@@ -209,8 +208,9 @@ impl Descriptor {
     pub fn rename_at(&self, path: &[u8], new_dir: &Self, new_path: &[u8]) -> Result<(), Errno> {
         self.check_pair(new_dir)?;
         self.fs().change(|state, now| {
-            let from = place(state, self.id(), path, Errno::Busy)?;
-            let to = place(state, new_dir.id(), new_path, Errno::Busy)?;
+            let from = place_or_dots(state, self.id(), path)?;
+            let to = place_or_dots(state, new_dir.id(), new_path)?;
+            let (from, to) = from.zip(to).ok_or(Errno::Busy)?;
             let found = from.found.ok_or(Errno::NoEntry)?;
             let slash = from.slash == Slash::Trailing || to.slash == Slash::Trailing;
             if slash && found.kind != Kind::Dir {

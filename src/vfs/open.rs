@@ -137,6 +137,13 @@ fn find_or_create(
     asks: &Asks,
     now: Time,
 ) -> Result<FileId, Errno> {
+    // Linux's open_last_lookups: before a link there would be followed.
+    if asks.has(OpenFlags::CREATE)
+        && path.ends_with(b"/")
+        && let End::Entry { .. } = resolve(state, dir, path, Last::Keep)?
+    {
+        return Err(Errno::IsDirectory);
+    }
     if asks.has(OpenFlags::CREATE)
         && let End::Entry {
             dir,
