@@ -2,9 +2,11 @@
 //! a component's imports are bound to, the sync or the async ones.
 
 use std::future::Future;
+use std::sync::LazyLock;
 
 use stratafs::vfs::{Fs, Rights};
 use stratafs::wasi::p2::{Ctx, FsView, PreopensView, View};
+use tokio::runtime::{Builder, Runtime};
 use wasmtime::component::{Resource, ResourceTable};
 use wasmtime_wasi::filesystem::WasiFilesystemView as _;
 use wasmtime_wasi::p2::bindings::filesystem::preopens::Host as Preopens;
@@ -60,10 +62,13 @@ pub(super) enum Halt {
     Trap,
 }
 
+/// What the async traits wait on.
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| Builder::new_current_thread().build().unwrap());
+
 pub(super) struct Guest {
     pub(super) host: Host,
     pub(super) mode: Mode,
-    runtime: tokio::runtime::Runtime,
 }
 
 fn fd(fd: Fd) -> Resource<types::Descriptor> {
@@ -78,11 +83,11 @@ fn plain<T>(result: Result<T, FsError>) -> Answer<T> {
 /// Calls the same method of the sync or of the async trait.
 macro_rules! call {
     ($self:ident, $method:ident($($arg:expr),*)) => {{
-        let Guest { host, mode, runtime } = $self;
+        let Guest { host, mode } = $self;
         let mut view = FsView::new(host.filesystem());
         plain(match mode {
             Mode::Sync => types::HostDescriptor::$method(&mut view, $($arg),*),
-            Mode::Async => runtime
+            Mode::Async => RUNTIME
                 .block_on(waits::HostDescriptor::$method(&mut view, $($arg.into()),*))
                 .map(Into::into),
         })
@@ -111,9 +116,6 @@ impl Guest {
     }
 
     pub(super) fn over(wasi: WasiCtx, strata: Ctx, mode: Mode) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap();
         Self {
             host: Host {
                 wasi,
@@ -121,7 +123,6 @@ impl Guest {
                 strata,
             },
             mode,
-            runtime,
         }
     }
 
@@ -135,7 +136,7 @@ impl Guest {
     }
 
     pub(super) fn wait<T>(&mut self, future: impl Future<Output = T>) -> T {
-        self.runtime.block_on(future)
+        RUNTIME.block_on(future)
     }
 
     pub(super) fn open(
@@ -335,7 +336,7 @@ impl Guest {
         let mut view = FsView::new(self.host.filesystem());
         match self.mode {
             Mode::Sync => types::HostDescriptor::is_same_object(&mut view, fd(a), fd(b)),
-            Mode::Async => self.runtime.block_on(waits::HostDescriptor::is_same_object(
+            Mode::Async => RUNTIME.block_on(waits::HostDescriptor::is_same_object(
                 &mut view,
                 fd(a),
                 fd(b),
@@ -369,8 +370,7 @@ impl Guest {
         let stream = Resource::new_borrow(listing.0);
         plain(match self.mode {
             Mode::Sync => types::HostDirectoryEntryStream::read_directory_entry(&mut view, stream),
-            Mode::Async => self
-                .runtime
+            Mode::Async => RUNTIME
                 .block_on(waits::HostDirectoryEntryStream::read_directory_entry(
                     &mut view, stream,
                 ))

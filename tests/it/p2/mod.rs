@@ -4,6 +4,7 @@ mod files;
 mod guest;
 mod hosts;
 mod names;
+mod versus;
 
 use stratafs::chunk::{ChunkPool, ContentBuilder};
 use stratafs::image::Image;
