@@ -86,3 +86,7 @@ pub const MAX_STREAM_WRITE_BYTES: usize = 1024 * 1024;
 
 /// Subscriptions in one `poll_oneoff`.
 pub const MAX_POLL_SUBSCRIPTIONS: usize = 4096;
+
+/// Numbers in one guest's table of preview1 descriptors, open or not: Linux's
+/// `fs.nr_open`. [`DEFAULT_MAX_OPEN`] is reached long before.
+pub const MAX_TABLE_SLOTS: usize = 1 << 20;

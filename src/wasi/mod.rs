@@ -3,5 +3,7 @@
 //! The file system itself is [`vfs`](crate::vfs); here is translation only,
 //! in wasmtime's own idiom.
 
+#[cfg(feature = "p1")]
+pub mod p1;
 #[cfg(feature = "p2")]
 pub mod p2;

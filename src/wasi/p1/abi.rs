@@ -1,0 +1,94 @@
+//! Error codes and outcomes, as preview1 counts them.
+
+use wasmtime_wasi::p1::types;
+use wiggle::GuestError;
+
+use crate::errno::Errno;
+
+/// Why a call did not succeed.
+pub(super) enum Fail {
+    /// The guest is told.
+    Errno(types::Errno),
+    /// The guest ends: it broke the calling convention.
+    Trap(wasmtime::Error),
+}
+
+/// The outcome of a call.
+pub(super) type Result<T> = std::result::Result<T, Fail>;
+
+impl From<types::Errno> for Fail {
+    fn from(errno: types::Errno) -> Self {
+        Self::Errno(errno)
+    }
+}
+
+impl From<Errno> for Fail {
+    fn from(errno: Errno) -> Self {
+        Self::Errno(code(errno))
+    }
+}
+
+impl From<GuestError> for Fail {
+    /// Pointers and values that preview1's calling convention forbids.
+    #[cold]
+    fn from(error: GuestError) -> Self {
+        Self::Trap(error.into())
+    }
+}
+
+impl From<types::Error> for Fail {
+    /// What wasmtime-wasi's own preview1 answered.
+    fn from(error: types::Error) -> Self {
+        match error.downcast() {
+            Ok(errno) => Self::Errno(errno),
+            Err(trap) => Self::Trap(trap),
+        }
+    }
+}
+
+/// Gives preview1's number of an error.
+fn code(errno: Errno) -> types::Errno {
+    match errno {
+        Errno::BadDescriptor => types::Errno::Badf,
+        Errno::Busy => types::Errno::Busy,
+        Errno::CrossDevice => types::Errno::Xdev,
+        Errno::Exist => types::Errno::Exist,
+        Errno::FileTooLarge => types::Errno::Fbig,
+        Errno::IllegalByteSequence => types::Errno::Ilseq,
+        Errno::Invalid => types::Errno::Inval,
+        Errno::Io => types::Errno::Io,
+        Errno::IsDirectory => types::Errno::Isdir,
+        Errno::Loop => types::Errno::Loop,
+        Errno::NameTooLong => types::Errno::Nametoolong,
+        Errno::NoEntry => types::Errno::Noent,
+        Errno::NoSpace => types::Errno::Nospc,
+        Errno::NotDirectory => types::Errno::Notdir,
+        Errno::NotEmpty => types::Errno::Notempty,
+        Errno::NotPermitted => types::Errno::Perm,
+        Errno::Overflow => types::Errno::Overflow,
+        Errno::ReadOnly => types::Errno::Rofs,
+        Errno::TooManyLinks => types::Errno::Mlink,
+        Errno::TooManyOpen => types::Errno::Mfile,
+        Errno::Unsupported => types::Errno::Notsup,
+    }
+}
+
+/// Turns an outcome into what the guest's call returns.
+#[inline]
+pub(super) fn answer(outcome: Result<()>) -> wasmtime::Result<i32> {
+    match outcome {
+        Ok(()) => Ok(0),
+        Err(Fail::Errno(errno)) => Ok(errno as i32),
+        Err(Fail::Trap(trap)) => Err(trap),
+    }
+}
+
+/// Reads an enumeration or a set of flags from an argument. A value that
+/// preview1 does not know is a trap.
+#[inline]
+pub(super) fn argument<T, V>(value: V) -> Result<T>
+where
+    T: TryFrom<V, Error = GuestError>,
+{
+    T::try_from(value).map_err(Fail::from)
+}

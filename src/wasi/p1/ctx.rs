@@ -1,0 +1,139 @@
+//! The state that a store keeps for its guest.
+
+use wasmtime_wasi::p1::wasi_snapshot_preview1::WasiSnapshotPreview1;
+use wasmtime_wasi::p1::{WasiP1Ctx, types};
+use wiggle::GuestMemory;
+
+use super::abi::{Fail, Result};
+use super::table::{Dir, Slot, Table};
+use crate::vfs::Descriptor;
+
+/// Numbers of standard input, output and error, in both tables.
+const STDIO: std::ops::Range<u32> = 0..3;
+
+/// What preview1 needs for one guest: wasmtime-wasi's context, the directories
+/// of stratafs that the guest may reach, and the table of its descriptors.
+///
+/// It stands in the store's data, as [`WasiP1Ctx`] does.
+pub struct Ctx {
+    /// Answers what is not about files of stratafs. Its own table of
+    /// descriptors is reached through [`Slot::Host`] only.
+    pub(super) stock: WasiP1Ctx,
+    pub(super) table: Table,
+    /// Whether `table` has `stock`'s preopens yet. Looking for them makes it
+    /// set up its standard streams, so that waits for the guest's first call
+    /// that could see them.
+    complete: bool,
+}
+
+impl Ctx {
+    /// Makes a context whose guest sees what `wasi` gives it, and no file
+    /// system of stratafs yet.
+    ///
+    /// Numbers 0 to 2 are `wasi`'s standard streams; then come the directories
+    /// of [`Self::preopen`], then the host directories preopened in `wasi`.
+    #[must_use]
+    pub fn new(wasi: WasiP1Ctx) -> Self {
+        let mut table = Table::default();
+        for fd in STDIO {
+            table.insert(Slot::Host(fd));
+        }
+        Self {
+            stock: wasi,
+            table,
+            complete: false,
+        }
+    }
+
+    /// Shows a directory of stratafs to the guest under a name, such as `/`.
+    ///
+    /// What the guest may do below it is the descriptor's to say: see
+    /// [`Fs::preopen`](crate::vfs::Fs::preopen). A descriptor of a file is
+    /// ignored by guests, which look for directories.
+    #[must_use]
+    pub fn preopen(mut self, directory: Descriptor, name: impl Into<String>) -> Self {
+        self.table.insert(Slot::Dir(Dir {
+            descriptor: directory,
+            preopen: Some(name.into().into_boxed_str()),
+        }));
+        self
+    }
+
+    /// Gives wasmtime-wasi's context.
+    pub fn wasi(&mut self) -> &mut WasiP1Ctx {
+        &mut self.stock
+    }
+
+    /// Adds the host directories of `stock` to the table, once, before the
+    /// first number behind ours is looked at or given out.
+    #[inline]
+    pub(super) fn complete(&mut self) -> Result<()> {
+        if self.complete {
+            return Ok(());
+        }
+        self.find_host_directories()
+    }
+
+    #[cold]
+    fn find_host_directories(&mut self) -> Result<()> {
+        for fd in STDIO.end.. {
+            // A preopen's name has a length, which takes no memory to tell.
+            let mut none = GuestMemory::Unshared(&mut []);
+            match self.stock.fd_prestat_get(&mut none, fd.into()) {
+                Ok(types::Prestat::Dir(_)) => {
+                    self.table.insert(Slot::Host(fd));
+                }
+                Err(error) => match Fail::from(error) {
+                    Fail::Errno(_) => break,
+                    Fail::Trap(trap) => return Err(Fail::Trap(trap)),
+                },
+            }
+        }
+        self.complete = true;
+        Ok(())
+    }
+
+    /// Tells whether a number is one of wasmtime-wasi's.
+    #[inline]
+    pub(super) fn is_host(&mut self, fd: i32) -> wasmtime::Result<bool> {
+        let fd = fd.cast_unsigned();
+        if fd >= self.table.end() && !self.complete {
+            match self.find_host_directories() {
+                Ok(()) | Err(Fail::Errno(_)) => {}
+                Err(Fail::Trap(trap)) => return Err(trap),
+            }
+        }
+        Ok(matches!(self.table.slot(fd), Slot::Host(_)))
+    }
+
+    /// Gives wasmtime-wasi's number for one of the guest's; a number that is
+    /// closed there too for what is not its own.
+    pub(super) fn theirs(&self, fd: i32) -> i32 {
+        match self.table.slot(fd.cast_unsigned()) {
+            Slot::Host(theirs) => theirs.cast_signed(),
+            Slot::Closed | Slot::File(_) | Slot::Dir(_) => -1,
+        }
+    }
+}
+
+/// Store data that holds a [`Ctx`].
+///
+/// With it, `View::p1` is the projection that
+/// [`add_to_linker_sync`](super::add_to_linker_sync) and
+/// [`add_to_linker_async`](super::add_to_linker_async) ask for.
+pub trait View {
+    /// Gives the context.
+    fn p1(&mut self) -> &mut Ctx;
+}
+
+impl View for Ctx {
+    fn p1(&mut self) -> &mut Ctx {
+        self
+    }
+}
+
+impl<T: View + ?Sized> View for Box<T> {
+    fn p1(&mut self) -> &mut Ctx {
+        (**self).p1()
+    }
+}

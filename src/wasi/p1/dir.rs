@@ -1,0 +1,94 @@
+//! Listings: `fd_readdir`.
+
+use std::ops::ControlFlow;
+
+use super::abi::{Fail, Result};
+use super::ctx::Ctx;
+use super::memory::Memory;
+use super::stat::{filetype, record};
+use crate::meta::{FileId, Kind};
+use wasmtime_wasi::p1::types;
+
+/// The cookies before those of [`Descriptor::read_dir`]: 0 is the start, 1
+/// stands behind `.` and 2 behind `..`, where its own 0 is.
+///
+/// [`Descriptor::read_dir`]: crate::vfs::Descriptor::read_dir
+const DOTS: u64 = 2;
+
+/// The guest's buffer, filled entry by entry.
+struct Listing<'a, 'm, 'g> {
+    memory: &'a mut Memory<'m, 'g>,
+    at: u32,
+    room: u32,
+}
+
+impl Listing<'_, '_, '_> {
+    /// Writes an entry, or as much of it as there is room for: a listing that
+    /// fills the buffer exactly tells the guest that there is more.
+    fn entry(&mut self, name: &[u8], id: FileId, kind: Kind, next: u64) -> Result<()> {
+        let len = u32::try_from(name.len()).map_err(|_| types::Errno::Overflow)?;
+        let head = record!(24:
+            0 => next.to_le_bytes(),
+            8 => id.get().to_le_bytes(),
+            16 => len.to_le_bytes(),
+            20 => [filetype(kind) as u8],
+        );
+        self.put(&head)?;
+        self.put(name)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        let fitting = bytes.get(..self.room as usize).unwrap_or(bytes);
+        self.memory.put(self.at, fitting)?;
+        let len = u32::try_from(fitting.len()).map_err(|_| types::Errno::Overflow)?;
+        self.room = self.room.saturating_sub(len);
+        // Past the last byte of a 4 GiB memory only when nothing follows.
+        self.at = self.at.wrapping_add(len);
+        Ok(())
+    }
+}
+
+impl Ctx {
+    pub(super) fn fd_readdir(
+        &mut self,
+        memory: &mut Memory<'_, '_>,
+        fd: i32,
+        buf: i32,
+        buf_len: i32,
+        cookie: i64,
+        out: i32,
+    ) -> Result<()> {
+        let dir = &self.table.dir(fd)?.descriptor;
+        let (cookie, buf_len) = (cookie.cast_unsigned(), buf_len.cast_unsigned());
+        let mut listing = Listing {
+            memory,
+            at: buf.cast_unsigned(),
+            room: buf_len,
+        };
+        if cookie == 0 {
+            listing.entry(b".", dir.id(), Kind::Dir, 1)?;
+        }
+        if cookie < DOTS && listing.room > 0 {
+            listing.entry(b"..", dir.parent_id()?, Kind::Dir, DOTS)?;
+        }
+        let mut outcome = Ok(());
+        if listing.room > 0 {
+            dir.read_dir(cookie.saturating_sub(DOTS), &mut |entry| {
+                let written = match entry.next.checked_add(DOTS) {
+                    Some(next) => listing.entry(entry.name, entry.id, entry.kind, next),
+                    None => Err(Fail::Errno(types::Errno::Overflow)),
+                };
+                match written {
+                    Ok(()) if listing.room > 0 => ControlFlow::Continue(()),
+                    end => {
+                        outcome = end;
+                        ControlFlow::Break(())
+                    }
+                }
+            })?;
+        }
+        outcome?;
+        let used = buf_len.saturating_sub(listing.room);
+        memory.store_u32(out.cast_unsigned(), used)
+    }
+}

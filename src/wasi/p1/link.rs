@@ -1,0 +1,307 @@
+//! Filling a linker with the functions of `wasi_snapshot_preview1`.
+//!
+//! A call on files of stratafs never waits, so it runs to its end inside the
+//! host function, in both kinds of linker. Only a call that wasmtime-wasi
+//! answers becomes a future: a synchronous linker blocks on it, an
+//! asynchronous one awaits it.
+
+use std::future::{Future, ready};
+
+use wasmtime::{AsContextMut, Caller, Extern, Linker};
+use wasmtime_wasi::I32Exit;
+use wasmtime_wasi::p1::types;
+use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as abi, WasiSnapshotPreview1};
+use wiggle::GuestMemory;
+
+use super::abi::{answer, argument};
+use super::ctx::Ctx;
+use super::memory::Memory;
+use super::stock::block_on;
+
+/// The module that guests import the functions from.
+const MODULE: &str = "wasi_snapshot_preview1";
+
+/// Splits a store into the guest's memory and its context.
+#[inline]
+fn split<'a, T: 'static>(
+    export: &'a Option<Extern>,
+    caller: &'a mut Caller<'_, T>,
+    get: impl Fn(&mut T) -> &mut Ctx,
+) -> wasmtime::Result<(GuestMemory<'a>, &'a mut Ctx)> {
+    match export {
+        Some(Extern::Memory(memory)) => {
+            let (bytes, data) = memory.data_and_store_mut(caller);
+            Ok((GuestMemory::Unshared(bytes), get(data)))
+        }
+        Some(Extern::SharedMemory(memory)) => {
+            Ok((GuestMemory::Shared(memory.data()), get(caller.data_mut())))
+        }
+        Some(_) | None => wasmtime::bail!("missing required memory export"),
+    }
+}
+
+/// Runs a call that never waits.
+#[inline]
+fn now<T: 'static, R>(
+    caller: &mut Caller<'_, T>,
+    get: impl Fn(&mut T) -> &mut Ctx,
+    call: impl FnOnce(&mut Ctx, &mut GuestMemory<'_>) -> wasmtime::Result<R>,
+) -> wasmtime::Result<R> {
+    let export = caller.get_export("memory");
+    let (mut memory, ctx) = split(&export, caller, get)?;
+    call(ctx, &mut memory)
+}
+
+/// A call as a future of wasmtime-wasi's. `$host` is an expression over `$ctx`
+/// and `$memory` that gives a future.
+macro_rules! later {
+    ($caller:ident, $get:ident, |$ctx:ident, $memory:ident| $host:expr) => {
+        async move {
+            let fuel = $caller.as_context_mut().hostcall_fuel();
+            let export = $caller.get_export("memory");
+            let (mut memory, $ctx) = split(&export, &mut $caller, $get)?;
+            // What the guest makes wasmtime-wasi copy at most in this call.
+            $ctx.stock.set_hostcall_fuel(fuel);
+            let $memory = &mut memory;
+            $host.await
+        }
+    };
+}
+
+fn boxed<'a, F>(future: F) -> Box<dyn Future<Output = F::Output> + Send + 'a>
+where
+    F: Future + Send + 'a,
+{
+    Box::new(future)
+}
+
+/// Defines a function that may have to wait. `$ours` answers it at once, or
+/// gives `None` to let `$host` do so.
+macro_rules! define {
+    (sync, $linker:ident, $get:ident, $name:ident ($($arg:ident: $type:ty),*),
+        |$ctx:ident, $memory:ident| $ours:expr, $host:expr) => {
+        $linker.func_wrap(
+            MODULE,
+            stringify!($name),
+            move |mut caller: Caller<'_, T>, $($arg: $type),*| -> wasmtime::Result<i32> {
+                match now(&mut caller, $get, |$ctx, $memory| $ours)? {
+                    Some(done) => Ok(done),
+                    None => block_on(later!(caller, $get, |$ctx, $memory| $host)),
+                }
+            },
+        )?;
+    };
+    (async, $linker:ident, $get:ident, $name:ident ($($arg:ident: $type:ty),*),
+        |$ctx:ident, $memory:ident| $ours:expr, $host:expr) => {
+        $linker.func_wrap_async(
+            MODULE,
+            stringify!($name),
+            move |mut caller: Caller<'_, T>, ($($arg,)*): ($($type,)*)| {
+                match now(&mut caller, $get, |$ctx, $memory| $ours) {
+                    Ok(Some(done)) => boxed(ready(Ok(done))),
+                    Ok(None) => boxed(later!(caller, $get, |$ctx, $memory| $host)),
+                    Err(error) => boxed(ready(Err(error))),
+                }
+            },
+        )?;
+    };
+}
+
+/// Defines functions that are wasmtime-wasi's when all the descriptors in
+/// brackets are, which are then replaced by its own numbers.
+macro_rules! by_descriptor {
+    ($mode:ident, $linker:ident, $get:ident;
+        $($name:ident [$($fd:ident),+] ($($arg:ident: $type:ty),*);)+) => {
+        $(define!($mode, $linker, $get, $name ($($arg: $type),*),
+            |ctx, memory| {
+                if true $(&& ctx.is_host($fd)?)+ {
+                    Ok(None)
+                } else {
+                    answer(ctx.$name(&mut Memory(memory), $($arg),*)).map(Some)
+                }
+            },
+            {
+                $(let $fd = ctx.theirs($fd);)+
+                abi::$name(&mut ctx.stock, memory, $($arg),*)
+            });)+
+    };
+}
+
+/// As [`by_descriptor`], with a method of [`Ctx`] for the host's side.
+macro_rules! by_descriptor_with {
+    ($mode:ident, $linker:ident, $get:ident;
+        $($name:ident or $host:ident [$fd:ident] ($($arg:ident: $type:ty),*);)+) => {
+        $(define!($mode, $linker, $get, $name ($($arg: $type),*),
+            |ctx, memory| {
+                if ctx.is_host($fd)? {
+                    Ok(None)
+                } else {
+                    answer(ctx.$name(&mut Memory(memory), $($arg),*)).map(Some)
+                }
+            },
+            ctx.$host(memory, $($arg),*));)+
+    };
+}
+
+/// Defines the functions that may have to wait, for one kind of linker.
+macro_rules! define_waiting {
+    ($mode:ident, $linker:ident, $get:ident) => {
+        by_descriptor! { $mode, $linker, $get;
+            fd_advise[fd](fd: i32, offset: i64, len: i64, advice: i32);
+            fd_datasync[fd](fd: i32);
+            fd_fdstat_get[fd](fd: i32, out: i32);
+            fd_filestat_get[fd](fd: i32, out: i32);
+            fd_filestat_set_size[fd](fd: i32, size: i64);
+            fd_filestat_set_times[fd](fd: i32, atim: i64, mtim: i64, flags: i32);
+            fd_pread[fd](fd: i32, iovs: i32, count: i32, offset: i64, out: i32);
+            fd_pwrite[fd](fd: i32, iovs: i32, count: i32, offset: i64, out: i32);
+            fd_read[fd](fd: i32, iovs: i32, count: i32, out: i32);
+            fd_readdir[fd](fd: i32, buf: i32, len: i32, cookie: i64, out: i32);
+            fd_seek[fd](fd: i32, offset: i64, whence: i32, out: i32);
+            fd_sync[fd](fd: i32);
+            fd_write[fd](fd: i32, iovs: i32, count: i32, out: i32);
+            path_create_directory[fd](fd: i32, path: i32, len: i32);
+            path_filestat_get[fd](fd: i32, flags: i32, path: i32, len: i32, out: i32);
+            path_filestat_set_times[fd](fd: i32, flags: i32, path: i32, len: i32,
+                atim: i64, mtim: i64, time_flags: i32);
+            path_link[old, new](old: i32, flags: i32, old_path: i32, old_len: i32,
+                new: i32, new_path: i32, new_len: i32);
+            path_readlink[fd](fd: i32, path: i32, len: i32, buf: i32, buf_len: i32, out: i32);
+            path_remove_directory[fd](fd: i32, path: i32, len: i32);
+            path_rename[old, new](old: i32, old_path: i32, old_len: i32,
+                new: i32, new_path: i32, new_len: i32);
+            path_symlink[fd](target: i32, target_len: i32, fd: i32, path: i32, len: i32);
+            path_unlink_file[fd](fd: i32, path: i32, len: i32);
+        }
+        by_descriptor_with! { $mode, $linker, $get;
+            fd_close or host_fd_close[fd](fd: i32);
+            fd_renumber or host_fd_renumber[to](from: i32, to: i32);
+            path_open or host_path_open[fd](fd: i32, dir_flags: i32, path: i32, len: i32,
+                flags: i32, rights: i64, inheriting: i64, fd_flags: i32, out: i32);
+        }
+        define!($mode, $linker, $get,
+            poll_oneoff(subscriptions: i32, events: i32, count: i32, out: i32),
+            |_ctx, _memory| Ok(None),
+            _ctx.poll_oneoff(_memory, subscriptions, events, count, out));
+    };
+}
+
+/// Defines functions that never wait, whoever answers them.
+macro_rules! define_plain {
+    ($linker:ident, $get:ident;
+        $($name:ident ($($arg:ident: $type:ty),*) |$ctx:ident, $memory:ident| $call:expr;)+) => {
+        $($linker.func_wrap(
+            MODULE,
+            stringify!($name),
+            move |mut caller: Caller<'_, T>, $($arg: $type),*| -> wasmtime::Result<i32> {
+                now(&mut caller, $get, |$ctx, $memory| $call)
+            },
+        )?;)+
+    };
+}
+
+/// Adds all of `wasi_snapshot_preview1` to a linker for synchronous stores.
+///
+/// `get` finds the context in the store's data; it runs at every call, so it
+/// should be a field access. Like wasmtime-wasi's function of that name, this
+/// blocks the thread while standard input or a slow host directory does.
+///
+/// # Errors
+///
+/// When the linker has one of the functions already.
+pub fn add_to_linker_sync<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    get: impl Fn(&mut T) -> &mut Ctx + Copy + Send + Sync + 'static,
+) -> wasmtime::Result<()> {
+    define_waiting!(sync, linker, get);
+    add_plain(linker, get)
+}
+
+/// Adds all of `wasi_snapshot_preview1` to a linker for asynchronous stores.
+///
+/// As [`add_to_linker_sync`], but what has to wait is awaited and never blocks
+/// the executor's thread.
+///
+/// # Errors
+///
+/// When the linker has one of the functions already.
+pub fn add_to_linker_async<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    get: impl Fn(&mut T) -> &mut Ctx + Copy + Send + Sync + 'static,
+) -> wasmtime::Result<()> {
+    define_waiting!(async, linker, get);
+    add_plain(linker, get)
+}
+
+fn add_plain<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    get: impl Fn(&mut T) -> &mut Ctx + Copy + Send + Sync + 'static,
+) -> wasmtime::Result<()> {
+    define_plain! { linker, get;
+        args_get(argv: i32, buf: i32)
+            |ctx, memory| abi::args_get(&mut ctx.stock, memory, argv, buf);
+        args_sizes_get(count: i32, size: i32)
+            |ctx, memory| abi::args_sizes_get(&mut ctx.stock, memory, count, size);
+        environ_get(environ: i32, buf: i32)
+            |ctx, memory| abi::environ_get(&mut ctx.stock, memory, environ, buf);
+        environ_sizes_get(count: i32, size: i32)
+            |ctx, memory| abi::environ_sizes_get(&mut ctx.stock, memory, count, size);
+        clock_res_get(id: i32, out: i32)
+            |ctx, memory| abi::clock_res_get(&mut ctx.stock, memory, id, out);
+        clock_time_get(id: i32, precision: i64, out: i32)
+            |ctx, memory| abi::clock_time_get(&mut ctx.stock, memory, id, precision, out);
+        random_get(buf: i32, len: i32)
+            |ctx, memory| abi::random_get(&mut ctx.stock, memory, buf, len);
+        proc_raise(signal: i32)
+            |ctx, memory| abi::proc_raise(&mut ctx.stock, memory, signal);
+        sched_yield()
+            |ctx, memory| abi::sched_yield(&mut ctx.stock, memory);
+        sock_accept(fd: i32, flags: i32, _out: i32) |ctx, _memory|
+            answer(argument::<types::Fdflags, _>(flags).and_then(|_| ctx.not_a_socket(fd)));
+        sock_recv(fd: i32, _data: i32, _count: i32, flags: i32, _size: i32, _out: i32) |ctx, _memory|
+            answer(argument::<types::Riflags, _>(flags).and_then(|_| ctx.not_a_socket(fd)));
+        sock_send(fd: i32, _data: i32, _count: i32, _flags: i32, _size: i32) |ctx, _memory|
+            answer(ctx.not_a_socket(fd));
+        sock_shutdown(fd: i32, how: i32) |ctx, _memory|
+            answer(argument::<types::Sdflags, _>(how).and_then(|_| ctx.not_a_socket(fd)));
+    }
+    add_plain_by_descriptor(linker, get)?;
+    // wasmtime-wasi refuses a status above 125; a process may exit with any.
+    linker.func_wrap(
+        MODULE,
+        "proc_exit",
+        |_: Caller<'_, T>, status: i32| -> wasmtime::Result<()> { Err(I32Exit(status).into()) },
+    )?;
+    Ok(())
+}
+
+/// Defines functions that never wait, answered by whom the descriptor `fd` is.
+macro_rules! define_plain_by_descriptor {
+    ($linker:ident, $get:ident; $($name:ident ($fd:ident: i32 $(, $arg:ident: $type:ty)*);)+) => {
+        define_plain! { $linker, $get;
+            $($name($fd: i32 $(, $arg: $type)*) |ctx, memory| {
+                if ctx.is_host($fd)? {
+                    let $fd = ctx.theirs($fd);
+                    abi::$name(&mut ctx.stock, memory, $fd $(, $arg)*)
+                } else {
+                    answer(ctx.$name(&mut Memory(memory), $fd $(, $arg)*))
+                }
+            };)+
+        }
+    };
+}
+
+fn add_plain_by_descriptor<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    get: impl Fn(&mut T) -> &mut Ctx + Copy + Send + Sync + 'static,
+) -> wasmtime::Result<()> {
+    define_plain_by_descriptor! { linker, get;
+        fd_allocate(fd: i32, offset: i64, len: i64);
+        fd_fdstat_set_flags(fd: i32, flags: i32);
+        fd_fdstat_set_rights(fd: i32, rights: i64, inheriting: i64);
+        fd_prestat_get(fd: i32, out: i32);
+        fd_prestat_dir_name(fd: i32, path: i32, len: i32);
+        fd_tell(fd: i32, out: i32);
+    }
+    Ok(())
+}

@@ -1,0 +1,280 @@
+//! Metadata: `fd_filestat_*`, `path_filestat_*` and `fd_fdstat_*`.
+
+use wasmtime_wasi::p1::types;
+
+use super::abi::{Result, argument};
+use super::ctx::Ctx;
+use super::iovec::check_offset;
+use super::memory::Memory;
+use super::path::{follow, text};
+use super::table::{Dir, File, Slot};
+use crate::meta::{Kind, Stat, Time};
+use crate::vfs::{Access, Descriptor, SetTime};
+
+/// The device number of every file: not 0, which guests take for "unknown".
+const DEVICE: u64 = 1;
+
+/// Rights on a preopened directory: the set that wasmtime-wasi gives, which
+/// many guests expect to the bit.
+const PREOPEN_RIGHTS: types::Rights = types::Rights::PATH_CREATE_DIRECTORY
+    .union(types::Rights::PATH_CREATE_FILE)
+    .union(types::Rights::PATH_LINK_SOURCE)
+    .union(types::Rights::PATH_LINK_TARGET)
+    .union(types::Rights::PATH_OPEN)
+    .union(types::Rights::FD_READDIR)
+    .union(types::Rights::PATH_READLINK)
+    .union(types::Rights::PATH_RENAME_SOURCE)
+    .union(types::Rights::PATH_RENAME_TARGET)
+    .union(types::Rights::PATH_SYMLINK)
+    .union(types::Rights::PATH_REMOVE_DIRECTORY)
+    .union(types::Rights::PATH_UNLINK_FILE)
+    .union(types::Rights::PATH_FILESTAT_GET)
+    .union(types::Rights::PATH_FILESTAT_SET_TIMES)
+    .union(types::Rights::FD_FILESTAT_GET)
+    .union(types::Rights::FD_FILESTAT_SET_TIMES);
+
+/// Rights on what is opened below a preopened directory.
+const PREOPEN_INHERITING: types::Rights = PREOPEN_RIGHTS
+    .union(types::Rights::FD_DATASYNC)
+    .union(types::Rights::FD_READ)
+    .union(types::Rights::FD_SEEK)
+    .union(types::Rights::FD_FDSTAT_SET_FLAGS)
+    .union(types::Rights::FD_SYNC)
+    .union(types::Rights::FD_TELL)
+    .union(types::Rights::FD_WRITE)
+    .union(types::Rights::FD_ADVISE)
+    .union(types::Rights::FD_ALLOCATE)
+    .union(types::Rights::FD_FILESTAT_SET_SIZE)
+    .union(types::Rights::POLL_FD_READWRITE);
+
+/// Rights that make no sense on a directory.
+const FILE_ONLY: types::Rights = types::Rights::FD_SEEK
+    .union(types::Rights::FD_FILESTAT_SET_SIZE)
+    .union(types::Rights::PATH_FILESTAT_SET_SIZE);
+
+impl Ctx {
+    pub(super) fn fd_filestat_get(
+        &mut self,
+        memory: &mut Memory<'_, '_>,
+        fd: i32,
+        out: i32,
+    ) -> Result<()> {
+        let stat = self.descriptor(fd)?.stat()?;
+        memory.store(out.cast_unsigned(), 8, &filestat(&stat))
+    }
+
+    pub(super) fn path_filestat_get(
+        &mut self,
+        memory: &mut Memory<'_, '_>,
+        fd: i32,
+        flags: i32,
+        path: i32,
+        path_len: i32,
+        out: i32,
+    ) -> Result<()> {
+        let flags = argument(flags)?;
+        let dir = self.table.dir(fd)?;
+        let stat = {
+            let path = text(memory, path, path_len)?;
+            dir.descriptor.stat_at(follow(flags), &path)?
+        };
+        memory.store(out.cast_unsigned(), 8, &filestat(&stat))
+    }
+
+    pub(super) fn fd_filestat_set_size(
+        &mut self,
+        _: &mut Memory<'_, '_>,
+        fd: i32,
+        size: i64,
+    ) -> Result<()> {
+        let (file, size) = (self.table.file(fd)?, size.cast_unsigned());
+        check_offset(size)?;
+        Ok(file.descriptor.set_size(size)?)
+    }
+
+    pub(super) fn fd_filestat_set_times(
+        &mut self,
+        _: &mut Memory<'_, '_>,
+        fd: i32,
+        atim: i64,
+        mtim: i64,
+        flags: i32,
+    ) -> Result<()> {
+        let (atime, mtime) = times(atim, mtim, argument(flags)?)?;
+        Ok(self.descriptor(fd)?.set_times(atime, mtime)?)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "preview1's signature")]
+    pub(super) fn path_filestat_set_times(
+        &mut self,
+        memory: &mut Memory<'_, '_>,
+        fd: i32,
+        flags: i32,
+        path: i32,
+        path_len: i32,
+        atim: i64,
+        mtim: i64,
+        time_flags: i32,
+    ) -> Result<()> {
+        let flags = argument(flags)?;
+        let (atime, mtime) = times(atim, mtim, argument(time_flags)?)?;
+        let dir = self.table.dir(fd)?;
+        let path = text(memory, path, path_len)?;
+        Ok(dir
+            .descriptor
+            .set_times_at(follow(flags), &path, atime, mtime)?)
+    }
+
+    pub(super) fn fd_fdstat_get(
+        &mut self,
+        memory: &mut Memory<'_, '_>,
+        fd: i32,
+        out: i32,
+    ) -> Result<()> {
+        let stat = match self.table.slot(fd.cast_unsigned()) {
+            Slot::Closed | Slot::Host(_) => return Err(types::Errno::Badf.into()),
+            Slot::File(file) => file_fdstat(file),
+            Slot::Dir(dir) => dir_fdstat(dir),
+        };
+        memory.store(out.cast_unsigned(), 8, &stat)
+    }
+
+    pub(super) fn fd_fdstat_set_flags(
+        &mut self,
+        _: &mut Memory<'_, '_>,
+        fd: i32,
+        flags: i32,
+    ) -> Result<()> {
+        let flags: types::Fdflags = argument(flags)?;
+        let file = self.table.file_mut(fd)?;
+        if flags.intersects(SYNC_FLAGS) {
+            return Err(types::Errno::Inval.into());
+        }
+        file.flags = flags;
+        Ok(())
+    }
+
+    pub(super) fn fd_fdstat_set_rights(
+        &mut self,
+        _: &mut Memory<'_, '_>,
+        fd: i32,
+        rights: i64,
+        inheriting: i64,
+    ) -> Result<()> {
+        argument::<types::Rights, _>(rights)?;
+        argument::<types::Rights, _>(inheriting)?;
+        self.descriptor(fd)?;
+        Err(types::Errno::Notsup.into())
+    }
+
+    /// Gives the file or directory of stratafs behind a number.
+    #[inline]
+    fn descriptor(&self, fd: i32) -> Result<&Descriptor> {
+        match self.table.slot(fd.cast_unsigned()) {
+            Slot::File(file) => Ok(&file.descriptor),
+            Slot::Dir(dir) => Ok(&dir.descriptor),
+            Slot::Closed | Slot::Host(_) => Err(types::Errno::Badf.into()),
+        }
+    }
+}
+
+/// Flags that ask for synchronous writes, which wasmtime-wasi does not offer.
+pub(super) const SYNC_FLAGS: types::Fdflags = types::Fdflags::SYNC
+    .union(types::Fdflags::DSYNC)
+    .union(types::Fdflags::RSYNC);
+
+/// Gives preview1's number of a kind.
+pub(super) fn filetype(kind: Kind) -> types::Filetype {
+    match kind {
+        Kind::File => types::Filetype::RegularFile,
+        Kind::Dir => types::Filetype::Directory,
+        Kind::Symlink => types::Filetype::SymbolicLink,
+    }
+}
+
+/// Joins byte arrays to one record. The fields' order and sizes are the
+/// record's; padding is written as zeros.
+macro_rules! record {
+    ($size:literal: $($at:literal => $field:expr),+ $(,)?) => {{
+        let mut record = [0_u8; $size];
+        $({
+            let field = $field;
+            let (_, rest) = record.split_at_mut($at);
+            let (place, _) = rest.split_at_mut(field.len());
+            place.copy_from_slice(&field);
+        })+
+        record
+    }};
+}
+pub(super) use record;
+
+/// Encodes a `filestat`. Times that preview1 cannot show are clamped.
+#[inline]
+fn filestat(stat: &Stat) -> [u8; 64] {
+    record!(64:
+        0 => DEVICE.to_le_bytes(),
+        8 => stat.id.get().to_le_bytes(),
+        16 => [filetype(stat.kind) as u8],
+        24 => u64::from(stat.nlink).to_le_bytes(),
+        32 => stat.size.to_le_bytes(),
+        40 => stat.atime.as_nanos_clamped().to_le_bytes(),
+        48 => stat.mtime.as_nanos_clamped().to_le_bytes(),
+        56 => stat.ctime.as_nanos_clamped().to_le_bytes(),
+    )
+}
+
+/// Encodes an `fdstat`.
+fn fdstat(
+    kind: Kind,
+    flags: types::Fdflags,
+    rights: types::Rights,
+    inheriting: types::Rights,
+) -> [u8; 24] {
+    record!(24:
+        0 => [filetype(kind) as u8],
+        2 => flags.bits().to_le_bytes(),
+        8 => rights.bits().to_le_bytes(),
+        16 => inheriting.bits().to_le_bytes(),
+    )
+}
+
+fn file_fdstat(file: &File) -> [u8; 24] {
+    let rights = rights(file.descriptor.access(), types::Rights::all());
+    fdstat(Kind::File, file.flags, rights, rights)
+}
+
+fn dir_fdstat(dir: &Dir) -> [u8; 24] {
+    let none = types::Fdflags::empty();
+    if dir.preopen.is_some() {
+        return fdstat(Kind::Dir, none, PREOPEN_RIGHTS, PREOPEN_INHERITING);
+    }
+    // Being allowed to change a directory is not FD_WRITE.
+    let access = dir.descriptor.access().difference(Access::WRITE);
+    let rights = rights(access, types::Rights::all().difference(FILE_ONLY));
+    fdstat(Kind::Dir, none, rights, rights)
+}
+
+/// What is left of `all` for a descriptor opened for `access`.
+fn rights(access: Access, all: types::Rights) -> types::Rights {
+    let mut rights = all;
+    if !access.contains(Access::READ) {
+        rights.remove(types::Rights::FD_READ | types::Rights::FD_READDIR);
+    }
+    if !access.contains(Access::WRITE) {
+        rights.remove(types::Rights::FD_WRITE);
+    }
+    rights
+}
+
+/// Reads the two times of a `set_times`: INVAL when one is both given and now.
+fn times(atim: i64, mtim: i64, flags: types::Fstflags) -> Result<(SetTime, SetTime)> {
+    let one = |set, now, nanos: i64| match (flags.contains(set), flags.contains(now)) {
+        (true, true) => Err(types::Errno::Inval),
+        (true, false) => Ok(SetTime::To(Time::from_nanos(nanos.cast_unsigned()))),
+        (false, true) => Ok(SetTime::Now),
+        (false, false) => Ok(SetTime::Keep),
+    };
+    let atime = one(types::Fstflags::ATIM, types::Fstflags::ATIM_NOW, atim)?;
+    let mtime = one(types::Fstflags::MTIM, types::Fstflags::MTIM_NOW, mtim)?;
+    Ok((atime, mtime))
+}

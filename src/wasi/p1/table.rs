@@ -1,0 +1,188 @@
+//! The table of descriptors that a guest sees.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use wasmtime_wasi::p1::types;
+
+use super::abi::Result;
+use crate::limits::MAX_TABLE_SLOTS;
+use crate::vfs::Descriptor;
+
+/// What a number of the guest stands for.
+pub(super) enum Slot {
+    /// Nothing.
+    Closed,
+    /// A descriptor of wasmtime-wasi's preview1, by its number there.
+    Host(u32),
+    /// A file of stratafs.
+    File(File),
+    /// A directory of stratafs.
+    Dir(Dir),
+}
+
+/// An open file.
+pub(super) struct File {
+    pub(super) descriptor: Descriptor,
+    /// Where the next `fd_read` or `fd_write` starts.
+    pub(super) offset: u64,
+    /// APPEND and NONBLOCK; the latter is only remembered.
+    pub(super) flags: types::Fdflags,
+}
+
+/// An open directory.
+pub(super) struct Dir {
+    pub(super) descriptor: Descriptor,
+    /// The name a preopened directory is shown under.
+    pub(super) preopen: Option<Box<str>>,
+}
+
+/// Slots by number. A new descriptor gets the lowest free one.
+#[derive(Default)]
+pub(super) struct Table {
+    slots: Vec<Slot>,
+    /// The closed numbers below `slots.len()`, each once.
+    free: BinaryHeap<Reverse<u32>>,
+}
+
+impl Table {
+    /// Gives the slot of a number; [`Slot::Closed`] past the end.
+    #[inline]
+    pub(super) fn slot(&self, fd: u32) -> &Slot {
+        self.slots.get(fd as usize).unwrap_or(&Slot::Closed)
+    }
+
+    /// The first number never given out.
+    pub(super) fn end(&self) -> u32 {
+        u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Gives the file behind a number: BADF for anything else.
+    #[inline]
+    pub(super) fn file(&self, fd: i32) -> Result<&File> {
+        match self.slot(fd.cast_unsigned()) {
+            Slot::File(file) => Ok(file),
+            Slot::Closed | Slot::Host(_) | Slot::Dir(_) => Err(types::Errno::Badf.into()),
+        }
+    }
+
+    /// As [`Self::file`], to change it.
+    #[inline]
+    pub(super) fn file_mut(&mut self, fd: i32) -> Result<&mut File> {
+        match self.slots.get_mut(fd.cast_unsigned() as usize) {
+            Some(Slot::File(file)) => Ok(file),
+            Some(Slot::Closed | Slot::Host(_) | Slot::Dir(_)) | None => {
+                Err(types::Errno::Badf.into())
+            }
+        }
+    }
+
+    /// Gives the directory behind a number: BADF for anything else.
+    #[inline]
+    pub(super) fn dir(&self, fd: i32) -> Result<&Dir> {
+        match self.slot(fd.cast_unsigned()) {
+            Slot::Dir(dir) => Ok(dir),
+            Slot::Closed | Slot::Host(_) | Slot::File(_) => Err(types::Errno::Badf.into()),
+        }
+    }
+
+    /// Refuses with MFILE when no number is left.
+    #[inline]
+    pub(super) fn check_room(&self) -> Result<()> {
+        if self.free.is_empty() && self.slots.len() >= MAX_TABLE_SLOTS {
+            return Err(types::Errno::Mfile.into());
+        }
+        Ok(())
+    }
+
+    /// Puts a slot under the lowest free number.
+    ///
+    /// The bound is [`Self::check_room`]'s to hold.
+    #[inline]
+    pub(super) fn insert(&mut self, slot: Slot) -> u32 {
+        if let Some(Reverse(fd)) = self.free.pop() {
+            if let Some(place) = self.slots.get_mut(fd as usize) {
+                *place = slot;
+            }
+            return fd;
+        }
+        let fd = self.end();
+        self.slots.push(slot);
+        fd
+    }
+
+    /// Takes a number's slot and frees the number: BADF if it is not open.
+    #[inline]
+    pub(super) fn remove(&mut self, fd: u32) -> Result<Slot> {
+        match self.slots.get_mut(fd as usize) {
+            None | Some(Slot::Closed) => Err(types::Errno::Badf.into()),
+            Some(place) => {
+                let slot = std::mem::replace(place, Slot::Closed);
+                self.free.push(Reverse(fd));
+                Ok(slot)
+            }
+        }
+    }
+
+    /// Moves a slot over another and frees its number. Gives what stood at
+    /// `to`, for the caller to close. BADF unless both are open; `None` when
+    /// they are one number.
+    pub(super) fn renumber(&mut self, from: u32, to: u32) -> Result<Option<Slot>> {
+        if matches!(self.slot(to), Slot::Closed) || matches!(self.slot(from), Slot::Closed) {
+            return Err(types::Errno::Badf.into());
+        }
+        if from == to {
+            return Ok(None);
+        }
+        let moved = self.remove(from)?;
+        Ok(self
+            .slots
+            .get_mut(to as usize)
+            .map(|place| std::mem::replace(place, moved)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(table: &mut Table, count: u32) -> Vec<u32> {
+        (0..count).map(|n| table.insert(Slot::Host(n))).collect()
+    }
+
+    #[test]
+    fn the_lowest_free_number_is_given() {
+        let mut table = Table::default();
+        assert_eq!(numbers(&mut table, 5), [0, 1, 2, 3, 4]);
+        for fd in [3, 1] {
+            assert!(table.remove(fd).is_ok());
+        }
+        assert_eq!(numbers(&mut table, 3), [1, 3, 5]);
+        assert!(table.remove(9).is_err());
+    }
+
+    #[test]
+    fn renumbering_moves_and_frees() {
+        let mut table = Table::default();
+        numbers(&mut table, 4);
+        assert!(matches!(table.renumber(2, 0), Ok(Some(Slot::Host(0)))));
+        assert!(matches!(table.slot(0), Slot::Host(2)));
+        assert!(matches!(table.slot(2), Slot::Closed));
+        assert!(matches!(table.renumber(1, 1), Ok(None)));
+        for (from, to) in [(2, 1), (1, 2), (1, 4), (u32::MAX, 1)] {
+            assert!(table.renumber(from, to).is_err());
+        }
+        assert_eq!(numbers(&mut table, 2), [2, 4]);
+    }
+
+    #[test]
+    fn a_million_renumberings_leave_no_residue() {
+        let mut table = Table::default();
+        numbers(&mut table, 4);
+        for _ in 0..1_000_000 {
+            let fd = table.insert(Slot::Host(9));
+            assert!(table.renumber(fd, 3).is_ok());
+        }
+        assert_eq!((table.slots.len(), table.free.len()), (5, 1));
+    }
+}
