@@ -2,11 +2,22 @@
 //!
 //! One line a module; `tidy` fails when a file here is not listed.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    unreachable_pub,
+    reason = "a test stops at what it does not expect, and is no library"
+)]
+
 mod support; // fixtures' notation, reference model, random operations
 
 mod image; // stacks of layers as one tree
 mod layers; // imports point down
 mod licences; // of all that is built in
+#[cfg(feature = "runner")]
+mod p1; // preview1, call by call, in both kinds of linker
 #[cfg(feature = "p2")]
 mod p2; // wasi:filesystem 0.2 call by call, beside host directories
 #[cfg(feature = "tar")]

@@ -2,4 +2,6 @@
 
 #[cfg(feature = "tar")]
 pub mod archive;
+#[cfg(feature = "runner")]
+pub mod p1;
 pub mod rust;
