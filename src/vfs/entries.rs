@@ -5,43 +5,78 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::descriptor::Descriptor;
-use super::stat::find;
 use super::walk::{End, Follow, Last, Slash, resolve};
 use crate::errno::Errno;
 use crate::limits::MAX_SYMLINK_BYTES;
 use crate::meta::{FileId, Kind, Time};
 use crate::overlay::{Found, New, Overlay};
 
-/// A name that an operation is about, freed from the borrow of the tree.
+/// What an operation on names is about.
+enum Spot {
+    /// A name, taken or free.
+    Name(Place),
+    /// A directory that the path leads to by `.`, `..` or a slash at its end,
+    /// so that there is no name to make, remove or move.
+    Dir(FileId),
+}
+
+/// A name, freed from the borrow of the tree.
 struct Place {
     dir: FileId,
     name: SmallVec<[u8; 64]>,
     found: Option<Found>,
-    slash: Slash,
 }
 
-/// Walks to the name itself. `dots` is the error for `.` and `..`, which are
-/// no names that could be made, removed or moved.
-fn place(state: &Overlay, start: FileId, path: &[u8], dots: Errno) -> Result<Place, Errno> {
-    place_or_dots(state, start, path)?.ok_or(dots)
+/// Walks to the last name of a path. A slash after it asks for a directory,
+/// as wasmtime has it: a link before it is followed.
+fn spot(state: &Overlay, start: FileId, path: &[u8]) -> Result<Spot, Errno> {
+    match resolve(state, start, path, Last::Walk(Follow::No))? {
+        End::Dir(id) => Ok(Spot::Dir(id)),
+        End::Entry {
+            found: Some(found),
+            slash: Slash::Trailing,
+            ..
+        } => match found.kind {
+            Kind::Dir => Ok(Spot::Dir(found.id)),
+            Kind::File | Kind::Symlink => Err(Errno::NotDirectory),
+        },
+        End::Entry {
+            found: None,
+            slash: Slash::Trailing,
+            ..
+        } => Err(Errno::NoEntry),
+        End::Entry {
+            dir,
+            name,
+            found,
+            slash: Slash::None,
+        } => Ok(Spot::Name(Place {
+            dir,
+            name: name.into(),
+            found,
+        })),
+    }
 }
 
-/// As [`place`], `None` for `.` and `..`.
-fn place_or_dots(state: &Overlay, start: FileId, path: &[u8]) -> Result<Option<Place>, Errno> {
-    match resolve(state, start, path, Last::Keep)? {
-        End::Dir(_) => Ok(None),
+/// Walks to the last name of a path for an operation that directories have
+/// in common with files: a slash after it is told, and changes nothing.
+fn spot_before_slash(state: &Overlay, start: FileId, path: &[u8]) -> Result<(Spot, Slash), Errno> {
+    Ok(match resolve(state, start, path, Last::Keep)? {
+        End::Dir(id) => (Spot::Dir(id), Slash::None),
         End::Entry {
             dir,
             name,
             found,
             slash,
-        } => Ok(Some(Place {
-            dir,
-            name: name.into(),
-            found,
+        } => (
+            Spot::Name(Place {
+                dir,
+                name: name.into(),
+                found,
+            }),
             slash,
-        })),
-    }
+        ),
+    })
 }
 
 impl Descriptor {
@@ -65,13 +100,14 @@ impl Descriptor {
     /// [`Errno::Exist`], [`Errno::NoEntry`] in a removed directory,
     /// [`Errno::NoSpace`].
     pub fn create_dir_at(&self, path: &[u8]) -> Result<(), Errno> {
-        self.change(|state, now| {
-            let at = place(state, self.id(), path, Errno::Exist)?;
-            if at.found.is_some() {
-                return Err(Errno::Exist);
-            }
-            state.create(at.dir, &at.name, New::Dir, now).map(drop)
-        })
+        self.change(
+            |state, now| match spot_before_slash(state, self.id(), path)?.0 {
+                Spot::Name(at) if at.found.is_none() => {
+                    state.create(at.dir, &at.name, New::Dir, now).map(drop)
+                }
+                Spot::Name(_) | Spot::Dir(_) => Err(Errno::Exist),
+            },
+        )
     }
 
     /// Removes an empty directory. A trailing slash is allowed.
@@ -84,10 +120,12 @@ impl Descriptor {
     /// `..` and the root, [`Errno::NoEntry`], [`Errno::NotDirectory`],
     /// [`Errno::NotEmpty`].
     pub fn remove_dir_at(&self, path: &[u8]) -> Result<(), Errno> {
-        self.change(|state, now| {
-            let at = place(state, self.id(), path, Errno::Invalid)?;
-            state.rmdir(at.dir, &at.name, now)
-        })
+        self.change(
+            |state, now| match spot_before_slash(state, self.id(), path)?.0 {
+                Spot::Name(at) => state.rmdir(at.dir, &at.name, now),
+                Spot::Dir(_) => Err(Errno::Invalid),
+            },
+        )
     }
 
     /// Removes the name of a file or link. Descriptors go on working.
@@ -96,17 +134,13 @@ impl Descriptor {
     ///
     /// In this order: [`Errno::NotDirectory`] if this is none,
     /// [`Errno::NotPermitted`] through a read-only preopen,
-    /// [`Errno::ReadOnly`], those of the walk, [`Errno::IsDirectory`] for
-    /// `.`, `..` and any directory, [`Errno::NoEntry`],
-    /// [`Errno::NotDirectory`] for a trailing slash.
+    /// [`Errno::ReadOnly`], those of the walk, where a trailing slash asks for
+    /// a directory; [`Errno::IsDirectory`] for `.`, `..` and any directory,
+    /// [`Errno::NoEntry`].
     pub fn unlink_at(&self, path: &[u8]) -> Result<(), Errno> {
-        self.change(|state, now| {
-            let at = place(state, self.id(), path, Errno::IsDirectory)?;
-            if at.slash == Slash::Trailing && at.found.is_some_and(|found| found.kind != Kind::Dir)
-            {
-                return Err(Errno::NotDirectory);
-            }
-            state.unlink(at.dir, &at.name, now)
+        self.change(|state, now| match spot(state, self.id(), path)? {
+            Spot::Name(at) => state.unlink(at.dir, &at.name, now),
+            Spot::Dir(_) => Err(Errno::IsDirectory),
         })
     }
 
@@ -119,22 +153,18 @@ impl Descriptor {
     /// [`Errno::NotPermitted`] through a read-only preopen,
     /// [`Errno::ReadOnly`]; [`Errno::NoEntry`] for an empty target,
     /// [`Errno::NameTooLong`] and [`Errno::Invalid`] for a target too long or
-    /// with a NUL; those of the walk; [`Errno::Exist`];
-    /// [`Errno::NotDirectory`] or [`Errno::NoEntry`] for a trailing slash
-    /// after another name; [`Errno::NoSpace`].
+    /// with a NUL; those of the walk, where a trailing slash asks for a
+    /// directory; [`Errno::Exist`], [`Errno::NoEntry`] in a removed directory,
+    /// [`Errno::NoSpace`].
     pub fn symlink_at(&self, target: &[u8], path: &[u8]) -> Result<(), Errno> {
         self.change(|state, now| {
             check_target(target)?;
-            let at = place(state, self.id(), path, Errno::Exist)?;
-            match (at.found.map(|found| found.kind), at.slash) {
-                (None, Slash::None) => {}
-                (None, Slash::Trailing) => return Err(Errno::NoEntry),
-                (Some(Kind::File), Slash::Trailing) => return Err(Errno::NotDirectory),
-                (Some(_), _) => return Err(Errno::Exist),
+            match spot(state, self.id(), path)? {
+                Spot::Name(at) if at.found.is_none() => state
+                    .create(at.dir, &at.name, New::Symlink(target), now)
+                    .map(drop),
+                Spot::Name(_) | Spot::Dir(_) => Err(Errno::Exist),
             }
-            state
-                .create(at.dir, &at.name, New::Symlink(target), now)
-                .map(drop)
         })
     }
 
@@ -170,23 +200,24 @@ impl Descriptor {
     /// In this order: [`Errno::NotDirectory`] if either is none,
     /// [`Errno::NotPermitted`] if either preopen is read-only,
     /// [`Errno::CrossDevice`] for another instance, [`Errno::ReadOnly`];
-    /// those of the walk to `path`, [`Errno::NoEntry`],
-    /// [`Errno::NotDirectory`] for a trailing slash; those of the walk to
-    /// `new_path`, [`Errno::Exist`], [`Errno::NoEntry`] for a trailing slash or
-    /// in a removed directory, [`Errno::NotPermitted`] for a directory,
-    /// [`Errno::TooManyLinks`], [`Errno::NoSpace`].
+    /// those of the walk to `path` and of that to `new_path`, where a trailing
+    /// slash asks for a directory; [`Errno::NoEntry`] for a missing `path`,
+    /// [`Errno::Exist`], [`Errno::NoEntry`] in a removed directory,
+    /// [`Errno::NotPermitted`] for a directory, [`Errno::TooManyLinks`],
+    /// [`Errno::NoSpace`].
     pub fn link_at(&self, path: &[u8], new_dir: &Self, new_path: &[u8]) -> Result<(), Errno> {
         self.check_pair(new_dir)?;
         self.fs().change(|state, now| {
-            let id = find(state, self.id(), path, Follow::No)?;
-            let to = place(state, new_dir.id(), new_path, Errno::Exist)?;
-            if to.found.is_some() {
-                return Err(Errno::Exist);
+            let from = spot(state, self.id(), path)?;
+            let to = spot(state, new_dir.id(), new_path)?;
+            let id = match from {
+                Spot::Name(from) => from.found.ok_or(Errno::NoEntry)?.id,
+                Spot::Dir(id) => id,
+            };
+            match to {
+                Spot::Name(to) if to.found.is_none() => state.link(id, to.dir, &to.name, now),
+                Spot::Name(_) | Spot::Dir(_) => Err(Errno::Exist),
             }
-            if to.slash == Slash::Trailing {
-                return Err(Errno::NoEntry);
-            }
-            state.link(id, to.dir, &to.name, now)
         })
     }
 
@@ -208,12 +239,14 @@ impl Descriptor {
     pub fn rename_at(&self, path: &[u8], new_dir: &Self, new_path: &[u8]) -> Result<(), Errno> {
         self.check_pair(new_dir)?;
         self.fs().change(|state, now| {
-            let from = place_or_dots(state, self.id(), path)?;
-            let to = place_or_dots(state, new_dir.id(), new_path)?;
-            let (from, to) = from.zip(to).ok_or(Errno::Busy)?;
+            let (from, slash) = spot_before_slash(state, self.id(), path)?;
+            let (to, new_slash) = spot_before_slash(state, new_dir.id(), new_path)?;
+            let (Spot::Name(from), Spot::Name(to)) = (from, to) else {
+                return Err(Errno::Busy);
+            };
             let found = from.found.ok_or(Errno::NoEntry)?;
-            let slash = from.slash == Slash::Trailing || to.slash == Slash::Trailing;
-            if slash && found.kind != Kind::Dir {
+            let dir_only = slash == Slash::Trailing || new_slash == Slash::Trailing;
+            if dir_only && found.kind != Kind::Dir {
                 return Err(Errno::NotDirectory);
             }
             state.rename((from.dir, &from.name), (to.dir, &to.name), now)

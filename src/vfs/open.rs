@@ -1,5 +1,7 @@
 //! Opening files and directories by path.
 
+use smallvec::SmallVec;
+
 use super::descriptor::{Access, Descriptor};
 use super::walk::{End, Follow, Last, Slash, resolve};
 use crate::errno::Errno;
@@ -98,36 +100,33 @@ impl Asks {
         self.flags.contains(flags)
     }
 
-    /// Checks an object that is there. Gives its kind back.
-    fn check(&self, kind: Kind, slash: Slash) -> Result<Kind, Errno> {
-        if self.has(OpenFlags::CREATE) && slash == Slash::Trailing {
-            return Err(Errno::IsDirectory);
-        }
+    /// Takes what a walk ended at, if it may be opened.
+    fn take(&self, end: End<'_>) -> Result<(FileId, Kind), Errno> {
+        let (id, kind, slash) = match end {
+            End::Dir(id) => (id, Kind::Dir, Slash::None),
+            End::Entry {
+                found: Some(found),
+                slash,
+                ..
+            } => (found.id, found.kind, slash),
+            End::Entry { found: None, .. } => return Err(Errno::NoEntry),
+        };
         if self.has(OpenFlags::CREATE | OpenFlags::EXCLUSIVE) {
             return Err(Errno::Exist);
         }
         match kind {
             Kind::Symlink => Err(Errno::Loop),
             Kind::Dir if self.access.contains(Access::WRITE) => Err(Errno::IsDirectory),
-            Kind::Dir => Ok(kind),
             Kind::File if slash == Slash::Trailing => Err(Errno::NotDirectory),
             Kind::File if self.has(OpenFlags::DIRECTORY) => Err(Errno::NotDirectory),
-            Kind::File => Ok(kind),
+            Kind::Dir | Kind::File => Ok((id, kind)),
         }
     }
 }
 
 /// Finds what is there, for an open that creates nothing.
 fn find(state: &Overlay, dir: FileId, path: &[u8], asks: &Asks) -> Result<(FileId, Kind), Errno> {
-    match resolve(state, dir, path, Last::Walk(asks.follow))? {
-        End::Dir(id) => asks.check(Kind::Dir, Slash::None).map(|kind| (id, kind)),
-        End::Entry {
-            found: Some(found),
-            slash,
-            ..
-        } => asks.check(found.kind, slash).map(|kind| (found.id, kind)),
-        End::Entry { found: None, .. } => Err(Errno::NoEntry),
-    }
+    asks.take(resolve(state, dir, path, Last::Walk(asks.follow))?)
 }
 
 fn find_or_create(
@@ -137,36 +136,48 @@ fn find_or_create(
     asks: &Asks,
     now: Time,
 ) -> Result<FileId, Errno> {
-    // Linux's open_last_lookups: before a link there would be followed.
-    if asks.has(OpenFlags::CREATE)
-        && path.ends_with(b"/")
-        && let End::Entry { .. } = resolve(state, dir, path, Last::Keep)?
-    {
-        return Err(Errno::IsDirectory);
+    if !asks.has(OpenFlags::CREATE) {
+        let (id, kind) = find(state, dir, path, asks)?;
+        return cut(state, id, kind, asks, now);
     }
-    if asks.has(OpenFlags::CREATE)
-        && let End::Entry {
+    match resolve(state, dir, path, Last::Create(asks.follow))? {
+        End::Entry {
             dir,
             name,
             found: None,
-            slash,
-        } = resolve(state, dir, path, Last::Walk(asks.follow))?
-    {
-        if slash == Slash::Trailing {
-            return Err(Errno::IsDirectory);
+            ..
+        } => {
+            let name: SmallVec<[u8; 64]> = name.into();
+            check_room(state)?;
+            state.create(dir, &name, New::File, now)
         }
-        if state.usage().open >= state.quota().max_open {
-            return Err(Errno::TooManyOpen);
+        end => {
+            let (id, kind) = asks.take(end)?;
+            cut(state, id, kind, asks, now)
         }
-        let name: smallvec::SmallVec<[u8; 64]> = name.into();
-        return state.create(dir, &name, New::File, now);
     }
-    let (id, kind) = find(state, dir, path, asks)?;
+}
+
+/// Empties a file that was found, if that is asked for.
+fn cut(
+    state: &mut Overlay,
+    id: FileId,
+    kind: Kind,
+    asks: &Asks,
+    now: Time,
+) -> Result<FileId, Errno> {
     if asks.has(OpenFlags::TRUNCATE) && kind == Kind::File {
-        if state.usage().open >= state.quota().max_open {
-            return Err(Errno::TooManyOpen);
-        }
+        check_room(state)?;
         state.set_size(id, 0, now)?;
     }
     Ok(id)
+}
+
+/// Refuses before something is changed that could not be opened then.
+fn check_room(state: &Overlay) -> Result<(), Errno> {
+    if state.usage().open < state.quota().max_open {
+        Ok(())
+    } else {
+        Err(Errno::TooManyOpen)
+    }
 }

@@ -27,6 +27,10 @@ pub enum Follow {
 pub(super) enum Last {
     /// Walk it: a link is followed if asked, or if a slash comes after it.
     Walk(Follow),
+    /// Walk it to create a file there: a slash after it, also after the target
+    /// of a link, is [`Errno::IsDirectory`] before anything is looked up, as in
+    /// Linux's `open_last_lookups`.
+    Create(Follow),
     /// Leave it: the operation makes, removes or moves the name itself.
     Keep,
 }
@@ -126,10 +130,12 @@ impl<'a> Walk<'a> {
     /// Takes one step by a name. Gives the end if this was the last.
     fn step(&mut self, name: &'a [u8], last: Last) -> Result<Option<End<'a>>, Errno> {
         let dir = self.here();
-        let found = self.tree.find(dir, name);
         let (is_last, slash) = self.ahead();
+        let found = self.tree.find(dir, name);
         if is_last {
             let follow = match last {
+                Last::Create(_) if slash == Slash::Trailing => return Err(Errno::IsDirectory),
+                Last::Create(follow) => follow == Follow::Yes,
                 Last::Walk(Follow::Yes) => true,
                 Last::Walk(Follow::No) => slash == Slash::Trailing,
                 Last::Keep => false,

@@ -18,6 +18,7 @@ mod layers; // imports point down
 mod licences; // of all that is built in
 #[cfg(feature = "runner")]
 mod p1; // preview1, call by call, in both kinds of linker
+mod model; // random operations against the reference model
 #[cfg(feature = "p2")]
 mod p2; // wasi:filesystem 0.2 call by call, beside host directories
 #[cfg(feature = "tar")]

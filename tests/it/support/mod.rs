@@ -1,7 +1,19 @@
 //! What the tests share.
 
 #[cfg(feature = "tar")]
-pub mod archive;
+pub mod archive; // tar archives byte by byte
+pub mod charge; // a file of the reference model, and what quotas count
+pub mod generator; // random operations and layers
+pub mod handles; // the reference model's descriptors
+pub mod judge; // whether a listing is right
+pub mod ops; // operations as data
 #[cfg(feature = "runner")]
-pub mod p1;
-pub mod rust;
+pub mod p1; // preview1 calls through guests made on the spot
+pub mod paths; // the reference model's path walk
+pub mod reference; // the reference model
+pub mod rng; // random numbers from a seed
+pub mod rust; // a lexer for tests that read the sources
+pub mod seed; // the tree a model starts from
+pub mod subject; // operations on the library
+pub mod tree; // fixtures' notation
+pub mod twin; // library and model side by side

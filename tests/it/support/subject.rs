@@ -1,0 +1,206 @@
+//! Operations on a real file system of the library, through descriptors.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use stratafs::errno::Errno;
+use stratafs::image::Image;
+use stratafs::meta::{Stat, Time};
+use stratafs::vfs::{Clock, Descriptor, Fs, Quota, Rights};
+
+use super::ops::{From, Op, Outcome, READ_ONLY, ROOT, SLOTS, Seen, Slot, StatSeen, salted};
+
+/// A clock that stands still until it is set.
+#[derive(Default)]
+pub struct HandClock(AtomicI64);
+
+impl HandClock {
+    pub fn set(&self, secs: i64) -> Time {
+        self.0.store(secs, Ordering::Relaxed);
+        Time::new(secs, 1)
+    }
+}
+
+impl Clock for HandClock {
+    fn now(&self) -> Time {
+        Time::new(self.0.load(Ordering::Relaxed), 1)
+    }
+}
+
+/// An instance with the descriptors that operations opened.
+pub struct Subject {
+    pub fs: Fs,
+    pub clock: Arc<HandClock>,
+    slots: Vec<Option<Open>>,
+}
+
+struct Open {
+    descriptor: Descriptor,
+    cookie: u64,
+    mark: u64,
+}
+
+impl Subject {
+    /// An instance over `image` with the two preopens.
+    pub fn new(image: &Image, quota: Quota) -> Self {
+        let clock = Arc::new(HandClock::default());
+        let fs = Fs::builder(image)
+            .max_bytes(quota.max_bytes)
+            .max_inodes(quota.max_inodes)
+            .max_open(quota.max_open)
+            .clock(clock.clone())
+            .build();
+        let mut slots: Vec<Option<Open>> = (0..SLOTS).map(|_| None).collect();
+        slots[ROOT] = Some(Open::new(fs.root().unwrap()));
+        slots[READ_ONLY] = Some(Open::new(fs.preopen(b"/", Rights::ReadOnly).unwrap()));
+        Self { fs, clock, slots }
+    }
+
+    fn slot(&self, slot: Slot) -> Result<&Descriptor, Errno> {
+        self.slots[slot]
+            .as_ref()
+            .map(|open| &open.descriptor)
+            .ok_or(Errno::BadDescriptor)
+    }
+
+    /// Closes everything but the root.
+    pub fn close_all(&mut self) {
+        self.slots.truncate(ROOT + 1);
+    }
+
+    /// Does what the operation asks.
+    pub fn apply(&mut self, op: &Op) -> Outcome {
+        let done = |()| Seen::Done;
+        match op {
+            Op::Open {
+                dir,
+                path,
+                follow,
+                flags,
+                access,
+                into,
+            } => {
+                let opened = self.slot(*dir)?.open_at(*follow, path, *flags, *access)?;
+                self.slots[*into] = Some(Open::new(opened));
+                Ok(Seen::Done)
+            }
+            Op::Close { slot } => {
+                self.slots[*slot].take().ok_or(Errno::BadDescriptor)?;
+                Ok(Seen::Done)
+            }
+            Op::Read { slot, offset, len } => self.read(*slot, *offset, *len),
+            Op::Write {
+                slot,
+                offset,
+                len,
+                salt,
+            } => self
+                .slot(*slot)?
+                .write_at(*offset, &salted(*len, *salt))
+                .map(Seen::Count),
+            Op::Append { slot, len, salt } => self
+                .slot(*slot)?
+                .append(&salted(*len, *salt))
+                .map(Seen::Count),
+            Op::SetSize { slot, size } => self.slot(*slot)?.set_size(*size).map(done),
+            Op::Stat { slot } => self.slot(*slot)?.stat().map(stat),
+            Op::StatAt { dir, path, follow } => self.slot(*dir)?.stat_at(*follow, path).map(stat),
+            Op::SetTimes { slot, atime, mtime } => {
+                self.slot(*slot)?.set_times(*atime, *mtime).map(done)
+            }
+            Op::SetTimesAt {
+                dir,
+                path,
+                follow,
+                atime,
+                mtime,
+            } => self
+                .slot(*dir)?
+                .set_times_at(*follow, path, *atime, *mtime)
+                .map(done),
+            Op::Mkdir { dir, path } => self.slot(*dir)?.create_dir_at(path).map(done),
+            Op::Rmdir { dir, path } => self.slot(*dir)?.remove_dir_at(path).map(done),
+            Op::Unlink { dir, path } => self.slot(*dir)?.unlink_at(path).map(done),
+            Op::Symlink { dir, path, target } => {
+                self.slot(*dir)?.symlink_at(target, path).map(done)
+            }
+            Op::Readlink { dir, path } => self
+                .slot(*dir)?
+                .readlink_at(path)
+                .map(|target| Seen::Target(target.to_vec())),
+            Op::Link { dir, path, to, new } => self
+                .slot(*dir)?
+                .link_at(path, self.slot(*to)?, new)
+                .map(done),
+            Op::Rename { dir, path, to, new } => self
+                .slot(*dir)?
+                .rename_at(path, self.slot(*to)?, new)
+                .map(done),
+            Op::List {
+                slot,
+                from,
+                max,
+                mark,
+            } => self.list(*slot, *from, *max, *mark),
+        }
+    }
+
+    /// Reads both ways, which have to agree.
+    fn read(&self, slot: Slot, offset: u64, len: usize) -> Outcome {
+        let file = self.slot(slot)?;
+        let mut buf = vec![0xa5; len];
+        let read = file.read_at(offset, &mut buf)?;
+        buf.truncate(read);
+        let piece = file.read_bytes(offset, len)?;
+        assert!(buf.starts_with(&piece), "read_at and read_bytes differ");
+        assert!(!piece.is_empty() || buf.is_empty(), "read_bytes ends early");
+        Ok(Seen::Bytes(buf))
+    }
+
+    fn list(&mut self, slot: Slot, from: From, max: usize, mark: bool) -> Outcome {
+        let open = self.slots[slot].as_mut().ok_or(Errno::BadDescriptor)?;
+        match from {
+            From::Start => (open.cookie, open.mark) = (0, 0),
+            From::Next => {}
+            From::Mark => open.cookie = open.mark,
+        }
+        let mut entries = Vec::new();
+        let mut end = true;
+        let cookie = &mut open.cookie;
+        open.descriptor.read_dir(*cookie, &mut |entry| {
+            if entries.len() == max {
+                end = false;
+                return ControlFlow::Break(());
+            }
+            entries.push((entry.name.to_vec(), entry.kind, entry.id.get()));
+            *cookie = entry.next;
+            ControlFlow::Continue(())
+        })?;
+        if mark {
+            open.mark = open.cookie;
+        }
+        Ok(Seen::Listed { entries, end })
+    }
+}
+
+impl Open {
+    fn new(descriptor: Descriptor) -> Self {
+        Self {
+            descriptor,
+            cookie: 0,
+            mark: 0,
+        }
+    }
+}
+
+fn stat(stat: Stat) -> Seen {
+    Seen::Stat(StatSeen {
+        id: stat.id.get(),
+        kind: stat.kind,
+        size: stat.size,
+        nlink: stat.nlink,
+        mode: stat.mode,
+        times: [stat.atime, stat.mtime, stat.ctime],
+    })
+}

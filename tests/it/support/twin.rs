@@ -1,0 +1,318 @@
+//! Runs one list of operations on a file system and on the reference model,
+//! and cuts a list that fails down to what is needed.
+
+use std::collections::HashMap;
+
+use stratafs::chunk::ChunkPool;
+use stratafs::image::Image;
+use stratafs::layer::Layer;
+use stratafs::meta::Time;
+use stratafs::vfs::{Fs, Quota};
+
+use super::generator::{Generator, Lookout, layer};
+use super::ops::{Op, Outcome, ROOT, SLOTS, Seen};
+use super::reference::{Body, Model};
+use super::subject::Subject;
+use super::tree::{self, Entry, layer_of};
+
+/// What a run starts from.
+pub struct Start {
+    pub layers: Vec<Vec<Entry>>,
+    pub quota: Quota,
+}
+
+impl Start {
+    /// A random stack of 1 to 5 layers, with tight quotas in one of three.
+    pub fn random(generator: &mut Generator) -> Self {
+        let rng = &mut generator.rng;
+        let quota = if rng.one_in(3) {
+            Quota {
+                max_bytes: rng.below(300_000) as u64,
+                max_inodes: rng.below(30) as u64,
+                max_open: 4 + rng.below(8) as u32,
+            }
+        } else {
+            Quota::default()
+        };
+        let mut layers: Vec<Vec<Entry>> = Vec::new();
+        for _ in 0..=rng.below(5) {
+            let below = Model::over(&layers, Quota::default()).files();
+            layers.push(layer(rng, &below));
+        }
+        Self { layers, quota }
+    }
+
+    /// The same image for the library, unless it breaks a rule of layers.
+    pub fn image(&self) -> Option<Image> {
+        let pool = ChunkPool::new();
+        let mut layers = Vec::new();
+        for lines in &self.layers {
+            layers.push(layer_of(&pool, lines).ok()?);
+        }
+        Image::new(&layers).ok()
+    }
+}
+
+/// Which object of the library stands for which of the model.
+#[derive(Default)]
+struct Pairs {
+    to: HashMap<u64, u64>,
+    from: HashMap<u64, u64>,
+}
+
+impl Pairs {
+    /// Whether the two are one object; the first sight settles it.
+    fn same(&mut self, model: u64, real: u64) -> bool {
+        real != 0
+            && *self.to.entry(model).or_insert(real) == real
+            && *self.from.entry(real).or_insert(model) == model
+    }
+}
+
+/// A file system and a model side by side.
+struct Twin {
+    subject: Subject,
+    model: Model,
+    pairs: Pairs,
+    step: i64,
+}
+
+impl Twin {
+    fn new(start: &Start, image: &Image) -> Self {
+        let subject = Subject::new(image, start.quota);
+        let model = Model::over(&start.layers, start.quota);
+        Self {
+            subject,
+            model,
+            pairs: Pairs::default(),
+            step: 0,
+        }
+    }
+
+    /// Runs one operation on both; an error says how they differ.
+    fn step(&mut self, op: &Op) -> Result<(), String> {
+        self.step += 1;
+        if op
+            .needs()
+            .iter()
+            .any(|slot| self.model.handle(*slot).is_err())
+        {
+            return Ok(());
+        }
+        self.model.now = self.subject.clock.set(1_000_000_000 + self.step);
+        let (want, got) = (self.model.apply(op), self.subject.apply(op));
+        self.compare(op, want, got)?;
+        let (want, got) = (self.model.usage, self.subject.fs.usage());
+        if want == got {
+            Ok(())
+        } else {
+            Err(format!("usage: wanted {want:?}, got {got:?}"))
+        }
+    }
+
+    fn compare(&mut self, op: &Op, want: Outcome, got: Outcome) -> Result<(), String> {
+        match (&want, &got) {
+            (Ok(Seen::Stat(one)), Ok(Seen::Stat(two))) => {
+                let paired = self.pairs.same(one.id, two.id);
+                let mut two = two.clone();
+                two.id = one.id;
+                if paired && *one == two {
+                    return Ok(());
+                }
+            }
+            (Ok(Seen::Done), Ok(Seen::Listed { entries, end })) => {
+                let Op::List {
+                    slot, from, mark, ..
+                } = op
+                else {
+                    return Err("a listing".into());
+                };
+                let pairs = &mut self.pairs;
+                return self.model.judge_listing(
+                    *slot,
+                    (*from, *mark),
+                    (entries, *end),
+                    &mut |model, real| pairs.same(model as u64, real),
+                );
+            }
+            _ if want == got => return Ok(()),
+            _ => {}
+        }
+        Err(format!("wanted {}, got {}", brief(&want), brief(&got)))
+    }
+
+    /// Compares the whole trees: names, kinds, bytes, metadata, identity.
+    fn compare_trees(&mut self) -> Result<(), String> {
+        let objects = tree::walk(&self.subject.fs);
+        let wanted = self.model.walk_all();
+        let paths = |paths: &mut dyn Iterator<Item = &Vec<u8>>| {
+            paths
+                .map(|path| stratafs::name::show(path))
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        if !objects
+            .iter()
+            .map(|object| &object.path)
+            .eq(wanted.iter().map(|(path, _)| path))
+        {
+            let (want, got) = (
+                paths(&mut wanted.iter().map(|(path, _)| path)),
+                paths(&mut objects.iter().map(|object| &object.path)),
+            );
+            return Err(format!("trees: wanted {want}\n got {got}"));
+        }
+        for (object, (path, id)) in objects.iter().zip(&wanted) {
+            let name = stratafs::name::show(path);
+            let node = &self.model.nodes[*id];
+            let same = match (&node.body, &object.body) {
+                (Body::File(file), tree::Seen::Bytes(bytes)) => file.bytes == *bytes,
+                (Body::Symlink(one), tree::Seen::Target(two)) => one == two,
+                (Body::Dir(_), tree::Seen::Dir) => true,
+                _ => false,
+            };
+            let stat = &object.stat;
+            let times = [stat.atime, stat.mtime, stat.ctime];
+            if !same || !self.pairs.same(*id as u64, stat.id.get()) {
+                return Err(format!("{name} differs"));
+            }
+            let (want, got) = (
+                (node.nlink, node.mode, node.times),
+                (stat.nlink, stat.mode, times),
+            );
+            if want != got {
+                return Err(format!("{name}: wanted {want:?}, got {got:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What has to hold when a run is over.
+    fn finish(mut self, image: &Image) -> Result<(), String> {
+        self.subject.close_all();
+        for slot in ROOT + 1..SLOTS {
+            let _ = self.model.apply(&Op::Close { slot });
+        }
+        let (want, got) = (self.model.usage, self.subject.fs.usage());
+        if want != got {
+            return Err(format!("at the end: wanted {want:?}, got {got:?}"));
+        }
+        self.compare_trees()?;
+        let text = tree::tree(&self.subject.fs);
+        let pool = ChunkPool::new();
+        let diff = self
+            .subject
+            .fs
+            .diff(&pool)
+            .map_err(|error| format!("diff: {error}"))?;
+        let layers: Vec<Layer> = image.layers().iter().cloned().chain([diff]).collect();
+        let stacked = Image::new(&layers).map_err(|error| format!("diff on top: {error}"))?;
+        let again = tree::tree(&Fs::new(&stacked));
+        if text == again {
+            Ok(())
+        } else {
+            Err(format!("base and diff: wanted\n{text}got\n{again}"))
+        }
+    }
+}
+
+fn brief(outcome: &Outcome) -> String {
+    let text = format!("{outcome:?}");
+    match text.char_indices().nth(400) {
+        Some((at, _)) => format!("{}... ({} characters)", &text[..at], text.len()),
+        None => text,
+    }
+}
+
+/// Runs a list of operations; an error names the step.
+pub fn run(start: &Start, ops: &[Op]) -> Result<(), String> {
+    let Some(image) = start.image() else {
+        return Ok(());
+    };
+    let mut twin = Twin::new(start, &image);
+    for (at, op) in ops.iter().enumerate() {
+        twin.step(op)
+            .map_err(|error| format!("step {at}: {error}"))?;
+    }
+    twin.finish(&image)
+}
+
+/// Makes `count` random operations and runs them as they come.
+fn run_random(
+    start: &Start,
+    generator: &mut Generator,
+    count: usize,
+) -> Result<(), (Vec<Op>, String)> {
+    let image = start.image().expect("the generator keeps to the rules");
+    let before = image.digest();
+    let mut twin = Twin::new(start, &image);
+    let mut ops = Vec::new();
+    for _ in 0..count {
+        let op = generator.next(&twin.model as &dyn Lookout);
+        ops.push(op);
+        if let Some(Err(error)) = ops.last().map(|op| twin.step(op)) {
+            return Err((ops, error));
+        }
+    }
+    twin.finish(&image).map_err(|error| (ops, error))?;
+    assert_eq!(image.digest(), before, "the base has changed");
+    Ok(())
+}
+
+/// Runs `runs` random lists of `count` operations each; panics with the seed
+/// and the shortest list found that fails.
+pub fn hunt(seed: u64, runs: u64, count: usize) {
+    let seed = super::rng::from_env("STRATAFS_SEED").unwrap_or(seed);
+    for round in 0..super::rng::from_env("STRATAFS_RUNS").unwrap_or(runs) {
+        let own = seed.wrapping_add(round);
+        let mut generator = Generator::new(own, false);
+        let start = Start::random(&mut generator);
+        if let Err((ops, error)) = run_random(&start, &mut generator, count) {
+            eprintln!("STRATAFS_SEED={own}: {error}");
+            let (start, ops) = shrink(start, ops);
+            let now = run(&start, &ops).err().unwrap_or_else(|| error.clone());
+            panic!(
+                "STRATAFS_SEED={own}: {error}\nshrunk: {now}\nlayers: {:#?}\nquota: {:?}\nops:\n{}",
+                start.layers,
+                start.quota,
+                ops.iter()
+                    .map(|op| format!("  {op:?}\n"))
+                    .collect::<String>()
+            );
+        }
+    }
+}
+
+/// Leaves out what is not needed for a failure.
+fn shrink(mut start: Start, mut ops: Vec<Op>) -> (Start, Vec<Op>) {
+    let fails = |start: &Start, ops: &[Op]| {
+        let start = std::panic::AssertUnwindSafe(start);
+        std::panic::catch_unwind(|| run(*start, ops).is_err()).unwrap_or(true)
+    };
+    let mut size = ops.len().div_ceil(2);
+    while size > 0 {
+        let mut at = 0;
+        while at < ops.len() {
+            let mut fewer = ops.clone();
+            fewer.drain(at..(at + size).min(ops.len()));
+            if fails(&start, &fewer) {
+                ops = fewer
+            } else {
+                at += size
+            }
+        }
+        size /= 2;
+    }
+    for layer in (0..start.layers.len()).rev() {
+        for line in (0..start.layers[layer].len()).rev() {
+            let taken = start.layers[layer].remove(line);
+            if !fails(&start, &ops) {
+                start.layers[layer].insert(line, taken);
+            }
+        }
+    }
+    (start, ops)
+}
+
+/// The time that a fixture's clock stands at.
+pub const NOON: Time = Time::new(1_000_000_000, 1);
