@@ -8,12 +8,12 @@
 mod build_tree;
 mod builder;
 mod error;
-mod layer;
+mod finished;
 pub(crate) mod node;
 mod seal;
 pub(crate) mod walk;
 
 pub use builder::LayerBuilder;
 pub use error::LayerError;
-pub use layer::Layer;
+pub use finished::Layer;
 pub use walk::{Entries, Entry, EntryBody};

@@ -18,14 +18,34 @@ use crate::name::{LayerPath, Name};
 impl Overlay {
     /// Gives the changes as a layer. See [`Fs::diff`](crate::vfs::Fs::diff).
     pub(crate) fn diff(&self, pool: &ChunkPool) -> Result<Layer, LayerError> {
+        let whole = Task {
+            path: LayerPath::root(),
+            id: FileId::ROOT,
+            below: Some(0),
+        };
+        self.tell(&whole, pool)
+    }
+
+    /// Gives all below a directory as a layer.
+    pub(crate) fn tree(&self, top: FileId, pool: &ChunkPool) -> Result<Layer, LayerError> {
+        let whole = Task {
+            path: LayerPath::root(),
+            id: top,
+            below: None,
+        };
+        self.tell(&whole, pool)
+    }
+
+    fn tell(&self, whole: &Task, pool: &ChunkPool) -> Result<Layer, LayerError> {
         // Files with several names have to be told under all of them. Those
         // that turn up in a moved tree are known only once it has been told,
         // so that round is thrown away; each names at least one more file.
         let mut retold = HashSet::new();
         loop {
             let mut diff = Diff::new(self, pool, retold);
+            diff.todo.push(whole.clone());
             diff.run()?;
-            if diff.more.is_empty() {
+            if diff.more.is_empty() || whole.below.is_none() {
                 return diff.builder.finish();
             }
             retold = diff.retold;
@@ -51,6 +71,7 @@ struct Diff<'a> {
 
 /// A directory to compare: at `path` the instance has `id`, the base the
 /// directory `below`.
+#[derive(Clone)]
 struct Task {
     path: LayerPath,
     id: FileId,
@@ -74,11 +95,6 @@ impl<'a> Diff<'a> {
     }
 
     fn run(&mut self) -> Result<(), LayerError> {
-        self.todo.push(Task {
-            path: LayerPath::root(),
-            id: FileId::ROOT,
-            below: Some(0),
-        });
         while let Some(task) = self.todo.pop() {
             let lineage = self.base_of(task.id);
             match task.below {

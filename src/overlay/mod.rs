@@ -75,6 +75,15 @@ impl Overlay {
         }
     }
 
+    /// Goes back to an earlier state. Descriptors opened since must be gone.
+    pub(crate) fn restore(&mut self, earlier: Self) {
+        self.inodes = earlier.inodes;
+        self.usage = Usage {
+            open: self.usage.open,
+            ..earlier.usage
+        };
+    }
+
     pub(crate) fn usage(&self) -> Usage {
         self.usage
     }

@@ -42,6 +42,8 @@ pub struct Descriptor {
     rights: Rights,
     /// Opened as a preopen: `..` of a listing is the directory itself.
     top: bool,
+    /// Counted as open by the instance; the host's own root is not.
+    counted: bool,
     /// Entries at this position and past it are not listed: those that came
     /// after the listing was last rewound. Atomic.
     pub(super) list_end: AtomicU64,
@@ -65,8 +67,24 @@ impl Descriptor {
             access,
             rights,
             top: false,
+            counted: true,
             list_end: AtomicU64::new(u64::MAX),
         })
+    }
+
+    /// The root, for the host's own calls: takes none of the guest's
+    /// descriptors. The root cannot go, so nothing needs to hold it.
+    pub(crate) fn host_root(fs: &Fs) -> Self {
+        Self {
+            fs: fs.clone(),
+            id: FileId::ROOT,
+            kind: Kind::Dir,
+            access: Access::all(),
+            rights: Rights::ReadWrite,
+            top: true,
+            counted: false,
+            list_end: AtomicU64::new(u64::MAX),
+        }
     }
 
     pub(super) fn into_top(mut self) -> Self {
@@ -161,7 +179,9 @@ impl Descriptor {
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
-        self.fs.lock().closed(self.id);
+        if self.counted {
+            self.fs.lock().closed(self.id);
+        }
     }
 }
 

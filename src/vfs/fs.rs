@@ -197,6 +197,20 @@ impl Fs {
         snapshot.diff(pool)
     }
 
+    /// Gives the whole tree below the directory at `path`, base and changes,
+    /// as one layer without whiteouts. Otherwise as [`Self::diff`]; O(tree).
+    ///
+    /// # Errors
+    ///
+    /// [`Errno`] of the walk to `path`, or else [`LayerError`] as there.
+    pub fn tree(&self, path: &[u8], pool: &ChunkPool) -> Result<Result<Layer, LayerError>, Errno> {
+        let (top, snapshot) = {
+            let state = self.lock();
+            (find_dir(&state, path)?, state.snapshot())
+        };
+        Ok(snapshot.tree(top, pool))
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Overlay> {
         self.0.state.lock()
     }
@@ -240,7 +254,7 @@ impl Fs {
     }
 }
 
-fn find_dir(state: &Overlay, path: &[u8]) -> Result<FileId, Errno> {
+pub(super) fn find_dir(state: &Overlay, path: &[u8]) -> Result<FileId, Errno> {
     let below_root = path
         .iter()
         .position(|byte| *byte != b'/')

@@ -5,6 +5,7 @@
 //! Lock order: the instance's lock, then a shard of the chunk pool (a chunk
 //! that is dropped leaves its pool). Two instances are never locked at once.
 
+mod apply;
 mod clock;
 mod data;
 mod descriptor;
@@ -15,6 +16,7 @@ mod open;
 mod stat;
 mod walk;
 
+pub use apply::ApplyError;
 pub use clock::Clock;
 pub use data::LockedFile;
 pub use descriptor::{Access, Descriptor, Rights};

@@ -13,6 +13,7 @@
 
 mod support; // fixtures' notation, reference model, random operations
 
+mod host; // the std-like API for embedders
 mod image; // stacks of layers as one tree
 mod layers; // imports point down
 mod licences; // of all that is built in

@@ -1,0 +1,110 @@
+//! Copying trees in and out of an instance.
+
+use std::io;
+#[cfg(feature = "tar")]
+use std::io::{Read, Write};
+
+use crate::chunk::ChunkPool;
+use crate::errno::Errno;
+use crate::layer::{Layer, LayerError};
+use crate::name::LayerPath;
+#[cfg(feature = "tar")]
+use crate::source::ExportError;
+use crate::source::{SourceError, SourceOptions};
+use crate::vfs::{ApplyError, Fs};
+
+/// Why a tree could not be copied in or out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CopyError {
+    /// The source could not be read; the instance is as it was.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// An entry does not fit into the instance, which is as it was.
+    #[error("copy in: {0}")]
+    Apply(#[from] ApplyError),
+    /// The tree cannot be told as a layer; nothing was written.
+    #[error("copy out: {0}")]
+    Layer(#[from] LayerError),
+    /// The directory of the instance cannot be reached; nothing was written.
+    #[error("copy out of {path}: {errno}")]
+    From {
+        /// The directory, odd bytes escaped.
+        path: String,
+        /// Why not.
+        errno: Errno,
+    },
+    /// The archive could not be written; it ends where the error came.
+    #[cfg(feature = "tar")]
+    #[error("copy out: {0}")]
+    Export(#[from] ExportError),
+    /// An entry could not be written to the host; what came before it was.
+    #[error("copy out: {path}: {error}")]
+    Host {
+        /// The entry.
+        path: LayerPath,
+        /// Why not.
+        #[source]
+        error: io::Error,
+    },
+}
+
+impl Fs {
+    pub(super) fn tree_at(&self, path: &[u8]) -> Result<Layer, CopyError> {
+        let told = self.tree(path, &ChunkPool::new());
+        let layer = told.map_err(|errno| CopyError::From {
+            path: crate::name::show(path),
+            errno,
+        })?;
+        Ok(layer?)
+    }
+
+    /// Copies a host directory into the directory at `path`, all of it or
+    /// nothing. Entries there are replaced, directories merge. Rules and
+    /// bounds are those of a layer (see [`source::dir`](crate::source::dir)),
+    /// whiteouts included; quotas count. O(bytes).
+    ///
+    /// # Errors
+    ///
+    /// [`CopyError::Source`], then [`CopyError::Apply`].
+    #[cfg(feature = "dir")]
+    pub fn import_dir(
+        &self,
+        path: impl AsRef<[u8]>,
+        dir: &cap_std::fs::Dir,
+        options: &SourceOptions,
+    ) -> Result<(), CopyError> {
+        let layer = crate::source::dir(&ChunkPool::new(), dir, options)?;
+        Ok(self.apply(path.as_ref(), &layer)?)
+    }
+
+    /// Copies a tar archive into the directory at `path`, all of it or
+    /// nothing; as [`Self::import_dir`].
+    ///
+    /// # Errors
+    ///
+    /// [`CopyError::Source`], then [`CopyError::Apply`].
+    #[cfg(feature = "tar")]
+    pub fn import_tar(
+        &self,
+        path: impl AsRef<[u8]>,
+        archive: impl Read,
+        options: &SourceOptions,
+    ) -> Result<(), CopyError> {
+        let layer = crate::source::tar(&ChunkPool::new(), archive, options)?;
+        Ok(self.apply(path.as_ref(), &layer)?)
+    }
+
+    /// Copies the tree below the directory at `path` into a tar archive:
+    /// links as links, hard links as hard links. The instance may go on
+    /// meanwhile: the archive is of one moment. Gives `archive` back.
+    ///
+    /// # Errors
+    ///
+    /// [`CopyError::From`], [`CopyError::Layer`], [`CopyError::Export`].
+    #[cfg(feature = "tar")]
+    pub fn export_tar<W: Write>(&self, path: impl AsRef<[u8]>, archive: W) -> Result<W, CopyError> {
+        let layer = self.tree_at(path.as_ref())?;
+        Ok(crate::source::write_layer(&layer, archive)?)
+    }
+}

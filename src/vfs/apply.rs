@@ -1,0 +1,249 @@
+//! Writing a layer into an instance: how trees are copied in.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use super::Fs;
+use super::fs::find_dir;
+use crate::chunk::Content;
+use crate::errno::Errno;
+use crate::layer::Layer;
+use crate::layer::node::{Body, Child, NodeId};
+use crate::limits::BLOCK_BYTES;
+use crate::meta::{FileId, Kind, Meta, Time};
+use crate::name::{LayerPath, Name};
+use crate::overlay::{New, Overlay};
+
+/// An entry of a layer could not be written into an instance, which is as it
+/// was before.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {errno}")]
+pub struct ApplyError {
+    /// The entry, or the directory it was to be written into.
+    pub path: LayerPath,
+    /// Why not.
+    pub errno: Errno,
+}
+
+impl Fs {
+    /// Writes a layer into the directory at `path`, all of it or nothing: new
+    /// entries replace old ones, directories merge, whiteouts and opaque
+    /// marks remove what is there. One step, under the instance's quotas.
+    ///
+    /// Modes, owners and mtimes are the layer's; extended attributes are not
+    /// taken over, an instance keeps those of its base only. O(layer).
+    ///
+    /// # Errors
+    ///
+    /// [`ApplyError`] with the errno of the walk to `path`, of the first entry
+    /// that does not fit, or [`Errno::ReadOnly`].
+    pub fn apply(&self, path: &[u8], layer: &Layer) -> Result<(), ApplyError> {
+        let at_top = |errno| ApplyError {
+            path: LayerPath::root(),
+            errno,
+        };
+        if self.is_read_only() {
+            return Err(at_top(Errno::ReadOnly));
+        }
+        let now = self.now();
+        let mut state = self.lock();
+        let top = find_dir(&state, path).map_err(at_top)?;
+        let before = state.snapshot();
+        let mut apply = Apply {
+            state: &mut state,
+            layer,
+            top,
+            now,
+            made: HashMap::new(),
+        };
+        let result = apply.run();
+        if result.is_err() {
+            state.restore(before);
+        }
+        result
+    }
+}
+
+struct Apply<'a> {
+    state: &'a mut Overlay,
+    layer: &'a Layer,
+    top: FileId,
+    now: Time,
+    /// Files and links written so far, for their further names.
+    made: HashMap<NodeId, FileId>,
+}
+
+impl Apply<'_> {
+    fn run(&mut self) -> Result<(), ApplyError> {
+        let mut todo = vec![(LayerPath::root(), self.top, NodeId::ROOT)];
+        let mut dirs = Vec::new();
+        while let Some((path, id, node)) = todo.pop() {
+            let Some(dir) = self.layer.dir(node) else {
+                continue;
+            };
+            if dir.opaque {
+                self.clear(id).map_err(|errno| ApplyError {
+                    path: path.clone(),
+                    errno,
+                })?;
+            }
+            for (name, child) in &dir.children {
+                let entry = path.join(name.clone());
+                let below = self.child(id, name, child).map_err(|errno| ApplyError {
+                    path: entry.clone(),
+                    errno,
+                })?;
+                todo.extend(below.map(|(id, node)| (entry, id, node)));
+            }
+            if !dir.implied {
+                dirs.push((path, id, node));
+            }
+        }
+        // Last, since what is written into a directory moves its mtime.
+        for (path, id, node) in dirs {
+            let meta = self.layer.node(node).meta.clone();
+            self.set_meta(id, &meta)
+                .map_err(|errno| ApplyError { path, errno })?;
+        }
+        Ok(())
+    }
+
+    /// Writes one entry. Gives the directory to go on with if it is one.
+    fn child(
+        &mut self,
+        dir: FileId,
+        name: &Name,
+        child: &Child,
+    ) -> Result<Option<(FileId, NodeId)>, Errno> {
+        let node = match child {
+            Child::Whiteout => return self.remove(dir, name).map(|()| None),
+            Child::LowerLink(target) => {
+                let id = self.find(target)?;
+                self.remove(dir, name)?;
+                self.state.link(id, dir, name.as_bytes(), self.now)?;
+                return Ok(None);
+            }
+            Child::Node(node) => *node,
+        };
+        let Body::Dir(_) = &self.layer.node(node).body else {
+            return self.leaf(dir, name, node).map(|()| None);
+        };
+        let found = self.state.find(dir, name.as_bytes());
+        let id = match found.filter(|found| found.kind == Kind::Dir) {
+            Some(found) => found.id,
+            None => {
+                self.remove(dir, name)?;
+                self.state
+                    .create(dir, name.as_bytes(), New::Dir, self.now)?
+            }
+        };
+        Ok(Some((id, node)))
+    }
+
+    /// Writes a file or link, or one more name of one.
+    fn leaf(&mut self, dir: FileId, name: &Name, node: NodeId) -> Result<(), Errno> {
+        self.remove(dir, name)?;
+        let name = name.as_bytes();
+        if let Some(id) = self.made.get(&node) {
+            return self.state.link(*id, dir, name, self.now);
+        }
+        let from = self.layer.node(node).clone();
+        let id = match &from.body {
+            Body::File(content) => {
+                let id = self.state.create(dir, name, New::File, self.now)?;
+                self.write(id, content)?;
+                id
+            }
+            Body::Symlink(target) => {
+                self.state
+                    .create(dir, name, New::Symlink(target), self.now)?
+            }
+            Body::Dir(_) => return Err(Errno::IsDirectory),
+        };
+        self.made.insert(node, id);
+        self.set_meta(id, &from.meta)
+    }
+
+    fn write(&mut self, id: FileId, content: &Content) -> Result<(), Errno> {
+        for (offset, chunk) in content.chunks() {
+            for (block, bytes) in (offset..)
+                .step_by(BLOCK_BYTES)
+                .zip(chunk.bytes().chunks(BLOCK_BYTES))
+            {
+                // A chunk may hold holes that are smaller than itself.
+                if bytes.iter().all(|byte| *byte == 0) {
+                    continue;
+                }
+                if self.state.write_at(id, block, bytes, self.now)? < bytes.len() {
+                    return Err(Errno::NoSpace);
+                }
+            }
+        }
+        self.state.set_size(id, content.size(), self.now)
+    }
+
+    fn set_meta(&mut self, id: FileId, meta: &Meta) -> Result<(), Errno> {
+        self.state
+            .set_owner(id, meta.mode, meta.uid, meta.gid, self.now)?;
+        self.state.set_times(id, None, Some(meta.mtime), self.now)
+    }
+
+    /// Finds an object of the instance by a layer's path; no link is followed.
+    fn find(&self, path: &LayerPath) -> Result<FileId, Errno> {
+        path.names().iter().try_fold(self.top, |dir, name| {
+            self.state
+                .find(dir, name.as_bytes())
+                .map(|found| found.id)
+                .ok_or(Errno::NoEntry)
+        })
+    }
+
+    /// Removes an entry and all below it, if it is there.
+    fn remove(&mut self, dir: FileId, name: &Name) -> Result<(), Errno> {
+        match self.state.find(dir, name.as_bytes()) {
+            None => Ok(()),
+            Some(found) if found.kind == Kind::Dir => {
+                self.clear(found.id)?;
+                self.state.rmdir(dir, name.as_bytes(), self.now)
+            }
+            Some(_) => self.state.unlink(dir, name.as_bytes(), self.now),
+        }
+    }
+
+    /// Empties a directory, the deepest first.
+    fn clear(&mut self, top: FileId) -> Result<(), Errno> {
+        let mut todo = vec![(top, None::<(FileId, Name)>)];
+        while let Some((dir, place)) = todo.pop() {
+            let mut entries = Vec::new();
+            self.state.list(dir, 0, u64::MAX, &mut |name, id, kind, _| {
+                entries.push((Name::from_checked(name), id, kind));
+                ControlFlow::Continue(())
+            });
+            let has_dirs = entries.iter().any(|(_, _, kind)| *kind == Kind::Dir);
+            if has_dirs {
+                // Again once those in it are empty and gone.
+                todo.push((dir, place));
+            } else if let Some((parent, name)) = place {
+                self.unlink_all(dir, &entries)?;
+                self.state.rmdir(parent, name.as_bytes(), self.now)?;
+                continue;
+            }
+            self.unlink_all(dir, &entries)?;
+            for (name, id, kind) in entries {
+                if kind == Kind::Dir {
+                    todo.push((id, Some((dir, name))));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn unlink_all(&mut self, dir: FileId, entries: &[(Name, FileId, Kind)]) -> Result<(), Errno> {
+        for (name, _, kind) in entries {
+            if *kind != Kind::Dir {
+                self.state.unlink(dir, name.as_bytes(), self.now)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,300 @@
+//! The std-like API for embedders.
+
+use std::io::{Read, Seek, SeekFrom, Write};
+
+use cap_std::ambient_authority;
+use cap_std::fs::Dir;
+use stratafs::errno::Errno;
+use stratafs::host::{Error, OpenOptions};
+use stratafs::image::Image;
+use stratafs::meta::{Kind, Time};
+use stratafs::source::SourceOptions;
+use stratafs::vfs::{Fs, SetTime};
+
+fn empty() -> Fs {
+    Fs::new(&Image::empty())
+}
+
+fn errno<T: std::fmt::Debug>(result: Result<T, Error>) -> Errno {
+    result.unwrap_err().errno()
+}
+
+fn paths(fs: &Fs) -> Vec<String> {
+    fs.walk("/")
+        .unwrap()
+        .map(|entry| entry.unwrap().to_string())
+        .collect()
+}
+
+/// A tree with one of each: nested directories, hard links, a sparse file,
+/// links relative and absolute.
+fn sample() -> Fs {
+    let fs = empty();
+    fs.create_dir_all("/a/b/c").unwrap();
+    fs.write("/a/file", "text").unwrap();
+    fs.hard_link("/a/file", "/a/b/twin").unwrap();
+    fs.symlink("../file", "/a/b/up").unwrap();
+    fs.symlink("/a/file", "/abs").unwrap();
+    let sparse = fs.create("/sparse").unwrap();
+    sparse.write_at(b"end", 3 << 20).unwrap();
+    fs.set_owner("/a/file", 0o4750, (7, 8)).unwrap();
+    fs.set_times(
+        "/a/file",
+        SetTime::Keep,
+        SetTime::To(Time::new(1_000_000, 123_456_789)),
+    )
+    .unwrap();
+    fs.set_times("/a/b", SetTime::Keep, SetTime::To(Time::new(5, 0)))
+        .unwrap();
+    fs
+}
+
+#[test]
+fn files_are_written_read_and_copied() {
+    let fs = empty();
+    fs.write("/f", "first").unwrap();
+    fs.write("f", "second").unwrap();
+    assert_eq!(fs.read("//f").unwrap(), b"second");
+    assert_eq!(fs.copy("/f", "/g").unwrap(), 6);
+    assert_eq!(fs.read_to_string("/g").unwrap(), "second");
+    assert_eq!(errno(fs.copy("/f", "/f")), Errno::Invalid);
+    assert_eq!(fs.read("/f").unwrap(), b"second");
+    fs.write("/bytes", b"\xff").unwrap();
+    assert_eq!(
+        errno(fs.read_to_string("/bytes")),
+        Errno::IllegalByteSequence
+    );
+    assert_eq!(errno(fs.read("/")), Errno::IsDirectory);
+    assert_eq!(errno(fs.read("")), Errno::NoEntry);
+}
+
+#[test]
+fn copying_a_sparse_file_keeps_its_holes() {
+    let fs = sample();
+    let before = fs.usage().private_bytes;
+    fs.copy("/sparse", "/copy").unwrap();
+    assert!(fs.usage().private_bytes - before <= 4096);
+    assert_eq!(fs.read("/copy").unwrap(), fs.read("/sparse").unwrap());
+}
+
+#[test]
+fn open_files_have_std_traits() {
+    let fs = empty();
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&fs, "/f")
+        .unwrap();
+    file.write_all(b"hello world").unwrap();
+    file.seek(SeekFrom::Start(6)).unwrap();
+    let mut text = String::new();
+    file.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "world");
+    assert_eq!(file.seek(SeekFrom::End(-5)).unwrap(), 6);
+    assert!(file.seek(SeekFrom::Current(-7)).is_err());
+    let mut log = OpenOptions::new().append(true).open(&fs, "/f").unwrap();
+    log.write_all(b"!").unwrap();
+    assert_eq!(fs.read("/f").unwrap(), b"hello world!");
+    file.set_len(5).unwrap();
+    assert_eq!(file.metadata().unwrap().size, 5);
+    assert_eq!(errno(OpenOptions::new().open(&fs, "/f")), Errno::Invalid);
+    assert_eq!(
+        errno(OpenOptions::new().read(true).create(true).open(&fs, "/f")),
+        Errno::Invalid
+    );
+    assert_eq!(
+        errno(
+            OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .open(&fs, "/f")
+        ),
+        Errno::Exist
+    );
+    assert_eq!(errno(fs.open("/")), Errno::IsDirectory);
+}
+
+#[test]
+fn trees_are_made_walked_and_removed() {
+    let fs = sample();
+    assert_eq!(
+        paths(&fs),
+        [
+            "/a",
+            "/a/b",
+            "/a/b/c",
+            "/a/b/twin",
+            "/a/b/up",
+            "/a/file",
+            "/abs",
+            "/sparse"
+        ]
+    );
+    fs.create_dir_all("/a/b/c").unwrap();
+    assert_eq!(errno(fs.create_dir_all("/a/file/x")), Errno::NotDirectory);
+    assert_eq!(errno(fs.remove_dir("/a")), Errno::NotEmpty);
+    assert_eq!(errno(fs.remove_dir_all("/abs")), Errno::NotDirectory);
+    fs.remove_dir_all("/a").unwrap();
+    assert_eq!(paths(&fs), ["/abs", "/sparse"]);
+    assert!(!fs.exists("/a").unwrap());
+    fs.remove_dir_all("/").unwrap();
+    assert_eq!(paths(&fs), [""; 0]);
+    let usage = fs.usage();
+    assert_eq!(
+        (usage.private_bytes, usage.inodes, usage.links, usage.open),
+        (0, 0, 0, 0)
+    );
+    assert_eq!(fs.check(), Ok(()));
+}
+
+#[test]
+fn paths_resolve_as_in_a_chroot() {
+    let fs = sample();
+    assert_eq!(fs.read("/abs").unwrap(), b"text");
+    assert_eq!(fs.read("/a/b/up").unwrap(), b"text");
+    assert_eq!(fs.symlink_metadata("/abs").unwrap().kind, Kind::Symlink);
+    assert_eq!(fs.read_link("/abs").unwrap(), b"/a/file");
+    assert_eq!(errno(fs.metadata("/../a")), Errno::NotPermitted);
+    assert_eq!(fs.metadata("/").unwrap().kind, Kind::Dir);
+}
+
+#[test]
+fn errors_name_operation_and_path_and_become_io_errors() {
+    let fs = empty();
+    let error = fs.read("/no\n/such").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "read /no\\n/such: no such file or directory"
+    );
+    assert_eq!(
+        std::io::Error::from(error).kind(),
+        std::io::ErrorKind::NotFound
+    );
+}
+
+#[test]
+fn host_calls_take_none_of_the_guests_descriptors() {
+    let fs = Fs::builder(&Image::empty()).max_open(1).build();
+    let held = fs.root().unwrap();
+    fs.create_dir("/d").unwrap();
+    assert_eq!(fs.metadata("/d").unwrap().kind, Kind::Dir);
+    assert_eq!(errno(fs.read_dir("/d")), Errno::TooManyOpen);
+    drop(held);
+    assert_eq!(fs.read_dir("/d").unwrap(), []);
+}
+
+#[test]
+fn a_tree_goes_out_to_a_directory_and_in_again() {
+    let fs = sample();
+    let temp = tempfile::tempdir().unwrap();
+    let dir = Dir::open_ambient_dir(temp.path(), ambient_authority()).unwrap();
+    fs.export_dir("/", &dir).unwrap();
+    let again = empty();
+    again
+        .import_dir("/", &dir, &SourceOptions::default())
+        .unwrap();
+    assert_eq!(paths(&again), paths(&fs));
+    assert_eq!(again.read("/sparse").unwrap(), fs.read("/sparse").unwrap());
+    let (old, new) = (
+        fs.metadata("/a/file").unwrap(),
+        again.metadata("/a/b/twin").unwrap(),
+    );
+    assert_eq!(
+        (old.mode, old.mtime, old.nlink),
+        (new.mode, new.mtime, new.nlink)
+    );
+    assert_eq!(
+        fs.metadata("/a/b").unwrap().mtime,
+        again.metadata("/a/b").unwrap().mtime
+    );
+    assert!(
+        again.usage().private_bytes < 100_000,
+        "the sparse file was filled"
+    );
+    assert_eq!(again.check(), Ok(()));
+    let occupied = fs.export_dir("/", &dir).unwrap_err();
+    assert!(
+        occupied.to_string().starts_with("copy out: a"),
+        "{occupied}"
+    );
+}
+
+#[test]
+fn a_tree_goes_out_to_a_tar_and_in_again() {
+    let fs = sample();
+    let archive = fs.export_tar("/a", Vec::new()).unwrap();
+    let again = empty();
+    again.create_dir("/here").unwrap();
+    again.write("/here/file", "replaced").unwrap();
+    again.write("/here/kept", "kept").unwrap();
+    again
+        .import_tar("/here", &archive[..], &SourceOptions::default())
+        .unwrap();
+    assert_eq!(
+        paths(&again),
+        [
+            "/here",
+            "/here/kept",
+            "/here/b",
+            "/here/b/c",
+            "/here/b/twin",
+            "/here/b/up",
+            "/here/file"
+        ]
+    );
+    assert_eq!(again.read("/here/b/twin").unwrap(), b"text");
+    assert_eq!(again.metadata("/here/file").unwrap().nlink, 2);
+    let missing = fs.export_tar("/nope", Vec::new()).unwrap_err();
+    assert_eq!(
+        missing.to_string(),
+        "copy out of /nope: no such file or directory"
+    );
+}
+
+#[test]
+fn case_p18_an_import_past_the_quota_changes_nothing() {
+    let fs = sample();
+    let archive = fs.export_tar("/", Vec::new()).unwrap();
+    for small in [
+        Fs::builder(&Image::empty()).max_bytes(15).build(),
+        Fs::builder(&Image::empty()).max_inodes(5).build(),
+    ] {
+        small.write("/old", "there before").unwrap();
+        let before = small.usage();
+        let error = small
+            .import_tar("/", &archive[..], &SourceOptions::default())
+            .unwrap_err();
+        assert!(error.to_string().contains("no space left"), "{error}");
+        assert_eq!(paths(&small), ["/old"]);
+        assert_eq!(small.usage(), before);
+        assert_eq!(small.check(), Ok(()));
+    }
+    let fixed = Fs::builder(&Image::empty()).read_only().build();
+    assert!(
+        fixed
+            .import_tar("/", &archive[..], &SourceOptions::default())
+            .is_err()
+    );
+}
+
+#[test]
+fn an_instance_is_used_by_threads_at_once() {
+    let fs = empty();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let fs = &fs;
+            scope.spawn(move || {
+                let dir = format!("/{thread}");
+                fs.create_dir(&dir).unwrap();
+                for round in 0..200 {
+                    fs.write(format!("{dir}/{round}"), dir.as_bytes()).unwrap();
+                    fs.rename(format!("{dir}/{round}"), format!("{dir}/r{round}"))
+                        .unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(paths(&fs).len(), 4 * 201);
+    assert_eq!(fs.check(), Ok(()));
+}
