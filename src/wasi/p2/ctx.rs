@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use wasmtime_wasi::WasiView;
+use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 
 use crate::vfs::Descriptor;
 
@@ -41,4 +41,49 @@ impl Ctx {
 pub trait View: WasiView {
     /// Gives the directories to show to the guest.
     fn strata(&mut self) -> &mut Ctx;
+}
+
+/// The data of a store for a host that keeps none of its own: a [`WasiCtx`],
+/// its resource table, and a [`Ctx`].
+pub struct State {
+    /// Arguments, environment, standard streams, host directories.
+    pub wasi: WasiCtx,
+    /// What the guest has open. Its capacity bounds that.
+    pub table: ResourceTable,
+    /// The layered directories.
+    pub strata: Ctx,
+}
+
+impl State {
+    /// Starts with no layered directory.
+    #[must_use]
+    pub fn new(wasi: WasiCtx) -> Self {
+        Self {
+            wasi,
+            table: ResourceTable::new(),
+            strata: Ctx::new(),
+        }
+    }
+
+    /// As [`Ctx::preopen`].
+    #[must_use]
+    pub fn preopen(mut self, dir: Descriptor, guest_path: impl Into<String>) -> Self {
+        self.strata = self.strata.preopen(dir, guest_path);
+        self
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl View for State {
+    fn strata(&mut self) -> &mut Ctx {
+        &mut self.strata
+    }
 }

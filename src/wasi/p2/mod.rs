@@ -7,7 +7,49 @@
 //! the guest sees them after ours, and a link or rename from one to the other
 //! is `cross-device`.
 //!
-//! What differs from wasmtime-wasi on a host directory:
+//! ```
+//! use stratafs::{image::Image, vfs::Fs, wasi::p2};
+//! use wasmtime::component::{Linker, ResourceTable};
+//! use wasmtime::{Engine, Store};
+//! use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+//!
+//! struct State {
+//!     wasi: WasiCtx,
+//!     table: ResourceTable,
+//!     strata: p2::Ctx, // new
+//! }
+//!
+//! impl WasiView for State {
+//!     fn ctx(&mut self) -> WasiCtxView<'_> {
+//!         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+//!     }
+//! }
+//!
+//! impl p2::View for State {
+//!     fn strata(&mut self) -> &mut p2::Ctx { // new
+//!         &mut self.strata
+//!     }
+//! }
+//!
+//! # fn main() -> wasmtime::Result<()> {
+//! let engine = Engine::default();
+//! let mut linker = Linker::<State>::new(&engine);
+//! p2::add_to_linker_sync(&mut linker)?; // was wasmtime_wasi::p2
+//!
+//! let fs = Fs::new(&Image::empty());
+//! let strata = p2::Ctx::new().preopen(fs.root()?, "/"); // new
+//! let (wasi, table) = (WasiCtx::builder().build(), ResourceTable::new());
+//! let store = Store::new(&engine, State { wasi, table, strata });
+//! # drop(store);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A host without data of its own takes [`State`] for its store.
+//!
+//! # What differs
+//!
+//! From wasmtime-wasi on a host directory:
 //! * `metadata-hash` has the inode number in its lower half and never changes
 //!   from build to build;
 //! * a stream at the end of a file goes on once the file has grown;
@@ -32,7 +74,7 @@ mod read_dir;
 mod stream;
 mod view;
 
-pub use ctx::{Ctx, View};
+pub use ctx::{Ctx, State, View};
 pub use link::{
     add_filesystem_to_linker_async, add_filesystem_to_linker_sync, add_to_linker_async,
     add_to_linker_sync,

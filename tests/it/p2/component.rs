@@ -1,0 +1,93 @@
+//! A real component, through both linkers.
+
+use stratafs::image::Image;
+use stratafs::vfs::Fs;
+use stratafs::wasi::p2::{self, State};
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Engine, Store};
+use wasmtime_wasi::p2::bindings::{Command, sync};
+use wasmtime_wasi::{FsPerms, WasiCtx};
+
+use super::guest::{Guest, MODES};
+
+const GUEST: &str = include_str!("../../../examples/embed_p2.wat");
+
+fn store(engine: &Engine, fs: &Fs) -> Store<State> {
+    let state = State::new(WasiCtx::builder().build());
+    Store::new(engine, state.preopen(fs.root().unwrap(), "/"))
+}
+
+fn greeting(fs: &Fs) -> Vec<u8> {
+    let (mut guest, root) = Guest::new(fs, MODES[0]);
+    guest.get(root, "greeting").unwrap()
+}
+
+#[test]
+fn a_component_writes_a_file() {
+    let engine = Engine::default();
+    let guest = Component::new(&engine, GUEST).unwrap();
+    let mut linker = Linker::new(&engine);
+    p2::add_to_linker_sync(&mut linker).unwrap();
+    let fs = Fs::new(&Image::empty());
+    let mut store = store(&engine, &fs);
+    let command = sync::Command::instantiate(&mut store, &guest, &linker).unwrap();
+    assert_eq!(command.wasi_cli_run().call_run(&mut store).unwrap(), Ok(()));
+    assert_eq!(greeting(&fs), b"hello");
+    // The guest left its descriptors open: they go with the store.
+    drop(store);
+    assert_eq!(fs.usage().open, 0);
+}
+
+#[tokio::test]
+async fn a_component_writes_a_file_async() {
+    let engine = Engine::default();
+    let guest = Component::new(&engine, GUEST).unwrap();
+    let mut linker = Linker::new(&engine);
+    p2::add_to_linker_async(&mut linker).unwrap();
+    let fs = Fs::new(&Image::empty());
+    let mut store = store(&engine, &fs);
+    let command = Command::instantiate_async(&mut store, &guest, &linker)
+        .await
+        .unwrap();
+    assert_eq!(
+        command.wasi_cli_run().call_run(&mut store).await.unwrap(),
+        Ok(())
+    );
+    drop(store);
+    assert_eq!(
+        std::thread::spawn(move || greeting(&fs)).join().unwrap(),
+        b"hello"
+    );
+}
+
+#[test]
+fn case_76_a_component_without_directories_reaches_none() {
+    let engine = Engine::default();
+    let guest = Component::new(&engine, GUEST).unwrap();
+    let mut linker = Linker::new(&engine);
+    p2::add_to_linker_sync(&mut linker).unwrap();
+    let mut store = Store::new(&engine, State::new(WasiCtx::builder().build()));
+    let command = sync::Command::instantiate(&mut store, &guest, &linker).unwrap();
+    // The guest uses the first directory, which is none: no handle, a trap.
+    assert!(command.wasi_cli_run().call_run(&mut store).is_err());
+    assert!(store.data().table.is_empty());
+}
+
+#[test]
+fn a_host_directory_is_the_first_if_there_is_none_of_ours() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::default();
+    let guest = Component::new(&engine, GUEST).unwrap();
+    let mut linker = Linker::new(&engine);
+    p2::add_to_linker_sync(&mut linker).unwrap();
+    let mut wasi = WasiCtx::builder();
+    wasi.preopened_dir(dir.path(), "/", FsPerms::ReadWrite)
+        .unwrap();
+    let mut store = Store::new(&engine, State::new(wasi.build()));
+    let command = sync::Command::instantiate(&mut store, &guest, &linker).unwrap();
+    assert_eq!(command.wasi_cli_run().call_run(&mut store).unwrap(), Ok(()));
+    assert_eq!(
+        std::fs::read(dir.path().join("greeting")).unwrap(),
+        b"hello"
+    );
+}
