@@ -47,6 +47,9 @@ pub(crate) struct Overlay {
     usage: Usage,
     /// How many descriptors are open on an object; absent for none.
     open: HashMap<FileId, u32, BuildHasherDefault<IdHasher>>,
+    /// Directories below the root that are shown as preopens, once for each.
+    /// Few: a host makes them, no guest.
+    pinned: Vec<FileId>,
 }
 
 impl Overlay {
@@ -60,6 +63,7 @@ impl Overlay {
             quota,
             usage: Usage::default(),
             open: HashMap::default(),
+            pinned: Vec::new(),
         }
     }
 
@@ -72,6 +76,7 @@ impl Overlay {
             quota: self.quota,
             usage: self.usage,
             open: HashMap::default(),
+            pinned: Vec::new(),
         }
     }
 
@@ -207,6 +212,30 @@ impl Overlay {
             if self.inodes.get(&id).is_some_and(|inode| inode.nlink == 0) {
                 self.free(id);
             }
+        }
+    }
+
+    /// Keeps a directory from being removed, replaced or moved. The root
+    /// cannot be in any case.
+    pub(crate) fn pin(&mut self, dir: FileId) {
+        if dir != FileId::ROOT {
+            self.pinned.push(dir);
+        }
+    }
+
+    /// Takes back one [`Self::pin`].
+    pub(crate) fn unpin(&mut self, dir: FileId) {
+        if let Some(at) = self.pinned.iter().position(|pinned| *pinned == dir) {
+            self.pinned.swap_remove(at);
+        }
+    }
+
+    /// [`Errno::Busy`] for a directory that is pinned.
+    fn check_pin(&self, dir: FileId) -> Result<(), Errno> {
+        if self.pinned.contains(&dir) {
+            Err(Errno::Busy)
+        } else {
+            Ok(())
         }
     }
 

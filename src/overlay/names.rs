@@ -185,12 +185,14 @@ impl Overlay {
     ///
     /// # Errors
     ///
-    /// [`Errno::NoEntry`], [`Errno::NotDirectory`], [`Errno::NotEmpty`].
+    /// [`Errno::NoEntry`], [`Errno::NotDirectory`], [`Errno::Busy`] for a
+    /// preopen, [`Errno::NotEmpty`].
     pub(crate) fn rmdir(&mut self, dir: FileId, name: &[u8], now: Time) -> Result<(), Errno> {
         let found = self.find(dir, name).ok_or(Errno::NoEntry)?;
         if found.kind != Kind::Dir {
             return Err(Errno::NotDirectory);
         }
+        self.check_pin(found.id)?;
         if !self.is_empty_dir(found.id) {
             return Err(Errno::NotEmpty);
         }
@@ -206,8 +208,9 @@ impl Overlay {
     /// In this order: [`Errno::NoEntry`] for a missing source or a removed
     /// target directory; [`Errno::Invalid`] for a directory into itself;
     /// [`Errno::NotEmpty`] for a target that the source lies in;
-    /// [`Errno::IsDirectory`], [`Errno::NotDirectory`] or
-    /// [`Errno::NotEmpty`] for a target that cannot be replaced.
+    /// [`Errno::IsDirectory`] or [`Errno::NotDirectory`] for a target of
+    /// another kind; [`Errno::Busy`] for a preopen on either side;
+    /// [`Errno::NotEmpty`].
     pub(crate) fn rename(
         &mut self,
         from: (FileId, &[u8]),
@@ -233,6 +236,8 @@ impl Overlay {
             self.check_replace(source, target)?;
             self.take_entry(to.0, target, now)?;
             self.drop_name(target, now)?;
+        } else {
+            self.check_pin(source.id)?;
         }
         self.take_entry(from.0, source, now)?;
         self.add_entry(to.0, to.1, source.id, source.kind, now)?;
@@ -246,11 +251,17 @@ impl Overlay {
 
     fn check_replace(&self, source: Found, target: Found) -> Result<(), Errno> {
         match (source.kind, target.kind) {
-            (Kind::Dir, Kind::Dir) if !self.is_empty_dir(target.id) => Err(Errno::NotEmpty),
             (Kind::Dir, Kind::File | Kind::Symlink) => Err(Errno::NotDirectory),
             (Kind::File | Kind::Symlink, Kind::Dir) => Err(Errno::IsDirectory),
-            (Kind::Dir, Kind::Dir) | (Kind::File | Kind::Symlink, Kind::File | Kind::Symlink) => {
-                Ok(())
+            (Kind::File | Kind::Symlink, Kind::File | Kind::Symlink) => Ok(()),
+            (Kind::Dir, Kind::Dir) => {
+                self.check_pin(source.id)?;
+                self.check_pin(target.id)?;
+                if self.is_empty_dir(target.id) {
+                    Ok(())
+                } else {
+                    Err(Errno::NotEmpty)
+                }
             }
         }
     }

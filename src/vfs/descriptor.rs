@@ -40,7 +40,8 @@ pub struct Descriptor {
     kind: Kind,
     access: Access,
     rights: Rights,
-    /// Opened as a preopen: `..` of a listing is the directory itself.
+    /// Opened as a preopen: `..` of a listing is the directory itself, and
+    /// the directory cannot be removed or moved.
     top: bool,
     /// Counted as open by the instance; the host's own root is not.
     counted: bool,
@@ -87,7 +88,9 @@ impl Descriptor {
         }
     }
 
-    pub(super) fn into_top(mut self) -> Self {
+    /// Makes this a preopen: pinned, so that its place stays.
+    pub(super) fn into_top(mut self, state: &mut Overlay) -> Self {
+        state.pin(self.id);
         self.top = true;
         self
     }
@@ -98,14 +101,11 @@ impl Descriptor {
     ///
     /// [`Errno::TooManyOpen`].
     pub fn try_clone(&self) -> Result<Self, Errno> {
-        let mut clone = Self::open(
-            &self.fs,
-            &mut self.fs.lock(),
-            self.id,
-            self.access,
-            self.rights,
-        )?;
-        clone.top = self.top;
+        let mut state = self.fs.lock();
+        let mut clone = Self::open(&self.fs, &mut state, self.id, self.access, self.rights)?;
+        if self.top {
+            clone = clone.into_top(&mut state);
+        }
         clone.list_end = AtomicU64::new(self.list_end.load(Ordering::Relaxed));
         Ok(clone)
     }
@@ -179,9 +179,14 @@ impl Descriptor {
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
-        if self.counted {
-            self.fs.lock().closed(self.id);
+        if !self.counted {
+            return;
         }
+        let mut state = self.fs.lock();
+        if self.top {
+            state.unpin(self.id);
+        }
+        state.closed(self.id);
     }
 }
 

@@ -118,7 +118,7 @@ impl Descriptor {
     /// [`Errno::NotPermitted`] through a read-only preopen,
     /// [`Errno::ReadOnly`], those of the walk, [`Errno::Invalid`] for `.`,
     /// `..` and the root, [`Errno::NoEntry`], [`Errno::NotDirectory`],
-    /// [`Errno::NotEmpty`].
+    /// [`Errno::Busy`] for a preopen, [`Errno::NotEmpty`].
     pub fn remove_dir_at(&self, path: &[u8]) -> Result<(), Errno> {
         self.change(
             |state, now| match spot_before_slash(state, self.id(), path)?.0 {
@@ -233,9 +233,9 @@ impl Descriptor {
     /// those of the two walks, [`Errno::Busy`] for `.`, `..` or the root on
     /// either side; [`Errno::NoEntry`]; [`Errno::NotDirectory`] for a
     /// trailing slash on either side of anything but a directory;
-    /// [`Errno::Invalid`] for a directory into itself; [`Errno::IsDirectory`],
-    /// [`Errno::NotDirectory`], [`Errno::NotEmpty`] for a target that cannot
-    /// be replaced.
+    /// [`Errno::Invalid`] for a directory into itself; [`Errno::IsDirectory`]
+    /// or [`Errno::NotDirectory`] for a target of another kind;
+    /// [`Errno::Busy`] for a preopen on either side; [`Errno::NotEmpty`].
     pub fn rename_at(&self, path: &[u8], new_dir: &Self, new_path: &[u8]) -> Result<(), Errno> {
         self.check_pair(new_dir)?;
         self.fs().change(|state, now| {

@@ -153,18 +153,16 @@ impl Fs {
     ///
     /// [`Errno::TooManyOpen`].
     pub fn root(&self) -> Result<Descriptor, Errno> {
-        Descriptor::open(
-            self,
-            &mut self.lock(),
-            FileId::ROOT,
-            Access::all(),
-            Rights::ReadWrite,
-        )
-        .map(Descriptor::into_top)
+        let mut state = self.lock();
+        let all = Rights::ReadWrite;
+        let opened = Descriptor::open(self, &mut state, FileId::ROOT, Access::all(), all)?;
+        Ok(opened.into_top(&mut state))
     }
 
     /// Opens the directory at `path` to be shown to a guest. Links are
-    /// followed; a leading `/` is allowed. With [`Rights::ReadOnly`] no change
+    /// followed; a leading `/` is allowed. As long as the descriptor or a
+    /// clone of it lives, the directory cannot be removed, replaced or moved
+    /// ([`Errno::Busy`]): a guest that sees it in two places keeps both. With [`Rights::ReadOnly`] no change
     /// can be made through the descriptor or any opened through it.
     ///
     /// # Errors
@@ -178,7 +176,8 @@ impl Fs {
             Rights::ReadWrite => Access::all(),
             Rights::ReadOnly => Access::READ,
         };
-        Descriptor::open(self, &mut state, id, access, rights).map(Descriptor::into_top)
+        let opened = Descriptor::open(self, &mut state, id, access, rights)?;
+        Ok(opened.into_top(&mut state))
     }
 
     /// Gives what the instance changed as a layer: new and changed entries

@@ -13,13 +13,14 @@
 
 mod support; // fixtures' notation, reference model, random operations
 
+mod cases_matrix; // what layered file systems were measured on, 01 to 45
 mod host; // the std-like API for embedders
 mod image; // stacks of layers as one tree
 mod layers; // imports point down
 mod licences; // of all that is built in
+mod model; // random operations against the reference model
 #[cfg(feature = "runner")]
 mod p1; // preview1, call by call, in both kinds of linker
-mod model; // random operations against the reference model
 #[cfg(feature = "p2")]
 mod p2; // wasi:filesystem 0.2 call by call, beside host directories
 #[cfg(feature = "tar")]

@@ -333,3 +333,57 @@ pub fn text(notation: &str) -> String {
     });
     lines.iter().flat_map(|line| [line, "\n"]).collect()
 }
+
+/// Opens `path` for reading and writing.
+pub fn edit(dir: &Descriptor, path: &str) -> Descriptor {
+    open(dir, path, OpenFlags::empty(), Access::READ | Access::WRITE)
+}
+
+/// Opens `path` for reading.
+pub fn view(dir: &Descriptor, path: &str) -> Descriptor {
+    open(dir, path, OpenFlags::empty(), Access::READ)
+}
+
+/// Makes a file that is not there yet, with these bytes.
+pub fn make(dir: &Descriptor, path: &str, text: &str) -> Descriptor {
+    let flags = OpenFlags::CREATE | OpenFlags::EXCLUSIVE;
+    let file = open(dir, path, flags, Access::READ | Access::WRITE);
+    assert_eq!(file.write_at(0, text.as_bytes()), Ok(text.len()));
+    file
+}
+
+#[track_caller]
+fn open(dir: &Descriptor, path: &str, flags: OpenFlags, access: Access) -> Descriptor {
+    dir.open_at(Follow::Yes, path.as_bytes(), flags, access)
+        .unwrap_or_else(|errno| panic!("open {path}: {errno}"))
+}
+
+/// What `stat` tells of `path`, a link not followed.
+#[track_caller]
+pub fn stat(dir: &Descriptor, path: &str) -> stratafs::meta::Stat {
+    dir.stat_at(Follow::No, path.as_bytes())
+        .unwrap_or_else(|errno| panic!("stat {path}: {errno}"))
+}
+
+/// Whether `path` leads to nothing.
+pub fn is_gone(dir: &Descriptor, path: &str) -> bool {
+    dir.stat_at(Follow::No, path.as_bytes()) == Err(stratafs::errno::Errno::NoEntry)
+}
+
+/// The bytes of the file at `path`, as text.
+#[track_caller]
+pub fn text_of(dir: &Descriptor, path: &str) -> String {
+    String::from_utf8(bytes(&view(dir, path))).unwrap()
+}
+
+/// Removes everything below a directory and the directory.
+pub fn remove_tree(dir: &Descriptor, path: &str) {
+    let below = view(dir, path);
+    for name in names(&below) {
+        match stat(&below, &name).kind {
+            Kind::Dir => remove_tree(&below, &name),
+            Kind::File | Kind::Symlink => below.unlink_at(name.as_bytes()).unwrap(),
+        }
+    }
+    dir.remove_dir_at(path.as_bytes()).unwrap();
+}
