@@ -47,10 +47,10 @@ impl Iovecs {
     /// Gives address and length of buffer `n`.
     #[inline]
     fn get(self, memory: &Memory<'_, '_>, n: u32) -> Result<(u32, u32)> {
-        let at = n
-            .checked_mul(IOVEC_BYTES)
-            .and_then(|offset| self.start.checked_add(offset))
-            .ok_or(GuestError::PtrOverflow)?;
+        let offset = n.checked_mul(IOVEC_BYTES);
+        let Some(at) = offset.and_then(|offset| self.start.checked_add(offset)) else {
+            return Err(GuestError::PtrOverflow.into());
+        };
         let raw: [u8; 8] = memory.load(at, 4)?;
         let [a, b, c, d, e, f, g, h] = raw;
         Ok((

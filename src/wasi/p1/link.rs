@@ -15,6 +15,7 @@ use wiggle::GuestMemory;
 
 use super::abi::{answer, argument};
 use super::ctx::Ctx;
+use super::export::Exports;
 use super::memory::Memory;
 use super::stock::block_on;
 
@@ -44,12 +45,24 @@ fn split<'a, T: 'static>(
 #[inline]
 fn now<T: 'static, R>(
     caller: &mut Caller<'_, T>,
+    exports: &Exports,
     get: impl Fn(&mut T) -> &mut Ctx,
     call: impl FnOnce(&mut Ctx, &mut GuestMemory<'_>) -> wasmtime::Result<R>,
 ) -> wasmtime::Result<R> {
-    let export = caller.get_export("memory");
+    let export = exports.memory(caller);
     let (mut memory, ctx) = split(&export, caller, get)?;
     call(ctx, &mut memory)
+}
+
+/// As [`now`], for a call without pointers: it does without the memory.
+#[inline]
+fn bare<T: 'static, R>(
+    caller: &mut Caller<'_, T>,
+    _: &Exports,
+    get: impl Fn(&mut T) -> &mut Ctx,
+    call: impl FnOnce(&mut Ctx, &mut GuestMemory<'_>) -> wasmtime::Result<R>,
+) -> wasmtime::Result<R> {
+    call(get(caller.data_mut()), &mut GuestMemory::Unshared(&mut []))
 }
 
 /// A call as a future of wasmtime-wasi's. `$host` is an expression over `$ctx`
@@ -76,28 +89,30 @@ where
 }
 
 /// Defines a function that may have to wait. `$ours` answers it at once, or
-/// gives `None` to let `$host` do so.
+/// gives `None` to let `$host` do so. `$run` is [`now`] or [`bare`].
 macro_rules! define {
-    (sync, $linker:ident, $get:ident, $name:ident ($($arg:ident: $type:ty),*),
+    (sync, $linker:ident, $exports:ident, $get:ident, $run:ident, $name:ident ($($arg:ident: $type:ty),*),
         |$ctx:ident, $memory:ident| $ours:expr, $host:expr) => {
+        let exports = $exports.clone();
         $linker.func_wrap(
             MODULE,
             stringify!($name),
             move |mut caller: Caller<'_, T>, $($arg: $type),*| -> wasmtime::Result<i32> {
-                match now(&mut caller, $get, |$ctx, $memory| $ours)? {
+                match $run(&mut caller, &exports, $get, |$ctx, $memory| $ours)? {
                     Some(done) => Ok(done),
                     None => block_on(later!(caller, $get, |$ctx, $memory| $host)),
                 }
             },
         )?;
     };
-    (async, $linker:ident, $get:ident, $name:ident ($($arg:ident: $type:ty),*),
+    (async, $linker:ident, $exports:ident, $get:ident, $run:ident, $name:ident ($($arg:ident: $type:ty),*),
         |$ctx:ident, $memory:ident| $ours:expr, $host:expr) => {
+        let exports = $exports.clone();
         $linker.func_wrap_async(
             MODULE,
             stringify!($name),
             move |mut caller: Caller<'_, T>, ($($arg,)*): ($($type,)*)| {
-                match now(&mut caller, $get, |$ctx, $memory| $ours) {
+                match $run(&mut caller, &exports, $get, |$ctx, $memory| $ours) {
                     Ok(Some(done)) => boxed(ready(Ok(done))),
                     Ok(None) => boxed(later!(caller, $get, |$ctx, $memory| $host)),
                     Err(error) => boxed(ready(Err(error))),
@@ -110,9 +125,9 @@ macro_rules! define {
 /// Defines functions that are wasmtime-wasi's when all the descriptors in
 /// brackets are, which are then replaced by its own numbers.
 macro_rules! by_descriptor {
-    ($mode:ident, $linker:ident, $get:ident;
+    ($mode:ident, $linker:ident, $exports:ident, $get:ident, $run:ident;
         $($name:ident [$($fd:ident),+] ($($arg:ident: $type:ty),*);)+) => {
-        $(define!($mode, $linker, $get, $name ($($arg: $type),*),
+        $(define!($mode, $linker, $exports, $get, $run, $name ($($arg: $type),*),
             |ctx, memory| {
                 if true $(&& ctx.is_host($fd)?)+ {
                     Ok(None)
@@ -129,9 +144,9 @@ macro_rules! by_descriptor {
 
 /// As [`by_descriptor`], with a method of [`Ctx`] for the host's side.
 macro_rules! by_descriptor_with {
-    ($mode:ident, $linker:ident, $get:ident;
+    ($mode:ident, $linker:ident, $exports:ident, $get:ident, $run:ident;
         $($name:ident or $host:ident [$fd:ident] ($($arg:ident: $type:ty),*);)+) => {
-        $(define!($mode, $linker, $get, $name ($($arg: $type),*),
+        $(define!($mode, $linker, $exports, $get, $run, $name ($($arg: $type),*),
             |ctx, memory| {
                 if ctx.is_host($fd)? {
                     Ok(None)
@@ -145,20 +160,22 @@ macro_rules! by_descriptor_with {
 
 /// Defines the functions that may have to wait, for one kind of linker.
 macro_rules! define_waiting {
-    ($mode:ident, $linker:ident, $get:ident) => {
-        by_descriptor! { $mode, $linker, $get;
+    ($mode:ident, $linker:ident, $exports:ident, $get:ident) => {
+        by_descriptor! { $mode, $linker, $exports, $get, bare;
             fd_advise[fd](fd: i32, offset: i64, len: i64, advice: i32);
             fd_datasync[fd](fd: i32);
-            fd_fdstat_get[fd](fd: i32, out: i32);
-            fd_filestat_get[fd](fd: i32, out: i32);
             fd_filestat_set_size[fd](fd: i32, size: i64);
             fd_filestat_set_times[fd](fd: i32, atim: i64, mtim: i64, flags: i32);
+            fd_sync[fd](fd: i32);
+        }
+        by_descriptor! { $mode, $linker, $exports, $get, now;
+            fd_fdstat_get[fd](fd: i32, out: i32);
+            fd_filestat_get[fd](fd: i32, out: i32);
             fd_pread[fd](fd: i32, iovs: i32, count: i32, offset: i64, out: i32);
             fd_pwrite[fd](fd: i32, iovs: i32, count: i32, offset: i64, out: i32);
             fd_read[fd](fd: i32, iovs: i32, count: i32, out: i32);
             fd_readdir[fd](fd: i32, buf: i32, len: i32, cookie: i64, out: i32);
             fd_seek[fd](fd: i32, offset: i64, whence: i32, out: i32);
-            fd_sync[fd](fd: i32);
             fd_write[fd](fd: i32, iovs: i32, count: i32, out: i32);
             path_create_directory[fd](fd: i32, path: i32, len: i32);
             path_filestat_get[fd](fd: i32, flags: i32, path: i32, len: i32, out: i32);
@@ -173,13 +190,15 @@ macro_rules! define_waiting {
             path_symlink[fd](target: i32, target_len: i32, fd: i32, path: i32, len: i32);
             path_unlink_file[fd](fd: i32, path: i32, len: i32);
         }
-        by_descriptor_with! { $mode, $linker, $get;
+        by_descriptor_with! { $mode, $linker, $exports, $get, bare;
             fd_close or host_fd_close[fd](fd: i32);
             fd_renumber or host_fd_renumber[to](from: i32, to: i32);
+        }
+        by_descriptor_with! { $mode, $linker, $exports, $get, now;
             path_open or host_path_open[fd](fd: i32, dir_flags: i32, path: i32, len: i32,
                 flags: i32, rights: i64, inheriting: i64, fd_flags: i32, out: i32);
         }
-        define!($mode, $linker, $get,
+        define!($mode, $linker, $exports, $get, bare,
             poll_oneoff(subscriptions: i32, events: i32, count: i32, out: i32),
             |_ctx, _memory| Ok(None),
             _ctx.poll_oneoff(_memory, subscriptions, events, count, out));
@@ -188,13 +207,14 @@ macro_rules! define_waiting {
 
 /// Defines functions that never wait, whoever answers them.
 macro_rules! define_plain {
-    ($linker:ident, $get:ident;
+    ($linker:ident, $exports:ident, $get:ident;
         $($name:ident ($($arg:ident: $type:ty),*) |$ctx:ident, $memory:ident| $call:expr;)+) => {
-        $($linker.func_wrap(
+        $(let exports = $exports.clone();
+        $linker.func_wrap(
             MODULE,
             stringify!($name),
             move |mut caller: Caller<'_, T>, $($arg: $type),*| -> wasmtime::Result<i32> {
-                now(&mut caller, $get, |$ctx, $memory| $call)
+                now(&mut caller, &exports, $get, |$ctx, $memory| $call)
             },
         )?;)+
     };
@@ -213,8 +233,9 @@ pub fn add_to_linker_sync<T: Send + 'static>(
     linker: &mut Linker<T>,
     get: impl Fn(&mut T) -> &mut Ctx + Copy + Send + Sync + 'static,
 ) -> wasmtime::Result<()> {
-    define_waiting!(sync, linker, get);
-    add_plain(linker, get)
+    let exports = Exports::default();
+    define_waiting!(sync, linker, exports, get);
+    add_plain(linker, &exports, get)
 }
 
 /// Adds all of `wasi_snapshot_preview1` to a linker for asynchronous stores.
@@ -229,15 +250,17 @@ pub fn add_to_linker_async<T: Send + 'static>(
     linker: &mut Linker<T>,
     get: impl Fn(&mut T) -> &mut Ctx + Copy + Send + Sync + 'static,
 ) -> wasmtime::Result<()> {
-    define_waiting!(async, linker, get);
-    add_plain(linker, get)
+    let exports = Exports::default();
+    define_waiting!(async, linker, exports, get);
+    add_plain(linker, &exports, get)
 }
 
 fn add_plain<T: Send + 'static>(
     linker: &mut Linker<T>,
+    exports: &Exports,
     get: impl Fn(&mut T) -> &mut Ctx + Copy + Send + Sync + 'static,
 ) -> wasmtime::Result<()> {
-    define_plain! { linker, get;
+    define_plain! { linker, exports, get;
         args_get(argv: i32, buf: i32)
             |ctx, memory| abi::args_get(&mut ctx.stock, memory, argv, buf);
         args_sizes_get(count: i32, size: i32)
@@ -265,7 +288,7 @@ fn add_plain<T: Send + 'static>(
         sock_shutdown(fd: i32, how: i32) |ctx, _memory|
             answer(argument::<types::Sdflags, _>(how).and_then(|_| ctx.not_a_socket(fd)));
     }
-    add_plain_by_descriptor(linker, get)?;
+    add_plain_by_descriptor(linker, exports, get)?;
     // wasmtime-wasi refuses a status above 125; a process may exit with any.
     linker.func_wrap(
         MODULE,
@@ -277,8 +300,8 @@ fn add_plain<T: Send + 'static>(
 
 /// Defines functions that never wait, answered by whom the descriptor `fd` is.
 macro_rules! define_plain_by_descriptor {
-    ($linker:ident, $get:ident; $($name:ident ($fd:ident: i32 $(, $arg:ident: $type:ty)*);)+) => {
-        define_plain! { $linker, $get;
+    ($linker:ident, $exports:ident, $get:ident; $($name:ident ($fd:ident: i32 $(, $arg:ident: $type:ty)*);)+) => {
+        define_plain! { $linker, $exports, $get;
             $($name($fd: i32 $(, $arg: $type)*) |ctx, memory| {
                 if ctx.is_host($fd)? {
                     let $fd = ctx.theirs($fd);
@@ -293,9 +316,10 @@ macro_rules! define_plain_by_descriptor {
 
 fn add_plain_by_descriptor<T: Send + 'static>(
     linker: &mut Linker<T>,
+    exports: &Exports,
     get: impl Fn(&mut T) -> &mut Ctx + Copy + Send + Sync + 'static,
 ) -> wasmtime::Result<()> {
-    define_plain_by_descriptor! { linker, get;
+    define_plain_by_descriptor! { linker, exports, get;
         fd_allocate(fd: i32, offset: i64, len: i64);
         fd_fdstat_set_flags(fd: i32, flags: i32);
         fd_fdstat_set_rights(fd: i32, rights: i64, inheriting: i64);

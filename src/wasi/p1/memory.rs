@@ -192,7 +192,9 @@ fn pieces(start: u32, len: u32, mut step: impl FnMut(u32, u32, u32) -> Result<u3
     let mut done: u32 = 0;
     loop {
         let room = len.saturating_sub(done).min(SHARED_PIECE_BYTES);
-        let at = start.checked_add(done).ok_or(GuestError::PtrOverflow)?;
+        let Some(at) = start.checked_add(done) else {
+            return Err(GuestError::PtrOverflow.into());
+        };
         match step(at, done, room) {
             Ok(moved) => {
                 done = done.saturating_add(moved);

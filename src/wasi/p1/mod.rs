@@ -50,6 +50,7 @@
 mod abi;
 mod ctx;
 mod dir;
+mod export;
 mod fd;
 mod iovec;
 mod link;

@@ -43,16 +43,15 @@ pub(super) fn follow(flags: types::Lookupflags) -> Follow {
 }
 
 fn open_flags(flags: types::Oflags) -> OpenFlags {
-    [
-        (types::Oflags::CREAT, OpenFlags::CREATE),
-        (types::Oflags::DIRECTORY, OpenFlags::DIRECTORY),
-        (types::Oflags::EXCL, OpenFlags::EXCLUSIVE),
-        (types::Oflags::TRUNC, OpenFlags::TRUNCATE),
-    ]
-    .into_iter()
-    .filter(|(theirs, _)| flags.contains(*theirs))
-    .map(|(_, ours)| ours)
-    .collect()
+    let mut ours = OpenFlags::empty();
+    ours.set(OpenFlags::CREATE, flags.contains(types::Oflags::CREAT));
+    ours.set(
+        OpenFlags::DIRECTORY,
+        flags.contains(types::Oflags::DIRECTORY),
+    );
+    ours.set(OpenFlags::EXCLUSIVE, flags.contains(types::Oflags::EXCL));
+    ours.set(OpenFlags::TRUNCATE, flags.contains(types::Oflags::TRUNC));
+    ours
 }
 
 /// Of preview1's rights only these two decide what a file is opened for.

@@ -176,6 +176,19 @@ mod tests {
     }
 
     #[test]
+    fn the_table_has_an_end() {
+        let mut table = Table::default();
+        for n in 0..MAX_TABLE_SLOTS {
+            assert!(table.check_room().is_ok());
+            table.insert(Slot::Host(u32::try_from(n).unwrap()));
+        }
+        assert!(table.check_room().is_err());
+        assert!(table.remove(7).is_ok());
+        assert!(table.check_room().is_ok());
+        assert_eq!(table.insert(Slot::Host(0)), 7);
+    }
+
+    #[test]
     fn a_million_renumberings_leave_no_residue() {
         let mut table = Table::default();
         numbers(&mut table, 4);

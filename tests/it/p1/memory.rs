@@ -254,8 +254,8 @@ fn a_memory_that_threads_share_works_too() {
 fn a_module_without_memory_is_told_so() {
     let engine = Engine::default();
     let text = r#"(module
-        (import "wasi_snapshot_preview1" "fd_sync" (func $sync (param i32) (result i32)))
-        (func (export "run") (result i32) (call $sync (i32.const 3))))"#;
+        (import "wasi_snapshot_preview1" "fd_tell" (func $tell (param i32 i32) (result i32)))
+        (func (export "run") (result i32) (call $tell (i32.const 3) (i32.const 0))))"#;
     let module = Module::new(&engine, text).unwrap();
     let mut linker: Linker<Ctx> = Linker::new(&engine);
     p1::add_to_linker_sync(&mut linker, p1::View::p1).unwrap();
@@ -266,4 +266,43 @@ fn a_module_without_memory_is_told_so() {
         .unwrap();
     let error = run.call(&mut store, ()).unwrap_err();
     assert!(format!("{error:?}").contains("missing required memory export"));
+}
+
+#[test]
+fn each_module_of_a_linker_gets_its_own_memory() {
+    // More modules than the linker remembers, in one store, each in two
+    // instances: the memory is always the caller's, also once it is known
+    // without its name.
+    let engine = Engine::default();
+    let mut linker: Linker<Ctx> = Linker::new(&engine);
+    p1::add_to_linker_sync(&mut linker, |ctx| ctx).unwrap();
+    let fs = Fs::new(&image());
+    let ctx = Ctx::new(quiet()).preopen(fs.root().unwrap(), "/");
+    let mut store = Store::new(&engine, ctx);
+    let guests: Vec<_> = (0..6)
+        .flat_map(|n| {
+            let text = format!(
+                r#"(module
+                (import "wasi_snapshot_preview1" "fd_prestat_get"
+                    (func $call (param i32 i32) (result i32)))
+                (memory {n})
+                (memory (export "memory") 1)
+                (func (export "run") (result i32) (call $call (i32.const 3) (i32.const 8))))"#
+            );
+            let module = Module::new(&engine, text).unwrap();
+            [0, 1].map(|_| linker.instantiate(&mut store, &module).unwrap())
+        })
+        .collect();
+    for round in 0..300 {
+        for (which, guest) in guests.iter().enumerate() {
+            let run = guest.get_typed_func::<(), i32>(&mut store, "run").unwrap();
+            assert_eq!(run.call(&mut store, ()).unwrap(), 0);
+            for (other, guest) in guests.iter().enumerate() {
+                let memory = guest.get_memory(&mut store, "memory").unwrap();
+                let written = memory.data(&store)[12] == 1;
+                assert_eq!(written, other == which, "round {round}");
+                memory.data_mut(&mut store)[12] = 0;
+            }
+        }
+    }
 }
