@@ -180,6 +180,28 @@ mod tests {
     }
 
     #[test]
+    fn case_c5_101_chunks_whose_hashes_collide_are_told_apart() {
+        // The map's hash is a digest's first 8 bytes: here they are equal.
+        let pool = ChunkPool::new();
+        let digest = |last: u8| {
+            let mut bytes = [7; 32];
+            bytes[31] = last;
+            Digest::from_bytes(bytes)
+        };
+        let chunks: Vec<Chunk> = (0..100)
+            .map(|n| pool.forge(digest(n), Bytes::copy_from_slice(&[n])))
+            .collect();
+        assert_eq!(pool.len(), 100);
+        for (n, chunk) in (0..).zip(&chunks) {
+            assert_eq!((chunk.digest(), &chunk.bytes()[..]), (digest(n), &[n][..]));
+        }
+        let kept = chunks.into_iter().nth(50);
+        assert_eq!((pool.len(), pool.held_bytes()), (1, 1));
+        drop(kept);
+        assert!(pool.is_empty());
+    }
+
+    #[test]
     fn case_103_put_and_drop_race_leaves_nothing_dangling() {
         let pool = ChunkPool::new();
         std::thread::scope(|scope| {
