@@ -49,6 +49,8 @@
 #![deny(missing_docs)]
 
 pub mod chunk;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod digest;
 pub mod errno;
 pub mod host;
@@ -58,6 +60,10 @@ pub mod limits;
 pub mod meta;
 pub mod name;
 mod overlay;
+#[cfg(feature = "cli")]
+pub mod report;
+#[cfg(feature = "runner")]
+pub mod runner;
 pub mod source;
 mod tree;
 pub mod vfs;

@@ -90,3 +90,29 @@ pub const MAX_POLL_SUBSCRIPTIONS: usize = 4096;
 /// Numbers in one guest's table of preview1 descriptors, open or not: Linux's
 /// `fs.nr_open`. [`DEFAULT_MAX_OPEN`] is reached long before.
 pub const MAX_TABLE_SLOTS: usize = 1 << 20;
+
+/// Bytes of arguments and environment of one guest together, a NUL for each
+/// included. Linux's `ARG_MAX` with the usual stack of 8 MiB.
+pub const MAX_ARGUMENT_BYTES: usize = 2 * 1024 * 1024;
+
+/// Elements in one table of a guest: eight bytes of the host each. CPython
+/// has seven thousand.
+pub const MAX_TABLE_ELEMENTS: usize = 1 << 20;
+
+/// Memories in the pool of one engine. Each reserves 4 GiB of addresses and
+/// guards; a process has 128 TiB on x86-64.
+pub const MAX_POOLED_MEMORIES: u32 = 4096;
+
+/// Bytes of output held for an instance that runs among others, so that it
+/// comes out in one piece; a longer one is passed on in pieces of this size.
+pub const MAX_HELD_OUTPUT_BYTES: usize = 1024 * 1024;
+
+/// Instances in one run of the command line. Each has its figures and its
+/// file system in memory until the end.
+pub const MAX_INSTANCES: u32 = 1_000_000;
+
+/// Threads in one run of the command line: far more than there are cores.
+pub const MAX_THREADS: u32 = 1024;
+
+/// Guests whose compiled code is kept on disk; the ones used longest ago go.
+pub const MAX_CACHED_GUESTS: usize = 64;

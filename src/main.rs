@@ -1,3 +1,7 @@
-//! The command line: see `stratafs --help`.
+//! The program `stratafs`: see [`stratafs::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    stratafs::cli::main()
+}

@@ -14,6 +14,8 @@
 mod support; // fixtures' notation, reference model, random operations
 
 mod cases_matrix; // what layered file systems were measured on, 01 to 45
+#[cfg(feature = "cli")]
+mod cli; // the program: options, exit codes, output, files
 mod copy_up; // copy-up, merging, dedup, concurrency: attacks 81 to 110
 mod host; // the std-like API for embedders
 mod image; // stacks of layers as one tree
@@ -24,6 +26,8 @@ mod model; // random operations against the reference model
 mod p1; // preview1, call by call, in both kinds of linker
 #[cfg(feature = "p2")]
 mod p2; // wasi:filesystem 0.2 call by call, beside host directories
+#[cfg(feature = "cli")]
+mod runner; // the runner as a library: what a run leaves, what it tells
 mod semantics; // docs/SEMANTICS.md, by the cases that others got wrong
 #[cfg(feature = "tar")]
 mod source_tar; // tar archives in and out

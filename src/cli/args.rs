@@ -1,0 +1,162 @@
+//! The arguments as typed: syntax only, nothing looked up.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::parse::{self, Variable};
+use crate::runner::{HostDir, Preopen};
+
+const EXAMPLE: &str = "\
+Example:
+  stratafs run --layer python.tar.gz --layer ./scripts python.wasm /scripts/hello.py";
+
+const RUN_EXAMPLE: &str = "\
+Examples:
+  stratafs run --layer ./site guest.wasm --an-option-of-the-guest
+  stratafs run --layer base.tar.gz --layer ./app --diff changes.tar guest.wasm
+  stratafs run --layer ./site --instances 1000 --threads 2 --stats - guest.wasm
+
+Exit code: the guest's own with one instance (134 for a trap); with several 0 if all exited with 0,
+else 1. 1 too if the work failed, 2 if the arguments are wrong. With several instances stdin is empty,
+and what an instance writes comes out in one piece when it ends (in pieces of 1 MiB if it is longer).";
+
+const DEMO_EXAMPLE: &str = "\
+Example:
+  stratafs demo --instances 1000 --threads 2";
+
+/// Runs WebAssembly guests on a layered, copy-on-write file system.
+///
+/// A base of immutable layers is shared by all instances; what an instance
+/// changes is private to it. No mount, no FUSE, no root.
+#[derive(Debug, Parser)]
+#[command(name = "stratafs", version, after_help = EXAMPLE)]
+pub(super) struct Typed {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    Run(Box<RunArgs>),
+    Demo(DemoArgs),
+}
+
+/// Runs a guest over layers: one instance, or many isolated ones.
+///
+/// The guest is a WASI preview1 module or a 0.2 component, binary or text.
+/// Everything after GUEST.wasm belongs to the guest.
+#[derive(Debug, Args)]
+#[command(after_help = RUN_EXAMPLE, override_usage = "stratafs run [OPTIONS] GUEST.wasm [GUEST ARGS...]")]
+pub(super) struct RunArgs {
+    /// A layer of the base, the lowest first: a directory, or a tar archive
+    /// (plain, gzip, zstd). None: an empty base
+    #[arg(long = "layer", value_name = "SRC")]
+    pub(super) layers: Vec<PathBuf>,
+
+    /// Show the directory FS_DIR of the layered file system to the guest as
+    /// GUEST_DIR, read-only with `::ro` [default: /::/]
+    #[arg(long = "preopen", value_name = "FS_DIR::GUEST_DIR[::ro]", value_parser = parse::preopen)]
+    pub(super) preopens: Vec<Preopen>,
+
+    /// Show a directory of the host beside the layered ones
+    #[arg(long = "dir", value_name = "HOST_DIR::GUEST_DIR[::ro]", value_parser = parse::host_dir)]
+    pub(super) dirs: Vec<HostDir>,
+
+    /// Set an environment variable for the guest; none is inherited
+    #[arg(long = "env", value_name = "K=V", value_parser = parse::variable)]
+    pub(super) env: Vec<Variable>,
+
+    /// Make every write fail with EROFS
+    #[arg(long)]
+    pub(super) read_only: bool,
+
+    /// Bytes one instance may hold privately (K, M, G: powers of 1024)
+    #[arg(long, value_name = "N", value_parser = parse::size)]
+    pub(super) max_bytes: Option<u64>,
+
+    /// Objects one instance may create (K, M, G)
+    #[arg(long, value_name = "N", value_parser = parse::size)]
+    pub(super) max_inodes: Option<u64>,
+
+    /// Descriptors one instance may hold open (K, M, G)
+    #[arg(long, value_name = "N", value_parser = parse::small_size)]
+    pub(super) max_open: Option<u32>,
+
+    /// Run N isolated instances over one base; each sees its number, from 0,
+    /// in STRATAFS_INSTANCE
+    #[arg(long, value_name = "N", default_value = "1", value_parser = parse::instances)]
+    pub(super) instances: u32,
+
+    /// Run T instances at a time
+    #[arg(long, value_name = "T", default_value = "1", value_parser = parse::threads)]
+    pub(super) threads: u32,
+
+    /// Write the run's figures as JSON into FILE (`-`: stderr)
+    #[arg(long, value_name = "FILE")]
+    pub(super) stats: Option<PathBuf>,
+
+    /// Write what the one instance changed, as an OCI layer with whiteouts
+    #[arg(long, value_name = "FILE.tar")]
+    pub(super) diff: Option<PathBuf>,
+
+    /// Stop an instance that runs longer
+    #[arg(long, value_name = "SECONDS", value_parser = parse::seconds)]
+    pub(super) timeout: Option<std::time::Duration>,
+
+    /// Stop an instance whose memory grows past N bytes (K, M, G)
+    #[arg(long, value_name = "N", value_parser = parse::size)]
+    pub(super) max_memory: Option<u64>,
+
+    #[command(flatten)]
+    pub(super) cache: CacheArgs,
+
+    /// The guest, and its arguments
+    #[arg(value_names = ["GUEST.wasm", "GUEST ARGS"], required = true, trailing_var_arg = true)]
+    pub(super) guest: Vec<OsString>,
+}
+
+/// Shows the main job on what this machine has: many isolated instances of a
+/// guest over one base of real size.
+#[derive(Debug, Args)]
+#[command(after_help = DEMO_EXAMPLE)]
+pub(super) struct DemoArgs {
+    /// How many instances
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = parse::instances)]
+    pub(super) instances: u32,
+
+    /// How many at a time
+    #[arg(long, value_name = "T", default_value = "2", value_parser = parse::threads)]
+    pub(super) threads: u32,
+
+    /// Print one JSON document instead of a table
+    #[arg(long)]
+    pub(super) json: bool,
+
+    /// The directory to take the base from [default: what is found of the
+    /// Rust documentation, the library's source, and the cargo registry]
+    #[arg(long, value_name = "DIR")]
+    pub(super) base: Option<PathBuf>,
+
+    /// Another build of the guest [default: guest-examples/src/bin/marker.rs,
+    /// built now]
+    #[arg(long, value_name = "FILE")]
+    pub(super) guest: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) cache: CacheArgs,
+}
+
+/// Where compiled guests are kept.
+#[derive(Debug, Args)]
+pub(super) struct CacheArgs {
+    /// Keep compiled guests in DIR [default: $STRATAFS_CACHE, or the
+    /// platform's cache directory]
+    #[arg(long = "cache", value_name = "DIR")]
+    pub(super) dir: Option<PathBuf>,
+
+    /// Keep and use no compiled guests
+    #[arg(long = "no-cache", conflicts_with = "dir")]
+    pub(super) off: bool,
+}

@@ -1,0 +1,33 @@
+//! The command line: arguments as typed (`args`), then a resolved plan
+//! (`resolve`), then the work. The only place that prints and that reads
+//! the environment (invariant 10).
+
+mod args;
+mod base;
+mod demo;
+mod failure;
+mod guest_source;
+mod outfile;
+mod parse;
+mod proof;
+mod resolve;
+mod run;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Command, Typed};
+
+/// Runs the program `stratafs` with the process's arguments, and gives its
+/// exit code. Not for embedding: it prints, and it ends the process itself if
+/// the arguments are wrong or ask for help.
+#[must_use]
+pub fn main() -> ExitCode {
+    let done = match Typed::parse().command {
+        Command::Run(args) => run::run(*args),
+        Command::Demo(args) => demo::demo(args),
+    };
+    done.unwrap_or_else(|failure| failure.report())
+}

@@ -1,0 +1,147 @@
+//! From what was typed to what is to be done: defaults filled in, the
+//! environment looked at, contradictions refused.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::args::{CacheArgs, RunArgs};
+use super::failure::Failure;
+use super::parse::Variable;
+use crate::runner::{Preopen, RunPlan, RunnerConfig};
+use crate::vfs::{Quota, Rights};
+
+/// Everything `run` needs to know.
+pub(super) struct Run {
+    pub(super) guest: PathBuf,
+    pub(super) layers: Vec<PathBuf>,
+    pub(super) config: RunnerConfig,
+    pub(super) plan: RunPlan,
+    pub(super) stats: Option<Stats>,
+    pub(super) diff: Option<PathBuf>,
+}
+
+/// Where the figures go.
+pub(super) enum Stats {
+    Stderr,
+    File(PathBuf),
+}
+
+impl Run {
+    pub(super) fn resolve(args: RunArgs) -> Result<Self, Failure> {
+        if args.diff.is_some() && args.instances > 1 {
+            return Err(Failure::usage(
+                "--diff shows what one instance changed: leave --instances away",
+            ));
+        }
+        let mut words = args.guest.into_iter();
+        let guest = PathBuf::from(words.next().unwrap_or_default());
+        let usual = Quota::default();
+        let plan = RunPlan {
+            args: guest_args(&guest, words)?,
+            env: last_of_each(args.env),
+            preopens: match args.preopens.is_empty() {
+                true => vec![root()],
+                false => args.preopens,
+            },
+            host_dirs: args.dirs,
+            quota: Quota {
+                max_bytes: args.max_bytes.unwrap_or(usual.max_bytes),
+                max_inodes: args.max_inodes.unwrap_or(usual.max_inodes),
+                max_open: args.max_open.unwrap_or(usual.max_open),
+            },
+            rights: match args.read_only {
+                true => Rights::ReadOnly,
+                false => Rights::ReadWrite,
+            },
+            instances: args.instances,
+            ..RunPlan::default()
+        };
+        let config = RunnerConfig {
+            threads: args.threads.min(args.instances),
+            cache_dir: cache_dir(args.cache),
+            timeout: args.timeout,
+            max_memory: args.max_memory,
+        };
+        let stats = args.stats.map(|path| match path.as_os_str() == "-" {
+            true => Stats::Stderr,
+            false => Stats::File(path),
+        });
+        Ok(Self {
+            guest,
+            layers: args.layers,
+            config,
+            plan,
+            stats,
+            diff: args.diff,
+        })
+    }
+}
+
+/// The whole file system, as the guest's root.
+pub(super) fn root() -> Preopen {
+    Preopen {
+        dir: "/".to_owned(),
+        guest: "/".to_owned(),
+        rights: Rights::ReadWrite,
+    }
+}
+
+/// Puts the guest's name before its arguments: the name of its file, without
+/// the directories, as wasmtime's command line does.
+pub(super) fn guest_args(
+    guest: &Path,
+    words: impl Iterator<Item = OsString>,
+) -> Result<Vec<String>, Failure> {
+    let name = guest.file_name().unwrap_or(guest.as_os_str()).to_owned();
+    let all = std::iter::once(name).chain(words).enumerate();
+    all.map(|(number, word)| {
+        word.into_string().map_err(|word| {
+            let word = word.to_string_lossy();
+            Failure::usage(format_args!(
+                "argument {number} of the guest is not UTF-8: {word:?}"
+            ))
+        })
+    })
+    .collect()
+}
+
+/// A variable that is given twice has its last value, as in a shell.
+fn last_of_each(variables: Vec<Variable>) -> Vec<(String, String)> {
+    let mut all: Vec<(String, String)> = Vec::with_capacity(variables.len());
+    for Variable { name, value } in variables {
+        match all.iter_mut().find(|(known, _)| *known == name) {
+            Some(known) => known.1 = value,
+            None => all.push((name, value)),
+        }
+    }
+    all
+}
+
+/// Decides where compiled guests are kept.
+pub(super) fn cache_dir(args: CacheArgs) -> Option<PathBuf> {
+    if args.off {
+        return None;
+    }
+    args.dir
+        .or_else(|| {
+            env::var_os("STRATAFS_CACHE")
+                .filter(|dir| !dir.is_empty())
+                .map(PathBuf::from)
+        })
+        .or_else(|| Some(platform_cache_dir()?.join("stratafs")))
+}
+
+/// Where this platform keeps what programs can make again.
+fn platform_cache_dir() -> Option<PathBuf> {
+    let absolute = |path: PathBuf| path.is_absolute().then_some(path);
+    let variable = |name| env::var_os(name).map(PathBuf::from).and_then(absolute);
+    if cfg!(windows) {
+        variable("LOCALAPPDATA")
+    } else if cfg!(target_os = "macos") {
+        Some(env::home_dir().and_then(absolute)?.join("Library/Caches"))
+    } else {
+        variable("XDG_CACHE_HOME")
+            .or_else(|| Some(env::home_dir().and_then(absolute)?.join(".cache")))
+    }
+}

@@ -1,0 +1,211 @@
+//! A guest program as bytes, and what kind of guest the bytes are.
+
+use std::fmt;
+use std::path::Path;
+
+use wasmparser::{Encoding, Parser, Payload};
+
+use super::RunnerError;
+
+/// The export that makes a core module a command.
+pub(super) const CORE_ENTRY: &str = "_start";
+
+/// A guest program: WebAssembly, told apart by its bytes.
+#[derive(Clone)]
+pub struct Guest {
+    name: String,
+    wasm: Vec<u8>,
+    kind: GuestKind,
+}
+
+/// What a guest speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuestKind {
+    /// A core module: WASI preview1.
+    Core,
+    /// A component: WASI 0.2.
+    Component,
+}
+
+impl Guest {
+    /// Takes a binary, or a text that becomes one. `name` is for messages.
+    ///
+    /// # Errors
+    /// [`RunnerError::NotWasm`] if the bytes are neither, and
+    /// [`RunnerError::NotYet`] for a component that uses WASI 0.3.
+    pub fn from_bytes(name: impl Into<String>, bytes: &[u8]) -> Result<Self, RunnerError> {
+        let name = name.into();
+        let wasm = match wat::parse_bytes(bytes) {
+            Ok(wasm) => wasm.into_owned(),
+            Err(error) => return Err(not_text(name, bytes, &error)),
+        };
+        let kind = kind_of(&name, &wasm)?;
+        Ok(Self { name, wasm, kind })
+    }
+
+    /// Reads a guest from a file of the host.
+    ///
+    /// # Errors
+    /// [`RunnerError::Read`], and those of [`Self::from_bytes`].
+    pub fn from_file(path: &Path) -> Result<Self, RunnerError> {
+        let bytes = std::fs::read(path).map_err(|source| RunnerError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::from_bytes(path.display().to_string(), &bytes)
+    }
+
+    /// Gives the name for messages.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Gives the WebAssembly binary.
+    #[must_use]
+    pub fn wasm(&self) -> &[u8] {
+        &self.wasm
+    }
+
+    /// Tells what the guest speaks.
+    #[must_use]
+    pub fn kind(&self) -> GuestKind {
+        self.kind
+    }
+}
+
+impl fmt::Debug for Guest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Guest({:?}, {:?}, {} bytes)",
+            self.name,
+            self.kind,
+            self.wasm.len()
+        )
+    }
+}
+
+/// Says on one line why bytes without the magic number are no text either.
+fn not_text(name: String, bytes: &[u8], error: &wat::Error) -> RunnerError {
+    let text = error.to_string();
+    let mut lines = text.lines().map(str::trim);
+    let what = lines.next().unwrap_or_default();
+    let place = lines.find_map(|line| line.strip_prefix("--> <anon>:"));
+    let reason = match (std::str::from_utf8(bytes), place) {
+        (Err(_), _) => "neither a binary (it does not start with \\0asm) nor a text".to_owned(),
+        (Ok(_), Some(place)) => format!("{what} at {place}"),
+        (Ok(_), None) => what.to_owned(),
+    };
+    RunnerError::NotWasm { name, reason }
+}
+
+fn refuse_wasi_3(name: &str, interface: &str) -> Result<(), RunnerError> {
+    if interface.starts_with("wasi:") && interface.contains("@0.3.") {
+        return Err(RunnerError::NotYet {
+            name: name.to_owned(),
+            interface: interface.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// Reads headers, imports and exports, and stops at the first of WASI 0.3.
+fn kind_of(name: &str, wasm: &[u8]) -> Result<GuestKind, RunnerError> {
+    let not_wasm = |error: wasmparser::BinaryReaderError| RunnerError::NotWasm {
+        name: name.to_owned(),
+        reason: error.to_string(),
+    };
+    let mut kind = GuestKind::Core;
+    let mut depth = 0_u32;
+    for payload in Parser::new(0).parse_all(wasm) {
+        match payload.map_err(not_wasm)? {
+            Payload::Version {
+                encoding: Encoding::Component,
+                ..
+            } if depth == 0 => {
+                kind = GuestKind::Component;
+            }
+            // A core module has no nested parts, and its code is long.
+            Payload::ImportSection(_) if depth == 0 => return Ok(GuestKind::Core),
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentImportSection(imports) if depth == 0 => {
+                for import in imports {
+                    refuse_wasi_3(name, import.map_err(not_wasm)?.name.name)?;
+                }
+            }
+            Payload::ComponentExportSection(exports) if depth == 0 => {
+                for export in exports {
+                    refuse_wasi_3(name, export.map_err(not_wasm)?.name.name)?;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(text: &str) -> Result<GuestKind, String> {
+        Guest::from_bytes("g", text.as_bytes())
+            .map(|g| g.kind())
+            .map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn bytes_tell_the_kind() {
+        assert_eq!(kind("(module)"), Ok(GuestKind::Core));
+        assert_eq!(
+            kind("(module (import \"a\" \"b\" (func)))"),
+            Ok(GuestKind::Core)
+        );
+        assert_eq!(kind("(component)"), Ok(GuestKind::Component));
+        assert_eq!(
+            kind("(component (core module (import \"a\" \"b\" (func))))"),
+            Ok(GuestKind::Component)
+        );
+        let two = r#"(component (component) (import "wasi:io/poll@0.2.6" (instance)))"#;
+        assert_eq!(kind(two), Ok(GuestKind::Component));
+    }
+
+    #[test]
+    fn wasi_3_is_refused_by_name() {
+        for version in ["0.3.0", "0.3.2", "0.3.0-rc-2025-09-16"] {
+            let text = format!(
+                r#"(component (component) (core module) (import "wasi:cli/environment@{version}" (instance)))"#
+            );
+            let error = kind(&text).unwrap_err();
+            assert!(
+                error.contains(&format!("wasi:cli/environment@{version}")),
+                "{error}"
+            );
+            assert!(
+                error.contains("0.3 guests are not supported yet"),
+                "{error}"
+            );
+        }
+        // Somebody else's package may count as it likes.
+        let other = r#"(component (import "mine:own/thing@0.3.0" (instance)))"#;
+        assert_eq!(kind(other), Ok(GuestKind::Component));
+    }
+
+    #[test]
+    fn other_bytes_are_refused_on_one_line() {
+        for bytes in [
+            &b"\x7fELF\xff"[..],
+            b"(module",
+            b"hello",
+            b"\0asm\x09\0\0\0",
+            b"\0as",
+            b"\0asm",
+        ] {
+            let error = Guest::from_bytes("g.wasm", bytes).unwrap_err().to_string();
+            assert!(error.starts_with("g.wasm: not WebAssembly: "), "{error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What one instance gets: its descriptors, its streams, its bounds.
+
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+
+use super::limiter::Limiter;
+use super::output::{Held, Stream};
+use super::{INSTANCE_VARIABLE, RunPlan, RunnerConfig, RunnerError, Stdio};
+use crate::vfs::{Descriptor, Fs, Rights};
+use crate::wasi::{p1, p2};
+
+/// Everything an instance needs besides code.
+pub(super) struct Seat {
+    wasi: WasiCtxBuilder,
+    preopens: Vec<(Descriptor, String)>,
+    held: Vec<Held>,
+    limiter: Limiter,
+}
+
+/// The store of a core module.
+pub(super) struct CoreHost {
+    pub(super) p1: p1::Ctx,
+    pub(super) limiter: Limiter,
+}
+
+/// The store of a component.
+pub(super) struct ComponentHost {
+    wasi: WasiCtx,
+    table: ResourceTable,
+    strata: p2::Ctx,
+    pub(super) limiter: Limiter,
+}
+
+impl Seat {
+    pub(super) fn new(
+        fs: &Fs,
+        plan: &RunPlan,
+        config: &RunnerConfig,
+        instance: u32,
+    ) -> Result<Self, RunnerError> {
+        let mut wasi = WasiCtxBuilder::new();
+        // Host directories answer on this thread, which is ours, unless it
+        // has to be able to leave a call that hangs.
+        wasi.allow_blocking_current_thread(config.timeout.is_none());
+        wasi.args(&plan.args).envs(&plan.env);
+        wasi.env(INSTANCE_VARIABLE, instance.to_string());
+        let held = connect(&mut wasi, &plan.stdio, instance);
+        for dir in &plan.host_dirs {
+            wasi.preopened_dir(&dir.dir, &dir.guest, perms(dir.rights))
+                .map_err(|source| RunnerError::HostDir {
+                    path: dir.dir.clone(),
+                    source,
+                })?;
+        }
+        let preopens: Result<_, _> = plan
+            .preopens
+            .iter()
+            .map(|preopen| {
+                let dir = fs.preopen(preopen.dir.as_bytes(), preopen.rights);
+                let dir = dir.map_err(|errno| RunnerError::Preopen {
+                    path: preopen.dir.clone().into_bytes(),
+                    errno,
+                })?;
+                Ok((dir, preopen.guest.clone()))
+            })
+            .collect();
+        let limiter = Limiter::new(config.max_memory);
+        Ok(Self {
+            wasi,
+            preopens: preopens?,
+            held,
+            limiter,
+        })
+    }
+
+    /// Gives the streams that wait for the end of the instance.
+    pub(super) fn held(&self) -> Vec<Held> {
+        self.held.clone()
+    }
+
+    pub(super) fn into_core(mut self) -> CoreHost {
+        let p1 = p1::Ctx::new(self.wasi.build_p1());
+        let p1 = self
+            .preopens
+            .into_iter()
+            .fold(p1, |p1, (dir, guest)| p1.preopen(dir, guest));
+        CoreHost {
+            p1,
+            limiter: self.limiter,
+        }
+    }
+
+    pub(super) fn into_component(mut self) -> ComponentHost {
+        let strata = p2::Ctx::new();
+        let strata = self
+            .preopens
+            .into_iter()
+            .fold(strata, |p2, (dir, guest)| p2.preopen(dir, guest));
+        ComponentHost {
+            wasi: self.wasi.build(),
+            table: ResourceTable::new(),
+            strata,
+            limiter: self.limiter,
+        }
+    }
+}
+
+impl WasiView for ComponentHost {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl p2::View for ComponentHost {
+    fn strata(&mut self) -> &mut p2::Ctx {
+        &mut self.strata
+    }
+}
+
+fn connect(wasi: &mut WasiCtxBuilder, stdio: &Stdio, instance: u32) -> Vec<Held> {
+    match stdio {
+        Stdio::Null => Vec::new(),
+        Stdio::Inherit => {
+            wasi.inherit_stdio();
+            Vec::new()
+        }
+        Stdio::Collect(sink) => {
+            let out = Held::new(instance, Stream::Stdout, sink.clone());
+            let err = Held::new(instance, Stream::Stderr, sink.clone());
+            wasi.stdout(out.clone()).stderr(err.clone());
+            vec![out, err]
+        }
+    }
+}
+
+fn perms(rights: Rights) -> FsPerms {
+    match rights {
+        Rights::ReadWrite => FsPerms::ReadWrite,
+        Rights::ReadOnly => FsPerms::ReadOnly,
+    }
+}

@@ -1,0 +1,142 @@
+//! Running guests: one compiled guest, one base, many instances.
+//!
+//! A [`Runner`] holds a guest compiled and linked once. [`Runner::run`] gives
+//! each of N instances its own file system over one image and runs them on
+//! as many threads as asked. Nothing here prints, and nothing reads the
+//! environment (invariant 10): what guests write goes where
+//! [`RunPlan::stdio`] says, how they ended is in the [`RunReport`].
+//!
+//! ```no_run
+//! use stratafs::image::Image;
+//! use stratafs::runner::{Guest, Preopen, RunPlan, Runner, RunnerConfig};
+//! use stratafs::vfs::Rights;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let guest = Guest::from_file("guest.wasm".as_ref())?;
+//! let runner = Runner::new(&guest, RunnerConfig::default())?;
+//! let mut plan = RunPlan::default();
+//! plan.instances = 100;
+//! plan.args = vec!["guest.wasm".into()];
+//! plan.preopens =
+//!     vec![Preopen { dir: "/".into(), guest: "/".into(), rights: Rights::ReadWrite }];
+//! let report = runner.run(&Image::empty(), &plan)?;
+//! assert_eq!(report.failed().count(), 0);
+//! # Ok(())
+//! # }
+//! ```
+
+mod cache;
+mod engine;
+mod error;
+mod guest;
+mod host;
+mod limiter;
+mod outcome;
+mod output;
+mod plan;
+mod program;
+mod report;
+mod run;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+pub use cache::CacheUse;
+pub use engine::Allocator;
+pub use error::RunnerError;
+pub use guest::{Guest, GuestKind};
+pub use outcome::Outcome;
+pub use output::{Sink, Stdio, Stream};
+pub use plan::{HostDir, INSTANCE_VARIABLE, Preopen, RunPlan};
+pub use report::{InstanceReport, RunReport};
+pub use run::Watch;
+
+use engine::Compiled;
+use program::Program;
+
+/// How guests are compiled and bounded. The default: one thread, no cache, no
+/// timeout, no memory bound but the guest's own.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RunnerConfig {
+    /// How many instances run at a time; at least one does.
+    pub threads: u32,
+    /// Where compiled guests are kept; it is made if it is missing. `None`:
+    /// each runner compiles.
+    pub cache_dir: Option<PathBuf>,
+    /// Stops an instance that runs longer, in its own code or in a call.
+    pub timeout: Option<Duration>,
+    /// Stops an instance whose memories together grow past this many bytes.
+    pub max_memory: Option<u64>,
+}
+
+impl Default for RunnerConfig {
+    fn default() -> Self {
+        Self {
+            threads: 1,
+            cache_dir: None,
+            timeout: None,
+            max_memory: None,
+        }
+    }
+}
+
+/// A guest that is ready to run, any number of times, one run after another:
+/// a call of [`Runner::run`] waits while another one goes on.
+pub struct Runner {
+    config: RunnerConfig,
+    engine: wasmtime::Engine,
+    program: Program,
+    allocator: Allocator,
+    cache: CacheUse,
+    /// Held for a run: the pool has room for one.
+    turn: Mutex<()>,
+}
+
+impl Runner {
+    /// Compiles and links a guest. Takes seconds for a large guest that is
+    /// not in the cache.
+    ///
+    /// # Errors
+    /// [`RunnerError::Engine`], [`RunnerError::Compile`],
+    /// [`RunnerError::Link`] and [`RunnerError::NoEntry`].
+    pub fn new(guest: &Guest, mut config: RunnerConfig) -> Result<Self, RunnerError> {
+        config.threads = config.threads.max(1);
+        let compiled = Compiled::new(guest, &config)?;
+        let program = Program::link(&compiled, guest, &config)?;
+        let Compiled {
+            engine,
+            allocator,
+            cache,
+            ..
+        } = compiled;
+        Ok(Self {
+            config,
+            engine,
+            program,
+            allocator,
+            cache,
+            turn: Mutex::new(()),
+        })
+    }
+
+    /// Tells who gives the guests their memories.
+    #[must_use]
+    pub fn allocator(&self) -> &Allocator {
+        &self.allocator
+    }
+
+    /// Tells how many instances run at a time.
+    #[must_use]
+    pub fn threads(&self) -> u32 {
+        self.config.threads
+    }
+
+    /// Tells how the compiled code was come by.
+    #[must_use]
+    pub fn cache(&self) -> &CacheUse {
+        &self.cache
+    }
+}

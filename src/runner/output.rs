@@ -1,0 +1,186 @@
+//! What guests write to stdout and stderr when many run at once.
+
+use std::fmt;
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi_io::poll::Pollable;
+use wasmtime_wasi_io::streams::{OutputStream, StreamResult};
+
+use crate::limits::MAX_HELD_OUTPUT_BYTES;
+
+/// Where the standard streams of the guests lead.
+#[derive(Clone, Default)]
+pub enum Stdio {
+    /// No input; output goes nowhere.
+    #[default]
+    Null,
+    /// The process's own, for one guest: two would share its input.
+    Inherit,
+    /// No input; the output of each instance is held until it ends and then
+    /// passed on in one piece. What exceeds
+    /// [`MAX_HELD_OUTPUT_BYTES`] is passed on before, in pieces of that size.
+    Collect(Arc<dyn Sink>),
+}
+
+impl fmt::Debug for Stdio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Null => "Null",
+            Self::Inherit => "Inherit",
+            Self::Collect(_) => "Collect",
+        })
+    }
+}
+
+/// Takes what the guests write. Called from the threads that run guests.
+pub trait Sink: Send + Sync {
+    /// Takes one piece of the output of one instance.
+    fn write(&self, instance: u32, stream: Stream, bytes: &[u8]);
+}
+
+/// One of the two streams that guests write to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// One stream of one instance, held. Clones share it.
+#[derive(Clone)]
+pub(super) struct Held(Arc<Inner>);
+
+struct Inner {
+    instance: u32,
+    stream: Stream,
+    sink: Arc<dyn Sink>,
+    /// Never longer than [`MAX_HELD_OUTPUT_BYTES`].
+    bytes: Mutex<Vec<u8>>,
+}
+
+impl Held {
+    pub(super) fn new(instance: u32, stream: Stream, sink: Arc<dyn Sink>) -> Self {
+        Self(Arc::new(Inner {
+            instance,
+            stream,
+            sink,
+            bytes: Mutex::default(),
+        }))
+    }
+
+    /// Passes on what is held.
+    pub(super) fn release(&self) {
+        let held = mem::take(&mut *self.0.bytes.lock());
+        if !held.is_empty() {
+            self.0.sink.write(self.0.instance, self.0.stream, &held);
+        }
+    }
+
+    fn push(&self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let mut held = self.0.bytes.lock();
+            let room = MAX_HELD_OUTPUT_BYTES.saturating_sub(held.len());
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            held.extend_from_slice(now);
+            bytes = later;
+            let full = held.len() >= MAX_HELD_OUTPUT_BYTES;
+            drop(held);
+            if full {
+                self.release();
+            }
+        }
+    }
+}
+
+impl IsTerminal for Held {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Held {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for Held {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for Held {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.push(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        // What wasmtime-wasi permits on its own streams.
+        Ok(64 * 1024)
+    }
+}
+
+impl AsyncWrite for Held {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        self.push(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Lengths(Mutex<Vec<(u32, usize)>>);
+
+    impl Sink for Lengths {
+        fn write(&self, instance: u32, _: Stream, bytes: &[u8]) {
+            self.0.lock().push((instance, bytes.len()));
+        }
+    }
+
+    #[test]
+    fn output_is_held_up_to_the_bound_and_no_further() {
+        let sink = Arc::new(Lengths::default());
+        let held = Held::new(7, Stream::Stdout, sink.clone());
+        held.push(b"abc");
+        held.push(&vec![0; MAX_HELD_OUTPUT_BYTES - 4]);
+        assert!(sink.0.lock().is_empty());
+        held.push(&vec![0; MAX_HELD_OUTPUT_BYTES + 2]);
+        assert_eq!(*sink.0.lock(), [(7, MAX_HELD_OUTPUT_BYTES); 2]);
+        held.release();
+        assert_eq!(sink.0.lock().last(), Some(&(7, 1)));
+        held.release();
+        assert_eq!(sink.0.lock().len(), 3);
+    }
+}

@@ -1,0 +1,208 @@
+//! What to run: everything about a run but the guest and the base.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use super::{RunnerError, Stdio};
+use crate::limits::MAX_ARGUMENT_BYTES;
+use crate::vfs::{Quota, Rights};
+
+/// The environment variable that tells a guest its number.
+pub const INSTANCE_VARIABLE: &str = "STRATAFS_INSTANCE";
+
+/// What each instance gets. The default is one instance with nothing: no
+/// arguments, no environment, no directory, no input, no output.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RunPlan {
+    /// The guest's arguments; the first is its own name.
+    pub args: Vec<String>,
+    /// The guest's environment. [`INSTANCE_VARIABLE`] is added.
+    pub env: Vec<(String, String)>,
+    /// Directories of the layered file system that the guest is shown.
+    pub preopens: Vec<Preopen>,
+    /// Directories of the host that the guest is shown beside those.
+    pub host_dirs: Vec<HostDir>,
+    /// What one instance may hold.
+    pub quota: Quota,
+    /// [`Rights::ReadOnly`]: every change fails with `EROFS`.
+    pub rights: Rights,
+    /// How many instances; at least one runs.
+    pub instances: u32,
+    /// The standard streams.
+    pub stdio: Stdio,
+}
+
+impl Default for RunPlan {
+    fn default() -> Self {
+        Self {
+            args: Vec::new(),
+            env: Vec::new(),
+            preopens: Vec::new(),
+            host_dirs: Vec::new(),
+            quota: Quota::default(),
+            rights: Rights::ReadWrite,
+            instances: 1,
+            stdio: Stdio::Null,
+        }
+    }
+}
+
+/// A directory of the layered file system, and what the guest calls it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preopen {
+    /// Where it lies, from the root of the file system.
+    pub dir: String,
+    /// The guest's name for it.
+    pub guest: String,
+    /// Whether the guest may change what is below.
+    pub rights: Rights,
+}
+
+/// A directory of the host, and what the guest calls it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostDir {
+    /// The host's path.
+    pub dir: PathBuf,
+    /// The guest's name for it.
+    pub guest: String,
+    /// Whether the guest may change what is below.
+    pub rights: Rights,
+}
+
+impl RunPlan {
+    /// Refuses what no instance could be given.
+    pub(super) fn check(&self) -> Result<(), RunnerError> {
+        let mut bytes = 0_usize;
+        for (number, arg) in self.args.iter().enumerate() {
+            no_nul(arg, || format!("argument {number}"))?;
+            bytes = bytes.saturating_add(arg.len()).saturating_add(1);
+        }
+        for (key, value) in &self.env {
+            let what = || format!("environment variable {key:?}");
+            no_nul(key, what)?;
+            no_nul(value, what)?;
+            if key == INSTANCE_VARIABLE {
+                let reason = "the runner sets it";
+                return Err(RunnerError::Argument {
+                    what: what(),
+                    reason,
+                });
+            }
+            if key.is_empty() || key.contains('=') {
+                let reason = "the name is empty or holds `=`";
+                return Err(RunnerError::Argument {
+                    what: what(),
+                    reason,
+                });
+            }
+            bytes = bytes
+                .saturating_add(key.len())
+                .saturating_add(value.len())
+                .saturating_add(2);
+        }
+        if bytes > MAX_ARGUMENT_BYTES {
+            return Err(RunnerError::ArgumentsTooLong {
+                bytes,
+                limit: MAX_ARGUMENT_BYTES,
+            });
+        }
+        self.check_names()
+    }
+
+    /// Refuses two directories under one name: which one a guest's libc
+    /// picks would be anybody's guess.
+    fn check_names(&self) -> Result<(), RunnerError> {
+        let mut seen = HashSet::new();
+        let layered = self.preopens.iter().map(|preopen| &preopen.guest);
+        for guest in layered.chain(self.host_dirs.iter().map(|dir| &dir.guest)) {
+            no_nul(guest, || format!("guest directory {guest:?}"))?;
+            let plain = match guest.trim_end_matches('/') {
+                "" => "/",
+                plain => plain,
+            };
+            if !seen.insert(plain) {
+                return Err(RunnerError::TwoDirectories {
+                    name: guest.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn no_nul(text: &str, what: impl FnOnce() -> String) -> Result<(), RunnerError> {
+    if text.contains('\0') {
+        return Err(RunnerError::Argument {
+            what: what(),
+            reason: "it holds a NUL byte",
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(change: impl FnOnce(&mut RunPlan)) -> String {
+        let mut plan = RunPlan::default();
+        change(&mut plan);
+        plan.check()
+            .map_or_else(|error| error.to_string(), |()| "fine".to_owned())
+    }
+
+    fn preopen(guest: &str) -> Preopen {
+        Preopen {
+            dir: "/".into(),
+            guest: guest.into(),
+            rights: Rights::ReadWrite,
+        }
+    }
+
+    #[test]
+    fn case_80_arguments_that_wasi_cannot_pass_are_refused_by_name() {
+        assert_eq!(
+            refusal(|plan| plan.args = vec!["a".into(), "b\0c".into()]),
+            "argument 1: it holds a NUL byte"
+        );
+        assert_eq!(
+            refusal(|plan| plan.env = vec![("K".into(), "\0".into())]),
+            "environment variable \"K\": it holds a NUL byte"
+        );
+        for key in ["", "A=B"] {
+            let text = refusal(|plan| plan.env = vec![(key.into(), "v".into())]);
+            assert!(text.ends_with("the name is empty or holds `=`"), "{text}");
+        }
+        let text = refusal(|plan| plan.args = vec!["x".repeat(10 << 20)]);
+        assert_eq!(
+            text,
+            "arguments and environment take 10485761 bytes, the limit is 2097152"
+        );
+        let text = refusal(|plan| plan.env = vec![(INSTANCE_VARIABLE.into(), "7".into())]);
+        assert_eq!(
+            text,
+            "environment variable \"STRATAFS_INSTANCE\": the runner sets it"
+        );
+        // The near miss.
+        assert_eq!(
+            refusal(|plan| plan.args = vec!["x".repeat(MAX_ARGUMENT_BYTES - 1)]),
+            "fine"
+        );
+        assert_eq!(
+            refusal(|plan| plan.env = vec![("K".into(), "a=b".into())]),
+            "fine"
+        );
+    }
+
+    #[test]
+    fn two_directories_of_one_name_are_refused() {
+        let two = |a, b| refusal(|plan| plan.preopens = vec![preopen(a), preopen(b)]);
+        assert_eq!(
+            two("/a", "/a/"),
+            "the guest directory \"/a/\" is given twice"
+        );
+        assert_eq!(two("/", "//"), "the guest directory \"//\" is given twice");
+        assert_eq!(two("/a", "/a/b"), "fine");
+    }
+}

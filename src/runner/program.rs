@@ -1,0 +1,204 @@
+//! A guest linked to WASI, and the call that runs it.
+
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+use wasmtime::component::{self, Component};
+use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, Store};
+use wasmtime_wasi::p2::bindings;
+
+use super::engine::{Code, Compiled};
+use super::guest::CORE_ENTRY;
+use super::host::{ComponentHost, CoreHost, Seat};
+use super::{Guest, Outcome, RunnerConfig, RunnerError};
+use crate::wasi::{p1, p2};
+
+/// What [`bindings::CommandPre`] looks for.
+const COMPONENT_ENTRY: &str = "wasi:cli/run@0.2";
+
+/// A linked guest. One with a timeout is linked for async stores: it can be
+/// left in the middle of a call.
+pub(super) enum Program {
+    Core(InstancePre<CoreHost>),
+    Component(bindings::sync::CommandPre<ComponentHost>),
+    TimedCore(InstancePre<CoreHost>, Duration),
+    TimedComponent(bindings::CommandPre<ComponentHost>, Duration),
+}
+
+impl Program {
+    pub(super) fn link(
+        compiled: &Compiled,
+        guest: &Guest,
+        config: &RunnerConfig,
+    ) -> Result<Self, RunnerError> {
+        let name = || guest.name().to_owned();
+        let linked = match &compiled.code {
+            Code::Core(module) => {
+                if !matches!(module.get_export(CORE_ENTRY), Some(ExternType::Func(_))) {
+                    return Err(RunnerError::NoEntry {
+                        name: name(),
+                        wanted: CORE_ENTRY,
+                    });
+                }
+                link_core(compiled, module, config.timeout)
+            }
+            Code::Component(component) => {
+                let ty = component.component_type();
+                if !ty
+                    .exports(&compiled.engine)
+                    .any(|(name, _)| name.starts_with(COMPONENT_ENTRY))
+                {
+                    return Err(RunnerError::NoEntry {
+                        name: name(),
+                        wanted: COMPONENT_ENTRY,
+                    });
+                }
+                link_component(compiled, component, config.timeout)
+            }
+        };
+        linked.map_err(|source| RunnerError::Link {
+            name: name(),
+            source,
+        })
+    }
+
+    /// Runs one instance to its end on this thread. `started` is set at the
+    /// guest's first instruction; a timed guest makes itself a runtime if
+    /// there is none yet.
+    pub(super) fn call(
+        &self,
+        engine: &Engine,
+        seat: Seat,
+        started: &mut Option<Instant>,
+        runtime: &mut Option<Runtime>,
+    ) -> Outcome {
+        match self {
+            Self::Core(pre) => {
+                let mut store = core_store(engine, seat);
+                ended(pre.instantiate(&mut store).and_then(|instance| {
+                    let entry = instance.get_typed_func::<(), ()>(&mut store, CORE_ENTRY)?;
+                    *started = Some(Instant::now());
+                    entry.call(&mut store, ()).map(Ok)
+                }))
+            }
+            Self::Component(pre) => {
+                let mut store = component_store(engine, seat);
+                ended(pre.instantiate(&mut store).and_then(|command| {
+                    *started = Some(Instant::now());
+                    command.wasi_cli_run().call_run(&mut store)
+                }))
+            }
+            Self::TimedCore(pre, limit) => {
+                let mut store = core_store(engine, seat);
+                yield_at_ticks(&mut store);
+                timed(runtime, *limit, async {
+                    let instance = pre.instantiate_async(&mut store).await?;
+                    let entry = instance.get_typed_func::<(), ()>(&mut store, CORE_ENTRY)?;
+                    *started = Some(Instant::now());
+                    entry.call_async(&mut store, ()).await.map(Ok)
+                })
+            }
+            Self::TimedComponent(pre, limit) => {
+                let mut store = component_store(engine, seat);
+                yield_at_ticks(&mut store);
+                timed(runtime, *limit, async {
+                    let command = pre.instantiate_async(&mut store).await?;
+                    *started = Some(Instant::now());
+                    command.wasi_cli_run().call_run(&mut store).await
+                })
+            }
+        }
+    }
+}
+
+fn link_core(
+    compiled: &Compiled,
+    module: &Module,
+    timeout: Option<Duration>,
+) -> wasmtime::Result<Program> {
+    let mut linker = Linker::new(&compiled.engine);
+    match timeout {
+        None => {
+            p1::add_to_linker_sync(&mut linker, preview1)?;
+            Ok(Program::Core(linker.instantiate_pre(module)?))
+        }
+        Some(limit) => {
+            p1::add_to_linker_async(&mut linker, preview1)?;
+            Ok(Program::TimedCore(linker.instantiate_pre(module)?, limit))
+        }
+    }
+}
+
+fn link_component(
+    compiled: &Compiled,
+    component: &Component,
+    timeout: Option<Duration>,
+) -> wasmtime::Result<Program> {
+    let mut linker = component::Linker::new(&compiled.engine);
+    match timeout {
+        None => {
+            p2::add_to_linker_sync(&mut linker)?;
+            let pre = linker.instantiate_pre(component)?;
+            bindings::sync::CommandPre::new(pre).map(Program::Component)
+        }
+        Some(limit) => {
+            p2::add_to_linker_async(&mut linker)?;
+            let pre = linker.instantiate_pre(component)?;
+            let command = bindings::CommandPre::new(pre)?;
+            Ok(Program::TimedComponent(command, limit))
+        }
+    }
+}
+
+fn preview1(host: &mut CoreHost) -> &mut p1::Ctx {
+    &mut host.p1
+}
+
+fn core_store(engine: &Engine, seat: Seat) -> Store<CoreHost> {
+    let mut store = Store::new(engine, seat.into_core());
+    store.limiter(|host| &mut host.limiter);
+    store
+}
+
+fn component_store(engine: &Engine, seat: Seat) -> Store<ComponentHost> {
+    let mut store = Store::new(engine, seat.into_component());
+    store.limiter(|host| &mut host.limiter);
+    store
+}
+
+/// Gives the runtime a look at its clock at each tick.
+fn yield_at_ticks<T>(store: &mut Store<T>) {
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_async_yield_and_update(1);
+}
+
+/// Waits for a guest until its time is up, and leaves it then.
+fn timed(
+    runtime: &mut Option<Runtime>,
+    limit: Duration,
+    guest: impl Future<Output = wasmtime::Result<Result<(), ()>>>,
+) -> Outcome {
+    let runtime = match runtime {
+        Some(runtime) => runtime,
+        None => match tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+        {
+            Ok(new) => runtime.insert(new),
+            Err(error) => return Outcome::Failed(format!("cannot make a runtime: {error}")),
+        },
+    };
+    match runtime.block_on(async { tokio::time::timeout(limit, guest).await }) {
+        Ok(result) => ended(result),
+        Err(_) => Outcome::TimedOut(limit),
+    }
+}
+
+/// Reads how a guest ended; a component says in its result whether it failed.
+fn ended(result: wasmtime::Result<Result<(), ()>>) -> Outcome {
+    match result {
+        Ok(Ok(())) => Outcome::Exited(0),
+        Ok(Err(())) => Outcome::Exited(1),
+        Err(error) => Outcome::of_error(&error),
+    }
+}

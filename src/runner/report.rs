@@ -1,0 +1,42 @@
+//! What a run gave.
+
+use super::Outcome;
+use crate::vfs::{Fs, Usage};
+
+/// One instance: how long each step took, how it ended, what it held then.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct InstanceReport {
+    /// Its number, from 0.
+    pub instance: u32,
+    /// Nanoseconds to make its file system from the shared base.
+    pub fs_create_ns: u64,
+    /// Nanoseconds to the guest's first instruction: `fs_create_ns`, store,
+    /// and instantiation.
+    pub start_ns: u64,
+    /// Nanoseconds from there to the end.
+    pub run_ns: u64,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What its file system held when it ended.
+    pub usage: Usage,
+}
+
+/// A whole run.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RunReport {
+    /// The instances, by number.
+    pub instances: Vec<InstanceReport>,
+    /// Their file systems, by number, as the guests left them.
+    pub file_systems: Vec<Fs>,
+}
+
+impl RunReport {
+    /// Gives the instances that did not exit with 0.
+    pub fn failed(&self) -> impl Iterator<Item = &InstanceReport> {
+        self.instances
+            .iter()
+            .filter(|instance| !instance.outcome.is_success())
+    }
+}

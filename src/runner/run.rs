@@ -1,0 +1,186 @@
+//! N instances off one image, T at a time.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::runtime::Runtime;
+
+use super::engine::TICK;
+use super::host::Seat;
+use super::{InstanceReport, Outcome, RunPlan, RunReport, Runner, RunnerError};
+use crate::image::Image;
+use crate::vfs::{Fs, Rights};
+
+/// Follows a run. Called from the threads that run guests; none of the calls
+/// is part of a measured time.
+pub trait Watch: Sync {
+    /// All file systems are there, no guest has started.
+    fn created(&self) {}
+
+    /// An instance has ended.
+    fn finished(&self, _: &InstanceReport) {}
+}
+
+/// Watches nothing.
+impl Watch for () {}
+
+impl Runner {
+    /// Runs the plan's instances over `image`, and gives what they left.
+    ///
+    /// All file systems are made first and live until the report is dropped.
+    /// An instance that fails does not stop the others.
+    ///
+    /// # Errors
+    /// [`RunnerError::Argument`], [`RunnerError::ArgumentsTooLong`],
+    /// [`RunnerError::TwoDirectories`], [`RunnerError::Preopen`],
+    /// [`RunnerError::HostDir`], before anything runs; and
+    /// [`RunnerError::Thread`].
+    pub fn run(&self, image: &Image, plan: &RunPlan) -> Result<RunReport, RunnerError> {
+        self.run_watched(image, plan, &())
+    }
+
+    /// The same, with somebody who follows it.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_watched(
+        &self,
+        image: &Image,
+        plan: &RunPlan,
+        watch: &dyn Watch,
+    ) -> Result<RunReport, RunnerError> {
+        plan.check()?;
+        let _turn = self.turn.lock();
+        // One that is thrown away finds what is wrong with the directories.
+        drop(Seat::new(&make_fs(image, plan), plan, &self.config, 0)?);
+        let file_systems: Vec<_> = (0..plan.instances.max(1))
+            .map(|_| {
+                let start = Instant::now();
+                let fs = make_fs(image, plan);
+                (fs, nanos(start.elapsed()))
+            })
+            .collect();
+        watch.created();
+        let instances = self.run_all(&file_systems, plan, watch)?;
+        let file_systems = file_systems.into_iter().map(|(fs, _)| fs).collect();
+        Ok(RunReport {
+            instances,
+            file_systems,
+        })
+    }
+
+    fn run_all(
+        &self,
+        file_systems: &[(Fs, u64)],
+        plan: &RunPlan,
+        watch: &dyn Watch,
+    ) -> Result<Vec<InstanceReport>, RunnerError> {
+        let next = AtomicUsize::new(0);
+        let reports = Mutex::new(Vec::with_capacity(file_systems.len()));
+        let work = || {
+            let mut runtime = None;
+            while let Some((number, (fs, created))) = take(&next, file_systems) {
+                let report = self.run_one(number, fs, *created, plan, &mut runtime);
+                watch.finished(&report);
+                reports.lock().push(report);
+            }
+            if let Some(runtime) = runtime {
+                // A guest that was stopped may have left a read behind.
+                runtime.shutdown_background();
+            }
+        };
+        let threads = usize::try_from(self.config.threads)
+            .unwrap_or(1)
+            .min(file_systems.len());
+        thread::scope(|scope| {
+            let (_ends_with_scope, stop) = mpsc::channel::<()>();
+            if self.config.timeout.is_some() {
+                spawn(scope, move || self.tick(&stop))?;
+            }
+            let workers: Result<Vec<_>, _> = (0..threads).map(|_| spawn(scope, work)).collect();
+            if workers.is_err() {
+                next.store(file_systems.len(), Ordering::Relaxed);
+            }
+            for worker in workers? {
+                if let Err(panic) = worker.join() {
+                    std::panic::resume_unwind(panic);
+                }
+            }
+            Ok(())
+        })?;
+        let mut reports = reports.into_inner();
+        reports.sort_by_key(|report: &InstanceReport| report.instance);
+        Ok(reports)
+    }
+
+    /// Moves the engine's clock on until the run is over.
+    fn tick(&self, stop: &mpsc::Receiver<()>) {
+        while stop.recv_timeout(TICK) == Err(mpsc::RecvTimeoutError::Timeout) {
+            self.engine.increment_epoch();
+        }
+    }
+
+    fn run_one(
+        &self,
+        instance: u32,
+        fs: &Fs,
+        fs_create_ns: u64,
+        plan: &RunPlan,
+        runtime: &mut Option<Runtime>,
+    ) -> InstanceReport {
+        let start = Instant::now();
+        let mut started = None;
+        let outcome = match Seat::new(fs, plan, &self.config, instance) {
+            Ok(seat) => {
+                let held = seat.held();
+                let outcome = self.program.call(&self.engine, seat, &mut started, runtime);
+                held.iter().for_each(|held| held.release());
+                outcome
+            }
+            Err(error) => Outcome::Failed(error.to_string()),
+        };
+        let end = Instant::now();
+        let started = started.unwrap_or(end);
+        InstanceReport {
+            instance,
+            fs_create_ns,
+            start_ns: fs_create_ns.saturating_add(nanos(started - start)),
+            run_ns: nanos(end - started),
+            outcome,
+            usage: fs.usage(),
+        }
+    }
+}
+
+fn make_fs(image: &Image, plan: &RunPlan) -> Fs {
+    let builder = Fs::builder(image)
+        .max_bytes(plan.quota.max_bytes)
+        .max_inodes(plan.quota.max_inodes)
+        .max_open(plan.quota.max_open);
+    match plan.rights {
+        Rights::ReadOnly => builder.read_only().build(),
+        Rights::ReadWrite => builder.build(),
+    }
+}
+
+fn take<'a, T>(next: &AtomicUsize, all: &'a [T]) -> Option<(u32, &'a T)> {
+    let number = next.fetch_add(1, Ordering::Relaxed);
+    Some((u32::try_from(number).ok()?, all.get(number)?))
+}
+
+fn spawn<'scope, 'env, T: Send + 'scope>(
+    scope: &'scope thread::Scope<'scope, 'env>,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> Result<thread::ScopedJoinHandle<'scope, T>, RunnerError> {
+    thread::Builder::new()
+        .name("stratafs".to_owned())
+        .spawn_scoped(scope, work)
+        .map_err(|source| RunnerError::Thread { source })
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,221 @@
+//! The runner as a library: what a run leaves, and what it tells.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use stratafs::chunk::{ChunkPool, ContentBuilder};
+use stratafs::image::Image;
+use stratafs::layer::Layer;
+use stratafs::meta::Meta;
+use stratafs::name::LayerPath;
+use stratafs::runner::{
+    Guest, InstanceReport, Outcome, Preopen, RunPlan, Runner, RunnerConfig, RunnerError, Sink,
+    Stdio, Stream, Watch,
+};
+use stratafs::vfs::Rights;
+
+use crate::cli::script::Script;
+
+fn guest(script: &Script) -> Guest {
+    Guest::from_bytes("guest", script.wat().as_bytes()).unwrap()
+}
+
+fn runner(script: &Script) -> Runner {
+    Runner::new(&guest(script), RunnerConfig::default()).unwrap()
+}
+
+fn plan(instances: u32) -> RunPlan {
+    let mut plan = RunPlan::default();
+    plan.instances = instances;
+    plan.args = vec!["guest".into()];
+    let root = Preopen {
+        dir: "/".into(),
+        guest: "/".into(),
+        rights: Rights::ReadWrite,
+    };
+    plan.preopens = vec![root];
+    plan
+}
+
+fn base() -> Image {
+    let pool = ChunkPool::new();
+    let mut layer = Layer::builder();
+    let content = ContentBuilder::of(&pool, &[7; 100_000]);
+    layer
+        .file(
+            &LayerPath::parse(b"base").unwrap(),
+            Meta::with_mode(0o644),
+            content,
+        )
+        .unwrap();
+    Image::new(&[layer.finish().unwrap()]).unwrap()
+}
+
+#[test]
+fn case_75_a_guest_that_is_stopped_leaves_nothing_open_and_the_base_whole() {
+    let base = base();
+    let before = base.verify().unwrap();
+    let written = || {
+        Script::new()
+            .write("new", &[1; 5000])
+            .write("base", b"x")
+            .keep_open("base", 0)
+    };
+    let mut config = RunnerConfig::default();
+    config.timeout = Some(Duration::from_millis(200));
+    config.max_memory = Some(4 << 20);
+    let ends: [(Script, fn(&Outcome) -> bool); 5] = [
+        (written().trap(), |end| {
+            matches!(end, Outcome::Trapped { .. })
+        }),
+        (written().spin(), |end| matches!(end, Outcome::TimedOut(_))),
+        (written().sleep(100), |end| {
+            matches!(end, Outcome::TimedOut(_))
+        }),
+        (written().grow(1000), |end| {
+            *end == Outcome::OutOfMemory(4 << 20)
+        }),
+        (written().exit(9), |end| *end == Outcome::Exited(9)),
+    ];
+    for (script, expected) in ends {
+        for config in [RunnerConfig::default(), config.clone()] {
+            if config.timeout.is_none() && !script.wat().contains("unreachable") {
+                continue;
+            }
+            let runner = Runner::new(&guest(&script), config).unwrap();
+            let report = runner.run(&base, &plan(3)).unwrap();
+            for (instance, fs) in report.instances.iter().zip(&report.file_systems) {
+                assert!(expected(&instance.outcome), "{:?}", instance.outcome);
+                // What it wrote until then is there; nothing holds it.
+                let usage = fs.usage();
+                assert_eq!(
+                    (usage.open, usage.private_bytes, usage.inodes),
+                    (0, 5001, 1)
+                );
+                assert_eq!(instance.usage, usage);
+                let read = fs
+                    .root()
+                    .unwrap()
+                    .stat_at(stratafs::vfs::Follow::No, b"base");
+                assert_eq!(read.unwrap().size, 1);
+            }
+        }
+    }
+    assert_eq!(base.verify().unwrap(), before);
+}
+
+#[test]
+fn case_80_what_wasi_cannot_pass_is_an_error_before_anything_runs() {
+    let runner = runner(&Script::new());
+    let mut large = plan(1);
+    large.args.push("x".repeat(10 << 20));
+    let error = runner.run(&Image::empty(), &large).unwrap_err();
+    assert!(
+        matches!(error, RunnerError::ArgumentsTooLong { .. }),
+        "{error}"
+    );
+    let mut nul = plan(1);
+    nul.env.push(("A".into(), "b\0".into()));
+    let error = runner.run(&Image::empty(), &nul).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "environment variable \"A\": it holds a NUL byte"
+    );
+}
+
+#[test]
+fn a_runner_runs_again_and_waits_for_its_turn() {
+    let runner = runner(&Script::new().mkdir("mine", 0));
+    let base = base();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..5 {
+                    let report = runner.run(&base, &plan(20)).unwrap();
+                    assert_eq!(report.failed().count(), 0);
+                }
+            });
+        }
+    });
+}
+
+#[derive(Default)]
+struct Follower {
+    created: AtomicUsize,
+    finished: Mutex<Vec<u32>>,
+}
+
+impl Watch for Follower {
+    fn created(&self) {
+        assert!(self.finished.lock().is_empty());
+        self.created.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn finished(&self, report: &InstanceReport) {
+        self.finished.lock().push(report.instance);
+    }
+}
+
+#[test]
+fn a_run_is_followed_and_told_by_number() {
+    let mut config = RunnerConfig::default();
+    config.threads = 4;
+    let runner = Runner::new(&guest(&Script::new()), config).unwrap();
+    let follower = Follower::default();
+    let report = runner.run_watched(&base(), &plan(50), &follower).unwrap();
+    assert_eq!(follower.created.into_inner(), 1);
+    let mut finished = follower.finished.into_inner();
+    finished.sort_unstable();
+    let all: Vec<_> = (0..50).collect();
+    assert_eq!(finished, all);
+    let told: Vec<_> = report
+        .instances
+        .iter()
+        .map(|instance| instance.instance)
+        .collect();
+    assert_eq!(told, all);
+    assert!(
+        report
+            .instances
+            .iter()
+            .all(|one| one.start_ns > one.fs_create_ns && one.run_ns > 0)
+    );
+    // The file system at a place is the one of the instance there.
+    assert_eq!(report.file_systems.len(), 50);
+}
+
+#[derive(Default)]
+struct Kept(Mutex<Vec<(u32, Stream, Vec<u8>)>>);
+
+impl Sink for Kept {
+    fn write(&self, instance: u32, stream: Stream, bytes: &[u8]) {
+        self.0.lock().push((instance, stream, bytes.to_vec()));
+    }
+}
+
+#[test]
+fn output_is_collected_by_instance_and_stream() {
+    let script = Script::new().print("a").complain("x").print("b").trap();
+    let kept = Arc::new(Kept::default());
+    let mut plan = plan(2);
+    plan.stdio = Stdio::Collect(kept.clone());
+    runner(&script).run(&Image::empty(), &plan).unwrap();
+    let of = |instance| {
+        let (out, err) = (b"ab".to_vec(), b"x".to_vec());
+        [
+            (instance, Stream::Stdout, out),
+            (instance, Stream::Stderr, err),
+        ]
+    };
+    assert_eq!(*kept.0.lock(), [of(0), of(1)].concat());
+}
+
+#[test]
+fn a_plan_that_names_nothing_shows_nothing() {
+    // Descriptor 3 is the first directory, if there is one.
+    let script = Script::new().cat_in(3, "base", 8);
+    let report = runner(&script).run(&base(), &RunPlan::default()).unwrap();
+    assert_eq!(report.instances[0].outcome, Outcome::Exited(0));
+}
