@@ -10,6 +10,7 @@ use tokio::runtime::Runtime;
 
 use super::engine::TICK;
 use super::host::Seat;
+use super::output::Held;
 use super::{InstanceReport, Outcome, RunPlan, RunReport, Runner, RunnerError};
 use crate::image::Image;
 use crate::vfs::{Fs, Rights};
@@ -31,7 +32,8 @@ impl Runner {
     /// Runs the plan's instances over `image`, and gives what they left.
     ///
     /// All file systems are made first and live until the report is dropped.
-    /// An instance that fails does not stop the others.
+    /// An instance that fails does not stop the others. Waits while another
+    /// run of this runner goes on.
     ///
     /// # Errors
     /// [`RunnerError::Argument`], [`RunnerError::ArgumentsTooLong`],
@@ -133,16 +135,14 @@ impl Runner {
     ) -> InstanceReport {
         let start = Instant::now();
         let mut started = None;
-        let outcome = match Seat::new(fs, plan, &self.config, instance) {
-            Ok(seat) => {
-                let held = seat.held();
-                let outcome = self.program.call(&self.engine, seat, &mut started, runtime);
-                held.iter().for_each(|held| held.release());
-                outcome
-            }
+        let seat = Seat::new(fs, plan, &self.config, instance);
+        let held = seat.as_ref().map(Seat::held).unwrap_or_default();
+        let outcome = match seat {
+            Ok(seat) => self.program.call(&self.engine, seat, &mut started, runtime),
             Err(error) => Outcome::Failed(error.to_string()),
         };
         let end = Instant::now();
+        held.iter().for_each(Held::release);
         let started = started.unwrap_or(end);
         InstanceReport {
             instance,

@@ -17,8 +17,12 @@ mod cases_matrix; // what layered file systems were measured on, 01 to 45
 #[cfg(feature = "cli")]
 mod cli; // the program: options, exit codes, output, files
 mod copy_up; // copy-up, merging, dedup, concurrency: attacks 81 to 110
+#[cfg(feature = "runner")]
+mod guests; // each example guest under wasmtime-wasi and under stratafs
 mod host; // the std-like API for embedders
 mod image; // stacks of layers as one tree
+#[cfg(feature = "cli")]
+mod isolation; // a thousand guests that destroy what they see
 mod layers; // imports point down
 mod licences; // of all that is built in
 mod model; // random operations against the reference model

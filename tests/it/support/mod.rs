@@ -2,8 +2,12 @@
 
 #[cfg(feature = "tar")]
 pub mod archive; // tar archives byte by byte
+#[cfg(feature = "runner")]
+pub mod base; // the base that guests run on, as a directory
 pub mod charge; // a file of the reference model, and what quotas count
 pub mod generator; // random operations and layers
+#[cfg(feature = "runner")]
+pub mod guest; // building the example guests
 pub mod handles; // the reference model's descriptors
 pub mod judge; // whether a listing is right
 pub mod ops; // operations as data
@@ -17,3 +21,5 @@ pub mod seed; // the tree a model starts from
 pub mod subject; // operations on the library
 pub mod tree; // fixtures' notation
 pub mod twin; // library and model side by side
+#[cfg(feature = "runner")]
+pub mod wasi_host; // guests under either host

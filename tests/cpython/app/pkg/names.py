@@ -1,0 +1,5 @@
+"""Names."""
+
+
+def title(name):
+    return name[:1].upper() + name[1:]

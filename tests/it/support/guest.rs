@@ -1,0 +1,116 @@
+//! The guests of `guest-examples`, built once for all tests.
+//!
+//! Each test is a process of its own under nextest, so the first one builds
+//! under a file lock and leaves a stamp of the sources it built from; the
+//! others see the stamp and go on.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What a guest speaks, and so what it is built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum World {
+    /// preview1: a core module.
+    P1,
+    /// 0.2: a component.
+    P2,
+}
+
+impl World {
+    /// The name of rustc's target.
+    pub fn target(self) -> &'static str {
+        match self {
+            Self::P1 => "wasm32-wasip1",
+            Self::P2 => "wasm32-wasip2",
+        }
+    }
+
+    /// Arguments of cargo besides the common ones. Guests that call preview1
+    /// themselves exist for preview1 only.
+    fn features(self) -> &'static [&'static str] {
+        match self {
+            Self::P1 => &["--features", "raw"],
+            Self::P2 => &[],
+        }
+    }
+}
+
+/// The package of the guests.
+fn home() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("guest-examples")
+}
+
+/// Gives the file of a guest, built from the sources as they are now.
+pub fn guest(name: &str, world: World) -> PathBuf {
+    let out = home().join("target");
+    fs::create_dir_all(&out).unwrap();
+    let stamp = out.join("built");
+    let want = sources();
+    if fs::read_to_string(&stamp).ok().as_ref() != Some(&want) {
+        let lock = File::create(out.join("lock")).unwrap();
+        lock.lock().unwrap();
+        if fs::read_to_string(&stamp).ok().as_ref() != Some(&want) {
+            build(World::P1, &out);
+            build(World::P2, &out);
+            fs::write(&stamp, &want).unwrap();
+        }
+    }
+    let file = out.join(world.target()).join("release").join(format!("{name}.wasm"));
+    assert!(file.exists(), "no guest {name} for {}", world.target());
+    file
+}
+
+fn build(world: World, out: &Path) {
+    let target = world.target();
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo)
+        .current_dir(home())
+        .args(["build", "--release", "--locked", "--target", target, "--target-dir"])
+        .arg(out)
+        .args(world.features())
+        // What builds the host's side is not for the guests.
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env_remove("CARGO_BUILD_TARGET")
+        .output()
+        .expect("cargo runs");
+    let text = String::from_utf8_lossy(&built.stderr);
+    if text.contains("target may not be installed") || text.contains("can't find crate for `std`") {
+        panic!("the guests need Rust's {target}: rustup target add wasm32-wasip1 wasm32-wasip2");
+    }
+    assert!(built.status.success(), "the guests do not build for {target}:\n{text}");
+}
+
+/// Everything the guests are made from, as one text: paths, and a number for
+/// what is in them.
+fn sources() -> String {
+    let mut files = vec![home().join("Cargo.toml"), home().join("Cargo.lock")];
+    let mut dirs = vec![home().join("src")];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    let line = |path: PathBuf| {
+        let digest = stratafs::digest::Digest::of(&fs::read(&path).unwrap());
+        format!("{} {digest}\n", path.display())
+    };
+    files.into_iter().map(line).collect()
+}
+
+/// The names of all guests, from the files that are there.
+pub fn names() -> BTreeSet<String> {
+    let bins = home().join("src/bin");
+    let name = |entry: std::io::Result<fs::DirEntry>| {
+        entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned()
+    };
+    fs::read_dir(bins).unwrap().map(name).collect()
+}
