@@ -22,7 +22,10 @@ fn main() -> Result<()> {
         let mut store = Store::new(&engine, state);
         let command = Command::instantiate(&mut store, &component, &linker)?;
         let ran = command.wasi_cli_run().call_run(&mut store)?;
-        println!("guest {number}: {ran:?}, its own: {:?}", fs.usage());
+        println!(
+            "guest {number}, {ran:?}, holds of its own: {:?}",
+            fs.usage()
+        );
     }
     Ok(())
 }

@@ -32,7 +32,11 @@ fn strata(name: &str, world: World, args: &[&str]) -> Outcome {
     let [sync, other] = MODES.map(|mode| {
         let fs = Fs::new(&image);
         let outcome = guest.run(Files::Strata(&fs), mode, args);
-        assert_eq!(fs.usage().open, 0, "{name}, {mode:?}: descriptors left open");
+        assert_eq!(
+            fs.usage().open,
+            0,
+            "{name}, {mode:?}: descriptors left open"
+        );
         outcome
     });
     assert_eq!(sync, other, "{name}: sync and async");
@@ -55,9 +59,18 @@ fn stock(name: &str, world: World, args: &[&str]) -> Outcome {
 /// A guest that has to do under stratafs what it does on a host directory.
 fn same(name: &str, world: World, args: &[&str]) {
     let (strata, stock) = (strata(name, world, args), stock(name, world, args));
-    assert_eq!(strata.code, 0, "{name} {args:?}: {}\n{}", strata.out, strata.err);
+    assert_eq!(
+        strata.code, 0,
+        "{name} {args:?}: {}\n{}",
+        strata.out, strata.err
+    );
     for (line, (ours, theirs)) in strata.out.lines().zip(stock.out.lines()).enumerate() {
-        assert_eq!(ours, theirs, "{name} {args:?}, line {}: stratafs, host directory", line + 1);
+        assert_eq!(
+            ours,
+            theirs,
+            "{name} {args:?}, line {}: stratafs, host directory",
+            line + 1
+        );
     }
     assert_eq!(strata, stock, "{name} {args:?}");
     assert!(!strata.out.is_empty(), "{name} {args:?} says nothing");
@@ -117,22 +130,55 @@ same_everywhere! {
 }
 
 /// The guests with tests of their own, below and (`ravage`) in `isolation`.
-const OTHERS: &[&str] =
-    &["bench_ops", "dot_entries", "fill_until_full", "iovecs", "ravage", "readdir_delete"];
+const OTHERS: &[&str] = &[
+    "bench_ops",
+    "dot_entries",
+    "fill_until_full",
+    "iovecs",
+    "ravage",
+    "readdir_delete",
+];
 
 #[test]
 fn every_guest_has_a_test() {
-    let tested: BTreeSet<String> = SAME.iter().chain(OTHERS).map(|name| (*name).to_owned()).collect();
-    assert_eq!(names(), tested, "guests that are there, and guests that are tested");
+    let tested: BTreeSet<String> = SAME
+        .iter()
+        .chain(OTHERS)
+        .map(|name| (*name).to_owned())
+        .collect();
+    assert_eq!(
+        names(),
+        tested,
+        "guests that are there, and guests that are tested"
+    );
 }
 
 #[test]
 fn case_c2_66_pointers_out_of_bounds_end_the_guest_as_in_wasmtime() {
-    for name in ["read", "read-iovecs", "read-out", "stat-out", "path", "readdir"] {
+    for name in [
+        "read",
+        "read-iovecs",
+        "read-out",
+        "stat-out",
+        "path",
+        "readdir",
+    ] {
         let args = ["trap", name];
-        let (strata, stock) = (strata("raw_p1", World::P1, &args), stock("raw_p1", World::P1, &args));
-        assert_eq!((strata.code, &*strata.out), (134, ""), "{name}: {}", strata.err);
-        assert_eq!((stock.code, stock.out), (134, String::new()), "{name}: wasmtime-wasi");
+        let (strata, stock) = (
+            strata("raw_p1", World::P1, &args),
+            stock("raw_p1", World::P1, &args),
+        );
+        assert_eq!(
+            (strata.code, &*strata.out),
+            (134, ""),
+            "{name}: {}",
+            strata.err
+        );
+        assert_eq!(
+            (stock.code, stock.out),
+            (134, String::new()),
+            "{name}: wasmtime-wasi"
+        );
     }
 }
 
@@ -164,7 +210,16 @@ fn iovecs_are_all_served_in_one_call() {
 /// wasmtime-wasi gives `..` the directory's own number.
 #[test]
 fn case_p14_dot_entries_have_the_right_numbers() {
-    better("dot_entries", World::P1, &["root: true", "docs/guide: true", "renamed: true", "new: true"]);
+    better(
+        "dot_entries",
+        World::P1,
+        &[
+            "root: true",
+            "docs/guide: true",
+            "renamed: true",
+            "new: true",
+        ],
+    );
 }
 
 #[test]
@@ -177,7 +232,13 @@ fn case_p17_a_quota_that_is_full_gives_its_room_back() {
             let outcome = guest.run(Files::Strata(&fs), mode, &[]);
             assert_eq!(outcome.code, 0, "{}{}", outcome.out, outcome.err);
             let lines: Vec<_> = outcome.out.lines().collect();
-            assert_eq!(lines[1..3], ["one byte more: Err(ENOSPC)", "into a base file: Err(ENOSPC)"]);
+            assert_eq!(
+                lines[1..3],
+                [
+                    "one byte more: Err(ENOSPC)",
+                    "into a base file: Err(ENOSPC)"
+                ]
+            );
             assert!(lines[0].ends_with("then Some(ENOSPC)"), "{lines:?}");
             assert_eq!(lines[5], "after truncation: true");
         }

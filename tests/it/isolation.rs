@@ -37,8 +37,16 @@ impl Sink for Said {
 /// Resident bytes of this process.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .unwrap();
+    line.split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse::<u64>()
+        .unwrap()
+        * 1024
 }
 
 /// Names in the root and the bytes of the files there.
@@ -78,7 +86,11 @@ fn case_c2_79_a_thousand_guests_ravage_one_base_and_leave_it_whole() {
     let said = Arc::new(Said::default());
     let mut plan = RunPlan::default();
     plan.args = vec!["ravage".into()];
-    plan.preopens = vec![Preopen { dir: "/".into(), guest: "/".into(), rights: Rights::ReadWrite }];
+    plan.preopens = vec![Preopen {
+        dir: "/".into(),
+        guest: "/".into(),
+        rights: Rights::ReadWrite,
+    }];
     plan.instances = INSTANCES;
     plan.stdio = Stdio::Collect(said.clone());
     let before = resident();
@@ -86,20 +98,38 @@ fn case_c2_79_a_thousand_guests_ravage_one_base_and_leave_it_whole() {
 
     let said = std::mem::take(&mut *said.0.lock());
     for failed in report.failed().take(1) {
-        let heard: Vec<_> = said.iter().filter(|(number, _)| *number == failed.instance).collect();
-        panic!("instance {}: {:?}, {heard:?}", failed.instance, failed.outcome);
+        let heard: Vec<_> = said
+            .iter()
+            .filter(|(number, _)| *number == failed.instance)
+            .collect();
+        panic!(
+            "instance {}: {:?}, {heard:?}",
+            failed.instance, failed.outcome
+        );
     }
     let numbers: BTreeSet<_> = said.iter().map(|(number, _)| *number).collect();
     assert_eq!(numbers.len(), 1_000, "each instance said something");
     let different: BTreeSet<_> = said.iter().map(|(_, text)| text).collect();
-    assert_eq!(different.len(), 1, "each instance saw the same base: {different:?}");
+    assert_eq!(
+        different.len(),
+        1,
+        "each instance saw the same base: {different:?}"
+    );
 
     for (number, fs) in report.file_systems.iter().enumerate() {
         let want = format!("ravaged-by-{number};").repeat(500).into_bytes();
         let size = want.len() as u64;
-        assert_eq!(root_files(fs), [("left".to_owned(), want)], "instance {number}");
+        assert_eq!(
+            root_files(fs),
+            [("left".to_owned(), want)],
+            "instance {number}"
+        );
         let usage = fs.usage();
-        assert_eq!((usage.private_bytes, usage.open), (size, 0), "instance {number}");
+        assert_eq!(
+            (usage.private_bytes, usage.open),
+            (size, 0),
+            "instance {number}"
+        );
     }
     assert_eq!(image.verify().unwrap(), digest, "the base");
     assert_eq!(pool.held_bytes(), held, "the base's chunks");
@@ -129,13 +159,21 @@ fn case_c4_98_a_thousand_living_instances_see_only_their_own_changes() {
                         let root = fs.root().unwrap();
                         let text = text(number, round);
                         let new = OpenFlags::CREATE;
-                        open(&root, b"own", new, Access::WRITE).append(text.as_bytes()).unwrap();
-                        let shared = open(&root, b"data/log.txt", OpenFlags::empty(), Access::WRITE);
-                        shared.write_at(7_000 * round as u64 / 5, text.as_bytes()).unwrap();
+                        open(&root, b"own", new, Access::WRITE)
+                            .append(text.as_bytes())
+                            .unwrap();
+                        let shared =
+                            open(&root, b"data/log.txt", OpenFlags::empty(), Access::WRITE);
+                        shared
+                            .write_at(7_000 * round as u64 / 5, text.as_bytes())
+                            .unwrap();
                         let name = format!("docs/guide/{round}");
-                        root.rename_at(b"docs/guide/intro.txt", &root, name.as_bytes()).unwrap();
-                        root.rename_at(name.as_bytes(), &root, b"docs/guide/intro.txt").unwrap();
-                        root.unlink_at(format!("many/{:03}", number % 60 * 5 + round).as_bytes()).unwrap();
+                        root.rename_at(b"docs/guide/intro.txt", &root, name.as_bytes())
+                            .unwrap();
+                        root.rename_at(name.as_bytes(), &root, b"docs/guide/intro.txt")
+                            .unwrap();
+                        root.unlink_at(format!("many/{:03}", number % 60 * 5 + round).as_bytes())
+                            .unwrap();
                     }
                 }
             });
@@ -145,14 +183,28 @@ fn case_c4_98_a_thousand_living_instances_see_only_their_own_changes() {
     drop(gone);
     for (number, fs) in &kept {
         let own: String = (0..5).map(|round| text(*number, round)).collect();
-        assert_eq!(root_files_named(fs, b"own"), own.as_bytes(), "instance {number}");
+        assert_eq!(
+            root_files_named(fs, b"own"),
+            own.as_bytes(),
+            "instance {number}"
+        );
         let log = String::from_utf8(root_files_named(fs, b"data/log.txt")).unwrap();
         for round in 0..5 {
-            assert!(log.contains(&text(*number, round)), "instance {number}, round {round}");
+            assert!(
+                log.contains(&text(*number, round)),
+                "instance {number}, round {round}"
+            );
         }
-        assert_eq!(log.matches("instance ").count(), 5, "instance {number}: marks of others");
+        assert_eq!(
+            log.matches("instance ").count(),
+            5,
+            "instance {number}: marks of others"
+        );
         let root = fs.root().unwrap();
-        let left = (0..300).filter(|file| root.stat_at(Follow::No, format!("many/{file:03}").as_bytes()).is_ok());
+        let left = (0..300).filter(|file| {
+            root.stat_at(Follow::No, format!("many/{file:03}").as_bytes())
+                .is_ok()
+        });
         assert_eq!(left.count(), 295, "instance {number}");
     }
     drop(kept);
@@ -174,7 +226,12 @@ fn case_p30_a_thousand_guests_run_under_64_host_descriptors() {
     let base = Base::new();
     let stats = tempfile::tempdir().unwrap();
     let done = Command::new("sh")
-        .args(["-c", "ulimit -n 64; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_stratafs"), "run"])
+        .args([
+            "-c",
+            "ulimit -n 64; exec \"$0\" \"$@\"",
+            env!("CARGO_BIN_EXE_stratafs"),
+            "run",
+        ])
         .args(["--instances", "1000", "--threads", "2", "--stats"])
         .arg(stats.path().join("stats.json"))
         .arg("--layer")
@@ -183,11 +240,18 @@ fn case_p30_a_thousand_guests_run_under_64_host_descriptors() {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&done.stdout);
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
     // Each holds 800 descriptors of its own file system at once.
     let lines: BTreeSet<_> = text.lines().collect();
     assert_eq!((text.lines().count(), lines.len()), (1_000, 1), "{lines:?}");
-    assert!(text.starts_with("400 readers, 400 writers, 200 left"), "{lines:?}");
+    assert!(
+        text.starts_with("400 readers, 400 writers, 200 left"),
+        "{lines:?}"
+    );
     let stats = std::fs::read_to_string(stats.path().join("stats.json")).unwrap();
     assert!(stats.contains("\"failed\":0"), "{stats}");
 }

@@ -15,7 +15,10 @@ impl Base {
     /// Makes the base: always the same bytes and times.
     pub fn new() -> Self {
         let base = Self(tempfile::tempdir().unwrap());
-        base.text("etc/motd", "Welcome to the base that all instances share.\n");
+        base.text(
+            "etc/motd",
+            "Welcome to the base that all instances share.\n",
+        );
         base.text("etc/hosts", "127.0.0.1 localhost\n");
         base.docs();
         base.data();
@@ -44,8 +47,14 @@ impl Base {
     }
 
     fn docs(&self) {
-        self.text("docs/guide/intro.txt", "A base is shared.\nWhat changes is private.\n");
-        self.text("docs/guide/usage.txt", "Read it, write it, remove it: nobody else sees.\n");
+        self.text(
+            "docs/guide/intro.txt",
+            "A base is shared.\nWhat changes is private.\n",
+        );
+        self.text(
+            "docs/guide/usage.txt",
+            "Read it, write it, remove it: nobody else sees.\n",
+        );
         for chapter in ["alpha", "beta", "gamma"] {
             for page in 1..=4 {
                 let text = format!("{chapter} page {page}\n").repeat(page * 40);
@@ -56,7 +65,9 @@ impl Base {
     }
 
     fn data(&self) {
-        let big: Vec<u8> = (0..BIG).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let big: Vec<u8> = (0..BIG)
+            .map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8)
+            .collect();
         self.file("data/big.bin", &big);
         self.text("data/log.txt", &"a line of the base\n".repeat(500));
         let holes = File::create(self.path().join("data/holes.bin")).unwrap();

@@ -57,7 +57,10 @@ pub fn guest(name: &str, world: World) -> PathBuf {
             fs::write(&stamp, &want).unwrap();
         }
     }
-    let file = out.join(world.target()).join("release").join(format!("{name}.wasm"));
+    let file = out
+        .join(world.target())
+        .join("release")
+        .join(format!("{name}.wasm"));
     assert!(file.exists(), "no guest {name} for {}", world.target());
     file
 }
@@ -67,7 +70,14 @@ fn build(world: World, out: &Path) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
         .current_dir(home())
-        .args(["build", "--release", "--locked", "--target", target, "--target-dir"])
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "--target",
+            target,
+            "--target-dir",
+        ])
         .arg(out)
         .args(world.features())
         // What builds the host's side is not for the guests.
@@ -80,7 +90,10 @@ fn build(world: World, out: &Path) {
     if text.contains("target may not be installed") || text.contains("can't find crate for `std`") {
         panic!("the guests need Rust's {target}: rustup target add wasm32-wasip1 wasm32-wasip2");
     }
-    assert!(built.status.success(), "the guests do not build for {target}:\n{text}");
+    assert!(
+        built.status.success(),
+        "the guests do not build for {target}:\n{text}"
+    );
 }
 
 /// Everything the guests are made from, as one text: paths, and a number for
@@ -110,7 +123,14 @@ fn sources() -> String {
 pub fn names() -> BTreeSet<String> {
     let bins = home().join("src/bin");
     let name = |entry: std::io::Result<fs::DirEntry>| {
-        entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned()
+        entry
+            .unwrap()
+            .path()
+            .file_stem()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned()
     };
     fs::read_dir(bins).unwrap().map(name).collect()
 }

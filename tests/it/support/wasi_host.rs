@@ -67,7 +67,10 @@ struct Host {
 
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
     }
 }
 
@@ -79,7 +82,9 @@ impl p2::View for Host {
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
-    RUNTIME.get_or_init(|| tokio::runtime::Runtime::new().unwrap()).block_on(future)
+    RUNTIME
+        .get_or_init(|| tokio::runtime::Runtime::new().unwrap())
+        .block_on(future)
 }
 
 impl Compiled {
@@ -94,9 +99,15 @@ impl Compiled {
 
     /// Runs it once with `files` as its `/`.
     pub fn run(&self, files: Files<'_>, mode: Mode, args: &[&str]) -> Outcome {
-        let (out, err) = (MemoryOutputPipe::new(64 << 20), MemoryOutputPipe::new(64 << 20));
+        let (out, err) = (
+            MemoryOutputPipe::new(64 << 20),
+            MemoryOutputPipe::new(64 << 20),
+        );
         let mut wasi = WasiCtxBuilder::new();
-        wasi.stdout(out.clone()).stderr(err.clone()).arg("guest").args(args);
+        wasi.stdout(out.clone())
+            .stderr(err.clone())
+            .arg("guest")
+            .args(args);
         if let Files::HostDir(dir) = files {
             wasi.preopened_dir(dir, "/", FsPerms::ReadWrite).unwrap();
         }
@@ -105,7 +116,9 @@ impl Compiled {
             (Self::P1(module), Files::HostDir(_), Mode::Async) => {
                 block_on(stock_p1_async(module, wasi.build_p1()))
             }
-            (Self::P1(module), Files::Strata(fs), Mode::Sync) => strata_p1(module, p1_ctx(wasi, fs)),
+            (Self::P1(module), Files::Strata(fs), Mode::Sync) => {
+                strata_p1(module, p1_ctx(wasi, fs))
+            }
             (Self::P1(module), Files::Strata(fs), Mode::Async) => {
                 block_on(strata_p1_async(module, p1_ctx(wasi, fs)))
             }
@@ -115,7 +128,11 @@ impl Compiled {
                     Files::Strata(fs) => p2::Ctx::new().preopen(fs.root().unwrap(), "/"),
                 };
                 let stock = matches!(files, Files::HostDir(_));
-                let host = Host { wasi: wasi.build(), table: ResourceTable::new(), strata };
+                let host = Host {
+                    wasi: wasi.build(),
+                    table: ResourceTable::new(),
+                    strata,
+                };
                 match mode {
                     Mode::Sync => run_p2(component, host, stock),
                     Mode::Async => block_on(run_p2_async(component, host, stock)),
@@ -126,7 +143,11 @@ impl Compiled {
     }
 }
 
-fn outcome(ended: wasmtime::Result<i32>, out: &MemoryOutputPipe, err: &MemoryOutputPipe) -> Outcome {
+fn outcome(
+    ended: wasmtime::Result<i32>,
+    out: &MemoryOutputPipe,
+    err: &MemoryOutputPipe,
+) -> Outcome {
     let text = |pipe: &MemoryOutputPipe| String::from_utf8_lossy(&pipe.contents()).into_owned();
     let mut err = text(err);
     let code = ended.unwrap_or_else(|error| match error.downcast_ref::<I32Exit>() {
@@ -137,7 +158,11 @@ fn outcome(ended: wasmtime::Result<i32>, out: &MemoryOutputPipe, err: &MemoryOut
             134
         }
     });
-    Outcome { code, out: text(out), err }
+    Outcome {
+        code,
+        out: text(out),
+        err,
+    }
 }
 
 fn p1_ctx(mut wasi: WasiCtxBuilder, fs: &Fs) -> p1::Ctx {
@@ -159,7 +184,9 @@ fn strata_p1(module: &Module, ctx: p1::Ctx) -> wasmtime::Result<i32> {
 fn start<T: 'static>(linker: &Linker<T>, module: &Module, ctx: T) -> wasmtime::Result<i32> {
     let mut store = Store::new(engine(), ctx);
     let instance = linker.instantiate(&mut store, module)?;
-    instance.get_typed_func::<(), ()>(&mut store, "_start")?.call(&mut store, ())?;
+    instance
+        .get_typed_func::<(), ()>(&mut store, "_start")?
+        .call(&mut store, ())?;
     Ok(0)
 }
 
@@ -196,7 +223,10 @@ fn run_p2(component: &Component, host: Host, stock: bool) -> wasmtime::Result<i3
     }
     let mut store = Store::new(engine(), host);
     let command = SyncCommand::instantiate(&mut store, component, &linker)?;
-    Ok(command.wasi_cli_run().call_run(&mut store)?.map_or(1, |()| 0))
+    Ok(command
+        .wasi_cli_run()
+        .call_run(&mut store)?
+        .map_or(1, |()| 0))
 }
 
 async fn run_p2_async(component: &Component, host: Host, stock: bool) -> wasmtime::Result<i32> {
@@ -208,5 +238,9 @@ async fn run_p2_async(component: &Component, host: Host, stock: bool) -> wasmtim
     }
     let mut store = Store::new(engine(), host);
     let command = Command::instantiate_async(&mut store, component, &linker).await?;
-    Ok(command.wasi_cli_run().call_run(&mut store).await?.map_or(1, |()| 0))
+    Ok(command
+        .wasi_cli_run()
+        .call_run(&mut store)
+        .await?
+        .map_or(1, |()| 0))
 }
