@@ -58,7 +58,7 @@ pub const RATIO_FLOOR_BYTES: u64 = 64 * 1024 * 1024;
 pub const MAX_TAR_EXTENSION_BYTES: u64 = 1024 * 1024;
 
 /// Segments in the map of one GNU sparse file of a tar archive.
-pub const MAX_SPARSE_SEGMENTS: usize = 1 << 20;
+pub const MAX_SPARSE_SEGMENTS: usize = 1 << 16;
 
 /// Bytes of extended attributes of one entry. Linux's `XATTR_LIST_MAX`.
 pub const MAX_XATTR_BYTES: usize = 64 * 1024;

@@ -1,15 +1,11 @@
 //! Making a layer entry by entry, with all rules about odd entries.
 
-use std::sync::Arc;
-
-use super::build_tree::{Object, Placed, Tree};
+use super::build_tree::{Placed, Tree};
+use super::spot::{DirId, ObjectId, Spot, fits};
 use super::{Layer, LayerError, seal};
 use crate::chunk::Content;
-use crate::limits::{
-    MAX_FILE_BYTES, MAX_LAYER_DEPTH, MAX_LAYER_ENTRIES, MAX_LAYER_PATH_BYTES, MAX_LINKS,
-    MAX_NAME_BYTES, MAX_SYMLINK_BYTES, MAX_XATTR_BYTES,
-};
-use crate::meta::{Meta, Xattrs};
+use crate::limits::MAX_LAYER_ENTRIES;
+use crate::meta::Meta;
 use crate::name::{LayerPath, Name};
 
 /// Makes a [`Layer`] from entries in any order.
@@ -33,9 +29,9 @@ use crate::name::{LayerPath, Name};
 /// An entry costs O(depth of its path). A builder that has given an error is
 /// good for dropping only.
 pub struct LayerBuilder {
-    tree: Tree,
-    max_entries: u64,
-    entries: u64,
+    pub(super) tree: Tree,
+    pub(super) max_entries: u64,
+    pub(super) entries: u64,
     lower_links: bool,
 }
 
@@ -73,10 +69,12 @@ impl LayerBuilder {
     /// [`LayerError::BelowFile`], [`LayerError::BelowSymlink`],
     /// [`LayerError::TooManyEntries`]) and [`LayerError::Xattrs`].
     pub fn dir(&mut self, path: &LayerPath, meta: Meta) -> Result<(), LayerError> {
-        let meta = checked_meta(path, meta)?;
-        let dir = self.dir_at(path)?;
-        self.tree.set_dir_meta(dir, meta);
-        Ok(())
+        if path.is_root() {
+            return self.root(meta);
+        }
+        let whole = || path.clone();
+        let spot = self.spot(path, "a directory", &whole)?;
+        self.dir_in(spot, meta).map(drop)
     }
 
     /// Adds a regular file.
@@ -91,14 +89,9 @@ impl LayerBuilder {
         meta: Meta,
         content: Content,
     ) -> Result<(), LayerError> {
-        let size = content.size();
-        if size > MAX_FILE_BYTES {
-            return Err(LayerError::FileTooLarge {
-                path: path.clone(),
-                size,
-            });
-        }
-        self.object(path, "a file", Object::File(content), meta)
+        let whole = || path.clone();
+        let spot = self.spot(path, "a file", &whole)?;
+        self.file_in(spot, meta, content).map(drop)
     }
 
     /// Adds a symbolic link.
@@ -113,15 +106,9 @@ impl LayerBuilder {
         meta: Meta,
         target: &[u8],
     ) -> Result<(), LayerError> {
-        if target.is_empty() || target.len() > MAX_SYMLINK_BYTES || target.contains(&0) {
-            return Err(LayerError::SymlinkTarget { path: path.clone() });
-        }
-        self.object(
-            path,
-            "a symbolic link",
-            Object::Symlink(Arc::from(target)),
-            meta,
-        )
+        let whole = || path.clone();
+        let spot = self.spot(path, "a symbolic link", &whole)?;
+        self.symlink_in(spot, meta, target)
     }
 
     /// Adds one more name for a file or symbolic link. What is not in this
@@ -147,16 +134,17 @@ impl LayerBuilder {
             let (link, target) = both();
             return Err(LayerError::LinkToItself { link, target });
         }
-        match &placed {
-            Placed::Node(id) if self.tree.add_name(*id) > MAX_LINKS => {
-                return Err(LayerError::TooManyLinks { path: path.clone() });
+        let whole = || path.clone();
+        let spot = self.spot(path, "a hard link", &whole)?;
+        match placed {
+            Placed::Node(id) => self.link_in(spot, ObjectId(id)),
+            Placed::LowerLink(_) => {
+                self.lower_links = true;
+                self.count(&whole)?;
+                self.tree.place(spot.dir.0, spot.name, placed);
+                Ok(())
             }
-            Placed::Node(_) => {}
-            Placed::LowerLink(_) => self.lower_links = true,
         }
-        let (dir, name) = self.parent_at(path, "a hard link")?;
-        self.tree.place(dir, name, placed);
-        Ok(())
     }
 
     /// Hides the path in lower layers. Hiding what no lower layer has is
@@ -166,9 +154,9 @@ impl LayerBuilder {
     ///
     /// As [`dir`](Self::dir); [`LayerError::Root`].
     pub fn whiteout(&mut self, path: &LayerPath) -> Result<(), LayerError> {
-        let (dir, name) = self.parent_at(path, "a whiteout")?;
-        self.tree.slot(dir, name).hides = true;
-        Ok(())
+        let whole = || path.clone();
+        let spot = self.spot(path, "a whiteout", &whole)?;
+        self.whiteout_in(spot)
     }
 
     /// Makes a directory opaque; one that no entry names is implied.
@@ -180,7 +168,7 @@ impl LayerBuilder {
     pub fn opaque(&mut self, dir: &LayerPath) -> Result<(), LayerError> {
         check_path(dir)?;
         let id = self.walk_dirs(dir, dir.names())?;
-        self.tree.set_opaque(id);
+        self.opaque_in(id);
         Ok(())
     }
 
@@ -200,123 +188,57 @@ impl LayerBuilder {
         Ok(Layer::from_parts(nodes, digest))
     }
 
-    fn object(
-        &mut self,
-        path: &LayerPath,
-        what: &'static str,
-        object: Object,
-        meta: Meta,
-    ) -> Result<(), LayerError> {
-        let meta = checked_meta(path, meta)?;
-        let (dir, name) = self.parent_at(path, what)?;
-        let id = self.tree.push(object, meta);
-        self.tree.place(dir, name, Placed::Node(id));
-        Ok(())
-    }
-
-    /// Finds or makes the directory at `path`, replacing what is none.
-    fn dir_at(&mut self, path: &LayerPath) -> Result<u32, LayerError> {
-        if path.is_root() {
-            return Ok(Tree::ROOT);
-        }
-        let (dir, name) = self.parent_at(path, "a directory")?;
-        let there = self.tree.slot(dir, name).placed.clone();
-        match there {
-            Some(Placed::Node(id)) if self.tree.is_dir(id) => Ok(id),
-            _ => {
-                let id = self.tree.push_implied();
-                self.tree.place(dir, name, Placed::Node(id));
-                Ok(id)
-            }
-        }
-    }
-
-    /// Finds or makes the parent of an entry, and counts the entry.
-    fn parent_at<'p>(
+    /// Finds or makes the parent of an entry.
+    fn spot<'p>(
         &mut self,
         path: &'p LayerPath,
         what: &'static str,
-    ) -> Result<(u32, &'p Name), LayerError> {
+        whole: &'p dyn Fn() -> LayerPath,
+    ) -> Result<Spot<'p>, LayerError> {
         check_path(path)?;
         let (parents, name) = path.split_last().ok_or(LayerError::Root(what))?;
-        self.count(path)?;
-        Ok((self.walk_dirs(path, parents)?, name))
+        let dir = self.walk_dirs(path, parents)?;
+        Ok(Spot {
+            dir,
+            name,
+            path: whole,
+        })
     }
 
     /// Walks down `names`, the first components of `path`, making implied
     /// directories.
-    fn walk_dirs(&mut self, path: &LayerPath, names: &[Name]) -> Result<u32, LayerError> {
+    fn walk_dirs(&mut self, path: &LayerPath, names: &[Name]) -> Result<DirId, LayerError> {
         let mut dir = Tree::ROOT;
         for (depth, name) in names.iter().enumerate() {
             let parent = || LayerPath::from(names.get(..=depth).unwrap_or_default().to_vec());
-            let slot = self.tree.slot(dir, name);
-            dir = match &slot.placed {
+            dir = match self.tree.slot(dir, name).placed {
                 None => {
-                    self.count(path)?;
+                    self.count(&|| path.clone())?;
                     let id = self.tree.push_implied();
                     self.tree.place(dir, name, Placed::Node(id));
                     id
                 }
                 Some(Placed::LowerLink(_)) => {
-                    return Err(LayerError::BelowFile {
-                        path: path.clone(),
-                        parent: parent(),
-                    });
+                    let (path, parent) = (path.clone(), parent());
+                    return Err(LayerError::BelowFile { path, parent });
                 }
                 Some(Placed::Node(id)) => {
-                    let id = *id;
                     self.tree.expect_dir(id, path, parent)?;
                     id
                 }
             };
         }
-        Ok(dir)
-    }
-
-    fn count(&mut self, path: &LayerPath) -> Result<(), LayerError> {
-        if self.entries >= self.max_entries {
-            return Err(LayerError::TooManyEntries {
-                path: path.clone(),
-                limit: self.max_entries,
-            });
-        }
-        self.entries += 1;
-        Ok(())
+        Ok(DirId(dir))
     }
 }
 
 fn check_path(path: &LayerPath) -> Result<(), LayerError> {
     let names = path.names();
-    let bytes: usize = names.iter().map(|name| name.as_bytes().len() + 1).sum();
-    if names.len() > MAX_LAYER_DEPTH || bytes > MAX_LAYER_PATH_BYTES {
+    let bytes = names.iter().map(|name| name.as_bytes().len() + 1).sum();
+    if !fits(names.len(), bytes) {
         return Err(LayerError::PathTooLong { path: path.clone() });
     }
     Ok(())
-}
-
-/// Brings metadata into the one form that is hashed.
-fn checked_meta(path: &LayerPath, mut meta: Meta) -> Result<Meta, LayerError> {
-    meta.mode &= 0o7777;
-    let Some(xattrs) = meta.xattrs.take().filter(|xattrs| !xattrs.is_empty()) else {
-        return Ok(meta);
-    };
-    let mut sorted: Xattrs = Arc::unwrap_or_clone(xattrs);
-    sorted.sort_unstable();
-    let twice = sorted
-        .windows(2)
-        .any(|pair| matches!(pair, [(a, _), (b, _)] if a == b));
-    let bytes: usize = sorted
-        .iter()
-        .map(|(name, value)| name.len() + value.len())
-        .sum();
-    let named = sorted
-        .iter()
-        .all(|(name, _)| (1..=MAX_NAME_BYTES).contains(&name.len()) && !name.contains(&0));
-    if twice || !named || bytes > MAX_XATTR_BYTES {
-        return Err(LayerError::Xattrs { path: path.clone() });
-    }
-    meta.xattrs = Some(Arc::new(sorted));
-    Ok(meta)
 }
 
 #[cfg(test)]
@@ -324,6 +246,8 @@ mod tests {
     use super::*;
     use crate::chunk::{ChunkPool, ContentBuilder};
     use crate::layer::EntryBody;
+    use crate::limits::{MAX_LAYER_DEPTH, MAX_SYMLINK_BYTES, MAX_XATTR_BYTES};
+    use std::sync::Arc;
 
     fn path(text: &str) -> LayerPath {
         LayerPath::parse(text.as_bytes()).unwrap()

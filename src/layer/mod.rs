@@ -11,6 +11,7 @@ mod error;
 mod finished;
 pub(crate) mod node;
 mod seal;
+pub(crate) mod spot;
 pub(crate) mod walk;
 
 pub use builder::LayerBuilder;

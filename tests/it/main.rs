@@ -33,6 +33,8 @@ mod p2; // wasi:filesystem 0.2 call by call, beside host directories
 #[cfg(feature = "cli")]
 mod runner; // the runner as a library: what a run leaves, what it tells
 mod semantics; // docs/SEMANTICS.md, by the cases that others got wrong
+#[cfg(all(unix, feature = "dir", feature = "tar"))]
+mod source_dir; // host directories as layers
 #[cfg(feature = "tar")]
 mod source_tar; // tar archives in and out
 mod tidy; // lengths, heads, ASCII, named tests, forgotten files

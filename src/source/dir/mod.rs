@@ -3,7 +3,7 @@
 //! Every step opens one name below an open directory and follows no symbolic
 //! link, so that nothing outside can come in, whatever others do to the
 //! directory meanwhile. Directories are walked without recursion and with at
-//! most [`OPEN_LEVELS`] handles, however deep they are. The directory is not
+//! most [`OPEN_LEVELS`](levels::OPEN_LEVELS) handles, however deep they are. The directory is not
 //! written: not even access times move where the system lets us say so.
 //!
 //! Symbolic links stay links, hard links one file; holes are not read. A
@@ -23,6 +23,7 @@
 mod attributes;
 mod facts;
 mod host;
+mod levels;
 mod overlayfs;
 mod read;
 
@@ -35,17 +36,17 @@ use cap_std::fs::Dir;
 
 use self::facts::{Facts, HostKind};
 use self::host::Host;
+use self::levels::Levels;
 use self::overlayfs::Marks;
+use self::read::Reader;
 use super::error::At;
 use super::marker::Marker;
 use super::{SourceError, SourceErrorKind, SourceOptions};
 use crate::chunk::ChunkPool;
+use crate::layer::spot::{DirId, ObjectId, Spot};
 use crate::layer::{Layer, LayerBuilder};
-use crate::name::{LayerPath, Name};
-
-/// Handles of directories that are kept open on the way down. With the one
-/// file that is open they fit below any sane `ulimit -n`.
-const OPEN_LEVELS: usize = 16;
+use crate::meta::Meta;
+use crate::name::Name;
 
 /// Makes a layer from an open directory and all below it.
 ///
@@ -63,15 +64,13 @@ pub fn dir(pool: &ChunkPool, dir: &Dir, options: &SourceOptions) -> Result<Layer
         options,
         builder: LayerBuilder::new().max_entries(options.max_entries),
         host: Host::new(),
-        levels: Vec::new(),
-        path: Vec::new(),
+        levels: Levels::default(),
         files: HashMap::new(),
-        content_bytes: 0,
+        left: options.max_bytes,
         buf: vec![0; 128 * 1024],
     };
-    let root = walk.host.reopen(dir).at(b".")?;
-    walk.enter(root, OsString::new())?;
-    while let Some(name) = walk.next_dir() {
+    walk.root(dir)?;
+    while let Some(name) = walk.levels.next_dir() {
         walk.descend(name)?;
     }
     Ok(walk.builder.finish().map_err(SourceErrorKind::from)?)
@@ -97,106 +96,112 @@ struct Walk<'a> {
     options: &'a SourceOptions,
     builder: LayerBuilder,
     host: Host,
-    /// The directories from the root to where the walk is.
-    levels: Vec<Level>,
-    /// Their names, the root's left out.
-    path: Vec<Name>,
-    /// Files with several names, by device and inode: the first name.
-    files: HashMap<(u64, u64), LayerPath>,
-    content_bytes: u64,
+    /// Where the walk is.
+    levels: Levels,
+    /// Files with several names, by device and inode.
+    files: HashMap<(u64, u64), ObjectId>,
+    /// Bytes of content that may still be read.
+    left: u64,
     buf: Vec<u8>,
 }
 
-struct Level {
-    /// Closed when the walk is far below; opened again on the way back.
-    dir: Option<Dir>,
-    name: OsString,
-    identity: (u64, u64),
-    /// Directories in it that are still to be walked.
-    todo: Vec<OsString>,
+/// A directory that is open, and what is known of it.
+struct Opened {
+    dir: Dir,
+    facts: Facts,
+    meta: Meta,
+    marks: Marks,
 }
 
 impl Walk<'_> {
-    /// Gives the next directory's name in the deepest one with any left.
-    fn next_dir(&mut self) -> Option<OsString> {
-        loop {
-            match self.levels.last_mut()?.todo.pop() {
-                Some(name) => return Some(name),
-                None => {
-                    self.levels.pop();
-                    self.path.pop();
-                }
-            }
-        }
+    fn root(&mut self, root: &Dir) -> Result<(), SourceError> {
+        let opened = self
+            .host
+            .reopen(root)
+            .and_then(|dir| self.look_at(dir))
+            .at(b".")?;
+        self.builder.root(opened.meta.clone()).at(b".")?;
+        self.enter(opened, DirId::ROOT, None)
     }
 
     /// Walks into a directory of the current one.
     fn descend(&mut self, name: OsString) -> Result<(), SourceError> {
-        match self.open_below(&name) {
-            Ok(Some((dir, own))) => {
-                self.path.push(own);
-                self.enter(dir, name)
-            }
-            Ok(None) => Ok(()),
-            Err(kind) => Err(self.blame(&name, kind)),
-        }
+        let blame = |walk: &Self, kind| walk.levels.blame(&name, kind);
+        let own = match plain_name(&name).map_err(|kind| blame(self, kind))? {
+            Some(own) => own,
+            None => return Ok(()),
+        };
+        let found = self
+            .open_below(&name, &own)
+            .map_err(|kind| blame(self, kind))?;
+        let Some((opened, place)) = found else {
+            return Ok(());
+        };
+        self.enter(opened, place, Some((own, name)))
     }
 
-    /// Opens a directory of the current one; `None` if it is to be left out.
-    fn open_below(&mut self, name: &OsStr) -> Result<Option<(Dir, Name)>, SourceErrorKind> {
-        let own = layer_name(name)?;
-        match Marker::of(own.as_bytes())? {
-            Marker::Plain => {}
-            Marker::Reserved => return Ok(None),
-            Marker::Whiteout(_) | Marker::Opaque => return Err(no_empty_file()),
-        }
-        self.reopen_last()?;
-        let Some(Level {
-            dir: Some(parent), ..
-        }) = self.levels.last()
-        else {
+    /// Opens a directory of the current one and gives it its place.
+    fn open_below(
+        &mut self,
+        name: &OsStr,
+        own: &Name,
+    ) -> Result<Option<(Opened, DirId)>, SourceErrorKind> {
+        let Some((parent, place)) = self.levels.reopened(&self.host)? else {
             return Ok(None);
         };
-        Ok(Some((self.host.open_dir(parent, name)?, own)))
+        let dir = self.host.open_dir(parent, name)?;
+        let opened = self.look_at(dir)?;
+        self.levels.check_depth(own)?;
+        let path = || self.levels.path(own);
+        let spot = Spot {
+            dir: place,
+            name: own,
+            path: &path,
+        };
+        let place = self.builder.dir_in(spot, opened.meta.clone())?;
+        Ok(Some((opened, place)))
     }
 
-    /// Takes a directory and the files in it.
-    fn enter(&mut self, dir: Dir, name: OsString) -> Result<(), SourceError> {
-        let here = |walk: &Self, kind: SourceErrorKind| kind.at(&walk.here());
-        let (identity, marks) = self.take_dir(&dir).map_err(|kind| here(self, kind))?;
+    fn look_at(&mut self, dir: Dir) -> Result<Opened, SourceErrorKind> {
+        let facts = Facts::of(&dir.dir_metadata().map_err(SourceErrorKind::Io)?);
+        let (meta, marks) = attributes::of_dir(&dir, &facts, &mut self.buf)?;
+        Ok(Opened {
+            dir,
+            facts,
+            meta,
+            marks,
+        })
+    }
+
+    /// Takes the names in a directory and makes it the current one.
+    fn enter(
+        &mut self,
+        opened: Opened,
+        place: DirId,
+        name: Option<(Name, OsString)>,
+    ) -> Result<(), SourceError> {
+        let Opened {
+            dir, facts, marks, ..
+        } = opened;
+        if marks.opaque {
+            self.builder.opaque_in(place);
+        }
+        self.levels.go_down(name, facts.identity(), place);
         let listed = self.host.list(&dir, self.options.max_entries);
         let mut todo = Vec::new();
-        for (name, kind) in listed.map_err(|kind| here(self, kind))? {
+        for (name, kind) in listed.map_err(|kind| self.levels.blame_here(kind))? {
             match self.take(&dir, &name, kind, marks) {
                 Ok(Taken::Whole) => {}
                 Ok(Taken::IsDir) => todo.push(name),
-                Err(kind) => return Err(self.blame(&name, kind)),
+                Err(kind) => return Err(self.levels.blame(&name, kind)),
             }
         }
-        // Taken from the end, so that the walk is in the order of names.
-        todo.reverse();
-        self.levels.push(Level {
-            dir: Some(dir),
-            name,
-            identity,
-            todo,
-        });
-        self.close_far_levels();
+        self.levels.keep(dir, todo);
         Ok(())
     }
 
-    fn take_dir(&mut self, dir: &Dir) -> Result<((u64, u64), Marks), SourceErrorKind> {
-        let facts = Facts::of(&dir.dir_metadata().map_err(SourceErrorKind::Io)?);
-        let (meta, marks) = attributes::of_dir(dir, &facts, &mut self.buf)?;
-        let path = LayerPath::from(self.path.clone());
-        self.builder.dir(&path, meta)?;
-        if marks.opaque {
-            self.builder.opaque(&path)?;
-        }
-        Ok((facts.identity(), marks))
-    }
-
-    /// Takes one name of a directory, unless a directory stands there.
+    /// Takes one name of the current directory, unless a directory stands
+    /// there.
     fn take(
         &mut self,
         dir: &Dir,
@@ -204,140 +209,80 @@ impl Walk<'_> {
         kind: HostKind,
         marks: Marks,
     ) -> Result<Taken, SourceErrorKind> {
-        let own = layer_name(name)?;
-        let marker = match Marker::of(own.as_bytes())? {
-            Marker::Reserved => return Ok(Taken::Whole),
-            marker => marker,
-        };
-        let here = LayerPath::from(self.path.clone());
-        let path = here.join(own);
         // A directory's listing knows the kind of most; the rest are asked.
         let kind = match kind {
-            HostKind::Unknown | HostKind::Char => host::facts_at(dir, name)?.kind,
+            HostKind::Unknown => host::facts_at(dir, name)?.kind,
             kind => kind,
         };
-        match (kind, marker) {
-            (HostKind::Dir, _) => return Ok(Taken::IsDir),
-            (HostKind::File, Marker::Plain) => self.file(dir, name, &path, marks)?,
-            (HostKind::File, marker) => {
-                let facts = host::facts_at(dir, name)?;
-                if facts.size > 0 || facts.links > 1 {
-                    return Err(no_empty_file());
-                }
-                match marker {
-                    Marker::Whiteout(hidden) => self.builder.whiteout(&here.join(hidden))?,
-                    _ => self.builder.opaque(&here)?,
-                }
+        if kind == HostKind::Dir {
+            return Ok(Taken::IsDir);
+        }
+        let own = layer_name(name)?;
+        let marker = Marker::of(own.as_bytes())?;
+        if marker != Marker::Plain {
+            return self.take_marker(dir, name, kind, marker);
+        }
+        self.levels.check_depth(&own)?;
+        let path = || self.levels.path(&own);
+        let spot = Spot {
+            dir: self.levels.place(),
+            name: &own,
+            path: &path,
+        };
+        match kind {
+            HostKind::File => {
+                let file = self.host.open_file(dir, name)?;
+                let reader = Reader {
+                    pool: self.pool,
+                    builder: &mut self.builder,
+                    files: &mut self.files,
+                    left: &mut self.left,
+                    limit: self.options.max_bytes,
+                    buf: &mut self.buf,
+                };
+                reader.take(&file, spot, marks)?;
             }
-            (_, Marker::Whiteout(_) | Marker::Opaque) => return Err(no_empty_file()),
-            (HostKind::Symlink, _) => {
+            HostKind::Symlink => {
                 let meta = host::facts_at(dir, name)?.meta();
                 self.builder
-                    .symlink(&path, meta, &host::read_link(dir, name)?)?;
+                    .symlink_in(spot, meta, &host::read_link(dir, name)?)?;
             }
-            (HostKind::WhiteoutDevice, _) => self.builder.whiteout(&path)?,
-            (other, _) => return Err(SourceErrorKind::Special(other.name())),
+            HostKind::WhiteoutDevice => self.builder.whiteout_in(spot)?,
+            other => return Err(SourceErrorKind::Special(other.name())),
         }
         Ok(Taken::Whole)
     }
 
-    /// Takes a regular file: as a hard link if it has been taken before.
-    fn file(
+    /// Takes a whiteout by name.
+    fn take_marker(
         &mut self,
         dir: &Dir,
         name: &OsStr,
-        path: &LayerPath,
-        marks: Marks,
-    ) -> Result<(), SourceErrorKind> {
-        let file = self.host.open_file(dir, name)?;
-        let before = Facts::of(&file.metadata().map_err(SourceErrorKind::Io)?);
-        if before.kind != HostKind::File {
-            return Err(SourceErrorKind::Changed(
-                "something else took the file's place",
-            ));
+        kind: HostKind,
+        marker: Marker,
+    ) -> Result<Taken, SourceErrorKind> {
+        if marker == Marker::Reserved {
+            return Ok(Taken::Whole);
         }
-        if before.links > 1
-            && let Some(first) = self.files.get(&before.identity())
-        {
-            return Ok(self.builder.hard_link(path, first)?);
+        let facts = host::facts_at(dir, name)?;
+        if kind != HostKind::File || facts.size > 0 || facts.links > 1 {
+            return Err(no_empty_file());
         }
-        let (meta, file_marks) = attributes::of_file(&file, &before, &mut self.buf)?;
-        if file_marks.whiteout && marks.holds_whiteouts && before.size == 0 {
-            return Ok(self.builder.whiteout(path)?);
-        }
-        let limit = self.options.max_bytes;
-        let mut left = limit.saturating_sub(self.content_bytes);
-        let content = read::content(self.pool, &file, &before, &mut self.buf, &mut left);
-        self.content_bytes = limit - left;
-        let content = content?.ok_or(SourceErrorKind::Limit {
-            what: "bytes of content",
-            limit,
-        })?;
-        let after = Facts::of(&file.metadata().map_err(SourceErrorKind::Io)?);
-        before.check_unchanged(&after)?;
-        self.builder.file(path, meta, content)?;
-        if before.links > 1 {
-            self.files.insert(before.identity(), path.clone());
-        }
-        Ok(())
-    }
-
-    /// Closes what the way back will need last.
-    fn close_far_levels(&mut self) {
-        // The root stays open: the way back starts there.
-        let far = self
-            .levels
-            .len()
-            .checked_sub(OPEN_LEVELS + 1)
-            .filter(|far| *far > 0);
-        if let Some(level) = far.and_then(|far| self.levels.get_mut(far)) {
-            level.dir = None;
-        }
-    }
-
-    /// Opens the deepest directory again, with those above it that the way
-    /// back needs next, if it has been closed.
-    fn reopen_last(&mut self) -> Result<(), SourceErrorKind> {
-        let open = self
-            .levels
-            .iter()
-            .rposition(|level| level.dir.is_some())
-            .unwrap_or(0);
-        let keep_from = self.levels.len().saturating_sub(OPEN_LEVELS);
-        for at in open + 1..self.levels.len() {
-            let Some([above, level, ..]) = self.levels.get_mut(at - 1..) else {
-                break;
-            };
-            let Some(parent) = &above.dir else { break };
-            let dir = self.host.open_dir(parent, &level.name)?;
-            let facts = Facts::of(&dir.dir_metadata().map_err(SourceErrorKind::Io)?);
-            if facts.identity() != level.identity {
-                return Err(SourceErrorKind::Changed(
-                    "another directory took its parent's place",
-                ));
+        match marker {
+            Marker::Whiteout(hidden) => {
+                let path = || self.levels.path(&hidden);
+                let spot = Spot {
+                    dir: self.levels.place(),
+                    name: &hidden,
+                    path: &path,
+                };
+                self.builder.whiteout_in(spot)?;
             }
-            level.dir = Some(dir);
-            if at > 1 && at - 1 < keep_from {
-                above.dir = None;
+            Marker::Opaque | Marker::Plain | Marker::Reserved => {
+                self.builder.opaque_in(self.levels.place());
             }
         }
-        Ok(())
-    }
-
-    /// The directory that the walk is in, for messages.
-    fn here(&self) -> Vec<u8> {
-        let names: Vec<&[u8]> = self.path.iter().map(Name::as_bytes).collect();
-        if names.is_empty() {
-            b".".to_vec()
-        } else {
-            names.join(&b'/')
-        }
-    }
-
-    fn blame(&self, name: &OsStr, kind: SourceErrorKind) -> SourceError {
-        let names = self.path.iter().map(Name::as_bytes);
-        let names: Vec<&[u8]> = names.chain([name.as_encoded_bytes()]).collect();
-        kind.at(&names.join(&b'/'))
+        Ok(Taken::Whole)
     }
 }
 
@@ -350,6 +295,16 @@ enum Taken {
 
 fn no_empty_file() -> SourceErrorKind {
     SourceErrorKind::Whiteout("it is no empty regular file with one name")
+}
+
+/// The name of a directory; `None` if it is to be left out.
+fn plain_name(name: &OsStr) -> Result<Option<Name>, SourceErrorKind> {
+    let own = layer_name(name)?;
+    match Marker::of(own.as_bytes())? {
+        Marker::Plain => Ok(Some(own)),
+        Marker::Reserved => Ok(None),
+        Marker::Whiteout(_) | Marker::Opaque => Err(no_empty_file()),
+    }
 }
 
 /// The host's name as a layer's: its bytes where names are bytes, UTF-8

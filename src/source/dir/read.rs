@@ -1,18 +1,76 @@
-//! The content of an open file, holes left out.
+//! Regular files that are open: hard links of what has been taken, or content
+//! to read, holes left out.
 
+use std::collections::HashMap;
 use std::io::{self, Read};
 
 use cap_std::fs::File;
 
-use super::facts::Facts;
+use super::attributes;
+use super::facts::{Facts, HostKind};
+use super::overlayfs::Marks;
 use crate::chunk::{ChunkPool, Content, ContentBuilder};
+use crate::layer::LayerBuilder;
+use crate::layer::spot::{ObjectId, Spot};
 use crate::limits::MAX_FILE_BYTES;
 use crate::source::SourceErrorKind;
+
+/// What reading a file needs of the walk.
+pub(super) struct Reader<'w> {
+    pub(super) pool: &'w ChunkPool,
+    pub(super) builder: &'w mut LayerBuilder,
+    /// Files with several names, by device and inode.
+    pub(super) files: &'w mut HashMap<(u64, u64), ObjectId>,
+    /// Bytes of content that may still be read, of `limit`.
+    pub(super) left: &'w mut u64,
+    pub(super) limit: u64,
+    pub(super) buf: &'w mut [u8],
+}
+
+impl Reader<'_> {
+    /// Takes a file into the layer, unless its directory's marks make it a
+    /// whiteout.
+    pub(super) fn take(
+        self,
+        file: &File,
+        spot: Spot<'_>,
+        marks: Marks,
+    ) -> Result<(), SourceErrorKind> {
+        let before = Facts::of(&file.metadata().map_err(SourceErrorKind::Io)?);
+        if before.kind != HostKind::File {
+            return Err(SourceErrorKind::Changed(
+                "something else took the file's place",
+            ));
+        }
+        if before.links > 1
+            && let Some(first) = self.files.get(&before.identity())
+        {
+            return Ok(self.builder.link_in(spot, *first)?);
+        }
+        let (meta, own_marks) = attributes::of_file(file, &before, self.buf)?;
+        if own_marks.whiteout && marks.holds_whiteouts && before.size == 0 {
+            return Ok(self.builder.whiteout_in(spot)?);
+        }
+        let content = content(self.pool, file, &before, self.buf, self.left)?;
+        let limit = SourceErrorKind::Limit {
+            what: "bytes of content",
+            limit: self.limit,
+        };
+        let content = content.ok_or(limit)?;
+        let after = Facts::of(&file.metadata().map_err(SourceErrorKind::Io)?);
+        before.check_unchanged(&after)?;
+        let object = self.builder.file_in(spot, meta, content)?;
+        if before.links > 1 {
+            self.files.insert(before.identity(), object);
+        }
+        Ok(())
+    }
+}
 
 /// Reads as many bytes as the file is said to have, no more: files of `/proc`
 /// claim none, and some of them never end. `left` is what may still be read;
 /// `None` when that is not enough.
-pub(super) fn content(
+fn content(
     pool: &ChunkPool,
     file: &File,
     facts: &Facts,

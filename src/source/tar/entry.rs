@@ -9,6 +9,7 @@ use super::pax::Records;
 use super::sparse::{self, Map};
 use super::{Archive, fields};
 use crate::chunk::{Content, ContentBuilder};
+use crate::layer::LayerError;
 use crate::limits::MAX_FILE_BYTES;
 use crate::meta::Meta;
 use crate::name::{LayerPath, Name};
@@ -118,6 +119,9 @@ impl Archive<'_, '_> {
             return Ok(());
         }
         let path = parse_path(&entry.name, || "the path".into())?;
+        if path.is_root() && matches!(entry.header.as_old().linkflag[0], b'0' | b'7') {
+            return Err(LayerError::Root("a file").into());
+        }
         match marker(&path)? {
             Marker::Plain => self.plain(&entry, &path),
             Marker::Reserved => self.pass(entry.stored),
@@ -140,7 +144,7 @@ impl Archive<'_, '_> {
             }
             Type::File | Type::Sparse => {
                 if path.is_root() {
-                    return Err(crate::layer::LayerError::Root("a file").into());
+                    return Err(LayerError::Root("a file").into());
                 }
                 let meta = self.meta(entry)?;
                 let content = self.content(entry)?;

@@ -1,0 +1,177 @@
+//! Entries by their place: an open directory and a name.
+//!
+//! For sources that walk a tree themselves: an entry costs O(1) here, however
+//! deep it is. The rules are the builder's.
+
+use std::sync::Arc;
+
+use super::build_tree::{Object, Placed, Tree};
+use super::{LayerBuilder, LayerError};
+use crate::chunk::Content;
+use crate::limits::{
+    MAX_FILE_BYTES, MAX_LAYER_DEPTH, MAX_LAYER_PATH_BYTES, MAX_LINKS, MAX_NAME_BYTES,
+    MAX_SYMLINK_BYTES, MAX_XATTR_BYTES,
+};
+use crate::meta::{Meta, Xattrs};
+use crate::name::{LayerPath, Name};
+
+/// A directory of the layer that is being built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DirId(pub(super) u32);
+
+impl DirId {
+    pub(crate) const ROOT: Self = Self(Tree::ROOT);
+}
+
+/// A file or symbolic link of the layer that is being built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ObjectId(pub(super) u32);
+
+/// Where an entry goes.
+#[derive(Clone, Copy)]
+pub(crate) struct Spot<'p> {
+    pub(crate) dir: DirId,
+    pub(crate) name: &'p Name,
+    /// The whole path, for messages.
+    pub(crate) path: &'p dyn Fn() -> LayerPath,
+}
+
+/// Tells whether a path of so many names and bytes, slashes counted, is
+/// within bounds.
+pub(crate) fn fits(names: usize, bytes: usize) -> bool {
+    names <= MAX_LAYER_DEPTH && bytes <= MAX_LAYER_PATH_BYTES
+}
+
+impl LayerBuilder {
+    /// Gives the root its metadata.
+    pub(crate) fn root(&mut self, meta: Meta) -> Result<(), LayerError> {
+        let meta = checked_meta(meta, &LayerPath::root)?;
+        self.tree.set_dir_meta(Tree::ROOT, meta);
+        Ok(())
+    }
+
+    /// Finds or makes a directory, replacing what is none, and gives it its
+    /// metadata.
+    pub(crate) fn dir_in(&mut self, spot: Spot<'_>, meta: Meta) -> Result<DirId, LayerError> {
+        let meta = checked_meta(meta, spot.path)?;
+        self.count(spot.path)?;
+        let there = match self.tree.slot(spot.dir.0, spot.name).placed {
+            Some(Placed::Node(id)) => Some(id),
+            _ => None,
+        };
+        let id = match there.filter(|id| self.tree.is_dir(*id)) {
+            Some(id) => id,
+            None => {
+                let id = self.tree.push_implied();
+                self.tree.place(spot.dir.0, spot.name, Placed::Node(id));
+                id
+            }
+        };
+        self.tree.set_dir_meta(id, meta);
+        Ok(DirId(id))
+    }
+
+    pub(crate) fn file_in(
+        &mut self,
+        spot: Spot<'_>,
+        meta: Meta,
+        content: Content,
+    ) -> Result<ObjectId, LayerError> {
+        let size = content.size();
+        if size > MAX_FILE_BYTES {
+            return Err(LayerError::FileTooLarge {
+                path: (spot.path)(),
+                size,
+            });
+        }
+        self.object_in(spot, Object::File(content), meta)
+    }
+
+    pub(crate) fn symlink_in(
+        &mut self,
+        spot: Spot<'_>,
+        meta: Meta,
+        target: &[u8],
+    ) -> Result<(), LayerError> {
+        if target.is_empty() || target.len() > MAX_SYMLINK_BYTES || target.contains(&0) {
+            return Err(LayerError::SymlinkTarget {
+                path: (spot.path)(),
+            });
+        }
+        self.object_in(spot, Object::Symlink(Arc::from(target)), meta)
+            .map(drop)
+    }
+
+    /// Gives an object one more name.
+    pub(crate) fn link_in(&mut self, spot: Spot<'_>, object: ObjectId) -> Result<(), LayerError> {
+        self.count(spot.path)?;
+        if self.tree.add_name(object.0) > MAX_LINKS {
+            return Err(LayerError::TooManyLinks {
+                path: (spot.path)(),
+            });
+        }
+        self.tree
+            .place(spot.dir.0, spot.name, Placed::Node(object.0));
+        Ok(())
+    }
+
+    pub(crate) fn whiteout_in(&mut self, spot: Spot<'_>) -> Result<(), LayerError> {
+        self.count(spot.path)?;
+        self.tree.slot(spot.dir.0, spot.name).hides = true;
+        Ok(())
+    }
+
+    pub(crate) fn opaque_in(&mut self, dir: DirId) {
+        self.tree.set_opaque(dir.0);
+    }
+
+    /// Counts an entry before it is made.
+    pub(super) fn count(&mut self, path: &dyn Fn() -> LayerPath) -> Result<(), LayerError> {
+        if self.entries >= self.max_entries {
+            return Err(LayerError::TooManyEntries {
+                path: path(),
+                limit: self.max_entries,
+            });
+        }
+        self.entries += 1;
+        Ok(())
+    }
+
+    fn object_in(
+        &mut self,
+        spot: Spot<'_>,
+        object: Object,
+        meta: Meta,
+    ) -> Result<ObjectId, LayerError> {
+        let meta = checked_meta(meta, spot.path)?;
+        self.count(spot.path)?;
+        let id = self.tree.push(object, meta);
+        self.tree.place(spot.dir.0, spot.name, Placed::Node(id));
+        Ok(ObjectId(id))
+    }
+}
+
+/// Brings metadata into the one form that is hashed.
+fn checked_meta(mut meta: Meta, path: &dyn Fn() -> LayerPath) -> Result<Meta, LayerError> {
+    meta.mode &= 0o7777;
+    let Some(xattrs) = meta.xattrs.take().filter(|xattrs| !xattrs.is_empty()) else {
+        return Ok(meta);
+    };
+    let mut sorted: Xattrs = Arc::unwrap_or_clone(xattrs);
+    sorted.sort_unstable();
+    let twice = sorted
+        .windows(2)
+        .any(|pair| matches!(pair, [(a, _), (b, _)] if a == b));
+    let bytes: usize = sorted
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
+    let named = sorted
+        .iter()
+        .all(|(name, _)| (1..=MAX_NAME_BYTES).contains(&name.len()) && !name.contains(&0));
+    if twice || !named || bytes > MAX_XATTR_BYTES {
+        return Err(LayerError::Xattrs { path: path() });
+    }
+    meta.xattrs = Some(Arc::new(sorted));
+    Ok(meta)
+}
