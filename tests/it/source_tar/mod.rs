@@ -1,10 +1,12 @@
 //! Tar archives as layers: each rule with a legal near miss beside it.
 
-mod compressed;
-mod extensions;
-mod mutated;
-mod others;
-mod sparse;
+#[cfg(all(feature = "gzip", feature = "zstd"))]
+mod compressed; // gzip and zstd, told by their magic and kept in bounds
+mod extensions; // PAX headers and GNU long names
+mod mutated; // valid archives with a few bytes changed
+#[cfg(all(unix, feature = "dir"))]
+mod others; // the same archives under GNU tar and Python
+mod sparse; // GNU's sparse files
 
 use std::io::Read;
 
