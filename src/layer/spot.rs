@@ -19,6 +19,7 @@ use crate::name::{LayerPath, Name};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DirId(pub(super) u32);
 
+#[cfg(feature = "dir")]
 impl DirId {
     pub(crate) const ROOT: Self = Self(Tree::ROOT);
 }

@@ -132,6 +132,7 @@ pub enum SourceErrorKind {
     Changed(&'static str),
 }
 
+#[cfg(any(feature = "dir", feature = "tar"))]
 impl SourceErrorKind {
     /// Adds the entry that is to blame.
     pub(super) fn at(self, entry: &[u8]) -> SourceError {
@@ -144,10 +145,12 @@ impl SourceErrorKind {
 }
 
 /// Adds the entry to an error.
+#[cfg(any(feature = "dir", feature = "tar"))]
 pub(super) trait At<T> {
     fn at(self, entry: &[u8]) -> Result<T, SourceError>;
 }
 
+#[cfg(any(feature = "dir", feature = "tar"))]
 impl<T, E: Into<SourceErrorKind>> At<T> for Result<T, E> {
     fn at(self, entry: &[u8]) -> Result<T, SourceError> {
         self.map_err(|kind| kind.into().at(entry))
@@ -156,10 +159,11 @@ impl<T, E: Into<SourceErrorKind>> At<T> for Result<T, E> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
+    #[cfg(any(feature = "dir", feature = "tar"))]
     #[test]
     fn a_message_names_source_entry_and_reason() {
+        use super::*;
+
         let kind = SourceErrorKind::Special("a FIFO");
         let error = Err::<(), _>(kind).at(b"dev/\xff").unwrap_err();
         let error = error.of(Path::new("x.tar")).of(Path::new("other"));

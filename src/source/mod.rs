@@ -9,6 +9,7 @@
 #[cfg(feature = "dir")]
 mod dir;
 mod error;
+#[cfg(any(feature = "dir", feature = "tar"))]
 mod marker;
 #[cfg(any(feature = "dir", feature = "tar"))]
 mod open;
