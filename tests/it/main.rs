@@ -17,6 +17,7 @@ mod cases_matrix; // what layered file systems were measured on, 01 to 45
 #[cfg(feature = "cli")]
 mod cli; // the program: options, exit codes, output, files
 mod copy_up; // copy-up, merging, dedup, concurrency: attacks 81 to 110
+mod errors; // messages that name what they are about
 #[cfg(feature = "runner")]
 mod guests; // each example guest under wasmtime-wasi and under stratafs
 mod host; // the std-like API for embedders
@@ -25,6 +26,7 @@ mod image; // stacks of layers as one tree
 mod isolation; // a thousand guests that destroy what they see
 mod layers; // imports point down
 mod licences; // of all that is built in
+mod limits; // one test for each bound
 mod model; // random operations against the reference model
 #[cfg(feature = "runner")]
 mod p1; // preview1, call by call, in both kinds of linker
@@ -33,7 +35,7 @@ mod p2; // wasi:filesystem 0.2 call by call, beside host directories
 #[cfg(feature = "cli")]
 mod runner; // the runner as a library: what a run leaves, what it tells
 mod semantics; // docs/SEMANTICS.md, by the cases that others got wrong
-#[cfg(all(unix, feature = "dir", feature = "tar"))]
+#[cfg(feature = "dir")]
 mod source_dir; // host directories as layers
 #[cfg(feature = "tar")]
 mod source_tar; // tar archives in and out

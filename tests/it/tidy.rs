@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use crate::limits::ELSEWHERE;
 use crate::support::rust::{Token, sources, tokens, without_tests};
 
 /// Lines of a file of the library, its `mod tests` left out.
@@ -220,4 +221,97 @@ fn every_test_module_has_its_line() {
         "modules without a line that says what they test",
         bare.map(str::to_owned).collect(),
     );
+}
+
+/// The names of all functions outside the library's plain code: tests.
+fn test_names() -> BTreeSet<String> {
+    everything()
+        .iter()
+        .flat_map(|(file, source)| {
+            let from = if file.starts_with("src/") {
+                without_tests(source).len()
+            } else {
+                0
+            };
+            functions(&source[from..])
+        })
+        .map(|(name, ..)| name)
+        .collect()
+}
+
+/// Words in backticks of the lines that start with `Test:` or `Tests:`.
+fn named_tests(text: &str) -> Vec<&str> {
+    text.lines()
+        .filter(|line| line.starts_with("Test: ") || line.starts_with("Tests: "))
+        .flat_map(|line| line.split('`').skip(1).step_by(2))
+        .collect()
+}
+
+#[test]
+fn every_bound_has_a_test() {
+    let limits = text("tests/it/limits.rs").unwrap_or_default();
+    let words: BTreeSet<String> = tokens(&limits)
+        .into_iter()
+        .map(|token| token.text)
+        .collect();
+    let bounds = tokens(&text("src/limits.rs").unwrap());
+    let elsewhere: BTreeSet<&str> = ELSEWHERE.iter().map(|(bound, _)| *bound).collect();
+    let missing: Vec<String> = bounds
+        .windows(3)
+        .filter(|three| three[0].is("pub") && three[1].is("const"))
+        .map(|three| three[2].text.clone())
+        .filter(|bound| !words.contains(bound) && !elsewhere.contains(&bound[..]))
+        .collect();
+    none("bounds that tests/it/limits.rs does not name", missing);
+    let known = test_names();
+    let absent = ELSEWHERE.iter().filter(|(_, test)| !known.contains(*test));
+    none(
+        "tests that do not exist",
+        absent.map(|(_, test)| (*test).to_owned()).collect(),
+    );
+}
+
+#[test]
+fn the_semantics_name_tests_that_exist() {
+    let known = test_names();
+    let text = text("docs/SEMANTICS.md").expect("docs/SEMANTICS.md");
+    let named = named_tests(&text);
+    assert!(!named.is_empty(), "docs/SEMANTICS.md has no `Test:` line");
+    let missing = named
+        .into_iter()
+        .filter(|name| !known.contains(name.rsplit("::").next().unwrap_or(name)));
+    none(
+        "docs/SEMANTICS.md names tests that do not exist",
+        missing.map(str::to_owned).collect(),
+    );
+}
+
+/// Paragraphs of a section that describe a call or a property, by their bold
+/// beginning, and have no line of tests.
+fn without_test(text: &str) -> Vec<&str> {
+    text.split("\n\n")
+        .filter(|paragraph| paragraph.starts_with("**") && named_tests(paragraph).is_empty())
+        .filter_map(|paragraph| paragraph.split("**").nth(1))
+        .collect()
+}
+
+#[test]
+fn each_call_in_the_semantics_names_its_test() {
+    let text = text("docs/SEMANTICS.md").expect("docs/SEMANTICS.md");
+    let calls = text.find("## Objects").expect("the section");
+    let missing = without_test(&text[calls..]);
+    none(
+        "paragraphs without a test",
+        missing.into_iter().map(str::to_owned).collect(),
+    );
+    assert_eq!(
+        without_test("**a**. x\n\n**b**. y\nTests: `t`.\n\nc"),
+        ["a"]
+    );
+}
+
+#[test]
+fn named_tests_are_found_in_test_lines_only() {
+    let text = "`no`\nTest: `a`, `m::b`.\nTests: `c`\nTest without `d`\n";
+    assert_eq!(named_tests(text), ["a", "m::b", "c"]);
 }

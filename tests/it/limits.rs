@@ -1,0 +1,429 @@
+//! One test for each bound in `limits`: at the bound it works, past it there
+//! is the error that the bound's module gives.
+//!
+//! Bounds of front ends are held where those are tested: see [`ELSEWHERE`].
+
+use std::sync::Arc;
+
+use stratafs::chunk::{ChunkPool, Content, ContentBuilder};
+use stratafs::errno::Errno;
+use stratafs::image::{Image, ImageError};
+use stratafs::layer::{LayerBuilder, LayerError};
+use stratafs::limits::{
+    BLOCK_BYTES, CHUNK_BYTES, DEFAULT_MAX_BYTES, DEFAULT_MAX_INODES, DEFAULT_MAX_LAYER_BYTES,
+    DEFAULT_MAX_OPEN, MAX_EXPANSION_RATIO, MAX_FILE_BYTES, MAX_LAYER_DEPTH, MAX_LAYER_ENTRIES,
+    MAX_LAYER_PATH_BYTES, MAX_LAYERS, MAX_LINKS, MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_SYMLINK_BYTES,
+    MAX_SYMLINKS, MAX_XATTR_BYTES,
+};
+use stratafs::meta::Meta;
+use stratafs::name::{LayerPath, Name, NameError};
+use stratafs::source::SourceOptions;
+use stratafs::vfs::{Access, Follow, Fs, OpenFlags};
+
+use crate::support::tree::{bytes, edit, fs, make, pattern, stat, view};
+
+/// Bounds whose test needs a guest, and the test that holds them.
+pub const ELSEWHERE: &[(&str, &str)] = &[
+    (
+        "MAX_HOST_READ_BYTES",
+        "reads_are_bounded_and_end_with_the_file",
+    ),
+    (
+        "MAX_STREAM_WRITE_BYTES",
+        "output_streams_write_through_and_trap_past_the_permit",
+    ),
+    (
+        "MAX_POLL_SUBSCRIPTIONS",
+        "polling_refuses_what_it_cannot_wait_for",
+    ),
+    ("MAX_TABLE_SLOTS", "the_table_has_an_end"),
+];
+
+fn path(raw: &[u8]) -> LayerPath {
+    LayerPath::parse(raw).unwrap()
+}
+
+fn meta() -> Meta {
+    Meta::with_mode(0o644)
+}
+
+#[test]
+fn names_have_max_name_bytes() {
+    let fs = Fs::new(&Image::empty());
+    let root = fs.root().unwrap();
+    let (fits, long) = (vec![b'n'; MAX_NAME_BYTES], vec![b'n'; MAX_NAME_BYTES + 1]);
+    root.create_dir_at(&fits).unwrap();
+    assert_eq!(root.create_dir_at(&long), Err(Errno::NameTooLong));
+    assert_eq!(root.stat_at(Follow::No, &long), Err(Errno::NameTooLong));
+    assert_eq!(root.rename_at(&fits, &root, &long), Err(Errno::NameTooLong));
+    let below = [&long[..], b"/x"].concat();
+    assert_eq!(root.stat_at(Follow::No, &below), Err(Errno::NameTooLong));
+    assert_eq!(Name::new(&long), Err(NameError::TooLong));
+}
+
+#[test]
+fn paths_have_max_path_bytes() {
+    let fs = fs(&["f = f"]);
+    let root = fs.root().unwrap();
+    let to_f = |len: usize| [b"./".repeat((len - 1) / 2), b"f".to_vec()].concat();
+    assert_eq!(to_f(MAX_PATH_BYTES).len(), MAX_PATH_BYTES);
+    assert!(root.stat_at(Follow::No, &to_f(MAX_PATH_BYTES)).is_ok());
+    let long = [b"/".to_vec(), to_f(MAX_PATH_BYTES)].concat();
+    let long = [&b"."[..], &long].concat();
+    assert_eq!(root.stat_at(Follow::No, &long), Err(Errno::NameTooLong));
+}
+
+#[test]
+fn layer_paths_have_max_layer_path_bytes_and_depth() {
+    let long = |len: usize| vec![b'n'; len];
+    let names = |count: usize, len: usize| vec![long(len); count].join(&b'/');
+    let whole = MAX_LAYER_PATH_BYTES / 256;
+    assert!(LayerPath::parse(&names(whole, 255)).is_ok());
+    let past = [names(whole, 255), b"/x".to_vec()].concat();
+    assert_eq!(LayerPath::parse(&past), Err(NameError::PathTooLong));
+    assert!(LayerPath::parse(&names(MAX_LAYER_DEPTH, 1)).is_ok());
+    assert_eq!(
+        LayerPath::parse(&names(MAX_LAYER_DEPTH + 1, 1)),
+        Err(NameError::TooDeep)
+    );
+}
+
+#[test]
+fn link_targets_have_max_symlink_bytes() {
+    let fs = Fs::new(&Image::empty());
+    let root = fs.root().unwrap();
+    let (fits, long) = (
+        vec![b't'; MAX_SYMLINK_BYTES],
+        vec![b't'; MAX_SYMLINK_BYTES + 1],
+    );
+    root.symlink_at(&fits, b"fits").unwrap();
+    assert_eq!(&root.readlink_at(b"fits").unwrap()[..], fits);
+    assert_eq!(root.symlink_at(&long, b"long"), Err(Errno::NameTooLong));
+    let mut layer = LayerBuilder::new();
+    layer.symlink(&path(b"fits"), meta(), &fits).unwrap();
+    let refused = layer.symlink(&path(b"long"), meta(), &long).unwrap_err();
+    assert!(
+        matches!(refused, LayerError::SymlinkTarget { .. }),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_walk_follows_max_symlinks() {
+    let chain: String = (1..=MAX_SYMLINKS)
+        .map(|n| format!("l{n} -> l{}\n", n - 1))
+        .collect();
+    let last = format!("l{}", MAX_SYMLINKS + 1);
+    let fs = fs(&[&format!("l0 = end\n{chain}{last} -> l{MAX_SYMLINKS}")]);
+    let root = fs.root().unwrap();
+    let look = |path: &str| {
+        root.stat_at(Follow::Yes, path.as_bytes())
+            .map(|stat| stat.id)
+    };
+    assert_eq!(look(&format!("l{MAX_SYMLINKS}")), Ok(stat(&root, "l0").id));
+    assert_eq!(look(&last), Err(Errno::Loop));
+}
+
+#[test]
+fn files_have_max_file_bytes() {
+    let fs = Fs::new(&Image::empty());
+    let file = make(&fs.root().unwrap(), "f", "");
+    file.set_size(MAX_FILE_BYTES).unwrap();
+    assert_eq!(file.set_size(MAX_FILE_BYTES + 1), Err(Errno::FileTooLarge));
+    assert_eq!(file.write_at(MAX_FILE_BYTES - 1, b"xx"), Ok(1));
+    assert_eq!(
+        file.write_at(MAX_FILE_BYTES, b"x"),
+        Err(Errno::FileTooLarge)
+    );
+    let hole = |len: u64| -> Content {
+        let pool = ChunkPool::new();
+        let mut builder = ContentBuilder::new(&pool);
+        builder.hole(len);
+        builder.finish()
+    };
+    let mut layer = LayerBuilder::new();
+    layer
+        .file(&path(b"fits"), meta(), hole(MAX_FILE_BYTES))
+        .unwrap();
+    let refused = layer
+        .file(&path(b"long"), meta(), hole(MAX_FILE_BYTES + 1))
+        .unwrap_err();
+    assert!(
+        matches!(refused, LayerError::FileTooLarge { .. }),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_file_has_max_links() {
+    let fs = fs(&["f = f"]);
+    let root = fs.root().unwrap();
+    for n in 1..MAX_LINKS {
+        root.link_at(b"f", &root, format!("l{n}").as_bytes())
+            .unwrap();
+    }
+    assert_eq!(stat(&root, "f").nlink, MAX_LINKS);
+    assert_eq!(root.link_at(b"f", &root, b"more"), Err(Errno::TooManyLinks));
+    root.unlink_at(b"l1").unwrap();
+    root.link_at(b"f", &root, b"more").unwrap();
+    let mut layer = LayerBuilder::new();
+    layer.file(&path(b"f"), meta(), Content::empty()).unwrap();
+    for n in 1..MAX_LINKS {
+        layer
+            .hard_link(&path(format!("l{n}").as_bytes()), &path(b"f"))
+            .unwrap();
+    }
+    let refused = layer
+        .hard_link(&path(b"more"), &path(b"f"))
+        .and_then(|()| layer.finish());
+    assert!(
+        matches!(refused, Err(LayerError::TooManyLinks { .. })),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn chunks_have_chunk_bytes() {
+    let pool = ChunkPool::new();
+    let content = ContentBuilder::of(&pool, &pattern(0, 2 * CHUNK_BYTES + 1));
+    let lengths: Vec<usize> = content
+        .chunks()
+        .map(|(_, chunk)| chunk.bytes().len())
+        .collect();
+    assert_eq!(lengths, [CHUNK_BYTES, CHUNK_BYTES, 1]);
+    assert!(CHUNK_BYTES.is_power_of_two() && CHUNK_BYTES % BLOCK_BYTES == 0);
+}
+
+#[test]
+fn copy_up_takes_block_bytes() {
+    let fs = fs(&["f * 1000000"]);
+    edit(&fs.root().unwrap(), "f")
+        .write_at(500_000, b"x")
+        .unwrap();
+    assert_eq!(fs.usage().private_bytes, BLOCK_BYTES as u64);
+}
+
+#[test]
+fn images_have_max_layers() {
+    let layer = LayerBuilder::new().finish().unwrap();
+    let mut layers = vec![layer; MAX_LAYERS];
+    assert_eq!(Image::new(&layers).unwrap().layers().len(), MAX_LAYERS);
+    layers.push(layers[0].clone());
+    let refused = Image::new(&layers).unwrap_err();
+    assert!(
+        matches!(refused, ImageError::TooManyLayers { .. }),
+        "{refused}"
+    );
+}
+
+#[test]
+fn layers_have_max_layer_entries() {
+    assert_eq!(SourceOptions::default().max_entries, MAX_LAYER_ENTRIES);
+    // The same rule at a bound that a test can reach; implied parents count.
+    let mut layer = LayerBuilder::new().max_entries(3);
+    layer.dir(&path(b"a"), meta()).unwrap();
+    layer.file(&path(b"b/c"), meta(), Content::empty()).unwrap();
+    let refused = layer.whiteout(&path(b"d")).unwrap_err();
+    assert!(
+        matches!(refused, LayerError::TooManyEntries { .. }),
+        "{refused}"
+    );
+    assert!(refused.to_string().contains("3 entries"), "{refused}");
+}
+
+#[test]
+fn attributes_have_max_xattr_bytes() {
+    let with = |len: usize| {
+        let name: Box<[u8]> = b"user.a"[..].into();
+        let value = vec![7; len - name.len()].into();
+        let attributes = Some(Arc::new(vec![(name, value)]));
+        LayerBuilder::new().dir(
+            &path(b"d"),
+            Meta {
+                xattrs: attributes,
+                ..meta()
+            },
+        )
+    };
+    with(MAX_XATTR_BYTES - 1).unwrap();
+    let refused = with(MAX_XATTR_BYTES + 1).unwrap_err();
+    assert!(matches!(refused, LayerError::Xattrs { .. }), "{refused}");
+}
+
+#[test]
+fn private_bytes_default_to_default_max_bytes() {
+    let fs = Fs::new(&Image::empty());
+    assert_eq!(fs.quota().max_bytes, DEFAULT_MAX_BYTES);
+    // A bound that a test can reach is the same rule.
+    let fs = Fs::builder(&Image::empty()).max_bytes(10).build();
+    let file = make(&fs.root().unwrap(), "f", "0123456789");
+    assert_eq!(file.append(b"x"), Err(Errno::NoSpace));
+    assert_eq!(bytes(&file), b"0123456789");
+}
+
+#[test]
+fn objects_default_to_default_max_inodes() {
+    let fs = Fs::new(&Image::empty());
+    let root = fs.root().unwrap();
+    for n in 0..DEFAULT_MAX_INODES {
+        root.symlink_at(b"x", n.to_string().as_bytes()).unwrap();
+    }
+    assert_eq!(fs.usage().inodes, DEFAULT_MAX_INODES);
+    assert_eq!(root.create_dir_at(b"more"), Err(Errno::NoSpace));
+    root.unlink_at(b"0").unwrap();
+    root.create_dir_at(b"more").unwrap();
+    // Further names are counted apart.
+    for n in 0..3 {
+        root.link_at(b"1", &root, format!("l{n}").as_bytes())
+            .unwrap();
+    }
+    let fs = Fs::builder(&Image::empty()).max_inodes(1).build();
+    let root = fs.root().unwrap();
+    drop(make(&root, "f", ""));
+    root.link_at(b"f", &root, b"g").unwrap();
+    assert_eq!(root.link_at(b"f", &root, b"h"), Err(Errno::NoSpace));
+}
+
+#[test]
+fn descriptors_default_to_default_max_open() {
+    let fs = fs(&["f = f"]);
+    let root = fs.root().unwrap();
+    let mut open: Vec<_> = (1..DEFAULT_MAX_OPEN).map(|_| view(&root, "f")).collect();
+    let one_more = || root.open_at(Follow::Yes, b"f", OpenFlags::empty(), Access::READ);
+    assert_eq!(one_more().err(), Some(Errno::TooManyOpen));
+    assert_eq!(root.try_clone().err(), Some(Errno::TooManyOpen));
+    // What cannot be opened is not made or cut either.
+    let make = root.open_at(Follow::Yes, b"new", OpenFlags::CREATE, Access::WRITE);
+    assert_eq!(make.err(), Some(Errno::TooManyOpen));
+    assert!(root.stat_at(Follow::No, b"new").is_err());
+    let cut = root.open_at(Follow::Yes, b"f", OpenFlags::TRUNCATE, Access::WRITE);
+    assert_eq!(cut.err(), Some(Errno::TooManyOpen));
+    assert_eq!(stat(&root, "f").size, 1);
+    open.pop();
+    assert!(one_more().is_ok());
+}
+
+#[test]
+fn layers_default_to_default_max_layer_bytes_and_max_expansion_ratio() {
+    let options = SourceOptions::default();
+    assert_eq!(options.max_bytes, DEFAULT_MAX_LAYER_BYTES);
+    assert_eq!(options.max_ratio, MAX_EXPANSION_RATIO);
+}
+
+#[cfg(feature = "tar")]
+mod archives {
+    use stratafs::limits::{MAX_SPARSE_SEGMENTS, MAX_TAR_EXTENSION_BYTES, RATIO_FLOOR_BYTES};
+    use stratafs::source::tar;
+
+    use super::*;
+    use crate::support::archive::{Archive, Head};
+
+    #[test]
+    fn a_layer_has_max_bytes() {
+        let archive = Archive::new().file("a", "12345").file("b", "67890").end();
+        let import = |max_bytes| {
+            let options = SourceOptions {
+                max_bytes,
+                ..SourceOptions::default()
+            };
+            tar(&ChunkPool::new(), &archive[..], &options)
+        };
+        assert!(import(10).is_ok());
+        let refused = import(9).unwrap_err().to_string();
+        assert!(refused.contains('9') && refused.contains('b'), "{refused}");
+    }
+
+    #[test]
+    fn extensions_have_max_tar_extension_bytes() {
+        let max = MAX_TAR_EXTENSION_BYTES as usize;
+        // A comment is read and means nothing.
+        let comment = |record: usize| {
+            let value = vec![b'c'; record - "1048576 comment=\n".len()];
+            Archive::new().pax(&[("comment", &value)]).file("f", "text")
+        };
+        assert_eq!(comment(max).listed().lines().count(), 1);
+        let refused = comment(max + 512).refused();
+        assert!(refused.contains(&max.to_string()), "{refused}");
+        let long = Archive::new()
+            .long(b'L', &vec![b'n'; max + 1])
+            .file("f", "")
+            .refused();
+        assert!(long.contains(&max.to_string()), "{long}");
+    }
+
+    #[test]
+    fn maps_have_max_sparse_segments() {
+        // GNU sparse 1.0: the map is text in front of the data.
+        let count = MAX_SPARSE_SEGMENTS + 1;
+        let records: &[(&str, &[u8])] = &[
+            ("GNU.sparse.major", b"1"),
+            ("GNU.sparse.minor", b"0"),
+            ("GNU.sparse.realsize", b"99999999"),
+            ("GNU.sparse.name", b"f"),
+        ];
+        let mut map = format!("{count}\n").into_bytes();
+        map.resize(512, 0);
+        let archive = Archive::new().pax(records).with(Head::new(b'0', "f"), &map);
+        let refused = archive.refused();
+        assert!(
+            refused.contains(&MAX_SPARSE_SEGMENTS.to_string()),
+            "{refused}"
+        );
+    }
+
+    /// An archive of one file of zeros, compressed.
+    fn zeros(len: u64) -> Vec<u8> {
+        use std::io::Write;
+        let level = flate2::Compression::best();
+        let mut out = flate2::write::GzEncoder::new(Vec::new(), level);
+        out.write_all(&Head::new(b'0', "zeros").size(len).bytes())
+            .unwrap();
+        let mib = vec![0; 1024 * 1024];
+        (0..len / mib.len() as u64).for_each(|_| out.write_all(&mib).unwrap());
+        out.write_all(&[0; 1024]).unwrap();
+        out.finish().unwrap()
+    }
+
+    #[cfg(feature = "gzip")]
+    #[test]
+    fn archives_expand_by_max_expansion_ratio_from_ratio_floor_bytes_on() {
+        let import = |archive: &[u8]| tar(&ChunkPool::new(), archive, &SourceOptions::default());
+        let floor = RATIO_FLOOR_BYTES;
+        let under = zeros(floor - 1024 * 1024);
+        assert!(
+            under.len() as u64 * MAX_EXPANSION_RATIO < floor / 2,
+            "{}",
+            under.len()
+        );
+        assert!(import(&under).is_ok());
+        let refused = import(&zeros(2 * floor)).unwrap_err().to_string();
+        assert!(
+            refused.contains(&MAX_EXPANSION_RATIO.to_string()),
+            "{refused}"
+        );
+    }
+
+    #[cfg(feature = "zstd")]
+    #[test]
+    fn windows_have_max_zstd_window_log() {
+        use std::io::Write;
+        use stratafs::limits::MAX_ZSTD_WINDOW_LOG;
+        let compressed = |log: u32| {
+            let mut out = zstd::Encoder::new(Vec::new(), 1).unwrap();
+            out.window_log(log).unwrap();
+            out.write_all(&Archive::new().file("f", "text").end())
+                .unwrap();
+            out.finish().unwrap()
+        };
+        let import =
+            |archive: &[u8]| tar(&ChunkPool::new(), archive, &SourceOptions::default()).map(drop);
+        assert!(import(&compressed(MAX_ZSTD_WINDOW_LOG)).is_ok());
+        let refused = import(&compressed(MAX_ZSTD_WINDOW_LOG + 1))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refused.contains("memory") || refused.contains("window"),
+            "{refused}"
+        );
+    }
+}
