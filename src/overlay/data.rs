@@ -106,7 +106,8 @@ impl Overlay {
             .quota
             .max_bytes
             .saturating_sub(self.usage.private_bytes);
-        if room == 0 && !matches!(self.object(id), Object::Own(_)) {
+        let untouched = matches!(self.object(id), Object::Base(_));
+        if room == 0 && untouched {
             return Err(Errno::NoSpace);
         }
         self.own(id)?;
@@ -121,6 +122,9 @@ impl Overlay {
         };
         let written = file.write_at(base, offset, buf, room);
         if written.bytes == 0 {
+            if untouched {
+                self.inodes.remove(&id);
+            }
             return Err(Errno::NoSpace);
         }
         inode.touch(now);

@@ -240,6 +240,8 @@ fn case_c4_96_a_copy_up_that_fails_changes_nothing() {
     assert_eq!(root.link_at(b"f", &root, b"d/f"), Err(Errno::NoSpace));
     assert_eq!(root.symlink_at(b"f", b"d/l"), Err(Errno::NoSpace));
     assert_eq!(state(), before);
+    let diff = fs.diff(&ChunkPool::new()).unwrap();
+    assert_eq!(diff.node_count(), 1, "nothing to tell: {diff:?}");
     // The last block is shorter and fits.
     assert_eq!(edit(&root, "f").write_at(9000, b"x"), Ok(1));
 }
