@@ -6,6 +6,7 @@
 //! is told and what was there is hidden by an opaque mark.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::inode::Body;
 use super::{Object, Overlay};
@@ -267,9 +268,16 @@ impl<'a> Diff<'a> {
 
     fn meta(&self, id: FileId) -> Meta {
         let node = self.tree.node(id);
-        let xattrs = node
+        let mut xattrs = node
             .and_then(|node| self.tree.image.meta_xattrs(node))
             .cloned();
+        if let Some(kept) = &mut xattrs
+            && self.is_rewritten(id)
+        {
+            // The privilege was given to other bytes. Linux drops it, too, at
+            // the first write, whoever writes (`cap_inode_killpriv`).
+            Arc::make_mut(kept).retain(|(name, _)| **name != *b"security.capability");
+        }
         let mut meta = Meta::with_mode(0);
         if let Ok(stat) = self.tree.stat(id) {
             meta = Meta {
@@ -281,6 +289,21 @@ impl<'a> Diff<'a> {
             };
         }
         meta
+    }
+
+    /// Tells whether a base file's bytes may differ from the base's.
+    fn is_rewritten(&self, id: FileId) -> bool {
+        let base = self
+            .tree
+            .node(id)
+            .and_then(|node| self.tree.image.content(node));
+        match (self.tree.object(id), base) {
+            (Object::Own(inode), Some(base)) => match &inode.body {
+                Body::File(file) => !file.is_base_of(base.size()),
+                Body::Dir(_) | Body::Symlink(_) => false,
+            },
+            (Object::Own(_) | Object::Base(_) | Object::Gone, _) => false,
+        }
     }
 
     /// The bytes of a file: the base's own chunks if none was changed.

@@ -668,11 +668,14 @@ fn case_p24_copy_up_keeps_metadata_and_asks_for_rights() {
     let capability: (Box<[u8]>, Box<[u8]>) = (b"security.capability"[..].into(), [1, 2][..].into());
     let mut meta = Meta::with_mode(0o4751).at(Time::new(-5, 6));
     (meta.uid, meta.gid) = (1000, u32::MAX);
-    meta.xattrs = Some(std::sync::Arc::new(vec![capability]));
-    let path = LayerPath::parse(b"f").unwrap();
-    layer
-        .file(&path, meta.clone(), ContentBuilder::of(&pool, b"text"))
-        .unwrap();
+    let note: (Box<[u8]>, Box<[u8]>) = (b"user.note"[..].into(), [3][..].into());
+    meta.xattrs = Some(std::sync::Arc::new(vec![capability, note.clone()]));
+    for name in [&b"f"[..], b"touched"] {
+        let path = LayerPath::parse(name).unwrap();
+        layer
+            .file(&path, meta.clone(), ContentBuilder::of(&pool, b"text"))
+            .unwrap();
+    }
     let fs = Fs::new(&Image::new(&[layer.finish().unwrap()]).unwrap());
     let root = fs.root().unwrap();
     // No rights, no copy.
@@ -694,7 +697,10 @@ fn case_p24_copy_up_keeps_metadata_and_asks_for_rights() {
     assert_eq!((after.mode, after.uid, after.gid), (0o4751, 1000, u32::MAX));
     assert_eq!((after.id, after.atime), (before.id, before.atime));
     assert!(after.mtime > before.mtime);
-    // The attribute goes out again as it came, on this file and no other.
+    root.set_times_at(Follow::Yes, b"touched", now, now)
+        .unwrap();
+    // Attributes go out again as they came, on these files and no other; but
+    // the guest's bytes get no privilege that others had.
     drop(make(&root, "new", ""));
     let diff = fs.diff(&pool).unwrap();
     let attributes: Vec<_> = diff
@@ -708,7 +714,11 @@ fn case_p24_copy_up_keeps_metadata_and_asks_for_rights() {
         .collect();
     assert_eq!(
         attributes,
-        [("f".to_owned(), meta.xattrs), ("new".to_owned(), None)]
+        [
+            ("f".to_owned(), Some(std::sync::Arc::new(vec![note]))),
+            ("new".to_owned(), None),
+            ("touched".to_owned(), meta.xattrs),
+        ]
     );
 }
 
