@@ -1,9 +1,10 @@
 //! Numbers of descriptors: who gets which, and what becomes of them.
 
+use stratafs::limits::MAX_TABLE_SLOTS;
 use stratafs::vfs::Fs;
 
 use super::{ROOT, guest, image, on, with_read_only};
-use crate::support::p1::{Errno, Fdflags, Guest, MODES, Oflags, READ_WRITE, Rights, no};
+use crate::support::p1::{Errno, Fdflags, Guest, MODES, Mode, Oflags, READ_WRITE, Rights, no};
 
 fn hello(guest: &mut Guest) -> Result<u32, i32> {
     guest.open(ROOT, "hello", Oflags::empty(), Rights::FD_READ)
@@ -112,6 +113,25 @@ fn case_64_a_closed_preopen_is_closed() {
             assert_eq!(guest.call("fd_prestat_get", &[fd.into(), 64]), Err(bad));
         }
     }
+}
+
+#[test]
+fn the_table_has_max_table_slots() {
+    let fs = Fs::builder(&image()).max_open(u32::MAX).build();
+    let mut guest = on(Mode::Sync, &fs);
+    let mut last = ROOT;
+    let full = loop {
+        match hello(&mut guest) {
+            Ok(fd) => last = fd,
+            Err(errno) => break errno,
+        }
+    };
+    assert_eq!(
+        (last as usize + 1, full),
+        (MAX_TABLE_SLOTS, no(Errno::Mfile))
+    );
+    guest.close(last).unwrap();
+    assert_eq!(hello(&mut guest), Ok(last));
 }
 
 #[test]
