@@ -117,6 +117,7 @@ same_everywhere! {
     edit_one_byte: both, [&[], &["/docs/alpha/part/3.txt"]];
     exerciser: both, [&[], &["2", "8000"], &["3", "8000", "/docs"], &["4", "100"]];
     hard_links: both, [&[]];
+    hello: both, [&[]];
     list_walk: both, [&[]];
     many_open: both, [&[]];
     marker: both, [&[], &["/docs"]];

@@ -25,7 +25,11 @@ fn main() -> posix::Result<()> {
         old.ino,
         "two living objects share a number"
     );
-    assert_eq!(reader.pread_all(before.len() + 10_000, 0)?, before, "the old bytes");
+    assert_eq!(
+        reader.pread_all(before.len() + 10_000, 0)?,
+        before,
+        "the old bytes"
+    );
 
     writer.pwrite_all(b"seen by both", 3)?;
     writer.truncate(before.len() as u64 + 5_000)?;
