@@ -104,6 +104,7 @@ impl<'pool> ContentBuilder<'pool> {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "small numbers")]
 mod tests {
     use super::*;
 

@@ -191,7 +191,7 @@ fn chunks_have_chunk_bytes() {
         .map(|(_, chunk)| chunk.bytes().len())
         .collect();
     assert_eq!(lengths, [CHUNK_BYTES, CHUNK_BYTES, 1]);
-    assert!(CHUNK_BYTES.is_power_of_two() && CHUNK_BYTES % BLOCK_BYTES == 0);
+    assert!(CHUNK_BYTES.is_power_of_two() && CHUNK_BYTES.is_multiple_of(BLOCK_BYTES));
 }
 
 #[test]

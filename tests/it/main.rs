@@ -7,6 +7,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
+    clippy::type_complexity,
     unreachable_pub,
     reason = "a test stops at what it does not expect, and is no library"
 )]

@@ -352,7 +352,7 @@ fn case_c2_79_the_directory_is_not_written_not_even_its_times() {
             .unwrap();
     }
     // Listing moves a directory's own access time: once is enough.
-    let _ = fingerprint(dir.path());
+    drop(fingerprint(dir.path()));
     let before = fingerprint(dir.path());
     import(dir.path()).unwrap();
     let after = fingerprint(dir.path());
@@ -446,8 +446,8 @@ fn case_c3_85_proc_does_not_hang() {
     let layer = import(Path::new("/proc/sys/kernel/random")).unwrap();
     assert!(list(&layer).contains("uuid:f "), "{}", list(&layer));
     // Files that change, go and block on reading.
-    let _ = import(Path::new("/proc/self"));
-    let _ = import(Path::new("/sys/kernel"));
+    drop(import(Path::new("/proc/self")));
+    drop(import(Path::new("/sys/kernel")));
     assert!(start.elapsed() < Duration::from_secs(60));
 }
 
@@ -503,7 +503,7 @@ fn case_c3_84_what_cannot_be_read_is_named() {
     }
     let dir = host("d file,d file/d,f file/d/f x,d dir,d dir/d,d plain,f plain/f x");
     for name in ["file/d/f", "dir/d"] {
-        let none = fs::Permissions::from_mode(0);
+        let none = fs::Permissions::from_mode(0o0);
         fs::set_permissions(dir.path().join(name), none).unwrap();
     }
     // In a namespace of its own, even root has no rights beyond the owner's.

@@ -71,10 +71,11 @@ fn functions(source: &str) -> Vec<(String, usize, usize)> {
     let tokens = tokens(source);
     let mut found = Vec::new();
     for (at, pair) in tokens.windows(2).enumerate() {
-        if pair[0].is("fn") && pair[1].is_word() {
-            if let Some(end) = body_end(&tokens[at..]) {
-                found.push((pair[1].text.clone(), pair[0].line, end + 1 - pair[0].line));
-            }
+        if pair[0].is("fn")
+            && pair[1].is_word()
+            && let Some(end) = body_end(&tokens[at..])
+        {
+            found.push((pair[1].text.clone(), pair[0].line, end + 1 - pair[0].line));
         }
     }
     found

@@ -192,7 +192,7 @@ fn case_70_listing_ends_while_another_thread_changes() {
             let mut n = 0_u64;
             while !stopped() {
                 root.create_dir_at(format!("many/t{n}").as_bytes()).unwrap();
-                if n % 2 == 0 {
+                if n.is_multiple_of(2) {
                     root.remove_dir_at(format!("many/t{n}").as_bytes()).unwrap();
                 }
                 n += 1;

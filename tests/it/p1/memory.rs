@@ -197,7 +197,7 @@ fn case_p19_no_argument_makes_the_host_panic() {
                 drop(guest.try_call(name, &args));
             }
         }
-        fs.check();
+        assert_eq!(fs.check(), Ok(()));
         assert_eq!(fs.usage().open, 0);
     }
 }

@@ -358,7 +358,7 @@ pub fn layer(rng: &mut Rng, below: &[Vec<u8>]) -> Vec<Entry> {
             ),
             9 => What::Whiteout,
             10 => What::Opaque,
-            _ => match made.values().filter(|entry| is_file(entry)).last() {
+            _ => match made.values().rfind(|entry| is_file(entry)) {
                 Some(target) => What::Hard(target.path.clone()),
                 None => What::Dir,
             },

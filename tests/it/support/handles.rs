@@ -42,7 +42,7 @@ impl Model {
     }
 
     pub fn hold(&mut self, slot: Slot, node: Id, access: Access, read_only: bool) {
-        let _ = self.close(slot);
+        drop(self.close(slot));
         self.nodes[node].open += 1;
         self.usage.open += 1;
         self.handles[slot] = Some(Handle {

@@ -191,7 +191,7 @@ impl Twin {
     fn finish(mut self, image: &Image) -> Result<(), String> {
         self.subject.close_all();
         for slot in ROOT + 1..SLOTS {
-            let _ = self.model.apply(&Op::Close { slot });
+            drop(self.model.apply(&Op::Close { slot }));
         }
         let (want, got) = (self.model.usage, self.subject.fs.usage());
         if want != got {
@@ -313,6 +313,3 @@ fn shrink(mut start: Start, mut ops: Vec<Op>) -> (Start, Vec<Op>) {
     }
     (start, ops)
 }
-
-/// The time that a fixture's clock stands at.
-pub const NOON: Time = Time::new(1_000_000_000, 1);
