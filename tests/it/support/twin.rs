@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use stratafs::chunk::ChunkPool;
 use stratafs::image::Image;
 use stratafs::layer::Layer;
-use stratafs::meta::Time;
 use stratafs::vfs::{Fs, Quota};
 
 use super::generator::{Generator, Lookout, layer};
