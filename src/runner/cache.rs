@@ -187,3 +187,28 @@ fn forget_oldest(home: &Path) {
         drop(fs::remove_dir_all(dir));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_guests_used_longest_ago_go() {
+        let home = tempfile::tempdir().unwrap();
+        for age in 0..MAX_CACHED_GUESTS + 2 {
+            let dir = home.path().join(age.to_string());
+            fs::create_dir(&dir).unwrap();
+            let seal = fs::File::create(dir.join("seal")).unwrap();
+            let used = SystemTime::now() - Duration::from_secs(age as u64 * 60);
+            seal.set_modified(used).unwrap();
+        }
+        forget_oldest(home.path());
+        let left = fs::read_dir(home.path()).unwrap().count();
+        assert_eq!(left, MAX_CACHED_GUESTS);
+        assert!(home.path().join("0").exists());
+        let oldest = (MAX_CACHED_GUESTS + 1).to_string();
+        assert!(!home.path().join(oldest).exists());
+    }
+}

@@ -156,3 +156,15 @@ fn pool(kind: GuestKind, threads: u32) -> Result<PoolingAllocationConfig, String
         .pagemap_scan(Enabled::Auto);
     Ok(pool)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_has_its_bound() {
+        assert!(pool(GuestKind::Core, MAX_POOLED_MEMORIES).is_ok());
+        let reason = pool(GuestKind::Core, MAX_POOLED_MEMORIES + 1).err();
+        assert!(reason.is_some_and(|reason| reason.contains("the limit is")));
+    }
+}

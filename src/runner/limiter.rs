@@ -67,3 +67,17 @@ impl ResourceLimiter for Limiter {
         Ok(desired <= maximum.unwrap_or(usize::MAX).min(MAX_TABLE_ELEMENTS))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_grow_to_the_bound() {
+        let mut limiter = Limiter::new(None);
+        let mut grow = |to, maximum| limiter.table_growing(0, to, maximum).unwrap();
+        assert!(grow(MAX_TABLE_ELEMENTS, None));
+        assert!(!grow(MAX_TABLE_ELEMENTS + 1, None));
+        assert!(!grow(8, Some(7)));
+    }
+}

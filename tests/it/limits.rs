@@ -36,7 +36,23 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "MAX_POLL_SUBSCRIPTIONS",
         "polling_refuses_what_it_cannot_wait_for",
     ),
-    ("MAX_TABLE_SLOTS", "the_table_has_an_end"),
+    ("MAX_TABLE_SLOTS", "the_table_has_max_table_slots"),
+    (
+        "MAX_ARGUMENT_BYTES",
+        "case_80_arguments_that_wasi_cannot_pass_are_refused_by_name",
+    ),
+    (
+        "MAX_HELD_OUTPUT_BYTES",
+        "output_is_held_up_to_the_bound_and_no_further",
+    ),
+    ("MAX_TABLE_ELEMENTS", "tables_grow_to_the_bound"),
+    ("MAX_POOLED_MEMORIES", "a_pool_has_its_bound"),
+    ("MAX_CACHED_GUESTS", "the_guests_used_longest_ago_go"),
+    (
+        "MAX_INSTANCES",
+        "numbers_and_times_that_are_none_are_refused",
+    ),
+    ("MAX_THREADS", "numbers_and_times_that_are_none_are_refused"),
 ];
 
 fn path(raw: &[u8]) -> LayerPath {

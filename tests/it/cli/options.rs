@@ -1,5 +1,7 @@
 //! Each option, good and bad.
 
+use stratafs::limits::{MAX_INSTANCES, MAX_THREADS};
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
@@ -206,8 +208,10 @@ fn quotas_are_what_was_given() {
 fn numbers_and_times_that_are_none_are_refused() {
     let cli = Cli::new();
     cli.guest(&Script::new());
-    for option in ["--instances", "--threads"] {
-        for bad in ["0", "-1", "x", "4294967296"] {
+    let bounds = [("--instances", MAX_INSTANCES), ("--threads", MAX_THREADS)];
+    for (option, most) in bounds {
+        let past = (most + 1).to_string();
+        for bad in ["0", "-1", "x", "4294967296", &past] {
             cli.run(&format!("run {option}={bad} guest.wat"))
                 .refused(&[option]);
         }
