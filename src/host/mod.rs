@@ -1,5 +1,5 @@
 //! The file system for the program that embeds it: std-like calls on
-//! [`Fs`](crate::vfs::Fs), usable while a guest runs.
+//! [`Fs`], usable while a guest runs.
 //!
 //! Paths are bytes separated by `/`, on every platform. `/x` and `x` both mean
 //! `x` below the root; `..` and links, absolute ones too, resolve in the

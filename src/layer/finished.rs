@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::LayerBuilder;
-use super::node::{Body, Child, Dir, Node, NodeId};
+#[cfg(any(feature = "dir", feature = "tar"))]
+use super::node::Child;
+use super::node::{Body, Dir, Node, NodeId};
 use crate::digest::Digest;
 
 /// An immutable tree of entries and whiteouts, one storey of an image.

@@ -1,6 +1,6 @@
 //! The file system as operations see it: path walk, descriptors, one file for
 //! each family of operations. Every operation is one step under the one lock
-//! of its instance (invariant 7) and gives an [`Errno`].
+//! of its instance (invariant 7) and gives an [`Errno`](crate::errno::Errno).
 //!
 //! Lock order: the instance's lock, then a shard of the chunk pool (a chunk
 //! that is dropped leaves its pool). Two instances are never locked at once.
