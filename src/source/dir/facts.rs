@@ -6,6 +6,13 @@ use crate::meta::{Meta, Time};
 use crate::source::SourceErrorKind;
 
 /// Kinds of objects a host may have.
+#[cfg_attr(
+    not(unix),
+    expect(
+        dead_code,
+        reason = "other systems tell files, directories and links only"
+    )
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HostKind {
     File,
