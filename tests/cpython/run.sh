@@ -47,9 +47,9 @@ say "The second layer: the library's zip expanded by a guest, kept by --diff"
 # The guest's wasm carries a read-only /usr of its own, so the layered one is
 # shown to it under another name.
 if [ ! -e "$work/expanded.tar" ]; then
-    strata --layer "$library" --preopen /::/root --diff "$work/expanded.tar.part" "$wasm" -c "
+    strata --layer "$library" --preopen /::/layered --diff "$work/expanded.tar.part" "$wasm" -c "
 import zipfile
-lib = '/root/usr/local/lib'
+lib = '/layered/usr/local/lib'
 zipfile.ZipFile(lib + '/python311.zip').extractall(lib + '/python3.11')"
     mv "$work/expanded.tar.part" "$work/expanded.tar"
 fi
@@ -87,7 +87,7 @@ awk -v n="$instances" '{ line[NR] = $0 } END { while (n--) for (i = 1; i <= NR; 
 echo "all $instances outputs are equal to the one above; it took $took s"
 [ "$before" = "$(fingerprint)" ] || fail "the base changed"
 echo "the base is unchanged"
-strata --dir "$work::/work::ro" --layer "$here" --layer "$library" "$wasm" /table.py /work/stats.json
+strata --dir "$work::/run::ro" --layer "$here" --layer "$library" "$wasm" /table.py /run/stats.json
 
 say "A function over two layers: the upper one hides, replaces and deletes"
 rm -rf "$work/upper.tar" && "$here/upper.sh" "$work/upper.tar"
