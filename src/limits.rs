@@ -70,7 +70,16 @@ pub const MAX_ZSTD_WINDOW_LOG: u32 = 27;
 /// Private bytes of one instance when its builder names no other quota.
 pub const DEFAULT_MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 
-/// Private inodes (created or changed) of one instance when its builder names
+/// Bytes of an instance's byte quota for each private block, the first of a
+/// file not counted: bookkeeping of a block costs about a hundred bytes, which
+/// sparse writes of single bytes could multiply past any quota.
+pub const QUOTA_BYTES_PER_BLOCK: u64 = 512;
+
+/// Private blocks beyond the first of a file that an instance may have
+/// whatever its byte quota.
+pub const FREE_BLOCKS: u64 = 4096;
+
+/// Objects created and not yet gone of one instance when its builder names
 /// no other quota.
 pub const DEFAULT_MAX_INODES: u64 = 1_000_000;
 

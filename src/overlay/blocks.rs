@@ -30,6 +30,15 @@ pub(super) struct FileBody {
 /// At most [`BLOCK_BYTES`] bytes.
 type Block = Arc<Vec<u8>>;
 
+/// What a write may use up.
+#[derive(Clone, Copy)]
+pub(super) struct Room {
+    /// Private bytes.
+    pub(super) bytes: u64,
+    /// Private blocks, the first of a file not counted.
+    pub(super) blocks: u64,
+}
+
 /// What a write did.
 pub(super) struct Written {
     /// Bytes taken from the caller's buffer.
@@ -60,6 +69,12 @@ impl FileBody {
 
     pub(super) fn private_bytes(&self) -> u64 {
         self.private
+    }
+
+    /// Counts the private blocks beyond the first: what a file costs its host
+    /// besides its bytes and itself.
+    pub(super) fn further_blocks(&self) -> u64 {
+        (self.blocks.len() as u64).saturating_sub(1)
     }
 
     /// Tells whether the bytes differ from the base's in no way.
@@ -127,7 +142,8 @@ impl FileBody {
         tail.fill(0);
     }
 
-    /// Writes `buf` at `offset`, as far as `room` more private bytes allow.
+    /// Writes `buf` at `offset`, as far as `room` more private bytes and
+    /// blocks allow.
     /// A block of base content that is written in part is copied first, and
     /// no other.
     pub(super) fn write_at(
@@ -135,8 +151,9 @@ impl FileBody {
         base: Option<&Content>,
         offset: u64,
         buf: &[u8],
-        room: u64,
+        room: Room,
     ) -> Written {
+        let had = self.further_blocks();
         let mut done = Written {
             bytes: 0,
             charged: 0,
@@ -145,9 +162,13 @@ impl FileBody {
             let at = offset + done.bytes as u64;
             let within = within_block(at);
             let want = rest.len().min(BLOCK_BYTES - within);
+            let is_new = !self.blocks.contains_key(&(at / BLOCK));
+            if is_new && !self.blocks.is_empty() && self.further_blocks() - had >= room.blocks {
+                break;
+            }
             let piece = rest.get(..want).unwrap_or_default();
             let (wrote, charged) =
-                self.write_block(base, at / BLOCK, within, piece, room - done.charged);
+                self.write_block(base, at / BLOCK, within, piece, room.bytes - done.charged);
             done.bytes += wrote;
             done.charged += charged;
             if wrote < want {

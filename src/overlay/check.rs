@@ -16,12 +16,13 @@ impl Overlay {
     }
 
     fn check_inodes(&self) -> Result<(), String> {
-        let (mut bytes, mut made) = (0, 0);
+        let (mut bytes, mut made, mut blocks) = (0, 0, 0);
         for (id, inode) in self.inodes.iter() {
             made += u64::from(self.node(*id).is_none());
             match &inode.body {
                 Body::File(file) => {
                     bytes += file.private_bytes();
+                    blocks += file.further_blocks();
                     if file.recount() != file.private_bytes() || !file.is_sound() {
                         return Err(format!("blocks of {id:?}"));
                     }
@@ -40,6 +41,9 @@ impl Overlay {
             return Err(format!(
                 "{bytes} bytes and {made} inodes, counted {usage:?}"
             ));
+        }
+        if blocks != self.blocks {
+            return Err(format!("{blocks} further blocks, counted {}", self.blocks));
         }
         let open: u64 = self.open.values().map(|count| u64::from(*count)).sum();
         if open != u64::from(usage.open) {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::blocks::Room;
 use super::inode::Body;
 use super::{Object, Overlay};
 use crate::chunk::Content;
@@ -120,6 +121,11 @@ impl Overlay {
         let Body::File(file) = &mut inode.body else {
             return Err(Errno::Io);
         };
+        let had = file.further_blocks();
+        let room = Room {
+            bytes: room,
+            blocks: self.quota.max_blocks().saturating_sub(self.blocks),
+        };
         let written = file.write_at(base, offset, buf, room);
         if written.bytes == 0 {
             if untouched {
@@ -127,6 +133,7 @@ impl Overlay {
             }
             return Err(Errno::NoSpace);
         }
+        self.blocks += file.further_blocks() - had;
         inode.touch(now);
         self.usage.private_bytes += written.charged;
         Ok(written.bytes)
@@ -145,8 +152,11 @@ impl Overlay {
         let Body::File(file) = &mut inode.body else {
             return Err(Errno::Invalid);
         };
+        let had = file.further_blocks();
         let freed = file.set_size(size);
+        let gone = had - file.further_blocks();
         inode.touch(now);
+        self.blocks -= gone;
         self.usage.private_bytes -= freed;
         Ok(())
     }

@@ -45,6 +45,8 @@ pub(crate) struct Overlay {
     next: u64,
     quota: Quota,
     usage: Usage,
+    /// Private blocks, the first of each file not counted.
+    blocks: u64,
     /// How many descriptors are open on an object; absent for none.
     open: HashMap<FileId, u32, BuildHasherDefault<IdHasher>>,
     /// Directories below the root that are shown as preopens, once for each.
@@ -62,6 +64,7 @@ impl Overlay {
             next,
             quota,
             usage: Usage::default(),
+            blocks: 0,
             open: HashMap::default(),
             pinned: Vec::new(),
         }
@@ -75,6 +78,7 @@ impl Overlay {
             next: self.next,
             quota: self.quota,
             usage: self.usage,
+            blocks: self.blocks,
             open: HashMap::default(),
             pinned: Vec::new(),
         }
@@ -83,6 +87,7 @@ impl Overlay {
     /// Goes back to an earlier state. Descriptors opened since must be gone.
     pub(crate) fn restore(&mut self, earlier: Self) {
         self.inodes = earlier.inodes;
+        self.blocks = earlier.blocks;
         self.usage = Usage {
             open: self.usage.open,
             ..earlier.usage
@@ -250,6 +255,7 @@ impl Overlay {
         };
         if let Body::File(file) = &inode.body {
             self.usage.private_bytes -= file.private_bytes();
+            self.blocks -= file.further_blocks();
         }
         if self.node(id).is_none() {
             self.usage.inodes -= 1;

@@ -1,6 +1,8 @@
 //! What one instance may hold, and what it holds.
 
-use crate::limits::{DEFAULT_MAX_BYTES, DEFAULT_MAX_INODES, DEFAULT_MAX_OPEN};
+use crate::limits::{
+    DEFAULT_MAX_BYTES, DEFAULT_MAX_INODES, DEFAULT_MAX_OPEN, FREE_BLOCKS, QUOTA_BYTES_PER_BLOCK,
+};
 
 /// Bounds of one instance. Bytes and inodes past theirs give
 /// [`Errno::NoSpace`](crate::errno::Errno::NoSpace), descriptors
@@ -16,6 +18,15 @@ pub struct Quota {
     pub max_inodes: u64,
     /// Descriptors open at one time, files and directories.
     pub max_open: u32,
+}
+
+impl Quota {
+    /// How many private blocks, the first of each file not counted, are
+    /// allowed whatever their bytes: a guest that writes one byte here and
+    /// there must not cost its host a block's bookkeeping for each.
+    pub(super) fn max_blocks(self) -> u64 {
+        (self.max_bytes / QUOTA_BYTES_PER_BLOCK).saturating_add(FREE_BLOCKS)
+    }
 }
 
 impl Default for Quota {

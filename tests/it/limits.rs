@@ -11,9 +11,9 @@ use stratafs::image::{Image, ImageError};
 use stratafs::layer::{LayerBuilder, LayerError};
 use stratafs::limits::{
     BLOCK_BYTES, CHUNK_BYTES, DEFAULT_MAX_BYTES, DEFAULT_MAX_INODES, DEFAULT_MAX_LAYER_BYTES,
-    DEFAULT_MAX_OPEN, MAX_EXPANSION_RATIO, MAX_FILE_BYTES, MAX_LAYER_DEPTH, MAX_LAYER_ENTRIES,
-    MAX_LAYER_PATH_BYTES, MAX_LAYERS, MAX_LINKS, MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_SYMLINK_BYTES,
-    MAX_SYMLINKS, MAX_XATTR_BYTES,
+    DEFAULT_MAX_OPEN, FREE_BLOCKS, MAX_EXPANSION_RATIO, MAX_FILE_BYTES, MAX_LAYER_DEPTH,
+    MAX_LAYER_ENTRIES, MAX_LAYER_PATH_BYTES, MAX_LAYERS, MAX_LINKS, MAX_NAME_BYTES, MAX_PATH_BYTES,
+    MAX_SYMLINK_BYTES, MAX_SYMLINKS, MAX_XATTR_BYTES, QUOTA_BYTES_PER_BLOCK,
 };
 use stratafs::meta::Meta;
 use stratafs::name::{LayerPath, Name, NameError};
@@ -442,4 +442,28 @@ mod archives {
             "{refused}"
         );
     }
+}
+
+#[test]
+fn bound_free_blocks_and_quota_bytes_per_block() {
+    let fs = Fs::builder(&Image::empty())
+        .max_bytes(10 * QUOTA_BYTES_PER_BLOCK)
+        .build();
+    let root = fs.root().unwrap();
+    let open = |name: &[u8]| {
+        root.open_at(Follow::No, name, OpenFlags::CREATE, Access::all())
+            .unwrap()
+    };
+    let file = open(b"sparse");
+    let block = |number: u64| file.write_at(number * BLOCK_BYTES as u64, b"x");
+    // The first block of a file is not counted.
+    for number in 0..=FREE_BLOCKS + 10 {
+        assert_eq!(block(number), Ok(1), "block {number}");
+    }
+    assert_eq!(block(FREE_BLOCKS + 11), Err(Errno::NoSpace));
+    assert_eq!(block(3), Ok(1), "a block that is there");
+    assert_eq!(open(b"another").write_at(0, b"x"), Ok(1));
+    assert_eq!(file.set_size(BLOCK_BYTES as u64), Ok(()));
+    assert_eq!(block(FREE_BLOCKS + 11), Ok(1));
+    assert_eq!(fs.check(), Ok(()));
 }

@@ -18,6 +18,8 @@ mod cases_matrix; // what layered file systems were measured on, 01 to 45
 #[cfg(feature = "cli")]
 mod cli; // the program: options, exit codes, output, files
 mod copy_up; // copy-up, merging, dedup, concurrency: attacks 81 to 110
+#[cfg(feature = "dir")]
+mod differential; // random operations on a real directory
 mod errors; // in the order that docs/SEMANTICS.md gives
 mod extremes; // the deepest trees, the highest stacks, churn
 #[cfg(feature = "runner")]
