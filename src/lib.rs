@@ -29,7 +29,7 @@
 //!
 //! # Where to look
 //!
-//! - [`source`]: layers from directories and archives
+//! - [`source`]: layers from directories, archives and OCI images
 //! - [`image::Image`]: a stack of layers, merged once
 //! - [`vfs::Fs`]: one instance; [`host`] adds `read`, `write`, `walk` and the
 //!   like to it for embedders
@@ -42,6 +42,7 @@
 //! |---|---|
 //! | `dir` | layers from host directories, copies in and out of them |
 //! | `tar`, `gzip`, `zstd` | layers from archives, copies out to them |
+//! | `oci` | layers from OCI image layouts and `docker save` |
 //! | `p1`, `p2` | WASI preview1 and 0.2 for wasmtime 48 |
 //! | `runner` | running guests: engine, cache of compiled code, many instances |
 //! | `cli` (default) | the command line, and all of the above |

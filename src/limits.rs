@@ -67,6 +67,15 @@ pub const MAX_XATTR_BYTES: usize = 64 * 1024;
 /// `zstd --long` writes by default at most).
 pub const MAX_ZSTD_WINDOW_LOG: u32 = 27;
 
+/// Bytes in one JSON document of an OCI image. What registries take.
+pub const MAX_OCI_DOCUMENT_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Image indexes inside image indexes. Tools nest one in `index.json`.
+pub const MAX_OCI_NESTING: u32 = 4;
+
+/// Images that the indexes of one OCI layout name together.
+pub const MAX_OCI_IMAGES: usize = 1024;
+
 /// Private bytes of one instance when its builder names no other quota.
 pub const DEFAULT_MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 

@@ -50,8 +50,9 @@ pub(super) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = RUN_EXAMPLE, override_usage = "stratafs run [OPTIONS] GUEST.wasm [GUEST ARGS...]")]
 pub(super) struct RunArgs {
-    /// A layer of the base, the lowest first: a directory, or a tar archive
-    /// (plain, gzip, zstd). None: an empty base
+    /// A layer of the base, the lowest first: a directory, a tar archive
+    /// (plain, gzip, zstd), an OCI image layout (a directory or an archive) or
+    /// an archive of `docker save`. None: an empty base
     #[arg(long = "layer", value_name = "SRC")]
     pub(super) layers: Vec<PathBuf>,
 

@@ -15,6 +15,7 @@ pub struct SourceError(Box<Inner>);
 #[derive(Debug)]
 struct Inner {
     origin: Option<PathBuf>,
+    part: Option<String>,
     entry: Option<Vec<u8>>,
     kind: SourceErrorKind,
 }
@@ -24,6 +25,15 @@ impl SourceError {
     #[must_use]
     pub fn of(mut self, origin: &Path) -> Self {
         self.0.origin.get_or_insert_with(|| origin.to_owned());
+        self
+    }
+
+    /// Names the part of the source, such as a blob by its digest, unless one
+    /// has been named already.
+    #[cfg(feature = "oci")]
+    #[must_use]
+    pub(super) fn part(mut self, part: impl fmt::Display) -> Self {
+        self.0.part.get_or_insert_with(|| part.to_string());
         self
     }
 
@@ -50,6 +60,7 @@ impl From<SourceErrorKind> for SourceError {
     fn from(kind: SourceErrorKind) -> Self {
         Self(Box::new(Inner {
             origin: None,
+            part: None,
             entry: None,
             kind,
         }))
@@ -60,6 +71,9 @@ impl fmt::Display for SourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(origin) = &self.0.origin {
             write!(f, "{}: ", show(origin.as_os_str().as_encoded_bytes()))?;
+        }
+        if let Some(part) = &self.0.part {
+            write!(f, "{part}: ")?;
         }
         // A layer's error names its entry itself.
         let named = matches!(self.0.kind, SourceErrorKind::Layer(_));
@@ -101,6 +115,22 @@ pub enum SourceErrorKind {
     /// The source cannot be a layer for what it is.
     #[error("{0}")]
     NoLayer(String),
+    /// A blob of an image is not the one that was promised.
+    #[error("{what} {promised} was promised, {found} is there")]
+    Promise {
+        /// What differs: the digest, or the size in bytes.
+        what: &'static str,
+        /// What the image says.
+        promised: String,
+        /// What there is.
+        found: String,
+    },
+    /// A document of an image breaks a rule.
+    #[error("{0}")]
+    Document(String),
+    /// The source has several images or none that fits; the text lists them.
+    #[error("{0}")]
+    Choice(String),
     /// The archive is damaged, or says one thing in two ways.
     #[error("at byte {offset} of the archive: {reason}")]
     Archive {
@@ -138,6 +168,7 @@ impl SourceErrorKind {
     pub(super) fn at(self, entry: &[u8]) -> SourceError {
         SourceError(Box::new(Inner {
             origin: None,
+            part: None,
             entry: Some(entry.to_vec()),
             kind: self,
         }))

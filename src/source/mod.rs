@@ -1,6 +1,6 @@
-//! Where layers come from: host directories and tar archives.
+//! Where layers come from: host directories, tar archives, OCI images.
 //!
-//! [`open`] tells the two apart by what is there. A layer is made whole or
+//! [`open`] tells them apart by what is there. A layer is made whole or
 //! not at all; what cannot be part of a layer (devices, paths that leave the
 //! root, damaged archives) is an error that names the source, the entry and
 //! the reason. Content is read while the layer is made, so a later change of
@@ -11,9 +11,12 @@ mod dir;
 mod error;
 #[cfg(any(feature = "dir", feature = "tar"))]
 mod marker;
+#[cfg(feature = "oci")]
+mod oci;
 #[cfg(any(feature = "dir", feature = "tar"))]
 mod open;
 mod options;
+mod platform;
 #[cfg(feature = "tar")]
 mod tar;
 #[cfg(feature = "tar")]
@@ -22,9 +25,12 @@ mod tar_out;
 #[cfg(feature = "dir")]
 pub use dir::{dir, dir_ambient};
 pub use error::{SourceError, SourceErrorKind};
+#[cfg(feature = "oci")]
+pub use oci::{LayerBlob, OciImage};
 #[cfg(any(feature = "dir", feature = "tar"))]
 pub use open::open;
 pub use options::SourceOptions;
+pub use platform::{ParsePlatformError, Platform};
 #[cfg(feature = "tar")]
 pub use tar::tar;
 #[cfg(feature = "tar")]

@@ -1,10 +1,11 @@
-//! Bounds on what a source may bring.
+//! Bounds on what a source may bring, and what to take of several images.
 
+use super::Platform;
 use crate::limits::{DEFAULT_MAX_LAYER_BYTES, MAX_EXPANSION_RATIO, MAX_LAYER_ENTRIES};
 
-/// Bounds on one layer. Past one of them its import is an error that states
-/// the bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Bounds on one layer, past which its import is an error that states the
+/// bound; and which image to take where there are several.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceOptions {
     /// Bytes of file content that are read, holes not counted. Default:
     /// [`DEFAULT_MAX_LAYER_BYTES`].
@@ -16,6 +17,13 @@ pub struct SourceOptions {
     /// it has given [`RATIO_FLOOR_BYTES`](crate::limits::RATIO_FLOOR_BYTES).
     /// Default: [`MAX_EXPANSION_RATIO`].
     pub max_ratio: u64,
+    /// The platform of the image to take where a source has images for
+    /// several. Default: the only image there is, else the only one for Linux
+    /// on this machine's architecture, else the only one for WebAssembly.
+    pub platform: Option<Platform>,
+    /// The name of the image to take where a source has several: what
+    /// `org.opencontainers.image.ref.name` or `RepoTags` says. Default: any.
+    pub name: Option<String>,
 }
 
 impl Default for SourceOptions {
@@ -24,6 +32,8 @@ impl Default for SourceOptions {
             max_bytes: DEFAULT_MAX_LAYER_BYTES,
             max_entries: MAX_LAYER_ENTRIES,
             max_ratio: MAX_EXPANSION_RATIO,
+            platform: None,
+            name: None,
         }
     }
 }

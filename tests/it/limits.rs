@@ -36,6 +36,12 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "MAX_POLL_SUBSCRIPTIONS",
         "polling_refuses_what_it_cannot_wait_for",
     ),
+    ("MAX_OCI_DOCUMENT_BYTES", "documents_have_a_bound"),
+    (
+        "MAX_OCI_NESTING",
+        "case_c1_45_indexes_nest_so_deep_and_no_deeper",
+    ),
+    ("MAX_OCI_IMAGES", "images_of_a_layout_have_a_bound"),
     ("MAX_TABLE_SLOTS", "the_table_has_max_table_slots"),
     (
         "MAX_ARGUMENT_BYTES",

@@ -41,6 +41,8 @@ mod runner; // the runner as a library: what a run leaves, what it tells
 mod semantics; // docs/SEMANTICS.md, by the cases that others got wrong
 #[cfg(feature = "dir")]
 mod source_dir; // host directories as layers
+#[cfg(feature = "oci")]
+mod source_oci; // OCI layouts and archives of `docker save`
 #[cfg(feature = "tar")]
 mod source_tar; // tar archives in and out
 mod tidy; // lengths, heads, ASCII, named tests, forgotten files

@@ -14,14 +14,18 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// Bytes at the front that tell the format.
 const MAGIC_BYTES: usize = 6;
 
-pub(super) struct Input<'r> {
+pub(in crate::source) struct Input<'r> {
     inner: Box<dyn Read + 'r>,
     compressed: bool,
     /// Bytes taken from the source, and made of them.
     taken: Rc<Cell<u64>>,
     given: u64,
     max_ratio: u64,
+    tap: Option<Tap<'r>>,
 }
+
+/// Sees every byte once it is decompressed.
+pub(in crate::source) type Tap<'r> = Box<dyn FnMut(&[u8]) + 'r>;
 
 /// What the first bytes say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +37,7 @@ enum Format {
 }
 
 impl<'r> Input<'r> {
-    pub(super) fn new(
+    pub(in crate::source) fn new(
         mut source: impl Read + 'r,
         options: &SourceOptions,
     ) -> Result<Self, SourceErrorKind> {
@@ -60,21 +64,40 @@ impl<'r> Input<'r> {
             taken,
             given: 0,
             max_ratio: options.max_ratio,
+            tap: None,
         })
     }
 
+    /// Tells whether what is read is compressed.
+    #[cfg(feature = "oci")]
+    pub(in crate::source) fn compressed(&self) -> bool {
+        self.compressed
+    }
+
+    /// Shows every byte to `tap`, those after the archive's end included.
+    #[cfg(feature = "oci")]
+    pub(in crate::source) fn tap(&mut self, tap: Tap<'r>) {
+        self.tap = Some(tap);
+    }
+
     /// Gives how many bytes have been read.
-    pub(super) fn given(&self) -> u64 {
+    pub(in crate::source) fn given(&self) -> u64 {
         self.given
     }
 
     /// Reads until `buf` is full or the archive ends; gives the count.
-    pub(super) fn read_full(&mut self, buf: &mut [u8]) -> Result<usize, SourceErrorKind> {
+    pub(in crate::source) fn read_full(
+        &mut self,
+        buf: &mut [u8],
+    ) -> Result<usize, SourceErrorKind> {
         let mut done = 0;
         while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
             match self.inner.read(rest) {
                 Ok(0) => break,
                 Ok(len) => {
+                    if let (Some(tap), Some(bytes)) = (&mut self.tap, rest.get(..len)) {
+                        tap(bytes);
+                    }
                     done += len;
                     self.given += len as u64;
                     self.check_ratio()?;
@@ -87,10 +110,10 @@ impl<'r> Input<'r> {
     }
 
     /// Reads what follows the end of the archive, so that a damaged or cut
-    /// off compressed stream does not pass for a whole one. What is not
-    /// compressed may go on for ever and is left alone.
+    /// off compressed stream does not pass for a whole one. What is neither
+    /// compressed nor tapped may go on for ever and is left alone.
     pub(super) fn drain(&mut self, buf: &mut [u8]) -> Result<(), SourceErrorKind> {
-        while self.compressed && self.read_full(buf)? > 0 {}
+        while (self.compressed || self.tap.is_some()) && self.read_full(buf)? > 0 {}
         Ok(())
     }
 

@@ -30,7 +30,7 @@ use ::tar::Header;
 
 use self::blocks::{Blocks, Next};
 use self::entry::Extensions;
-use self::input::Input;
+pub(super) use self::input::Input;
 use self::pax::Records;
 use super::{SourceError, SourceErrorKind, SourceOptions};
 use crate::chunk::ChunkPool;
@@ -52,7 +52,15 @@ pub fn tar(
     reader: impl Read,
     options: &SourceOptions,
 ) -> Result<Layer, SourceError> {
-    let input = Input::new(reader, options)?;
+    read(pool, Input::new(reader, options)?, options)
+}
+
+/// Makes a layer from bytes that have been looked at already.
+pub(super) fn read(
+    pool: &ChunkPool,
+    input: Input<'_>,
+    options: &SourceOptions,
+) -> Result<Layer, SourceError> {
     let mut archive = Archive {
         pool,
         blocks: Blocks::new(input),

@@ -10,6 +10,8 @@ pub mod generator; // random operations and layers
 pub mod guest; // building the example guests
 pub mod handles; // the reference model's descriptors
 pub mod judge; // whether a listing is right
+#[cfg(feature = "oci")]
+pub mod layout; // OCI layouts blob by blob
 pub mod ops; // operations as data
 #[cfg(feature = "runner")]
 pub mod p1; // preview1 calls through guests made on the spot

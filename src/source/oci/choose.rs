@@ -1,0 +1,217 @@
+//! Which of several images is meant.
+
+use std::collections::HashMap;
+
+use oci_spec::image::{Descriptor, ImageIndex};
+use serde_json::Value;
+
+use super::blob::read_document;
+use super::document::{self, Document, Sort};
+use super::layout::blob_file;
+use super::place::Place;
+use crate::limits::{MAX_OCI_IMAGES, MAX_OCI_NESTING};
+use crate::source::{Platform, SourceError, SourceErrorKind, SourceOptions};
+
+/// The annotation that names an image in a layout.
+pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// The annotation by which builders mark what is about an image and is none.
+const ABOUT_ANOTHER: &str = "vnd.docker.reference.type";
+
+/// An image that an index names.
+#[derive(Clone)]
+pub(super) struct Candidate {
+    pub(super) descriptor: Descriptor,
+    pub(super) platform: Option<Platform>,
+    pub(super) name: Option<String>,
+}
+
+/// Lists the images below an index, nested indexes included.
+pub(super) fn candidates(place: &Place, index: ImageIndex) -> Result<Vec<Candidate>, SourceError> {
+    let mut found = Vec::new();
+    let mut unknown = None;
+    let mut waiting = vec![(index, None, 0)];
+    while let Some((index, above, depth)) = waiting.pop() {
+        for descriptor in index.manifests() {
+            let about_another = annotation(descriptor, ABOUT_ANOTHER).is_some();
+            let platform = platform_of(descriptor);
+            if about_another || platform.as_ref().is_some_and(|p| p.os() == "unknown") {
+                continue;
+            }
+            let name = annotation(descriptor, REF_NAME).or_else(|| above.clone());
+            match Sort::of(descriptor.media_type()) {
+                Sort::Index if depth < MAX_OCI_NESTING => {
+                    let bytes = blob(place, descriptor)?;
+                    match document::parse(&bytes, descriptor.media_type())
+                        .map_err(|kind| named(kind, descriptor))?
+                    {
+                        Document::Index(index) => waiting.push((*index, name, depth + 1)),
+                        Document::Manifest(_) => {}
+                    }
+                }
+                Sort::Index => {
+                    let limit = u64::from(MAX_OCI_NESTING);
+                    let what = "image indexes inside each other";
+                    return Err(named(SourceErrorKind::Limit { what, limit }, descriptor));
+                }
+                Sort::Manifest => found.push(Candidate {
+                    descriptor: descriptor.clone(),
+                    platform,
+                    name,
+                }),
+                Sort::Other => unknown = Some(descriptor.clone()),
+            }
+            if found.len() + waiting.len() > MAX_OCI_IMAGES {
+                let limit = MAX_OCI_IMAGES as u64;
+                let what = "images in a layout";
+                return Err(SourceErrorKind::Limit { what, limit }.into());
+            }
+        }
+    }
+    match unknown {
+        Some(descriptor) if found.is_empty() => Err(named(
+            document::unknown(descriptor.media_type()),
+            &descriptor,
+        )),
+        _ => Ok(found),
+    }
+}
+
+/// Chooses one, by the wishes of `options`.
+pub(super) fn choose(
+    place: &Place,
+    all: Vec<Candidate>,
+    options: &SourceOptions,
+) -> Result<Candidate, SourceError> {
+    let mut fitting = distinct(&all);
+    if let Some(name) = &options.name {
+        fitting.retain(|candidate| candidate.name.as_ref() == Some(name));
+    }
+    if fitting.len() > 1 || options.platform.is_some() {
+        for candidate in &mut fitting {
+            if candidate.platform.is_none() {
+                candidate.platform = platform_of_config(place, &candidate.descriptor);
+            }
+        }
+        fitting = by_platform(&fitting, options.platform.as_ref());
+    }
+    match <[Candidate; 1]>::try_from(fitting) {
+        Ok([one]) => Ok(one),
+        Err(fitting) => Err(no_choice(&all, &fitting, options).into()),
+    }
+}
+
+/// Leaves out what is the same image under the same name again.
+fn distinct(all: &[Candidate]) -> Vec<Candidate> {
+    let mut seen = HashMap::new();
+    let mut distinct: Vec<Candidate> = Vec::new();
+    for candidate in all {
+        let key = (
+            candidate.descriptor.digest().to_string(),
+            candidate.name.clone(),
+        );
+        if seen.insert(key, ()).is_none() {
+            distinct.push(candidate.clone());
+        }
+    }
+    distinct
+}
+
+fn by_platform(all: &[Candidate], asked: Option<&Platform>) -> Vec<Candidate> {
+    let keep = |wish: &dyn Fn(&Platform) -> bool| -> Vec<Candidate> {
+        let fits = |candidate: &&Candidate| candidate.platform.as_ref().is_some_and(wish);
+        all.iter().filter(fits).cloned().collect()
+    };
+    if let Some(asked) = asked {
+        return keep(&|platform| asked.takes(platform));
+    }
+    let host = Platform::host();
+    let for_host = keep(&|platform| host.takes(platform));
+    if !for_host.is_empty() {
+        return for_host;
+    }
+    keep(&Platform::is_wasm)
+}
+
+/// Lists what there is.
+fn no_choice(all: &[Candidate], fitting: &[Candidate], options: &SourceOptions) -> SourceErrorKind {
+    let listed = if fitting.is_empty() { all } else { fitting };
+    let listed: Vec<String> = listed.iter().map(describe).collect();
+    let listed = listed.join(", ");
+    let mut wish: Vec<String> = Vec::new();
+    wish.extend(options.name.as_ref().map(|name| format!("named {name}")));
+    wish.extend(
+        options
+            .platform
+            .as_ref()
+            .map(|platform| format!("for {platform}")),
+    );
+    let wish = wish.join(" ");
+    SourceErrorKind::Choice(match (fitting.len(), all.len()) {
+        (_, 0) => "the layout names no image".to_owned(),
+        (0, _) if wish.is_empty() => format!(
+            "no image for {} or for WebAssembly: choose a platform or a name of {listed}",
+            Platform::host()
+        ),
+        (0, _) => format!("no image {wish}: there is {listed}"),
+        _ => format!("several images: choose a platform or a name of {listed}"),
+    })
+}
+
+fn describe(candidate: &Candidate) -> String {
+    let platform = candidate.platform.as_ref().map(Platform::to_string);
+    let platform = platform.unwrap_or_else(|| "no platform".to_owned());
+    match &candidate.name {
+        Some(name) => format!("{name} ({platform})"),
+        None => format!("{platform} ({})", candidate.descriptor.digest()),
+    }
+}
+
+fn annotation(descriptor: &Descriptor, key: &str) -> Option<String> {
+    descriptor.annotations().as_ref()?.get(key).cloned()
+}
+
+fn platform_of(descriptor: &Descriptor) -> Option<Platform> {
+    let platform = descriptor.platform().as_ref()?;
+    Some(Platform::new(
+        &platform.os().to_string(),
+        &platform.architecture().to_string(),
+        platform.variant().as_deref(),
+    ))
+}
+
+/// What the image's own configuration says, if it is there to be read: an
+/// index may name images that a layout does not hold.
+fn platform_of_config(place: &Place, descriptor: &Descriptor) -> Option<Platform> {
+    let manifest = blob(place, descriptor).ok()?;
+    let Ok(Document::Manifest(manifest)) = document::parse(&manifest, descriptor.media_type())
+    else {
+        return None;
+    };
+    let config: Value = serde_json::from_slice(&blob(place, manifest.config()).ok()?).ok()?;
+    let text = |key| config.get(key).and_then(Value::as_str);
+    Some(Platform::new(
+        text("os")?,
+        text("architecture")?,
+        text("variant"),
+    ))
+}
+
+/// Reads a document that a descriptor names.
+pub(super) fn blob(place: &Place, descriptor: &Descriptor) -> Result<Vec<u8>, SourceError> {
+    let read = || {
+        let digest = document::digest_of(descriptor)?;
+        let found = place.open(&blob_file(&digest))?.ok_or_else(missing)?;
+        super::blob::same_size(descriptor.size(), found.size)?;
+        read_document(found.reader, found.size, &digest)
+    };
+    read().map_err(|error| error.part(format_args!("blob {}", descriptor.digest())))
+}
+
+pub(super) fn missing() -> SourceErrorKind {
+    SourceErrorKind::Document("it is not there".into())
+}
+
+fn named(kind: SourceErrorKind, descriptor: &Descriptor) -> SourceError {
+    SourceError::from(kind).part(format_args!("blob {}", descriptor.digest()))
+}

@@ -1,0 +1,164 @@
+//! An OCI image layout: `oci-layout`, `index.json`, and blobs by digest.
+
+use oci_spec::image::{ImageConfiguration, ImageManifest, MediaType, ToDockerV2S2};
+use serde_json::Value;
+
+use super::blob::read_small;
+use super::choose::{self, Candidate};
+use super::document::{self, Distribution, Document};
+use super::place::Place;
+use super::{Documents, LayerBlob, OciImage};
+use crate::digest::BlobDigest;
+use crate::limits::MAX_LAYERS;
+use crate::source::{Platform, SourceError, SourceErrorKind, SourceOptions};
+
+pub(super) const MARK: &str = "oci-layout";
+pub(super) const INDEX: &str = "index.json";
+
+/// The version of layouts that there is.
+const VERSION: &str = "1.0.0";
+
+/// Where a layout has a blob.
+pub(super) fn blob_file(digest: &BlobDigest) -> String {
+    format!("blobs/{}/{}", digest.algorithm(), digest.hex())
+}
+
+/// Tells whether a layout lies here.
+pub(super) fn is_here(place: &Place) -> bool {
+    place.has(MARK) && place.has(INDEX)
+}
+
+/// Opens the image that `options` choose.
+pub(super) fn open(place: Place, options: &SourceOptions) -> Result<OciImage, SourceError> {
+    check_version(&place).map_err(|error| error.part(MARK))?;
+    let index = top_index(&place).map_err(|error| error.part(INDEX))?;
+    let all = choose::candidates(&place, index)?;
+    let chosen = choose::choose(&place, all, options)?;
+    let manifest_bytes = choose::blob(&place, &chosen.descriptor)?;
+    let part = format!("blob {}", chosen.descriptor.digest());
+    let manifest =
+        manifest(&manifest_bytes, &chosen).map_err(|kind| SourceError::from(kind).part(&part))?;
+    let config_bytes = choose::blob(&place, manifest.config())?;
+    let config = read_config(&config_bytes).map_err(|kind| {
+        SourceError::from(kind).part(format_args!("blob {}", manifest.config().digest()))
+    })?;
+    let layers = layers(&manifest, &config).map_err(|kind| SourceError::from(kind).part(&part))?;
+    Ok(OciImage {
+        place,
+        layers,
+        platform: platform(&config, chosen.platform),
+        name: chosen.name,
+        documents: Documents {
+            manifest: Some(manifest_bytes),
+            config: config_bytes,
+        },
+    })
+}
+
+fn check_version(place: &Place) -> Result<(), SourceError> {
+    let found = place.open(MARK)?.ok_or_else(choose::missing)?;
+    let bytes = read_small(found.reader, found.size)?;
+    let value: Value = serde_json::from_slice(&bytes).map_err(document::bad)?;
+    match value.get("imageLayoutVersion").and_then(Value::as_str) {
+        Some(VERSION) => Ok(()),
+        Some(other) => Err(SourceErrorKind::Document(format!(
+            "layout version {other:?}: {VERSION} is known"
+        ))
+        .into()),
+        None => Err(SourceErrorKind::Document("it has no imageLayoutVersion".into()).into()),
+    }
+}
+
+fn top_index(place: &Place) -> Result<oci_spec::image::ImageIndex, SourceError> {
+    let found = place.open(INDEX)?.ok_or_else(choose::missing)?;
+    let bytes = read_small(found.reader, found.size)?;
+    match document::parse(&bytes, &MediaType::ImageIndex)? {
+        Document::Index(index) => Ok(*index),
+        Document::Manifest(_) => Err(SourceErrorKind::Document("it is no index".into()).into()),
+    }
+}
+
+fn manifest(bytes: &[u8], chosen: &Candidate) -> Result<ImageManifest, SourceErrorKind> {
+    let Document::Manifest(manifest) = document::parse(bytes, chosen.descriptor.media_type())?
+    else {
+        return Err(SourceErrorKind::Document("it is no manifest".into()));
+    };
+    let config = manifest.config().media_type();
+    let docker = MediaType::ImageConfig.to_docker_v2s2();
+    if config != &MediaType::ImageConfig && docker != Ok(config.as_ref()) {
+        let reason = format!("its config is {config}: an artifact, no image");
+        return Err(SourceErrorKind::Document(reason));
+    }
+    Ok(*manifest)
+}
+
+/// Reads an image's configuration.
+pub(super) fn read_config(bytes: &[u8]) -> Result<ImageConfiguration, SourceErrorKind> {
+    serde_json::from_slice(bytes).map_err(document::bad)
+}
+
+pub(super) fn platform(config: &ImageConfiguration, told: Option<Platform>) -> Platform {
+    told.unwrap_or_else(|| {
+        Platform::new(
+            &config.os().to_string(),
+            &config.architecture().to_string(),
+            config.variant().as_deref(),
+        )
+    })
+}
+
+/// Puts layers and the digests of what they hold together.
+fn layers(
+    manifest: &ImageManifest,
+    config: &ImageConfiguration,
+) -> Result<Vec<LayerBlob>, SourceErrorKind> {
+    let diff_ids = diff_ids(config, manifest.layers().len())?;
+    let pairs = manifest.layers().iter().zip(diff_ids);
+    pairs
+        .map(|(descriptor, diff_id)| {
+            let media_type = descriptor.media_type().to_string();
+            let distribution = document::layer_type(&media_type).ok_or_else(|| {
+                let reason = format!(
+                    "layer {}: {media_type} is no layer's media type",
+                    descriptor.digest()
+                );
+                SourceErrorKind::Document(reason)
+            })?;
+            let digest = document::digest_of(descriptor)?;
+            Ok(LayerBlob {
+                file: blob_file(&digest),
+                restricted: distribution == Distribution::Restricted,
+                size: descriptor.size(),
+                digest: Some(digest),
+                media_type,
+                diff_id,
+            })
+        })
+        .collect()
+}
+
+/// The digests of the layers once decompressed: one for each.
+pub(super) fn diff_ids(
+    config: &ImageConfiguration,
+    layers: usize,
+) -> Result<Vec<BlobDigest>, SourceErrorKind> {
+    let texts = config.rootfs().diff_ids();
+    if texts.len() != layers {
+        let reason = format!(
+            "{layers} layers, and {} diff_ids in the configuration",
+            texts.len()
+        );
+        return Err(SourceErrorKind::Document(reason));
+    }
+    if layers > MAX_LAYERS {
+        let limit = MAX_LAYERS as u64;
+        return Err(SourceErrorKind::Limit {
+            what: "layers",
+            limit,
+        });
+    }
+    texts
+        .iter()
+        .map(|text| document::checked_digest(text))
+        .collect()
+}

@@ -1,0 +1,250 @@
+//! Images as other tools write them: OCI image layouts, as a directory or as
+//! a tar archive, and the archives of `docker save`.
+//!
+//! Nothing is taken on trust. Each blob is hashed while it is read and
+//! compared with the digest and the size that led to it, each layer once more
+//! decompressed, with its `diff_id`. Media types decide what a document may
+//! be, the first bytes how a layer is compressed; which of the two is right
+//! makes no difference, as the `diff_id` says what has to come out. Layers
+//! that may not be handed on are read if they are there; a URL is never
+//! fetched. A configuration is data: nothing of it is executed or mounted.
+
+mod blob;
+mod choose;
+mod docker;
+mod document;
+mod hash;
+mod layout;
+mod place;
+
+use std::cell::RefCell;
+use std::io::{Read, Write};
+use std::path::Path;
+
+use self::blob::{Checked, Copied, same_digest, same_size};
+use self::hash::Hasher;
+use self::place::{Found, Place};
+use super::tar::{self, Input};
+use super::{Platform, SourceError, SourceErrorKind, SourceOptions};
+use crate::chunk::ChunkPool;
+use crate::digest::BlobDigest;
+use crate::layer::Layer;
+
+/// An image in OCI's or Docker's form, opened: its documents have been read
+/// and verified, its layers not yet.
+pub struct OciImage {
+    place: Place,
+    layers: Vec<LayerBlob>,
+    platform: Platform,
+    name: Option<String>,
+    documents: Documents,
+}
+
+/// The documents byte by byte.
+struct Documents {
+    manifest: Option<Vec<u8>>,
+    config: Vec<u8>,
+}
+
+/// A layer that an image has as a blob.
+#[derive(Clone, Debug)]
+pub struct LayerBlob {
+    /// Its name where the image lies.
+    file: String,
+    digest: Option<BlobDigest>,
+    size: u64,
+    media_type: String,
+    diff_id: BlobDigest,
+    restricted: bool,
+}
+
+impl LayerBlob {
+    /// Gives the digest of the bytes as they lie there; `None` in an archive
+    /// of `docker save`, which names layers by what they hold.
+    #[must_use]
+    pub fn digest(&self) -> Option<&BlobDigest> {
+        self.digest.as_ref()
+    }
+
+    /// Gives the size of the blob, in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Gives the media type.
+    #[must_use]
+    pub fn media_type(&self) -> &str {
+        &self.media_type
+    }
+
+    /// Gives the digest of the layer's tar, decompressed.
+    #[must_use]
+    pub fn diff_id(&self) -> &BlobDigest {
+        &self.diff_id
+    }
+}
+
+impl OciImage {
+    /// Opens the image at `path`, a directory or an archive; gives `None`
+    /// where there is no image but something else, which may be a layer.
+    ///
+    /// An archive that is compressed is decompressed into a temporary file.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceErrorKind::Choice`] if there are several images and `options`
+    /// do not decide, or none that fits. [`SourceErrorKind::Promise`] and
+    /// [`SourceErrorKind::Document`] for documents that are not what they
+    /// should be. All name the document.
+    pub fn open(path: &Path, options: &SourceOptions) -> Result<Option<Self>, SourceError> {
+        open(path, options).map_err(|error| error.of(path))
+    }
+
+    /// Opens the image in the archive at `path`, whatever its members are
+    /// called: for one that turned out to have an image's files.
+    pub(super) fn open_archive(
+        path: &Path,
+        options: &SourceOptions,
+    ) -> Result<Option<Self>, SourceError> {
+        in_place(Place::archive(path, options)?, options)
+    }
+
+    /// Gives the layers, the lowest first.
+    #[must_use]
+    pub fn layers(&self) -> &[LayerBlob] {
+        &self.layers
+    }
+
+    /// Gives the platform that the image is for.
+    #[must_use]
+    pub fn platform(&self) -> &Platform {
+        &self.platform
+    }
+
+    /// Gives the name that the image has where it lies.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Gives the manifest as it lies there; `docker save` writes none.
+    #[must_use]
+    pub fn manifest_bytes(&self) -> Option<&[u8]> {
+        self.documents.manifest.as_deref()
+    }
+
+    /// Gives the configuration as it lies there.
+    #[must_use]
+    pub fn config_bytes(&self) -> &[u8] {
+        &self.documents.config
+    }
+
+    /// Reads a layer, and writes its blob to `copy` as it goes by.
+    ///
+    /// What `copy` has got is the blob only if this succeeds.
+    ///
+    /// # Errors
+    ///
+    /// As [`tar`](super::tar()); [`SourceErrorKind::Promise`] if the blob or
+    /// what it decompresses to is another than was promised. All name the
+    /// layer's digest.
+    pub fn read_layer(
+        &self,
+        pool: &ChunkPool,
+        layer: &LayerBlob,
+        options: &SourceOptions,
+        copy: Option<&mut dyn Write>,
+    ) -> Result<Layer, SourceError> {
+        let name = layer.digest.as_ref().unwrap_or(&layer.diff_id);
+        let read = || {
+            let found = self.find(layer)?.reader;
+            let reader: Box<dyn Read + '_> = match copy {
+                Some(copy) => Box::new(Copied { inner: found, copy }),
+                None => Box::new(found),
+            };
+            if let Some(digest) = &layer.digest {
+                return read_blob(pool, reader, layer, digest, options);
+            }
+            let (made, held) = read_hashed(pool, reader, &layer.diff_id, options)?;
+            same_digest(&layer.diff_id, held)?;
+            Ok(made)
+        };
+        read().map_err(|error: SourceError| error.part(format_args!("layer {name}")))
+    }
+
+    fn find(&self, layer: &LayerBlob) -> Result<Found, SourceError> {
+        let found = self.place.open(&layer.file)?;
+        let found = found.ok_or_else(|| match layer.restricted {
+            false => choose::missing(),
+            true => SourceErrorKind::Document(
+                "its bytes are not there, since it may not be handed on; URLs are not fetched"
+                    .into(),
+            ),
+        })?;
+        same_size(layer.size, found.size)?;
+        Ok(found)
+    }
+}
+
+fn open(path: &Path, options: &SourceOptions) -> Result<Option<OciImage>, SourceError> {
+    let meta = path.metadata().map_err(SourceErrorKind::Io)?;
+    if meta.is_dir() {
+        let place = Place::Dir(path.to_owned());
+        return match layout::is_here(&place) {
+            true => layout::open(place, options).map(Some),
+            false => Ok(None),
+        };
+    }
+    if !meta.is_file() || !place::looks_like_image(path, options) {
+        return Ok(None);
+    }
+    match Place::archive(path, options) {
+        Ok(place) => in_place(place, options),
+        // Whoever reads it as a layer will say better what is wrong.
+        Err(_) => Ok(None),
+    }
+}
+
+fn in_place(place: Place, options: &SourceOptions) -> Result<Option<OciImage>, SourceError> {
+    if layout::is_here(&place) {
+        layout::open(place, options).map(Some)
+    } else if docker::is_here(&place) {
+        docker::open(place, options).map(Some)
+    } else {
+        Ok(None)
+    }
+}
+
+/// Reads a layer whose blob has a digest of its own.
+fn read_blob(
+    pool: &ChunkPool,
+    reader: impl Read,
+    layer: &LayerBlob,
+    digest: &BlobDigest,
+    options: &SourceOptions,
+) -> Result<Layer, SourceError> {
+    let mut checked = Checked::new(reader, digest);
+    let made = read_hashed(pool, &mut checked, &layer.diff_id, options);
+    // Wrong bytes explain whatever else is wrong.
+    checked.finish(layer.size)?;
+    let (made, held) = made?;
+    same_digest(&layer.diff_id, held).map_err(|kind| {
+        SourceError::from(kind).part(format_args!("layer {digest}, decompressed"))
+    })?;
+    Ok(made)
+}
+
+/// Makes the layer, and the digest of its tar.
+fn read_hashed(
+    pool: &ChunkPool,
+    reader: impl Read,
+    like: &BlobDigest,
+    options: &SourceOptions,
+) -> Result<(Layer, String), SourceError> {
+    let hasher = RefCell::new(Hasher::like(like));
+    let mut input = Input::new(reader, options)?;
+    input.tap(Box::new(|bytes| hasher.borrow_mut().update(bytes)));
+    let layer = tar::read(pool, input, options)?;
+    Ok((layer, hasher.into_inner().finish()))
+}
