@@ -6,6 +6,8 @@
 //! the reason. Content is read while the layer is made, so a later change of
 //! the source changes nothing (invariant 2). Sources are read, never written.
 
+#[cfg(feature = "oci")]
+mod blob_digest;
 #[cfg(feature = "dir")]
 mod dir;
 mod error;
@@ -22,6 +24,8 @@ mod tar;
 #[cfg(feature = "tar")]
 mod tar_out;
 
+#[cfg(feature = "oci")]
+pub use blob_digest::{BlobDigest, ParseBlobDigestError};
 #[cfg(feature = "dir")]
 pub use dir::{dir, dir_ambient};
 pub use error::{SourceError, SourceErrorKind};

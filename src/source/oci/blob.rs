@@ -3,8 +3,8 @@
 use std::io::{self, Read, Write};
 
 use super::hash::Hasher;
-use crate::digest::BlobDigest;
 use crate::limits::MAX_OCI_DOCUMENT_BYTES;
+use crate::source::BlobDigest;
 use crate::source::{SourceError, SourceErrorKind};
 
 /// Bytes read at a time of what nobody else reads.

@@ -7,7 +7,7 @@
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType, ToDockerV2S2};
 use serde_json::Value;
 
-use crate::digest::BlobDigest;
+use crate::source::BlobDigest;
 use crate::source::SourceErrorKind;
 
 /// What a manifest or an index turned out to be.
@@ -115,7 +115,7 @@ pub(super) fn digest_of(descriptor: &Descriptor) -> Result<BlobDigest, SourceErr
 
 pub(super) fn checked_digest(text: &str) -> Result<BlobDigest, SourceErrorKind> {
     text.parse()
-        .map_err(|error: crate::digest::ParseBlobDigestError| {
+        .map_err(|error: crate::source::ParseBlobDigestError| {
             SourceErrorKind::Document(error.to_string())
         })
 }

@@ -2,7 +2,7 @@
 
 use sha2::{Digest as _, Sha256, Sha512};
 
-use crate::digest::BlobDigest;
+use crate::source::BlobDigest;
 
 /// A digest in the making, of the algorithm of another one.
 pub(super) enum Hasher {

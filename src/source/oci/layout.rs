@@ -8,8 +8,8 @@ use super::choose::{self, Candidate};
 use super::document::{self, Distribution, Document};
 use super::place::Place;
 use super::{Documents, LayerBlob, OciImage};
-use crate::digest::BlobDigest;
 use crate::limits::MAX_LAYERS;
+use crate::source::BlobDigest;
 use crate::source::{Platform, SourceError, SourceErrorKind, SourceOptions};
 
 pub(super) const MARK: &str = "oci-layout";

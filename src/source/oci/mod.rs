@@ -27,8 +27,8 @@ use self::place::{Found, Place};
 use super::tar::{self, Input};
 use super::{Platform, SourceError, SourceErrorKind, SourceOptions};
 use crate::chunk::ChunkPool;
-use crate::digest::BlobDigest;
 use crate::layer::Layer;
+use crate::source::BlobDigest;
 
 /// An image in OCI's or Docker's form, opened: its documents have been read
 /// and verified, its layers not yet.
