@@ -26,6 +26,11 @@ const DEMO_EXAMPLE: &str = "\
 Example:
   stratafs demo --instances 1000 --threads 2";
 
+const BENCH_EXAMPLE: &str = "\
+Examples:
+  stratafs bench
+  stratafs bench --layer ./site --instances 1000 --out report guest.wasm its arguments";
+
 /// Runs WebAssembly guests on a layered, copy-on-write file system.
 ///
 /// A base of immutable layers is shared by all instances; what an instance
@@ -41,6 +46,7 @@ pub(super) struct Typed {
 pub(super) enum Command {
     Run(Box<RunArgs>),
     Demo(DemoArgs),
+    Bench(BenchArgs),
 }
 
 /// Runs a guest over layers: one instance, or many isolated ones.
@@ -147,6 +153,47 @@ pub(super) struct DemoArgs {
 
     #[command(flatten)]
     pub(super) cache: CacheArgs,
+}
+
+/// Measures what a file system for each guest costs, beside the other ways
+/// that this machine allows: a copied directory, a kernel overlay mount, one
+/// shared host directory, and no file system at all.
+///
+/// All ways run the same guest over the same base, in turns of one run. What
+/// each instance was given stays until the end, so that growth shows.
+#[derive(Debug, Args)]
+#[command(after_help = BENCH_EXAMPLE, override_usage = "stratafs bench [OPTIONS] [GUEST.wasm [GUEST ARGS...]]")]
+pub(super) struct BenchArgs {
+    /// A layer of the base, the lowest first [default: the demo's base]
+    #[arg(long = "layer", value_name = "SRC")]
+    pub(super) layers: Vec<PathBuf>,
+
+    /// How many instances of each way
+    #[arg(long, value_name = "N", default_value = "100", value_parser = parse::instances)]
+    pub(super) instances: u32,
+
+    /// Write report.html and report.json into DIR
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
+
+    /// Print one JSON document instead of a table
+    #[arg(long)]
+    pub(super) json: bool,
+
+    /// Stop adding instances of a way that has taken this long
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse::seconds)]
+    pub(super) budget: std::time::Duration,
+
+    /// Make copies and mounts below DIR [default: /dev/shm if there is room]
+    #[arg(long, value_name = "DIR")]
+    pub(super) work: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) cache: CacheArgs,
+
+    /// The guest, and its arguments [default: the demo's guest]
+    #[arg(value_names = ["GUEST.wasm", "GUEST ARGS"], trailing_var_arg = true)]
+    pub(super) guest: Vec<OsString>,
 }
 
 /// Where compiled guests are kept.

@@ -4,6 +4,7 @@
 
 mod args;
 mod base;
+mod bench;
 mod demo;
 mod failure;
 mod guest_source;
@@ -28,6 +29,7 @@ pub fn main() -> ExitCode {
     let done = match Typed::parse().command {
         Command::Run(args) => run::run(*args),
         Command::Demo(args) => demo::demo(args),
+        Command::Bench(args) => bench::bench(args),
     };
     done.unwrap_or_else(|failure| failure.report())
 }

@@ -28,6 +28,14 @@ pub fn peak_bytes() -> Option<u64> {
     status("VmHWM:")
 }
 
+/// Reads how much memory is resident now, to the page: `VmRSS` lags behind by
+/// some pages for each processor. Walks the page tables, up to milliseconds.
+/// Linux only.
+#[must_use]
+pub fn settled_bytes() -> Option<u64> {
+    parse(&fs::read_to_string("/proc/self/smaps_rollup").ok()?, "Rss:")
+}
+
 /// Lets the peak start anew from what is resident now, where the kernel
 /// allows it.
 pub fn reset_peak() {
@@ -62,6 +70,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn this_process_has_some() {
         assert!(resident_bytes() > Some(1 << 16));
+        assert!(settled_bytes() > Some(1 << 16));
         assert!(peak_bytes() >= resident_bytes().map(|bytes| bytes / 2));
     }
 }

@@ -35,7 +35,7 @@ pub struct RunFigures {
 }
 
 /// What the instances of a run share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct BaseFigures {
     /// Layers in the stack.

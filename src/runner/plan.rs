@@ -29,6 +29,8 @@ pub struct RunPlan {
     pub rights: Rights,
     /// How many instances; at least one runs.
     pub instances: u32,
+    /// The number of the first instance; the others count on from it.
+    pub first_instance: u32,
     /// The standard streams.
     pub stdio: Stdio,
 }
@@ -43,6 +45,7 @@ impl Default for RunPlan {
             quota: Quota::default(),
             rights: Rights::ReadWrite,
             instances: 1,
+            first_instance: 0,
             stdio: Stdio::Null,
         }
     }

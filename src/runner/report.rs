@@ -7,7 +7,7 @@ use crate::vfs::{Fs, Usage};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct InstanceReport {
-    /// Its number, from 0.
+    /// Its number, from [`RunPlan::first_instance`](super::RunPlan::first_instance) on.
     pub instance: u32,
     /// Nanoseconds to make its file system from the shared base.
     pub fs_create_ns: u64,

@@ -85,6 +85,7 @@ impl Runner {
         let work = || {
             let mut runtime = None;
             while let Some((number, (fs, created))) = take(&next, file_systems) {
+                let number = plan.first_instance.saturating_add(number);
                 let report = self.run_one(number, fs, *created, plan, &mut runtime);
                 watch.finished(&report);
                 reports.lock().push(report);

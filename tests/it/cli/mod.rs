@@ -1,5 +1,6 @@
 //! The program `stratafs`, from outside: options, exit codes, output, files.
 
+mod bench;
 mod many;
 mod one;
 mod options;
