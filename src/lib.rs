@@ -31,6 +31,7 @@
 //!
 //! - [`source`]: layers from directories, archives and OCI images
 //! - [`image::Image`]: a stack of layers, merged once
+//! - `store::Store`: images at rest
 //! - [`vfs::Fs`]: one instance; [`host`] adds `read`, `write`, `walk` and the
 //!   like to it for embedders
 //! - `wasi::p1`, `wasi::p2`: the same for guests, in wasmtime's idiom
@@ -43,10 +44,12 @@
 //! | `dir` | layers from host directories, copies in and out of them |
 //! | `tar`, `gzip`, `zstd` | layers from archives, copies out to them |
 //! | `oci` | layers from OCI image layouts and `docker save` |
+//! | `store` | images at rest, shared by processes |
 //! | `p1`, `p2` | WASI preview1 and 0.2 for wasmtime 48 |
 //! | `runner` | running guests: engine, cache of compiled code, many instances |
 //! | `cli` (default) | the command line, and all of the above |
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
+#![cfg_attr(not(feature = "store"), forbid(unsafe_code))]
 #![deny(missing_docs)]
 
 pub mod chunk;
@@ -66,6 +69,8 @@ pub mod report;
 #[cfg(feature = "runner")]
 pub mod runner;
 pub mod source;
+#[cfg(feature = "store")]
+pub mod store;
 mod tree;
 pub mod vfs;
 #[cfg(feature = "wasi")]

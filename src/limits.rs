@@ -134,3 +134,24 @@ pub const MAX_THREADS: u32 = 1024;
 
 /// Guests whose compiled code is kept on disk; the ones used longest ago go.
 pub const MAX_CACHED_GUESTS: usize = 64;
+
+/// Bytes in a chunk at rest: the least, what most have, the most. Measured on
+/// consecutive versions of packages, databases and logs (docs/DECISIONS.md).
+pub const REST_CHUNK_MIN_BYTES: usize = 2 * 1024;
+
+/// See [`REST_CHUNK_MIN_BYTES`].
+pub const REST_CHUNK_AVERAGE_BYTES: usize = 8 * 1024;
+
+/// See [`REST_CHUNK_MIN_BYTES`].
+pub const REST_CHUNK_MAX_BYTES: usize = 64 * 1024;
+
+/// Bytes of chunks in a pack from which on the next one is begun: a pack is
+/// what is removed at once, and its table is what is read at once.
+pub const MAX_PACK_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Indexes of images that are mapped at once; further ones are read into
+/// memory. Each is a place that a fault is looked for in.
+pub const MAX_MAPPED_FILES: usize = 1024;
+
+/// Bytes in the tag of an image.
+pub const MAX_TAG_BYTES: usize = 255;

@@ -2,8 +2,10 @@
 
 use bytes::Bytes;
 
-use super::content::Extent;
+use super::content::{Extent, digest_of};
+use super::stored::Shelving;
 use super::{ChunkPool, Content};
+use crate::digest::Digest;
 use crate::limits::CHUNK_BYTES;
 
 /// Takes the bytes of a file from front to back and gives its [`Content`].
@@ -13,9 +15,15 @@ use crate::limits::CHUNK_BYTES;
 pub struct ContentBuilder<'pool> {
     pool: &'pool ChunkPool,
     size: u64,
-    extents: Vec<Extent>,
+    closed: Closed<'pool>,
     /// The chunk that `size` lies in, zeros at its end left out.
     open: Vec<u8>,
+}
+
+/// What is done with the chunks that are full.
+enum Closed<'pool> {
+    Pool(Vec<Extent>),
+    Shelf(Vec<(u64, Digest)>, Box<dyn Shelving + 'pool>),
 }
 
 impl<'pool> ContentBuilder<'pool> {
@@ -25,7 +33,10 @@ impl<'pool> ContentBuilder<'pool> {
         Self {
             pool,
             size: 0,
-            extents: Vec::new(),
+            closed: match pool.shelf() {
+                Some(shelf) => Closed::Shelf(Vec::new(), shelf.begin()),
+                None => Closed::Pool(Vec::new()),
+            },
             open: Vec::new(),
         }
     }
@@ -75,7 +86,13 @@ impl<'pool> ContentBuilder<'pool> {
             self.open.resize(within, 0);
             self.close(self.size / CHUNK_BYTES as u64);
         }
-        Content::from_parts(self.size, self.extents)
+        match self.closed {
+            Closed::Pool(extents) => Content::from_parts(self.size, extents),
+            Closed::Shelf(pieces, shelving) => {
+                let digest = digest_of(self.size, pieces.into_iter());
+                Content::at_rest(self.size, digest, shelving.finish())
+            }
+        }
     }
 
     fn within(&self) -> usize {
@@ -96,8 +113,16 @@ impl<'pool> ContentBuilder<'pool> {
     /// Puts the open chunk, unless it is a hole, and starts the next.
     fn close(&mut self, index: u64) {
         if self.open.iter().any(|byte| *byte != 0) {
-            let chunk = self.pool.put(Bytes::copy_from_slice(&self.open));
-            self.extents.push(Extent { index, chunk });
+            match &mut self.closed {
+                Closed::Pool(extents) => {
+                    let chunk = self.pool.put(Bytes::copy_from_slice(&self.open));
+                    extents.push(Extent { index, chunk });
+                }
+                Closed::Shelf(pieces, shelving) => {
+                    pieces.push((index, Digest::of(&self.open)));
+                    shelving.put(index * CHUNK_BYTES as u64, &self.open);
+                }
+            }
         }
         self.open.clear();
     }
@@ -110,7 +135,7 @@ mod tests {
 
     fn read_all(content: &Content) -> Vec<u8> {
         let mut buf = vec![0xaa; usize::try_from(content.size()).unwrap() + 1];
-        let len = content.read_at(0, &mut buf);
+        let len = content.read_at(0, &mut buf).unwrap();
         buf.truncate(len);
         buf
     }

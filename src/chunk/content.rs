@@ -6,19 +6,26 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Chunk;
+use super::stored::{ContentError, Stored};
 use crate::digest::Digest;
 use crate::limits::CHUNK_BYTES;
 
-/// The bytes of a file as chunks at aligned offsets; what no chunk covers is
-/// a hole and reads as zeros. Immutable. Cloning is a reference count.
+/// The bytes of a file: chunks of a pool at aligned offsets, or data at rest
+/// in a store. What neither covers is a hole and reads as zeros. Immutable.
+/// Cloning is a reference count.
 #[derive(Clone)]
 pub struct Content(Arc<Inner>);
 
 struct Inner {
     size: u64,
     digest: Digest,
+    body: Body,
+}
+
+enum Body {
     /// Sorted by `index`, none all zeros.
-    extents: Box<[Extent]>,
+    Pool(Box<[Extent]>),
+    Stored(Box<dyn Stored>),
 }
 
 /// A chunk and where it lies: at byte `index * CHUNK_BYTES`.
@@ -30,12 +37,23 @@ pub(super) struct Extent {
 impl Content {
     /// Wraps what the builder made.
     pub(super) fn from_parts(size: u64, extents: Vec<Extent>) -> Self {
-        let digest = digest_of(size, &extents);
-        Self(Arc::new(Inner {
-            size,
-            digest,
-            extents: extents.into(),
-        }))
+        let digest = digest_of(size, pieces_of(&extents));
+        let body = Body::Pool(extents.into());
+        Self(Arc::new(Inner { size, digest, body }))
+    }
+
+    /// Wraps data at rest of which size and digest are known.
+    pub(crate) fn at_rest(size: u64, digest: Digest, stored: Box<dyn Stored>) -> Self {
+        let body = Body::Stored(stored);
+        Self(Arc::new(Inner { size, digest, body }))
+    }
+
+    /// Gives the data at rest, if this is that.
+    pub(crate) fn stored(&self) -> Option<&dyn Stored> {
+        match &self.0.body {
+            Body::Pool(_) => None,
+            Body::Stored(stored) => Some(&**stored),
+        }
     }
 
     /// The content of an empty file.
@@ -60,38 +78,82 @@ impl Content {
         self.0.digest
     }
 
-    /// Computes the digest again from the size and the digests of the chunks.
-    pub(crate) fn recomputed_digest(&self) -> Digest {
-        digest_of(self.0.size, &self.0.extents)
+    /// Computes the digest again: from the size and the digests of the chunks,
+    /// and of data at rest from its bytes.
+    pub(crate) fn recomputed_digest(&self) -> Result<Digest, ContentError> {
+        let pieces = match &self.0.body {
+            Body::Pool(extents) => return Ok(digest_of(self.0.size, pieces_of(extents))),
+            Body::Stored(_) => self.pieces().filter_map(|piece| {
+                let number = |(offset, bytes): (u64, Bytes)| {
+                    let zeros = bytes.iter().all(|byte| *byte == 0);
+                    (!zeros).then(|| (offset / CHUNK_BYTES as u64, Digest::of(&bytes)))
+                };
+                piece.map(number).transpose()
+            }),
+        };
+        let pieces: Vec<_> = pieces.collect::<Result<_, _>>()?;
+        Ok(digest_of(self.0.size, pieces.into_iter()))
     }
 
-    /// Gives the chunks in order, each with its offset in bytes.
+    /// Gives the chunks of the pool in order, each with its offset in bytes.
+    /// Data at rest in a store has none: [`pieces`](Self::pieces) gives the
+    /// bytes of both.
     pub fn chunks(&self) -> impl Iterator<Item = (u64, &Chunk)> {
-        self.0
-            .extents
+        self.extents()
             .iter()
             .map(|extent| (extent.index * CHUNK_BYTES as u64, &extent.chunk))
+    }
+
+    /// Gives the bytes in order, holes left out, each piece with its offset: of
+    /// one 64 KiB of the file each, whole unless the file ends. Without a copy
+    /// from a pool; read piece by piece from a store.
+    pub fn pieces(&self) -> impl Iterator<Item = Result<(u64, Bytes), ContentError>> {
+        let grid = CHUNK_BYTES as u64;
+        let mut next = 0;
+        let at_rest = self.stored().map(|stored| {
+            std::iter::from_fn(move || {
+                let start = stored.next_data(next)? / grid * grid;
+                next = start + grid;
+                let len = usize::try_from((self.0.size - start).min(grid)).unwrap_or(0);
+                let mut bytes = vec![0; len];
+                let read = stored.read_at(start, &mut bytes);
+                if read.is_err() {
+                    next = u64::MAX;
+                }
+                Some(read.map(|()| (start, Bytes::from(bytes))))
+            })
+        });
+        let pooled = self.chunks();
+        let pooled = pooled.map(|(offset, chunk)| Ok((offset, chunk.bytes().clone())));
+        pooled.chain(at_rest.into_iter().flatten())
     }
 
     /// Adds up the bytes of the chunks: the size without holes.
     #[must_use]
     pub fn stored_bytes(&self) -> u64 {
-        self.0
-            .extents
-            .iter()
-            .map(|extent| extent.chunk.bytes().len() as u64)
-            .sum()
+        let chunks = self.chunks();
+        let pooled: u64 = chunks.map(|(_, chunk)| chunk.bytes().len() as u64).sum();
+        pooled + self.stored().map_or(0, Stored::stored_bytes)
     }
 
     /// Copies bytes from `offset` on into `buf`: as many as there are.
     ///
     /// Gives their count, 0 at or past the end. One copy; O(bytes), and a
     /// binary search where the file has holes.
-    pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> usize {
+    ///
+    /// # Errors
+    ///
+    /// [`ContentError`] for data at rest that cannot be read or is damaged;
+    /// `buf` may have been written to.
+    pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, ContentError> {
         let Some(rest) = self.0.size.checked_sub(offset) else {
-            return 0;
+            return Ok(0);
         };
         let total = usize::try_from(rest).unwrap_or(usize::MAX).min(buf.len());
+        if let Body::Stored(stored) = &self.0.body {
+            stored.read_at(offset, buf.get_mut(..total).unwrap_or_default())?;
+            return Ok(total);
+        }
         let mut done = 0;
         while done < total {
             let at = offset + done as u64;
@@ -106,12 +168,13 @@ impl Content {
             }
             done += len;
         }
-        done
+        Ok(done)
     }
 
     /// Gives up to `max` bytes from `offset` on without a copy, where one
-    /// chunk has them: fewer than `max` at the chunk's end. `None` in a hole
-    /// and at or past the end.
+    /// chunk has them: fewer than `max` at the chunk's end. `None` in a hole,
+    /// at or past the end, and of data at rest, which is never lent: a file
+    /// that somebody cuts short must not take its reader with it.
     #[must_use]
     pub fn slice_at(&self, offset: u64, max: usize) -> Option<Bytes> {
         let bytes = self.chunk_at(offset)?.bytes();
@@ -124,20 +187,27 @@ impl Content {
     #[must_use]
     pub fn is_hole(&self, offset: u64, len: u64) -> bool {
         let end = offset.saturating_add(len).min(self.0.size);
+        if let Body::Stored(stored) = &self.0.body {
+            return stored.next_data(offset).is_none_or(|start| start >= end);
+        }
         let first = offset / CHUNK_BYTES as u64;
-        let from = self
-            .0
-            .extents
-            .partition_point(|extent| extent.index < first);
-        self.0
-            .extents
+        let extents = self.extents();
+        let from = extents.partition_point(|extent| extent.index < first);
+        extents
             .get(from)
             .is_none_or(|extent| extent.index * CHUNK_BYTES as u64 >= end)
     }
 
+    fn extents(&self) -> &[Extent] {
+        match &self.0.body {
+            Body::Pool(extents) => extents,
+            Body::Stored(_) => &[],
+        }
+    }
+
     fn chunk_at(&self, offset: u64) -> Option<&Chunk> {
         let index = offset / CHUNK_BYTES as u64;
-        let extents = &self.0.extents;
+        let extents = self.extents();
         // Without holes before it, chunk n is extent n.
         let guess = usize::try_from(index).ok().and_then(|at| extents.get(at));
         match guess {
@@ -171,13 +241,21 @@ pub(crate) fn copy_or_zero(bytes: &[u8], out: &mut [u8]) {
     tail.fill(0);
 }
 
-fn digest_of(size: u64, extents: &[Extent]) -> Digest {
+fn pieces_of(extents: &[Extent]) -> impl Iterator<Item = (u64, Digest)> {
+    extents
+        .iter()
+        .map(|extent| (extent.index, extent.chunk.digest()))
+}
+
+/// Computes a file's digest from its size and the digests of the numbered
+/// 64 KiB that are not all zeros.
+pub(super) fn digest_of(size: u64, pieces: impl Iterator<Item = (u64, Digest)>) -> Digest {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"stratafs content 1\0");
     hasher.update(&size.to_le_bytes());
-    for extent in extents {
-        hasher.update(&extent.index.to_le_bytes());
-        hasher.update(extent.chunk.digest().as_bytes());
+    for (index, digest) in pieces {
+        hasher.update(&index.to_le_bytes());
+        hasher.update(digest.as_bytes());
     }
     hasher.finalize().into()
 }

@@ -7,8 +7,11 @@
 mod builder;
 mod content;
 mod pool;
+mod stored;
 
 pub use builder::ContentBuilder;
 pub use content::Content;
 pub(crate) use content::copy_or_zero;
 pub use pool::{Chunk, ChunkPool};
+pub use stored::ContentError;
+pub(crate) use stored::{Shelf, Shelving, Stored};

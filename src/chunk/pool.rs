@@ -8,6 +8,7 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
+use super::Shelf;
 use crate::digest::Digest;
 
 /// Up to [`CHUNK_BYTES`](crate::limits::CHUNK_BYTES) bytes of content, named
@@ -61,7 +62,10 @@ impl Drop for Held {
 /// chunks are built from one pool. Locks: one shard of the map for the time
 /// of a look-up; hashing happens before (invariant 7).
 #[derive(Clone, Default)]
-pub struct ChunkPool(Arc<Shards>);
+pub struct ChunkPool {
+    shards: Arc<Shards>,
+    shelf: Option<Arc<dyn Shelf>>,
+}
 
 impl ChunkPool {
     /// Makes an empty pool.
@@ -70,12 +74,26 @@ impl ChunkPool {
         Self::default()
     }
 
+    /// Makes a pool whose files go onto a shelf as they are built; the pool
+    /// itself stays empty.
+    #[cfg(feature = "store")]
+    pub(crate) fn on(shelf: Arc<dyn Shelf>) -> Self {
+        Self {
+            shards: Arc::default(),
+            shelf: Some(shelf),
+        }
+    }
+
+    pub(super) fn shelf(&self) -> Option<&dyn Shelf> {
+        self.shelf.as_deref()
+    }
+
     /// Gives the pool's chunk with these bytes, taking them in if they are
     /// new. O(len) for the hash; the bytes are kept without a copy.
     #[must_use]
     pub fn put(&self, bytes: Bytes) -> Chunk {
         let digest = Digest::of(&bytes);
-        match self.0.entry(digest) {
+        match self.shards.entry(digest) {
             Entry::Occupied(mut slot) => {
                 if let Some(held) = slot.get().upgrade() {
                     return Chunk(held);
@@ -97,7 +115,7 @@ impl ChunkPool {
     #[cfg(test)]
     pub(crate) fn forge(&self, digest: Digest, bytes: Bytes) -> Chunk {
         let held = self.hold(digest, bytes);
-        self.0.insert(digest, Arc::downgrade(&held));
+        self.shards.insert(digest, Arc::downgrade(&held));
         Chunk(held)
     }
 
@@ -105,20 +123,20 @@ impl ChunkPool {
         Arc::new(Held {
             digest,
             bytes,
-            home: Arc::downgrade(&self.0),
+            home: Arc::downgrade(&self.shards),
         })
     }
 
     /// Counts the chunks that are held now.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.shards.len()
     }
 
     /// Tells whether no chunk is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.shards.is_empty()
     }
 
     /// Adds up the bytes of the chunks that are held now. O(chunks): for
@@ -128,7 +146,7 @@ impl ChunkPool {
         // Collected first: dropping the last holder under a shard's lock
         // would ask for that lock again.
         let held: Vec<_> = self
-            .0
+            .shards
             .iter()
             .filter_map(|entry| entry.value().upgrade())
             .collect();

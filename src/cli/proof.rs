@@ -1,6 +1,7 @@
 //! That no instance holds what another wrote.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use memchr::memmem;
 use serde::Serialize;
@@ -43,7 +44,11 @@ pub(super) fn prove(report: &RunReport, pool: &ChunkPool) -> Result<Proof, Failu
             proof.count(&marks(entry.path.to_string().as_bytes()), instance);
             if let EntryBody::File { content, .. } = entry.body {
                 let found = known.entry(content.digest());
-                proof.count(found.or_insert_with(|| marks(&bytes_of(content))), instance);
+                let found = match found {
+                    Entry::Occupied(found) => found.into_mut(),
+                    Entry::Vacant(new) => new.insert(marks(&bytes_of(content)?)),
+                };
+                proof.count(found, instance);
             }
         }
         proof.instances += 1;
@@ -82,10 +87,10 @@ fn number(bytes: &[u8]) -> Option<u64> {
     std::str::from_utf8(bytes.get(..end)?).ok()?.parse().ok()
 }
 
-fn bytes_of(content: &Content) -> Vec<u8> {
+fn bytes_of(content: &Content) -> Result<Vec<u8>, Failure> {
     let mut bytes = vec![0; usize::try_from(content.size()).unwrap_or(0)];
-    content.read_at(0, &mut bytes);
-    bytes
+    content.read_at(0, &mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

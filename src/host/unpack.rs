@@ -105,9 +105,10 @@ impl Unpack<'_> {
 
 /// Writes the chunks where they belong and leaves holes between them.
 fn write_content(mut file: File, content: &Content) -> io::Result<()> {
-    for (offset, chunk) in content.chunks() {
+    for piece in content.pieces() {
+        let (offset, bytes) = piece.map_err(io::Error::other)?;
         file.seek(SeekFrom::Start(offset))?;
-        file.write_all(chunk.bytes())?;
+        file.write_all(&bytes)?;
     }
     file.set_len(content.size())
 }

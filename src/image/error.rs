@@ -1,5 +1,6 @@
 //! Why a stack of layers is no image.
 
+use crate::chunk::ContentError;
 use crate::digest::Digest;
 use crate::limits::MAX_LAYERS;
 use crate::name::LayerPath;
@@ -41,6 +42,18 @@ pub enum ImageError {
         what: &'static str,
         /// The bound.
         bound: u64,
+    },
+    /// The index of an image from a store is damaged.
+    #[error(transparent)]
+    Index(ContentError),
+    /// The bytes of a file at rest could not be read.
+    #[error("{path}: {error}")]
+    Unreadable {
+        /// The file.
+        path: LayerPath,
+        /// Why not.
+        #[source]
+        error: ContentError,
     },
     /// The bytes of a chunk are not those that its digest names.
     #[error("{path}: chunk {expected} at byte {offset} has the digest {found}")]

@@ -3,10 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::parts::Parts;
+use super::attributes::{Attributes, Contents};
+use super::guard::Guard;
 use super::record::{NONE, NodeRecord, SlotRecord};
 use super::table::{Found, Table, hash};
-use crate::chunk::Content;
+use super::view::{Records, View};
+use crate::chunk::{Content, ContentError};
 use crate::meta::{Kind, Meta, Stat, Xattrs};
 
 /// What a name of a directory stands for.
@@ -30,22 +32,46 @@ pub(crate) struct SlotRef<'a> {
 /// The tables and the way in by name. Read only, shared by all instances.
 ///
 /// Numbers of nodes and slots come from here; one that does not reads as an
-/// empty directory or as nothing, never as a panic.
+/// empty directory or as nothing, never as a panic. So does what lies in a
+/// damaged block of a mapped index, and [`damage`](Self::damage) tells.
 pub(super) struct Index {
-    pub(super) parts: Parts,
+    pub(super) nodes: Records<NodeRecord>,
+    pub(super) slots: Records<SlotRecord>,
+    /// All names, in the order of the slots.
+    pub(super) names: View,
+    /// The targets of all symbolic links.
+    pub(super) targets: View,
+    pub(super) contents: Contents,
+    pub(super) xattrs: Attributes,
     pub(super) table: Table,
+    /// Of an index that is mapped.
+    pub(super) guard: Option<Arc<Guard>>,
 }
 
 impl Index {
     pub(super) fn nodes(&self) -> u32 {
         // `Parts` holds the bound.
-        u32::try_from(self.parts.nodes.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.nodes.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Gives what has been found wrong with a mapped index so far. What it
+    /// gave before it was found is right; what it gives from then on may be
+    /// anything that an index can give.
+    #[inline]
+    pub(super) fn damage(&self) -> Option<ContentError> {
+        self.guard.as_ref()?.damage()
+    }
+
+    /// Looks at every block of a mapped index again.
+    pub(super) fn check_all(&self) -> Result<(), ContentError> {
+        self.guard
+            .as_ref()
+            .map_or(Ok(()), |guard| guard.check_all())
     }
 
     #[inline]
     pub(super) fn node(&self, node: u32) -> &NodeRecord {
-        self.parts
-            .nodes
+        self.nodes
             .get(node as usize)
             .unwrap_or(&NodeRecord::NOWHERE)
     }
@@ -74,7 +100,7 @@ impl Index {
     #[cold]
     fn search(&self, dir: u32, name: &[u8]) -> Option<u32> {
         let Range { start, end } = self.slots(dir);
-        let records = self.parts.slots.get(start as usize..end as usize)?;
+        let records = self.slots.slice(start as usize..end as usize)?;
         let at = records
             .binary_search_by(|record| self.name(record).cmp(name))
             .ok()?;
@@ -98,13 +124,12 @@ impl Index {
     }
 
     pub(super) fn record(&self, slot: u32) -> Option<&SlotRecord> {
-        self.parts.slots.get(slot as usize)
+        self.slots.get(slot as usize)
     }
 
     fn name(&self, record: &SlotRecord) -> &[u8] {
         let start = record.name.get() as usize;
-        self.parts
-            .names
+        self.names
             .get(start..start + usize::from(record.name_len))
             .unwrap_or_default()
     }
@@ -117,7 +142,9 @@ impl Index {
     pub(super) fn content(&self, node: u32) -> Option<&Content> {
         let record = self.node(node);
         match record.kind() {
-            Kind::File => self.parts.contents.get(record.first.get() as usize),
+            Kind::File => self
+                .contents
+                .get(record.first.get() as usize, record.size.get()),
             Kind::Dir | Kind::Symlink => None,
         }
     }
@@ -128,7 +155,7 @@ impl Index {
             Kind::Symlink => {
                 let start = record.first.get() as usize;
                 let len = usize::try_from(record.size.get()).ok()?;
-                self.parts.targets.get(start..start.checked_add(len)?)
+                self.targets.get(start..start.checked_add(len)?)
             }
             Kind::Dir | Kind::File => None,
         }
@@ -137,7 +164,7 @@ impl Index {
     pub(super) fn xattrs(&self, node: u32) -> Option<&Arc<Xattrs>> {
         match self.node(node).xattrs.get() {
             NONE => None,
-            number => self.parts.xattrs.get(number as usize),
+            number => self.xattrs.get(number as usize),
         }
     }
 

@@ -58,10 +58,12 @@ pub(super) fn locate(image: &Image, path: &LayerPath) -> Option<Located> {
 /// Counts over the table of nodes.
 pub(super) fn stats(image: &Image) -> ImageStats {
     let mut stats = ImageStats {
-        layers: image.layers().len(),
+        layers: image.layer_count(),
         ..ImageStats::default()
     };
     let mut chunks = HashSet::new();
+    // Data at rest is told apart by file: its chunks are the store's to count.
+    let mut files = HashSet::new();
     for node in 0..image.nodes() {
         match image.kind(node) {
             Kind::Dir => stats.dirs += 1,
@@ -72,6 +74,9 @@ pub(super) fn stats(image: &Image) -> ImageStats {
             continue;
         };
         stats.logical_bytes = stats.logical_bytes.saturating_add(content.size());
+        if content.stored().is_some() && files.insert(content.digest()) {
+            stats.stored_bytes += content.stored_bytes();
+        }
         for (_, chunk) in content.chunks() {
             if chunks.insert(chunk.digest()) {
                 stats.stored_bytes += chunk.bytes().len() as u64;
@@ -110,7 +115,12 @@ pub(super) fn verify(image: &Image) -> Result<Digest, ImageError> {
                 });
             }
         }
-        Ok(content.recomputed_digest())
+        content
+            .recomputed_digest()
+            .map_err(|error| ImageError::Unreadable {
+                path: walk.path(),
+                error,
+            })
     })
 }
 

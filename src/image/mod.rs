@@ -4,28 +4,37 @@
 //! it is immutable and shared: a look-up costs the same under one layer or
 //! hundreds, and whiteouts are gone (invariants 2 to 4).
 
+mod attributes;
+mod config;
 mod error;
 mod flatten;
+mod guard;
 mod index;
 mod inspect;
+mod lazy;
 mod merge;
 mod parts;
 mod record;
+#[cfg(feature = "store")]
+pub(crate) mod rest;
 mod table;
+mod view;
 mod walk;
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
+pub use config::{HistoryEntry, ImageConfig};
 pub use error::ImageError;
 use index::Index;
 pub(crate) use index::{Dentry, SlotRef};
 pub use inspect::{ImageStats, Located};
 use parts::Parts;
 
-use crate::chunk::Content;
+use crate::chunk::{Content, ContentError};
 use crate::digest::Digest;
+use crate::errno::Errno;
 use crate::layer::Layer;
 use crate::limits::MAX_LAYERS;
 use crate::meta::{Kind, Meta, Stat, Xattrs};
@@ -57,8 +66,20 @@ use crate::name::LayerPath;
 #[derive(Clone)]
 pub struct Image(Arc<Inner>);
 
+/// The name of an image in a store: the BLAKE3 of its layers' digests and its
+/// configuration. Shown and parsed as a [`Digest`].
+pub type ImageId = Digest;
+
+/// What an image from a store knows of it.
+struct AtRest {
+    id: ImageId,
+}
+
 struct Inner {
     layers: Box<[Layer]>,
+    layer_count: usize,
+    /// What a store keeps the image as.
+    at_rest: Option<AtRest>,
     index: Index,
     digest: OnceLock<Digest>,
     stats: OnceLock<ImageStats>,
@@ -97,16 +118,51 @@ impl Image {
     fn from_parts(layers: &[Layer], index: Index) -> Self {
         Self(Arc::new(Inner {
             layers: layers.into(),
+            layer_count: layers.len(),
+            at_rest: None,
             index,
             digest: OnceLock::new(),
             stats: OnceLock::new(),
         }))
     }
 
-    /// Gives the layers, the lowest first.
+    /// Gives the layers, the lowest first. An image that a store keeps is
+    /// mapped without them: there are none here, and the store's `layers`
+    /// reads them.
     #[must_use]
     pub fn layers(&self) -> &[Layer] {
         &self.0.layers
+    }
+
+    /// Counts the layers that were merged.
+    #[must_use]
+    pub fn layer_count(&self) -> usize {
+        self.0.layer_count
+    }
+
+    /// Gives the name that a store keeps this image by, if it is from one.
+    #[must_use]
+    pub fn id(&self) -> Option<ImageId> {
+        self.0.at_rest.as_ref().map(|at_rest| at_rest.id)
+    }
+
+    /// Gives what has been found wrong with the index of an image from a store.
+    ///
+    /// Blocks of it are checked when they are first looked at. Once one is
+    /// damaged every operation of every instance fails with
+    /// [`Errno::Io`]: what could not be found may have been there.
+    #[must_use]
+    pub fn damage(&self) -> Option<ContentError> {
+        self.0.index.damage()
+    }
+
+    /// Fails once the index is known to be damaged.
+    #[inline]
+    pub(crate) fn intact(&self) -> Result<(), Errno> {
+        match self.damage() {
+            None => Ok(()),
+            Some(_) => Err(Errno::Io),
+        }
     }
 
     /// Gives the digest of the merged tree: names, kinds, metadata, hard links
@@ -114,6 +170,7 @@ impl Image {
     /// one layer that hides nothing and implies no directory has that layer's
     /// digest.
     ///
+    /// An image with [`damage`](Self::damage) has none that means anything.
     /// O(entries) at the first call, O(1) from then on.
     #[must_use]
     pub fn digest(&self) -> Digest {
@@ -127,10 +184,14 @@ impl Image {
     ///
     /// # Errors
     ///
+    /// [`ImageError::Index`] for damage in the index of an image from a store,
     /// [`ImageError::WrongChunk`] for the first chunk that is not what its
-    /// digest says.
+    /// digest says, [`ImageError::Unreadable`] for a file at rest.
     pub fn verify(&self) -> Result<Digest, ImageError> {
-        inspect::verify(self)
+        self.0.index.check_all().map_err(ImageError::Index)?;
+        let digest = inspect::verify(self)?;
+        self.damage()
+            .map_or(Ok(digest), |damage| Err(ImageError::Index(damage)))
     }
 
     /// Counts what the image consists of. O(entries + chunks) at the first
@@ -219,7 +280,7 @@ impl fmt::Debug for Image {
         write!(
             f,
             "Image({} layers, {} objects)",
-            self.layers().len(),
+            self.layer_count(),
             self.nodes()
         )
     }

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use super::attributes::{Attributes, Contents};
 use super::error::ImageError;
 use super::index::Index;
 use super::record::{NONE, NodeRecord, SlotRecord, encode};
-use super::table::{Table, hash};
+use super::table::{Building, hash};
+use super::view::{Records, View};
 use crate::chunk::Content;
 use crate::meta::{Kind, Meta, Xattrs};
 use crate::name::Name;
@@ -127,7 +129,7 @@ impl Parts {
         self.slots.shrink_to_fit();
         self.names.shrink_to_fit();
         self.contents.shrink_to_fit();
-        let mut table = Table::new(self.slot_count());
+        let mut table = Building::new(self.slot_count());
         let mut rest = self.names.as_slice();
         for (at, slot) in (0..).zip(&self.slots) {
             // The names lie in the order of the slots.
@@ -138,7 +140,16 @@ impl Parts {
             // One that finds no place is found by binary search.
             let _placed = table.insert(hash(slot.parent.get(), name), at);
         }
-        Index { parts: self, table }
+        Index {
+            nodes: Records::owned(self.nodes),
+            slots: Records::owned(self.slots),
+            names: View::owned(self.names),
+            targets: View::owned(self.targets),
+            contents: Contents::Held(self.contents),
+            xattrs: Attributes::Held(self.xattrs),
+            table: table.finish(),
+            guard: None,
+        }
     }
 
     fn push_node(&mut self, record: NodeRecord) -> Result<u32, ImageError> {

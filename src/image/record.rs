@@ -60,6 +60,32 @@ pub(super) struct NodeRecord {
     pub(super) reserved: u8,
 }
 
+/// The content of a file at rest; its size is the node's.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(crate) struct ContentRecord {
+    /// Digest of the bytes.
+    pub(crate) digest: [u8; 32],
+    /// The first of its runs.
+    pub(crate) first: U32,
+    /// How many runs it has.
+    pub(crate) count: U32,
+}
+
+/// Bytes of a file that lie in one piece in a pack.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(crate) struct RunRecord {
+    /// Where they belong in the file.
+    pub(crate) at: U64,
+    /// Number of the pack in the list beside the records.
+    pub(crate) pack: U32,
+    /// Where they lie in the pack.
+    pub(crate) offset: U32,
+    /// How many they are.
+    pub(crate) len: U32,
+}
+
 impl SlotRecord {
     pub(super) fn kind(&self) -> Kind {
         decode(self.kind)
@@ -131,6 +157,8 @@ mod tests {
     fn records_keep_their_width() {
         assert_eq!(size_of::<SlotRecord>(), 16);
         assert_eq!(size_of::<NodeRecord>(), 52);
+        assert_eq!(size_of::<ContentRecord>(), 40);
+        assert_eq!(size_of::<RunRecord>(), 20);
         assert_eq!(align_of::<NodeRecord>(), 1);
     }
 

@@ -9,6 +9,8 @@
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 use zerocopy::byteorder::little_endian::U32;
 
+use super::view::Records;
+
 /// Places that an entry may lie in: a cache line of them.
 pub(super) const WINDOW: usize = 16;
 
@@ -17,10 +19,21 @@ const EMPTY: u32 = 0;
 /// Each place holds 0, or the number of a slot plus one in its lower bits and
 /// as much of the hash as there is room for in the upper ones: most names that
 /// are not the wanted one are told by that alone.
-#[derive(Debug)]
 pub(super) struct Table {
     /// A power of two of places, and [`WINDOW`] more so that no search wraps.
+    pub(super) places: Records<U32>,
+    key: Key,
+}
+
+/// A table that is being filled.
+pub(super) struct Building {
     places: Vec<U32>,
+    key: Key,
+}
+
+/// How hashes become places.
+#[derive(Clone, Copy)]
+struct Key {
     /// Bits of a place that hold the slot.
     bits: u32,
     mask: u64,
@@ -42,21 +55,20 @@ pub(super) fn hash(dir: u32, name: &[u8]) -> u64 {
     xxh3_64_with_seed(name, u64::from(dir).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
-impl Table {
+impl Building {
     /// Makes a table for `slots` entries, at most half full. Below 2^31.
     pub(super) fn new(slots: u32) -> Self {
         let capacity = (slots as usize * 2).next_power_of_two();
         Self {
             places: vec![U32::new(EMPTY); capacity + WINDOW - 1],
-            bits: u32::BITS - slots.leading_zeros(),
-            mask: capacity as u64 - 1,
+            key: Key::new(slots, capacity),
         }
     }
 
     /// Takes a slot in. Tells whether it found a place.
     pub(super) fn insert(&mut self, hash: u64, slot: u32) -> bool {
-        let entry = self.tag(hash) << self.bits | (slot + 1);
-        let start = self.start(hash);
+        let entry = self.key.tag(hash) << self.key.bits | (slot + 1);
+        let start = self.key.start(hash);
         let free = self
             .places
             .get_mut(start..start + WINDOW)
@@ -70,27 +82,60 @@ impl Table {
         }
     }
 
+    /// Ends the table.
+    pub(super) fn finish(self) -> Table {
+        Table {
+            places: Records::owned(self.places),
+            key: self.key,
+        }
+    }
+}
+
+impl Table {
+    /// Takes over the places of a table for `slots` entries, if their number
+    /// is right.
+    #[cfg(feature = "store")]
+    pub(super) fn over(places: Records<U32>, slots: u32) -> Option<Self> {
+        let capacity = (slots as usize)
+            .checked_mul(2)?
+            .checked_next_power_of_two()?;
+        (places.len() == capacity.checked_add(WINDOW - 1)?).then(|| Self {
+            places,
+            key: Key::new(slots, capacity),
+        })
+    }
+
     /// Finds the slot that goes by `hash` and that `is` says is the one.
     #[inline]
     pub(super) fn find(&self, hash: u64, is: impl Fn(u32) -> bool) -> Found {
-        let start = self.start(hash);
-        let Some(window) = self.places.get(start..start + WINDOW) else {
+        let Key { bits, .. } = self.key;
+        let start = self.key.start(hash);
+        let Some(window) = self.places.slice(start..start + WINDOW) else {
             return Found::Nothing;
         };
-        let tag = self.tag(hash);
+        let tag = self.key.tag(hash);
         for place in window {
             let entry = place.get();
             if entry == EMPTY {
                 return Found::Nothing;
             }
-            if entry >> self.bits == tag {
-                let slot = (entry & !(u32::MAX << self.bits)).wrapping_sub(1);
+            if entry >> bits == tag {
+                let slot = (entry & !(u32::MAX << bits)).wrapping_sub(1);
                 if is(slot) {
                     return Found::Slot(slot);
                 }
             }
         }
         Found::Full
+    }
+}
+
+impl Key {
+    fn new(slots: u32, capacity: usize) -> Self {
+        Self {
+            bits: u32::BITS - slots.leading_zeros(),
+            mask: capacity as u64 - 1,
+        }
     }
 
     fn start(&self, hash: u64) -> usize {
@@ -112,9 +157,10 @@ mod tests {
     #[test]
     fn colliding_entries_are_bounded() {
         // All in one place, as names made to collide would be.
-        let mut table = Table::new(1000);
+        let mut table = Building::new(1000);
         let placed = (0..1000).filter(|slot| table.insert(7, *slot)).count();
         assert_eq!(placed, WINDOW);
+        let table = table.finish();
         let looked_at = std::cell::Cell::new(0);
         let found = table.find(7, |_| {
             looked_at.set(looked_at.get() + 1);
@@ -127,13 +173,14 @@ mod tests {
 
     #[test]
     fn the_last_place_and_the_largest_slot_fit() {
-        let mut table = Table::new(5);
+        let mut table = Building::new(5);
         for slot in 0..5 {
             assert!(table.insert(u64::MAX, slot));
         }
+        let table = table.finish();
         for slot in 0..5 {
             assert_eq!(table.find(u64::MAX, |it| it == slot), Found::Slot(slot));
         }
-        assert_eq!(Table::new(0).find(9, |_| true), Found::Nothing);
+        assert_eq!(Building::new(0).finish().find(9, |_| true), Found::Nothing);
     }
 }

@@ -63,7 +63,11 @@ fn listing(image: &Image) -> String {
             Kind::Symlink => format!("s{}", show(image.target(entry.node).unwrap())),
             Kind::File => {
                 let mut text = vec![0; usize::try_from(stat.size).unwrap()];
-                image.content(entry.node).unwrap().read_at(0, &mut text);
+                image
+                    .content(entry.node)
+                    .unwrap()
+                    .read_at(0, &mut text)
+                    .unwrap();
                 format!("f{}", show(&text))
             }
         };

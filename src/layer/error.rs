@@ -1,5 +1,6 @@
 //! Why a layer cannot be made.
 
+use crate::errno::Errno;
 use crate::limits::{
     MAX_FILE_BYTES, MAX_LAYER_DEPTH, MAX_LAYER_PATH_BYTES, MAX_LINKS, MAX_SYMLINK_BYTES,
     MAX_XATTR_BYTES,
@@ -104,6 +105,14 @@ pub enum LayerError {
     Xattrs {
         /// The entry.
         path: LayerPath,
+    },
+    /// The bytes of a file could not be read.
+    #[error("{path}: cannot be read: {errno}")]
+    Unreadable {
+        /// The file.
+        path: LayerPath,
+        /// What reading it gave.
+        errno: Errno,
     },
     /// The layer has too many entries, parents that are only implied counted.
     #[error("{path}: more than {limit} entries in the layer")]

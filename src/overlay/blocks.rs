@@ -6,6 +6,7 @@ use bytes::Bytes;
 use imbl::OrdMap;
 
 use crate::chunk::{Content, copy_or_zero};
+use crate::errno::Errno;
 use crate::limits::BLOCK_BYTES;
 
 /// [`BLOCK_BYTES`] as a file offset counts.
@@ -83,15 +84,20 @@ impl FileBody {
     }
 
     /// Copies bytes from `offset` on into `buf`, as many as there are.
-    pub(super) fn read_at(&self, base: Option<&Content>, offset: u64, buf: &mut [u8]) -> usize {
+    pub(super) fn read_at(
+        &self,
+        base: Option<&Content>,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> Result<usize, Errno> {
         let total = self.size.saturating_sub(offset).min(buf.len() as u64);
         let len = usize::try_from(total).unwrap_or(0);
         let Some(buf) = buf.get_mut(..len) else {
-            return 0;
+            return Ok(0);
         };
         if self.blocks.is_empty() || len == 0 {
-            self.read_below(base, offset, buf);
-            return len;
+            self.read_below(base, offset, buf)?;
+            return Ok(len);
         }
         let end = offset + total;
         let mut at = offset;
@@ -100,20 +106,25 @@ impl FileBody {
             let start = number * BLOCK;
             if at < start {
                 let gap = take(&mut rest, start - at);
-                self.read_below(base, at, gap);
+                self.read_below(base, at, gap)?;
                 at = start;
             }
             let stop = end.min(start + BLOCK);
             read_block(block, at - start, take(&mut rest, stop - at));
             at = stop;
         }
-        self.read_below(base, at, rest);
-        len
+        self.read_below(base, at, rest)?;
+        Ok(len)
     }
 
     /// Gives bytes from `offset` on without a copy where base content shows
     /// through in one piece, else a copy: at most `max`, empty at the end.
-    pub(super) fn read_bytes(&self, base: Option<&Content>, offset: u64, max: usize) -> Bytes {
+    pub(super) fn read_bytes(
+        &self,
+        base: Option<&Content>,
+        offset: u64,
+        max: usize,
+    ) -> Result<Bytes, Errno> {
         let shows = self.base_end.saturating_sub(offset).min(max as u64);
         let last = offset.saturating_add(shows.max(1) - 1) / BLOCK;
         let covered =
@@ -121,38 +132,40 @@ impl FileBody {
         if shows > 0 && !covered {
             let len = usize::try_from(shows).unwrap_or(max);
             if let Some(slice) = base.and_then(|base| base.slice_at(offset, len)) {
-                return slice;
+                return Ok(slice);
             }
         }
         let left = self.size.saturating_sub(offset).min(max as u64);
         let mut buf = vec![0; usize::try_from(left).unwrap_or(max)];
-        let len = self.read_at(base, offset, &mut buf);
+        let len = self.read_at(base, offset, &mut buf)?;
         buf.truncate(len);
-        buf.into()
+        Ok(buf.into())
     }
 
     /// Reads where no block lies: base bytes, then zeros.
-    fn read_below(&self, base: Option<&Content>, offset: u64, buf: &mut [u8]) {
+    fn read_below(&self, base: Option<&Content>, offset: u64, buf: &mut [u8]) -> Result<(), Errno> {
         let shows = self.base_end.saturating_sub(offset).min(buf.len() as u64);
         let (head, tail) = buf.split_at_mut(usize::try_from(shows).unwrap_or(0));
-        let read = base.map_or(0, |base| base.read_at(offset, head));
+        let read = base.map_or(Ok(0), |base| base.read_at(offset, head));
+        let read = read.map_err(|_| Errno::Io)?;
         if let Some(missing) = head.get_mut(read..) {
             missing.fill(0);
         }
         tail.fill(0);
+        Ok(())
     }
 
     /// Writes `buf` at `offset`, as far as `room` more private bytes and
     /// blocks allow.
     /// A block of base content that is written in part is copied first, and
-    /// no other.
+    /// no other; if it cannot be read the write ends before it.
     pub(super) fn write_at(
         &mut self,
         base: Option<&Content>,
         offset: u64,
         buf: &[u8],
         room: Room,
-    ) -> Written {
+    ) -> Result<Written, Errno> {
         let had = self.further_blocks();
         let mut done = Written {
             bytes: 0,
@@ -167,8 +180,12 @@ impl FileBody {
                 break;
             }
             let piece = rest.get(..want).unwrap_or_default();
-            let (wrote, charged) =
-                self.write_block(base, at / BLOCK, within, piece, room.bytes - done.charged);
+            let left = room.bytes - done.charged;
+            let (wrote, charged) = match self.write_block(base, at / BLOCK, within, piece, left) {
+                Ok(wrote) => wrote,
+                Err(errno) if done.bytes == 0 => return Err(errno),
+                Err(_) => break,
+            };
             done.bytes += wrote;
             done.charged += charged;
             if wrote < want {
@@ -179,7 +196,7 @@ impl FileBody {
             self.size = self.size.max(offset + done.bytes as u64);
             self.private += done.charged;
         }
-        done
+        Ok(done)
     }
 
     /// Writes into one block from byte `within` of it on. Gives the bytes
@@ -191,7 +208,7 @@ impl FileBody {
         within: usize,
         piece: &[u8],
         room: u64,
-    ) -> (usize, u64) {
+    ) -> Result<(usize, u64), Errno> {
         let room = usize::try_from(room).unwrap_or(usize::MAX);
         if let Some(block) = self.blocks.get_mut(&number) {
             let old = block.len();
@@ -206,13 +223,13 @@ impl FileBody {
                     piece.get(..fits).unwrap_or_default(),
                 );
             }
-            return (fits, (block.len() - old) as u64);
+            return Ok((fits, (block.len() - old) as u64));
         }
         let start = number * BLOCK;
         let below = usize::try_from(self.base_end.saturating_sub(start).min(BLOCK)).unwrap_or(0);
         let fits = room.saturating_sub(within).min(piece.len());
         if fits == 0 || below > room {
-            return (0, 0);
+            return Ok((0, 0));
         }
         let len = below.max(within + fits);
         let mut block = Vec::with_capacity(if len > BLOCK_BYTES / 2 {
@@ -223,12 +240,12 @@ impl FileBody {
         let replaced = within == 0 && fits >= below;
         if !replaced && below > 0 {
             block.resize(below, 0);
-            self.read_below(base, start, &mut block);
+            self.read_below(base, start, &mut block)?;
         }
         put(&mut block, within, piece.get(..fits).unwrap_or_default());
         let charged = block.len() as u64;
         self.blocks.insert(number, Arc::new(block));
-        (fits, charged)
+        Ok((fits, charged))
     }
 
     /// Cuts or grows to `size`. Gives the private bytes freed. Growing stores

@@ -11,23 +11,27 @@ use crate::limits::MAX_FILE_BYTES;
 use crate::meta::{FileId, Time};
 
 impl Overlay {
-    fn base_content(&self, id: FileId) -> Option<&Content> {
-        self.node(id).and_then(|node| self.image.content(node))
+    /// The base's bytes, if `id` is from there. [`Errno::Io`] over a damaged
+    /// base, where the content might be another's.
+    fn base_content(&self, id: FileId) -> Result<Option<&Content>, Errno> {
+        let content = self.node(id).and_then(|node| self.image.content(node));
+        self.intact().map(|()| content)
     }
 
     /// Copies bytes from `offset` on into `buf`: as many as there are.
     ///
     /// # Errors
     ///
-    /// [`Errno::Io`] if `id` names no file.
+    /// [`Errno::Io`] if `id` names no file, or for data at rest that cannot be
+    /// read.
     pub(crate) fn read_at(&self, id: FileId, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
         match self.object(id) {
-            Object::Base(node) => {
-                let content = self.image.content(node).ok_or(Errno::Io)?;
-                Ok(content.read_at(offset, buf))
+            Object::Base(_) => {
+                let content = self.base_content(id)?.ok_or(Errno::Io)?;
+                content.read_at(offset, buf).map_err(|_| Errno::Io)
             }
             Object::Own(inode) => match &inode.body {
-                Body::File(file) => Ok(file.read_at(self.base_content(id), offset, buf)),
+                Body::File(file) => file.read_at(self.base_content(id)?, offset, buf),
                 Body::Dir(_) | Body::Symlink(_) => Err(Errno::Io),
             },
             Object::Gone => Err(Errno::Io),
@@ -39,22 +43,23 @@ impl Overlay {
     ///
     /// # Errors
     ///
-    /// [`Errno::Io`] if `id` names no file.
+    /// As [`read_at`](Self::read_at).
     pub(crate) fn read_bytes(&self, id: FileId, offset: u64, max: usize) -> Result<Bytes, Errno> {
         match self.object(id) {
-            Object::Base(node) => {
-                let content = self.image.content(node).ok_or(Errno::Io)?;
+            Object::Base(_) => {
+                let content = self.base_content(id)?.ok_or(Errno::Io)?;
                 if let Some(slice) = content.slice_at(offset, max) {
                     return Ok(slice);
                 }
                 let left = content.size().saturating_sub(offset).min(max as u64);
                 let mut buf = vec![0; usize::try_from(left).unwrap_or(max)];
-                let len = content.read_at(offset, &mut buf);
+                let read = content.read_at(offset, &mut buf);
+                let len = read.map_err(|_| Errno::Io)?;
                 buf.truncate(len);
                 Ok(buf.into())
             }
             Object::Own(inode) => match &inode.body {
-                Body::File(file) => Ok(file.read_bytes(self.base_content(id), offset, max)),
+                Body::File(file) => file.read_bytes(self.base_content(id)?, offset, max),
                 Body::Dir(_) | Body::Symlink(_) => Err(Errno::Io),
             },
             Object::Gone => Err(Errno::Io),
@@ -73,7 +78,10 @@ impl Overlay {
                 }
             }),
             Object::Own(inode) => match &inode.body {
-                Body::File(file) => file.hole_at(self.base_content(id), offset),
+                Body::File(file) => {
+                    let base = self.base_content(id);
+                    base.map_or(0, |base| file.hole_at(base, offset))
+                }
                 Body::Dir(_) | Body::Symlink(_) => 0,
             },
             Object::Gone => 0,
@@ -85,7 +93,8 @@ impl Overlay {
     /// # Errors
     ///
     /// [`Errno::FileTooLarge`] if `offset` is past the largest file already,
-    /// [`Errno::NoSpace`] if not one byte fits.
+    /// [`Errno::NoSpace`] if not one byte fits, [`Errno::Io`] if the block to
+    /// be changed cannot be read.
     pub(crate) fn write_at(
         &mut self,
         id: FileId,
@@ -116,6 +125,7 @@ impl Overlay {
         let base = id
             .node_below(self.image.nodes())
             .and_then(|node| self.image.content(node));
+        self.image.intact()?;
         let inode = self.inodes.get_mut(&id).ok_or(Errno::Io)?;
         let inode = std::sync::Arc::make_mut(inode);
         let Body::File(file) = &mut inode.body else {
@@ -126,13 +136,15 @@ impl Overlay {
             bytes: room,
             blocks: self.quota.max_blocks().saturating_sub(self.blocks),
         };
-        let written = file.write_at(base, offset, buf, room);
-        if written.bytes == 0 {
-            if untouched {
-                self.inodes.remove(&id);
+        let written = match file.write_at(base, offset, buf, room) {
+            Ok(written) if written.bytes > 0 => written,
+            other => {
+                if untouched {
+                    self.inodes.remove(&id);
+                }
+                return Err(other.err().unwrap_or(Errno::NoSpace));
             }
-            return Err(Errno::NoSpace);
-        }
+        };
         self.blocks += file.further_blocks() - had;
         inode.touch(now);
         self.usage.private_bytes += written.charged;

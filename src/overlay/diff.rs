@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::inode::Body;
 use super::{Object, Overlay};
 use crate::chunk::{ChunkPool, Content, ContentBuilder};
+use crate::errno::Errno;
 use crate::layer::{Layer, LayerBuilder, LayerError};
 use crate::limits::CHUNK_BYTES;
 use crate::meta::{FileId, Kind, Meta};
@@ -46,6 +47,10 @@ impl Overlay {
             let mut diff = Diff::new(self, pool, retold);
             diff.todo.push(whole.clone());
             diff.run()?;
+            self.intact().map_err(|errno| LayerError::Unreadable {
+                path: LayerPath::root(),
+                errno,
+            })?;
             if diff.more.is_empty() || whole.below.is_none() {
                 return diff.builder.finish();
             }
@@ -262,7 +267,10 @@ impl<'a> Diff<'a> {
             let target = self.tree.target(id).unwrap_or_default();
             return self.builder.symlink(&path, meta, target);
         }
-        let content = self.content(id);
+        let content = self.content(id).map_err(|errno| LayerError::Unreadable {
+            path: path.clone(),
+            errno,
+        })?;
         self.builder.file(&path, meta, content)
     }
 
@@ -307,7 +315,7 @@ impl<'a> Diff<'a> {
     }
 
     /// The bytes of a file: the base's own chunks if none was changed.
-    fn content(&self, id: FileId) -> Content {
+    fn content(&self, id: FileId) -> Result<Content, Errno> {
         let base = self
             .tree
             .node(id)
@@ -316,14 +324,14 @@ impl<'a> Diff<'a> {
             Object::Own(inode) => match &inode.body {
                 Body::File(file) => {
                     if let Some(base) = base.filter(|base| file.is_base_of(base.size())) {
-                        return base.clone();
+                        return Ok(base.clone());
                     }
                     file.size()
                 }
                 Body::Dir(_) | Body::Symlink(_) => 0,
             },
             Object::Base(_) | Object::Gone => {
-                return base.cloned().unwrap_or_else(Content::empty);
+                return Ok(base.cloned().unwrap_or_else(Content::empty));
             }
         };
         let mut builder = ContentBuilder::new(self.pool);
@@ -339,11 +347,11 @@ impl<'a> Diff<'a> {
             let left = (CHUNK_BYTES as u64 - at % CHUNK_BYTES as u64).min(size - at);
             let want = usize::try_from(left).unwrap_or(CHUNK_BYTES);
             let piece = buf.get_mut(..want).unwrap_or_default();
-            match self.tree.read_at(id, at, piece) {
-                Ok(len) if len > 0 => builder.write(piece.get(..len).unwrap_or_default()),
-                Ok(_) | Err(_) => break,
+            match self.tree.read_at(id, at, piece)? {
+                0 => break,
+                len => builder.write(piece.get(..len).unwrap_or_default()),
             }
         }
-        builder.finish()
+        Ok(builder.finish())
     }
 }

@@ -127,6 +127,7 @@ impl Overlay {
         if !self.inodes.contains_key(&id) {
             let node = self.node(id).ok_or(Errno::Io)?;
             let inode = Inode::of_base(&self.image, node);
+            self.image.intact()?;
             self.inodes.insert(id, Arc::new(inode));
         }
         self.inodes.get_mut(&id).map(Arc::make_mut).ok_or(Errno::Io)
@@ -140,13 +141,24 @@ impl Overlay {
         }
     }
 
-    /// What `stat` tells. [`Errno::Io`] for a number that names nothing.
+    /// What `stat` tells. [`Errno::Io`] for a number that names nothing, and
+    /// over a damaged base.
     pub(crate) fn stat(&self, id: FileId) -> Result<Stat, Errno> {
         match self.object(id) {
             Object::Own(inode) => Ok(inode.stat(id)),
-            Object::Base(node) => Ok(self.image.stat(node)),
+            Object::Base(node) => {
+                let stat = self.image.stat(node);
+                self.image.intact().map(|()| stat)
+            }
             Object::Gone => Err(Errno::Io),
         }
+    }
+
+    /// Fails once the base is known to be damaged: what was not found in it may
+    /// have been there. Asked after looking.
+    #[inline]
+    pub(crate) fn intact(&self) -> Result<(), Errno> {
+        self.image.intact()
     }
 
     /// The target of a symbolic link.

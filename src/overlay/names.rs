@@ -82,7 +82,8 @@ impl Overlay {
 
     fn is_empty_dir(&self, dir: FileId) -> bool {
         match self.object(dir) {
-            Object::Base(node) => self.image.slots(node).is_empty(),
+            // Of a damaged base nothing is known to be empty.
+            Object::Base(node) => self.image.slots(node).is_empty() && self.image.intact().is_ok(),
             Object::Own(inode) => match &inode.body {
                 Body::Dir(entries) => entries.is_empty(),
                 Body::File(_) | Body::Symlink(_) => false,

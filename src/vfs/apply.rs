@@ -165,10 +165,11 @@ impl Apply<'_> {
     }
 
     fn write(&mut self, id: FileId, content: &Content) -> Result<(), Errno> {
-        for (offset, chunk) in content.chunks() {
+        for piece in content.pieces() {
+            let (offset, piece) = piece.map_err(|_| Errno::Io)?;
             for (block, bytes) in (offset..)
                 .step_by(BLOCK_BYTES)
-                .zip(chunk.bytes().chunks(BLOCK_BYTES))
+                .zip(piece.chunks(BLOCK_BYTES))
             {
                 // A chunk may hold holes that are smaller than itself.
                 if bytes.iter().all(|byte| *byte == 0) {

@@ -35,7 +35,8 @@ impl Descriptor {
     ///
     /// # Errors
     ///
-    /// [`Errno::NotDirectory`] if this is none.
+    /// [`Errno::NotDirectory`] if this is none; [`Errno::Io`] if the base
+    /// turned out to be damaged, and what was handed out is not all.
     pub fn read_dir(
         &self,
         cookie: u64,
@@ -56,6 +57,6 @@ impl Descriptor {
                 next: position + 1,
             })
         });
-        Ok(())
+        state.intact()
     }
 }

@@ -63,7 +63,8 @@ pub(super) enum Slash {
 /// [`Errno::Invalid`] for a NUL, [`Errno::NotPermitted`] for an absolute path;
 /// then, as components come: [`Errno::NameTooLong`], [`Errno::NoEntry`],
 /// [`Errno::NotDirectory`], [`Errno::NotPermitted`] for a `..` or a link that
-/// leaves `start`, [`Errno::Loop`].
+/// leaves `start`, [`Errno::Loop`]. Before these [`Errno::Io`] if the base
+/// turned out to be damaged.
 pub(super) fn resolve<'a>(
     tree: &'a Overlay,
     start: FileId,
@@ -82,7 +83,9 @@ pub(super) fn resolve<'a>(
     if path.first() == Some(&b'/') {
         return Err(Errno::NotPermitted);
     }
-    Walk::new(tree, start, path).run(last)
+    let end = Walk::new(tree, start, path).run(last);
+    tree.intact()?;
+    end
 }
 
 struct Walk<'a> {

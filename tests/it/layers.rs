@@ -14,6 +14,7 @@ const RANKS: &[(&str, u32)] = &[
     ("layer", 4),
     ("image", 5),
     ("source", 6),
+    ("store", 6),
     ("overlay", 7),
     ("vfs", 8),
     ("host", 9),

@@ -45,4 +45,6 @@ mod source_dir; // host directories as layers
 mod source_oci; // OCI layouts and archives of `docker save`
 #[cfg(feature = "tar")]
 mod source_tar; // tar archives in and out
+#[cfg(feature = "store")]
+mod store; // images at rest: in and out, damage, crashes, several processes
 mod tidy; // lengths, heads, ASCII, named tests, forgotten files

@@ -97,7 +97,7 @@ impl<W: Write> TarWriter<W> {
     /// # Errors
     ///
     /// [`ExportError::Root`], [`ExportError::ReservedName`],
-    /// [`ExportError::Write`].
+    /// [`ExportError::Write`]; [`ExportError::Read`] for content at rest.
     pub fn file(
         &mut self,
         path: &LayerPath,
@@ -106,10 +106,14 @@ impl<W: Write> TarWriter<W> {
     ) -> Result<(), ExportError> {
         self.file_header(path, meta, content.size())?;
         let mut end = 0;
-        for (offset, chunk) in content.chunks() {
+        for piece in content.pieces() {
+            let (offset, bytes) = piece.map_err(|error| ExportError::Read {
+                path: path.clone(),
+                error: io::Error::other(error),
+            })?;
             self.zeros(path, offset - end)?;
-            self.bytes(path, chunk.bytes())?;
-            end = offset + chunk.bytes().len() as u64;
+            self.bytes(path, &bytes)?;
+            end = offset + bytes.len() as u64;
         }
         self.zeros(path, content.size() - end)?;
         self.padding(path, content.size())

@@ -1,0 +1,82 @@
+//! Bytes of files that lie somewhere else than in a pool.
+
+use std::any::Any;
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+/// Data at rest: the bytes of one file, holes left out.
+pub(crate) trait Stored: Any + Send + Sync {
+    /// Fills `buf` from `offset` on; the caller keeps within the file.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ContentError>;
+
+    /// Gives the first offset from `offset` on that is not in a hole.
+    fn next_data(&self, offset: u64) -> Option<u64>;
+
+    /// Counts the bytes outside holes.
+    fn stored_bytes(&self) -> u64;
+}
+
+/// Where a pool that is on a shelf puts what is new: the way from a source to
+/// a store, in bounded memory.
+pub(crate) trait Shelf: Send + Sync {
+    /// Starts a file.
+    fn begin(&self) -> Box<dyn Shelving + '_>;
+}
+
+/// A file on its way onto a shelf.
+pub(crate) trait Shelving: Send {
+    /// Takes bytes, from front to back; what is left out is a hole. What goes
+    /// wrong is kept and told by the shelf's owner and by every read.
+    fn put(&mut self, offset: u64, bytes: &[u8]);
+
+    /// Ends the file.
+    fn finish(self: Box<Self>) -> Box<dyn Stored>;
+}
+
+/// Data at rest could not be read, or is not what it was: the message names
+/// the file, the place and what was found. Cloning is a reference count.
+#[derive(Clone)]
+pub struct ContentError(Arc<dyn Error + Send + Sync>);
+
+impl ContentError {
+    /// Wraps the reason.
+    #[must_use]
+    pub fn new(reason: impl Error + Send + Sync + 'static) -> Self {
+        Self(Arc::new(reason))
+    }
+
+    /// Gives the reason.
+    #[must_use]
+    pub fn reason(&self) -> &(dyn Error + Send + Sync + 'static) {
+        &*self.0
+    }
+}
+
+impl fmt::Display for ContentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for ContentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ContentError({})", self.0)
+    }
+}
+
+impl PartialEq for ContentError {
+    /// Equal if they say the same.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.to_string() == other.0.to_string()
+    }
+}
+
+impl Eq for ContentError {}
+
+impl Error for ContentError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        // The reason's own text is all of ours.
+        self.0.source()
+    }
+}

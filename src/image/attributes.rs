@@ -1,0 +1,126 @@
+//! Contents and extended attributes of an index: in memory, or made from the
+//! records of a mapped one when they are first asked for.
+
+use std::sync::Arc;
+
+use zerocopy::byteorder::little_endian::U64;
+
+use super::lazy::Lazy;
+use super::record::{ContentRecord, RunRecord};
+use super::view::{Records, View};
+use crate::chunk::Content;
+use crate::digest::Digest;
+use crate::meta::Xattrs;
+
+/// Makes contents of the runs that an index names.
+pub(crate) trait Origin: Send + Sync {
+    /// Gives the content of a file of `size` bytes. Without runs that fit
+    /// (`None`: they could not be read), gives one that cannot be read.
+    fn content(&self, size: u64, digest: Digest, runs: Option<&[RunRecord]>) -> Content;
+}
+
+/// The contents of all files.
+pub(super) enum Contents {
+    Held(Vec<Content>),
+    Mapped {
+        made: Lazy<Content>,
+        records: Records<ContentRecord>,
+        runs: Records<RunRecord>,
+        origin: Arc<dyn Origin>,
+    },
+}
+
+impl Contents {
+    /// Gives a content by its number. `size` is the file's.
+    #[inline]
+    pub(super) fn get(&self, number: usize, size: u64) -> Option<&Content> {
+        match self {
+            Self::Held(contents) => contents.get(number),
+            Self::Mapped {
+                made,
+                records,
+                runs,
+                origin,
+            } => made.get(number, || make(number, size, records, runs, &**origin)),
+        }
+    }
+}
+
+#[cold]
+fn make(
+    number: usize,
+    size: u64,
+    records: &Records<ContentRecord>,
+    runs: &Records<RunRecord>,
+    origin: &dyn Origin,
+) -> Content {
+    let Some(record) = records.get(number) else {
+        return origin.content(size, Digest::from_bytes([0; 32]), None);
+    };
+    let first = record.first.get() as usize;
+    let end = first.saturating_add(record.count.get() as usize);
+    let digest = Digest::from_bytes(record.digest);
+    origin.content(size, digest, runs.slice(first..end))
+}
+
+/// The extended attributes of all objects that have some.
+pub(super) enum Attributes {
+    Held(Vec<Arc<Xattrs>>),
+    Mapped {
+        made: Lazy<Option<Arc<Xattrs>>>,
+        /// Where each one ends in `bytes`.
+        ends: Records<U64>,
+        bytes: View,
+    },
+}
+
+impl Attributes {
+    pub(super) fn get(&self, number: usize) -> Option<&Arc<Xattrs>> {
+        match self {
+            Self::Held(all) => all.get(number),
+            Self::Mapped { made, ends, bytes } => made
+                .get(number, || parse(number, ends, bytes).map(Arc::new))?
+                .as_ref(),
+        }
+    }
+}
+
+fn parse(number: usize, ends: &Records<U64>, bytes: &View) -> Option<Xattrs> {
+    let start = match number.checked_sub(1) {
+        None => 0,
+        Some(before) => usize::try_from(ends.get(before)?.get()).ok()?,
+    };
+    let end = usize::try_from(ends.get(number)?.get()).ok()?;
+    decode(bytes.get(start..end)?)
+}
+
+/// Writes attributes as 4 bytes of length and the bytes, name after value.
+#[cfg(feature = "store")]
+pub(crate) fn encode_xattrs(xattrs: &Xattrs, out: &mut Vec<u8>) {
+    for part in xattrs.iter().flat_map(|(name, value)| [name, value]) {
+        // A layer has bounds far below 4 GiB.
+        let len = u32::try_from(part.len()).unwrap_or(u32::MAX);
+        out.extend_from_slice(&len.to_le_bytes());
+        out.extend_from_slice(part);
+    }
+}
+
+/// Reads what [`encode_xattrs`] wrote.
+pub(crate) fn decode(mut bytes: &[u8]) -> Option<Xattrs> {
+    let mut part = || {
+        let (len, rest) = bytes.split_first_chunk()?;
+        let len = usize::try_from(u32::from_le_bytes(*len)).ok()?;
+        let (part, rest) = rest.split_at_checked(len)?;
+        bytes = rest;
+        Some((Box::<[u8]>::from(part), rest.is_empty()))
+    };
+    let mut xattrs = Xattrs::new();
+    loop {
+        let (name, _) = part()?;
+        let (value, last) = part()?;
+        xattrs.push((name, value));
+        if last {
+            return Some(xattrs);
+        }
+    }
+}

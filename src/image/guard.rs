@@ -1,0 +1,135 @@
+//! What makes a mapped index safe to believe: each block of it is hashed when
+//! it is first looked at.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use crate::chunk::ContentError;
+use crate::digest::Digest;
+
+/// Bytes in a block. A lookup in an index that was never used touches four:
+/// hashing one takes about as long as the page faults it brings.
+pub(crate) const GUARD_BLOCK: usize = 16 * 1024;
+
+/// Holds the blocks of a mapped index against their digests, once each, and
+/// remembers when one did not hold: from then on the image is damaged as a
+/// whole, since what was not found may have been there.
+pub(crate) struct Guard {
+    /// The guarded bytes: whole blocks but for the last.
+    body: Bytes,
+    /// The digest of each block, 32 bytes each.
+    digests: Bytes,
+    /// A bit for each block that held. Atomic; a race hashes a block twice.
+    held: Box<[AtomicU64]>,
+    /// Set by whoever maps the file when it turned out to be cut short.
+    cut: Arc<AtomicBool>,
+    /// The first damage found.
+    damage: OnceLock<ContentError>,
+    /// What the file is called in messages.
+    file: String,
+    /// Where the body begins in the file.
+    start: u64,
+}
+
+/// A block of an index is not what its digest says.
+#[derive(Debug, thiserror::Error)]
+#[error("{file}: damaged at byte {offset}: expected {expected}, found {found}")]
+struct WrongBlock {
+    file: String,
+    offset: u64,
+    expected: Digest,
+    found: Digest,
+}
+
+/// A mapped file has become shorter.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}: cut short while in use")]
+struct CutShort(String);
+
+impl Guard {
+    pub(crate) fn new(
+        body: Bytes,
+        digests: Bytes,
+        cut: Arc<AtomicBool>,
+        file: String,
+        start: u64,
+    ) -> Self {
+        let words = body.len().div_ceil(GUARD_BLOCK).div_ceil(64);
+        Self {
+            body,
+            digests,
+            held: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            cut,
+            damage: OnceLock::new(),
+            file,
+            start,
+        }
+    }
+
+    /// Tells whether `len` bytes from `offset` of the body on may be read.
+    #[inline]
+    pub(super) fn allows(&self, offset: usize, len: usize) -> bool {
+        if len == 0 {
+            return true;
+        }
+        let first = offset / GUARD_BLOCK;
+        let last = offset.saturating_add(len.saturating_sub(1)) / GUARD_BLOCK;
+        (first..=last).all(|block| self.held(block) || self.check(block))
+    }
+
+    #[inline]
+    fn held(&self, block: usize) -> bool {
+        let word = self.held.get(block / 64);
+        word.is_some_and(|word| word.load(Ordering::Acquire) >> (block % 64) & 1 == 1)
+    }
+
+    #[cold]
+    fn check(&self, block: usize) -> bool {
+        let start = block * GUARD_BLOCK;
+        let end = (start + GUARD_BLOCK).min(self.body.len());
+        let (Some(bytes), Some(expected)) = (self.body.get(start..end), self.digest(block)) else {
+            return false;
+        };
+        let found = Digest::of(bytes);
+        if found != expected {
+            self.damage.get_or_init(|| {
+                ContentError::new(WrongBlock {
+                    file: self.file.clone(),
+                    offset: self.start + start as u64,
+                    expected,
+                    found,
+                })
+            });
+            return false;
+        }
+        if let Some(word) = self.held.get(block / 64) {
+            word.fetch_or(1 << (block % 64), Ordering::Release);
+        }
+        true
+    }
+
+    fn digest(&self, block: usize) -> Option<Digest> {
+        let bytes = self.digests.get(block * 32..)?.first_chunk()?;
+        Some(Digest::from_bytes(*bytes))
+    }
+
+    /// Gives what is wrong with the file, as far as it has been looked at.
+    #[inline]
+    pub(super) fn damage(&self) -> Option<ContentError> {
+        if self.cut.load(Ordering::Acquire) {
+            let cut = || ContentError::new(CutShort(self.file.clone()));
+            return Some(self.damage.get_or_init(cut).clone());
+        }
+        self.damage.get().cloned()
+    }
+
+    /// Hashes every block again, whether it has held before or not.
+    pub(super) fn check_all(&self) -> Result<(), ContentError> {
+        for block in 0..self.body.len().div_ceil(GUARD_BLOCK) {
+            self.check(block);
+        }
+        self.damage().map_or(Ok(()), Err)
+    }
+}

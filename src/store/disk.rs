@@ -1,0 +1,229 @@
+//! The one way to the files of a store: every step that can fail passes a
+//! hook, so that a test can make it fail.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::StoreError;
+
+/// Is asked before each step on a file; an error is the step's.
+pub type Hook = Arc<dyn Fn(&'static str, &Path) -> io::Result<()> + Send + Sync>;
+
+/// The directory of a store.
+#[derive(Clone)]
+pub(super) struct Disk {
+    root: PathBuf,
+    hook: Option<Hook>,
+}
+
+/// The directories of a store; see docs/FORMAT.md.
+pub(super) const PACKS: &str = "packs";
+pub(super) const INDEXES: &str = "indexes";
+pub(super) const LAYERS: &str = "layers";
+pub(super) const TMP: &str = "tmp";
+
+impl Disk {
+    pub(super) fn new(root: &Path, hook: Option<Hook>) -> Self {
+        let root = root.to_owned();
+        Self { root, hook }
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    pub(super) fn file_in(&self, dir: &str, name: &str) -> PathBuf {
+        self.root.join(dir).join(name)
+    }
+
+    /// Asks the hook.
+    pub(super) fn step(&self, action: &'static str, path: &Path) -> io::Result<()> {
+        self.hook.as_ref().map_or(Ok(()), |hook| hook(action, path))
+    }
+
+    fn run<T>(
+        &self,
+        action: &'static str,
+        path: &Path,
+        work: impl FnOnce() -> io::Result<T>,
+    ) -> Result<T, StoreError> {
+        self.step(action, path)
+            .and_then(|()| work())
+            .map_err(StoreError::io(action, path))
+    }
+
+    pub(super) fn make_dir(&self, path: &Path) -> Result<(), StoreError> {
+        self.run("make", path, || fs::create_dir_all(path))
+    }
+
+    /// Opens a file for reading.
+    pub(super) fn open(&self, path: &Path) -> Result<File, StoreError> {
+        self.run("open", path, || File::open(path))
+    }
+
+    pub(super) fn len(&self, file: &File, path: &Path) -> Result<u64, StoreError> {
+        self.run("look at", path, || Ok(file.metadata()?.len()))
+    }
+
+    /// Opens the file, made if it is not there, for locking.
+    pub(super) fn open_lock(&self, path: &Path) -> Result<File, StoreError> {
+        self.run("open", path, || {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false);
+            options.open(path)
+        })
+    }
+
+    /// Makes a file of a name that no other has, to be written and read.
+    pub(super) fn create_tmp(&self) -> Result<(File, PathBuf), StoreError> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.map_or(0, |now| now.as_nanos());
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{now}-{next}", std::process::id());
+        let path = self.file_in(TMP, &name);
+        let file = self.run("make", &path, || {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create_new(true).open(&path)
+        })?;
+        Ok((file, path))
+    }
+
+    pub(super) fn write_at(
+        &self,
+        file: &File,
+        path: &Path,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), StoreError> {
+        self.run("write", path, || write_all_at(file, offset, bytes))
+    }
+
+    /// Fills `buf`; a file that ends before is an error of its own.
+    pub(super) fn read_at(
+        &self,
+        file: &File,
+        path: &Path,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> Result<(), StoreError> {
+        let read = self.run("read", path, || match read_exact_at(file, offset, buf) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            read => read.map(|()| true),
+        })?;
+        if read {
+            return Ok(());
+        }
+        Err(StoreError::Length {
+            file: path.to_owned(),
+            found: file.metadata().map_or(0, |meta| meta.len()),
+            expected: offset.saturating_add(buf.len() as u64),
+        })
+    }
+
+    pub(super) fn read(&self, path: &Path) -> Result<Vec<u8>, StoreError> {
+        self.run("read", path, || fs::read(path))
+    }
+
+    pub(super) fn sync(&self, file: &File, path: &Path) -> Result<(), StoreError> {
+        self.run("sync", path, || file.sync_all())
+    }
+
+    /// Makes the names in a directory durable. Windows has no such call: there
+    /// a name is durable with its file.
+    pub(super) fn sync_dir(&self, name: &str) -> Result<(), StoreError> {
+        let path = self.path(name);
+        self.run("sync", &path, || {
+            #[cfg(unix)]
+            File::open(&path)?.sync_all()?;
+            Ok(())
+        })
+    }
+
+    pub(super) fn rename(&self, from: &Path, to: &Path) -> Result<(), StoreError> {
+        self.run("rename", to, || fs::rename(from, to))
+    }
+
+    /// Removes a file. Gives the bytes it had; 0 if it was gone already.
+    pub(super) fn remove(&self, path: &Path) -> Result<u64, StoreError> {
+        self.run("remove", path, || {
+            let len = fs::metadata(path).map(|meta| meta.len());
+            match len.and_then(|len| fs::remove_file(path).map(|()| len)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+                done => done,
+            }
+        })
+    }
+
+    /// Lists the files of a directory of the store with their lengths.
+    pub(super) fn list(&self, name: &str) -> Result<Vec<(PathBuf, u64)>, StoreError> {
+        let path = self.path(name);
+        self.run("list", &path, || {
+            let mut found = Vec::new();
+            for entry in fs::read_dir(&path)? {
+                let entry = entry?;
+                // One that goes away meanwhile is none.
+                if let Ok(meta) = entry.metadata() {
+                    found.push((entry.path(), meta.len()));
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    /// Writes a file whole: under its own name it is complete and durable, or
+    /// not there. The caller syncs the directory.
+    pub(super) fn put(&self, dir: &str, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let (file, tmp) = self.create_tmp()?;
+        self.write_at(&file, &tmp, 0, bytes)?;
+        self.sync(&file, &tmp)?;
+        drop(file);
+        self.rename(&tmp, &self.file_in(dir, name))
+    }
+}
+
+#[cfg(unix)]
+fn write_all_at(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, buf, offset)
+}
+
+#[cfg(windows)]
+fn write_all_at(file: &File, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match std::os::windows::fs::FileExt::seek_write(file, bytes, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(len) => {
+                bytes = bytes.get(len..).unwrap_or_default();
+                offset += len as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut offset: u64, mut buf: &mut [u8]) -> io::Result<()> {
+    while !buf.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, buf, offset) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(len) => {
+                buf = buf.get_mut(len..).unwrap_or_default();
+                offset += len as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

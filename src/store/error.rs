@@ -1,0 +1,156 @@
+//! Why a store does not do what it was asked for.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::chunk::ContentError;
+use crate::digest::{Digest, Sha256};
+use crate::image::ImageError;
+use crate::layer::LayerError;
+
+/// Why a store cannot be used, or not for this. Names the file or the thing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// A file or directory of the store could not be used.
+    #[error("{path}: cannot {action}: {error}", path = path.display())]
+    Io {
+        /// What was to be done with it.
+        action: &'static str,
+        /// Which one.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        error: io::Error,
+    },
+    /// There is no store in the directory.
+    #[error("{path}: no store", path = .0.display())]
+    NoStore(PathBuf),
+    /// The file is not of the kind that belongs in its place.
+    #[error("{file}: no {what}: the first bytes are others", file = file.display())]
+    Magic {
+        /// The file.
+        file: PathBuf,
+        /// What it should be.
+        what: &'static str,
+    },
+    /// The file is of a version that is not known here.
+    #[error(
+        "{file}: format version {found}, this program knows {supported}",
+        file = file.display()
+    )]
+    Version {
+        /// The file.
+        file: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The highest version that can be read.
+        supported: u32,
+    },
+    /// The file is shorter or longer than it says.
+    #[error("{file}: {found} bytes, {expected} belong there", file = file.display())]
+    Length {
+        /// The file.
+        file: PathBuf,
+        /// Bytes that it has.
+        found: u64,
+        /// Bytes that it should have.
+        expected: u64,
+    },
+    /// Bytes of the file are not what their digest says.
+    #[error(
+        "{file}: damaged at byte {offset}: expected {expected}, found {found}",
+        file = file.display()
+    )]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// Where the bytes begin.
+        offset: u64,
+        /// The digest that they should have.
+        expected: Digest,
+        /// The digest that they have.
+        found: Digest,
+    },
+    /// The file says what cannot be, though its digest holds or has none.
+    #[error("{file}: malformed: {what}", file = file.display())]
+    Malformed {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// The catalog cannot be read or written.
+    #[error("{file}: {error}", file = file.display())]
+    Catalog {
+        /// The catalog's file.
+        file: PathBuf,
+        /// Why not.
+        #[source]
+        error: Box<redb::Error>,
+    },
+    /// A part of an index of an image is damaged.
+    #[error(transparent)]
+    Content(#[from] ContentError),
+    /// No image goes by this name.
+    #[error("{0}: no such image in the store")]
+    NoImage(String),
+    /// Several images' digests begin like this.
+    #[error("{0}: more than one image in the store begins with this")]
+    Ambiguous(String),
+    /// The name cannot be a tag.
+    #[error("{tag:?} is no tag: {reason}")]
+    Tag {
+        /// The name.
+        tag: String,
+        /// The rule that it breaks.
+        reason: &'static str,
+    },
+    /// No blob goes by this digest.
+    #[error("{0}: no such blob in the store")]
+    NoBlob(Sha256),
+    /// A blob is not what its digest says.
+    #[error("blob {expected}: the bytes have the digest {found}")]
+    WrongBlob {
+        /// The digest it goes by.
+        expected: Sha256,
+        /// The digest of its bytes.
+        found: Sha256,
+    },
+    /// The layers are no image together.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// A layer cannot be read back or made.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// What was begun failed before; the first reason has been told.
+    #[error("an earlier write to the store failed: {0}")]
+    Failed(Arc<StoreError>),
+}
+
+impl StoreError {
+    /// Makes what wraps an I/O error.
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::Io {
+            action,
+            path: path.to_owned(),
+            error,
+        }
+    }
+
+    pub(super) fn malformed(file: &Path, what: impl Into<String>) -> Self {
+        Self::Malformed {
+            file: file.to_owned(),
+            what: what.into(),
+        }
+    }
+
+    /// Passes this on to whoever reads a file's content.
+    pub(super) fn into_content(self) -> ContentError {
+        match self {
+            Self::Content(error) => error,
+            other => ContentError::new(other),
+        }
+    }
+}

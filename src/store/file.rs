@@ -1,0 +1,142 @@
+//! The bytes of one file, at rest in packs.
+
+use std::any::Any;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::StoreError;
+use super::packs::PackList;
+use crate::chunk::{Content, ContentError, Stored};
+use crate::digest::Digest;
+use crate::image::rest::{Origin, RunRecord};
+
+/// A file as runs of packs, in order; between them are holes.
+pub(super) struct StoredFile {
+    pub(super) runs: Box<[RunRecord]>,
+    pub(super) packs: Arc<PackList>,
+}
+
+/// Stands for a file of which not even the runs could be read, or which
+/// cannot be as they say.
+pub(super) struct Unreadable(pub(super) ContentError);
+
+impl StoredFile {
+    /// Makes the content of a file of `size` bytes, if the runs are in order
+    /// and within it.
+    pub(super) fn content(
+        size: u64,
+        digest: Digest,
+        runs: Box<[RunRecord]>,
+        packs: Arc<PackList>,
+    ) -> Option<Content> {
+        let mut end = 0;
+        for run in &runs {
+            let at = run.at.get();
+            if at < end || run.len.get() == 0 {
+                return None;
+            }
+            end = at.checked_add(run.len.get().into())?;
+        }
+        let file = Self { runs, packs };
+        (end <= size).then(|| Content::at_rest(size, digest, Box::new(file)))
+    }
+
+    /// Gives a content's runs, if it is of this kind.
+    pub(super) fn of(content: &Content) -> Option<&Self> {
+        let stored: &dyn Any = content.stored()?;
+        stored.downcast_ref()
+    }
+
+    fn fill(&self, run: &RunRecord, skip: u64, buf: &mut [u8]) -> Result<(), StoreError> {
+        let pack = self.packs.get(run.pack.get()).ok_or_else(|| {
+            let what = format!("a run names pack {}, there is no such", run.pack.get());
+            StoreError::malformed(Path::new("index"), what)
+        })?;
+        pack.read(u64::from(run.offset.get()) + skip, buf)
+    }
+}
+
+impl Stored for StoredFile {
+    fn read_at(&self, offset: u64, mut buf: &mut [u8]) -> Result<(), ContentError> {
+        let first = self.runs.partition_point(|run| end_of(run) <= offset);
+        let mut at = offset;
+        for run in self.runs.get(first..).unwrap_or_default() {
+            if buf.is_empty() {
+                break;
+            }
+            let start = run.at.get();
+            if at < start {
+                let hole = take(&mut buf, start - at);
+                at += hole.len() as u64;
+                hole.fill(0);
+            }
+            let piece = take(&mut buf, end_of(run).saturating_sub(at));
+            if !piece.is_empty() {
+                self.fill(run, at - start, piece)
+                    .map_err(StoreError::into_content)?;
+                at += piece.len() as u64;
+            }
+        }
+        buf.fill(0);
+        Ok(())
+    }
+
+    fn next_data(&self, offset: u64) -> Option<u64> {
+        let first = self.runs.partition_point(|run| end_of(run) <= offset);
+        self.runs.get(first).map(|run| run.at.get().max(offset))
+    }
+
+    fn stored_bytes(&self) -> u64 {
+        self.runs.iter().map(|run| u64::from(run.len.get())).sum()
+    }
+}
+
+impl Stored for Unreadable {
+    fn read_at(&self, _: u64, _: &mut [u8]) -> Result<(), ContentError> {
+        Err(self.0.clone())
+    }
+
+    fn next_data(&self, offset: u64) -> Option<u64> {
+        Some(offset)
+    }
+
+    fn stored_bytes(&self) -> u64 {
+        0
+    }
+}
+
+/// Gives a content that cannot be read.
+pub(super) fn unreadable(size: u64, digest: Digest, why: StoreError) -> Content {
+    Content::at_rest(size, digest, Box::new(Unreadable(why.into_content())))
+}
+
+/// The files of a mapped index.
+pub(super) struct IndexFiles {
+    pub(super) packs: Arc<PackList>,
+    /// The index, for messages.
+    pub(super) file: std::path::PathBuf,
+}
+
+impl Origin for IndexFiles {
+    fn content(&self, size: u64, digest: Digest, runs: Option<&[RunRecord]>) -> Content {
+        runs.and_then(|runs| {
+            StoredFile::content(size, digest, runs.into(), Arc::clone(&self.packs))
+        })
+        .unwrap_or_else(|| {
+            let what = "the runs of a file cannot be read";
+            unreadable(size, digest, StoreError::malformed(&self.file, what))
+        })
+    }
+}
+
+fn end_of(run: &RunRecord) -> u64 {
+    run.at.get().saturating_add(run.len.get().into())
+}
+
+/// Splits up to `len` bytes off the front of `rest`.
+fn take<'a>(rest: &mut &'a mut [u8], len: u64) -> &'a mut [u8] {
+    let len = usize::try_from(len).unwrap_or(usize::MAX).min(rest.len());
+    let (head, tail) = std::mem::take(rest).split_at_mut(len);
+    *rest = tail;
+    head
+}

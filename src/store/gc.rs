@@ -1,0 +1,160 @@
+//! Removing what no tag reaches.
+
+use std::collections::HashSet;
+use std::fs::TryLockError;
+use std::path::Path;
+
+use super::catalog::{Change, Sort, View};
+use super::disk::{INDEXES, LAYERS, PACKS, TMP};
+use super::pack::file_name;
+use super::record::{BlobRecord, ImageRecord, LayerRecord, PackRecord, TagRecord};
+use super::{Store, StoreError};
+use crate::digest::Digest;
+
+/// What a collection removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GcReport {
+    /// Images that no tag led to.
+    pub images: u64,
+    /// Layers that no image had.
+    pub layers: u64,
+    /// Blobs that no image named.
+    pub blobs: u64,
+    /// Packs of which no chunk was in use.
+    pub packs: u64,
+    /// Bytes of files that are gone.
+    pub freed_bytes: u64,
+}
+
+/// Names that files of the store may have.
+struct Live {
+    packs: HashSet<String>,
+    indexes: HashSet<String>,
+    layers: HashSet<String>,
+}
+
+impl Store {
+    /// Removes images that no tag leads to, and what only they had.
+    ///
+    /// Waits for running imports, and lets new ones wait. Readers go on: what
+    /// they have open stays readable until they let go (on Windows an index
+    /// that is in use stays until the next collection).
+    ///
+    /// # Errors
+    ///
+    /// Those of reading the catalog and of changing it. What has become
+    /// unreachable stays so, and the next collection removes it.
+    pub fn gc(&self) -> Result<GcReport, StoreError> {
+        let _lock = self.lock_imports(true)?;
+        let mut report = self.0.catalog.change(forget)?;
+        // Chunks of packs that are gone are not known any more.
+        *self.0.known.lock() = super::Known::default();
+        report.freed_bytes = self.remove_unreachable()?;
+        Ok(report)
+    }
+
+    /// Removes what imports left behind that did not end, unless one is
+    /// running.
+    pub(super) fn sweep(&self) -> Result<(), StoreError> {
+        let disk = &self.0.packs.disk;
+        let path = disk.path("imports.lock");
+        let file = disk.open_lock(&path)?;
+        match file.try_lock() {
+            Ok(()) => self.remove_unreachable().map(drop),
+            Err(TryLockError::WouldBlock) => Ok(()),
+            Err(TryLockError::Error(error)) => Err(StoreError::io("lock", &path)(error)),
+        }
+    }
+
+    /// Removes every file that the catalog does not know. The caller has the
+    /// lock that keeps imports out.
+    fn remove_unreachable(&self) -> Result<u64, StoreError> {
+        let live = self.0.catalog.read(live)?;
+        let disk = &self.0.packs.disk;
+        let mut freed = 0;
+        for (dir, keep) in [
+            (TMP, None),
+            (INDEXES, Some(&live.indexes)),
+            (LAYERS, Some(&live.layers)),
+            (PACKS, Some(&live.packs)),
+        ] {
+            for (path, _) in disk.list(dir)? {
+                if !keep.is_some_and(|keep| is_in(keep, &path)) {
+                    match disk.remove(&path) {
+                        Ok(bytes) => freed += bytes,
+                        // In use, on systems where that keeps a file.
+                        Err(StoreError::Io { .. }) if cfg!(windows) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+        }
+        Ok(freed)
+    }
+}
+
+fn is_in(names: &HashSet<String>, path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| names.contains(name))
+}
+
+fn live(view: &View<'_>) -> Result<Live, StoreError> {
+    let packs = view.all::<PackRecord>(Sort::Pack)?;
+    let names = packs.iter().filter_map(|(key, _)| super::digest_of(key));
+    let images = view.all::<ImageRecord>(Sort::Image)?;
+    let layers = view.all::<LayerRecord>(Sort::Layer)?;
+    Ok(Live {
+        packs: names.map(file_name).collect(),
+        indexes: images
+            .iter()
+            .map(|(_, image)| file_name(image.index))
+            .collect(),
+        layers: layers
+            .iter()
+            .map(|(_, layer)| file_name(layer.file))
+            .collect(),
+    })
+}
+
+/// Takes what no tag reaches out of the catalog.
+fn forget(view: &View<'_>) -> Result<(Vec<Change>, GcReport), StoreError> {
+    let tags = view.all::<TagRecord>(Sort::Tag)?;
+    let tagged: HashSet<Digest> = tags.iter().map(|(_, tag)| tag.image).collect();
+    let (mut changes, mut report) = (Vec::new(), GcReport::default());
+    let mut packs: HashSet<Digest> = HashSet::new();
+    let (mut layers, mut blobs) = (HashSet::new(), HashSet::new());
+    for (key, image) in view.all::<ImageRecord>(Sort::Image)? {
+        if super::digest_of(&key).is_some_and(|id| tagged.contains(&id)) {
+            packs.extend(&image.packs);
+            layers.extend(image.layers.iter().map(|layer| layer.digest));
+            blobs.extend(image.blobs().map(|blob| blob.as_bytes().to_vec()));
+        } else {
+            changes.push(Change::Remove(Sort::Image, key));
+            report.images += 1;
+        }
+    }
+    for (key, layer) in view.all::<LayerRecord>(Sort::Layer)? {
+        if super::digest_of(&key).is_some_and(|digest| layers.contains(&digest)) {
+            packs.extend(&layer.packs);
+        } else {
+            changes.push(Change::Remove(Sort::Layer, key));
+            report.layers += 1;
+        }
+    }
+    for (key, blob) in view.all::<BlobRecord>(Sort::Blob)? {
+        if blobs.contains(&key) {
+            packs.extend(&blob.packs);
+        } else {
+            changes.push(Change::Remove(Sort::Blob, key));
+            report.blobs += 1;
+        }
+    }
+    for (key, _) in view.all::<PackRecord>(Sort::Pack)? {
+        if !super::digest_of(&key).is_some_and(|name| packs.contains(&name)) {
+            changes.push(Change::Remove(Sort::Pack, key));
+            report.packs += 1;
+        }
+    }
+    Ok((changes, report))
+}

@@ -1,0 +1,409 @@
+//! Images at rest: a directory that holds every chunk once.
+//!
+//! Chunks lie in packs, a layer is a file of entries, an image is an index that
+//! is mapped and used as it stands; a catalog has the tags and what belongs to
+//! what. docs/FORMAT.md describes the files, and what is believed of them when.
+//!
+//! ```
+//! use stratafs::chunk::ContentBuilder;
+//! use stratafs::image::ImageConfig;
+//! use stratafs::layer::Layer;
+//! use stratafs::meta::Meta;
+//! use stratafs::name::LayerPath;
+//! use stratafs::store::{LayerOrigin, Store};
+//! use stratafs::vfs::Fs;
+//!
+//! # let dir = tempfile::tempdir()?;
+//! let store = Store::open(dir.path())?;
+//! let mut import = store.import()?;
+//! let mut layer = Layer::builder();
+//! let motd = ContentBuilder::of(import.pool(), b"hello");
+//! layer.file(&LayerPath::parse(b"etc/motd")?, Meta::with_mode(0o644), motd)?;
+//! import.layer(layer.finish()?, LayerOrigin::new());
+//! import.commit(ImageConfig::new(), Some("base"))?;
+//!
+//! let fs = Fs::new(&store.image("base")?);
+//! assert_eq!(fs.read("/etc/motd")?, b"hello");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Several processes may use one store, and several threads one [`Store`].
+//! Locks, in this order: the imports' file, the catalog's file, an import's
+//! state, the map of known chunks, the open packs, one pack.
+
+mod backend;
+mod blob;
+mod catalog;
+mod codec;
+mod disk;
+mod error;
+mod explain;
+mod file;
+mod gc;
+mod import;
+mod layer_file;
+mod map;
+mod pack;
+mod packs;
+mod progress;
+mod record;
+mod reference;
+mod shelf;
+mod stat;
+mod verify;
+
+use std::fmt;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+pub use blob::{BlobReader, BlobWriter, NewBlob};
+use catalog::{Catalog, Change, Sort, View};
+pub use disk::Hook;
+use disk::{Disk, INDEXES, LAYERS, PACKS, TMP};
+pub use error::StoreError;
+pub use explain::StoredChunk;
+use file::{IndexFiles, StoredFile};
+pub use gc::GcReport;
+pub use import::Import;
+use import::digest_of;
+use pack::file_name;
+use packs::{PackList, Packs};
+pub use progress::{Progress, Watcher};
+pub use record::{Blob, ImageInfo, LayerOrigin, StoredLayer};
+use record::{BlobRecord, ImageRecord, LayerRecord, TagRecord};
+use shelf::Known;
+pub use stat::StoreStat;
+pub use verify::VerifyReport;
+
+use crate::digest::{Digest, Sha256};
+use crate::image::rest::{INDEX_VERSION, NoIndex};
+use crate::image::{Image, ImageId};
+use crate::layer::Layer;
+
+/// A store of images in a directory. Cloning is a reference count.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    catalog: Catalog,
+    packs: Arc<Packs>,
+    /// Shared by the imports of this process.
+    known: Arc<Mutex<Known>>,
+}
+
+/// How a store is opened: made if it is absent, without a hook.
+#[derive(Clone, Default)]
+pub struct StoreOptions {
+    existing: bool,
+    hook: Option<Hook>,
+}
+
+impl StoreOptions {
+    /// Starts with the defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Refuses to make a store where there is none.
+    #[must_use]
+    pub fn existing(mut self) -> Self {
+        self.existing = true;
+        self
+    }
+
+    /// Asks `hook` before each step on a file: for tests of what happens when
+    /// one fails.
+    #[must_use]
+    pub fn hook(mut self, hook: Hook) -> Self {
+        self.hook = Some(hook);
+        self
+    }
+
+    /// Opens the store in `dir`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoStore`], [`StoreError::Version`] for a newer store,
+    /// [`StoreError::Io`], [`StoreError::Catalog`].
+    pub fn open(self, dir: &Path) -> Result<Store, StoreError> {
+        let disk = Disk::new(dir, self.hook);
+        let catalog = Catalog::new(&disk);
+        if !catalog.exists() {
+            if self.existing {
+                return Err(StoreError::NoStore(dir.to_owned()));
+            }
+            for name in ["", PACKS, INDEXES, LAYERS, TMP] {
+                disk.make_dir(&disk.path(name))?;
+            }
+            catalog.create()?;
+        }
+        catalog.read(|view| view.check_version())?;
+        let store = Store(Arc::new(Inner {
+            catalog,
+            packs: Arc::new(Packs::new(disk)),
+            known: Arc::default(),
+        }));
+        store.sweep()?;
+        Ok(store)
+    }
+}
+
+impl Store {
+    /// Opens the store in `dir`, made if it is absent. What an import left
+    /// behind that did not end is removed, unless one is running.
+    ///
+    /// # Errors
+    ///
+    /// As [`StoreOptions::open`].
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        StoreOptions::new().open(dir)
+    }
+
+    /// Starts to bring an image in. Waits while `gc` is at work.
+    ///
+    /// At the first of a process, reads the tables of all packs: 36 bytes a
+    /// chunk, and 16 bytes of each stay in memory.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading the catalog and the packs' tables.
+    pub fn import(&self) -> Result<Import, StoreError> {
+        Import::begin(self)
+    }
+
+    /// Opens an image: maps its index. Nothing is parsed, and nothing read but
+    /// the header, so it costs the same for 10 files or 10 million.
+    ///
+    /// `reference` is a tag (`:latest` may be left out), the image's digest, or
+    /// the beginning of it. The image stays usable when its tag goes, and when
+    /// `gc` removes its files.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoImage`], [`StoreError::Ambiguous`]; an index that is cut
+    /// short, of another version or damaged. Damage beyond the header shows
+    /// when it is met: see [`Image::damage`].
+    pub fn image(&self, reference: &str) -> Result<Image, StoreError> {
+        // Opened within the same state of the catalog, so that `gc` cannot
+        // come between.
+        self.0.catalog.read(|view| {
+            let (id, record) = reference::resolve(view, reference)?;
+            self.open_index(id, &record)
+        })
+    }
+
+    fn open_index(&self, id: ImageId, record: &ImageRecord) -> Result<Image, StoreError> {
+        let disk = &self.0.packs.disk;
+        let path = disk.file_in(INDEXES, &file_name(record.index));
+        let file = disk.open(&path)?;
+        let mapped = map::map(&file).map_err(StoreError::io("map", &path))?;
+        let name = path.display().to_string();
+        let origin = |names| {
+            let packs = Arc::new(PackList::fixed(names, &self.0.packs)?);
+            let file = path.clone();
+            Ok(Arc::new(IndexFiles { packs, file }) as Arc<_>)
+        };
+        let image = Image::at_rest(mapped.bytes, name, mapped.cut, record.index, id, origin);
+        image.unwrap_or_else(|why| Err(no_index(&path, record.index, why)))
+    }
+
+    /// Tells what the store knows of an image.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoImage`], [`StoreError::Ambiguous`], those of reading.
+    pub fn info(&self, reference: &str) -> Result<ImageInfo, StoreError> {
+        self.0.catalog.read(|view| {
+            let (id, record) = reference::resolve(view, reference)?;
+            Ok(record.info(id, tags_of(view, id)?))
+        })
+    }
+
+    /// Gives the digest of the image that `reference` names.
+    ///
+    /// # Errors
+    ///
+    /// As [`info`](Self::info).
+    pub fn resolve(&self, reference: &str) -> Result<ImageId, StoreError> {
+        let resolved = |view: &View<'_>| reference::resolve(view, reference);
+        Ok(self.0.catalog.read(resolved)?.0)
+    }
+
+    /// Lists all images, tagged or not, by when they were added.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading.
+    pub fn list(&self) -> Result<Vec<ImageInfo>, StoreError> {
+        self.0.catalog.read(|view| {
+            let tags = view.all::<TagRecord>(Sort::Tag)?;
+            let mut images = Vec::new();
+            for (key, record) in view.all::<ImageRecord>(Sort::Image)? {
+                let Some(id) = digest_of(&key) else { continue };
+                let own = tags.iter().filter(|(_, tag)| tag.image == id);
+                let own = own.map(|(tag, _)| String::from_utf8_lossy(tag).into_owned());
+                images.push(record.info(id, own.collect()));
+            }
+            images.sort_by(|a, b| (a.added, &a.tags, a.id).cmp(&(b.added, &b.tags, b.id)));
+            Ok(images)
+        })
+    }
+
+    /// Lets `tag` lead to the image that `reference` names, whatever it led to
+    /// before. Durable once it returns.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Tag`], and as [`info`](Self::info).
+    pub fn tag(&self, reference: &str, tag: &str) -> Result<ImageId, StoreError> {
+        reference::check(tag)?;
+        self.0.catalog.change(|view| {
+            let (id, _) = reference::resolve(view, reference)?;
+            let record = TagRecord { image: id };
+            Ok((vec![Change::put(Sort::Tag, tag.as_bytes(), &record)?], id))
+        })
+    }
+
+    /// Removes a tag. The image stays until `gc`. Durable once it returns.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoImage`] if there is no such tag.
+    pub fn untag(&self, tag: &str) -> Result<ImageId, StoreError> {
+        self.0.catalog.change(|view| {
+            let found = reference::tag_named(view, tag)?;
+            let (tag, id) = found.ok_or_else(|| StoreError::NoImage(tag.to_owned()))?;
+            Ok((vec![Change::Remove(Sort::Tag, tag.into_bytes())], id))
+        })
+    }
+
+    /// Reads the layers of an image, the lowest first: for building upon it,
+    /// and for all that asks where something comes from. O(entries); content
+    /// stays at rest.
+    ///
+    /// # Errors
+    ///
+    /// As [`info`](Self::info); layers that are damaged.
+    pub fn layers(&self, reference: &str) -> Result<Vec<Layer>, StoreError> {
+        self.0.catalog.read(|view| {
+            let (_, record) = reference::resolve(view, reference)?;
+            let layers = record.layers.iter();
+            layers
+                .map(|layer| self.read_layer(view, layer.digest))
+                .collect()
+        })
+    }
+
+    /// Reads the layer with this digest, if an image of the store has it.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading; a layer that is damaged.
+    pub fn layer(&self, digest: Digest) -> Result<Option<Layer>, StoreError> {
+        self.0.catalog.read(|view| {
+            let known = view.get::<LayerRecord>(Sort::Layer, digest.as_bytes())?;
+            known.map(|_| self.read_layer(view, digest)).transpose()
+        })
+    }
+
+    fn read_layer(&self, view: &View<'_>, digest: Digest) -> Result<Layer, StoreError> {
+        let record = view.get::<LayerRecord>(Sort::Layer, digest.as_bytes())?;
+        let record = record.ok_or_else(|| {
+            StoreError::malformed(self.0.catalog.path(), format!("no layer {digest}"))
+        })?;
+        let disk = &self.0.packs.disk;
+        let path = disk.file_in(LAYERS, &file_name(record.file));
+        let bytes = disk.read(&path)?;
+        let found = Digest::of(&bytes);
+        // The version first: of a newer one the digest says nothing here.
+        let layer = layer_file::decode(&bytes, &path, digest, &self.0.packs);
+        if found != record.file && !matches!(layer, Err(StoreError::Version { .. })) {
+            return Err(StoreError::Damaged {
+                file: path,
+                offset: 0,
+                expected: record.file,
+                found,
+            });
+        }
+        layer
+    }
+
+    /// Opens a blob for reading.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoBlob`], those of reading. Damage shows when it is read.
+    pub fn blob(&self, digest: Sha256) -> Result<BlobReader, StoreError> {
+        self.0.catalog.read(|view| self.open_blob(view, digest))
+    }
+
+    fn open_blob(&self, view: &View<'_>, digest: Sha256) -> Result<BlobReader, StoreError> {
+        let record = view.get::<BlobRecord>(Sort::Blob, digest.as_bytes())?;
+        let record = record.ok_or(StoreError::NoBlob(digest))?;
+        let packs = Arc::new(PackList::fixed(record.packs.clone(), &self.0.packs)?);
+        let content = StoredFile::content(record.bytes, record.content, record.runs(), packs);
+        let content = content.ok_or_else(|| {
+            StoreError::malformed(self.0.catalog.path(), format!("the runs of {digest}"))
+        })?;
+        Ok(BlobReader::new(content, digest))
+    }
+
+    /// Locks the file that imports hold shared and `gc` alone.
+    fn lock_imports(&self, exclusive: bool) -> Result<File, StoreError> {
+        let disk = &self.0.packs.disk;
+        let path = disk.path("imports.lock");
+        let file = disk.open_lock(&path)?;
+        let locked = if exclusive {
+            file.lock()
+        } else {
+            file.lock_shared()
+        };
+        locked.map_err(StoreError::io("lock", &path))?;
+        Ok(file)
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Store({})", self.0.packs.disk.path("").display())
+    }
+}
+
+fn tags_of(view: &View<'_>, id: ImageId) -> Result<Vec<String>, StoreError> {
+    let tags = view.all::<TagRecord>(Sort::Tag)?;
+    let own = tags.into_iter().filter(|(_, tag)| tag.image == id);
+    Ok(own
+        .map(|(tag, _)| String::from_utf8_lossy(&tag).into_owned())
+        .collect())
+}
+
+fn no_index(path: &Path, expected: Digest, why: NoIndex) -> StoreError {
+    let file = path.to_owned();
+    match why {
+        NoIndex::Magic => StoreError::Magic {
+            file,
+            what: "index of an image",
+        },
+        NoIndex::Version(found) => StoreError::Version {
+            file,
+            found,
+            supported: INDEX_VERSION,
+        },
+        NoIndex::Length(found, expected) => StoreError::Length {
+            file,
+            found,
+            expected,
+        },
+        NoIndex::Digest(found) => StoreError::Damaged {
+            file,
+            offset: 0,
+            expected,
+            found,
+        },
+        NoIndex::Table(what) => StoreError::malformed(path, what),
+    }
+}

@@ -1,0 +1,85 @@
+//! How far an import has come.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+/// Bytes between two calls of a watcher.
+const STEP: u64 = 1 << 20;
+
+/// What an import has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Bytes of files and blobs that were taken in, holes left out.
+    pub bytes: u64,
+    /// Of these, the bytes that the store did not have.
+    pub new_bytes: u64,
+    /// Chunks that were taken in.
+    pub chunks: u64,
+    /// Of these, the chunks that the store did not have.
+    pub new_chunks: u64,
+}
+
+impl Progress {
+    pub(super) fn found(bytes: u64) -> Self {
+        Self {
+            bytes,
+            chunks: 1,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn new(bytes: u64) -> Self {
+        Self {
+            bytes,
+            new_bytes: bytes,
+            chunks: 1,
+            new_chunks: 1,
+        }
+    }
+}
+
+/// Is told of an import's progress, about once a MiB.
+pub type Watcher = Arc<dyn Fn(Progress) + Send + Sync>;
+
+/// Counts, and tells whoever watches.
+#[derive(Default)]
+pub(super) struct Watch {
+    counted: Mutex<Counted>,
+}
+
+#[derive(Default)]
+struct Counted {
+    sum: Progress,
+    told: u64,
+    watcher: Option<Watcher>,
+}
+
+impl Watch {
+    pub(super) fn set(&self, watcher: Watcher) {
+        self.counted.lock().watcher = Some(watcher);
+    }
+
+    pub(super) fn sum(&self) -> Progress {
+        self.counted.lock().sum
+    }
+
+    pub(super) fn add(&self, more: Progress) {
+        let mut counted = self.counted.lock();
+        let sum = &mut counted.sum;
+        sum.bytes += more.bytes;
+        sum.new_bytes += more.new_bytes;
+        sum.chunks += more.chunks;
+        sum.new_chunks += more.new_chunks;
+        if counted.sum.bytes - counted.told < STEP {
+            return;
+        }
+        counted.told = counted.sum.bytes;
+        let (sum, watcher) = (counted.sum, counted.watcher.clone());
+        drop(counted);
+        if let Some(watcher) = watcher {
+            watcher(sum);
+        }
+    }
+}

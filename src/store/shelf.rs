@@ -1,0 +1,335 @@
+//! The way of new bytes into packs: cut by content, each chunk kept once.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use fastcdc::v2020::FastCDC;
+use parking_lot::Mutex;
+
+use super::StoreError;
+use super::disk::{Disk, PACKS};
+use super::file::{StoredFile, Unreadable};
+use super::pack::{Pack, file_name, read_table};
+use super::packs::{PackList, Packs};
+use super::progress::{Progress, Watch};
+use crate::chunk::{Content, Shelf, Shelving, Stored};
+use crate::digest::Digest;
+use crate::image::rest::RunRecord;
+use crate::limits::{
+    CHUNK_BYTES, MAX_PACK_BYTES, REST_CHUNK_AVERAGE_BYTES, REST_CHUNK_MAX_BYTES,
+    REST_CHUNK_MIN_BYTES,
+};
+
+/// Where each chunk of the store is, by the first 8 bytes of its digest: 16
+/// bytes a chunk, filled at a process's first import. A hit is looked up in
+/// the pack's own table before it is believed.
+#[derive(Default)]
+pub(super) struct Known {
+    names: Vec<Digest>,
+    have: HashSet<Digest>,
+    places: HashMap<u64, (u32, u32)>,
+}
+
+impl Known {
+    /// Takes in the packs of the catalog that are new to it, and forgets
+    /// everything when one is gone.
+    pub(super) fn refresh(&mut self, disk: &Disk, packs: &[Digest]) -> Result<(), StoreError> {
+        let now: HashSet<Digest> = packs.iter().copied().collect();
+        if !self.have.is_subset(&now) {
+            *self = Self::default();
+        }
+        for name in packs {
+            if self.have.insert(*name) {
+                let path = disk.file_in(PACKS, &file_name(*name));
+                let file = disk.open(&path)?;
+                let table = read_table(disk, &file, &path, *name)?;
+                let number = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
+                self.names.push(*name);
+                for (chunk, record) in (0..).zip(&table) {
+                    let key = key(&Digest::from_bytes(record.digest));
+                    self.places.entry(key).or_insert((number, chunk));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn has(&self, pack: Digest) -> bool {
+        self.have.contains(&pack)
+    }
+
+    fn find(&self, digest: &Digest) -> Option<(Digest, u32)> {
+        let (pack, chunk) = self.places.get(&key(digest))?;
+        Some((*self.names.get(*pack as usize)?, *chunk))
+    }
+}
+
+fn key(digest: &Digest) -> u64 {
+    let first = digest.as_bytes().first_chunk();
+    first.map_or(0, |first| u64::from_le_bytes(*first))
+}
+
+/// The packs of one import.
+pub(super) struct Packing {
+    packs: Arc<Packs>,
+    known: Arc<Mutex<Known>>,
+    pub(super) list: Arc<PackList>,
+    state: Mutex<State>,
+    pub(super) watch: Watch,
+}
+
+#[derive(Default)]
+struct State {
+    /// The one that is being written, and its number.
+    open: Option<(Arc<Pack>, u32)>,
+    /// Those that are full, and not durable yet.
+    full: Vec<Arc<Pack>>,
+    /// Chunks that this import wrote: pack, place in it.
+    fresh: HashMap<Digest, Place>,
+    /// Numbers of the older packs in use.
+    older: HashMap<Digest, (Arc<Pack>, u32)>,
+    /// What went wrong first. Nothing is written after it.
+    failed: Option<Arc<StoreError>>,
+}
+
+/// Where a chunk lies.
+#[derive(Clone, Copy)]
+struct Place {
+    pack: u32,
+    offset: u32,
+}
+
+impl Packing {
+    pub(super) fn new(packs: &Arc<Packs>, known: &Arc<Mutex<Known>>) -> Self {
+        Self {
+            packs: Arc::clone(packs),
+            known: Arc::clone(known),
+            list: Arc::new(PackList::growing()),
+            state: Mutex::default(),
+            watch: Watch::default(),
+        }
+    }
+
+    /// Finds or writes a chunk.
+    fn place(&self, bytes: &[u8]) -> Result<Place, Arc<StoreError>> {
+        let digest = Digest::of(bytes);
+        let mut state = self.state.lock();
+        if let Some(why) = &state.failed {
+            return Err(Arc::clone(why));
+        }
+        let place = self.place_in(&mut state, digest, bytes);
+        place.map_err(|error| {
+            let why = Arc::new(error);
+            state.failed = Some(Arc::clone(&why));
+            why
+        })
+    }
+
+    fn place_in(
+        &self,
+        state: &mut State,
+        digest: Digest,
+        bytes: &[u8],
+    ) -> Result<Place, StoreError> {
+        let len = bytes.len() as u64;
+        if let Some(place) = state.fresh.get(&digest) {
+            self.watch.add(Progress::found(len));
+            return Ok(*place);
+        }
+        if let Some(place) = self.find_older(state, &digest, bytes)? {
+            self.watch.add(Progress::found(len));
+            return Ok(place);
+        }
+        let (pack, number) = match &state.open {
+            Some((pack, number)) => (Arc::clone(pack), *number),
+            None => {
+                let pack = Arc::new(Pack::create(&self.packs.disk)?);
+                let number = self.list.push(Arc::clone(&pack));
+                state.open = Some((Arc::clone(&pack), number));
+                (pack, number)
+            }
+        };
+        let (_, offset) = pack.append(digest, bytes)?;
+        if pack.data_bytes()? >= MAX_PACK_BYTES {
+            state.full.push(pack);
+            state.open = None;
+        }
+        let place = Place {
+            pack: number,
+            // Packs end far below 4 GiB.
+            offset: u32::try_from(offset).unwrap_or(u32::MAX),
+        };
+        state.fresh.insert(digest, place);
+        self.watch.add(Progress::new(len));
+        Ok(place)
+    }
+
+    /// Finds a chunk in a pack that the store has already.
+    fn find_older(
+        &self,
+        state: &mut State,
+        digest: &Digest,
+        bytes: &[u8],
+    ) -> Result<Option<Place>, StoreError> {
+        let Some((name, chunk)) = self.known.lock().find(digest) else {
+            return Ok(None);
+        };
+        let (pack, number) = self.older(state, name)?;
+        match pack.chunk(chunk)? {
+            Some((found, offset, len)) if found == *digest && len as usize == bytes.len() => {
+                Ok(Some(Place {
+                    pack: number,
+                    offset: u32::try_from(offset).unwrap_or(u32::MAX),
+                }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn older(&self, state: &mut State, name: Digest) -> Result<(Arc<Pack>, u32), StoreError> {
+        if let Some((pack, number)) = state.older.get(&name) {
+            return Ok((Arc::clone(pack), *number));
+        }
+        let pack = self.packs.get(name)?;
+        let number = self.list.push(Arc::clone(&pack));
+        state.older.insert(name, (Arc::clone(&pack), number));
+        Ok((pack, number))
+    }
+
+    /// Gives the runs of a content in this import's packs, if it lies in packs
+    /// that the store has or that this import wrote.
+    pub(super) fn adopt(&self, content: &Content) -> Result<Option<Vec<RunRecord>>, StoreError> {
+        let Some(file) = StoredFile::of(content) else {
+            return Ok(None);
+        };
+        if Arc::ptr_eq(&file.packs, &self.list) {
+            return Ok(Some(file.runs.to_vec()));
+        }
+        let mut runs = Vec::with_capacity(file.runs.len());
+        for run in &file.runs {
+            let name = file.packs.name(run.pack.get());
+            let Some(name) = name.filter(|name| self.known.lock().has(*name)) else {
+                return Ok(None);
+            };
+            let (_, number) = self.older(&mut self.state.lock(), name)?;
+            let pack = number.into();
+            runs.push(RunRecord { pack, ..*run });
+        }
+        Ok(Some(runs))
+    }
+
+    /// Makes everything durable under its name. Gives the names of the packs
+    /// that are new.
+    pub(super) fn seal(&self) -> Result<Vec<Digest>, StoreError> {
+        let mut state = self.state.lock();
+        if let Some(why) = &state.failed {
+            return Err(StoreError::Failed(Arc::clone(why)));
+        }
+        let open = state.open.take().map(|(pack, _)| pack);
+        let full = std::mem::take(&mut state.full);
+        full.iter().chain(&open).map(|pack| pack.seal()).collect()
+    }
+}
+
+/// The shelf of an import, as a pool holds it.
+pub(super) struct ImportShelf(pub(super) Arc<Packing>);
+
+impl Shelf for ImportShelf {
+    fn begin(&self) -> Box<dyn Shelving + '_> {
+        Box::new(Cutter {
+            packing: &self.0,
+            cut: Vec::new(),
+            start: 0,
+            used: 0,
+            runs: Vec::new(),
+            failed: None,
+        })
+    }
+}
+
+/// A file that is being cut.
+struct Cutter<'a> {
+    packing: &'a Arc<Packing>,
+    /// Bytes that are not in a chunk yet, from `used` on.
+    cut: Vec<u8>,
+    /// Where in the file `cut[used]` belongs.
+    start: u64,
+    used: usize,
+    runs: Vec<RunRecord>,
+    failed: Option<Arc<StoreError>>,
+}
+
+impl Cutter<'_> {
+    /// Makes chunks while there are bytes for the longest, or of all there is.
+    fn cut(&mut self, all: bool) {
+        while let Some(bytes) = self.cut.get(self.used..).filter(|bytes| !bytes.is_empty()) {
+            if self.failed.is_some() || (!all && bytes.len() < REST_CHUNK_MAX_BYTES) {
+                break;
+            }
+            let cutter = FastCDC::new(
+                bytes,
+                REST_CHUNK_MIN_BYTES,
+                REST_CHUNK_AVERAGE_BYTES,
+                REST_CHUNK_MAX_BYTES,
+            );
+            let (_, end) = cutter.cut(0, bytes.len());
+            let chunk = bytes.get(..end).unwrap_or(bytes);
+            match self.packing.place(chunk) {
+                Ok(place) => push(&mut self.runs, self.start, place, chunk.len()),
+                Err(why) => self.failed = Some(why),
+            }
+            self.start += chunk.len() as u64;
+            self.used += chunk.len();
+        }
+        if self.used >= 4 * CHUNK_BYTES || self.used == self.cut.len() {
+            self.cut.drain(..self.used);
+            self.used = 0;
+        }
+    }
+}
+
+/// Adds a chunk to the runs of a file: to the last, if it follows that in the
+/// file and in the pack.
+fn push(runs: &mut Vec<RunRecord>, at: u64, place: Place, len: usize) {
+    let len = u32::try_from(len).unwrap_or(u32::MAX);
+    if let Some(last) = runs.last_mut() {
+        let have = last.len.get();
+        let follows = last.pack.get() == place.pack
+            && last.at.get() + u64::from(have) == at
+            && last.offset.get().checked_add(have) == Some(place.offset);
+        if follows && let Some(sum) = have.checked_add(len) {
+            last.len = sum.into();
+            return;
+        }
+    }
+    runs.push(RunRecord {
+        at: at.into(),
+        pack: place.pack.into(),
+        offset: place.offset.into(),
+        len: len.into(),
+    });
+}
+
+impl Shelving for Cutter<'_> {
+    fn put(&mut self, offset: u64, bytes: &[u8]) {
+        let waiting = (self.cut.len() - self.used) as u64;
+        if self.start + waiting != offset {
+            self.cut(true);
+            (self.start, self.used) = (offset, 0);
+            self.cut.clear();
+        }
+        self.cut.extend_from_slice(bytes);
+        self.cut(false);
+    }
+
+    fn finish(mut self: Box<Self>) -> Box<dyn Stored> {
+        self.cut(true);
+        match self.failed.take() {
+            Some(why) => Box::new(Unreadable(StoreError::Failed(why).into_content())),
+            None => Box::new(StoredFile {
+                runs: self.runs.into(),
+                packs: Arc::clone(&self.packing.list),
+            }),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! How large a store is.
+
+use super::catalog::Sort;
+use super::disk::{INDEXES, LAYERS, PACKS, TMP};
+use super::record::{BlobRecord, ImageRecord, LayerRecord, PackRecord, TagRecord};
+use super::{Store, StoreError};
+
+/// What a store has, and the bytes that it takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoreStat {
+    /// Tags.
+    pub tags: u64,
+    /// Images, tagged or not.
+    pub images: u64,
+    /// Distinct layers.
+    pub layers: u64,
+    /// Packs.
+    pub packs: u64,
+    /// Blobs.
+    pub blobs: u64,
+    /// Bytes of files of all images, holes included and nothing shared.
+    pub logical_bytes: u64,
+    /// Bytes of blobs, nothing shared.
+    pub blob_bytes: u64,
+    /// Bytes of chunks, each held once.
+    pub chunk_bytes: u64,
+    /// Bytes of the packs' files.
+    pub pack_bytes: u64,
+    /// Bytes of the indexes.
+    pub index_bytes: u64,
+    /// Bytes of the layers' entries.
+    pub layer_bytes: u64,
+    /// Bytes of the catalog.
+    pub catalog_bytes: u64,
+    /// Bytes of what is on its way in, or was left behind.
+    pub unfinished_bytes: u64,
+}
+
+impl StoreStat {
+    /// Adds up the bytes of all files.
+    #[must_use]
+    pub fn total_bytes(&self) -> u64 {
+        self.pack_bytes
+            + self.index_bytes
+            + self.layer_bytes
+            + self.catalog_bytes
+            + self.unfinished_bytes
+    }
+}
+
+impl Store {
+    /// Counts what there is. O(records of the catalog, files).
+    ///
+    /// # Errors
+    ///
+    /// Those of reading.
+    pub fn stat(&self) -> Result<StoreStat, StoreError> {
+        let mut stat = self.0.catalog.read(|view| {
+            let images = view.all::<ImageRecord>(Sort::Image)?;
+            let blobs = view.all::<BlobRecord>(Sort::Blob)?;
+            let packs = view.all::<PackRecord>(Sort::Pack)?;
+            Ok(StoreStat {
+                tags: view.all::<TagRecord>(Sort::Tag)?.len() as u64,
+                images: images.len() as u64,
+                layers: view.all::<LayerRecord>(Sort::Layer)?.len() as u64,
+                packs: packs.len() as u64,
+                blobs: blobs.len() as u64,
+                logical_bytes: images.iter().map(|(_, image)| image.logical_bytes).sum(),
+                blob_bytes: blobs.iter().map(|(_, blob)| blob.bytes).sum(),
+                chunk_bytes: packs.iter().map(|(_, pack)| pack.bytes).sum(),
+                ..StoreStat::default()
+            })
+        })?;
+        let disk = &self.0.packs.disk;
+        let sum = |dir| Ok::<u64, StoreError>(disk.list(dir)?.iter().map(|(_, len)| len).sum());
+        stat.pack_bytes = sum(PACKS)?;
+        stat.index_bytes = sum(INDEXES)?;
+        stat.layer_bytes = sum(LAYERS)?;
+        stat.unfinished_bytes = sum(TMP)?;
+        let catalog = self.0.catalog.path();
+        let meta = std::fs::metadata(catalog).map_err(StoreError::io("look at", catalog))?;
+        stat.catalog_bytes = meta.len();
+        Ok(stat)
+    }
+}
