@@ -83,6 +83,8 @@ fn engine() -> Engine {
     pool.linear_memory_keep_resident(64 << 10)
         .table_keep_resident(64 << 10);
     let mut config = Config::new();
+    // As the runner has it for guests that are not of 0.3.
+    config.concurrency_support(false);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Engine::new(&config).unwrap()
 }

@@ -34,7 +34,7 @@
 //! - `store::Store`: images at rest
 //! - [`vfs::Fs`]: one instance; [`host`] adds `read`, `write`, `walk` and the
 //!   like to it for embedders
-//! - `wasi::p1`, `wasi::p2`: the same for guests, in wasmtime's idiom
+//! - `wasi::p1`, `wasi::p2`, `wasi::p3`: the same for guests, in wasmtime's idiom
 //! - `runner`: many instances of one guest
 //!
 //! # Features
@@ -45,7 +45,7 @@
 //! | `tar`, `gzip`, `zstd` | layers from archives, copies out to them |
 //! | `oci` | layers from OCI image layouts and `docker save` |
 //! | `store` | images at rest, shared by processes |
-//! | `p1`, `p2` | WASI preview1 and 0.2 for wasmtime 48 |
+//! | `p1`, `p2`, `p3` | WASI preview1, 0.2 and 0.3 for wasmtime 48 |
 //! | `runner` | running guests: engine, cache of compiled code, many instances |
 //! | `cli` (default) | the command line, and all of the above |
 #![deny(unsafe_code)]

@@ -102,6 +102,10 @@ pub const MAX_HOST_READ_BYTES: usize = 1024 * 1024;
 /// Bytes that an 0.2 output stream takes in one `write`.
 pub const MAX_STREAM_WRITE_BYTES: usize = 1024 * 1024;
 
+/// Bytes that an 0.3 stream moves in one step: a guest with a larger buffer
+/// gets the rest in further steps, between which it can be stopped.
+pub const MAX_STREAM_STEP_BYTES: usize = 1024 * 1024;
+
 /// Subscriptions in one `poll_oneoff`.
 pub const MAX_POLL_SUBSCRIPTIONS: usize = 4096;
 

@@ -12,29 +12,33 @@ pub enum World {
     P1,
     /// 0.2: a component.
     P2,
+    /// 0.3: a component, from the package in `guest-examples/three`.
+    P3,
 }
 
 /// Builds the guests, unless they are built, and reads one of them.
 pub fn guest(name: &str, world: World) -> Vec<u8> {
+    let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest-examples");
     let (target, features): (_, &[&str]) = match world {
         World::P1 => ("wasm32-wasip1", &["--features", "raw"]),
-        World::P2 => ("wasm32-wasip2", &[]),
+        World::P2 | World::P3 => ("wasm32-wasip2", &[]),
     };
-    let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest-examples");
-    let out = home.join("target");
+    let (home, kind, dir) = match world {
+        World::P1 | World::P2 => (guests.clone(), "--bin", "release"),
+        World::P3 => (guests.join("three"), "--example", "release/examples"),
+    };
+    let out = guests.join("target");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .current_dir(&home)
         .args(["build", "--release", "--locked", "--quiet"])
-        .args(["--target", target, "--bin", name, "--target-dir"])
+        .args(["--target", target, kind, name, "--target-dir"])
         .arg(&out)
         .args(features)
         .status()
         .expect("cargo runs");
     assert!(status.success(), "{name} does not build for {target}");
-    let file: PathBuf = [target, "release", &format!("{name}.wasm")]
-        .iter()
-        .collect();
+    let file: PathBuf = [target, dir, &format!("{name}.wasm")].iter().collect();
     std::fs::read(out.join(file)).expect("what was built")
 }
 

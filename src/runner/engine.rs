@@ -15,6 +15,9 @@ use crate::limits::{MAX_POOLED_MEMORIES, MAX_TABLE_ELEMENTS};
 /// The time between two looks at the clock while a guest with a timeout runs.
 pub(super) const TICK: Duration = Duration::from_millis(5);
 
+/// Calls of one 0.3 guest that wait at a time, its own `run` included.
+const STACKS: u32 = 16;
+
 /// Who gives guests their memories and tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -46,8 +49,12 @@ impl Compiled {
     /// Compiles a guest, for the pooling allocator if machine and guest fit
     /// it, otherwise on demand.
     pub(super) fn new(guest: &Guest, config: &RunnerConfig) -> Result<Self, RunnerError> {
-        let entry = Entry::open(config.cache_dir.as_deref(), guest.wasm(), &settings(config));
-        let settled = settled(config, &entry);
+        let entry = Entry::open(
+            config.cache_dir.as_deref(),
+            guest.wasm(),
+            &settings(guest.kind(), config),
+        );
+        let settled = settled(guest.kind(), config, &entry);
         let (engine, code, allocator) = match with_pool(guest, config, settled.clone()) {
             Ok((engine, code)) => (engine, code, Allocator::Pooling),
             Err(reason) => {
@@ -93,7 +100,7 @@ impl Code {
                 module.initialize_copy_on_write_image()?;
                 Ok(Self::Core(module))
             }
-            GuestKind::Component => {
+            GuestKind::Component | GuestKind::AsyncComponent => {
                 let component = Component::from_binary(engine, guest.wasm())?;
                 component.initialize_copy_on_write_image()?;
                 Ok(Self::Component(component))
@@ -105,18 +112,20 @@ impl Code {
 /// Names the settings that compiled code depends on besides the guest.
 /// wasmtime compares its own, its version included; this keeps the
 /// directories apart.
-fn settings(config: &RunnerConfig) -> String {
+fn settings(kind: GuestKind, config: &RunnerConfig) -> String {
     format!(
-        "{} timeout:{}",
+        "{} {kind:?} timeout:{}",
         env!("CARGO_PKG_VERSION"),
         config.timeout.is_some()
     )
 }
 
-fn settled(config: &RunnerConfig, entry: &Entry) -> Config {
+fn settled(kind: GuestKind, config: &RunnerConfig, entry: &Entry) -> Config {
     let mut settled = Config::new();
     settled
         .epoch_interruption(config.timeout.is_some())
+        // What a store needs for it is made with each store.
+        .concurrency_support(kind == GuestKind::AsyncComponent)
         // Never from the environment (invariant 10).
         .wasm_backtrace_details(WasmBacktraceDetails::Enable)
         .cache(entry.cache());
@@ -127,9 +136,11 @@ fn settled(config: &RunnerConfig, entry: &Entry) -> Config {
 fn pool(kind: GuestKind, threads: u32) -> Result<PoolingAllocationConfig, String> {
     // What wit-component and the preview1 adapter make of one program, with
     // room: a handful of instances, one or two memories, a few tables.
-    let (instances, memories, tables) = match kind {
-        GuestKind::Core => (1, 1, 4),
-        GuestKind::Component => (32, 4, 32),
+    // A call of a 0.3 guest that waits has a stack of its own meanwhile.
+    let (instances, memories, tables, stacks) = match kind {
+        GuestKind::Core => (1, 1, 4, 1),
+        GuestKind::Component => (32, 4, 32, 1),
+        GuestKind::AsyncComponent => (32, 4, 32, STACKS),
     };
     let slots = threads.saturating_mul(memories);
     if slots > MAX_POOLED_MEMORIES {
@@ -148,7 +159,7 @@ fn pool(kind: GuestKind, threads: u32) -> Result<PoolingAllocationConfig, String
         .max_tables_per_module(tables)
         .max_tables_per_component(tables)
         .table_elements(MAX_TABLE_ELEMENTS)
-        .total_stacks(threads)
+        .total_stacks(threads.saturating_mul(stacks))
         .max_core_instance_size(16 << 20)
         .max_component_instance_size(64 << 20)
         .linear_memory_keep_resident(64 << 10)

@@ -27,16 +27,6 @@ pub enum RunnerError {
         /// What is wrong, with its place in a text.
         reason: String,
     },
-    /// The guest speaks a version of WASI that is still to come here.
-    #[error(
-        "{name}: WASI 0.3 guests are not supported yet (it uses {interface}); build it for 0.2 or preview1"
-    )]
-    NotYet {
-        /// The guest.
-        name: String,
-        /// The first interface of that version.
-        interface: String,
-    },
     /// The guest is a library, not a command.
     #[error("{name}: no command: it exports no {wanted}")]
     NoEntry {

@@ -25,14 +25,15 @@ pub enum GuestKind {
     Core,
     /// A component: WASI 0.2.
     Component,
+    /// A component that uses WASI 0.3, alone or beside 0.2.
+    AsyncComponent,
 }
 
 impl Guest {
     /// Takes a binary, or a text that becomes one. `name` is for messages.
     ///
     /// # Errors
-    /// [`RunnerError::NotWasm`] if the bytes are neither, and
-    /// [`RunnerError::NotYet`] for a component that uses WASI 0.3.
+    /// [`RunnerError::NotWasm`] if the bytes are neither.
     pub fn from_bytes(name: impl Into<String>, bytes: &[u8]) -> Result<Self, RunnerError> {
         let name = name.into();
         let wasm = match wat::parse_bytes(bytes) {
@@ -100,17 +101,11 @@ fn not_text(name: String, bytes: &[u8], error: &wat::Error) -> RunnerError {
     RunnerError::NotWasm { name, reason }
 }
 
-fn refuse_wasi_3(name: &str, interface: &str) -> Result<(), RunnerError> {
-    if interface.starts_with("wasi:") && interface.contains("@0.3.") {
-        return Err(RunnerError::NotYet {
-            name: name.to_owned(),
-            interface: interface.to_owned(),
-        });
-    }
-    Ok(())
+fn is_wasi_3(interface: &str) -> bool {
+    interface.starts_with("wasi:") && interface.contains("@0.3.")
 }
 
-/// Reads headers, imports and exports, and stops at the first of WASI 0.3.
+/// Reads headers, imports and exports.
 fn kind_of(name: &str, wasm: &[u8]) -> Result<GuestKind, RunnerError> {
     let not_wasm = |error: wasmparser::BinaryReaderError| RunnerError::NotWasm {
         name: name.to_owned(),
@@ -132,12 +127,16 @@ fn kind_of(name: &str, wasm: &[u8]) -> Result<GuestKind, RunnerError> {
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::ComponentImportSection(imports) if depth == 0 => {
                 for import in imports {
-                    refuse_wasi_3(name, import.map_err(not_wasm)?.name.name)?;
+                    if is_wasi_3(import.map_err(not_wasm)?.name.name) {
+                        kind = GuestKind::AsyncComponent;
+                    }
                 }
             }
             Payload::ComponentExportSection(exports) if depth == 0 => {
                 for export in exports {
-                    refuse_wasi_3(name, export.map_err(not_wasm)?.name.name)?;
+                    if is_wasi_3(export.map_err(not_wasm)?.name.name) {
+                        kind = GuestKind::AsyncComponent;
+                    }
                 }
             }
             _ => {}
@@ -173,20 +172,19 @@ mod tests {
     }
 
     #[test]
-    fn wasi_3_is_refused_by_name() {
+    fn wasi_3_among_the_imports_or_exports_tells_too() {
         for version in ["0.3.0", "0.3.2", "0.3.0-rc-2025-09-16"] {
-            let text = format!(
-                r#"(component (component) (core module) (import "wasi:cli/environment@{version}" (instance)))"#
+            let three = format!(
+                r#"(component (component) (core module)
+                    (import "wasi:io/poll@0.2.6" (instance))
+                    (import "wasi:cli/environment@{version}" (instance $e))
+                    (export "x" (instance $e)))"#
             );
-            let error = kind(&text).unwrap_err();
-            assert!(
-                error.contains(&format!("wasi:cli/environment@{version}")),
-                "{error}"
+            assert_eq!(kind(&three), Ok(GuestKind::AsyncComponent));
+            let out = format!(
+                r#"(component (import "x" (instance $x)) (export "wasi:cli/run@{version}" (instance $x)))"#
             );
-            assert!(
-                error.contains("0.3 guests are not supported yet"),
-                "{error}"
-            );
+            assert_eq!(kind(&out), Ok(GuestKind::AsyncComponent));
         }
         // Somebody else's package may count as it likes.
         let other = r#"(component (import "mine:own/thing@0.3.0" (instance)))"#;

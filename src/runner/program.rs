@@ -6,23 +6,37 @@ use tokio::runtime::Runtime;
 use wasmtime::component::{self, Component};
 use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, Store};
 use wasmtime_wasi::p2::bindings;
+use wasmtime_wasi::p3::bindings as bindings3;
 
 use super::engine::{Code, Compiled};
 use super::guest::CORE_ENTRY;
 use super::host::{ComponentHost, CoreHost, Seat};
-use super::{Guest, Outcome, RunnerConfig, RunnerError};
-use crate::wasi::{p1, p2};
+use super::{Guest, GuestKind, Outcome, RunnerConfig, RunnerError};
+use crate::wasi::{p1, p2, p3};
 
 /// What [`bindings::CommandPre`] looks for.
 const COMPONENT_ENTRY: &str = "wasi:cli/run@0.2";
 
-/// A linked guest. One with a timeout is linked for async stores: it can be
-/// left in the middle of a call.
+/// What [`bindings3::CommandIndices`] looks for.
+const ASYNC_ENTRY: &str = "wasi:cli/run@0.3";
+
+/// A linked guest. One with a timeout, and any of 0.3, is linked for async
+/// stores: it can be left in the middle of a call.
 pub(super) enum Program {
     Core(InstancePre<CoreHost>),
     Component(bindings::sync::CommandPre<ComponentHost>),
     TimedCore(InstancePre<CoreHost>, Duration),
     TimedComponent(bindings::CommandPre<ComponentHost>, Duration),
+    /// Linked to 0.2 and 0.3. Its command may be of either version.
+    Async(AsyncEntry, Option<Duration>),
+}
+
+pub(super) enum AsyncEntry {
+    Two(bindings::CommandPre<ComponentHost>),
+    Three(
+        component::InstancePre<ComponentHost>,
+        bindings3::CommandIndices,
+    ),
 }
 
 impl Program {
@@ -43,17 +57,23 @@ impl Program {
                 link_core(compiled, module, config.timeout)
             }
             Code::Component(component) => {
-                let ty = component.component_type();
-                if !ty
-                    .exports(&compiled.engine)
-                    .any(|(name, _)| name.starts_with(COMPONENT_ENTRY))
-                {
-                    return Err(RunnerError::NoEntry {
-                        name: name(),
-                        wanted: COMPONENT_ENTRY,
-                    });
+                let async_ = guest.kind() == GuestKind::AsyncComponent;
+                let exports = |wanted: &str| {
+                    let ty = component.component_type();
+                    ty.exports(&compiled.engine)
+                        .any(|(name, _)| name.starts_with(wanted))
+                };
+                match (exports(COMPONENT_ENTRY), exports(ASYNC_ENTRY)) {
+                    (_, true) => link_async(compiled, component, config.timeout),
+                    (true, false) if async_ => link_mixed(compiled, component, config.timeout),
+                    (true, false) => link_component(compiled, component, config.timeout),
+                    (false, false) => {
+                        return Err(RunnerError::NoEntry {
+                            name: name(),
+                            wanted: if async_ { ASYNC_ENTRY } else { COMPONENT_ENTRY },
+                        });
+                    }
                 }
-                link_component(compiled, component, config.timeout)
             }
         };
         linked.map_err(|source| RunnerError::Link {
@@ -63,8 +83,8 @@ impl Program {
     }
 
     /// Runs one instance to its end on this thread. `started` is set at the
-    /// guest's first instruction; a timed guest makes itself a runtime if
-    /// there is none yet.
+    /// guest's first instruction; a guest that is timed or speaks 0.3 makes
+    /// itself a runtime if there is none yet.
     pub(super) fn call(
         &self,
         engine: &Engine,
@@ -91,7 +111,7 @@ impl Program {
             Self::TimedCore(pre, limit) => {
                 let mut store = core_store(engine, seat);
                 yield_at_ticks(&mut store);
-                timed(runtime, *limit, async {
+                waited(runtime, Some(*limit), async {
                     let instance = pre.instantiate_async(&mut store).await?;
                     let entry = instance.get_typed_func::<(), ()>(&mut store, CORE_ENTRY)?;
                     *started = Some(Instant::now());
@@ -101,11 +121,42 @@ impl Program {
             Self::TimedComponent(pre, limit) => {
                 let mut store = component_store(engine, seat);
                 yield_at_ticks(&mut store);
-                timed(runtime, *limit, async {
+                waited(runtime, Some(*limit), async {
                     let command = pre.instantiate_async(&mut store).await?;
                     *started = Some(Instant::now());
                     command.wasi_cli_run().call_run(&mut store).await
                 })
+            }
+            Self::Async(entry, limit) => {
+                let mut store = component_store(engine, seat);
+                if limit.is_some() {
+                    yield_at_ticks(&mut store);
+                }
+                waited(runtime, *limit, entry.call(store, started))
+            }
+        }
+    }
+}
+
+impl AsyncEntry {
+    async fn call(
+        &self,
+        mut store: Store<ComponentHost>,
+        started: &mut Option<Instant>,
+    ) -> wasmtime::Result<Result<(), ()>> {
+        match self {
+            Self::Two(pre) => {
+                let command = pre.instantiate_async(&mut store).await?;
+                *started = Some(Instant::now());
+                command.wasi_cli_run().call_run(&mut store).await
+            }
+            Self::Three(pre, indices) => {
+                let instance = pre.instantiate_async(&mut store).await?;
+                let command = indices.load(&mut store, &instance)?;
+                *started = Some(Instant::now());
+                store
+                    .run_concurrent(async |store| command.wasi_cli_run().call_run(store).await)
+                    .await?
             }
         }
     }
@@ -150,6 +201,37 @@ fn link_component(
     }
 }
 
+/// Links to both versions of WASI: what a language's own library speaks is
+/// mostly 0.2 still.
+fn async_linker(compiled: &Compiled) -> wasmtime::Result<component::Linker<ComponentHost>> {
+    let mut linker = component::Linker::new(&compiled.engine);
+    p2::add_to_linker_async(&mut linker)?;
+    p3::add_to_linker(&mut linker)?;
+    Ok(linker)
+}
+
+/// Links a guest whose command is one of 0.3.
+fn link_async(
+    compiled: &Compiled,
+    component: &Component,
+    timeout: Option<Duration>,
+) -> wasmtime::Result<Program> {
+    let pre = async_linker(compiled)?.instantiate_pre(component)?;
+    let indices = bindings3::CommandIndices::new(&pre)?;
+    Ok(Program::Async(AsyncEntry::Three(pre, indices), timeout))
+}
+
+/// Links a guest whose command is one of 0.2 but which imports 0.3.
+fn link_mixed(
+    compiled: &Compiled,
+    component: &Component,
+    timeout: Option<Duration>,
+) -> wasmtime::Result<Program> {
+    let pre = async_linker(compiled)?.instantiate_pre(component)?;
+    let command = bindings::CommandPre::new(pre)?;
+    Ok(Program::Async(AsyncEntry::Two(command), timeout))
+}
+
 fn preview1(host: &mut CoreHost) -> &mut p1::Ctx {
     &mut host.p1
 }
@@ -173,9 +255,9 @@ fn yield_at_ticks<T>(store: &mut Store<T>) {
 }
 
 /// Waits for a guest until its time is up, and leaves it then.
-fn timed(
+fn waited(
     runtime: &mut Option<Runtime>,
-    limit: Duration,
+    limit: Option<Duration>,
     guest: impl Future<Output = wasmtime::Result<Result<(), ()>>>,
 ) -> Outcome {
     let runtime = match runtime {
@@ -187,6 +269,9 @@ fn timed(
             Ok(new) => runtime.insert(new),
             Err(error) => return Outcome::Failed(format!("cannot make a runtime: {error}")),
         },
+    };
+    let Some(limit) = limit else {
+        return ended(runtime.block_on(guest));
     };
     match runtime.block_on(async { tokio::time::timeout(limit, guest).await }) {
         Ok(result) => ended(result),

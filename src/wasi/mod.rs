@@ -3,7 +3,11 @@
 //! The file system itself is [`vfs`](crate::vfs); here is translation only,
 //! in wasmtime's own idiom.
 
+#[cfg(any(feature = "p2", feature = "p3"))]
+mod component;
 #[cfg(feature = "p1")]
 pub mod p1;
 #[cfg(feature = "p2")]
 pub mod p2;
+#[cfg(feature = "p3")]
+pub mod p3;

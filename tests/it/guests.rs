@@ -1,6 +1,6 @@
 //! Every guest of `guest-examples`, under plain wasmtime-wasi on a host
-//! directory and under stratafs on the same base: preview1 and 0.2, sync and
-//! async. Each has to say the same and end the same in all four.
+//! directory and under stratafs on the same base: preview1, 0.2 and 0.3, sync
+//! and async. Each has to say the same and end the same in all of them.
 
 use std::collections::BTreeSet;
 
@@ -92,12 +92,18 @@ macro_rules! same_everywhere {
             same_everywhere!(@ $name $worlds $args);
         })*
     };
-    (@ $name:ident both $args:expr) => {
+    (@ $name:ident all $args:expr) => {
         same_everywhere!(@ $name p1 $args);
         #[test]
         fn p2() {
             for args in $args as [&[&str]; _] {
                 same(stringify!($name), World::P2, args);
+            }
+        }
+        #[test]
+        fn p3() {
+            for args in $args as [&[&str]; _] {
+                same(stringify!($name), World::P3, args);
             }
         }
     };
@@ -112,22 +118,22 @@ macro_rules! same_everywhere {
 }
 
 same_everywhere! {
-    append_two_handles: both, [&[]];
-    deep_tree: both, [&[], &["40"]];
-    edit_one_byte: both, [&[], &["/docs/alpha/part/3.txt"]];
-    exerciser: both, [&[], &["2", "8000"], &["3", "8000", "/docs"], &["4", "100"]];
-    hard_links: both, [&[]];
-    hello: both, [&[]];
-    list_walk: both, [&[]];
-    many_open: both, [&[]];
-    marker: both, [&[], &["/docs"]];
+    append_two_handles: all, [&[]];
+    deep_tree: all, [&[], &["40"]];
+    edit_one_byte: all, [&[], &["/docs/alpha/part/3.txt"]];
+    exerciser: all, [&[], &["2", "8000"], &["3", "8000", "/docs"], &["4", "100"]];
+    hard_links: all, [&[]];
+    hello: all, [&[]];
+    list_walk: all, [&[]];
+    many_open: all, [&[]];
+    marker: all, [&[], &["/docs"]];
     raw_p1: p1, [&[]];
-    rename_matrix: both, [&[]];
-    sparse: both, [&[]];
-    symlinks: both, [&[]];
-    times: both, [&[]];
-    unlink_open: both, [&[], &["/data/big.bin"]];
-    wordcount: both, [&[], &["/docs"]];
+    rename_matrix: all, [&[]];
+    sparse: all, [&[]];
+    symlinks: all, [&[]];
+    times: all, [&[]];
+    unlink_open: all, [&[], &["/data/big.bin"]];
+    wordcount: all, [&[], &["/docs"]];
 }
 
 /// The guests with tests of their own, below and (`ravage`) in `isolation`.
@@ -137,9 +143,11 @@ const OTHERS: &[&str] = &[
     "fill_until_full",
     "iovecs",
     "ravage",
+    "read_through",
     "readdir_delete",
 ];
 
+/// Those of 0.3 alone are tested in `p3`.
 #[test]
 fn every_guest_has_a_test() {
     let tested: BTreeSet<String> = SAME
@@ -190,6 +198,7 @@ fn case_27_deleting_while_listing_loses_no_entry() {
     let want = "/many: 600 entries, 600 removed while listing, 0 left";
     better("readdir_delete", World::P1, &[want]);
     same("readdir_delete", World::P2, &[]);
+    better("readdir_delete", World::P3, &[want]);
 }
 
 /// wasmtime-wasi serves the first piece only.
@@ -226,7 +235,7 @@ fn case_p14_dot_entries_have_the_right_numbers() {
 #[test]
 fn case_p17_a_quota_that_is_full_gives_its_room_back() {
     let image = image(&Base::new());
-    for world in [World::P1, World::P2] {
+    for world in [World::P1, World::P2, World::P3] {
         let guest = Compiled::new("fill_until_full", world);
         for mode in MODES {
             let fs = Fs::builder(&image).max_bytes(1_000_000).build();
@@ -236,7 +245,7 @@ fn case_p17_a_quota_that_is_full_gives_its_room_back() {
             // wasi-libc for 0.2 writes by streams and makes EIO of any failure
             // of one; `filesystem-error-code` tells the code to who asks.
             let full = match world {
-                World::P1 => "ENOSPC",
+                World::P1 | World::P3 => "ENOSPC",
                 World::P2 => "EIO",
             };
             assert_eq!(lines[1], format!("one byte more: Err({full})"));
@@ -260,5 +269,23 @@ fn bench_ops_runs_under_both_hosts() {
         let outcome = guest.run(files, Mode::Sync, &["bench", "1"]);
         assert_eq!(outcome.code, 0, "{}", outcome.err);
         assert_eq!(outcome.out.lines().count(), 15, "{}", outcome.out);
+    }
+}
+
+/// Bytes and reads; the third number is a time.
+#[test]
+fn read_through_reads_all_there_is() {
+    let base = Base::new();
+    let size = std::fs::metadata(base.path().join("data/big.bin"))
+        .unwrap()
+        .len();
+    for world in [World::P1, World::P2] {
+        let fs = Fs::new(&image(&base));
+        let guest = Compiled::new("read_through", world);
+        for files in [Files::Strata(&fs), Files::HostDir(base.path())] {
+            let outcome = guest.run(files, Mode::Sync, &["/data/big.bin", "4096"]);
+            let said: Vec<&str> = outcome.out.split_whitespace().collect();
+            assert_eq!(said[0], size.to_string(), "{}", outcome.err);
+        }
     }
 }

@@ -33,6 +33,10 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "output_streams_write_through_and_trap_past_the_permit",
     ),
     (
+        "MAX_STREAM_STEP_BYTES",
+        "one_step_of_a_stream_moves_a_bounded_piece",
+    ),
+    (
         "MAX_POLL_SUBSCRIPTIONS",
         "polling_refuses_what_it_cannot_wait_for",
     ),

@@ -46,3 +46,5 @@ fn main() -> posix::Result<()> {
     );
     Ok(())
 }
+
+guest_examples::command!(main);

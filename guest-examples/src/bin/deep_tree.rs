@@ -64,3 +64,5 @@ fn main() -> Result<()> {
     );
     Ok(())
 }
+
+guest_examples::command!(main);

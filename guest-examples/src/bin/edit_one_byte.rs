@@ -34,3 +34,5 @@ fn main() -> posix::Result<()> {
     );
     Ok(())
 }
+
+guest_examples::command!(main);

@@ -57,3 +57,5 @@ fn main() -> Result<()> {
     println!("after truncation: {}", fill("/third")? == first);
     Ok(())
 }
+
+guest_examples::command!(main);

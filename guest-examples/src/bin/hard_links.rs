@@ -75,3 +75,5 @@ fn main() -> Result<()> {
     );
     Ok(())
 }
+
+guest_examples::command!(main);

@@ -7,3 +7,5 @@ use guest_examples::check::arg;
 fn main() {
     println!("hello, {}", arg(1, "world"));
 }
+
+guest_examples::command!(main);

@@ -57,3 +57,5 @@ fn main() -> posix::Result<()> {
     }
     Ok(())
 }
+
+guest_examples::command!(main);

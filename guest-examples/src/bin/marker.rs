@@ -127,3 +127,5 @@ fn main() -> Result<()> {
     );
     Ok(())
 }
+
+guest_examples::command!(main);

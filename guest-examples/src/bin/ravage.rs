@@ -89,3 +89,5 @@ fn main() -> Result<()> {
     );
     Ok(())
 }
+
+guest_examples::command!(main);

@@ -25,3 +25,5 @@ fn main() -> posix::Result<()> {
     posix::rmdir(&dir)?;
     Ok(())
 }
+
+guest_examples::command!(main);

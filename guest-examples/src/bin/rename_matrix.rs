@@ -111,3 +111,5 @@ fn main() -> Result<()> {
     println!("tree {:016x}", digest("/m")?);
     Ok(())
 }
+
+guest_examples::command!(main);

@@ -60,3 +60,5 @@ fn main() -> Result<()> {
     )?;
     Ok(())
 }
+
+guest_examples::command!(main);

@@ -119,3 +119,5 @@ fn main() -> Result<()> {
     println!("its target: {:?}", read("/s/dir/file"));
     Ok(())
 }
+
+guest_examples::command!(main);

@@ -88,3 +88,5 @@ fn main() -> Result<()> {
     );
     Ok(())
 }
+
+guest_examples::command!(main);

@@ -56,3 +56,5 @@ fn main() -> posix::Result<()> {
     );
     Ok(())
 }
+
+guest_examples::command!(main);

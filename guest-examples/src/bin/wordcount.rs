@@ -26,3 +26,5 @@ fn main() -> posix::Result<()> {
     println!("{:8} {:8} {:10} all", sum[0], sum[1], sum[2]);
     Ok(())
 }
+
+guest_examples::command!(main);

@@ -12,10 +12,10 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
 use super::ops;
-use super::read_dir::ReadDir;
 use super::stream::{ReadStream, WriteStream};
-use super::view::{FsView, Pair};
 use crate::errno::Errno;
+use crate::wasi::component::listing::ReadDir;
+use crate::wasi::component::view::{FsView, Pair};
 
 type Fd = Resource<Descriptor>;
 
@@ -297,7 +297,7 @@ impl HostDirectoryEntryStream for FsView<'_> {
         stream: Resource<DirectoryEntryStream>,
     ) -> FsResult<Option<DirectoryEntry>> {
         match self.listing(&stream) {
-            Some(listing) => Ok(listing.next()?),
+            Some(listing) => Ok(listing.next()?.map(ops::entry)),
             None => self.stock.read_directory_entry(stream).await,
         }
     }

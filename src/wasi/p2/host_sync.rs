@@ -12,10 +12,10 @@ use wasmtime_wasi::p2::bindings::sync::filesystem::types::{
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
 use super::ops;
-use super::read_dir::ReadDir;
 use super::stream::{ReadStream, WriteStream};
-use super::view::{FsView, Pair};
 use crate::errno::Errno;
+use crate::wasi::component::listing::ReadDir;
+use crate::wasi::component::view::{FsView, Pair};
 
 type Fd = Resource<Descriptor>;
 
@@ -281,7 +281,7 @@ impl HostDirectoryEntryStream for FsView<'_> {
         stream: Resource<DirectoryEntryStream>,
     ) -> FsResult<Option<DirectoryEntry>> {
         match self.listing(&stream) {
-            Some(listing) => Ok(listing.next()?.map(Into::into)),
+            Some(listing) => Ok(listing.next()?.map(|entry| ops::entry(entry).into())),
             None => self.stock.read_directory_entry(stream),
         }
     }

@@ -9,8 +9,8 @@ use wasmtime_wasi::random::{WasiRandom, WasiRandomView as _};
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView as _};
 use wasmtime_wasi_io::bindings::wasi::io;
 
-use super::ctx::View;
-use super::view::{FsView, HasFs, HasPreopens, PreopensView};
+use crate::wasi::component::ctx::View;
+use crate::wasi::component::view::{FsView, HasFs, HasPreopens, PreopensView};
 
 /// `wasi:io` needs nothing but the table.
 struct HasTable;

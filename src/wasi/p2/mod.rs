@@ -65,18 +65,16 @@
 #![deny(clippy::arithmetic_side_effects, clippy::wildcard_enum_match_arm)]
 
 mod convert;
-mod ctx;
 mod host_async;
 mod host_sync;
 mod link;
 mod ops;
-mod read_dir;
 mod stream;
 mod view;
 
-pub use ctx::{Ctx, State, View};
+pub use super::component::ctx::{Ctx, State, View};
+pub use super::component::view::{FsView, HasFs, HasPreopens, PreopensView};
 pub use link::{
     add_filesystem_to_linker_async, add_filesystem_to_linker_sync, add_to_linker_async,
     add_to_linker_sync,
 };
-pub use view::{FsView, HasFs, HasPreopens, PreopensView};

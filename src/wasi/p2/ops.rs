@@ -1,38 +1,20 @@
-//! Each operation of a 0.2 descriptor of ours, once for the sync and the
-//! async traits. The answers that depend on what the descriptor is are those
-//! of wasmtime 48.
+//! Each operation whose words are 0.2's, once for the sync and the async
+//! traits; the others are `component::ops` itself.
 
 use wasmtime_wasi::p2::bindings::filesystem::types::{
-    DescriptorFlags, DescriptorStat, DescriptorType, MetadataHashValue, NewTimestamp, OpenFlags,
-    PathFlags,
+    DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, MetadataHashValue,
+    NewTimestamp, OpenFlags, PathFlags,
 };
 
 use super::convert;
 use crate::errno::Errno;
-use crate::limits::MAX_HOST_READ_BYTES;
-use crate::meta::Kind;
-use crate::vfs::{Descriptor, Follow, Rights};
-
-/// Wants a file: a directory is `bad-descriptor`.
-pub(super) fn file(d: &Descriptor) -> Result<&Descriptor, Errno> {
-    match d.kind() {
-        Kind::File => Ok(d),
-        Kind::Dir | Kind::Symlink => Err(Errno::BadDescriptor),
-    }
-}
-
-/// Wants a directory: a file is `not-directory`.
-pub(super) fn dir(d: &Descriptor) -> Result<&Descriptor, Errno> {
-    match d.kind() {
-        Kind::Dir => Ok(d),
-        Kind::File | Kind::Symlink => Err(Errno::NotDirectory),
-    }
-}
-
-/// All is in memory: there is nothing to fetch early or to let go.
-pub(super) fn advise(d: &Descriptor) -> Result<(), Errno> {
-    file(d).map(|_| ())
-}
+use crate::vfs::Descriptor;
+use crate::wasi::component::listing::Entry;
+use crate::wasi::component::ops;
+pub(super) use crate::wasi::component::ops::{
+    advise, create_dir_at, read, readlink_at, remove_dir_at, rename_at, set_size, symlink_at,
+    unlink_at, writable, write,
+};
 
 pub(super) fn flags(d: &Descriptor) -> DescriptorFlags {
     convert::descriptor_flags(d.kind(), d.access())
@@ -51,12 +33,8 @@ pub(super) fn stat_at(
     flags: PathFlags,
     path: &str,
 ) -> Result<DescriptorStat, Errno> {
-    let stat = dir(d)?.stat_at(convert::follow(flags), path.as_bytes())?;
+    let stat = ops::stat_at(d, convert::follow(flags), path)?;
     Ok(convert::stat(&stat))
-}
-
-pub(super) fn set_size(d: &Descriptor, size: u64) -> Result<(), Errno> {
-    file(d)?.set_size(size)
 }
 
 pub(super) fn set_times(
@@ -74,33 +52,8 @@ pub(super) fn set_times_at(
     atime: NewTimestamp,
     mtime: NewTimestamp,
 ) -> Result<(), Errno> {
-    let (atime, mtime) = (convert::set_time(atime)?, convert::set_time(mtime)?);
-    dir(d)?.set_times_at(convert::follow(flags), path.as_bytes(), atime, mtime)
-}
-
-/// Reads what lies together, at most [`MAX_HOST_READ_BYTES`]; nothing read
-/// means the end of the file.
-pub(super) fn read(d: &Descriptor, len: u64, offset: u64) -> Result<(Vec<u8>, bool), Errno> {
-    let max = usize::try_from(len)
-        .unwrap_or(usize::MAX)
-        .min(MAX_HOST_READ_BYTES);
-    let bytes = file(d)?.read_bytes(offset, max)?;
-    let end = bytes.is_empty();
-    Ok((bytes.into(), end))
-}
-
-/// Wants a file whose preopen allows changes: otherwise `not-permitted`,
-/// whatever the file was opened for.
-pub(super) fn writable(d: &Descriptor) -> Result<&Descriptor, Errno> {
-    match file(d)?.rights() {
-        Rights::ReadWrite => Ok(d),
-        Rights::ReadOnly => Err(Errno::NotPermitted),
-    }
-}
-
-pub(super) fn write(d: &Descriptor, bytes: &[u8], offset: u64) -> Result<u64, Errno> {
-    let written = writable(d)?.write_at(offset, bytes)?;
-    u64::try_from(written).map_err(|_| Errno::Overflow)
+    let (atime, mtime) = (convert::set_time(atime), convert::set_time(mtime));
+    ops::set_times_at(d, convert::follow(flags), path, atime, mtime)
 }
 
 pub(super) fn open_at(
@@ -110,61 +63,15 @@ pub(super) fn open_at(
     open: OpenFlags,
     flags: DescriptorFlags,
 ) -> Result<Descriptor, Errno> {
-    let access = convert::access(flags);
-    dir(d)?.open_at(
-        convert::follow(follow),
-        path.as_bytes(),
-        convert::open_flags(open),
-        access?,
-    )
+    let (follow, open) = (convert::follow(follow), convert::open_flags(open));
+    ops::open_at(d, follow, path, open, convert::access(flags))
 }
 
-pub(super) fn readlink_at(d: &Descriptor, path: &str) -> Result<String, Errno> {
-    let target = dir(d)?.readlink_at(path.as_bytes())?;
-    String::from_utf8(target.to_vec()).map_err(|_| Errno::IllegalByteSequence)
-}
-
-pub(super) fn create_dir_at(d: &Descriptor, path: &str) -> Result<(), Errno> {
-    dir(d)?.create_dir_at(path.as_bytes())
-}
-
-pub(super) fn remove_dir_at(d: &Descriptor, path: &str) -> Result<(), Errno> {
-    dir(d)?.remove_dir_at(path.as_bytes())
-}
-
-pub(super) fn unlink_at(d: &Descriptor, path: &str) -> Result<(), Errno> {
-    dir(d)?.unlink_at(path.as_bytes())
-}
-
-/// WASI lets no guest make an absolute link.
-pub(super) fn symlink_at(d: &Descriptor, target: &str, path: &str) -> Result<(), Errno> {
-    let d = dir(d)?;
-    if target.starts_with('/') {
-        return Err(Errno::NotPermitted);
-    }
-    d.symlink_at(target.as_bytes(), path.as_bytes())
-}
-
-/// A hard link to what a symbolic link points at is not offered.
 pub(super) fn link_at(
-    from: (&Descriptor, PathFlags, &str),
+    (old_dir, flags, old_path): (&Descriptor, PathFlags, &str),
     to: (&Descriptor, &str),
 ) -> Result<(), Errno> {
-    let ((old_dir, flags, old_path), (new_dir, new_path)) = (from, to);
-    let (old_dir, new_dir) = (dir(old_dir)?, dir(new_dir)?);
-    for side in [old_dir, new_dir] {
-        if side.rights() == Rights::ReadOnly {
-            return Err(Errno::NotPermitted);
-        }
-    }
-    match convert::follow(flags) {
-        Follow::Yes => Err(Errno::Invalid),
-        Follow::No => old_dir.link_at(old_path.as_bytes(), new_dir, new_path.as_bytes()),
-    }
-}
-
-pub(super) fn rename_at(from: (&Descriptor, &str), to: (&Descriptor, &str)) -> Result<(), Errno> {
-    dir(from.0)?.rename_at(from.1.as_bytes(), dir(to.0)?, to.1.as_bytes())
+    ops::link_at((old_dir, convert::follow(flags), old_path), to)
 }
 
 pub(super) fn metadata_hash(d: &Descriptor) -> MetadataHashValue {
@@ -176,6 +83,13 @@ pub(super) fn metadata_hash_at(
     flags: PathFlags,
     path: &str,
 ) -> Result<MetadataHashValue, Errno> {
-    let stat = dir(d)?.stat_at(convert::follow(flags), path.as_bytes())?;
+    let stat = ops::stat_at(d, convert::follow(flags), path)?;
     Ok(convert::metadata_hash(stat.id))
+}
+
+pub(super) fn entry(entry: Entry) -> DirectoryEntry {
+    DirectoryEntry {
+        type_: convert::kind(entry.kind),
+        name: entry.name,
+    }
 }

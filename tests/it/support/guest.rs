@@ -16,6 +16,8 @@ pub enum World {
     P1,
     /// 0.2: a component.
     P2,
+    /// 0.3: a component whose library speaks 0.2.
+    P3,
 }
 
 impl World {
@@ -23,7 +25,7 @@ impl World {
     pub fn target(self) -> &'static str {
         match self {
             Self::P1 => "wasm32-wasip1",
-            Self::P2 => "wasm32-wasip2",
+            Self::P2 | Self::P3 => "wasm32-wasip2",
         }
     }
 
@@ -33,7 +35,26 @@ impl World {
         match self {
             Self::P1 => &["--features", "raw"],
             Self::P2 => &[],
+            Self::P3 => &["--examples"],
         }
+    }
+
+    /// The package: that for 0.3 is another one over the same sources.
+    fn home(self) -> PathBuf {
+        match self {
+            Self::P1 | Self::P2 => home(),
+            Self::P3 => home().join("three"),
+        }
+    }
+
+    /// Where cargo puts a guest below its target directory.
+    fn file(self, name: &str) -> PathBuf {
+        let release = Path::new(self.target()).join("release");
+        let dir = match self {
+            Self::P1 | Self::P2 => release,
+            Self::P3 => release.join("examples"),
+        };
+        dir.join(format!("{name}.wasm"))
     }
 }
 
@@ -54,13 +75,11 @@ pub fn guest(name: &str, world: World) -> PathBuf {
         if fs::read_to_string(&stamp).ok().as_ref() != Some(&want) {
             build(World::P1, &out);
             build(World::P2, &out);
+            build(World::P3, &out);
             fs::write(&stamp, &want).unwrap();
         }
     }
-    let file = out
-        .join(world.target())
-        .join("release")
-        .join(format!("{name}.wasm"));
+    let file = out.join(world.file(name));
     assert!(file.exists(), "no guest {name} for {}", world.target());
     file
 }
@@ -69,7 +88,7 @@ fn build(world: World, out: &Path) {
     let target = world.target();
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
-        .current_dir(home())
+        .current_dir(world.home())
         .args([
             "build",
             "--release",
@@ -100,7 +119,8 @@ fn build(world: World, out: &Path) {
 /// what is in them.
 fn sources() -> String {
     let mut files = vec![home().join("Cargo.toml"), home().join("Cargo.lock")];
-    let mut dirs = vec![home().join("src")];
+    files.extend(["Cargo.toml", "Cargo.lock"].map(|file| World::P3.home().join(file)));
+    let mut dirs = vec![home().join("src"), home().join("three/src")];
     while let Some(dir) = dirs.pop() {
         for entry in fs::read_dir(&dir).unwrap() {
             let path = entry.unwrap().path();

@@ -5,12 +5,13 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use stratafs::vfs::Fs;
-use stratafs::wasi::{p1, p2};
+use stratafs::wasi::{p1, p2, p3};
 use wasmtime::component::{Component, Linker as ComponentLinker, ResourceTable};
 use wasmtime::{Engine, Linker, Module, Store};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::bindings::{Command, sync::Command as SyncCommand};
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
+use wasmtime_wasi::p3::bindings::Command as AsyncCommand;
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::guest::{World, guest};
@@ -24,7 +25,8 @@ pub enum Files<'a> {
     Strata(&'a Fs),
 }
 
-/// Which half of the front end is asked.
+/// Which half of the front end is asked. 0.3 has one: there the host may or
+/// may not answer on the guest's own thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// `add_to_linker_sync`.
@@ -50,6 +52,8 @@ pub enum Compiled {
     P1(Module),
     /// For 0.2.
     P2(Component),
+    /// For 0.3.
+    P3(Component),
 }
 
 /// The one engine of this process.
@@ -94,6 +98,7 @@ impl Compiled {
         match world {
             World::P1 => Self::P1(Module::from_file(engine(), file).unwrap()),
             World::P2 => Self::P2(Component::from_file(engine(), file).unwrap()),
+            World::P3 => Self::P3(Component::from_file(engine(), file).unwrap()),
         }
     }
 
@@ -122,18 +127,23 @@ impl Compiled {
             (Self::P1(module), Files::Strata(fs), Mode::Async) => {
                 block_on(strata_p1_async(module, p1_ctx(wasi, fs)))
             }
-            (Self::P2(component), _, mode) => {
+            (Self::P2(component) | Self::P3(component), _, mode) => {
                 let strata = match files {
                     Files::HostDir(_) => p2::Ctx::new(),
                     Files::Strata(fs) => p2::Ctx::new().preopen(fs.root().unwrap(), "/"),
                 };
                 let stock = matches!(files, Files::HostDir(_));
+                let three = matches!(self, Self::P3(_));
+                if three {
+                    wasi.allow_blocking_current_thread(mode == Mode::Sync);
+                }
                 let host = Host {
                     wasi: wasi.build(),
                     table: ResourceTable::new(),
                     strata,
                 };
                 match mode {
+                    _ if three => block_on(run_p3(component, host, stock)),
                     Mode::Sync => run_p2(component, host, stock),
                     Mode::Async => block_on(run_p2_async(component, host, stock)),
                 }
@@ -243,4 +253,21 @@ async fn run_p2_async(component: &Component, host: Host, stock: bool) -> wasmtim
         .call_run(&mut store)
         .await?
         .map_or(1, |()| 0))
+}
+
+async fn run_p3(component: &Component, host: Host, stock: bool) -> wasmtime::Result<i32> {
+    let mut linker = ComponentLinker::new(engine());
+    if stock {
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+        wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+    } else {
+        p2::add_to_linker_async(&mut linker)?;
+        p3::add_to_linker(&mut linker)?;
+    }
+    let mut store = Store::new(engine(), host);
+    let command = AsyncCommand::instantiate_async(&mut store, component, &linker).await?;
+    let ended = store
+        .run_concurrent(async |store| command.wasi_cli_run().call_run(store).await)
+        .await??;
+    Ok(ended.map_or(1, |()| 0))
 }

@@ -448,3 +448,5 @@ impl Run {
         }
     }
 }
+
+guest_examples::command!(main);

@@ -1,31 +1,36 @@
-//! Listing a directory for a 0.2 guest.
+//! Listing a directory for a component.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
-use wasmtime_wasi::p2::bindings::filesystem::types::DirectoryEntry;
-
-use super::{convert, ops};
+use super::ops;
 use crate::errno::Errno;
+use crate::meta::Kind;
 use crate::vfs::{Descriptor, DirEntry};
 
 /// Entries fetched in one step: enough to pay for the lock, few enough that
 /// a guest which leaves many listings half-read costs little.
 const BATCH: usize = 16;
 
-/// A listing under way, behind `directory-entry-stream`: without `.` and `..`,
+/// What a listing tells of an object.
+pub(in crate::wasi) struct Entry {
+    pub(in crate::wasi) kind: Kind,
+    pub(in crate::wasi) name: String,
+}
+
+/// A listing under way, behind a stream of entries: without `.` and `..`,
 /// each name that stays throughout once, whatever changes meanwhile.
-pub(super) struct ReadDir {
+pub(in crate::wasi) struct ReadDir {
     dir: Descriptor,
     cookie: u64,
-    fetched: VecDeque<Result<DirectoryEntry, Errno>>,
+    fetched: VecDeque<Result<Entry, Errno>>,
     ended: bool,
 }
 
 impl ReadDir {
     /// Opens the directory once more, as `opendir` does: a listing counts as
     /// a descriptor, which bounds what listings hold.
-    pub(super) fn new(dir: &Descriptor) -> Result<Self, Errno> {
+    pub(in crate::wasi) fn new(dir: &Descriptor) -> Result<Self, Errno> {
         let dir = ops::dir(dir)?.try_clone()?;
         Ok(Self {
             dir,
@@ -37,7 +42,7 @@ impl ReadDir {
 
     /// Gives the next entry, `None` after the last. A name that is not UTF-8
     /// is an error, as with wasmtime; the call after it goes on behind it.
-    pub(super) fn next(&mut self) -> Result<Option<DirectoryEntry>, Errno> {
+    pub(in crate::wasi) fn next(&mut self) -> Result<Option<Entry>, Errno> {
         if self.fetched.is_empty() && !self.ended {
             self.fetch()?;
         }
@@ -69,10 +74,10 @@ impl ReadDir {
     }
 }
 
-fn convert_entry(entry: &DirEntry<'_>) -> Result<DirectoryEntry, Errno> {
+fn convert_entry(entry: &DirEntry<'_>) -> Result<Entry, Errno> {
     let name = std::str::from_utf8(entry.name).map_err(|_| Errno::IllegalByteSequence)?;
-    Ok(DirectoryEntry {
-        type_: convert::kind(entry.kind),
+    Ok(Entry {
+        kind: entry.kind,
         name: name.to_owned(),
     })
 }

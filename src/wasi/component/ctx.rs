@@ -1,4 +1,4 @@
-//! What an embedder's store holds for 0.2 guests, and how it is reached.
+//! What an embedder's store holds for components, and how it is reached.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 
 use crate::vfs::Descriptor;
 
-/// The directories shown to one 0.2 guest: what `wasi:filesystem/preopens`
+/// The directories shown to one component: what `wasi:filesystem/preopens`
 /// gives, before the host directories of the store's `WasiCtx`.
 ///
 /// Empty by default. Cloning is cheap and shares the descriptors.

@@ -1,0 +1,137 @@
+//! Each operation of a component's descriptor of ours, in the words of `vfs`.
+//! The answers that depend on what the descriptor is are those of wasmtime 48.
+
+use crate::errno::Errno;
+use crate::limits::MAX_HOST_READ_BYTES;
+use crate::meta::{Kind, Stat};
+use crate::vfs::{Access, Descriptor, Follow, OpenFlags, Rights, SetTime};
+
+/// Wants a file: a directory is `bad-descriptor`.
+pub(in crate::wasi) fn file(d: &Descriptor) -> Result<&Descriptor, Errno> {
+    match d.kind() {
+        Kind::File => Ok(d),
+        Kind::Dir | Kind::Symlink => Err(Errno::BadDescriptor),
+    }
+}
+
+/// Wants a directory: a file is `not-directory`.
+pub(in crate::wasi) fn dir(d: &Descriptor) -> Result<&Descriptor, Errno> {
+    match d.kind() {
+        Kind::Dir => Ok(d),
+        Kind::File | Kind::Symlink => Err(Errno::NotDirectory),
+    }
+}
+
+/// All is in memory: there is nothing to fetch early or to let go.
+pub(in crate::wasi) fn advise(d: &Descriptor) -> Result<(), Errno> {
+    file(d).map(|_| ())
+}
+
+pub(in crate::wasi) fn set_size(d: &Descriptor, size: u64) -> Result<(), Errno> {
+    file(d)?.set_size(size)
+}
+
+/// Reads what lies together, at most [`MAX_HOST_READ_BYTES`]; nothing read
+/// means the end of the file.
+pub(in crate::wasi) fn read(
+    d: &Descriptor,
+    len: u64,
+    offset: u64,
+) -> Result<(Vec<u8>, bool), Errno> {
+    let max = usize::try_from(len)
+        .unwrap_or(usize::MAX)
+        .min(MAX_HOST_READ_BYTES);
+    let bytes = file(d)?.read_bytes(offset, max)?;
+    let end = bytes.is_empty();
+    Ok((bytes.into(), end))
+}
+
+/// Wants a file whose preopen allows changes: otherwise `not-permitted`,
+/// whatever the file was opened for.
+pub(in crate::wasi) fn writable(d: &Descriptor) -> Result<&Descriptor, Errno> {
+    match file(d)?.rights() {
+        Rights::ReadWrite => Ok(d),
+        Rights::ReadOnly => Err(Errno::NotPermitted),
+    }
+}
+
+pub(in crate::wasi) fn write(d: &Descriptor, bytes: &[u8], offset: u64) -> Result<u64, Errno> {
+    let written = writable(d)?.write_at(offset, bytes)?;
+    u64::try_from(written).map_err(|_| Errno::Overflow)
+}
+
+pub(in crate::wasi) fn readlink_at(d: &Descriptor, path: &str) -> Result<String, Errno> {
+    let target = dir(d)?.readlink_at(path.as_bytes())?;
+    String::from_utf8(target.to_vec()).map_err(|_| Errno::IllegalByteSequence)
+}
+
+pub(in crate::wasi) fn create_dir_at(d: &Descriptor, path: &str) -> Result<(), Errno> {
+    dir(d)?.create_dir_at(path.as_bytes())
+}
+
+pub(in crate::wasi) fn remove_dir_at(d: &Descriptor, path: &str) -> Result<(), Errno> {
+    dir(d)?.remove_dir_at(path.as_bytes())
+}
+
+pub(in crate::wasi) fn unlink_at(d: &Descriptor, path: &str) -> Result<(), Errno> {
+    dir(d)?.unlink_at(path.as_bytes())
+}
+
+/// WASI lets no guest make an absolute link.
+pub(in crate::wasi) fn symlink_at(d: &Descriptor, target: &str, path: &str) -> Result<(), Errno> {
+    let d = dir(d)?;
+    if target.starts_with('/') {
+        return Err(Errno::NotPermitted);
+    }
+    d.symlink_at(target.as_bytes(), path.as_bytes())
+}
+
+pub(in crate::wasi) fn rename_at(
+    from: (&Descriptor, &str),
+    to: (&Descriptor, &str),
+) -> Result<(), Errno> {
+    dir(from.0)?.rename_at(from.1.as_bytes(), dir(to.0)?, to.1.as_bytes())
+}
+
+pub(in crate::wasi) fn stat_at(d: &Descriptor, follow: Follow, path: &str) -> Result<Stat, Errno> {
+    dir(d)?.stat_at(follow, path.as_bytes())
+}
+
+pub(in crate::wasi) fn set_times_at(
+    d: &Descriptor,
+    follow: Follow,
+    path: &str,
+    atime: Result<SetTime, Errno>,
+    mtime: Result<SetTime, Errno>,
+) -> Result<(), Errno> {
+    let (atime, mtime) = (atime?, mtime?);
+    dir(d)?.set_times_at(follow, path.as_bytes(), atime, mtime)
+}
+
+pub(in crate::wasi) fn open_at(
+    d: &Descriptor,
+    follow: Follow,
+    path: &str,
+    open: OpenFlags,
+    access: Result<Access, Errno>,
+) -> Result<Descriptor, Errno> {
+    dir(d)?.open_at(follow, path.as_bytes(), open, access?)
+}
+
+/// A hard link to what a symbolic link points at is not offered.
+pub(in crate::wasi) fn link_at(
+    from: (&Descriptor, Follow, &str),
+    to: (&Descriptor, &str),
+) -> Result<(), Errno> {
+    let ((old_dir, follow, old_path), (new_dir, new_path)) = (from, to);
+    let (old_dir, new_dir) = (dir(old_dir)?, dir(new_dir)?);
+    for side in [old_dir, new_dir] {
+        if side.rights() == Rights::ReadOnly {
+            return Err(Errno::NotPermitted);
+        }
+    }
+    match follow {
+        Follow::Yes => Err(Errno::Invalid),
+        Follow::No => old_dir.link_at(old_path.as_bytes(), new_dir, new_path.as_bytes()),
+    }
+}

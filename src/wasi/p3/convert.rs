@@ -1,0 +1,79 @@
+//! The neutral words of `vfs` and `errno` in those of 0.3, and back.
+
+use wasmtime_wasi::p3::bindings::clocks::system_clock::Instant;
+use wasmtime_wasi::p3::bindings::filesystem::types::{
+    self, DescriptorStat, DirectoryEntry, NewTimestamp,
+};
+use wasmtime_wasi::p3::filesystem::FilesystemError;
+
+use crate::meta::{Stat, Time};
+use crate::vfs::SetTime;
+use crate::wasi::component::listing::Entry;
+use crate::wasi::component::words::words;
+
+words!(types, FilesystemError);
+
+pub(super) fn stat(stat: &Stat) -> DescriptorStat {
+    DescriptorStat {
+        type_: kind(stat.kind),
+        link_count: stat.nlink.into(),
+        size: stat.size,
+        data_access_timestamp: Some(instant(stat.atime)),
+        data_modification_timestamp: Some(instant(stat.mtime)),
+        status_change_timestamp: Some(instant(stat.ctime)),
+    }
+}
+
+/// Every time of ours is an instant, those before 1970 too.
+fn instant(time: Time) -> Instant {
+    Instant {
+        seconds: time.secs(),
+        nanoseconds: time.nanos(),
+    }
+}
+
+/// Refuses a nanosecond part of a second or more (`invalid`).
+pub(super) fn set_time(time: NewTimestamp) -> Result<SetTime, Errno> {
+    match time {
+        NewTimestamp::NoChange => Ok(SetTime::Keep),
+        NewTimestamp::Now => Ok(SetTime::Now),
+        NewTimestamp::Timestamp(Instant {
+            seconds,
+            nanoseconds,
+        }) => {
+            if nanoseconds >= 1_000_000_000 {
+                return Err(Errno::Invalid);
+            }
+            Ok(SetTime::To(Time::new(seconds, nanoseconds)))
+        }
+    }
+}
+
+pub(super) fn entry(entry: Entry) -> DirectoryEntry {
+    DirectoryEntry {
+        type_: kind(entry.kind),
+        name: entry.name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn case_73_times_before_1970_are_told_and_taken() {
+        let time = Time::new(-1, 999_999_999);
+        let shown = instant(time);
+        assert_eq!((shown.seconds, shown.nanoseconds), (-1, 999_999_999));
+        let set = |seconds, nanoseconds| {
+            set_time(NewTimestamp::Timestamp(Instant {
+                seconds,
+                nanoseconds,
+            }))
+        };
+        for seconds in [i64::MIN, -1, 0, i64::MAX] {
+            assert!(matches!(set(seconds, 999_999_999), Ok(SetTime::To(_))));
+            assert!(matches!(set(seconds, 1_000_000_000), Err(Errno::Invalid)));
+        }
+    }
+}

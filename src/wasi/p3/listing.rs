@@ -1,0 +1,56 @@
+//! A directory as a stream of entries.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Destination, StreamProducer, StreamResult, VecBuffer};
+use wasmtime_wasi::p3::bindings::filesystem::types::DirectoryEntry;
+
+use super::convert;
+use super::stream::Ending;
+use crate::wasi::component::listing::ReadDir;
+
+/// Entries made in one step at most, however many the guest has room for:
+/// the host holds them while they cross into the component.
+const MAX_STEP: usize = 256;
+
+/// Gives the entries of a directory, and ends at the first that is none.
+pub(super) struct EntryStream {
+    listing: ReadDir,
+    ending: Ending,
+}
+
+impl EntryStream {
+    pub(super) fn new(listing: ReadDir, ending: Ending) -> Self {
+        Self { listing, ending }
+    }
+}
+
+impl<D> StreamProducer<D> for EntryStream {
+    type Item = DirectoryEntry;
+    type Buffer = VecBuffer<DirectoryEntry>;
+
+    fn poll_produce<'a>(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        mut store: StoreContextMut<'a, D>,
+        mut dst: Destination<'a, DirectoryEntry, Self::Buffer>,
+        _finish: bool,
+    ) -> Poll<wasmtime::Result<StreamResult>> {
+        let room = dst.remaining(&mut store).unwrap_or(MAX_STEP).min(MAX_STEP);
+        let mut entries = Vec::new();
+        let mut result = StreamResult::Completed;
+        while entries.len() < room {
+            match self.listing.next() {
+                Ok(Some(entry)) => entries.push(convert::entry(entry)),
+                end => {
+                    result = self.ending.end(end.map(drop));
+                    break;
+                }
+            }
+        }
+        dst.set_buffer(entries.into());
+        Poll::Ready(Ok(result))
+    }
+}

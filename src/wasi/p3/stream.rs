@@ -1,0 +1,207 @@
+//! Files as streams of bytes. Everything is in memory, so a step never waits:
+//! it copies between the file and the guest's buffer and is done.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::sync::oneshot;
+use wasmtime::StoreContextMut;
+use wasmtime::component::{
+    Destination, Source, StreamConsumer, StreamProducer, StreamResult, VecBuffer,
+};
+use wasmtime_wasi::p3::bindings::filesystem::types::ErrorCode;
+
+use crate::errno::Errno;
+use crate::limits::MAX_STREAM_STEP_BYTES;
+use crate::meta::Kind;
+use crate::vfs::{Access, Descriptor};
+use crate::wasi::component::ops;
+
+/// Bytes made at a time for a stream that the host itself reads.
+const HOST_BUFFER: usize = 64 * 1024;
+
+/// How a stream ended, for the future beside it.
+pub(super) type End = Result<(), ErrorCode>;
+
+/// Tells the future beside a stream how the stream ended: what came first
+/// counts, and a stream that is dropped before its end did well so far.
+pub(super) struct Ending(Option<oneshot::Sender<End>>);
+
+impl Ending {
+    pub(super) fn new() -> (Self, oneshot::Receiver<End>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self(Some(sender)), receiver)
+    }
+
+    /// Ends the stream. The guest may have dropped the future: then nobody
+    /// wants to know.
+    pub(super) fn end(&mut self, end: Result<(), Errno>) -> StreamResult {
+        if let Some(sender) = self.0.take() {
+            drop(sender.send(end.map_err(ErrorCode::from)));
+        }
+        StreamResult::Dropped
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.end(Ok(()));
+    }
+}
+
+/// Offsets past `i64::MAX` are negative to Linux, which refuses them.
+fn check_offset(offset: u64) -> Result<(), Errno> {
+    match i64::try_from(offset) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Errno::Invalid),
+    }
+}
+
+/// So it does the last one for any byte that would go there.
+fn check_room(offset: u64) -> Result<(), Errno> {
+    check_offset(further(offset, 1))
+}
+
+fn further(offset: u64, count: usize) -> u64 {
+    offset.saturating_add(u64::try_from(count).unwrap_or(u64::MAX))
+}
+
+/// Reads a file from an offset on, straight into the guest's buffer.
+pub(super) struct ReadStream {
+    file: Arc<Descriptor>,
+    offset: u64,
+    ending: Ending,
+}
+
+impl ReadStream {
+    /// Refuses a directory (`is-directory`), an offset that no file has
+    /// (`invalid`) and a descriptor that is not for reading
+    /// (`bad-descriptor`).
+    pub(super) fn new(file: &Arc<Descriptor>, offset: u64, ending: Ending) -> Result<Self, Errno> {
+        match file.kind() {
+            Kind::Dir => return Err(Errno::IsDirectory),
+            Kind::File | Kind::Symlink => check_room(offset)?,
+        }
+        if !file.access().contains(Access::READ) {
+            return Err(Errno::BadDescriptor);
+        }
+        Ok(Self {
+            file: Arc::clone(file),
+            offset,
+            ending,
+        })
+    }
+}
+
+impl<D> StreamProducer<D> for ReadStream {
+    type Item = u8;
+    type Buffer = VecBuffer<u8>;
+
+    /// The end of the file ends the stream.
+    fn poll_produce<'a>(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        store: StoreContextMut<'a, D>,
+        dst: Destination<'a, u8, Self::Buffer>,
+        _finish: bool,
+    ) -> Poll<wasmtime::Result<StreamResult>> {
+        let mut dst = dst.as_direct(store, HOST_BUFFER);
+        let room = dst.remaining();
+        let room = match room.len() {
+            // The guest asks whether there is something to read: always.
+            0 => return Poll::Ready(Ok(StreamResult::Completed)),
+            len => room.get_mut(..len.min(MAX_STREAM_STEP_BYTES)),
+        };
+        let read = self.file.read_at(self.offset, room.unwrap_or_default());
+        Poll::Ready(Ok(match read {
+            Ok(0) => self.ending.end(Ok(())),
+            Ok(count) => {
+                dst.mark_written(count);
+                self.offset = further(self.offset, count);
+                StreamResult::Completed
+            }
+            Err(errno) => self.ending.end(Err(errno)),
+        }))
+    }
+}
+
+/// Where a stream writes.
+#[derive(Clone, Copy)]
+pub(super) enum Place {
+    At(u64),
+    End,
+}
+
+/// Writes a file from an offset on, or at its end, straight from the guest's
+/// buffer. What the guest was told is written is in the file.
+pub(super) struct WriteStream {
+    file: Arc<Descriptor>,
+    place: Place,
+    ending: Ending,
+}
+
+impl WriteStream {
+    /// Refuses a directory (`bad-descriptor`), a file under a read-only
+    /// preopen (`not-permitted`), an offset that no file has (`invalid`) and a
+    /// descriptor that is not for writing (`bad-descriptor`).
+    pub(super) fn check(file: &Descriptor, place: Place) -> Result<(), Errno> {
+        let access = ops::writable(file)?.access();
+        if let Place::At(offset) = place {
+            check_offset(offset)?;
+        }
+        if access.contains(Access::WRITE) {
+            Ok(())
+        } else {
+            Err(Errno::BadDescriptor)
+        }
+    }
+
+    /// Takes a file and a place that [`Self::check`] let pass.
+    pub(super) fn new(file: Arc<Descriptor>, place: Place, ending: Ending) -> Self {
+        Self {
+            file,
+            place,
+            ending,
+        }
+    }
+
+    /// Writes as much as the quota lets in, at least one byte.
+    fn put(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
+        match &mut self.place {
+            Place::At(offset) => {
+                check_room(*offset)?;
+                let count = self.file.write_at(*offset, bytes)?;
+                *offset = further(*offset, count);
+                Ok(count)
+            }
+            Place::End => self.file.append(bytes),
+        }
+    }
+}
+
+impl<D> StreamConsumer<D> for WriteStream {
+    type Item = u8;
+
+    fn poll_consume(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        store: StoreContextMut<'_, D>,
+        src: Source<'_, u8>,
+        _finish: bool,
+    ) -> Poll<wasmtime::Result<StreamResult>> {
+        let mut src = src.as_direct(store);
+        let bytes = src.remaining();
+        let bytes = match bytes.len() {
+            0 => return Poll::Ready(Ok(StreamResult::Completed)),
+            len => bytes.get(..len.min(MAX_STREAM_STEP_BYTES)),
+        };
+        Poll::Ready(Ok(match self.put(bytes.unwrap_or_default()) {
+            Ok(count) => {
+                src.mark_read(count);
+                StreamResult::Completed
+            }
+            Err(errno) => self.ending.end(Err(errno)),
+        }))
+    }
+}
