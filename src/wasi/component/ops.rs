@@ -2,7 +2,6 @@
 //! The answers that depend on what the descriptor is are those of wasmtime 48.
 
 use crate::errno::Errno;
-use crate::limits::MAX_HOST_READ_BYTES;
 use crate::meta::{Kind, Stat};
 use crate::vfs::{Access, Descriptor, Follow, OpenFlags, Rights, SetTime};
 
@@ -31,21 +30,6 @@ pub(in crate::wasi) fn set_size(d: &Descriptor, size: u64) -> Result<(), Errno> 
     file(d)?.set_size(size)
 }
 
-/// Reads what lies together, at most [`MAX_HOST_READ_BYTES`]; nothing read
-/// means the end of the file.
-pub(in crate::wasi) fn read(
-    d: &Descriptor,
-    len: u64,
-    offset: u64,
-) -> Result<(Vec<u8>, bool), Errno> {
-    let max = usize::try_from(len)
-        .unwrap_or(usize::MAX)
-        .min(MAX_HOST_READ_BYTES);
-    let bytes = file(d)?.read_bytes(offset, max)?;
-    let end = bytes.is_empty();
-    Ok((bytes.into(), end))
-}
-
 /// Wants a file whose preopen allows changes: otherwise `not-permitted`,
 /// whatever the file was opened for.
 pub(in crate::wasi) fn writable(d: &Descriptor) -> Result<&Descriptor, Errno> {
@@ -53,11 +37,6 @@ pub(in crate::wasi) fn writable(d: &Descriptor) -> Result<&Descriptor, Errno> {
         Rights::ReadWrite => Ok(d),
         Rights::ReadOnly => Err(Errno::NotPermitted),
     }
-}
-
-pub(in crate::wasi) fn write(d: &Descriptor, bytes: &[u8], offset: u64) -> Result<u64, Errno> {
-    let written = writable(d)?.write_at(offset, bytes)?;
-    u64::try_from(written).map_err(|_| Errno::Overflow)
 }
 
 pub(in crate::wasi) fn readlink_at(d: &Descriptor, path: &str) -> Result<String, Errno> {

@@ -8,12 +8,13 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 
 use super::convert;
 use crate::errno::Errno;
+use crate::limits::MAX_HOST_READ_BYTES;
 use crate::vfs::Descriptor;
 use crate::wasi::component::listing::Entry;
 use crate::wasi::component::ops;
 pub(super) use crate::wasi::component::ops::{
-    advise, create_dir_at, read, readlink_at, remove_dir_at, rename_at, set_size, symlink_at,
-    unlink_at, writable, write,
+    advise, create_dir_at, file, readlink_at, remove_dir_at, rename_at, set_size, symlink_at,
+    unlink_at, writable,
 };
 
 pub(super) fn flags(d: &Descriptor) -> DescriptorFlags {
@@ -92,4 +93,20 @@ pub(super) fn entry(entry: Entry) -> DirectoryEntry {
         type_: convert::kind(entry.kind),
         name: entry.name,
     }
+}
+
+/// Reads what lies together, at most [`MAX_HOST_READ_BYTES`]; nothing read
+/// means the end of the file.
+pub(super) fn read(d: &Descriptor, len: u64, offset: u64) -> Result<(Vec<u8>, bool), Errno> {
+    let max = usize::try_from(len)
+        .unwrap_or(usize::MAX)
+        .min(MAX_HOST_READ_BYTES);
+    let bytes = file(d)?.read_bytes(offset, max)?;
+    let end = bytes.is_empty();
+    Ok((bytes.into(), end))
+}
+
+pub(super) fn write(d: &Descriptor, bytes: &[u8], offset: u64) -> Result<u64, Errno> {
+    let written = writable(d)?.write_at(offset, bytes)?;
+    u64::try_from(written).map_err(|_| Errno::Overflow)
 }
