@@ -81,11 +81,12 @@ impl ReadStream {
     pub(super) fn new(file: &Arc<Descriptor>, offset: u64, ending: Ending) -> Result<Self, Errno> {
         match file.kind() {
             Kind::Dir => return Err(Errno::IsDirectory),
-            Kind::File | Kind::Symlink => check_room(offset)?,
+            Kind::File | Kind::Symlink => check_offset(offset)?,
         }
         if !file.access().contains(Access::READ) {
             return Err(Errno::BadDescriptor);
         }
+        check_room(offset)?;
         Ok(Self {
             file: Arc::clone(file),
             offset,
