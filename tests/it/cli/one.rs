@@ -292,3 +292,28 @@ fn files_below(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
     }
     files
 }
+
+/// Told from its bytes, with the options of every guest.
+#[test]
+fn a_component_of_0_3_runs_like_any_guest() {
+    let cli = Cli::new();
+    cli.file("three.wat", include_str!("../../../examples/embed_p3.wat"));
+    let bounds = "--timeout 60 --max-memory 64M";
+    cli.run(&format!("run {bounds} --diff out.tar three.wat"))
+        .fine();
+    let tar = std::fs::read(cli.path("out.tar")).unwrap();
+    assert!(tar.windows(9).any(|name| name == b"greeting/"));
+    cli.run("run --instances 20 --threads 2 --stats stats.json three.wat")
+        .fine();
+    let stats = std::fs::read(cli.path("stats.json")).unwrap();
+    let stats: serde_json::Value = serde_json::from_slice(&stats).unwrap();
+    assert_eq!(
+        (&stats["instances"], &stats["failed"]),
+        (&20.into(), &0.into())
+    );
+    // The guest's own failure is its exit code.
+    for options in ["--read-only", "--preopen /::/::ro"] {
+        let done = cli.run(&format!("run {options} three.wat"));
+        assert_eq!((done.code, &done.stderr[..]), (Some(1), ""));
+    }
+}
