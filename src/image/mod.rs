@@ -208,6 +208,11 @@ impl Image {
         inspect::locate(self, path)
     }
 
+    /// Tells whether both are one image, not only equal.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Counts the objects. Their numbers run from 0, the root, up to this.
     pub(crate) fn nodes(&self) -> u32 {
         self.0.index.nodes()

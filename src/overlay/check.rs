@@ -17,7 +17,13 @@ impl Overlay {
 
     fn check_inodes(&self) -> Result<(), String> {
         let (mut bytes, mut made, mut blocks) = (0, 0, 0);
-        for (id, inode) in self.inodes.iter() {
+        for (id, held) in self.inodes.iter() {
+            let Some(inode) = held else {
+                if self.node(*id).is_none() {
+                    return Err(format!("{id:?} is kept though gone"));
+                }
+                continue;
+            };
             made += u64::from(self.node(*id).is_none());
             match &inode.body {
                 Body::File(file) => {
@@ -35,6 +41,12 @@ impl Overlay {
             if inode.nlink == 0 && !self.is_open(*id) {
                 return Err(format!("{id:?} has neither name nor descriptor"));
             }
+            if (inode.nlink == 0) != self.orphans.contains(id) {
+                return Err(format!("{id:?} and the set of objects without a name"));
+            }
+        }
+        if let Some(id) = self.orphans.iter().find(|id| self.changed(**id).is_none()) {
+            return Err(format!("{id:?} has no name and is not here"));
         }
         let usage = self.usage;
         if (bytes, made) != (usage.private_bytes, usage.inodes) {
@@ -91,6 +103,7 @@ impl Overlay {
         let lost = self
             .inodes
             .iter()
+            .filter_map(|(id, held)| held.as_ref().map(|inode| (id, inode)))
             .find(|(id, inode)| inode.nlink > 0 && !names.contains_key(id) && !dirs.contains(id));
         lost.map_or(Ok(()), |(id, _)| {
             Err(format!("{id:?} is reached by no name"))

@@ -1,5 +1,7 @@
 //! Reading and changing the bytes of files.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::blocks::Room;
@@ -22,8 +24,8 @@ impl Overlay {
     ///
     /// # Errors
     ///
-    /// [`Errno::Io`] if `id` names no file, or for data at rest that cannot be
-    /// read.
+    /// [`Errno::BadDescriptor`] if `id` is gone, [`Errno::Io`] if it is no file,
+    /// or for data at rest that cannot be read.
     pub(crate) fn read_at(&self, id: FileId, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
         match self.object(id) {
             Object::Base(_) => {
@@ -34,7 +36,7 @@ impl Overlay {
                 Body::File(file) => file.read_at(self.base_content(id)?, offset, buf),
                 Body::Dir(_) | Body::Symlink(_) => Err(Errno::Io),
             },
-            Object::Gone => Err(Errno::Io),
+            Object::Gone => Err(Errno::BadDescriptor),
         }
     }
 
@@ -62,7 +64,7 @@ impl Overlay {
                 Body::File(file) => file.read_bytes(self.base_content(id)?, offset, max),
                 Body::Dir(_) | Body::Symlink(_) => Err(Errno::Io),
             },
-            Object::Gone => Err(Errno::Io),
+            Object::Gone => Err(Errno::BadDescriptor),
         }
     }
 
@@ -126,8 +128,8 @@ impl Overlay {
             .node_below(self.image.nodes())
             .and_then(|node| self.image.content(node));
         self.image.intact()?;
-        let inode = self.inodes.get_mut(&id).ok_or(Errno::Io)?;
-        let inode = std::sync::Arc::make_mut(inode);
+        let held = self.inodes.get_mut(&id).and_then(Option::as_mut);
+        let inode = Arc::make_mut(&mut held.ok_or(Errno::BadDescriptor)?.0);
         let Body::File(file) = &mut inode.body else {
             return Err(Errno::Io);
         };

@@ -119,7 +119,10 @@ impl<'a> Diff<'a> {
     fn find_dirty(&mut self) {
         let tree = self.tree;
         let mut files_changed = !self.retold.is_empty();
-        for (id, inode) in tree.inodes.iter() {
+        for (id, held) in tree.inodes.iter() {
+            let Some(inode) = held.as_ref().filter(|inode| inode.nlink > 0) else {
+                continue;
+            };
             match inode.body {
                 Body::Dir(_) => self.mark(*id),
                 Body::File(_) | Body::Symlink(_) => files_changed |= tree.node(*id).is_some(),

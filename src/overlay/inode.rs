@@ -6,6 +6,7 @@ use super::blocks::FileBody;
 use super::dir::DirBody;
 use crate::image::Image;
 use crate::meta::{FileId, Kind, Stat, Time};
+use crate::name::Name;
 
 /// The present state of an object that an instance changed or made.
 #[derive(Clone)]
@@ -19,6 +20,11 @@ pub(super) struct Inode {
     pub(super) atime: Time,
     pub(super) mtime: Time,
     pub(super) ctime: Time,
+    /// The branch that made it; 0 for an object of the base.
+    pub(super) birth: u64,
+    /// A name it was given here, in a directory: the last one, which may be
+    /// gone by now if it has others. `None` for the base's.
+    pub(super) place: Option<(FileId, Name)>,
     pub(super) body: Body,
 }
 
@@ -59,12 +65,14 @@ impl Inode {
             atime: stat.atime,
             mtime: stat.mtime,
             ctime: stat.ctime,
+            birth: 0,
+            place: None,
             body,
         }
     }
 
     /// A new object, made `now`, with its first name.
-    pub(super) fn new(body: Body, now: Time) -> Self {
+    pub(super) fn new(body: Body, now: Time, birth: u64, place: (FileId, Name)) -> Self {
         let (mode, nlink) = match body {
             Body::File(_) => (0o644, 1),
             Body::Dir(_) => (0o755, 2),
@@ -78,6 +86,8 @@ impl Inode {
             atime: now,
             mtime: now,
             ctime: now,
+            birth,
+            place: Some(place),
             body,
         }
     }

@@ -1,22 +1,54 @@
 //! The maps an overlay is made of: they share structure when cloned.
 //!
-//! Tries by hash where keys are looked up one by one: there a B-tree compares
-//! at each level. Ordered maps (`imbl::OrdMap`) stay where ranges are asked
-//! for: blocks of a file, positions in a directory.
+//! Ordered maps (`imbl::OrdMap`) where ranges are asked for (blocks of a file,
+//! positions in a directory) and where two states are compared: only they skip
+//! what both share. A trie by hash for names, which are looked up one by one.
 
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
-use std::sync::LazyLock;
+use std::ops::Deref;
+use std::sync::{Arc, LazyLock};
 
-use imbl::GenericHashMap;
 use imbl::shared_ptr::DefaultSharedPtr;
+use imbl::{GenericHashMap, OrdMap};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
+use super::inode::Inode;
 use crate::meta::FileId;
 use crate::name::Name;
 
-/// A map by object number.
-pub(super) type IdMap<V> =
-    GenericHashMap<FileId, V, BuildHasherDefault<IdHasher>, DefaultSharedPtr>;
+/// The objects of an instance that are not as the base has them: `None` for
+/// one of the base that is gone.
+pub(super) type Inodes = OrdMap<FileId, Option<Held<Inode>>>;
+
+/// A counted reference that is equal to its clones only, so that comparing
+/// two states looks at no content.
+pub(super) struct Held<T>(pub(super) Arc<T>);
+
+impl<T> Held<T> {
+    pub(super) fn new(value: T) -> Self {
+        Self(Arc::new(value))
+    }
+}
+
+impl<T> Clone for Held<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> PartialEq for Held<T> {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl<T> Deref for Held<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
 
 /// A map by name.
 pub(super) type NameMap<V> =

@@ -15,6 +15,7 @@ mod check;
 mod data;
 mod diff;
 mod dir;
+mod fork;
 mod inode;
 mod maps;
 mod names;
@@ -30,8 +31,9 @@ use crate::image::Image;
 use crate::meta::{FileId, Kind, Stat, Time};
 
 pub(crate) use dir::Found;
+use imbl::OrdSet;
 use inode::{Body, Inode};
-use maps::{IdHasher, IdMap};
+use maps::{Held, IdHasher, Inodes};
 pub(crate) use names::New;
 pub use quota::{Quota, Usage};
 
@@ -39,10 +41,16 @@ pub use quota::{Quota, Usage};
 pub(crate) struct Overlay {
     /// Immutable.
     image: Image,
-    /// Changed base objects and new ones.
-    inodes: IdMap<Arc<Inode>>,
+    /// Changed base objects, gone ones, and new ones.
+    inodes: Inodes,
+    /// Objects without a name that a descriptor holds, or held when this
+    /// state was taken.
+    orphans: OrdSet<FileId>,
     /// The number of the next new object; never reused.
     next: u64,
+    /// Told apart from the numbering of every other overlay of the process
+    /// once the first object is made; 0 until then. See `fork`.
+    branch: u64,
     quota: Quota,
     usage: Usage,
     /// Private blocks, the first of each file not counted.
@@ -60,38 +68,16 @@ impl Overlay {
         let next = u64::from(image.nodes()) + 1;
         Self {
             image,
-            inodes: IdMap::default(),
+            inodes: Inodes::new(),
+            orphans: OrdSet::new(),
             next,
+            branch: 0,
             quota,
             usage: Usage::default(),
             blocks: 0,
             open: HashMap::default(),
             pinned: Vec::new(),
         }
-    }
-
-    /// Gives a copy that goes its own way, with no descriptor open. O(1).
-    pub(crate) fn snapshot(&self) -> Self {
-        Self {
-            image: self.image.clone(),
-            inodes: self.inodes.clone(),
-            next: self.next,
-            quota: self.quota,
-            usage: self.usage,
-            blocks: self.blocks,
-            open: HashMap::default(),
-            pinned: Vec::new(),
-        }
-    }
-
-    /// Goes back to an earlier state. Descriptors opened since must be gone.
-    pub(crate) fn restore(&mut self, earlier: Self) {
-        self.inodes = earlier.inodes;
-        self.blocks = earlier.blocks;
-        self.usage = Usage {
-            open: self.usage.open,
-            ..earlier.usage
-        };
     }
 
     pub(crate) fn usage(&self) -> Usage {
@@ -106,9 +92,11 @@ impl Overlay {
     fn object(&self, id: FileId) -> Object<'_> {
         // Most instances change little: an empty map costs no descent.
         if !self.inodes.is_empty()
-            && let Some(inode) = self.inodes.get(&id)
+            && let Some(held) = self.inodes.get(&id)
         {
-            return Object::Own(inode);
+            return held
+                .as_ref()
+                .map_or(Object::Gone, |inode| Object::Own(inode));
         }
         match id.node_below(self.image.nodes()) {
             Some(node) => Object::Base(node),
@@ -125,12 +113,22 @@ impl Overlay {
     /// byte of content and no entry is copied.
     fn own(&mut self, id: FileId) -> Result<&mut Inode, Errno> {
         if !self.inodes.contains_key(&id) {
-            let node = self.node(id).ok_or(Errno::Io)?;
+            let node = self.node(id).ok_or(Errno::BadDescriptor)?;
             let inode = Inode::of_base(&self.image, node);
             self.image.intact()?;
-            self.inodes.insert(id, Arc::new(inode));
+            self.inodes.insert(id, Some(Held::new(inode)));
         }
-        self.inodes.get_mut(&id).map(Arc::make_mut).ok_or(Errno::Io)
+        let held = self.inodes.get_mut(&id).and_then(Option::as_mut);
+        held.map(|held| Arc::make_mut(&mut held.0))
+            .ok_or(Errno::BadDescriptor)
+    }
+
+    /// The changed or new object at `id`.
+    fn changed(&self, id: FileId) -> Option<&Inode> {
+        match self.object(id) {
+            Object::Own(inode) => Some(inode),
+            Object::Base(_) | Object::Gone => None,
+        }
     }
 
     pub(crate) fn kind(&self, id: FileId) -> Kind {
@@ -141,8 +139,8 @@ impl Overlay {
         }
     }
 
-    /// What `stat` tells. [`Errno::Io`] for a number that names nothing, and
-    /// over a damaged base.
+    /// What `stat` tells. [`Errno::BadDescriptor`] for what is no more,
+    /// [`Errno::Io`] over a damaged base.
     pub(crate) fn stat(&self, id: FileId) -> Result<Stat, Errno> {
         match self.object(id) {
             Object::Own(inode) => Ok(inode.stat(id)),
@@ -150,7 +148,7 @@ impl Overlay {
                 let stat = self.image.stat(node);
                 self.image.intact().map(|()| stat)
             }
-            Object::Gone => Err(Errno::Io),
+            Object::Gone => Err(Errno::BadDescriptor),
         }
     }
 
@@ -226,7 +224,7 @@ impl Overlay {
         *count -= 1;
         if *count == 0 {
             self.open.remove(&id);
-            if self.inodes.get(&id).is_some_and(|inode| inode.nlink == 0) {
+            if self.changed(id).is_some_and(|inode| inode.nlink == 0) {
                 self.free(id);
             }
         }
@@ -262,15 +260,21 @@ impl Overlay {
 
     /// Forgets an object that neither a name nor a descriptor leads to.
     fn free(&mut self, id: FileId) {
-        let Some(inode) = self.inodes.remove(&id) else {
+        let old = if self.node(id).is_some() {
+            self.inodes.insert(id, None).flatten()
+        } else {
+            self.usage.inodes -= 1;
+            self.inodes.remove(&id).flatten()
+        };
+        let Some(inode) = old else {
             return;
         };
+        if inode.nlink == 0 {
+            self.orphans.remove(&id);
+        }
         if let Body::File(file) = &inode.body {
             self.usage.private_bytes -= file.private_bytes();
             self.blocks -= file.further_blocks();
-        }
-        if self.node(id).is_none() {
-            self.usage.inodes -= 1;
         }
     }
 
@@ -278,6 +282,9 @@ impl Overlay {
     fn next_id(&mut self) -> Result<FileId, Errno> {
         let number = NonZeroU64::new(self.next).ok_or(Errno::NoSpace)?;
         self.next = self.next.checked_add(1).ok_or(Errno::NoSpace)?;
+        if self.branch == 0 {
+            self.branch = fork::new_branch();
+        }
         Ok(FileId::new(number))
     }
 }

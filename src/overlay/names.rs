@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::blocks::FileBody;
 use super::dir::{self, DirBody, Found, Listed};
 use super::inode::{Body, Inode};
+use super::maps::Held;
 use super::{Object, Overlay};
 use crate::errno::Errno;
 use crate::limits::MAX_LINKS;
@@ -127,8 +128,10 @@ impl Overlay {
         };
         let kind = body.kind();
         let id = self.next_id()?;
-        self.add_entry(dir, name, id, kind, now)?;
-        self.inodes.insert(id, Arc::new(Inode::new(body, now)));
+        let name = Name::from_checked(name);
+        self.add_entry(dir, name.clone(), id, kind, now)?;
+        let inode = Inode::new(body, now, self.branch, (dir, name));
+        self.inodes.insert(id, Some(Held::new(inode)));
         self.usage.inodes += 1;
         Ok(id)
     }
@@ -164,6 +167,8 @@ impl Overlay {
         let inode = self.own(id)?;
         inode.nlink += 1;
         inode.ctime = now;
+        let name = Name::from_checked(name);
+        inode.place = Some((dir, name.clone()));
         self.usage.links += 1;
         self.add_entry(dir, name, id, stat.kind, now)
     }
@@ -241,9 +246,11 @@ impl Overlay {
             self.check_pin(source.id)?;
         }
         self.take_entry(from.0, source, now)?;
-        self.add_entry(to.0, to.1, source.id, source.kind, now)?;
+        let name = Name::from_checked(to.1);
+        self.add_entry(to.0, name.clone(), source.id, source.kind, now)?;
         let moved = self.own(source.id)?;
         moved.ctime = now;
+        moved.place = Some((to.0, name));
         if let Body::Dir(entries) = &mut moved.body {
             entries.parent = to.0;
         }
@@ -285,7 +292,7 @@ impl Overlay {
     fn add_entry(
         &mut self,
         dir: FileId,
-        name: &[u8],
+        name: Name,
         id: FileId,
         kind: Kind,
         now: Time,
@@ -294,7 +301,7 @@ impl Overlay {
         let Body::Dir(entries) = &mut inode.body else {
             return Err(Errno::NotDirectory);
         };
-        entries.insert(Name::from_checked(name), id, kind);
+        entries.insert(name, id, kind);
         if kind == Kind::Dir {
             inode.nlink += 1;
         }
@@ -330,6 +337,8 @@ impl Overlay {
         inode.ctime = now;
         if left > 0 {
             self.usage.links -= 1;
+        } else {
+            self.orphans.insert(found.id);
         }
         Ok(())
     }

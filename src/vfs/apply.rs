@@ -58,7 +58,7 @@ impl Fs {
         };
         let result = apply.run();
         if result.is_err() {
-            state.restore(before);
+            state.undo(before);
         }
         result
     }

@@ -95,6 +95,21 @@ impl Descriptor {
         self
     }
 
+    /// Opens the same object of a fork, which nobody else has yet.
+    ///
+    /// Errors: [`Errno::BadDescriptor`] if it is gone, [`Errno::TooManyOpen`].
+    pub(super) fn reopen(&self, fork: &Fs, state: &mut Overlay) -> Result<Self, Errno> {
+        if state.is_gone(self.id) {
+            return Err(Errno::BadDescriptor);
+        }
+        let mut twin = Self::open(fork, state, self.id, self.access, self.rights)?;
+        if self.top {
+            twin = twin.into_top(state);
+        }
+        twin.list_end = AtomicU64::new(self.list_end.load(Ordering::Relaxed));
+        Ok(twin)
+    }
+
     /// Opens the same object once more, with the same rights.
     ///
     /// # Errors

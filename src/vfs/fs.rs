@@ -36,21 +36,30 @@ pub struct Fs(Arc<Inner>);
 
 struct Inner {
     /// Immutable.
-    image: Image,
-    /// Immutable.
-    read_only: bool,
-    /// Immutable. The system's clock if absent.
-    clock: Option<Arc<dyn Clock>>,
+    setup: Setup,
     /// The one lock of the instance.
     state: Mutex<Overlay>,
 }
 
+/// What an instance has besides its state: its forks have the same.
+#[derive(Clone)]
+pub(super) struct Setup {
+    image: Image,
+    pub(super) read_only: bool,
+    /// The system's clock if absent.
+    clock: Option<Arc<dyn Clock>>,
+}
+
+impl Setup {
+    pub(super) fn image(&self) -> &Image {
+        &self.image
+    }
+}
+
 /// Sets up an instance. Made by [`Fs::builder`].
 pub struct FsBuilder {
-    image: Image,
+    setup: Setup,
     quota: Quota,
-    read_only: bool,
-    clock: Option<Arc<dyn Clock>>,
 }
 
 impl FsBuilder {
@@ -82,26 +91,22 @@ impl FsBuilder {
     /// Default: changes are allowed.
     #[must_use]
     pub fn read_only(mut self) -> Self {
-        self.read_only = true;
+        self.setup.read_only = true;
         self
     }
 
     /// Takes times from `clock`. Default: the system's clock.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = Some(clock);
+        self.setup.clock = Some(clock);
         self
     }
 
     /// Makes the instance.
     #[must_use]
     pub fn build(self) -> Fs {
-        Fs(Arc::new(Inner {
-            state: Mutex::new(Overlay::new(self.image.clone(), self.quota)),
-            image: self.image,
-            read_only: self.read_only,
-            clock: self.clock,
-        }))
+        let state = Overlay::new(self.setup.image.clone(), self.quota);
+        Fs::of(self.setup, state)
     }
 }
 
@@ -116,17 +121,30 @@ impl Fs {
     #[must_use]
     pub fn builder(image: &Image) -> FsBuilder {
         FsBuilder {
-            image: image.clone(),
+            setup: Setup {
+                image: image.clone(),
+                read_only: false,
+                clock: None,
+            },
             quota: Quota::default(),
-            read_only: false,
-            clock: None,
         }
+    }
+
+    pub(super) fn of(setup: Setup, state: Overlay) -> Self {
+        Self(Arc::new(Inner {
+            setup,
+            state: Mutex::new(state),
+        }))
+    }
+
+    pub(super) fn setup(&self) -> &Setup {
+        &self.0.setup
     }
 
     /// Gives the image below.
     #[must_use]
     pub fn image(&self) -> &Image {
-        &self.0.image
+        &self.0.setup.image
     }
 
     /// Tells what the instance holds now. O(1).
@@ -144,7 +162,7 @@ impl Fs {
     /// Tells whether every change is refused.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
-        self.0.read_only
+        self.0.setup.read_only
     }
 
     /// Opens the root with all rights.
@@ -219,7 +237,7 @@ impl Fs {
         &self,
         step: impl FnOnce(&mut Overlay, Time) -> Result<R, Errno>,
     ) -> Result<R, Errno> {
-        if self.0.read_only {
+        if self.0.setup.read_only {
             return Err(Errno::ReadOnly);
         }
         let now = self.now();
@@ -233,6 +251,7 @@ impl Fs {
     /// The present time. Read before locking.
     pub(super) fn now(&self) -> Time {
         self.0
+            .setup
             .clock
             .as_ref()
             .map_or_else(Time::now, |clock| clock.now())
@@ -275,8 +294,8 @@ pub(super) fn find_dir(state: &Overlay, path: &[u8]) -> Result<FileId, Errno> {
 impl fmt::Debug for Fs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fs")
-            .field("image", &self.0.image)
-            .field("read_only", &self.0.read_only)
+            .field("image", &self.0.setup.image)
+            .field("read_only", &self.0.setup.read_only)
             .finish_non_exhaustive()
     }
 }

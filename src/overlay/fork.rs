@@ -1,0 +1,120 @@
+//! States of an overlay: copies that share all they have in common.
+//!
+//! Two overlays that came of one number their new objects alike. So each
+//! object made keeps the *branch* of the overlay that made it: a number and a
+//! branch stand for one object in all states of a process.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::quota::{Quota, Usage};
+use super::{Object, Overlay};
+use crate::errno::Errno;
+use crate::meta::FileId;
+
+/// The next branch: 64 bits last for ever.
+static BRANCHES: AtomicU64 = AtomicU64::new(1);
+
+pub(super) fn new_branch() -> u64 {
+    BRANCHES.fetch_add(1, Ordering::Relaxed)
+}
+
+impl Overlay {
+    /// Gives a copy that goes its own way, with no descriptor open. Objects
+    /// that have no name are still in it. O(1).
+    pub(crate) fn snapshot(&self) -> Self {
+        Self {
+            image: self.image.clone(),
+            inodes: self.inodes.clone(),
+            orphans: self.orphans.clone(),
+            next: self.next,
+            branch: 0,
+            quota: self.quota,
+            usage: Usage {
+                open: 0,
+                ..self.usage
+            },
+            blocks: self.blocks,
+            open: HashMap::default(),
+            pinned: Vec::new(),
+        }
+    }
+
+    /// Frees what neither a name nor a descriptor of this overlay holds: what
+    /// a snapshot kept for the descriptors of another. O(such objects).
+    pub(crate) fn settle(&mut self) {
+        for id in self.orphans.clone() {
+            if !self.is_open(id) {
+                self.free(id);
+            }
+        }
+    }
+
+    /// Goes back to an earlier state of the same lock's hold: every descriptor
+    /// is as it was then.
+    pub(crate) fn undo(&mut self, earlier: Self) {
+        self.inodes = earlier.inodes;
+        self.orphans = earlier.orphans;
+        self.blocks = earlier.blocks;
+        self.usage = Usage {
+            open: self.usage.open,
+            ..earlier.usage
+        };
+    }
+
+    /// Takes over another state of the same image; numbers given since stay
+    /// taken. O(descriptors and objects without a name).
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::CrossDevice`] for another image, [`Errno::NoSpace`] if it
+    /// exceeds the quota, [`Errno::Busy`] if a descriptor would change to
+    /// another object.
+    pub(crate) fn restore(&mut self, state: &Self) -> Result<(), Errno> {
+        if !self.image.is_same(&state.image) {
+            return Err(Errno::CrossDevice);
+        }
+        if !state.fits(self.quota) {
+            return Err(Errno::NoSpace);
+        }
+        let turns = |id: &FileId| match (self.birth(*id), state.birth(*id)) {
+            (Some(one), Some(other)) => one != other,
+            _ => false,
+        };
+        if self.open.keys().any(turns) {
+            return Err(Errno::Busy);
+        }
+        self.inodes = state.inodes.clone();
+        self.orphans = state.orphans.clone();
+        self.blocks = state.blocks;
+        self.usage = Usage {
+            open: self.usage.open,
+            ..state.usage
+        };
+        self.next = self.next.max(state.next);
+        self.settle();
+        Ok(())
+    }
+
+    /// Tells whether all this holds is within `quota`, descriptors apart.
+    fn fits(&self, quota: Quota) -> bool {
+        self.usage.private_bytes <= quota.max_bytes
+            && self.usage.inodes <= quota.max_inodes
+            && u64::try_from(self.usage.links).unwrap_or(0) <= quota.max_inodes
+            && self.blocks <= quota.max_blocks()
+    }
+
+    /// The branch that made an object, 0 for the base; `None` if it is gone.
+    pub(super) fn birth(&self, id: FileId) -> Option<u64> {
+        match self.object(id) {
+            Object::Own(inode) => Some(inode.birth),
+            Object::Base(_) => Some(0),
+            Object::Gone => None,
+        }
+    }
+
+    /// Tells whether an object is gone for good.
+    pub(crate) fn is_gone(&self, id: FileId) -> bool {
+        matches!(self.object(id), Object::Gone)
+    }
+}

@@ -1,0 +1,152 @@
+//! Forks and snapshots: an instance's state as a value.
+//!
+//! A state is maps that share structure, so taking one costs the same whatever
+//! is in it. It is taken under the lock of the instance, between two
+//! operations: nobody sees half a write.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::fs::Setup;
+use super::{Descriptor, Fs};
+use crate::errno::Errno;
+use crate::image::Image;
+use crate::overlay::{Overlay, Usage};
+
+/// The state of an instance at one moment. Immutable; cloning is a reference
+/// count. It holds the bytes that it shows, and nothing that has no name but
+/// what a descriptor had open when it was taken.
+///
+/// ```
+/// use stratafs::{image::Image, vfs::Fs};
+///
+/// let fs = Fs::new(&Image::empty());
+/// fs.write("/plan", "one")?;
+/// let before = fs.snapshot();
+/// fs.write("/plan", "two")?;
+/// let other = before.fork();
+/// fs.restore(&before).expect("its own snapshot");
+/// assert_eq!(fs.read("/plan")?, b"one");
+/// assert_eq!(other.read("/plan")?, b"one");
+/// # Ok::<(), stratafs::host::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Snapshot(Arc<Taken>);
+
+struct Taken {
+    setup: Setup,
+    state: Overlay,
+}
+
+impl Snapshot {
+    /// Makes an instance that starts from this state, with the quotas, clock
+    /// and read-only flag of the one it was taken of, and no descriptor.
+    ///
+    /// O(1), and O(log objects) for each object without a name in it, which
+    /// is freed in the fork.
+    #[must_use]
+    pub fn fork(&self) -> Fs {
+        let mut state = self.0.state.snapshot();
+        state.settle();
+        Fs::of(self.0.setup.clone(), state)
+    }
+
+    /// Gives the image below.
+    #[must_use]
+    pub fn image(&self) -> &Image {
+        self.0.setup.image()
+    }
+
+    /// Tells what the state holds; no descriptors. O(1).
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.0.state.usage()
+    }
+
+    pub(super) fn state(&self) -> &Overlay {
+        &self.0.state
+    }
+}
+
+impl Fs {
+    /// Takes the present state as a value. O(1), whatever the instance holds.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let state = self.lock().snapshot();
+        Snapshot(Arc::new(Taken {
+            setup: self.setup().clone(),
+            state,
+        }))
+    }
+
+    /// Makes an instance of its own with the present state, the same quotas,
+    /// clock and read-only flag. Both go on and neither sees the other's
+    /// changes. The fork has no descriptor, so that what is open here without
+    /// a name is not in it.
+    ///
+    /// O(1), and O(log objects) for each object without a name; a fork of a
+    /// fork costs the same at any depth.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let mut state = self.lock().snapshot();
+        state.settle();
+        Self::of(self.setup().clone(), state)
+    }
+
+    /// As [`Self::fork`], and opens the same objects in it, with the same
+    /// rights, in the order given: files without a name too, which live on in
+    /// both. O(1) for each descriptor beside.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::CrossDevice`] for a descriptor of another instance,
+    /// [`Errno::BadDescriptor`] for one whose object a
+    /// [`restore`](Self::restore) took away, [`Errno::TooManyOpen`].
+    pub fn fork_with(&self, open: &[&Descriptor]) -> Result<(Self, Vec<Descriptor>), Errno> {
+        if !open.iter().all(|one| one.fs().is_same(self)) {
+            return Err(Errno::CrossDevice);
+        }
+        let state = self.lock().snapshot();
+        let fork = Self::of(self.setup().clone(), state);
+        let opened: Vec<_> = {
+            let mut state = fork.lock();
+            open.iter()
+                .map(|one| one.reopen(&fork, &mut state))
+                .collect()
+        };
+        // Without the lock, which a descriptor takes when it is dropped.
+        let opened = opened.into_iter().collect::<Result<_, _>>()?;
+        fork.lock().settle();
+        Ok((fork, opened))
+    }
+
+    /// Goes back, or over, to a state taken of this instance or of another of
+    /// the same image. One step; quotas stay this instance's own.
+    ///
+    /// Open descriptors go on working on their object as it is in that state,
+    /// under whatever name or none. One whose object is not in it gives
+    /// [`Errno::BadDescriptor`] until closed. Inode numbers given since are not
+    /// given again. Listings under way go on from a position that may mean
+    /// another entry by now: start them over.
+    ///
+    /// O(1), and O(log objects) for each open descriptor.
+    ///
+    /// # Errors
+    ///
+    /// In this order, and nothing is changed: [`Errno::ReadOnly`];
+    /// [`Errno::CrossDevice`] for another image; [`Errno::NoSpace`] if the
+    /// state exceeds the quotas; [`Errno::Busy`] if a descriptor is open here
+    /// on an object whose number another one has there.
+    pub fn restore(&self, snapshot: &Snapshot) -> Result<(), Errno> {
+        self.change(|state, _| state.restore(snapshot.state()))
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("image", self.image())
+            .field("usage", &self.usage())
+            .finish()
+    }
+}
