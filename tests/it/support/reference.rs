@@ -47,6 +47,7 @@ pub struct Dir {
     pub entries: BTreeMap<Vec<u8>, (Id, u64)>,
 }
 
+#[derive(Clone)]
 pub struct Model {
     pub nodes: Vec<Node>,
     pub handles: Vec<Option<Handle>>,

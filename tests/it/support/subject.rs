@@ -69,6 +69,39 @@ impl Subject {
         }
     }
 
+    /// A fork with the same descriptors, or with the preopens only.
+    pub fn fork(&self, with_open: bool) -> Result<Self, Errno> {
+        if !with_open {
+            let twin = Self::on(self.fs.fork());
+            return Ok(Self {
+                clock: Arc::clone(&self.clock),
+                ..twin
+            });
+        }
+        let open: Vec<&Open> = self.slots.iter().flatten().collect();
+        let descriptors: Vec<&Descriptor> = open.iter().map(|open| &open.descriptor).collect();
+        let (fs, twins) = self.fs.fork_with(&descriptors)?;
+        let mut twins = twins.into_iter();
+        let slots = self.slots.iter().map(|slot| {
+            slot.as_ref().map(|open| Open {
+                descriptor: twins.next().expect("one for each"),
+                cookie: open.cookie,
+                mark: open.mark,
+            })
+        });
+        let slots = slots.collect();
+        Ok(Self {
+            fs,
+            clock: Arc::clone(&self.clock),
+            slots,
+        })
+    }
+
+    /// Closes what operations opened.
+    pub fn close_opened(&mut self) {
+        self.slots[super::ops::FIRST_FREE..].fill_with(|| None);
+    }
+
     fn slot(&self, slot: Slot) -> Result<&Descriptor, Errno> {
         self.slots[slot]
             .as_ref()

@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use stratafs::chunk::ChunkPool;
 use stratafs::image::Image;
 use stratafs::layer::Layer;
-use stratafs::vfs::{Fs, Quota};
+use stratafs::vfs::{Fs, Quota, Snapshot};
 
 use super::generator::{Generator, Lookout, layer};
-use super::ops::{Op, Outcome, ROOT, SLOTS, Seen};
+use super::ops::{FIRST_FREE, Op, Outcome, ROOT, SLOTS, Seen};
 use super::reference::{Body, Model};
 use super::subject::Subject;
 use super::tree::{self, Entry, layer_of};
@@ -53,7 +53,7 @@ impl Start {
 }
 
 /// Which object of the library stands for which of the model.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Pairs {
     to: HashMap<u64, u64>,
     from: HashMap<u64, u64>,
@@ -140,6 +140,42 @@ impl Twin {
         Err(format!("wanted {}, got {}", brief(&want), brief(&got)))
     }
 
+    /// A fork of both, with the same descriptors or with none.
+    fn fork(&mut self, with_open: bool) -> Self {
+        let mut model = self.model.clone();
+        if !with_open {
+            close_opened(&mut model);
+        }
+        Self {
+            subject: self.subject.fork(with_open).expect("room for as many"),
+            model,
+            pairs: self.pairs.clone(),
+            step: self.step,
+        }
+    }
+
+    fn snapshot(&mut self) -> Taken {
+        let mut model = self.model.clone();
+        close_opened(&mut model);
+        Taken {
+            state: self.subject.fs.snapshot(),
+            model,
+            pairs: self.pairs.clone(),
+        }
+    }
+
+    /// Goes back, with nothing but the preopens open.
+    fn restore(&mut self, taken: &Taken) -> Result<(), String> {
+        self.subject.close_opened();
+        self.subject
+            .fs
+            .restore(&taken.state)
+            .map_err(|errno| format!("restore: {errno}"))?;
+        self.model = taken.model.clone();
+        self.pairs = taken.pairs.clone();
+        self.compare_trees()
+    }
+
     /// Compares the whole trees: names, kinds, bytes, metadata, identity.
     fn compare_trees(&mut self) -> Result<(), String> {
         let objects = tree::walk(&self.subject.fs);
@@ -213,6 +249,80 @@ impl Twin {
             Err(format!("base and diff: wanted\n{text}got\n{again}"))
         }
     }
+}
+
+/// A snapshot and the model at that moment, nothing open but the preopens.
+struct Taken {
+    state: Snapshot,
+    model: Model,
+    pairs: Pairs,
+}
+
+fn close_opened(model: &mut Model) {
+    for slot in FIRST_FREE..SLOTS {
+        drop(model.apply(&Op::Close { slot }));
+    }
+}
+
+/// A set of instances that operations, forks, snapshots and restores come
+/// over in random order, each held against a model of its own. Gives how many
+/// forks and restores there were.
+pub fn herd(seed: u64, steps: usize) -> (usize, usize) {
+    let mut generator = Generator::new(seed, false);
+    let start = Start::random(&mut generator);
+    let image = start.image().expect("the generator keeps to the rules");
+    let before = image.digest();
+    let mut herd = vec![Twin::new(&start, &image)];
+    let mut taken: Vec<Taken> = Vec::new();
+    let (mut forks, mut restores) = (0, 0);
+    let say = |step: usize, error: String| panic!("seed {seed}, step {step}: {error}");
+    for step in 0..steps {
+        let at = generator.rng.below(herd.len());
+        match generator.rng.below(100) {
+            0 | 1 if herd.len() < 6 => {
+                let with_open = generator.rng.one_in(2);
+                let fork = herd[at].fork(with_open);
+                fork.subject
+                    .fs
+                    .check()
+                    .unwrap_or_else(|error| say(step, error));
+                herd.push(fork);
+                forks += 1;
+            }
+            2 if taken.len() < 6 => taken.push(herd[at].snapshot()),
+            3 if !taken.is_empty() => {
+                let from = generator.rng.below(taken.len());
+                herd[at]
+                    .restore(&taken[from])
+                    .unwrap_or_else(|error| say(step, error));
+                herd[at]
+                    .subject
+                    .fs
+                    .check()
+                    .unwrap_or_else(|error| say(step, error));
+                restores += 1;
+            }
+            4 if herd.len() > 1 => drop(herd.swap_remove(at)),
+            5 if !taken.is_empty() => {
+                let from = generator.rng.below(taken.len());
+                drop(taken.swap_remove(from));
+            }
+            _ => {
+                let op = generator.next(&herd[at].model as &dyn Lookout);
+                herd[at].step(&op).unwrap_or_else(|error| say(step, error));
+            }
+        }
+    }
+    for twin in herd {
+        twin.subject
+            .fs
+            .check()
+            .unwrap_or_else(|error| say(steps, error));
+        twin.finish(&image)
+            .unwrap_or_else(|error| say(steps, error));
+    }
+    assert_eq!(image.digest(), before, "the base has changed");
+    (forks, restores)
 }
 
 fn brief(outcome: &Outcome) -> String {

@@ -1,0 +1,270 @@
+//! States of live instances: fork, snapshot, restore.
+
+use stratafs::chunk::{ChunkPool, ContentBuilder};
+use stratafs::errno::Errno;
+use stratafs::image::Image;
+use stratafs::layer::Layer;
+use stratafs::meta::Meta;
+use stratafs::name::LayerPath;
+use stratafs::vfs::{Access, Descriptor, Follow, Fs, OpenFlags};
+
+use crate::support::twin::herd;
+
+fn base() -> Image {
+    let pool = ChunkPool::new();
+    let mut layer = Layer::builder();
+    for (path, bytes) in [("d/a", "alpha"), ("d/b", "beta"), ("e/c", "gamma")] {
+        let path = LayerPath::parse(path.as_bytes()).unwrap();
+        let content = ContentBuilder::of(&pool, bytes.as_bytes());
+        layer.file(&path, Meta::with_mode(0o644), content).unwrap();
+    }
+    Image::new(&[layer.finish().unwrap()]).unwrap()
+}
+
+fn open(fs: &Fs, path: &str) -> Descriptor {
+    fs.root()
+        .unwrap()
+        .open_at(
+            Follow::Yes,
+            path.as_bytes(),
+            OpenFlags::CREATE,
+            Access::READ | Access::WRITE,
+        )
+        .unwrap()
+}
+
+fn bytes(file: &Descriptor) -> Vec<u8> {
+    file.read_bytes(0, 1 << 20).unwrap().to_vec()
+}
+
+#[test]
+fn states_agree_with_their_models() {
+    let (mut forks, mut restores) = (0, 0);
+    for seed in 0..400 {
+        let (more, again) = herd(0x11ae << 32 | seed, 400);
+        forks += more;
+        restores += again;
+    }
+    assert!(forks > 500 && restores > 200, "{forks} {restores}");
+}
+
+#[test]
+fn case_p21_a_fork_with_open_files_diverges_from_its_parent() {
+    let fs = Fs::new(&base());
+    let (kept, gone) = (open(&fs, "new"), open(&fs, "d/a"));
+    kept.write_at(0, b"before").unwrap();
+    gone.write_at(5, b"!").unwrap();
+    fs.remove_file("/d/a").unwrap();
+    let (fork, twins) = fs.fork_with(&[&kept, &gone]).unwrap();
+    let bare = fs.fork();
+    for one in [&fs, &fork, &bare] {
+        one.check().unwrap();
+    }
+    kept.write_at(0, b"parent").unwrap();
+    twins[0].write_at(0, b"child!").unwrap();
+    gone.append(b"parent").unwrap();
+    twins[1].append(b"child").unwrap();
+    assert_eq!(
+        (bytes(&kept), bytes(&twins[0])),
+        (b"parent".into(), b"child!".into())
+    );
+    assert_eq!(bytes(&gone), b"alpha!parent");
+    assert_eq!(bytes(&twins[1]), b"alpha!child");
+    assert_eq!(bare.read("/new").unwrap(), b"before");
+    assert_eq!(bare.usage().private_bytes, 6);
+    assert_eq!((kept.id(), gone.id()), (twins[0].id(), twins[1].id()));
+    drop((kept, gone));
+    assert_eq!(bytes(&twins[1]), b"alpha!child");
+    assert_eq!(fs.usage().private_bytes, 6);
+    drop(twins);
+    assert_eq!(fork.usage().private_bytes, 6);
+    for one in [&fs, &fork, &bare] {
+        one.check().unwrap();
+    }
+}
+
+#[test]
+fn case_p21_a_fork_sees_a_prefix_of_what_threads_write() {
+    let fs = Fs::new(&base());
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..3u8)
+            .map(|writer| {
+                let fs = &fs;
+                scope.spawn(move || {
+                    let log = open(fs, &format!("log{writer}"));
+                    for number in 0..2000u32 {
+                        // Two files, one after the other: never the second ahead.
+                        log.append(&number.to_le_bytes()).unwrap();
+                        fs.write(format!("/last{writer}"), number.to_le_bytes())
+                            .unwrap();
+                    }
+                })
+            })
+            .collect();
+        let done = &done;
+        let reader = scope.spawn(|| {
+            let mut seen = 0;
+            while !done.load(std::sync::atomic::Ordering::Acquire) || seen == 0 {
+                let fork = fs.fork();
+                fork.check().unwrap();
+                for writer in 0..3 {
+                    let log = fork.read(format!("/log{writer}")).unwrap_or_default();
+                    assert_eq!(log.len() % 4, 0, "half an append");
+                    let last = fork.read(format!("/last{writer}")).unwrap_or_default();
+                    if let Ok(last) = last.try_into() {
+                        assert!(u32::from_le_bytes(last) < log.len() as u32 / 4);
+                    }
+                }
+                seen += 1;
+            }
+        });
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        done.store(true, std::sync::atomic::Ordering::Release);
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn case_p16_appends_with_a_fork_between_copy_a_block_each() {
+    let fs = Fs::new(&base());
+    let log = open(&fs, "log");
+    log.write_at(0, &vec![1; 1 << 20]).unwrap();
+    let forks: Vec<Fs> = (0..100)
+        .map(|_| {
+            log.append(b"x").unwrap();
+            fs.fork()
+        })
+        .collect();
+    for (made, fork) in (1..).zip(&forks) {
+        assert_eq!(fork.metadata("/log").unwrap().size, (1 << 20) + made);
+    }
+}
+
+#[test]
+fn case_p27_a_tree_of_1000_forks_leaves_what_the_last_holds() {
+    let root = Fs::new(&base());
+    root.write("/f", vec![7; 100_000]).unwrap();
+    let mut forks = vec![root];
+    for number in 1..1000usize {
+        let fork = forks[number / 2].fork();
+        fork.write(format!("/own{number}"), number.to_string())
+            .unwrap();
+        forks.push(fork);
+    }
+    // Fork 999 comes of 499, 249, 124, 62, 31, 15, 7, 3, 1 and the root.
+    let last = forks.pop().unwrap();
+    drop(forks);
+    last.check().unwrap();
+    let own: Vec<String> = last
+        .read_dir("/")
+        .unwrap()
+        .into_iter()
+        .map(|entry| entry.to_string())
+        .filter(|name| name.contains("own"))
+        .collect();
+    assert_eq!(own.len(), 10, "{own:?}");
+    assert_eq!(last.read("/f").unwrap(), vec![7; 100_000]);
+}
+
+#[test]
+fn restore_keeps_descriptors_whose_object_is_there() {
+    let fs = Fs::new(&base());
+    let (old, unlinked) = (open(&fs, "old"), open(&fs, "unlinked"));
+    old.write_at(0, b"one").unwrap();
+    unlinked.write_at(0, b"alive").unwrap();
+    fs.remove_file("/unlinked").unwrap();
+    let before = fs.snapshot();
+    old.write_at(0, b"two!").unwrap();
+    let young = open(&fs, "young");
+    let base_file = open(&fs, "d/b");
+    fs.remove_dir_all("/d").unwrap();
+    let after = fs.snapshot();
+    fs.restore(&before).unwrap();
+    fs.check().unwrap();
+    assert_eq!(
+        (bytes(&old), bytes(&unlinked)),
+        (b"one".into(), b"alive".into())
+    );
+    assert_eq!(bytes(&base_file), b"beta");
+    assert_eq!(young.stat().unwrap_err(), Errno::BadDescriptor);
+    assert_eq!(young.write_at(0, b"x").unwrap_err(), Errno::BadDescriptor);
+    assert!(fs.read("/young").is_err());
+    // What is made now takes no number that was given before.
+    assert!(open(&fs, "younger").id() > young.id());
+    drop(base_file);
+    fs.restore(&after).unwrap();
+    fs.check().unwrap();
+    assert_eq!((bytes(&old), bytes(&young)), (b"two!".into(), Vec::new()));
+    drop((old, unlinked, young));
+    fs.check().unwrap();
+    assert_eq!(fs.usage().private_bytes, 4);
+}
+
+#[test]
+fn restore_of_a_base_file_freed_in_that_state_is_no_resurrection() {
+    let fs = Fs::new(&base());
+    let before = fs.snapshot();
+    fs.remove_file("/d/a").unwrap();
+    let without = fs.snapshot();
+    fs.restore(&before).unwrap();
+    let file = open(&fs, "d/a");
+    fs.restore(&without).unwrap();
+    assert_eq!(
+        file.read_at(0, &mut [0; 8]).unwrap_err(),
+        Errno::BadDescriptor
+    );
+    assert_eq!(file.write_at(0, b"x").unwrap_err(), Errno::BadDescriptor);
+    fs.check().unwrap();
+}
+
+#[test]
+fn errors_of_restore_in_order() {
+    let image = base();
+    let fs = Fs::new(&image);
+    fs.write("/f", vec![1; 5000]).unwrap();
+    let big = fs.snapshot();
+    let fixed = Fs::builder(&image).read_only().build();
+    assert_eq!(fixed.restore(&big).unwrap_err(), Errno::ReadOnly);
+    let other = Fs::new(&base());
+    assert_eq!(other.restore(&big).unwrap_err(), Errno::CrossDevice);
+    // P18: the quota holds for restores too.
+    let small = Fs::builder(&image).max_bytes(4999).build();
+    assert_eq!(small.restore(&big).unwrap_err(), Errno::NoSpace);
+    let exact = Fs::builder(&image).max_bytes(5000).build();
+    exact.restore(&big).unwrap();
+    assert_eq!(exact.usage().private_bytes, 5000);
+    // The same number was given to two objects: a descriptor must not turn.
+    let (one, two) = (Fs::new(&image), Fs::new(&image));
+    let file = open(&one, "mine");
+    assert_eq!(file.id(), open(&two, "yours").id());
+    assert_eq!(one.restore(&two.snapshot()).unwrap_err(), Errno::Busy);
+    drop(file);
+    one.restore(&two.snapshot()).unwrap();
+    assert!(one.read("/yours").is_ok() && one.read("/mine").is_err());
+    one.check().unwrap();
+}
+
+#[test]
+fn errors_of_fork_with_in_order() {
+    let (fs, other) = (Fs::new(&base()), Fs::new(&base()));
+    let foreign = other.root().unwrap();
+    assert_eq!(fs.fork_with(&[&foreign]).unwrap_err(), Errno::CrossDevice);
+    let before = fs.snapshot();
+    let file = open(&fs, "f");
+    fs.restore(&before).unwrap();
+    let root = fs.root().unwrap();
+    assert_eq!(
+        fs.fork_with(&[&root, &file]).unwrap_err(),
+        Errno::BadDescriptor
+    );
+    let tight = Fs::builder(&base()).max_open(2).build();
+    let root = tight.root().unwrap();
+    assert_eq!(
+        tight.fork_with(&[&root, &root, &root]).unwrap_err(),
+        Errno::TooManyOpen
+    );
+    assert_eq!(tight.fork_with(&[&root, &root]).unwrap().1.len(), 2);
+}
