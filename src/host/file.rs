@@ -7,23 +7,20 @@ use crate::errno::Errno;
 use crate::meta::{Kind, Stat};
 use crate::vfs::{Access, Descriptor, Follow, Fs, OpenFlags};
 
-/// How to open a file, as [`std::fs::OpenOptions`]. All options start off.
-#[derive(Clone, Copy, Debug)]
-pub struct OpenOptions {
-    flags: OpenFlags,
-    access: Access,
-    mode: Mode,
-}
+/// How to open a file, as [`std::fs::OpenOptions`]. All options start off, and
+/// each is on or off by itself: turning one off leaves the others.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpenOptions(Options);
 
-#[derive(Clone, Copy, Debug)]
-enum Mode {
-    AtOffset,
-    Append,
-}
-
-impl Default for OpenOptions {
-    fn default() -> Self {
-        Self::new()
+bitflags::bitflags! {
+    #[derive(Clone, Copy, Debug, Default)]
+    struct Options: u8 {
+        const READ = 1;
+        const WRITE = 2;
+        const APPEND = 4;
+        const TRUNCATE = 8;
+        const CREATE = 16;
+        const CREATE_NEW = 32;
     }
 }
 
@@ -31,77 +28,96 @@ impl OpenOptions {
     /// Starts with all options off.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            flags: OpenFlags::empty(),
-            access: Access::empty(),
-            mode: Mode::AtOffset,
-        }
+        Self(Options::empty())
     }
 
     /// Asks for reading.
     #[must_use]
-    pub fn read(mut self, on: bool) -> Self {
-        self.access.set(Access::READ, on);
-        self
+    pub fn read(self, on: bool) -> Self {
+        self.set(Options::READ, on)
     }
 
     /// Asks for writing.
     #[must_use]
-    pub fn write(mut self, on: bool) -> Self {
-        self.access.set(Access::WRITE, on);
-        self
+    pub fn write(self, on: bool) -> Self {
+        self.set(Options::WRITE, on)
     }
 
     /// Asks for writing, always at the end.
     #[must_use]
-    pub fn append(mut self, on: bool) -> Self {
-        self.mode = if on { Mode::Append } else { Mode::AtOffset };
-        self.write(on)
+    pub fn append(self, on: bool) -> Self {
+        self.set(Options::APPEND, on)
     }
 
     /// Cuts the file to no bytes.
     #[must_use]
-    pub fn truncate(mut self, on: bool) -> Self {
-        self.flags.set(OpenFlags::TRUNCATE, on);
-        self
+    pub fn truncate(self, on: bool) -> Self {
+        self.set(Options::TRUNCATE, on)
     }
 
     /// Makes the file if it is missing.
     #[must_use]
-    pub fn create(mut self, on: bool) -> Self {
-        self.flags.set(OpenFlags::CREATE, on);
+    pub fn create(self, on: bool) -> Self {
+        self.set(Options::CREATE, on)
+    }
+
+    /// Makes the file, and fails if the name is taken: `create` and `truncate`
+    /// then say nothing.
+    #[must_use]
+    pub fn create_new(self, on: bool) -> Self {
+        self.set(Options::CREATE_NEW, on)
+    }
+
+    fn set(mut self, option: Options, on: bool) -> Self {
+        self.0.set(option, on);
         self
     }
 
-    /// Makes the file, and fails if the name is taken.
-    #[must_use]
-    pub fn create_new(mut self, on: bool) -> Self {
-        self.flags.set(OpenFlags::CREATE | OpenFlags::EXCLUSIVE, on);
-        self
+    fn has(self, option: Options) -> bool {
+        self.0.contains(option)
+    }
+
+    /// What the options come to, by the rules of std.
+    fn resolve(self) -> Result<(OpenFlags, Access, Mode), Errno> {
+        let (append, new) = (self.has(Options::APPEND), self.has(Options::CREATE_NEW));
+        let writes = append || self.has(Options::WRITE);
+        let (create, truncate) = (self.has(Options::CREATE), self.has(Options::TRUNCATE));
+        let changes = create || truncate || new;
+        if (changes && !writes) || (append && truncate && !new) {
+            return Err(Errno::Invalid);
+        }
+        let mut access = Access::empty();
+        access.set(Access::READ, self.has(Options::READ));
+        access.set(Access::WRITE, writes);
+        if access.is_empty() {
+            return Err(Errno::Invalid);
+        }
+        let mut flags = OpenFlags::empty();
+        flags.set(OpenFlags::CREATE, create || new);
+        flags.set(OpenFlags::EXCLUSIVE, new);
+        flags.set(OpenFlags::TRUNCATE, truncate && !new);
+        let mode = if append { Mode::Append } else { Mode::AtOffset };
+        Ok((flags, access, mode))
     }
 
     /// Opens the file at `path`; links are followed.
     ///
     /// # Errors
     ///
-    /// [`Errno::Invalid`] without reading or writing, or for creating or
-    /// cutting without writing (as std); those of [`Descriptor::open_at`];
-    /// [`Errno::IsDirectory`].
+    /// [`Errno::Invalid`] without reading or writing, for creating or cutting
+    /// without writing, and for cutting what is appended to (as std); those of
+    /// [`Descriptor::open_at`]; [`Errno::IsDirectory`].
     pub fn open(self, fs: &Fs, path: impl AsRef<[u8]>) -> Result<File, Error> {
         fs.at("open", path.as_ref(), |root, path| {
-            let changes = OpenFlags::CREATE | OpenFlags::TRUNCATE;
-            let writes = self.access.contains(Access::WRITE);
-            if self.access.is_empty() || (self.flags.intersects(changes) && !writes) {
-                return Err(Errno::Invalid);
-            }
-            let descriptor = root.open_at(Follow::Yes, path, self.flags, self.access)?;
+            let (flags, access, mode) = self.resolve()?;
+            let descriptor = root.open_at(Follow::Yes, path, flags, access)?;
             if descriptor.kind() != Kind::File {
                 return Err(Errno::IsDirectory);
             }
             Ok(File {
                 descriptor,
                 offset: 0,
-                mode: self.mode,
+                mode,
             })
         })
     }
@@ -131,7 +147,15 @@ impl Fs {
     }
 }
 
-/// An open file with an offset: [`Read`], [`Write`] and [`Seek`].
+/// Where writes go.
+#[derive(Clone, Copy, Debug)]
+enum Mode {
+    AtOffset,
+    Append,
+}
+
+/// An open file with an offset: [`Read`], [`Write`] and [`Seek`]. A write in
+/// append mode leaves the offset past what it wrote, as Linux does.
 #[derive(Debug)]
 pub struct File {
     descriptor: Descriptor,
@@ -198,7 +222,14 @@ impl Read for File {
 impl Write for File {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         match self.mode {
-            Mode::Append => self.descriptor.append(buf).map_err(to_io),
+            Mode::Append if buf.is_empty() => Ok(0),
+            Mode::Append => {
+                let mut file = self.descriptor.lock().map_err(to_io)?;
+                let end = file.size().map_err(to_io)?;
+                let len = file.write_at(end, buf).map_err(to_io)?;
+                self.offset = end + len as u64;
+                Ok(len)
+            }
             Mode::AtOffset => {
                 let len = self.write_at(buf, self.offset)?;
                 self.offset += len as u64;

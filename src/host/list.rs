@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 
 use super::error::Error;
 use crate::errno::Errno;
+use crate::limits::{MAX_NAME_BYTES, MAX_PATH_BYTES};
 use crate::meta::{FileId, Kind};
 use crate::name::show;
 use crate::vfs::{Access, Descriptor, Follow, Fs, OpenFlags};
@@ -73,6 +74,10 @@ fn list(root: &Descriptor, path: &[u8]) -> Result<Vec<Entry>, Errno> {
     Ok(entries)
 }
 
+/// A directory below another is reached by a path up to this long, a deeper
+/// one through a descriptor of its own.
+const FAR_BYTES: usize = MAX_PATH_BYTES - MAX_NAME_BYTES - 1;
+
 /// Removes all below the directory at `path`, the deepest first.
 pub(super) fn remove_below(root: &Descriptor, path: &[u8]) -> Result<(), Errno> {
     let mut todo = remove_leaves(root, path)?;
@@ -84,7 +89,13 @@ pub(super) fn remove_below(root: &Descriptor, path: &[u8]) -> Result<(), Errno> 
             root.remove_dir_at(&dir)?;
             continue;
         }
-        let below = remove_leaves(root, &dir)?;
+        let below = if dir.len() > FAR_BYTES {
+            let far = root.open_at(Follow::No, &dir, OpenFlags::DIRECTORY, Access::READ)?;
+            remove_below(&far, b".")?;
+            Vec::new()
+        } else {
+            remove_leaves(root, &dir)?
+        };
         todo.push(dir.clone());
         todo.extend(below);
         emptied.push(dir);

@@ -9,7 +9,7 @@ use stratafs::host::{Error, OpenOptions};
 use stratafs::image::Image;
 use stratafs::meta::{Kind, Time};
 use stratafs::source::SourceOptions;
-use stratafs::vfs::{Fs, SetTime};
+use stratafs::vfs::{Access, Follow, Fs, OpenFlags, SetTime};
 
 fn empty() -> Fs {
     Fs::new(&Image::empty())
@@ -96,6 +96,7 @@ fn open_files_have_std_traits() {
     let mut log = OpenOptions::new().append(true).open(&fs, "/f").unwrap();
     log.write_all(b"!").unwrap();
     assert_eq!(fs.read("/f").unwrap(), b"hello world!");
+    assert_eq!(log.stream_position().unwrap(), 12, "as Linux");
     file.set_len(5).unwrap();
     assert_eq!(file.metadata().unwrap().size, 5);
     assert_eq!(errno(OpenOptions::new().open(&fs, "/f")), Errno::Invalid);
@@ -113,6 +114,80 @@ fn open_files_have_std_traits() {
         Errno::Exist
     );
     assert_eq!(errno(fs.open("/")), Errno::IsDirectory);
+}
+
+/// The same options on a real file, whatever they are, come to the same.
+#[test]
+fn options_of_opening_mean_what_they_mean_in_std() {
+    let dir = tempfile::tempdir().unwrap();
+    for exists in [true, false] {
+        for bits in 0..3_u32.pow(6) {
+            // Each option untouched, turned on, or turned on and off.
+            let turns = |option: u32| bits / 3_u32.pow(option) % 3;
+            let (mut ours, mut theirs) = (OpenOptions::new(), std::fs::OpenOptions::new());
+            for on in [true, false] {
+                for option in 0..6 {
+                    if turns(option) == 0 || (!on && turns(option) == 1) {
+                        continue;
+                    }
+                    match option {
+                        0 => (ours = ours.read(on), theirs.read(on)),
+                        1 => (ours = ours.write(on), theirs.write(on)),
+                        2 => (ours = ours.append(on), theirs.append(on)),
+                        3 => (ours = ours.truncate(on), theirs.truncate(on)),
+                        4 => (ours = ours.create(on), theirs.create(on)),
+                        _ => (ours = ours.create_new(on), theirs.create_new(on)),
+                    };
+                }
+            }
+            let (fs, path) = (empty(), dir.path().join("f"));
+            let _ = std::fs::remove_file(&path);
+            if exists {
+                fs.write("/f", "text").unwrap();
+                std::fs::write(&path, "text").unwrap();
+            }
+            let told = |mut file: Box<dyn ReadWrite>| {
+                let wrote = file.write_all(b"!").is_ok();
+                let at = file.stream_position().unwrap();
+                file.rewind().unwrap();
+                (wrote, at, file.read_to_string(&mut String::new()).is_ok())
+            };
+            let our = ours.open(&fs, "/f").map(|file| told(Box::new(file)));
+            let their = theirs.open(&path).map(|file| told(Box::new(file)));
+            let left = std::fs::read(&path).ok();
+            assert_eq!(
+                (our.ok(), fs.read("/f").ok()),
+                (their.ok(), left),
+                "{theirs:?}, there before: {exists}"
+            );
+        }
+    }
+}
+
+trait ReadWrite: Read + Write + Seek {}
+impl<T: Read + Write + Seek> ReadWrite for T {}
+
+#[test]
+fn a_tree_deeper_than_a_path_can_name_is_removed() {
+    let fs = Fs::builder(&Image::empty()).max_open(8).build();
+    let name = "d".repeat(200);
+    let mut dir = fs.root().unwrap();
+    for _ in 0..4 {
+        // 18 levels at a time: 72 make three and a half paths.
+        let path = vec![name.as_str(); 18].join("/");
+        let open = |path: &str| {
+            dir.open_at(Follow::No, path.as_bytes(), OpenFlags::DIRECTORY, Access::READ)
+        };
+        for level in 0..18 {
+            let part = path.get(..level * 201 + 200).unwrap();
+            dir.create_dir_at(part.as_bytes()).unwrap();
+        }
+        dir = open(&path).unwrap();
+    }
+    drop(dir);
+    fs.remove_dir_all(&name).unwrap();
+    assert_eq!(paths(&fs), [""; 0]);
+    assert_eq!((fs.usage().inodes, fs.usage().open), (0, 0));
 }
 
 #[test]
