@@ -141,7 +141,7 @@ fn options_of_opening_mean_what_they_mean_in_std() {
                 }
             }
             let (fs, path) = (empty(), dir.path().join("f"));
-            let _ = std::fs::remove_file(&path);
+            drop(std::fs::remove_file(&path));
             if exists {
                 fs.write("/f", "text").unwrap();
                 std::fs::write(&path, "text").unwrap();
@@ -176,7 +176,12 @@ fn a_tree_deeper_than_a_path_can_name_is_removed() {
         // 18 levels at a time: 72 make three and a half paths.
         let path = vec![name.as_str(); 18].join("/");
         let open = |path: &str| {
-            dir.open_at(Follow::No, path.as_bytes(), OpenFlags::DIRECTORY, Access::READ)
+            dir.open_at(
+                Follow::No,
+                path.as_bytes(),
+                OpenFlags::DIRECTORY,
+                Access::READ,
+            )
         };
         for level in 0..18 {
             let part = path.get(..level * 201 + 200).unwrap();

@@ -5,6 +5,7 @@ mod many;
 mod one;
 mod options;
 pub(crate) mod script;
+mod wrong;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -4,10 +4,11 @@ use stratafs::image::Image;
 use stratafs::vfs::Fs;
 use stratafs::wasi::p2::{self, State};
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Engine, Store};
+use wasmtime::{Config, Engine, Store};
 use wasmtime_wasi::p2::bindings::{Command, sync};
 use wasmtime_wasi::{FsPerms, WasiCtx};
 
+use super::base;
 use super::guest::{Guest, MODES};
 
 const GUEST: &str = include_str!("../../../examples/embed_p2.wat");
@@ -58,6 +59,64 @@ async fn a_component_writes_a_file_async() {
         std::thread::spawn(move || greeting(&fs)).join().unwrap(),
         b"hello"
     );
+}
+
+/// The guest, with this between its write and its end.
+fn guest_that(ends: &str) -> String {
+    let end = "(i32.load8_u (i32.const 64))))\n  (core instance $main";
+    let at = GUEST.find(end).unwrap();
+    format!("{} {ends} {}", &GUEST[..at], &GUEST[at..])
+}
+
+#[test]
+fn case_75_a_component_that_is_stopped_leaves_nothing_open_and_the_base_whole() {
+    let base = base();
+    let before = base.verify().unwrap();
+    for ends in ["unreachable", "(loop $spin (br $spin))"] {
+        for async_store in [false, true] {
+            let mut config = Config::new();
+            config.epoch_interruption(true);
+            let engine = Engine::new(&config).unwrap();
+            let guest = Component::new(&engine, guest_that(ends)).unwrap();
+            let mut linker = Linker::new(&engine);
+            let fs = Fs::new(&base);
+            let mut store = store(&engine, &fs);
+            store.set_epoch_deadline(1);
+            let ticking = engine.clone();
+            let tick = std::thread::spawn(move || {
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                ticking.increment_epoch();
+            });
+            if async_store {
+                store.epoch_deadline_async_yield_and_update(1);
+                p2::add_to_linker_async(&mut linker).unwrap();
+                let run = async {
+                    let command = Command::instantiate_async(&mut store, &guest, &linker);
+                    let command = command.await.unwrap();
+                    // The call is dropped in the middle once it yields.
+                    tokio::select! {
+                        biased;
+                        ended = command.wasi_cli_run().call_run(&mut store) => drop(ended.unwrap_err()),
+                        () = std::future::ready(()) => {}
+                    }
+                };
+                let runtime = tokio::runtime::Builder::new_current_thread();
+                { runtime }.build().unwrap().block_on(run);
+            } else {
+                p2::add_to_linker_sync(&mut linker).unwrap();
+                let command = sync::Command::instantiate(&mut store, &guest, &linker).unwrap();
+                assert!(command.wasi_cli_run().call_run(&mut store).is_err());
+            }
+            tick.join().unwrap();
+            assert!(fs.usage().open > 0, "it was in the middle");
+            drop(store);
+            assert_eq!(fs.usage().open, 0);
+            // What it wrote until then is there, and no lock is held.
+            assert_eq!(greeting(&fs), b"hello");
+            assert_eq!(fs.check(), Ok(()));
+        }
+    }
+    assert_eq!(base.verify().unwrap(), before);
 }
 
 #[test]
