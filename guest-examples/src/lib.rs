@@ -12,6 +12,7 @@ pub mod preview1;
 pub mod random;
 #[cfg(feature = "three")]
 pub mod three;
+pub mod soak;
 pub mod tree;
 
 /// Makes a command of a program with a `main` where that takes more than a

@@ -75,11 +75,46 @@ pub struct Filestat {
     pub ctim: u64,
 }
 
+/// What `poll_oneoff` is to wait for: a clock, or a descriptor in `id`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Subscription {
+    /// Comes back with the event.
+    pub userdata: u64,
+    /// 0 for a clock, 1 for reading, 2 for writing; a byte in preview1, with
+    /// seven behind it that nobody looks at.
+    pub tag: u64,
+    /// The clock or the descriptor.
+    pub id: u32,
+    /// Of a clock: when, in nanoseconds.
+    pub timeout: u64,
+    /// Of a clock: how exact.
+    pub precision: u64,
+    /// Of a clock: 1 for an absolute time.
+    pub flags: u16,
+}
+
+/// What `poll_oneoff` tells.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Event {
+    /// The subscription's.
+    pub userdata: u64,
+    /// An errno.
+    pub error: u16,
+    /// As the subscription's tag.
+    pub tag: u8,
+    /// Bytes there are.
+    pub nbytes: u64,
+    /// 1 for the end.
+    pub flags: u16,
+}
+
 /// The imports themselves, by their names in preview1. Pointers and lengths
 /// are the caller's to answer for.
 #[allow(missing_docs, reason = "preview1's documentation has them")]
 pub mod raw {
-    use super::{Ciovec, Fdstat, Filestat, Iovec};
+    use super::{Ciovec, Event, Fdstat, Filestat, Iovec, Subscription};
 
     #[link(wasm_import_module = "wasi_snapshot_preview1")]
     unsafe extern "C" {
@@ -178,7 +213,39 @@ pub mod raw {
             path_len: usize,
         ) -> u32;
         pub fn path_unlink_file(fd: u32, path: *const u8, len: usize) -> u32;
+        pub fn args_get(argv: *mut *mut u8, buf: *mut u8) -> u32;
+        pub fn args_sizes_get(count: *mut usize, size: *mut usize) -> u32;
+        pub fn clock_res_get(clock: u32, out: *mut u64) -> u32;
         pub fn clock_time_get(clock: u32, precision: u64, out: *mut u64) -> u32;
+        pub fn environ_get(environ: *mut *mut u8, buf: *mut u8) -> u32;
+        pub fn environ_sizes_get(count: *mut usize, size: *mut usize) -> u32;
+        pub fn poll_oneoff(
+            subscriptions: *const Subscription,
+            events: *mut Event,
+            count: usize,
+            out: *mut usize,
+        ) -> u32;
+        pub fn proc_exit(code: u32) -> !;
+        pub fn proc_raise(signal: u32) -> u32;
+        pub fn random_get(buf: *mut u8, len: usize) -> u32;
+        pub fn sched_yield() -> u32;
+        pub fn sock_accept(fd: u32, flags: u32, out: *mut u32) -> u32;
+        pub fn sock_recv(
+            fd: u32,
+            iovs: *const Iovec,
+            len: usize,
+            flags: u32,
+            out: *mut usize,
+            out_flags: *mut u32,
+        ) -> u32;
+        pub fn sock_send(
+            fd: u32,
+            iovs: *const Ciovec,
+            len: usize,
+            flags: u32,
+            out: *mut usize,
+        ) -> u32;
+        pub fn sock_shutdown(fd: u32, how: u32) -> u32;
     }
 }
 

@@ -24,7 +24,10 @@ impl Overlay {
                 }
                 continue;
             };
-            made += u64::from(self.node(*id).is_none());
+            if self.node(*id).is_none() {
+                made += 1;
+                bytes += inode.body.target_bytes();
+            }
             match &inode.body {
                 Body::File(file) => {
                     bytes += file.private_bytes();

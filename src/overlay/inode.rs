@@ -43,6 +43,15 @@ impl Body {
             Self::Symlink(_) => Kind::Symlink,
         }
     }
+
+    /// Bytes of a link's target: as a file's, they count against the quota of
+    /// an instance that made the link.
+    pub(super) fn target_bytes(&self) -> u64 {
+        match self {
+            Self::Symlink(target) => target.len() as u64,
+            Self::File(_) | Self::Dir(_) => 0,
+        }
+    }
 }
 
 impl Inode {

@@ -276,6 +276,9 @@ impl Overlay {
             self.usage.private_bytes -= file.private_bytes();
             self.blocks -= file.further_blocks();
         }
+        if self.node(id).is_none() {
+            self.usage.private_bytes -= inode.body.target_bytes();
+        }
     }
 
     /// Takes a number for a new object.

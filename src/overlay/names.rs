@@ -107,7 +107,7 @@ impl Overlay {
     /// # Errors
     ///
     /// [`Errno::NoEntry`] if `dir` is removed, then [`Errno::NoSpace`] if the
-    /// quota of inodes is used up.
+    /// quota of inodes is used up, or that of bytes has no room for a target.
     pub(crate) fn create(
         &mut self,
         dir: FileId,
@@ -124,8 +124,12 @@ impl Overlay {
         let body = match new {
             New::File => Body::File(FileBody::new()),
             New::Dir => Body::Dir(DirBody::new(dir)),
-            New::Symlink(target) => Body::Symlink(Arc::from(target)),
+            New::Symlink(target) => {
+                self.check_room(target.len() as u64)?;
+                Body::Symlink(Arc::from(target))
+            }
         };
+        let bytes = body.target_bytes();
         let kind = body.kind();
         let id = self.next_id()?;
         let name = Name::from_checked(name);
@@ -133,7 +137,18 @@ impl Overlay {
         let inode = Inode::new(body, now, self.branch, (dir, name));
         self.inodes.insert(id, Some(Held::new(inode)));
         self.usage.inodes += 1;
+        self.usage.private_bytes += bytes;
         Ok(id)
+    }
+
+    /// Refuses what the quota of bytes has no room for.
+    fn check_room(&self, bytes: u64) -> Result<(), Errno> {
+        let left = self.quota.max_bytes.saturating_sub(self.usage.private_bytes);
+        if bytes > left {
+            Err(Errno::NoSpace)
+        } else {
+            Ok(())
+        }
     }
 
     /// Gives a file or symbolic link one more name, which the caller has

@@ -10,7 +10,7 @@ use crate::limits::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     /// Bytes in private blocks: what was written, and the rest of a base block
-    /// that a write touched. Holes and base content cost nothing; what
+    /// that a write touched. Also the bytes of made symbolic links' targets. Holes and base content cost nothing; what
     /// sharing saves is not given back.
     pub max_bytes: u64,
     /// Objects created and not yet gone; also, counted apart, further hard
@@ -44,7 +44,7 @@ impl Default for Quota {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
-    /// Bytes in private blocks. See [`Quota::max_bytes`].
+    /// Bytes in private blocks and made links. See [`Quota::max_bytes`].
     pub private_bytes: u64,
     /// Objects created and not yet gone. See [`Quota::max_inodes`].
     pub inodes: u64,

@@ -136,7 +136,8 @@ same_everywhere! {
     wordcount: all, [&[], &["/docs"]];
 }
 
-/// The guests with tests of their own, below and (`ravage`) in `isolation`.
+/// The guests with tests of their own, below and in `isolation` (`ravage`)
+/// and `soak`.
 const OTHERS: &[&str] = &[
     "bench_ops",
     "dot_entries",
@@ -145,6 +146,7 @@ const OTHERS: &[&str] = &[
     "ravage",
     "read_through",
     "readdir_delete",
+    "soak_p1",
 ];
 
 /// Those of 0.3 alone are tested in `p3`.

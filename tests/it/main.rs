@@ -42,6 +42,8 @@ mod p3; // wasi:filesystem 0.3: streams, futures, each call beside wasmtime-wasi
 #[cfg(feature = "cli")]
 mod runner; // the runner as a library: what a run leaves, what it tells
 mod semantics; // docs/SEMANTICS.md, by the cases that others got wrong
+#[cfg(feature = "runner")]
+mod soak; // calls at random beside wasmtime-wasi, logs compared by rule
 #[cfg(feature = "dir")]
 mod source_dir; // host directories as layers
 #[cfg(feature = "oci")]

@@ -558,6 +558,30 @@ fn case_p17_the_quota_is_exact() {
     root.create_dir_at(b"d2").unwrap();
 }
 
+/// Of a million links, targets of 4 KiB would pass any quota of bytes.
+#[test]
+fn case_p17_targets_of_made_links_count_as_bytes() {
+    let image = image(&["old -> 0123456789"]);
+    let fs = Fs::builder(&image).max_bytes(100).build();
+    let root = fs.root().unwrap();
+    root.symlink_at(&[b'x'; 60], b"a").unwrap();
+    assert_eq!(fs.usage().private_bytes, 60);
+    let usage = fs.usage();
+    assert_eq!(root.symlink_at(&[b'x'; 41], b"b"), Err(Errno::NoSpace));
+    assert_eq!((fs.usage(), fs.check()), (usage, Ok(())));
+    root.symlink_at(&[b'x'; 40], b"b").unwrap();
+    // A further name costs none; the last one gone gives them back.
+    root.link_at(b"a", &root, b"c").unwrap();
+    root.unlink_at(b"a").unwrap();
+    assert_eq!(fs.usage().private_bytes, 100);
+    root.rename_at(b"b", &root, b"c").unwrap();
+    assert_eq!(fs.usage().private_bytes, 40);
+    // The base's are nobody's, changed or gone.
+    root.rename_at(b"old", &root, b"moved").unwrap();
+    root.unlink_at(b"moved").unwrap();
+    assert_eq!((fs.usage().private_bytes, fs.check()), (40, Ok(())));
+}
+
 #[test]
 fn case_p18_the_quota_holds_for_the_host_too() {
     let fs = Fs::builder(&Image::empty())

@@ -276,3 +276,19 @@ fn sync_and_advice_are_taken_for_files_only() {
         assert!(guest.traps("fd_advise", &[fd.into(), 0, 0, 6]));
     }
 }
+
+/// Found by the soak: the size was looked at first.
+#[test]
+fn a_read_only_preopen_is_told_of_before_a_size_no_file_can_have() {
+    for mode in MODES {
+        let mut guest = with_read_only(mode);
+        let none = Oflags::empty();
+        let fd = guest.open(4, "hello", none, Rights::FD_READ).unwrap();
+        for size in [0, i64::MAX, i64::MIN, -1] {
+            assert_eq!(
+                guest.call("fd_filestat_set_size", &[fd.into(), size]),
+                Err(no(Errno::Perm))
+            );
+        }
+    }
+}

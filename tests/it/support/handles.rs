@@ -73,6 +73,9 @@ impl Model {
         }
         if std::mem::take(&mut node.own) {
             self.usage.inodes -= 1;
+            if let Body::Symlink(target) = &node.body {
+                self.usage.private_bytes -= target.len() as u64;
+            }
         }
     }
 

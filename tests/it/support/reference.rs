@@ -316,6 +316,11 @@ impl Model {
     pub fn make(&mut self, dir: Id, name: &[u8], body: Body) -> Result<Id, Errno> {
         refuse(self.is_gone(dir), Errno::NoEntry)?;
         refuse(self.usage.inodes >= self.quota.max_inodes, Errno::NoSpace)?;
+        if let Body::Symlink(target) = &body {
+            let used = self.usage.private_bytes + target.len() as u64;
+            refuse(used > self.quota.max_bytes, Errno::NoSpace)?;
+            self.usage.private_bytes = used;
+        }
         let mode = match body {
             Body::File(_) => 0o644,
             Body::Dir(_) => 0o755,
