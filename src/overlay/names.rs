@@ -143,7 +143,10 @@ impl Overlay {
 
     /// Refuses what the quota of bytes has no room for.
     fn check_room(&self, bytes: u64) -> Result<(), Errno> {
-        let left = self.quota.max_bytes.saturating_sub(self.usage.private_bytes);
+        let left = self
+            .quota
+            .max_bytes
+            .saturating_sub(self.usage.private_bytes);
         if bytes > left {
             Err(Errno::NoSpace)
         } else {

@@ -72,7 +72,7 @@ fn case_100_any_byte_of_the_catalog_flipped() {
     let dir = tempfile::tempdir().unwrap();
     small(dir.path());
     // Of the pages that were never used, every 97th byte.
-    let used = |at: usize, byte: u8| byte != 0 && at % 2 == 0 || at % 97 == 0;
+    let used = |at: usize, byte: u8| byte != 0 && at.is_multiple_of(2) || at.is_multiple_of(97);
     flip(dir.path(), &dir.path().join("catalog.redb"), used);
 }
 
@@ -167,7 +167,7 @@ fn case_81_an_index_cut_short_in_use_is_an_error_and_no_signal() {
         let fs = Fs::new(&image);
         if round % 2 == 0 {
             // Some of it has been looked at and found good before.
-            fs.read(&format!("/dir{}/file{round}", round % 7)).unwrap();
+            fs.read(format!("/dir{}/file{round}", round % 7)).unwrap();
         }
         let len = good.len() as u64 * round / 40;
         let file = fs::File::options().write(true).open(index).unwrap();
