@@ -10,6 +10,19 @@ use std::str::FromStr;
 pub struct BlobDigest(Box<str>);
 
 impl BlobDigest {
+    /// Puts together a SHA-256 that was computed elsewhere.
+    #[must_use]
+    pub fn sha256(bytes: &[u8; 32]) -> Self {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self(format!("sha256:{hex}").into())
+    }
+
+    /// Takes a text that a hash was just written as.
+    pub(super) fn hashed(text: String) -> Self {
+        debug_assert!(text.parse::<Self>().is_ok());
+        Self(text.into())
+    }
+
     /// Gives the text.
     #[must_use]
     pub fn as_str(&self) -> &str {

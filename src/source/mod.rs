@@ -15,6 +15,8 @@ mod error;
 mod marker;
 #[cfg(feature = "oci")]
 mod oci;
+#[cfg(feature = "oci")]
+mod oci_out;
 #[cfg(any(feature = "dir", feature = "tar"))]
 mod open;
 mod options;
@@ -31,6 +33,8 @@ pub use dir::{dir, dir_ambient};
 pub use error::{SourceError, SourceErrorKind};
 #[cfg(feature = "oci")]
 pub use oci::{LayerBlob, OciImage};
+#[cfg(feature = "oci")]
+pub use oci_out::{Compression, OciExport, OciExportError, OutLayer};
 #[cfg(any(feature = "dir", feature = "tar"))]
 pub use open::open;
 pub use options::SourceOptions;

@@ -32,6 +32,8 @@ mod layers; // imports point down
 mod licences; // of all that is built in
 mod limits; // one test for each bound
 mod model; // random operations against the reference model
+#[cfg(feature = "oci")]
+mod oci_out; // images written as OCI layouts
 mod overlay_states; // forks, snapshots, restores, and what changed between two
 #[cfg(feature = "runner")]
 mod p1; // preview1, call by call, in both kinds of linker

@@ -9,7 +9,8 @@ use super::document;
 use super::hash::Hasher;
 use super::layout::{diff_ids, platform, read_config};
 use super::place::Place;
-use super::{Documents, LayerBlob, OciImage};
+use super::{Documents, LayerBlob, OciImage, config as config_of};
+use crate::source::tar::Input;
 use crate::source::{SourceError, SourceErrorKind, SourceOptions};
 
 pub(super) const MANIFEST: &str = "manifest.json";
@@ -60,9 +61,11 @@ pub(super) fn open(place: Place, options: &SourceOptions) -> Result<OciImage, So
             .open(&file)
             .and_then(|found| found.ok_or_else(missing))
             .map_err(|kind| SourceError::from(kind).part(&file))?;
+        // Plain, it is the blob that its `diff_id` names.
+        let compressed = Input::new(found.reader, options).is_ok_and(|input| input.compressed());
         layers.push(LayerBlob {
             file,
-            digest: None,
+            digest: (!compressed).then(|| diff_id.clone()),
             size: found.size,
             media_type: LAYER.to_owned(),
             diff_id,
@@ -78,6 +81,7 @@ pub(super) fn open(place: Place, options: &SourceOptions) -> Result<OciImage, So
             manifest: None,
             config: config_bytes,
         },
+        config: config_of::read(&config),
     })
 }
 

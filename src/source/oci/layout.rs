@@ -7,7 +7,7 @@ use super::blob::read_small;
 use super::choose::{self, Candidate};
 use super::document::{self, Distribution, Document};
 use super::place::Place;
-use super::{Documents, LayerBlob, OciImage};
+use super::{Documents, LayerBlob, OciImage, config};
 use crate::limits::MAX_LAYERS;
 use crate::source::BlobDigest;
 use crate::source::{Platform, SourceError, SourceErrorKind, SourceOptions};
@@ -52,6 +52,7 @@ pub(super) fn open(place: Place, options: &SourceOptions) -> Result<OciImage, So
             manifest: Some(manifest_bytes),
             config: config_bytes,
         },
+        config: config::read(&config),
     })
 }
 

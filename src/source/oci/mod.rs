@@ -11,6 +11,7 @@
 
 mod blob;
 mod choose;
+mod config;
 mod docker;
 mod document;
 mod hash;
@@ -21,12 +22,14 @@ use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::path::Path;
 
-use self::blob::{Checked, Copied, same_digest, same_size};
-use self::hash::Hasher;
+pub(super) use self::blob::Checked;
+use self::blob::{Copied, same_digest, same_size};
+pub(super) use self::hash::{Hasher, sha256};
 use self::place::{Found, Place};
 use super::tar::{self, Input};
 use super::{Platform, SourceError, SourceErrorKind, SourceOptions};
 use crate::chunk::ChunkPool;
+use crate::image::ImageConfig;
 use crate::layer::Layer;
 use crate::source::BlobDigest;
 
@@ -38,6 +41,7 @@ pub struct OciImage {
     platform: Platform,
     name: Option<String>,
     documents: Documents,
+    config: ImageConfig,
 }
 
 /// The documents byte by byte.
@@ -59,8 +63,9 @@ pub struct LayerBlob {
 }
 
 impl LayerBlob {
-    /// Gives the digest of the bytes as they lie there; `None` in an archive
-    /// of `docker save`, which names layers by what they hold.
+    /// Gives the digest of the bytes as they lie there; `None` for what is
+    /// compressed in an archive of `docker save`, which names layers by what
+    /// they hold.
     #[must_use]
     pub fn digest(&self) -> Option<&BlobDigest> {
         self.digest.as_ref()
@@ -132,6 +137,12 @@ impl OciImage {
     #[must_use]
     pub fn manifest_bytes(&self) -> Option<&[u8]> {
         self.documents.manifest.as_deref()
+    }
+
+    /// Gives the configuration.
+    #[must_use]
+    pub fn config(&self) -> &ImageConfig {
+        &self.config
     }
 
     /// Gives the configuration as it lies there.

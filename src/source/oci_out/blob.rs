@@ -1,0 +1,199 @@
+//! One layer into a layout.
+
+use std::io::{self, BufWriter, Write};
+
+use super::documents::Written;
+use super::sink::{Sink, write_error};
+use super::{Compression, OciExportError, OutLayer};
+use crate::layer::Layer;
+use crate::source::BlobDigest;
+use crate::source::oci::{Checked, Hasher};
+
+/// Bytes that are collected for a write of a layer's file.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// zstd's own default, which is part of the bytes that come out.
+const ZSTD_LEVEL: i32 = 3;
+
+/// The media type of a layer, whatever follows for its compression.
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+
+/// Writes a layer as a blob.
+pub(super) fn write_layer(
+    sink: &mut dyn Sink,
+    layer: OutLayer<'_>,
+    compression: Compression,
+) -> Result<Written, OciExportError> {
+    match layer {
+        OutLayer::Layer(layer) => make(sink, &layer, compression),
+        OutLayer::Blob {
+            digest,
+            size,
+            media_type,
+            diff_id,
+            open,
+        } => {
+            let written = Written {
+                digest,
+                size,
+                media_type: oci_type(media_type),
+                diff_id,
+            };
+            if !sink.has(&written.digest) {
+                let opened = open().map_err(|error| OciExportError::Read {
+                    digest: written.digest.clone(),
+                    error,
+                })?;
+                copy(sink, &written, opened)?;
+            }
+            Ok(written)
+        }
+    }
+}
+
+/// Copies a blob, and sees that it is the one.
+fn copy(
+    sink: &mut dyn Sink,
+    written: &Written,
+    bytes: impl io::Read,
+) -> Result<(), OciExportError> {
+    let mut checked = Checked::new(bytes, &written.digest);
+    sink.blob(&written.digest, written.size, &mut checked)?;
+    checked
+        .finish(written.size)
+        .map_err(|reason| OciExportError::Blob {
+            digest: written.digest.clone(),
+            reason: reason.to_string(),
+        })
+}
+
+/// Makes a blob of a layer, in a file whose name is found with its bytes.
+fn make(
+    sink: &mut dyn Sink,
+    layer: &Layer,
+    compression: Compression,
+) -> Result<Written, OciExportError> {
+    let mut file = sink.scratch()?;
+    let named = |error| OciExportError::Layer {
+        digest: layer.digest(),
+        error,
+    };
+    let path = file.path().to_owned();
+    let failed = |error| write_error(&path, error);
+    let out = Hashing::new(BufWriter::with_capacity(BUFFER_BYTES, file.as_file_mut()));
+    let packer = Packer::new(compression, out).map_err(failed)?;
+    let packer = Hashing::new(packer);
+    let written = crate::source::write_layer(layer, packer).map_err(named)?;
+    let (packer, diff_id, _) = written.into_parts();
+    let out = packer.finish().map_err(failed)?;
+    let (mut out, digest, size) = out.into_parts();
+    out.flush().map_err(failed)?;
+    drop(out);
+    if !sink.has(&digest) {
+        sink.adopt(&digest, size, file)?;
+    }
+    let suffix = match compression {
+        Compression::None => "",
+        Compression::Gzip => "+gzip",
+        Compression::Zstd => "+zstd",
+    };
+    Ok(Written {
+        digest,
+        size,
+        media_type: format!("{LAYER}{suffix}"),
+        diff_id,
+    })
+}
+
+/// Docker's media types in OCI's words: a manifest of OCI's has no others.
+fn oci_type(media_type: String) -> String {
+    let oci = "application/vnd.oci.image.layer";
+    match media_type.strip_prefix("application/vnd.docker.image.rootfs.") {
+        Some("diff.tar") => LAYER.to_owned(),
+        Some("diff.tar.gzip") => format!("{LAYER}+gzip"),
+        Some("diff.tar.zstd") => format!("{LAYER}+zstd"),
+        Some("foreign.diff.tar") => format!("{oci}.nondistributable.v1.tar"),
+        Some("foreign.diff.tar.gzip") => format!("{oci}.nondistributable.v1.tar+gzip"),
+        _ => media_type,
+    }
+}
+
+/// Compresses what is written.
+enum Packer<W: Write> {
+    None(W),
+    Gzip(flate2::write::GzEncoder<W>),
+    Zstd(zstd::stream::write::Encoder<'static, W>),
+}
+
+impl<W: Write> Packer<W> {
+    fn new(compression: Compression, out: W) -> io::Result<Self> {
+        Ok(match compression {
+            Compression::None => Self::None(out),
+            // Its header has no name and no time: nothing but the bytes counts.
+            Compression::Gzip => {
+                Self::Gzip(flate2::GzBuilder::new().write(out, flate2::Compression::default()))
+            }
+            Compression::Zstd => Self::Zstd(zstd::stream::write::Encoder::new(out, ZSTD_LEVEL)?),
+        })
+    }
+
+    fn finish(self) -> io::Result<W> {
+        match self {
+            Self::None(out) => Ok(out),
+            Self::Gzip(encoder) => encoder.finish(),
+            Self::Zstd(encoder) => encoder.finish(),
+        }
+    }
+}
+
+impl<W: Write> Write for Packer<W> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::None(out) => out.write(buf),
+            Self::Gzip(encoder) => encoder.write(buf),
+            Self::Zstd(encoder) => encoder.write(buf),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::None(out) => out.flush(),
+            Self::Gzip(encoder) => encoder.flush(),
+            Self::Zstd(encoder) => encoder.flush(),
+        }
+    }
+}
+
+/// Hashes and counts what is written.
+struct Hashing<W> {
+    inner: W,
+    hasher: Hasher,
+    len: u64,
+}
+
+impl<W: Write> Hashing<W> {
+    fn new(inner: W) -> Self {
+        Self {
+            inner,
+            hasher: Hasher::sha256(),
+            len: 0,
+        }
+    }
+
+    fn into_parts(self) -> (W, BlobDigest, u64) {
+        (self.inner, self.hasher.finish_digest(), self.len)
+    }
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let len = self.inner.write(buf)?;
+        self.hasher.update(buf.get(..len).unwrap_or_default());
+        self.len += len as u64;
+        Ok(len)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
