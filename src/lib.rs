@@ -31,7 +31,7 @@
 //!
 //! - [`source`]: layers from directories, archives and OCI images
 //! - [`image::Image`]: a stack of layers, merged once
-//! - `store::Store`: images at rest
+//! - `store::Store`: images at rest; `transfer`: images in and out of it
 //! - [`vfs::Fs`]: one instance; [`host`] adds `read`, `write`, `walk` and the
 //!   like to it for embedders
 //! - `wasi::p1`, `wasi::p2`, `wasi::p3`: the same for guests, in wasmtime's idiom
@@ -71,6 +71,8 @@ pub mod runner;
 pub mod source;
 #[cfg(feature = "store")]
 pub mod store;
+#[cfg(all(feature = "dir", feature = "oci", feature = "store"))]
+pub mod transfer;
 mod tree;
 pub mod vfs;
 #[cfg(feature = "wasi")]

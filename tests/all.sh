@@ -17,3 +17,6 @@ cargo test --release --locked --doc
 
 say "a real CPython, a thousand times"
 tests/cpython/run.sh
+
+say "images of other tools"
+tests/interop/run.sh

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::image::args::{ImageArgs, StoreArgs};
 use super::parse::{self, Variable};
+use crate::image::Reference;
 use crate::runner::{HostDir, Preopen};
 
 const EXAMPLE: &str = "\
@@ -17,6 +19,7 @@ Examples:
   stratafs run --layer ./site guest.wasm --an-option-of-the-guest
   stratafs run --layer base.tar.gz --layer ./app --diff changes.tar guest.wasm
   stratafs run --layer ./site --instances 1000 --threads 2 --stats - guest.wasm
+  stratafs run --image app:1 --commit app:2 -- --an-option-of-the-guest
 
 Exit code: the guest's own with one instance (134 for a trap); with several 0 if all exited with 0,
 else 1. 1 too if the work failed, 2 if the arguments are wrong. With several instances stdin is empty,
@@ -40,6 +43,11 @@ Examples:
 pub(super) struct Typed {
     #[command(subcommand)]
     pub(super) command: Command,
+
+    /// The store of images [default: $STRATAFS_STORE, or the platform's
+    /// directory for a user's data]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(super) store: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -47,6 +55,8 @@ pub(super) enum Command {
     Run(Box<RunArgs>),
     Demo(DemoArgs),
     Bench(BenchArgs),
+    Image(ImageArgs),
+    Store(StoreArgs),
 }
 
 /// Runs a guest over layers: one instance, or many isolated ones.
@@ -54,13 +64,23 @@ pub(super) enum Command {
 /// The guest is a WASI preview1 module or a 0.2 component, binary or text.
 /// Everything after GUEST.wasm belongs to the guest.
 #[derive(Debug, Args)]
-#[command(after_help = RUN_EXAMPLE, override_usage = "stratafs run [OPTIONS] GUEST.wasm [GUEST ARGS...]")]
+#[command(after_help = RUN_EXAMPLE, override_usage = "stratafs run [OPTIONS] GUEST.wasm [GUEST ARGS...]\n       stratafs run [OPTIONS] --image REF [--] [GUEST ARGS...]")]
 pub(super) struct RunArgs {
     /// A layer of the base, the lowest first: a directory, a tar archive
     /// (plain, gzip, zstd), an OCI image layout (a directory or an archive) or
     /// an archive of `docker save`. None: an empty base
     #[arg(long = "layer", value_name = "SRC")]
     pub(super) layers: Vec<PathBuf>,
+
+    /// An image of the store to run: entry point, arguments, environment and
+    /// working directory are its own; layers go on top of it
+    #[arg(long, value_name = "REF")]
+    pub(super) image: Option<Reference>,
+
+    /// Make a new image of the base and what the one instance changed, if it
+    /// exits with 0
+    #[arg(long, value_name = "REF", value_parser = parse::tag)]
+    pub(super) commit: Option<Reference>,
 
     /// Show the directory FS_DIR of the layered file system to the guest as
     /// GUEST_DIR, read-only with `::ro` [default: /::/]
@@ -120,7 +140,7 @@ pub(super) struct RunArgs {
     pub(super) cache: CacheArgs,
 
     /// The guest, and its arguments
-    #[arg(value_names = ["GUEST.wasm", "GUEST ARGS"], required = true, trailing_var_arg = true)]
+    #[arg(value_names = ["GUEST.wasm", "GUEST ARGS"], required_unless_present = "image", trailing_var_arg = true)]
     pub(super) guest: Vec<OsString>,
 }
 

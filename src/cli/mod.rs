@@ -7,9 +7,12 @@ mod base;
 mod bench;
 mod demo;
 mod failure;
+mod from_image;
 mod guest_source;
+mod image;
 mod outfile;
 mod parse;
+mod place;
 mod proof;
 mod resolve;
 mod run;
@@ -26,10 +29,14 @@ use args::{Command, Typed};
 /// the arguments are wrong or ask for help.
 #[must_use]
 pub fn main() -> ExitCode {
-    let done = match Typed::parse().command {
-        Command::Run(args) => run::run(*args),
+    let typed = Typed::parse();
+    let store = typed.store.as_deref();
+    let done = match typed.command {
+        Command::Run(args) => run::run(*args, store),
         Command::Demo(args) => demo::demo(args),
         Command::Bench(args) => bench::bench(args),
+        Command::Image(args) => image::image(args, store),
+        Command::Store(args) => image::store(args, store),
     };
     done.unwrap_or_else(|failure| failure.report())
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::image::Reference;
 use crate::limits::{MAX_INSTANCES, MAX_THREADS};
 use crate::runner::{HostDir, Preopen};
 use crate::vfs::Rights;
@@ -12,6 +13,15 @@ use crate::vfs::Rights;
 pub(super) struct Variable {
     pub(super) name: String,
     pub(super) value: String,
+}
+
+/// Reads a name that an image is to be given.
+pub(super) fn tag(text: &str) -> Result<Reference, String> {
+    match text.parse() {
+        Ok(Reference::Digest(_)) => Err("a digest is no name that could be given".to_owned()),
+        Ok(tag) => Ok(tag),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Reads `123`, `64K`, `16M`, `2G`: powers of 1024.

@@ -8,17 +8,29 @@ use std::path::{Path, PathBuf};
 use super::args::{CacheArgs, RunArgs};
 use super::failure::Failure;
 use super::parse::Variable;
+use crate::image::Reference;
 use crate::runner::{Preopen, RunPlan, RunnerConfig};
 use crate::vfs::{Quota, Rights};
 
 /// Everything `run` needs to know.
 pub(super) struct Run {
-    pub(super) guest: PathBuf,
+    pub(super) guest: GuestFrom,
     pub(super) layers: Vec<PathBuf>,
     pub(super) config: RunnerConfig,
     pub(super) plan: RunPlan,
     pub(super) stats: Option<Stats>,
     pub(super) diff: Option<PathBuf>,
+    pub(super) commit: Option<Reference>,
+    /// The image of the store that is run, by its digest, once it is open.
+    pub(super) base: Option<Reference>,
+}
+
+/// Where the guest comes from.
+pub(super) enum GuestFrom {
+    /// A file of the host.
+    File(PathBuf),
+    /// An image, with the arguments that were typed.
+    Image(Reference, Vec<String>),
 }
 
 /// Where the figures go.
@@ -34,11 +46,15 @@ impl Run {
                 "--diff shows what one instance changed: leave --instances away",
             ));
         }
-        let mut words = args.guest.into_iter();
-        let guest = PathBuf::from(words.next().unwrap_or_default());
+        if args.commit.is_some() && args.instances > 1 {
+            return Err(Failure::usage(
+                "--commit keeps what one instance changed: leave --instances away",
+            ));
+        }
+        let (guest, words) = guest(args.image, args.guest)?;
         let usual = Quota::default();
         let plan = RunPlan {
-            args: guest_args(&guest, words)?,
+            args: words,
             env: last_of_each(args.env),
             preopens: match args.preopens.is_empty() {
                 true => vec![root()],
@@ -74,8 +90,24 @@ impl Run {
             plan,
             stats,
             diff: args.diff,
+            commit: args.commit,
+            base: None,
         })
     }
+}
+
+/// Tells guest and arguments apart: an image brings its guest.
+fn guest(
+    image: Option<Reference>,
+    words: Vec<OsString>,
+) -> Result<(GuestFrom, Vec<String>), Failure> {
+    let mut words = words.into_iter();
+    if let Some(image) = image {
+        return Ok((GuestFrom::Image(image, texts(words)?), Vec::new()));
+    }
+    let file = PathBuf::from(words.next().unwrap_or_default());
+    let args = guest_args(&file, words)?;
+    Ok((GuestFrom::File(file), args))
 }
 
 /// The whole file system, as the guest's root.
@@ -94,7 +126,11 @@ pub(super) fn guest_args(
     words: impl Iterator<Item = OsString>,
 ) -> Result<Vec<String>, Failure> {
     let name = guest.file_name().unwrap_or(guest.as_os_str()).to_owned();
-    let all = std::iter::once(name).chain(words).enumerate();
+    texts(std::iter::once(name).chain(words))
+}
+
+fn texts(words: impl Iterator<Item = OsString>) -> Result<Vec<String>, Failure> {
+    let all = words.enumerate();
     all.map(|(number, word)| {
         word.into_string().map_err(|word| {
             let word = word.to_string_lossy();

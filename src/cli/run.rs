@@ -1,6 +1,6 @@
 //! `stratafs run`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -8,13 +8,17 @@ use std::thread;
 use super::args::RunArgs;
 use super::failure::{Failure, complain, say};
 use super::outfile::OutFile;
-use super::resolve::{Run, Stats};
+use super::resolve::{GuestFrom, Run, Stats};
 use super::watch::{Memory, Terminal};
+use super::{from_image, place};
 use crate::chunk::ChunkPool;
-use crate::image::Image;
+use crate::image::{Image, Reference};
+use crate::layer::Layer;
 use crate::report::RunFigures;
 use crate::runner::{Guest, Outcome, RunReport, Runner, RunnerConfig, Stdio};
 use crate::source::{self, SourceOptions};
+use crate::store::Store;
+use crate::transfer;
 use crate::vfs::Fs;
 
 /// What a shell shows for a program that aborted.
@@ -23,13 +27,16 @@ const TRAP_CODE: u8 = 134;
 /// Failures that are named in the one line about many instances.
 const NAMED_FAILURES: usize = 5;
 
-pub(super) fn run(args: RunArgs) -> Result<ExitCode, Failure> {
+pub(super) fn run(args: RunArgs, store: Option<&Path>) -> Result<ExitCode, Failure> {
     let mut run = Run::resolve(args)?;
+    let store = match (&run.guest, &run.commit) {
+        (GuestFrom::File(_), None) => None,
+        _ => Some(place::open(store)?),
+    };
     let diff = run.diff.as_deref().map(OutFile::create).transpose()?;
     let stats = run.stats.as_ref().map(Figures::open).transpose()?;
     let pool = ChunkPool::new();
-    let guest = Guest::from_file(&run.guest)?;
-    let (runner, image) = prepare(&guest, run.config.clone(), &run.layers, &pool)?;
+    let (runner, image) = ready(&mut run, store.as_ref(), &pool)?;
     let terminal = Arc::new(Terminal::default());
     run.plan.stdio = match run.plan.instances {
         1 => Stdio::Inherit,
@@ -45,7 +52,50 @@ pub(super) fn run(args: RunArgs) -> Result<ExitCode, Failure> {
         write_diff(out, fs, &pool)?;
     }
     terminal.check()?;
+    if let (Some(tag), Some(store)) = (&run.commit, &store) {
+        commit(store, tag, &run, &report)?;
+    }
     Ok(exit_code(&report))
+}
+
+/// Reads the base and compiles the guest.
+fn ready(
+    run: &mut Run,
+    store: Option<&Store>,
+    pool: &ChunkPool,
+) -> Result<(Runner, Image), Failure> {
+    let config = run.config.clone();
+    match (&run.guest, store) {
+        (GuestFrom::Image(reference, typed), Some(store)) => {
+            // By its digest from here on: a tag may move while the guest runs.
+            let id = Reference::Digest(store.resolve(reference.as_str())?.to_string());
+            let image = stacked(store, &id, &run.layers, pool)?;
+            let info = store.info(id.as_str())?;
+            run.base = Some(id);
+            let parts = (&image, &info.config);
+            let guest = from_image::guest(reference, parts, typed.clone(), &mut run.plan)?;
+            Ok((Runner::new(&guest, config)?, image))
+        }
+        (GuestFrom::File(path), _) => prepare(&Guest::from_file(path)?, config, &run.layers, pool),
+        (GuestFrom::Image(reference, _), None) => {
+            Err(Failure::new(format_args!("{reference}: no store is open")))
+        }
+    }
+}
+
+/// An image of the store, with layers on top of it.
+fn stacked(
+    store: &Store,
+    reference: &Reference,
+    sources: &[PathBuf],
+    pool: &ChunkPool,
+) -> Result<Image, Failure> {
+    if sources.is_empty() {
+        return Ok(store.image(reference.as_str())?);
+    }
+    let mut layers = store.layers(reference.as_str())?;
+    layers.extend(open_all(sources, pool)?);
+    Ok(Image::new(&layers)?)
 }
 
 /// Compiles the guest while the layers are read.
@@ -67,11 +117,15 @@ pub(super) fn prepare(
 }
 
 fn stack(sources: &[PathBuf], pool: &ChunkPool) -> Result<Image, Failure> {
+    Ok(Image::new(&open_all(sources, pool)?)?)
+}
+
+fn open_all(sources: &[PathBuf], pool: &ChunkPool) -> Result<Vec<Layer>, Failure> {
     let mut layers = Vec::new();
     for path in sources {
         layers.extend(source::open(pool, path, &SourceOptions::default())?);
     }
-    Ok(Image::new(&layers)?)
+    Ok(layers)
 }
 
 /// Where the figures go, opened before the run.
@@ -101,6 +155,21 @@ impl Figures {
 fn write_diff(out: OutFile, fs: &Fs, pool: &ChunkPool) -> Result<(), Failure> {
     let layer = fs.diff(pool)?;
     out.write(|writer| Ok(source::write_layer(&layer, writer).map(drop)?))
+}
+
+/// Keeps base and changes as a new image, if the instance is content.
+fn commit(store: &Store, tag: &Reference, run: &Run, report: &RunReport) -> Result<(), Failure> {
+    let [one] = report.instances.as_slice() else {
+        return Ok(());
+    };
+    let (Outcome::Exited(0), Some(fs)) = (&one.outcome, report.file_systems.first()) else {
+        say(&format!(
+            "{tag}: not made, since the guest did not exit with 0"
+        ));
+        return Ok(());
+    };
+    let by = run.plan.args.join(" ");
+    Ok(transfer::commit(store, fs, run.base.as_ref(), tag, &by).map(drop)?)
 }
 
 /// Says how it ended, and turns that into an exit code.

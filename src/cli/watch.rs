@@ -130,3 +130,33 @@ impl Watch for Progress {
         self.bar.inc(1);
     }
 }
+
+/// Shows on a terminal how far an import has come.
+pub(super) struct ImportBar(ProgressBar);
+
+impl ImportBar {
+    pub(super) fn start() -> Self {
+        // A bar that is drawn on stderr hides itself where that is no terminal.
+        let bar = ProgressBar::no_length();
+        let style = ProgressStyle::with_template("{spinner} {bytes} read, {bytes_per_sec} {msg}");
+        if let Ok(style) = style {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+
+    pub(super) fn watcher(&self) -> crate::store::Watcher {
+        let bar = self.0.clone();
+        std::sync::Arc::new(move |progress| {
+            bar.set_position(progress.bytes);
+            bar.set_message(format!(
+                "({} new)",
+                crate::report::bytes(progress.new_bytes)
+            ));
+        })
+    }
+
+    pub(super) fn end(self) {
+        self.0.finish_and_clear();
+    }
+}

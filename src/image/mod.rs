@@ -15,6 +15,7 @@ mod lazy;
 mod merge;
 mod parts;
 mod record;
+mod reference;
 #[cfg(feature = "store")]
 pub(crate) mod rest;
 mod table;
@@ -31,6 +32,7 @@ use index::Index;
 pub(crate) use index::{Dentry, SlotRef};
 pub use inspect::{ImageStats, Located};
 use parts::Parts;
+pub use reference::{ParseReferenceError, Reference};
 
 use crate::chunk::{Content, ContentError};
 use crate::digest::Digest;

@@ -7,6 +7,7 @@
 
 mod build_tree;
 mod builder;
+mod compare;
 mod error;
 mod finished;
 pub(crate) mod node;
@@ -15,6 +16,7 @@ pub(crate) mod spot;
 pub(crate) mod walk;
 
 pub use builder::LayerBuilder;
+pub use compare::{Change, compare};
 pub use error::LayerError;
 pub use finished::Layer;
 pub use walk::{Entries, Entry, EntryBody};

@@ -44,6 +44,9 @@ impl Seat {
         wasi.allow_blocking_current_thread(config.timeout.is_none());
         wasi.args(&plan.args).envs(&plan.env);
         wasi.env(INSTANCE_VARIABLE, instance.to_string());
+        if let Some(dir) = &plan.working_dir {
+            wasi.initial_cwd(dir);
+        }
         let held = connect(&mut wasi, &plan.stdio, instance);
         for dir in &plan.host_dirs {
             wasi.preopened_dir(&dir.dir, &dir.guest, perms(dir.rights))

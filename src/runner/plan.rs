@@ -19,6 +19,9 @@ pub struct RunPlan {
     pub args: Vec<String>,
     /// The guest's environment. [`INSTANCE_VARIABLE`] is added.
     pub env: Vec<(String, String)>,
+    /// The directory that a component starts in, and that `PWD` should name:
+    /// preview1 has no way to say it, and a guest's libc starts in `/`.
+    pub working_dir: Option<String>,
     /// Directories of the layered file system that the guest is shown.
     pub preopens: Vec<Preopen>,
     /// Directories of the host that the guest is shown beside those.
@@ -40,6 +43,7 @@ impl Default for RunPlan {
         Self {
             args: Vec::new(),
             env: Vec::new(),
+            working_dir: None,
             preopens: Vec::new(),
             host_dirs: Vec::new(),
             quota: Quota::default(),

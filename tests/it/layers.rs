@@ -20,6 +20,7 @@ const RANKS: &[(&str, u32)] = &[
     ("host", 9),
     ("wasi", 9),
     ("runner", 10),
+    ("transfer", 10),
     ("report", 11),
     ("cli", 12),
     ("main", 13),

@@ -1,6 +1,7 @@
 //! The program `stratafs`, from outside: options, exit codes, output, files.
 
 mod bench;
+mod image;
 mod many;
 mod one;
 mod options;
@@ -59,6 +60,7 @@ impl Cli {
             .current_dir(self.dir.path());
         command
             .env("STRATAFS_CACHE", self.path("cache"))
+            .env("STRATAFS_STORE", self.path("store"))
             .stdin(Stdio::null());
         command
     }

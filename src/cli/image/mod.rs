@@ -1,0 +1,45 @@
+//! `stratafs image` and `stratafs store`.
+
+pub(super) mod args;
+mod explain;
+mod list;
+mod moving;
+mod show;
+mod text;
+mod whole;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use self::args::{ImageArgs, ImageCommand, StoreArgs, StoreCommand};
+use super::failure::Failure;
+use super::place;
+
+pub(super) fn image(args: ImageArgs, store: Option<&Path>) -> Result<ExitCode, Failure> {
+    let store = place::open(store)?;
+    match args.command {
+        ImageCommand::Import(args) => moving::import(&store, args),
+        ImageCommand::Ls(args) => list::ls(&store, args),
+        ImageCommand::Inspect(args) => show::inspect(&store, args),
+        ImageCommand::History(args) => show::history(&store, args),
+        ImageCommand::Tree(args) => list::tree(&store, args),
+        ImageCommand::Cat(args) => show::cat(&store, args),
+        ImageCommand::Diff(args) => list::diff(&store, args),
+        ImageCommand::Explain(args) => explain::explain(&store, args),
+        ImageCommand::Export(args) => moving::export(&store, args),
+        ImageCommand::Squash(args) => moving::squash(&store, args),
+        ImageCommand::Tag(args) => moving::tag(&store, args),
+        ImageCommand::Rm(args) => moving::rm(&store, args),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn store(args: StoreArgs, store: Option<&Path>) -> Result<ExitCode, Failure> {
+    let store = place::open(store)?;
+    match args.command {
+        StoreCommand::Stat(form) => whole::stat(&store, form),
+        StoreCommand::Verify(form) => whole::verify(&store, form),
+        StoreCommand::Gc(form) => whole::gc(&store, form),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}

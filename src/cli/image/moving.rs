@@ -1,0 +1,107 @@
+//! `image import`, `export`, `squash`, `tag`, `rm`.
+
+use serde_json::{Value, json};
+
+use super::args::{Compress, ExportArgs, Form, Format, ImportArgs, RmArgs, SquashArgs, TagArgs};
+use super::list::summary;
+use super::text::answer;
+use crate::cli::failure::Failure;
+use crate::cli::watch::ImportBar;
+use crate::image::Reference;
+use crate::source::{Compression, SourceOptions};
+use crate::store::{ImageInfo, Store};
+use crate::transfer::{self, ExportOptions, ImportOptions};
+
+pub(super) fn import(store: &Store, args: ImportArgs) -> Result<(), Failure> {
+    let usual = SourceOptions::default();
+    let source = SourceOptions {
+        max_bytes: args.max_bytes.unwrap_or(usual.max_bytes),
+        max_entries: args.max_entries.unwrap_or(usual.max_entries),
+        platform: args.platform,
+        name: args.name,
+        ..usual
+    };
+    let sources = [vec![args.source], args.layers].concat();
+    let bar = ImportBar::start();
+    let options = ImportOptions {
+        source,
+        watcher: Some(bar.watcher()),
+    };
+    let made = transfer::import(store, &sources, &args.tag, &options);
+    bar.end();
+    say(args.form, &args.tag, &made?)
+}
+
+/// Says which image goes by a name now.
+fn say(form: Form, tag: &Reference, image: &ImageInfo) -> Result<(), Failure> {
+    let json = || {
+        let mut told = summary(image);
+        if let Some(told) = told.as_object_mut() {
+            told.insert("tag".into(), json!(tag.as_str()));
+        }
+        told
+    };
+    answer(form, json, || format!("{tag} {}", image.id))
+}
+
+pub(super) fn export(store: &Store, args: ExportArgs) -> Result<(), Failure> {
+    let is_tar = args.out.extension().is_some_and(|end| end == "tar");
+    let format = args.format.unwrap_or(match is_tar {
+        true => Format::OciArchive,
+        false => Format::Oci,
+    });
+    let (format, name) = match format {
+        Format::Oci => (transfer::Format::Oci, "oci"),
+        Format::OciArchive => (transfer::Format::OciArchive, "oci-archive"),
+        Format::Tar => (transfer::Format::Tar, "tar"),
+        Format::Dir => (transfer::Format::Dir, "dir"),
+    };
+    let compression = match args.compress {
+        Compress::None => Compression::None,
+        Compress::Gzip => Compression::Gzip,
+        Compress::Zstd => Compression::Zstd,
+    };
+    let options = ExportOptions {
+        format,
+        compression,
+    };
+    let reference = &args.image.reference;
+    transfer::export(store, reference, &args.out, options)?;
+    let out = args.out.display().to_string();
+    let json = || json!({"image": reference.as_str(), "out": out, "format": name});
+    answer(args.form, json, String::new)
+}
+
+pub(super) fn squash(store: &Store, args: SquashArgs) -> Result<(), Failure> {
+    let made = transfer::squash(store, &args.image.reference, &args.tag)?;
+    say(args.form, &args.tag, &made)
+}
+
+pub(super) fn tag(store: &Store, args: TagArgs) -> Result<(), Failure> {
+    let reference = args.image.reference.as_str();
+    store.tag(reference, args.tag.as_str())?;
+    say(args.form, &args.tag, &store.info(args.tag.as_str())?)
+}
+
+pub(super) fn rm(store: &Store, args: RmArgs) -> Result<(), Failure> {
+    // All are looked up first: one that is not there removes none.
+    let mut tags = Vec::new();
+    for reference in &args.images {
+        let info = store.info(reference.as_str())?;
+        match reference {
+            Reference::Tag(tag) => tags.push(tag.clone()),
+            Reference::Digest(_) => tags.extend(info.tags),
+        }
+    }
+    tags.sort();
+    tags.dedup();
+    for tag in &tags {
+        store.untag(tag)?;
+    }
+    let removed: Vec<Value> = tags.iter().map(|tag| json!(tag)).collect();
+    answer(
+        args.form,
+        || json!({"removed": removed}),
+        || tags.join("\n"),
+    )
+}

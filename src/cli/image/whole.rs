@@ -1,0 +1,124 @@
+//! `store stat`, `store verify`, `store gc`.
+
+use serde_json::json;
+
+use super::args::Form;
+use super::text::answer;
+use crate::cli::failure::Failure;
+use crate::report::{bytes, count};
+use crate::store::Store;
+
+/// Damage that is named in the one line about it.
+const NAMED: usize = 3;
+
+pub(super) fn stat(store: &Store, form: Form) -> Result<(), Failure> {
+    let stat = store.stat()?;
+    let json = || {
+        json!({
+            "tags": stat.tags,
+            "images": stat.images,
+            "layers": stat.layers,
+            "packs": stat.packs,
+            "blobs": stat.blobs,
+            "logical_bytes": stat.logical_bytes,
+            "blob_bytes": stat.blob_bytes,
+            "chunk_bytes": stat.chunk_bytes,
+            "pack_bytes": stat.pack_bytes,
+            "index_bytes": stat.index_bytes,
+            "layer_bytes": stat.layer_bytes,
+            "catalog_bytes": stat.catalog_bytes,
+            "unfinished_bytes": stat.unfinished_bytes,
+            "total_bytes": stat.total_bytes(),
+        })
+    };
+    answer(form, json, || {
+        let lines = [
+            ("images", count(stat.images)),
+            ("tags", count(stat.tags)),
+            ("layers", count(stat.layers)),
+            (
+                "blobs",
+                format!("{} ({})", count(stat.blobs), bytes(stat.blob_bytes)),
+            ),
+            (
+                "packs",
+                format!("{} ({})", count(stat.packs), bytes(stat.pack_bytes)),
+            ),
+            ("files", bytes(stat.logical_bytes)),
+            ("chunks", bytes(stat.chunk_bytes)),
+            ("indexes", bytes(stat.index_bytes)),
+            ("layer entries", bytes(stat.layer_bytes)),
+            ("catalog", bytes(stat.catalog_bytes)),
+            ("unfinished", bytes(stat.unfinished_bytes)),
+            ("total", bytes(stat.total_bytes())),
+        ];
+        let lines = lines
+            .iter()
+            .map(|(name, value)| format!("{name:<14}{value}"));
+        lines.collect::<Vec<_>>().join("\n")
+    })
+}
+
+pub(super) fn verify(store: &Store, form: Form) -> Result<(), Failure> {
+    let report = store.verify()?;
+    let errors: Vec<String> = report.errors.iter().map(ToString::to_string).collect();
+    let json = || {
+        json!({
+            "sound": report.is_sound(),
+            "images": report.images,
+            "layers": report.layers,
+            "blobs": report.blobs,
+            "packs": report.packs,
+            "chunks": report.chunks,
+            "read_bytes": report.bytes,
+            "errors": errors,
+        })
+    };
+    let text = || {
+        format!(
+            "{} images, {} layers, {} blobs, {} chunks in {} packs: {} read",
+            count(report.images),
+            count(report.layers),
+            count(report.blobs),
+            count(report.chunks),
+            count(report.packs),
+            bytes(report.bytes)
+        )
+    };
+    answer(form, json, text)?;
+    if report.is_sound() {
+        return Ok(());
+    }
+    let named = errors.iter().take(NAMED).cloned().collect::<Vec<_>>();
+    let more = match errors.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    Err(Failure::new(format_args!(
+        "the store is damaged: {}{more}; import the images again",
+        named.join("; ")
+    )))
+}
+
+pub(super) fn gc(store: &Store, form: Form) -> Result<(), Failure> {
+    let report = store.gc()?;
+    let json = || {
+        json!({
+            "images": report.images,
+            "layers": report.layers,
+            "blobs": report.blobs,
+            "packs": report.packs,
+            "freed_bytes": report.freed_bytes,
+        })
+    };
+    answer(form, json, || {
+        format!(
+            "{} images, {} layers, {} blobs and {} packs removed: {} freed",
+            count(report.images),
+            count(report.layers),
+            count(report.blobs),
+            count(report.packs),
+            bytes(report.freed_bytes)
+        )
+    })
+}

@@ -1,0 +1,56 @@
+//! What an instance has become, as an image.
+
+use super::TransferError;
+use crate::image::{HistoryEntry, ImageConfig, Reference};
+use crate::store::{ImageInfo, Import, LayerOrigin, Store};
+use crate::vfs::Fs;
+
+/// Makes an image of the base of `fs` and, as one more layer, of what was
+/// changed, and calls it `tag`: all of it or nothing.
+///
+/// `base` is the image of the store that lies at the bottom of the base, if
+/// there is one: its layers, blobs and configuration are taken over. `by` is
+/// what the history says of the new layer. Layers of the base that are not
+/// the store's are brought in.
+///
+/// # Errors
+///
+/// [`TransferError::Store`], [`TransferError::Layer`].
+pub fn commit(
+    store: &Store,
+    fs: &Fs,
+    base: Option<&Reference>,
+    tag: &Reference,
+    by: &str,
+) -> Result<ImageInfo, TransferError> {
+    let mut import = store.import()?;
+    let (mut config, known) = match base {
+        Some(base) => take_base(store, &mut import, base)?,
+        None => (ImageConfig::new(), 0),
+    };
+    for layer in fs.image().layers().iter().skip(known) {
+        import.layer(layer.clone(), LayerOrigin::new());
+        config.history.push(HistoryEntry::by("layer of a run"));
+    }
+    let changes = fs.diff(import.pool())?;
+    import.layer(changes, LayerOrigin::new());
+    config.history.push(HistoryEntry::by(by));
+    import.commit(config, Some(tag.as_str()))?;
+    Ok(store.info(tag.as_str())?)
+}
+
+/// Takes over the layers of an image of the store; gives its configuration
+/// and their number.
+fn take_base(
+    store: &Store,
+    import: &mut Import,
+    base: &Reference,
+) -> Result<(ImageConfig, usize), TransferError> {
+    let info = store.info(base.as_str())?;
+    let layers = store.layers(base.as_str())?;
+    let count = layers.len();
+    for (layer, known) in layers.into_iter().zip(info.layers) {
+        import.layer(layer, known.origin);
+    }
+    Ok((info.config, count))
+}

@@ -1,0 +1,75 @@
+//! Why an image does not get from here to there.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::digest::Digest;
+use crate::errno::Errno;
+use crate::host::CopyError;
+use crate::image::ImageError;
+use crate::layer::LayerError;
+use crate::name::LayerPath;
+use crate::source::{ExportError, OciExportError, SourceError};
+use crate::store::StoreError;
+
+/// Why an image could not be brought in, taken out or looked into. Nothing
+/// half made is left under a name that was asked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransferError {
+    /// The source is none, or is damaged.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The store says no.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The layers are no image together.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The tree is no layer.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// The tree cannot be told as an archive.
+    #[error(transparent)]
+    Archive(#[from] ExportError),
+    /// The image cannot be written as an OCI layout.
+    #[error(transparent)]
+    Oci(#[from] OciExportError),
+    /// The tree cannot be written to a directory.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// The output cannot be made.
+    #[error("{path}: {error}", path = path.display())]
+    Out {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        error: io::Error,
+    },
+    /// There is something where a directory is to be written.
+    #[error("{path}: is there already and not an empty directory: name another, or remove it", path = .0.display())]
+    Occupied(PathBuf),
+    /// A layer removed what lower layers have at the path.
+    #[error(
+        "{path}: not in the image: layer {layer} ({digest}) removes what layer {had} has there"
+    )]
+    Removed {
+        /// The path.
+        path: LayerPath,
+        /// The layer that has it, the lowest being 0.
+        had: usize,
+        /// The layer that removes it.
+        layer: usize,
+        /// That layer's digest.
+        digest: Digest,
+    },
+    /// The image has no such path.
+    #[error("{path}: {errno}")]
+    Path {
+        /// The path, odd bytes escaped.
+        path: String,
+        /// Why not.
+        errno: Errno,
+    },
+}

@@ -1,0 +1,187 @@
+//! Out of a store.
+
+use std::io::{self, Read};
+use std::path::Path;
+
+use cap_std::ambient_authority;
+use cap_std::fs::Dir;
+
+use super::{TransferError, staged};
+use crate::chunk::ChunkPool;
+use crate::digest::Sha256;
+use crate::image::Reference;
+use crate::layer::Layer;
+use crate::source::BlobDigest;
+use crate::source::{Compression, OciExport, OutLayer};
+use crate::store::{ImageInfo, Store, StoredLayer};
+use crate::vfs::Fs;
+
+/// What an image is written as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// An OCI image layout, as a directory.
+    #[default]
+    Oci,
+    /// An OCI image layout, as a tar archive.
+    OciArchive,
+    /// The merged tree, as a tar archive.
+    Tar,
+    /// The merged tree, as a directory: modes, times and links; owners and
+    /// extended attributes stay behind.
+    Dir,
+}
+
+/// How an image is written. The default is an OCI layout, its new layers not
+/// compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExportOptions {
+    /// What it is written as.
+    pub format: Format,
+    /// How layers that have no blob are compressed in a layout.
+    pub compression: Compression,
+}
+
+/// Writes the image `reference` to `out`: a file, which is replaced, or a
+/// directory, which must not be there or be empty. It appears whole or not at
+/// all, unless `out` is something like a pipe.
+///
+/// In a layout, a layer that came in as a blob goes out as that blob, and an
+/// image that is still what it was under its own digests.
+///
+/// # Errors
+///
+/// [`TransferError::Store`], [`TransferError::Occupied`],
+/// [`TransferError::Out`]; [`TransferError::Oci`] and
+/// [`TransferError::Copy`] name the entry that cannot be written.
+pub fn export(
+    store: &Store,
+    reference: &Reference,
+    out: &Path,
+    options: ExportOptions,
+) -> Result<(), TransferError> {
+    match options.format {
+        Format::Oci => staged::dir(out, |dir| {
+            oci(store, reference, options, |image| image.write_dir(dir))
+        }),
+        Format::OciArchive => staged::file(out, |file, scratch| {
+            oci(store, reference, options, |image| {
+                image.write_archive(file, scratch).map(drop)
+            })
+        }),
+        Format::Tar => staged::file(out, |file, _| {
+            let tree = tree(store, reference)?;
+            Ok(crate::source::write_layer(&tree, file).map(drop)?)
+        }),
+        Format::Dir => staged::dir(out, |dir| {
+            let fs = Fs::new(&store.image(reference.as_str())?);
+            let opened = Dir::open_ambient_dir(dir, ambient_authority());
+            let opened = opened.map_err(|error| TransferError::Out {
+                path: dir.to_owned(),
+                error,
+            })?;
+            Ok(fs.export_dir("/", &opened)?)
+        }),
+    }
+}
+
+/// Gives the whole tree of an image as one layer.
+pub(super) fn tree(store: &Store, reference: &Reference) -> Result<Layer, TransferError> {
+    let fs = Fs::new(&store.image(reference.as_str())?);
+    let tree = fs.tree(b"/", &ChunkPool::new());
+    let tree = tree.map_err(|errno| TransferError::Path {
+        path: "/".to_owned(),
+        errno,
+    })?;
+    Ok(tree?)
+}
+
+fn oci(
+    store: &Store,
+    reference: &Reference,
+    options: ExportOptions,
+    write: impl FnOnce(OciExport<'_>) -> Result<(), crate::source::OciExportError>,
+) -> Result<(), TransferError> {
+    let info = store.info(reference.as_str())?;
+    let config_bytes = info.raw_config.map(|digest| bytes(store, digest));
+    let manifest_bytes = info.manifest.map(|digest| bytes(store, digest));
+    let image = OciExport {
+        name: reference.tag(),
+        layers: layers(store, reference, &info)?,
+        config: &info.config,
+        config_bytes: config_bytes.transpose()?,
+        manifest_bytes: manifest_bytes.transpose()?,
+        compression: options.compression,
+    };
+    Ok(write(image)?)
+}
+
+/// Gives each layer as its blob, where the store has that.
+fn layers<'a>(
+    store: &'a Store,
+    reference: &Reference,
+    info: &ImageInfo,
+) -> Result<Vec<OutLayer<'a>>, TransferError> {
+    // Trees are read only if some layer has no blob.
+    let made = match info.layers.iter().all(|layer| blob(layer).is_some()) {
+        true => Vec::new(),
+        false => store.layers(reference.as_str())?,
+    };
+    let mut out = Vec::with_capacity(info.layers.len());
+    for (number, layer) in info.layers.iter().enumerate() {
+        out.push(match (blob(layer), made.get(number)) {
+            (Some(blob), _) => blob.open(store),
+            (None, Some(made)) => OutLayer::Layer(made.clone()),
+            (None, None) => continue,
+        });
+    }
+    Ok(out)
+}
+
+/// A blob that the store keeps for a layer.
+struct Kept {
+    digest: Sha256,
+    size: u64,
+    media_type: String,
+    diff_id: Sha256,
+}
+
+fn blob(layer: &StoredLayer) -> Option<Kept> {
+    let origin = &layer.origin;
+    Some(Kept {
+        digest: origin.blob?,
+        size: origin.blob_bytes,
+        media_type: origin.media_type.clone()?,
+        diff_id: origin.diff_id?,
+    })
+}
+
+impl Kept {
+    fn open(self, store: &Store) -> OutLayer<'_> {
+        let digest = self.digest;
+        OutLayer::Blob {
+            digest: blob_digest(self.digest),
+            size: self.size,
+            media_type: self.media_type,
+            diff_id: blob_digest(self.diff_id),
+            open: Box::new(move || {
+                let reader = store.blob(digest).map_err(io::Error::other)?;
+                Ok(Box::new(reader) as Box<dyn Read>)
+            }),
+        }
+    }
+}
+
+fn bytes(store: &Store, digest: Sha256) -> Result<Vec<u8>, TransferError> {
+    let mut bytes = Vec::new();
+    let read = store.blob(digest)?.read_to_end(&mut bytes);
+    read.map_err(|error| TransferError::Out {
+        path: digest.to_string().into(),
+        error,
+    })?;
+    Ok(bytes)
+}
+
+/// A digest of the store's in the words of OCI's documents.
+fn blob_digest(digest: Sha256) -> BlobDigest {
+    BlobDigest::sha256(digest.as_bytes())
+}

@@ -1,0 +1,125 @@
+//! Into a store.
+
+use std::path::{Path, PathBuf};
+
+use super::TransferError;
+use crate::digest::Sha256;
+use crate::image::{HistoryEntry, ImageConfig, Reference};
+use crate::source::BlobDigest;
+use crate::source::{OciImage, SourceOptions};
+use crate::store::{ImageInfo, Import, LayerOrigin, Store, Watcher};
+
+/// How images are brought in.
+#[derive(Clone, Default)]
+pub struct ImportOptions {
+    /// Bounds, and which image to take of several.
+    pub source: SourceOptions,
+    /// Is told how far it has come.
+    pub watcher: Option<Watcher>,
+}
+
+/// Makes an image of `sources`, the lowest first, and calls it `tag`. Each is
+/// a directory, a tar archive or an OCI image, told apart as
+/// [`source::open`](crate::source::open) does.
+///
+/// The configuration is that of the first source that has one; further
+/// sources are steps of its history. The blobs of an OCI image are kept, and
+/// of an image that is the only source the documents as well, so that it can
+/// go out as it came. All or nothing: until the last step succeeds the store
+/// shows none of it.
+///
+/// # Errors
+///
+/// [`TransferError::Source`], [`TransferError::Store`],
+/// [`TransferError::Image`].
+pub fn import(
+    store: &Store,
+    sources: &[PathBuf],
+    tag: &Reference,
+    options: &ImportOptions,
+) -> Result<ImageInfo, TransferError> {
+    let mut import = store.import()?;
+    if let Some(watcher) = &options.watcher {
+        import.watch(watcher.clone());
+    }
+    let mut config: Option<ImageConfig> = None;
+    let mut steps = Vec::new();
+    for path in sources {
+        match OciImage::open(path, &options.source)? {
+            Some(image) => {
+                take_image(&mut import, &image, &options.source)
+                    .map_err(|error| named(error, path))?;
+                if sources.len() == 1 {
+                    keep_documents(&mut import, &image)?;
+                }
+                match config {
+                    None => config = Some(image.config().clone()),
+                    Some(_) => steps.extend(image.layers().iter().map(|_| step(path))),
+                }
+            }
+            None => {
+                for layer in crate::source::open(import.pool(), path, &options.source)? {
+                    import.layer(layer, LayerOrigin::new());
+                    steps.push(step(path));
+                }
+            }
+        }
+    }
+    let mut config = config.unwrap_or_default();
+    config.history.extend(steps);
+    import.commit(config, Some(tag.as_str()))?;
+    Ok(store.info(tag.as_str())?)
+}
+
+/// Takes the layers of an OCI image, and their blobs.
+fn take_image(
+    import: &mut Import,
+    image: &OciImage,
+    options: &SourceOptions,
+) -> Result<(), TransferError> {
+    for blob in image.layers() {
+        let kept = blob.digest().and_then(sha256).zip(sha256(blob.diff_id()));
+        let mut origin = LayerOrigin::new();
+        let layer = match kept {
+            Some((_, diff_id)) => {
+                let mut keep = import.blob();
+                let layer = image.read_layer(import.pool(), blob, options, Some(&mut keep))?;
+                let kept = keep.finish();
+                origin = LayerOrigin::of_blob(import.keep(kept), blob.media_type(), diff_id);
+                layer
+            }
+            // Compressed by `docker save`, or named by a digest that the store
+            // does not know: only the tree is kept.
+            None => image.read_layer(import.pool(), blob, options, None)?,
+        };
+        import.layer(layer, origin);
+    }
+    Ok(())
+}
+
+/// Keeps manifest and configuration byte by byte.
+fn keep_documents(import: &mut Import, image: &OciImage) -> Result<(), TransferError> {
+    import.raw_config(image.config_bytes())?;
+    if let Some(manifest) = image.manifest_bytes() {
+        import.manifest(manifest)?;
+    }
+    Ok(())
+}
+
+fn sha256(digest: &BlobDigest) -> Option<Sha256> {
+    digest.as_str().parse().ok()
+}
+
+/// What the history says of a layer that was brought in.
+fn step(path: &Path) -> HistoryEntry {
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    HistoryEntry::by(format!("import {}", name.display()))
+}
+
+/// Names the source in an error that does not.
+fn named(error: TransferError, path: &Path) -> TransferError {
+    match error {
+        TransferError::Source(error) => TransferError::Source(error.of(path)),
+        other => other,
+    }
+}

@@ -1,0 +1,22 @@
+//! Images between a store and what other tools read.
+//!
+//! [`import`] makes an image of directories, archives and OCI images,
+//! [`export`] writes one out, [`squash`] makes one layer of many, [`explain`]
+//! tells where an entry of an image comes from. What is written appears whole
+//! or not at all: a process that is killed leaves nothing under the name that
+//! was asked for.
+
+mod commit;
+mod error;
+mod explain;
+mod export;
+mod import;
+mod squash;
+mod staged;
+
+pub use commit::commit;
+pub use error::TransferError;
+pub use explain::{Below, Explanation, Sharer, What, explain};
+pub use export::{ExportOptions, Format, export};
+pub use import::{ImportOptions, import};
+pub use squash::squash;
