@@ -109,16 +109,17 @@ impl Content {
     /// from a pool; read piece by piece from a store.
     pub fn pieces(&self) -> impl Iterator<Item = Result<(u64, Bytes), ContentError>> {
         let grid = CHUNK_BYTES as u64;
-        let mut next = 0;
+        let mut next = Some(0);
         let at_rest = self.stored().map(|stored| {
             std::iter::from_fn(move || {
-                let start = stored.next_data(next)? / grid * grid;
-                next = start + grid;
-                let len = usize::try_from((self.0.size - start).min(grid)).unwrap_or(0);
+                let start = stored.next_data(next?)? / grid * grid;
+                let left = self.0.size.checked_sub(start)?;
+                next = start.checked_add(grid).filter(|next| *next < self.0.size);
+                let len = usize::try_from(left.min(grid)).unwrap_or(0);
                 let mut bytes = vec![0; len];
                 let read = stored.read_at(start, &mut bytes);
                 if read.is_err() {
-                    next = u64::MAX;
+                    next = None;
                 }
                 Some(read.map(|()| (start, Bytes::from(bytes))))
             })

@@ -14,4 +14,5 @@ pub use content::Content;
 pub(crate) use content::copy_or_zero;
 pub use pool::{Chunk, ChunkPool};
 pub use stored::ContentError;
+#[cfg(feature = "store")]
 pub(crate) use stored::{Shelf, Shelving, Stored};

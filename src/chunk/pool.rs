@@ -8,7 +8,7 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
-use super::Shelf;
+use super::stored::Shelf;
 use crate::digest::Digest;
 
 /// Up to [`CHUNK_BYTES`](crate::limits::CHUNK_BYTES) bytes of content, named

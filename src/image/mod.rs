@@ -4,13 +4,25 @@
 //! it is immutable and shared: a look-up costs the same under one layer or
 //! hundreds, and whiteouts are gone (invariants 2 to 4).
 
+#[cfg_attr(
+    not(feature = "store"),
+    allow(dead_code, reason = "only images from a store have it")
+)]
 mod attributes;
 mod config;
 mod error;
 mod flatten;
+#[cfg_attr(
+    not(feature = "store"),
+    allow(dead_code, reason = "only images from a store have it")
+)]
 mod guard;
 mod index;
 mod inspect;
+#[cfg_attr(
+    not(feature = "store"),
+    allow(dead_code, reason = "only images from a store have it")
+)]
 mod lazy;
 mod merge;
 mod parts;
@@ -19,6 +31,10 @@ mod reference;
 #[cfg(feature = "store")]
 pub(crate) mod rest;
 mod table;
+#[cfg_attr(
+    not(feature = "store"),
+    allow(dead_code, reason = "only images from a store have it")
+)]
 mod view;
 mod walk;
 
@@ -73,6 +89,10 @@ pub struct Image(Arc<Inner>);
 pub type ImageId = Digest;
 
 /// What an image from a store knows of it.
+#[cfg_attr(
+    not(feature = "store"),
+    allow(dead_code, reason = "only images from a store have it")
+)]
 struct AtRest {
     id: ImageId,
 }

@@ -8,7 +8,8 @@ use crate::meta::Kind;
 use crate::name::{LayerPath, Name};
 
 /// One step of a walk: a directory's entries by name, what is in a directory
-/// right after it. The root is entered before the first step.
+/// right after it. The root is entered before the first step. The walk ends
+/// early when the image turns out to be damaged.
 pub(super) enum Step<'a> {
     Enter(SlotRef<'a>),
     Leaf(SlotRef<'a>),
@@ -47,6 +48,8 @@ impl<'a> Iterator for Walk<'a> {
     type Item = Step<'a>;
 
     fn next(&mut self) -> Option<Step<'a>> {
+        // Once damaged, directories may be within themselves.
+        self.image.intact().ok()?;
         let Some(slot) = self.open.last_mut()?.next() else {
             self.open.pop();
             self.path.pop();

@@ -102,6 +102,11 @@ impl<'a> Diff<'a> {
 
     fn run(&mut self) -> Result<(), LayerError> {
         while let Some(task) = self.todo.pop() {
+            // A damaged base may have directories within themselves.
+            self.tree.intact().map_err(|errno| LayerError::Unreadable {
+                path: task.path.clone(),
+                errno,
+            })?;
             let lineage = self.base_of(task.id);
             match task.below {
                 Some(below) if lineage == Some(below) => self.tell_changes(&task, below)?,

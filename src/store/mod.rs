@@ -319,9 +319,13 @@ impl Store {
         let path = disk.file_in(LAYERS, &file_name(record.file));
         let bytes = disk.read(&path)?;
         let found = Digest::of(&bytes);
-        // The version first: of a newer one the digest says nothing here.
+        // The kind first: of another one the digest says nothing here.
         let layer = layer_file::decode(&bytes, &path, digest, &self.0.packs);
-        if found != record.file && !matches!(layer, Err(StoreError::Version { .. })) {
+        let other = matches!(
+            layer,
+            Err(StoreError::Version { .. } | StoreError::Magic { .. })
+        );
+        if found != record.file && !other {
             return Err(StoreError::Damaged {
                 file: path,
                 offset: 0,

@@ -406,6 +406,34 @@ pub(super) fn read_table(
     path: &Path,
     name: Digest,
 ) -> Result<Vec<ChunkRecord>, StoreError> {
+    let foot = read_foot(disk, file, path)?;
+    // No more than the file has.
+    let bytes = u64::from(foot.chunks.get()) * size_of::<ChunkRecord>() as u64;
+    let mut table = vec![0; usize::try_from(bytes).unwrap_or(0)];
+    disk.read_at(file, path, HEADER + foot.data.get(), &mut table)?;
+    let records = <[ChunkRecord]>::ref_from_bytes(&table).unwrap_or_default();
+    let found = name_of(foot.data.get(), records);
+    if found != name {
+        return Err(StoreError::Damaged {
+            file: path.to_owned(),
+            offset: HEADER + foot.data.get(),
+            expected: name,
+            found,
+        });
+    }
+    let whole: u64 = records.iter().map(|chunk| u64::from(chunk.len.get())).sum();
+    let longest = records.iter().map(|chunk| chunk.len.get()).max();
+    if whole != foot.data.get() || longest.is_some_and(|len| len as usize > CHUNK_BYTES) {
+        return Err(StoreError::malformed(
+            path,
+            "the chunks' lengths do not add up",
+        ));
+    }
+    Ok(records.to_vec())
+}
+
+/// Reads the foot of a pack and holds it against header and length.
+fn read_foot(disk: &Disk, file: &File, path: &Path) -> Result<Foot, StoreError> {
     let len = disk.len(file, path)?;
     let foot_at = len.checked_sub(size_of::<Foot>() as u64);
     let foot_at = foot_at.filter(|at| *at >= HEADER);
@@ -448,28 +476,7 @@ pub(super) fn read_table(
             expected: expected.unwrap_or(u64::MAX),
         });
     }
-    // No more than the file has.
-    let mut table = vec![0; usize::try_from(bytes).unwrap_or(0)];
-    disk.read_at(file, path, HEADER + foot.data.get(), &mut table)?;
-    let records = <[ChunkRecord]>::ref_from_bytes(&table).unwrap_or_default();
-    let found = name_of(foot.data.get(), records);
-    if found != name {
-        return Err(StoreError::Damaged {
-            file: path.to_owned(),
-            offset: HEADER + foot.data.get(),
-            expected: name,
-            found,
-        });
-    }
-    let whole: u64 = records.iter().map(|chunk| u64::from(chunk.len.get())).sum();
-    let longest = records.iter().map(|chunk| chunk.len.get()).max();
-    if whole != foot.data.get() || longest.is_some_and(|len| len as usize > CHUNK_BYTES) {
-        return Err(StoreError::malformed(
-            path,
-            "the chunks' lengths do not add up",
-        ));
-    }
-    Ok(records.to_vec())
+    Ok(foot)
 }
 
 fn name_of(data: u64, table: &[ChunkRecord]) -> Digest {

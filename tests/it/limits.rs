@@ -46,6 +46,24 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "case_c1_45_indexes_nest_so_deep_and_no_deeper",
     ),
     ("MAX_OCI_IMAGES", "images_of_a_layout_have_a_bound"),
+    (
+        "REST_CHUNK_MIN_BYTES",
+        "chunks_at_rest_are_neither_small_nor_large",
+    ),
+    (
+        "REST_CHUNK_AVERAGE_BYTES",
+        "chunks_at_rest_are_neither_small_nor_large",
+    ),
+    (
+        "REST_CHUNK_MAX_BYTES",
+        "chunks_at_rest_are_neither_small_nor_large",
+    ),
+    ("MAX_PACK_BYTES", "a_pack_ends_at_its_bound"),
+    (
+        "MAX_MAPPED_FILES",
+        "indexes_past_the_bound_are_read_into_memory",
+    ),
+    ("MAX_TAG_BYTES", "tags_lead_to_images"),
     ("MAX_TABLE_SLOTS", "the_table_has_max_table_slots"),
     (
         "MAX_ARGUMENT_BYTES",

@@ -2,12 +2,18 @@
 
 use std::io::Read;
 
-use stratafs::chunk::ChunkPool;
+use stratafs::chunk::{ChunkPool, ContentBuilder};
 use stratafs::image::{HistoryEntry, Image, ImageConfig};
+use stratafs::layer::{EntryBody, Layer};
+use stratafs::limits::{
+    MAX_MAPPED_FILES, MAX_PACK_BYTES, REST_CHUNK_AVERAGE_BYTES, REST_CHUNK_MAX_BYTES,
+    REST_CHUNK_MIN_BYTES,
+};
+use stratafs::meta::Meta;
 use stratafs::store::{LayerOrigin, Store, StoreError, StoreOptions};
 use stratafs::vfs::Fs;
 
-use super::support::{get_file, lower, noise, put, put_file, shown, upper};
+use super::support::{get_file, lower, noise, path, put, put_file, shown, upper};
 
 #[test]
 fn an_image_comes_out_as_it_went_in() {
@@ -212,4 +218,76 @@ fn a_store_is_made_only_where_it_may_be() {
     assert!(matches!(none, Err(StoreError::NoStore(_))));
     Store::open(dir.path()).unwrap();
     assert!(StoreOptions::new().existing().open(dir.path()).is_ok());
+}
+
+#[test]
+fn chunks_at_rest_are_neither_small_nor_large() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    put_file(&store, "a", &noise(4, 4 << 20)).unwrap();
+    let layers = store.layers("a").unwrap();
+    let content = layers[0].entries().find_map(|entry| match entry.body {
+        EntryBody::File { content, .. } => Some(content.clone()),
+        _ => None,
+    });
+    let chunks = store.chunks(&content.unwrap()).unwrap();
+    let (last, rest) = chunks.split_last().unwrap();
+    assert_eq!(last.offset + u64::from(last.bytes), 4 << 20);
+    for chunk in rest {
+        let range = REST_CHUNK_MIN_BYTES..=REST_CHUNK_MAX_BYTES;
+        assert!(range.contains(&(chunk.bytes as usize)), "{chunk:?}");
+    }
+    let average = (4 << 20) / chunks.len();
+    let range = REST_CHUNK_AVERAGE_BYTES / 2..REST_CHUNK_AVERAGE_BYTES * 2;
+    assert!(range.contains(&average), "{average}");
+}
+
+#[test]
+fn a_pack_ends_at_its_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let mut import = store.import().unwrap();
+    let pool = import.pool().clone();
+    let mut content = ContentBuilder::new(&pool);
+    let mut piece = noise(6, 1 << 20);
+    let pieces = MAX_PACK_BYTES / (1 << 20) + 4;
+    for n in 0..pieces {
+        // No two are alike: each 8 bytes carry the number.
+        for word in piece.chunks_exact_mut(8) {
+            word[0] = word[0].wrapping_add(n as u8 | 1);
+            word[1] ^= (n >> 7) as u8;
+        }
+        content.write(&piece);
+    }
+    let content = content.finish();
+    let mut layer = Layer::builder();
+    let meta = Meta::with_mode(0o644);
+    layer.file(&path("file"), meta, content.clone()).unwrap();
+    import.layer(layer.finish().unwrap(), LayerOrigin::new());
+    import.commit(ImageConfig::new(), Some("a")).unwrap();
+    let stat = store.stat().unwrap();
+    assert_eq!((stat.packs, stat.chunk_bytes), (2, pieces << 20));
+    let image = store.image("a").unwrap();
+    let mut last = vec![0; 1 << 20];
+    let file = Fs::new(&image).open("/file").unwrap();
+    assert_eq!(
+        file.read_at(&mut last, (pieces - 1) << 20).unwrap(),
+        1 << 20
+    );
+    assert!(last == piece);
+}
+
+#[test]
+fn indexes_past_the_bound_are_read_into_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    put_file(&store, "a", b"a").unwrap();
+    let images: Vec<_> = (0..MAX_MAPPED_FILES + 3)
+        .map(|_| store.image("a").unwrap())
+        .collect();
+    for image in &images {
+        assert_eq!(Fs::new(image).read("/file").unwrap(), b"a");
+    }
+    drop(images);
+    assert_eq!(get_file(&store, "a").unwrap(), b"a");
 }

@@ -153,6 +153,8 @@ fn case_51_the_same_by_two_threads_is_one_image() {
     });
     assert!(ids.windows(2).all(|pair| pair[0] == pair[1]));
     assert_eq!(store.list().unwrap().len(), 1);
+    store.gc().unwrap();
+    assert_eq!(store.stat().unwrap().packs, 1);
     assert_eq!(get_file(&store, "a").unwrap(), bytes);
     assert!(store.verify().unwrap().is_sound());
 }
