@@ -26,6 +26,7 @@ mod inspect;
 mod lazy;
 mod merge;
 mod parts;
+mod places;
 mod record;
 mod reference;
 #[cfg(feature = "store")]
@@ -48,6 +49,7 @@ use index::Index;
 pub(crate) use index::{Dentry, SlotRef};
 pub use inspect::{ImageStats, Located};
 use parts::Parts;
+use places::Places;
 pub use reference::{ParseReferenceError, Reference};
 
 use crate::chunk::{Content, ContentError};
@@ -103,6 +105,7 @@ struct Inner {
     /// What a store keeps the image as.
     at_rest: Option<AtRest>,
     index: Index,
+    places: OnceLock<Places>,
     digest: OnceLock<Digest>,
     stats: OnceLock<ImageStats>,
 }
@@ -143,6 +146,7 @@ impl Image {
             layer_count: layers.len(),
             at_rest: None,
             index,
+            places: OnceLock::new(),
             digest: OnceLock::new(),
             stats: OnceLock::new(),
         }))
@@ -255,6 +259,19 @@ impl Image {
     /// Gives an entry by its number.
     pub(crate) fn slot(&self, slot: u32) -> Option<SlotRef<'_>> {
         self.0.index.slot(slot)
+    }
+
+    /// Gives the entries that lead to an object. O(entries of the image) at
+    /// the first call, O(1) for each from then on.
+    pub(crate) fn slots_of(&self, node: u32) -> impl Iterator<Item = u32> {
+        let places = self.0.places.get_or_init(|| Places::of(&self.0.index));
+        places.slots(node)
+    }
+
+    /// Gives the directory that an entry is in.
+    pub(crate) fn dir_of(&self, slot: u32) -> u32 {
+        let record = self.0.index.record(slot);
+        record.map_or(0, |record| record.parent.get())
     }
 
     #[inline]

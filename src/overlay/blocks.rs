@@ -1,9 +1,11 @@
 //! The bytes of a changed or new file: private blocks over base content.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 
 use crate::chunk::{Content, copy_or_zero};
 use crate::errno::Errno;
@@ -303,6 +305,35 @@ impl FileBody {
             return len;
         }
         0
+    }
+
+    /// Gives the byte ranges in which two states over one base may differ, in
+    /// order: blocks that do, what was cut off, what was added. O(blocks that
+    /// differ).
+    pub(super) fn compare(&self, later: &Self) -> Vec<Range<u64>> {
+        let mut found: Vec<Range<u64>> = Vec::new();
+        let end = self.size.max(later.size);
+        for item in self.blocks.diff(&later.blocks) {
+            let number = match item {
+                DiffItem::Add(number, _) | DiffItem::Remove(number, _) => *number,
+                DiffItem::Update { new, .. } => *new.0,
+            };
+            found.push(number * BLOCK..end.min((number + 1) * BLOCK));
+        }
+        for (one, two) in [(self.base_end, later.base_end), (self.size, later.size)] {
+            if one != two {
+                found.push(one.min(two)..one.max(two));
+            }
+        }
+        found.sort_by_key(|range| range.start);
+        let mut merged: Vec<Range<u64>> = Vec::with_capacity(found.len());
+        for range in found {
+            match merged.last_mut().filter(|last| range.start <= last.end) {
+                Some(last) => last.end = last.end.max(range.end),
+                None => merged.push(range),
+            }
+        }
+        merged
     }
 
     /// Recounts the private bytes.

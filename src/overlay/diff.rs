@@ -5,7 +5,7 @@
 //! object its changes are told one by one, where it is another its whole tree
 //! is told and what was there is hidden by an opaque mark.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::inode::Body;
@@ -70,6 +70,8 @@ struct Diff<'a> {
     more: HashSet<FileId>,
     /// Directories that have a change in or below them.
     dirty: HashSet<FileId>,
+    /// For each base directory its slots that lead to something changed.
+    touched: HashMap<u32, BTreeSet<u32>>,
     /// Where a file with several names was told first.
     told: HashMap<FileId, LayerPath>,
     todo: Vec<Task>,
@@ -93,6 +95,7 @@ impl<'a> Diff<'a> {
             retold,
             more: HashSet::new(),
             dirty: HashSet::new(),
+            touched: HashMap::new(),
             told: HashMap::new(),
             todo: Vec::new(),
         };
@@ -120,37 +123,44 @@ impl<'a> Diff<'a> {
         Ok(())
     }
 
-    /// Marks each directory with a change, and all above it.
+    /// Marks each directory with a change, and all above it. O(changes).
     fn find_dirty(&mut self) {
         let tree = self.tree;
-        let mut files_changed = !self.retold.is_empty();
         for (id, held) in tree.inodes.iter() {
             let Some(inode) = held.as_ref().filter(|inode| inode.nlink > 0) else {
                 continue;
             };
             match inode.body {
                 Body::Dir(_) => self.mark(*id),
-                Body::File(_) | Body::Symlink(_) => files_changed |= tree.node(*id).is_some(),
+                Body::File(_) | Body::Symlink(_) => self.mark_names(*id),
             }
         }
-        if !files_changed {
+        for id in self.retold.clone() {
+            self.mark_names(id);
+        }
+    }
+
+    /// Marks the directories in which the base names a file or link.
+    fn mark_names(&mut self, id: FileId) {
+        let Some(node) = self.tree.node(id) else {
             return;
-        }
-        for node in 0..tree.image.nodes() {
-            let has_change = |slot| {
-                tree.image.slot(slot).is_some_and(|entry| {
-                    entry.kind != Kind::Dir && self.is_changed(FileId::of_node(entry.node))
-                })
-            };
-            if tree.image.kind(node) == Kind::Dir && tree.image.slots(node).any(has_change) {
-                self.mark(FileId::of_node(node));
-            }
+        };
+        for slot in self.tree.image.slots_of(node) {
+            let dir = self.tree.image.dir_of(slot);
+            self.touched.entry(dir).or_default().insert(slot);
+            self.mark(FileId::of_node(dir));
         }
     }
 
     fn mark(&mut self, dir: FileId) {
         let mut at = dir;
         while self.dirty.insert(at) {
+            if let Some(node) = self.tree.node(at) {
+                for slot in self.tree.image.slots_of(node) {
+                    let above = self.tree.image.dir_of(slot);
+                    self.touched.entry(above).or_default().insert(slot);
+                }
+            }
             at = self.tree.parent(at);
         }
     }
@@ -196,7 +206,7 @@ impl<'a> Diff<'a> {
                 }
             }
         }
-        for slot in image.slots(below) {
+        for slot in self.touched.remove(&below).unwrap_or_default() {
             let Some(entry) = image.slot(slot) else {
                 continue;
             };

@@ -8,7 +8,7 @@
 
 use std::ops::ControlFlow;
 
-use imbl::{OrdMap, OrdSet};
+use imbl::{OrdMap, OrdSet, ordmap as map, ordset as set};
 
 use super::maps::NameMap;
 use crate::image::Image;
@@ -34,7 +34,7 @@ pub(super) struct DirBody {
 }
 
 /// An entry of the overlay's own.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub(super) struct Own {
     pub(super) name: Name,
     pub(super) id: FileId,
@@ -143,6 +143,46 @@ impl DirBody {
 
     pub(super) fn hidden(&self) -> impl Iterator<Item = u32> {
         self.hidden.iter().copied()
+    }
+
+    /// Tells an entry that only `self` has to `lost`, one that only `later`
+    /// has to `gained`, both over one base. O(entries that differ).
+    pub(super) fn compare<'a>(
+        &'a self,
+        later: &'a Self,
+        image: &'a Image,
+        lost: &mut dyn FnMut(FileId, &'a [u8]),
+        gained: &mut dyn FnMut(FileId, &'a [u8]),
+    ) {
+        let entry = |slot: &u32| image.slot(*slot);
+        for item in self.hidden.diff(&later.hidden) {
+            match item {
+                set::DiffItem::Add(slot) => {
+                    if let Some(at) = entry(slot) {
+                        lost(FileId::of_node(at.node), at.name);
+                    }
+                }
+                set::DiffItem::Remove(slot) => {
+                    if let Some(at) = entry(slot) {
+                        gained(FileId::of_node(at.node), at.name);
+                    }
+                }
+                set::DiffItem::Update { .. } => {}
+            }
+        }
+        for item in self.by_position.diff(&later.by_position) {
+            let (old, new) = match item {
+                map::DiffItem::Add(_, new) => (None, Some(new)),
+                map::DiffItem::Remove(_, old) => (Some(old), None),
+                map::DiffItem::Update { old, new } => (Some(old.1), Some(new.1)),
+            };
+            if let Some(old) = old {
+                lost(old.id, old.name.as_bytes());
+            }
+            if let Some(new) = new {
+                gained(new.id, new.name.as_bytes());
+            }
+        }
     }
 
     pub(super) fn own_entries(&self) -> impl Iterator<Item = &Own> {

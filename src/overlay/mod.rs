@@ -11,6 +11,7 @@
 //! fail before it changes anything (invariant 7).
 
 mod blocks;
+mod changes;
 mod check;
 mod data;
 mod diff;
@@ -30,6 +31,7 @@ use crate::errno::Errno;
 use crate::image::Image;
 use crate::meta::{FileId, Kind, Stat, Time};
 
+pub use changes::Change;
 pub(crate) use dir::Found;
 use imbl::OrdSet;
 use inode::{Body, Inode};

@@ -11,7 +11,7 @@ use super::fs::Setup;
 use super::{Descriptor, Fs};
 use crate::errno::Errno;
 use crate::image::Image;
-use crate::overlay::{Overlay, Usage};
+use crate::overlay::{Change, Overlay, Usage};
 
 /// The state of an instance at one moment. Immutable; cloning is a reference
 /// count. It holds the bytes that it shows, and nothing that has no name but
@@ -61,6 +61,40 @@ impl Snapshot {
     #[must_use]
     pub fn usage(&self) -> Usage {
         self.0.state.usage()
+    }
+
+    /// Takes the state of an instance that has changed nothing: what an image
+    /// holds, as one side of [`changes_to`](Self::changes_to).
+    #[must_use]
+    pub fn of(image: &Image) -> Self {
+        Fs::new(image).snapshot()
+    }
+
+    /// Tells what differs from here to `later`, sorted by path: two states of
+    /// one image, whichever instances they were taken of. An object keeps its
+    /// identity through renames and forks; what two forks made apart are two
+    /// objects, whatever their names and numbers.
+    ///
+    /// Time follows what differs: O(1) for each object, entry and block, and
+    /// the depth of its path. The first call over an image that has to name
+    /// something of the base looks at each of the image's entries once.
+    ///
+    /// ```
+    /// use stratafs::{image::Image, vfs::{Change, Fs, Snapshot}};
+    ///
+    /// let image = Image::empty();
+    /// let fs = Fs::new(&image);
+    /// fs.write("/new", "text")?;
+    /// let changes = Snapshot::of(&image).changes_to(&fs.snapshot())?;
+    /// assert!(matches!(&changes[..], [Change::Added { path, .. }] if path.to_string() == "new"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::CrossDevice`] for states of two images.
+    pub fn changes_to(&self, later: &Self) -> Result<Vec<Change>, Errno> {
+        self.0.state.changes(&later.0.state)
     }
 
     pub(super) fn state(&self) -> &Overlay {

@@ -28,7 +28,7 @@ pub use open::OpenFlags;
 pub use stat::SetTime;
 pub use walk::Follow;
 
-pub use crate::overlay::{Quota, Usage};
+pub use crate::overlay::{Change, Quota, Usage};
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use stratafs::image::Image;
 use stratafs::layer::Layer;
 use stratafs::meta::Meta;
 use stratafs::name::LayerPath;
-use stratafs::vfs::{Access, Descriptor, Follow, Fs, OpenFlags};
+use stratafs::vfs::{Access, Change, Descriptor, Follow, Fs, OpenFlags, Snapshot};
 
 use crate::support::twin::herd;
 
@@ -267,4 +267,53 @@ fn errors_of_fork_with_in_order() {
         Errno::TooManyOpen
     );
     assert_eq!(tight.fork_with(&[&root, &root]).unwrap().1.len(), 2);
+}
+
+fn told(one: &Snapshot, two: &Snapshot) -> Vec<String> {
+    let changes = one.changes_to(two).unwrap();
+    changes
+        .iter()
+        .map(|change| match change {
+            Change::Added { path, .. } => format!("+{path}"),
+            Change::Removed { path, .. } => format!("-{path}"),
+            Change::Renamed { from, to, .. } => format!("{from}>{to}"),
+            Change::Content { path, ranges, size } => format!("{path} {ranges:?} of {size}"),
+            Change::Meta { path } => format!("{path} meta"),
+        })
+        .collect()
+}
+
+#[test]
+fn changes_name_what_came_went_moved_and_changed() {
+    let image = base();
+    let fs = Fs::new(&image);
+    let first = Snapshot::of(&image);
+    assert!(told(&first, &fs.snapshot()).is_empty());
+    fs.write("/new", vec![1; 10_000]).unwrap();
+    fs.rename("/d", "/moved").unwrap();
+    fs.remove_file("/moved/a").unwrap();
+    open(&fs, "moved/b").write_at(1, b"E").unwrap();
+    let second = fs.snapshot();
+    assert_eq!(
+        told(&first, &second),
+        ["-d/a", "d>moved", "moved/b [0..4] of 4", "+new"]
+    );
+    open(&fs, "new").write_at(4096, b"x").unwrap();
+    fs.hard_link("/new", "/also").unwrap();
+    assert_eq!(
+        told(&second, &fs.snapshot()),
+        ["+also", "new [4096..8192] of 10000"]
+    );
+    // Backwards it reads the other way round.
+    assert_eq!(
+        told(&second, &first),
+        ["+d/a", "moved>d", "d/b [0..4] of 4", "-new"]
+    );
+    // What two forks made apart are two objects of one name and number.
+    let (one, two) = (first.fork(), first.fork());
+    open(&one, "mine");
+    open(&two, "mine");
+    assert_eq!(told(&one.snapshot(), &two.snapshot()), ["+mine", "-mine"]);
+    let other = Snapshot::of(&base());
+    assert_eq!(first.changes_to(&other).unwrap_err(), Errno::CrossDevice);
 }

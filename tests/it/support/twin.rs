@@ -1,12 +1,13 @@
 //! Runs one list of operations on a file system and on the reference model,
 //! and cuts a list that fails down to what is needed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use stratafs::chunk::ChunkPool;
 use stratafs::image::Image;
 use stratafs::layer::Layer;
-use stratafs::vfs::{Fs, Quota, Snapshot};
+use stratafs::name::{LayerPath, Name};
+use stratafs::vfs::{Change, Fs, Quota, Snapshot};
 
 use super::generator::{Generator, Lookout, layer};
 use super::ops::{FIRST_FREE, Op, Outcome, ROOT, SLOTS, Seen};
@@ -323,6 +324,80 @@ pub fn herd(seed: u64, steps: usize) -> (usize, usize) {
     }
     assert_eq!(image.digest(), before, "the base has changed");
     (forks, restores)
+}
+
+/// Holds what is told of two states against both whole trees.
+fn judge_changes(one: &Snapshot, two: &Snapshot) -> Result<(), String> {
+    let changes = one.changes_to(two).map_err(|errno| errno.to_string())?;
+    let (before, after) = (tree::walk(&one.fork()), tree::walk(&two.fork()));
+    let trees = [&before, &after].map(|objects| {
+        objects
+            .iter()
+            .map(|object| (object.path.clone(), object))
+            .collect::<HashMap<_, _>>()
+    });
+    let mut ends: [HashSet<Vec<u8>>; 2] = Default::default();
+    let mut edited = HashMap::new();
+    let bytes = |path: &LayerPath| {
+        let names: Vec<&[u8]> = path.names().iter().map(Name::as_bytes).collect();
+        names.join(&b'/')
+    };
+    for change in &changes {
+        let (from, to) = match change {
+            Change::Added { path, .. } => (None, Some(path)),
+            Change::Removed { path, .. } => (Some(path), None),
+            Change::Renamed { from, to, .. } => (Some(from), Some(to)),
+            Change::Content { path, ranges, .. } => {
+                edited.insert(bytes(path), ranges.clone());
+                continue;
+            }
+            Change::Meta { .. } => continue,
+        };
+        for (end, path) in [from, to].into_iter().enumerate() {
+            if let Some(path) = path.map(bytes) {
+                if !trees[end].contains_key(&path) {
+                    return Err(format!("{change:?} is not so"));
+                }
+                ends[end].insert(path);
+            }
+        }
+    }
+    for (end, other) in [(0, 1), (1, 0)] {
+        for path in trees[end]
+            .keys()
+            .filter(|path| !trees[other].contains_key(*path))
+        {
+            let told = (0..=path.len())
+                .filter(|at| *at == path.len() || path[*at] == b'/')
+                .any(|at| ends[end].contains(&path[..at]));
+            if !told {
+                let name = stratafs::name::show(path);
+                return Err(format!("nothing is told of {name}: {changes:?}"));
+            }
+        }
+    }
+    for (path, now) in &trees[1] {
+        let Some(then) = trees[0].get(path) else {
+            continue;
+        };
+        let is_told = ends.iter().any(|ends| {
+            (0..=path.len())
+                .filter(|at| *at == path.len() || path[*at] == b'/')
+                .any(|at| ends.contains(&path[..at]))
+        });
+        let (tree::Seen::Bytes(old), tree::Seen::Bytes(new)) = (&then.body, &now.body) else {
+            continue;
+        };
+        let ranges = edited.get(path).cloned().unwrap_or_default();
+        let outside = |at: usize| !ranges.iter().any(|range| range.contains(&(at as u64)));
+        let differ =
+            (0..old.len().max(new.len())).find(|at| old.get(*at) != new.get(*at) && outside(*at));
+        if then.stat.nlink == 1 && now.stat.nlink == 1 && !is_told && differ.is_some() {
+            let name = stratafs::name::show(path);
+            return Err(format!("{name} differs at {differ:?}, told {ranges:?}"));
+        }
+    }
+    Ok(())
 }
 
 fn brief(outcome: &Outcome) -> String {
