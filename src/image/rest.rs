@@ -158,6 +158,7 @@ impl Image {
             layer_count: header.layers.get() as usize,
             at_rest: Some(AtRest { id }),
             index,
+            places: std::sync::OnceLock::new(),
             digest: std::sync::OnceLock::new(),
             stats: std::sync::OnceLock::new(),
         }))))
