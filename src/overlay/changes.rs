@@ -109,6 +109,9 @@ impl Overlay {
         }
         delta.tell_names();
         for id in &ids {
+            delta.tell_replaced(*id);
+        }
+        for id in &ids {
             delta.compare_object(*id);
         }
         delta.told.sort_by(|one, two| one.path().cmp(two.path()));
@@ -258,7 +261,6 @@ impl Delta<'_> {
             return;
         };
         if before.birth != after.birth {
-            self.tell_replaced(id, before.birth, after.birth);
             return;
         }
         let Some(path) = self.new.path_of(id) else {
@@ -285,18 +287,26 @@ impl Delta<'_> {
 
     /// Tells of two objects that were given one number on two branches. Their
     /// directory's entries look alike, so the names are not told so far.
-    fn tell_replaced(&mut self, id: FileId, old: u64, new: u64) {
-        if !self.named.contains(&((id, old), false)) {
-            let path = self.old.path_of(id);
+    fn tell_replaced(&mut self, id: FileId) {
+        let births = self.old.birth(id).zip(self.new.birth(id));
+        let Some((one, two)) = births.filter(|(one, two)| one != two) else {
+            return;
+        };
+        if !self.named.contains(&((id, one), false))
+            && let Some(spot) = self.old.spot_of(id)
+        {
+            self.moved_in.insert(spot.0);
             let kind = self.old.kind(id);
             self.told
-                .extend(path.map(|path| Change::Removed { path, kind }));
+                .extend(spell(self.old, &spot).map(|path| Change::Removed { path, kind }));
         }
-        if !self.named.contains(&((id, new), true)) {
-            let path = self.new.path_of(id);
+        if !self.named.contains(&((id, two), true))
+            && let Some(spot) = self.new.spot_of(id)
+        {
+            self.moved_in.insert(spot.0);
             let kind = self.new.kind(id);
             self.told
-                .extend(path.map(|path| Change::Added { path, kind }));
+                .extend(spell(self.new, &spot).map(|path| Change::Added { path, kind }));
         }
     }
 }

@@ -167,7 +167,6 @@ impl DirBody {
                         gained(FileId::of_node(at.node), at.name);
                     }
                 }
-                set::DiffItem::Update { .. } => {}
             }
         }
         for item in self.by_position.diff(&later.by_position) {

@@ -85,12 +85,13 @@ fn case_p21_a_fork_with_open_files_diverges_from_its_parent() {
 
 #[test]
 fn case_p21_a_fork_sees_a_prefix_of_what_threads_write() {
-    let fs = Fs::new(&base());
-    let done = std::sync::atomic::AtomicBool::new(false);
+    let whole = Fs::new(&base());
+    let fs = &whole;
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let done = &over;
     std::thread::scope(|scope| {
         let writers: Vec<_> = (0..3u8)
             .map(|writer| {
-                let fs = &fs;
                 scope.spawn(move || {
                     let log = open(fs, &format!("log{writer}"));
                     for number in 0..2000u32 {
@@ -102,8 +103,7 @@ fn case_p21_a_fork_sees_a_prefix_of_what_threads_write() {
                 })
             })
             .collect();
-        let done = &done;
-        let reader = scope.spawn(|| {
+        let reader = scope.spawn(move || {
             let mut seen = 0;
             while !done.load(std::sync::atomic::Ordering::Acquire) || seen == 0 {
                 let fork = fs.fork();
@@ -128,7 +128,7 @@ fn case_p21_a_fork_sees_a_prefix_of_what_threads_write() {
 }
 
 #[test]
-fn case_p16_appends_with_a_fork_between_copy_a_block_each() {
+fn case_p16_appends_with_forks_between_show_in_the_later_ones() {
     let fs = Fs::new(&base());
     let log = open(&fs, "log");
     log.write_at(0, &vec![1; 1 << 20]).unwrap();
@@ -302,18 +302,18 @@ fn changes_name_what_came_went_moved_and_changed() {
     fs.hard_link("/new", "/also").unwrap();
     assert_eq!(
         told(&second, &fs.snapshot()),
-        ["+also", "new [4096..8192] of 10000"]
+        ["+also", "also [4096..8192] of 10000"]
     );
     // Backwards it reads the other way round.
     assert_eq!(
         told(&second, &first),
-        ["+d/a", "moved>d", "d/b [0..4] of 4", "-new"]
+        ["moved>d", "+d/a", "d/b [0..4] of 4", "-new"]
     );
     // What two forks made apart are two objects of one name and number.
     let (one, two) = (first.fork(), first.fork());
     open(&one, "mine");
     open(&two, "mine");
-    assert_eq!(told(&one.snapshot(), &two.snapshot()), ["+mine", "-mine"]);
+    assert_eq!(told(&one.snapshot(), &two.snapshot()), ["-mine", "+mine"]);
     let other = Snapshot::of(&base());
     assert_eq!(first.changes_to(&other).unwrap_err(), Errno::CrossDevice);
 }

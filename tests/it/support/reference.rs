@@ -75,11 +75,16 @@ impl Model {
             quota,
             serial: 0,
         };
+        model.open_tops();
+        model
+    }
+
+    /// Opens the two preopens.
+    pub fn open_tops(&mut self) {
         let access = Access::READ | Access::WRITE;
         for (slot, read_only) in [(ROOT, false), (READ_ONLY, true)] {
-            model.hold(slot, TOP, access, read_only);
+            self.hold(slot, TOP, access, read_only);
         }
-        model
     }
 
     /// Does what the operation asks, or says why not. A listing is not made

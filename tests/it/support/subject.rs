@@ -97,9 +97,10 @@ impl Subject {
         })
     }
 
-    /// Closes what operations opened.
-    pub fn close_opened(&mut self) {
-        self.slots[super::ops::FIRST_FREE..].fill_with(|| None);
+    /// Closes everything and opens the preopens anew.
+    pub fn reopen(&mut self) {
+        self.slots.clear();
+        self.slots = Self::on(self.fs.clone()).slots;
     }
 
     fn slot(&self, slot: Slot) -> Result<&Descriptor, Errno> {

@@ -10,7 +10,7 @@ use stratafs::name::{LayerPath, Name};
 use stratafs::vfs::{Change, Fs, Quota, Snapshot};
 
 use super::generator::{Generator, Lookout, layer};
-use super::ops::{FIRST_FREE, Op, Outcome, ROOT, SLOTS, Seen};
+use super::ops::{Op, Outcome, ROOT, SLOTS, Seen};
 use super::reference::{Body, Model};
 use super::subject::Subject;
 use super::tree::{self, Entry, layer_of};
@@ -145,7 +145,7 @@ impl Twin {
     fn fork(&mut self, with_open: bool) -> Self {
         let mut model = self.model.clone();
         if !with_open {
-            close_opened(&mut model);
+            reopen(&mut model);
         }
         Self {
             subject: self.subject.fork(with_open).expect("room for as many"),
@@ -157,7 +157,7 @@ impl Twin {
 
     fn snapshot(&mut self) -> Taken {
         let mut model = self.model.clone();
-        close_opened(&mut model);
+        reopen(&mut model);
         Taken {
             state: self.subject.fs.snapshot(),
             model,
@@ -167,7 +167,7 @@ impl Twin {
 
     /// Goes back, with nothing but the preopens open.
     fn restore(&mut self, taken: &Taken) -> Result<(), String> {
-        self.subject.close_opened();
+        self.subject.reopen();
         self.subject
             .fs
             .restore(&taken.state)
@@ -259,10 +259,12 @@ struct Taken {
     pairs: Pairs,
 }
 
-fn close_opened(model: &mut Model) {
-    for slot in FIRST_FREE..SLOTS {
+/// Closes everything and opens the preopens anew.
+fn reopen(model: &mut Model) {
+    for slot in ROOT..SLOTS {
         drop(model.apply(&Op::Close { slot }));
     }
+    model.open_tops();
 }
 
 /// A set of instances that operations, forks, snapshots and restores come
