@@ -2,10 +2,17 @@
 //! under 128, with tables in the cache and out of it; and what it costs to
 //! merge the layers in the first place.
 //!
+//! First the two heights in turns of one run, which gives the ratio; then
+//! criterion's figures.
+//!
 //! `cargo bench --no-default-features --bench lookup`
 #![allow(clippy::unwrap_used, reason = "a bench ends at the first error")]
 
+#[allow(dead_code, unreachable_pub, reason = "other benches use the rest")]
+mod support;
+
 use std::hint::black_box;
+use std::time::Instant;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use stratafs::chunk::Content;
@@ -13,6 +20,7 @@ use stratafs::image::Image;
 use stratafs::layer::Layer;
 use stratafs::meta::Meta;
 use stratafs::name::{LayerPath, Name};
+use support::{Spread, print_load};
 
 /// Files, all in one directory.
 const SIZES: [u64; 3] = [10, 10_000, 1_000_000];
@@ -52,6 +60,53 @@ fn batch(first: u64, files: u64) -> Vec<LayerPath> {
 fn count(image: &Image, paths: &[LayerPath]) -> usize {
     let found = |path: &&LayerPath| image.locate(black_box(path)).is_some();
     paths.iter().filter(found).count()
+}
+
+/// Turns of the heights that count, after as many as a tenth that do not.
+const TURNS: usize = 101;
+
+/// Batches of each height in one turn.
+const BATCHES: u64 = 200;
+
+/// Prints what a look-up takes under each height, measured in turns so that a
+/// busy machine disturbs all of them.
+fn in_turns(_: &mut Criterion) {
+    print_load("before");
+    println!("| ns a look-up: median [least..most] | 1 layer | 128 layers | median to median |");
+    println!("|---|---|---|---|");
+    for files in SIZES {
+        let images = HEIGHTS.map(|height| Image::new(&layers(files, height)).unwrap());
+        let here = batch(0, files);
+        let absent: Vec<_> = (files..files + BATCH).map(path).collect();
+        let spread: Vec<_> = (0..BATCHES).map(|at| batch(at * BATCH, files)).collect();
+        turn("hot", files, &images, |image, _| count(image, &here));
+        turn("missing", files, &images, |image, _| count(image, &absent));
+        turn("spread", files, &images, |image, at| {
+            spread.get(at).map_or(0, |paths| count(image, paths))
+        });
+    }
+    print_load("after");
+}
+
+fn turn(name: &str, files: u64, images: &[Image; 2], look: impl Fn(&Image, usize) -> usize) {
+    let mut figures = [Vec::new(), Vec::new()];
+    for turn in 0..TURNS + TURNS / 10 {
+        for (image, figures) in images.iter().zip(&mut figures) {
+            let start = Instant::now();
+            for at in 0..usize::try_from(BATCHES).unwrap() {
+                black_box(look(image, at));
+            }
+            let nanos = start.elapsed().as_nanos() as f64;
+            if turn >= TURNS / 10 {
+                figures.push(nanos / (BATCHES * BATCH) as f64);
+            }
+        }
+    }
+    let [one, many] = figures.map(Spread::of);
+    let ratio = many.median / one.median * 100.0;
+    let [one, many] =
+        [one, many].map(|s| format!("{:.1} [{:.1}..{:.1}]", s.median, s.least, s.most));
+    println!("| {name}, {files} files | {one} | {many} | {ratio:.1} % |");
 }
 
 fn look_up(c: &mut Criterion) {
@@ -94,5 +149,5 @@ fn merge(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, look_up, merge);
+criterion_group!(benches, in_turns, look_up, merge);
 criterion_main!(benches);

@@ -36,6 +36,12 @@ const ARGUMENTS: &[Wrong] = &[
     ("run --volume", 2, "--volume"),
     ("run --trace", 2, "--trace"),
     ("run --store", 2, "--store"),
+    ("run --deterministic=yes guest.wat", 2, "--deterministic"),
+    (
+        "run --trap-unknown-imports=yes guest.wat",
+        2,
+        "--trap-unknown-imports",
+    ),
     ("run --diff x.tar --instances 2 guest.wat", 2, "--diff"),
     (
         "run --instances 2 --instances 3 guest.wat",

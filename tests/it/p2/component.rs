@@ -93,11 +93,16 @@ fn case_75_a_component_that_is_stopped_leaves_nothing_open_and_the_base_whole() 
                 let run = async {
                     let command = Command::instantiate_async(&mut store, &guest, &linker);
                     let command = command.await.unwrap();
-                    // The call is dropped in the middle once it yields.
+                    // Once the guest wrote, its call is dropped in the middle.
+                    let wrote = async {
+                        while fs.metadata("/greeting").map_or(0, |found| found.size) < 5 {
+                            tokio::task::yield_now().await;
+                        }
+                    };
                     tokio::select! {
                         biased;
                         ended = command.wasi_cli_run().call_run(&mut store) => drop(ended.unwrap_err()),
-                        () = std::future::ready(()) => {}
+                        () = wrote => {}
                     }
                 };
                 let runtime = tokio::runtime::Builder::new_current_thread();
