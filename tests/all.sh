@@ -20,3 +20,9 @@ tests/cpython/run.sh
 
 say "images of other tools"
 tests/interop/run.sh
+
+say "CPython's own file tests"
+tests/cpython/suite.sh
+
+say "Ruby, PHP, SQLite, QuickJS, clang"
+tests/programs/run.sh

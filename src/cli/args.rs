@@ -136,6 +136,11 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "N", value_parser = parse::size)]
     pub(super) max_memory: Option<u64>,
 
+    /// Run a guest that imports functions not offered here: calling one is a
+    /// trap
+    #[arg(long)]
+    pub(super) trap_unknown_imports: bool,
+
     #[command(flatten)]
     pub(super) cache: CacheArgs,
 

@@ -78,6 +78,7 @@ impl Run {
             cache_dir: cache_dir(args.cache),
             timeout: args.timeout,
             max_memory: args.max_memory,
+            trap_unknown_imports: args.trap_unknown_imports,
         };
         let stats = args.stats.map(|path| match path.as_os_str() == "-" {
             true => Stats::Stderr,

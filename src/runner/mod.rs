@@ -57,7 +57,7 @@ use engine::Compiled;
 use program::Program;
 
 /// How guests are compiled and bounded. The default: one thread, no cache, no
-/// timeout, no memory bound but the guest's own.
+/// timeout, no memory bound but the guest's own, no unknown imports.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RunnerConfig {
@@ -70,6 +70,9 @@ pub struct RunnerConfig {
     pub timeout: Option<Duration>,
     /// Stops an instance whose memories together grow past this many bytes.
     pub max_memory: Option<u64>,
+    /// Lets a guest start that imports functions nobody here has: a call of one
+    /// is a trap. Without it such a guest does not link.
+    pub trap_unknown_imports: bool,
 }
 
 impl Default for RunnerConfig {
@@ -79,6 +82,7 @@ impl Default for RunnerConfig {
             cache_dir: None,
             timeout: None,
             max_memory: None,
+            trap_unknown_imports: false,
         }
     }
 }

@@ -12,7 +12,7 @@ use super::engine::{Code, Compiled};
 use super::guest::CORE_ENTRY;
 use super::host::{ComponentHost, CoreHost, Seat};
 use super::{Guest, GuestKind, Outcome, RunnerConfig, RunnerError};
-use crate::wasi::{p1, p2, p3};
+use crate::wasi::{p0, p1, p2, p3};
 
 /// What [`bindings::CommandPre`] looks for.
 const COMPONENT_ENTRY: &str = "wasi:cli/run@0.2";
@@ -54,7 +54,7 @@ impl Program {
                         wanted: CORE_ENTRY,
                     });
                 }
-                link_core(compiled, module, config.timeout)
+                link_core(compiled, module, config)
             }
             Code::Component(component) => {
                 let async_ = guest.kind() == GuestKind::AsyncComponent;
@@ -64,9 +64,9 @@ impl Program {
                         .any(|(name, _)| name.starts_with(wanted))
                 };
                 match (exports(COMPONENT_ENTRY), exports(ASYNC_ENTRY)) {
-                    (_, true) => link_async(compiled, component, config.timeout),
-                    (true, false) if async_ => link_mixed(compiled, component, config.timeout),
-                    (true, false) => link_component(compiled, component, config.timeout),
+                    (_, true) => link_async(compiled, component, config),
+                    (true, false) if async_ => link_mixed(compiled, component, config),
+                    (true, false) => link_component(compiled, component, config),
                     (false, false) => {
                         return Err(RunnerError::NoEntry {
                             name: name(),
@@ -165,16 +165,20 @@ impl AsyncEntry {
 fn link_core(
     compiled: &Compiled,
     module: &Module,
-    timeout: Option<Duration>,
+    config: &RunnerConfig,
 ) -> wasmtime::Result<Program> {
     let mut linker = Linker::new(&compiled.engine);
-    match timeout {
+    match config.timeout {
         None => {
             p1::add_to_linker_sync(&mut linker, preview1)?;
+            p0::add_to_linker_sync(&mut linker, preview1)?;
+            trap_unknown(&mut linker, module, config)?;
             Ok(Program::Core(linker.instantiate_pre(module)?))
         }
         Some(limit) => {
             p1::add_to_linker_async(&mut linker, preview1)?;
+            p0::add_to_linker_async(&mut linker, preview1)?;
+            trap_unknown(&mut linker, module, config)?;
             Ok(Program::TimedCore(linker.instantiate_pre(module)?, limit))
         }
     }
@@ -183,17 +187,19 @@ fn link_core(
 fn link_component(
     compiled: &Compiled,
     component: &Component,
-    timeout: Option<Duration>,
+    config: &RunnerConfig,
 ) -> wasmtime::Result<Program> {
     let mut linker = component::Linker::new(&compiled.engine);
-    match timeout {
+    match config.timeout {
         None => {
             p2::add_to_linker_sync(&mut linker)?;
+            trap_unknown_of_component(&mut linker, component, config)?;
             let pre = linker.instantiate_pre(component)?;
             bindings::sync::CommandPre::new(pre).map(Program::Component)
         }
         Some(limit) => {
             p2::add_to_linker_async(&mut linker)?;
+            trap_unknown_of_component(&mut linker, component, config)?;
             let pre = linker.instantiate_pre(component)?;
             let command = bindings::CommandPre::new(pre)?;
             Ok(Program::TimedComponent(command, limit))
@@ -203,10 +209,15 @@ fn link_component(
 
 /// Links to both versions of WASI: what a language's own library speaks is
 /// mostly 0.2 still.
-fn async_linker(compiled: &Compiled) -> wasmtime::Result<component::Linker<ComponentHost>> {
+fn async_linker(
+    compiled: &Compiled,
+    component: &Component,
+    config: &RunnerConfig,
+) -> wasmtime::Result<component::Linker<ComponentHost>> {
     let mut linker = component::Linker::new(&compiled.engine);
     p2::add_to_linker_async(&mut linker)?;
     p3::add_to_linker(&mut linker)?;
+    trap_unknown_of_component(&mut linker, component, config)?;
     Ok(linker)
 }
 
@@ -214,22 +225,44 @@ fn async_linker(compiled: &Compiled) -> wasmtime::Result<component::Linker<Compo
 fn link_async(
     compiled: &Compiled,
     component: &Component,
-    timeout: Option<Duration>,
+    config: &RunnerConfig,
 ) -> wasmtime::Result<Program> {
-    let pre = async_linker(compiled)?.instantiate_pre(component)?;
+    let pre = async_linker(compiled, component, config)?.instantiate_pre(component)?;
     let indices = bindings3::CommandIndices::new(&pre)?;
-    Ok(Program::Async(AsyncEntry::Three(pre, indices), timeout))
+    Ok(Program::Async(AsyncEntry::Three(pre, indices), config.timeout))
 }
 
 /// Links a guest whose command is one of 0.2 but which imports 0.3.
 fn link_mixed(
     compiled: &Compiled,
     component: &Component,
-    timeout: Option<Duration>,
+    config: &RunnerConfig,
 ) -> wasmtime::Result<Program> {
-    let pre = async_linker(compiled)?.instantiate_pre(component)?;
+    let pre = async_linker(compiled, component, config)?.instantiate_pre(component)?;
     let command = bindings::CommandPre::new(pre)?;
-    Ok(Program::Async(AsyncEntry::Two(command), timeout))
+    Ok(Program::Async(AsyncEntry::Two(command), config.timeout))
+}
+
+fn trap_unknown(
+    linker: &mut Linker<CoreHost>,
+    module: &Module,
+    config: &RunnerConfig,
+) -> wasmtime::Result<()> {
+    match config.trap_unknown_imports {
+        true => linker.define_unknown_imports_as_traps(module),
+        false => Ok(()),
+    }
+}
+
+fn trap_unknown_of_component(
+    linker: &mut component::Linker<ComponentHost>,
+    component: &Component,
+    config: &RunnerConfig,
+) -> wasmtime::Result<()> {
+    match config.trap_unknown_imports {
+        true => linker.define_unknown_imports_as_traps(component),
+        false => Ok(()),
+    }
 }
 
 fn preview1(host: &mut CoreHost) -> &mut p1::Ctx {

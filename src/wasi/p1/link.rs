@@ -24,7 +24,7 @@ const MODULE: &str = "wasi_snapshot_preview1";
 
 /// Splits a store into the guest's memory and its context.
 #[inline]
-fn split<'a, T: 'static>(
+pub(super) fn split<'a, T: 'static>(
     export: &'a Option<Extern>,
     caller: &'a mut Caller<'_, T>,
     get: impl Fn(&mut T) -> &mut Ctx,
@@ -43,7 +43,7 @@ fn split<'a, T: 'static>(
 
 /// Runs a call that never waits.
 #[inline]
-fn now<T: 'static, R>(
+pub(super) fn now<T: 'static, R>(
     caller: &mut Caller<'_, T>,
     exports: &Exports,
     get: impl Fn(&mut T) -> &mut Ctx,
@@ -56,7 +56,7 @@ fn now<T: 'static, R>(
 
 /// As [`now`], for a call without pointers: it does without the memory.
 #[inline]
-fn bare<T: 'static, R>(
+pub(super) fn bare<T: 'static, R>(
     caller: &mut Caller<'_, T>,
     _: &Exports,
     get: impl Fn(&mut T) -> &mut Ctx,
@@ -81,7 +81,7 @@ macro_rules! later {
     };
 }
 
-fn boxed<'a, F>(future: F) -> Box<dyn Future<Output = F::Output> + Send + 'a>
+pub(super) fn boxed<'a, F>(future: F) -> Box<dyn Future<Output = F::Output> + Send + 'a>
 where
     F: Future + Send + 'a,
 {
@@ -91,11 +91,11 @@ where
 /// Defines a function that may have to wait. `$ours` answers it at once, or
 /// gives `None` to let `$host` do so. `$run` is [`now`] or [`bare`].
 macro_rules! define {
-    (sync, $linker:ident, $exports:ident, $get:ident, $run:ident, $name:ident ($($arg:ident: $type:ty),*),
+    (sync, $linker:ident, $module:expr, $exports:ident, $get:ident, $run:ident, $name:ident ($($arg:ident: $type:ty),*),
         |$ctx:ident, $memory:ident| $ours:expr, $host:expr) => {
         let exports = $exports.clone();
         $linker.func_wrap(
-            MODULE,
+            $module,
             stringify!($name),
             move |mut caller: Caller<'_, T>, $($arg: $type),*| -> wasmtime::Result<i32> {
                 match $run(&mut caller, &exports, $get, |$ctx, $memory| $ours)? {
@@ -105,11 +105,11 @@ macro_rules! define {
             },
         )?;
     };
-    (async, $linker:ident, $exports:ident, $get:ident, $run:ident, $name:ident ($($arg:ident: $type:ty),*),
+    (async, $linker:ident, $module:expr, $exports:ident, $get:ident, $run:ident, $name:ident ($($arg:ident: $type:ty),*),
         |$ctx:ident, $memory:ident| $ours:expr, $host:expr) => {
         let exports = $exports.clone();
         $linker.func_wrap_async(
-            MODULE,
+            $module,
             stringify!($name),
             move |mut caller: Caller<'_, T>, ($($arg,)*): ($($type,)*)| {
                 match $run(&mut caller, &exports, $get, |$ctx, $memory| $ours) {
@@ -122,12 +122,14 @@ macro_rules! define {
     };
 }
 
+pub(super) use {define, later};
+
 /// Defines functions that are wasmtime-wasi's when all the descriptors in
 /// brackets are, which are then replaced by its own numbers.
 macro_rules! by_descriptor {
-    ($mode:ident, $linker:ident, $exports:ident, $get:ident, $run:ident;
+    ($mode:ident, $linker:ident, $module:expr, $exports:ident, $get:ident, $run:ident;
         $($name:ident [$($fd:ident),+] ($($arg:ident: $type:ty),*);)+) => {
-        $(define!($mode, $linker, $exports, $get, $run, $name ($($arg: $type),*),
+        $(define!($mode, $linker, $module, $exports, $get, $run, $name ($($arg: $type),*),
             |ctx, memory| {
                 if true $(&& ctx.is_host($fd)?)+ {
                     Ok(None)
@@ -144,9 +146,9 @@ macro_rules! by_descriptor {
 
 /// As [`by_descriptor`], with a method of [`Ctx`] for the host's side.
 macro_rules! by_descriptor_with {
-    ($mode:ident, $linker:ident, $exports:ident, $get:ident, $run:ident;
+    ($mode:ident, $linker:ident, $module:expr, $exports:ident, $get:ident, $run:ident;
         $($name:ident or $host:ident [$fd:ident] ($($arg:ident: $type:ty),*);)+) => {
-        $(define!($mode, $linker, $exports, $get, $run, $name ($($arg: $type),*),
+        $(define!($mode, $linker, $module, $exports, $get, $run, $name ($($arg: $type),*),
             |ctx, memory| {
                 if ctx.is_host($fd)? {
                     Ok(None)
@@ -158,27 +160,25 @@ macro_rules! by_descriptor_with {
     };
 }
 
-/// Defines the functions that may have to wait, for one kind of linker.
+/// Defines the functions that may have to wait and are alike in preview0, for
+/// one kind of linker.
 macro_rules! define_waiting {
-    ($mode:ident, $linker:ident, $exports:ident, $get:ident) => {
-        by_descriptor! { $mode, $linker, $exports, $get, bare;
+    ($mode:ident, $linker:ident, $module:expr, $exports:ident, $get:ident) => {
+        by_descriptor! { $mode, $linker, $module, $exports, $get, bare;
             fd_advise[fd](fd: i32, offset: i64, len: i64, advice: i32);
             fd_datasync[fd](fd: i32);
             fd_filestat_set_size[fd](fd: i32, size: i64);
             fd_filestat_set_times[fd](fd: i32, atim: i64, mtim: i64, flags: i32);
             fd_sync[fd](fd: i32);
         }
-        by_descriptor! { $mode, $linker, $exports, $get, now;
+        by_descriptor! { $mode, $linker, $module, $exports, $get, now;
             fd_fdstat_get[fd](fd: i32, out: i32);
-            fd_filestat_get[fd](fd: i32, out: i32);
             fd_pread[fd](fd: i32, iovs: i32, count: i32, offset: i64, out: i32);
             fd_pwrite[fd](fd: i32, iovs: i32, count: i32, offset: i64, out: i32);
             fd_read[fd](fd: i32, iovs: i32, count: i32, out: i32);
             fd_readdir[fd](fd: i32, buf: i32, len: i32, cookie: i64, out: i32);
-            fd_seek[fd](fd: i32, offset: i64, whence: i32, out: i32);
             fd_write[fd](fd: i32, iovs: i32, count: i32, out: i32);
             path_create_directory[fd](fd: i32, path: i32, len: i32);
-            path_filestat_get[fd](fd: i32, flags: i32, path: i32, len: i32, out: i32);
             path_filestat_set_times[fd](fd: i32, flags: i32, path: i32, len: i32,
                 atim: i64, mtim: i64, time_flags: i32);
             path_link[old, new](old: i32, flags: i32, old_path: i32, old_len: i32,
@@ -190,15 +190,26 @@ macro_rules! define_waiting {
             path_symlink[fd](target: i32, target_len: i32, fd: i32, path: i32, len: i32);
             path_unlink_file[fd](fd: i32, path: i32, len: i32);
         }
-        by_descriptor_with! { $mode, $linker, $exports, $get, bare;
+        by_descriptor_with! { $mode, $linker, $module, $exports, $get, bare;
             fd_close or host_fd_close[fd](fd: i32);
             fd_renumber or host_fd_renumber[to](from: i32, to: i32);
         }
-        by_descriptor_with! { $mode, $linker, $exports, $get, now;
+        by_descriptor_with! { $mode, $linker, $module, $exports, $get, now;
             path_open or host_path_open[fd](fd: i32, dir_flags: i32, path: i32, len: i32,
                 flags: i32, rights: i64, inheriting: i64, fd_flags: i32, out: i32);
         }
-        define!($mode, $linker, $exports, $get, bare,
+    };
+}
+
+/// Defines what preview0 has in another shape, as preview1 has it.
+macro_rules! define_newer {
+    ($mode:ident, $linker:ident, $exports:ident, $get:ident) => {
+        by_descriptor! { $mode, $linker, MODULE, $exports, $get, now;
+            fd_filestat_get[fd](fd: i32, out: i32);
+            fd_seek[fd](fd: i32, offset: i64, whence: i32, out: i32);
+            path_filestat_get[fd](fd: i32, flags: i32, path: i32, len: i32, out: i32);
+        }
+        define!($mode, $linker, MODULE, $exports, $get, bare,
             poll_oneoff(subscriptions: i32, events: i32, count: i32, out: i32),
             |_ctx, _memory| Ok(None),
             _ctx.poll_oneoff(_memory, subscriptions, events, count, out));
@@ -207,11 +218,11 @@ macro_rules! define_waiting {
 
 /// Defines functions that never wait, whoever answers them.
 macro_rules! define_plain {
-    ($linker:ident, $exports:ident, $get:ident;
+    ($linker:ident, $module:expr, $exports:ident, $get:ident;
         $($name:ident ($($arg:ident: $type:ty),*) |$ctx:ident, $memory:ident| $call:expr;)+) => {
         $(let exports = $exports.clone();
         $linker.func_wrap(
-            MODULE,
+            $module,
             stringify!($name),
             move |mut caller: Caller<'_, T>, $($arg: $type),*| -> wasmtime::Result<i32> {
                 now(&mut caller, &exports, $get, |$ctx, $memory| $call)
@@ -234,8 +245,9 @@ pub fn add_to_linker_sync<T: Send + 'static>(
     get: impl Fn(&mut T) -> &mut Ctx + Copy + Send + Sync + 'static,
 ) -> wasmtime::Result<()> {
     let exports = Exports::default();
-    define_waiting!(sync, linker, exports, get);
-    add_plain(linker, &exports, get)
+    define_newer!(sync, linker, exports, get);
+    add_sock_accept(linker, &exports, get)?;
+    add_common_sync(linker, MODULE, &exports, get)
 }
 
 /// Adds all of `wasi_snapshot_preview1` to a linker for asynchronous stores.
@@ -251,16 +263,53 @@ pub fn add_to_linker_async<T: Send + 'static>(
     get: impl Fn(&mut T) -> &mut Ctx + Copy + Send + Sync + 'static,
 ) -> wasmtime::Result<()> {
     let exports = Exports::default();
-    define_waiting!(async, linker, exports, get);
-    add_plain(linker, &exports, get)
+    define_newer!(async, linker, exports, get);
+    add_sock_accept(linker, &exports, get)?;
+    add_common_async(linker, MODULE, &exports, get)
 }
 
-fn add_plain<T: Send + 'static>(
+/// Adds what preview0 and preview1 have alike, under a name.
+pub(super) fn add_common_sync<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    module: &str,
+    exports: &Exports,
+    get: impl Fn(&mut T) -> &mut Ctx + Copy + Send + Sync + 'static,
+) -> wasmtime::Result<()> {
+    define_waiting!(sync, linker, module, exports, get);
+    add_plain(linker, module, exports, get)
+}
+
+/// As [`add_common_sync`], for asynchronous stores.
+pub(super) fn add_common_async<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    module: &str,
+    exports: &Exports,
+    get: impl Fn(&mut T) -> &mut Ctx + Copy + Send + Sync + 'static,
+) -> wasmtime::Result<()> {
+    define_waiting!(async, linker, module, exports, get);
+    add_plain(linker, module, exports, get)
+}
+
+/// Preview0 does not have this one.
+fn add_sock_accept<T: Send + 'static>(
     linker: &mut Linker<T>,
     exports: &Exports,
     get: impl Fn(&mut T) -> &mut Ctx + Copy + Send + Sync + 'static,
 ) -> wasmtime::Result<()> {
-    define_plain! { linker, exports, get;
+    define_plain! { linker, MODULE, exports, get;
+        sock_accept(fd: i32, flags: i32, _out: i32) |ctx, _memory|
+            answer(argument::<types::Fdflags, _>(flags).and_then(|_| ctx.not_a_socket(fd)));
+    }
+    Ok(())
+}
+
+fn add_plain<T: Send + 'static>(
+    linker: &mut Linker<T>,
+    module: &str,
+    exports: &Exports,
+    get: impl Fn(&mut T) -> &mut Ctx + Copy + Send + Sync + 'static,
+) -> wasmtime::Result<()> {
+    define_plain! { linker, module, exports, get;
         args_get(argv: i32, buf: i32)
             |ctx, memory| abi::args_get(&mut ctx.stock, memory, argv, buf);
         args_sizes_get(count: i32, size: i32)
@@ -279,8 +328,6 @@ fn add_plain<T: Send + 'static>(
             |ctx, memory| abi::proc_raise(&mut ctx.stock, memory, signal);
         sched_yield()
             |ctx, memory| abi::sched_yield(&mut ctx.stock, memory);
-        sock_accept(fd: i32, flags: i32, _out: i32) |ctx, _memory|
-            answer(argument::<types::Fdflags, _>(flags).and_then(|_| ctx.not_a_socket(fd)));
         sock_recv(fd: i32, _data: i32, _count: i32, flags: i32, _size: i32, _out: i32) |ctx, _memory|
             answer(argument::<types::Riflags, _>(flags).and_then(|_| ctx.not_a_socket(fd)));
         sock_send(fd: i32, _data: i32, _count: i32, _flags: i32, _size: i32) |ctx, _memory|
@@ -288,10 +335,10 @@ fn add_plain<T: Send + 'static>(
         sock_shutdown(fd: i32, how: i32) |ctx, _memory|
             answer(argument::<types::Sdflags, _>(how).and_then(|_| ctx.not_a_socket(fd)));
     }
-    add_plain_by_descriptor(linker, exports, get)?;
+    add_plain_by_descriptor(linker, module, exports, get)?;
     // wasmtime-wasi refuses a status above 125; a process may exit with any.
     linker.func_wrap(
-        MODULE,
+        module,
         "proc_exit",
         |_: Caller<'_, T>, status: i32| -> wasmtime::Result<()> { Err(I32Exit(status).into()) },
     )?;
@@ -300,8 +347,8 @@ fn add_plain<T: Send + 'static>(
 
 /// Defines functions that never wait, answered by whom the descriptor `fd` is.
 macro_rules! define_plain_by_descriptor {
-    ($linker:ident, $exports:ident, $get:ident; $($name:ident ($fd:ident: i32 $(, $arg:ident: $type:ty)*);)+) => {
-        define_plain! { $linker, $exports, $get;
+    ($linker:ident, $module:expr, $exports:ident, $get:ident; $($name:ident ($fd:ident: i32 $(, $arg:ident: $type:ty)*);)+) => {
+        define_plain! { $linker, $module, $exports, $get;
             $($name($fd: i32 $(, $arg: $type)*) |ctx, memory| {
                 if ctx.is_host($fd)? {
                     let $fd = ctx.theirs($fd);
@@ -316,10 +363,11 @@ macro_rules! define_plain_by_descriptor {
 
 fn add_plain_by_descriptor<T: Send + 'static>(
     linker: &mut Linker<T>,
+    module: &str,
     exports: &Exports,
     get: impl Fn(&mut T) -> &mut Ctx + Copy + Send + Sync + 'static,
 ) -> wasmtime::Result<()> {
-    define_plain_by_descriptor! { linker, exports, get;
+    define_plain_by_descriptor! { linker, module, exports, get;
         fd_allocate(fd: i32, offset: i64, len: i64);
         fd_fdstat_set_flags(fd: i32, flags: i32);
         fd_fdstat_set_rights(fd: i32, rights: i64, inheriting: i64);

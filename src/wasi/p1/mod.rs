@@ -55,6 +55,7 @@ mod fd;
 mod iovec;
 mod link;
 mod memory;
+pub mod p0;
 mod path;
 mod poll;
 mod rw;

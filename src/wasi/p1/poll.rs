@@ -12,6 +12,18 @@ use super::stock::outcome;
 use super::table::{File, Slot};
 use crate::limits::MAX_POLL_SUBSCRIPTIONS;
 
+/// A subscription in the shape of some version.
+pub(super) trait Subscribe {
+    /// Gives it in preview1's.
+    fn newest(self) -> types::Subscription;
+}
+
+impl Subscribe for types::Subscription {
+    fn newest(self) -> types::Subscription {
+        self
+    }
+}
+
 /// What became of the guest's subscriptions.
 #[derive(Default)]
 struct Plan {
@@ -34,27 +46,27 @@ impl Ctx {
         count: i32,
         out: i32,
     ) -> wasmtime::Result<i32> {
+        let subscriptions = GuestPtr::<types::Subscription>::new(subscriptions.cast_unsigned());
         let outcome = async {
-            let ready = self
-                .poll(
-                    memory,
-                    GuestPtr::new(subscriptions.cast_unsigned()),
-                    GuestPtr::new(events.cast_unsigned()),
-                    count.cast_unsigned(),
-                )
-                .await?;
+            let (events, count) = (events.cast_unsigned(), count.cast_unsigned());
+            let events = GuestPtr::new(events);
+            let ready = self.poll(memory, subscriptions, events, count).await?;
             Memory(memory).store_u32(out.cast_unsigned(), ready)
         };
         answer(outcome.await)
     }
 
-    async fn poll(
+    /// Waits for events; subscriptions come in the shape of preview1 or 0.
+    pub(super) async fn poll<S>(
         &mut self,
         memory: &mut GuestMemory<'_>,
-        subscriptions: GuestPtr<types::Subscription>,
+        subscriptions: GuestPtr<S>,
         events: GuestPtr<types::Event>,
         count: u32,
-    ) -> Result<u32> {
+    ) -> Result<u32>
+    where
+        S: GuestType + Subscribe,
+    {
         if count == 0 {
             // Sleeping for ever is not supported, as in wasmtime-wasi.
             return Err(types::Errno::Inval.into());
@@ -89,12 +101,15 @@ impl Ctx {
     }
 
     /// Sorts the subscriptions by who answers them.
-    fn plan(
+    fn plan<S>(
         &self,
         memory: &GuestMemory<'_>,
-        subscriptions: GuestPtr<types::Subscription>,
+        subscriptions: GuestPtr<S>,
         count: u32,
-    ) -> Result<Plan> {
+    ) -> Result<Plan>
+    where
+        S: GuestType + Subscribe,
+    {
         let mut plan = Plan::default();
         for number in 0..count {
             let mut subscription = read(memory, subscriptions.add(number)?)?;
@@ -153,12 +168,13 @@ impl Ctx {
 
 /// Reads a subscription: a kind or flag that preview1 does not know is INVAL
 /// here, as in wasmtime-wasi.
-fn read(
-    memory: &GuestMemory<'_>,
-    at: GuestPtr<types::Subscription>,
-) -> Result<types::Subscription> {
+fn read<S>(memory: &GuestMemory<'_>, at: GuestPtr<S>) -> Result<types::Subscription>
+where
+    S: GuestType + Subscribe,
+{
     memory
         .read(at)
+        .map(Subscribe::newest)
         .map_err(|error| types::Error::from(error).into())
 }
 

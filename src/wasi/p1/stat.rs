@@ -12,7 +12,7 @@ use crate::meta::{Kind, Stat, Time};
 use crate::vfs::{Access, Descriptor, SetTime};
 
 /// The device number of every file: not 0, which guests take for "unknown".
-const DEVICE: u64 = 1;
+pub(super) const DEVICE: u64 = 1;
 
 /// Rights on a preopened directory: the set that wasmtime-wasi gives, which
 /// many guests expect to the bit.
@@ -59,7 +59,7 @@ impl Ctx {
         fd: i32,
         out: i32,
     ) -> Result<()> {
-        let stat = self.descriptor(fd)?.stat()?;
+        let stat = self.fd_stat(fd)?;
         memory.store(out.cast_unsigned(), 8, &filestat(&stat))
     }
 
@@ -72,13 +72,30 @@ impl Ctx {
         path_len: i32,
         out: i32,
     ) -> Result<()> {
+        let stat = self.path_stat(memory, fd, flags, path, path_len)?;
+        memory.store(out.cast_unsigned(), 8, &filestat(&stat))
+    }
+
+    /// What `fd_filestat_get` tells, in whatever shape.
+    #[inline]
+    pub(super) fn fd_stat(&self, fd: i32) -> Result<Stat> {
+        Ok(self.descriptor(fd)?.stat()?)
+    }
+
+    /// What `path_filestat_get` tells, in whatever shape.
+    #[inline]
+    pub(super) fn path_stat(
+        &self,
+        memory: &Memory<'_, '_>,
+        fd: i32,
+        flags: i32,
+        path: i32,
+        path_len: i32,
+    ) -> Result<Stat> {
         let flags = argument(flags)?;
         let dir = self.table.dir(fd)?;
-        let stat = {
-            let path = text(memory, path, path_len)?;
-            dir.descriptor.stat_at(follow(flags), &path)?
-        };
-        memory.store(out.cast_unsigned(), 8, &filestat(&stat))
+        let path = text(memory, path, path_len)?;
+        Ok(dir.descriptor.stat_at(follow(flags), &path)?)
     }
 
     pub(super) fn fd_filestat_set_size(

@@ -5,6 +5,7 @@ mod differential; // the same calls under wasmtime-wasi on a host directory
 mod host; // host directories and standard streams beside ours, poll
 mod listing; // fd_readdir
 mod memory; // pointers, iovecs, shared memory
+mod older; // preview0, where its shapes differ
 mod paths; // names, links, read-only preopens
 mod rw; // offsets, append, sizes, times
 

@@ -1,0 +1,4 @@
+#ifndef APP_NAMES_H
+#define APP_NAMES_H
+const char *name_of(int number);
+#endif
