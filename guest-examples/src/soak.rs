@@ -4,7 +4,7 @@
 //! number: calls can be left out without changing the others, which is how a
 //! long run that went wrong is cut down to the few calls that matter.
 
-use crate::random::Random;
+use super::random::Random;
 
 /// What a run does: `SEED COUNT [CALLS]`, the last a list of the numbers of
 /// the calls to make, with commas.

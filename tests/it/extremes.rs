@@ -389,3 +389,47 @@ fn case_c5_110_64_threads_on_one_pool_and_its_diffs_end() {
     drop(base);
     assert!(pool.is_empty());
 }
+
+/// What a guest can make of its quota of objects: the longest names, one byte
+/// in each file, directories in directories, further names, renamed and
+/// touched base objects. docs/SEMANTICS.md, "Quotas", states the constant.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_worst_objects_cost_their_host_under_a_kibibyte() {
+    const COUNT: usize = 100_000;
+    let name = |kind: &str, n: usize| format!("{kind}{n:0>254}").into_bytes();
+    let base: String = (0..COUNT).map(|n| format!("base/{n} = x\n")).collect();
+    let image = image(&[&base]);
+    let kinds: [(&str, fn(&Descriptor, &[u8])); 5] = [
+        ("f", |root, name| {
+            let file = root.open_at(Follow::No, name, OpenFlags::CREATE, Access::WRITE);
+            file.unwrap().write_at(0, b"x").unwrap();
+        }),
+        ("d", |root, name| root.create_dir_at(name).unwrap()),
+        ("s", |root, name| root.symlink_at(b"x", name).unwrap()),
+        ("b", |root, name| {
+            let digits = std::str::from_utf8(&name[1..]).unwrap();
+            let number: usize = digits.parse().unwrap();
+            let path = format!("base/{number}").into_bytes();
+            let time = SetTime::To(Time::new(1, 1));
+            root.set_times_at(Follow::No, &path, time, time).unwrap();
+            root.rename_at(&path, root, name).unwrap();
+        }),
+        ("l", |root, name| {
+            root.link_at(&[b'o'; 255], root, name).unwrap()
+        }),
+    ];
+    for (kind, make) in kinds {
+        let fs = Fs::new(&image);
+        let root = fs.root().unwrap();
+        let one = OpenFlags::CREATE;
+        drop(root.open_at(Follow::No, &[b'o'; 255], one, Access::all()));
+        let count = if kind == "l" { COUNT / 2 } else { COUNT };
+        let before = resident_bytes();
+        for n in 0..count {
+            make(&root, &name(kind, n));
+        }
+        let each = resident_bytes().saturating_sub(before) / count as u64;
+        assert!(each < 1024, "{each} bytes for each of kind {kind}");
+    }
+}

@@ -23,6 +23,8 @@ mod differential; // random operations on a real directory
 mod errors; // in the order that docs/SEMANTICS.md gives
 mod extremes; // the deepest trees, the highest stacks, churn
 #[cfg(feature = "runner")]
+mod fuzz; // the fuzz targets in plain loops
+#[cfg(feature = "runner")]
 mod guests; // each example guest under wasmtime-wasi and under stratafs
 mod host; // the std-like API for embedders
 mod image; // stacks of layers as one tree

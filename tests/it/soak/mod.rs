@@ -13,9 +13,10 @@
 //! Linux only: what the twin says is what Linux says.
 #![cfg(target_os = "linux")]
 
+pub mod drawn;
 mod p1;
-mod rules;
-mod tree;
+pub mod rules;
+pub mod tree;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -27,11 +28,11 @@ const CALLS: u64 = 250;
 
 /// What a guest is told to do.
 #[derive(Clone, Debug)]
-struct Episode {
-    seed: u64,
-    count: u64,
+pub struct Episode {
+    pub seed: u64,
+    pub count: u64,
     /// The numbers of the calls to make; all if absent.
-    only: Option<Vec<u64>>,
+    pub only: Option<Vec<u64>>,
 }
 
 impl Episode {
@@ -46,7 +47,7 @@ impl Episode {
 }
 
 /// A guest under both hosts.
-trait Twins {
+pub trait Twins {
     /// What is excused.
     fn rules(&self) -> &'static [Rule];
     /// The log under stratafs, then that under wasmtime-wasi.
@@ -55,13 +56,13 @@ trait Twins {
 
 /// One call under both hosts, as its guest told of it.
 #[derive(Clone, Debug)]
-struct Call {
+pub struct Call {
     /// Its number in the episode.
     number: u64,
     /// Its name and arguments.
-    asked: String,
-    ours: String,
-    theirs: String,
+    pub asked: String,
+    pub ours: String,
+    pub theirs: String,
 }
 
 /// How an episode went.
@@ -164,7 +165,7 @@ fn shrink(twins: &dyn Twins, seed: u64, count: u64, wrong: &Call) -> (Episode, C
 }
 
 /// Calls to make: as the environment says, or else `few`.
-fn calls(few: u64) -> u64 {
+pub fn calls(few: u64) -> u64 {
     number("STRATA_SOAK").unwrap_or(few)
 }
 
@@ -175,7 +176,7 @@ fn number(variable: &str) -> Option<u64> {
 
 /// Runs episodes until so many calls were compared. Panics with all that
 /// differed, cut down.
-fn soak(twins: &dyn Twins, calls: u64) {
+pub fn soak(twins: &dyn Twins, calls: u64) {
     let mut seed = number("STRATA_SOAK_SEED").unwrap_or(1);
     let mut all = Outcome::default();
     let mut report = String::new();

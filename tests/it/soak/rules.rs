@@ -4,7 +4,7 @@
 use super::Call;
 
 /// A difference that is meant.
-pub(super) struct Rule {
+pub struct Rule {
     /// The reason.
     pub why: &'static str,
     /// Whether it is good for this call.
@@ -15,7 +15,7 @@ pub(super) struct Rule {
 }
 
 /// Those of preview1.
-pub(super) const P1: &[Rule] = &[
+pub const P1: &[Rule] = &[
     Rule {
         why: "reading moves no atime",
         excuses: |call| {

@@ -20,7 +20,7 @@ const LINKS: [(&str, &str); 7] = [
 ];
 
 /// Fills a directory of the host.
-pub(super) fn fill(root: &Path) {
+pub fn fill(root: &Path) {
     for dir in ["d", "d/e", "e", "n"] {
         fs::create_dir(root.join(dir)).unwrap();
     }
@@ -38,7 +38,7 @@ pub(super) fn fill(root: &Path) {
 }
 
 /// A fresh directory, in memory where there is one.
-pub(super) fn fresh() -> TempDir {
+pub fn fresh() -> TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() {
         tempfile::tempdir_in(memory).unwrap()
@@ -48,7 +48,7 @@ pub(super) fn fresh() -> TempDir {
 }
 
 /// The same tree as an image.
-pub(super) fn image() -> Image {
+pub fn image() -> Image {
     let dir = fresh();
     fill(dir.path());
     let layer = source::dir_ambient(&ChunkPool::new(), dir.path(), &SourceOptions::default());

@@ -1,0 +1,11 @@
+//! The fuzz targets: what each does with the bytes it is given.
+//!
+//! A target panics on what must never be, and on nothing else. The same
+//! functions run in plain loops in the test binary (`tests/it/fuzz.rs`).
+
+pub mod archive;
+pub mod feed;
+pub mod instance;
+#[cfg(feature = "wasi")]
+pub mod preview1;
+pub mod walk;
