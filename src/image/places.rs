@@ -21,7 +21,8 @@ impl Places {
     pub(super) fn of(index: &Index) -> Self {
         let mut first = vec![NOWHERE; index.nodes() as usize];
         let mut further: HashMap<u32, Vec<u32>> = HashMap::new();
-        for (slot, record) in (0..).zip(index.parts.slots.iter()) {
+        let slots = index.slots.slice(0..index.slots.len());
+        for (slot, record) in (0..).zip(slots.unwrap_or_default()) {
             let node = record.node.get();
             match first.get_mut(node as usize) {
                 Some(place) if *place == NOWHERE => *place = slot,

@@ -229,7 +229,10 @@ fn link_async(
 ) -> wasmtime::Result<Program> {
     let pre = async_linker(compiled, component, config)?.instantiate_pre(component)?;
     let indices = bindings3::CommandIndices::new(&pre)?;
-    Ok(Program::Async(AsyncEntry::Three(pre, indices), config.timeout))
+    Ok(Program::Async(
+        AsyncEntry::Three(pre, indices),
+        config.timeout,
+    ))
 }
 
 /// Links a guest whose command is one of 0.2 but which imports 0.3.

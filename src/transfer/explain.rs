@@ -10,7 +10,7 @@ use crate::image::Reference;
 use crate::layer::{Entry, EntryBody, Layer};
 use crate::meta::{Kind, Stat};
 use crate::name::LayerPath;
-use crate::store::{StoredChunk, ImageInfo, Store};
+use crate::store::{ImageInfo, Store, StoredChunk};
 
 /// Where an entry of an image comes from, what it stands before, and who else
 /// has its bytes.
