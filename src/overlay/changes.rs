@@ -83,7 +83,8 @@ impl Overlay {
     ///
     /// # Errors
     ///
-    /// [`Errno::CrossDevice`] for another image.
+    /// [`Errno::CrossDevice`] for another image, [`Errno::Io`] once the base is
+    /// known to be damaged.
     pub(crate) fn changes(&self, later: &Self) -> Result<Vec<Change>, Errno> {
         if !self.image.is_same(&later.image) {
             return Err(Errno::CrossDevice);
@@ -114,6 +115,7 @@ impl Overlay {
         for id in &ids {
             delta.compare_object(*id);
         }
+        self.intact()?;
         delta.told.sort_by(|one, two| one.path().cmp(two.path()));
         Ok(delta.told)
     }
@@ -123,6 +125,8 @@ impl Overlay {
         let mut names = Vec::new();
         let mut at = id;
         while at != FileId::ROOT {
+            // A damaged base may have directories within themselves.
+            self.intact().ok()?;
             let (dir, name) = self.spot_of(at)?;
             names.push(name);
             at = dir;

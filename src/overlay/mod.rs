@@ -27,13 +27,14 @@ use std::hash::BuildHasherDefault;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use imbl::OrdSet;
+
 use crate::errno::Errno;
 use crate::image::Image;
 use crate::meta::{FileId, Kind, Stat, Time};
 
 pub use changes::Change;
 pub(crate) use dir::Found;
-use imbl::OrdSet;
 use inode::{Body, Inode};
 use maps::{Held, IdHasher, Inodes};
 pub(crate) use names::New;

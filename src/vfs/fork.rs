@@ -92,7 +92,8 @@ impl Snapshot {
     ///
     /// # Errors
     ///
-    /// [`Errno::CrossDevice`] for states of two images.
+    /// [`Errno::CrossDevice`] for states of two images, [`Errno::Io`] once the
+    /// image is known to be damaged.
     pub fn changes_to(&self, later: &Self) -> Result<Vec<Change>, Errno> {
         self.0.state.changes(&later.0.state)
     }
