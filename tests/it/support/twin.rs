@@ -316,7 +316,12 @@ pub fn herd(seed: u64, steps: usize) -> (usize, usize) {
             }
         }
     }
+    if let [.., one, two] = &taken[..] {
+        judge_changes(&one.state, &two.state).unwrap_or_else(|error| say(steps, error));
+    }
     for twin in herd {
+        let now = twin.subject.fs.snapshot();
+        judge_changes(&Snapshot::of(&image), &now).unwrap_or_else(|error| say(steps, error));
         twin.subject
             .fs
             .check()
