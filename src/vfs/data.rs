@@ -5,6 +5,7 @@ use parking_lot::MutexGuard;
 
 use super::descriptor::{Access, Descriptor};
 use crate::errno::Errno;
+use crate::limits::CHUNK_BYTES;
 use crate::meta::{Kind, Time};
 use crate::overlay::Overlay;
 
@@ -39,6 +40,29 @@ impl Descriptor {
     pub fn read_bytes(&self, offset: u64, max: usize) -> Result<Bytes, Errno> {
         self.expect_file(Access::READ)?;
         self.fs().lock().read_bytes(self.id(), offset, max)
+    }
+
+    /// Gives bytes from `offset` on as one read of a guest: as
+    /// [`Self::read_bytes`], but less than `max` and 64 KiB only at the end of
+    /// the file. What lies in one chunk comes without a copy.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read_at`].
+    pub fn read_full(&self, offset: u64, max: usize) -> Result<Bytes, Errno> {
+        self.expect_file(Access::READ)?;
+        let state = self.fs().lock();
+        let piece = state.read_bytes(self.id(), offset, max)?;
+        let left = state.stat(self.id())?.size.saturating_sub(offset);
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        let wanted = max.min(CHUNK_BYTES).min(left);
+        if piece.len() >= wanted {
+            return Ok(piece);
+        }
+        let mut whole = vec![0; wanted];
+        let read = state.read_at(self.id(), offset, &mut whole)?;
+        whole.truncate(read);
+        Ok(whole.into())
     }
 
     /// Gives the length of the hole that starts at `offset`: bytes that read

@@ -933,6 +933,30 @@ fn case_p32_reading_copies_nothing_into_the_instance() {
     assert!(grown < 4 * 1024 * 1024, "{grown} bytes more are resident");
 }
 
+#[test]
+fn a_read_is_short_at_the_end_only() {
+    let fs = fs(&["big * 200000"]);
+    let root = fs.root().unwrap();
+    let file = view(&root, "big");
+    // Chunks of the base end at multiples of 64 KiB.
+    for (offset, max, len) in [
+        (65_536 - 100, 512, 512),
+        (65_536 - 100, 65_536, 65_536),
+        (0, 65_536, 65_536),
+        (199_000, 65_536, 1_000),
+        (200_000, 10, 0),
+        (0, 0, 0),
+    ] {
+        let whole = file.read_full(offset, max).unwrap();
+        assert_eq!(whole.len(), len, "{max} from {offset} on");
+        let mut buf = vec![0; len];
+        assert_eq!(file.read_at(offset, &mut buf), Ok(len));
+        assert!(whole == buf, "{max} from {offset} on");
+    }
+    // Past 64 KiB a stream may give less, as in wasmtime-wasi.
+    assert!(file.read_full(100, 150_000).unwrap().len() >= 65_536 - 100);
+}
+
 /// The memory this process has in RAM; 0 where that is not told.
 fn resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -95,13 +95,13 @@ pub(super) fn entry(entry: Entry) -> DirectoryEntry {
     }
 }
 
-/// Reads what lies together, at most [`MAX_HOST_READ_BYTES`]; nothing read
-/// means the end of the file.
+/// Reads at most [`MAX_HOST_READ_BYTES`]; nothing read means the end of the
+/// file.
 pub(super) fn read(d: &Descriptor, len: u64, offset: u64) -> Result<(Vec<u8>, bool), Errno> {
     let max = usize::try_from(len)
         .unwrap_or(usize::MAX)
         .min(MAX_HOST_READ_BYTES);
-    let bytes = file(d)?.read_bytes(offset, max)?;
+    let bytes = file(d)?.read_full(offset, max)?;
     let end = bytes.is_empty();
     Ok((bytes.into(), end))
 }

@@ -21,8 +21,9 @@ fn failed(errno: Errno) -> StreamError {
     StreamError::LastOperationFailed(errno.into())
 }
 
-/// Reads a file from an offset on. Each read is a slice of one chunk of the
-/// base, or a copy of what the instance wrote.
+/// Reads a file from an offset on. A read that lies in one chunk of the base is
+/// a slice of it, any other a copy: guests that read without a buffer expect
+/// all they asked for.
 pub(super) struct ReadStream {
     file: Arc<Descriptor>,
     offset: u64,
@@ -61,7 +62,7 @@ impl InputStream for ReadStream {
             return Ok(Bytes::new());
         }
         let size = size.min(MAX_HOST_READ_BYTES);
-        let bytes = self.file.read_bytes(self.offset, size).map_err(failed)?;
+        let bytes = self.file.read_full(self.offset, size).map_err(failed)?;
         if bytes.is_empty() {
             return Err(StreamError::Closed);
         }
