@@ -108,11 +108,6 @@ def lend():
 
     test.support.socket_helper.has_gethostname = True
     socket.gethostname = lambda: "guest"
-    import ctypes
-
-    if not hasattr(ctypes, "Structure"):
-        # Bases of classes that only some of the tests use.
-        ctypes.Structure, ctypes.c_wchar, ctypes.sizeof = object, object, lambda kind: 4
 
 
 def main(modules):

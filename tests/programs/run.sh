@@ -44,7 +44,7 @@ stage() {
 on() {
     local base=$1
     shift
-    strata "${links[@]}" ${under:+--layer "$under"} --layer "$work/base/$base" "$@"
+    strata ${links[@]+"${links[@]}"} ${under:+--layer "$under"} --layer "$work/base/$base" "$@"
 }
 under=
 links=()
@@ -75,7 +75,7 @@ both() {
     local name=$1 lines=$2
     shift 2
     stage "$name"
-    host "${links[@]}" "$work/host/$name" "$@" > "$work/out/$name.want" 2> "$work/out/$name.want.err" ||
+    host ${links[@]+"${links[@]}"} "$work/host/$name" "$@" > "$work/out/$name.want" 2> "$work/out/$name.want.err" ||
         echo "exit $?" >> "$work/out/$name.want"
     on "$name" --diff "$work/out/$name.tar" "$@" \
         > "$work/out/$name.got" 2> "$work/out/$name.got.err" || echo "exit $?" >> "$work/out/$name.got"
