@@ -133,6 +133,12 @@ pub const MAX_HELD_OUTPUT_BYTES: usize = 1024 * 1024;
 /// file system in memory until the end.
 pub const MAX_INSTANCES: u32 = 1_000_000;
 
+/// Ranges that a trace keeps of one file: a read looks through them.
+pub const MAX_TRACE_RANGES: usize = 1024;
+
+/// Volumes of one run of guests. Each is a file system of its own.
+pub const MAX_VOLUMES: usize = 1024;
+
 /// Threads in one run of the command line: far more than there are cores.
 pub const MAX_THREADS: u32 = 1024;
 

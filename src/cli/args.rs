@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use super::image::args::{ImageArgs, StoreArgs};
 use super::parse::{self, Variable};
 use crate::image::Reference;
-use crate::runner::{HostDir, Preopen};
+use crate::runner::{HostDir, Preopen, Volume};
 
 const EXAMPLE: &str = "\
 Example:
@@ -91,6 +91,11 @@ pub(super) struct RunArgs {
     #[arg(long = "dir", value_name = "HOST_DIR::GUEST_DIR[::ro]", value_parser = parse::host_dir)]
     pub(super) dirs: Vec<HostDir>,
 
+    /// Show the volume NAME, writable and empty at first, which all instances
+    /// of this run share; the same NAME again shows it at a further place
+    #[arg(long = "volume", value_name = "NAME::GUEST_DIR", value_parser = parse::volume)]
+    pub(super) volumes: Vec<Volume>,
+
     /// Set an environment variable for the guest; none is inherited
     #[arg(long = "env", value_name = "K=V", value_parser = parse::variable)]
     pub(super) env: Vec<Variable>,
@@ -127,6 +132,16 @@ pub(super) struct RunArgs {
     /// Write what the one instance changed, as an OCI layer with whiteouts
     #[arg(long, value_name = "FILE.tar")]
     pub(super) diff: Option<PathBuf>,
+
+    /// Write which files of the base each instance opened, and which bytes it
+    /// read, as JSON lines
+    #[arg(long, value_name = "FILE")]
+    pub(super) trace: Option<PathBuf>,
+
+    /// Make two runs leave the same bytes: clocks start in 2000 and count
+    /// their readings, random numbers follow from the instance's number
+    #[arg(long)]
+    pub(super) deterministic: bool,
 
     /// Stop an instance that runs longer
     #[arg(long, value_name = "SECONDS", value_parser = parse::seconds)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::image::Reference;
 use crate::limits::{MAX_INSTANCES, MAX_THREADS};
-use crate::runner::{HostDir, Preopen};
+use crate::runner::{HostDir, Preopen, Volume};
 use crate::vfs::Rights;
 
 /// An environment variable.
@@ -104,6 +104,19 @@ pub(super) fn host_dir(text: &str) -> Result<HostDir, String> {
     })
 }
 
+/// Reads `NAME::GUEST_DIR`.
+pub(super) fn volume(text: &str) -> Result<Volume, String> {
+    match text.split_once("::") {
+        Some((name, guest)) if !name.is_empty() && !guest.is_empty() && !guest.contains("::") => {
+            Ok(Volume {
+                name: name.to_owned(),
+                guest: guest.to_owned(),
+            })
+        }
+        _ => Err("expected NAME::GUEST_DIR".to_owned()),
+    }
+}
+
 fn shown(text: &str) -> Result<(&str, &str, Rights), String> {
     let mut parts = text.split("::");
     let (dir, guest) = (
@@ -184,6 +197,22 @@ mod tests {
             "/a::/b::ro::ro",
         ] {
             assert!(preopen(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn volumes() {
+        let read = volume("cache::/var/cache").unwrap();
+        assert_eq!(
+            (read.name.as_str(), read.guest.as_str()),
+            ("cache", "/var/cache")
+        );
+        for bad in ["", "a", "a::", "::/a", "a::/b::ro", "a::/b::"] {
+            assert_eq!(
+                volume(bad),
+                Err("expected NAME::GUEST_DIR".to_owned()),
+                "{bad}"
+            );
         }
     }
 

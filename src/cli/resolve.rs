@@ -20,6 +20,7 @@ pub(super) struct Run {
     pub(super) plan: RunPlan,
     pub(super) stats: Option<Stats>,
     pub(super) diff: Option<PathBuf>,
+    pub(super) trace: Option<PathBuf>,
     pub(super) commit: Option<Reference>,
     /// The image of the store that is run, by its digest, once it is open.
     pub(super) base: Option<Reference>,
@@ -61,6 +62,9 @@ impl Run {
                 false => args.preopens,
             },
             host_dirs: args.dirs,
+            volumes: args.volumes,
+            deterministic: args.deterministic,
+            trace: args.trace.is_some(),
             quota: Quota {
                 max_bytes: args.max_bytes.unwrap_or(usual.max_bytes),
                 max_inodes: args.max_inodes.unwrap_or(usual.max_inodes),
@@ -93,6 +97,7 @@ impl Run {
             diff: args.diff,
             commit: args.commit,
             base: None,
+            trace: args.trace,
         })
     }
 }

@@ -34,6 +34,7 @@ pub(super) fn run(args: RunArgs, store: Option<&Path>) -> Result<ExitCode, Failu
         _ => Some(place::open(store)?),
     };
     let diff = run.diff.as_deref().map(OutFile::create).transpose()?;
+    let trace = run.trace.as_deref().map(OutFile::create).transpose()?;
     let stats = run.stats.as_ref().map(Figures::open).transpose()?;
     let pool = ChunkPool::new();
     let (runner, image) = ready(&mut run, store.as_ref(), &pool)?;
@@ -50,6 +51,9 @@ pub(super) fn run(args: RunArgs, store: Option<&Path>) -> Result<ExitCode, Failu
     }
     if let (Some(out), Some(fs)) = (diff, report.file_systems.first()) {
         write_diff(out, fs, &pool)?;
+    }
+    if let Some(out) = trace {
+        write_trace(out, &report)?;
     }
     terminal.check()?;
     if let (Some(tag), Some(store)) = (&run.commit, &store) {
@@ -170,6 +174,28 @@ fn commit(store: &Store, tag: &Reference, run: &Run, report: &RunReport) -> Resu
     };
     let by = run.plan.args.join(" ");
     Ok(transfer::commit(store, fs, run.base.as_ref(), tag, &by).map(drop)?)
+}
+
+/// One line for each file of the base that an instance opened: instances by
+/// number, files in the order of first touch.
+fn write_trace(out: OutFile, report: &RunReport) -> Result<(), Failure> {
+    out.write(|writer| {
+        for (one, fs) in report.instances.iter().zip(&report.file_systems) {
+            for file in fs.traced().unwrap_or_default() {
+                let ranges = file.ranges.iter().map(|range| (range.start, range.end));
+                let line = serde_json::json!({
+                    "instance": one.instance,
+                    "path": format!("/{}", file.path),
+                    "size_bytes": file.size,
+                    "opens": file.opens,
+                    "read_bytes": file.read_bytes(),
+                    "ranges": ranges.collect::<Vec<_>>(),
+                });
+                writeln!(writer, "{line}")?;
+            }
+        }
+        Ok(())
+    })
 }
 
 /// Says how it ended, and turns that into an exit code.

@@ -1,6 +1,6 @@
 //! What can be told of a whole image: counts, identity, soundness.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 
 use super::walk::{Step, Walk};
@@ -53,6 +53,22 @@ pub(super) fn locate(image: &Image, path: &LayerPath) -> Option<Located> {
         layer,
         stat: image.stat(node),
     })
+}
+
+/// Walks in canonical order until all of them are found.
+pub(super) fn paths_of(image: &Image, nodes: &HashSet<u32>) -> HashMap<u32, LayerPath> {
+    let mut paths = HashMap::with_capacity(nodes.len());
+    let mut walk = Walk::new(image);
+    while paths.len() < nodes.len()
+        && let Some(step) = walk.next()
+    {
+        if let Step::Leaf(entry) = step
+            && nodes.contains(&entry.node)
+        {
+            paths.entry(entry.node).or_insert_with(|| walk.path());
+        }
+    }
+    paths
 }
 
 /// Counts over the table of nodes.

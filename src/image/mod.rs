@@ -39,6 +39,7 @@ mod table;
 mod view;
 mod walk;
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -277,6 +278,11 @@ impl Image {
     #[inline]
     pub(crate) fn kind(&self, node: u32) -> Kind {
         self.0.index.node(node).kind()
+    }
+
+    /// Gives the first name of each of these files and links. O(image).
+    pub(crate) fn paths_of(&self, nodes: &HashSet<u32>) -> HashMap<u32, LayerPath> {
+        inspect::paths_of(self, nodes)
     }
 
     /// Gives what `stat` shows: no time but the mtime is known of a base.

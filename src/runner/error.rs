@@ -91,6 +91,14 @@ pub enum RunnerError {
         /// Why not.
         errno: Errno,
     },
+    /// A volume cannot be shown to the guest.
+    #[error("volume {name:?}: {errno}")]
+    Volume {
+        /// Its name.
+        name: String,
+        /// Why not.
+        errno: Errno,
+    },
     /// A host directory cannot be shown to the guest.
     #[error("host directory {}: {source:#}", path.display())]
     HostDir {

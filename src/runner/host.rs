@@ -3,6 +3,7 @@
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
+use super::fixed;
 use super::limiter::Limiter;
 use super::output::{Held, Stream};
 use super::{INSTANCE_VARIABLE, RunPlan, RunnerConfig, RunnerError, Stdio};
@@ -34,6 +35,7 @@ pub(super) struct ComponentHost {
 impl Seat {
     pub(super) fn new(
         fs: &Fs,
+        volumes: &[(String, Fs)],
         plan: &RunPlan,
         config: &RunnerConfig,
         instance: u32,
@@ -47,6 +49,9 @@ impl Seat {
         if let Some(dir) = &plan.working_dir {
             wasi.initial_cwd(dir);
         }
+        if plan.deterministic {
+            fixed::fix(&mut wasi, fs, instance);
+        }
         let held = connect(&mut wasi, &plan.stdio, instance);
         for dir in &plan.host_dirs {
             wasi.preopened_dir(&dir.dir, &dir.guest, perms(dir.rights))
@@ -55,7 +60,7 @@ impl Seat {
                     source,
                 })?;
         }
-        let preopens: Result<_, _> = plan
+        let preopens: Result<_, RunnerError> = plan
             .preopens
             .iter()
             .map(|preopen| {
@@ -67,10 +72,20 @@ impl Seat {
                 Ok((dir, preopen.guest.clone()))
             })
             .collect();
+        let mut preopens: Vec<_> = preopens?;
+        for volume in &plan.volumes {
+            let made = volumes.iter().find(|(name, _)| *name == volume.name);
+            let Some((_, fs)) = made else { continue };
+            let root = fs.root().map_err(|errno| RunnerError::Volume {
+                name: volume.name.clone(),
+                errno,
+            })?;
+            preopens.push((root, volume.guest.clone()));
+        }
         let limiter = Limiter::new(config.max_memory);
         Ok(Self {
             wasi,
-            preopens: preopens?,
+            preopens,
             held,
             limiter,
         })

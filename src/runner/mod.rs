@@ -28,6 +28,7 @@
 mod cache;
 mod engine;
 mod error;
+mod fixed;
 mod guest;
 mod host;
 mod limiter;
@@ -37,6 +38,7 @@ mod plan;
 mod program;
 mod report;
 mod run;
+mod show;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -49,7 +51,7 @@ pub use error::RunnerError;
 pub use guest::{Guest, GuestKind};
 pub use outcome::Outcome;
 pub use output::{Sink, Stdio, Stream};
-pub use plan::{HostDir, INSTANCE_VARIABLE, Preopen, RunPlan};
+pub use plan::{HostDir, INSTANCE_VARIABLE, Preopen, RunPlan, Volume};
 pub use report::{InstanceReport, RunReport};
 pub use run::Watch;
 

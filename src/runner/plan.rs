@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
+use super::show::check_volumes;
 use super::{RunnerError, Stdio};
 use crate::limits::MAX_ARGUMENT_BYTES;
 use crate::vfs::{Quota, Rights};
@@ -26,6 +27,17 @@ pub struct RunPlan {
     pub preopens: Vec<Preopen>,
     /// Directories of the host that the guest is shown beside those.
     pub host_dirs: Vec<HostDir>,
+    /// Writable trees that all instances of the run share.
+    pub volumes: Vec<Volume>,
+    /// What one volume may hold, whoever writes it; its descriptors are those
+    /// of all instances together, and count in no instance's own quota.
+    pub volume_quota: Quota,
+    /// Clocks count their readings and random numbers follow from the
+    /// instance's number, so that two runs leave the same bytes. A volume's
+    /// content depends on which of several threads comes first all the same.
+    pub deterministic: bool,
+    /// Each instance's file system has a [`Trace`](crate::vfs::Trace).
+    pub trace: bool,
     /// What one instance may hold.
     pub quota: Quota,
     /// [`Rights::ReadOnly`]: every change fails with `EROFS`.
@@ -46,6 +58,10 @@ impl Default for RunPlan {
             working_dir: None,
             preopens: Vec::new(),
             host_dirs: Vec::new(),
+            volumes: Vec::new(),
+            volume_quota: Quota::default(),
+            deterministic: false,
+            trace: false,
             quota: Quota::default(),
             rights: Rights::ReadWrite,
             instances: 1,
@@ -75,6 +91,16 @@ pub struct HostDir {
     pub guest: String,
     /// Whether the guest may change what is below.
     pub rights: Rights,
+}
+
+/// A writable tree that all instances of a run share live, and what the guest
+/// calls it. It starts empty; the same name twice is one volume at two places.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Which one.
+    pub name: String,
+    /// The guest's name for its root.
+    pub guest: String,
 }
 
 impl RunPlan {
@@ -114,6 +140,7 @@ impl RunPlan {
                 limit: MAX_ARGUMENT_BYTES,
             });
         }
+        check_volumes(self)?;
         self.check_names()
     }
 
@@ -122,7 +149,9 @@ impl RunPlan {
     fn check_names(&self) -> Result<(), RunnerError> {
         let mut seen = HashSet::new();
         let layered = self.preopens.iter().map(|preopen| &preopen.guest);
-        for guest in layered.chain(self.host_dirs.iter().map(|dir| &dir.guest)) {
+        let hosts = self.host_dirs.iter().map(|dir| &dir.guest);
+        let volumes = self.volumes.iter().map(|volume| &volume.guest);
+        for guest in layered.chain(hosts).chain(volumes) {
             no_nul(guest, || format!("guest directory {guest:?}"))?;
             let plain = match guest.trim_end_matches('/') {
                 "" => "/",
@@ -200,6 +229,31 @@ mod tests {
             refusal(|plan| plan.env = vec![("K".into(), "a=b".into())]),
             "fine"
         );
+    }
+
+    #[test]
+    fn volumes_have_a_bound_and_names() {
+        let of = |count: usize, name: &str| {
+            let volume = |at| Volume {
+                name: name.into(),
+                guest: format!("/{at}"),
+            };
+            refusal(|plan| plan.volumes = (0..count).map(volume).collect())
+        };
+        assert_eq!(of(crate::limits::MAX_VOLUMES, "v"), "fine");
+        assert_eq!(
+            of(crate::limits::MAX_VOLUMES + 1, "v"),
+            "1025 volumes: more than one run can have"
+        );
+        assert_eq!(of(1, ""), "volume: its name is empty");
+        let twice = refusal(|plan| {
+            plan.preopens = vec![preopen("/v")];
+            plan.volumes = vec![Volume {
+                name: "v".into(),
+                guest: "/v/".into(),
+            }];
+        });
+        assert_eq!(twice, "the guest directory \"/v/\" is given twice");
     }
 
     #[test]

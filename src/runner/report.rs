@@ -30,6 +30,8 @@ pub struct RunReport {
     pub instances: Vec<InstanceReport>,
     /// Their file systems, by number, as the guests left them.
     pub file_systems: Vec<Fs>,
+    /// The volumes, by name, in the order the plan first names them.
+    pub volumes: Vec<(String, Fs)>,
 }
 
 impl RunReport {

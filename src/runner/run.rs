@@ -11,9 +11,10 @@ use tokio::runtime::Runtime;
 use super::engine::TICK;
 use super::host::Seat;
 use super::output::Held;
+use super::show::{make_fs, make_volumes};
 use super::{InstanceReport, Outcome, RunPlan, RunReport, Runner, RunnerError};
 use crate::image::Image;
-use crate::vfs::{Fs, Rights};
+use crate::vfs::Fs;
 
 /// Follows a run. Called from the threads that run guests; none of the calls
 /// is part of a measured time.
@@ -57,26 +58,31 @@ impl Runner {
         plan.check()?;
         let _turn = self.turn.lock();
         // One that is thrown away finds what is wrong with the directories.
-        drop(Seat::new(&make_fs(image, plan), plan, &self.config, 0)?);
-        let file_systems: Vec<_> = (0..plan.instances.max(1))
+        let volumes = make_volumes(plan);
+        let fs = make_fs(image, plan)?;
+        drop(Seat::new(&fs, &volumes, plan, &self.config, 0)?);
+        let file_systems: Result<Vec<_>, RunnerError> = (0..plan.instances.max(1))
             .map(|_| {
                 let start = Instant::now();
-                let fs = make_fs(image, plan);
-                (fs, nanos(start.elapsed()))
+                let fs = make_fs(image, plan)?;
+                Ok((fs, nanos(start.elapsed())))
             })
             .collect();
+        let file_systems = file_systems?;
         watch.created();
-        let instances = self.run_all(&file_systems, plan, watch)?;
+        let instances = self.run_all(&file_systems, &volumes, plan, watch)?;
         let file_systems = file_systems.into_iter().map(|(fs, _)| fs).collect();
         Ok(RunReport {
             instances,
             file_systems,
+            volumes,
         })
     }
 
     fn run_all(
         &self,
         file_systems: &[(Fs, u64)],
+        volumes: &[(String, Fs)],
         plan: &RunPlan,
         watch: &dyn Watch,
     ) -> Result<Vec<InstanceReport>, RunnerError> {
@@ -86,7 +92,7 @@ impl Runner {
             let mut runtime = None;
             while let Some((number, (fs, created))) = take(&next, file_systems) {
                 let number = plan.first_instance.saturating_add(number);
-                let report = self.run_one(number, fs, *created, plan, &mut runtime);
+                let report = self.run_one(number, (fs, *created), volumes, plan, &mut runtime);
                 watch.finished(&report);
                 reports.lock().push(report);
             }
@@ -129,14 +135,14 @@ impl Runner {
     fn run_one(
         &self,
         instance: u32,
-        fs: &Fs,
-        fs_create_ns: u64,
+        (fs, fs_create_ns): (&Fs, u64),
+        volumes: &[(String, Fs)],
         plan: &RunPlan,
         runtime: &mut Option<Runtime>,
     ) -> InstanceReport {
         let start = Instant::now();
         let mut started = None;
-        let seat = Seat::new(fs, plan, &self.config, instance);
+        let seat = Seat::new(fs, volumes, plan, &self.config, instance);
         let held = seat.as_ref().map(Seat::held).unwrap_or_default();
         let outcome = match seat {
             Ok(seat) => self.program.call(&self.engine, seat, &mut started, runtime),
@@ -153,17 +159,6 @@ impl Runner {
             outcome,
             usage: fs.usage(),
         }
-    }
-}
-
-fn make_fs(image: &Image, plan: &RunPlan) -> Fs {
-    let builder = Fs::builder(image)
-        .max_bytes(plan.quota.max_bytes)
-        .max_inodes(plan.quota.max_inodes)
-        .max_open(plan.quota.max_open);
-    match plan.rights {
-        Rights::ReadOnly => builder.read_only().build(),
-        Rights::ReadWrite => builder.build(),
     }
 }
 

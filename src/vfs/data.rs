@@ -17,6 +17,11 @@ impl Descriptor {
         }
     }
 
+    fn note_read(&self, offset: u64, len: usize) {
+        let id = self.id();
+        self.fs().note(id, |trace| trace.read(id, offset, len));
+    }
+
     /// Copies bytes from `offset` on into `buf` and gives their count: fewer
     /// than `buf` holds only at the end of the file, 0 at or past it. One
     /// copy; holes read as zeros.
@@ -27,7 +32,9 @@ impl Descriptor {
     /// [`Access::READ`].
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
         self.expect_file(Access::READ)?;
-        self.fs().lock().read_at(self.id(), offset, buf)
+        let len = self.fs().lock().read_at(self.id(), offset, buf)?;
+        self.note_read(offset, len);
+        Ok(len)
     }
 
     /// Gives bytes from `offset` on, 1 to `max`, none at the end. Base content
@@ -39,7 +46,9 @@ impl Descriptor {
     /// As [`Self::read_at`].
     pub fn read_bytes(&self, offset: u64, max: usize) -> Result<Bytes, Errno> {
         self.expect_file(Access::READ)?;
-        self.fs().lock().read_bytes(self.id(), offset, max)
+        let bytes = self.fs().lock().read_bytes(self.id(), offset, max)?;
+        self.note_read(offset, bytes.len());
+        Ok(bytes)
     }
 
     /// Gives bytes from `offset` on as one read of a guest: as
@@ -166,7 +175,9 @@ impl LockedFile<'_> {
     /// As there.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
         self.file.expect_file(Access::READ)?;
-        self.state.read_at(self.file.id(), offset, buf)
+        let len = self.state.read_at(self.file.id(), offset, buf)?;
+        self.file.note_read(offset, len);
+        Ok(len)
     }
 
     /// As [`Descriptor::write_at`].

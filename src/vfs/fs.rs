@@ -1,13 +1,14 @@
 //! One instance: an image and what is changed over it.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
 use super::descriptor::{Descriptor, Rights};
 use super::walk::{End, Follow, Last, resolve};
-use super::{Access, Clock};
+use super::{Access, Clock, Trace, VirtualClock};
 use crate::chunk::ChunkPool;
 use crate::errno::Errno;
 use crate::image::Image;
@@ -48,6 +49,8 @@ pub(super) struct Setup {
     pub(super) read_only: bool,
     /// The system's clock if absent.
     clock: Option<Arc<dyn Clock>>,
+    device: u64,
+    trace: Option<Trace>,
 }
 
 impl Setup {
@@ -102,6 +105,31 @@ impl FsBuilder {
         self
     }
 
+    /// Makes two runs of the same calls leave the same bytes: times come from a
+    /// [`VirtualClock`]. Inode numbers and the order of listings follow from
+    /// base and calls alone in any case. Default: the system's clock.
+    #[must_use]
+    pub fn deterministic(self) -> Self {
+        self.clock(Arc::new(VirtualClock::new()))
+    }
+
+    /// Sets the number that tells this file system from others a guest is
+    /// shown: the device of preview1's `filestat`, mixed into metadata hashes.
+    /// Default: 1.
+    #[must_use]
+    pub fn device(mut self, number: NonZeroU64) -> Self {
+        self.setup.device = number.get();
+        self
+    }
+
+    /// Notes in `trace` which files of the base are opened, and what is read of
+    /// them. Default: nothing is noted.
+    #[must_use]
+    pub fn trace(mut self, trace: Trace) -> Self {
+        self.setup.trace = Some(trace);
+        self
+    }
+
     /// Makes the instance.
     #[must_use]
     pub fn build(self) -> Fs {
@@ -125,6 +153,8 @@ impl Fs {
                 image: image.clone(),
                 read_only: false,
                 clock: None,
+                device: 1,
+                trace: None,
             },
             quota: Quota::default(),
         }
@@ -163,6 +193,18 @@ impl Fs {
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         self.0.setup.read_only
+    }
+
+    /// Tells the number that [`FsBuilder::device`] set.
+    #[must_use]
+    pub fn device(&self) -> u64 {
+        self.0.setup.device
+    }
+
+    /// Gives the trace that [`FsBuilder::trace`] set.
+    #[must_use]
+    pub fn trace(&self) -> Option<&Trace> {
+        self.0.setup.trace.as_ref()
     }
 
     /// Opens the root with all rights.
@@ -250,7 +292,7 @@ impl Fs {
     }
 
     /// The present time. Read before locking.
-    pub(super) fn now(&self) -> Time {
+    pub(crate) fn now(&self) -> Time {
         self.0
             .setup
             .clock

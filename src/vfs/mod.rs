@@ -14,11 +14,13 @@ mod fork;
 mod fs;
 mod list;
 mod open;
+mod place;
 mod stat;
+mod trace;
 mod walk;
 
 pub use apply::ApplyError;
-pub use clock::Clock;
+pub use clock::{Clock, VirtualClock};
 pub use data::LockedFile;
 pub use descriptor::{Access, Descriptor, Rights};
 pub use fork::Snapshot;
@@ -26,6 +28,7 @@ pub use fs::{Fs, FsBuilder};
 pub use list::DirEntry;
 pub use open::OpenFlags;
 pub use stat::SetTime;
+pub use trace::{Trace, TracedFile};
 pub use walk::Follow;
 
 pub use crate::overlay::{Change, Quota, Usage};

@@ -62,7 +62,11 @@ impl Descriptor {
     }
 
     fn open_found(&self, state: &mut Overlay, id: FileId, access: Access) -> Result<Self, Errno> {
-        Self::open(self.fs(), state, id, access, self.rights())
+        let opened = Self::open(self.fs(), state, id, access, self.rights())?;
+        if opened.kind() == Kind::File {
+            self.fs().note(id, |trace| trace.opened(id));
+        }
+        Ok(opened)
     }
 }
 

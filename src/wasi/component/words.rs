@@ -127,20 +127,21 @@ macro_rules! words {
             flags
         }
 
-        pub(super) fn metadata_hash(id: FileId) -> $types::MetadataHashValue {
-            let (lower, upper) = hash_halves(id);
+        pub(super) fn metadata_hash(device: u64, id: FileId) -> $types::MetadataHashValue {
+            let (lower, upper) = hash_halves(device, id);
             $types::MetadataHashValue { lower, upper }
         }
     };
 }
 pub(in crate::wasi) use words;
 
-/// Gives the lower and the upper half of a metadata hash. The lower half is the inode number that guests print. The upper half is
-/// mixed from it by a fixed rule (the finish of SplitMix64), so that both stay
-/// the same from run to run and from compiler to compiler.
-pub(in crate::wasi) fn hash_halves(id: FileId) -> (u64, u64) {
+/// Gives the lower and the upper half of a metadata hash. The lower half is the
+/// inode number that guests print. The upper half is mixed from it and the
+/// device by a fixed rule (the finish of SplitMix64), so that both stay the same
+/// from run to run and from compiler to compiler.
+pub(in crate::wasi) fn hash_halves(device: u64, id: FileId) -> (u64, u64) {
     let lower = id.get();
-    let mut upper = lower.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut upper = lower.wrapping_add(device.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     upper = (upper ^ (upper >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     upper = (upper ^ (upper >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     (lower, upper ^ (upper >> 31))
@@ -152,6 +153,8 @@ mod tests {
 
     #[test]
     fn metadata_hashes_are_fixed_for_good() {
-        assert_eq!(hash_halves(FileId::ROOT), (1, 0x910a_2dec_8902_5cc1));
+        let hash = hash_halves(1, FileId::ROOT);
+        assert_eq!(hash, (1, 0x910a_2dec_8902_5cc1));
+        assert_ne!(hash_halves(2, FileId::ROOT), hash);
     }
 }

@@ -11,9 +11,6 @@ use super::table::{Dir, File, Slot};
 use crate::meta::{Kind, Stat, Time};
 use crate::vfs::{Access, Descriptor, SetTime};
 
-/// The device number of every file: not 0, which guests take for "unknown".
-pub(super) const DEVICE: u64 = 1;
-
 /// Rights on a preopened directory: the set that wasmtime-wasi gives, which
 /// many guests expect to the bit.
 const PREOPEN_RIGHTS: types::Rights = types::Rights::PATH_CREATE_DIRECTORY
@@ -59,8 +56,8 @@ impl Ctx {
         fd: i32,
         out: i32,
     ) -> Result<()> {
-        let stat = self.fd_stat(fd)?;
-        memory.store(out.cast_unsigned(), 8, &filestat(&stat))
+        let (stat, device) = self.fd_stat(fd)?;
+        memory.store(out.cast_unsigned(), 8, &filestat(&stat, device))
     }
 
     pub(super) fn path_filestat_get(
@@ -72,17 +69,18 @@ impl Ctx {
         path_len: i32,
         out: i32,
     ) -> Result<()> {
-        let stat = self.path_stat(memory, fd, flags, path, path_len)?;
-        memory.store(out.cast_unsigned(), 8, &filestat(&stat))
+        let (stat, device) = self.path_stat(memory, fd, flags, path, path_len)?;
+        memory.store(out.cast_unsigned(), 8, &filestat(&stat, device))
     }
 
-    /// What `fd_filestat_get` tells, in whatever shape.
+    /// What `fd_filestat_get` tells, in whatever shape, and the device number.
     #[inline]
-    pub(super) fn fd_stat(&self, fd: i32) -> Result<Stat> {
-        Ok(self.descriptor(fd)?.stat()?)
+    pub(super) fn fd_stat(&self, fd: i32) -> Result<(Stat, u64)> {
+        let descriptor = self.descriptor(fd)?;
+        Ok((descriptor.stat()?, descriptor.fs().device()))
     }
 
-    /// What `path_filestat_get` tells, in whatever shape.
+    /// What `path_filestat_get` tells, in whatever shape, and the device number.
     #[inline]
     pub(super) fn path_stat(
         &self,
@@ -91,11 +89,12 @@ impl Ctx {
         flags: i32,
         path: i32,
         path_len: i32,
-    ) -> Result<Stat> {
+    ) -> Result<(Stat, u64)> {
         let flags = argument(flags)?;
         let dir = self.table.dir(fd)?;
         let path = text(memory, path, path_len)?;
-        Ok(dir.descriptor.stat_at(follow(flags), &path)?)
+        let stat = dir.descriptor.stat_at(follow(flags), &path)?;
+        Ok((stat, dir.descriptor.fs().device()))
     }
 
     pub(super) fn fd_filestat_set_size(
@@ -230,9 +229,9 @@ pub(super) use record;
 
 /// Encodes a `filestat`. Times that preview1 cannot show are clamped.
 #[inline]
-fn filestat(stat: &Stat) -> [u8; 64] {
+fn filestat(stat: &Stat, device: u64) -> [u8; 64] {
     record!(64:
-        0 => DEVICE.to_le_bytes(),
+        0 => device.to_le_bytes(),
         8 => stat.id.get().to_le_bytes(),
         16 => [filetype(stat.kind) as u8],
         24 => u64::from(stat.nlink).to_le_bytes(),

@@ -76,7 +76,7 @@ pub(super) fn link_at(
 }
 
 pub(super) fn metadata_hash(d: &Descriptor) -> MetadataHashValue {
-    convert::metadata_hash(d.id())
+    convert::metadata_hash(d.fs().device(), d.id())
 }
 
 pub(super) fn metadata_hash_at(
@@ -85,7 +85,7 @@ pub(super) fn metadata_hash_at(
     path: &str,
 ) -> Result<MetadataHashValue, Errno> {
     let stat = ops::stat_at(d, convert::follow(flags), path)?;
-    Ok(convert::metadata_hash(stat.id))
+    Ok(convert::metadata_hash(d.fs().device(), stat.id))
 }
 
 pub(super) fn entry(entry: Entry) -> DirectoryEntry {

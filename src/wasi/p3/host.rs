@@ -422,7 +422,9 @@ impl<U: View> HostDescriptorWithStore<U> for HasFs {
         store: &Accessor<U, Self>,
         fd: Fd,
     ) -> FilesystemResult<MetadataHashValue> {
-        match ours(store, &fd, |d| convert::metadata_hash(d.id())) {
+        match ours(store, &fd, |d| {
+            convert::metadata_hash(d.fs().device(), d.id())
+        }) {
             Some(hash) => Ok(hash),
             None => WasiFilesystem::metadata_hash(&stock(store), fd).await,
         }
@@ -435,9 +437,10 @@ impl<U: View> HostDescriptorWithStore<U> for HasFs {
         path: String,
     ) -> FilesystemResult<MetadataHashValue> {
         match ours(store, &fd, |d| {
-            ops::stat_at(d, convert::follow(flags), &path)
+            let stat = ops::stat_at(d, convert::follow(flags), &path)?;
+            Ok(convert::metadata_hash(d.fs().device(), stat.id))
         }) {
-            Some(stat) => Ok(convert::metadata_hash(stat?.id)),
+            Some(hash) => hash,
             None => WasiFilesystem::metadata_hash_at(&stock(store), fd, flags, path).await,
         }
     }

@@ -6,6 +6,7 @@ mod many;
 mod one;
 mod options;
 pub(crate) mod script;
+mod shared;
 mod wrong;
 
 use std::fs;

@@ -1,0 +1,75 @@
+//! Clocks and random numbers for a run that has to repeat byte for byte.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use wasmtime_wasi::{Deterministic, HostMonotonicClock, HostWallClock, WasiCtxBuilder};
+
+use crate::vfs::{Fs, VirtualClock};
+
+/// Bytes of random numbers before they come again.
+const CYCLE_BYTES: usize = 64 * 1024;
+
+/// Gives a guest the clock of its file system, so that both agree, a monotonic
+/// clock that counts its readings, and random numbers made from its number.
+pub(super) fn fix(wasi: &mut WasiCtxBuilder, fs: &Fs, instance: u32) {
+    wasi.wall_clock(FileClock(fs.clone()))
+        .monotonic_clock(Counter::default())
+        .secure_random(Deterministic::new(bytes("secure", instance)))
+        .insecure_random(Deterministic::new(bytes("insecure", instance)))
+        .insecure_random_seed(u128::from(instance));
+}
+
+/// The clock of a file system.
+struct FileClock(Fs);
+
+impl HostWallClock for FileClock {
+    fn resolution(&self) -> Duration {
+        Duration::from_nanos(VirtualClock::STEP_NANOS)
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_nanos(self.0.now().as_nanos_clamped())
+    }
+}
+
+#[derive(Default)]
+struct Counter(AtomicU64);
+
+impl HostMonotonicClock for Counter {
+    fn resolution(&self) -> u64 {
+        VirtualClock::STEP_NANOS
+    }
+
+    fn now(&self) -> u64 {
+        let reads = self.0.fetch_add(1, Ordering::Relaxed);
+        reads.saturating_mul(VirtualClock::STEP_NANOS)
+    }
+}
+
+/// The same for the same instance, on every machine: blocks of SplitMix64.
+fn bytes(what: &str, instance: u32) -> Vec<u8> {
+    let start = what.bytes().fold(u64::from(instance), |seed, byte| {
+        seed.wrapping_mul(257).wrapping_add(byte.into())
+    });
+    let words = (1..=CYCLE_BYTES as u64 / 8).map(|step| {
+        let mut word = start.wrapping_add(step.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ (word >> 31)
+    });
+    words.flat_map(u64::to_le_bytes).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instances_have_numbers_of_their_own_that_stay() {
+        assert_eq!(bytes("secure", 3), bytes("secure", 3));
+        assert_ne!(bytes("secure", 3), bytes("secure", 4));
+        assert_ne!(bytes("secure", 3), bytes("insecure", 3));
+        assert_eq!(bytes("secure", 3).len(), CYCLE_BYTES);
+    }
+}

@@ -1,0 +1,135 @@
+//! What a run shows besides each instance's own file system: volumes, and the
+//! places in the listings above where guests see directories.
+
+use std::num::NonZeroU64;
+
+use super::{RunPlan, RunnerError};
+use crate::image::Image;
+use crate::limits::MAX_VOLUMES;
+use crate::vfs::{Fs, Trace};
+
+/// Makes the volumes of a run, one for each name, in the order of first use.
+/// Their device numbers count on from 2: 1 is each instance's own tree.
+pub(super) fn make_volumes(plan: &RunPlan) -> Vec<(String, Fs)> {
+    let mut made: Vec<(String, Fs)> = Vec::new();
+    for volume in &plan.volumes {
+        if made.iter().any(|(name, _)| *name == volume.name) {
+            continue;
+        }
+        let quota = plan.volume_quota;
+        let builder = Fs::builder(&Image::empty())
+            .max_bytes(quota.max_bytes)
+            .max_inodes(quota.max_inodes)
+            .max_open(quota.max_open)
+            .device(NonZeroU64::MIN.saturating_add(made.len() as u64 + 1));
+        let fs = match plan.deterministic {
+            true => builder.deterministic().build(),
+            false => builder.build(),
+        };
+        made.push((volume.name.clone(), fs));
+    }
+    made
+}
+
+/// Refuses volumes that no run could have.
+pub(super) fn check_volumes(plan: &RunPlan) -> Result<(), RunnerError> {
+    if plan.volumes.iter().any(|volume| volume.name.is_empty()) {
+        return Err(RunnerError::Argument {
+            what: "volume".to_owned(),
+            reason: "its name is empty",
+        });
+    }
+    if plan.volumes.len() > MAX_VOLUMES {
+        return Err(RunnerError::Argument {
+            what: format!("{} volumes", plan.volumes.len()),
+            reason: "more than one run can have",
+        });
+    }
+    Ok(())
+}
+
+/// Makes an instance's file system from what all of them share.
+pub(super) fn make_fs(image: &Image, plan: &RunPlan) -> Result<Fs, RunnerError> {
+    let mut builder = Fs::builder(image)
+        .max_bytes(plan.quota.max_bytes)
+        .max_inodes(plan.quota.max_inodes)
+        .max_open(plan.quota.max_open);
+    if plan.rights == crate::vfs::Rights::ReadOnly {
+        builder = builder.read_only();
+    }
+    if plan.deterministic {
+        builder = builder.deterministic();
+    }
+    if plan.trace {
+        builder = builder.trace(Trace::new());
+    }
+    let fs = builder.build();
+    for path in places(plan) {
+        let kept = fs.keep_place(path.as_bytes());
+        kept.map_err(|errno| RunnerError::Preopen {
+            path: path.into_bytes(),
+            errno,
+        })?;
+    }
+    Ok(fs)
+}
+
+/// Where guest directories lie below others that are shown: paths of the
+/// layered file system that must be there for the guest to list.
+fn places(plan: &RunPlan) -> Vec<String> {
+    let layered = plan.preopens.iter().map(|preopen| &preopen.guest);
+    let hosts = plan.host_dirs.iter().map(|dir| &dir.guest);
+    let volumes = plan.volumes.iter().map(|volume| &volume.guest);
+    let mut places = Vec::new();
+    for guest in layered.chain(hosts).chain(volumes) {
+        let below = components(guest);
+        if below.contains(&"..") {
+            continue;
+        }
+        // The one nearest above is the one that a guest lists it in.
+        let above = plan
+            .preopens
+            .iter()
+            .map(|preopen| (components(&preopen.guest), &preopen.dir))
+            .filter(|(above, _)| above.len() < below.len() && below.starts_with(above))
+            .max_by_key(|(above, _)| above.len());
+        if let Some((above, dir)) = above {
+            let rest = below.get(above.len()..).unwrap_or_default().join("/");
+            places.push(format!("{dir}/{rest}"));
+        }
+    }
+    places
+}
+
+fn components(path: &str) -> Vec<&str> {
+    let named = |part: &&str| !part.is_empty() && *part != ".";
+    path.split('/').filter(named).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Preopen, Volume};
+    use super::*;
+    use crate::vfs::Rights;
+
+    #[test]
+    fn places_lie_in_the_nearest_directory_above() {
+        let preopen = |dir: &str, guest: &str| Preopen {
+            dir: dir.into(),
+            guest: guest.into(),
+            rights: Rights::ReadWrite,
+        };
+        let volume = |guest: &str| Volume {
+            name: "v".into(),
+            guest: guest.into(),
+        };
+        let mut plan = RunPlan {
+            preopens: vec![preopen("/", "/"), preopen("/srv/app", "/app")],
+            volumes: vec![volume("/app/./data/"), volume("/x/../y"), volume("cache")],
+            ..RunPlan::default()
+        };
+        assert_eq!(places(&plan), ["//app", "/srv/app/data", "//cache"]);
+        plan.preopens.remove(0);
+        assert_eq!(places(&plan), ["/srv/app/data"]);
+    }
+}

@@ -1,0 +1,77 @@
+//! Places where a host shows another file system below this one.
+
+use super::Fs;
+use super::fs::find_dir;
+use crate::errno::Errno;
+use crate::meta::FileId;
+use crate::overlay::New;
+
+impl Fs {
+    /// Makes the directory at `path` a place: those missing on the way are made,
+    /// also in a read-only instance, and it cannot be removed, replaced or moved
+    /// as long as the instance lives ([`Errno::Busy`]). So what a host shows to a
+    /// guest under that path, such as a volume or a directory of the host, is
+    /// seen where it is in the listing above. Links are followed.
+    ///
+    /// What is made counts against the quota and is in the diff, empty.
+    ///
+    /// # Errors
+    ///
+    /// Those of the walk, [`Errno::NotDirectory`] for another object or a link
+    /// that leads nowhere, [`Errno::NoSpace`]. What was made until then stays.
+    pub fn keep_place(&self, path: &[u8]) -> Result<(), Errno> {
+        let now = self.now();
+        let mut state = self.lock();
+        let mut dir = FileId::ROOT;
+        let mut end = 0;
+        for name in path.split(|byte| *byte == b'/') {
+            end += name.len();
+            let prefix = path.get(..end).unwrap_or_default();
+            end += 1;
+            if name.is_empty() {
+                continue;
+            }
+            dir = match find_dir(&state, prefix) {
+                Ok(found) => found,
+                Err(Errno::NoEntry) if state.find(dir, name).is_none() => {
+                    state.create(dir, name, New::Dir, now)?
+                }
+                Err(Errno::NoEntry) => return Err(Errno::NotDirectory),
+                Err(errno) => return Err(errno),
+            };
+        }
+        state.pin(dir);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Image;
+    use crate::vfs::Rights;
+
+    #[test]
+    fn case_p10_a_place_is_listed_and_stays() {
+        let fs = Fs::builder(&Image::empty()).build();
+        fs.symlink("nowhere", "/dangling").unwrap();
+        fs.write("/file", "x").unwrap();
+        fs.keep_place(b"/mnt//data").unwrap();
+        let root = fs.preopen(b"/", Rights::ReadWrite).unwrap();
+        assert_eq!(root.remove_dir_at(b"mnt/data"), Err(Errno::Busy));
+        assert_eq!(root.rename_at(b"mnt/data", &root, b"x"), Err(Errno::Busy));
+        root.create_dir_at(b"other").unwrap();
+        assert_eq!(
+            root.rename_at(b"other", &root, b"mnt/data"),
+            Err(Errno::Busy)
+        );
+        assert_eq!(root.remove_dir_at(b"mnt"), Err(Errno::NotEmpty));
+        assert_eq!(fs.keep_place(b"/dangling"), Err(Errno::NotDirectory));
+        assert_eq!(fs.keep_place(b"/file/x"), Err(Errno::NotDirectory));
+        assert_eq!(fs.keep_place(b"/.."), Err(Errno::NotPermitted));
+        assert_eq!(fs.check(), Ok(()));
+        let closed = Fs::builder(&Image::empty()).read_only().build();
+        closed.keep_place(b"mnt").unwrap();
+        assert!(closed.exists("/mnt").unwrap());
+    }
+}
