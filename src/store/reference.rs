@@ -9,7 +9,7 @@ use crate::image::ImageId;
 use crate::limits::MAX_TAG_BYTES;
 
 /// Digits of a digest that are taken for one when no tag is called so.
-const MIN_DIGITS: usize = 8;
+const MIN_DIGITS: usize = 6;
 
 /// Checks that `tag` can be one.
 pub(super) fn check(tag: &str) -> Result<(), StoreError> {
