@@ -10,9 +10,9 @@ pub mod posix;
 #[cfg(feature = "raw")]
 pub mod preview1;
 pub mod random;
+pub mod soak;
 #[cfg(feature = "three")]
 pub mod three;
-pub mod soak;
 pub mod tree;
 
 /// Makes a command of a program with a `main` where that takes more than a
