@@ -69,7 +69,10 @@ fn environment(config: &ImageConfig, typed: Vec<(String, String)>) -> Vec<(Strin
 /// directory.
 fn candidates(program: &str, plan: &RunPlan) -> Vec<String> {
     let dir = plan.working_dir.as_deref().unwrap_or("/");
-    let below = |dir: &str| format!("/{}/{program}", dir.trim_matches('/'));
+    let below = |dir: &str| match dir.trim_matches('/') {
+        "" => format!("/{program}"),
+        dir => format!("/{dir}/{program}"),
+    };
     if program.starts_with('/') {
         return vec![program.to_owned()];
     }
@@ -102,7 +105,7 @@ mod tests {
         assert_eq!(candidates("./x.wasm", &plain), ["/srv/./x.wasm"]);
         assert_eq!(candidates("x", &plain), ["/a/x", "/b/x", "/srv/x"]);
         let none = candidates("x", &plan(None, None));
-        assert_eq!(none.last().map(String::as_str), Some("//x"));
+        assert_eq!(none.last().map(String::as_str), Some("/x"));
         assert!(none.contains(&"/usr/bin/x".to_owned()));
     }
 

@@ -13,13 +13,13 @@ const MAX_TAG: usize = 128;
 const DEFAULT_TAG: &str = "latest";
 
 /// Hex digits of a digest that are enough to ask for it.
-const LEAST_HEX: usize = 6;
+const LEAST_HEX: usize = 8;
 
 /// The prefix of an image's own digest.
 const OWN: &str = "blake3:";
 
 /// The name of an image, as a person types it: `NAME[:TAG]`, or the image's
-/// own digest, `blake3:HEX`, of which six digits are enough if no other image
+/// own digest, `blake3:HEX`, of which eight digits are enough if no other image
 /// begins with them.
 ///
 /// A name is words of lower-case letters and digits, with `.`, `_`, `__` or
@@ -83,7 +83,7 @@ fn parse(text: &str) -> Result<Reference, &'static str> {
         let is_hex = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         return match hex.len() {
             LEAST_HEX..=64 if hex.bytes().all(is_hex) => Ok(Reference::Digest(text.to_owned())),
-            _ => Err("`blake3:` is followed by 6 to 64 lower-case hex digits"),
+            _ => Err("`blake3:` is followed by 8 to 64 lower-case hex digits"),
         };
     }
     // A colon before a slash is a port's.
@@ -167,7 +167,7 @@ mod tests {
                 "registry.example.com:5000/app:V1.0_x-y",
                 "registry.example.com:5000/app:V1.0_x-y",
             ),
-            ("blake3:00ff00", "blake3:00ff00"),
+            ("blake3:00ff00ff", "blake3:00ff00ff"),
         ] {
             let reference: Reference = text.parse().unwrap();
             assert_eq!(reference.to_string(), want);
@@ -177,7 +177,7 @@ mod tests {
         let tag = |text: &str| text.parse::<Reference>().unwrap().tag().map(str::to_owned);
         assert_eq!(tag("h:1/app").as_deref(), Some("latest"));
         assert_eq!(tag("app:1").as_deref(), Some("1"));
-        assert_eq!(tag("blake3:00ff00"), None);
+        assert_eq!(tag("blake3:00ff00ff"), None);
     }
 
     #[test]

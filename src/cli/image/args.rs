@@ -15,7 +15,7 @@ Example:
   stratafs image tree app /srv
   stratafs image export app app.tar --format oci-archive
 
-REF is NAME[:TAG] (`latest` without a tag), or the image's own digest blake3:HEX, six digits of which are
+REF is NAME[:TAG] (`latest` without a tag), or the image's own digest blake3:HEX, eight digits of which are
 enough if no other image begins with them.";
 
 const STORE_EXAMPLE: &str = "\

@@ -81,7 +81,7 @@ pub(super) fn tree(store: &Store, args: TreeArgs) -> Result<(), Failure> {
     let image = store.image(args.image.reference.as_str())?;
     let from = LayerPath::parse(args.path.as_bytes())
         .map_err(|error| Failure::usage(format_args!("{}: {error}", show(args.path.as_bytes()))))?;
-    let shown = Shown::collect(&image, &from, &args.path)?;
+    let shown = Shown::collect(&image, &from)?;
     let json = || {
         let entries: Vec<Value> = shown.iter().map(Shown::json).collect();
         json!({"entries": entries})
@@ -104,7 +104,7 @@ struct Shown {
 
 impl Shown {
     /// Takes what is at `from` and below: one entry if that is no directory.
-    fn collect(image: &Image, from: &LayerPath, typed: &str) -> Result<Vec<Self>, Failure> {
+    fn collect(image: &Image, from: &LayerPath) -> Result<Vec<Self>, Failure> {
         let located = image.locate(from);
         let one = located
             .as_ref()
@@ -115,7 +115,7 @@ impl Shown {
                 let dir = rooted(&above);
                 (above, dir)
             }
-            _ => (from.clone(), typed.to_owned()),
+            _ => (from.clone(), rooted(from)),
         };
         let tree = tree_of(image, &dir)?;
         let entries = tree
