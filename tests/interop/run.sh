@@ -10,13 +10,14 @@ skip() {
     exit 0
 }
 
+[ "${STRATAFS_INTEROP:-on}" = on ] || skip "STRATAFS_INTEROP is not on"
+
 have() { command -v "$1" >/dev/null; }
-if ! have skopeo || ! have umoci; then
-    [ "$(id -u)" = 0 ] && have apt-get || skip "skopeo and umoci are not installed, and cannot be installed here"
-    { apt-get update && apt-get install -y --no-install-recommends skopeo umoci; } >/dev/null 2>&1 ||
-        skip "Debian's packages of skopeo and umoci cannot be had"
+if ! have skopeo || ! have umoci || ! have setfattr; then
+    [ "$(id -u)" = 0 ] && have apt-get || skip "skopeo, umoci and attr are not installed, and cannot be installed here"
+    { apt-get update && apt-get install -y --no-install-recommends skopeo umoci attr; } >/dev/null 2>&1 ||
+        skip "Debian's packages of skopeo, umoci and attr cannot be had"
 fi
-have setfattr && have getfattr || skip "no setfattr and getfattr (package attr)"
 [ "$(id -u)" = 0 ] || skip "umoci unpacks owners only for root"
 
 cargo build --release --locked --quiet --bin stratafs
