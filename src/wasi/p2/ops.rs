@@ -101,12 +101,21 @@ pub(super) fn read(d: &Descriptor, len: u64, offset: u64) -> Result<(Vec<u8>, bo
     let max = usize::try_from(len)
         .unwrap_or(usize::MAX)
         .min(MAX_HOST_READ_BYTES);
+    check_offset(offset)?;
     let bytes = file(d)?.read_full(offset, max)?;
     let end = bytes.is_empty();
     Ok((bytes.into(), end))
 }
 
+/// Refuses an offset that is negative as Linux counts: `invalid`, before it is
+/// asked what the file was opened for.
+fn check_offset(offset: u64) -> Result<(), Errno> {
+    i64::try_from(offset).map(drop).map_err(|_| Errno::Invalid)
+}
+
 pub(super) fn write(d: &Descriptor, bytes: &[u8], offset: u64) -> Result<u64, Errno> {
-    let written = writable(d)?.write_at(offset, bytes)?;
+    writable(d)?;
+    check_offset(offset)?;
+    let written = d.write_at(offset, bytes)?;
     u64::try_from(written).map_err(|_| Errno::Overflow)
 }

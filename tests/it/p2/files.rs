@@ -46,17 +46,19 @@ fn case_67_far_offsets_are_errors_or_cost_nothing() {
         let (mut guest, root) = Guest::new(&fs, mode);
         let file = guest.open(root, "f", OpenFlags::CREATE, both()).unwrap();
         for offset in [i64::MAX as u64, u64::MAX, 1 << 62] {
-            assert_eq!(
-                guest.write(file, offset, b"x"),
-                Err(ErrorCode::FileTooLarge),
-                "{offset}"
-            );
+            // What is negative as Linux counts is no offset (found by the soak).
+            let (wrote, read) = if offset == u64::MAX {
+                (ErrorCode::Invalid, Err(ErrorCode::Invalid))
+            } else {
+                (ErrorCode::FileTooLarge, Ok((Vec::new(), true)))
+            };
+            assert_eq!(guest.write(file, offset, b"x"), Err(wrote), "{offset}");
+            assert_eq!(guest.read(file, offset, 9), read, "{offset}");
             assert_eq!(
                 guest.set_size(file, offset),
                 Err(ErrorCode::FileTooLarge),
                 "{offset}"
             );
-            assert_eq!(guest.read(file, offset, 9).unwrap(), (Vec::new(), true));
             let stream = guest.reader(file, offset).unwrap();
             let error = guest.input(&stream).read(1).unwrap_err();
             assert_eq!(guest.halt(error), Halt::Closed);

@@ -6,6 +6,8 @@ mod files;
 mod guest;
 mod hosts;
 mod names;
+#[cfg(all(feature = "runner", target_os = "linux"))]
+mod soak;
 mod versus;
 
 use stratafs::chunk::{ChunkPool, ContentBuilder};

@@ -148,6 +148,124 @@ pub const P1: &[Rule] = &[
     },
 ];
 
+/// Those of 0.2.
+pub const P2: &[Rule] = &[
+    Rule {
+        why: "a stream that cannot be read is refused at once, not at its first read",
+        excuses: |call| {
+            call.asked.starts_with("read-stream ")
+                && call.ours == "bad-descriptor"
+                && call.theirs.ends_with(" bad-descriptor")
+        },
+        harmless: true,
+    },
+    Rule {
+        why: "a read near the greatest offset is past the end, not invalid",
+        excuses: |call| {
+            call.asked.starts_with("read ")
+                && call.ours.starts_with("ok 0 ")
+                && call.theirs == "invalid"
+        },
+        harmless: true,
+    },
+    Rule {
+        why: "a name's length is looked at before its directory, also a removed one",
+        excuses: |call| {
+            call.ours.starts_with("name-too-long") && call.theirs.starts_with("no-entry")
+        },
+        harmless: true,
+    },
+    Rule {
+        why: "reading moves no atime",
+        excuses: |call| {
+            call.asked.starts_with("stat")
+                && without_atime(&call.ours) == without_atime(&call.theirs)
+        },
+        harmless: true,
+    },
+    Rule {
+        why: "a file ends at 16 TiB less 4 KiB, as on ext4, with file-too-large",
+        excuses: |call| {
+            ["write ", "set-size ", "write-stream "]
+                .iter()
+                .any(|name| call.asked.starts_with(name))
+                && call.ours == "file-too-large"
+        },
+        harmless: false,
+    },
+    Rule {
+        why: "a slash or dot at the end counts where no link is followed too",
+        excuses: |call| {
+            ["stat-at ", "set-times-at ", "hash-at "]
+                .iter()
+                .any(|name| call.asked.starts_with(name))
+                && call.asked.contains(" follow false")
+                && ends_in_slash_or_dot(path(call))
+        },
+        harmless: false,
+    },
+    Rule {
+        why: "a directory's descriptor can have its times set, as by futimens",
+        excuses: |call| {
+            call.asked.starts_with("set-times ")
+                && call.ours == "ok "
+                && call.theirs == "bad-descriptor"
+        },
+        harmless: false,
+    },
+    Rule {
+        why: "setting no time looks the name up all the same",
+        excuses: |call| {
+            call.asked.starts_with("set-times-at ")
+                && call.asked.ends_with("keep keep")
+                && call.theirs == "ok "
+        },
+        harmless: true,
+    },
+    Rule {
+        why: "of two names at fault either may be told of",
+        excuses: |call| {
+            let two = ["rename ", "link "];
+            two.iter().any(|name| call.asked.starts_with(name)) && neither_ok(call)
+        },
+        harmless: true,
+    },
+    Rule {
+        why: "of a link's target and name at fault either may be told of",
+        excuses: |call| {
+            call.asked.starts_with("symlink ") && neither_ok(call) && {
+                let target = second_path(call);
+                target.is_empty() || target.starts_with('/') || target.contains("\\x")
+            }
+        },
+        harmless: true,
+    },
+    Rule {
+        why: "rmdir takes a slash after a directory",
+        excuses: |call| {
+            call.asked.starts_with("rmdir ")
+                && path(call).ends_with('/')
+                && call.theirs == "invalid"
+                && ["ok ", "not-empty"].contains(&&*call.ours)
+        },
+        harmless: false,
+    },
+    Rule {
+        why: "no link is followed before the slash of a name to make or remove",
+        excuses: |call| {
+            let calls = ["rmdir ", "unlink ", "symlink "];
+            calls.iter().any(|name| call.asked.starts_with(name))
+                && path(call).ends_with('/')
+                && call.ours == "not-directory"
+        },
+        harmless: false,
+    },
+];
+
+fn neither_ok(call: &Call) -> bool {
+    !call.ours.starts_with("ok") && !call.theirs.starts_with("ok")
+}
+
 fn both_refuse(call: &Call) -> bool {
     call.ours.starts_with('E') && call.theirs.starts_with('E')
 }
