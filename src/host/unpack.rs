@@ -35,6 +35,26 @@ impl Fs {
         }
         .run(into)
     }
+
+    /// The same into a directory that is made for it: `into` itself gets the
+    /// permission bits and the time of the directory at `path` as well.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::export_dir`].
+    pub fn export_dir_whole(&self, path: impl AsRef<[u8]>, into: &Dir) -> Result<(), CopyError> {
+        let layer = self.tree_at(path.as_ref())?;
+        Unpack {
+            layer: &layer,
+            made: HashMap::new(),
+        }
+        .run(into)?;
+        let meta = &layer.node(NodeId::ROOT).meta;
+        set_meta(into, std::path::Path::new("."), meta).map_err(|error| CopyError::Host {
+            path: LayerPath::root(),
+            error,
+        })
+    }
 }
 
 struct Unpack<'a> {

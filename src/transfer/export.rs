@@ -79,7 +79,7 @@ pub fn export(
                 path: dir.to_owned(),
                 error,
             })?;
-            Ok(fs.export_dir("/", &opened)?)
+            Ok(fs.export_dir_whole("/", &opened)?)
         }),
     }
 }

@@ -101,8 +101,9 @@ pub(super) fn read(d: &Descriptor, len: u64, offset: u64) -> Result<(Vec<u8>, bo
     let max = usize::try_from(len)
         .unwrap_or(usize::MAX)
         .min(MAX_HOST_READ_BYTES);
+    let file = file(d)?;
     check_offset(offset)?;
-    let bytes = file(d)?.read_full(offset, max)?;
+    let bytes = file.read_full(offset, max)?;
     let end = bytes.is_empty();
     Ok((bytes.into(), end))
 }

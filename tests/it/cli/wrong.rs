@@ -59,6 +59,7 @@ const ARGUMENTS: &[Wrong] = &[
     ("demo --threads 0", 2, "--threads"),
     ("demo --json=yes", 2, "--json"),
     ("demo --base", 2, "--base"),
+    ("demo --store", 2, "--store"),
     ("demo --guest", 2, "--guest"),
     ("demo --cache a --no-cache", 2, "--no-cache"),
 ];

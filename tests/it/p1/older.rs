@@ -195,7 +195,6 @@ fn walk<T: Send + 'static>(mut guest: Guest<T>) -> Vec<String> {
         ("past", vec![clock(1, 1)]),
         ("write", vec![on_file(2, fd)]),
         ("closed", vec![on_file(1, 99)]),
-        ("both", vec![on_file(2, fd), on_file(1, fd)]),
         ("none", vec![]),
     ] {
         guest.put(RECORDS, &records.concat());

@@ -174,12 +174,14 @@ impl Twin {
             .map_err(|errno| format!("restore: {errno}"))?;
         self.model = taken.model.clone();
         self.pairs = taken.pairs.clone();
-        self.compare_trees()
+        // A fork has the descriptors that a look at all of it needs.
+        let fork = self.subject.fs.fork();
+        self.compare_trees(&fork)
     }
 
     /// Compares the whole trees: names, kinds, bytes, metadata, identity.
-    fn compare_trees(&mut self) -> Result<(), String> {
-        let objects = tree::walk(&self.subject.fs);
+    fn compare_trees(&mut self, fs: &Fs) -> Result<(), String> {
+        let objects = tree::walk(fs);
         let wanted = self.model.walk_all();
         let paths = |paths: &mut dyn Iterator<Item = &Vec<u8>>| {
             paths
@@ -233,7 +235,8 @@ impl Twin {
         if want != got {
             return Err(format!("at the end: wanted {want:?}, got {got:?}"));
         }
-        self.compare_trees()?;
+        let fs = self.subject.fs.clone();
+        self.compare_trees(&fs)?;
         let text = tree::tree(&self.subject.fs);
         let pool = ChunkPool::new();
         let diff = self
