@@ -22,7 +22,8 @@ say "images of other tools"
 tests/interop/run.sh
 
 say "CPython's own file tests"
-tests/cpython/suite.sh
+# shellcheck disable=SC2086
+tests/cpython/suite.sh ${STRATAFS_SUITE:-}   # all modules, or those named
 
 say "Ruby, PHP, SQLite, QuickJS, clang"
 tests/programs/run.sh
