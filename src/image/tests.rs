@@ -165,6 +165,10 @@ fn an_implied_directory_keeps_the_lower_metadata() {
     });
     assert_eq!(list("d a 700|f a x|f a/y 2"), "a:d755 a/y:f2");
     assert_eq!(list("d a 700|w a,f a/y 2"), "a:d755 a/y:f2");
+    // Over what is no directory it is one of its own.
+    assert_eq!(list("s l t,f t/x 1|f l/y 2"), "l:d755 l/y:f2 t:d755 t/x:f1");
+    // A whiteout implies it just as an entry does.
+    assert_eq!(list("f x 1|w a/b"), "a:d755 x:f1");
     assert_eq!(image("d / 700|f x 1").stat(0).mode, 0o700);
     assert_eq!(image("f x 1").stat(0).mode, 0o755);
 }

@@ -1,6 +1,7 @@
 //! WASI 0.2: the traits that components' imports are bound to, sync and async.
 
 #[cfg(feature = "runner")]
+mod bounds;
 mod component;
 mod files;
 mod guest;
