@@ -19,6 +19,9 @@ pub const MAX_LAYER_DEPTH: usize = 4096;
 /// Bytes in the target of a symbolic link. Linux's `PATH_MAX` less its NUL.
 pub const MAX_SYMLINK_BYTES: usize = 4095;
 
+/// Rules for objects of one instance: each renaming of a directory looks at all.
+pub const MAX_RULES: usize = 1024;
+
 /// Symbolic links followed in one path walk. Linux's `MAXSYMLINKS`.
 pub const MAX_SYMLINKS: usize = 40;
 

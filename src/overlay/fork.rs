@@ -37,6 +37,7 @@ impl Overlay {
             blocks: self.blocks,
             open: HashMap::default(),
             pinned: Vec::new(),
+            rules: self.rules.clone(),
         }
     }
 

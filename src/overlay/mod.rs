@@ -21,6 +21,7 @@ mod inode;
 mod maps;
 mod names;
 mod quota;
+mod rules;
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -39,6 +40,8 @@ use inode::{Body, Inode};
 use maps::{Held, IdHasher, Inodes};
 pub(crate) use names::New;
 pub use quota::{Quota, Usage};
+pub use rules::Rule;
+pub(crate) use rules::Rules;
 
 /// The changes of one instance.
 pub(crate) struct Overlay {
@@ -63,6 +66,8 @@ pub(crate) struct Overlay {
     /// Directories below the root that are shown as preopens, once for each.
     /// Few: a host makes them, no guest.
     pinned: Vec<FileId>,
+    /// Absent if a host made none.
+    rules: Option<Arc<Rules>>,
 }
 
 impl Overlay {
@@ -80,6 +85,7 @@ impl Overlay {
             blocks: 0,
             open: HashMap::default(),
             pinned: Vec::new(),
+            rules: None,
         }
     }
 

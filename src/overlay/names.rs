@@ -293,7 +293,7 @@ impl Overlay {
     }
 
     /// Tells whether `dir` is `top` or lies below it. O(depth).
-    fn is_within(&self, dir: FileId, top: FileId) -> bool {
+    pub(super) fn is_within(&self, dir: FileId, top: FileId) -> bool {
         let mut at = dir;
         loop {
             if at == top {

@@ -32,7 +32,10 @@ impl Descriptor {
     /// [`Access::READ`].
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
         self.expect_file(Access::READ)?;
-        let len = self.fs().lock().read_at(self.id(), offset, buf)?;
+        let state = self.fs().lock();
+        self.allow_look(&state)?;
+        let len = state.read_at(self.id(), offset, buf)?;
+        drop(state);
         self.note_read(offset, len);
         Ok(len)
     }
@@ -46,7 +49,10 @@ impl Descriptor {
     /// As [`Self::read_at`].
     pub fn read_bytes(&self, offset: u64, max: usize) -> Result<Bytes, Errno> {
         self.expect_file(Access::READ)?;
-        let bytes = self.fs().lock().read_bytes(self.id(), offset, max)?;
+        let state = self.fs().lock();
+        self.allow_look(&state)?;
+        let bytes = state.read_bytes(self.id(), offset, max)?;
+        drop(state);
         self.note_read(offset, bytes.len());
         Ok(bytes)
     }
@@ -61,6 +67,7 @@ impl Descriptor {
     pub fn read_full(&self, offset: u64, max: usize) -> Result<Bytes, Errno> {
         self.expect_file(Access::READ)?;
         let state = self.fs().lock();
+        self.allow_look(&state)?;
         let piece = state.read_bytes(self.id(), offset, max)?;
         let left = state.stat(self.id())?.size.saturating_sub(offset);
         let left = usize::try_from(left).unwrap_or(usize::MAX);
@@ -83,7 +90,9 @@ impl Descriptor {
     /// As [`Self::read_at`].
     pub fn hole_at(&self, offset: u64) -> Result<u64, Errno> {
         self.expect_file(Access::READ)?;
-        Ok(self.fs().lock().hole_at(self.id(), offset))
+        let state = self.fs().lock();
+        self.allow_look(&state)?;
+        Ok(state.hole_at(self.id(), offset))
     }
 
     /// Writes `buf` at `offset` and gives the bytes written: fewer than `buf`
@@ -98,8 +107,10 @@ impl Descriptor {
     /// one byte fits.
     pub fn write_at(&self, offset: u64, buf: &[u8]) -> Result<usize, Errno> {
         self.expect_file(Access::WRITE)?;
-        self.fs()
-            .change(|state, now| state.write_at(self.id(), offset, buf, now))
+        self.fs().change(|state, now| {
+            self.allow_write(state, offset)?;
+            state.write_at(self.id(), offset, buf, now)
+        })
     }
 
     /// Writes `buf` at the end of the file, which is found and moved in one
@@ -112,6 +123,7 @@ impl Descriptor {
         self.expect_file(Access::WRITE)?;
         self.fs().change(|state, now| {
             let end = state.stat(self.id())?.size;
+            self.allow_write(state, end)?;
             state.write_at(self.id(), end, buf, now)
         })
     }
@@ -129,8 +141,10 @@ impl Descriptor {
         self.expect_writable()?;
         self.expect_file(Access::WRITE)
             .map_err(|_| Errno::Invalid)?;
-        self.fs()
-            .change(|state, now| state.set_size(self.id(), size, now))
+        self.fs().change(|state, now| {
+            self.allow_change(state)?;
+            state.set_size(self.id(), size, now)
+        })
     }
 
     /// Does nothing, at once: the overlay lives in memory and promises no
@@ -175,6 +189,7 @@ impl LockedFile<'_> {
     /// As there.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
         self.file.expect_file(Access::READ)?;
+        self.file.allow_look(&self.state)?;
         let len = self.state.read_at(self.file.id(), offset, buf)?;
         self.file.note_read(offset, len);
         Ok(len)
@@ -190,6 +205,7 @@ impl LockedFile<'_> {
         if self.file.fs().is_read_only() {
             return Err(Errno::ReadOnly);
         }
+        self.file.allow_write(&self.state, offset)?;
         self.state.write_at(self.file.id(), offset, buf, self.now)
     }
 
@@ -199,6 +215,7 @@ impl LockedFile<'_> {
     ///
     /// As [`Descriptor::stat`].
     pub fn size(&self) -> Result<u64, Errno> {
+        self.file.allow_look(&self.state)?;
         self.state.stat(self.file.id()).map(|stat| stat.size)
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::Fs;
 use crate::errno::Errno;
 use crate::meta::{FileId, Kind};
-use crate::overlay::Overlay;
+use crate::overlay::{Overlay, Rule};
 
 bitflags::bitflags! {
     /// What a descriptor was opened for.
@@ -29,6 +29,13 @@ pub enum Rights {
     ReadOnly,
 }
 
+/// Who works with a descriptor: rules hold for guests only.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    Guest,
+    Host,
+}
+
 /// An open file or directory of one instance.
 ///
 /// Its object stays usable when its last name goes; its space returns when
@@ -40,6 +47,9 @@ pub struct Descriptor {
     kind: Kind,
     access: Access,
     rights: Rights,
+    by: By,
+    /// The rule of the file under the name that it was opened by.
+    rule: Rule,
     /// Opened as a preopen: `..` of a listing is the directory itself, and
     /// the directory cannot be removed or moved.
     top: bool,
@@ -67,6 +77,8 @@ impl Descriptor {
             kind,
             access,
             rights,
+            by: By::Guest,
+            rule: Rule::Free,
             top: false,
             counted: true,
             list_end: AtomicU64::new(u64::MAX),
@@ -82,6 +94,8 @@ impl Descriptor {
             kind: Kind::Dir,
             access: Access::all(),
             rights: Rights::ReadWrite,
+            by: By::Host,
+            rule: Rule::Free,
             top: true,
             counted: false,
             list_end: AtomicU64::new(u64::MAX),
@@ -95,6 +109,13 @@ impl Descriptor {
         self
     }
 
+    /// Notes who opened this, and the rule of the name it was opened by.
+    pub(super) fn ruled(mut self, by: By, rule: Rule) -> Self {
+        self.by = by;
+        self.rule = rule;
+        self
+    }
+
     /// Opens the same object of a fork, which nobody else has yet.
     ///
     /// Errors: [`Errno::BadDescriptor`] if it is gone, [`Errno::TooManyOpen`].
@@ -103,6 +124,7 @@ impl Descriptor {
             return Err(Errno::BadDescriptor);
         }
         let mut twin = Self::open(fork, state, self.id, self.access, self.rights)?;
+        twin = twin.ruled(self.by, self.rule);
         if self.top {
             twin = twin.into_top(state);
         }
@@ -118,11 +140,21 @@ impl Descriptor {
     pub fn try_clone(&self) -> Result<Self, Errno> {
         let mut state = self.fs.lock();
         let mut clone = Self::open(&self.fs, &mut state, self.id, self.access, self.rights)?;
+        clone = clone.ruled(self.by, self.rule);
         if self.top {
             clone = clone.into_top(&mut state);
         }
         clone.list_end = AtomicU64::new(self.list_end.load(Ordering::Relaxed));
         Ok(clone)
+    }
+
+    pub(super) fn by(&self) -> By {
+        self.by
+    }
+
+    /// The rule of the file under the name that it was opened by.
+    pub(super) fn rule(&self) -> Rule {
+        self.rule
     }
 
     /// Gives the instance that this belongs to.

@@ -29,8 +29,8 @@ struct Place {
 
 /// Walks to the last name of a path. A slash after it asks for a directory,
 /// as wasmtime has it: a link before it is followed.
-fn spot(state: &Overlay, start: FileId, path: &[u8]) -> Result<Spot, Errno> {
-    match resolve(state, start, path, Last::Walk(Follow::No))? {
+fn spot(state: &Overlay, from: &Descriptor, path: &[u8]) -> Result<Spot, Errno> {
+    match resolve(state, from.start(state), path, Last::Walk(Follow::No))? {
         End::Dir(id) => Ok(Spot::Dir(id)),
         End::Entry {
             found: Some(found),
@@ -60,8 +60,12 @@ fn spot(state: &Overlay, start: FileId, path: &[u8]) -> Result<Spot, Errno> {
 
 /// Walks to the last name of a path for an operation that directories have
 /// in common with files: a slash after it is told, and changes nothing.
-fn spot_before_slash(state: &Overlay, start: FileId, path: &[u8]) -> Result<(Spot, Slash), Errno> {
-    Ok(match resolve(state, start, path, Last::Keep)? {
+fn spot_before_slash(
+    state: &Overlay,
+    from: &Descriptor,
+    path: &[u8],
+) -> Result<(Spot, Slash), Errno> {
+    Ok(match resolve(state, from.start(state), path, Last::Keep)? {
         End::Dir(id) => (Spot::Dir(id), Slash::None),
         End::Entry {
             dir,
@@ -100,14 +104,13 @@ impl Descriptor {
     /// [`Errno::Exist`], [`Errno::NoEntry`] in a removed directory,
     /// [`Errno::NoSpace`].
     pub fn create_dir_at(&self, path: &[u8]) -> Result<(), Errno> {
-        self.change(
-            |state, now| match spot_before_slash(state, self.id(), path)?.0 {
-                Spot::Name(at) if at.found.is_none() => {
-                    state.create(at.dir, &at.name, New::Dir, now).map(drop)
-                }
-                Spot::Name(_) | Spot::Dir(_) => Err(Errno::Exist),
-            },
-        )
+        self.change(|state, now| match spot_before_slash(state, self, path)?.0 {
+            Spot::Name(at) if at.found.is_none() => {
+                self.allow_new(state, at.dir, &at.name)?;
+                state.create(at.dir, &at.name, New::Dir, now).map(drop)
+            }
+            Spot::Name(_) | Spot::Dir(_) => Err(Errno::Exist),
+        })
     }
 
     /// Removes an empty directory. A trailing slash is allowed.
@@ -120,12 +123,13 @@ impl Descriptor {
     /// `..` and the root, [`Errno::NoEntry`], [`Errno::NotDirectory`],
     /// [`Errno::Busy`] for a preopen, [`Errno::NotEmpty`].
     pub fn remove_dir_at(&self, path: &[u8]) -> Result<(), Errno> {
-        self.change(
-            |state, now| match spot_before_slash(state, self.id(), path)?.0 {
-                Spot::Name(at) => state.rmdir(at.dir, &at.name, now),
-                Spot::Dir(_) => Err(Errno::Invalid),
-            },
-        )
+        self.change(|state, now| match spot_before_slash(state, self, path)?.0 {
+            Spot::Name(at) => {
+                self.allow_removal(state, &at)?;
+                state.rmdir(at.dir, &at.name, now)
+            }
+            Spot::Dir(_) => Err(Errno::Invalid),
+        })
     }
 
     /// Removes the name of a file or link. Descriptors go on working.
@@ -138,8 +142,11 @@ impl Descriptor {
     /// a directory; [`Errno::IsDirectory`] for `.`, `..` and any directory,
     /// [`Errno::NoEntry`].
     pub fn unlink_at(&self, path: &[u8]) -> Result<(), Errno> {
-        self.change(|state, now| match spot(state, self.id(), path)? {
-            Spot::Name(at) => state.unlink(at.dir, &at.name, now),
+        self.change(|state, now| match spot(state, self, path)? {
+            Spot::Name(at) => {
+                self.allow_removal(state, &at)?;
+                state.unlink(at.dir, &at.name, now)
+            }
             Spot::Dir(_) => Err(Errno::IsDirectory),
         })
     }
@@ -159,10 +166,12 @@ impl Descriptor {
     pub fn symlink_at(&self, target: &[u8], path: &[u8]) -> Result<(), Errno> {
         self.change(|state, now| {
             check_target(target)?;
-            match spot(state, self.id(), path)? {
-                Spot::Name(at) if at.found.is_none() => state
-                    .create(at.dir, &at.name, New::Symlink(target), now)
-                    .map(drop),
+            match spot(state, self, path)? {
+                Spot::Name(at) if at.found.is_none() => {
+                    self.allow_new(state, at.dir, &at.name)?;
+                    let link = New::Symlink(target);
+                    state.create(at.dir, &at.name, link, now).map(drop)
+                }
                 Spot::Name(_) | Spot::Dir(_) => Err(Errno::Exist),
             }
         })
@@ -177,7 +186,7 @@ impl Descriptor {
     pub fn readlink_at(&self, path: &[u8]) -> Result<Arc<[u8]>, Errno> {
         self.expect_dir()?;
         let state = self.fs().lock();
-        match resolve(&state, self.id(), path, Last::Walk(Follow::No))? {
+        match resolve(&state, self.start(&state), path, Last::Walk(Follow::No))? {
             End::Dir(_) => Err(Errno::Invalid),
             End::Entry { found: None, .. } => Err(Errno::NoEntry),
             End::Entry {
@@ -208,14 +217,18 @@ impl Descriptor {
     pub fn link_at(&self, path: &[u8], new_dir: &Self, new_path: &[u8]) -> Result<(), Errno> {
         self.check_pair(new_dir)?;
         self.fs().change(|state, now| {
-            let from = spot(state, self.id(), path)?;
-            let to = spot(state, new_dir.id(), new_path)?;
-            let id = match from {
-                Spot::Name(from) => from.found.ok_or(Errno::NoEntry)?.id,
-                Spot::Dir(id) => id,
+            let from = spot(state, self, path)?;
+            let to = spot(state, new_dir, new_path)?;
+            let (dir, id) = match from {
+                Spot::Name(from) => (from.dir, from.found.ok_or(Errno::NoEntry)?.id),
+                Spot::Dir(id) => (id, id),
             };
             match to {
-                Spot::Name(to) if to.found.is_none() => state.link(id, to.dir, &to.name, now),
+                Spot::Name(to) if to.found.is_none() => {
+                    self.allow_change_of(state, dir, id)?;
+                    new_dir.allow_arrival(state, to.dir, &to.name, None)?;
+                    state.link(id, to.dir, &to.name, now)
+                }
                 Spot::Name(_) | Spot::Dir(_) => Err(Errno::Exist),
             }
         })
@@ -239,8 +252,8 @@ impl Descriptor {
     pub fn rename_at(&self, path: &[u8], new_dir: &Self, new_path: &[u8]) -> Result<(), Errno> {
         self.check_pair(new_dir)?;
         self.fs().change(|state, now| {
-            let (from, slash) = spot_before_slash(state, self.id(), path)?;
-            let (to, new_slash) = spot_before_slash(state, new_dir.id(), new_path)?;
+            let (from, slash) = spot_before_slash(state, self, path)?;
+            let (to, new_slash) = spot_before_slash(state, new_dir, new_path)?;
             let (Spot::Name(from), Spot::Name(to)) = (from, to) else {
                 return Err(Errno::Busy);
             };
@@ -249,8 +262,18 @@ impl Descriptor {
             if dir_only && found.kind != Kind::Dir {
                 return Err(Errno::NotDirectory);
             }
+            self.allow_departure(state, from.dir, found.id)?;
+            let replaced = to.found.map(|found| found.id);
+            new_dir.allow_arrival(state, to.dir, &to.name, replaced)?;
             state.rename((from.dir, &from.name), (to.dir, &to.name), now)
         })
+    }
+
+    /// Refuses to remove a name by the rules. A free name, a hidden one
+    /// included, is not there.
+    fn allow_removal(&self, state: &Overlay, at: &Place) -> Result<(), Errno> {
+        let found = at.found.ok_or(Errno::NoEntry)?;
+        self.allow_departure(state, at.dir, found.id)
     }
 
     fn check_pair(&self, other: &Self) -> Result<(), Errno> {

@@ -171,9 +171,15 @@ impl Fs {
     /// In this order, and nothing is changed: [`Errno::ReadOnly`];
     /// [`Errno::CrossDevice`] for another image; [`Errno::NoSpace`] if the
     /// state exceeds the quotas; [`Errno::Busy`] if a descriptor is open here
-    /// on an object whose number another one has there.
+    /// on an object whose number another one has there, or if the state lacks
+    /// an object that a [`Rule`](super::Rule) here is for.
     pub fn restore(&self, snapshot: &Snapshot) -> Result<(), Errno> {
-        self.change(|state, _| state.restore(snapshot.state()))
+        self.change(|state, _| {
+            state.check_rules(snapshot.state())?;
+            state.restore(snapshot.state())?;
+            state.renew_rules();
+            Ok(())
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::descriptor::{Descriptor, Rights};
-use super::walk::{End, Follow, Last, resolve};
+use super::walk::{End, Follow, Last, Start, resolve};
 use super::{Access, Clock, Trace, VirtualClock};
 use crate::chunk::ChunkPool;
 use crate::errno::Errno;
@@ -324,7 +324,7 @@ pub(super) fn find_dir(state: &Overlay, path: &[u8]) -> Result<FileId, Errno> {
     if relative.is_empty() {
         return Ok(FileId::ROOT);
     }
-    match resolve(state, FileId::ROOT, relative, Last::Walk(Follow::Yes))? {
+    match resolve(state, Start::of_host(), relative, Last::Walk(Follow::Yes))? {
         End::Dir(id) => Ok(id),
         End::Entry {
             found: Some(found), ..

@@ -44,12 +44,17 @@ impl Descriptor {
     ) -> Result<(), Errno> {
         self.expect_dir()?;
         let state = self.fs().lock();
+        self.allow_look(&state)?;
+        let rules = self.rules(&state);
         if cookie == 0 {
             self.list_end
                 .store(state.list_end(self.id()), Ordering::Relaxed);
         }
         let end = self.list_end.load(Ordering::Relaxed);
         state.list(self.id(), cookie, end, &mut |name, id, kind, position| {
+            if rules.is_some_and(|rules| rules.hides(id)) {
+                return ControlFlow::Continue(());
+            }
             sink(DirEntry {
                 name,
                 id,

@@ -15,6 +15,7 @@ mod fs;
 mod list;
 mod open;
 mod place;
+mod rules;
 mod stat;
 mod trace;
 mod walk;
@@ -31,7 +32,7 @@ pub use stat::SetTime;
 pub use trace::{Trace, TracedFile};
 pub use walk::Follow;
 
-pub use crate::overlay::{Change, Quota, Usage};
+pub use crate::overlay::{Change, Quota, Rule, Usage};
 
 #[cfg(test)]
 mod tests;

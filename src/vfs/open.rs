@@ -6,7 +6,7 @@ use super::descriptor::{Access, Descriptor};
 use super::walk::{End, Follow, Last, Slash, resolve};
 use crate::errno::Errno;
 use crate::meta::{FileId, Kind, Time};
-use crate::overlay::{New, Overlay};
+use crate::overlay::{New, Overlay, Rule};
 
 bitflags::bitflags! {
     /// What opening may do besides opening.
@@ -39,6 +39,7 @@ impl Descriptor {
     /// [`Errno::Exist`], [`Errno::IsDirectory`] for writing a directory or
     /// creating a name with a trailing slash, [`Errno::Loop`] for a link that
     /// is not to be followed, [`Errno::NotDirectory`], [`Errno::NoEntry`];
+    /// [`Errno::NotPermitted`] by a [`Rule`](crate::vfs::Rule);
     /// [`Errno::NoSpace`] and [`Errno::TooManyOpen`] by the quotas.
     pub fn open_at(
         &self,
@@ -51,23 +52,41 @@ impl Descriptor {
         let asks = Asks::new(follow, flags, access)?;
         if !asks.access.contains(Access::WRITE) {
             let mut state = self.fs().lock();
-            let (id, _) = find(&state, self.id(), path, &asks)?;
-            return self.open_found(&mut state, id, asks.access);
+            let found = find(&state, self, path, &asks)?;
+            return self.open_found(&mut state, found, asks.access);
         }
         self.expect_writable()?;
         self.fs().change(|state, now| {
-            let id = find_or_create(state, self.id(), path, &asks, now)?;
-            self.open_found(state, id, asks.access)
+            let found = find_or_create(state, self, path, &asks, now)?;
+            self.open_found(state, found, asks.access)
         })
     }
 
-    fn open_found(&self, state: &mut Overlay, id: FileId, access: Access) -> Result<Self, Errno> {
-        let opened = Self::open(self.fs(), state, id, access, self.rights())?;
+    fn open_found(
+        &self,
+        state: &mut Overlay,
+        Target { dir, id, kind }: Target,
+        access: Access,
+    ) -> Result<Self, Errno> {
+        let rule = match kind {
+            Kind::File => self.rule_of(state, dir, id),
+            Kind::Dir | Kind::Symlink => Rule::Free,
+        };
+        let opened =
+            Self::open(self.fs(), state, id, access, self.rights())?.ruled(self.by(), rule);
         if opened.kind() == Kind::File {
             self.fs().note(id, |trace| trace.opened(id));
         }
         Ok(opened)
     }
+}
+
+/// What is opened, and the directory that has its name; a directory is its own.
+#[derive(Clone, Copy)]
+struct Target {
+    dir: FileId,
+    id: FileId,
+    kind: Kind,
 }
 
 /// What the caller wants, with WASI's implications drawn.
@@ -105,14 +124,15 @@ impl Asks {
     }
 
     /// Takes what a walk ended at, if it may be opened.
-    fn take(&self, end: End<'_>) -> Result<(FileId, Kind), Errno> {
-        let (id, kind, slash) = match end {
-            End::Dir(id) => (id, Kind::Dir, Slash::None),
+    fn take(&self, end: End<'_>) -> Result<Target, Errno> {
+        let (dir, id, kind, slash) = match end {
+            End::Dir(id) => (id, id, Kind::Dir, Slash::None),
             End::Entry {
+                dir,
                 found: Some(found),
                 slash,
                 ..
-            } => (found.id, found.kind, slash),
+            } => (dir, found.id, found.kind, slash),
             End::Entry { found: None, .. } => return Err(Errno::NoEntry),
         };
         if self.has(OpenFlags::CREATE | OpenFlags::EXCLUSIVE) {
@@ -123,28 +143,33 @@ impl Asks {
             Kind::Dir if self.access.contains(Access::WRITE) => Err(Errno::IsDirectory),
             Kind::File if slash == Slash::Trailing => Err(Errno::NotDirectory),
             Kind::File if self.has(OpenFlags::DIRECTORY) => Err(Errno::NotDirectory),
-            Kind::Dir | Kind::File => Ok((id, kind)),
+            Kind::Dir | Kind::File => Ok(Target { dir, id, kind }),
         }
     }
 }
 
 /// Finds what is there, for an open that creates nothing.
-fn find(state: &Overlay, dir: FileId, path: &[u8], asks: &Asks) -> Result<(FileId, Kind), Errno> {
-    asks.take(resolve(state, dir, path, Last::Walk(asks.follow))?)
+fn find(state: &Overlay, from: &Descriptor, path: &[u8], asks: &Asks) -> Result<Target, Errno> {
+    asks.take(resolve(
+        state,
+        from.start(state),
+        path,
+        Last::Walk(asks.follow),
+    )?)
 }
 
 fn find_or_create(
     state: &mut Overlay,
-    dir: FileId,
+    from: &Descriptor,
     path: &[u8],
     asks: &Asks,
     now: Time,
-) -> Result<FileId, Errno> {
+) -> Result<Target, Errno> {
     if !asks.has(OpenFlags::CREATE) {
-        let (id, kind) = find(state, dir, path, asks)?;
-        return cut(state, id, kind, asks, now);
+        let found = find(state, from, path, asks)?;
+        return cut(state, from, found, asks, now);
     }
-    match resolve(state, dir, path, Last::Create(asks.follow))? {
+    match resolve(state, from.start(state), path, Last::Create(asks.follow))? {
         End::Entry {
             dir,
             name,
@@ -152,29 +177,38 @@ fn find_or_create(
             ..
         } => {
             let name: SmallVec<[u8; 64]> = name.into();
+            from.allow_new(state, dir, &name)?;
             check_room(state)?;
-            state.create(dir, &name, New::File, now)
+            let id = state.create(dir, &name, New::File, now)?;
+            let kind = Kind::File;
+            Ok(Target { dir, id, kind })
         }
         end => {
-            let (id, kind) = asks.take(end)?;
-            cut(state, id, kind, asks, now)
+            let found = asks.take(end)?;
+            cut(state, from, found, asks, now)
         }
     }
 }
 
-/// Empties a file that was found, if that is asked for.
+/// Takes a file that is open for writing, and empties it if that is asked for.
 fn cut(
     state: &mut Overlay,
-    id: FileId,
-    kind: Kind,
+    from: &Descriptor,
+    found: Target,
     asks: &Asks,
     now: Time,
-) -> Result<FileId, Errno> {
-    if asks.has(OpenFlags::TRUNCATE) && kind == Kind::File {
-        check_room(state)?;
-        state.set_size(id, 0, now)?;
+) -> Result<Target, Errno> {
+    let truncates = asks.has(OpenFlags::TRUNCATE);
+    match from.rule_of(state, found.dir, found.id) {
+        Rule::Free => {}
+        Rule::AppendOnly if !truncates => {}
+        Rule::AppendOnly | Rule::ReadOnly | Rule::Hidden => return Err(Errno::NotPermitted),
     }
-    Ok(id)
+    if truncates && found.kind == Kind::File {
+        check_room(state)?;
+        state.set_size(found.id, 0, now)?;
+    }
+    Ok(found)
 }
 
 /// Refuses before something is changed that could not be opened then.

@@ -27,22 +27,29 @@ impl SetTime {
     }
 }
 
-/// Walks to an object that has to be there.
-pub(super) fn find(
-    state: &Overlay,
+/// An object, and the directory whose rule holds for it: its own if it is one.
+#[derive(Clone, Copy)]
+struct Spot {
     dir: FileId,
-    path: &[u8],
-    follow: Follow,
-) -> Result<FileId, Errno> {
-    match resolve(state, dir, path, Last::Walk(follow))? {
-        End::Dir(id) => Ok(id),
+    id: FileId,
+}
+
+/// Walks to an object that has to be there.
+fn find(state: &Overlay, from: &Descriptor, path: &[u8], follow: Follow) -> Result<Spot, Errno> {
+    match resolve(state, from.start(state), path, Last::Walk(follow))? {
+        End::Dir(id) => Ok(Spot { dir: id, id }),
         End::Entry {
+            dir,
             found: Some(found),
             slash,
             ..
         } => match found.kind {
             Kind::File | Kind::Symlink if slash == Slash::Trailing => Err(Errno::NotDirectory),
-            Kind::File | Kind::Symlink | Kind::Dir => Ok(found.id),
+            Kind::File | Kind::Symlink => Ok(Spot { dir, id: found.id }),
+            Kind::Dir => Ok(Spot {
+                dir: found.id,
+                id: found.id,
+            }),
         },
         End::Entry { found: None, .. } => Err(Errno::NoEntry),
     }
@@ -53,9 +60,12 @@ impl Descriptor {
     ///
     /// # Errors
     ///
-    /// None today; the signature leaves room for content that is not local.
+    /// [`Errno::BadDescriptor`] for what a [`restore`](crate::vfs::Fs::restore)
+    /// took away or a [`Rule`](crate::vfs::Rule) hides.
     pub fn stat(&self) -> Result<Stat, Errno> {
-        self.fs().lock().stat(self.id())
+        let state = self.fs().lock();
+        self.allow_look(&state)?;
+        state.stat(self.id())
     }
 
     /// Gives what is known of the object at `path`. O(components), whatever
@@ -74,7 +84,7 @@ impl Descriptor {
     pub fn stat_at(&self, follow: Follow, path: &[u8]) -> Result<Stat, Errno> {
         self.expect_dir()?;
         let state = self.fs().lock();
-        state.stat(find(&state, self.id(), path, follow)?)
+        state.stat(find(&state, self, path, follow)?.id)
     }
 
     /// Sets the times of this object. Copies no content.
@@ -86,6 +96,7 @@ impl Descriptor {
     pub fn set_times(&self, atime: SetTime, mtime: SetTime) -> Result<(), Errno> {
         self.expect_writable()?;
         self.fs().change(|state, now| {
+            self.allow_change(state)?;
             state.set_times(self.id(), atime.resolve(now), mtime.resolve(now), now)
         })
     }
@@ -106,8 +117,9 @@ impl Descriptor {
         self.expect_dir()?;
         self.expect_writable()?;
         self.fs().change(|state, now| {
-            let id = find(state, self.id(), path, follow)?;
-            state.set_times(id, atime.resolve(now), mtime.resolve(now), now)
+            let at = find(state, self, path, follow)?;
+            self.allow_change_of(state, at.dir, at.id)?;
+            state.set_times(at.id, atime.resolve(now), mtime.resolve(now), now)
         })
     }
 
@@ -127,8 +139,9 @@ impl Descriptor {
         self.expect_dir()?;
         self.expect_writable()?;
         self.fs().change(|state, now| {
-            let id = find(state, self.id(), path, follow)?;
-            state.set_owner(id, mode, uid, gid, now)
+            let at = find(state, self, path, follow)?;
+            self.allow_change_of(state, at.dir, at.id)?;
+            state.set_owner(at.id, mode, uid, gid, now)
         })
     }
 }

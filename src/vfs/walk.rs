@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use crate::errno::Errno;
 use crate::limits::{MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_SYMLINKS};
 use crate::meta::{FileId, Kind};
-use crate::overlay::{Found, Overlay};
+use crate::overlay::{Found, Overlay, Rule, Rules};
 
 /// Whether a symbolic link at the end of a path is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,9 +57,27 @@ pub(super) enum Slash {
     None,
 }
 
-/// Walks `path` from the directory `start`.
+/// Where a walk starts, and for whom.
+#[derive(Clone, Copy)]
+pub(super) struct Start<'a> {
+    pub(super) dir: FileId,
+    /// The rules that hold for who walks: none for the host itself.
+    pub(super) rules: Option<&'a Rules>,
+}
+
+impl Start<'_> {
+    /// The root, for the host's own calls.
+    pub(super) fn of_host() -> Self {
+        Self {
+            dir: FileId::ROOT,
+            rules: None,
+        }
+    }
+}
+
+/// Walks `path` from the directory `start`. What a rule hides is not found.
 ///
-/// Errors: [`Errno::NoEntry`] for an empty path, [`Errno::NameTooLong`],
+/// Errors: [`Errno::NoEntry`] for an empty path or a hidden start, [`Errno::NameTooLong`],
 /// [`Errno::Invalid`] for a NUL, [`Errno::NotPermitted`] for an absolute path;
 /// then, as components come: [`Errno::NameTooLong`], [`Errno::NoEntry`],
 /// [`Errno::NotDirectory`], [`Errno::NotPermitted`] for a `..` or a link that
@@ -67,7 +85,7 @@ pub(super) enum Slash {
 /// turned out to be damaged.
 pub(super) fn resolve<'a>(
     tree: &'a Overlay,
-    start: FileId,
+    start: Start<'a>,
     path: &'a [u8],
     last: Last,
 ) -> Result<End<'a>, Errno> {
@@ -83,6 +101,9 @@ pub(super) fn resolve<'a>(
     if path.first() == Some(&b'/') {
         return Err(Errno::NotPermitted);
     }
+    if start.rules.is_some() && tree.rule_of_dir(start.dir) == Rule::Hidden {
+        return Err(Errno::NoEntry);
+    }
     let end = Walk::new(tree, start, path).run(last);
     tree.intact()?;
     end
@@ -90,7 +111,7 @@ pub(super) fn resolve<'a>(
 
 struct Walk<'a> {
     tree: &'a Overlay,
-    start: FileId,
+    start: Start<'a>,
     /// The directories below `start` that the walk is in.
     passed: SmallVec<[FileId; 16]>,
     /// Paths to go, the next one last: the rest of the path, and above it the
@@ -100,7 +121,7 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(tree: &'a Overlay, start: FileId, path: &'a [u8]) -> Self {
+    fn new(tree: &'a Overlay, start: Start<'a>, path: &'a [u8]) -> Self {
         let mut rest = SmallVec::new();
         rest.push(path);
         Self {
@@ -134,7 +155,7 @@ impl<'a> Walk<'a> {
     fn step(&mut self, name: &'a [u8], last: Last) -> Result<Option<End<'a>>, Errno> {
         let dir = self.here();
         let (is_last, slash) = self.ahead();
-        let found = self.tree.find(dir, name);
+        let found = self.find(dir, name);
         if is_last {
             let follow = match last {
                 Last::Create(_) if slash == Slash::Trailing => return Err(Errno::IsDirectory),
@@ -167,6 +188,14 @@ impl<'a> Walk<'a> {
         Ok(None)
     }
 
+    fn find(&self, dir: FileId, name: &[u8]) -> Option<Found> {
+        let found = self.tree.find(dir, name)?;
+        match self.start.rules {
+            Some(rules) if rules.hides(found.id) => None,
+            Some(_) | None => Some(found),
+        }
+    }
+
     /// Goes on with the target of a link. An absolute one starts over where
     /// the walk did if that is the instance's root, as in a chroot; elsewhere
     /// it would leave the directory the walk is confined to.
@@ -178,7 +207,7 @@ impl<'a> Walk<'a> {
         let target = self.tree.target(link)?;
         match target.first() {
             None => return Err(Errno::NoEntry),
-            Some(b'/') if self.start == FileId::ROOT => self.passed.clear(),
+            Some(b'/') if self.start.dir == FileId::ROOT => self.passed.clear(),
             Some(b'/') => return Err(Errno::NotPermitted),
             Some(_) => {}
         }
@@ -187,7 +216,7 @@ impl<'a> Walk<'a> {
     }
 
     fn here(&self) -> FileId {
-        self.passed.last().copied().unwrap_or(self.start)
+        self.passed.last().copied().unwrap_or(self.start.dir)
     }
 
     /// Takes the next component off the paths to go.

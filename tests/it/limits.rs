@@ -64,6 +64,7 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "indexes_past_the_bound_are_read_into_memory",
     ),
     ("MAX_TAG_BYTES", "tags_lead_to_images"),
+    ("MAX_RULES", "an_instance_has_max_rules"),
     ("MAX_TRACE_RANGES", "past_the_bound_the_nearest_are_joined"),
     ("MAX_VOLUMES", "volumes_have_a_bound_and_names"),
     ("MAX_TABLE_SLOTS", "the_table_has_max_table_slots"),

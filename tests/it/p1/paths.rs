@@ -1,6 +1,6 @@
 //! Names: what resolves, what is refused, and with which error.
 
-use stratafs::vfs::Fs;
+use stratafs::vfs::{Fs, Rule};
 
 use super::{ROOT, guest, image, on, with_read_only};
 use crate::support::p1::{DATA, Errno, Fdflags, Guest, MODES, Oflags, READ_WRITE, Rights, no};
@@ -135,6 +135,51 @@ fn case_56_nothing_below_a_read_only_preopen_changes() {
 }
 
 #[test]
+fn case_56_rules_hold_for_every_call_on_what_they_are_for() {
+    for mode in MODES {
+        let fs = Fs::new(&image());
+        let mut guest = on(mode, &fs);
+        let none = Oflags::empty();
+        let early = guest.open(ROOT, "hard", none, READ_WRITE).unwrap();
+        fs.set_rule(b"/hello", Rule::AppendOnly).unwrap();
+        fs.set_rule(b"/dir", Rule::ReadOnly).unwrap();
+        fs.set_rule(b"/old", Rule::Hidden).unwrap();
+        let perm = no(Errno::Perm);
+        let log = guest
+            .open_raw(ROOT, true, b"link", none, READ_WRITE, Fdflags::APPEND)
+            .unwrap();
+        assert_eq!(guest.write(log, b"!"), Ok(1));
+        for fd in [log, early] {
+            // The flag goes, or was never there; a number may change.
+            guest.call("fd_fdstat_set_flags", &[fd.into(), 0]).unwrap();
+            guest.seek(fd, 0, 0).unwrap();
+            assert_eq!(guest.write(fd, b"x"), Err(perm));
+            assert_eq!(guest.pwrite(fd, b"x", 3), Err(perm));
+            let size = guest.call("fd_filestat_set_size", &[fd.into(), 99]);
+            assert_eq!(size, Err(perm));
+            let times = guest.call("fd_filestat_set_times", &[fd.into(), 0, 0, 5]);
+            assert_eq!(times, Err(perm));
+        }
+        guest
+            .call("fd_renumber", &[log.into(), early.into()])
+            .unwrap();
+        assert_eq!(guest.pwrite(early, b"x", 0), Err(perm));
+        let cut = guest.open(ROOT, "hello", Oflags::TRUNC, READ_WRITE);
+        assert_eq!(cut, Err(perm));
+        assert_eq!(guest.pread(early, 99, 0).unwrap(), b"hello world!");
+        let inner = guest.open(ROOT, "dirlink/inner", none, READ_WRITE);
+        assert_eq!(inner, Err(perm));
+        assert_eq!(guest.rename(ROOT, "dir", ROOT, "x"), Err(perm));
+        assert_eq!(guest.rmdir(ROOT, "dir/sub"), Err(perm));
+        assert_eq!(guest.unlink(ROOT, "hard"), Err(perm));
+        let gone = guest.stat_at(ROOT, true, "old").err();
+        assert_eq!(gone, Some(no(Errno::Noent)));
+        assert!(!guest.names(ROOT, ".").iter().any(|name| name == "old"));
+        assert_eq!(guest.mkdir(ROOT, "old"), Err(perm));
+    }
+}
+
+#[test]
 fn case_57_no_way_from_a_read_only_preopen_into_a_writable_one() {
     for mode in MODES {
         let mut guest = with_read_only(mode);
@@ -148,6 +193,23 @@ fn case_57_no_way_from_a_read_only_preopen_into_a_writable_one() {
             guest.stat_at(ROOT, false, "new").err(),
             Some(no(Errno::Noent))
         );
+    }
+}
+
+#[test]
+fn case_57_no_name_is_moved_or_linked_across_a_rule() {
+    for mode in MODES {
+        let fs = Fs::new(&image());
+        fs.set_rule(b"/dir", Rule::ReadOnly).unwrap();
+        let mut guest = on(mode, &fs);
+        let perm = Err(no(Errno::Perm));
+        for (from, to) in [("dir/inner", "new"), ("hello", "dir/new")] {
+            assert_eq!(guest.link(ROOT, false, from, ROOT, to), perm);
+            assert_eq!(guest.rename(ROOT, from, ROOT, to), perm);
+        }
+        guest.symlink("dir/inner", ROOT, "way").unwrap();
+        let fd = guest.open(ROOT, "way", Oflags::empty(), READ_WRITE);
+        assert_eq!(fd, Err(no(Errno::Perm)));
     }
 }
 

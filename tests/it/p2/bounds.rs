@@ -91,7 +91,9 @@ fn case_75_a_store_dropped_in_the_middle_leaves_what_was_written_and_nothing_ope
         let fs = Fs::new(&base);
         let (mut guest, root) = Guest::new(&fs, mode);
         let new = guest.open(root, "new", OpenFlags::CREATE, both()).unwrap();
-        let doomed = guest.open(root, "doomed", OpenFlags::CREATE, both()).unwrap();
+        let doomed = guest
+            .open(root, "doomed", OpenFlags::CREATE, both())
+            .unwrap();
         guest.write(doomed, 0, &[1; 9_000]).unwrap();
         guest.unlink(root, "doomed").unwrap();
         let writer = guest.writer(new, 0).unwrap();

@@ -2,7 +2,7 @@
 
 use stratafs::image::Image;
 use stratafs::limits::{MAX_HOST_READ_BYTES, MAX_STREAM_WRITE_BYTES};
-use stratafs::vfs::Fs;
+use stratafs::vfs::{Fs, Rule};
 use wasmtime_wasi::p2::bindings::clocks::wall_clock::Datetime;
 use wasmtime_wasi::p2::bindings::sync::filesystem::types::{
     Advice, DescriptorFlags, DescriptorType, ErrorCode, NewTimestamp, OpenFlags, PathFlags,
@@ -246,6 +246,32 @@ fn case_56_nothing_is_changed_through_a_read_only_preopen() {
         assert_eq!((fs.usage().private_bytes, fs.usage().inodes), (0, 0));
         let stat = guest.stat_at(root, "f").unwrap();
         assert_eq!(stat.data_modification_timestamp.unwrap().seconds, 1_000);
+    }
+}
+
+#[test]
+fn case_56_rules_hold_for_streams_and_descriptors() {
+    for mode in MODES {
+        let fs = Fs::new(&base());
+        let (mut guest, root) = Guest::new(&fs, mode);
+        let no = ErrorCode::NotPermitted;
+        let early = guest.open(root, "f", OpenFlags::empty(), both()).unwrap();
+        let stream = guest.writer(early, 0).unwrap();
+        fs.set_rule(b"/f", Rule::ReadOnly).unwrap();
+        fs.set_rule(b"/big", Rule::AppendOnly).unwrap();
+        assert!(guest.output(&stream).write("x".into()).is_err());
+        assert_eq!(guest.write(early, 0, b"x"), Err(no));
+        assert_eq!(guest.set_size(early, 0), Err(no));
+        let now = NewTimestamp::Now;
+        assert_eq!(guest.set_times(early, now, now), Err(no));
+        let opened = guest.open(root, "hl", OpenFlags::empty(), WRITE);
+        assert_eq!(opened.err(), Some(no));
+        let log = guest.open(root, "big", OpenFlags::empty(), both()).unwrap();
+        assert_eq!(guest.write(log, 0, b"x"), Err(no));
+        let stream = guest.appender(log).unwrap();
+        guest.output(&stream).write("!".into()).unwrap();
+        assert_eq!(guest.stat(log).unwrap().size, 200_001);
+        assert_eq!(guest.get(root, "f").unwrap(), b"hello");
     }
 }
 

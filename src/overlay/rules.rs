@@ -1,0 +1,201 @@
+//! Rules that a host makes for objects of an instance: what guests may do
+//! with them, whatever the name or descriptor they come by.
+//!
+//! A rule is on an object and all below it, and the nearest above an object
+//! holds. For a directory that is found by walking up. A file may have names
+//! in several directories and descriptors that know none, so files for which
+//! the way a guest came does not tell are marked when a rule is made: those of
+//! several names, and those that are open. All others can be reached later
+//! only by a walk, which passes their one directory.
+
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::Overlay;
+use super::maps::IdHasher;
+use crate::errno::Errno;
+use crate::limits::MAX_RULES;
+use crate::meta::{FileId, Kind};
+
+/// What a guest may do with an object and all below it. Each allows less than
+/// the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rule {
+    /// Everything: an exception below another rule, or the end of one.
+    Free,
+    /// Nothing that is there changes: files grow at their end, and directories
+    /// get new entries. As `chattr +a`.
+    AppendOnly,
+    /// No change.
+    ReadOnly,
+    /// Not to be seen: no such entry.
+    Hidden,
+}
+
+/// All rules of an instance.
+#[derive(Clone, Default)]
+pub(crate) struct Rules {
+    /// In the order in which they were made. Few.
+    tops: Vec<Top>,
+    /// The rule of each top, and of each file that was marked.
+    marks: HashMap<FileId, Rule, BuildHasherDefault<IdHasher>>,
+}
+
+/// An object that a host made a rule for.
+#[derive(Clone)]
+struct Top {
+    id: FileId,
+    /// The branch that made it: with its number, its identity.
+    birth: u64,
+    /// A directory on its way from the root: itself, or the one of its name.
+    dir: FileId,
+    rule: Rule,
+}
+
+impl Rules {
+    /// Tells whether `id` is as if it were not there.
+    pub(crate) fn hides(&self, id: FileId) -> bool {
+        self.marks.get(&id) == Some(&Rule::Hidden)
+    }
+
+    /// The rule of a file whatever the name it was opened by, if it has one.
+    pub(crate) fn mark(&self, id: FileId) -> Option<Rule> {
+        self.marks.get(&id).copied()
+    }
+}
+
+impl Overlay {
+    pub(crate) fn rules(&self) -> Option<&Rules> {
+        self.rules.as_deref()
+    }
+
+    /// Makes a rule for `id`, found in `dir`, in place of the one it has.
+    /// O(entries below all rules).
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::BadDescriptor`] for what is gone, [`Errno::NoSpace`] past
+    /// [`MAX_RULES`].
+    pub(crate) fn set_rule(&mut self, dir: FileId, id: FileId, rule: Rule) -> Result<(), Errno> {
+        let birth = self.birth(id).ok_or(Errno::BadDescriptor)?;
+        let mut tops = self
+            .rules
+            .as_ref()
+            .map_or_else(Vec::new, |all| all.tops.clone());
+        tops.retain(|top| top.id != id);
+        if tops.len() >= MAX_RULES {
+            return Err(Errno::NoSpace);
+        }
+        tops.push(Top {
+            id,
+            birth,
+            dir,
+            rule,
+        });
+        self.hold_rules(tops);
+        self.intact()
+    }
+
+    /// Marks anew, after the tree changed in a way that no guest can: another
+    /// state was taken over. O(entries below all rules).
+    pub(crate) fn renew_rules(&mut self) {
+        if let Some(rules) = self.rules.take() {
+            self.hold_rules(rules.tops.clone());
+        }
+    }
+
+    /// [`Errno::Busy`] if `state` lacks an object that a rule here is for.
+    pub(crate) fn check_rules(&self, state: &Self) -> Result<(), Errno> {
+        let tops = self.rules.iter().flat_map(|rules| &rules.tops);
+        for top in tops {
+            let birth = Some(top.birth);
+            if self.birth(top.id) == birth && state.birth(top.id) != birth {
+                return Err(Errno::Busy);
+            }
+        }
+        Ok(())
+    }
+
+    fn hold_rules(&mut self, mut tops: Vec<Top>) {
+        // What a host itself removed takes its rule along.
+        tops.retain(|top| self.birth(top.id) == Some(top.birth));
+        let own = tops.iter().map(|top| (top.id, top.rule)).collect();
+        let dirs: Vec<_> = tops.iter().map(|top| top.id).collect();
+        self.rules = Some(Arc::new(Rules { tops, marks: own }));
+        let mut marks = HashMap::<FileId, Rule, _>::default();
+        for dir in dirs {
+            self.mark_below(dir, &mut marks);
+        }
+        if let Some(rules) = &mut self.rules {
+            let all = &mut Arc::make_mut(rules).marks;
+            for (id, rule) in marks {
+                // A rule on the file itself is nearer than any of a directory.
+                all.entry(id).or_insert(rule);
+            }
+        }
+    }
+
+    /// Marks the files below `top` that have further names or are open with
+    /// the strictest rule among their directories'.
+    fn mark_below(
+        &self,
+        top: FileId,
+        marks: &mut HashMap<FileId, Rule, BuildHasherDefault<IdHasher>>,
+    ) {
+        let mut todo = vec![top];
+        while let Some(dir) = todo.pop() {
+            let rule = self.rule_of_dir(dir);
+            self.list(dir, 0, u64::MAX, &mut |_, id, kind, _| {
+                if kind == Kind::Dir {
+                    todo.push(id);
+                } else if self.is_open(id) || self.stat(id).is_ok_and(|stat| stat.nlink > 1) {
+                    let mark = marks.entry(id).or_insert(rule);
+                    *mark = rule.max(*mark);
+                }
+                ControlFlow::Continue(())
+            });
+        }
+    }
+
+    /// The rule that holds for a directory and for new entries in it: the
+    /// nearest, but nothing shows below what is hidden. O(depth).
+    pub(crate) fn rule_of_dir(&self, dir: FileId) -> Rule {
+        let Some(rules) = &self.rules else {
+            return Rule::Free;
+        };
+        let mut nearest = None;
+        let mut at = dir;
+        loop {
+            match rules.marks.get(&at) {
+                Some(Rule::Hidden) => return Rule::Hidden,
+                other => nearest = nearest.or(other.copied()),
+            }
+            let up = self.parent(at);
+            if up == at {
+                return nearest.unwrap_or(Rule::Free);
+            }
+            at = up;
+        }
+    }
+
+    /// The rule that holds for what a name in `dir` stands for. O(depth).
+    pub(crate) fn rule_of(&self, dir: FileId, id: FileId) -> Rule {
+        let Some(rules) = &self.rules else {
+            return Rule::Free;
+        };
+        let above = self.rule_of_dir(dir);
+        match rules.mark(id) {
+            Some(own) if above != Rule::Hidden => own,
+            Some(_) | None => above,
+        }
+    }
+
+    /// Tells whether a rule is for `id` or for something below it, so that
+    /// moving it would move what the rule is for. O(rules and their depth).
+    pub(crate) fn has_rule_within(&self, id: FileId) -> bool {
+        let mut tops = self.rules.iter().flat_map(|rules| &rules.tops);
+        tops.any(|top| top.id == id || self.is_within(top.dir, id))
+    }
+}
