@@ -22,6 +22,13 @@ pub const MAX_SYMLINK_BYTES: usize = 4095;
 /// Rules for objects of one instance: each renaming of a directory looks at all.
 pub const MAX_RULES: usize = 1024;
 
+/// Directories and files that a host mounts in one instance.
+pub const MAX_MOUNTS: usize = 1024;
+
+/// Bytes that one opening of a file of the host's making reads: every open
+/// descriptor may hold as many.
+pub const MAX_VIRTUAL_BYTES: usize = 16 * 1024 * 1024;
+
 /// Symbolic links followed in one path walk. Linux's `MAXSYMLINKS`.
 pub const MAX_SYMLINKS: usize = 40;
 

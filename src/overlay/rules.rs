@@ -118,6 +118,11 @@ impl Overlay {
         Ok(())
     }
 
+    /// Tells whether `id` is the same object in `later`.
+    pub(crate) fn shares(&self, later: &Self, id: FileId) -> bool {
+        self.birth(id) == later.birth(id)
+    }
+
     fn hold_rules(&mut self, mut tops: Vec<Top>) {
         // What a host itself removed takes its rule along.
         tops.retain(|top| self.birth(top.id) == Some(top.birth));

@@ -32,6 +32,9 @@ impl Descriptor {
     /// [`Access::READ`].
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
         self.expect_file(Access::READ)?;
+        if let Some(live) = self.live() {
+            return Ok(live.read_at(offset, buf));
+        }
         let state = self.fs().lock();
         self.allow_look(&state)?;
         let len = state.read_at(self.id(), offset, buf)?;
@@ -49,6 +52,9 @@ impl Descriptor {
     /// As [`Self::read_at`].
     pub fn read_bytes(&self, offset: u64, max: usize) -> Result<Bytes, Errno> {
         self.expect_file(Access::READ)?;
+        if let Some(live) = self.live() {
+            return Ok(live.slice(offset, max));
+        }
         let state = self.fs().lock();
         self.allow_look(&state)?;
         let bytes = state.read_bytes(self.id(), offset, max)?;
@@ -66,6 +72,9 @@ impl Descriptor {
     /// As [`Self::read_at`].
     pub fn read_full(&self, offset: u64, max: usize) -> Result<Bytes, Errno> {
         self.expect_file(Access::READ)?;
+        if let Some(live) = self.live() {
+            return Ok(live.slice(offset, max.min(CHUNK_BYTES)));
+        }
         let state = self.fs().lock();
         self.allow_look(&state)?;
         let piece = state.read_bytes(self.id(), offset, max)?;
@@ -90,6 +99,9 @@ impl Descriptor {
     /// As [`Self::read_at`].
     pub fn hole_at(&self, offset: u64) -> Result<u64, Errno> {
         self.expect_file(Access::READ)?;
+        if self.live().is_some() {
+            return Ok(0);
+        }
         let state = self.fs().lock();
         self.allow_look(&state)?;
         Ok(state.hole_at(self.id(), offset))
@@ -107,6 +119,9 @@ impl Descriptor {
     /// one byte fits.
     pub fn write_at(&self, offset: u64, buf: &[u8]) -> Result<usize, Errno> {
         self.expect_file(Access::WRITE)?;
+        if let Some(live) = self.live() {
+            return live.write(Some(offset), buf);
+        }
         self.fs().change(|state, now| {
             self.allow_write(state, offset)?;
             state.write_at(self.id(), offset, buf, now)
@@ -121,6 +136,9 @@ impl Descriptor {
     /// As [`Self::write_at`].
     pub fn append(&self, buf: &[u8]) -> Result<usize, Errno> {
         self.expect_file(Access::WRITE)?;
+        if let Some(live) = self.live() {
+            return live.write(None, buf);
+        }
         self.fs().change(|state, now| {
             let end = state.stat(self.id())?.size;
             self.allow_write(state, end)?;
@@ -141,6 +159,9 @@ impl Descriptor {
         self.expect_writable()?;
         self.expect_file(Access::WRITE)
             .map_err(|_| Errno::Invalid)?;
+        if self.live().is_some() {
+            return Err(Errno::NotPermitted);
+        }
         self.fs().change(|state, now| {
             self.allow_change(state)?;
             state.set_size(self.id(), size, now)
@@ -158,7 +179,8 @@ impl Descriptor {
     }
 
     /// Locks the instance, so that several pieces are read or written as one
-    /// step. Keep it short: everything else on the instance waits.
+    /// step. Keep it short: everything else on the instance waits. A file of the
+    /// host's making is not locked, since its host is called.
     ///
     /// # Errors
     ///
@@ -166,10 +188,14 @@ impl Descriptor {
     pub fn lock(&self) -> Result<LockedFile<'_>, Errno> {
         self.expect_file(Access::empty())?;
         let now = self.fs().now();
+        let state = match self.live() {
+            Some(_) => None,
+            None => Some(self.fs().lock()),
+        };
         Ok(LockedFile {
             file: self,
             now,
-            state: self.fs().lock(),
+            state,
         })
     }
 }
@@ -178,7 +204,8 @@ impl Descriptor {
 pub struct LockedFile<'a> {
     file: &'a Descriptor,
     now: Time,
-    state: MutexGuard<'a, Overlay>,
+    /// Absent for a file of the host's making.
+    state: Option<MutexGuard<'a, Overlay>>,
 }
 
 impl LockedFile<'_> {
@@ -189,8 +216,11 @@ impl LockedFile<'_> {
     /// As there.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
         self.file.expect_file(Access::READ)?;
-        self.file.allow_look(&self.state)?;
-        let len = self.state.read_at(self.file.id(), offset, buf)?;
+        let Some(state) = &self.state else {
+            return self.file.read_at(offset, buf);
+        };
+        self.file.allow_look(state)?;
+        let len = state.read_at(self.file.id(), offset, buf)?;
         self.file.note_read(offset, len);
         Ok(len)
     }
@@ -202,11 +232,14 @@ impl LockedFile<'_> {
     /// As there.
     pub fn write_at(&mut self, offset: u64, buf: &[u8]) -> Result<usize, Errno> {
         self.file.expect_file(Access::WRITE)?;
+        let Some(state) = &mut self.state else {
+            return self.file.write_at(offset, buf);
+        };
         if self.file.fs().is_read_only() {
             return Err(Errno::ReadOnly);
         }
-        self.file.allow_write(&self.state, offset)?;
-        self.state.write_at(self.file.id(), offset, buf, self.now)
+        self.file.allow_write(state, offset)?;
+        state.write_at(self.file.id(), offset, buf, self.now)
     }
 
     /// Gives the size of the file in bytes.
@@ -215,7 +248,10 @@ impl LockedFile<'_> {
     ///
     /// As [`Descriptor::stat`].
     pub fn size(&self) -> Result<u64, Errno> {
-        self.file.allow_look(&self.state)?;
-        self.state.stat(self.file.id()).map(|stat| stat.size)
+        let Some(state) = &self.state else {
+            return self.file.stat().map(|stat| stat.size);
+        };
+        self.file.allow_look(state)?;
+        state.stat(self.file.id()).map(|stat| stat.size)
     }
 }

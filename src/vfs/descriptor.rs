@@ -1,9 +1,11 @@
 //! Open files and directories.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Fs;
+use super::virtual_file::Live;
 use crate::errno::Errno;
 use crate::meta::{FileId, Kind};
 use crate::overlay::{Overlay, Rule};
@@ -50,10 +52,13 @@ pub struct Descriptor {
     by: By,
     /// The rule of the file under the name that it was opened by.
     rule: Rule,
+    /// What a file of the host's making shows to this.
+    live: Option<Arc<Live>>,
     /// Opened as a preopen: `..` of a listing is the directory itself, and
     /// the directory cannot be removed or moved.
     top: bool,
-    /// Counted as open by the instance; the host's own root is not.
+    /// Counted as open by the instance; the host's own root is not, nor is a
+    /// directory in the middle of a path.
     counted: bool,
     /// Entries at this position and past it are not listed: those that came
     /// after the listing was last rewound. Atomic.
@@ -79,6 +84,7 @@ impl Descriptor {
             rights,
             by: By::Guest,
             rule: Rule::Free,
+            live: None,
             top: false,
             counted: true,
             list_end: AtomicU64::new(u64::MAX),
@@ -88,15 +94,24 @@ impl Descriptor {
     /// The root, for the host's own calls: takes none of the guest's
     /// descriptors. The root cannot go, so nothing needs to hold it.
     pub(crate) fn host_root(fs: &Fs) -> Self {
+        let mut root = Self::passing(fs.clone(), FileId::ROOT, Rights::ReadWrite, By::Host);
+        root.top = true;
+        root
+    }
+
+    /// A directory that a walk is in, for the rest of one call: if it goes
+    /// meanwhile, nothing is found in it.
+    pub(super) fn passing(fs: Fs, id: FileId, rights: Rights, by: By) -> Self {
         Self {
-            fs: fs.clone(),
-            id: FileId::ROOT,
+            fs,
+            id,
             kind: Kind::Dir,
             access: Access::all(),
-            rights: Rights::ReadWrite,
-            by: By::Host,
+            rights,
+            by,
             rule: Rule::Free,
-            top: true,
+            live: None,
+            top: false,
             counted: false,
             list_end: AtomicU64::new(u64::MAX),
         }
@@ -124,7 +139,7 @@ impl Descriptor {
             return Err(Errno::BadDescriptor);
         }
         let mut twin = Self::open(fork, state, self.id, self.access, self.rights)?;
-        twin = twin.ruled(self.by, self.rule);
+        twin = twin.ruled(self.by, self.rule).showing(self.live.clone());
         if self.top {
             twin = twin.into_top(state);
         }
@@ -140,12 +155,23 @@ impl Descriptor {
     pub fn try_clone(&self) -> Result<Self, Errno> {
         let mut state = self.fs.lock();
         let mut clone = Self::open(&self.fs, &mut state, self.id, self.access, self.rights)?;
-        clone = clone.ruled(self.by, self.rule);
+        clone = clone.ruled(self.by, self.rule).showing(self.live.clone());
         if self.top {
             clone = clone.into_top(&mut state);
         }
         clone.list_end = AtomicU64::new(self.list_end.load(Ordering::Relaxed));
         Ok(clone)
+    }
+
+    /// Notes what this shows in place of its object's bytes.
+    pub(super) fn showing(mut self, live: Option<Arc<Live>>) -> Self {
+        self.live = live;
+        self
+    }
+
+    /// What this shows in place of its object's bytes.
+    pub(super) fn live(&self) -> Option<&Live> {
+        self.live.as_deref()
     }
 
     pub(super) fn by(&self) -> By {

@@ -84,14 +84,18 @@ fn spot_before_slash(
 }
 
 impl Descriptor {
-    /// Runs a change of names in this directory as one step.
+    /// Runs a change of a name as one step of the file system that it is in.
     fn change<R>(
         &self,
-        step: impl FnOnce(&mut Overlay, Time) -> Result<R, Errno>,
+        path: &[u8],
+        last: Last,
+        step: impl FnOnce(&Self, &[u8], &mut Overlay, Time) -> Result<R, Errno>,
     ) -> Result<R, Errno> {
-        self.expect_dir()?;
-        self.expect_writable()?;
-        self.fs().change(step)
+        let reached = self.reach(path, last)?;
+        let (from, path) = reached.parts();
+        from.expect_dir()?;
+        from.expect_writable()?;
+        from.fs().change(|state, now| step(from, path, state, now))
     }
 
     /// Makes a directory. A trailing slash is allowed.
@@ -104,13 +108,17 @@ impl Descriptor {
     /// [`Errno::Exist`], [`Errno::NoEntry`] in a removed directory,
     /// [`Errno::NoSpace`].
     pub fn create_dir_at(&self, path: &[u8]) -> Result<(), Errno> {
-        self.change(|state, now| match spot_before_slash(state, self, path)?.0 {
-            Spot::Name(at) if at.found.is_none() => {
-                self.allow_new(state, at.dir, &at.name)?;
-                state.create(at.dir, &at.name, New::Dir, now).map(drop)
-            }
-            Spot::Name(_) | Spot::Dir(_) => Err(Errno::Exist),
-        })
+        self.change(
+            path,
+            Last::Keep,
+            |from, path, state, now| match spot_before_slash(state, from, path)?.0 {
+                Spot::Name(at) if at.found.is_none() => {
+                    from.allow_new(state, at.dir, &at.name)?;
+                    state.create(at.dir, &at.name, New::Dir, now).map(drop)
+                }
+                Spot::Name(_) | Spot::Dir(_) => Err(Errno::Exist),
+            },
+        )
     }
 
     /// Removes an empty directory. A trailing slash is allowed.
@@ -123,13 +131,17 @@ impl Descriptor {
     /// `..` and the root, [`Errno::NoEntry`], [`Errno::NotDirectory`],
     /// [`Errno::Busy`] for a preopen, [`Errno::NotEmpty`].
     pub fn remove_dir_at(&self, path: &[u8]) -> Result<(), Errno> {
-        self.change(|state, now| match spot_before_slash(state, self, path)?.0 {
-            Spot::Name(at) => {
-                self.allow_removal(state, &at)?;
-                state.rmdir(at.dir, &at.name, now)
-            }
-            Spot::Dir(_) => Err(Errno::Invalid),
-        })
+        self.change(
+            path,
+            Last::Keep,
+            |from, path, state, now| match spot_before_slash(state, from, path)?.0 {
+                Spot::Name(at) => {
+                    from.allow_removal(state, &at)?;
+                    state.rmdir(at.dir, &at.name, now)
+                }
+                Spot::Dir(_) => Err(Errno::Invalid),
+            },
+        )
     }
 
     /// Removes the name of a file or link. Descriptors go on working.
@@ -142,12 +154,15 @@ impl Descriptor {
     /// a directory; [`Errno::IsDirectory`] for `.`, `..` and any directory,
     /// [`Errno::NoEntry`].
     pub fn unlink_at(&self, path: &[u8]) -> Result<(), Errno> {
-        self.change(|state, now| match spot(state, self, path)? {
-            Spot::Name(at) => {
-                self.allow_removal(state, &at)?;
-                state.unlink(at.dir, &at.name, now)
+        let last = Last::Walk(Follow::No);
+        self.change(path, last, |from, path, state, now| {
+            match spot(state, from, path)? {
+                Spot::Name(at) => {
+                    from.allow_removal(state, &at)?;
+                    state.unlink(at.dir, &at.name, now)
+                }
+                Spot::Dir(_) => Err(Errno::IsDirectory),
             }
-            Spot::Dir(_) => Err(Errno::IsDirectory),
         })
     }
 
@@ -164,11 +179,12 @@ impl Descriptor {
     /// directory; [`Errno::Exist`], [`Errno::NoEntry`] in a removed directory,
     /// [`Errno::NoSpace`].
     pub fn symlink_at(&self, target: &[u8], path: &[u8]) -> Result<(), Errno> {
-        self.change(|state, now| {
+        let last = Last::Walk(Follow::No);
+        self.change(path, last, |from, path, state, now| {
             check_target(target)?;
-            match spot(state, self, path)? {
+            match spot(state, from, path)? {
                 Spot::Name(at) if at.found.is_none() => {
-                    self.allow_new(state, at.dir, &at.name)?;
+                    from.allow_new(state, at.dir, &at.name)?;
                     let link = New::Symlink(target);
                     state.create(at.dir, &at.name, link, now).map(drop)
                 }
@@ -184,9 +200,12 @@ impl Descriptor {
     /// [`Errno::NotDirectory`] if this is none, those of the walk,
     /// [`Errno::NoEntry`], [`Errno::Invalid`] for another kind of object.
     pub fn readlink_at(&self, path: &[u8]) -> Result<Arc<[u8]>, Errno> {
-        self.expect_dir()?;
-        let state = self.fs().lock();
-        match resolve(&state, self.start(&state), path, Last::Walk(Follow::No))? {
+        let last = Last::Walk(Follow::No);
+        let reached = self.reach(path, last)?;
+        let (from, path) = reached.parts();
+        from.expect_dir()?;
+        let state = from.fs().lock();
+        match resolve(&state, from.start(&state), path, last)? {
             End::Dir(_) => Err(Errno::Invalid),
             End::Entry { found: None, .. } => Err(Errno::NoEntry),
             End::Entry {
@@ -215,9 +234,12 @@ impl Descriptor {
     /// [`Errno::NotPermitted`] for a directory, [`Errno::TooManyLinks`],
     /// [`Errno::NoSpace`].
     pub fn link_at(&self, path: &[u8], new_dir: &Self, new_path: &[u8]) -> Result<(), Errno> {
-        self.check_pair(new_dir)?;
-        self.fs().change(|state, now| {
-            let from = spot(state, self, path)?;
+        let last = Last::Walk(Follow::No);
+        let reached = (self.reach(path, last)?, new_dir.reach(new_path, last)?);
+        let ((old_dir, path), (new_dir, new_path)) = (reached.0.parts(), reached.1.parts());
+        old_dir.check_pair(new_dir)?;
+        old_dir.fs().change(|state, now| {
+            let from = spot(state, old_dir, path)?;
             let to = spot(state, new_dir, new_path)?;
             let (dir, id) = match from {
                 Spot::Name(from) => (from.dir, from.found.ok_or(Errno::NoEntry)?.id),
@@ -225,7 +247,7 @@ impl Descriptor {
             };
             match to {
                 Spot::Name(to) if to.found.is_none() => {
-                    self.allow_change_of(state, dir, id)?;
+                    old_dir.allow_change_of(state, dir, id)?;
                     new_dir.allow_arrival(state, to.dir, &to.name, None)?;
                     state.link(id, to.dir, &to.name, now)
                 }
@@ -250,9 +272,12 @@ impl Descriptor {
     /// or [`Errno::NotDirectory`] for a target of another kind;
     /// [`Errno::Busy`] for a preopen on either side; [`Errno::NotEmpty`].
     pub fn rename_at(&self, path: &[u8], new_dir: &Self, new_path: &[u8]) -> Result<(), Errno> {
-        self.check_pair(new_dir)?;
-        self.fs().change(|state, now| {
-            let (from, slash) = spot_before_slash(state, self, path)?;
+        let last = Last::Keep;
+        let reached = (self.reach(path, last)?, new_dir.reach(new_path, last)?);
+        let ((old_dir, path), (new_dir, new_path)) = (reached.0.parts(), reached.1.parts());
+        old_dir.check_pair(new_dir)?;
+        old_dir.fs().change(|state, now| {
+            let (from, slash) = spot_before_slash(state, old_dir, path)?;
             let (to, new_slash) = spot_before_slash(state, new_dir, new_path)?;
             let (Spot::Name(from), Spot::Name(to)) = (from, to) else {
                 return Err(Errno::Busy);
@@ -262,7 +287,7 @@ impl Descriptor {
             if dir_only && found.kind != Kind::Dir {
                 return Err(Errno::NotDirectory);
             }
-            self.allow_departure(state, from.dir, found.id)?;
+            old_dir.allow_departure(state, from.dir, found.id)?;
             let replaced = to.found.map(|found| found.id);
             new_dir.allow_arrival(state, to.dir, &to.name, replaced)?;
             state.rename((from.dir, &from.name), (to.dir, &to.name), now)

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::fs::Setup;
+use super::mount::Mounts;
 use super::{Descriptor, Fs};
 use crate::errno::Errno;
 use crate::image::Image;
@@ -35,6 +36,7 @@ pub struct Snapshot(Arc<Taken>);
 
 struct Taken {
     setup: Setup,
+    mounts: Option<Mounts>,
     state: Overlay,
 }
 
@@ -48,7 +50,7 @@ impl Snapshot {
     pub fn fork(&self) -> Fs {
         let mut state = self.0.state.snapshot();
         state.settle();
-        Fs::of(self.0.setup.clone(), state)
+        Fs::of(self.0.setup.clone(), self.0.mounts.clone(), state)
     }
 
     /// Gives the image below.
@@ -110,6 +112,7 @@ impl Fs {
         let state = self.lock().snapshot();
         Snapshot(Arc::new(Taken {
             setup: self.setup().clone(),
+            mounts: self.all_mounted(),
             state,
         }))
     }
@@ -125,7 +128,7 @@ impl Fs {
     pub fn fork(&self) -> Self {
         let mut state = self.lock().snapshot();
         state.settle();
-        Self::of(self.setup().clone(), state)
+        Self::of(self.setup().clone(), self.all_mounted(), state)
     }
 
     /// As [`Self::fork`], and opens the same objects in it, with the same
@@ -142,7 +145,7 @@ impl Fs {
             return Err(Errno::CrossDevice);
         }
         let state = self.lock().snapshot();
-        let fork = Self::of(self.setup().clone(), state);
+        let fork = Self::of(self.setup().clone(), self.all_mounted(), state);
         let opened: Vec<_> = {
             let mut state = fork.lock();
             open.iter()
@@ -172,10 +175,14 @@ impl Fs {
     /// [`Errno::CrossDevice`] for another image; [`Errno::NoSpace`] if the
     /// state exceeds the quotas; [`Errno::Busy`] if a descriptor is open here
     /// on an object whose number another one has there, or if the state lacks
-    /// an object that a [`Rule`](super::Rule) here is for.
+    /// an object that a [`Rule`](super::Rule) here is for or something is
+    /// mounted on.
     pub fn restore(&self, snapshot: &Snapshot) -> Result<(), Errno> {
         self.change(|state, _| {
             state.check_rules(snapshot.state())?;
+            if let Some(mounts) = self.mounted() {
+                mounts.read().check(state, snapshot.state())?;
+            }
             state.restore(snapshot.state())?;
             state.renew_rules();
             Ok(())

@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::num::NonZeroU64;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::descriptor::{Descriptor, Rights};
+use super::mount::Mounts;
 use super::walk::{End, Follow, Last, Start, resolve};
 use super::{Access, Clock, Trace, VirtualClock};
 use crate::chunk::ChunkPool;
@@ -40,6 +41,9 @@ struct Inner {
     setup: Setup,
     /// The one lock of the instance.
     state: Mutex<Overlay>,
+    /// Absent until something is mounted. Its lock comes after the instance's,
+    /// and nothing comes after it.
+    mounts: OnceLock<RwLock<Mounts>>,
 }
 
 /// What an instance has besides its state: its forks have the same.
@@ -134,7 +138,7 @@ impl FsBuilder {
     #[must_use]
     pub fn build(self) -> Fs {
         let state = Overlay::new(self.setup.image.clone(), self.quota);
-        Fs::of(self.setup, state)
+        Fs::of(self.setup, None, state)
     }
 }
 
@@ -160,11 +164,33 @@ impl Fs {
         }
     }
 
-    pub(super) fn of(setup: Setup, state: Overlay) -> Self {
+    pub(super) fn of(setup: Setup, mounts: Option<Mounts>, mut state: Overlay) -> Self {
+        let shown = OnceLock::new();
+        if let Some(mounts) = mounts {
+            mounts.pin(&mut state);
+            shown.get_or_init(|| RwLock::new(mounts));
+        }
         Self(Arc::new(Inner {
             setup,
             state: Mutex::new(state),
+            mounts: shown,
         }))
+    }
+
+    /// Tells whether a path may lead through a mount.
+    #[inline]
+    pub(super) fn has_mounts(&self) -> bool {
+        self.0.mounts.get().is_some()
+    }
+
+    /// What is mounted here, if anything was.
+    pub(super) fn mounted(&self) -> Option<&RwLock<Mounts>> {
+        self.0.mounts.get()
+    }
+
+    /// What is mounted here, to be changed.
+    pub(super) fn mounts(&self) -> &RwLock<Mounts> {
+        self.0.mounts.get_or_init(RwLock::default)
     }
 
     pub(super) fn setup(&self) -> &Setup {

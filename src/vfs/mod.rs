@@ -13,11 +13,14 @@ mod entries;
 mod fork;
 mod fs;
 mod list;
+mod mount;
 mod open;
 mod place;
+mod route;
 mod rules;
 mod stat;
 mod trace;
+mod virtual_file;
 mod walk;
 
 pub use apply::ApplyError;
@@ -30,6 +33,7 @@ pub use list::DirEntry;
 pub use open::OpenFlags;
 pub use stat::SetTime;
 pub use trace::{Trace, TracedFile};
+pub use virtual_file::VirtualFile;
 pub use walk::Follow;
 
 pub use crate::overlay::{Change, Quota, Rule, Usage};

@@ -50,14 +50,20 @@ impl Descriptor {
     ) -> Result<Self, Errno> {
         self.expect_dir()?;
         let asks = Asks::new(follow, flags, access)?;
+        let reached = self.reach(path, asks.last())?;
+        let (from, path) = reached.parts();
+        from.open_here(path, &asks)?.with_content()
+    }
+
+    fn open_here(&self, path: &[u8], asks: &Asks) -> Result<Self, Errno> {
         if !asks.access.contains(Access::WRITE) {
             let mut state = self.fs().lock();
-            let found = find(&state, self, path, &asks)?;
+            let found = find(&state, self, path, asks)?;
             return self.open_found(&mut state, found, asks.access);
         }
         self.expect_writable()?;
         self.fs().change(|state, now| {
-            let found = find_or_create(state, self, path, &asks, now)?;
+            let found = find_or_create(state, self, path, asks, now)?;
             self.open_found(state, found, asks.access)
         })
     }
@@ -119,6 +125,15 @@ impl Asks {
         })
     }
 
+    /// How the last name of the path is walked.
+    fn last(&self) -> Last {
+        if self.has(OpenFlags::CREATE) {
+            Last::Create(self.follow)
+        } else {
+            Last::Walk(self.follow)
+        }
+    }
+
     fn has(&self, flags: OpenFlags) -> bool {
         self.flags.contains(flags)
     }
@@ -150,12 +165,7 @@ impl Asks {
 
 /// Finds what is there, for an open that creates nothing.
 fn find(state: &Overlay, from: &Descriptor, path: &[u8], asks: &Asks) -> Result<Target, Errno> {
-    asks.take(resolve(
-        state,
-        from.start(state),
-        path,
-        Last::Walk(asks.follow),
-    )?)
+    asks.take(resolve(state, from.start(state), path, asks.last())?)
 }
 
 fn find_or_create(
@@ -169,7 +179,7 @@ fn find_or_create(
         let found = find(state, from, path, asks)?;
         return cut(state, from, found, asks, now);
     }
-    match resolve(state, from.start(state), path, Last::Create(asks.follow))? {
+    match resolve(state, from.start(state), path, asks.last())? {
         End::Entry {
             dir,
             name,
@@ -198,6 +208,12 @@ fn cut(
     asks: &Asks,
     now: Time,
 ) -> Result<Target, Errno> {
+    // A host's file is asked when it is written; what is below it stays.
+    match from.fs().mounted_file(found.id) {
+        Some(mount) if mount.writable => return Ok(found),
+        Some(_) => return Err(Errno::NotPermitted),
+        None => {}
+    }
     let truncates = asks.has(OpenFlags::TRUNCATE);
     match from.rule_of(state, found.dir, found.id) {
         Rule::Free => {}

@@ -3,8 +3,8 @@
 use super::Fs;
 use super::fs::find_dir;
 use crate::errno::Errno;
-use crate::meta::FileId;
-use crate::overlay::New;
+use crate::meta::{FileId, Time};
+use crate::overlay::{New, Overlay};
 
 impl Fs {
     /// Makes the directory at `path` a place: those missing on the way are made,
@@ -22,27 +22,34 @@ impl Fs {
     pub fn keep_place(&self, path: &[u8]) -> Result<(), Errno> {
         let now = self.now();
         let mut state = self.lock();
-        let mut dir = FileId::ROOT;
-        let mut end = 0;
-        for name in path.split(|byte| *byte == b'/') {
-            end += name.len();
-            let prefix = path.get(..end).unwrap_or_default();
-            end += 1;
-            if name.is_empty() {
-                continue;
-            }
-            dir = match find_dir(&state, prefix) {
-                Ok(found) => found,
-                Err(Errno::NoEntry) if state.find(dir, name).is_none() => {
-                    state.create(dir, name, New::Dir, now)?
-                }
-                Err(Errno::NoEntry) => return Err(Errno::NotDirectory),
-                Err(errno) => return Err(errno),
-            };
-        }
+        let dir = make_dirs(&mut state, path, now)?;
         state.pin(dir);
         Ok(())
     }
+}
+
+/// Finds the directory at `path`, and makes it and those on the way that are
+/// missing.
+pub(super) fn make_dirs(state: &mut Overlay, path: &[u8], now: Time) -> Result<FileId, Errno> {
+    let mut dir = FileId::ROOT;
+    let mut end = 0;
+    for name in path.split(|byte| *byte == b'/') {
+        end += name.len();
+        let prefix = path.get(..end).unwrap_or_default();
+        end += 1;
+        if name.is_empty() {
+            continue;
+        }
+        dir = match find_dir(state, prefix) {
+            Ok(found) => found,
+            Err(Errno::NoEntry) if state.find(dir, name).is_none() => {
+                state.create(dir, name, New::Dir, now)?
+            }
+            Err(Errno::NoEntry) => return Err(Errno::NotDirectory),
+            Err(errno) => return Err(errno),
+        };
+    }
+    Ok(dir)
 }
 
 #[cfg(test)]

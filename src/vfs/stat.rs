@@ -65,7 +65,11 @@ impl Descriptor {
     pub fn stat(&self) -> Result<Stat, Errno> {
         let state = self.fs().lock();
         self.allow_look(&state)?;
-        state.stat(self.id())
+        let mut stat = state.stat(self.id())?;
+        if let Some(live) = self.live() {
+            stat.size = live.size();
+        }
+        Ok(stat)
     }
 
     /// Gives what is known of the object at `path`. O(components), whatever
@@ -82,9 +86,25 @@ impl Descriptor {
     /// [`MAX_SYMLINKS`](crate::limits::MAX_SYMLINKS) links. Last,
     /// [`Errno::NotDirectory`] for a trailing slash after another object.
     pub fn stat_at(&self, follow: Follow, path: &[u8]) -> Result<Stat, Errno> {
-        self.expect_dir()?;
-        let state = self.fs().lock();
-        state.stat(find(&state, self, path, follow)?.id)
+        self.locate_at(follow, path).map(|(stat, _)| stat)
+    }
+
+    /// As [`Self::stat_at`], and tells the device of the file system that the
+    /// object is in: another than this one's past a mount.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::stat_at`].
+    pub fn locate_at(&self, follow: Follow, path: &[u8]) -> Result<(Stat, u64), Errno> {
+        let reached = self.reach(path, Last::Walk(follow))?;
+        let (from, path) = reached.parts();
+        from.expect_dir()?;
+        let state = from.fs().lock();
+        let mut stat = state.stat(find(&state, from, path, follow)?.id)?;
+        if from.fs().mounted_file(stat.id).is_some() {
+            stat.size = 0;
+        }
+        Ok((stat, from.fs().device()))
     }
 
     /// Sets the times of this object. Copies no content.
@@ -114,11 +134,13 @@ impl Descriptor {
         atime: SetTime,
         mtime: SetTime,
     ) -> Result<(), Errno> {
-        self.expect_dir()?;
-        self.expect_writable()?;
-        self.fs().change(|state, now| {
-            let at = find(state, self, path, follow)?;
-            self.allow_change_of(state, at.dir, at.id)?;
+        let reached = self.reach(path, Last::Walk(follow))?;
+        let (from, path) = reached.parts();
+        from.expect_dir()?;
+        from.expect_writable()?;
+        from.fs().change(|state, now| {
+            let at = find(state, from, path, follow)?;
+            from.allow_change_of(state, at.dir, at.id)?;
             state.set_times(at.id, atime.resolve(now), mtime.resolve(now), now)
         })
     }
@@ -136,11 +158,13 @@ impl Descriptor {
         mode: u32,
         (uid, gid): (u32, u32),
     ) -> Result<(), Errno> {
-        self.expect_dir()?;
-        self.expect_writable()?;
-        self.fs().change(|state, now| {
-            let at = find(state, self, path, follow)?;
-            self.allow_change_of(state, at.dir, at.id)?;
+        let reached = self.reach(path, Last::Walk(follow))?;
+        let (from, path) = reached.parts();
+        from.expect_dir()?;
+        from.expect_writable()?;
+        from.fs().change(|state, now| {
+            let at = find(state, from, path, follow)?;
+            from.allow_change_of(state, at.dir, at.id)?;
             state.set_owner(at.id, mode, uid, gid, now)
         })
     }

@@ -64,6 +64,8 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "indexes_past_the_bound_are_read_into_memory",
     ),
     ("MAX_TAG_BYTES", "tags_lead_to_images"),
+    ("MAX_MOUNTS", "an_instance_has_max_mounts"),
+    ("MAX_VIRTUAL_BYTES", "a_virtual_file_has_max_virtual_bytes"),
     ("MAX_RULES", "an_instance_has_max_rules"),
     ("MAX_TRACE_RANGES", "past_the_bound_the_nearest_are_joined"),
     ("MAX_VOLUMES", "volumes_have_a_bound_and_names"),

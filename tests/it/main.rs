@@ -34,6 +34,7 @@ mod layers; // imports point down
 mod licences; // of all that is built in
 mod limits; // one test for each bound
 mod model; // random operations against the reference model
+mod mounts; // other file systems and the host's files at paths of an instance
 #[cfg(feature = "oci")]
 mod oci_out; // images written as OCI layouts
 mod overlay_states; // forks, snapshots, restores, and what changed between two

@@ -2,7 +2,7 @@
 //! The answers that depend on what the descriptor is are those of wasmtime 48.
 
 use crate::errno::Errno;
-use crate::meta::{Kind, Stat};
+use crate::meta::{FileId, Kind, Stat};
 use crate::vfs::{Access, Descriptor, Follow, OpenFlags, Rights, SetTime};
 
 /// Wants a file: a directory is `bad-descriptor`.
@@ -74,6 +74,17 @@ pub(in crate::wasi) fn rename_at(
 
 pub(in crate::wasi) fn stat_at(d: &Descriptor, follow: Follow, path: &str) -> Result<Stat, Errno> {
     dir(d)?.stat_at(follow, path.as_bytes())
+}
+
+/// The object's number and the device of the file system that it is in, of
+/// which its metadata hash is made.
+pub(in crate::wasi) fn identity_at(
+    d: &Descriptor,
+    follow: Follow,
+    path: &str,
+) -> Result<(u64, FileId), Errno> {
+    let (stat, device) = dir(d)?.locate_at(follow, path.as_bytes())?;
+    Ok((device, stat.id))
 }
 
 pub(in crate::wasi) fn set_times_at(

@@ -93,8 +93,7 @@ impl Ctx {
         let flags = argument(flags)?;
         let dir = self.table.dir(fd)?;
         let path = text(memory, path, path_len)?;
-        let stat = dir.descriptor.stat_at(follow(flags), &path)?;
-        Ok((stat, dir.descriptor.fs().device()))
+        Ok(dir.descriptor.locate_at(follow(flags), &path)?)
     }
 
     pub(super) fn fd_filestat_set_size(

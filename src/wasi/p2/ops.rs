@@ -84,8 +84,8 @@ pub(super) fn metadata_hash_at(
     flags: PathFlags,
     path: &str,
 ) -> Result<MetadataHashValue, Errno> {
-    let stat = ops::stat_at(d, convert::follow(flags), path)?;
-    Ok(convert::metadata_hash(d.fs().device(), stat.id))
+    let (device, id) = ops::identity_at(d, convert::follow(flags), path)?;
+    Ok(convert::metadata_hash(device, id))
 }
 
 pub(super) fn entry(entry: Entry) -> DirectoryEntry {

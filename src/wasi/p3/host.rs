@@ -437,8 +437,8 @@ impl<U: View> HostDescriptorWithStore<U> for HasFs {
         path: String,
     ) -> FilesystemResult<MetadataHashValue> {
         match ours(store, &fd, |d| {
-            let stat = ops::stat_at(d, convert::follow(flags), &path)?;
-            Ok(convert::metadata_hash(d.fs().device(), stat.id))
+            let (device, id) = ops::identity_at(d, convert::follow(flags), &path)?;
+            Ok(convert::metadata_hash(device, id))
         }) {
             Some(hash) => hash,
             None => WasiFilesystem::metadata_hash_at(&stock(store), fd, flags, path).await,

@@ -1,5 +1,7 @@
 //! Names: what resolves, what is refused, and with which error.
 
+use std::sync::Arc;
+
 use stratafs::vfs::{Fs, Rule};
 
 use super::{ROOT, guest, image, on, with_read_only};
@@ -209,6 +211,44 @@ fn case_57_no_name_is_moved_or_linked_across_a_rule() {
         }
         guest.symlink("dir/inner", ROOT, "way").unwrap();
         let fd = guest.open(ROOT, "way", Oflags::empty(), READ_WRITE);
+        assert_eq!(fd, Err(no(Errno::Perm)));
+    }
+}
+
+#[test]
+fn case_58_a_mount_is_crossed_by_names_and_no_rename() {
+    for mode in MODES {
+        let (fs, other) = (
+            Fs::new(&image()),
+            Fs::builder(&image()).device(7.try_into().unwrap()).build(),
+        );
+        let all = stratafs::vfs::Rights::ReadWrite;
+        fs.mount(b"/dir/m", &other, b"/dir", all).unwrap();
+        let report = Arc::new(|| b"a report".to_vec());
+        fs.mount_file(b"/empty/report", report).unwrap();
+        let mut guest = on(mode, &fs);
+        let none = Oflags::empty();
+        let fd = guest
+            .open(ROOT, "dir/m/inner", none, Rights::FD_READ)
+            .unwrap();
+        assert_eq!(guest.read(fd, 99).unwrap(), b"inner");
+        assert_eq!(guest.stat_at(ROOT, true, "dir/m/inner").unwrap().dev, 7);
+        assert_eq!(guest.stat_at(ROOT, true, "dir/m/../inner").unwrap().dev, 1);
+        let xdev = Err(no(Errno::Xdev));
+        assert_eq!(guest.rename(ROOT, "hello", ROOT, "dir/m/x"), xdev);
+        assert_eq!(guest.link(ROOT, false, "dir/m/inner", ROOT, "x"), xdev);
+        assert_eq!(guest.rmdir(ROOT, "dir/m"), Err(no(Errno::Busy)));
+        assert!(guest.names(ROOT, "dir").iter().any(|name| name == "m"));
+        assert!(guest.names(ROOT, "dir/m").iter().any(|name| name == "sub"));
+        // The host's file: its bytes once open, no size before.
+        let fd = guest
+            .open(ROOT, "empty/report", none, Rights::FD_READ)
+            .unwrap();
+        assert_eq!(guest.stat_at(ROOT, true, "empty/report").unwrap().size, 0);
+        assert_eq!(guest.seek(fd, 0, 2), Ok(8));
+        assert_eq!(guest.pread(fd, 99, 2).unwrap(), b"report");
+        assert_eq!(guest.unlink(ROOT, "empty/report"), Err(no(Errno::Perm)));
+        let fd = guest.open(ROOT, "empty/report", none, READ_WRITE);
         assert_eq!(fd, Err(no(Errno::Perm)));
     }
 }

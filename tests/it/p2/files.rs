@@ -1,8 +1,10 @@
 //! Bytes, streams, times, bounds.
 
+use std::sync::Arc;
+
 use stratafs::image::Image;
 use stratafs::limits::{MAX_HOST_READ_BYTES, MAX_STREAM_WRITE_BYTES};
-use stratafs::vfs::{Fs, Rule};
+use stratafs::vfs::{Fs, Rights, Rule};
 use wasmtime_wasi::p2::bindings::clocks::wall_clock::Datetime;
 use wasmtime_wasi::p2::bindings::sync::filesystem::types::{
     Advice, DescriptorFlags, DescriptorType, ErrorCode, NewTimestamp, OpenFlags, PathFlags,
@@ -272,6 +274,33 @@ fn case_56_rules_hold_for_streams_and_descriptors() {
         guest.output(&stream).write("!".into()).unwrap();
         assert_eq!(guest.stat(log).unwrap().size, 200_001);
         assert_eq!(guest.get(root, "f").unwrap(), b"hello");
+    }
+}
+
+#[test]
+fn a_mount_and_a_virtual_file_are_seen_by_components() {
+    for mode in MODES {
+        let (fs, other) = (
+            Fs::new(&base()),
+            Fs::builder(&base()).device(9.try_into().unwrap()).build(),
+        );
+        fs.mount(b"/d/m", &other, b"/d", Rights::ReadOnly).unwrap();
+        let sink = Arc::new(|| b"made".to_vec());
+        fs.mount_file(b"/made", sink).unwrap();
+        let (mut guest, root) = Guest::new(&fs, mode);
+        assert_eq!(guest.get(root, "d/m/g").unwrap(), b"inside");
+        assert_eq!(guest.get(root, "made").unwrap(), b"made");
+        let file = guest.open(root, "d/m/g", OpenFlags::empty(), READ).unwrap();
+        let hash = guest.hash(file).unwrap();
+        assert_eq!(guest.hash_at(root, "d/m/g").unwrap(), hash);
+        assert_ne!(guest.hash_at(root, "d/g").unwrap(), hash);
+        let no = ErrorCode::NotPermitted;
+        assert_eq!(guest.unlink(root, "d/m/g"), Err(no));
+        assert_eq!(guest.rename((root, "made"), (root, "x")), Err(no));
+        let made = guest.open(root, "made", OpenFlags::empty(), READ).unwrap();
+        let stream = guest.reader(made, 1).unwrap();
+        assert_eq!(&guest.input(&stream).read(9).unwrap()[..], b"ade");
+        assert_eq!(guest.writer(made, 0).err(), Some(ErrorCode::BadDescriptor));
     }
 }
 

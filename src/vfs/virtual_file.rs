@@ -1,0 +1,127 @@
+//! Files whose bytes a host makes when they are opened, and takes when they
+//! are written: secrets, reports like those of `/proc`, sinks.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::descriptor::{Access, Descriptor};
+use super::mount::FileMount;
+use crate::errno::Errno;
+use crate::limits::MAX_VIRTUAL_BYTES;
+use crate::meta::Kind;
+
+/// A file of the host's making. Shown by [`Fs::mount_file`](super::Fs::mount_file).
+///
+/// No lock is held while it is called, by several threads at once if several
+/// use the instance. A panic is [`Errno::Io`] for the guest, an error is what it
+/// says. A closure that gives bytes is a file that can be read.
+///
+/// ```
+/// use std::sync::Arc;
+/// use stratafs::{image::Image, vfs::Fs};
+///
+/// let fs = Fs::new(&Image::empty());
+/// fs.mount_file(b"/motd", Arc::new(|| b"hello".to_vec())).expect("a free name");
+/// assert_eq!(fs.read("/motd")?, b"hello");
+/// # Ok::<(), stratafs::host::Error>(())
+/// ```
+pub trait VirtualFile: Send + Sync {
+    /// Gives the bytes that a descriptor shall read from now on; called once
+    /// each time the file is opened for reading.
+    ///
+    /// # Errors
+    ///
+    /// What the one who opens the file is told. More than
+    /// [`MAX_VIRTUAL_BYTES`] are [`Errno::FileTooLarge`].
+    fn content(&self) -> Result<Bytes, Errno>;
+
+    /// Tells whether the file may be opened for writing. Asked when it is
+    /// mounted. Default: no, and opening it so is [`Errno::NotPermitted`].
+    fn is_writable(&self) -> bool {
+        false
+    }
+
+    /// Takes bytes of one write, at an offset or (`None`) at the end, and gives
+    /// how many it took. Default: [`Errno::NotPermitted`].
+    ///
+    /// # Errors
+    ///
+    /// What the one who writes is told.
+    fn write(&self, _offset: Option<u64>, _bytes: &[u8]) -> Result<usize, Errno> {
+        Err(Errno::NotPermitted)
+    }
+}
+
+impl<F: Fn() -> Vec<u8> + Send + Sync> VirtualFile for F {
+    fn content(&self) -> Result<Bytes, Errno> {
+        Ok(self().into())
+    }
+}
+
+/// A host's file as one descriptor has it open.
+pub(super) struct Live {
+    file: Arc<dyn VirtualFile>,
+    /// What the file held when it was opened; nothing if not to be read.
+    content: Bytes,
+}
+
+impl Live {
+    fn open(mount: FileMount, access: Access) -> Result<Self, Errno> {
+        let mut content = Bytes::new();
+        if access.contains(Access::READ) {
+            content = guarded(|| mount.file.content())?;
+        }
+        if content.len() > MAX_VIRTUAL_BYTES {
+            return Err(Errno::FileTooLarge);
+        }
+        Ok(Self {
+            file: mount.file,
+            content,
+        })
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        self.content.len() as u64
+    }
+
+    /// Gives up to `max` bytes from `offset` on, without a copy.
+    pub(super) fn slice(&self, offset: u64, max: usize) -> Bytes {
+        let len = self.content.len();
+        let from = usize::try_from(offset).map_or(len, |offset| offset.min(len));
+        self.content.slice(from..len.min(from.saturating_add(max)))
+    }
+
+    pub(super) fn read_at(&self, offset: u64, buf: &mut [u8]) -> usize {
+        let piece = self.slice(offset, buf.len());
+        for (to, from) in buf.iter_mut().zip(&piece) {
+            *to = *from;
+        }
+        piece.len()
+    }
+
+    pub(super) fn write(&self, offset: Option<u64>, bytes: &[u8]) -> Result<usize, Errno> {
+        let taken = guarded(|| self.file.write(offset, bytes))?;
+        Ok(taken.min(bytes.len()))
+    }
+}
+
+/// Runs a host's code on a guest's behalf: its panic ends here.
+fn guarded<R>(call: impl FnOnce() -> Result<R, Errno>) -> Result<R, Errno> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or(Err(Errno::Io))
+}
+
+impl Descriptor {
+    /// Asks the host for what this is to read, if the file is one of its
+    /// making. No lock is held.
+    pub(super) fn with_content(self) -> Result<Self, Errno> {
+        match self.fs().mounted_file(self.id()) {
+            Some(mount) if self.kind() == Kind::File => {
+                let live = Live::open(mount, self.access())?;
+                Ok(self.showing(Some(Arc::new(live))))
+            }
+            Some(_) | None => Ok(self),
+        }
+    }
+}
