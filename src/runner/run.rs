@@ -59,12 +59,12 @@ impl Runner {
         let _turn = self.turn.lock();
         // One that is thrown away finds what is wrong with the directories.
         let volumes = make_volumes(plan);
-        let fs = make_fs(image, plan)?;
+        let fs = make_fs(image, plan, &volumes)?;
         drop(Seat::new(&fs, &volumes, plan, &self.config, 0)?);
         let file_systems: Result<Vec<_>, RunnerError> = (0..plan.instances.max(1))
             .map(|_| {
                 let start = Instant::now();
-                let fs = make_fs(image, plan)?;
+                let fs = make_fs(image, plan, &volumes)?;
                 Ok((fs, nanos(start.elapsed())))
             })
             .collect();

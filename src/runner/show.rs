@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 use super::{RunPlan, RunnerError};
 use crate::image::Image;
 use crate::limits::MAX_VOLUMES;
-use crate::vfs::{Fs, Trace};
+use crate::vfs::{Fs, Rights, Trace};
 
 /// Makes the volumes of a run, one for each name, in the order of first use.
 /// Their device numbers count on from 2: 1 is each instance's own tree.
@@ -49,12 +49,16 @@ pub(super) fn check_volumes(plan: &RunPlan) -> Result<(), RunnerError> {
 }
 
 /// Makes an instance's file system from what all of them share.
-pub(super) fn make_fs(image: &Image, plan: &RunPlan) -> Result<Fs, RunnerError> {
+pub(super) fn make_fs(
+    image: &Image,
+    plan: &RunPlan,
+    volumes: &[(String, Fs)],
+) -> Result<Fs, RunnerError> {
     let mut builder = Fs::builder(image)
         .max_bytes(plan.quota.max_bytes)
         .max_inodes(plan.quota.max_inodes)
         .max_open(plan.quota.max_open);
-    if plan.rights == crate::vfs::Rights::ReadOnly {
+    if plan.rights == Rights::ReadOnly {
         builder = builder.read_only();
     }
     if plan.deterministic {
@@ -64,9 +68,13 @@ pub(super) fn make_fs(image: &Image, plan: &RunPlan) -> Result<Fs, RunnerError> 
         builder = builder.trace(Trace::new());
     }
     let fs = builder.build();
-    for path in places(plan) {
-        let kept = fs.keep_place(path.as_bytes());
-        kept.map_err(|errno| RunnerError::Preopen {
+    for (path, volume) in places(plan) {
+        let made = volumes.iter().find(|(name, _)| Some(name) == volume);
+        let shown = match made {
+            Some((_, volume)) => fs.mount(path.as_bytes(), volume, b"/", Rights::ReadWrite),
+            None => fs.keep_place(path.as_bytes()),
+        };
+        shown.map_err(|errno| RunnerError::Preopen {
             path: path.into_bytes(),
             errno,
         })?;
@@ -75,13 +83,17 @@ pub(super) fn make_fs(image: &Image, plan: &RunPlan) -> Result<Fs, RunnerError> 
 }
 
 /// Where guest directories lie below others that are shown: paths of the
-/// layered file system that must be there for the guest to list.
-fn places(plan: &RunPlan) -> Vec<String> {
-    let layered = plan.preopens.iter().map(|preopen| &preopen.guest);
-    let hosts = plan.host_dirs.iter().map(|dir| &dir.guest);
-    let volumes = plan.volumes.iter().map(|volume| &volume.guest);
+/// layered file system that must be there for the guest to list, with the name
+/// of the volume that is mounted there.
+fn places(plan: &RunPlan) -> Vec<(String, Option<&String>)> {
+    let layered = plan.preopens.iter().map(|preopen| (&preopen.guest, None));
+    let hosts = plan.host_dirs.iter().map(|dir| (&dir.guest, None));
+    let volumes = plan
+        .volumes
+        .iter()
+        .map(|volume| (&volume.guest, Some(&volume.name)));
     let mut places = Vec::new();
-    for guest in layered.chain(hosts).chain(volumes) {
+    for (guest, volume) in layered.chain(hosts).chain(volumes) {
         let below = components(guest);
         if below.contains(&"..") {
             continue;
@@ -95,7 +107,7 @@ fn places(plan: &RunPlan) -> Vec<String> {
             .max_by_key(|(above, _)| above.len());
         if let Some((above, dir)) = above {
             let rest = below.get(above.len()..).unwrap_or_default().join("/");
-            places.push(format!("{dir}/{rest}"));
+            places.push((format!("{dir}/{rest}"), volume));
         }
     }
     places
@@ -110,7 +122,6 @@ fn components(path: &str) -> Vec<&str> {
 mod tests {
     use super::super::{Preopen, Volume};
     use super::*;
-    use crate::vfs::Rights;
 
     #[test]
     fn places_lie_in_the_nearest_directory_above() {
@@ -128,8 +139,18 @@ mod tests {
             volumes: vec![volume("/app/./data/"), volume("/x/../y"), volume("cache")],
             ..RunPlan::default()
         };
-        assert_eq!(places(&plan), ["//app", "/srv/app/data", "//cache"]);
+        let paths = |plan: &RunPlan| -> Vec<_> {
+            let all = places(plan).into_iter();
+            all.map(|(path, volume)| (path, volume.is_some())).collect()
+        };
+        let volume = ("/srv/app/data".to_owned(), true);
+        let want = [
+            ("//app".into(), false),
+            volume.clone(),
+            ("//cache".into(), true),
+        ];
+        assert_eq!(paths(&plan), want);
         plan.preopens.remove(0);
-        assert_eq!(places(&plan), ["/srv/app/data"]);
+        assert_eq!(paths(&plan), [volume]);
     }
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::Fs;
-use super::descriptor::{Descriptor, Rights};
+use super::descriptor::Rights;
+use super::fs::find_dir;
 use super::place::make_dirs;
 use super::virtual_file::VirtualFile;
 use super::walk::{End, Follow, Last, Start, resolve};
@@ -21,9 +22,42 @@ static MOUNTING: Mutex<()> = Mutex::new(());
 
 /// A directory of another file system that is shown in place of one here.
 #[derive(Clone)]
-pub(super) struct DirMount {
-    /// A preopen: it keeps the other file system, and its own place there.
-    pub(super) dir: Arc<Descriptor>,
+pub(super) struct DirMount(Arc<Shown>);
+
+/// A directory that is pinned for as long as it is mounted somewhere. It takes
+/// none of the descriptors that its users share.
+struct Shown {
+    fs: Fs,
+    id: FileId,
+    rights: Rights,
+}
+
+impl DirMount {
+    fn new(fs: &Fs, path: &[u8], rights: Rights) -> Result<Self, Errno> {
+        let mut state = fs.lock();
+        let id = find_dir(&state, path)?;
+        state.pin(id);
+        let fs = fs.clone();
+        Ok(Self(Arc::new(Shown { fs, id, rights })))
+    }
+
+    pub(super) fn fs(&self) -> &Fs {
+        &self.0.fs
+    }
+
+    pub(super) fn id(&self) -> FileId {
+        self.0.id
+    }
+
+    pub(super) fn rights(&self) -> Rights {
+        self.0.rights
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.fs.lock().unpin(self.id);
+    }
 }
 
 /// A host's file that is shown in place of one here.
@@ -91,7 +125,8 @@ impl Fs {
     /// # Errors
     ///
     /// In this order: [`Errno::Loop`] if this is the other file system or is
-    /// mounted somewhere in it; those of [`Self::preopen`] there and of
+    /// mounted somewhere in it; those of the walk to `other_path`, which has to
+    /// be a directory ([`Errno::NotDirectory`]), and of
     /// [`Self::keep_place`] here; [`Errno::Busy`] for the root and where
     /// something is mounted; [`Errno::NoSpace`] past
     /// [`MAX_MOUNTS`](crate::limits::MAX_MOUNTS).
@@ -106,7 +141,7 @@ impl Fs {
         if other.leads_to(self) {
             return Err(Errno::Loop);
         }
-        let dir = Arc::new(other.preopen(other_path, rights)?);
+        let dir = DirMount::new(other, other_path, rights)?;
         let now = self.now();
         let mut state = self.lock();
         let place = make_dirs(&mut state, path, now)?;
@@ -118,7 +153,7 @@ impl Fs {
             return Err(Errno::NoSpace);
         }
         state.pin(place);
-        mounts.dirs.insert(place, DirMount { dir });
+        mounts.dirs.insert(place, dir);
         Ok(())
     }
 
@@ -191,7 +226,7 @@ impl Fs {
             }
             if let Some(mounts) = fs.mounted() {
                 let below = mounts.read();
-                todo.extend(below.dirs.values().map(|mount| mount.dir.fs().clone()));
+                todo.extend(below.dirs.values().map(|mount| mount.fs().clone()));
             }
         }
         false

@@ -128,9 +128,9 @@ impl Route {
                 Turn::Into(mount) => {
                     self.crossed = true;
                     let below = Level {
-                        fs: mount.dir.fs().clone(),
-                        rights: narrower(level.rights, mount.dir.rights()),
-                        passed: vec![mount.dir.id()],
+                        fs: mount.fs().clone(),
+                        rights: narrower(level.rights, mount.rights()),
+                        passed: vec![mount.id()],
                     };
                     self.levels.push(level);
                     self.levels.push(below);

@@ -41,6 +41,17 @@ fn a_volume_at_two_places_is_one() {
 }
 
 #[test]
+fn a_volume_is_reached_by_a_path_from_above() {
+    let cli = Cli::new();
+    let script = Script::new()
+        .write_in(ROOT, "deep/v/x", b"from above", OK, OK)
+        .cat_in(ROOT + 1, "x", OK)
+        .cat_in(ROOT, "deep/v/../v/x", OK);
+    let done = cli.script("--volume v::/deep/v", &script);
+    assert_eq!(done.fine().text(), "from abovefrom above");
+}
+
+#[test]
 fn volumes_that_are_none_are_refused() {
     let cli = Cli::new();
     cli.guest(&Script::new()).file("base/file", "");
