@@ -36,11 +36,12 @@ die() {
     exit 1
 }
 
-# What a tool unpacked: names, kinds, modes, owners, times to the nanosecond, sizes, link targets, contents, hard links, xattrs.
+# What a tool unpacked: names, kinds, modes, owners, times to the nanosecond, link targets, contents, hard links, xattrs. The links
+# of a directory are left out: a kernel's overlay counts one for those that it merged.
 tree() {
     (
         cd "$1"
-        find . -mindepth 1 -printf '%P %y %m %U:%G %T@ %l %n\n' | LC_ALL=C sort
+        find . -mindepth 1 \( -type d -printf '%P %y %m %U:%G %T@\n' -o -printf '%P %y %m %U:%G %T@ %l %n\n' \) | LC_ALL=C sort
         find . -type f -print0 | LC_ALL=C sort -z | xargs -0 -r sha256sum
         find . -type f -links +1 -printf '%i %P\n' | LC_ALL=C sort -k2 | awk '{ if (!($1 in n)) n[$1] = ++c; print n[$1], $2 }'
         getfattr -R -h -d -m - . 2>/dev/null || true
