@@ -169,6 +169,11 @@ pub const REST_CHUNK_MAX_BYTES: usize = 64 * 1024;
 /// what is removed at once, and its table is what is read at once.
 pub const MAX_PACK_BYTES: u64 = 256 * 1024 * 1024;
 
+/// Percent of a pack's bytes that must be in use, and in no other pack, for a
+/// collection to leave it as it is: so a store has a third at most that is of
+/// no use, and a byte is not moved again and again for a few that are gone.
+pub const MIN_PACK_USE_PERCENT: u64 = 75;
+
 /// Indexes of images that are mapped at once; further ones are read into
 /// memory. Each is a place that a fault is looked for in.
 pub const MAX_MAPPED_FILES: usize = 1024;

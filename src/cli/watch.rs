@@ -131,10 +131,10 @@ impl Watch for Progress {
     }
 }
 
-/// Shows on a terminal how far an import has come.
-pub(super) struct ImportBar(ProgressBar);
+/// Shows on a terminal how far an import or export has come.
+pub(super) struct MovingBar(ProgressBar);
 
-impl ImportBar {
+impl MovingBar {
     pub(super) fn start() -> Self {
         // A bar that is drawn on stderr hides itself where that is no terminal.
         let bar = ProgressBar::no_length();
@@ -149,10 +149,11 @@ impl ImportBar {
         let bar = self.0.clone();
         std::sync::Arc::new(move |progress| {
             bar.set_position(progress.bytes);
-            bar.set_message(format!(
-                "({} new)",
-                crate::report::bytes(progress.new_bytes)
-            ));
+            // An export brings nothing new.
+            if progress.chunks > 0 {
+                let new = crate::report::bytes(progress.new_bytes);
+                bar.set_message(format!("({new} new)"));
+            }
         })
     }
 

@@ -48,6 +48,11 @@ struct WrongBlock {
 #[error("{0}: cut short while in use")]
 struct CutShort(String);
 
+/// A table says what no index says.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}: malformed: {1}")]
+struct Forged(String, &'static str);
+
 impl Guard {
     pub(crate) fn new(
         body: Bytes,
@@ -123,6 +128,13 @@ impl Guard {
             return Some(self.damage.get_or_init(cut).clone());
         }
         self.damage.get().cloned()
+    }
+
+    /// Notes that a table says what cannot be, though its digest holds.
+    #[cold]
+    pub(super) fn forged(&self, what: &'static str) {
+        let forged = || ContentError::new(Forged(self.file.clone(), what));
+        self.damage.get_or_init(forged);
     }
 
     /// Hashes every block again, whether it has held before or not.

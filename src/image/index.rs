@@ -111,16 +111,54 @@ impl Index {
         // `count` is 0 for what is no directory.
         let record = self.node(dir);
         let first = record.first.get();
-        first..first.saturating_add(record.count.get())
+        let slots = first..first.saturating_add(record.count.get());
+        let (Some(guard), Some(last)) = (&self.guard, record.count.get().checked_sub(1)) else {
+            return slots;
+        };
+        let ends = [first, first.saturating_add(last)];
+        let own = |slot| Some(self.record(slot)?.parent.get() == dir);
+        if ends.into_iter().all(|slot| own(slot) == Some(true)) {
+            return slots;
+        }
+        guard.forged("entries of a directory that are another's");
+        0..0
     }
 
     pub(super) fn slot(&self, slot: u32) -> Option<SlotRef<'_>> {
         let record = self.record(slot)?;
+        if let Some(guard) = &self.guard
+            && !self.in_order(slot, record)
+        {
+            guard.forged("entries that are not in order");
+            return None;
+        }
         Some(SlotRef {
             name: self.name(record),
             node: record.node.get(),
             kind: record.kind(),
         })
+    }
+
+    /// Tells whether an entry of a mapped index can be where it is: entries are
+    /// sorted by directory, a directory has a higher number than the one it is
+    /// in and is in no other. So none is within itself, whoever wrote the file.
+    fn in_order(&self, slot: u32, record: &SlotRecord) -> bool {
+        let parent = record.parent.get();
+        let before = slot.checked_sub(1).and_then(|before| self.record(before));
+        let sorted = before.is_none_or(|before| before.parent.get() <= parent);
+        let is_dir = record.kind() == Kind::Dir;
+        let below = |node: u32| {
+            let record = self.node(node);
+            node > parent && record.kind() == Kind::Dir && record.parent.get() == parent
+        };
+        sorted && (!is_dir || below(record.node.get()))
+    }
+
+    /// Notes what is wrong with a mapped index though its digest holds.
+    pub(super) fn forged(&self, what: &'static str) {
+        if let Some(guard) = &self.guard {
+            guard.forged(what);
+        }
     }
 
     pub(super) fn record(&self, slot: u32) -> Option<&SlotRecord> {

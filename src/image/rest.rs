@@ -193,7 +193,7 @@ fn header(file: &[u8], expected: Digest) -> Result<Header, NoIndex> {
     }
 }
 
-fn name_of(head: &[u8]) -> Digest {
+pub(super) fn name_of(head: &[u8]) -> Digest {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"stratafs index 1\0");
     hasher.update(head);

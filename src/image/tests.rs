@@ -39,7 +39,7 @@ fn layer(pool: &ChunkPool, text: &str) -> Layer {
     builder.finish().unwrap()
 }
 
-fn image(text: &str) -> Image {
+pub(super) fn image(text: &str) -> Image {
     Image::new(&layers(text)).unwrap()
 }
 

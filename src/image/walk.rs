@@ -19,8 +19,8 @@ pub(super) enum Step<'a> {
 pub(super) struct Walk<'a> {
     image: &'a Image,
     /// The directories that are entered, the root first: what is left of
-    /// each.
-    open: Vec<Range<u32>>,
+    /// each, and the last directory seen there.
+    open: Vec<(Range<u32>, u32)>,
     /// The entry that the last step was at, in each of them.
     path: Vec<u32>,
 }
@@ -29,7 +29,7 @@ impl<'a> Walk<'a> {
     pub(super) fn new(image: &'a Image) -> Self {
         Self {
             image,
-            open: vec![image.slots(0)],
+            open: vec![(image.slots(0), 0)],
             path: vec![0],
         }
     }
@@ -50,18 +50,22 @@ impl<'a> Iterator for Walk<'a> {
     fn next(&mut self) -> Option<Step<'a>> {
         // Once damaged, directories may be within themselves.
         self.image.intact().ok()?;
-        let Some(slot) = self.open.last_mut()?.next() else {
+        let (slots, last) = self.open.last_mut()?;
+        let Some(slot) = slots.next() else {
             self.open.pop();
             self.path.pop();
             return (!self.open.is_empty()).then_some(Step::Leave);
         };
         let entry = self.image.slot(slot)?;
-        if let Some(last) = self.path.last_mut() {
-            *last = slot;
+        if entry.kind == Kind::Dir && !self.image.rises(last, entry.node) {
+            return None;
+        }
+        if let Some(at) = self.path.last_mut() {
+            *at = slot;
         }
         Some(match entry.kind {
             Kind::Dir => {
-                self.open.push(self.image.slots(entry.node));
+                self.open.push((self.image.slots(entry.node), 0));
                 self.path.push(slot);
                 Step::Enter(entry)
             }

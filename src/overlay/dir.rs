@@ -85,10 +85,14 @@ pub(super) fn list_base<'a>(
 ) -> ControlFlow<()> {
     let slots = image.slots(node);
     let skip = u32::try_from(position).unwrap_or(u32::MAX);
+    let mut last = 0;
     for slot in slots.start.saturating_add(skip)..slots.end {
         let Some(entry) = image.slot(slot) else {
             continue;
         };
+        if entry.kind == Kind::Dir && !image.rises(&mut last, entry.node) {
+            continue;
+        }
         sink(Listed {
             name: entry.name,
             id: FileId::of_node(entry.node),

@@ -38,6 +38,8 @@ pub use oci_out::{Compression, OciExport, OciExportError, OutLayer};
 #[cfg(any(feature = "dir", feature = "tar"))]
 pub use open::open;
 pub use options::SourceOptions;
+#[cfg(feature = "tar")]
+use options::Spent;
 pub use platform::{ParsePlatformError, Platform};
 #[cfg(feature = "tar")]
 pub use tar::tar;

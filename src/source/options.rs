@@ -4,7 +4,8 @@ use super::Platform;
 use crate::limits::{DEFAULT_MAX_LAYER_BYTES, MAX_EXPANSION_RATIO, MAX_LAYER_ENTRIES};
 
 /// Bounds on one layer, past which its import is an error that states the
-/// bound; and which image to take where there are several.
+/// bound; and which image to take where there are several. All layers of an
+/// image together have the same bounds as one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceOptions {
     /// Bytes of file content that are read, holes not counted. Default:
@@ -35,5 +36,29 @@ impl Default for SourceOptions {
             platform: None,
             name: None,
         }
+    }
+}
+
+/// What the layers of an image have used up of the bounds so far.
+#[cfg(feature = "tar")]
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Spent {
+    /// Bytes of file content.
+    pub(super) bytes: u64,
+    /// Entries.
+    pub(super) entries: u64,
+    /// Bytes of archives, and what came of them, decompressed.
+    pub(super) taken: u64,
+    pub(super) given: u64,
+}
+
+#[cfg(feature = "oci")]
+impl Spent {
+    /// Adds what one layer took that began at `before` and ended at `after`.
+    pub(super) fn add(&mut self, before: Self, after: Self) {
+        self.bytes = self.bytes.saturating_add(after.bytes - before.bytes);
+        self.entries = self.entries.saturating_add(after.entries - before.entries);
+        self.taken = self.taken.saturating_add(after.taken - before.taken);
+        self.given = self.given.saturating_add(after.given - before.given);
     }
 }

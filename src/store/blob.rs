@@ -90,6 +90,10 @@ impl BlobReader {
         self.content.size()
     }
 
+    pub(super) fn content(&self) -> &Content {
+        &self.content
+    }
+
     pub(super) fn check_all(mut self) -> Result<(), StoreError> {
         let mut buf = vec![0; CHUNK_BYTES];
         loop {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::StoreError;
+use super::progress::{Progress, Watch, Watcher};
 
 /// Is asked before each step on a file; an error is the step's.
 pub type Hook = Arc<dyn Fn(&'static str, &Path) -> io::Result<()> + Send + Sync>;
@@ -18,6 +19,8 @@ pub type Hook = Arc<dyn Fn(&'static str, &Path) -> io::Result<()> + Send + Sync>
 pub(super) struct Disk {
     root: PathBuf,
     hook: Option<Hook>,
+    /// Is told of what is read of packs.
+    watch: Option<Arc<Watch>>,
 }
 
 /// The directories of a store; see docs/FORMAT.md.
@@ -29,7 +32,29 @@ pub(super) const TMP: &str = "tmp";
 impl Disk {
     pub(super) fn new(root: &Path, hook: Option<Hook>) -> Self {
         let root = root.to_owned();
-        Self { root, hook }
+        Self {
+            root,
+            hook,
+            watch: None,
+        }
+    }
+
+    /// Gives the same directory, with somebody who is told of what is read of
+    /// packs.
+    pub(super) fn watched(&self, watcher: Watcher) -> Self {
+        let watch = Watch::default();
+        watch.set(watcher);
+        Self {
+            watch: Some(Arc::new(watch)),
+            ..self.clone()
+        }
+    }
+
+    /// Tells of bytes that were read of a pack.
+    pub(super) fn tell(&self, bytes: usize) {
+        if let Some(watch) = &self.watch {
+            watch.add(Progress::read(bytes as u64));
+        }
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {

@@ -21,9 +21,12 @@ pub struct GcReport {
     pub layers: u64,
     /// Blobs that no image named.
     pub blobs: u64,
-    /// Packs of which no chunk was in use.
+    /// Packs that no layer or blob named.
     pub packs: u64,
-    /// Bytes of files that are gone.
+    /// Packs of which too little was in use, or was only there: what was has
+    /// been written anew, where it was not in another pack already.
+    pub repacked: u64,
+    /// Bytes of files that are gone, less those that were written anew.
     pub freed_bytes: u64,
 }
 
@@ -35,22 +38,35 @@ struct Live {
 }
 
 impl Store {
-    /// Removes images that no tag leads to, and what only they had.
+    /// Removes images that no tag leads to, and what only they had. Packs of
+    /// which less than [`MIN_PACK_USE_PERCENT`](crate::limits::MIN_PACK_USE_PERCENT)
+    /// is in use then, chunks that another pack has as well not counted, are
+    /// taken apart: their files are read, what no other pack has is written
+    /// into new packs, and what named the old ones is written anew in one step.
     ///
     /// Waits for running imports, and lets new ones wait. Readers go on: what
     /// they have open stays readable until they let go (on Windows an index
-    /// that is in use stays until the next collection).
+    /// that is in use stays until the next collection). O(entries of all
+    /// layers, chunks), and bytes of the files in packs that are taken apart;
+    /// for these the disk needs room twice until it is done.
     ///
     /// # Errors
     ///
-    /// Those of reading the catalog and of changing it. What has become
+    /// Those of reading the catalog and of changing it; damage to a layer, or
+    /// to a file that would have to be written anew. What has become
     /// unreachable stays so, and the next collection removes it.
     pub fn gc(&self) -> Result<GcReport, StoreError> {
         let _lock = self.lock_imports(true)?;
         let mut report = self.0.catalog.change(forget)?;
         // Chunks of packs that are gone are not known any more.
         *self.0.known.lock() = super::Known::default();
-        report.freed_bytes = self.remove_unreachable()?;
+        let mut freed = self.remove_unreachable()?;
+        let repacked = self.repack()?;
+        if repacked.packs > 0 {
+            freed += self.remove_unreachable()?;
+        }
+        report.repacked = repacked.packs;
+        report.freed_bytes = freed.saturating_sub(repacked.written_bytes);
         Ok(report)
     }
 

@@ -4,21 +4,15 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::Arc;
 
 use super::blob::{BlobWriter, NewBlob};
 use super::catalog::{Change, Sort, View};
-use super::disk::{INDEXES, LAYERS, PACKS};
-use super::layer_file;
-use super::pack::file_name;
-use super::record::{
-    BlobRecord, ImageRecord, LayerOrigin, LayerRecord, PackRecord, StoredLayer, TagRecord,
-};
-use super::shelf::{ImportShelf, Packing};
+use super::record::{BlobRecord, ImageRecord, LayerOrigin, PackRecord, StoredLayer, TagRecord};
+use super::shelf::Packing;
+use super::shelving::{Shelving, no_text, sync_names};
 use super::{Blob, Progress, Store, StoreError, Watcher, reference};
-use crate::chunk::{ChunkPool, Content, ContentBuilder};
+use crate::chunk::ChunkPool;
 use crate::digest::{Digest, Sha256};
-use crate::image::rest::{RunRecord, Shelved};
 use crate::image::{Image, ImageConfig, ImageId};
 use crate::layer::Layer;
 use crate::limits::CHUNK_BYTES;
@@ -32,7 +26,6 @@ use crate::meta::Time;
 /// import is alive, `gc` waits.
 pub struct Import {
     store: Store,
-    pool: ChunkPool,
     shelving: Shelving,
     layers: Vec<(Layer, LayerOrigin)>,
     blobs: HashMap<Sha256, NewBlob>,
@@ -40,69 +33,6 @@ pub struct Import {
     raw_config: Option<Sha256>,
     /// Held shared until the end.
     _lock: File,
-}
-
-/// Gives contents their runs in the packs of an import.
-struct Shelving {
-    packing: Arc<Packing>,
-    /// Of contents from elsewhere that have been copied, by digest.
-    copied: HashMap<Digest, Content>,
-    /// Numbers of packs that the file at hand names, in its own order.
-    numbers: HashMap<u32, u32>,
-    named: Vec<u32>,
-}
-
-impl Shelving {
-    /// Gives the runs of a content by this import's numbers.
-    fn place(&mut self, pool: &ChunkPool, content: &Content) -> Result<Vec<RunRecord>, StoreError> {
-        if let Some(runs) = self.packing.adopt(content)? {
-            return Ok(runs);
-        }
-        if let Some(copy) = self.copied.get(&content.digest()) {
-            return Ok(self.packing.adopt(copy)?.unwrap_or_default());
-        }
-        let mut builder = ContentBuilder::new(pool);
-        for piece in content.pieces() {
-            let (offset, bytes) = piece?;
-            builder.hole(offset - builder.size());
-            builder.write(&bytes);
-        }
-        builder.hole(content.size() - builder.size());
-        let copy = builder.finish();
-        let runs = self.packing.adopt(&copy)?.unwrap_or_default();
-        self.copied.insert(content.digest(), copy);
-        Ok(runs)
-    }
-
-    /// Gives the runs of a content by the numbers of the file at hand.
-    fn runs(&mut self, pool: &ChunkPool, content: &Content) -> Result<Vec<RunRecord>, StoreError> {
-        let mut runs = self.place(pool, content)?;
-        for run in &mut runs {
-            let number = run.pack.get();
-            let next = u32::try_from(self.named.len()).unwrap_or(u32::MAX);
-            let own = *self.numbers.entry(number).or_insert(next);
-            if own == next {
-                self.named.push(number);
-            }
-            run.pack = own.into();
-        }
-        Ok(runs)
-    }
-
-    /// Gives the names of the packs that the file at hand names.
-    fn names(&self) -> Vec<Digest> {
-        let list = &self.packing.list;
-        let names = self.named.iter().map(|number| list.name(*number));
-        // All are sealed before a file that names them is written.
-        names
-            .map(|name| name.unwrap_or(Digest::from_bytes([0; 32])))
-            .collect()
-    }
-
-    fn next_file(&mut self) {
-        self.numbers.clear();
-        self.named.clear();
-    }
 }
 
 impl Import {
@@ -116,16 +46,9 @@ impl Import {
                 .collect::<Vec<_>>())
         })?;
         store.0.known.lock().refresh(&store.0.packs.disk, &packs)?;
-        let packing = Arc::new(Packing::new(&store.0.packs, &store.0.known));
         Ok(Self {
             store: store.clone(),
-            pool: ChunkPool::on(Arc::new(ImportShelf(Arc::clone(&packing)))),
-            shelving: Shelving {
-                packing,
-                copied: HashMap::new(),
-                numbers: HashMap::new(),
-                named: Vec::new(),
-            },
+            shelving: Shelving::new(Packing::new(&store.0.packs, &store.0.known)),
             layers: Vec::new(),
             blobs: HashMap::new(),
             manifest: None,
@@ -138,7 +61,7 @@ impl Import {
     /// packs as it comes, a few chunks in memory at a time.
     #[must_use]
     pub fn pool(&self) -> &ChunkPool {
-        &self.pool
+        self.shelving.pool()
     }
 
     /// Calls `watcher` about once a MiB.
@@ -160,7 +83,7 @@ impl Import {
     /// Starts a blob, to be written while it is read otherwise.
     #[must_use]
     pub fn blob(&self) -> BlobWriter<'_> {
-        BlobWriter::new(&self.pool)
+        BlobWriter::new(self.shelving.pool())
     }
 
     /// Keeps a blob that was written. It stays as long as an image names it:
@@ -244,26 +167,30 @@ impl Import {
         tag.map_or(Ok(()), reference::check)?;
         let layers: Vec<Layer> = self.layers.iter().map(|(layer, _)| layer.clone()).collect();
         let image = Image::new(&layers)?;
-        self.copy(&layers)?;
-        let fresh = self.shelving.packing.seal()?;
-        let mut changes = self.pack_changes(&fresh)?;
-        changes.extend(self.blob_changes()?);
         for layer in &layers {
-            changes.push(self.write_layer(layer)?);
+            self.shelving.place_all(layer)?;
         }
-        let record = self.write_index(&image, config)?;
-        let id = record
-            .id()
-            .map_err(|error| StoreError::malformed(Path::new("image"), error.to_string()))?;
+        let fresh = self.shelving.packing.seal()?;
+        let mut changes = self.shelving.pack_changes(&fresh)?;
+        for (digest, blob) in &self.blobs {
+            let record = self.shelving.blob(&blob.content)?;
+            changes.push(Change::put(Sort::Blob, digest.as_bytes(), &record)?);
+        }
+        let disk = &self.store.0.packs.disk;
+        for layer in &layers {
+            let record = self.shelving.layer(disk, layer)?.record;
+            let digest = layer.digest();
+            changes.push(Change::put(Sort::Layer, digest.as_bytes(), &record)?);
+        }
+        let (index, packs) = self.shelving.index(disk, &image)?.record;
+        let record = self.record(&image, config, index, packs);
+        let id = record.id().map_err(no_text)?;
         changes.push(Change::put(Sort::Image, id.as_bytes(), &record)?);
         if let Some(tag) = tag {
             let record = TagRecord { image: id };
             changes.push(Change::put(Sort::Tag, tag.as_bytes(), &record)?);
         }
-        let disk = &self.store.0.packs.disk;
-        [PACKS, LAYERS, INDEXES]
-            .iter()
-            .try_for_each(|dir| disk.sync_dir(dir))?;
+        sync_names(disk)?;
         self.store.0.catalog.change(|view| {
             self.check_blobs(view, &record)?;
             Ok((changes, ()))
@@ -271,86 +198,16 @@ impl Import {
         Ok(id)
     }
 
-    /// Brings in what lies elsewhere, before the packs are sealed.
-    fn copy(&mut self, layers: &[Layer]) -> Result<(), StoreError> {
-        for layer in layers {
-            for entry in layer.entries() {
-                if let crate::layer::EntryBody::File { content, .. } = entry.body {
-                    self.shelving.place(&self.pool, content)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn pack_changes(&self, fresh: &[Digest]) -> Result<Vec<Change>, StoreError> {
-        let packs = &self.store.0.packs;
-        let change = |name: &Digest| {
-            let bytes = packs.get(*name)?.data_bytes()?;
-            Change::put(Sort::Pack, name.as_bytes(), &PackRecord { bytes })
-        };
-        fresh.iter().map(change).collect()
-    }
-
-    fn blob_changes(&mut self) -> Result<Vec<Change>, StoreError> {
-        let mut changes = Vec::new();
-        for (digest, blob) in &self.blobs {
-            self.shelving.next_file();
-            let runs = self.shelving.runs(&self.pool, &blob.content)?;
-            let record = BlobRecord {
-                bytes: blob.content.size(),
-                content: blob.content.digest(),
-                packs: self.shelving.names(),
-                runs: runs
-                    .iter()
-                    .map(|run| {
-                        (
-                            run.at.get(),
-                            run.pack.get(),
-                            run.offset.get(),
-                            run.len.get(),
-                        )
-                    })
-                    .collect(),
-            };
-            changes.push(Change::put(Sort::Blob, digest.as_bytes(), &record)?);
-        }
-        Ok(changes)
-    }
-
-    fn write_layer(&mut self, layer: &Layer) -> Result<Change, StoreError> {
-        self.shelving.next_file();
-        let shelving = std::cell::RefCell::new(&mut self.shelving);
-        let bytes = layer_file::encode(
-            layer,
-            |content| shelving.borrow_mut().runs(&self.pool, content),
-            || shelving.borrow().names(),
-        )?;
-        let record = LayerRecord {
-            file: Digest::of(&bytes),
-            packs: self.shelving.names(),
-        };
-        let disk = &self.store.0.packs.disk;
-        disk.put(LAYERS, &file_name(record.file), &bytes)?;
-        Change::put(Sort::Layer, layer.digest().as_bytes(), &record)
-    }
-
-    fn write_index(
-        &mut self,
+    fn record(
+        &self,
         image: &Image,
         config: ImageConfig,
-    ) -> Result<ImageRecord, StoreError> {
-        self.shelving.next_file();
-        let mut shelved = InPool {
-            shelving: &mut self.shelving,
-            pool: &self.pool,
-        };
-        let (bytes, index) = image.to_index(&mut shelved)?;
-        let disk = &self.store.0.packs.disk;
-        disk.put(INDEXES, &file_name(index), &bytes)?;
+        index: Digest,
+        packs: Vec<Digest>,
+    ) -> ImageRecord {
         let stats = image.stats();
         let layers = self.layers.iter();
-        Ok(ImageRecord {
+        ImageRecord {
             config,
             layers: layers
                 .map(|(layer, origin)| StoredLayer {
@@ -364,8 +221,8 @@ impl Import {
             entries: stats.files + stats.dirs + stats.symlinks,
             logical_bytes: stats.logical_bytes,
             index,
-            packs: self.shelving.names(),
-        })
+            packs,
+        }
     }
 
     /// Checks that every blob that the image names is kept.
@@ -381,23 +238,6 @@ impl Import {
             }
         }
         Ok(())
-    }
-}
-
-struct InPool<'a> {
-    shelving: &'a mut Shelving,
-    pool: &'a ChunkPool,
-}
-
-impl Shelved for InPool<'_> {
-    type Error = StoreError;
-
-    fn runs(&mut self, content: &Content) -> Result<Vec<RunRecord>, StoreError> {
-        self.shelving.runs(self.pool, content)
-    }
-
-    fn packs(&self) -> Vec<Digest> {
-        self.shelving.names()
     }
 }
 

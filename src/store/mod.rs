@@ -48,7 +48,9 @@ mod packs;
 mod progress;
 mod record;
 mod reference;
+mod repack;
 mod shelf;
+mod shelving;
 mod stat;
 mod verify;
 
@@ -161,6 +163,20 @@ impl Store {
     /// As [`StoreOptions::open`].
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         StoreOptions::new().open(dir)
+    }
+
+    /// Gives a handle of the same store that tells `watcher` of the bytes of
+    /// files and blobs that are read through it, and through images, layers
+    /// and blobs that it opens; about once a MiB. It holds packs of its own:
+    /// chunks are checked anew.
+    #[must_use]
+    pub fn watched(&self, watcher: Watcher) -> Self {
+        let disk = self.0.packs.disk.watched(watcher);
+        Self(Arc::new(Inner {
+            catalog: Catalog::new(&disk),
+            packs: Arc::new(Packs::new(disk)),
+            known: Arc::clone(&self.0.known),
+        }))
     }
 
     /// Starts to bring an image in. Waits while `gc` is at work.

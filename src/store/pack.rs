@@ -233,6 +233,7 @@ impl Pack {
     /// Fills `buf` from `offset` of the file on. Chunks of a sealed pack that
     /// have not been read before are held against their digests.
     pub(super) fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
+        self.disk.tell(buf.len());
         let Some(sealed) = self.sealed()? else {
             let mut growing = self.growing.lock();
             if !growing.pending.is_empty() {

@@ -1,4 +1,4 @@
-//! How far an import has come.
+//! How far an import or an export has come.
 
 use std::sync::Arc;
 
@@ -7,11 +7,12 @@ use parking_lot::Mutex;
 /// Bytes between two calls of a watcher.
 const STEP: u64 = 1 << 20;
 
-/// What an import has done so far.
+/// What an import, or an export, has done so far. Of an export only `bytes`
+/// counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// Bytes of files and blobs that were taken in, holes left out.
+    /// Bytes of files and blobs that were taken in or read, holes left out.
     pub bytes: u64,
     /// Of these, the bytes that the store did not have.
     pub new_bytes: u64,
@@ -30,6 +31,14 @@ impl Progress {
         }
     }
 
+    /// Of what is taken out, only the bytes are counted.
+    pub(super) fn read(bytes: u64) -> Self {
+        Self {
+            bytes,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn new(bytes: u64) -> Self {
         Self {
             bytes,
@@ -40,7 +49,7 @@ impl Progress {
     }
 }
 
-/// Is told of an import's progress, about once a MiB.
+/// Is told of progress, about once a MiB.
 pub type Watcher = Arc<dyn Fn(Progress) + Send + Sync>;
 
 /// Counts, and tells whoever watches.

@@ -64,14 +64,14 @@ impl Known {
     }
 }
 
-fn key(digest: &Digest) -> u64 {
+pub(super) fn key(digest: &Digest) -> u64 {
     let first = digest.as_bytes().first_chunk();
     first.map_or(0, |first| u64::from_le_bytes(*first))
 }
 
 /// The packs of one import.
 pub(super) struct Packing {
-    packs: Arc<Packs>,
+    pub(super) packs: Arc<Packs>,
     known: Arc<Mutex<Known>>,
     pub(super) list: Arc<PackList>,
     state: Mutex<State>,

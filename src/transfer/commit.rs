@@ -54,3 +54,21 @@ fn take_base(
     }
     Ok((info.config, count))
 }
+
+impl Fs {
+    /// Makes an image of this instance and calls it `tag`: what [`commit`]
+    /// does, as a method. The instance goes on meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`commit`].
+    pub fn commit(
+        &self,
+        store: &Store,
+        base: Option<&Reference>,
+        tag: &Reference,
+        by: &str,
+    ) -> Result<ImageInfo, TransferError> {
+        commit(store, self, base, tag, by)
+    }
+}

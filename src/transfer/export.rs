@@ -13,7 +13,7 @@ use crate::image::Reference;
 use crate::layer::Layer;
 use crate::source::BlobDigest;
 use crate::source::{Compression, OciExport, OutLayer};
-use crate::store::{ImageInfo, Store, StoredLayer};
+use crate::store::{ImageInfo, Store, StoredLayer, Watcher};
 use crate::vfs::Fs;
 
 /// What an image is written as.
@@ -33,12 +33,14 @@ pub enum Format {
 
 /// How an image is written. The default is an OCI layout, its new layers not
 /// compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct ExportOptions {
     /// What it is written as.
     pub format: Format,
     /// How layers that have no blob are compressed in a layout.
     pub compression: Compression,
+    /// Is told how many bytes of files and blobs have been read.
+    pub watcher: Option<Watcher>,
 }
 
 /// Writes the image `reference` to `out`: a file, which is replaced, or a
@@ -59,12 +61,15 @@ pub fn export(
     out: &Path,
     options: ExportOptions,
 ) -> Result<(), TransferError> {
+    let watched = options.watcher.map(|watcher| store.watched(watcher));
+    let store = watched.as_ref().unwrap_or(store);
+    let compression = options.compression;
     match options.format {
         Format::Oci => staged::dir(out, |dir| {
-            oci(store, reference, options, |image| image.write_dir(dir))
+            oci(store, reference, compression, |image| image.write_dir(dir))
         }),
         Format::OciArchive => staged::file(out, |file, scratch| {
-            oci(store, reference, options, |image| {
+            oci(store, reference, compression, |image| {
                 image.write_archive(file, scratch).map(drop)
             })
         }),
@@ -98,7 +103,7 @@ pub(super) fn tree(store: &Store, reference: &Reference) -> Result<Layer, Transf
 fn oci(
     store: &Store,
     reference: &Reference,
-    options: ExportOptions,
+    compression: Compression,
     write: impl FnOnce(OciExport<'_>) -> Result<(), crate::source::OciExportError>,
 ) -> Result<(), TransferError> {
     let info = store.info(reference.as_str())?;
@@ -110,7 +115,7 @@ fn oci(
         config: &info.config,
         config_bytes: config_bytes.transpose()?,
         manifest_bytes: manifest_bytes.transpose()?,
-        compression: options.compression,
+        compression,
     };
     Ok(write(image)?)
 }
@@ -184,4 +189,20 @@ fn bytes(store: &Store, digest: Sha256) -> Result<Vec<u8>, TransferError> {
 /// A digest of the store's in the words of OCI's documents.
 fn blob_digest(digest: Sha256) -> BlobDigest {
     BlobDigest::sha256(digest.as_bytes())
+}
+
+impl Store {
+    /// Writes an image to `out`: what [`export`] does, as a method.
+    ///
+    /// # Errors
+    ///
+    /// As [`export`].
+    pub fn export_to(
+        &self,
+        reference: &Reference,
+        out: &Path,
+        options: ExportOptions,
+    ) -> Result<(), TransferError> {
+        export(self, reference, out, options)
+    }
 }

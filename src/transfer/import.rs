@@ -123,3 +123,43 @@ fn named(error: TransferError, path: &Path) -> TransferError {
         other => other,
     }
 }
+
+impl Store {
+    /// Makes an image of what is at `source` and calls it `tag`: what
+    /// [`import`] does with one source, as a method.
+    ///
+    /// ```
+    /// use stratafs::image::Reference;
+    /// use stratafs::store::Store;
+    /// use stratafs::transfer::ImportOptions;
+    /// use stratafs::vfs::Fs;
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let tree = dir.path().join("tree");
+    /// # std::fs::create_dir(&tree)?;
+    /// # std::fs::write(tree.join("motd"), "hello")?;
+    /// let store = Store::open(&dir.path().join("store"))?;
+    /// let base: Reference = "base".parse()?;
+    /// store.import_from(&tree, &base, &ImportOptions::default())?;
+    ///
+    /// let fs = Fs::new(&store.image("base")?);
+    /// fs.write("/motd", "changed")?;
+    /// let changed: Reference = "changed:1".parse()?;
+    /// fs.commit(&store, Some(&base), &changed, "set the motd")?;
+    /// let again = Fs::new(&store.image("changed:1")?);
+    /// assert_eq!(again.read("/motd")?, b"changed");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`import`].
+    pub fn import_from(
+        &self,
+        source: &Path,
+        tag: &Reference,
+        options: &ImportOptions,
+    ) -> Result<ImageInfo, TransferError> {
+        import(self, &[source.to_owned()], tag, options)
+    }
+}

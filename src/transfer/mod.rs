@@ -2,9 +2,14 @@
 //!
 //! [`import`] makes an image of directories, archives and OCI images,
 //! [`export`] writes one out, [`squash`] makes one layer of many, [`explain`]
-//! tells where an entry of an image comes from. What is written appears whole
+//! tells where an entry of an image comes from. [`Store::import_from`],
+//! [`Store::export_to`] and [`Fs::commit`] are the same as methods. What is written appears whole
 //! or not at all: a process that is killed leaves nothing under the name that
 //! was asked for.
+//!
+//! [`Store::import_from`]: crate::store::Store::import_from
+//! [`Store::export_to`]: crate::store::Store::export_to
+//! [`Fs::commit`]: crate::vfs::Fs::commit
 
 mod commit;
 mod error;

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Images of other tools in and out: skopeo and umoci make them, stratafs takes them in and writes them out, and the same tools
+# Images of other tools in and out: skopeo, umoci and buildah make them, stratafs takes them in and writes them out, and the same tools
 # read what it wrote, with the same tree. Where the tools are missing it installs them from Debian's packages if it may, and
 # says why it does nothing otherwise.
 set -euo pipefail
@@ -13,18 +13,22 @@ skip() {
 [ "${STRATAFS_INTEROP:-on}" = on ] || skip "STRATAFS_INTEROP is not on"
 
 have() { command -v "$1" >/dev/null; }
-if ! have skopeo || ! have umoci || ! have setfattr; then
-    [ "$(id -u)" = 0 ] && have apt-get || skip "skopeo, umoci and attr are not installed, and cannot be installed here"
-    { apt-get update && apt-get install -y --no-install-recommends skopeo umoci attr; } >/dev/null 2>&1 ||
-        skip "Debian's packages of skopeo, umoci and attr cannot be had"
+if ! have skopeo || ! have umoci || ! have buildah || ! have setfattr; then
+    [ "$(id -u)" = 0 ] && have apt-get || skip "skopeo, umoci, buildah and attr are not installed, and cannot be installed here"
+    { apt-get update && apt-get install -y --no-install-recommends skopeo umoci buildah attr; } >/dev/null 2>&1 ||
+        skip "Debian's packages of skopeo, umoci, buildah and attr cannot be had"
 fi
 [ "$(id -u)" = 0 ] || skip "umoci unpacks owners only for root"
 
-cargo build --release --locked --quiet --bin stratafs
-work=$(mktemp -d)
+# STRATAFS names a program that is built already.
+binary=${STRATAFS:-target/release/stratafs}
+[ -n "${STRATAFS:-}" ] || cargo build --release --locked --quiet --bin stratafs
+# buildah makes a name of the path, in which capitals may not be.
+work=${TMPDIR:-/tmp}/stratafs-interop-$$
+mkdir -m 700 "$work"
 trap 'rm -rf "$work"' EXIT
 export STRATAFS_STORE=$work/store
-stratafs() { target/release/stratafs "$@"; }
+stratafs() { "$binary" "$@"; }
 
 say() { printf '== %s\n' "$*"; }
 die() {
@@ -32,11 +36,12 @@ die() {
     exit 1
 }
 
-# What a tool unpacked: names, kinds, modes, owners, times to the nanosecond, sizes, link targets, contents, hard links, xattrs.
+# What a tool unpacked: names, kinds, modes, owners, times to the nanosecond, link targets, contents, hard links, xattrs. The links
+# of a directory are left out: a kernel's overlay counts one for those that it merged.
 tree() {
     (
         cd "$1"
-        find . -mindepth 1 -printf '%P %y %m %U:%G %T@ %l %n\n' | LC_ALL=C sort
+        find . -mindepth 1 \( -type d -printf '%P %y %m %U:%G %T@\n' -o -printf '%P %y %m %U:%G %T@ %l %n\n' \) | LC_ALL=C sort
         find . -type f -print0 | LC_ALL=C sort -z | xargs -0 -r sha256sum
         find . -type f -links +1 -printf '%i %P\n' | LC_ALL=C sort -k2 | awk '{ if (!($1 in n)) n[$1] = ++c; print n[$1], $2 }'
         getfattr -R -h -d -m - . 2>/dev/null || true
@@ -118,6 +123,44 @@ stratafs image import "$work/skopeo.tar.gz" --tag from-gz >/dev/null
 [ -z "$(stratafs image diff app:three from-gz)" ] || die "a compressed archive: another tree"
 stratafs image export from-docker "$work/out-docker" --compress gzip
 same_tree "$work/out-docker:latest" "docker save"
+
+say "buildah makes an image of two layers with a whiteout, and starts from what we write"
+builder() { STORAGE_DRIVER=vfs buildah --root "$work/buildah" --runroot "$work/buildah-run" "$@"; }
+container=$(builder from scratch)
+mounted=$(builder mount "$container")
+mkdir -p "$mounted/etc/sub" "$mounted/gone"
+printf 'hi\n' >"$mounted/etc/motd"
+chown 5:6 "$mounted/etc/motd"
+ln "$mounted/etc/motd" "$mounted/etc/sub/motd"
+touch -d '2011-12-13 14:15:16 UTC' "$mounted/etc/motd"
+builder umount "$container" >/dev/null
+builder commit --quiet "$container" "oci:$work/built:one" >/dev/null
+container=$(builder from --quiet "oci:$work/built:one")
+mounted=$(builder mount "$container")
+rmdir "$mounted/gone"
+printf 'two\n' >"$mounted/etc/two"
+builder commit --quiet "$container" "oci:$work/built:two" >/dev/null
+builder umount "$container" >/dev/null
+built_tree() { # LAYOUT:TAG
+    container=$(builder from --quiet "oci:$work/$1")
+    tree "$(builder mount "$container")"
+    builder umount "$container" >/dev/null
+}
+# Read back, since buildah cuts times to seconds when it writes a layer.
+built_tree built:two >"$work/want-built.txt"
+grep -q 'etc/two' "$work/want-built.txt" && ! grep -q 'gone' "$work/want-built.txt" || die "buildah made another tree than was asked for"
+stratafs image import "$work/built" --name two --tag built:two >/dev/null
+stratafs image export built:two "$work/out-built"
+[ "$(layers_of "oci:$work/built:two")" = "$(layers_of "oci:$work/out-built:two")" ] || die "buildah: layers have other digests"
+[ "$(skopeo inspect --format '{{.Digest}}' "oci:$work/built:two")" = "$(skopeo inspect --format '{{.Digest}}' "oci:$work/out-built:two")" ] ||
+    die "buildah: the image has another digest"
+stratafs image squash built:two --tag built:flat >/dev/null
+stratafs image export built:flat "$work/out-flat"
+for image in out-built:two out-flat:flat; do
+    built_tree "$image" >"$work/got.txt"
+    diff -u "$work/want-built.txt" "$work/got.txt" || die "buildah, $image: another tree"
+done
+builder rm --all >/dev/null
 
 say "layers made here: squashed, and compressed in each way"
 stratafs image squash app:three --tag flat >/dev/null

@@ -59,6 +59,7 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "chunks_at_rest_are_neither_small_nor_large",
     ),
     ("MAX_PACK_BYTES", "a_pack_ends_at_its_bound"),
+    ("MIN_PACK_USE_PERCENT", "the_share_in_use_decides"),
     (
         "MAX_MAPPED_FILES",
         "indexes_past_the_bound_are_read_into_memory",

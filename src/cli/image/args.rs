@@ -79,11 +79,11 @@ pub(in crate::cli) struct ImportArgs {
     #[arg(long, value_name = "NAME")]
     pub(in crate::cli) name: Option<String>,
 
-    /// Bytes of content that a layer may have (K, M, G: powers of 1024)
+    /// Bytes of content that a source may have, all its layers together (K, M, G: powers of 1024)
     #[arg(long, value_name = "N", value_parser = parse::size)]
     pub(in crate::cli) max_bytes: Option<u64>,
 
-    /// Entries that a layer may have (K, M, G)
+    /// Entries that a source may have, all its layers together (K, M, G)
     #[arg(long, value_name = "N", value_parser = parse::size)]
     pub(in crate::cli) max_entries: Option<u64>,
 

@@ -6,7 +6,7 @@ use super::args::{Compress, ExportArgs, Form, Format, ImportArgs, RmArgs, Squash
 use super::list::summary;
 use super::text::answer;
 use crate::cli::failure::Failure;
-use crate::cli::watch::ImportBar;
+use crate::cli::watch::MovingBar;
 use crate::image::Reference;
 use crate::source::{Compression, SourceOptions};
 use crate::store::{ImageInfo, Store};
@@ -22,7 +22,7 @@ pub(super) fn import(store: &Store, args: ImportArgs) -> Result<(), Failure> {
         ..usual
     };
     let sources = [vec![args.source], args.layers].concat();
-    let bar = ImportBar::start();
+    let bar = MovingBar::start();
     let options = ImportOptions {
         source,
         watcher: Some(bar.watcher()),
@@ -61,12 +61,16 @@ pub(super) fn export(store: &Store, args: ExportArgs) -> Result<(), Failure> {
         Compress::Gzip => Compression::Gzip,
         Compress::Zstd => Compression::Zstd,
     };
+    let bar = MovingBar::start();
     let options = ExportOptions {
         format,
         compression,
+        watcher: Some(bar.watcher()),
     };
     let reference = &args.image.reference;
-    transfer::export(store, reference, &args.out, options)?;
+    let done = transfer::export(store, reference, &args.out, options);
+    bar.end();
+    done?;
     let out = args.out.display().to_string();
     let json = || json!({"image": reference.as_str(), "out": out, "format": name});
     answer(args.form, json, String::new)

@@ -108,16 +108,18 @@ pub(super) fn gc(store: &Store, form: Form) -> Result<(), Failure> {
             "layers": report.layers,
             "blobs": report.blobs,
             "packs": report.packs,
+            "repacked": report.repacked,
             "freed_bytes": report.freed_bytes,
         })
     };
     answer(form, json, || {
         format!(
-            "{} images, {} layers, {} blobs and {} packs removed: {} freed",
+            "{} images, {} layers, {} blobs and {} packs removed, {} packs written anew: {} freed",
             count(report.images),
             count(report.layers),
             count(report.blobs),
             count(report.packs),
+            count(report.repacked),
             bytes(report.freed_bytes)
         )
     })

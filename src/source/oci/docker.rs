@@ -82,6 +82,7 @@ pub(super) fn open(place: Place, options: &SourceOptions) -> Result<OciImage, So
             config: config_bytes,
         },
         config: config_of::read(&config),
+        spent: Default::default(),
     })
 }
 

@@ -53,6 +53,7 @@ pub(super) fn open(place: Place, options: &SourceOptions) -> Result<OciImage, So
             config: config_bytes,
         },
         config: config::read(&config),
+        spent: Default::default(),
     })
 }
 

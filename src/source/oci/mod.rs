@@ -22,12 +22,14 @@ use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::path::Path;
 
+use parking_lot::Mutex;
+
 pub(super) use self::blob::Checked;
 use self::blob::{Copied, same_digest, same_size};
 pub(super) use self::hash::{Hasher, sha256};
 use self::place::{Found, Place};
 use super::tar::{self, Input};
-use super::{Platform, SourceError, SourceErrorKind, SourceOptions};
+use super::{Platform, SourceError, SourceErrorKind, SourceOptions, Spent};
 use crate::chunk::ChunkPool;
 use crate::image::ImageConfig;
 use crate::layer::Layer;
@@ -42,6 +44,8 @@ pub struct OciImage {
     name: Option<String>,
     documents: Documents,
     config: ImageConfig,
+    /// What the layers that were read have used up of the bounds.
+    spent: Mutex<Spent>,
 }
 
 /// The documents byte by byte.
@@ -153,6 +157,9 @@ impl OciImage {
 
     /// Reads a layer, and writes its blob to `copy` as it goes by.
     ///
+    /// The bounds of `options` are those of all layers together that are read
+    /// through this value, one read twice counted twice.
+    ///
     /// What `copy` has got is the blob only if this succeeds.
     ///
     /// # Errors
@@ -168,6 +175,8 @@ impl OciImage {
         copy: Option<&mut dyn Write>,
     ) -> Result<Layer, SourceError> {
         let name = layer.digest.as_ref().unwrap_or(&layer.diff_id);
+        let before = *self.spent.lock();
+        let mut spent = before;
         let read = || {
             let found = self.find(layer)?.reader;
             let reader: Box<dyn Read + '_> = match copy {
@@ -175,13 +184,16 @@ impl OciImage {
                 None => Box::new(found),
             };
             if let Some(digest) = &layer.digest {
-                return read_blob(pool, reader, layer, digest, options);
+                return read_blob(pool, reader, layer, digest, (options, &mut spent));
             }
-            let (made, held) = read_hashed(pool, reader, &layer.diff_id, options)?;
+            let bounds = (options, &mut spent);
+            let (made, held) = read_hashed(pool, reader, &layer.diff_id, bounds)?;
             same_digest(&layer.diff_id, held)?;
             Ok(made)
         };
-        read().map_err(|error: SourceError| error.part(format_args!("layer {name}")))
+        let made = read().map_err(|error: SourceError| error.part(format_args!("layer {name}")))?;
+        self.spent.lock().add(before, spent);
+        Ok(made)
     }
 
     fn find(&self, layer: &LayerBlob) -> Result<Found, SourceError> {
@@ -233,10 +245,10 @@ fn read_blob(
     reader: impl Read,
     layer: &LayerBlob,
     digest: &BlobDigest,
-    options: &SourceOptions,
+    bounds: Bounds<'_>,
 ) -> Result<Layer, SourceError> {
     let mut checked = Checked::new(reader, digest);
-    let made = read_hashed(pool, &mut checked, &layer.diff_id, options);
+    let made = read_hashed(pool, &mut checked, &layer.diff_id, bounds);
     // Wrong bytes explain whatever else is wrong.
     checked.finish(layer.size)?;
     let (made, held) = made?;
@@ -246,16 +258,19 @@ fn read_blob(
     Ok(made)
 }
 
+/// Bounds, and what has been used up of them.
+type Bounds<'a> = (&'a SourceOptions, &'a mut Spent);
+
 /// Makes the layer, and the digest of its tar.
 fn read_hashed(
     pool: &ChunkPool,
     reader: impl Read,
     like: &BlobDigest,
-    options: &SourceOptions,
+    (options, spent): Bounds<'_>,
 ) -> Result<(Layer, String), SourceError> {
     let hasher = RefCell::new(Hasher::like(like));
     let mut input = Input::new(reader, options)?;
     input.tap(Box::new(|bytes| hasher.borrow_mut().update(bytes)));
-    let layer = tar::read(pool, input, options)?;
+    let layer = tar::read(pool, input, options, spent)?;
     Ok((layer, hasher.into_inner().finish()))
 }

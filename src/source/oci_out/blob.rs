@@ -80,13 +80,24 @@ fn make(
     };
     let path = file.path().to_owned();
     let failed = |error| write_error(&path, error);
-    let out = Hashing::new(BufWriter::with_capacity(BUFFER_BYTES, file.as_file_mut()));
-    let packer = Packer::new(compression, out).map_err(failed)?;
-    let packer = Hashing::new(packer);
-    let written = crate::source::write_layer(layer, packer).map_err(named)?;
-    let (packer, diff_id, _) = written.into_parts();
-    let out = packer.finish().map_err(failed)?;
+    let mut out = Hashing::new(BufWriter::with_capacity(BUFFER_BYTES, file.as_file_mut()));
+    let packed = |packer: Packer<_>| {
+        let written = crate::source::write_layer(layer, Hashing::new(packer)).map_err(named)?;
+        let (packer, diff_id, _) = written.into_parts();
+        packer.finish().map_err(failed)?;
+        Ok(Some(diff_id))
+    };
+    let diff_id = match compression {
+        // The blob is the archive: hashed once.
+        Compression::None => {
+            crate::source::write_layer(layer, &mut out).map_err(named)?;
+            None
+        }
+        Compression::Gzip => packed(Packer::gzip(&mut out))?,
+        Compression::Zstd => packed(Packer::zstd(&mut out).map_err(failed)?)?,
+    };
     let (mut out, digest, size) = out.into_parts();
+    let diff_id = diff_id.unwrap_or_else(|| digest.clone());
     out.flush().map_err(failed)?;
     drop(out);
     if !sink.has(&digest) {
@@ -120,26 +131,24 @@ fn oci_type(media_type: String) -> String {
 
 /// Compresses what is written.
 enum Packer<W: Write> {
-    None(W),
     Gzip(flate2::write::GzEncoder<W>),
     Zstd(zstd::stream::write::Encoder<'static, W>),
 }
 
 impl<W: Write> Packer<W> {
-    fn new(compression: Compression, out: W) -> io::Result<Self> {
-        Ok(match compression {
-            Compression::None => Self::None(out),
-            // Its header has no name and no time: nothing but the bytes counts.
-            Compression::Gzip => {
-                Self::Gzip(flate2::GzBuilder::new().write(out, flate2::Compression::default()))
-            }
-            Compression::Zstd => Self::Zstd(zstd::stream::write::Encoder::new(out, ZSTD_LEVEL)?),
-        })
+    fn gzip(out: W) -> Self {
+        // Its header has no name and no time: nothing but the bytes counts.
+        Self::Gzip(flate2::GzBuilder::new().write(out, flate2::Compression::default()))
+    }
+
+    fn zstd(out: W) -> io::Result<Self> {
+        Ok(Self::Zstd(zstd::stream::write::Encoder::new(
+            out, ZSTD_LEVEL,
+        )?))
     }
 
     fn finish(self) -> io::Result<W> {
         match self {
-            Self::None(out) => Ok(out),
             Self::Gzip(encoder) => encoder.finish(),
             Self::Zstd(encoder) => encoder.finish(),
         }
@@ -149,7 +158,6 @@ impl<W: Write> Packer<W> {
 impl<W: Write> Write for Packer<W> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         match self {
-            Self::None(out) => out.write(buf),
             Self::Gzip(encoder) => encoder.write(buf),
             Self::Zstd(encoder) => encoder.write(buf),
         }
@@ -157,7 +165,6 @@ impl<W: Write> Write for Packer<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
-            Self::None(out) => out.flush(),
             Self::Gzip(encoder) => encoder.flush(),
             Self::Zstd(encoder) => encoder.flush(),
         }

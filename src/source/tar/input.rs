@@ -6,7 +6,7 @@ use std::io::{self, BufReader, Cursor, Read};
 use std::rc::Rc;
 
 use crate::limits::RATIO_FLOOR_BYTES;
-use crate::source::{SourceErrorKind, SourceOptions};
+use crate::source::{SourceErrorKind, SourceOptions, Spent};
 
 /// Bytes that are read ahead, before and after decompression.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -20,6 +20,8 @@ pub(in crate::source) struct Input<'r> {
     /// Bytes taken from the source, and made of them.
     taken: Rc<Cell<u64>>,
     given: u64,
+    /// What the layers before have used up.
+    before: Spent,
     max_ratio: u64,
     tap: Option<Tap<'r>>,
 }
@@ -63,6 +65,7 @@ impl<'r> Input<'r> {
             compressed: format != Format::Plain,
             taken,
             given: 0,
+            before: Spent::default(),
             max_ratio: options.max_ratio,
             tap: None,
         })
@@ -78,6 +81,17 @@ impl<'r> Input<'r> {
     #[cfg(feature = "oci")]
     pub(in crate::source) fn tap(&mut self, tap: Tap<'r>) {
         self.tap = Some(tap);
+    }
+
+    /// Counts on from what the layers before have used up.
+    pub(super) fn after(&mut self, before: Spent) {
+        self.before = before;
+    }
+
+    /// Gives what the layers before have used up of bytes, and this one.
+    pub(super) fn taken_and_given(&self) -> (u64, u64) {
+        let taken = self.before.taken.saturating_add(self.taken.get());
+        (taken, self.before.given.saturating_add(self.given))
     }
 
     /// Gives how many bytes have been read.
@@ -117,9 +131,14 @@ impl<'r> Input<'r> {
         Ok(())
     }
 
+    /// Holds the bound for this archive, and for all of its image together:
+    /// many that are small could pass it one by one.
     fn check_ratio(&self) -> Result<(), SourceErrorKind> {
-        let bound = self.taken.get().saturating_mul(self.max_ratio);
-        if self.compressed && self.given > RATIO_FLOOR_BYTES && self.given > bound {
+        let past = |(taken, given): (u64, u64)| {
+            given > RATIO_FLOOR_BYTES && given > taken.saturating_mul(self.max_ratio)
+        };
+        let own = (self.taken.get(), self.given);
+        if self.compressed && (past(own) || past(self.taken_and_given())) {
             return Err(SourceErrorKind::Limit {
                 what: "bytes out of each byte of a compressed archive",
                 limit: self.max_ratio,

@@ -32,7 +32,7 @@ use self::blocks::{Blocks, Next};
 use self::entry::Extensions;
 pub(super) use self::input::Input;
 use self::pax::Records;
-use super::{SourceError, SourceErrorKind, SourceOptions};
+use super::{SourceError, SourceErrorKind, SourceOptions, Spent};
 use crate::chunk::ChunkPool;
 use crate::layer::{Layer, LayerBuilder};
 use crate::limits::MAX_TAR_EXTENSION_BYTES;
@@ -52,15 +52,19 @@ pub fn tar(
     reader: impl Read,
     options: &SourceOptions,
 ) -> Result<Layer, SourceError> {
-    read(pool, Input::new(reader, options)?, options)
+    let mut spent = Spent::default();
+    read(pool, Input::new(reader, options)?, options, &mut spent)
 }
 
-/// Makes a layer from bytes that have been looked at already.
+/// Makes a layer from bytes that have been looked at already. The bounds are
+/// those of all layers that `spent` counts, and it counts this one as well.
 pub(super) fn read(
     pool: &ChunkPool,
-    input: Input<'_>,
+    mut input: Input<'_>,
     options: &SourceOptions,
+    spent: &mut Spent,
 ) -> Result<Layer, SourceError> {
+    input.after(*spent);
     let mut archive = Archive {
         pool,
         blocks: Blocks::new(input),
@@ -69,14 +73,36 @@ pub(super) fn read(
         global: Records::default(),
         options,
         headers: 0,
-        content_bytes: 0,
+        before: spent.entries,
+        content_bytes: spent.bytes,
         buf: vec![0; 64 * 1024],
     };
     while let Some(header) = archive.next_header()? {
         archive.member(&header)?;
     }
     archive.blocks.drain()?;
-    Ok(archive.builder.finish().map_err(SourceErrorKind::from)?)
+    let (taken, given) = archive.blocks.taken_and_given();
+    let (bytes, headers) = (archive.content_bytes, archive.headers);
+    let layer = archive.builder.finish().map_err(SourceErrorKind::from)?;
+    // Parents that are only implied count as well; the root is no entry.
+    let made = layer.node_count().saturating_sub(1) as u64;
+    *spent = Spent {
+        bytes,
+        entries: spent.entries.saturating_add(headers.max(made)),
+        taken,
+        given,
+    };
+    match spent.entries > options.max_entries {
+        true => Err(too_many(options).into()),
+        false => Ok(layer),
+    }
+}
+
+fn too_many(options: &SourceOptions) -> SourceErrorKind {
+    SourceErrorKind::Limit {
+        what: "entries in the archive",
+        limit: options.max_entries,
+    }
 }
 
 /// An archive that is being read.
@@ -89,6 +115,9 @@ struct Archive<'a, 'r> {
     global: Records,
     options: &'a SourceOptions,
     headers: u64,
+    /// Entries of the layers before.
+    before: u64,
+    /// Bytes of content, those of the layers before included.
     content_bytes: u64,
     buf: Vec<u8>,
 }
@@ -108,12 +137,8 @@ impl Archive<'_, '_> {
         if !fields::checksum_holds(&header) {
             return Err(self.bad_checksum());
         }
-        if self.headers >= self.options.max_entries {
-            let limit = self.options.max_entries;
-            return Err(SourceErrorKind::Limit {
-                what: "entries in the archive",
-                limit,
-            });
+        if self.before.saturating_add(self.headers) >= self.options.max_entries {
+            return Err(too_many(self.options));
         }
         self.headers += 1;
         Ok(Some(header))

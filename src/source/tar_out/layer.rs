@@ -35,12 +35,22 @@ fn write_entry<W: Write>(
     first_names: &mut HashMap<u32, LayerPath>,
 ) -> Result<(), ExportError> {
     let path = &entry.path;
-    if let EntryBody::File { object, links, .. } | EntryBody::Symlink { object, links, .. } =
-        &entry.body
+    if let EntryBody::File {
+        object,
+        links,
+        meta,
+        ..
+    }
+    | EntryBody::Symlink {
+        object,
+        links,
+        meta,
+        ..
+    } = &entry.body
         && *links > 1
     {
         if let Some(first) = first_names.get(object) {
-            return writer.hard_link(path, first);
+            return writer.further_name(path, first, meta);
         }
         first_names.insert(*object, path.clone());
     }

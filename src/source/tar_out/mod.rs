@@ -190,16 +190,38 @@ impl<W: Write> TarWriter<W> {
         )
     }
 
-    /// Writes another name for an earlier entry, or one of a lower layer.
+    /// Writes another name for an entry of a lower layer, or for an earlier one.
+    ///
+    /// The header says mode 0644, owner 0:0 and the epoch. Most readers look at
+    /// none of it; buildah and podman give it to the file. Where the file is
+    /// known, [`further_name`](Self::further_name) is for both.
     ///
     /// # Errors
     ///
     /// [`ExportError::Root`], [`ExportError::ReservedName`] for either path,
     /// [`ExportError::Write`].
     pub fn hard_link(&mut self, path: &LayerPath, target: &LayerPath) -> Result<(), ExportError> {
+        self.further_name(path, target, &Meta::with_mode(0o644))
+    }
+
+    /// Writes another name for an earlier entry, whose metadata is `meta`; its
+    /// extended attributes are not written again.
+    ///
+    /// # Errors
+    ///
+    /// As [`hard_link`](Self::hard_link).
+    pub fn further_name(
+        &mut self,
+        path: &LayerPath,
+        target: &LayerPath,
+        meta: &Meta,
+    ) -> Result<(), ExportError> {
         check_below_root(path)?;
         check_below_root(target)?;
-        let meta = Meta::with_mode(0o644);
+        let meta = Meta {
+            xattrs: None,
+            ..meta.clone()
+        };
         let target = header::path_bytes(target);
         self.header(
             path,

@@ -236,6 +236,41 @@ fn an_entry_that_is_refused_is_named_with_its_layer() {
 }
 
 #[test]
+fn case_c1_34_bounds_hold_for_all_layers_together() {
+    let tar = |name| a().file(name, "0123456789").end();
+    let layout = Layout::of(&[tar("f"), tar("g"), tar("h")]);
+    let bounds = |max_bytes, max_entries| SourceOptions {
+        max_bytes,
+        max_entries,
+        ..SourceOptions::default()
+    };
+    let says = ["more than 29 bytes of content"];
+    refused_with(layout.path(), &bounds(29, 100), &says);
+    refused_with(layout.path(), &bounds(30, 2), &["more than 2 "]);
+    let all = read_with(layout.path(), &bounds(30, 3)).unwrap();
+    assert_eq!(all.len(), 3);
+
+    // Each layer stays below the floor from which on the ratio counts.
+    let zeros = |name| {
+        let head = crate::support::archive::Head::new(b'0', name);
+        a().with(head, &vec![0; 40 << 20]).end()
+    };
+    let bomb = Layout::new();
+    let layers: Vec<_> = ["a", "b"]
+        .map(zeros)
+        .iter()
+        .map(|tar| {
+            let media_type = "application/vnd.oci.image.layer.v1.tar+gzip";
+            (bomb.blob(media_type, &gzip(tar)), sha256(tar))
+        })
+        .collect();
+    bomb.index(&[bomb.manifest(&config(&layers), &layers)]);
+    refused(bomb.path(), &["more than 200 bytes out of each byte"]);
+    bomb.index(&[bomb.manifest(&config(&layers[..1]), &layers[..1])]);
+    assert_eq!(read(bomb.path()).unwrap().len(), 1);
+}
+
+#[test]
 fn case_c1_34_bounds_hold_for_images() {
     let tar = a().file("f", "0123456789").file("g", "").end();
     let layout = Layout::of(&[tar]);

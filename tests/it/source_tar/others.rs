@@ -117,6 +117,107 @@ fn case_c1_29_others_list_what_we_accept_alike() {
     }
 }
 
+/// What Python says of each entry, in the words of [`told`].
+const FACTS: &str = r#"
+import sys, tarfile
+last = {}
+for m in tarfile.open(sys.argv[1]):
+    if m.islnk():
+        # One file by a further name: it has that file's facts.
+        last[m.name] = last[m.linkname]
+        continue
+    last[m.name] = m
+for name, m in last.items():
+    kind = "d" if m.isdir() else "l" if m.issym() else "f"
+    size = m.size if kind == "f" else 0
+    print(f"{name} {kind} {m.mode & 0o7777:o} {m.uid} {m.gid} {int(m.mtime // 1)} {size} {m.linkname if kind == 'l' else ''}")
+"#;
+
+/// What we say of each entry.
+fn told(bytes: &[u8]) -> Vec<String> {
+    let layer = import(bytes).unwrap();
+    let entries = layer.entries().filter_map(|entry| {
+        let (kind, meta, size, target) = match entry.body {
+            EntryBody::Dir { meta, .. } => ("d", meta?, 0, &b""[..]),
+            EntryBody::File { meta, content, .. } => ("f", meta, content.size(), &b""[..]),
+            EntryBody::Symlink { meta, target, .. } => ("l", meta, 0, target),
+            _ => return None,
+        };
+        let target = String::from_utf8_lossy(target);
+        let secs = meta.mtime.secs();
+        let path = entry.path.to_string();
+        let path = if path == "/" { "." } else { path.as_str() };
+        Some(format!(
+            "{path} {kind} {:o} {} {} {secs} {size} {target}",
+            meta.mode, meta.uid, meta.gid
+        ))
+    });
+    let mut told: Vec<_> = entries.map(|line| line.trim_end().to_owned()).collect();
+    told.sort();
+    told
+}
+
+/// What Python says of them, sorted.
+fn facts(path: &Path) -> Option<Vec<String>> {
+    let python = output(Command::new("python3").args(["-c", FACTS]).arg(path))?;
+    let lines = python.lines().map(|line| {
+        let line = line.strip_prefix("./").unwrap_or(line);
+        line.trim_end().to_owned()
+    });
+    let mut facts: Vec<_> = lines.collect();
+    facts.sort();
+    Some(facts)
+}
+
+/// Makes archives in each of Python's formats, of entries with odd facts.
+const MAKE: &str = r#"
+import io, sys, tarfile
+form = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}[sys.argv[2]]
+rich = sys.argv[2] != "ustar"
+with tarfile.open(sys.argv[1], "w", format=form) as tar:
+    def add(name, type=tarfile.REGTYPE, data=b"", **facts):
+        info = tarfile.TarInfo(name)
+        info.type, info.size = type, len(data)
+        for key, value in facts.items():
+            setattr(info, key, value)
+        tar.addfile(info, io.BytesIO(data))
+    add("d", tarfile.DIRTYPE, mode=0o1777, uid=12, gid=34, mtime=0)
+    add("d/f", data=b"hello", mode=0o4755, uid=2097151, gid=2097151, mtime=8589934591)
+    add("d/f", data=b"again, longer", mode=0o600, mtime=5)
+    add("x y", data=b"space", mode=0)
+    add("n" * 100, data=b"as long as the field", mtime=1)
+    add("p" * 120 + "/" + "q" * 90, data=b"prefix", mtime=1)
+    add("l", tarfile.SYMTYPE, linkname="../d/./f//", mode=0o777)
+    add("t", tarfile.SYMTYPE, linkname="t" * 100)
+    add("h", tarfile.LNKTYPE, linkname="d/f", mode=0o111)
+    add("old", tarfile.AREGTYPE, data=b"old kind")
+    add("cont", tarfile.CONTTYPE, data=b"contiguous")
+    if rich:
+        add("m" * 255, data=b"long", mtime=1)
+        add("big", data=b"b", uid=2**31 + 5, gid=2**32 - 2, mtime=2**34)
+        add("u", tarfile.SYMTYPE, linkname="u" * 300)
+        add("before", data=b"", mtime=-5)
+    if sys.argv[2] == "pax":
+        add("\u00e9\u4e2d", data=b"not ASCII", mtime=1.5)
+        add("e\u0301", data=b"told apart")
+"#;
+
+#[test]
+fn facts_of_archives_that_python_makes_are_as_python_tells_them() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = dir.path().join("x.tar");
+    for form in ["ustar", "gnu", "pax"] {
+        let mut make = Command::new("python3");
+        if output(make.args(["-c", MAKE]).arg(&path).arg(form)).is_none() {
+            return;
+        }
+        let bytes = fs::read(&path).unwrap();
+        let python = facts(&path).unwrap();
+        assert!(python.len() > 8, "{form}: {python:?}");
+        assert_eq!(told(&bytes), python, "{form}");
+    }
+}
+
 /// A tree with something of everything.
 fn tree(dir: &Path) {
     fs::create_dir_all(dir.join("d/e")).unwrap();
@@ -140,6 +241,7 @@ fn archives_of_gnu_tar_equal_the_directory_they_were_made_of() {
     tree(&base);
     let direct = dir_ambient(&ChunkPool::new(), &base, &SourceOptions::default()).unwrap();
     let path = dir.path().join("x.tar");
+    let mut compared = 0;
     for options in [
         &["--format=posix"][..],
         &["--format=posix", "-S"],
@@ -166,6 +268,10 @@ fn archives_of_gnu_tar_equal_the_directory_they_were_made_of() {
             String::from_utf8_lossy(&made.stderr)
         );
         let layer = import(&fs::read(&path).unwrap()).unwrap();
+        if let Some(python) = facts(&path) {
+            assert_eq!(told(&fs::read(&path).unwrap()), python, "{options:?}");
+            compared += 1;
+        }
         assert_eq!(
             crate::support::archive::list(&layer),
             crate::support::archive::list(&direct),
@@ -176,6 +282,7 @@ fn archives_of_gnu_tar_equal_the_directory_they_were_made_of() {
             assert_eq!(layer.digest(), direct.digest(), "{options:?}");
         }
     }
+    assert!(compared == 0 || compared == 6, "{compared}");
 }
 
 #[test]

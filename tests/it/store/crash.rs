@@ -101,6 +101,71 @@ fn case_50_what_was_acknowledged_survives_kill_9() {
     assert!(report.images >= all.len() as u64);
 }
 
+/// Puts images in of which each has a part of the one before, removes that
+/// and collects, if this is a process for it.
+fn churned() -> bool {
+    let Ok(task) = std::env::var(IMPORT) else {
+        return false;
+    };
+    let (dir, name) = task.split_once('\n').unwrap();
+    let name = name.split('\n').next().unwrap();
+    let store = Store::open(Path::new(dir)).unwrap();
+    for n in 0.. {
+        let tag = format!("{name}.{n}");
+        put_file(&store, &format!("{tag}.large"), &bytes(&tag, n)).unwrap();
+        put_file(&store, &tag, &bytes(&tag, n)[100_000..150_000]).unwrap();
+        store.untag(&format!("{tag}.large")).unwrap();
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "\ndone {tag}").unwrap();
+        out.flush().unwrap();
+        drop(out);
+        assert!(store.gc().unwrap().repacked > 0);
+    }
+    true
+}
+
+#[test]
+fn case_50_packs_taken_apart_survive_kill_9() {
+    if churned() {
+        return;
+    }
+    let test = "store::crash::case_50_packs_taken_apart_survive_kill_9";
+    let dir = tempfile::tempdir().unwrap();
+    let mut rng = Rng::new(51);
+    let mut all = Vec::new();
+    for round in 0..25 {
+        let name = format!("r{round}");
+        let mut child = start(test, dir.path(), &name, 0);
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first = lines.by_ref().map_while(Result::ok);
+        all.extend(first.into_iter().find_map(|line| acknowledged(&line)));
+        std::thread::sleep(Duration::from_micros(rng.below(30_000) as u64));
+        child.kill().unwrap();
+        // By a signal: none has ended by itself.
+        assert_eq!(child.wait().unwrap().code(), None, "round {round}");
+        let rest = lines.map_while(Result::ok);
+        all.extend(rest.filter_map(|line| acknowledged(&line)));
+        let store = Store::open(dir.path()).unwrap();
+        assert_eq!(store.stat().unwrap().unfinished_bytes, 0, "round {round}");
+        for (name, n) in &all {
+            let tag = format!("{name}.{n}");
+            let read = get_file(&store, &tag).unwrap();
+            assert!(read == bytes(&tag, *n)[100_000..150_000], "{tag}");
+        }
+    }
+    let store = Store::open(dir.path()).unwrap();
+    for image in store.list().unwrap() {
+        for tag in image.tags.iter().filter(|tag| tag.ends_with(".large")) {
+            store.untag(tag).unwrap();
+        }
+    }
+    store.gc().unwrap();
+    assert!(store.verify().unwrap().is_sound());
+    let stat = store.stat().unwrap();
+    assert!(stat.images >= all.len() as u64);
+    assert!(stat.chunk_bytes < stat.logical_bytes * 4 / 3 + 1);
+}
+
 #[test]
 fn case_88_processes_import_read_and_collect_at_once() {
     if imported() {

@@ -76,6 +76,85 @@ fn case_100_any_byte_of_the_catalog_flipped() {
     flip(dir.path(), &dir.path().join("catalog.redb"), used);
 }
 
+/// Everything that can be asked of a store, whatever the answer.
+fn asked(dir: &Path) -> Result<String, String> {
+    let text = |error: StoreError| error.to_string();
+    let all = told(dir)?;
+    let store = Store::open(dir).map_err(text)?;
+    let mut blobs = Vec::new();
+    let info = store.info("a").map_err(text)?;
+    for digest in info.raw_config.into_iter().chain(info.manifest) {
+        let mut blob = store.blob(digest).map_err(text)?;
+        let read = std::io::Read::read_to_end(&mut blob, &mut blobs);
+        read.map_err(|error| error.to_string())?;
+    }
+    Ok(format!("{all} {blobs:?}"))
+}
+
+#[test]
+fn case_100_files_changed_at_random_give_right_data_or_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let mut import = store.import().unwrap();
+    let pool = import.pool().clone();
+    import.layer(super::support::lower(&pool), LayerOrigin::new());
+    import.layer(super::support::upper(&pool), LayerOrigin::new());
+    import.raw_config(&noise(3, 5000)).unwrap();
+    import.commit(ImageConfig::new(), Some("a")).unwrap();
+    drop(store);
+    let expected = asked(dir.path()).unwrap();
+    let mut files = files(dir.path(), &["packs", "indexes", "layers"]);
+    files.push(dir.path().join("catalog.redb"));
+    let good: Vec<_> = files.iter().map(|file| fs::read(file).unwrap()).collect();
+    let mut rng = crate::support::rng::Rng::new(100);
+    let (mut right, mut refused) = (0, 0);
+    for round in 0..600 {
+        let which = rng.below(files.len());
+        let mut bad = good[which].clone();
+        match rng.below(4) {
+            0 => bad.truncate(rng.below(bad.len())),
+            1 => bad.extend_from_slice(&noise(round, 1 + rng.below(5000))),
+            // A piece somewhere else.
+            2 => {
+                let (from, to) = (rng.below(bad.len()), rng.below(bad.len()));
+                let len = rng.below(64).min(bad.len() - from.max(to));
+                bad.copy_within(from..from + len, to);
+            }
+            _ => {
+                for _ in 0..=rng.below(8) {
+                    let at = rng.below(bad.len());
+                    bad[at] ^= 1 << rng.below(8);
+                }
+            }
+        }
+        fs::write(&files[which], &bad).unwrap();
+        match asked(dir.path()) {
+            Ok(told) => {
+                assert_eq!(told, expected, "round {round}: {}", files[which].display());
+                right += 1;
+            }
+            Err(error) => {
+                assert!(!error.is_empty());
+                refused += 1;
+            }
+        }
+        fs::write(&files[which], &good[which]).unwrap();
+        for (file, good) in files.iter().zip(&good) {
+            // Nothing is thrown away for it. A look at the catalog may have
+            // repaired that.
+            if file.ends_with("catalog.redb") {
+                fs::write(file, good).unwrap();
+            }
+            assert!(fs::read(file).unwrap() == *good, "round {round}");
+        }
+    }
+    assert_eq!(asked(dir.path()).unwrap(), expected);
+    assert!(
+        right > 50 && refused > 200,
+        "{right} right, {refused} refused"
+    );
+}
+
 #[test]
 fn case_104_cut_empty_foreign_and_newer_files_are_named() {
     let dir = tempfile::tempdir().unwrap();

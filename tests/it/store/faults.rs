@@ -101,3 +101,33 @@ fn case_105_a_collection_whose_nth_step_fails() {
         );
     }
 }
+
+#[test]
+fn case_105_taking_a_pack_apart_whose_nth_step_fails() {
+    let large = noise(3, 60_000);
+    for for_ever in [false, true] {
+        each_step_fails(
+            for_ever,
+            |store| {
+                put_file(store, "gone", &large).map_err(|error| error.to_string())?;
+                put_file(store, "kept", &large[..20_000]).map_err(|error| error.to_string())?;
+                store.untag("gone").map_err(|error| error.to_string())?;
+                store.gc().map(drop).map_err(|error| error.to_string())
+            },
+            |store, done| {
+                match get_file(store, "kept") {
+                    Ok(read) => assert!(read == large[..20_000]),
+                    Err(error) => assert!(!done, "{error}"),
+                }
+                store.gc().unwrap();
+                if let Ok(read) = get_file(store, "kept") {
+                    assert!(read == large[..20_000]);
+                }
+                if done {
+                    let chunks = store.stat().unwrap().chunk_bytes;
+                    assert!(chunks < 20_000 + 40_000, "{chunks}");
+                }
+            },
+        );
+    }
+}

@@ -1,0 +1,212 @@
+//! Taking packs apart of which little is in use.
+//!
+//! All within one collection, which keeps imports out. What such packs still
+//! hold is read and placed as by an import that does not know them; then
+//! every layer, index and blob that names one is written anew, and the catalog
+//! is changed in one step. Before that step nothing names the new files, after
+//! it nothing names the old: what is left behind either way, the next opening
+//! or collection removes. Readers have the old packs open.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::catalog::{Change, Sort, View};
+use super::file::StoredFile;
+use super::record::{BlobRecord, ImageRecord, LayerRecord, PackRecord};
+use super::shelf::{Known, Packing, key};
+use super::shelving::{Shelving, sync_names};
+use super::{Store, StoreError, digest_of};
+use crate::chunk::Content;
+use crate::digest::{Digest, Sha256};
+use crate::image::Image;
+use crate::layer::{EntryBody, Layer};
+use crate::limits::MIN_PACK_USE_PERCENT;
+
+/// What taking packs apart did.
+#[derive(Default)]
+pub(super) struct Repacked {
+    pub(super) packs: u64,
+    pub(super) written_bytes: u64,
+}
+
+/// Ranges of a pack that something names: start and end.
+type Ranges = Vec<(u64, u64)>;
+
+/// What the catalog has that may name packs.
+struct Things {
+    layers: Vec<(Digest, LayerRecord)>,
+    images: Vec<(Digest, ImageRecord)>,
+    blobs: Vec<(Sha256, BlobRecord)>,
+    packs: Vec<Digest>,
+}
+
+impl Store {
+    /// Takes packs apart of which too little is in use. The caller has the
+    /// lock that keeps imports out, and removes the files afterwards.
+    pub(super) fn repack(&self) -> Result<Repacked, StoreError> {
+        let things = self.0.catalog.read(Things::read)?;
+        let mut used: HashMap<Digest, Ranges> = HashMap::new();
+        for (digest, _) in &things.layers {
+            for content in contents(&self.at_hand(*digest)?) {
+                add(&mut used, &content);
+            }
+        }
+        for (digest, _) in &things.blobs {
+            add(&mut used, self.blob(*digest)?.content());
+        }
+        let poor = self.poor(&things.packs, used)?;
+        match poor.is_empty() {
+            true => Ok(Repacked::default()),
+            false => self.take_apart(&things, &poor),
+        }
+    }
+
+    /// Names the packs of which too little is in use. Of chunks that several
+    /// packs have, the ones in the pack with the most in use count.
+    fn poor(
+        &self,
+        packs: &[Digest],
+        mut used: HashMap<Digest, Ranges>,
+    ) -> Result<HashSet<Digest>, StoreError> {
+        let mut ranges: Vec<(Digest, Ranges)> = Vec::new();
+        for name in packs {
+            ranges.push((*name, merged(used.remove(name).unwrap_or_default())));
+        }
+        let sum = |ranges: &Ranges| ranges.iter().map(|(start, end)| end - start).sum::<u64>();
+        ranges.sort_by_key(|(name, ranges)| (std::cmp::Reverse(sum(ranges)), *name));
+        let (mut kept, mut poor) = (HashSet::new(), HashSet::new());
+        for (name, ranges) in ranges {
+            let pack = self.0.packs.get(name)?;
+            let mut own = 0;
+            for (start, end) in &ranges {
+                for (digest, _, len) in pack.chunks_in(*start, end - start)? {
+                    if !kept.contains(&key(&digest)) {
+                        own += u64::from(len);
+                    }
+                }
+            }
+            if own * 100 < pack.data_bytes()? * MIN_PACK_USE_PERCENT {
+                poor.insert(name);
+            } else {
+                let all = pack.chunks_in(super::pack::HEADER, u64::MAX)?;
+                kept.extend(all.iter().map(|(digest, _, _)| key(digest)));
+            }
+        }
+        Ok(poor)
+    }
+
+    fn take_apart(&self, things: &Things, poor: &HashSet<Digest>) -> Result<Repacked, StoreError> {
+        let disk = &self.0.packs.disk;
+        let is_poor = |packs: &[Digest]| packs.iter().any(|name| poor.contains(name));
+        let layers = || things.layers.iter().filter(|(_, it)| is_poor(&it.packs));
+        let blobs = || things.blobs.iter().filter(|(_, it)| is_poor(&it.packs));
+        let mut known = Known::default();
+        let kept = things.packs.iter().filter(|name| !poor.contains(*name));
+        known.refresh(disk, &kept.copied().collect::<Vec<_>>())?;
+        let known = Arc::new(Mutex::new(known));
+        let mut shelving = Shelving::new(Packing::new(&self.0.packs, &known));
+        for (digest, _) in layers() {
+            shelving.place_all(&self.at_hand(*digest)?)?;
+        }
+        for (digest, _) in blobs() {
+            shelving.place(self.blob(*digest)?.content())?;
+        }
+        let fresh = shelving.packing.seal()?;
+        let mut changes = shelving.pack_changes(&fresh)?;
+        let mut written = shelving.packing.watch.sum().new_bytes;
+        for (digest, _) in blobs() {
+            let record = shelving.blob(self.blob(*digest)?.content())?;
+            changes.push(Change::put(Sort::Blob, digest.as_bytes(), &record)?);
+        }
+        for (digest, _) in layers() {
+            let file = shelving.layer(disk, &self.at_hand(*digest)?)?;
+            changes.push(Change::put(Sort::Layer, digest.as_bytes(), &file.record)?);
+            written += file.bytes;
+        }
+        // An index names what the layers name, or what they once did.
+        for (id, old) in things.images.iter().filter(|(_, it)| is_poor(&it.packs)) {
+            let stack = old.layers.iter().map(|layer| self.at_hand(layer.digest));
+            let image = Image::new(&stack.collect::<Result<Vec<_>, _>>()?)?;
+            let file = shelving.index(disk, &image)?;
+            let (index, packs) = file.record;
+            let record = ImageRecord {
+                index,
+                packs,
+                ..old.clone()
+            };
+            changes.push(Change::put(Sort::Image, id.as_bytes(), &record)?);
+            written += file.bytes;
+        }
+        let gone = poor.iter().filter(|name| !fresh.contains(*name));
+        changes.extend(gone.map(|name| Change::Remove(Sort::Pack, name.as_bytes().to_vec())));
+        sync_names(disk)?;
+        self.0.catalog.change(|_| Ok((changes, ())))?;
+        Ok(Repacked {
+            packs: poor.len() as u64,
+            written_bytes: written,
+        })
+    }
+
+    /// Reads a layer that the catalog has.
+    fn at_hand(&self, digest: Digest) -> Result<Layer, StoreError> {
+        self.0.catalog.read(|view| self.read_layer(view, digest))
+    }
+}
+
+impl Things {
+    fn read(view: &View<'_>) -> Result<Self, StoreError> {
+        let layers = view.all::<LayerRecord>(Sort::Layer)?.into_iter();
+        let images = view.all::<ImageRecord>(Sort::Image)?.into_iter();
+        let blobs = view.all::<BlobRecord>(Sort::Blob)?.into_iter();
+        let packs = view.all::<PackRecord>(Sort::Pack)?.into_iter();
+        Ok(Self {
+            layers: layers
+                .filter_map(|(key, it)| Some((digest_of(&key)?, it)))
+                .collect(),
+            images: images
+                .filter_map(|(key, it)| Some((digest_of(&key)?, it)))
+                .collect(),
+            blobs: blobs
+                .filter_map(|(key, it)| Some((Sha256::from_bytes(key.first_chunk().copied()?), it)))
+                .collect(),
+            packs: packs.filter_map(|(key, _)| digest_of(&key)).collect(),
+        })
+    }
+}
+
+fn contents(layer: &Layer) -> Vec<Content> {
+    let files = layer.entries().filter_map(|entry| match entry.body {
+        EntryBody::File { content, .. } => Some(content.clone()),
+        _ => None,
+    });
+    files.collect()
+}
+
+/// Adds the ranges of packs that a content lies in.
+fn add(used: &mut HashMap<Digest, Ranges>, content: &Content) {
+    let Some(file) = StoredFile::of(content) else {
+        return;
+    };
+    for run in &file.runs {
+        if let Some(name) = file.packs.name(run.pack.get()) {
+            let start = u64::from(run.offset.get());
+            let range = (start, start + u64::from(run.len.get()));
+            used.entry(name).or_default().push(range);
+        }
+    }
+}
+
+/// Joins ranges that overlap.
+fn merged(mut ranges: Ranges) -> Ranges {
+    ranges.sort_unstable();
+    let mut joined: Ranges = Vec::new();
+    for (start, end) in ranges {
+        match joined.last_mut() {
+            Some(last) if last.1 >= start => last.1 = last.1.max(end),
+            _ => joined.push((start, end)),
+        }
+    }
+    joined
+}

@@ -1,0 +1,211 @@
+//! Where contents go: runs in the packs of one import or one collection, and
+//! the files and records that name them.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::StoreError;
+use super::catalog::{Change, Sort};
+use super::disk::{Disk, INDEXES, LAYERS};
+use super::layer_file;
+use super::pack::file_name;
+use super::record::{BlobRecord, LayerRecord, PackRecord};
+use super::shelf::{ImportShelf, Packing};
+use crate::chunk::{ChunkPool, Content, ContentBuilder};
+use crate::digest::Digest;
+use crate::image::Image;
+use crate::image::rest::{RunRecord, Shelved};
+use crate::layer::{EntryBody, Layer};
+
+/// Gives contents their runs in the packs of an import.
+pub(super) struct Shelving {
+    pub(super) packing: Arc<Packing>,
+    pool: ChunkPool,
+    /// Of contents from elsewhere that have been copied, by digest.
+    copied: HashMap<Digest, Content>,
+    /// Numbers of packs that the file at hand names, in its own order.
+    numbers: HashMap<u32, u32>,
+    named: Vec<u32>,
+}
+
+/// A file that was written.
+pub(super) struct Written<T> {
+    pub(super) record: T,
+    pub(super) bytes: u64,
+}
+
+impl Shelving {
+    pub(super) fn new(packing: Packing) -> Self {
+        let packing = Arc::new(packing);
+        Self {
+            pool: ChunkPool::on(Arc::new(ImportShelf(Arc::clone(&packing)))),
+            packing,
+            copied: HashMap::new(),
+            numbers: HashMap::new(),
+            named: Vec::new(),
+        }
+    }
+
+    /// Gives the pool whose contents go straight into the packs.
+    pub(super) fn pool(&self) -> &ChunkPool {
+        &self.pool
+    }
+
+    /// Brings in what the layer has that lies elsewhere, before the packs are
+    /// sealed.
+    pub(super) fn place_all(&mut self, layer: &Layer) -> Result<(), StoreError> {
+        for entry in layer.entries() {
+            if let EntryBody::File { content, .. } = entry.body {
+                self.place(content)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the runs of a content by this import's numbers.
+    pub(super) fn place(&mut self, content: &Content) -> Result<Vec<RunRecord>, StoreError> {
+        if let Some(runs) = self.packing.adopt(content)? {
+            return Ok(runs);
+        }
+        if let Some(copy) = self.copied.get(&content.digest()) {
+            return Ok(self.packing.adopt(copy)?.unwrap_or_default());
+        }
+        let copy = self.copy(content)?;
+        let runs = self.packing.adopt(&copy)?.unwrap_or_default();
+        self.copied.insert(content.digest(), copy);
+        Ok(runs)
+    }
+
+    fn copy(&self, content: &Content) -> Result<Content, StoreError> {
+        let mut builder = ContentBuilder::new(&self.pool);
+        for piece in content.pieces() {
+            let (offset, bytes) = piece?;
+            builder.hole(offset - builder.size());
+            builder.write(&bytes);
+        }
+        builder.hole(content.size() - builder.size());
+        let copy = builder.finish();
+        if copy.digest() != content.digest() {
+            return Err(StoreError::Damaged {
+                file: "content".into(),
+                offset: 0,
+                expected: content.digest(),
+                found: copy.digest(),
+            });
+        }
+        Ok(copy)
+    }
+
+    /// Gives the changes of the catalog that packs bring which are new.
+    pub(super) fn pack_changes(&self, fresh: &[Digest]) -> Result<Vec<Change>, StoreError> {
+        let change = |name: &Digest| {
+            let bytes = self.packing.packs.get(*name)?.data_bytes()?;
+            Change::put(Sort::Pack, name.as_bytes(), &PackRecord { bytes })
+        };
+        fresh.iter().map(change).collect()
+    }
+
+    /// Makes the record of a blob with this content.
+    pub(super) fn blob(&mut self, content: &Content) -> Result<BlobRecord, StoreError> {
+        self.next_file();
+        let runs = self.runs(content)?;
+        let runs = runs.iter().map(|run| {
+            (
+                run.at.get(),
+                run.pack.get(),
+                run.offset.get(),
+                run.len.get(),
+            )
+        });
+        Ok(BlobRecord {
+            bytes: content.size(),
+            content: content.digest(),
+            packs: self.packs(),
+            runs: runs.collect(),
+        })
+    }
+
+    /// Writes the file of a layer.
+    pub(super) fn layer(
+        &mut self,
+        disk: &Disk,
+        layer: &Layer,
+    ) -> Result<Written<LayerRecord>, StoreError> {
+        self.next_file();
+        let shelving = std::cell::RefCell::new(&mut *self);
+        let bytes = layer_file::encode(
+            layer,
+            |content| shelving.borrow_mut().runs(content),
+            || shelving.borrow().packs(),
+        )?;
+        let record = LayerRecord {
+            file: Digest::of(&bytes),
+            packs: self.packs(),
+        };
+        disk.put(LAYERS, &file_name(record.file), &bytes)?;
+        let bytes = bytes.len() as u64;
+        Ok(Written { record, bytes })
+    }
+
+    /// Writes the index of an image. Gives its name and the packs it names.
+    pub(super) fn index(
+        &mut self,
+        disk: &Disk,
+        image: &Image,
+    ) -> Result<Written<(Digest, Vec<Digest>)>, StoreError> {
+        self.next_file();
+        let (bytes, index) = image.to_index(self)?;
+        disk.put(INDEXES, &file_name(index), &bytes)?;
+        Ok(Written {
+            record: (index, self.packs()),
+            bytes: bytes.len() as u64,
+        })
+    }
+
+    fn next_file(&mut self) {
+        self.numbers.clear();
+        self.named.clear();
+    }
+}
+
+impl Shelved for Shelving {
+    type Error = StoreError;
+
+    /// Gives the runs of a content by the numbers of the file at hand.
+    fn runs(&mut self, content: &Content) -> Result<Vec<RunRecord>, StoreError> {
+        let mut runs = self.place(content)?;
+        for run in &mut runs {
+            let number = run.pack.get();
+            let next = u32::try_from(self.named.len()).unwrap_or(u32::MAX);
+            let own = *self.numbers.entry(number).or_insert(next);
+            if own == next {
+                self.named.push(number);
+            }
+            run.pack = own.into();
+        }
+        Ok(runs)
+    }
+
+    /// Gives the names of the packs that the file at hand names.
+    fn packs(&self) -> Vec<Digest> {
+        let list = &self.packing.list;
+        let names = self.named.iter().map(|number| list.name(*number));
+        // All are sealed before a file that names them is written.
+        names
+            .map(|name| name.unwrap_or(Digest::from_bytes([0; 32])))
+            .collect()
+    }
+}
+
+/// Makes the names of new files durable.
+pub(super) fn sync_names(disk: &Disk) -> Result<(), StoreError> {
+    [super::disk::PACKS, LAYERS, INDEXES]
+        .iter()
+        .try_for_each(|dir| disk.sync_dir(dir))
+}
+
+/// Makes what cannot be put into words the error that it is.
+pub(super) fn no_text(error: serde_json::Error) -> StoreError {
+    StoreError::malformed(Path::new("image"), error.to_string())
+}
