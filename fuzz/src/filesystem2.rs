@@ -1,6 +1,8 @@
 //! Calls of `wasi:filesystem` 0.2 with any arguments, made through the traits
 //! that a component's imports are bound to; the instance is checked after each.
 
+use std::ops::BitOr;
+
 use stratafs::vfs::{Fs, Rights};
 use stratafs::wasi::p2::{FsView, PreopensView, State, View as _};
 use wasmtime::component::Resource;
@@ -103,6 +105,13 @@ fn follow(feed: &mut Feed<'_>) -> PathFlags {
     feed.pick(&[PathFlags::empty(), PathFlags::SYMLINK_FOLLOW])
 }
 
+/// Some of a few flags.
+fn flags<T: Copy + BitOr<Output = T>>(feed: &mut Feed<'_>, none: T, all: &[T]) -> T {
+    let bits = feed.byte();
+    let chosen = all.iter().enumerate().filter(|(n, _)| bits >> n & 1 == 1);
+    chosen.fold(none, |flags, (_, flag)| flags | *flag)
+}
+
 fn time(feed: &mut Feed<'_>) -> NewTimestamp {
     match feed.below(3) {
         0 => NewTimestamp::NoChange,
@@ -166,8 +175,25 @@ impl Guest {
     }
 
     fn open(&mut self, fd: Resource<Descriptor>, name: String, feed: &mut Feed<'_>) {
-        let how = OpenFlags::from_bits_truncate(feed.byte());
-        let flags = DescriptorFlags::from_bits_truncate(feed.byte());
+        let how = flags(
+            feed,
+            OpenFlags::empty(),
+            &[
+                OpenFlags::CREATE,
+                OpenFlags::DIRECTORY,
+                OpenFlags::EXCLUSIVE,
+                OpenFlags::TRUNCATE,
+            ],
+        );
+        let flags = flags(
+            feed,
+            DescriptorFlags::empty(),
+            &[
+                DescriptorFlags::READ,
+                DescriptorFlags::WRITE,
+                DescriptorFlags::MUTATE_DIRECTORY,
+            ],
+        );
         let follow = follow(feed);
         let opened = self.view().open_at(fd, follow, name, how, flags);
         let Some(opened) = plain(opened) else { return };
@@ -230,7 +256,8 @@ impl Guest {
         match what {
             0 => {
                 if let Some(input) = plain(self.view().read_via_stream(fd, number)) {
-                    self.drop_stream(keep(&mut self.inputs, input, feed));
+                    let old = keep(&mut self.inputs, input, feed);
+                    self.drop_stream(old);
                 }
             }
             1 | 2 => {
@@ -239,7 +266,8 @@ impl Guest {
                     _ => self.view().append_via_stream(fd),
                 };
                 if let Some(output) = plain(made) {
-                    self.drop_stream(keep(&mut self.outputs, output, feed));
+                    let old = keep(&mut self.outputs, output, feed);
+                    self.drop_stream(old);
                 }
             }
             3 if !self.inputs.is_empty() => {
