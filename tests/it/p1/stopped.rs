@@ -27,13 +27,19 @@ const GUEST: &str = r#"(module
     (data (i32.const 16) "moved")
     (data (i32.const 32) "\00\20\00\00\88\13\00\00")
     (data (i32.const 128) "\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\01\00\00\00\00\00\00\00\00\a0\b8\30\46\03\00\00")
+    ;; Fuel and epochs are looked at where a function begins.
+    (func $step)
     (func $round
         (drop (call $open (i32.const 3) (i32.const 0) (i32.const 8) (i32.const 3) (i32.const 1)
             (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 64)))
+        (call $step)
         (drop (call $write (i32.load (i32.const 64)) (i32.const 32) (i32.const 1) (i32.const 68)))
+        (call $step)
         (drop (call $open (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 5) (i32.const 0)
             (i64.const 66) (i64.const 0) (i32.const 0) (i32.const 64)))
+        (call $step)
         (drop (call $write (i32.load (i32.const 64)) (i32.const 32) (i32.const 1) (i32.const 68)))
+        (call $step)
         (drop (call $rename (i32.const 3) (i32.const 8) (i32.const 3) (i32.const 3) (i32.const 16) (i32.const 5))))
     (func (export "work") (local $rounds i32)
         (loop $again
