@@ -27,3 +27,6 @@ tests/cpython/suite.sh ${STRATAFS_SUITE:-}   # all modules, or those named
 
 say "Ruby, PHP, SQLite, QuickJS, clang"
 tests/programs/run.sh
+
+say "ripgrep, and redb with its own tests"
+tests/programs/rust.sh

@@ -9,12 +9,12 @@ features=${2:-}
 
 host=$(rustc -vV | sed -n 's/^host: //p')
 export RUSTC_BOOTSTRAP=1
-export RUSTFLAGS="--cfg fuzzing --cfg strata_checks -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
+export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table
     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1"
 RUSTFLAGS=$(echo $RUSTFLAGS)
 targets="instance walk archive"
-if [ "$features" = wasi ]; then targets="$targets preview1"; fi
+if [ "$features" = wasi ]; then targets="$targets preview1 filesystem2"; fi
 cargo build --manifest-path fuzz/Cargo.toml --release --locked --target "$host" --features "$features"
 
 found=$(mktemp -d)

@@ -5,6 +5,8 @@
 
 pub mod archive;
 pub mod feed;
+#[cfg(feature = "wasi")]
+pub mod filesystem2;
 pub mod instance;
 #[cfg(feature = "wasi")]
 pub mod preview1;

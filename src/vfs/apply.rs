@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use super::Fs;
-use super::fs::find_dir;
+use super::fs::{find_dir, recheck};
 use crate::chunk::Content;
 use crate::errno::Errno;
 use crate::layer::Layer;
@@ -60,6 +60,7 @@ impl Fs {
         if result.is_err() {
             state.undo(before);
         }
+        recheck(&state);
         result
     }
 }

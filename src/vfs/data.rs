@@ -4,6 +4,7 @@ use bytes::Bytes;
 use parking_lot::MutexGuard;
 
 use super::descriptor::{Access, Descriptor};
+use super::fs::recheck;
 use crate::errno::Errno;
 use crate::limits::CHUNK_BYTES;
 use crate::meta::{Kind, Time};
@@ -239,7 +240,9 @@ impl LockedFile<'_> {
             return Err(Errno::ReadOnly);
         }
         self.file.allow_write(state, offset)?;
-        state.write_at(self.file.id(), offset, buf, self.now)
+        let written = state.write_at(self.file.id(), offset, buf, self.now);
+        recheck(state);
+        written
     }
 
     /// Gives the size of the file in bytes.

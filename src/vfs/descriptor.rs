@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Fs;
+use super::fs::recheck;
 use super::virtual_file::Live;
 use crate::errno::Errno;
 use crate::meta::{FileId, Kind};
@@ -260,6 +261,7 @@ impl Drop for Descriptor {
             state.unpin(self.id);
         }
         state.closed(self.id);
+        recheck(&state);
     }
 }
 

@@ -312,8 +312,7 @@ impl Fs {
         let now = self.now();
         let mut state = self.lock();
         let result = step(&mut state, now);
-        #[cfg(strata_checks)]
-        assert_eq!(state.check(), Ok(()));
+        recheck(&state);
         result
     }
 
@@ -338,6 +337,14 @@ impl Fs {
     /// What is wrong, in words. It never is: anything else is a bug here.
     pub fn check(&self) -> Result<(), String> {
         self.lock().check()
+    }
+}
+
+/// With the feature `checks`: recounts all, after a change.
+#[inline]
+pub(super) fn recheck(state: &Overlay) {
+    if cfg!(feature = "checks") {
+        assert_eq!(state.check(), Ok(()), "the instance is not sound");
     }
 }
 

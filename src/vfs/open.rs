@@ -3,6 +3,7 @@
 use smallvec::SmallVec;
 
 use super::descriptor::{Access, Descriptor};
+use super::fs::recheck;
 use super::walk::{End, Follow, Last, Slash, resolve};
 use crate::errno::Errno;
 use crate::meta::{FileId, Kind, Time};
@@ -59,7 +60,9 @@ impl Descriptor {
         if !asks.access.contains(Access::WRITE) {
             let mut state = self.fs().lock();
             let found = find(&state, self, path, asks)?;
-            return self.open_found(&mut state, found, asks.access);
+            let opened = self.open_found(&mut state, found, asks.access);
+            recheck(&state);
+            return opened;
         }
         self.expect_writable()?;
         self.fs().change(|state, now| {

@@ -12,6 +12,8 @@ use crate::support::rng::Rng;
 mod archive;
 #[path = "../../fuzz/src/feed.rs"]
 mod feed;
+#[path = "../../fuzz/src/filesystem2.rs"]
+mod filesystem2;
 #[path = "../../fuzz/src/instance.rs"]
 mod instance;
 #[path = "../../fuzz/src/preview1.rs"]
@@ -94,4 +96,9 @@ fn fuzz_archives_are_refused_or_come_back() {
 #[test]
 fn fuzz_preview1_stays_sound_after_each_call() {
     drive("preview1", 5_000, preview1::run);
+}
+
+#[test]
+fn fuzz_0_2_stays_sound_after_each_call() {
+    drive("filesystem2", 5_000, filesystem2::run);
 }

@@ -14,6 +14,8 @@
 
 mod support; // fixtures' notation, reference model, random operations
 
+#[cfg(feature = "runner")]
+mod calls; // docs/semantics lists every call that a guest can make
 mod cases_matrix; // what layered file systems were measured on, 01 to 45
 #[cfg(feature = "cli")]
 mod cli; // the program: options, exit codes, output, files

@@ -225,7 +225,7 @@ fn every_test_module_has_its_line() {
 }
 
 /// The names of all functions outside the library's plain code: tests.
-fn test_names() -> BTreeSet<String> {
+pub fn test_names() -> BTreeSet<String> {
     everything()
         .iter()
         .flat_map(|(file, source)| {
@@ -288,7 +288,7 @@ fn the_semantics_name_tests_that_exist() {
 }
 
 /// Words in backticks of a text.
-fn quoted(text: &str) -> impl Iterator<Item = &str> {
+pub fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 

@@ -1,6 +1,6 @@
 //! WASI preview1, spoken natively over [`vfs`](crate::vfs).
 //!
-//! All 45 functions of `wasi_snapshot_preview1` for core modules. Calls on
+//! All 46 functions of `wasi_snapshot_preview1` for core modules. Calls on
 //! files of stratafs are answered here, with one copy between a file's content
 //! and the guest's memory. Everything else (standard input and output, clocks,
 //! random numbers, arguments, environment, and host directories that were given

@@ -225,3 +225,21 @@ fn case_62_a_removed_directory_lists_nothing() {
         assert_eq!(guest.stat(fd).unwrap().filetype, 3);
     }
 }
+
+#[test]
+fn names_that_are_not_utf_8_are_listed_as_they_are() {
+    let pool = ChunkPool::new();
+    let mut layer = LayerBuilder::new();
+    let want: [&[u8]; 5] = [b".", b"..", b"a", b"b\xff", b"c"];
+    for name in &want[2..] {
+        let path = stratafs::name::LayerPath::parse(name).unwrap();
+        let empty = ContentBuilder::of(&pool, b"");
+        layer.file(&path, Meta::with_mode(0o644), empty).unwrap();
+    }
+    let image = Image::new(&[layer.finish().unwrap()]).unwrap();
+    for mode in MODES {
+        let entries = on(mode, &Fs::new(&image)).list_from(ROOT, 4096, 0);
+        let names: Vec<&[u8]> = entries.iter().map(|entry| &entry.name[..]).collect();
+        assert_eq!(names, want);
+    }
+}

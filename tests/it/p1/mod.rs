@@ -8,6 +8,7 @@ mod memory; // pointers, iovecs, shared memory
 mod older; // preview0, where its shapes differ
 mod paths; // names, links, read-only preopens
 mod rw; // offsets, append, sizes, times
+mod stopped; // out of fuel, past an epoch, given up
 
 use std::sync::Arc;
 

@@ -122,16 +122,45 @@ fn filestat(bytes: &[u8]) -> (u8, u32, u64, bool) {
     (bytes[16], links, word(24), rest)
 }
 
-/// What a guest sees; equal on every host.
-fn walk<T: Send + 'static>(mut guest: Guest<T>) -> Vec<String> {
-    let mut seen = Vec::new();
+/// A subscription for reading (1) or writing (2) a file.
+fn on_file(kind: u8, fd: i64) -> [u8; 56] {
+    let mut record = [0_u8; 56];
+    record[..8].copy_from_slice(&78_u64.to_le_bytes());
+    record[8] = kind;
+    record[16..20].copy_from_slice(&(fd as u32).to_le_bytes());
+    record
+}
+
+/// Makes a file and opens it.
+fn open<T: Send + 'static>(guest: &mut Guest<T>) -> (i32, i64) {
     guest.put(0, b"file");
     let (flags, rights) = (i64::from(Oflags::CREAT.bits()), Rights::all().bits() as i64);
     // Preview0 does not know the last right.
     let rights = rights >> 1;
     let open = [3, 0, 0, 4, flags, rights, rights, 0, OUT];
-    seen.push(format!("open {}", guest.call("path_open", &open)));
-    let fd = i64::from(guest.u64(OUT) as u32);
+    (
+        guest.call("path_open", &open),
+        i64::from(guest.u64(OUT) as u32),
+    )
+}
+
+/// What a guest sees where wasmtime-wasi has faults: two subscriptions in one
+/// call, and a call on sockets with an open and a closed descriptor.
+fn faults<T: Send + 'static>(mut guest: Guest<T>) -> Vec<i32> {
+    let (_, fd) = open(&mut guest);
+    guest.put(RECORDS, &[on_file(1, fd), on_file(2, fd)].concat());
+    vec![
+        guest.call("poll_oneoff", &[RECORDS, OUT, 2, OUT + 112]),
+        guest.u64(OUT + 112) as i32,
+        guest.call("sock_shutdown", &[fd, 1]),
+        guest.call("sock_shutdown", &[99, 1]),
+    ]
+}
+
+/// What a guest sees; equal on every host.
+fn walk<T: Send + 'static>(mut guest: Guest<T>) -> Vec<String> {
+    let (code, fd) = open(&mut guest);
+    let mut seen = vec![format!("open {code}")];
     guest.put(RECORDS, b"\0\x20\0\0\x05\0\0\0");
     guest.put(0x2000, b"hello");
     seen.push(format!(
@@ -183,13 +212,6 @@ fn walk<T: Send + 'static>(mut guest: Guest<T>) -> Vec<String> {
         record[48..50].copy_from_slice(&flags.to_le_bytes());
         record
     };
-    let on_file = |kind: u8, fd: i64| {
-        let mut record = [0_u8; 56];
-        record[..8].copy_from_slice(&78_u64.to_le_bytes());
-        record[8] = kind;
-        record[16..20].copy_from_slice(&(fd as u32).to_le_bytes());
-        record
-    };
     for (what, records) in [
         ("clock", vec![clock(0, 1)]),
         ("past", vec![clock(1, 1)]),
@@ -209,7 +231,7 @@ fn walk<T: Send + 'static>(mut guest: Guest<T>) -> Vec<String> {
     seen
 }
 
-fn ours(ctx: Ctx, asynchronous: bool) -> Vec<String> {
+fn ours(ctx: Ctx, asynchronous: bool) -> Guest<Ctx> {
     let engine = Engine::default();
     let mut linker: Linker<Ctx> = Linker::new(&engine);
     // Beside preview1, as the runner has it.
@@ -220,7 +242,7 @@ fn ours(ctx: Ctx, asynchronous: bool) -> Vec<String> {
         p1::add_to_linker_sync(&mut linker, |ctx| ctx).unwrap();
         p1::p0::add_to_linker_sync(&mut linker, |ctx| ctx).unwrap();
     }
-    walk(Guest::new(&engine, &linker, ctx, asynchronous))
+    Guest::new(&engine, &linker, ctx, asynchronous)
 }
 
 fn on_directory(dir: &Path) -> wasmtime_wasi::p1::WasiP1Ctx {
@@ -230,30 +252,42 @@ fn on_directory(dir: &Path) -> wasmtime_wasi::p1::WasiP1Ctx {
         .build_p1()
 }
 
-fn stock() -> Vec<String> {
-    let dir = tempfile::tempdir().unwrap();
+fn stock(dir: &Path) -> Guest<wasmtime_wasi::p1::WasiP1Ctx> {
     let engine = Engine::default();
     let mut linker = Linker::new(&engine);
     wasmtime_wasi::p0::add_to_linker_sync(&mut linker, |ctx| ctx).unwrap();
-    walk(Guest::new(
-        &engine,
-        &linker,
-        on_directory(dir.path()),
-        false,
-    ))
+    Guest::new(&engine, &linker, on_directory(dir), false)
+}
+
+fn on_strata() -> Ctx {
+    let fs = Fs::new(&Image::empty());
+    Ctx::new(WasiCtxBuilder::new().build_p1()).preopen(fs.root().unwrap(), "/")
+}
+
+/// wasmtime-wasi reads the second of two subscriptions where it is not, and
+/// ends a guest that asks about sockets.
+#[test]
+fn preview0_differs_where_wasmtime_has_faults() {
+    let [inval, badf, notsock] =
+        [Errno::Inval, Errno::Badf, Errno::Notsock].map(|code| code as i32);
+    for asynchronous in [false, true] {
+        let seen = faults(ours(on_strata(), asynchronous));
+        assert_eq!(seen, [0, 2, notsock, badf]);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(faults(stock(dir.path())), [inval, 0, -1, -1]);
 }
 
 #[test]
 fn preview0_is_as_wasmtime_has_it() {
-    let want = stock();
+    let dir = tempfile::tempdir().unwrap();
+    let want = walk(stock(dir.path()));
     for asynchronous in [false, true] {
-        let fs = Fs::new(&Image::empty());
-        let ctx = Ctx::new(WasiCtxBuilder::new().build_p1()).preopen(fs.root().unwrap(), "/");
-        assert_eq!(ours(ctx, asynchronous), want, "on stratafs, {asynchronous}");
+        let ours_on = |ctx| walk(ours(ctx, asynchronous));
+        assert_eq!(ours_on(on_strata()), want, "on stratafs, {asynchronous}");
         let dir = tempfile::tempdir().unwrap();
-        let ctx = Ctx::new(on_directory(dir.path()));
         assert_eq!(
-            ours(ctx, asynchronous),
+            ours_on(Ctx::new(on_directory(dir.path()))),
             want,
             "on a directory, {asynchronous}"
         );

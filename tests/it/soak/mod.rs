@@ -15,6 +15,7 @@
 
 pub mod drawn;
 mod p1;
+mod p3;
 pub mod rules;
 pub mod tree;
 
