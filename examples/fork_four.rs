@@ -3,7 +3,7 @@
 //! `cargo run --release --example fork_four`: a guest (fork_four.wat) prepares
 //! a tree once. Four forks of it, which cost nothing to make, each let the guest
 //! answer in another way. The host tells what each changed, picks the one with
-//! the shortest answer, and takes its state over.
+//! the shortest answer, and merges it into what went on meanwhile.
 
 use stratafs::image::Image;
 use stratafs::vfs::{Change, Fs};
@@ -43,9 +43,14 @@ fn main() -> Result<()> {
 
     let best = tries.iter().min_by_key(|(len, number, _)| (*len, *number));
     let (_, number, fork) = best.context("there are four")?;
-    fs.restore(&fork.snapshot())?;
+    fs.write("/work/notes", "written while they tried")?;
+    fs.merge(&prepared, &fork.snapshot())?;
     let kept = fs.read(ANSWER)?;
     println!("kept try {number}: {:?}", String::from_utf8_lossy(&kept));
+    println!(
+        "beside {:?}",
+        String::from_utf8_lossy(&fs.read("/work/notes")?)
+    );
     Ok(())
 }
 

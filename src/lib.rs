@@ -52,6 +52,7 @@
 #![cfg_attr(not(feature = "store"), forbid(unsafe_code))]
 #![deny(missing_docs)]
 
+pub mod budget;
 pub mod chunk;
 #[cfg(feature = "cli")]
 pub mod cli;

@@ -98,6 +98,15 @@ pub const QUOTA_BYTES_PER_BLOCK: u64 = 512;
 /// whatever its byte quota.
 pub const FREE_BLOCKS: u64 = 4096;
 
+/// Bytes that a [`Budget`](crate::budget::Budget) counts for each object that
+/// an instance made or changed, its blocks and a link's target beside: what one
+/// costs a host at most.
+pub const OBJECT_BYTES: u32 = 1536;
+
+/// Files of one size in a base that are compared with one that a guest wrote,
+/// to hold both once.
+pub const MAX_TWINS: usize = 256;
+
 /// Objects created and not yet gone of one instance when its builder names
 /// no other quota.
 pub const DEFAULT_MAX_INODES: u64 = 1_000_000;

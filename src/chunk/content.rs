@@ -250,7 +250,7 @@ fn pieces_of(extents: &[Extent]) -> impl Iterator<Item = (u64, Digest)> {
 
 /// Computes a file's digest from its size and the digests of the numbered
 /// 64 KiB that are not all zeros.
-pub(super) fn digest_of(size: u64, pieces: impl Iterator<Item = (u64, Digest)>) -> Digest {
+pub(crate) fn digest_of(size: u64, pieces: impl Iterator<Item = (u64, Digest)>) -> Digest {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"stratafs content 1\0");
     hasher.update(&size.to_le_bytes());

@@ -2,17 +2,25 @@
 //!
 //! A [`ChunkPool`] maps digests to live chunks. A [`Content`] is the bytes of
 //! one file as a list of chunks, holes left out. [`ContentBuilder`] cuts a
-//! stream into chunks at fixed, aligned offsets.
+//! stream into chunks at fixed, aligned offsets. A [`Scope`] holds equal blocks
+//! of what instances wrote once.
 
+mod buffer;
 mod builder;
 mod content;
 mod pool;
+mod scope;
+mod sealed;
 mod stored;
 
+pub(crate) use buffer::Buffer;
 pub use builder::ContentBuilder;
 pub use content::Content;
-pub(crate) use content::copy_or_zero;
+pub(crate) use content::{copy_or_zero, digest_of};
 pub use pool::{Chunk, ChunkPool};
+pub(crate) use scope::Piece;
+pub use scope::Scope;
+pub(crate) use sealed::{Part, SealedFile};
 pub use stored::ContentError;
 #[cfg(feature = "store")]
 pub(crate) use stored::{Shelf, Shelving, Stored};

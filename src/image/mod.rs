@@ -36,6 +36,7 @@ mod table;
     not(feature = "store"),
     allow(dead_code, reason = "only images from a store have it")
 )]
+mod twins;
 mod view;
 mod walk;
 
@@ -52,6 +53,7 @@ pub use inspect::{ImageStats, Located};
 use parts::Parts;
 use places::Places;
 pub use reference::{ParseReferenceError, Reference};
+use twins::Twins;
 
 use crate::chunk::{Content, ContentError};
 use crate::digest::Digest;
@@ -107,6 +109,7 @@ struct Inner {
     at_rest: Option<AtRest>,
     index: Index,
     places: OnceLock<Places>,
+    twins: OnceLock<Twins>,
     digest: OnceLock<Digest>,
     stats: OnceLock<ImageStats>,
 }
@@ -148,6 +151,7 @@ impl Image {
             at_rest: None,
             index,
             places: OnceLock::new(),
+            twins: OnceLock::new(),
             digest: OnceLock::new(),
             stats: OnceLock::new(),
         }))
@@ -279,6 +283,12 @@ impl Image {
     pub(crate) fn slots_of(&self, node: u32) -> impl Iterator<Item = u32> {
         let places = self.0.places.get_or_init(|| Places::of(&self.0.index));
         places.slots(node)
+    }
+
+    /// Gives the first [`MAX_TWINS`](crate::limits::MAX_TWINS) files of `size` bytes. O(log files) after the first question.
+    pub(crate) fn files_of(&self, size: u64) -> impl Iterator<Item = u32> {
+        let twins = self.0.twins.get_or_init(|| Twins::of(&self.0.index));
+        twins.of_size(&self.0.index, size)
     }
 
     /// Gives the directory that an entry is in.

@@ -159,6 +159,7 @@ impl Image {
             at_rest: Some(AtRest { id }),
             index,
             places: std::sync::OnceLock::new(),
+            twins: std::sync::OnceLock::new(),
             digest: std::sync::OnceLock::new(),
             stats: std::sync::OnceLock::new(),
         }))))

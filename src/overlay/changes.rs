@@ -10,6 +10,7 @@ use std::ops::Range;
 use super::dir::DirBody;
 use super::inode::{Body, Inode};
 use super::{Object, Overlay};
+use crate::budget::Hold;
 use crate::errno::Errno;
 use crate::meta::{FileId, Kind};
 use crate::name::{LayerPath, Name};
@@ -72,10 +73,20 @@ impl Change {
 }
 
 /// An object in all states: its number and the branch that made it.
-type Key = (FileId, u64);
+pub(super) type Key = (FileId, u64);
 
 /// A directory and a name in it.
-type Spot = (FileId, Name);
+pub(super) type Spot = (FileId, Name);
+
+/// The names that each object has lost and gained.
+type Names = BTreeMap<Key, (BTreeSet<Spot>, BTreeSet<Spot>)>;
+
+/// What [`Overlay::name_delta`] tells.
+pub(super) struct NameDelta {
+    /// All objects that differ.
+    pub(super) ids: Vec<FileId>,
+    pub(super) names: Names,
+}
 
 impl Overlay {
     /// Tells what has to be done to make `later` of this, sorted by path.
@@ -89,22 +100,8 @@ impl Overlay {
         if !self.image.is_same(&later.image) {
             return Err(Errno::CrossDevice);
         }
-        let mut delta = Delta {
-            old: self,
-            new: later,
-            names: BTreeMap::new(),
-            named: BTreeSet::new(),
-            moved_in: BTreeSet::new(),
-            told: Vec::new(),
-        };
-        let ids: Vec<FileId> = self
-            .inodes
-            .diff(&later.inodes)
-            .map(|item| match item {
-                imbl::ordmap::DiffItem::Add(id, _) | imbl::ordmap::DiffItem::Remove(id, _) => *id,
-                imbl::ordmap::DiffItem::Update { new, .. } => *new.0,
-            })
-            .collect();
+        let mut delta = Delta::new(self, later);
+        let ids = self.differing(later);
         for id in &ids {
             delta.compare_entries(*id);
         }
@@ -118,6 +115,28 @@ impl Overlay {
         self.intact()?;
         delta.told.sort_by(|one, two| one.path().cmp(two.path()));
         Ok(delta.told)
+    }
+
+    /// The objects that are not the same in both, in order. O(what differs).
+    pub(super) fn differing(&self, later: &Self) -> Vec<FileId> {
+        let differing = self.inodes.diff(&later.inodes);
+        differing
+            .map(|item| match item {
+                imbl::ordmap::DiffItem::Add(id, _) | imbl::ordmap::DiffItem::Remove(id, _) => *id,
+                imbl::ordmap::DiffItem::Update { new, .. } => *new.0,
+            })
+            .collect()
+    }
+
+    /// The names that went and came between two states, an earlier and a later.
+    pub(super) fn name_delta(&self, later: &Self) -> NameDelta {
+        let mut delta = Delta::new(self, later);
+        let ids = self.differing(later);
+        for id in &ids {
+            delta.compare_entries(*id);
+        }
+        let names = delta.names;
+        NameDelta { ids, names }
     }
 
     /// A path of an object that has a name; `None` for one that has not.
@@ -140,7 +159,7 @@ impl Overlay {
     }
 
     /// A directory and a name in it that lead to `id`.
-    fn spot_of(&self, id: FileId) -> Option<Spot> {
+    pub(super) fn spot_of(&self, id: FileId) -> Option<Spot> {
         let leads = |dir: FileId, name: &[u8]| {
             !self.is_removed(dir) && self.find(dir, name).is_some_and(|found| found.id == id)
         };
@@ -170,10 +189,10 @@ impl Overlay {
     }
 
     /// The object at `id` as if it had been changed here, if it has a name.
-    fn living(&self, id: FileId) -> Option<Inode> {
+    pub(super) fn living(&self, id: FileId) -> Option<Inode> {
         match self.object(id) {
             Object::Own(inode) => (inode.nlink > 0).then(|| inode.clone()),
-            Object::Base(node) => Some(Inode::of_base(&self.image, node)),
+            Object::Base(node) => Some(Inode::of_base(&self.image, node, Hold::default())),
             Object::Gone => None,
         }
     }
@@ -182,8 +201,7 @@ impl Overlay {
 struct Delta<'a> {
     old: &'a Overlay,
     new: &'a Overlay,
-    /// The names that each object has lost and gained.
-    names: BTreeMap<Key, (BTreeSet<Spot>, BTreeSet<Spot>)>,
+    names: Names,
     /// Objects of either state whose names are told.
     named: BTreeSet<(Key, bool)>,
     /// Directories with an entry lost or gained.
@@ -191,7 +209,18 @@ struct Delta<'a> {
     told: Vec<Change>,
 }
 
-impl Delta<'_> {
+impl<'a> Delta<'a> {
+    fn new(old: &'a Overlay, new: &'a Overlay) -> Self {
+        Self {
+            old,
+            new,
+            names: Names::new(),
+            named: BTreeSet::new(),
+            moved_in: BTreeSet::new(),
+            told: Vec::new(),
+        }
+    }
+
     /// Compares the entries of a directory that has changed, come or gone.
     fn compare_entries(&mut self, id: FileId) {
         let same = self.old.birth(id) == self.new.birth(id);
@@ -272,7 +301,7 @@ impl Delta<'_> {
         };
         let mut told = self.moved_in.contains(&id);
         if let (Body::File(one), Body::File(two)) = (&before.body, &after.body) {
-            let ranges = one.compare(two);
+            let ranges = self.old.ranges(self.new, id, one, two);
             if !ranges.is_empty() {
                 told = true;
                 self.told.push(Change::Content {

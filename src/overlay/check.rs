@@ -16,7 +16,7 @@ impl Overlay {
     }
 
     fn check_inodes(&self) -> Result<(), String> {
-        let (mut bytes, mut made, mut blocks) = (0, 0, 0);
+        let (mut logical, mut private, mut made, mut blocks) = (0, 0, 0, 0);
         for (id, held) in self.inodes.iter() {
             let Some(inode) = held else {
                 if self.node(*id).is_none() {
@@ -26,13 +26,16 @@ impl Overlay {
             };
             if self.node(*id).is_none() {
                 made += 1;
-                bytes += inode.body.target_bytes();
+                logical += inode.body.target_bytes();
+                private += inode.body.target_bytes();
             }
             match &inode.body {
                 Body::File(file) => {
-                    bytes += file.private_bytes();
+                    logical += file.logical_bytes();
+                    private += file.private_bytes();
                     blocks += file.further_blocks();
-                    if file.recount() != file.private_bytes() || !file.is_sound() {
+                    let counted = (file.logical_bytes(), file.private_bytes());
+                    if file.recount() != counted || !file.is_sound() {
                         return Err(format!("blocks of {id:?}"));
                     }
                 }
@@ -52,9 +55,9 @@ impl Overlay {
             return Err(format!("{id:?} has no name and is not here"));
         }
         let usage = self.usage;
-        if (bytes, made) != (usage.private_bytes, usage.inodes) {
+        if (logical, private, made) != (usage.logical_bytes, usage.private_bytes, usage.inodes) {
             return Err(format!(
-                "{bytes} bytes and {made} inodes, counted {usage:?}"
+                "{logical} bytes, {private} of them private, and {made} inodes, counted {usage:?}"
             ));
         }
         if blocks != self.blocks {

@@ -1,23 +1,32 @@
 //! Reading and changing the bytes of files.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::blocks::Room;
+use super::blocks::{Below, FileBody, Terms};
 use super::inode::Body;
 use super::{Object, Overlay};
 use crate::chunk::Content;
 use crate::errno::Errno;
-use crate::limits::MAX_FILE_BYTES;
+use crate::image::Image;
+use crate::limits::{BLOCK_BYTES, MAX_FILE_BYTES};
 use crate::meta::{FileId, Time};
 
 impl Overlay {
-    /// The base's bytes, if `id` is from there. [`Errno::Io`] over a damaged
-    /// base, where the content might be another's.
-    fn base_content(&self, id: FileId) -> Result<Option<&Content>, Errno> {
-        let content = self.node(id).and_then(|node| self.image.content(node));
+    /// The base's bytes that show through in `file`. [`Errno::Io`] over a
+    /// damaged base, where the content might be another's.
+    fn below(&self, file: &FileBody) -> Result<Option<&Content>, Errno> {
+        let content = content_below(&self.image, file);
         self.intact().map(|()| content)
+    }
+
+    /// The base's bytes at `node`, as [`below`](Self::below).
+    fn base_content(&self, node: u32) -> Result<&Content, Errno> {
+        let content = self.image.content(node);
+        self.intact()?;
+        content.ok_or(Errno::Io)
     }
 
     /// Copies bytes from `offset` on into `buf`: as many as there are.
@@ -28,12 +37,12 @@ impl Overlay {
     /// or for data at rest that cannot be read.
     pub(crate) fn read_at(&self, id: FileId, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
         match self.object(id) {
-            Object::Base(_) => {
-                let content = self.base_content(id)?.ok_or(Errno::Io)?;
+            Object::Base(node) => {
+                let content = self.base_content(node)?;
                 content.read_at(offset, buf).map_err(|_| Errno::Io)
             }
             Object::Own(inode) => match &inode.body {
-                Body::File(file) => file.read_at(self.base_content(id)?, offset, buf),
+                Body::File(file) => file.read_at(self.below(file)?, offset, buf),
                 Body::Dir(_) | Body::Symlink(_) => Err(Errno::Io),
             },
             Object::Gone => Err(Errno::BadDescriptor),
@@ -48,8 +57,8 @@ impl Overlay {
     /// As [`read_at`](Self::read_at).
     pub(crate) fn read_bytes(&self, id: FileId, offset: u64, max: usize) -> Result<Bytes, Errno> {
         match self.object(id) {
-            Object::Base(_) => {
-                let content = self.base_content(id)?.ok_or(Errno::Io)?;
+            Object::Base(node) => {
+                let content = self.base_content(node)?;
                 if let Some(slice) = content.slice_at(offset, max) {
                     return Ok(slice);
                 }
@@ -61,7 +70,7 @@ impl Overlay {
                 Ok(buf.into())
             }
             Object::Own(inode) => match &inode.body {
-                Body::File(file) => file.read_bytes(self.base_content(id)?, offset, max),
+                Body::File(file) => file.read_bytes(self.below(file)?, offset, max),
                 Body::Dir(_) | Body::Symlink(_) => Err(Errno::Io),
             },
             Object::Gone => Err(Errno::BadDescriptor),
@@ -81,7 +90,7 @@ impl Overlay {
             }),
             Object::Own(inode) => match &inode.body {
                 Body::File(file) => {
-                    let base = self.base_content(id);
+                    let base = self.below(file);
                     base.map_or(0, |base| file.hole_at(base, offset))
                 }
                 Body::Dir(_) | Body::Symlink(_) => 0,
@@ -117,29 +126,29 @@ impl Overlay {
         let room = self
             .quota
             .max_bytes
-            .saturating_sub(self.usage.private_bytes);
+            .saturating_sub(self.usage.logical_bytes);
         let untouched = matches!(self.object(id), Object::Base(_));
         if room == 0 && untouched {
             return Err(Errno::NoSpace);
         }
         self.own(id)?;
         // Again by its parts, so that image and inodes are borrowed apart.
-        let base = id
-            .node_below(self.image.nodes())
-            .and_then(|node| self.image.content(node));
         self.image.intact()?;
         let held = self.inodes.get_mut(&id).and_then(Option::as_mut);
         let inode = Arc::make_mut(&mut held.ok_or(Errno::BadDescriptor)?.0);
         let Body::File(file) = &mut inode.body else {
             return Err(Errno::Io);
         };
-        let had = file.further_blocks();
-        let room = Room {
+        let base = content_below(&self.image, file);
+        let had = Counts::of(file);
+        let terms = Terms {
             bytes: room,
             blocks: self.quota.max_blocks().saturating_sub(self.blocks),
+            account: &self.account,
+            fresh: self.fresh.as_mut().map(|fresh| fresh.of(id)),
         };
-        let written = match file.write_at(base, offset, buf, room) {
-            Ok(written) if written.bytes > 0 => written,
+        let written = match file.write_at(base, offset, buf, terms) {
+            Ok(written) if written > 0 => written,
             other => {
                 if untouched {
                     self.inodes.remove(&id);
@@ -147,10 +156,10 @@ impl Overlay {
                 return Err(other.err().unwrap_or(Errno::NoSpace));
             }
         };
-        self.blocks += file.further_blocks() - had;
+        let has = Counts::of(file);
         inode.touch(now);
-        self.usage.private_bytes += written.charged;
-        Ok(written.bytes)
+        self.recount(had, has);
+        Ok(written)
     }
 
     /// Cuts or grows a file. Growing stores nothing.
@@ -162,16 +171,102 @@ impl Overlay {
         if size > MAX_FILE_BYTES {
             return Err(Errno::FileTooLarge);
         }
+        let account = self.account.clone();
         let inode = self.own(id)?;
         let Body::File(file) = &mut inode.body else {
             return Err(Errno::Invalid);
         };
-        let had = file.further_blocks();
-        let freed = file.set_size(size);
-        let gone = had - file.further_blocks();
+        let had = Counts::of(file);
+        file.set_size(size, &account);
+        let has = Counts::of(file);
         inode.touch(now);
-        self.blocks -= gone;
-        self.usage.private_bytes -= freed;
+        self.recount(had, has);
         Ok(())
+    }
+
+    /// Where a file that is in both states differs, by the block.
+    pub(super) fn ranges(
+        &self,
+        later: &Self,
+        id: FileId,
+        was: &FileBody,
+        is: &FileBody,
+    ) -> Vec<Range<u64>> {
+        if was.below() == is.below() {
+            was.compare(is)
+        } else {
+            self.compare_bytes(later, id)
+        }
+    }
+
+    /// The blocks of a file that differ, by their bytes: one of the states shows
+    /// a base file that the other does not. O(size).
+    fn compare_bytes(&self, later: &Self, id: FileId) -> Vec<Range<u64>> {
+        let size = |tree: &Overlay| tree.stat(id).map_or(0, |stat| stat.size);
+        let (old, new) = (size(self), size(later));
+        let (mut one, mut two) = ([0; BLOCK_BYTES], [0; BLOCK_BYTES]);
+        let mut found: Vec<Range<u64>> = Vec::new();
+        let mut at = 0;
+        while at < old.max(new) {
+            let end = (at + BLOCK_BYTES as u64).min(old.max(new));
+            let read = (
+                self.read_at(id, at, &mut one),
+                later.read_at(id, at, &mut two),
+            );
+            let same = match read {
+                (Ok(a), Ok(b)) => one.get(..a) == two.get(..b),
+                (Err(_), _) | (_, Err(_)) => false,
+            };
+            match found.last_mut().filter(|last| last.end == at) {
+                Some(last) if !same => last.end = end,
+                _ if !same => found.push(at..end),
+                _ => {}
+            }
+            at = end;
+        }
+        found
+    }
+
+    /// Follows what became of the counts of one file.
+    pub(super) fn recount(&mut self, had: Counts, has: Counts) {
+        let usage = &mut self.usage;
+        usage.logical_bytes = usage.logical_bytes + has.logical - had.logical;
+        usage.private_bytes = usage.private_bytes + has.private - had.private;
+        self.blocks = self.blocks + has.blocks - had.blocks;
+    }
+}
+
+/// What one file adds to the counts of its instance.
+#[derive(Clone, Copy)]
+pub(super) struct Counts {
+    logical: u64,
+    private: u64,
+    blocks: u64,
+}
+
+impl Counts {
+    pub(super) fn of(file: &FileBody) -> Self {
+        Self {
+            logical: file.logical_bytes(),
+            private: file.private_bytes(),
+            blocks: file.further_blocks(),
+        }
+    }
+
+    /// Those of a file that is gone.
+    pub(super) fn none() -> Self {
+        Self {
+            logical: 0,
+            private: 0,
+            blocks: 0,
+        }
+    }
+}
+
+/// The base content that shows through in a file.
+pub(super) fn content_below<'a>(image: &'a Image, file: &FileBody) -> Option<&'a Content> {
+    match file.below() {
+        Below::Nothing | Below::Sealed(..) => None,
+        Below::Own(node) | Below::Lent(node) => image.content(*node),
     }
 }

@@ -8,6 +8,8 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::blocks::Below;
+use super::data::content_below;
 use super::inode::Body;
 use super::{Object, Overlay};
 use crate::chunk::{ChunkPool, Content, ContentBuilder};
@@ -319,13 +321,12 @@ impl<'a> Diff<'a> {
 
     /// Tells whether a base file's bytes may differ from the base's.
     fn is_rewritten(&self, id: FileId) -> bool {
-        let base = self
-            .tree
-            .node(id)
-            .and_then(|node| self.tree.image.content(node));
-        match (self.tree.object(id), base) {
-            (Object::Own(inode), Some(base)) => match &inode.body {
-                Body::File(file) => !file.is_base_of(base.size()),
+        match (self.tree.object(id), self.tree.node(id)) {
+            (Object::Own(inode), Some(node)) => match &inode.body {
+                Body::File(file) => {
+                    let size = self.tree.image.content(node).map_or(0, Content::size);
+                    *file.below() != Below::Own(node) || !file.is_whole(size)
+                }
                 Body::Dir(_) | Body::Symlink(_) => false,
             },
             (Object::Own(_) | Object::Base(_) | Object::Gone, _) => false,
@@ -334,23 +335,22 @@ impl<'a> Diff<'a> {
 
     /// The bytes of a file: the base's own chunks if none was changed.
     fn content(&self, id: FileId) -> Result<Content, Errno> {
-        let base = self
-            .tree
-            .node(id)
-            .and_then(|node| self.tree.image.content(node));
         let size = match self.tree.object(id) {
             Object::Own(inode) => match &inode.body {
                 Body::File(file) => {
-                    if let Some(base) = base.filter(|base| file.is_base_of(base.size())) {
+                    let base = content_below(&self.tree.image, file);
+                    if let Some(base) = base.filter(|base| file.is_whole(base.size())) {
                         return Ok(base.clone());
                     }
                     file.size()
                 }
                 Body::Dir(_) | Body::Symlink(_) => 0,
             },
-            Object::Base(_) | Object::Gone => {
-                return Ok(base.cloned().unwrap_or_else(Content::empty));
+            Object::Base(node) => {
+                let base = self.tree.image.content(node).cloned();
+                return Ok(base.unwrap_or_else(Content::empty));
             }
+            Object::Gone => return Ok(Content::empty()),
         };
         let mut builder = ContentBuilder::new(self.pool);
         let mut buf = vec![0; CHUNK_BYTES];

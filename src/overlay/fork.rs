@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::quota::{Quota, Usage};
+use super::seal::Fresh;
 use super::{Object, Overlay};
 use crate::errno::Errno;
 use crate::meta::FileId;
@@ -30,6 +31,8 @@ impl Overlay {
             next: self.next,
             branch: 0,
             quota: self.quota,
+            account: self.account.clone(),
+            fresh: self.fresh.as_ref().map(|_| Fresh::default()),
             usage: Usage {
                 open: 0,
                 ..self.usage
@@ -41,6 +44,14 @@ impl Overlay {
         }
     }
 
+    /// As [`Self::snapshot`], for another instance: it pays for itself.
+    pub(crate) fn fork(&self) -> Self {
+        Self {
+            account: self.account.another(),
+            ..self.snapshot()
+        }
+    }
+
     /// Frees what neither a name nor a descriptor of this overlay holds: what
     /// a snapshot kept for the descriptors of another. O(such objects).
     pub(crate) fn settle(&mut self) {
@@ -49,6 +60,12 @@ impl Overlay {
                 self.free(id);
             }
         }
+    }
+
+    /// Takes a later state of the same lock's hold.
+    pub(crate) fn advance(&mut self, next: Self) {
+        let fresh = self.fresh.take();
+        *self = Self { fresh, ..next };
     }
 
     /// Goes back to an earlier state of the same lock's hold: every descriptor
@@ -93,13 +110,16 @@ impl Overlay {
             ..state.usage
         };
         self.next = self.next.max(state.next);
+        if let Some(fresh) = &mut self.fresh {
+            *fresh = Fresh::default();
+        }
         self.settle();
         Ok(())
     }
 
     /// Tells whether all this holds is within `quota`, descriptors apart.
-    fn fits(&self, quota: Quota) -> bool {
-        self.usage.private_bytes <= quota.max_bytes
+    pub(super) fn fits(&self, quota: Quota) -> bool {
+        self.usage.logical_bytes <= quota.max_bytes
             && self.usage.inodes <= quota.max_inodes
             && u64::try_from(self.usage.links).unwrap_or(0) <= quota.max_inodes
             && self.blocks <= quota.max_blocks()

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::blocks::FileBody;
 use super::dir::DirBody;
+use crate::budget::Hold;
 use crate::image::Image;
 use crate::meta::{FileId, Kind, Stat, Time};
 use crate::name::Name;
@@ -25,6 +26,9 @@ pub(super) struct Inode {
     /// A name it was given here, in a directory: the last one, which may be
     /// gone by now if it has others. `None` for the base's.
     pub(super) place: Option<(FileId, Name)>,
+    /// What it costs its host besides its blocks.
+    #[expect(dead_code, reason = "gives back what it holds when it is dropped")]
+    pub(super) hold: Hold,
     pub(super) body: Body,
 }
 
@@ -56,10 +60,10 @@ impl Body {
 
 impl Inode {
     /// The state of a base object before its first change.
-    pub(super) fn of_base(image: &Image, node: u32) -> Self {
+    pub(super) fn of_base(image: &Image, node: u32, hold: Hold) -> Self {
         let stat = image.stat(node);
         let body = match stat.kind {
-            Kind::File => Body::File(FileBody::over(stat.size)),
+            Kind::File => Body::File(FileBody::over(stat.size, node)),
             Kind::Dir => {
                 let parent = FileId::of_node(image.parent(node));
                 Body::Dir(DirBody::over(parent, node, image.slots(node).len()))
@@ -76,12 +80,19 @@ impl Inode {
             ctime: stat.ctime,
             birth: 0,
             place: None,
+            hold,
             body,
         }
     }
 
     /// A new object, made `now`, with its first name.
-    pub(super) fn new(body: Body, now: Time, birth: u64, place: (FileId, Name)) -> Self {
+    pub(super) fn new(
+        body: Body,
+        now: Time,
+        birth: u64,
+        place: (FileId, Name),
+        hold: Hold,
+    ) -> Self {
         let (mode, nlink) = match body {
             Body::File(_) => (0o644, 1),
             Body::Dir(_) => (0o755, 2),
@@ -97,6 +108,7 @@ impl Inode {
             ctime: now,
             birth,
             place: Some(place),
+            hold,
             body,
         }
     }

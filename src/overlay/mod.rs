@@ -10,7 +10,9 @@
 //! them: `vfs` does. Each method that changes something checks all that can
 //! fail before it changes anything (invariant 7).
 
+mod block;
 mod blocks;
+mod census;
 mod changes;
 mod check;
 mod data;
@@ -19,9 +21,11 @@ mod dir;
 mod fork;
 mod inode;
 mod maps;
+mod merge;
 mod names;
 mod quota;
 mod rules;
+mod seal;
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -30,18 +34,24 @@ use std::sync::Arc;
 
 use imbl::OrdSet;
 
+use crate::budget::{Account, Hold};
 use crate::errno::Errno;
 use crate::image::Image;
+use crate::limits::OBJECT_BYTES;
 use crate::meta::{FileId, Kind, Stat, Time};
 
 pub use changes::Change;
+use data::Counts;
 pub(crate) use dir::Found;
 use inode::{Body, Inode};
 use maps::{Held, IdHasher, Inodes};
+pub use merge::{Conflict, MergeError};
 pub(crate) use names::New;
 pub use quota::{Quota, Usage};
 pub use rules::Rule;
 pub(crate) use rules::Rules;
+pub(crate) use seal::Batch;
+use seal::Fresh;
 
 /// The changes of one instance.
 pub(crate) struct Overlay {
@@ -58,7 +68,12 @@ pub(crate) struct Overlay {
     /// once the first object is made; 0 until then. See `fork`.
     branch: u64,
     quota: Quota,
+    /// Pays for blocks and objects. Those of a state that was taken over are
+    /// others' to pay for.
+    account: Account,
     usage: Usage,
+    /// Blocks to be sealed; absent if none ever are.
+    fresh: Option<Fresh>,
     /// Private blocks, the first of each file not counted.
     blocks: u64,
     /// How many descriptors are open on an object; absent for none.
@@ -81,12 +96,23 @@ impl Overlay {
             next,
             branch: 0,
             quota,
+            account: Account::default(),
             usage: Usage::default(),
+            fresh: None,
             blocks: 0,
             open: HashMap::default(),
             pinned: Vec::new(),
             rules: None,
         }
+    }
+
+    /// Starts to pay from `account`.
+    pub(crate) fn set_account(&mut self, account: Account) {
+        self.account = account;
+    }
+
+    pub(crate) fn account(&self) -> &Account {
+        &self.account
     }
 
     pub(crate) fn usage(&self) -> Usage {
@@ -123,7 +149,8 @@ impl Overlay {
     fn own(&mut self, id: FileId) -> Result<&mut Inode, Errno> {
         if !self.inodes.contains_key(&id) {
             let node = self.node(id).ok_or(Errno::BadDescriptor)?;
-            let inode = Inode::of_base(&self.image, node);
+            let hold = Hold::overdraw(&self.account, OBJECT_BYTES);
+            let inode = Inode::of_base(&self.image, node, hold);
             self.image.intact()?;
             self.inodes.insert(id, Some(Held::new(inode)));
         }
@@ -282,11 +309,15 @@ impl Overlay {
             self.orphans.remove(&id);
         }
         if let Body::File(file) = &inode.body {
-            self.usage.private_bytes -= file.private_bytes();
-            self.blocks -= file.further_blocks();
+            self.recount(Counts::of(file), Counts::none());
         }
         if self.node(id).is_none() {
-            self.usage.private_bytes -= inode.body.target_bytes();
+            let target = inode.body.target_bytes();
+            self.usage.logical_bytes -= target;
+            self.usage.private_bytes -= target;
+        }
+        if let Some(fresh) = &mut self.fresh {
+            fresh.forget(id);
         }
     }
 

@@ -8,8 +8,9 @@ use super::dir::{self, DirBody, Found, Listed};
 use super::inode::{Body, Inode};
 use super::maps::Held;
 use super::{Object, Overlay};
+use crate::budget::Hold;
 use crate::errno::Errno;
-use crate::limits::MAX_LINKS;
+use crate::limits::{MAX_LINKS, OBJECT_BYTES};
 use crate::meta::{FileId, Kind, Time};
 use crate::name::Name;
 
@@ -81,7 +82,7 @@ impl Overlay {
         };
     }
 
-    fn is_empty_dir(&self, dir: FileId) -> bool {
+    pub(super) fn is_empty_dir(&self, dir: FileId) -> bool {
         match self.object(dir) {
             // Of a damaged base nothing is known to be empty.
             Object::Base(node) => self.image.slots(node).is_empty() && self.image.intact().is_ok(),
@@ -107,7 +108,8 @@ impl Overlay {
     /// # Errors
     ///
     /// [`Errno::NoEntry`] if `dir` is removed, then [`Errno::NoSpace`] if the
-    /// quota of inodes is used up, or that of bytes has no room for a target.
+    /// quota of inodes is used up, that of bytes has no room for a target, or
+    /// the budget none for an object.
     pub(crate) fn create(
         &mut self,
         dir: FileId,
@@ -131,12 +133,16 @@ impl Overlay {
         };
         let bytes = body.target_bytes();
         let kind = body.kind();
+        // A target has a bound below.
+        let cost = OBJECT_BYTES.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        let hold = Hold::take(&self.account, cost)?;
         let id = self.next_id()?;
         let name = Name::from_checked(name);
         self.add_entry(dir, name.clone(), id, kind, now)?;
-        let inode = Inode::new(body, now, self.branch, (dir, name));
+        let inode = Inode::new(body, now, self.branch, (dir, name), hold);
         self.inodes.insert(id, Some(Held::new(inode)));
         self.usage.inodes += 1;
+        self.usage.logical_bytes += bytes;
         self.usage.private_bytes += bytes;
         Ok(id)
     }
@@ -146,7 +152,7 @@ impl Overlay {
         let left = self
             .quota
             .max_bytes
-            .saturating_sub(self.usage.private_bytes);
+            .saturating_sub(self.usage.logical_bytes);
         if bytes > left {
             Err(Errno::NoSpace)
         } else {
@@ -307,7 +313,7 @@ impl Overlay {
         }
     }
 
-    fn add_entry(
+    pub(super) fn add_entry(
         &mut self,
         dir: FileId,
         name: Name,
@@ -327,7 +333,7 @@ impl Overlay {
         Ok(())
     }
 
-    fn take_entry(&mut self, dir: FileId, found: Found, now: Time) -> Result<(), Errno> {
+    pub(super) fn take_entry(&mut self, dir: FileId, found: Found, now: Time) -> Result<(), Errno> {
         let inode = self.own(dir)?;
         let Body::Dir(entries) = &mut inode.body else {
             return Err(Errno::NotDirectory);

@@ -9,9 +9,8 @@ use crate::limits::{
 /// [`Errno::TooManyOpen`](crate::errno::Errno::TooManyOpen).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
-    /// Bytes in private blocks: what was written, and the rest of a base block
-    /// that a write touched. Also the bytes of made symbolic links' targets. Holes and base content cost nothing; what
-    /// sharing saves is not given back.
+    /// [`Usage::logical_bytes`]. What sharing saves is not given back, so that
+    /// what others hold decides nothing.
     pub max_bytes: u64,
     /// Objects created and not yet gone; also, counted apart, further hard
     /// links. A base object that was changed does not count.
@@ -44,7 +43,13 @@ impl Default for Quota {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
-    /// Bytes in private blocks and made links. See [`Quota::max_bytes`].
+    /// Bytes in blocks: what was written, and the rest of a base block that a
+    /// write touched. Also the bytes of made symbolic links' targets. Holes and
+    /// base content cost nothing. This is what [`Quota::max_bytes`] bounds.
+    pub logical_bytes: u64,
+    /// Those of [`logical_bytes`](Self::logical_bytes) that are held because of
+    /// this instance: not sealed yet, or first in their scope. A fork has them
+    /// in common with what it was forked from, and counts them too.
     pub private_bytes: u64,
     /// Objects created and not yet gone. See [`Quota::max_inodes`].
     pub inodes: u64,
@@ -52,4 +57,13 @@ pub struct Usage {
     pub links: i64,
     /// Open descriptors.
     pub open: u32,
+}
+
+impl Usage {
+    /// Tells the bytes that this instance wrote and need not hold: equal
+    /// blocks were there in the base or in its scope, or are zeros.
+    #[must_use]
+    pub fn shared_bytes(&self) -> u64 {
+        self.logical_bytes - self.private_bytes
+    }
 }

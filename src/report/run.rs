@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{Resident, Spread, Summary};
 use crate::image::ImageStats;
 use crate::runner::{Allocator, CacheUse, InstanceReport, RunReport, Runner};
+use crate::vfs::Fs;
 
 /// All figures of one run.
 #[derive(Clone, Debug, Serialize)]
@@ -111,17 +112,20 @@ impl RunFigures {
 
 impl OverlayFigures {
     fn of(report: &RunReport) -> Self {
-        let private = || {
-            report
-                .instances
-                .iter()
-                .map(|instance| instance.usage.private_bytes)
-        };
+        let alone: Vec<u64> = report
+            .file_systems
+            .iter()
+            .map(Fs::exclusive_bytes)
+            .collect();
+        let usages = report.file_systems.iter().map(Fs::usage);
+        let (held, logical) = usages.fold((0, 0), |(held, logical), usage| {
+            (held + usage.private_bytes, logical + usage.logical_bytes)
+        });
         Self {
-            private_bytes: Spread::of(private()),
-            // An instance's blocks are its own.
-            shared_bytes: 0,
-            logical_bytes: private().sum(),
+            // What is held is either somebody's alone or shared.
+            shared_bytes: held.saturating_sub(alone.iter().sum()),
+            private_bytes: Spread::of(alone),
+            logical_bytes: logical,
         }
     }
 }

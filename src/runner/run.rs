@@ -13,6 +13,7 @@ use super::host::Seat;
 use super::output::Held;
 use super::show::{make_fs, make_volumes};
 use super::{InstanceReport, Outcome, RunPlan, RunReport, Runner, RunnerError};
+use crate::chunk::Scope;
 use crate::image::Image;
 use crate::vfs::Fs;
 
@@ -59,12 +60,13 @@ impl Runner {
         let _turn = self.turn.lock();
         // One that is thrown away finds what is wrong with the directories.
         let volumes = make_volumes(plan);
-        let fs = make_fs(image, plan, &volumes)?;
+        let scope = Scope::new();
+        let fs = make_fs(image, plan, &volumes, &scope)?;
         drop(Seat::new(&fs, &volumes, plan, &self.config, 0)?);
         let file_systems: Result<Vec<_>, RunnerError> = (0..plan.instances.max(1))
             .map(|_| {
                 let start = Instant::now();
-                let fs = make_fs(image, plan, &volumes)?;
+                let fs = make_fs(image, plan, &volumes, &scope)?;
                 Ok((fs, nanos(start.elapsed())))
             })
             .collect();

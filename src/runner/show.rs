@@ -4,6 +4,7 @@
 use std::num::NonZeroU64;
 
 use super::{RunPlan, RunnerError};
+use crate::chunk::Scope;
 use crate::image::Image;
 use crate::limits::MAX_VOLUMES;
 use crate::vfs::{Fs, Rights, Trace};
@@ -53,8 +54,10 @@ pub(super) fn make_fs(
     image: &Image,
     plan: &RunPlan,
     volumes: &[(String, Fs)],
+    scope: &Scope,
 ) -> Result<Fs, RunnerError> {
     let mut builder = Fs::builder(image)
+        .scope(scope)
         .max_bytes(plan.quota.max_bytes)
         .max_inodes(plan.quota.max_inodes)
         .max_open(plan.quota.max_open);

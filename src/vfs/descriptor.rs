@@ -256,12 +256,22 @@ impl Drop for Descriptor {
         if !self.counted {
             return;
         }
-        let mut state = self.fs.lock();
-        if self.top {
-            state.unpin(self.id);
+        let batch = {
+            let mut state = self.fs.lock();
+            if self.top {
+                state.unpin(self.id);
+            }
+            state.closed(self.id);
+            recheck(&state);
+            if self.fs.setup().seals_at_close() {
+                state.take_closed(self.id)
+            } else {
+                None
+            }
+        };
+        if let Some(batch) = batch {
+            self.fs.seal_batch(batch);
         }
-        state.closed(self.id);
-        recheck(&state);
     }
 }
 

@@ -12,7 +12,7 @@ use super::mount::Mounts;
 use super::{Descriptor, Fs};
 use crate::errno::Errno;
 use crate::image::Image;
-use crate::overlay::{Change, Overlay, Usage};
+use crate::overlay::{Change, MergeError, Overlay, Usage};
 
 /// The state of an instance at one moment. Immutable; cloning is a reference
 /// count. It holds the bytes that it shows, and nothing that has no name but
@@ -48,9 +48,9 @@ impl Snapshot {
     /// is freed in the fork.
     #[must_use]
     pub fn fork(&self) -> Fs {
-        let mut state = self.0.state.snapshot();
+        let mut state = self.0.state.fork();
         state.settle();
-        Fs::of(self.0.setup.clone(), self.0.mounts.clone(), state)
+        Fs::of(self.0.setup.of_fork(), self.0.mounts.clone(), state)
     }
 
     /// Gives the image below.
@@ -111,7 +111,7 @@ impl Fs {
     pub fn snapshot(&self) -> Snapshot {
         let state = self.lock().snapshot();
         Snapshot(Arc::new(Taken {
-            setup: self.setup().clone(),
+            setup: self.setup().of_fork(),
             mounts: self.all_mounted(),
             state,
         }))
@@ -126,9 +126,9 @@ impl Fs {
     /// fork costs the same at any depth.
     #[must_use]
     pub fn fork(&self) -> Self {
-        let mut state = self.lock().snapshot();
+        let mut state = self.lock().fork();
         state.settle();
-        Self::of(self.setup().clone(), self.all_mounted(), state)
+        Self::of(self.setup().of_fork(), self.all_mounted(), state)
     }
 
     /// As [`Self::fork`], and opens the same objects in it, with the same
@@ -144,8 +144,8 @@ impl Fs {
         if !open.iter().all(|one| one.fs().is_same(self)) {
             return Err(Errno::CrossDevice);
         }
-        let state = self.lock().snapshot();
-        let fork = Self::of(self.setup().clone(), self.all_mounted(), state);
+        let state = self.lock().fork();
+        let fork = Self::of(self.setup().of_fork(), self.all_mounted(), state);
         let opened: Vec<_> = {
             let mut state = fork.lock();
             open.iter()
@@ -187,6 +187,70 @@ impl Fs {
             state.renew_rules();
             Ok(())
         })
+    }
+}
+
+impl Fs {
+    /// Does here what `theirs` changed since `base`: a merge of three states,
+    /// object by object and block by block. One step; open descriptors go on.
+    ///
+    /// An object is the same on both sides if it came from `base`, whatever it
+    /// is called by now. Both sides may change different blocks of one file,
+    /// different entries of one directory, and the name on one side and the
+    /// bytes on the other. What theirs made comes under the same name, with a
+    /// number of this instance; where both made a directory of one name the two
+    /// become one, and equal files or links stay as they are here. Of two
+    /// changes of a time the later stands.
+    ///
+    /// O(what differs between `base` and each side), and the bytes of files
+    /// that both sides changed or made; blocks are shared, not copied.
+    ///
+    /// ```
+    /// use stratafs::{image::Image, vfs::Fs};
+    ///
+    /// let ours = Fs::new(&Image::empty());
+    /// ours.write("/list", "plan\n")?;
+    /// let base = ours.snapshot();
+    /// let theirs = base.fork();
+    /// theirs.rename("/list", "/agenda")?;
+    /// ours.write("/notes", "more")?;
+    /// ours.merge(&base, &theirs.snapshot())?;
+    /// assert_eq!(ours.read("/agenda")?, b"plan\n");
+    /// assert!(ours.read("/list").is_err() && ours.read("/notes").is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// In this order, and nothing is changed: [`Errno::ReadOnly`];
+    /// [`Errno::CrossDevice`] for states of another image; [`Errno::Invalid`]
+    /// if `base` is no earlier state of both; [`Errno::NoSpace`] when a budget
+    /// ends and [`Errno::TooManyLinks`], on the way; [`Errno::Io`] for data at
+    /// rest that cannot be read; [`MergeError::Conflicts`] with all that both
+    /// sides changed in different ways; [`Errno::NoSpace`] if the outcome
+    /// exceeds the quotas; [`Errno::Busy`] if it lacks an object that a
+    /// [`Rule`](super::Rule) is for or something is mounted on.
+    pub fn merge(&self, base: &Snapshot, theirs: &Snapshot) -> Result<(), MergeError> {
+        let mut outcome = Ok(());
+        self.change(|state, now| {
+            match state.merged(base.state(), theirs.state(), now) {
+                Ok(merged) => self.take_over(state, merged)?,
+                Err(error) => outcome = Err(error),
+            }
+            Ok(())
+        })?;
+        outcome
+    }
+
+    /// Takes a state of this instance in place of the present one.
+    fn take_over(&self, state: &mut Overlay, next: Overlay) -> Result<(), Errno> {
+        state.check_rules(&next)?;
+        if let Some(mounts) = self.mounted() {
+            mounts.read().check(state, &next)?;
+        }
+        state.advance(next);
+        state.renew_rules();
+        Ok(())
     }
 }
 

@@ -9,8 +9,9 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use super::descriptor::{Descriptor, Rights};
 use super::mount::Mounts;
 use super::walk::{End, Follow, Last, Start, resolve};
-use super::{Access, Clock, Trace, VirtualClock};
-use crate::chunk::ChunkPool;
+use super::{Access, Clock, Sealing, Trace, VirtualClock};
+use crate::budget::{Account, Budget};
+use crate::chunk::{ChunkPool, Scope};
 use crate::errno::Errno;
 use crate::image::Image;
 use crate::layer::{Layer, LayerError};
@@ -55,11 +56,30 @@ pub(super) struct Setup {
     clock: Option<Arc<dyn Clock>>,
     device: u64,
     trace: Option<Trace>,
+    sealing: Sealing,
+    /// The instance's own is made when it is first needed.
+    scope: OnceLock<Scope>,
 }
 
 impl Setup {
     pub(super) fn image(&self) -> &Image {
         &self.image
+    }
+
+    pub(super) fn scope(&self) -> &Scope {
+        self.scope.get_or_init(Scope::single)
+    }
+
+    pub(super) fn seals_at_close(&self) -> bool {
+        self.sealing == Sealing::AtClose
+    }
+
+    /// What a fork has: the scope too, which is made if it was not.
+    pub(super) fn of_fork(&self) -> Self {
+        if self.sealing != Sealing::Off {
+            self.scope();
+        }
+        self.clone()
     }
 }
 
@@ -67,6 +87,7 @@ impl Setup {
 pub struct FsBuilder {
     setup: Setup,
     quota: Quota,
+    account: Account,
 }
 
 impl FsBuilder {
@@ -91,6 +112,33 @@ impl FsBuilder {
     #[must_use]
     pub fn max_open(mut self, descriptors: u32) -> Self {
         self.quota.max_open = descriptors;
+        self
+    }
+
+    /// Counts what the instance holds against `budget` too, under `label`; its
+    /// forks have accounts of their own of the same label. Making and dropping
+    /// the instance takes one short lock of a shard of the budget's list.
+    /// Default: no budget.
+    #[must_use]
+    pub fn budget(mut self, budget: &Budget, label: &str) -> Self {
+        self.account = budget.account(label);
+        self
+    }
+
+    /// Holds equal blocks once among all instances of `scope`. Only instances
+    /// that may know of each other's content belong in one scope: see
+    /// [`Scope`]. Default: one of its own, shared by its forks.
+    #[must_use]
+    pub fn scope(mut self, scope: &Scope) -> Self {
+        self.setup.scope = OnceLock::from(scope.clone());
+        self
+    }
+
+    /// Sets when what is written is looked up among what others hold. Default:
+    /// [`Sealing::AtClose`].
+    #[must_use]
+    pub fn sealing(mut self, when: Sealing) -> Self {
+        self.setup.sealing = when;
         self
     }
 
@@ -137,7 +185,11 @@ impl FsBuilder {
     /// Makes the instance.
     #[must_use]
     pub fn build(self) -> Fs {
-        let state = Overlay::new(self.setup.image.clone(), self.quota);
+        let mut state = Overlay::new(self.setup.image.clone(), self.quota);
+        state.set_account(self.account);
+        if self.setup.sealing != Sealing::Off {
+            state.start_sealing();
+        }
         Fs::of(self.setup, None, state)
     }
 }
@@ -159,8 +211,11 @@ impl Fs {
                 clock: None,
                 device: 1,
                 trace: None,
+                sealing: Sealing::default(),
+                scope: OnceLock::new(),
             },
             quota: Quota::default(),
+            account: Account::default(),
         }
     }
 

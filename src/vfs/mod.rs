@@ -2,8 +2,8 @@
 //! each family of operations. Every operation is one step under the one lock
 //! of its instance (invariant 7) and gives an [`Errno`](crate::errno::Errno).
 //!
-//! Lock order: the instance's lock, then a shard of the chunk pool (a chunk
-//! that is dropped leaves its pool). Two instances are never locked at once.
+//! Lock order: the instance's lock, then a shard of the chunk pool, of a scope
+//! or of a budget (what is dropped leaves them). Two instances are never locked at once.
 
 mod apply;
 mod clock;
@@ -18,6 +18,7 @@ mod open;
 mod place;
 mod route;
 mod rules;
+mod seal;
 mod stat;
 mod trace;
 mod virtual_file;
@@ -31,12 +32,13 @@ pub use fork::Snapshot;
 pub use fs::{Fs, FsBuilder};
 pub use list::DirEntry;
 pub use open::OpenFlags;
+pub use seal::Sealing;
 pub use stat::SetTime;
 pub use trace::{Trace, TracedFile};
 pub use virtual_file::VirtualFile;
 pub use walk::Follow;
 
-pub use crate::overlay::{Change, Quota, Rule, Usage};
+pub use crate::overlay::{Change, Conflict, MergeError, Quota, Rule, Usage};
 
 #[cfg(test)]
 mod tests;

@@ -58,6 +58,11 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "REST_CHUNK_MAX_BYTES",
         "chunks_at_rest_are_neither_small_nor_large",
     ),
+    ("MAX_TWINS", "only_so_many_files_of_one_size_are_compared"),
+    (
+        "OBJECT_BYTES",
+        "a_full_budget_refuses_objects_and_lets_names_go",
+    ),
     ("MAX_PACK_BYTES", "a_pack_ends_at_its_bound"),
     ("MIN_PACK_USE_PERCENT", "the_share_in_use_decides"),
     (

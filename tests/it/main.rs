@@ -35,6 +35,7 @@ mod isolation; // a thousand guests that destroy what they see
 mod layers; // imports point down
 mod licences; // of all that is built in
 mod limits; // one test for each bound
+mod merge; // three-way merges of live states
 mod model; // random operations against the reference model
 mod mounts; // other file systems and the host's files at paths of an instance
 #[cfg(feature = "oci")]
@@ -50,6 +51,7 @@ mod rules; // rights by path
 #[cfg(feature = "cli")]
 mod runner; // the runner as a library: what a run leaves, what it tells
 mod semantics; // docs/SEMANTICS.md, by the cases that others got wrong
+mod sharing; // sealing, scopes, budgets
 #[cfg(feature = "runner")]
 mod soak; // calls at random beside wasmtime-wasi, logs compared by rule
 #[cfg(feature = "dir")]

@@ -91,7 +91,7 @@ fn case_75_a_guest_that_is_stopped_leaves_nothing_open_and_the_base_whole() {
                 // What it wrote until then is there; nothing holds it.
                 let usage = fs.usage();
                 assert_eq!(
-                    (usage.open, usage.private_bytes, usage.inodes),
+                    (usage.open, usage.logical_bytes, usage.inodes),
                     (0, 5001, 1)
                 );
                 assert_eq!(instance.usage, usage);

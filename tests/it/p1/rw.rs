@@ -292,3 +292,22 @@ fn a_read_only_preopen_is_told_of_before_a_size_no_file_can_have() {
         }
     }
 }
+
+#[test]
+fn a_guest_that_copies_a_tree_of_the_base_pays_metadata_only() {
+    for mode in MODES {
+        let fs = Fs::new(&image());
+        let mut guest = on(mode, &fs);
+        guest.mkdir(ROOT, "copy").unwrap();
+        let mut total = 0;
+        for name in ["hello", "dir/inner", "old"] {
+            let content = guest.content(ROOT, name).unwrap();
+            total += content.len() as u64;
+            let copy = format!("copy/{}", name.replace('/', "-"));
+            guest.create(ROOT, &copy, &content);
+            assert_eq!(guest.content(ROOT, &copy).unwrap(), content);
+        }
+        let usage = fs.usage();
+        assert_eq!((usage.private_bytes, usage.logical_bytes), (0, total));
+    }
+}

@@ -103,9 +103,9 @@ impl Stage {
         assert_eq!(self.fs.check(), Ok(()));
         let usage = self.fs.usage();
         assert_eq!(usage.open, 0);
-        assert!(usage.private_bytes.is_multiple_of(WRITTEN), "{usage:?}");
+        assert!(usage.logical_bytes.is_multiple_of(WRITTEN), "{usage:?}");
         assert_eq!(self.base.verify().unwrap(), image().verify().unwrap());
-        usage.private_bytes
+        usage.logical_bytes
     }
 }
 

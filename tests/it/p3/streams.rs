@@ -50,7 +50,7 @@ fn case_74_a_stream_without_end_fills_the_quota_and_no_more() {
         10 << 20
     );
     assert_eq!(lines, [full, format!("file: {}", 10 << 20)]);
-    assert!(fs.usage().private_bytes <= 10 << 20);
+    assert!(fs.usage().logical_bytes <= 10 << 20);
 }
 
 #[test]
@@ -109,11 +109,11 @@ fn check_left(report: &RunReport) {
     let image = base();
     for fs in &report.file_systems {
         let usage = fs.usage();
-        assert_eq!((usage.open, usage.private_bytes), (0, 200_000));
+        assert_eq!((usage.open, usage.logical_bytes), (0, 200_000));
         assert_eq!(fs.read("/middle").unwrap(), vec![1; 200_000]);
         // The lock is free, and the room comes back.
         fs.remove_file("/middle").unwrap();
-        assert_eq!(fs.usage().private_bytes, 0);
+        assert_eq!(fs.usage().logical_bytes, 0);
         let big = fs.read("/data/big.bin").unwrap();
         assert_eq!(big, Fs::new(&image).read("/data/big.bin").unwrap());
     }

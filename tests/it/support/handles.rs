@@ -68,13 +68,13 @@ impl Model {
             return;
         }
         if let Body::File(file) = &mut node.body {
-            self.usage.private_bytes -= file.private();
+            self.usage.logical_bytes -= file.private();
             *file = File::default();
         }
         if std::mem::take(&mut node.own) {
             self.usage.inodes -= 1;
             if let Body::Symlink(target) = &node.body {
-                self.usage.private_bytes -= target.len() as u64;
+                self.usage.logical_bytes -= target.len() as u64;
             }
         }
     }

@@ -174,13 +174,13 @@ impl Model {
             return Ok(Seen::Count(0));
         }
         refuse(offset >= MAX_FILE_BYTES, Errno::FileTooLarge)?;
-        let room = self.quota.max_bytes - self.usage.private_bytes;
+        let room = self.quota.max_bytes - self.usage.logical_bytes;
         let Body::File(file) = &mut self.nodes[node].body else {
             unreachable!()
         };
         let before = file.private();
         let wrote = file.write(offset, data, room);
-        self.usage.private_bytes += file.private() - before;
+        self.usage.logical_bytes += file.private() - before;
         refuse(wrote == 0, Errno::NoSpace)?;
         self.touch(node);
         Ok(Seen::Count(wrote))
@@ -199,7 +199,7 @@ impl Model {
         if let Body::File(file) = &mut self.nodes[node].body {
             let before = file.private();
             file.resize(size);
-            self.usage.private_bytes -= before - file.private();
+            self.usage.logical_bytes -= before - file.private();
         }
         self.touch(node);
     }
@@ -322,9 +322,9 @@ impl Model {
         refuse(self.is_gone(dir), Errno::NoEntry)?;
         refuse(self.usage.inodes >= self.quota.max_inodes, Errno::NoSpace)?;
         if let Body::Symlink(target) = &body {
-            let used = self.usage.private_bytes + target.len() as u64;
+            let used = self.usage.logical_bytes + target.len() as u64;
             refuse(used > self.quota.max_bytes, Errno::NoSpace)?;
-            self.usage.private_bytes = used;
+            self.usage.logical_bytes = used;
         }
         let mode = match body {
             Body::File(_) => 0o644,

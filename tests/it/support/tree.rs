@@ -223,7 +223,7 @@ pub struct Object {
 }
 
 /// What an object holds.
-#[derive(PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Seen {
     Dir,
     Bytes(Vec<u8>),

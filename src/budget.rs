@@ -1,0 +1,276 @@
+//! A bound on what all instances of a host hold together.
+//!
+//! Quotas bound each instance by what it wrote; what a thousand of them may
+//! cost together is another question. A [`Budget`] counts the memory that is
+//! really held, each shared block once, wherever it is held from: instances,
+//! forks, snapshots. So its count follows allocations, not calls.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use dashmap::DashMap;
+
+use crate::errno::Errno;
+
+/// A bound on the memory of many instances, in bytes. Cloning gives another
+/// handle on the same one.
+///
+/// Counted are the blocks of files, each once however many instances, forks
+/// and snapshots hold it, and [`OBJECT_BYTES`](crate::limits::OBJECT_BYTES)
+/// for each object that an instance made or changed, targets of symbolic
+/// links beside. A write that has no room gives [`Errno::NoSpace`] or is cut
+/// short, as past a quota; so does what creates an object. What changes an
+/// object that is there, such as removing a name, is counted but never refused:
+/// a guest must be able to make room.
+///
+/// ```
+/// use stratafs::{budget::Budget, image::Image, vfs::Fs};
+///
+/// let budget = Budget::new(1 << 20);
+/// let fs = Fs::builder(&Image::empty()).budget(&budget, "one").build();
+/// assert!(fs.write("/big", vec![1; 2 << 20]).is_err());
+/// let holders = budget.holders();
+/// assert_eq!((&*holders[0].label, holders[0].bytes), ("one", budget.held_bytes()));
+/// ```
+#[derive(Clone)]
+pub struct Budget(Arc<Ledger>);
+
+struct Ledger {
+    max: u64,
+    /// Atomic, never above `max` but by what must not be refused.
+    held: AtomicU64,
+    /// Numbers of accounts. Atomic.
+    next: AtomicU64,
+    /// By number: all accounts that somebody holds something on.
+    tabs: DashMap<u64, Weak<Tab>>,
+}
+
+/// What one instance took, wherever it is held by now.
+struct Tab {
+    ledger: Arc<Ledger>,
+    number: u64,
+    label: Box<str>,
+    /// Atomic.
+    held: AtomicU64,
+}
+
+/// One instance and what it has taken of a [`Budget`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Holder {
+    /// The name that the host gave it; its forks have the same.
+    pub label: Box<str>,
+    /// Bytes that it took and that it, a fork or a snapshot still holds.
+    pub bytes: u64,
+}
+
+impl Budget {
+    /// Makes a budget of `max_bytes`.
+    #[must_use]
+    pub fn new(max_bytes: u64) -> Self {
+        Self(Arc::new(Ledger {
+            max: max_bytes,
+            held: AtomicU64::new(0),
+            next: AtomicU64::new(0),
+            tabs: DashMap::new(),
+        }))
+    }
+
+    /// Tells the bound, in bytes.
+    #[must_use]
+    pub fn max_bytes(&self) -> u64 {
+        self.0.max
+    }
+
+    /// Tells what all instances hold now, each shared block once. O(1).
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        self.0.held.load(Ordering::Relaxed)
+    }
+
+    /// Tells which instance took what, in the order in which they were made:
+    /// each that lives, and each that is gone but has left something to a fork
+    /// or a snapshot. The bytes add up to [`held_bytes`](Self::held_bytes) when
+    /// nothing is under way. O(instances).
+    #[must_use]
+    pub fn holders(&self) -> Vec<Holder> {
+        // Collected first: dropping the last handle on an account under a
+        // shard's lock would ask for that lock again.
+        let tabs: Vec<_> = self
+            .0
+            .tabs
+            .iter()
+            .filter_map(|entry| entry.value().upgrade())
+            .collect();
+        let mut tabs: Vec<&Arc<Tab>> = tabs.iter().collect();
+        tabs.sort_by_key(|tab| tab.number);
+        tabs.into_iter()
+            .map(|tab| Holder {
+                label: tab.label.clone(),
+                bytes: tab.held.load(Ordering::Relaxed),
+            })
+            .collect()
+    }
+
+    /// Opens an account. One short lock of a shard of the list of accounts.
+    pub(crate) fn account(&self, label: &str) -> Account {
+        let number = self.0.next.fetch_add(1, Ordering::Relaxed);
+        let tab = Arc::new(Tab {
+            ledger: Arc::clone(&self.0),
+            number,
+            label: label.into(),
+            held: AtomicU64::new(0),
+        });
+        self.0.tabs.insert(number, Arc::downgrade(&tab));
+        Account(Some(tab))
+    }
+}
+
+impl fmt::Debug for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Budget({} of {} bytes)", self.held_bytes(), self.0.max)
+    }
+}
+
+impl Drop for Tab {
+    fn drop(&mut self) {
+        self.ledger.tabs.remove(&self.number);
+    }
+}
+
+/// Who pays for what is allocated; nobody where the host set no budget.
+#[derive(Clone, Default)]
+pub(crate) struct Account(Option<Arc<Tab>>);
+
+impl Account {
+    /// An account of the same budget under the same label.
+    pub(crate) fn another(&self) -> Self {
+        self.0.as_ref().map_or_else(Self::default, |tab| {
+            Budget(Arc::clone(&tab.ledger)).account(&tab.label)
+        })
+    }
+
+    /// Takes `bytes`, or nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::NoSpace`] if the budget has not so many left.
+    pub(crate) fn take(&self, bytes: u64) -> Result<(), Errno> {
+        let Some(tab) = &self.0 else {
+            return Ok(());
+        };
+        let max = tab.ledger.max;
+        let more = |held: u64| held.checked_add(bytes).filter(|sum| *sum <= max);
+        let taken = tab
+            .ledger
+            .held
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.map_err(|_| Errno::NoSpace)?;
+        tab.held.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Takes `bytes` whatever is left.
+    pub(crate) fn overdraw(&self, bytes: u64) {
+        if let Some(tab) = &self.0 {
+            tab.ledger.held.fetch_add(bytes, Ordering::Relaxed);
+            tab.held.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives back what was taken.
+    pub(crate) fn give(&self, bytes: u64) {
+        if let Some(tab) = &self.0 {
+            tab.ledger.held.fetch_sub(bytes, Ordering::Relaxed);
+            tab.held.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Bytes taken for as long as this lives. A clone takes as many again, and is
+/// not refused.
+#[derive(Default)]
+pub(crate) struct Hold {
+    account: Account,
+    bytes: u32,
+}
+
+impl Hold {
+    /// Takes `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Account::take`].
+    pub(crate) fn take(account: &Account, bytes: u32) -> Result<Self, Errno> {
+        account.take(bytes.into())?;
+        Ok(Self {
+            account: account.clone(),
+            bytes,
+        })
+    }
+
+    /// Takes `bytes` whatever is left.
+    pub(crate) fn overdraw(account: &Account, bytes: u32) -> Self {
+        account.overdraw(bytes.into());
+        Self {
+            account: account.clone(),
+            bytes,
+        }
+    }
+}
+
+impl Clone for Hold {
+    fn clone(&self) -> Self {
+        Self::overdraw(&self.account, self.bytes)
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.account.give(self.bytes.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_is_given_back_whoever_holds_it() {
+        let budget = Budget::new(100);
+        let (one, two) = (budget.account("one"), budget.account("two"));
+        let hold = Hold::take(&one, 60).unwrap();
+        assert!(Hold::take(&two, 41).is_err());
+        let rest = Hold::take(&two, 40).unwrap();
+        assert_eq!(budget.held_bytes(), 100);
+        // A copy of what is there is not refused.
+        let copy = hold.clone();
+        assert_eq!(budget.held_bytes(), 160);
+        drop((one, hold));
+        let shares: Vec<_> = budget.holders().into_iter().map(|one| one.bytes).collect();
+        assert_eq!(shares, [60, 40]);
+        drop((copy, rest, two));
+        assert_eq!((budget.held_bytes(), budget.holders().len()), (0, 0));
+    }
+
+    #[test]
+    fn threads_that_race_never_take_more_than_there_is() {
+        let budget = Budget::new(1_000);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                let account = budget.account("t");
+                let budget = &budget;
+                scope.spawn(move || {
+                    for _ in 0..10_000 {
+                        if account.take(7).is_ok() {
+                            assert!(budget.held_bytes() <= 1_000);
+                            account.give(7);
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(budget.held_bytes(), 0);
+    }
+}

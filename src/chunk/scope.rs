@@ -1,0 +1,296 @@
+//! Private blocks that are equal, held once.
+//!
+//! A block that will not change is looked up by a hash of its bytes, with a
+//! seed that no guest knows, and compared byte for byte: what the hash does is
+//! to find, never to decide. Two blocks of one hash are rare, and then the
+//! second stays by itself.
+
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::buffer::Buffer;
+use super::sealed::{Blocks, Part, SealedFile};
+
+/// Instances among which equal private blocks are held once.
+///
+/// A host names the instances that may share: whoever shares can find out, by
+/// timing, whether bytes it wrote were there already. An instance without a
+/// scope shares with its base, its forks and itself. Quotas count what an
+/// instance wrote, whoever else holds it. Cloning gives another handle.
+///
+/// ```
+/// use stratafs::{chunk::Scope, image::Image, vfs::Fs};
+///
+/// let (base, scope) = (Image::empty(), Scope::new());
+/// let make = || Fs::builder(&base).scope(&scope).build();
+/// let (one, two) = (make(), make());
+/// one.write("/model", [7; 4096])?;
+/// two.write("/weights", [7; 4096])?;
+/// assert_eq!((one.usage().private_bytes, two.usage().private_bytes), (4096, 0));
+/// assert_eq!((two.usage().logical_bytes, scope.held_bytes()), (4096, 4096));
+/// # Ok::<(), stratafs::host::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Scope(Arc<Table>);
+
+pub(super) struct Table {
+    seed: u64,
+    by_hash: Map<Held>,
+    /// Whole files, by a hash of which blocks they are made of.
+    pub(super) files: Map<Blocks>,
+    /// Atomic.
+    bytes: AtomicU64,
+}
+
+pub(super) type Map<T> = DashMap<u64, Weak<T>, BuildHasherDefault<AsIs>>;
+
+/// A block that no longer changes, held once in its scope.
+#[derive(Clone)]
+pub(crate) struct Piece(Arc<Held>);
+
+struct Held {
+    buffer: Arc<Buffer>,
+    hash: u64,
+    /// The scope to leave when the last holder goes.
+    home: Weak<Table>,
+}
+
+impl Scope {
+    /// Makes a scope in which nothing is held.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with(DashMap::default(), DashMap::default())
+    }
+
+    /// Makes a scope for one instance and its forks: small.
+    pub(crate) fn single() -> Self {
+        let hasher = BuildHasherDefault::default;
+        Self::with(
+            DashMap::with_capacity_and_hasher_and_shard_amount(0, hasher(), 2),
+            DashMap::with_capacity_and_hasher_and_shard_amount(0, hasher(), 2),
+        )
+    }
+
+    fn with(by_hash: Map<Held>, files: Map<Blocks>) -> Self {
+        Self(Arc::new(Table {
+            seed: RandomState::new().build_hasher().finish(),
+            by_hash,
+            files,
+            bytes: AtomicU64::new(0),
+        }))
+    }
+
+    /// Counts the blocks that are held now.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.by_hash.len()
+    }
+
+    /// Tells whether no block is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.by_hash.is_empty()
+    }
+
+    /// Tells the bytes of all blocks that are held now, each once. O(1).
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Gives the scope's block with these bytes, and whether it is `buffer`
+    /// itself, new. `None` if another block has its hash. O(len); one short
+    /// lock of a shard, not held while hashing or comparing.
+    pub(crate) fn put(&self, buffer: &Arc<Buffer>) -> Option<(Piece, bool)> {
+        let hash = xxh3_64_with_seed(buffer.bytes(), self.0.seed);
+        let there = match self.0.by_hash.entry(hash) {
+            Entry::Occupied(mut slot) => match slot.get().upgrade() {
+                Some(held) => held,
+                None => {
+                    let held = self.hold(buffer, hash);
+                    slot.insert(Arc::downgrade(&held));
+                    return Some((Piece(held), true));
+                }
+            },
+            Entry::Vacant(slot) => {
+                let held = self.hold(buffer, hash);
+                slot.insert(Arc::downgrade(&held));
+                return Some((Piece(held), true));
+            }
+        };
+        let equal = there.buffer.bytes() == buffer.bytes();
+        equal.then_some((Piece(there), false))
+    }
+
+    /// Gives the scope's file that is made of these blocks, and whether it is
+    /// new. `None` if another file has its hash. O(blocks).
+    pub(crate) fn put_file(&self, size: u64, parts: Vec<Part>) -> Option<(SealedFile, bool)> {
+        let mut key = Vec::with_capacity(8 * (parts.len() + 1));
+        key.extend_from_slice(&size.to_le_bytes());
+        for part in &parts {
+            key.extend_from_slice(&part.address().to_le_bytes());
+        }
+        let hash = xxh3_64_with_seed(&key, self.0.seed);
+        let make = |parts: Vec<Part>| {
+            Arc::new(Blocks {
+                size,
+                parts: parts.into(),
+                hash,
+                home: Arc::downgrade(&self.0),
+            })
+        };
+        let there = match self.0.files.entry(hash) {
+            Entry::Occupied(mut slot) => match slot.get().upgrade() {
+                Some(held) => held,
+                None => {
+                    let held = make(parts);
+                    slot.insert(Arc::downgrade(&held));
+                    return Some((SealedFile(held), true));
+                }
+            },
+            Entry::Vacant(slot) => {
+                let held = make(parts);
+                slot.insert(Arc::downgrade(&held));
+                return Some((SealedFile(held), true));
+            }
+        };
+        let equal = there.is_made_of(size, &parts);
+        equal.then_some((SealedFile(there), false))
+    }
+
+    fn hold(&self, buffer: &Arc<Buffer>, hash: u64) -> Arc<Held> {
+        let len = buffer.bytes().len() as u64;
+        self.0.bytes.fetch_add(len, Ordering::Relaxed);
+        Arc::new(Held {
+            buffer: Arc::clone(buffer),
+            hash,
+            home: Arc::downgrade(&self.0),
+        })
+    }
+}
+
+impl Default for Scope {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Scope({} blocks)", self.len())
+    }
+}
+
+impl Piece {
+    /// Stands for it as long as it is held.
+    pub(crate) fn address(&self) -> u64 {
+        Arc::as_ptr(&self.0).addr() as u64
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.0.buffer.bytes()
+    }
+
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Counts what holds it.
+    pub(crate) fn holders(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let Some(home) = self.home.upgrade() else {
+            return;
+        };
+        let len = self.buffer.bytes().len() as u64;
+        home.bytes.fetch_sub(len, Ordering::Relaxed);
+        // The entry may be a younger block's by now, as in the chunk pool.
+        home.by_hash
+            .remove_if(&self.hash, |_, held| held.strong_count() == 0);
+    }
+}
+
+/// Takes a hash as it is.
+#[derive(Default)]
+pub(super) struct AsIs(u64);
+
+impl Hasher for AsIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        // Only numbers are keys.
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Budget;
+
+    fn block(byte: u8) -> Arc<Buffer> {
+        Arc::new(Buffer::copy(&[byte; 100], 0, &crate::budget::Account::default()).unwrap())
+    }
+
+    #[test]
+    fn equal_blocks_are_held_once_and_leave_with_the_last() {
+        let scope = Scope::new();
+        let (first, is_new) = scope.put(&block(1)).unwrap();
+        assert!(is_new);
+        let (second, is_new) = scope.put(&block(1)).unwrap();
+        assert!(!is_new && first.is_same(&second));
+        assert_eq!((scope.len(), scope.held_bytes()), (1, 100));
+        drop(first);
+        assert_eq!(scope.len(), 1);
+        drop(second);
+        assert_eq!((scope.len(), scope.held_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn case_101_blocks_whose_hashes_collide_stay_apart() {
+        let scope = Scope::new();
+        let (held, _) = scope.put(&block(1)).unwrap();
+        // The other block's hash leads to this one.
+        let hash = xxh3_64_with_seed(block(2).bytes(), scope.0.seed);
+        scope.0.by_hash.insert(hash, Arc::downgrade(&held.0));
+        assert!(scope.put(&block(2)).is_none());
+        assert_eq!(held.bytes(), [1; 100]);
+    }
+
+    #[test]
+    fn case_103_put_and_drop_race_leaves_nothing_dangling() {
+        let scope = Scope::single();
+        let budget = Budget::new(1 << 20);
+        std::thread::scope(|threads| {
+            for _ in 0..4 {
+                threads.spawn(|| {
+                    let account = budget.account("t");
+                    for round in 0..20_000_u32 {
+                        let bytes = (round % 7).to_le_bytes();
+                        let buffer = Buffer::copy(&bytes, 4, &account).unwrap();
+                        let (piece, _) = scope.put(&Arc::new(buffer)).unwrap();
+                        assert_eq!(piece.bytes(), bytes);
+                    }
+                });
+            }
+        });
+        assert_eq!((scope.len(), scope.held_bytes()), (0, 0));
+        assert_eq!(budget.held_bytes(), 0);
+    }
+}

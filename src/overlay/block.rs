@@ -1,0 +1,120 @@
+//! One block of a changed or new file.
+
+use std::sync::Arc;
+
+use crate::budget::Account;
+use crate::chunk::{Buffer, Piece};
+use crate::errno::Errno;
+use crate::limits::BLOCK_BYTES;
+
+static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
+
+/// At most [`BLOCK_BYTES`] bytes, and who pays for them.
+#[derive(Clone)]
+pub(super) enum Block {
+    /// This instance's own, not looked at yet.
+    Own(Arc<Buffer>),
+    /// Sealed, and this instance brought it into its scope.
+    Brought(Piece),
+    /// Sealed, and equal to one that was in the scope.
+    Lent(Piece),
+    /// Nothing but so many zeros.
+    Zeros(u16),
+}
+
+impl Block {
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Own(buffer) => buffer.bytes(),
+            Self::Brought(piece) | Self::Lent(piece) => piece.bytes(),
+            Self::Zeros(len) => ZEROS.get(..usize::from(*len)).unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes().len()
+    }
+
+    /// The bytes that are there because of this instance.
+    pub(super) fn private_len(&self) -> u64 {
+        match self {
+            Self::Own(_) | Self::Brought(_) => self.len() as u64,
+            Self::Lent(_) | Self::Zeros(_) => 0,
+        }
+    }
+
+    /// Zeros as many as `bytes`, if those are all zeros.
+    pub(super) fn zeros_like(bytes: &[u8]) -> Option<Self> {
+        let zeros = ZEROS.get(..bytes.len()).filter(|zeros| *zeros == bytes)?;
+        u16::try_from(zeros.len()).ok().map(Self::Zeros)
+    }
+
+    pub(super) fn is_own(&self) -> bool {
+        matches!(self, Self::Own(_))
+    }
+
+    pub(super) fn is_zeros(&self) -> bool {
+        matches!(self, Self::Zeros(_))
+    }
+
+    /// The buffer to change: copied first where others hold it.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::NoSpace`] if the budget has no room for a copy.
+    pub(super) fn buffer(&mut self, account: &Account) -> Result<&mut Buffer, Errno> {
+        let alone = match self {
+            Self::Own(buffer) => Arc::get_mut(buffer).is_some(),
+            Self::Brought(_) | Self::Lent(_) | Self::Zeros(_) => false,
+        };
+        if !alone {
+            let copy = Buffer::copy(self.bytes(), room_for(self.len()), account)?;
+            *self = Self::Own(Arc::new(copy));
+        }
+        match self {
+            Self::Own(buffer) => Arc::get_mut(buffer).ok_or(Errno::Io),
+            Self::Brought(_) | Self::Lent(_) | Self::Zeros(_) => Err(Errno::Io),
+        }
+    }
+
+    /// Cuts to `len` bytes: never refused, since it makes room.
+    pub(super) fn truncate(&mut self, len: usize, account: &Account) {
+        if let Self::Zeros(old) = self {
+            *old = u16::try_from(len).map_or(*old, |len| len.min(*old));
+            return;
+        }
+        if let Self::Own(buffer) = self
+            && let Some(alone) = Arc::get_mut(buffer)
+        {
+            alone.truncate(len);
+            return;
+        }
+        let kept = self.bytes().get(..len).unwrap_or_else(|| self.bytes());
+        let copy = Buffer::copy_unasked(kept, room_for(len), account);
+        *self = Self::Own(Arc::new(copy));
+    }
+}
+
+impl PartialEq for Block {
+    /// Equal bytes, known without a look at them where both are one.
+    fn eq(&self, other: &Self) -> bool {
+        let one = match (self, other) {
+            (Self::Own(one), Self::Own(two)) => Arc::ptr_eq(one, two),
+            (Self::Brought(one) | Self::Lent(one), Self::Brought(two) | Self::Lent(two)) => {
+                one.is_same(two)
+            }
+            (Self::Zeros(one), Self::Zeros(two)) => one == two,
+            _ => false,
+        };
+        one || self.bytes() == other.bytes()
+    }
+}
+
+/// How many bytes to make room for in a block of `len`.
+pub(super) fn room_for(len: usize) -> usize {
+    if len > BLOCK_BYTES / 2 {
+        BLOCK_BYTES
+    } else {
+        len
+    }
+}

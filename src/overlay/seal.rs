@@ -1,0 +1,219 @@
+//! Sealing: finding the equal of what was written, so that it is held once.
+//!
+//! What a guest writes is first its own, block by block. Once the last
+//! descriptor of a file is closed, or when the host asks, the blocks written
+//! since are looked at: zeros go, a whole file that equals one of the base
+//! shows that one instead, and each other block is looked up in the scope.
+//! The bytes that a guest reads and its quota are the same before and after.
+//!
+//! Looking takes time for each byte, so it is done on a copy of the file's
+//! state, which shares all blocks, and without the lock. What came of it
+//! is then put in place where the block is still the one that was looked at.
+
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+use std::sync::Arc;
+
+use super::Overlay;
+use super::block::Block;
+use super::blocks::{Below, FileBody};
+use super::data::Counts;
+use super::inode::Body;
+use super::maps::IdHasher;
+use crate::chunk::{Buffer, Part, Scope, digest_of};
+use crate::digest::Digest;
+use crate::image::Image;
+use crate::limits::CHUNK_BYTES;
+use crate::meta::FileId;
+
+/// Numbers of blocks written and not sealed since, by file.
+#[derive(Default)]
+pub(super) struct Fresh(HashMap<FileId, Vec<u64>, BuildHasherDefault<IdHasher>>);
+
+impl Fresh {
+    pub(super) fn of(&mut self, id: FileId) -> &mut Vec<u64> {
+        self.0.entry(id).or_default()
+    }
+
+    pub(super) fn forget(&mut self, id: FileId) {
+        self.0.remove(&id);
+    }
+}
+
+/// Blocks of one file to be sealed.
+pub(crate) struct Batch {
+    id: FileId,
+    image: Image,
+    file: FileBody,
+    numbers: Vec<u64>,
+}
+
+/// What came of a batch.
+pub(crate) struct Sealed {
+    id: FileId,
+    found: Found,
+}
+
+enum Found {
+    /// What the file, if it is still so, is to show as a whole.
+    Whole(FileBody, Below),
+    /// Blocks by number: what was looked at, and what to put there.
+    Blocks(Vec<(u64, Arc<Buffer>, Block)>),
+}
+
+impl Batch {
+    /// Looks for equals in the base and in `scope`. O(bytes), no lock but a
+    /// scope's, for the time of a look-up.
+    pub(crate) fn seal(mut self, scope: &Scope) -> Sealed {
+        self.numbers.sort_unstable();
+        self.numbers.dedup();
+        let id = self.id;
+        let file = &self.file;
+        let whole = file.size() > 0 && file.is_own_throughout(self.numbers.len());
+        if whole && let Some(below) = self.twin().or_else(|| seal_file(file, scope)) {
+            let found = Found::Whole(self.file, below);
+            return Sealed { id, found };
+        }
+        let own = |number: &u64| {
+            let buffer = self.file.own_block(*number)?;
+            Some((*number, Arc::clone(buffer), seal_block(buffer, scope)?))
+        };
+        let found = Found::Blocks(self.numbers.iter().filter_map(own).collect());
+        Sealed { id, found }
+    }
+
+    /// The base file that all of this one equals. Asked only of a file that
+    /// was written whole, so that the cost follows what a guest wrote.
+    fn twin(&self) -> Option<Below> {
+        let size = self.file.size();
+        let mut twins = self.image.files_of(size).peekable();
+        twins.peek()?;
+        let digest = digest_file(&self.file)?;
+        let equals = |node: &u32| {
+            let content = self.image.content(*node);
+            content.is_some_and(|content| content.digest() == digest)
+        };
+        let twin = twins.find(equals);
+        self.image.intact().ok().and(twin).map(Below::Lent)
+    }
+}
+
+/// The digest that the content of a file without base bytes would have.
+fn digest_file(file: &FileBody) -> Option<Digest> {
+    let grid = CHUNK_BYTES as u64;
+    let mut buf = vec![0; CHUNK_BYTES];
+    let mut pieces = Vec::new();
+    for number in 0..file.size().div_ceil(grid) {
+        let len = file.read_at(None, number * grid, &mut buf).ok()?;
+        let piece = buf.get(..len)?;
+        if piece.iter().any(|byte| *byte != 0) {
+            pieces.push((number, Digest::of(piece)));
+        }
+    }
+    Some(digest_of(file.size(), pieces.into_iter()))
+}
+
+/// The same file held by the scope, each block once. `None` if a block has
+/// to stay by itself.
+fn seal_file(file: &FileBody, scope: &Scope) -> Option<Below> {
+    let parts = file.own_blocks().map(|buffer| {
+        if Block::zeros_like(buffer.bytes()).is_some() {
+            return Some(Part::Zeros);
+        }
+        let (piece, is_new) = scope.put(buffer)?;
+        Some(if is_new {
+            Part::New(piece)
+        } else {
+            Part::Old(piece)
+        })
+    });
+    let parts = parts.collect::<Option<Vec<_>>>()?;
+    let (file, is_new) = scope.put_file(file.size(), parts)?;
+    Some(Below::Sealed(file, is_new))
+}
+
+/// What to hold in place of a block; `None` to leave it.
+fn seal_block(buffer: &Arc<Buffer>, scope: &Scope) -> Option<Block> {
+    if let Some(zeros) = Block::zeros_like(buffer.bytes()) {
+        return Some(zeros);
+    }
+    let (piece, is_new) = scope.put(buffer)?;
+    Some(if is_new {
+        Block::Brought(piece)
+    } else {
+        Block::Lent(piece)
+    })
+}
+
+impl Overlay {
+    /// From now on notes which blocks are to be sealed.
+    pub(crate) fn start_sealing(&mut self) {
+        self.fresh = Some(Fresh::default());
+    }
+
+    /// Takes the blocks of a file that were written and not sealed since; none
+    /// while a descriptor is open on it.
+    pub(crate) fn take_closed(&mut self, id: FileId) -> Option<Batch> {
+        if self.fresh.as_ref()?.0.is_empty() || self.is_open(id) {
+            return None;
+        }
+        self.take_fresh(id)
+    }
+
+    /// Counts the files that have blocks to be sealed.
+    pub(crate) fn unsealed_files(&self) -> usize {
+        self.fresh.as_ref().map_or(0, |fresh| fresh.0.len())
+    }
+
+    /// Takes the blocks of any file that has such, open or not.
+    pub(crate) fn take_any(&mut self) -> Option<Batch> {
+        loop {
+            let id = *self.fresh.as_ref()?.0.keys().next()?;
+            if let Some(batch) = self.take_fresh(id) {
+                return Some(batch);
+            }
+        }
+    }
+
+    fn take_fresh(&mut self, id: FileId) -> Option<Batch> {
+        let numbers = self.fresh.as_mut()?.0.remove(&id)?;
+        match &self.changed(id)?.body {
+            Body::File(file) => Some(Batch {
+                id,
+                image: self.image.clone(),
+                file: file.clone(),
+                numbers,
+            }),
+            Body::Dir(_) | Body::Symlink(_) => None,
+        }
+    }
+
+    /// Puts up to `max` blocks in place where the file is as it was looked at.
+    /// Tells whether more are left.
+    pub(crate) fn put_sealed(&mut self, sealed: &mut Sealed, max: usize) -> bool {
+        let held = self.inodes.get_mut(&sealed.id).and_then(Option::as_mut);
+        let Some(inode) = held.map(|held| Arc::make_mut(&mut held.0)) else {
+            return false;
+        };
+        let Body::File(file) = &mut inode.body else {
+            return false;
+        };
+        let had = Counts::of(file);
+        let more = match &mut sealed.found {
+            Found::Whole(seen, below) => {
+                file.show(seen, below.clone());
+                false
+            }
+            Found::Blocks(blocks) => {
+                let from = blocks.len().saturating_sub(max);
+                for (number, seen, block) in blocks.drain(from..) {
+                    file.replace(number, &seen, block);
+                }
+                !blocks.is_empty()
+            }
+        };
+        let has = Counts::of(file);
+        self.recount(had, has);
+        more
+    }
+}
