@@ -61,7 +61,9 @@ cargo build --quiet --release --locked --bin stratafs --example host_dir_run
 say "ripgrep over the project's files"
 rm -rf "$work/corpus" "$work/out-rust"
 mkdir -p "$work/corpus" "$work/out-rust"
-git ls-files -z src docs tests/it .gitignore | xargs -0 cp --parents -t "$work/corpus"
+mkdir "$work/corpus/tests"
+cp -R src docs .gitignore "$work/corpus"
+cp -R tests/it "$work/corpus/tests"
 printf 'docs/\n' > "$work/corpus/tests/.ignore"
 ln -s src "$work/corpus/link"
 searches=(
