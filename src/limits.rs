@@ -103,6 +103,11 @@ pub const FREE_BLOCKS: u64 = 4096;
 /// costs a host at most.
 pub const OBJECT_BYTES: u32 = 1536;
 
+/// Bytes of a file written whole below which it is compared with the base
+/// only, and not held in a scope: finding and keeping it there would take more
+/// than it saves.
+pub const MIN_SCOPED_BYTES: u64 = 4096;
+
 /// Files of one size in a base that are compared with one that a guest wrote,
 /// to hold both once.
 pub const MAX_TWINS: usize = 256;

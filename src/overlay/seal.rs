@@ -23,7 +23,7 @@ use super::maps::IdHasher;
 use crate::chunk::{Buffer, Part, Scope, digest_of};
 use crate::digest::Digest;
 use crate::image::Image;
-use crate::limits::CHUNK_BYTES;
+use crate::limits::{CHUNK_BYTES, MIN_SCOPED_BYTES};
 use crate::meta::FileId;
 
 /// Numbers of blocks written and not sealed since, by file.
@@ -70,9 +70,18 @@ impl Batch {
         let id = self.id;
         let file = &self.file;
         let whole = file.size() > 0 && file.is_own_throughout(self.numbers.len());
-        if whole && let Some(below) = self.twin().or_else(|| seal_file(file, scope)) {
-            let found = Found::Whole(self.file, below);
-            return Sealed { id, found };
+        if whole {
+            let small = file.size() < MIN_SCOPED_BYTES;
+            let twin = self.twin();
+            let in_scope = || (!small).then(|| seal_file(file, scope)).flatten();
+            if let Some(below) = twin.or_else(in_scope) {
+                let found = Found::Whole(self.file, below);
+                return Sealed { id, found };
+            }
+            if small {
+                let found = Found::Blocks(Vec::new());
+                return Sealed { id, found };
+            }
         }
         let own = |number: &u64| {
             let buffer = self.file.own_block(*number)?;
@@ -178,6 +187,13 @@ impl Overlay {
     fn take_fresh(&mut self, id: FileId) -> Option<Batch> {
         let numbers = self.fresh.as_mut()?.0.remove(&id)?;
         match &self.changed(id)?.body {
+            // Most small files have no equal: not worth a copy of the state.
+            Body::File(file)
+                if file.size() < MIN_SCOPED_BYTES
+                    && self.image.files_of(file.size()).next().is_none() =>
+            {
+                None
+            }
             Body::File(file) => Some(Batch {
                 id,
                 image: self.image.clone(),
@@ -191,6 +207,9 @@ impl Overlay {
     /// Puts up to `max` blocks in place where the file is as it was looked at.
     /// Tells whether more are left.
     pub(crate) fn put_sealed(&mut self, sealed: &mut Sealed, max: usize) -> bool {
+        if matches!(&sealed.found, Found::Blocks(blocks) if blocks.is_empty()) {
+            return false;
+        }
         let held = self.inodes.get_mut(&sealed.id).and_then(Option::as_mut);
         let Some(inode) = held.map(|held| Arc::make_mut(&mut held.0)) else {
             return false;

@@ -92,7 +92,15 @@ impl Descriptor {
     }
 
     /// The rule that holds for what this is open on.
+    #[inline]
     fn own_rule(&self, state: &Overlay) -> Rule {
+        if state.rules().is_none() {
+            return Rule::Free;
+        }
+        self.own_rule_of(state)
+    }
+
+    fn own_rule_of(&self, state: &Overlay) -> Rule {
         match self.rules(state) {
             None => Rule::Free,
             Some(_) if self.kind() == Kind::Dir => state.rule_of_dir(self.id()),
@@ -101,6 +109,7 @@ impl Descriptor {
     }
 
     /// Refuses what is hidden, as if it were no more.
+    #[inline]
     pub(super) fn allow_look(&self, state: &Overlay) -> Result<(), Errno> {
         match self.own_rule(state) {
             Rule::Hidden => Err(Errno::BadDescriptor),
@@ -109,11 +118,13 @@ impl Descriptor {
     }
 
     /// Refuses a change of the object that this is open on.
+    #[inline]
     pub(super) fn allow_change(&self, state: &Overlay) -> Result<(), Errno> {
         free_only(self.own_rule(state))
     }
 
     /// Refuses a write into this file at `offset`.
+    #[inline]
     pub(super) fn allow_write(&self, state: &Overlay, offset: u64) -> Result<(), Errno> {
         match self.own_rule(state) {
             Rule::AppendOnly if state.stat(self.id())?.size == offset => Ok(()),

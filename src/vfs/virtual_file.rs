@@ -115,7 +115,15 @@ fn guarded<R>(call: impl FnOnce() -> Result<R, Errno>) -> Result<R, Errno> {
 impl Descriptor {
     /// Asks the host for what this is to read, if the file is one of its
     /// making. No lock is held.
+    #[inline]
     pub(super) fn with_content(self) -> Result<Self, Errno> {
+        if !self.fs().has_mounts() {
+            return Ok(self);
+        }
+        self.with_mounted()
+    }
+
+    fn with_mounted(self) -> Result<Self, Errno> {
         match self.fs().mounted_file(self.id()) {
             Some(mount) if self.kind() == Kind::File => {
                 let live = Live::open(mount, self.access())?;

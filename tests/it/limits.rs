@@ -58,6 +58,10 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "REST_CHUNK_MAX_BYTES",
         "chunks_at_rest_are_neither_small_nor_large",
     ),
+    (
+        "MIN_SCOPED_BYTES",
+        "small_files_are_compared_with_the_base_only",
+    ),
     ("MAX_TWINS", "only_so_many_files_of_one_size_are_compared"),
     (
         "OBJECT_BYTES",

@@ -5,7 +5,7 @@ use stratafs::chunk::{ChunkPool, ContentBuilder, Scope};
 use stratafs::errno::Errno;
 use stratafs::image::Image;
 use stratafs::layer::Layer;
-use stratafs::limits::{BLOCK_BYTES, MAX_TWINS, OBJECT_BYTES};
+use stratafs::limits::{BLOCK_BYTES, MAX_TWINS, MIN_SCOPED_BYTES, OBJECT_BYTES};
 use stratafs::meta::Meta;
 use stratafs::name::LayerPath;
 use stratafs::vfs::{Access, Follow, Fs, OpenFlags, Sealing};
@@ -252,6 +252,25 @@ fn case_107_instances_without_a_scope_share_nothing_with_each_other() {
         (one.scope().held_bytes(), two.scope().held_bytes()),
         (8_192, 8_192)
     );
+}
+
+#[test]
+fn small_files_are_compared_with_the_base_only() {
+    let least = usize::try_from(MIN_SCOPED_BYTES).unwrap();
+    let fs = Fs::new(&base(&[("b".to_owned(), noise(1, least - 1))]));
+    for (path, seed, len, want) in [
+        ("/b1", 1, least - 1, 0),
+        ("/one", 2, least - 1, least - 1),
+        ("/two", 2, least - 1, least - 1),
+        ("/three", 3, least, least),
+        ("/four", 3, least, 0),
+    ] {
+        let before = private(&fs);
+        fs.write(path, noise(seed, len)).unwrap();
+        assert_eq!(private(&fs) - before, want as u64, "{path}");
+        assert_eq!(fs.read(path).unwrap(), noise(seed, len));
+    }
+    fs.check().unwrap();
 }
 
 #[test]
