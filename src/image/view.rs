@@ -28,6 +28,7 @@ impl View {
     }
 
     /// Takes bytes of a file, which begin at `start` of what is guarded.
+    #[cfg(feature = "store")]
     pub(super) fn mapped(bytes: Bytes, guard: Arc<Guard>, start: usize) -> Self {
         Self {
             bytes,

@@ -69,7 +69,7 @@ ln -s src "$work/corpus/link"
 searches=(
     '--files --hidden --sort path .'
     '--line-number --sort path fn|struct src'
-    '--count --sort path --follow unwrap .'
+    '--count --sort path unwrap link/vfs'
     '--only-matching --replace <$1> --sort path case_(\d+)_ tests'
     '--multiline --sort path --type rust impl[^{]*\{\s+fn src'
     '--files-without-match --sort path use src'
