@@ -73,8 +73,8 @@ searches=(
     '--only-matching --replace <$1> --sort path case_(\d+)_ tests'
     '--multiline --sort path --type rust impl[^{]*\{\s+fn src'
     '--files-without-match --sort path use src'
-    '--context 2 --heading --sort modified --max-count 1 Errno::Busy src/vfs'
-    'no such words anywhere .'
+    '--context 2 --heading --sort path --max-count 1 Errno::Busy src/vfs'
+    'thesewordsarenowhere .'
 )
 rg=$PWD/$work/ripgrep
 lines=0
