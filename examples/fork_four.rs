@@ -13,7 +13,7 @@ use wasmtime::{Engine, Instance, Linker, Module, Result, Store};
 use wasmtime_wasi::WasiCtxBuilder;
 
 /// Where the guest leaves its answer.
-const ANSWER: &str = "/work/answer";
+const ANSWER: &str = "/desk/answer";
 
 fn main() -> Result<()> {
     let guest = Guest::new()?;
@@ -43,13 +43,13 @@ fn main() -> Result<()> {
 
     let best = tries.iter().min_by_key(|(len, number, _)| (*len, *number));
     let (_, number, fork) = best.context("there are four")?;
-    fs.write("/work/notes", "written while they tried")?;
+    fs.write("/desk/notes", "written while they tried")?;
     fs.merge(&prepared, &fork.snapshot())?;
     let kept = fs.read(ANSWER)?;
     println!("kept try {number}: {:?}", String::from_utf8_lossy(&kept));
     println!(
         "beside {:?}",
-        String::from_utf8_lossy(&fs.read("/work/notes")?)
+        String::from_utf8_lossy(&fs.read("/desk/notes")?)
     );
     Ok(())
 }

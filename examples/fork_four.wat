@@ -8,9 +8,9 @@
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_close" (func $close (param i32) (result i32)))
   (memory (export "memory") 1)
-  (data (i32.const 16) "work")
-  (data (i32.const 32) "work/answer")
-  (data (i32.const 64) "work/notes")
+  (data (i32.const 16) "desk")
+  (data (i32.const 32) "desk/answer")
+  (data (i32.const 64) "desk/notes")
   (data (i32.const 96) "none yet")
   ;; The answers: a row of 64 bytes each, its length in the first.
   (data (i32.const 256) "\10the first answer")
