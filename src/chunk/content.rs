@@ -199,6 +199,53 @@ impl Content {
             .is_none_or(|extent| extent.index * CHUNK_BYTES as u64 >= end)
     }
 
+    /// Gives the first offset from `offset` on that is not in a hole; `None` if
+    /// the rest is one. O(log chunks).
+    #[must_use]
+    pub fn next_data(&self, offset: u64) -> Option<u64> {
+        if let Body::Stored(stored) = &self.0.body {
+            let data = stored.next_data(offset);
+            return data.filter(|data| *data < self.0.size);
+        }
+        let extents = self.extents();
+        let extent = extents.get(self.extent_from(offset))?;
+        Some(offset.max(extent.index * CHUNK_BYTES as u64)).filter(|data| *data < self.0.size)
+    }
+
+    /// Gives the first offset past `offset` that is in a hole, at most `limit`;
+    /// `offset` itself is not in one. O(log chunks, and chunks in between).
+    #[must_use]
+    pub fn data_end(&self, offset: u64, limit: u64) -> u64 {
+        if let Body::Stored(stored) = &self.0.body {
+            return stored.data_end(offset, limit);
+        }
+        let grid = CHUNK_BYTES as u64;
+        let first = self.extent_from(offset);
+        let mut end = offset / grid;
+        for extent in self.extents().get(first..).unwrap_or_default() {
+            if extent.index != end || end * grid >= limit {
+                break;
+            }
+            end += 1;
+        }
+        limit.min(end * grid).max(offset)
+    }
+
+    /// The first chunk that ends past `offset`, by its place among all.
+    fn extent_from(&self, offset: u64) -> usize {
+        let index = offset / CHUNK_BYTES as u64;
+        let extents = self.extents();
+        // Without holes before it, chunk n is extent n.
+        let guess = usize::try_from(index).unwrap_or(usize::MAX);
+        if extents
+            .get(guess)
+            .is_some_and(|extent| extent.index == index)
+        {
+            return guess;
+        }
+        extents.partition_point(|extent| extent.index < index)
+    }
+
     fn extents(&self) -> &[Extent] {
         match &self.0.body {
             Body::Pool(extents) => extents,

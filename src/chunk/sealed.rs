@@ -32,7 +32,7 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    fn piece(&self) -> Option<&Piece> {
+    pub(crate) fn piece(&self) -> Option<&Piece> {
         match self {
             Self::Zeros => None,
             Self::New(piece) | Self::Old(piece) => Some(piece),
@@ -80,9 +80,14 @@ impl SealedFile {
         self.0.parts.iter().filter_map(Part::piece)
     }
 
-    /// Tells whether the block that `offset` lies in is all zeros.
-    pub(crate) fn is_hole(&self, offset: u64) -> bool {
-        matches!(self.part(offset / BLOCK), Some(Part::Zeros))
+    /// All blocks, in order.
+    pub(crate) fn parts(&self) -> &[Part] {
+        &self.0.parts
+    }
+
+    /// The bytes of block `number`; `None` for zeros.
+    pub(crate) fn piece(&self, number: u64) -> Option<&Piece> {
+        self.part(number).and_then(Part::piece)
     }
 
     /// Fills `buf` from `offset` on; past the end with zeros.
@@ -92,8 +97,7 @@ impl SealedFile {
             let within = usize::try_from(at % BLOCK).unwrap_or(0);
             let len = buf.len().min(BLOCK_BYTES - within);
             let (now, later) = buf.split_at_mut(len);
-            let piece = self.part(at / BLOCK).and_then(Part::piece);
-            let bytes = piece.map_or(&[][..], Piece::bytes);
+            let bytes = self.piece(at / BLOCK).map_or(&[][..], Piece::bytes);
             super::copy_or_zero(bytes.get(within..).unwrap_or_default(), now);
             at += len as u64;
             buf = later;

@@ -13,6 +13,10 @@ pub(crate) trait Stored: Any + Send + Sync {
     /// Gives the first offset from `offset` on that is not in a hole.
     fn next_data(&self, offset: u64) -> Option<u64>;
 
+    /// Gives the first offset past `offset`, which is not in a hole, that is in
+    /// one or is `limit`.
+    fn data_end(&self, offset: u64, limit: u64) -> u64;
+
     /// Counts the bytes outside holes.
     fn stored_bytes(&self) -> u64;
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::budget::Account;
-use crate::chunk::{Buffer, Piece};
+use crate::chunk::{Buffer, Part, Piece};
 use crate::errno::Errno;
 use crate::limits::BLOCK_BYTES;
 
@@ -47,6 +47,24 @@ impl Block {
     pub(super) fn zeros_like(bytes: &[u8]) -> Option<Self> {
         let zeros = ZEROS.get(..bytes.len()).filter(|zeros| *zeros == bytes)?;
         u16::try_from(zeros.len()).ok().map(Self::Zeros)
+    }
+
+    /// The first `len` bytes of a block of a sealed file, which this instance
+    /// was the `first` to hold or not; more than those where it is not zeros.
+    pub(super) fn of_part(part: &Part, first: bool, len: u64) -> Self {
+        match part {
+            Part::Zeros => Self::Zeros(u16::try_from(len.min(BLOCK_BYTES as u64)).unwrap_or(0)),
+            Part::New(piece) if first => Self::Brought(piece.clone()),
+            Part::New(piece) | Part::Old(piece) => Self::Lent(piece.clone()),
+        }
+    }
+
+    /// The buffer, if this is not sealed.
+    pub(super) fn own(&self) -> Option<&Arc<Buffer>> {
+        match self {
+            Self::Own(buffer) => Some(buffer),
+            Self::Brought(_) | Self::Lent(_) | Self::Zeros(_) => None,
+        }
     }
 
     pub(super) fn is_own(&self) -> bool {

@@ -1,15 +1,19 @@
-//! The bytes of a changed or new file: private blocks over base content.
+//! The bytes of a changed or new file: private blocks over what shows below.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use imbl::OrdMap;
-use imbl::ordmap::DiffItem;
+use smallvec::SmallVec;
 
+use super::backing::{Backing, First, Owner};
 use super::block::{Block, room_for};
+use super::data::Base;
+use super::dirty::DirtyBlocks;
+use super::runs::{Data, Runs};
 use crate::budget::Account;
-use crate::chunk::{Buffer, Content, SealedFile, copy_or_zero};
+use crate::chunk::{Buffer, Content};
 use crate::errno::Errno;
 use crate::limits::BLOCK_BYTES;
 
@@ -17,76 +21,32 @@ use crate::limits::BLOCK_BYTES;
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
 /// A file as three storeys: private blocks, below them what still shows of
-/// a base file's bytes, below that zeros. The base's content itself is passed
-/// in by the caller, who knows the image.
+/// the bytes of a base file or of sealed ones, below that zeros. The content of
+/// a base file itself is passed in by the caller, who knows the image.
 #[derive(Clone)]
 pub(super) struct FileBody {
     size: u64,
-    /// Base bytes at and past this offset do not show: a file cut short and
-    /// grown again reads zeros there. At most `size`.
-    base_end: u64,
-    below: Below,
+    backing: Backing,
     /// By number. What a block's bytes do not reach up to the block's end is
-    /// zeros, not base. A block that starts before `base_end` reaches at least
-    /// to there or to its own end.
+    /// zeros, not what is below. A block that starts before the end of the
+    /// backing reaches at least to there or to its own end.
     blocks: OrdMap<u64, Block>,
     /// The bytes that count against the quota: those of `blocks`, and what
-    /// shows of a lent base file.
+    /// shows of a backing that was written.
     logical: u64,
-    /// The bytes in `blocks` that are there because of this instance.
+    /// Those that are there because of this instance.
     private: u64,
-}
-
-/// What shows where no block lies.
-#[derive(Clone)]
-pub(super) enum Below {
-    /// Nothing.
-    Nothing,
-    /// The base file that this one was, by its index number.
-    Own(u32),
-    /// A base file that this one was found to equal. Its bytes were written,
-    /// so they count against the quota.
-    Lent(u32),
-    /// All blocks of a whole file, sealed, which count as well; and whether
-    /// this instance brought the file into its scope.
-    Sealed(SealedFile, bool),
-}
-
-impl PartialEq for Below {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Nothing, Self::Nothing) => true,
-            (Self::Own(one), Self::Own(two)) | (Self::Lent(one), Self::Lent(two)) => one == two,
-            (Self::Sealed(one, _), Self::Sealed(two, _)) => one.is_same(two),
-            _ => false,
-        }
-    }
-}
-
-impl Below {
-    /// Tells whether what shows counts against the quota.
-    fn counts(&self) -> bool {
-        matches!(self, Self::Lent(_) | Self::Sealed(..))
-    }
-
-    /// The private bytes of block `number` as it shows.
-    fn private_bytes(&self, number: u64) -> u64 {
-        match self {
-            Self::Sealed(file, true) => file.new_bytes(number),
-            Self::Nothing | Self::Own(_) | Self::Lent(_) | Self::Sealed(..) => 0,
-        }
-    }
 }
 
 /// What a write may use up, and who pays.
 pub(super) struct Terms<'a> {
     /// Bytes left of the quota.
     pub(super) bytes: u64,
-    /// Private blocks left, the first of a file not counted.
+    /// Blocks left, the first of a file not counted.
     pub(super) blocks: u64,
     pub(super) account: &'a Account,
     /// Takes the numbers of blocks that are to be sealed again.
-    pub(super) fresh: Option<&'a mut Vec<u64>>,
+    pub(super) dirty: Option<&'a mut DirtyBlocks>,
 }
 
 impl FileBody {
@@ -94,8 +54,7 @@ impl FileBody {
     pub(super) fn over(size: u64, node: u32) -> Self {
         Self {
             size,
-            base_end: size,
-            below: Below::Own(node),
+            backing: Backing::whole(Owner::Base(node), size),
             ..Self::new()
         }
     }
@@ -104,8 +63,7 @@ impl FileBody {
     pub(super) fn new() -> Self {
         Self {
             size: 0,
-            base_end: 0,
-            below: Below::Nothing,
+            backing: Backing::none(),
             blocks: OrdMap::new(),
             logical: 0,
             private: 0,
@@ -124,20 +82,93 @@ impl FileBody {
         self.private
     }
 
-    /// The base file whose content the other methods are to be given.
-    pub(super) fn below(&self) -> &Below {
-        &self.below
+    pub(super) fn backing(&self) -> &Backing {
+        &self.backing
     }
 
-    /// Counts the private blocks beyond the first: what a file costs its host
-    /// besides its bytes and itself.
+    pub(super) fn block_map(&self) -> &OrdMap<u64, Block> {
+        &self.blocks
+    }
+
+    /// The base file that shows through somewhere, by its index number: the
+    /// one whose content other methods are to be given.
+    pub(super) fn base_node(&self) -> Option<u32> {
+        self.backing.base_node()
+    }
+
+    /// Counts the blocks beyond the first that were written: what a file costs
+    /// its host besides its bytes and itself. Sealing changes nothing of it.
     pub(super) fn further_blocks(&self) -> u64 {
-        (self.blocks.len() as u64).saturating_sub(1)
+        self.written_blocks().saturating_sub(1)
     }
 
-    /// The base file, of `size` bytes, that this one's bytes are.
+    fn written_blocks(&self) -> u64 {
+        self.blocks.len() as u64 + self.backing.counted_blocks()
+    }
+
+    /// Tells whether the bytes are those of a base file of `size` bytes that
+    /// shows, all of them.
     pub(super) fn is_whole(&self, size: u64) -> bool {
-        self.blocks.is_empty() && self.base_end == size && self.size == size
+        self.blocks.is_empty() && self.backing.end() == size && self.size == size
+    }
+
+    /// Tells whether nothing was written into base file `node` of `size` bytes,
+    /// or all of it has been taken back.
+    pub(super) fn is_base(&self, node: u32, size: u64) -> bool {
+        let is_owner = match self.backing.owner() {
+            Owner::Base(owner) => *owner == node,
+            Owner::None => size == 0,
+            Owner::Dedup(_) | Owner::Sealed(..) => false,
+        };
+        is_owner && self.is_whole(size)
+    }
+
+    /// Gives the runs of the part of the file that lies in `range`.
+    pub(super) fn runs(&self, range: Range<u64>) -> Runs<'_> {
+        let range = range.start..range.end.min(self.size);
+        let blocks = (!self.blocks.is_empty() && !range.is_empty()).then(|| {
+            let numbers = range.start / BLOCK..=(range.end - 1) / BLOCK;
+            self.blocks.range(numbers)
+        });
+        Runs::new(blocks, &self.backing, range)
+    }
+
+    /// The base file, if it shows at `offset` without a block above, and how
+    /// many of `len` bytes it does.
+    pub(super) fn base_at(&self, offset: u64, len: usize) -> Option<(u32, usize)> {
+        let end = offset.saturating_add(len as u64);
+        let run = self.runs(offset..end).next()?;
+        match run.data {
+            Data::Base(node) => {
+                let shows = usize::try_from(run.range.end - offset).unwrap_or(len);
+                Some((node, shows))
+            }
+            Data::Hole | Data::Block(_) => None,
+        }
+    }
+
+    /// Copies the own bytes from `offset` on into `buf` and tells `shows` where
+    /// a base file's are to go, in order. Gives how many bytes there are.
+    pub(super) fn read_own(
+        &self,
+        offset: u64,
+        buf: &mut [u8],
+        shows: &mut impl FnMut(u32, Range<u64>),
+    ) -> usize {
+        let total = self.size.saturating_sub(offset).min(buf.len() as u64);
+        let len = usize::try_from(total).unwrap_or(0);
+        let Some(mut rest) = buf.get_mut(..len) else {
+            return 0;
+        };
+        for run in self.runs(offset..offset.saturating_add(total)) {
+            let out = take(&mut rest, run.range.end - run.range.start);
+            match run.data {
+                Data::Hole => out.fill(0),
+                Data::Base(node) => shows(node, run.range),
+                Data::Block(bytes) => out.copy_from_slice(bytes),
+            }
+        }
+        len
     }
 
     /// Copies bytes from `offset` on into `buf`, as many as there are.
@@ -147,30 +178,16 @@ impl FileBody {
         offset: u64,
         buf: &mut [u8],
     ) -> Result<usize, Errno> {
-        let total = self.size.saturating_sub(offset).min(buf.len() as u64);
-        let len = usize::try_from(total).unwrap_or(0);
-        let Some(buf) = buf.get_mut(..len) else {
-            return Ok(0);
-        };
-        if self.blocks.is_empty() || len == 0 {
-            self.read_below(base, offset, buf)?;
-            return Ok(len);
+        let mut shown: SmallVec<[Range<u64>; 4]> = SmallVec::new();
+        let len = self.read_own(offset, buf, &mut |_, range| shown.push(range));
+        for range in shown {
+            let place = usize::try_from(range.start - offset).unwrap_or(usize::MAX)
+                ..usize::try_from(range.end - offset).unwrap_or(usize::MAX);
+            let out = buf.get_mut(place).unwrap_or_default();
+            let read = base.map_or(Ok(0), |base| base.read_at(range.start, out));
+            let missing = out.get_mut(read.map_err(|_| Errno::Io)?..);
+            missing.unwrap_or_default().fill(0);
         }
-        let end = offset + total;
-        let mut at = offset;
-        let mut rest = buf;
-        for (number, block) in self.blocks.range(offset / BLOCK..=(end - 1) / BLOCK) {
-            let start = number * BLOCK;
-            if at < start {
-                let gap = take(&mut rest, start - at);
-                self.read_below(base, at, gap)?;
-                at = start;
-            }
-            let stop = end.min(start + BLOCK);
-            read_block(block.bytes(), at - start, take(&mut rest, stop - at));
-            at = stop;
-        }
-        self.read_below(base, at, rest)?;
         Ok(len)
     }
 
@@ -182,40 +199,17 @@ impl FileBody {
         offset: u64,
         max: usize,
     ) -> Result<Bytes, Errno> {
-        let shows = self.base_end.saturating_sub(offset).min(max as u64);
-        let last = offset.saturating_add(shows.max(1) - 1) / BLOCK;
-        let covered =
-            !self.blocks.is_empty() && self.blocks.range(offset / BLOCK..=last).next().is_some();
-        if shows > 0 && !covered {
-            let len = usize::try_from(shows).unwrap_or(max);
-            if let Some(slice) = base.and_then(|base| base.slice_at(offset, len)) {
-                return Ok(slice);
-            }
-        }
         let left = self.size.saturating_sub(offset).min(max as u64);
-        let mut buf = vec![0; usize::try_from(left).unwrap_or(max)];
+        let left = usize::try_from(left).unwrap_or(max);
+        if let Some((_, shows)) = self.base_at(offset, left)
+            && let Some(slice) = base.and_then(|base| base.slice_at(offset, shows))
+        {
+            return Ok(slice);
+        }
+        let mut buf = vec![0; left];
         let len = self.read_at(base, offset, &mut buf)?;
         buf.truncate(len);
         Ok(buf.into())
-    }
-
-    /// Reads where no block lies: base bytes, then zeros.
-    fn read_below(&self, base: Option<&Content>, offset: u64, buf: &mut [u8]) -> Result<(), Errno> {
-        let shows = self.base_end.saturating_sub(offset).min(buf.len() as u64);
-        let (head, tail) = buf.split_at_mut(usize::try_from(shows).unwrap_or(0));
-        let read = match (&self.below, base) {
-            (Below::Sealed(file, _), _) => {
-                file.read_at(offset, head);
-                head.len()
-            }
-            (_, Some(base)) => base.read_at(offset, head).map_err(|_| Errno::Io)?,
-            (_, None) => 0,
-        };
-        if let Some(missing) = head.get_mut(read..) {
-            missing.fill(0);
-        }
-        tail.fill(0);
-        Ok(())
     }
 
     /// Writes `buf` at `offset`, as far as the terms allow, and gives the bytes
@@ -224,13 +218,14 @@ impl FileBody {
     /// no other; if it cannot be read the write ends before it.
     pub(super) fn write_at(
         &mut self,
-        base: Option<&Content>,
+        base: &Base<'_>,
         offset: u64,
         buf: &[u8],
         mut terms: Terms<'_>,
     ) -> Result<usize, Errno> {
         let had = (self.further_blocks(), self.logical);
         let mut done = 0;
+        let mut failed = None;
         while let Some(rest) = buf.get(done..).filter(|rest| !rest.is_empty()) {
             let at = offset + done as u64;
             let within = within_block(at);
@@ -238,12 +233,14 @@ impl FileBody {
             let piece = rest.get(..want).unwrap_or_default();
             let left = terms.bytes - (self.logical - had.1);
             let left = usize::try_from(left).unwrap_or(usize::MAX);
-            let blocks = self.further_blocks() - had.0;
-            let may_add = self.blocks.is_empty() || blocks < terms.blocks;
+            let may_add =
+                self.written_blocks() == 0 || self.further_blocks() - had.0 < terms.blocks;
             let wrote = match self.write_block(base, at, piece, left, may_add, &mut terms) {
                 Ok(wrote) => wrote,
-                Err(errno) if done == 0 => return Err(errno),
-                Err(_) => break,
+                Err(errno) => {
+                    failed = Some(errno);
+                    break;
+                }
             };
             done += wrote;
             if wrote > 0 {
@@ -253,14 +250,21 @@ impl FileBody {
                 break;
             }
         }
-        Ok(done)
+        self.release_hidden(terms.account);
+        if let Some(dirty) = terms.dirty {
+            dirty.keep_bounded(self);
+        }
+        match failed {
+            Some(errno) if done == 0 => Err(errno),
+            Some(_) | None => Ok(done),
+        }
     }
 
     /// Writes into one block from offset `at` of the file on. Gives the bytes
     /// written: fewer than wanted when `room` ends.
     fn write_block(
         &mut self,
-        base: Option<&Content>,
+        base: &Base<'_>,
         at: u64,
         piece: &[u8],
         room: usize,
@@ -282,18 +286,18 @@ impl FileBody {
             let put = buffer.put(within, piece, room_for(within + piece.len()));
             self.private += block.private_len() - paid;
             self.logical += (block.len() - old) as u64;
-            if let Some(fresh) = terms.fresh.as_mut().filter(|_| !was_own) {
-                fresh.push(number);
+            if let Some(dirty) = terms.dirty.as_mut().filter(|_| !was_own) {
+                dirty.add(number);
             }
             return put.map(|()| piece.len());
         }
-        if !may_add {
+        let start = number * BLOCK;
+        let below = usize::try_from(self.backing.bytes_of(number)).unwrap_or(0);
+        // What shows of a backing that was written has been counted before.
+        let counted = usize::try_from(self.backing.counted_of(number)).unwrap_or(0);
+        if !may_add && counted == 0 {
             return Ok(0);
         }
-        let start = number * BLOCK;
-        let below = usize::try_from(self.base_end.saturating_sub(start).min(BLOCK)).unwrap_or(0);
-        // What shows of a lent file has been counted before.
-        let counted = if self.below.counts() { below } else { 0 };
         let room = room.saturating_add(counted);
         let fits = room.saturating_sub(within).min(piece.len());
         if fits == 0 || below > room {
@@ -307,45 +311,66 @@ impl FileBody {
         self.read_below(base, start, block.bytes_mut())?;
         block.put(within, piece, capacity)?;
         let len = block.bytes().len();
-        self.private = self.private + len as u64 - self.shown_private(number);
+        self.private = self.private + len as u64 - self.backing.private_of(number);
         self.logical += (len - counted) as u64;
         self.blocks.insert(number, Block::Own(Arc::new(block)));
-        if let Some(fresh) = &mut terms.fresh {
-            fresh.push(number);
+        self.backing.hide(number);
+        if let Some(dirty) = &mut terms.dirty {
+            dirty.add(number);
         }
         Ok(fits)
+    }
+
+    /// Fills `block` with what shows from `start` on, where no block lies.
+    fn read_below(&self, base: &Base<'_>, start: u64, block: &mut [u8]) -> Result<(), Errno> {
+        if block.is_empty() {
+            return Ok(());
+        }
+        match self.backing.owner() {
+            Owner::None => Ok(()),
+            Owner::Base(node) | Owner::Dedup(node) => base.read_block(*node, start / BLOCK, block),
+            Owner::Sealed(file, _) => {
+                file.read_at(start, block);
+                Ok(())
+            }
+        }
     }
 
     /// Cuts or grows to `size`. Growing stores nothing; O(blocks cut off).
     pub(super) fn set_size(&mut self, size: u64, account: &Account) {
         if size == 0 {
-            self.blocks = OrdMap::new();
-            (self.logical, self.private) = (0, 0);
+            *self = Self::new();
         } else if size < self.size {
             self.cut_blocks(size, account);
         }
-        self.base_end = self.base_end.min(size);
         self.size = size;
     }
 
     fn cut_blocks(&mut self, size: u64, account: &Account) {
-        // Bytes past the new end that show of the base.
         self.cut_shown(size);
+        let (from, end) = (size.div_ceil(BLOCK), self.backing.end().div_ceil(BLOCK));
         let gone: Vec<u64> = self
             .blocks
-            .range(size.div_ceil(BLOCK)..)
+            .range(from..)
             .map(|(number, _)| *number)
             .collect();
-        let keep = within_block(size);
-        let last = size / BLOCK;
+        let hidden = gone.partition_point(|number| *number < end);
         for number in gone {
             if let Some(block) = self.blocks.remove(&number) {
                 self.logical -= block.len() as u64;
                 self.private -= block.private_len();
             }
         }
+        self.cut_block(size, account);
+        self.backing.cut(size, hidden as u64);
+        self.release_hidden(account);
+    }
+
+    /// Cuts the block that `size` lies in.
+    fn cut_block(&mut self, size: u64, account: &Account) {
+        let keep = within_block(size);
         if keep > 0
-            && let Some(block) = self.blocks.get_mut(&last)
+            && let Some(block) = self.blocks.get_mut(&(size / BLOCK))
             && block.len() > keep
         {
             let (len, paid) = (block.len(), block.private_len());
@@ -357,49 +382,77 @@ impl FileBody {
 
     /// Takes what shows past `size` out of the counts. O(blocks cut off).
     fn cut_shown(&mut self, size: u64) {
-        if !self.below.counts() {
+        if !self.backing.counts() {
             return;
         }
-        for number in size / BLOCK..self.base_end.div_ceil(BLOCK) {
+        let end = self.backing.end();
+        for number in size / BLOCK..end.div_ceil(BLOCK) {
             if self.blocks.contains_key(&number) {
                 continue;
             }
-            let (start, old) = (number * BLOCK, self.shown_private(number));
-            let end = self.base_end.min(start + BLOCK);
+            let (start, old) = (number * BLOCK, self.backing.private_of(number));
+            let end = end.min(start + BLOCK);
             let kept = size.min(end).saturating_sub(start);
             self.logical -= end - start - kept;
             self.private = self.private + old.min(kept) - old;
         }
     }
 
-    /// The private bytes of block `number` as far as it shows.
-    fn shown_private(&self, number: u64) -> u64 {
-        let shown = self.base_end.saturating_sub(number * BLOCK);
-        self.below.private_bytes(number).min(shown)
+    /// Lets the backing go if nothing of it shows. One that was sealed goes
+    /// already when less than half of it shows: what does becomes blocks of
+    /// their own, without a copy, so that nothing is held long for others.
+    /// O(blocks that are hidden since the file was sealed).
+    fn release_hidden(&mut self, account: &Account) {
+        self.backing.release_if_hidden();
+        let Some((file, first)) = self.backing.mostly_hidden() else {
+            return;
+        };
+        let file = file.clone();
+        let end = self.backing.end();
+        for (number, part) in (0..end.div_ceil(BLOCK)).zip(file.parts()) {
+            if self.blocks.contains_key(&number) {
+                continue;
+            }
+            let len = self.backing.bytes_of(number);
+            let mut block = Block::of_part(part, first == First::Yes, len);
+            self.private -= self.backing.private_of(number);
+            let len = usize::try_from(len).unwrap_or(BLOCK_BYTES);
+            if block.len() > len {
+                block.truncate(len, account);
+            }
+            self.private += block.private_len();
+            self.blocks.insert(number, block);
+        }
+        self.backing = Backing::none();
     }
 
     /// The block at `number`, if it is not sealed.
     pub(super) fn own_block(&self, number: u64) -> Option<&Arc<Buffer>> {
-        match self.blocks.get(&number)? {
-            Block::Own(buffer) => Some(buffer),
-            Block::Brought(_) | Block::Lent(_) | Block::Zeros(_) => None,
-        }
+        self.blocks.get(&number)?.own()
+    }
+
+    /// Counts the blocks that lie over the backing.
+    pub(super) fn block_count(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// The numbers in `range` at which there is a block that is not sealed.
+    pub(super) fn own_numbers(&self, range: Range<u64>) -> impl Iterator<Item = u64> {
+        let blocks = self.blocks.range(range);
+        blocks.filter_map(|(number, block)| block.is_own().then_some(*number))
     }
 
     /// All blocks in order, of a file that is its own throughout.
     pub(super) fn own_blocks(&self) -> impl Iterator<Item = &Arc<Buffer>> {
-        self.blocks.values().filter_map(|block| match block {
-            Block::Own(buffer) => Some(buffer),
-            Block::Brought(_) | Block::Lent(_) | Block::Zeros(_) => None,
-        })
+        self.blocks.values().filter_map(Block::own)
     }
 
     /// Tells whether the file consists of `fresh` blocks and nothing else: no
-    /// hole, no base content.
-    pub(super) fn is_own_throughout(&self, fresh: usize) -> bool {
-        self.base_end == 0
+    /// hole, nothing that shows from below.
+    pub(super) fn is_own_throughout(&self, fresh: u64) -> bool {
+        self.backing.end() == 0
             && self.logical == self.size
-            && self.blocks.len() <= fresh
+            && self.blocks.len() as u64 <= fresh
             && self.blocks.values().all(Block::is_own)
     }
 
@@ -412,69 +465,18 @@ impl FileBody {
         }
     }
 
-    /// Shows `below`, which has the same bytes, if this is still as it was
-    /// `seen`.
-    pub(super) fn show(&mut self, seen: &Self, below: Below) {
-        if self.blocks.ptr_eq(&seen.blocks) && self.size == seen.size && self.base_end == 0 {
-            self.private = match &below {
-                Below::Sealed(file, true) => file.all_new_bytes(),
-                Below::Nothing | Below::Own(_) | Below::Lent(_) | Below::Sealed(..) => 0,
+    /// Shows the bytes of `owner`, which are the same, if this is still as it
+    /// was `seen`.
+    pub(super) fn show(&mut self, seen: &Self, owner: Owner) {
+        let is_as_seen = self.blocks.ptr_eq(&seen.blocks) && self.size == seen.size;
+        if is_as_seen && self.backing.end() == 0 {
+            self.private = match &owner {
+                Owner::Sealed(file, First::Yes) => file.all_new_bytes(),
+                Owner::None | Owner::Base(_) | Owner::Dedup(_) | Owner::Sealed(..) => 0,
             };
             self.blocks = OrdMap::new();
-            self.below = below;
-            self.base_end = self.size;
+            self.backing = Backing::whole(owner, self.size);
         }
-    }
-
-    /// Gives the length of the run of zeros nobody stored that starts at
-    /// `offset`; 0 if a stored byte is there. For copying sparse files out.
-    pub(super) fn hole_at(&self, base: Option<&Content>, offset: u64) -> u64 {
-        if let Some(block) = self.blocks.get(&(offset / BLOCK)) {
-            let end = self.size.min((offset / BLOCK + 1) * BLOCK);
-            let zeros = block.is_zeros();
-            return if zeros { end.saturating_sub(offset) } else { 0 };
-        }
-        let next = self.blocks.range(offset / BLOCK..).next();
-        let end = next.map_or(self.size, |(number, _)| self.size.min(number * BLOCK));
-        let len = end.saturating_sub(offset);
-        let shows = self.base_end.saturating_sub(offset).min(len);
-        let end = (offset / BLOCK + 1) * BLOCK;
-        match (&self.below, base) {
-            _ if shows == 0 => len,
-            (Below::Sealed(file, _), _) if file.is_hole(offset) => len.min(end - offset),
-            (Below::Sealed(..), _) => 0,
-            (_, Some(base)) if !base.is_hole(offset, shows) => 0,
-            (_, Some(_) | None) => len,
-        }
-    }
-
-    /// Gives the byte ranges in which two states over one base may differ, in
-    /// order: blocks that do, what was cut off, what was added. O(blocks that
-    /// differ).
-    pub(super) fn compare(&self, later: &Self) -> Vec<Range<u64>> {
-        let mut found: Vec<Range<u64>> = Vec::new();
-        let end = self.size.max(later.size);
-        for item in self.blocks.diff(&later.blocks) {
-            let number = match item {
-                DiffItem::Add(number, _) | DiffItem::Remove(number, _) => *number,
-                DiffItem::Update { new, .. } => *new.0,
-            };
-            found.push(number * BLOCK..end.min((number + 1) * BLOCK));
-        }
-        for (one, two) in [(self.base_end, later.base_end), (self.size, later.size)] {
-            if one != two {
-                found.push(one.min(two)..one.max(two));
-            }
-        }
-        found.sort_by_key(|range| range.start);
-        let mut merged: Vec<Range<u64>> = Vec::with_capacity(found.len());
-        for range in found {
-            match merged.last_mut().filter(|last| range.start <= last.end) {
-                Some(last) => last.end = last.end.max(range.end),
-                None => merged.push(range),
-            }
-        }
-        merged
     }
 
     /// All blocks that are here.
@@ -485,12 +487,12 @@ impl FileBody {
     /// Recounts the bytes that count against the quota and the private ones.
     pub(super) fn recount(&self) -> (u64, u64) {
         let (mut logical, mut private) = (0, 0);
-        if self.below.counts() {
-            let shown = (0..self.base_end.div_ceil(BLOCK))
+        if self.backing.counts() {
+            let shown = (0..self.backing.end().div_ceil(BLOCK))
                 .filter(|number| !self.blocks.contains_key(number));
             for number in shown {
-                logical += (self.base_end - number * BLOCK).min(BLOCK);
-                private += self.shown_private(number);
+                logical += self.backing.bytes_of(number);
+                private += self.backing.private_of(number);
             }
         }
         for block in self.blocks.values() {
@@ -500,14 +502,16 @@ impl FileBody {
         (logical, private)
     }
 
-    /// Tells whether no block lies past the end, none is over-long, and none
-    /// hides base bytes that it has not.
+    /// Tells whether no block lies past the end, none is over-long, none hides
+    /// bytes that it has not, and nothing is held below that does not show.
     pub(super) fn is_sound(&self) -> bool {
-        self.base_end <= self.size
+        let end = self.backing.end();
+        let hidden = self.blocks.range(..end.div_ceil(BLOCK)).count() as u64;
+        end <= self.size
+            && self.backing.is_sound(hidden)
             && self.blocks.iter().all(|(number, block)| {
                 let (start, len) = (number * BLOCK, block.len() as u64);
-                let below = self.base_end.saturating_sub(start).min(BLOCK);
-                len <= BLOCK && len >= below && start + len <= self.size
+                len <= BLOCK && len >= self.backing.bytes_of(*number) && start + len <= self.size
             })
     }
 }
@@ -523,10 +527,4 @@ fn take<'a>(rest: &mut &'a mut [u8], len: u64) -> &'a mut [u8] {
     let (head, tail) = std::mem::take(rest).split_at_mut(len);
     *rest = tail;
     head
-}
-
-/// Copies a block's bytes from `start` on, zeros past its end.
-fn read_block(block: &[u8], start: u64, out: &mut [u8]) {
-    let start = usize::try_from(start).unwrap_or(usize::MAX);
-    copy_or_zero(block.get(start..).unwrap_or_default(), out);
 }

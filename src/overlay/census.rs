@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use super::Overlay;
 use super::block::Block;
-use super::blocks::Below;
 use super::inode::Body;
 use crate::chunk::{Piece, SealedFile};
 
@@ -45,7 +44,7 @@ impl Overlay {
                 }
                 continue;
             };
-            if let Below::Sealed(file, _) = file.below() {
+            if let Some(file) = file.backing().sealed() {
                 census.files.entry(file.address()).or_insert((file, 0)).1 += 1;
             }
             for block in file.blocks() {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use super::Overlay;
+use super::dirty::Dirty;
 use super::inode::Body;
 use crate::meta::{FileId, Kind};
 
@@ -63,9 +64,22 @@ impl Overlay {
         if blocks != self.blocks {
             return Err(format!("{blocks} further blocks, counted {}", self.blocks));
         }
+        self.check_dirty()?;
         let open: u64 = self.open.values().map(|count| u64::from(*count)).sum();
         if open != u64::from(usage.open) {
             return Err(format!("{open} descriptors, counted {usage:?}"));
+        }
+        Ok(())
+    }
+
+    fn check_dirty(&self) -> Result<(), String> {
+        for (id, blocks) in self.dirty.iter().flat_map(Dirty::iter) {
+            let Some(Body::File(file)) = self.changed(id).map(|inode| &inode.body) else {
+                return Err(format!("blocks of {id:?}, which is gone, are to be sealed"));
+            };
+            if !blocks.is_bounded(file) {
+                return Err(format!("too many blocks of {id:?} are to be sealed"));
+            }
         }
         Ok(())
     }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::blocks::{Below, FileBody, Terms};
+use super::blocks::{FileBody, Terms};
+use super::compare::{self, State};
 use super::inode::Body;
+use super::runs::{Data, Runs};
 use super::{Object, Overlay};
 use crate::chunk::Content;
 use crate::errno::Errno;
@@ -77,26 +79,41 @@ impl Overlay {
         }
     }
 
-    /// The length of the hole that starts at `offset`; 0 where there is none.
-    pub(crate) fn hole_at(&self, id: FileId, offset: u64) -> u64 {
+    /// The runs of a part of a file, holes of the base told apart. None for what
+    /// is no file.
+    pub(super) fn runs(&self, id: FileId, range: Range<u64>) -> Option<Runs<'_>> {
         match self.object(id) {
-            Object::Base(node) => self.image.content(node).map_or(0, |content| {
-                let left = content.size().saturating_sub(offset);
-                if content.is_hole(offset, left) {
-                    left
-                } else {
-                    0
-                }
-            }),
+            Object::Base(node) => {
+                let content = self.image.content(node)?;
+                let range = range.start..range.end.min(content.size());
+                let runs = Runs::of_base(node, content.size(), range);
+                Some(runs.over(Some(content)))
+            }
             Object::Own(inode) => match &inode.body {
                 Body::File(file) => {
-                    let base = self.below(file);
-                    base.map_or(0, |base| file.hole_at(base, offset))
+                    let content = content_below(&self.image, file);
+                    Some(file.runs(range).over(content))
                 }
-                Body::Dir(_) | Body::Symlink(_) => 0,
+                Body::Dir(_) | Body::Symlink(_) => None,
             },
-            Object::Gone => 0,
+            Object::Gone => None,
         }
+    }
+
+    /// The length of the hole that starts at `offset`; 0 where there is none.
+    pub(crate) fn hole_at(&self, id: FileId, offset: u64) -> u64 {
+        let mut end = offset;
+        for run in self.runs(id, offset..u64::MAX).into_iter().flatten() {
+            match run.data {
+                Data::Hole => end = run.range.end,
+                Data::Base(_) | Data::Block(_) => break,
+            }
+        }
+        // Over a damaged base nothing is known to be a hole.
+        if self.intact().is_err() {
+            return 0;
+        }
+        end - offset
     }
 
     /// Writes as much of `buf` at `offset` as quota and file size allow.
@@ -139,19 +156,20 @@ impl Overlay {
         let Body::File(file) = &mut inode.body else {
             return Err(Errno::Io);
         };
-        let base = content_below(&self.image, file);
+        let base = Base { image: &self.image };
         let had = Counts::of(file);
         let terms = Terms {
             bytes: room,
             blocks: self.quota.max_blocks().saturating_sub(self.blocks),
             account: &self.account,
-            fresh: self.fresh.as_mut().map(|fresh| fresh.of(id)),
+            dirty: self.dirty.as_mut().map(|dirty| dirty.of(id)),
         };
-        let written = match file.write_at(base, offset, buf, terms) {
+        let written = match file.write_at(&base, offset, buf, terms) {
             Ok(written) if written > 0 => written,
             other => {
                 if untouched {
                     self.inodes.remove(&id);
+                    self.forget_dirty(id);
                 }
                 return Err(other.err().unwrap_or(Errno::NoSpace));
             }
@@ -181,50 +199,65 @@ impl Overlay {
         let has = Counts::of(file);
         inode.touch(now);
         self.recount(had, has);
+        self.cut_dirty(id);
         Ok(())
     }
 
-    /// Where a file that is in both states differs, by the block.
-    pub(super) fn ranges(
-        &self,
-        later: &Self,
-        id: FileId,
-        was: &FileBody,
-        is: &FileBody,
-    ) -> Vec<Range<u64>> {
-        if was.below() == is.below() {
-            was.compare(is)
-        } else {
-            self.compare_bytes(later, id)
+    pub(super) fn forget_dirty(&mut self, id: FileId) {
+        if let Some(dirty) = &mut self.dirty {
+            dirty.forget(id);
         }
     }
 
-    /// The blocks of a file that differ, by their bytes: one of the states shows
-    /// a base file that the other does not. O(size).
-    fn compare_bytes(&self, later: &Self, id: FileId) -> Vec<Range<u64>> {
-        let size = |tree: &Overlay| tree.stat(id).map_or(0, |stat| stat.size);
-        let (old, new) = (size(self), size(later));
-        let (mut one, mut two) = ([0; BLOCK_BYTES], [0; BLOCK_BYTES]);
-        let mut found: Vec<Range<u64>> = Vec::new();
-        let mut at = 0;
-        while at < old.max(new) {
-            let end = (at + BLOCK_BYTES as u64).min(old.max(new));
-            let read = (
-                self.read_at(id, at, &mut one),
-                later.read_at(id, at, &mut two),
-            );
-            let same = match read {
-                (Ok(a), Ok(b)) => one.get(..a) == two.get(..b),
-                (Err(_), _) | (_, Err(_)) => false,
-            };
-            match found.last_mut().filter(|last| last.end == at) {
-                Some(last) if !same => last.end = end,
-                _ if !same => found.push(at..end),
-                _ => {}
-            }
-            at = end;
+    /// Forgets blocks to be sealed that are no more, after a change of many
+    /// files.
+    pub(super) fn follow_dirty(&mut self) {
+        if let Some(mut dirty) = self.dirty.take() {
+            dirty.follow(|id| match &self.changed(id)?.body {
+                Body::File(file) => Some(file),
+                Body::Dir(_) | Body::Symlink(_) => None,
+            });
+            self.dirty = Some(dirty);
         }
-        found
+    }
+
+    /// Forgets blocks to be sealed that have been cut off.
+    pub(super) fn cut_dirty(&mut self, id: FileId) {
+        let Some(dirty) = &mut self.dirty else {
+            return;
+        };
+        if let Some(Some(inode)) = self.inodes.get(&id)
+            && let Body::File(file) = &inode.body
+        {
+            dirty.cut(id, file);
+        }
+    }
+
+    /// Where a file that is in both states differs: see [`compare::ranges`].
+    pub(super) fn ranges(
+        &self,
+        later: &Self,
+        _id: FileId,
+        was: &FileBody,
+        is: &FileBody,
+    ) -> Vec<Range<u64>> {
+        compare::ranges(self.state(was), later.state(is))
+    }
+
+    /// Tells whether a file of this state and one of another read the same in
+    /// `range`: see [`compare::is_equal`].
+    pub(super) fn reads_alike(
+        &self,
+        file: &FileBody,
+        (other, its): (&Self, &FileBody),
+        range: Range<u64>,
+    ) -> bool {
+        compare::is_equal(self.state(file), other.state(its), range)
+    }
+
+    fn state<'a>(&'a self, file: &'a FileBody) -> State<'a> {
+        let content = content_below(&self.image, file);
+        State { file, content }
     }
 
     /// Follows what became of the counts of one file.
@@ -265,8 +298,26 @@ impl Counts {
 
 /// The base content that shows through in a file.
 pub(super) fn content_below<'a>(image: &'a Image, file: &FileBody) -> Option<&'a Content> {
-    match file.below() {
-        Below::Nothing | Below::Sealed(..) => None,
-        Below::Own(node) | Below::Lent(node) => image.content(*node),
+    image.content(file.base_node()?)
+}
+
+/// Where a write finds the bytes of a base block that it covers in part.
+pub(super) struct Base<'a> {
+    image: &'a Image,
+}
+
+impl Base<'_> {
+    /// Fills `block` with the bytes of base file `node` from the start of block
+    /// `number` on.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::Io`] if they cannot be read.
+    pub(super) fn read_block(&self, node: u32, number: u64, block: &mut [u8]) -> Result<(), Errno> {
+        let content = self.image.content(node).ok_or(Errno::Io)?;
+        let read = content.read_at(number * BLOCK_BYTES as u64, block);
+        let missing = block.get_mut(read.map_err(|_| Errno::Io)?..);
+        missing.unwrap_or_default().fill(0);
+        Ok(())
     }
 }

@@ -8,7 +8,6 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::blocks::Below;
 use super::data::content_below;
 use super::inode::Body;
 use super::{Object, Overlay};
@@ -325,7 +324,7 @@ impl<'a> Diff<'a> {
             (Object::Own(inode), Some(node)) => match &inode.body {
                 Body::File(file) => {
                     let size = self.tree.image.content(node).map_or(0, Content::size);
-                    *file.below() != Below::Own(node) || !file.is_whole(size)
+                    !file.is_base(node, size)
                 }
                 Body::Dir(_) | Body::Symlink(_) => false,
             },

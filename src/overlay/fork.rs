@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::dirty::Dirty;
 use super::quota::{Quota, Usage};
-use super::seal::Fresh;
 use super::{Object, Overlay};
 use crate::errno::Errno;
 use crate::meta::FileId;
@@ -32,7 +32,7 @@ impl Overlay {
             branch: 0,
             quota: self.quota,
             account: self.account.clone(),
-            fresh: self.fresh.as_ref().map(|_| Fresh::default()),
+            dirty: self.dirty.as_ref().map(|_| Dirty::default()),
             usage: Usage {
                 open: 0,
                 ..self.usage
@@ -64,8 +64,9 @@ impl Overlay {
 
     /// Takes a later state of the same lock's hold.
     pub(crate) fn advance(&mut self, next: Self) {
-        let fresh = self.fresh.take();
-        *self = Self { fresh, ..next };
+        let dirty = self.dirty.take();
+        *self = Self { dirty, ..next };
+        self.follow_dirty();
     }
 
     /// Goes back to an earlier state of the same lock's hold: every descriptor
@@ -78,6 +79,7 @@ impl Overlay {
             open: self.usage.open,
             ..earlier.usage
         };
+        self.follow_dirty();
     }
 
     /// Takes over another state of the same image; numbers given since stay
@@ -110,8 +112,8 @@ impl Overlay {
             ..state.usage
         };
         self.next = self.next.max(state.next);
-        if let Some(fresh) = &mut self.fresh {
-            *fresh = Fresh::default();
+        if let Some(dirty) = &mut self.dirty {
+            *dirty = Dirty::default();
         }
         self.settle();
         Ok(())

@@ -10,14 +10,17 @@
 //! them: `vfs` does. Each method that changes something checks all that can
 //! fail before it changes anything (invariant 7).
 
+mod backing;
 mod block;
 mod blocks;
 mod census;
 mod changes;
 mod check;
+mod compare;
 mod data;
 mod diff;
 mod dir;
+mod dirty;
 mod fork;
 mod inode;
 mod maps;
@@ -25,6 +28,7 @@ mod merge;
 mod names;
 mod quota;
 mod rules;
+mod runs;
 mod seal;
 
 use std::collections::HashMap;
@@ -43,6 +47,7 @@ use crate::meta::{FileId, Kind, Stat, Time};
 pub use changes::Change;
 use data::Counts;
 pub(crate) use dir::Found;
+use dirty::Dirty;
 use inode::{Body, Inode};
 use maps::{Held, IdHasher, Inodes};
 pub use merge::{Conflict, MergeError};
@@ -51,7 +56,6 @@ pub use quota::{Quota, Usage};
 pub use rules::Rule;
 pub(crate) use rules::Rules;
 pub(crate) use seal::Batch;
-use seal::Fresh;
 
 /// The changes of one instance.
 pub(crate) struct Overlay {
@@ -73,7 +77,7 @@ pub(crate) struct Overlay {
     account: Account,
     usage: Usage,
     /// Blocks to be sealed; absent if none ever are.
-    fresh: Option<Fresh>,
+    dirty: Option<Dirty>,
     /// Private blocks, the first of each file not counted.
     blocks: u64,
     /// How many descriptors are open on an object; absent for none.
@@ -98,7 +102,7 @@ impl Overlay {
             quota,
             account: Account::default(),
             usage: Usage::default(),
-            fresh: None,
+            dirty: None,
             blocks: 0,
             open: HashMap::default(),
             pinned: Vec::new(),
@@ -316,9 +320,7 @@ impl Overlay {
             self.usage.logical_bytes -= target;
             self.usage.private_bytes -= target;
         }
-        if let Some(fresh) = &mut self.fresh {
-            fresh.forget(id);
-        }
+        self.forget_dirty(id);
     }
 
     /// Takes a number for a new object.

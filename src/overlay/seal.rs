@@ -10,42 +10,29 @@
 //! state, which shares all blocks, and without the lock. What came of it
 //! is then put in place where the block is still the one that was looked at.
 
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::Overlay;
+use super::backing::{First, Owner};
 use super::block::Block;
-use super::blocks::{Below, FileBody};
+use super::blocks::FileBody;
 use super::data::Counts;
+use super::dirty::Dirty;
 use super::inode::Body;
-use super::maps::IdHasher;
 use crate::chunk::{Buffer, Part, Scope, digest_of};
 use crate::digest::Digest;
 use crate::image::Image;
 use crate::limits::{CHUNK_BYTES, MIN_SCOPED_BYTES};
 use crate::meta::FileId;
 
-/// Numbers of blocks written and not sealed since, by file.
-#[derive(Default)]
-pub(super) struct Fresh(HashMap<FileId, Vec<u64>, BuildHasherDefault<IdHasher>>);
-
-impl Fresh {
-    pub(super) fn of(&mut self, id: FileId) -> &mut Vec<u64> {
-        self.0.entry(id).or_default()
-    }
-
-    pub(super) fn forget(&mut self, id: FileId) {
-        self.0.remove(&id);
-    }
-}
-
 /// Blocks of one file to be sealed.
 pub(crate) struct Batch {
     id: FileId,
     image: Image,
     file: FileBody,
-    numbers: Vec<u64>,
+    /// In order and apart.
+    numbers: Vec<Range<u64>>,
 }
 
 /// What came of a batch.
@@ -56,7 +43,7 @@ pub(crate) struct Sealed {
 
 enum Found {
     /// What the file, if it is still so, is to show as a whole.
-    Whole(FileBody, Below),
+    Whole(FileBody, Owner),
     /// Blocks by number: what was looked at, and what to put there.
     Blocks(Vec<(u64, Arc<Buffer>, Block)>),
 }
@@ -64,18 +51,21 @@ enum Found {
 impl Batch {
     /// Looks for equals in the base and in `scope`. O(bytes), no lock but a
     /// scope's, for the time of a look-up.
-    pub(crate) fn seal(mut self, scope: &Scope) -> Sealed {
-        self.numbers.sort_unstable();
-        self.numbers.dedup();
+    pub(crate) fn seal(self, scope: &Scope) -> Sealed {
         let id = self.id;
         let file = &self.file;
-        let whole = file.size() > 0 && file.is_own_throughout(self.numbers.len());
+        let count = self
+            .numbers
+            .iter()
+            .map(|range| range.end - range.start)
+            .sum();
+        let whole = file.size() > 0 && file.is_own_throughout(count);
         if whole {
             let small = file.size() < MIN_SCOPED_BYTES;
             let twin = self.twin();
             let in_scope = || (!small).then(|| seal_file(file, scope)).flatten();
-            if let Some(below) = twin.or_else(in_scope) {
-                let found = Found::Whole(self.file, below);
+            if let Some(owner) = twin.or_else(in_scope) {
+                let found = Found::Whole(self.file, owner);
                 return Sealed { id, found };
             }
             if small {
@@ -83,17 +73,18 @@ impl Batch {
                 return Sealed { id, found };
             }
         }
-        let own = |number: &u64| {
-            let buffer = self.file.own_block(*number)?;
-            Some((*number, Arc::clone(buffer), seal_block(buffer, scope)?))
+        let own = |number: u64| {
+            let buffer = self.file.own_block(number)?;
+            Some((number, Arc::clone(buffer), seal_block(buffer, scope)?))
         };
-        let found = Found::Blocks(self.numbers.iter().filter_map(own).collect());
+        let numbers = self.numbers.iter().cloned().flatten();
+        let found = Found::Blocks(numbers.filter_map(own).collect());
         Sealed { id, found }
     }
 
     /// The base file that all of this one equals. Asked only of a file that
     /// was written whole, so that the cost follows what a guest wrote.
-    fn twin(&self) -> Option<Below> {
+    fn twin(&self) -> Option<Owner> {
         let size = self.file.size();
         let mut twins = self.image.files_of(size).peekable();
         twins.peek()?;
@@ -103,7 +94,7 @@ impl Batch {
             content.is_some_and(|content| content.digest() == digest)
         };
         let twin = twins.find(equals);
-        self.image.intact().ok().and(twin).map(Below::Lent)
+        self.image.intact().ok().and(twin).map(Owner::Dedup)
     }
 }
 
@@ -124,7 +115,7 @@ fn digest_file(file: &FileBody) -> Option<Digest> {
 
 /// The same file held by the scope, each block once. `None` if a block has
 /// to stay by itself.
-fn seal_file(file: &FileBody, scope: &Scope) -> Option<Below> {
+fn seal_file(file: &FileBody, scope: &Scope) -> Option<Owner> {
     let parts = file.own_blocks().map(|buffer| {
         if Block::zeros_like(buffer.bytes()).is_some() {
             return Some(Part::Zeros);
@@ -138,7 +129,8 @@ fn seal_file(file: &FileBody, scope: &Scope) -> Option<Below> {
     });
     let parts = parts.collect::<Option<Vec<_>>>()?;
     let (file, is_new) = scope.put_file(file.size(), parts)?;
-    Some(Below::Sealed(file, is_new))
+    let first = if is_new { First::Yes } else { First::No };
+    Some(Owner::Sealed(file, first))
 }
 
 /// What to hold in place of a block; `None` to leave it.
@@ -157,35 +149,35 @@ fn seal_block(buffer: &Arc<Buffer>, scope: &Scope) -> Option<Block> {
 impl Overlay {
     /// From now on notes which blocks are to be sealed.
     pub(crate) fn start_sealing(&mut self) {
-        self.fresh = Some(Fresh::default());
+        self.dirty = Some(Dirty::default());
     }
 
     /// Takes the blocks of a file that were written and not sealed since; none
     /// while a descriptor is open on it.
     pub(crate) fn take_closed(&mut self, id: FileId) -> Option<Batch> {
-        if self.fresh.as_ref()?.0.is_empty() || self.is_open(id) {
+        if self.dirty.as_ref()?.is_empty() || self.is_open(id) {
             return None;
         }
-        self.take_fresh(id)
+        self.take_dirty(id)
     }
 
     /// Counts the files that have blocks to be sealed.
     pub(crate) fn unsealed_files(&self) -> usize {
-        self.fresh.as_ref().map_or(0, |fresh| fresh.0.len())
+        self.dirty.as_ref().map_or(0, Dirty::len)
     }
 
     /// Takes the blocks of any file that has such, open or not.
     pub(crate) fn take_any(&mut self) -> Option<Batch> {
         loop {
-            let id = *self.fresh.as_ref()?.0.keys().next()?;
-            if let Some(batch) = self.take_fresh(id) {
+            let id = self.dirty.as_ref()?.any()?;
+            if let Some(batch) = self.take_dirty(id) {
                 return Some(batch);
             }
         }
     }
 
-    fn take_fresh(&mut self, id: FileId) -> Option<Batch> {
-        let numbers = self.fresh.as_mut()?.0.remove(&id)?;
+    fn take_dirty(&mut self, id: FileId) -> Option<Batch> {
+        let dirty = self.dirty.as_mut()?.take(id)?;
         match &self.changed(id)?.body {
             // Most small files have no equal: not worth a copy of the state.
             Body::File(file)
@@ -198,7 +190,7 @@ impl Overlay {
                 id,
                 image: self.image.clone(),
                 file: file.clone(),
-                numbers,
+                numbers: dirty.numbers(file),
             }),
             Body::Dir(_) | Body::Symlink(_) => None,
         }
@@ -219,8 +211,8 @@ impl Overlay {
         };
         let had = Counts::of(file);
         let more = match &mut sealed.found {
-            Found::Whole(seen, below) => {
-                file.show(seen, below.clone());
+            Found::Whole(seen, owner) => {
+                file.show(seen, owner.clone());
                 false
             }
             Found::Blocks(blocks) => {

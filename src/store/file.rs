@@ -86,6 +86,18 @@ impl Stored for StoredFile {
         self.runs.get(first).map(|run| run.at.get().max(offset))
     }
 
+    fn data_end(&self, offset: u64, limit: u64) -> u64 {
+        let first = self.runs.partition_point(|run| end_of(run) <= offset);
+        let mut end = offset;
+        for run in self.runs.get(first..).unwrap_or_default() {
+            if end >= limit || run.at.get() > end {
+                break;
+            }
+            end = end_of(run);
+        }
+        end.min(limit)
+    }
+
     fn stored_bytes(&self) -> u64 {
         self.runs.iter().map(|run| u64::from(run.len.get())).sum()
     }
@@ -98,6 +110,10 @@ impl Stored for Unreadable {
 
     fn next_data(&self, offset: u64) -> Option<u64> {
         Some(offset)
+    }
+
+    fn data_end(&self, _: u64, limit: u64) -> u64 {
+        limit
     }
 
     fn stored_bytes(&self) -> u64 {

@@ -28,6 +28,7 @@ mod extremes; // the deepest trees, the highest stacks, churn
 mod fuzz; // the fuzz targets in plain loops
 #[cfg(feature = "runner")]
 mod guests; // each example guest under wasmtime-wasi and under stratafs
+mod held; // what a host holds because of what guests did
 mod host; // the std-like API for embedders
 mod image; // stacks of layers as one tree
 #[cfg(feature = "cli")]

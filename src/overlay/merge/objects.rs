@@ -13,7 +13,7 @@ impl Merge<'_> {
         let (Some(base), Some(theirs)) = (self.base.living(id), self.theirs.living(id)) else {
             return self.check_removal(id);
         };
-        if !differs(&base, &theirs) {
+        if !differs(id, (self.base, &base), (self.theirs, &theirs)) {
             return Ok(());
         }
         let Some(ours) = self
@@ -40,7 +40,7 @@ impl Merge<'_> {
         let (Some(base), Some(ours)) = (self.base.living(id), self.ours.living(id)) else {
             return Ok(());
         };
-        if self.theirs.living(id).is_none() && differs(&base, &ours) {
+        if self.theirs.living(id).is_none() && differs(id, (self.base, &base), (self.ours, &ours)) {
             let is_dir = matches!(base.body, Body::Dir(_));
             // A directory may have lost entries here too: what it holds in the
             // end is looked at when it goes.
@@ -101,7 +101,11 @@ impl Merge<'_> {
         }
         let changed_there = self.base.ranges(self.theirs, id, was, there);
         let mut ranges = overlap(&changed_here, &changed_there);
-        ranges.retain(|range| !self.is_same_data(id, *range));
+        ranges.retain(|(start, end)| {
+            !self
+                .ours
+                .reads_alike(here, (self.theirs, there), *start..*end)
+        });
         let grown_apart =
             here.size() != there.size() && here.size() != was.size() && there.size() != was.size();
         if grown_apart || !ranges.is_empty() {
@@ -135,28 +139,6 @@ impl Merge<'_> {
         self.to.own(id)?.mtime = ours.mtime.max(theirs.mtime);
         Ok(())
     }
-
-    /// Tells whether ours and theirs read the same in a range of at most some
-    /// blocks. O(bytes).
-    fn is_same_data(&self, id: FileId, (start, end): (u64, u64)) -> bool {
-        let (mut one, mut two) = ([0; BLOCK_BYTES], [0; BLOCK_BYTES]);
-        let mut at = start;
-        while at < end {
-            let want = usize::try_from(end - at)
-                .unwrap_or(BLOCK_BYTES)
-                .min(BLOCK_BYTES);
-            let (Some(a), Some(b)) = (one.get_mut(..want), two.get_mut(..want)) else {
-                return false;
-            };
-            let read = (self.ours.read_at(id, at, a), self.theirs.read_at(id, at, b));
-            match read {
-                (Ok(n), Ok(m)) if n == m && a.get(..n) == b.get(..m) => {}
-                _ => return false,
-            }
-            at += want as u64;
-        }
-        true
-    }
 }
 
 impl Overlay {
@@ -173,6 +155,7 @@ impl Overlay {
         *here = there.clone();
         let has = Counts::of(here);
         self.recount(had, has);
+        self.cut_dirty(id);
         Ok(())
     }
 }
@@ -182,11 +165,9 @@ fn owners(inode: &Inode) -> (u32, u32, u32) {
 }
 
 /// Tells whether anything but names and the time of the change differs.
-fn differs(one: &Inode, two: &Inode) -> bool {
+fn differs(id: FileId, (tree, one): (&Overlay, &Inode), (later, two): (&Overlay, &Inode)) -> bool {
     let files = match (&one.body, &two.body) {
-        (Body::File(one), Body::File(two)) => {
-            one.below() != two.below() || !one.compare(two).is_empty()
-        }
+        (Body::File(one), Body::File(two)) => !tree.ranges(later, id, one, two).is_empty(),
         _ => false,
     };
     let of_dir = matches!(one.body, Body::Dir(_));
