@@ -113,6 +113,19 @@ impl Budget {
             .collect()
     }
 
+    /// Takes `bytes` for something that a host holds beside its instances, such
+    /// as a base read into memory, until the reservation is dropped. It stands
+    /// under `label` among the [`holders`](Self::holders).
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::NoSpace`] if the budget has not so many bytes left.
+    pub fn reserve(&self, bytes: u64, label: &str) -> Result<Reservation, Errno> {
+        let account = self.account(label);
+        account.take(bytes)?;
+        Ok(Reservation { account, bytes })
+    }
+
     /// Opens an account. One short lock of a shard of the list of accounts.
     pub(crate) fn account(&self, label: &str) -> Account {
         let number = self.0.next.fetch_add(1, Ordering::Relaxed);
@@ -188,6 +201,26 @@ impl Account {
     }
 }
 
+/// Bytes of a [`Budget`] that a host holds for itself; dropping it gives them
+/// back. Made by [`Budget::reserve`].
+#[must_use = "the bytes are given back when this is dropped"]
+pub struct Reservation {
+    account: Account,
+    bytes: u64,
+}
+
+impl fmt::Debug for Reservation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reservation({} bytes)", self.bytes)
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.account.give(self.bytes);
+    }
+}
+
 /// Bytes taken for as long as this lives. A clone takes as many again, and is
 /// not refused.
 #[derive(Default)]
@@ -252,6 +285,20 @@ mod tests {
         assert_eq!(shares, [60, 40]);
         drop((copy, rest, two));
         assert_eq!((budget.held_bytes(), budget.holders().len()), (0, 0));
+    }
+
+    #[test]
+    fn a_reservation_leaves_less_for_instances_until_it_is_dropped() {
+        let budget = Budget::new(100);
+        let base = budget.reserve(70, "base").unwrap();
+        let one = budget.account("one");
+        assert!(one.take(31).is_err());
+        assert!(budget.reserve(31, "more").is_err());
+        assert_eq!(budget.held_bytes(), 70);
+        drop(base);
+        assert!(one.take(100).is_ok());
+        one.give(100);
+        assert_eq!(budget.held_bytes(), 0);
     }
 
     #[test]

@@ -70,6 +70,11 @@ pub mod report;
 #[cfg(feature = "runner")]
 pub mod runner;
 pub mod source;
+#[cfg(any(
+    feature = "cli",
+    all(feature = "dir", feature = "oci", feature = "store")
+))]
+mod staged;
 #[cfg(feature = "store")]
 pub mod store;
 #[cfg(all(feature = "dir", feature = "oci", feature = "store"))]

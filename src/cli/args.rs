@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use super::image::args::{ImageArgs, StoreArgs};
 use super::parse::{self, Variable};
 use crate::image::Reference;
-use crate::runner::{HostDir, Preopen, Volume};
+use crate::runner::{HostDir, Preopen, Share, Volume};
 
 const EXAMPLE: &str = "\
 Example:
@@ -21,8 +21,9 @@ Examples:
   stratafs run --layer ./site --instances 1000 --threads 2 --stats - guest.wasm
   stratafs run --image app:1 --commit app:2 -- --an-option-of-the-guest
 
-Exit code: the guest's own with one instance (134 for a trap); with several 0 if all exited with 0,
-else 1. 1 too if the work failed, 2 if the arguments are wrong. With several instances stdin is empty,
+Exit code: the guest's own with one instance (134 for a trap, 124 if --timeout ended it); with several
+0 if all exited with 0, else 1. 1 too if the work failed, 2 if the arguments are wrong, 130 and 143 if
+INT or TERM ended the run. With several instances stdin is empty,
 and what an instance writes comes out in one piece when it ends (in pieces of 1 MiB if it is longer).";
 
 const DEMO_EXAMPLE: &str = "\
@@ -105,16 +106,29 @@ pub(super) struct RunArgs {
     pub(super) read_only: bool,
 
     /// Bytes one instance may hold privately (K, M, G: powers of 1024)
+    /// [default: 1G]
     #[arg(long, value_name = "N", value_parser = parse::size)]
     pub(super) max_bytes: Option<u64>,
 
-    /// Objects one instance may create (K, M, G)
+    /// Objects one instance may create (K, M, G) [default: 200000]
     #[arg(long, value_name = "N", value_parser = parse::size)]
     pub(super) max_inodes: Option<u64>,
 
     /// Descriptors one instance may hold open (K, M, G)
     #[arg(long, value_name = "N", value_parser = parse::small_size)]
     pub(super) max_open: Option<u32>,
+
+    /// Bytes that all instances and volumes of the run and the base that
+    /// `--layer` reads may hold together (K, M, G) [default: half of the memory
+    /// that this process may use, where the system tells]
+    #[arg(long, value_name = "N", value_parser = parse::size)]
+    pub(super) budget: Option<u64>,
+
+    /// Hold equal written blocks once: nowhere (none), within each instance and
+    /// the base (own), or among all instances of the run (run), which lets
+    /// guests find out by timing what others wrote
+    #[arg(long, value_name = "none|own|run", default_value = "own", value_parser = parse::share)]
+    pub(super) share: Share,
 
     /// Run N isolated instances over one base; each sees its number, from 0,
     /// in STRATAFS_INSTANCE
@@ -143,11 +157,11 @@ pub(super) struct RunArgs {
     #[arg(long)]
     pub(super) deterministic: bool,
 
-    /// Stop an instance that runs longer
+    /// Stop an instance that runs longer (exit code 124)
     #[arg(long, value_name = "SECONDS", value_parser = parse::seconds)]
     pub(super) timeout: Option<std::time::Duration>,
 
-    /// Stop an instance whose memory grows past N bytes (K, M, G)
+    /// Stop an instance whose memories and tables grow past N bytes (K, M, G)
     #[arg(long, value_name = "N", value_parser = parse::size)]
     pub(super) max_memory: Option<u64>,
 

@@ -81,6 +81,7 @@ fn run(args: DemoArgs, note: impl Fn(String) -> Result<(), Failure>) -> Result<F
         args: resolve::guest_args(&file, std::iter::empty())?,
         preopens: vec![resolve::root()],
         instances: args.instances,
+        keep_file_systems: true,
         stdio: Stdio::Collect(first_words.clone()),
         ..RunPlan::default()
     };

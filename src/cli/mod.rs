@@ -10,12 +10,14 @@ mod failure;
 mod from_image;
 mod guest_source;
 mod image;
+mod memory;
 mod outfile;
 mod parse;
 mod place;
 mod proof;
 mod resolve;
 mod run;
+mod signals;
 mod watch;
 
 use std::process::ExitCode;
@@ -30,6 +32,7 @@ use args::{Command, Typed};
 #[must_use]
 pub fn main() -> ExitCode {
     let typed = Typed::parse();
+    signals::end_cleanly();
     let store = typed.store.as_deref();
     let done = match typed.command {
         Command::Run(args) => run::run(*args, store),

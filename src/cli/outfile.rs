@@ -4,9 +4,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
-
 use super::failure::Failure;
+use crate::staged::StagedFile;
 
 /// A file that appears under its name only when it is complete. Dropped
 /// before, it leaves no trace.
@@ -17,7 +16,7 @@ pub(super) struct OutFile {
 
 enum Sink {
     /// Beside the target, to be renamed onto it.
-    Beside(NamedTempFile),
+    Beside(StagedFile),
     /// The target itself, where it is no regular file: a pipe, `/dev/null`.
     Direct(File),
 }
@@ -32,7 +31,7 @@ impl OutFile {
         let sink = match path.metadata() {
             Ok(meta) if meta.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
             Ok(meta) if !meta.is_file() => Sink::Direct(File::options().write(true).open(path)?),
-            _ => Sink::Beside(beside(path)?),
+            _ => Sink::Beside(StagedFile::create(path)?),
         };
         Ok(Self {
             path: path.to_owned(),
@@ -40,7 +39,8 @@ impl OutFile {
         })
     }
 
-    /// Writes the content and gives the file its name.
+    /// Writes the content and gives the file its name, both of which are on the
+    /// disk when this returns.
     pub(super) fn write(
         self,
         content: impl FnOnce(&mut dyn Write) -> Result<(), Failure>,
@@ -56,29 +56,8 @@ impl OutFile {
                 content(&mut buffered)?;
                 buffered.flush().map_err(at)?;
                 drop(buffered);
-                file.persist(&self.path)
-                    .map(drop)
-                    .map_err(|error| at(error.error))
+                file.commit().map_err(at)
             }
         }
     }
-}
-
-fn beside(path: &Path) -> io::Result<NamedTempFile> {
-    let dir = match path.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        _ => Path::new("."),
-    };
-    if path.file_name().is_none() {
-        return Err(io::ErrorKind::InvalidFilename.into());
-    }
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".stratafs-");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // As for any new file; the umask takes its part.
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    builder.tempfile_in(dir)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::image::Reference;
 use crate::limits::{MAX_INSTANCES, MAX_THREADS};
-use crate::runner::{HostDir, Preopen, Volume};
+use crate::runner::{HostDir, Preopen, Share, Volume};
 use crate::vfs::Rights;
 
 /// An environment variable.
@@ -45,6 +45,16 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 /// The same for what fits in 32 bits.
 pub(super) fn small_size(text: &str) -> Result<u32, String> {
     u32::try_from(size(text)?).map_err(|_| format!("too large: at most {}", u32::MAX))
+}
+
+/// Reads among whom equal blocks are held once.
+pub(super) fn share(text: &str) -> Result<Share, String> {
+    match text {
+        "none" => Ok(Share::None),
+        "own" => Ok(Share::Own),
+        "run" => Ok(Share::Run),
+        _ => Err("expected none, own or run".to_owned()),
+    }
 }
 
 /// Reads how many instances run.

@@ -7,10 +7,18 @@ use std::path::{Path, PathBuf};
 
 use super::args::{CacheArgs, RunArgs};
 use super::failure::Failure;
+use super::memory;
 use super::parse::Variable;
+use crate::budget::Budget;
 use crate::image::Reference;
 use crate::runner::{Preopen, RunPlan, RunnerConfig};
 use crate::vfs::{Quota, Rights};
+
+/// Bytes that an instance may hold when `--max-bytes` is not given.
+const MAX_BYTES: u64 = 1 << 30;
+
+/// Objects that an instance may create when `--max-inodes` is not given.
+const MAX_INODES: u64 = 200_000;
 
 /// Everything `run` needs to know.
 pub(super) struct Run {
@@ -54,6 +62,9 @@ impl Run {
         }
         let (guest, words) = guest(args.image, args.guest)?;
         let usual = Quota::default();
+        let budget = args.budget.or_else(memory::half).map(Budget::new);
+        // Diff and commit read the one instance's file system after the run.
+        let keep_file_systems = args.diff.is_some() || args.commit.is_some();
         let plan = RunPlan {
             args: words,
             env: last_of_each(args.env),
@@ -66,10 +77,13 @@ impl Run {
             deterministic: args.deterministic,
             trace: args.trace.is_some(),
             quota: Quota {
-                max_bytes: args.max_bytes.unwrap_or(usual.max_bytes),
-                max_inodes: args.max_inodes.unwrap_or(usual.max_inodes),
+                max_bytes: args.max_bytes.unwrap_or(MAX_BYTES),
+                max_inodes: args.max_inodes.unwrap_or(MAX_INODES),
                 max_open: args.max_open.unwrap_or(usual.max_open),
             },
+            budget,
+            share: args.share,
+            keep_file_systems,
             rights: match args.read_only {
                 true => Rights::ReadOnly,
                 false => Rights::ReadWrite,

@@ -5,24 +5,32 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 
+use parking_lot::Mutex;
+
 use super::args::RunArgs;
 use super::failure::{Failure, complain, say};
 use super::outfile::OutFile;
 use super::resolve::{GuestFrom, Run, Stats};
 use super::watch::{Memory, Terminal};
 use super::{from_image, place};
+use crate::budget::{Budget, Reservation};
 use crate::chunk::ChunkPool;
 use crate::image::{Image, Reference};
 use crate::layer::Layer;
 use crate::report::RunFigures;
-use crate::runner::{Guest, Outcome, RunReport, Runner, RunnerConfig, Stdio};
-use crate::source::{self, SourceOptions};
+use crate::runner::{
+    Guest, InstanceReport, Outcome, RunReport, Runner, RunnerConfig, Stdio, Watch,
+};
+use crate::source::{self, SourceErrorKind, SourceOptions};
 use crate::store::Store;
 use crate::transfer;
-use crate::vfs::Fs;
+use crate::vfs::{Fs, TracedFile};
 
 /// What a shell shows for a program that aborted.
 const TRAP_CODE: u8 = 134;
+
+/// What `timeout` shows for a program that it stopped.
+const TIMEOUT_CODE: u8 = 124;
 
 /// Failures that are named in the one line about many instances.
 const NAMED_FAILURES: usize = 5;
@@ -38,28 +46,41 @@ pub(super) fn run(args: RunArgs, store: Option<&Path>) -> Result<ExitCode, Failu
     let stats = run.stats.as_ref().map(Figures::open).transpose()?;
     let pool = ChunkPool::new();
     let (runner, image) = ready(&mut run, store.as_ref(), &pool)?;
+    let _base = reserve_base(&run, &pool)?;
     let terminal = Arc::new(Terminal::default());
     run.plan.stdio = match run.plan.instances {
         1 => Stdio::Inherit,
         _ => Stdio::Collect(terminal.clone()),
     };
-    let memory = Memory::start();
-    let report = runner.run_watched(&image, &run.plan, &memory)?;
-    let memory = memory.end();
+    let follower = Follower {
+        memory: Memory::start(),
+        traces: trace.is_some().then(Mutex::default),
+    };
+    let report = runner.run_watched(&image, &run.plan, &follower)?;
+    let memory = follower.memory.end();
     if let Some(stats) = stats {
         stats.write(&RunFigures::new(&runner, image.stats(), &report, memory))?;
     }
     if let (Some(out), Some(fs)) = (diff, report.file_systems.first()) {
         write_diff(out, fs, &pool)?;
     }
-    if let Some(out) = trace {
-        write_trace(out, &report)?;
+    if let (Some(out), Some(traces)) = (trace, follower.traces) {
+        write_trace(out, traces.into_inner())?;
     }
     terminal.check()?;
     if let (Some(tag), Some(store)) = (&run.commit, &store) {
         commit(store, tag, &run, &report)?;
     }
     Ok(exit_code(&report))
+}
+
+/// Counts what was read of `--layer` against the run's budget.
+fn reserve_base(run: &Run, pool: &ChunkPool) -> Result<Option<Reservation>, Failure> {
+    let (Some(budget), Some(last)) = (&run.plan.budget, run.layers.last()) else {
+        return Ok(None);
+    };
+    let reserved = budget.reserve(pool.held_bytes(), "base");
+    reserved.map(Some).map_err(|_| too_large(last, budget))
 }
 
 /// Reads the base and compiles the guest.
@@ -69,18 +90,21 @@ fn ready(
     pool: &ChunkPool,
 ) -> Result<(Runner, Image), Failure> {
     let config = run.config.clone();
+    let budget = run.plan.budget.as_ref();
     match (&run.guest, store) {
         (GuestFrom::Image(reference, typed), Some(store)) => {
             // By its digest from here on: a tag may move while the guest runs.
             let id = Reference::Digest(store.resolve(reference.as_str())?.to_string());
-            let image = stacked(store, &id, &run.layers, pool)?;
+            let image = stacked(store, &id, &run.layers, pool, budget)?;
             let info = store.info(id.as_str())?;
             run.base = Some(id);
             let parts = (&image, &info.config);
             let guest = from_image::guest(reference, parts, typed.clone(), &mut run.plan)?;
             Ok((Runner::new(&guest, config)?, image))
         }
-        (GuestFrom::File(path), _) => prepare(&Guest::from_file(path)?, config, &run.layers, pool),
+        (GuestFrom::File(path), _) => {
+            prepare(&Guest::from_file(path)?, config, &run.layers, pool, budget)
+        }
         (GuestFrom::Image(reference, _), None) => {
             Err(Failure::new(format_args!("{reference}: no store is open")))
         }
@@ -93,12 +117,13 @@ fn stacked(
     reference: &Reference,
     sources: &[PathBuf],
     pool: &ChunkPool,
+    budget: Option<&Budget>,
 ) -> Result<Image, Failure> {
     if sources.is_empty() {
         return Ok(store.image(reference.as_str())?);
     }
     let mut layers = store.layers(reference.as_str())?;
-    layers.extend(open_all(sources, pool)?);
+    layers.extend(open_all(sources, pool, budget)?);
     Ok(Image::new(&layers)?)
 }
 
@@ -108,10 +133,11 @@ pub(super) fn prepare(
     config: RunnerConfig,
     layers: &[PathBuf],
     pool: &ChunkPool,
+    budget: Option<&Budget>,
 ) -> Result<(Runner, Image), Failure> {
     thread::scope(|scope| {
         let runner = scope.spawn(|| Runner::new(guest, config));
-        let image = stack(layers, pool);
+        let image = open_all(layers, pool, budget).and_then(|layers| Ok(Image::new(&layers)?));
         let runner = match runner.join() {
             Ok(runner) => runner?,
             Err(panic) => std::panic::resume_unwind(panic),
@@ -120,16 +146,38 @@ pub(super) fn prepare(
     })
 }
 
-fn stack(sources: &[PathBuf], pool: &ChunkPool) -> Result<Image, Failure> {
-    Ok(Image::new(&open_all(sources, pool)?)?)
-}
-
-fn open_all(sources: &[PathBuf], pool: &ChunkPool) -> Result<Vec<Layer>, Failure> {
+/// Reads layers into memory: no more of them than `budget` has room for.
+fn open_all(
+    sources: &[PathBuf],
+    pool: &ChunkPool,
+    budget: Option<&Budget>,
+) -> Result<Vec<Layer>, Failure> {
     let mut layers = Vec::new();
     for path in sources {
-        layers.extend(source::open(pool, path, &SourceOptions::default())?);
+        let mut options = SourceOptions::default();
+        let left = budget.map(|budget| budget.max_bytes().saturating_sub(pool.held_bytes()));
+        options.max_bytes = left.map_or(options.max_bytes, |left| left.min(options.max_bytes));
+        let opened =
+            source::open(pool, path, &options).map_err(|error| match (error.kind(), budget) {
+                (SourceErrorKind::Limit { limit, .. }, Some(budget)) if Some(*limit) == left => {
+                    too_large(path, budget)
+                }
+                _ => error.into(),
+            });
+        layers.extend(opened?);
     }
     Ok(layers)
+}
+
+/// The base does not fit into the memory that the run may hold.
+fn too_large(path: &Path, budget: &Budget) -> Failure {
+    Failure::new(format_args!(
+        "{}: with this layer the base takes more memory than the run's budget of {} bytes: raise \
+         --budget, or import the layers with `stratafs image import` and run the image with \
+         --image, which reads it from disk",
+        path.display(),
+        budget.max_bytes()
+    ))
 }
 
 /// Where the figures go, opened before the run.
@@ -176,15 +224,39 @@ fn commit(store: &Store, tag: &Reference, run: &Run, report: &RunReport) -> Resu
     Ok(transfer::commit(store, fs, run.base.as_ref(), tag, &by).map(drop)?)
 }
 
+/// What an instance opened and read of the base.
+type Traced = (u32, Vec<TracedFile>);
+
+/// Follows a run: notes memory, and keeps the traces of instances that have
+/// ended, whose file systems are gone by then.
+struct Follower {
+    memory: Memory,
+    traces: Option<Mutex<Vec<Traced>>>,
+}
+
+impl Watch for Follower {
+    fn created(&self) {
+        self.memory.created();
+    }
+
+    fn finished(&self, report: &InstanceReport, fs: &Fs) {
+        if let Some(traces) = &self.traces {
+            let files = fs.traced().unwrap_or_default();
+            traces.lock().push((report.instance, files));
+        }
+    }
+}
+
 /// One line for each file of the base that an instance opened: instances by
 /// number, files in the order of first touch.
-fn write_trace(out: OutFile, report: &RunReport) -> Result<(), Failure> {
+fn write_trace(out: OutFile, mut traces: Vec<Traced>) -> Result<(), Failure> {
+    traces.sort_by_key(|(instance, _)| *instance);
     out.write(|writer| {
-        for (one, fs) in report.instances.iter().zip(&report.file_systems) {
-            for file in fs.traced().unwrap_or_default() {
+        for (instance, files) in &traces {
+            for file in files {
                 let ranges = file.ranges.iter().map(|range| (range.start, range.end));
                 let line = serde_json::json!({
-                    "instance": one.instance,
+                    "instance": instance,
                     "path": format!("/{}", file.path),
                     "size_bytes": file.size,
                     "opens": file.opens,
@@ -246,7 +318,11 @@ fn one_exit_code(outcome: &Outcome) -> ExitCode {
             }
             ExitCode::from(TRAP_CODE)
         }
-        Outcome::TimedOut(_) | Outcome::OutOfMemory(_) => {
+        Outcome::TimedOut(_) => {
+            say(&format!("the guest was {outcome}"));
+            ExitCode::from(TIMEOUT_CODE)
+        }
+        Outcome::OutOfMemory(_) => {
             say(&format!("the guest was {outcome}"));
             ExitCode::FAILURE
         }

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::failure::Failure;
 use crate::report::{Resident, peak_bytes, reset_peak, resident_bytes};
 use crate::runner::{InstanceReport, Sink, Stream, Watch};
+use crate::vfs::Fs;
 
 /// Passes on what many instances write.
 #[derive(Default)]
@@ -126,7 +127,7 @@ impl Watch for Progress {
         self.memory.created();
     }
 
-    fn finished(&self, _: &InstanceReport) {
+    fn finished(&self, _: &InstanceReport, _: &Fs) {
         self.bar.inc(1);
     }
 }

@@ -5,7 +5,6 @@ use serde::Serialize;
 use super::{Resident, Spread, Summary};
 use crate::image::ImageStats;
 use crate::runner::{Allocator, CacheUse, InstanceReport, RunReport, Runner};
-use crate::vfs::Fs;
 
 /// All figures of one run.
 #[derive(Clone, Debug, Serialize)]
@@ -53,7 +52,7 @@ pub struct BaseFigures {
     pub stored_bytes: u64,
 }
 
-/// What the instances of a run changed, all of them alive at once.
+/// What the instances of a run changed, each as it was when it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct OverlayFigures {
@@ -112,15 +111,13 @@ impl RunFigures {
 
 impl OverlayFigures {
     fn of(report: &RunReport) -> Self {
-        let alone: Vec<u64> = report
-            .file_systems
-            .iter()
-            .map(Fs::exclusive_bytes)
-            .collect();
-        let usages = report.file_systems.iter().map(Fs::usage);
-        let (held, logical) = usages.fold((0, 0), |(held, logical), usage| {
-            (held + usage.private_bytes, logical + usage.logical_bytes)
-        });
+        let (mut held, mut logical) = (0_u64, 0_u64);
+        for one in &report.instances {
+            held = held.saturating_add(one.usage.private_bytes);
+            logical = logical.saturating_add(one.usage.logical_bytes);
+        }
+        let alone = report.instances.iter().map(|one| one.exclusive_bytes);
+        let alone: Vec<u64> = alone.collect();
         Self {
             // What is held is either somebody's alone or shared.
             shared_bytes: held.saturating_sub(alone.iter().sum()),

@@ -51,7 +51,7 @@ pub use error::RunnerError;
 pub use guest::{Guest, GuestKind};
 pub use outcome::Outcome;
 pub use output::{Sink, Stdio, Stream};
-pub use plan::{HostDir, INSTANCE_VARIABLE, Preopen, RunPlan, Volume};
+pub use plan::{HostDir, INSTANCE_VARIABLE, Preopen, RunPlan, Share, Volume};
 pub use report::{InstanceReport, RunReport};
 pub use run::Watch;
 
@@ -70,7 +70,8 @@ pub struct RunnerConfig {
     pub cache_dir: Option<PathBuf>,
     /// Stops an instance that runs longer, in its own code or in a call.
     pub timeout: Option<Duration>,
-    /// Stops an instance whose memories together grow past this many bytes.
+    /// Stops an instance whose memories and tables together grow past this many
+    /// bytes; an element of a table counts eight.
     pub max_memory: Option<u64>,
     /// Lets a guest start that imports functions nobody here has: a call of one
     /// is a trap. Without it such a guest does not link.

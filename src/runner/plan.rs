@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::show::check_volumes;
 use super::{RunnerError, Stdio};
+use crate::budget::Budget;
 use crate::limits::MAX_ARGUMENT_BYTES;
 use crate::vfs::{Quota, Rights};
 
@@ -40,6 +41,16 @@ pub struct RunPlan {
     pub trace: bool,
     /// What one instance may hold.
     pub quota: Quota,
+    /// Bounds what all instances and volumes of the run hold together; a host
+    /// may give several runs the same budget. `None`, the default: nothing
+    /// bounds them together, and N instances may hold N times their quota.
+    pub budget: Option<Budget>,
+    /// Where equal blocks that instances write are held once.
+    pub share: Share,
+    /// Keeps each instance's file system until the report is dropped, in
+    /// [`RunReport::file_systems`](super::RunReport::file_systems). Without it what
+    /// an instance wrote is freed when the instance ends.
+    pub keep_file_systems: bool,
     /// [`Rights::ReadOnly`]: every change fails with `EROFS`.
     pub rights: Rights,
     /// How many instances; at least one runs.
@@ -63,12 +74,29 @@ impl Default for RunPlan {
             deterministic: false,
             trace: false,
             quota: Quota::default(),
+            budget: None,
+            share: Share::default(),
+            keep_file_systems: false,
             rights: Rights::ReadWrite,
             instances: 1,
             first_instance: 0,
             stdio: Stdio::Null,
         }
     }
+}
+
+/// Among whom equal blocks that guests write are held once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Share {
+    /// Nobody: what a guest writes is neither hashed nor compared.
+    None,
+    /// Each instance by itself, with its forks and the base. No instance can
+    /// find out by timing what another one wrote.
+    #[default]
+    Own,
+    /// All instances of the run that are alive at one time. An instance can
+    /// find out by timing whether another one wrote the same block.
+    Run,
 }
 
 /// A directory of the layered file system, and what the guest calls it.

@@ -20,6 +20,9 @@ pub struct InstanceReport {
     pub outcome: Outcome,
     /// What its file system held when it ended.
     pub usage: Usage,
+    /// Of what it held then, the bytes that no other instance held:
+    /// [`Fs::exclusive_bytes`].
+    pub exclusive_bytes: u64,
 }
 
 /// A whole run.
@@ -28,7 +31,8 @@ pub struct InstanceReport {
 pub struct RunReport {
     /// The instances, by number.
     pub instances: Vec<InstanceReport>,
-    /// Their file systems, by number, as the guests left them.
+    /// Their file systems, by number, as the guests left them; none unless
+    /// [`RunPlan::keep_file_systems`](super::RunPlan::keep_file_systems) is set.
     pub file_systems: Vec<Fs>,
     /// The volumes, by name, in the order the plan first names them.
     pub volumes: Vec<(String, Fs)>,

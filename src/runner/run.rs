@@ -1,6 +1,6 @@
 //! N instances off one image, T at a time.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::VecDeque;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use super::engine::TICK;
 use super::host::Seat;
 use super::output::Held;
 use super::show::{make_fs, make_volumes};
-use super::{InstanceReport, Outcome, RunPlan, RunReport, Runner, RunnerError};
+use super::{InstanceReport, Outcome, RunPlan, RunReport, Runner, RunnerError, Share};
 use crate::chunk::Scope;
 use crate::image::Image;
 use crate::vfs::Fs;
@@ -23,8 +23,17 @@ pub trait Watch: Sync {
     /// All file systems are there, no guest has started.
     fn created(&self) {}
 
-    /// An instance has ended.
-    fn finished(&self, _: &InstanceReport) {}
+    /// An instance has ended. `fs` is its file system as the guest left it,
+    /// which goes when this returns unless [`RunPlan::keep_file_systems`] is
+    /// set or the watcher keeps a clone or a fork.
+    fn finished(&self, _: &InstanceReport, _fs: &Fs) {}
+}
+
+/// An instance that has its file system and has not run yet.
+struct Waiting {
+    instance: u32,
+    fs: Fs,
+    fs_create_ns: u64,
 }
 
 /// Watches nothing.
@@ -33,9 +42,11 @@ impl Watch for () {}
 impl Runner {
     /// Runs the plan's instances over `image`, and gives what they left.
     ///
-    /// All file systems are made first and live until the report is dropped.
-    /// An instance that fails does not stop the others. Waits while another
-    /// run of this runner goes on.
+    /// All file systems are made first: an empty one takes a few hundred bytes.
+    /// What an instance wrote is freed as soon as it has ended and been
+    /// [watched](Watch::finished), unless [`RunPlan::keep_file_systems`] is set. An
+    /// instance that fails does not stop the others. Waits while another run
+    /// of this runner goes on.
     ///
     /// # Errors
     /// [`RunnerError::Argument`], [`RunnerError::ArgumentsTooLong`],
@@ -60,20 +71,25 @@ impl Runner {
         let _turn = self.turn.lock();
         // One that is thrown away finds what is wrong with the directories.
         let volumes = make_volumes(plan);
-        let scope = Scope::new();
-        let fs = make_fs(image, plan, &volumes, &scope)?;
+        let scope = (plan.share == Share::Run).then(Scope::new);
+        let first = plan.first_instance;
+        let fs = make_fs(image, plan, &volumes, scope.as_ref(), first)?;
         drop(Seat::new(&fs, &volumes, plan, &self.config, 0)?);
-        let file_systems: Result<Vec<_>, RunnerError> = (0..plan.instances.max(1))
-            .map(|_| {
+        let waiting: Result<VecDeque<_>, RunnerError> = (0..plan.instances.max(1))
+            .map(|number| {
+                let instance = first.saturating_add(number);
                 let start = Instant::now();
-                let fs = make_fs(image, plan, &volumes, &scope)?;
-                Ok((fs, nanos(start.elapsed())))
+                let fs = make_fs(image, plan, &volumes, scope.as_ref(), instance)?;
+                Ok(Waiting {
+                    instance,
+                    fs,
+                    fs_create_ns: nanos(start.elapsed()),
+                })
             })
             .collect();
-        let file_systems = file_systems?;
+        let waiting = waiting?;
         watch.created();
-        let instances = self.run_all(&file_systems, &volumes, plan, watch)?;
-        let file_systems = file_systems.into_iter().map(|(fs, _)| fs).collect();
+        let (instances, file_systems) = self.run_all(waiting, &volumes, plan, watch)?;
         Ok(RunReport {
             instances,
             file_systems,
@@ -81,31 +97,39 @@ impl Runner {
         })
     }
 
+    /// Runs all that wait. Gives their reports by number, and their file
+    /// systems in the same order if the plan keeps them.
     fn run_all(
         &self,
-        file_systems: &[(Fs, u64)],
+        waiting: VecDeque<Waiting>,
         volumes: &[(String, Fs)],
         plan: &RunPlan,
         watch: &dyn Watch,
-    ) -> Result<Vec<InstanceReport>, RunnerError> {
-        let next = AtomicUsize::new(0);
-        let reports = Mutex::new(Vec::with_capacity(file_systems.len()));
+    ) -> Result<(Vec<InstanceReport>, Vec<Fs>), RunnerError> {
+        let count = waiting.len();
+        let waiting = Mutex::new(waiting);
+        let ended = Mutex::new(Vec::with_capacity(count));
+        let next = || waiting.lock().pop_front();
         let work = || {
             let mut runtime = None;
-            while let Some((number, (fs, created))) = take(&next, file_systems) {
-                let number = plan.first_instance.saturating_add(number);
-                let report = self.run_one(number, (fs, *created), volumes, plan, &mut runtime);
-                watch.finished(&report);
-                reports.lock().push(report);
+            while let Some(Waiting {
+                instance,
+                fs,
+                fs_create_ns,
+            }) = next()
+            {
+                let report =
+                    self.run_one(instance, (&fs, fs_create_ns), volumes, plan, &mut runtime);
+                watch.finished(&report, &fs);
+                let kept = plan.keep_file_systems.then_some(fs);
+                ended.lock().push((report, kept));
             }
             if let Some(runtime) = runtime {
                 // A guest that was stopped may have left a read behind.
                 runtime.shutdown_background();
             }
         };
-        let threads = usize::try_from(self.config.threads)
-            .unwrap_or(1)
-            .min(file_systems.len());
+        let threads = usize::try_from(self.config.threads).unwrap_or(1).min(count);
         thread::scope(|scope| {
             let (_ends_with_scope, stop) = mpsc::channel::<()>();
             if self.config.timeout.is_some() {
@@ -113,7 +137,7 @@ impl Runner {
             }
             let workers: Result<Vec<_>, _> = (0..threads).map(|_| spawn(scope, work)).collect();
             if workers.is_err() {
-                next.store(file_systems.len(), Ordering::Relaxed);
+                waiting.lock().clear();
             }
             for worker in workers? {
                 if let Err(panic) = worker.join() {
@@ -122,9 +146,10 @@ impl Runner {
             }
             Ok(())
         })?;
-        let mut reports = reports.into_inner();
-        reports.sort_by_key(|report: &InstanceReport| report.instance);
-        Ok(reports)
+        let mut ended: Vec<(InstanceReport, Option<Fs>)> = ended.into_inner();
+        ended.sort_by_key(|(report, _)| report.instance);
+        let (reports, kept): (Vec<_>, Vec<_>) = ended.into_iter().unzip();
+        Ok((reports, kept.into_iter().flatten().collect()))
     }
 
     /// Moves the engine's clock on until the run is over.
@@ -160,13 +185,9 @@ impl Runner {
             run_ns: nanos(end - started),
             outcome,
             usage: fs.usage(),
+            exclusive_bytes: fs.exclusive_bytes(),
         }
     }
-}
-
-fn take<'a, T>(next: &AtomicUsize, all: &'a [T]) -> Option<(u32, &'a T)> {
-    let number = next.fetch_add(1, Ordering::Relaxed);
-    Some((u32::try_from(number).ok()?, all.get(number)?))
 }
 
 fn spawn<'scope, 'env, T: Send + 'scope>(

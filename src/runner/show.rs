@@ -3,11 +3,11 @@
 
 use std::num::NonZeroU64;
 
-use super::{RunPlan, RunnerError};
+use super::{RunPlan, RunnerError, Share};
 use crate::chunk::Scope;
 use crate::image::Image;
 use crate::limits::MAX_VOLUMES;
-use crate::vfs::{Fs, Rights, Trace};
+use crate::vfs::{Fs, Rights, Sealing, Trace};
 
 /// Makes the volumes of a run, one for each name, in the order of first use.
 /// Their device numbers count on from 2: 1 is each instance's own tree.
@@ -18,16 +18,21 @@ pub(super) fn make_volumes(plan: &RunPlan) -> Vec<(String, Fs)> {
             continue;
         }
         let quota = plan.volume_quota;
-        let builder = Fs::builder(&Image::empty())
+        let mut builder = Fs::builder(&Image::empty())
             .max_bytes(quota.max_bytes)
             .max_inodes(quota.max_inodes)
             .max_open(quota.max_open)
             .device(NonZeroU64::MIN.saturating_add(made.len() as u64 + 1));
-        let fs = match plan.deterministic {
-            true => builder.deterministic().build(),
-            false => builder.build(),
-        };
-        made.push((volume.name.clone(), fs));
+        if plan.share == Share::None {
+            builder = builder.sealing(Sealing::Off);
+        }
+        if let Some(budget) = &plan.budget {
+            builder = builder.budget(budget, &format!("volume {}", volume.name));
+        }
+        if plan.deterministic {
+            builder = builder.deterministic();
+        }
+        made.push((volume.name.clone(), builder.build()));
     }
     made
 }
@@ -49,18 +54,28 @@ pub(super) fn check_volumes(plan: &RunPlan) -> Result<(), RunnerError> {
     Ok(())
 }
 
-/// Makes an instance's file system from what all of them share.
+/// Makes the file system of the instance of this number from what all of them
+/// share.
 pub(super) fn make_fs(
     image: &Image,
     plan: &RunPlan,
     volumes: &[(String, Fs)],
-    scope: &Scope,
+    scope: Option<&Scope>,
+    instance: u32,
 ) -> Result<Fs, RunnerError> {
     let mut builder = Fs::builder(image)
-        .scope(scope)
         .max_bytes(plan.quota.max_bytes)
         .max_inodes(plan.quota.max_inodes)
         .max_open(plan.quota.max_open);
+    if let Some(scope) = scope {
+        builder = builder.scope(scope);
+    }
+    if plan.share == Share::None {
+        builder = builder.sealing(Sealing::Off);
+    }
+    if let Some(budget) = &plan.budget {
+        builder = builder.budget(budget, &format!("instance {instance}"));
+    }
     if plan.rights == Rights::ReadOnly {
         builder = builder.read_only();
     }

@@ -92,6 +92,7 @@ fn case_c2_79_a_thousand_guests_ravage_one_base_and_leave_it_whole() {
         rights: Rights::ReadWrite,
     }];
     plan.instances = INSTANCES;
+    plan.keep_file_systems = true;
     plan.stdio = Stdio::Collect(said.clone());
     let before = resident();
     let report = runner.run(&image, &plan).unwrap();

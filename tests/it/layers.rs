@@ -7,6 +7,7 @@ const RANKS: &[(&str, u32)] = &[
     ("limits", 0),
     ("errno", 0),
     ("digest", 0),
+    ("staged", 0),
     ("budget", 1),
     ("name", 1),
     ("meta", 1),

@@ -5,16 +5,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use stratafs::budget::Budget;
 use stratafs::chunk::{ChunkPool, ContentBuilder};
 use stratafs::image::Image;
 use stratafs::layer::Layer;
 use stratafs::meta::Meta;
 use stratafs::name::LayerPath;
 use stratafs::runner::{
-    Guest, InstanceReport, Outcome, Preopen, RunPlan, Runner, RunnerConfig, RunnerError, Sink,
-    Stdio, Stream, Watch,
+    Guest, InstanceReport, Outcome, Preopen, RunPlan, Runner, RunnerConfig, RunnerError, Share,
+    Sink, Stdio, Stream, Watch,
 };
-use stratafs::vfs::Rights;
+use stratafs::vfs::{Fs, Rights};
 
 use crate::cli::script::Script;
 
@@ -29,6 +30,7 @@ fn runner(script: &Script) -> Runner {
 fn plan(instances: u32) -> RunPlan {
     let mut plan = RunPlan::default();
     plan.instances = instances;
+    plan.keep_file_systems = true;
     plan.args = vec!["guest".into()];
     let root = Preopen {
         dir: "/".into(),
@@ -153,7 +155,7 @@ impl Watch for Follower {
         self.created.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn finished(&self, report: &InstanceReport) {
+    fn finished(&self, report: &InstanceReport, _: &Fs) {
         self.finished.lock().push(report.instance);
     }
 }
@@ -218,4 +220,47 @@ fn a_plan_that_names_nothing_shows_nothing() {
     let script = Script::new().cat_in(3, "base", 8);
     let report = runner(&script).run(&base(), &RunPlan::default()).unwrap();
     assert_eq!(report.instances[0].outcome, Outcome::Exited(0));
+}
+
+#[test]
+fn file_systems_go_when_their_instances_end_unless_they_are_kept() {
+    let block = [7; 4096];
+    let runner = runner(&Script::new().write("file", &block));
+    let budget = Budget::new(1 << 20);
+    let mut plan = plan(10);
+    plan.budget = Some(budget.clone());
+    plan.keep_file_systems = false;
+    let report = runner.run(&base(), &plan).unwrap();
+    assert_eq!(report.failed().count(), 0);
+    assert_eq!((report.file_systems.len(), budget.held_bytes()), (0, 0));
+    for one in &report.instances {
+        assert_eq!((one.usage.logical_bytes, one.exclusive_bytes), (4096, 4096));
+    }
+    plan.keep_file_systems = true;
+    let report = runner.run(&base(), &plan).unwrap();
+    assert_eq!(report.file_systems.len(), 10);
+    assert!(budget.held_bytes() >= 10 * 4096);
+    drop(report);
+    assert_eq!(budget.held_bytes(), 0);
+}
+
+#[test]
+fn equal_blocks_are_shared_as_the_plan_says() {
+    let mut script = Script::new();
+    for name in ["one", "two"] {
+        script = script.write(name, &[7; 4096]);
+    }
+    let runner = runner(&script);
+    let private = |share| {
+        let mut plan = plan(3);
+        plan.share = share;
+        let report = runner.run(&base(), &plan).unwrap();
+        assert_eq!(report.failed().count(), 0);
+        let held = report.instances.iter().map(|one| one.usage.private_bytes);
+        held.sum::<u64>()
+    };
+    assert_eq!(private(Share::None), 3 * 2 * 4096);
+    assert_eq!(private(Share::Own), 3 * 4096);
+    assert_eq!(private(Share::Run), 4096);
+    assert_eq!(RunPlan::default().share, Share::Own);
 }

@@ -63,11 +63,11 @@ fn measure(
         true => {
             let base = base::make(&pool)?;
             let image = Image::new(&base.layers)?;
-            let (runner, _) = run::prepare(&guest, config, &[], &pool)?;
+            let (runner, _) = run::prepare(&guest, config, &[], &pool, None)?;
             (runner, image, base.source)
         }
         false => {
-            let (runner, image) = run::prepare(&guest, config, &args.layers, &pool)?;
+            let (runner, image) = run::prepare(&guest, config, &args.layers, &pool, None)?;
             (runner, image, names(&args.layers))
         }
     };

@@ -131,6 +131,7 @@ impl<'a> Turns<'a> {
         let plan = RunPlan {
             stdio: Stdio::Collect(course.words.clone()),
             first_instance: number,
+            keep_file_systems: true,
             ..self.plan.clone()
         };
         let begin = Instant::now();

@@ -1,6 +1,7 @@
 //! The program `stratafs`, from outside: options, exit codes, output, files.
 
 mod bench;
+mod bounds;
 mod image;
 mod many;
 mod one;

@@ -127,10 +127,9 @@ fn case_76_without_layers_the_guest_has_an_empty_file_system_of_its_own() {
 fn a_timeout_stops_a_guest_that_computes_and_one_that_waits() {
     let cli = Cli::new();
     for script in [Script::new().spin(), Script::new().sleep(100)] {
-        let start = Instant::now();
+        // Without the bound neither would end: the test would not either.
         cli.script("--timeout 0.2", &script)
-            .failed(1, &["longer than 0.2 s"]);
-        assert!(start.elapsed() < Duration::from_secs(20));
+            .failed(124, &["longer than 0.2 s"]);
     }
     // The near miss, and that the guest does wait.
     let start = Instant::now();
@@ -152,7 +151,7 @@ fn a_timeout_stops_a_guest_that_reads() {
         .unwrap();
     let keep_open = child.stdin.take();
     let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(124));
     assert!(String::from_utf8_lossy(&output.stderr).contains("longer than 0.2 s"));
     drop(keep_open);
 }
@@ -202,7 +201,7 @@ fn a_component_runs_as_a_module_does() {
         "{}",
         done.stderr
     );
-    run("--timeout 0.2", "(loop $spin (br $spin))", 0).failed(1, &["longer than 0.2 s"]);
+    run("--timeout 0.2", "(loop $spin (br $spin))", 0).failed(124, &["longer than 0.2 s"]);
     run("--instances 20 --threads 2", "", 0).fine();
     run("--instances 3", "", 1).failed(1, &["3 of 3", "0 (exit code 1)"]);
 }

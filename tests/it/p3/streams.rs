@@ -32,6 +32,7 @@ fn many(what: &str, config: RunnerConfig) -> RunReport {
 fn plan(args: &[&str]) -> RunPlan {
     let mut plan = RunPlan::default();
     plan.instances = 3;
+    plan.keep_file_systems = true;
     plan.args = args.iter().map(|arg| (*arg).into()).collect();
     plan.preopens = vec![Preopen {
         dir: "/".into(),

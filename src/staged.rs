@@ -1,0 +1,404 @@
+//! Output that appears under its name when it is complete, and stays there.
+//!
+//! A file or directory is made beside its place under a name of its own, and
+//! renamed once its content is on the disk. An error, a panic or a signal that the
+//! program answers with [`abandon_all`] leaves nothing. What a killed process
+//! left is removed by the next one that makes something in that directory:
+//! a live process holds a lock on what it makes, and a dead one does not.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+
+/// What begins the name of output that is not complete; 16 hexadecimal digits
+/// follow.
+const PREFIX: &str = ".stratafs-";
+
+/// How often a name is drawn that something else takes at the same moment.
+const TRIES: u32 = 16;
+
+/// All that this process makes now. Held while something gets its name, so
+/// that [`abandon_all`] finds it either complete or removable.
+static PENDING: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// A file that is written beside its place. Dropped before it is
+/// [committed](Self::commit), it is removed.
+pub(crate) struct StagedFile {
+    /// Locked as long as it is open.
+    file: File,
+    staged: Staged,
+}
+
+/// A directory that is filled beside its place, as [`StagedFile`].
+pub(crate) struct StagedDir {
+    /// Open and locked, where the system can lock directories.
+    lock: Option<File>,
+    staged: Staged,
+}
+
+/// A name that is to become another.
+struct Staged {
+    path: PathBuf,
+    target: PathBuf,
+}
+
+impl StagedFile {
+    /// Makes an empty file beside `target`, with the permissions of any new
+    /// file. Looks at all names of the directory for what killed processes
+    /// left there.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidFilename`] if `target` has no last name; what
+    /// making a file gives.
+    pub(crate) fn create(target: &Path) -> io::Result<Self> {
+        let (file, staged) = make(target, |path| {
+            let file = OpenOptions::new().write(true).create_new(true).open(path)?;
+            Ok(is_mine(&file)?.then_some(file))
+        })?;
+        Ok(Self { file, staged })
+    }
+
+    /// Returns the directory that the file is made in.
+    pub(crate) fn dir(&self) -> &Path {
+        parent(&self.staged.path)
+    }
+
+    /// Waits until the content is on the disk, gives the file its name,
+    /// replacing what has it, and waits until the name is on the disk.
+    ///
+    /// # Errors
+    ///
+    /// What writing, renaming or syncing gives. The target is as it was, but
+    /// for the last step: then it is complete, and may be gone after a crash of
+    /// the machine.
+    pub(crate) fn commit(self) -> io::Result<()> {
+        self.file.sync_all()?;
+        self.staged.rename()
+    }
+}
+
+impl Write for StagedFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg_attr(
+    not(feature = "dir"),
+    expect(dead_code, reason = "only exports make directories")
+)]
+impl StagedDir {
+    /// Makes an empty directory beside `target`, otherwise as
+    /// [`StagedFile::create`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub(crate) fn create(target: &Path) -> io::Result<Self> {
+        let (lock, staged) = make(target, |path| {
+            DirBuilder::new().create(path)?;
+            if cfg!(not(unix)) {
+                return Ok(Some(None));
+            }
+            let dir = File::open(path)?;
+            Ok(is_mine(&dir)?.then_some(Some(dir)))
+        })?;
+        Ok(Self { lock, staged })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.staged.path
+    }
+
+    /// Waits until all that lies in the directory is on the disk, and renames
+    /// it as [`StagedFile::commit`] does. Its target is missing or an empty
+    /// directory.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub(crate) fn commit(self) -> io::Result<()> {
+        sync_tree(self.lock.as_ref())?;
+        #[cfg(windows)]
+        if self.staged.target.is_dir() {
+            fs::remove_dir(&self.staged.target)?;
+        }
+        self.staged.rename()
+    }
+}
+
+/// Makes something under a free name beside `target`. `create` returns `None`
+/// for what another process took for a leftover and removed before it was
+/// locked.
+fn make<T>(
+    target: &Path,
+    create: impl Fn(&Path) -> io::Result<Option<T>>,
+) -> io::Result<(T, Staged)> {
+    if target.file_name().is_none() {
+        return Err(io::ErrorKind::InvalidFilename.into());
+    }
+    let dir = parent(target);
+    remove_leftovers(dir);
+    for _ in 0..TRIES {
+        let random = RandomState::new().build_hasher().finish();
+        let path = dir.join(format!("{PREFIX}{random:016x}"));
+        let mut pending = PENDING.lock();
+        match create(&path) {
+            Ok(Some(made)) => {
+                pending.push(path.clone());
+                let target = target.to_owned();
+                return Ok((made, Staged { path, target }));
+            }
+            Ok(None) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+/// Locks what was just made. Returns `false` if it has been removed meanwhile.
+fn is_mine(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(has_name(file)?),
+        // Somebody who looks for leftovers holds it, and removes it.
+        Err(fs::TryLockError::WouldBlock) => Ok(false),
+        // A file system without locks: nobody can remove it by mistake there.
+        Err(fs::TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+            Ok(true)
+        }
+        Err(fs::TryLockError::Error(error)) => Err(error),
+    }
+}
+
+#[cfg(unix)]
+fn has_name(file: &File) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    Ok(file.metadata()?.nlink() > 0)
+}
+
+#[cfg(not(unix))]
+fn has_name(_: &File) -> io::Result<bool> {
+    // An open file cannot be removed there.
+    Ok(true)
+}
+
+/// Removes what processes that are dead left in `dir`. What cannot be looked
+/// at, locked or removed stays.
+fn remove_leftovers(dir: &Path) {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return;
+    };
+    for entry in entries.filter_map(Result::ok) {
+        let name = entry.file_name();
+        let ours = name.to_str().is_some_and(is_staged_name);
+        let Some(kind) = entry.file_type().ok().filter(|_| ours) else {
+            continue;
+        };
+        let path = entry.path();
+        if kind.is_file() {
+            remove_unlocked(&path, |path| fs::remove_file(path));
+        } else if kind.is_dir() && cfg!(unix) {
+            remove_unlocked(&path, |path| fs::remove_dir_all(path));
+        }
+    }
+}
+
+fn is_staged_name(name: &str) -> bool {
+    name.strip_prefix(PREFIX).is_some_and(|random| {
+        random.len() == 16 && random.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
+}
+
+/// Removes what nobody has locked. The lock is held until it is gone, so
+/// that whoever made it at this moment notices.
+fn remove_unlocked(path: &Path, remove: impl Fn(&Path) -> io::Result<()>) {
+    if let Ok(file) = open_plain(path)
+        && file.try_lock().is_ok()
+    {
+        drop(remove(path));
+    }
+}
+
+#[cfg(all(unix, feature = "dir"))]
+fn open_plain(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    use rustix::fs::OFlags;
+    // A link or a FIFO that took the place of a file is not followed and
+    // not waited for.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.cast_signed())
+        .open(path)
+}
+
+#[cfg(not(all(unix, feature = "dir")))]
+fn open_plain(path: &Path) -> io::Result<File> {
+    File::open(path)
+}
+
+impl Staged {
+    fn rename(self) -> io::Result<()> {
+        let mut pending = PENDING.lock();
+        fs::rename(&self.path, &self.target)?;
+        pending.retain(|path| *path != self.path);
+        drop(pending);
+        sync_dir(parent(&self.target))
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        let mut pending = PENDING.lock();
+        let before = pending.len();
+        pending.retain(|path| *path != self.path);
+        if pending.len() < before {
+            remove(&self.path);
+        }
+    }
+}
+
+/// Removes all that this process has not completed, and keeps it from making
+/// or completing anything else: for a program that ends now because of a signal.
+pub(crate) fn abandon_all() {
+    let mut pending = PENDING.lock();
+    for path in pending.drain(..) {
+        remove(&path);
+    }
+    // Other threads wait at this lock until the process has ended.
+    std::mem::forget(pending);
+}
+
+/// Removes a file or a tree. What stays is found by the next process.
+fn remove(path: &Path) {
+    if fs::remove_file(path).is_err() {
+        drop(fs::remove_dir_all(path));
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    }
+}
+
+/// Waits until the names in `dir` are on the disk.
+#[cfg(unix)]
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_dir(_: &Path) -> io::Result<()> {
+    // Directories cannot be synced there.
+    Ok(())
+}
+
+/// Waits until all of the file system that `dir` lies on is on the disk: one
+/// call, whatever the tree's size and depth.
+#[cfg(all(target_os = "linux", feature = "dir"))]
+fn sync_tree(dir: Option<&File>) -> io::Result<()> {
+    dir.map_or(Ok(()), |dir| Ok(rustix::fs::syncfs(dir)?))
+}
+
+#[cfg(all(unix, not(target_os = "linux"), feature = "dir"))]
+fn sync_tree(_: Option<&File>) -> io::Result<()> {
+    rustix::fs::sync();
+    Ok(())
+}
+
+#[cfg(not(all(unix, feature = "dir")))]
+fn sync_tree(_: Option<&File>) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = fs::read_dir(dir).unwrap();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_appears_when_it_is_committed_and_leaves_nothing_when_it_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("out");
+        fs::write(&target, "old").unwrap();
+        let mut staged = StagedFile::create(&target).unwrap();
+        staged.write_all(b"new").unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"old");
+        drop(staged);
+        assert_eq!(names(dir.path()), ["out"]);
+        let mut staged = StagedFile::create(&target).unwrap();
+        staged.write_all(b"new").unwrap();
+        staged.commit().unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"new");
+        assert_eq!(names(dir.path()), ["out"]);
+        assert!(StagedFile::create(Path::new("/")).is_err());
+    }
+
+    #[test]
+    fn a_directory_appears_with_all_that_is_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("out");
+        let staged = StagedDir::create(&target).unwrap();
+        fs::create_dir(staged.path().join("sub")).unwrap();
+        fs::write(staged.path().join("sub/file"), "x").unwrap();
+        drop(staged);
+        assert_eq!(names(dir.path()), [""; 0]);
+        fs::create_dir(&target).unwrap();
+        let staged = StagedDir::create(&target).unwrap();
+        fs::write(staged.path().join("file"), "x").unwrap();
+        staged.commit().unwrap();
+        assert_eq!(names(&target), ["file"]);
+        assert_eq!(names(dir.path()), ["out"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_what_a_dead_process_left_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        // As a killed process leaves them: nobody holds a lock.
+        fs::write(at(".stratafs-0123456789abcdef"), "half").unwrap();
+        fs::create_dir_all(at(".stratafs-fedcba9876543210/sub")).unwrap();
+        // Not made by anything here.
+        let foreign = [
+            ".stratafs-0123456789abcde",
+            ".stratafs-0123456789abcdeg",
+            ".stratafs-notes",
+            "stratafs-0123456789abcdef",
+        ];
+        for name in foreign {
+            fs::write(at(name), "mine").unwrap();
+        }
+        std::os::unix::fs::symlink("/nowhere", at(".stratafs-aaaaaaaaaaaaaaaa")).unwrap();
+        let live = StagedFile::create(&at("one")).unwrap();
+        let live_dir = StagedDir::create(&at("two")).unwrap();
+        // A further one looks for leftovers, and leaves the live ones alone.
+        StagedFile::create(&at("three")).unwrap().commit().unwrap();
+        live.commit().unwrap();
+        live_dir.commit().unwrap();
+        let mut want: Vec<_> = foreign.iter().map(|name| (*name).to_owned()).collect();
+        want.extend(["one", "two", "three", ".stratafs-aaaaaaaaaaaaaaaa"].map(str::to_owned));
+        want.sort();
+        assert_eq!(names(dir.path()), want);
+    }
+}
