@@ -222,7 +222,10 @@ fn how_a_file_is_held_is_no_difference() {
         let grown = bytes.len() as u64..MAX;
         let want = format!("f [{:?}, {grown:?}]", 5 * BLOCK..6 * BLOCK);
         for earlier in [&unsealed, &sealed] {
-            assert_eq!(edits(earlier, &fork.snapshot()), [want.clone()]);
+            assert_eq!(
+                edits(earlier, &fork.snapshot()),
+                std::slice::from_ref(&want)
+            );
         }
     }
 }
