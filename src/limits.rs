@@ -25,6 +25,10 @@ pub const MAX_RULES: usize = 1024;
 /// Directories and files that a host mounts in one instance.
 pub const MAX_MOUNTS: usize = 1024;
 
+/// Directories that a host keeps in place in one instance, those that something
+/// is mounted on included: going back to a snapshot looks at all.
+pub const MAX_PLACES: usize = 4096;
+
 /// Bytes that one opening of a file of the host's making reads: every open
 /// descriptor may hold as many.
 pub const MAX_VIRTUAL_BYTES: usize = 16 * 1024 * 1024;
@@ -159,6 +163,15 @@ pub const MAX_INSTANCES: u32 = 1_000_000;
 
 /// Ranges that a trace keeps of one file: a read looks through them.
 pub const MAX_TRACE_RANGES: usize = 1024;
+
+/// Files that one trace keeps: further ones are counted only. The host that asks
+/// for a trace pays for it, about a hundred bytes for each, no guest's quota does.
+pub const MAX_TRACE_FILES: usize = 1 << 18;
+
+/// Ranges that one trace keeps of all its files together, the first of each
+/// file not counted: from then on what is read of a file becomes one range with
+/// what is nearest. About fifty bytes for each.
+pub const MAX_TRACE_ALL_RANGES: usize = 1 << 20;
 
 /// Volumes of one run of guests. Each is a file system of its own.
 pub const MAX_VOLUMES: usize = 1024;

@@ -6,11 +6,13 @@
 //! number above those, counting up. So a listing that goes on from a position
 //! loses no entry that stayed and repeats none, whatever changed in between.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
-use imbl::{OrdMap, OrdSet, ordmap as map, ordset as set};
+use imbl::{OrdMap, ordmap as map};
 
+use super::hidden::Hidden;
 use super::maps::NameMap;
+use super::steps;
 use crate::image::Image;
 use crate::meta::{FileId, Kind};
 use crate::name::Name;
@@ -23,7 +25,7 @@ pub(super) struct DirBody {
     /// The base directory whose entries show through.
     base: Option<u32>,
     /// Slots of `base` that are gone.
-    hidden: OrdSet<u32>,
+    hidden: Hidden,
     /// Positions of own entries.
     by_name: NameMap<u64>,
     by_position: OrdMap<u64, Own>,
@@ -84,20 +86,38 @@ pub(super) fn list_base<'a>(
     sink: &mut dyn FnMut(Listed<'a>) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
     let slots = image.slots(node);
+    let from = slot_at(&slots, position);
+    list_slots(image, slots.start, from..slots.end, &mut 0, sink)
+}
+
+/// The slot at a position of a listing, or one past all.
+fn slot_at(slots: &Range<u32>, position: u64) -> u32 {
     let skip = u32::try_from(position).unwrap_or(u32::MAX);
-    let mut last = 0;
-    for slot in slots.start.saturating_add(skip)..slots.end {
+    slots.start.saturating_add(skip)
+}
+
+/// Lists some slots of a base directory, whose first one is `first`. `last` is
+/// the last directory that was seen in it.
+fn list_slots<'a>(
+    image: &'a Image,
+    first: u32,
+    slots: Range<u32>,
+    last: &mut u32,
+    sink: &mut dyn FnMut(Listed<'a>) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    for slot in slots {
+        steps::add(1);
         let Some(entry) = image.slot(slot) else {
             continue;
         };
-        if entry.kind == Kind::Dir && !image.rises(&mut last, entry.node) {
+        if entry.kind == Kind::Dir && !image.rises(last, entry.node) {
             continue;
         }
         sink(Listed {
             name: entry.name,
             id: FileId::of_node(entry.node),
             kind: entry.kind,
-            position: u64::from(slot - slots.start),
+            position: u64::from(slot - first),
         })?;
     }
     ControlFlow::Continue(())
@@ -119,7 +139,7 @@ impl DirBody {
         Self {
             parent,
             base: None,
-            hidden: OrdSet::new(),
+            hidden: Hidden::default(),
             by_name: NameMap::default(),
             by_position: OrdMap::new(),
             next: 0,
@@ -142,11 +162,11 @@ impl DirBody {
     }
 
     pub(super) fn is_hidden(&self, slot: u32) -> bool {
-        self.hidden.contains(&slot)
+        self.hidden.contains(slot)
     }
 
     pub(super) fn hidden(&self) -> impl Iterator<Item = u32> {
-        self.hidden.iter().copied()
+        self.hidden.iter()
     }
 
     /// Tells an entry that only `self` has to `lost`, one that only `later`
@@ -158,19 +178,15 @@ impl DirBody {
         lost: &mut dyn FnMut(FileId, &'a [u8]),
         gained: &mut dyn FnMut(FileId, &'a [u8]),
     ) {
-        let entry = |slot: &u32| image.slot(*slot);
-        for item in self.hidden.diff(&later.hidden) {
-            match item {
-                set::DiffItem::Add(slot) => {
-                    if let Some(at) = entry(slot) {
-                        lost(FileId::of_node(at.node), at.name);
-                    }
-                }
-                set::DiffItem::Remove(slot) => {
-                    if let Some(at) = entry(slot) {
-                        gained(FileId::of_node(at.node), at.name);
-                    }
-                }
+        let (shown_again, gone) = self.hidden.compare(&later.hidden);
+        for slot in gone.into_iter().flatten() {
+            if let Some(at) = image.slot(slot) {
+                lost(FileId::of_node(at.node), at.name);
+            }
+        }
+        for slot in shown_again.into_iter().flatten() {
+            if let Some(at) = image.slot(slot) {
+                gained(FileId::of_node(at.node), at.name);
             }
         }
         for item in self.by_position.diff(&later.by_position) {
@@ -204,7 +220,7 @@ impl DirBody {
             });
         }
         let dentry = image.lookup(self.base?, name)?;
-        (!self.hidden.contains(&dentry.slot)).then_some(Found {
+        (!self.hidden.contains(dentry.slot)).then_some(Found {
             id: FileId::of_node(dentry.node),
             kind: dentry.kind,
             place: Place::Base(dentry.slot),
@@ -234,7 +250,8 @@ impl DirBody {
         self.live -= 1;
     }
 
-    /// Lists from `position` on, up to but not including `end`.
+    /// Lists from `position` on, up to but not including `end`. O(log entries),
+    /// and O(1) for each entry and for each range of slots that are gone.
     pub(super) fn list<'a>(
         &'a self,
         image: &'a Image,
@@ -243,21 +260,19 @@ impl DirBody {
         sink: &mut dyn FnMut(Listed<'a>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         if let Some(node) = self.base {
-            let first = image.slots(node).start;
-            list_base(image, node, position, &mut |listed| {
-                let slot = u32::try_from(listed.position)
-                    .ok()
-                    .and_then(|at| first.checked_add(at));
-                if slot.is_some_and(|slot| self.hidden.contains(&slot)) {
-                    return ControlFlow::Continue(());
-                }
-                sink(listed)
-            })?;
+            let slots = image.slots(node);
+            let from = slot_at(&slots, position);
+            let mut last = 0;
+            for shown in self.hidden.gaps(from..slots.end) {
+                steps::add(1);
+                list_slots(image, slots.start, shown, &mut last, sink)?;
+            }
         }
         if position >= end {
             return ControlFlow::Continue(());
         }
         for (position, own) in self.by_position.range(position..end) {
+            steps::add(1);
             let listed = Listed {
                 name: own.name.as_bytes(),
                 id: own.id,
@@ -272,7 +287,8 @@ impl DirBody {
     /// Tells whether the two maps of own entries agree and the count is right.
     pub(super) fn is_sound(&self, image: &Image) -> bool {
         let below = self.base.map_or(0, |node| image.slots(node).len());
-        self.by_name.len() == self.by_position.len()
+        self.hidden.is_sound()
+            && self.by_name.len() == self.by_position.len()
             && self.live == (below - self.hidden.len() + self.by_position.len()) as u64
             && self.by_position.iter().all(|(position, own)| {
                 *position < self.next && self.by_name.get(&own.name) == Some(position)

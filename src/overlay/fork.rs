@@ -21,8 +21,8 @@ pub(super) fn new_branch() -> u64 {
 }
 
 impl Overlay {
-    /// Gives a copy that goes its own way, with no descriptor open. Objects
-    /// that have no name are still in it. O(1).
+    /// Returns a copy that goes its own way, with no descriptor open. Objects
+    /// that have no name are still in it, and the host's places. O(1).
     pub(crate) fn snapshot(&self) -> Self {
         Self {
             image: self.image.clone(),
@@ -39,7 +39,7 @@ impl Overlay {
             },
             blocks: self.blocks,
             open: HashMap::default(),
-            pinned: Vec::new(),
+            pinned: self.pinned.of_copy(),
             rules: self.rules.clone(),
         }
     }

@@ -22,14 +22,17 @@ mod diff;
 mod dir;
 mod dirty;
 mod fork;
+mod hidden;
 mod inode;
 mod maps;
 mod merge;
 mod names;
+mod pins;
 mod quota;
 mod rules;
 mod runs;
 mod seal;
+pub(crate) mod steps;
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -52,6 +55,7 @@ use inode::{Body, Inode};
 use maps::{Held, IdHasher, Inodes};
 pub use merge::{Conflict, MergeError};
 pub(crate) use names::New;
+use pins::Pins;
 pub use quota::{Quota, Usage};
 pub use rules::Rule;
 pub(crate) use rules::Rules;
@@ -82,9 +86,8 @@ pub(crate) struct Overlay {
     blocks: u64,
     /// How many descriptors are open on an object; absent for none.
     open: HashMap<FileId, u32, BuildHasherDefault<IdHasher>>,
-    /// Directories below the root that are shown as preopens, once for each.
-    /// Few: a host makes them, no guest.
-    pinned: Vec<FileId>,
+    /// Directories that stay where they are.
+    pinned: Pins,
     /// Absent if a host made none.
     rules: Option<Arc<Rules>>,
 }
@@ -105,7 +108,7 @@ impl Overlay {
             dirty: None,
             blocks: 0,
             open: HashMap::default(),
-            pinned: Vec::new(),
+            pinned: Pins::default(),
             rules: None,
         }
     }
@@ -129,6 +132,7 @@ impl Overlay {
 
     /// What is at `id`: the changed object, or else the base's.
     fn object(&self, id: FileId) -> Object<'_> {
+        steps::add(1);
         // Most instances change little: an empty map costs no descent.
         if !self.inodes.is_empty()
             && let Some(held) = self.inodes.get(&id)
@@ -267,30 +271,6 @@ impl Overlay {
             if self.changed(id).is_some_and(|inode| inode.nlink == 0) {
                 self.free(id);
             }
-        }
-    }
-
-    /// Keeps a directory from being removed, replaced or moved. The root
-    /// cannot be in any case.
-    pub(crate) fn pin(&mut self, dir: FileId) {
-        if dir != FileId::ROOT {
-            self.pinned.push(dir);
-        }
-    }
-
-    /// Takes back one [`Self::pin`].
-    pub(crate) fn unpin(&mut self, dir: FileId) {
-        if let Some(at) = self.pinned.iter().position(|pinned| *pinned == dir) {
-            self.pinned.swap_remove(at);
-        }
-    }
-
-    /// [`Errno::Busy`] for a directory that is pinned.
-    fn check_pin(&self, dir: FileId) -> Result<(), Errno> {
-        if self.pinned.contains(&dir) {
-            Err(Errno::Busy)
-        } else {
-            Ok(())
         }
     }
 

@@ -188,6 +188,7 @@ impl Overlay {
         if u64::try_from(self.usage.links).is_ok_and(|links| links >= self.quota.max_inodes) {
             return Err(Errno::NoSpace);
         }
+        self.prepare(dir)?;
         let inode = self.own(id)?;
         inode.nlink += 1;
         inode.ctime = now;
@@ -207,8 +208,9 @@ impl Overlay {
         if found.kind == Kind::Dir {
             return Err(Errno::IsDirectory);
         }
+        let left = self.prepare_drop(found)?;
         self.take_entry(dir, found, now)?;
-        self.drop_name(found, now)
+        self.drop_name(found, left, now)
     }
 
     /// Removes an empty directory.
@@ -226,8 +228,9 @@ impl Overlay {
         if !self.is_empty_dir(found.id) {
             return Err(Errno::NotEmpty);
         }
+        let left = self.prepare_drop(found)?;
         self.take_entry(dir, found, now)?;
-        self.drop_name(found, now)
+        self.drop_name(found, left, now)
     }
 
     /// Moves an entry, replacing what stands at the new place. O(log entries)
@@ -264,10 +267,17 @@ impl Overlay {
                 return Err(Errno::NotEmpty);
             }
             self.check_replace(source, target)?;
-            self.take_entry(to.0, target, now)?;
-            self.drop_name(target, now)?;
         } else {
             self.check_pin(source.id)?;
+        }
+        self.prepare(source.id)?;
+        self.prepare(from.0)?;
+        if let Some(target) = target {
+            let left = self.prepare_drop(target)?;
+            self.take_entry(to.0, target, now)?;
+            self.drop_name(target, left, now)?;
+        } else {
+            self.prepare(to.0)?;
         }
         self.take_entry(from.0, source, now)?;
         let name = Name::from_checked(to.1);
@@ -278,7 +288,29 @@ impl Overlay {
         if let Body::Dir(entries) = &mut moved.body {
             entries.parent = to.0;
         }
+        self.moved_rules(source.id);
         Ok(())
+    }
+
+    /// Copies the metadata of `id` up, so that a change of it cannot fail any
+    /// more: a step that changes several objects prepares them all first.
+    fn prepare(&mut self, id: FileId) -> Result<(), Errno> {
+        if self.inodes.contains_key(&id) {
+            return Ok(());
+        }
+        self.own(id).map(drop)
+    }
+
+    /// Prepares for [`Self::drop_name`], and returns how many names are left.
+    fn prepare_drop(&mut self, found: Found) -> Result<u32, Errno> {
+        let left = match found.kind {
+            Kind::Dir => 0,
+            Kind::File | Kind::Symlink => self.stat(found.id)?.nlink.saturating_sub(1),
+        };
+        if left > 0 || self.is_open(found.id) {
+            self.prepare(found.id)?;
+        }
+        Ok(left)
     }
 
     fn check_replace(&self, source: Found, target: Found) -> Result<(), Errno> {
@@ -346,12 +378,9 @@ impl Overlay {
         Ok(())
     }
 
-    /// Counts one name less of an object whose entry has been taken out.
-    fn drop_name(&mut self, found: Found, now: Time) -> Result<(), Errno> {
-        let left = match found.kind {
-            Kind::Dir => 0,
-            Kind::File | Kind::Symlink => self.stat(found.id)?.nlink.saturating_sub(1),
-        };
+    /// Counts one name less of an object whose entry has been taken out;
+    /// `left` are left.
+    fn drop_name(&mut self, found: Found, left: u32, now: Time) -> Result<(), Errno> {
         if left == 0 && !self.is_open(found.id) {
             self.free(found.id);
             return Ok(());

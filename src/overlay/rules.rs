@@ -7,8 +7,11 @@
 //! the way a guest came does not tell are marked when a rule is made: those of
 //! several names, and those that are open. All others can be reached later
 //! only by a walk, which passes their one directory.
+//!
+//! No guest can move a directory that a rule is on or below. So which ones
+//! these are is found out when a rule is made, and asked in one look-up.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasherDefault;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -40,8 +43,12 @@ pub(crate) struct Rules {
     /// In the order in which they were made. Few.
     tops: Vec<Top>,
     /// The rule of each top, and of each file that was marked.
-    marks: HashMap<FileId, Rule, BuildHasherDefault<IdHasher>>,
+    marks: Marks,
+    /// What a rule is for, and all directories above such: they stay in place.
+    above: HashSet<FileId, BuildHasherDefault<IdHasher>>,
 }
+
+type Marks = HashMap<FileId, Rule, BuildHasherDefault<IdHasher>>;
 
 /// An object that a host made a rule for.
 #[derive(Clone)]
@@ -118,49 +125,85 @@ impl Overlay {
         Ok(())
     }
 
-    /// Tells whether `id` is the same object in `later`.
-    pub(crate) fn shares(&self, later: &Self, id: FileId) -> bool {
-        self.birth(id) == later.birth(id)
-    }
-
     fn hold_rules(&mut self, mut tops: Vec<Top>) {
         // What a host itself removed takes its rule along.
         tops.retain(|top| self.birth(top.id) == Some(top.birth));
-        let own = tops.iter().map(|top| (top.id, top.rule)).collect();
-        let dirs: Vec<_> = tops.iter().map(|top| top.id).collect();
-        self.rules = Some(Arc::new(Rules { tops, marks: own }));
-        let mut marks = HashMap::<FileId, Rule, _>::default();
-        for dir in dirs {
-            self.mark_below(dir, &mut marks);
-        }
-        if let Some(rules) = &mut self.rules {
-            let all = &mut Arc::make_mut(rules).marks;
-            for (id, rule) in marks {
-                // A rule on the file itself is nearer than any of a directory.
-                all.entry(id).or_insert(rule);
+        let mut rules = Rules {
+            marks: tops.iter().map(|top| (top.id, top.rule)).collect(),
+            above: self.above_all(&tops),
+            tops,
+        };
+        // Those that are below no other: what is below them is walked once.
+        let mut outermost = Vec::new();
+        for top in &rules.tops {
+            if self.kind(top.id) == Kind::Dir && !self.is_below_a_top(top.id, &rules.marks) {
+                outermost.push((top.id, top.rule));
             }
+        }
+        for (id, rule) in self.marked_below(outermost, &rules.marks) {
+            // A rule on the file itself is nearer than any of a directory.
+            rules.marks.entry(id).or_insert(rule);
+        }
+        self.rules = Some(Arc::new(rules));
+    }
+
+    /// The tops and all directories above them. O(what it returns and `tops`).
+    fn above_all(&self, tops: &[Top]) -> HashSet<FileId, BuildHasherDefault<IdHasher>> {
+        let mut all = HashSet::default();
+        for top in tops {
+            all.insert(top.id);
+            let mut at = top.dir;
+            // The root is above all and never moves.
+            while at != FileId::ROOT && (at == top.id || all.insert(at)) {
+                at = self.parent(at);
+            }
+        }
+        all
+    }
+
+    /// Tells whether a directory above `id` has a mark. O(depth).
+    fn is_below_a_top(&self, id: FileId, marks: &Marks) -> bool {
+        let mut at = id;
+        loop {
+            let up = self.parent(at);
+            if up == at {
+                return false;
+            }
+            if marks.contains_key(&up) {
+                return true;
+            }
+            at = up;
         }
     }
 
-    /// Marks the files below `top` that have further names or are open with
-    /// the strictest rule among their directories'.
-    fn mark_below(
-        &self,
-        top: FileId,
-        marks: &mut HashMap<FileId, Rule, BuildHasherDefault<IdHasher>>,
-    ) {
-        let mut todo = vec![top];
-        while let Some(dir) = todo.pop() {
-            let rule = self.rule_of_dir(dir);
+    /// Returns the files below `tops` that have further names or are open, with
+    /// the strictest rule among their directories'. O(entries below `tops`).
+    fn marked_below(&self, tops: Vec<(FileId, Rule)>, own: &Marks) -> Marks {
+        let mut marks = Marks::default();
+        let mut todo = tops;
+        while let Some((dir, rule)) = todo.pop() {
             self.list(dir, 0, u64::MAX, &mut |_, id, kind, _| {
                 if kind == Kind::Dir {
-                    todo.push(id);
+                    todo.push((id, nearer(rule, own.get(&id))));
                 } else if self.is_open(id) || self.stat(id).is_ok_and(|stat| stat.nlink > 1) {
                     let mark = marks.entry(id).or_insert(rule);
                     *mark = rule.max(*mark);
                 }
                 ControlFlow::Continue(())
             });
+        }
+        marks
+    }
+
+    /// Notes that a directory was moved: only a host moves one that a rule is
+    /// on or below.
+    pub(super) fn moved_rules(&mut self, id: FileId) {
+        if let Some(mut rules) = self.rules.take() {
+            if rules.above.contains(&id) {
+                let above = self.above_all(&rules.tops);
+                Arc::make_mut(&mut rules).above = above;
+            }
+            self.rules = Some(rules);
         }
     }
 
@@ -198,9 +241,20 @@ impl Overlay {
     }
 
     /// Tells whether a rule is for `id` or for something below it, so that
-    /// moving it would move what the rule is for. O(rules and their depth).
+    /// moving it would move what the rule is for. O(1).
     pub(crate) fn has_rule_within(&self, id: FileId) -> bool {
-        let mut tops = self.rules.iter().flat_map(|rules| &rules.tops);
-        tops.any(|top| top.id == id || self.is_within(top.dir, id))
+        self.rules
+            .as_ref()
+            .is_some_and(|rules| rules.above.contains(&id))
+    }
+}
+
+/// The rule of a directory that has `own`, below one under `above`: nothing
+/// shows below what is hidden.
+fn nearer(above: Rule, own: Option<&Rule>) -> Rule {
+    match (above, own) {
+        (Rule::Hidden, _) => Rule::Hidden,
+        (_, Some(own)) => *own,
+        (above, None) => above,
     }
 }

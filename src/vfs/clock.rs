@@ -1,5 +1,6 @@
 //! Where times come from.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::meta::Time;
@@ -10,11 +11,20 @@ pub trait Clock: Send + Sync {
     /// Gives the present time. Called once for each operation that changes
     /// something, never under a lock.
     fn now(&self) -> Time;
+
+    /// Returns the clock of a fork that is made now, or `None` if it shares
+    /// this one, which is the default. Called under the lock of the instance
+    /// that is forked.
+    fn of_fork(&self) -> Option<Arc<dyn Clock>> {
+        None
+    }
 }
 
 /// A clock that knows nothing of the world: it starts at a fixed time and
 /// moves on by [`Self::STEP_NANOS`] each time it is read, so that later
-/// changes have later times and two runs have the same ones.
+/// changes have later times and two runs have the same ones. A fork gets one of
+/// its own, which goes on from the moment of the fork: so what instances do at
+/// the same time changes no other's times.
 #[derive(Debug, Default)]
 pub struct VirtualClock {
     /// How often it has been read. Atomic.
@@ -43,6 +53,13 @@ impl Clock for VirtualClock {
         let passed = reads.saturating_mul(Self::STEP_NANOS);
         Time::from_nanos(Self::START_NANOS.saturating_add(passed))
     }
+
+    fn of_fork(&self) -> Option<Arc<dyn Clock>> {
+        let reads = self.reads.load(Ordering::Relaxed);
+        Some(Arc::new(Self {
+            reads: AtomicU64::new(reads),
+        }))
+    }
 }
 
 #[cfg(test)]
@@ -56,5 +73,7 @@ mod tests {
         assert_eq!((first.secs(), first.nanos()), (946_684_800, 0));
         assert_eq!(clock.now().nanos(), 1_000_000);
         assert_eq!(VirtualClock::new().now(), first);
+        let fork = clock.of_fork().expect("one of its own");
+        assert_eq!(fork.now(), clock.now(), "both go on from the same moment");
     }
 }

@@ -50,7 +50,8 @@ impl Snapshot {
     pub fn fork(&self) -> Fs {
         let mut state = self.0.state.fork();
         state.settle();
-        Fs::of(self.0.setup.of_fork(), self.0.mounts.clone(), state)
+        let mounts = self.0.mounts.as_ref().map(Mounts::of_fork);
+        Fs::of(self.0.setup.of_fork(), mounts, state)
     }
 
     /// Gives the image below.
@@ -109,12 +110,7 @@ impl Fs {
     /// Takes the present state as a value. O(1), whatever the instance holds.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let state = self.lock().snapshot();
-        Snapshot(Arc::new(Taken {
-            setup: self.setup().of_fork(),
-            mounts: self.all_mounted(),
-            state,
-        }))
+        Snapshot(Arc::new(self.taken(Overlay::snapshot)))
     }
 
     /// Makes an instance of its own with the present state, the same quotas,
@@ -126,9 +122,20 @@ impl Fs {
     /// fork costs the same at any depth.
     #[must_use]
     pub fn fork(&self) -> Self {
-        let mut state = self.lock().fork();
-        state.settle();
-        Self::of(self.setup().of_fork(), self.all_mounted(), state)
+        let mut taken = self.taken(Overlay::fork);
+        taken.state.settle();
+        Self::of(taken.setup, taken.mounts, taken.state)
+    }
+
+    /// Takes the state and what belongs to it under one hold of the lock: what
+    /// is mounted is in both or in neither.
+    fn taken(&self, copy: impl FnOnce(&Overlay) -> Overlay) -> Taken {
+        let state = self.lock();
+        Taken {
+            setup: self.setup().of_fork(),
+            mounts: self.all_mounted(),
+            state: copy(&state),
+        }
     }
 
     /// As [`Self::fork`], and opens the same objects in it, with the same
@@ -144,8 +151,8 @@ impl Fs {
         if !open.iter().all(|one| one.fs().is_same(self)) {
             return Err(Errno::CrossDevice);
         }
-        let state = self.lock().fork();
-        let fork = Self::of(self.setup().of_fork(), self.all_mounted(), state);
+        let taken = self.taken(Overlay::fork);
+        let fork = Self::of(taken.setup, taken.mounts, taken.state);
         let opened: Vec<_> = {
             let mut state = fork.lock();
             open.iter()
@@ -175,14 +182,12 @@ impl Fs {
     /// [`Errno::CrossDevice`] for another image; [`Errno::NoSpace`] if the
     /// state exceeds the quotas; [`Errno::Busy`] if a descriptor is open here
     /// on an object whose number another one has there, or if the state lacks
-    /// an object that a [`Rule`](super::Rule) here is for or something is
-    /// mounted on.
+    /// an object that a [`Rule`](super::Rule) here is for, something is mounted
+    /// on, or [`Self::keep_place`] keeps.
     pub fn restore(&self, snapshot: &Snapshot) -> Result<(), Errno> {
         self.change(|state, _| {
             state.check_rules(snapshot.state())?;
-            if let Some(mounts) = self.mounted() {
-                mounts.read().check(state, snapshot.state())?;
-            }
+            state.check_places(snapshot.state())?;
             state.restore(snapshot.state())?;
             state.renew_rules();
             Ok(())
@@ -229,7 +234,8 @@ impl Fs {
     /// rest that cannot be read; [`MergeError::Conflicts`] with all that both
     /// sides changed in different ways; [`Errno::NoSpace`] if the outcome
     /// exceeds the quotas; [`Errno::Busy`] if it lacks an object that a
-    /// [`Rule`](super::Rule) is for or something is mounted on.
+    /// [`Rule`](super::Rule) is for, something is mounted on, or
+    /// [`Self::keep_place`] keeps.
     pub fn merge(&self, base: &Snapshot, theirs: &Snapshot) -> Result<(), MergeError> {
         let mut outcome = Ok(());
         self.change(|state, now| {
@@ -245,9 +251,7 @@ impl Fs {
     /// Takes a state of this instance in place of the present one.
     fn take_over(&self, state: &mut Overlay, next: Overlay) -> Result<(), Errno> {
         state.check_rules(&next)?;
-        if let Some(mounts) = self.mounted() {
-            mounts.read().check(state, &next)?;
-        }
+        state.check_places(&next)?;
         state.advance(next);
         state.renew_rules();
         Ok(())

@@ -74,12 +74,17 @@ impl Setup {
         self.sealing == Sealing::AtClose
     }
 
-    /// What a fork has: the scope too, which is made if it was not.
+    /// What a fork has: the scope too, which is made if it was not, and its own
+    /// clock if the clock is of that kind.
     pub(super) fn of_fork(&self) -> Self {
         if self.sealing != Sealing::Off {
             self.scope();
         }
-        self.clone()
+        let clock = self.clock.as_ref();
+        Self {
+            clock: clock.map(|clock| clock.of_fork().unwrap_or_else(|| Arc::clone(clock))),
+            ..self.clone()
+        }
     }
 }
 
@@ -158,7 +163,7 @@ impl FsBuilder {
     }
 
     /// Makes two runs of the same calls leave the same bytes: times come from a
-    /// [`VirtualClock`]. Inode numbers and the order of listings follow from
+    /// [`VirtualClock`], and each fork has its own. Inode numbers and the order of listings follow from
     /// base and calls alone in any case. Default: the system's clock.
     #[must_use]
     pub fn deterministic(self) -> Self {
@@ -219,10 +224,9 @@ impl Fs {
         }
     }
 
-    pub(super) fn of(setup: Setup, mounts: Option<Mounts>, mut state: Overlay) -> Self {
+    pub(super) fn of(setup: Setup, mounts: Option<Mounts>, state: Overlay) -> Self {
         let shown = OnceLock::new();
         if let Some(mounts) = mounts {
-            mounts.pin(&mut state);
             shown.get_or_init(|| RwLock::new(mounts));
         }
         Self(Arc::new(Inner {
@@ -382,6 +386,11 @@ impl Fs {
 
     pub(super) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Tells this instance from others, as long as it lives.
+    pub(super) fn address(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
     }
 
     /// Recounts everything the instance counts and ties together, for tests

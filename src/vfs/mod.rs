@@ -2,8 +2,8 @@
 //! each family of operations. Every operation is one step under the one lock
 //! of its instance (invariant 7) and gives an [`Errno`](crate::errno::Errno).
 //!
-//! Lock order: the instance's lock, then a shard of the chunk pool, of a scope
-//! or of a budget (what is dropped leaves them). Two instances are never locked at once.
+//! The order of locks is in ARCHITECTURE.md. Two instances are never locked at
+//! once.
 
 mod apply;
 mod clock;

@@ -1,10 +1,8 @@
 //! Directories of other file systems and files of the host's making at paths
 //! of an instance.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-
-use parking_lot::Mutex;
 
 use super::Fs;
 use super::descriptor::Rights;
@@ -15,10 +13,7 @@ use super::walk::{End, Follow, Last, Start, resolve};
 use crate::errno::Errno;
 use crate::limits::MAX_MOUNTS;
 use crate::meta::{FileId, Kind};
-use crate::overlay::{New, Overlay, Rule};
-
-/// One mount at a time in the process, so that two cannot make a circle.
-static MOUNTING: Mutex<()> = Mutex::new(());
+use crate::overlay::{New, Rule, steps};
 
 /// A directory of another file system that is shown in place of one here.
 #[derive(Clone)]
@@ -52,6 +47,11 @@ impl DirMount {
     pub(super) fn rights(&self) -> Rights {
         self.0.rights
     }
+
+    /// Tells this mount from others, as long as it lives.
+    pub(super) fn address(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
 }
 
 impl Drop for Shown {
@@ -68,30 +68,33 @@ pub(super) struct FileMount {
 }
 
 /// What is shown in place of objects of an instance. Forks have the same.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct Mounts {
+    /// Shared with forks until one of them changes it.
+    table: Arc<Table>,
+    /// File systems that are about to be mounted: in no walk and no fork yet,
+    /// but seen by who looks for circles. So of several mounts that would make
+    /// one together, the one that is noted last sees all others.
+    pending: Vec<Fs>,
+}
+
+#[derive(Clone, Default)]
+struct Table {
     dirs: HashMap<FileId, DirMount>,
     files: HashMap<FileId, FileMount>,
 }
 
 impl Mounts {
-    /// Keeps the directories that something is mounted on where they are.
-    pub(super) fn pin(&self, state: &mut Overlay) {
-        for id in self.dirs.keys() {
-            state.pin(*id);
+    /// What a fork shows. O(1).
+    pub(super) fn of_fork(&self) -> Self {
+        Self {
+            table: Arc::clone(&self.table),
+            pending: Vec::new(),
         }
     }
+}
 
-    /// [`Errno::Busy`] if `later` lacks a directory that something is mounted on.
-    pub(super) fn check(&self, state: &Overlay, later: &Overlay) -> Result<(), Errno> {
-        let mut all = self.dirs.keys();
-        if all.all(|id| state.shares(later, *id)) {
-            Ok(())
-        } else {
-            Err(Errno::Busy)
-        }
-    }
-
+impl Table {
     fn len(&self) -> usize {
         self.dirs.len() + self.files.len()
     }
@@ -110,7 +113,8 @@ impl Fs {
     /// rules. Between the two rename and link give [`Errno::CrossDevice`]. A
     /// call is one step of the file system that its last name is in. Forks and
     /// snapshots show the same live directory; it is in no diff. Neither path
-    /// leads through mounts. Without mounts nothing costs more.
+    /// leads through mounts. Without mounts nothing costs more. O(file systems
+    /// that are mounted below), once.
     ///
     /// ```
     /// use stratafs::{image::Image, vfs::{Fs, Rights}};
@@ -125,11 +129,12 @@ impl Fs {
     /// # Errors
     ///
     /// In this order: [`Errno::Loop`] if this is the other file system or is
-    /// mounted somewhere in it; those of the walk to `other_path`, which has to
+    /// mounted somewhere in it, or is being mounted by another thread (of two
+    /// that would make a circle one fails, or both); those of the walk to `other_path`, which has to
     /// be a directory ([`Errno::NotDirectory`]), and of
     /// [`Self::keep_place`] here; [`Errno::Busy`] for the root and where
     /// something is mounted; [`Errno::NoSpace`] past
-    /// [`MAX_MOUNTS`](crate::limits::MAX_MOUNTS).
+    /// [`MAX_MOUNTS`](crate::limits::MAX_MOUNTS) and as [`Self::keep_place`].
     pub fn mount(
         &self,
         path: &[u8],
@@ -137,23 +142,41 @@ impl Fs {
         other_path: &[u8],
         rights: Rights,
     ) -> Result<(), Errno> {
-        let _one_at_a_time = MOUNTING.lock();
-        if other.leads_to(self) {
-            return Err(Errno::Loop);
-        }
+        self.mounts().write().pending.push(other.clone());
+        let outcome = if other.leads_to(self) {
+            Err(Errno::Loop)
+        } else {
+            self.mount_dir(path, other, other_path, rights)
+        };
+        let mut mounts = self.mounts().write();
+        let at = mounts.pending.iter().position(|fs| fs.is_same(other));
+        let noted = at.map(|at| mounts.pending.swap_remove(at));
+        // If it was the last handle, the other file system goes with it.
+        drop(mounts);
+        drop(noted);
+        outcome
+    }
+
+    fn mount_dir(
+        &self,
+        path: &[u8],
+        other: &Self,
+        other_path: &[u8],
+        rights: Rights,
+    ) -> Result<(), Errno> {
         let dir = DirMount::new(other, other_path, rights)?;
         let now = self.now();
         let mut state = self.lock();
         let place = make_dirs(&mut state, path, now)?;
         let mut mounts = self.mounts().write();
-        if place == FileId::ROOT || mounts.dirs.contains_key(&place) {
+        if place == FileId::ROOT || mounts.table.dirs.contains_key(&place) {
             return Err(Errno::Busy);
         }
-        if mounts.len() >= MAX_MOUNTS {
+        if mounts.table.len() >= MAX_MOUNTS {
             return Err(Errno::NoSpace);
         }
-        state.pin(place);
-        mounts.dirs.insert(place, dir);
+        state.keep(place)?;
+        Arc::make_mut(&mut mounts.table).dirs.insert(place, dir);
         Ok(())
     }
 
@@ -191,11 +214,13 @@ impl Fs {
             None => state.create(dir, &name, New::File, now)?,
         };
         let mut mounts = self.mounts().write();
-        if mounts.len() >= MAX_MOUNTS {
+        let is_new = !mounts.table.files.contains_key(&id);
+        if is_new && mounts.table.len() >= MAX_MOUNTS {
             return Err(Errno::NoSpace);
         }
         state.set_rule(dir, id, Rule::ReadOnly)?;
-        let old = mounts.files.insert(id, FileMount { file, writable });
+        let table = Arc::make_mut(&mut mounts.table);
+        let old = table.files.insert(id, FileMount { file, writable });
         // The host's own code runs when its last reference goes: under no lock.
         drop((mounts, state));
         drop(old);
@@ -204,31 +229,90 @@ impl Fs {
 
     /// What is mounted on the directory `id`.
     pub(super) fn mounted_dir(&self, id: FileId) -> Option<DirMount> {
-        self.mounted()?.read().dirs.get(&id).cloned()
+        self.mounted()?.read().table.dirs.get(&id).cloned()
     }
 
     /// What is mounted on the file `id`.
     pub(super) fn mounted_file(&self, id: FileId) -> Option<FileMount> {
-        self.mounted()?.read().files.get(&id).cloned()
+        self.mounted()?.read().table.files.get(&id).cloned()
     }
 
-    /// A copy of all that is mounted, for a fork.
+    /// All that is mounted, for a fork. O(1). Asked under the instance's lock,
+    /// so that it goes with the state.
     pub(super) fn all_mounted(&self) -> Option<Mounts> {
-        Some(self.mounted()?.read().clone())
+        Some(self.mounted()?.read().of_fork())
     }
 
-    /// Tells whether a walk in this file system may lead into `other`.
+    /// Tells whether a walk in this file system may lead into `other`, or may
+    /// soon. O(file systems that it may lead into).
     fn leads_to(&self, other: &Self) -> bool {
+        let mut seen = HashSet::from([self.address()]);
         let mut todo = vec![self.clone()];
         while let Some(fs) = todo.pop() {
             if fs.is_same(other) {
                 return true;
             }
+            steps::add(1);
             if let Some(mounts) = fs.mounted() {
-                let below = mounts.read();
-                todo.extend(below.dirs.values().map(|mount| mount.fs().clone()));
+                let mounts = mounts.read();
+                let shown = mounts.table.dirs.values().map(DirMount::fs);
+                let below = shown.chain(&mounts.pending);
+                let new = below.filter(|fs| seen.insert(fs.address()));
+                todo.extend(new.cloned());
             }
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Image;
+    use crate::overlay::steps::{assert_linear, counted};
+
+    fn empty() -> Fs {
+        Fs::new(&Image::empty())
+    }
+
+    #[test]
+    fn looking_for_a_circle_is_linear_in_the_file_systems() {
+        // Each shows the next one twice: 2^n ways lead to the last.
+        assert_linear(20, |levels| {
+            let all: Vec<_> = (0..levels).map(|_| empty()).collect();
+            for pair in all.windows(2) {
+                for path in [b"/left".as_slice(), b"/right"] {
+                    pair[0]
+                        .mount(path, &pair[1], b"/", Rights::ReadWrite)
+                        .unwrap();
+                }
+            }
+            let (first, last) = (&all[0], &all[levels - 1]);
+            let circle = || last.mount(b"/up", first, b"/", Rights::ReadWrite);
+            let steps = counted(|| assert_eq!(circle(), Err(Errno::Loop)));
+            assert!(!last.leads_to(first));
+            steps
+        });
+    }
+
+    #[test]
+    fn mounts_at_the_same_time_make_no_circle() {
+        let mounted = |fs: &Fs| fs.mounts().read().table.dirs.len() == 1;
+        for _ in 0..200 {
+            let all = [empty(), empty(), empty()];
+            std::thread::scope(|scope| {
+                for at in 0..3 {
+                    let (one, next) = (&all[at], &all[(at + 1) % 3]);
+                    scope.spawn(move || {
+                        let outcome = one.mount(b"/next", next, b"/", Rights::ReadWrite);
+                        assert!(matches!(outcome, Ok(()) | Err(Errno::Loop)));
+                    });
+                }
+            });
+            assert!(!all.iter().all(mounted), "a circle");
+            for fs in &all {
+                assert!(fs.mounts().read().pending.is_empty());
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::overlay::{New, Overlay};
 impl Fs {
     /// Makes the directory at `path` a place: those missing on the way are made,
     /// also in a read-only instance, and it cannot be removed, replaced or moved
-    /// as long as the instance lives ([`Errno::Busy`]). So what a host shows to a
+    /// as long as the instance lives ([`Errno::Busy`]), nor in its forks. So what a host shows to a
     /// guest under that path, such as a volume or a directory of the host, is
     /// seen where it is in the listing above. Links are followed.
     ///
@@ -18,13 +18,13 @@ impl Fs {
     /// # Errors
     ///
     /// Those of the walk, [`Errno::NotDirectory`] for another object or a link
-    /// that leads nowhere, [`Errno::NoSpace`]. What was made until then stays.
+    /// that leads nowhere, [`Errno::NoSpace`] by the quotas and past
+    /// [`MAX_PLACES`](crate::limits::MAX_PLACES). What was made until then stays.
     pub fn keep_place(&self, path: &[u8]) -> Result<(), Errno> {
         let now = self.now();
         let mut state = self.lock();
         let dir = make_dirs(&mut state, path, now)?;
-        state.pin(dir);
-        Ok(())
+        state.keep(dir)
     }
 }
 

@@ -2,27 +2,41 @@
 //! the path's last name is in.
 //!
 //! Each call on a path asks here first. Where nothing is mounted that is one
-//! look at a flag, and the call walks the path itself. Else the path is walked
-//! from tree to tree, each under its own lock and never two at once (invariant
-//! 7), to the directory that has its last name; the call then is one step in
-//! that tree. What another thread changes between the two may be met by either.
+//! look at a flag, and the call walks the path itself. Else [`Walk`] goes from
+//! tree to tree, each under its own lock and never two at once (invariant 7),
+//! to the directory that has its last name; the call then is one step in that
+//! tree. What another thread changes between the two may be met by either.
+//!
+//! What a path means is [`Walk`]'s alone. Here is only which lock is held.
+
+use std::cell::OnceCell;
+use std::collections::HashSet;
+
+use parking_lot::MutexGuard;
+use smallvec::SmallVec;
 
 use super::Fs;
 use super::descriptor::{By, Descriptor, Rights};
 use super::mount::DirMount;
-use super::walk::{Follow, Last};
+use super::walk::{End, Last, Slash, Tree, Turn, Walk, find_shown};
 use crate::errno::Errno;
-use crate::limits::{MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_SYMLINKS};
+use crate::limits::{MAX_PATH_BYTES, MAX_SYMLINKS};
 use crate::meta::{FileId, Kind};
-use crate::overlay::{Overlay, Rule};
+use crate::overlay::{Found, Overlay, Rule, Rules};
 
 /// Where a call on a path is to be made.
 pub(super) enum Reached<'a> {
     /// Where it was asked for.
     Here(&'a Descriptor, &'a [u8]),
     /// Below the mounts that the path led through.
-    There(Box<Descriptor>, Vec<u8>),
+    There(Box<Descriptor>, Rest),
 }
+
+/// What is left of a path for the call: a name, and what comes after it.
+type Rest = SmallVec<[u8; 64]>;
+
+/// Targets of links, which outlive the locks under which they were found.
+type Targets = [OnceCell<Box<[u8]>>; MAX_SYMLINKS];
 
 impl Reached<'_> {
     /// The directory to start from, and the path from there.
@@ -36,10 +50,10 @@ impl Reached<'_> {
 
 impl Descriptor {
     /// Walks `path` as far as it leads through mounts. What is wrong with the
-    /// path otherwise is left for the call to find.
+    /// path otherwise is left for the call to find. O(bytes of the path and of
+    /// the targets of links on it).
     ///
-    /// Errors: [`Errno::Loop`] past all links of a path that crosses,
-    /// [`Errno::NotPermitted`] for an absolute one that leaves the start.
+    /// Errors: [`Errno::Loop`] past all links of a path that crosses.
     #[inline]
     pub(super) fn reach<'a>(&'a self, path: &'a [u8], last: Last) -> Result<Reached<'a>, Errno> {
         if !self.fs().has_mounts() {
@@ -53,207 +67,183 @@ impl Descriptor {
         if odd || self.kind() != Kind::Dir {
             return Ok(Reached::Here(self, path));
         }
-        let mut route = Route::new(self, path, last);
-        route.run()?;
-        Ok(match route.levels.pop() {
-            Some(level) if route.crossed => {
-                let dir = level.passed.last().copied().unwrap_or(FileId::ROOT);
-                let dir = Self::passing(level.fs, dir, level.rights, self.by());
-                let rest = trimmed(&route.todo);
-                let path = if rest.is_empty() { b"." } else { rest };
-                Reached::There(Box::new(dir), path.to_vec())
+        let targets: Targets = [const { OnceCell::new() }; MAX_SYMLINKS];
+        let mut walk = Walk::new(self.id(), path);
+        let mut route = Route::new(self);
+        let end = route.run(&mut walk, last, &targets);
+        let Some(level) = route.levels.pop().filter(|_| route.crossed) else {
+            // No mount is on the way: the call meets the same.
+            return Ok(Reached::Here(self, path));
+        };
+        let (dir, rest) = match end {
+            Ok(End::Dir(dir)) => (dir, Rest::from_slice(b".")),
+            Ok(End::Entry {
+                dir, name, slash, ..
+            }) => (dir, rest(name, true, slash)),
+            Err(Errno::Loop) => return Err(Errno::Loop),
+            // What leaves the start: as an absolute path does.
+            Err(Errno::NotPermitted) => (walk.here(), Rest::from_slice(b"/")),
+            Err(_) => {
+                let (part, is_last, slash) = walk.at();
+                (walk.here(), rest(part, is_last, slash))
             }
-            Some(_) | None => Reached::Here(self, path),
-        })
+        };
+        let dir = Self::passing(level.fs, dir, level.rights, self.by());
+        Ok(Reached::There(Box::new(dir), rest))
     }
 }
 
-/// A walk from tree to tree.
+/// The path that leads a call to `part`, or to what is wrong with it.
+fn rest(part: &[u8], is_last: bool, slash: Slash) -> Rest {
+    let after: &[u8] = match (is_last, slash) {
+        (false, _) => b"/.",
+        (true, Slash::Trailing) => b"/",
+        (true, Slash::None) => b"",
+    };
+    let mut rest = Rest::from_slice(part);
+    rest.extend_from_slice(after);
+    rest
+}
+
+/// The trees that a walk is in.
 struct Route {
-    /// The trees that the walk is in, the deepest last; never empty.
-    levels: Vec<Level>,
-    /// What is to be walked yet.
-    todo: Vec<u8>,
-    last: Last,
+    /// The deepest last; never empty.
+    levels: SmallVec<[Level; 2]>,
     by: By,
-    links: usize,
     /// A mount was met, even if the walk has left it since.
     crossed: bool,
+    /// Mounts that the walk came into and that are not hidden there: asked
+    /// once for each, since the answer takes a walk up.
+    shown: HashSet<usize>,
 }
 
 struct Level {
     fs: Fs,
     rights: Rights,
-    /// The directory that the walk came in by, and those below that it is in.
-    passed: Vec<FileId>,
+    /// What the walk needs to go back to the level above.
+    floor: usize,
 }
 
-/// Why a walk in one tree ended.
-enum Turn {
-    /// It stands before its last name, or before what is wrong.
-    Stop,
-    /// A directory of another tree is mounted here.
+/// How a walk goes on in another tree.
+enum Crossing {
     Into(DirMount),
-    /// `..` in the directory that it came in by.
     Up,
-    /// A link with an absolute target.
-    Root,
+    First,
+}
+
+/// One of several trees, under its lock.
+struct Among<'l, 'a> {
+    fs: &'l Fs,
+    state: &'l Overlay,
+    rules: Option<&'l Rules>,
+    is_first: bool,
+    targets: &'a Targets,
+}
+
+impl<'a> Tree<'a> for Among<'_, 'a> {
+    type Crossing = Crossing;
+
+    fn find(&self, dir: FileId, name: &[u8]) -> Option<Found> {
+        find_shown(self.state, self.rules, dir, name)
+    }
+
+    fn target(&self, link: FileId, number: usize) -> Result<&'a [u8], Errno> {
+        let target = self.state.target(link)?;
+        let cell = self.targets.get(number).ok_or(Errno::Loop)?;
+        Ok(cell.get_or_init(|| target.into()))
+    }
+
+    fn mounted(&self, dir: FileId) -> Option<Crossing> {
+        self.fs.mounted_dir(dir).map(Crossing::Into)
+    }
+
+    fn up(&self) -> Option<Crossing> {
+        (!self.is_first).then_some(Crossing::Up)
+    }
+
+    fn first(&self) -> Option<Crossing> {
+        (!self.is_first).then_some(Crossing::First)
+    }
 }
 
 impl Route {
-    fn new(from: &Descriptor, path: &[u8], last: Last) -> Self {
-        Self {
-            levels: vec![Level {
-                fs: from.fs().clone(),
-                rights: from.rights(),
-                passed: vec![from.id()],
-            }],
-            todo: path.to_vec(),
-            last,
-            by: from.by(),
-            links: 0,
-            crossed: false,
-        }
-    }
-
-    fn run(&mut self) -> Result<(), Errno> {
-        while let Some(mut level) = self.levels.pop() {
-            let fs = level.fs.clone();
-            let turn = self.walk(&fs, &fs.lock(), &mut level);
-            match turn? {
-                Turn::Stop => {
-                    self.levels.push(level);
-                    return Ok(());
-                }
-                Turn::Into(mount) => {
-                    self.crossed = true;
-                    let below = Level {
-                        fs: mount.fs().clone(),
-                        rights: narrower(level.rights, mount.rights()),
-                        passed: vec![mount.id()],
-                    };
-                    self.levels.push(level);
-                    self.levels.push(below);
-                }
-                Turn::Up => {}
-                Turn::Root => {
-                    self.levels.push(level);
-                    self.start_over()?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Starts over where the walk did, if that is the root of its tree.
-    fn start_over(&mut self) -> Result<(), Errno> {
-        self.levels.truncate(1);
-        let Some(first) = self.levels.first_mut() else {
-            return Ok(());
+    fn new(from: &Descriptor) -> Self {
+        let first = Level {
+            fs: from.fs().clone(),
+            rights: from.rights(),
+            floor: 0,
         };
-        first.passed.truncate(1);
-        match first.passed.first() {
-            Some(&FileId::ROOT) => Ok(()),
-            Some(_) | None => Err(Errno::NotPermitted),
+        Self {
+            levels: SmallVec::from_iter([first]),
+            by: from.by(),
+            crossed: false,
+            shown: HashSet::new(),
         }
     }
 
-    /// Walks on in one tree.
-    fn walk(&mut self, fs: &Fs, state: &Overlay, level: &mut Level) -> Result<Turn, Errno> {
-        let start = level.passed.first().copied().unwrap_or(FileId::ROOT);
-        if self.by == By::Guest && state.rule_of_dir(start) == Rule::Hidden {
-            return Ok(Turn::Stop);
-        }
-        loop {
-            let (name, rest) = split(&self.todo);
-            let is_last = trimmed(rest).is_empty();
-            let (slash, rest) = (!rest.is_empty(), rest.to_vec());
-            match name {
-                b"" => return Ok(Turn::Stop),
-                b"." => self.todo = rest,
-                b".." if level.passed.len() > 1 => {
-                    level.passed.pop();
-                    self.todo = rest;
-                }
-                b".." if self.levels.is_empty() => return Ok(Turn::Stop),
-                b".." => {
-                    self.todo = rest;
-                    return Ok(Turn::Up);
-                }
-                name => {
-                    let here = level.passed.last().copied().unwrap_or(FileId::ROOT);
-                    let Some((id, kind)) = self.find(state, here, name) else {
-                        return Ok(Turn::Stop);
-                    };
-                    let goes_on = !is_last || self.follows(slash);
-                    match kind {
-                        Kind::Symlink if goes_on => {
-                            let turn = self.follow(state.target(id)?, &rest)?;
-                            if let Some(turn) = turn {
-                                return Ok(turn);
-                            }
-                        }
-                        Kind::Dir => match fs.mounted_dir(id) {
-                            Some(mount) if !is_last || self.enters() => {
-                                self.todo = rest;
-                                return Ok(Turn::Into(mount));
-                            }
-                            None if !is_last => {
-                                level.passed.push(id);
-                                self.todo = rest;
-                            }
-                            Some(_) | None => return Ok(Turn::Stop),
-                        },
-                        Kind::Symlink | Kind::File => return Ok(Turn::Stop),
+    /// Walks from tree to tree until the walk is done.
+    fn run<'a>(
+        &mut self,
+        walk: &mut Walk<'a>,
+        last: Last,
+        targets: &'a Targets,
+    ) -> Result<End<'a>, Errno> {
+        while let Some(level) = self.levels.last() {
+            let turn = {
+                let state: MutexGuard<'_, Overlay> = level.fs.lock();
+                let tree = Among {
+                    fs: &level.fs,
+                    state: &state,
+                    rules: state.rules().filter(|_| self.by == By::Guest),
+                    is_first: self.levels.len() == 1,
+                    targets,
+                };
+                walk.run(&tree, last)?
+            };
+            match turn {
+                Turn::End(end) => return Ok(end),
+                Turn::Cross(Crossing::Into(mount)) => {
+                    let shows = self.shows(&mount);
+                    self.enter(walk, &mount);
+                    if !shows {
+                        break;
                     }
                 }
+                Turn::Cross(Crossing::Up) => {
+                    if let Some(level) = self.levels.pop() {
+                        walk.leave(level.floor);
+                    }
+                }
+                Turn::Cross(Crossing::First) => self.levels.truncate(1),
             }
         }
+        Ok(End::Dir(walk.here()))
     }
 
-    fn find(&self, state: &Overlay, dir: FileId, name: &[u8]) -> Option<(FileId, Kind)> {
-        if name.len() > MAX_NAME_BYTES {
-            return None;
-        }
-        let found = state.find(dir, name)?;
-        let hidden = match self.by {
-            By::Guest => state.rules().is_some_and(|rules| rules.hides(found.id)),
-            By::Host => false,
-        };
-        (!hidden).then_some((found.id, found.kind))
+    fn enter(&mut self, walk: &mut Walk<'_>, mount: &DirMount) {
+        self.crossed = true;
+        let rights = self.levels.last().map_or(mount.rights(), |level| {
+            narrower(level.rights, mount.rights())
+        });
+        let floor = walk.enter(mount.id());
+        self.levels.push(Level {
+            fs: mount.fs().clone(),
+            rights,
+            floor,
+        });
     }
 
-    /// Puts a link's target before what comes after the link.
-    fn follow(&mut self, target: &[u8], rest: &[u8]) -> Result<Option<Turn>, Errno> {
-        self.links += 1;
-        if self.links > MAX_SYMLINKS {
-            return Err(Errno::Loop);
+    /// Tells whether what is mounted shows to who walks. If it does not, the
+    /// walk stops there, and the call finds nothing.
+    fn shows(&mut self, mount: &DirMount) -> bool {
+        if self.by == By::Host || self.shown.contains(&mount.address()) {
+            return true;
         }
-        let turn = match target.first() {
-            None => return Ok(Some(Turn::Stop)),
-            Some(b'/') => Some(Turn::Root),
-            Some(_) => None,
-        };
-        self.todo = [target, rest].concat();
-        Ok(turn)
-    }
-
-    /// Tells whether a link at the end of the path is followed.
-    fn follows(&self, slash: bool) -> bool {
-        match self.last {
-            Last::Walk(Follow::Yes) | Last::Create(Follow::Yes) => true,
-            Last::Walk(Follow::No) => slash,
-            Last::Create(Follow::No) | Last::Keep => false,
+        let shows = mount.fs().lock().rule_of_dir(mount.id()) != Rule::Hidden;
+        if shows {
+            self.shown.insert(mount.address());
         }
-    }
-
-    /// Tells whether the call is about what is mounted at its last name, not
-    /// about the name itself.
-    fn enters(&self) -> bool {
-        match self.last {
-            Last::Walk(_) | Last::Create(_) => true,
-            Last::Keep => false,
-        }
+        shows
     }
 }
 
@@ -262,17 +252,4 @@ fn narrower(one: Rights, other: Rights) -> Rights {
         (Rights::ReadWrite, Rights::ReadWrite) => Rights::ReadWrite,
         (Rights::ReadOnly, _) | (_, Rights::ReadOnly) => Rights::ReadOnly,
     }
-}
-
-/// The path without the slashes that it begins with.
-fn trimmed(path: &[u8]) -> &[u8] {
-    let from = path.iter().position(|byte| *byte != b'/');
-    from.and_then(|from| path.get(from..)).unwrap_or_default()
-}
-
-/// The first name of a path, and what comes after it.
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
-    let path = trimmed(path);
-    let end = path.iter().position(|byte| *byte == b'/');
-    path.split_at(end.unwrap_or(path.len()))
 }

@@ -9,6 +9,7 @@ use crate::image::Image;
 use crate::layer::LayerBuilder;
 use crate::meta::{FileId, Kind, Meta};
 use crate::name::LayerPath;
+use crate::overlay::steps::{assert_linear, counted};
 
 fn path(text: &str) -> LayerPath {
     LayerPath::parse(text.as_bytes()).unwrap()
@@ -171,4 +172,219 @@ fn the_diff_over_the_base_is_the_instance() {
     assert_eq!(top.stat_at(Follow::No, b"etc/new").unwrap().size, 70_003);
     let empty = again.diff(&ChunkPool::new()).unwrap();
     assert_eq!(empty.node_count(), 1);
+}
+
+#[test]
+fn a_walk_looks_at_each_byte_once() {
+    let dots = b"./".repeat(2040);
+    // Links that end in slashes, each leading to the next, and in the last one
+    // as many names as fit.
+    let (names, slashes) = (b"d/../".repeat(800), b"/".repeat(4000));
+    let fs = Fs::new(&Image::empty());
+    let there = Fs::new(&Image::empty());
+    let root = fs.root().unwrap();
+    root.create_dir_at(b"d").unwrap();
+    fs.mount(b"/m", &there, b"/", Rights::ReadWrite).unwrap();
+    for number in 0..40 {
+        let next = match number {
+            39 => b"d".to_vec(),
+            _ => format!("dots{}", number + 1).into_bytes(),
+        };
+        let target = [&dots[..], &next].concat();
+        let path = format!("dots{number}");
+        root.symlink_at(&target, path.as_bytes()).unwrap();
+        let next = match number {
+            39 => names.clone(),
+            _ => format!("tail{}", number + 1).into_bytes(),
+        };
+        let room = 4095 - next.len();
+        let target = [&next[..], &slashes[..room.min(slashes.len())]].concat();
+        let path = format!("tail{number}");
+        root.symlink_at(&target, path.as_bytes()).unwrap();
+    }
+    for (kind, from) in [
+        ("dots", "m/../dots"),
+        ("tail", "m/../tail"),
+        ("dots", "dots"),
+        ("tail", "tail"),
+    ] {
+        let path = |first: usize| format!("{from}{first}");
+        let steps = |links: usize| {
+            let path = path(40 - links);
+            let stat = || root.stat_at(Follow::Yes, path.as_bytes());
+            counted(|| assert_eq!(stat().map(|stat| stat.kind), Ok(Kind::Dir), "{kind}"))
+        };
+        assert_linear(20, steps);
+        // All bytes of the targets, walked twice where there are mounts: to
+        // where the call is made, and by the call itself.
+        assert!(steps(40) < 2 * 40 * 4096 + 20_000, "{} steps", steps(40));
+    }
+}
+
+#[test]
+fn an_emptied_base_directory_is_listed_in_one_step() {
+    let image = |entries: usize| {
+        let pool = ChunkPool::new();
+        let mut layer = LayerBuilder::new();
+        layer.dir(&path("q"), Meta::with_mode(0o755)).unwrap();
+        for number in 0..entries {
+            let name = format!("q/{number:06}");
+            let content = ContentBuilder::of(&pool, b"");
+            layer
+                .file(&path(&name), Meta::with_mode(0o644), content)
+                .unwrap();
+        }
+        Image::new(&[layer.finish().unwrap()]).unwrap()
+    };
+    let first = |dir: &Descriptor| {
+        let mut name = None;
+        dir.read_dir(0, &mut |entry| {
+            name = Some(entry.name.to_vec());
+            ControlFlow::Break(())
+        })
+        .unwrap();
+        name
+    };
+    let emptied = |fs: &Fs, entries: usize| {
+        let queue = fs.preopen(b"/q", Rights::ReadWrite).unwrap();
+        counted(|| {
+            let mut taken = 0;
+            while let Some(name) = first(&queue) {
+                queue.unlink_at(&name).unwrap();
+                taken += 1;
+            }
+            assert_eq!(taken, entries);
+        })
+    };
+    assert_linear(1000, |entries| emptied(&Fs::new(&image(entries)), entries));
+    // The same for a directory that the instance made itself.
+    assert_linear(1000, |entries| {
+        let fs = Fs::new(&Image::empty());
+        fs.root().unwrap().create_dir_at(b"q").unwrap();
+        for number in 0..entries {
+            fs.write(format!("/q/{number}"), "").unwrap();
+        }
+        emptied(&fs, entries)
+    });
+    // From the middle on, by cookies in batches, with every other name gone.
+    assert_linear(1000, |entries| {
+        let fs = Fs::new(&image(entries));
+        let queue = fs.preopen(b"/q", Rights::ReadWrite).unwrap();
+        for number in (0..entries).step_by(2) {
+            queue.unlink_at(format!("{number:06}").as_bytes()).unwrap();
+        }
+        counted(|| {
+            let (mut seen, mut cookie, mut more) = (0, 0, true);
+            while more {
+                more = false;
+                let (from, mut batch) = (cookie, 0);
+                let sink = &mut |entry: crate::vfs::DirEntry<'_>| {
+                    (seen, batch, cookie, more) = (seen + 1, batch + 1, entry.next, true);
+                    if batch == 7 {
+                        ControlFlow::Break(())
+                    } else {
+                        ControlFlow::Continue(())
+                    }
+                };
+                queue.read_dir(from, sink).unwrap();
+            }
+            assert_eq!(seen, entries / 2);
+        })
+    });
+    // Going back shows all again.
+    let fs = Fs::new(&image(100));
+    let before = fs.snapshot();
+    emptied(&fs, 100);
+    fs.restore(&before).unwrap();
+    emptied(&fs, 100);
+    assert_eq!(fs.check(), Ok(()));
+}
+
+#[test]
+fn case_p13_listing_is_linear() {
+    // In batches of 100, as guests list.
+    assert_linear(10_000, |entries| {
+        let fs = Fs::new(&Image::empty());
+        let root = fs.root().unwrap();
+        for number in 0..entries {
+            root.symlink_at(b"x", format!("entry{number}").as_bytes())
+                .unwrap();
+        }
+        counted(|| {
+            let (mut seen, mut cookie, mut more) = (0, 0, true);
+            while more {
+                more = false;
+                let (from, mut batch) = (cookie, 0);
+                root.read_dir(from, &mut |entry| {
+                    (seen, batch, cookie, more) = (seen + 1, batch + 1, entry.next, true);
+                    if batch == 100 {
+                        ControlFlow::Break(())
+                    } else {
+                        ControlFlow::Continue(())
+                    }
+                })
+                .unwrap();
+            }
+            assert_eq!(seen, entries);
+        })
+    });
+}
+
+#[test]
+fn a_rule_over_a_deep_tree_takes_linear_time() {
+    let deep = |depth: usize, rules: usize| {
+        let fs = Fs::new(&Image::empty());
+        let mut at = fs.root().unwrap();
+        let mut dirs = Vec::new();
+        for _ in 0..depth {
+            at.create_dir_at(b"d").unwrap();
+            let file = OpenFlags::CREATE;
+            drop(open(&at, "f", file, Access::READ | Access::WRITE).unwrap());
+            at = open(&at, "d", OpenFlags::DIRECTORY, Access::READ).unwrap();
+            dirs.push(at.id());
+        }
+        drop(at);
+        // Rules far down on the way: what is below them is below the first too.
+        let mut text = String::new();
+        for _ in 0..rules {
+            text.push_str("/d");
+            fs.set_rule(text.as_bytes(), super::Rule::AppendOnly)
+                .unwrap();
+        }
+        counted(|| fs.set_rule(b"/", super::Rule::ReadOnly).unwrap())
+    };
+    assert_linear(1000, |depth| deep(depth, 0));
+    assert_linear(1000, |depth| deep(depth, 30));
+    let one_by_one = (deep(1000, 1), deep(1000, 100));
+    assert!(one_by_one.1 < 2 * one_by_one.0, "{one_by_one:?}");
+}
+
+#[test]
+fn a_rename_under_many_rules_looks_at_none_of_them() {
+    let steps = |rules: usize| {
+        let fs = Fs::new(&Image::empty());
+        for number in 0..rules {
+            fs.create_dir_all(format!("/r/{number}/below")).unwrap();
+            let path = format!("/r/{number}/below");
+            fs.set_rule(path.as_bytes(), super::Rule::ReadOnly).unwrap();
+        }
+        fs.create_dir_all("/free").unwrap();
+        let root = fs.root().unwrap();
+        counted(|| root.rename_at(b"free", &root, b"moved").unwrap())
+    };
+    let (few, many) = (steps(2), steps(200));
+    assert!(
+        many <= few + 2,
+        "{few} steps under 2 rules, {many} under 200"
+    );
+    // What a host moves is found where it is then.
+    let fs = Fs::new(&Image::empty());
+    fs.create_dir_all("/a/b").unwrap();
+    fs.create_dir_all("/c").unwrap();
+    fs.set_rule(b"/a/b", super::Rule::ReadOnly).unwrap();
+    fs.rename("/a/b", "/c/b").unwrap();
+    let root = fs.root().unwrap();
+    let denied = root.rename_at(b"c", &root, b"x");
+    assert_eq!(denied, Err(Errno::NotPermitted));
+    assert_eq!(root.rename_at(b"a", &root, b"x"), Ok(()));
 }

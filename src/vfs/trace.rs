@@ -1,12 +1,12 @@
 //! Traces: which files of the base were opened, and which bytes were read.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::limits::MAX_TRACE_RANGES;
+use crate::limits::{MAX_TRACE_ALL_RANGES, MAX_TRACE_FILES, MAX_TRACE_RANGES};
 use crate::meta::FileId;
 use crate::name::LayerPath;
 
@@ -16,22 +16,54 @@ use super::Fs;
 /// [`FsBuilder::trace`](super::FsBuilder::trace); clones are handles on one
 /// trace. Without one, an open or a read costs one comparison more.
 ///
-/// Lock order: a trace comes after its instance, and nothing comes after it.
+/// A trace keeps [`MAX_TRACE_FILES`] files and [`MAX_TRACE_ALL_RANGES`] ranges,
+/// whatever guests do; [`Self::left_out`] counts what it has no room for.
+///
+/// Its lock comes after the instance's, and nothing comes after it.
 #[derive(Clone, Debug, Default)]
 pub struct Trace(Arc<Mutex<Seen>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Seen {
     files: Vec<Touched>,
     place: HashMap<FileId, usize>,
+    /// Ranges of all files, the first of each not counted.
+    ranges: usize,
+    /// Opens and reads of files past `max_files`.
+    left_out: u64,
+    max_files: usize,
+    max_ranges: usize,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self {
+            files: Vec::new(),
+            place: HashMap::new(),
+            ranges: 0,
+            left_out: 0,
+            max_files: MAX_TRACE_FILES,
+            max_ranges: MAX_TRACE_ALL_RANGES,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
 struct Touched {
     id: FileId,
     opens: u64,
-    /// In the order of first touch; none overlaps or adjoins another.
-    ranges: Vec<Range<u64>>,
+    /// By start; none overlaps or adjoins another.
+    ranges: BTreeMap<u64, Read>,
+    /// How many ranges were begun.
+    begun: u64,
+}
+
+/// What was read from some start.
+#[derive(Clone, Copy, Debug)]
+struct Read {
+    end: u64,
+    /// When it, or the earliest range that is in it, was begun.
+    order: u64,
 }
 
 /// A file of the base that was opened. Made by [`Fs::traced`].
@@ -45,8 +77,8 @@ pub struct TracedFile {
     /// How often it was opened.
     pub opens: u64,
     /// What was read of it, in the order of first touch. Ranges that meet are
-    /// one; past [`MAX_TRACE_RANGES`] the two nearest are joined with what
-    /// lies between.
+    /// one; past [`MAX_TRACE_RANGES`] and [`MAX_TRACE_ALL_RANGES`] the two
+    /// nearest are joined with what lies between.
     pub ranges: Vec<Range<u64>>,
 }
 
@@ -68,78 +100,110 @@ impl Trace {
         Self::default()
     }
 
+    /// Counts the opens and reads of files that are not in this trace because
+    /// it holds [`MAX_TRACE_FILES`] others.
+    #[must_use]
+    pub fn left_out(&self) -> u64 {
+        self.0.lock().left_out
+    }
+
     pub(super) fn opened(&self, id: FileId) {
-        self.0.lock().touch(id, |file| file.opens += 1);
+        if let Some((file, _)) = self.0.lock().touch(id) {
+            file.opens += 1;
+        }
     }
 
     pub(super) fn read(&self, id: FileId, offset: u64, len: usize) {
         if len > 0 {
             let end = offset.saturating_add(len as u64);
-            self.0.lock().touch(id, |file| file.add(offset..end));
+            self.0.lock().read(id, offset..end);
         }
     }
 }
 
 impl Seen {
-    fn touch(&mut self, id: FileId, change: impl FnOnce(&mut Touched)) {
-        let Self { files, place } = self;
-        let at = *place.entry(id).or_insert(files.len());
-        if at == files.len() {
-            files.push(Touched {
-                id,
-                opens: 0,
-                ranges: Vec::new(),
-            });
+    /// The file, and how many ranges more there is room for; `None` if there is
+    /// no room for the file.
+    fn touch(&mut self, id: FileId) -> Option<(&mut Touched, usize)> {
+        let room = self.max_ranges.saturating_sub(self.ranges);
+        let at = match self.place.get(&id) {
+            Some(at) => *at,
+            None if self.files.len() >= self.max_files => {
+                self.left_out += 1;
+                return None;
+            }
+            None => {
+                self.files.push(Touched::new(id));
+                self.place.insert(id, self.files.len() - 1);
+                self.files.len() - 1
+            }
+        };
+        self.files.get_mut(at).map(|file| (file, room))
+    }
+
+    fn read(&mut self, id: FileId, new: Range<u64>) {
+        let Some((file, room)) = self.touch(id) else {
+            return;
+        };
+        let had = file.further_ranges();
+        file.add(new);
+        let has = file.further_ranges();
+        if has > had && (has >= MAX_TRACE_RANGES || room == 0) {
+            file.join_nearest();
         }
-        if let Some(file) = files.get_mut(at) {
-            change(file);
-        }
+        let has = file.further_ranges();
+        self.ranges = (self.ranges + has).saturating_sub(had);
     }
 }
 
 impl Touched {
-    /// Adds what was read, joined to the earliest range that it meets.
-    fn add(&mut self, new: Range<u64>) {
-        // Most reads go on where the one before ended.
-        let goes_on = self.ranges.last().is_some_and(|last| last.end == new.start);
-        if goes_on && self.ranges.len() == 1 {
-            if let Some(last) = self.ranges.last_mut() {
-                last.end = new.end;
-            }
-            return;
-        }
-        let meets = |range: &Range<u64>| range.start <= new.end && new.start <= range.end;
-        let Some(first) = self.ranges.iter().position(meets) else {
-            self.ranges.push(new);
-            if self.ranges.len() > MAX_TRACE_RANGES {
-                self.join_nearest();
-            }
-            return;
-        };
-        let (mut whole, mut at) = (new.clone(), 0);
-        self.ranges.retain(|range| {
-            let joined = meets(range);
-            if joined {
-                whole = whole.start.min(range.start)..whole.end.max(range.end);
-            }
-            let keep = !joined || at == first;
-            at += 1;
-            keep
-        });
-        if let Some(range) = self.ranges.get_mut(first) {
-            *range = whole;
+    fn new(id: FileId) -> Self {
+        Self {
+            id,
+            opens: 0,
+            ranges: BTreeMap::new(),
+            begun: 0,
         }
     }
 
-    /// Joins the two ranges with the smallest gap between them.
-    fn join_nearest(&mut self) {
-        let mut by_start = self.ranges.clone();
-        by_start.sort_by_key(|range| range.start);
-        let pairs = by_start.iter().zip(by_start.iter().skip(1));
-        let nearest = pairs.min_by_key(|(low, high)| high.start.saturating_sub(low.end));
-        if let Some((low, high)) = nearest {
-            self.add(low.end..high.start);
+    fn further_ranges(&self) -> usize {
+        self.ranges.len().saturating_sub(1)
+    }
+
+    /// Adds what was read, joined with all ranges that it meets, at the place of
+    /// the earliest. O(log ranges) and O(ranges that are joined).
+    fn add(&mut self, new: Range<u64>) {
+        let Range { mut start, mut end } = new;
+        let mut order = self.begun;
+        self.begun += 1;
+        while let Some((from, read)) = self.ranges.range(..=end).next_back() {
+            if read.end < start {
+                break;
+            }
+            let (from, read) = (*from, *read);
+            (start, end) = (start.min(from), end.max(read.end));
+            order = order.min(read.order);
+            self.ranges.remove(&from);
         }
+        self.ranges.insert(start, Read { end, order });
+    }
+
+    /// Joins the two ranges with the smallest gap between them. O(ranges), of
+    /// which there are [`MAX_TRACE_RANGES`].
+    fn join_nearest(&mut self) {
+        let pairs = self.ranges.iter().zip(self.ranges.iter().skip(1));
+        let gaps = pairs.map(|((_, low), (high, _))| low.end..*high);
+        if let Some(gap) = gaps.min_by_key(|gap| gap.end - gap.start) {
+            self.add(gap);
+        }
+    }
+
+    /// The ranges in the order in which they were begun.
+    fn in_order(&self) -> Vec<Range<u64>> {
+        let mut all: Vec<_> = self.ranges.iter().collect();
+        all.sort_by_key(|(_, read)| read.order);
+        let range = |(start, read): (&u64, &Read)| *start..read.end;
+        all.into_iter().map(range).collect()
     }
 }
 
@@ -159,7 +223,7 @@ impl Fs {
                 path: paths.remove(&node)?,
                 size: self.image().stat(node).size,
                 opens: file.opens,
-                ranges: file.ranges,
+                ranges: file.in_order(),
             })
         });
         Some(named.collect())
@@ -184,16 +248,12 @@ mod tests {
     use super::*;
 
     fn ranges(reads: &[(u64, u64)]) -> Vec<(u64, u64)> {
-        let mut file = Touched {
-            id: FileId::ROOT,
-            opens: 0,
-            ranges: Vec::new(),
-        };
+        let mut seen = Seen::default();
         for (start, end) in reads {
-            file.add(*start..*end);
+            seen.read(FileId::ROOT, *start..*end);
         }
-        let pair = |range: &Range<u64>| (range.start, range.end);
-        file.ranges.iter().map(pair).collect()
+        let pair = |range: Range<u64>| (range.start, range.end);
+        seen.files[0].in_order().into_iter().map(pair).collect()
     }
 
     #[test]
@@ -217,5 +277,45 @@ mod tests {
         reads.push((3, 4));
         let joined = ranges(&reads);
         assert_eq!((joined.len(), joined[0]), (MAX_TRACE_RANGES, (0, 4)));
+    }
+
+    fn id(number: u64) -> FileId {
+        FileId::new(number.try_into().unwrap())
+    }
+
+    #[test]
+    fn a_trace_keeps_a_bounded_number_of_files() {
+        let mut seen = Seen::default();
+        for number in 1..=MAX_TRACE_FILES as u64 {
+            assert!(seen.touch(id(number)).is_some());
+        }
+        assert!(seen.touch(id(1 << 40)).is_none());
+        seen.read(id(1 << 41), 0..9);
+        assert!(seen.touch(id(1)).is_some(), "one that it has");
+        assert_eq!((seen.files.len(), seen.left_out), (MAX_TRACE_FILES, 2));
+    }
+
+    #[test]
+    fn a_trace_keeps_a_bounded_number_of_ranges_of_all_files() {
+        let each = MAX_TRACE_RANGES as u64 - 1;
+        let files = MAX_TRACE_ALL_RANGES as u64 / each + 3;
+        let mut seen = Seen::default();
+        for number in 1..=files {
+            for at in 0..=each {
+                seen.read(id(number), at * 10..at * 10 + 1);
+            }
+        }
+        let all: usize = seen.files.iter().map(Touched::further_ranges).sum();
+        assert_eq!(
+            (all, seen.ranges),
+            (MAX_TRACE_ALL_RANGES, MAX_TRACE_ALL_RANGES)
+        );
+        // What came last is still there, in fewer and larger ranges.
+        let last = seen.files.last().unwrap();
+        let ranges = last.in_order();
+        assert_eq!((ranges.len(), ranges[0].clone()), (1, 0..each * 10 + 1));
+        // A join gives its room to the next that needs it.
+        seen.read(id(1), 0..15);
+        assert_eq!(seen.ranges, MAX_TRACE_ALL_RANGES - 1);
     }
 }

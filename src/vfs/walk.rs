@@ -4,13 +4,19 @@
 //! looked up "above", so a walk cannot leave the directory it started in
 //! (invariant 1). Symbolic links push their target onto a stack of paths to
 //! go. No recursion, and no allocation for paths up to 16 directories deep.
+//! Each byte of the path and of the targets is looked at once.
+//!
+//! The walk itself is the same in one tree and across mounts: what it walks in
+//! is a [`Tree`], which says where the walk has to cross to another one.
+
+use std::convert::Infallible;
 
 use smallvec::SmallVec;
 
 use crate::errno::Errno;
 use crate::limits::{MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_SYMLINKS};
 use crate::meta::{FileId, Kind};
-use crate::overlay::{Found, Overlay, Rule, Rules};
+use crate::overlay::{Found, Overlay, Rule, Rules, steps};
 
 /// Whether a symbolic link at the end of a path is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +61,36 @@ pub(super) enum End<'a> {
 pub(super) enum Slash {
     Trailing,
     None,
+}
+
+/// What a walk is in: one tree, or one of several that are mounted on each
+/// other, under its lock. Targets live as long as the walk: `'a`.
+pub(super) trait Tree<'a> {
+    /// How the walk goes on in another tree.
+    type Crossing;
+
+    /// Finds a name that shows to who walks.
+    fn find(&self, dir: FileId, name: &[u8]) -> Option<Found>;
+
+    /// The target of a link, the `number`th that the walk follows, from 0.
+    fn target(&self, link: FileId, number: usize) -> Result<&'a [u8], Errno>;
+
+    /// What is mounted on a directory.
+    fn mounted(&self, dir: FileId) -> Option<Self::Crossing>;
+
+    /// The tree that this one is mounted in; `None` where the walk started.
+    fn up(&self) -> Option<Self::Crossing>;
+
+    /// The tree that the walk started in; `None` if it is this one.
+    fn first(&self) -> Option<Self::Crossing>;
+}
+
+/// How a walk in one tree ended.
+pub(super) enum Turn<'a, C> {
+    /// It is done.
+    End(End<'a>),
+    /// It goes on in another tree.
+    Cross(C),
 }
 
 /// Where a walk starts, and for whom.
@@ -104,59 +140,133 @@ pub(super) fn resolve<'a>(
     if start.rules.is_some() && tree.rule_of_dir(start.dir) == Rule::Hidden {
         return Err(Errno::NoEntry);
     }
-    let end = Walk::new(tree, start, path).run(last);
+    let alone = Alone {
+        state: tree,
+        rules: start.rules,
+    };
+    let end = match Walk::new(start.dir, path).run(&alone, last) {
+        Ok(Turn::End(end)) => Ok(end),
+        Ok(Turn::Cross(never)) => match never {},
+        Err(errno) => Err(errno),
+    };
     tree.intact()?;
     end
 }
 
-struct Walk<'a> {
-    tree: &'a Overlay,
-    start: Start<'a>,
-    /// The directories below `start` that the walk is in.
+/// A tree in which a walk sees no mounts.
+struct Alone<'a> {
+    state: &'a Overlay,
+    rules: Option<&'a Rules>,
+}
+
+impl<'a> Tree<'a> for Alone<'a> {
+    type Crossing = Infallible;
+
+    fn find(&self, dir: FileId, name: &[u8]) -> Option<Found> {
+        find_shown(self.state, self.rules, dir, name)
+    }
+
+    fn target(&self, link: FileId, _: usize) -> Result<&'a [u8], Errno> {
+        self.state.target(link)
+    }
+
+    fn mounted(&self, _: FileId) -> Option<Infallible> {
+        None
+    }
+
+    fn up(&self) -> Option<Infallible> {
+        None
+    }
+
+    fn first(&self) -> Option<Infallible> {
+        None
+    }
+}
+
+/// Finds a name unless a rule hides what it stands for.
+pub(super) fn find_shown(
+    state: &Overlay,
+    rules: Option<&Rules>,
+    dir: FileId,
+    name: &[u8],
+) -> Option<Found> {
+    let found = state.find(dir, name)?;
+    match rules {
+        Some(rules) if rules.hides(found.id) => None,
+        Some(_) | None => Some(found),
+    }
+}
+
+/// A walk under way.
+pub(super) struct Walk<'a> {
+    /// Where it started.
+    start: FileId,
+    /// The directories that the walk is in below `start`.
     passed: SmallVec<[FileId; 16]>,
+    /// How many of `passed` are above or at where the walk came into the
+    /// present tree: 0 in the first one.
+    floor: usize,
     /// Paths to go, the next one last: the rest of the path, and above it the
-    /// rest of each link's target.
+    /// rest of each link's target. Each begins with a name.
     rest: SmallVec<[&'a [u8]; 4]>,
+    /// A slash came after the last name of all paths that are done, so that
+    /// what they lead to has to be a directory.
+    slash: Slash,
+    /// The part that the walk is at.
+    part: &'a [u8],
     links: usize,
 }
 
 impl<'a> Walk<'a> {
-    fn new(tree: &'a Overlay, start: Start<'a>, path: &'a [u8]) -> Self {
-        let mut rest = SmallVec::new();
-        rest.push(path);
-        Self {
-            tree,
+    pub(super) fn new(start: FileId, path: &'a [u8]) -> Self {
+        let mut walk = Self {
             start,
             passed: SmallVec::new(),
-            rest,
+            floor: 0,
+            rest: SmallVec::new(),
+            slash: Slash::None,
+            part: b"",
             links: 0,
-        }
+        };
+        walk.push(path);
+        walk
     }
 
-    fn run(mut self, last: Last) -> Result<End<'a>, Errno> {
+    /// Walks on in `tree`.
+    pub(super) fn run<T: Tree<'a>>(
+        &mut self,
+        tree: &T,
+        last: Last,
+    ) -> Result<Turn<'a, T::Crossing>, Errno> {
         while let Some(part) = self.next_part() {
             match part {
                 b"." => {}
-                b".." => {
-                    self.passed.pop().ok_or(Errno::NotPermitted)?;
+                b".." if self.passed.len() > self.floor => {
+                    self.passed.pop();
                 }
+                b".." => return tree.up().map(Turn::Cross).ok_or(Errno::NotPermitted),
                 name if name.len() > MAX_NAME_BYTES => return Err(Errno::NameTooLong),
                 name => {
-                    if let Some(end) = self.step(name, last)? {
-                        return Ok(end);
+                    if let Some(turn) = self.step(tree, name, last)? {
+                        return Ok(turn);
                     }
                 }
             }
         }
-        Ok(End::Dir(self.here()))
+        Ok(Turn::End(End::Dir(self.here())))
     }
 
-    /// Takes one step by a name. Gives the end if this was the last.
-    fn step(&mut self, name: &'a [u8], last: Last) -> Result<Option<End<'a>>, Errno> {
+    /// Takes one step by a name. Returns how the walk ended, if it did.
+    fn step<T: Tree<'a>>(
+        &mut self,
+        tree: &T,
+        name: &'a [u8],
+        last: Last,
+    ) -> Result<Option<Turn<'a, T::Crossing>>, Errno> {
         let dir = self.here();
-        let (is_last, slash) = self.ahead();
-        let found = self.find(dir, name);
-        if is_last {
+        let found = tree.find(dir, name);
+        if self.is_last() {
+            let slash = self.slash;
             let follow = match last {
                 Last::Create(_) if slash == Slash::Trailing => return Err(Errno::IsDirectory),
                 Last::Create(follow) => follow == Follow::Yes,
@@ -164,91 +274,122 @@ impl<'a> Walk<'a> {
                 Last::Walk(Follow::No) => slash == Slash::Trailing,
                 Last::Keep => false,
             };
-            return match found {
+            let mounted = match found {
                 Some(link) if follow && link.kind == Kind::Symlink => {
-                    self.follow(link.id)?;
-                    Ok(None)
+                    return self.follow(tree, link.id);
                 }
-                _ => Ok(Some(End::Entry {
+                Some(on) if on.kind == Kind::Dir && last.enters() => tree.mounted(on.id),
+                Some(_) | None => None,
+            };
+            let end = || {
+                Turn::End(End::Entry {
                     dir,
                     name,
                     found,
                     slash,
-                })),
+                })
             };
+            return Ok(Some(mounted.map_or_else(end, Turn::Cross)));
         }
-        match found {
-            None => return Err(Errno::NoEntry),
-            Some(found) => match found.kind {
-                Kind::Dir => self.passed.push(found.id),
-                Kind::Symlink => self.follow(found.id)?,
-                Kind::File => return Err(Errno::NotDirectory),
+        let found = found.ok_or(Errno::NoEntry)?;
+        match found.kind {
+            Kind::Dir => match tree.mounted(found.id) {
+                Some(mounted) => return Ok(Some(Turn::Cross(mounted))),
+                None => self.passed.push(found.id),
             },
+            Kind::Symlink => return self.follow(tree, found.id),
+            Kind::File => return Err(Errno::NotDirectory),
         }
         Ok(None)
-    }
-
-    fn find(&self, dir: FileId, name: &[u8]) -> Option<Found> {
-        let found = self.tree.find(dir, name)?;
-        match self.start.rules {
-            Some(rules) if rules.hides(found.id) => None,
-            Some(_) | None => Some(found),
-        }
     }
 
     /// Goes on with the target of a link. An absolute one starts over where
     /// the walk did if that is the instance's root, as in a chroot; elsewhere
     /// it would leave the directory the walk is confined to.
-    fn follow(&mut self, link: FileId) -> Result<(), Errno> {
-        self.links += 1;
-        if self.links > MAX_SYMLINKS {
+    fn follow<T: Tree<'a>>(
+        &mut self,
+        tree: &T,
+        link: FileId,
+    ) -> Result<Option<Turn<'a, T::Crossing>>, Errno> {
+        if self.links >= MAX_SYMLINKS {
             return Err(Errno::Loop);
         }
-        let target = self.tree.target(link)?;
-        match target.first() {
+        let target = tree.target(link, self.links)?;
+        self.links += 1;
+        let crossing = match target.first() {
             None => return Err(Errno::NoEntry),
-            Some(b'/') if self.start.dir == FileId::ROOT => self.passed.clear(),
+            Some(b'/') if self.start == FileId::ROOT => {
+                self.passed.clear();
+                self.floor = 0;
+                tree.first()
+            }
             Some(b'/') => return Err(Errno::NotPermitted),
-            Some(_) => {}
+            Some(_) => None,
+        };
+        self.push(target);
+        Ok(crossing.map(Turn::Cross))
+    }
+
+    /// Comes into another tree by its directory `top`, and returns what
+    /// [`Self::leave`] needs to go back.
+    pub(super) fn enter(&mut self, top: FileId) -> usize {
+        self.passed.push(top);
+        std::mem::replace(&mut self.floor, self.passed.len())
+    }
+
+    /// Goes back to where the walk was before it came into the present tree.
+    pub(super) fn leave(&mut self, floor: usize) {
+        self.passed.truncate(self.floor.saturating_sub(1));
+        self.floor = floor;
+    }
+
+    /// The directory that the walk is in.
+    pub(super) fn here(&self) -> FileId {
+        self.passed.last().copied().unwrap_or(self.start)
+    }
+
+    /// The part that the walk is at, and whether it is the last one.
+    pub(super) fn at(&self) -> (&'a [u8], bool, Slash) {
+        (self.part, self.is_last(), self.slash)
+    }
+
+    fn is_last(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// Puts a path before those to go.
+    fn push(&mut self, path: &'a [u8]) {
+        let from = path.iter().position(|byte| *byte != b'/');
+        if let Some(path) = from.and_then(|from| path.get(from..)) {
+            self.rest.push(path);
         }
-        self.rest.push(target);
-        Ok(())
+        steps::add(from.unwrap_or(path.len()));
     }
 
-    fn here(&self) -> FileId {
-        self.passed.last().copied().unwrap_or(self.start.dir)
-    }
-
-    /// Takes the next component off the paths to go.
+    /// Takes the next component off the paths to go, and the slashes after it.
     fn next_part(&mut self) -> Option<&'a [u8]> {
-        loop {
-            let rest = self.rest.last_mut()?;
-            let from = rest.iter().position(|byte| *byte != b'/');
-            let Some(trimmed) = from.and_then(|from| rest.get(from..)) else {
-                self.rest.pop();
-                continue;
-            };
-            let len = trimmed
-                .iter()
-                .position(|byte| *byte == b'/')
-                .unwrap_or(trimmed.len());
-            let (part, after) = trimmed.split_at(len);
-            *rest = after;
-            return Some(part);
+        let rest = self.rest.pop()?;
+        let len = rest.iter().position(|byte| *byte == b'/');
+        let (part, after) = rest.split_at(len.unwrap_or(rest.len()));
+        let slashes = after.iter().position(|byte| *byte != b'/');
+        match slashes.and_then(|slashes| after.get(slashes..)) {
+            Some(after) => self.rest.push(after),
+            None if self.rest.is_empty() && !after.is_empty() => self.slash = Slash::Trailing,
+            None => {}
         }
+        steps::add(part.len() + slashes.unwrap_or(after.len()));
+        self.part = part;
+        Some(part)
     }
+}
 
-    /// Tells whether nothing but slashes is to come, and whether any is.
-    fn ahead(&self) -> (bool, Slash) {
-        let mut slash = Slash::None;
-        for rest in &self.rest {
-            if rest.iter().any(|byte| *byte != b'/') {
-                return (false, Slash::None);
-            }
-            if !rest.is_empty() {
-                slash = Slash::Trailing;
-            }
+impl Last {
+    /// Tells whether the call is about what is mounted at its last name, not
+    /// about the name itself.
+    fn enters(self) -> bool {
+        match self {
+            Self::Walk(_) | Self::Create(_) => true,
+            Self::Keep => false,
         }
-        (true, slash)
     }
 }

