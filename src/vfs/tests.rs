@@ -221,42 +221,67 @@ fn a_walk_looks_at_each_byte_once() {
     }
 }
 
-#[test]
-fn an_emptied_base_directory_is_listed_in_one_step() {
-    let image = |entries: usize| {
-        let pool = ChunkPool::new();
-        let mut layer = LayerBuilder::new();
-        layer.dir(&path("q"), Meta::with_mode(0o755)).unwrap();
-        for number in 0..entries {
-            let name = format!("q/{number:06}");
-            let content = ContentBuilder::of(&pool, b"");
-            layer
-                .file(&path(&name), Meta::with_mode(0o644), content)
-                .unwrap();
-        }
-        Image::new(&[layer.finish().unwrap()]).unwrap()
-    };
-    let first = |dir: &Descriptor| {
-        let mut name = None;
-        dir.read_dir(0, &mut |entry| {
-            name = Some(entry.name.to_vec());
-            ControlFlow::Break(())
+/// `q/` with as many empty files, named by six digits.
+fn queue(entries: usize) -> Image {
+    let pool = ChunkPool::new();
+    let mut layer = LayerBuilder::new();
+    layer.dir(&path("q"), Meta::with_mode(0o755)).unwrap();
+    for number in 0..entries {
+        let name = path(&format!("q/{number:06}"));
+        let content = ContentBuilder::of(&pool, b"");
+        layer.file(&name, Meta::with_mode(0o644), content).unwrap();
+    }
+    Image::new(&[layer.finish().unwrap()]).unwrap()
+}
+
+/// Lists from cookie to cookie, as guests do, and counts the names.
+fn count_in_batches(dir: &Descriptor, size: usize) -> usize {
+    let (mut seen, mut cookie, mut more) = (0, 0, true);
+    while more {
+        more = false;
+        let (from, mut batch) = (cookie, 0);
+        dir.read_dir(from, &mut |entry| {
+            (seen, batch, cookie, more) = (seen + 1, batch + 1, entry.next, true);
+            if batch == size {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         })
         .unwrap();
+    }
+    seen
+}
+
+/// Lists `q`, removes the first name, and again, until none is left; returns
+/// the steps of all that.
+fn empty_queue(fs: &Fs, entries: usize) -> u64 {
+    let queue = fs.preopen(b"/q", Rights::ReadWrite).unwrap();
+    let first = || {
+        let mut name = None;
+        queue
+            .read_dir(0, &mut |entry| {
+                name = Some(entry.name.to_vec());
+                ControlFlow::Break(())
+            })
+            .unwrap();
         name
     };
-    let emptied = |fs: &Fs, entries: usize| {
-        let queue = fs.preopen(b"/q", Rights::ReadWrite).unwrap();
-        counted(|| {
-            let mut taken = 0;
-            while let Some(name) = first(&queue) {
-                queue.unlink_at(&name).unwrap();
-                taken += 1;
-            }
-            assert_eq!(taken, entries);
-        })
-    };
-    assert_linear(1000, |entries| emptied(&Fs::new(&image(entries)), entries));
+    counted(|| {
+        let mut taken = 0;
+        while let Some(name) = first() {
+            queue.unlink_at(&name).unwrap();
+            taken += 1;
+        }
+        assert_eq!(taken, entries);
+    })
+}
+
+#[test]
+fn an_emptied_base_directory_is_listed_in_one_step() {
+    assert_linear(1000, |entries| {
+        empty_queue(&Fs::new(&queue(entries)), entries)
+    });
     // The same for a directory that the instance made itself.
     assert_linear(1000, |entries| {
         let fs = Fs::new(&Image::empty());
@@ -264,69 +289,36 @@ fn an_emptied_base_directory_is_listed_in_one_step() {
         for number in 0..entries {
             fs.write(format!("/q/{number}"), "").unwrap();
         }
-        emptied(&fs, entries)
+        empty_queue(&fs, entries)
     });
-    // From the middle on, by cookies in batches, with every other name gone.
+    // By cookies in batches, with every other name gone.
     assert_linear(1000, |entries| {
-        let fs = Fs::new(&image(entries));
+        let fs = Fs::new(&queue(entries));
         let queue = fs.preopen(b"/q", Rights::ReadWrite).unwrap();
         for number in (0..entries).step_by(2) {
             queue.unlink_at(format!("{number:06}").as_bytes()).unwrap();
         }
-        counted(|| {
-            let (mut seen, mut cookie, mut more) = (0, 0, true);
-            while more {
-                more = false;
-                let (from, mut batch) = (cookie, 0);
-                let sink = &mut |entry: crate::vfs::DirEntry<'_>| {
-                    (seen, batch, cookie, more) = (seen + 1, batch + 1, entry.next, true);
-                    if batch == 7 {
-                        ControlFlow::Break(())
-                    } else {
-                        ControlFlow::Continue(())
-                    }
-                };
-                queue.read_dir(from, sink).unwrap();
-            }
-            assert_eq!(seen, entries / 2);
-        })
+        counted(|| assert_eq!(count_in_batches(&queue, 7), entries / 2))
     });
     // Going back shows all again.
-    let fs = Fs::new(&image(100));
+    let fs = Fs::new(&queue(100));
     let before = fs.snapshot();
-    emptied(&fs, 100);
+    empty_queue(&fs, 100);
     fs.restore(&before).unwrap();
-    emptied(&fs, 100);
+    empty_queue(&fs, 100);
     assert_eq!(fs.check(), Ok(()));
 }
 
 #[test]
 fn case_p13_listing_is_linear() {
-    // In batches of 100, as guests list.
     assert_linear(10_000, |entries| {
         let fs = Fs::new(&Image::empty());
         let root = fs.root().unwrap();
         for number in 0..entries {
-            root.symlink_at(b"x", format!("entry{number}").as_bytes())
-                .unwrap();
+            let name = format!("entry{number}");
+            root.symlink_at(b"x", name.as_bytes()).unwrap();
         }
-        counted(|| {
-            let (mut seen, mut cookie, mut more) = (0, 0, true);
-            while more {
-                more = false;
-                let (from, mut batch) = (cookie, 0);
-                root.read_dir(from, &mut |entry| {
-                    (seen, batch, cookie, more) = (seen + 1, batch + 1, entry.next, true);
-                    if batch == 100 {
-                        ControlFlow::Break(())
-                    } else {
-                        ControlFlow::Continue(())
-                    }
-                })
-                .unwrap();
-            }
-            assert_eq!(seen, entries);
-        })
+        counted(|| assert_eq!(count_in_batches(&root, 100), entries))
     });
 }
 

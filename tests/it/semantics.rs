@@ -1,7 +1,7 @@
 //! The sections of docs/SEMANTICS.md, by the cases that others got wrong.
 
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use stratafs::chunk::{ChunkPool, ContentBuilder};
 use stratafs::errno::Errno;

@@ -550,12 +550,12 @@ fn path(rng: &mut Rng) -> String {
     let mut path = String::new();
     for part in 0..=rng.below(4) {
         if part > 0 {
-            path.push_str(rng.pick(&["/", "/", "/", "//", "/./"]));
+            path.push_str(rng.pick::<&str>(&["/", "/", "/", "//", "/./"]));
         }
         let name = if rng.one_in(8) {
             ".."
         } else {
-            rng.pick(&NAMES)
+            rng.pick::<&str>(&NAMES)
         };
         path.push_str(name);
     }
