@@ -182,6 +182,10 @@ pub const MAX_THREADS: u32 = 1024;
 /// Guests whose compiled code is kept on disk; the ones used longest ago go.
 pub const MAX_CACHED_GUESTS: usize = 64;
 
+/// Bytes of compiled code that are kept on disk; the guests used longest ago
+/// go. CPython takes 30 MB.
+pub const MAX_CACHED_BYTES: u64 = 1024 * 1024 * 1024;
+
 /// Bytes in a chunk at rest: the least, what most have, the most. Measured on
 /// consecutive versions of packages, databases and logs (docs/DECISIONS.md).
 pub const REST_CHUNK_MIN_BYTES: usize = 2 * 1024;
@@ -196,14 +200,14 @@ pub const REST_CHUNK_MAX_BYTES: usize = 64 * 1024;
 /// what is removed at once, and its table is what is read at once.
 pub const MAX_PACK_BYTES: u64 = 256 * 1024 * 1024;
 
+/// Packs of one store that keep a descriptor open, in a process; further ones
+/// are mapped and need none. An image of 16 GiB has as many.
+pub const MAX_OPEN_PACKS: usize = 64;
+
 /// Percent of a pack's bytes that must be in use, and in no other pack, for a
 /// collection to leave it as it is: so a store has a third at most that is of
 /// no use, and a byte is not moved again and again for a few that are gone.
 pub const MIN_PACK_USE_PERCENT: u64 = 75;
-
-/// Indexes of images that are mapped at once; further ones are read into
-/// memory. Each is a place that a fault is looked for in.
-pub const MAX_MAPPED_FILES: usize = 1024;
 
 /// Bytes in the tag of an image.
 pub const MAX_TAG_BYTES: usize = 255;

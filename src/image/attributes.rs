@@ -26,6 +26,8 @@ pub(super) enum Contents {
         made: Lazy<Content>,
         records: Records<ContentRecord>,
         runs: Records<RunRecord>,
+        /// Names of the packs that the runs name by number.
+        packs: Records<[u8; 32]>,
         origin: Arc<dyn Origin>,
     },
 }
@@ -41,6 +43,7 @@ impl Contents {
                 records,
                 runs,
                 origin,
+                ..
             } => made.get(number, || make(number, size, records, runs, &**origin)),
         }
     }
@@ -75,6 +78,14 @@ pub(super) enum Attributes {
 }
 
 impl Attributes {
+    /// Counts the objects that have attributes.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Held(all) => all.len(),
+            Self::Mapped { ends, .. } => ends.len(),
+        }
+    }
+
     pub(super) fn get(&self, number: usize) -> Option<&Arc<Xattrs>> {
         match self {
             Self::Held(all) => all.get(number),

@@ -7,6 +7,7 @@ use super::attributes::{Attributes, Contents};
 use super::guard::Guard;
 use super::record::{NONE, NodeRecord, SlotRecord};
 use super::table::{Found, Table, hash};
+use super::touched::Touched;
 use super::view::{Records, View};
 use crate::chunk::{Content, ContentError};
 use crate::meta::{Kind, Meta, Stat, Xattrs};
@@ -46,6 +47,8 @@ pub(super) struct Index {
     pub(super) table: Table,
     /// Of an index that is mapped.
     pub(super) guard: Option<Arc<Guard>>,
+    /// The entries of it that have been held against the rules.
+    pub(super) touched: Touched,
 }
 
 impl Index {
@@ -89,6 +92,9 @@ impl Index {
             Found::Full => self.search(dir, name)?,
         };
         let record = self.record(slot)?;
+        if !self.is_right(slot, record) {
+            return None;
+        }
         Some(Dentry {
             slot,
             node: record.node.get(),
@@ -126,10 +132,7 @@ impl Index {
 
     pub(super) fn slot(&self, slot: u32) -> Option<SlotRef<'_>> {
         let record = self.record(slot)?;
-        if let Some(guard) = &self.guard
-            && !self.in_order(slot, record)
-        {
-            guard.forged("entries that are not in order");
+        if !self.is_right(slot, record) {
             return None;
         }
         Some(SlotRef {
@@ -139,19 +142,27 @@ impl Index {
         })
     }
 
-    /// Tells whether an entry of a mapped index can be where it is: entries are
-    /// sorted by directory, a directory has a higher number than the one it is
-    /// in and is in no other. So none is within itself, whoever wrote the file.
-    fn in_order(&self, slot: u32, record: &SlotRecord) -> bool {
-        let parent = record.parent.get();
-        let before = slot.checked_sub(1).and_then(|before| self.record(before));
-        let sorted = before.is_none_or(|before| before.parent.get() <= parent);
-        let is_dir = record.kind() == Kind::Dir;
-        let below = |node: u32| {
-            let record = self.node(node);
-            node > parent && record.kind() == Kind::Dir && record.parent.get() == parent
-        };
-        sorted && (!is_dir || below(record.node.get()))
+    /// Tells whether an entry is one that a tree can have. Of a mapped index
+    /// each is held against the rules when it is first looked at.
+    #[inline]
+    fn is_right(&self, slot: u32, record: &SlotRecord) -> bool {
+        self.guard.is_none() || self.touched.has(slot) || self.check(slot, record)
+    }
+
+    #[cold]
+    fn check(&self, slot: u32, record: &SlotRecord) -> bool {
+        match self.broken_rule(slot, record) {
+            // What lies in a damaged block keeps no rule either, and the
+            // damage was told first.
+            Some(what) => {
+                self.forged(what);
+                false
+            }
+            None => {
+                self.touched.set(slot);
+                true
+            }
+        }
     }
 
     /// Notes what is wrong with a mapped index though its digest holds.
@@ -165,7 +176,7 @@ impl Index {
         self.slots.get(slot as usize)
     }
 
-    fn name(&self, record: &SlotRecord) -> &[u8] {
+    pub(super) fn name(&self, record: &SlotRecord) -> &[u8] {
         let start = record.name.get() as usize;
         self.names
             .get(start..start + usize::from(record.name_len))
@@ -180,9 +191,15 @@ impl Index {
     pub(super) fn content(&self, node: u32) -> Option<&Content> {
         let record = self.node(node);
         match record.kind() {
-            Kind::File => self
-                .contents
-                .get(record.first.get() as usize, record.size.get()),
+            Kind::File => {
+                let size = record.size.get();
+                let content = self.contents.get(record.first.get() as usize, size)?;
+                if content.size() == size {
+                    return Some(content);
+                }
+                self.forged("a file of another size than its content");
+                None
+            }
             Kind::Dir | Kind::Symlink => None,
         }
     }
@@ -202,7 +219,13 @@ impl Index {
     pub(super) fn xattrs(&self, node: u32) -> Option<&Arc<Xattrs>> {
         match self.node(node).xattrs.get() {
             NONE => None,
-            number => self.xattrs.get(number as usize),
+            number => {
+                let found = self.xattrs.get(number as usize);
+                if found.is_none() {
+                    self.forged("attributes that cannot be read");
+                }
+                found
+            }
         }
     }
 

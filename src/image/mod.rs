@@ -10,6 +10,7 @@
 )]
 mod attributes;
 mod config;
+mod entry;
 mod error;
 mod flatten;
 #[cfg_attr(
@@ -31,7 +32,10 @@ mod record;
 mod reference;
 #[cfg(feature = "store")]
 pub(crate) mod rest;
+#[cfg(feature = "store")]
+mod same;
 mod table;
+mod touched;
 #[cfg_attr(
     not(feature = "store"),
     allow(dead_code, reason = "only images from a store have it")
@@ -100,6 +104,10 @@ pub type ImageId = Digest;
 )]
 struct AtRest {
     id: ImageId,
+    /// The whole index, header included.
+    file: bytes::Bytes,
+    /// What the index is called in messages.
+    name: String,
 }
 
 struct Inner {

@@ -7,6 +7,7 @@ use super::error::ImageError;
 use super::index::Index;
 use super::record::{NONE, NodeRecord, SlotRecord, encode};
 use super::table::{Building, hash};
+use super::touched::Touched;
 use super::view::{Records, View};
 use crate::chunk::Content;
 use crate::meta::{Kind, Meta, Xattrs};
@@ -149,6 +150,7 @@ impl Parts {
             xattrs: Attributes::Held(self.xattrs),
             table: table.finish(),
             guard: None,
+            touched: Touched::new(0),
         }
     }
 

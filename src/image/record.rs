@@ -10,9 +10,9 @@ use crate::meta::{FileId, Kind, Stat, Time};
 /// Stands for "no attributes" in [`NodeRecord::xattrs`].
 pub(super) const NONE: u32 = u32::MAX;
 
-const DIR: u8 = 0;
-const FILE: u8 = 1;
-const SYMLINK: u8 = 2;
+pub(super) const DIR: u8 = 0;
+pub(super) const FILE: u8 = 1;
+pub(super) const SYMLINK: u8 = 2;
 
 /// A name in a directory. The children of one directory are contiguous and
 /// sorted by name.

@@ -14,11 +14,14 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::attributes::{Attributes, Contents};
 pub(crate) use super::attributes::{Origin, decode as decode_xattrs, encode_xattrs};
+use super::entry::can_be;
 use super::guard::{GUARD_BLOCK, Guard};
 use super::index::Index;
 use super::lazy::Lazy;
 pub(crate) use super::record::{ContentRecord, RunRecord};
+use super::record::{DIR, SlotRecord};
 use super::table::Table;
+use super::touched::Touched;
 use super::view::{Record, Records, View};
 use super::{AtRest, Image, ImageId, Inner};
 use crate::chunk::Content;
@@ -34,6 +37,20 @@ const PAGE: usize = 4096;
 
 /// Tables in the file.
 const SECTIONS: usize = 10;
+
+/// Where a byte of each table lies, as messages say it.
+pub(super) const TABLES: [&str; SECTIONS] = [
+    "in the names of packs",
+    "in the objects",
+    "in the names in directories",
+    "in the bytes of names",
+    "in the targets of links",
+    "in the places of the hash table",
+    "in the contents",
+    "in the runs",
+    "in the ends of attributes",
+    "in the attributes",
+];
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -81,7 +98,14 @@ pub(crate) trait Shelved {
     fn runs(&mut self, content: &Content) -> Result<Vec<RunRecord>, Self::Error>;
 
     /// Gives the names of the packs that have been told of, by number.
-    fn packs(&self) -> Vec<Digest>;
+    ///
+    /// # Errors
+    ///
+    /// Where one has no name yet.
+    fn packs(&self) -> Result<Vec<Digest>, Self::Error>;
+
+    /// Makes the error for more of something than an index can number.
+    fn too_many(what: &'static str, found: usize) -> Self::Error;
 }
 
 impl Image {
@@ -99,15 +123,18 @@ impl Image {
         };
         for content in held {
             let own = shelved.runs(content)?;
+            let number = |len: usize| {
+                u32::try_from(len).map_err(|_| S::too_many("runs of the files of an image", len))
+            };
             contents.push(ContentRecord {
                 digest: *content.digest().as_bytes(),
-                first: count(runs.len()).into(),
-                count: count(own.len()).into(),
+                first: number(runs.len())?.into(),
+                count: number(own.len())?.into(),
             });
             runs.extend(own);
         }
         let (ends, xattrs) = xattrs(&index.xattrs);
-        let packs = shelved.packs();
+        let packs = shelved.packs()?;
         let packs: Vec<[u8; 32]> = packs.iter().map(|pack| *pack.as_bytes()).collect();
         Ok(assemble(
             self.layer_count(),
@@ -142,7 +169,13 @@ impl Image {
         let header = header(&file, expected)?;
         let start = usize::try_from(header.start.get()).unwrap_or(usize::MAX);
         let body = file.slice(start..);
-        let guard = Guard::new(body.clone(), file.slice(PAGE..), cut, name, start as u64);
+        let guard = Guard::new(
+            body.clone(),
+            file.slice(PAGE..),
+            cut,
+            name.clone(),
+            start as u64,
+        );
         let tables = Tables {
             header,
             guard: Arc::new(guard),
@@ -156,7 +189,7 @@ impl Image {
         Ok(Ok(Self(Arc::new(Inner {
             layers: Box::default(),
             layer_count: header.layers.get() as usize,
-            at_rest: Some(AtRest { id }),
+            at_rest: Some(AtRest { id, file, name }),
             index,
             places: std::sync::OnceLock::new(),
             twins: std::sync::OnceLock::new(),
@@ -218,7 +251,7 @@ impl Tables {
 
     fn index(&self, origin: Arc<dyn Origin>) -> Result<Index, NoIndex> {
         let [
-            _,
+            packs,
             nodes,
             slots,
             names,
@@ -231,7 +264,8 @@ impl Tables {
         ] = self.header.sections;
         let contents: Records<ContentRecord> = self.records(contents, "contents")?;
         let ends: Records<U64> = self.records(ends, "ends of attributes")?;
-        let slots = self.records(slots, "names in directories")?;
+        let slots: Records<SlotRecord> = self.records(slots, "names in directories")?;
+        let touched = Touched::new(slots.len());
         let places = self.records(places, "places")?;
         let table = u32::try_from(slots.len())
             .ok()
@@ -246,6 +280,7 @@ impl Tables {
                 made: Lazy::new(contents.len()),
                 records: contents,
                 runs: self.records(runs, "runs")?,
+                packs: self.records(packs, "packs")?,
                 origin,
             },
             xattrs: Attributes::Mapped {
@@ -255,11 +290,14 @@ impl Tables {
             },
             table,
             guard: Some(Arc::clone(&self.guard)),
+            touched,
         };
-        if index.nodes() == 0 {
-            return Err(NoIndex::Table("objects"));
+        match index.nodes.get(0) {
+            Some(root) if root.kind == DIR && root.parent.get() == 0 && can_be(root) => Ok(index),
+            // Its block is damaged, which the image tells of.
+            None if index.nodes() > 0 && index.damage().is_some() => Ok(index),
+            _ => Err(NoIndex::Table("objects")),
         }
-        Ok(index)
     }
 
     fn records<T: Record>(&self, span: Span, what: &'static str) -> Result<Records<T>, NoIndex> {
@@ -286,7 +324,7 @@ impl Tables {
 }
 
 /// Lays the tables out behind a header and the digests of their blocks.
-fn assemble(layers: usize, tables: [&[u8]; SECTIONS]) -> (Vec<u8>, Digest) {
+pub(super) fn assemble(layers: usize, tables: [&[u8]; SECTIONS]) -> (Vec<u8>, Digest) {
     let mut end = 0;
     let sections = tables.map(|table| {
         let start = end;
@@ -328,7 +366,7 @@ fn assemble(layers: usize, tables: [&[u8]; SECTIONS]) -> (Vec<u8>, Digest) {
     (file, name)
 }
 
-fn xattrs(attributes: &Attributes) -> (Vec<U64>, Vec<u8>) {
+pub(super) fn xattrs(attributes: &Attributes) -> (Vec<U64>, Vec<u8>) {
     let (mut ends, mut bytes) = (Vec::new(), Vec::new());
     let held: &[_] = match attributes {
         Attributes::Held(held) => held,

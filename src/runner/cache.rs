@@ -1,23 +1,31 @@
 //! Compiled guests on disk.
 //!
 //! wasmtime's own cache does the work; it trusts what it reads, and machine
-//! code that was damaged on disk must not run. So each guest has a directory
-//! of its own with a seal: a digest over the files in it. A directory whose
-//! seal does not fit is emptied, and the guest compiled anew.
+//! code that was damaged on disk, or that somebody else wrote, must not run. So
+//! the directory is used only if nobody else can write to it or to anything in
+//! it, and each guest has a directory of its own with a seal: a keyed digest over
+//! the files in it. The key is drawn when the cache is made and can be read by
+//! the user alone. A directory that breaks the rules, or whose seal does not
+//! fit, is emptied, and the guest compiled anew.
 //!
 //! ```text
+//! DIR/key                                            32 bytes at random
 //! DIR/<blake3 of guest and settings>/seal            hex digest of:
 //! DIR/<blake3 of guest and settings>/code/modules/*  wasmtime's files
 //! ```
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use wasmtime::{Cache, CacheConfig};
 
-use crate::limits::MAX_CACHED_GUESTS;
+use super::private::{check_home, check_tree, make_dir, tighten};
+use crate::limits::{MAX_CACHED_BYTES, MAX_CACHED_GUESTS};
+
+/// Keys the seals of a cache.
+type Key = [u8; 32];
 
 /// How compiled code was come by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +51,7 @@ pub(super) struct Entry {
 struct Place {
     home: PathBuf,
     dir: PathBuf,
+    key: Key,
     cache: Cache,
 }
 
@@ -83,8 +92,10 @@ impl Entry {
             mark_used(&place.dir);
             return CacheUse::Hit;
         }
-        let sealed = seal_of(&place.dir).and_then(|seal| write_seal(&place.dir, &seal));
-        forget_oldest(&place.home);
+        let sealed = tighten(&place.dir)
+            .and_then(|()| seal_of(&place.dir, &place.key))
+            .and_then(|seal| put(&place.dir, "seal", seal.as_bytes()));
+        forget_oldest(&place.home, MAX_CACHED_BYTES);
         match sealed {
             Ok(()) => CacheUse::Miss,
             Err(error) => CacheUse::Off {
@@ -96,17 +107,18 @@ impl Entry {
 
 impl Place {
     fn open(home: &Path, wasm: &[u8], settings: &str) -> Result<Self, String> {
-        let home = std::path::absolute(home).map_err(|error| error.to_string())?;
+        let text = |error: io::Error| error.to_string();
+        make_dir(home).map_err(text)?;
+        let home = fs::canonicalize(home).map_err(text)?;
+        check_home(&home)?;
+        let key = key_of(&home).map_err(|error| format!("its key: {error}"))?;
         let mut hasher = blake3::Hasher::new();
         hasher.update(settings.as_bytes()).update(&[0]).update(wasm);
         let dir = home.join(&hasher.finalize().to_hex()[..32]);
-        fs::create_dir_all(&dir).map_err(|error| error.to_string())?;
-        let sealed = fs::read_to_string(dir.join("seal")).ok();
-        if sealed.is_none() || sealed != seal_of(&dir).ok() {
-            let code = dir.join("code");
-            if code.exists() {
-                fs::remove_dir_all(&code).map_err(|error| error.to_string())?;
-            }
+        if !is_whole(&dir, &key) {
+            clear(&dir).map_err(text)?;
+            make_dir(&dir).map_err(text)?;
+            check_tree(&dir)?;
         }
         let mut config = CacheConfig::new();
         config
@@ -116,13 +128,47 @@ impl Place {
             .with_optimized_compression_usage_counter_threshold(u64::MAX)
             .with_cleanup_interval(Duration::from_secs(u64::from(u32::MAX)));
         let cache = Cache::new(config).map_err(|error| format!("{error:#}"))?;
-        Ok(Self { home, dir, cache })
+        Ok(Self {
+            home,
+            dir,
+            key,
+            cache,
+        })
+    }
+}
+
+/// Tells whether the code in a directory is what was left there: by the rules
+/// about owners and modes, and by its seal.
+fn is_whole(dir: &Path, key: &Key) -> bool {
+    if check_tree(dir).is_err() {
+        return false;
+    }
+    let sealed = fs::read_to_string(dir.join("seal")).ok();
+    let sealed = sealed.and_then(|text| blake3::Hash::from_hex(text).ok());
+    let found = seal_of(dir, key).ok();
+    let found = found.and_then(|text| blake3::Hash::from_hex(text).ok());
+    // Hashes are compared in constant time.
+    sealed
+        .zip(found)
+        .is_some_and(|(sealed, found)| sealed == found)
+}
+
+/// Removes a directory, or whatever is in its place.
+fn clear(dir: &Path) -> io::Result<()> {
+    let removed = match fs::symlink_metadata(dir) {
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(dir),
+        Ok(_) => fs::remove_file(dir),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
 }
 
 /// Digests names and contents of the compiled code below `dir`, leaving out
 /// wasmtime's notes about use.
-fn seal_of(dir: &Path) -> io::Result<String> {
+fn seal_of(dir: &Path, key: &Key) -> io::Result<String> {
     let mut files = Vec::new();
     for compiler in fs::read_dir(dir.join("code/modules"))? {
         for file in fs::read_dir(compiler?.path())? {
@@ -133,7 +179,10 @@ fn seal_of(dir: &Path) -> io::Result<String> {
         }
     }
     files.sort();
-    let mut hasher = blake3::Hasher::new();
+    let mut hasher = blake3::Hasher::new_keyed(key);
+    // Of this guest: another's code would be as good a file.
+    let own = dir.file_name().unwrap_or_default();
+    hasher.update(own.as_encoded_bytes()).update(&[0]);
     for path in files {
         let name = path
             .strip_prefix(dir)
@@ -148,12 +197,71 @@ fn seal_of(dir: &Path) -> io::Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// Writes the seal by rename, so that no reader sees half of it.
-fn write_seal(dir: &Path, seal: &str) -> io::Result<()> {
-    let temporary = dir.join(format!("seal.{}", std::process::id()));
-    let written = fs::File::create(&temporary)
-        .and_then(|mut file| file.write_all(seal.as_bytes()))
-        .and_then(|()| fs::rename(&temporary, dir.join("seal")));
+/// Reads the key of a cache, drawn now if there is none that can be used.
+/// Without the key that they were made with, no seals fit.
+fn key_of(home: &Path) -> io::Result<Key> {
+    let path = home.join("key");
+    if let Some(key) = read_key(&path) {
+        return Ok(key);
+    }
+    clear(&path)?;
+    put(home, "key", &random()?)?;
+    // Of two processes that draw one, the last is read by both from then on.
+    read_key(&path).ok_or_else(|| io::Error::other("it cannot be read back"))
+}
+
+/// Reads a key that is a file of this user, which nobody else can read.
+fn read_key(path: &Path) -> Option<Key> {
+    let meta = fs::symlink_metadata(path).ok()?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let own = rustix::process::geteuid().as_raw();
+        if meta.uid() != own || meta.mode() & 0o077 != 0 {
+            return None;
+        }
+    }
+    if !meta.is_file() || meta.len() != 32 {
+        return None;
+    }
+    fs::read(path).ok()?.try_into().ok()
+}
+
+/// Draws a key.
+#[cfg(unix)]
+fn random() -> io::Result<Key> {
+    let mut key = [0; 32];
+    fs::File::open("/dev/urandom")?.read_exact(&mut key)?;
+    Ok(key)
+}
+
+/// Draws a key: from the secrets that the system gives the standard library
+/// for its hash tables.
+#[cfg(not(unix))]
+fn random() -> io::Result<Key> {
+    use std::hash::{BuildHasher, RandomState};
+    let mut hasher = blake3::Hasher::new();
+    for number in 0..8_u64 {
+        hasher.update(&RandomState::new().hash_one(number).to_le_bytes());
+    }
+    Ok(*hasher.finalize().as_bytes())
+}
+
+/// Writes a file by rename, for nobody else, so that no reader sees half of it.
+fn put(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let temporary = dir.join(format!("{name}.{}", std::process::id()));
+    clear(&temporary)?;
+    let mut options = fs::File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    let written = options
+        .open(&temporary)
+        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|()| fs::rename(&temporary, dir.join(name)));
     if written.is_err() {
         drop(fs::remove_file(&temporary));
     }
@@ -167,22 +275,37 @@ fn mark_used(dir: &Path) {
 }
 
 /// Removes the entries that were used longest ago, down to
-/// [`MAX_CACHED_GUESTS`]. What cannot be removed stays for the next time.
-fn forget_oldest(home: &Path) {
+/// [`MAX_CACHED_GUESTS`] and to `max_bytes` of code. What cannot be removed stays
+/// for the next time.
+fn forget_oldest(home: &Path, max_bytes: u64) {
     let Ok(entries) = fs::read_dir(home) else {
         return;
     };
     let mut known: Vec<_> = entries
         .filter_map(|entry| {
             let dir = entry.ok()?.path();
-            let used = fs::metadata(dir.join("seal"))
-                .and_then(|seal| seal.modified())
-                .ok()?;
+            let meta = fs::symlink_metadata(&dir).ok()?;
+            if !meta.is_dir() {
+                return None;
+            }
+            // One without a seal is being made, or was left behind: it is as old
+            // as its directory.
+            let used = fs::metadata(dir.join("seal")).or(Ok(meta));
+            let used = used.and_then(|used: fs::Metadata| used.modified()).ok()?;
             Some((used, dir))
         })
         .collect();
     known.sort();
-    let surplus = known.len().saturating_sub(MAX_CACHED_GUESTS);
+    let mut bytes = 0_u64;
+    let kept = known
+        .iter()
+        .rev()
+        .take(MAX_CACHED_GUESTS)
+        .take_while(|(_, dir)| {
+            bytes = bytes.saturating_add(check_tree(dir).unwrap_or(0));
+            bytes <= max_bytes
+        });
+    let surplus = known.len() - kept.count();
     for (_, dir) in known.into_iter().take(surplus) {
         drop(fs::remove_dir_all(dir));
     }
@@ -194,21 +317,184 @@ mod tests {
 
     use super::*;
 
+    /// Makes an entry of `bytes` of code that was used `age` minutes ago.
+    fn entry(home: &Path, name: &str, age: u64, bytes: usize) {
+        let code = home.join(name).join("code/modules/compiler");
+        make_dir(&code).unwrap();
+        fs::write(code.join("file"), vec![0; bytes]).unwrap();
+        let seal = fs::File::create(home.join(name).join("seal")).unwrap();
+        let used = SystemTime::now() - Duration::from_secs(age * 60);
+        seal.set_modified(used).unwrap();
+        tighten(&home.join(name)).unwrap();
+    }
+
     #[test]
     fn the_guests_used_longest_ago_go() {
         let home = tempfile::tempdir().unwrap();
         for age in 0..MAX_CACHED_GUESTS + 2 {
-            let dir = home.path().join(age.to_string());
-            fs::create_dir(&dir).unwrap();
-            let seal = fs::File::create(dir.join("seal")).unwrap();
-            let used = SystemTime::now() - Duration::from_secs(age as u64 * 60);
-            seal.set_modified(used).unwrap();
+            entry(home.path(), &age.to_string(), age as u64, 1);
         }
-        forget_oldest(home.path());
+        fs::write(home.path().join("key"), [0; 32]).unwrap();
+        forget_oldest(home.path(), MAX_CACHED_BYTES);
         let left = fs::read_dir(home.path()).unwrap().count();
-        assert_eq!(left, MAX_CACHED_GUESTS);
-        assert!(home.path().join("0").exists());
+        assert_eq!(left, MAX_CACHED_GUESTS + 1);
+        assert!(home.path().join("0").exists() && home.path().join("key").exists());
         let oldest = (MAX_CACHED_GUESTS + 1).to_string();
         assert!(!home.path().join(oldest).exists());
+    }
+
+    #[test]
+    fn compiled_code_has_a_bound_in_bytes() {
+        let home = tempfile::tempdir().unwrap();
+        for (name, age) in [("a", 3), ("b", 2), ("c", 1), ("d", 0)] {
+            entry(home.path(), name, age, 1000);
+        }
+        forget_oldest(home.path(), 2500);
+        let left = |name: &str| home.path().join(name).exists();
+        assert_eq!(["a", "b", "c", "d"].map(left), [false, false, true, true]);
+    }
+
+    /// Opens the place of a guest in a cache, or says why there is none.
+    fn opened(home: &Path) -> Result<Place, String> {
+        Place::open(home, b"guest", "settings")
+    }
+
+    /// A cache with one sealed guest, and the guest's directory.
+    fn sealed() -> (tempfile::TempDir, PathBuf) {
+        let home = tempfile::tempdir().unwrap();
+        let place = opened(home.path()).unwrap();
+        let code = place.dir.join("code/modules/compiler");
+        make_dir(&code).unwrap();
+        fs::write(code.join("file"), b"machine code").unwrap();
+        tighten(&place.dir).unwrap();
+        let seal = seal_of(&place.dir, &place.key).unwrap();
+        put(&place.dir, "seal", seal.as_bytes()).unwrap();
+        assert!(is_whole(&place.dir, &place.key));
+        (home, place.dir)
+    }
+
+    #[test]
+    fn code_that_was_changed_is_thrown_away() {
+        let (home, dir) = sealed();
+        let file = dir.join("code/modules/compiler/file");
+        drop(opened(home.path()).unwrap());
+        assert!(file.exists());
+        fs::write(&file, b"other code").unwrap();
+        drop(opened(home.path()).unwrap());
+        assert!(!file.exists());
+    }
+
+    #[test]
+    fn a_seal_made_without_the_key_does_not_fit() {
+        let (home, dir) = sealed();
+        // Whoever can write there knows how seals are made, but not the key.
+        let file = dir.join("code/modules/compiler/file");
+        fs::write(&file, b"other code").unwrap();
+        let forged = seal_of(&dir, &[0; 32]).unwrap();
+        put(&dir, "seal", forged.as_bytes()).unwrap();
+        drop(opened(home.path()).unwrap());
+        assert!(!file.exists());
+    }
+
+    #[test]
+    fn the_code_of_another_guest_does_not_fit() {
+        let (home, dir) = sealed();
+        let other = Place::open(home.path(), b"other", "settings").unwrap().dir;
+        fs::remove_dir_all(&other).unwrap();
+        fs::rename(&dir, &other).unwrap();
+        drop(Place::open(home.path(), b"other", "settings").unwrap());
+        assert!(!other.join("code/modules/compiler/file").exists());
+    }
+
+    #[cfg(unix)]
+    mod rights {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+
+        use super::*;
+
+        fn allow(path: &Path, mode: u32) {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+
+        fn refusal(home: &Path) -> String {
+            match opened(home) {
+                Ok(_) => "used".to_owned(),
+                Err(why) => why,
+            }
+        }
+
+        #[test]
+        fn a_cache_that_others_may_write_to_is_refused() {
+            let (home, _) = sealed();
+            for mode in [0o770, 0o702, 0o777, 0o1777] {
+                allow(home.path(), mode);
+                let why = refusal(home.path());
+                assert!(why.contains("may be written by others"), "{mode:o}: {why}");
+            }
+            allow(home.path(), 0o755);
+            assert_eq!(refusal(home.path()), "used");
+        }
+
+        #[test]
+        fn a_directory_above_that_others_may_write_to_is_refused() {
+            let above = tempfile::tempdir().unwrap();
+            let home = above.path().join("cache");
+            assert_eq!(refusal(&home), "used");
+            allow(above.path(), 0o777);
+            let why = refusal(&home);
+            assert!(why.contains("above it may be written by others"), "{why}");
+            // As `/tmp` is: each may take out his own only.
+            allow(above.path(), 0o1777);
+            assert_eq!(refusal(&home), "used");
+        }
+
+        #[test]
+        fn files_that_others_may_write_to_are_not_loaded() {
+            for which in ["code/modules/compiler/file", "code/modules", "seal", ""] {
+                let (home, dir) = sealed();
+                allow(&dir.join(which), 0o777);
+                drop(opened(home.path()).unwrap());
+                assert!(!dir.join("code/modules").exists(), "{which}");
+            }
+        }
+
+        #[test]
+        fn links_are_not_followed() {
+            let (home, dir) = sealed();
+            let elsewhere = tempfile::tempdir().unwrap();
+            let moved = elsewhere.path().join("code");
+            fs::rename(dir.join("code"), &moved).unwrap();
+            symlink(&moved, dir.join("code")).unwrap();
+            drop(opened(home.path()).unwrap());
+            assert!(!dir.join("code").is_symlink());
+            assert!(!dir.join("code/modules").exists());
+            assert!(moved.join("modules/compiler/file").exists());
+        }
+
+        #[test]
+        fn a_key_that_others_can_read_is_drawn_anew() {
+            let (home, dir) = sealed();
+            let key = home.path().join("key");
+            let before = fs::read(&key).unwrap();
+            allow(&key, 0o644);
+            drop(opened(home.path()).unwrap());
+            assert_ne!(fs::read(&key).unwrap(), before);
+            assert!(!dir.join("code/modules").exists());
+        }
+
+        #[test]
+        fn files_of_another_user_are_not_loaded() {
+            if !rustix::process::geteuid().is_root() {
+                return; // Only root can give files away.
+            }
+            let (home, dir) = sealed();
+            let file = dir.join("code/modules/compiler/file");
+            std::os::unix::fs::chown(&file, Some(12_345), None).unwrap();
+            drop(opened(home.path()).unwrap());
+            assert!(!file.exists());
+            std::os::unix::fs::chown(home.path(), Some(12_345), None).unwrap();
+            let why = refusal(home.path());
+            assert!(why.contains("belongs to user 12345"), "{why}");
+        }
     }
 }

@@ -35,6 +35,7 @@ mod limiter;
 mod outcome;
 mod output;
 mod plan;
+mod private;
 mod program;
 mod report;
 mod run;

@@ -9,6 +9,7 @@ use redb::StorageBackend;
 use redb::backends::FileBackend;
 
 use super::disk::Disk;
+use super::recorder::FileStep;
 
 /// A file that asks before each step.
 pub(super) struct Hooked {
@@ -49,17 +50,28 @@ impl StorageBackend for Hooked {
 
     fn set_len(&self, len: u64) -> Result<(), io::Error> {
         self.step("resize")?;
-        self.file.set_len(len)
+        self.file.set_len(len)?;
+        let path = &self.path;
+        self.disk.record(FileStep::Resize { path, len });
+        Ok(())
     }
 
     fn sync_data(&self) -> Result<(), io::Error> {
         self.step("sync")?;
-        self.file.sync_data()
+        self.file.sync_data()?;
+        self.disk.record(FileStep::Sync(&self.path));
+        Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
         self.step("write")?;
-        self.file.write(offset, data)
+        self.file.write(offset, data)?;
+        self.disk.record(FileStep::Write {
+            path: &self.path,
+            offset,
+            bytes: data,
+        });
+        Ok(())
     }
 
     fn close(&self) -> Result<(), io::Error> {

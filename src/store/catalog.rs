@@ -9,6 +9,7 @@
 //! damage that makes a record go missing shows before "there is none" is said.
 
 use std::fs::File;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -74,9 +75,7 @@ pub(super) enum Change {
 impl Change {
     /// Puts a record.
     pub(super) fn put(sort: Sort, key: &[u8], record: &impl Serialize) -> Result<Self, StoreError> {
-        let value = serde_json::to_vec(record);
-        let value =
-            value.map_err(|error| StoreError::malformed(Path::new("record"), error.to_string()))?;
+        let value = serde_json::to_vec(record).map_err(StoreError::Record)?;
         Ok(Self::Put(sort, key.to_vec(), value))
     }
 }
@@ -217,10 +216,11 @@ impl Catalog {
     fn backend(&self, write: bool) -> Result<Hooked, redb::Error> {
         let mut options = std::fs::OpenOptions::new();
         options.read(true).write(write);
-        let file = self
-            .disk
-            .step("open", &self.path)
-            .and_then(|()| options.open(&self.path))?;
+        let opened = self.disk.open_with(&self.path, &mut options);
+        let file = opened.map_err(|error| match error {
+            StoreError::Io { error, .. } => error,
+            other => io::Error::other(other),
+        })?;
         Ok(Hooked::new(FileBackend::new(file)?, &self.disk, &self.path))
     }
 

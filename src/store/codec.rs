@@ -4,16 +4,40 @@ use std::sync::Arc;
 
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::StoreError;
 use crate::digest::Digest;
 use crate::image::rest::{RunRecord, decode_xattrs, encode_xattrs};
 use crate::meta::{Meta, Time};
 
-pub(super) fn put_runs(out: &mut Vec<u8>, runs: &[RunRecord]) {
-    out.extend(u32::try_from(runs.len()).unwrap_or(u32::MAX).to_le_bytes());
-    out.extend_from_slice(runs.as_bytes());
+/// Gives a count, a length or a place as the files of a store have it. `what`
+/// says of what it is, for the error if it does not fit.
+pub(super) fn count<T>(number: T, what: &'static str) -> Result<u32, StoreError>
+where
+    T: Copy + TryInto<u32> + TryInto<u64>,
+{
+    narrow(number, what, u32::MAX.into())
 }
 
-pub(super) fn put_meta(out: &mut Vec<u8>, meta: &Meta) {
+/// Gives a number in fewer bytes, of which the largest is `bound`.
+pub(super) fn narrow<T, N>(number: T, what: &'static str, bound: u64) -> Result<N, StoreError>
+where
+    T: Copy + TryInto<N> + TryInto<u64>,
+{
+    TryInto::<N>::try_into(number).map_err(|_| StoreError::TooMany {
+        what,
+        found: TryInto::<u64>::try_into(number).unwrap_or(u64::MAX),
+        bound,
+    })
+}
+
+pub(super) fn put_runs(out: &mut Vec<u8>, runs: &[RunRecord]) -> Result<(), StoreError> {
+    out.extend(count(runs.len(), "runs of a file")?.to_le_bytes());
+    out.extend_from_slice(runs.as_bytes());
+    Ok(())
+}
+
+pub(super) fn put_meta(out: &mut Vec<u8>, meta: &Meta) -> Result<(), StoreError> {
+    // Nothing above the 12 permission bits.
     out.extend(u16::try_from(meta.mode & 0o7777).unwrap_or(0).to_le_bytes());
     out.extend(meta.uid.to_le_bytes());
     out.extend(meta.gid.to_le_bytes());
@@ -23,12 +47,9 @@ pub(super) fn put_meta(out: &mut Vec<u8>, meta: &Meta) {
     if let Some(have) = &meta.xattrs {
         encode_xattrs(have, &mut xattrs);
     }
-    out.extend(
-        u32::try_from(xattrs.len())
-            .unwrap_or(u32::MAX)
-            .to_le_bytes(),
-    );
+    out.extend(count(xattrs.len(), "bytes of attributes")?.to_le_bytes());
     out.extend(xattrs);
+    Ok(())
 }
 
 /// Reads what was put, front to back; `None` where it ends too early.

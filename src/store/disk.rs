@@ -2,14 +2,16 @@
 //! hook, so that a test can make it fail.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::StoreError;
+use super::opening::{Refused, regular};
 use super::progress::{Progress, Watch, Watcher};
+use super::recorder::{FileStep, Recorder};
 
 /// Is asked before each step on a file; an error is the step's.
 pub type Hook = Arc<dyn Fn(&'static str, &Path) -> io::Result<()> + Send + Sync>;
@@ -19,6 +21,8 @@ pub type Hook = Arc<dyn Fn(&'static str, &Path) -> io::Result<()> + Send + Sync>
 pub(super) struct Disk {
     root: PathBuf,
     hook: Option<Hook>,
+    /// Is told of what was done.
+    recorder: Option<Recorder>,
     /// Is told of what is read of packs.
     watch: Option<Arc<Watch>>,
 }
@@ -30,11 +34,12 @@ pub(super) const LAYERS: &str = "layers";
 pub(super) const TMP: &str = "tmp";
 
 impl Disk {
-    pub(super) fn new(root: &Path, hook: Option<Hook>) -> Self {
+    pub(super) fn new(root: &Path, hook: Option<Hook>, recorder: Option<Recorder>) -> Self {
         let root = root.to_owned();
         Self {
             root,
             hook,
+            recorder,
             watch: None,
         }
     }
@@ -70,6 +75,13 @@ impl Disk {
         self.hook.as_ref().map_or(Ok(()), |hook| hook(action, path))
     }
 
+    /// Tells the recorder of a step that has succeeded.
+    pub(super) fn record(&self, step: FileStep<'_>) {
+        if let Some(recorder) = &self.recorder {
+            recorder(step);
+        }
+    }
+
     fn run<T>(
         &self,
         action: &'static str,
@@ -82,12 +94,32 @@ impl Disk {
     }
 
     pub(super) fn make_dir(&self, path: &Path) -> Result<(), StoreError> {
-        self.run("make", path, || fs::create_dir_all(path))
+        self.run("make", path, || fs::create_dir_all(path))?;
+        self.record(FileStep::MakeDir(path));
+        Ok(())
     }
 
-    /// Opens a file for reading.
+    /// Opens a regular file for reading. Anything else is refused.
     pub(super) fn open(&self, path: &Path) -> Result<File, StoreError> {
-        self.run("open", path, || File::open(path))
+        self.open_with(path, OpenOptions::new().read(true))
+    }
+
+    /// Opens a regular file as `options` say. Anything else is refused.
+    pub(super) fn open_with(
+        &self,
+        path: &Path,
+        options: &mut OpenOptions,
+    ) -> Result<File, StoreError> {
+        let opened = self.step("open", path).map_err(Refused::Io);
+        opened
+            .and_then(|()| regular(path, options))
+            .map_err(|refused| match refused {
+                Refused::Io(error) => StoreError::io("open", path)(error),
+                Refused::Kind(found) => StoreError::NotAFile {
+                    path: path.to_owned(),
+                    found,
+                },
+            })
     }
 
     pub(super) fn len(&self, file: &File, path: &Path) -> Result<u64, StoreError> {
@@ -96,11 +128,9 @@ impl Disk {
 
     /// Opens the file, made if it is not there, for locking.
     pub(super) fn open_lock(&self, path: &Path) -> Result<File, StoreError> {
-        self.run("open", path, || {
-            let mut options = OpenOptions::new();
-            options.read(true).write(true).create(true).truncate(false);
-            options.open(path)
-        })
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        self.open_with(path, &mut options)
     }
 
     /// Makes a file of a name that no other has, to be written and read.
@@ -115,6 +145,7 @@ impl Disk {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create_new(true).open(&path)
         })?;
+        self.record(FileStep::Make(&path));
         Ok((file, path))
     }
 
@@ -125,7 +156,13 @@ impl Disk {
         offset: u64,
         bytes: &[u8],
     ) -> Result<(), StoreError> {
-        self.run("write", path, || write_all_at(file, offset, bytes))
+        self.run("write", path, || write_all_at(file, offset, bytes))?;
+        self.record(FileStep::Write {
+            path,
+            offset,
+            bytes,
+        });
+        Ok(())
     }
 
     /// Fills `buf`; a file that ends before is an error of its own.
@@ -150,12 +187,20 @@ impl Disk {
         })
     }
 
+    /// Reads a whole file.
     pub(super) fn read(&self, path: &Path) -> Result<Vec<u8>, StoreError> {
-        self.run("read", path, || fs::read(path))
+        let mut file = self.open(path)?;
+        self.run("read", path, || {
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            Ok(bytes)
+        })
     }
 
     pub(super) fn sync(&self, file: &File, path: &Path) -> Result<(), StoreError> {
-        self.run("sync", path, || file.sync_all())
+        self.run("sync", path, || file.sync_all())?;
+        self.record(FileStep::Sync(path));
+        Ok(())
     }
 
     /// Makes the names in a directory durable. Windows has no such call: there
@@ -166,22 +211,28 @@ impl Disk {
             #[cfg(unix)]
             File::open(&path)?.sync_all()?;
             Ok(())
-        })
+        })?;
+        self.record(FileStep::SyncDir(&path));
+        Ok(())
     }
 
     pub(super) fn rename(&self, from: &Path, to: &Path) -> Result<(), StoreError> {
-        self.run("rename", to, || fs::rename(from, to))
+        self.run("rename", to, || fs::rename(from, to))?;
+        self.record(FileStep::Rename { from, to });
+        Ok(())
     }
 
     /// Removes a file. Gives the bytes it had; 0 if it was gone already.
     pub(super) fn remove(&self, path: &Path) -> Result<u64, StoreError> {
-        self.run("remove", path, || {
+        let bytes = self.run("remove", path, || {
             let len = fs::metadata(path).map(|meta| meta.len());
             match len.and_then(|len| fs::remove_file(path).map(|()| len)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
                 done => done,
             }
-        })
+        })?;
+        self.record(FileStep::Remove(path));
+        Ok(bytes)
     }
 
     /// Lists the files of a directory of the store with their lengths.

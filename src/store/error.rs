@@ -24,6 +24,14 @@ pub enum StoreError {
         #[source]
         error: io::Error,
     },
+    /// Something else is in the place of a file of the store.
+    #[error("{path}: a regular file belongs here, found {found}", path = path.display())]
+    NotAFile {
+        /// The place.
+        path: PathBuf,
+        /// What is there.
+        found: &'static str,
+    },
     /// There is no store in the directory.
     #[error("{path}: no store", path = .0.display())]
     NoStore(PathBuf),
@@ -118,6 +126,48 @@ pub enum StoreError {
         /// The digest of its bytes.
         found: Sha256,
     },
+    /// The bytes of a blob could not be taken in.
+    #[error("{blob}: cannot be read: {error}", blob = blob_name(*.digest))]
+    Blob {
+        /// The digest that was asked for, if one was.
+        digest: Option<Sha256>,
+        /// What the reader said.
+        #[source]
+        error: io::Error,
+    },
+    /// The bytes of a file in an image or a layer are not those of its digest.
+    #[error("the bytes have the digest {found}, expected {expected}")]
+    WrongContent {
+        /// The digest it goes by.
+        expected: Digest,
+        /// The digest of its bytes.
+        found: Digest,
+    },
+    /// There is more of something than a file of the store can number.
+    #[error("{what}: {found}, a file of the store can number {bound}")]
+    TooMany {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much there is.
+        found: u64,
+        /// How much there may be.
+        bound: u64,
+    },
+    /// A record of the catalog cannot be written as text.
+    #[error("a record of the catalog cannot be written: {0}")]
+    Record(#[source] serde_json::Error),
+    /// Something is wrong with a part of the store.
+    #[error("{what}: {error}")]
+    Within {
+        /// The part: an image, a layer, a file in one of them.
+        what: String,
+        /// What is wrong with it.
+        #[source]
+        error: Box<StoreError>,
+    },
+    /// The store has lost its way. Nothing was written; please report it.
+    #[error("this is a mistake in stratafs, nothing was written: {0}")]
+    Broken(&'static str),
     /// The layers are no image together.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -129,7 +179,61 @@ pub enum StoreError {
     Failed(Arc<StoreError>),
 }
 
+fn blob_name(digest: Option<Sha256>) -> String {
+    digest.map_or("a blob".to_owned(), |digest| format!("blob {digest}"))
+}
+
 impl StoreError {
+    /// Tells whether this says that the store is not as it was written: a file
+    /// is missing, of another kind, cut short, or has other bytes. What could
+    /// not be looked at, for want of rights, of descriptors or of memory, says
+    /// nothing of the sort.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            // A store of a later version is refused as a whole: in one that was
+            // taken, no file is of another.
+            Self::NotAFile { .. }
+            | Self::Magic { .. }
+            | Self::Version { .. }
+            | Self::Length { .. }
+            | Self::Damaged { .. }
+            | Self::Malformed { .. }
+            | Self::WrongContent { .. }
+            | Self::WrongBlob { .. } => true,
+            Self::Within { error, .. } => error.is_damage(),
+            Self::Io { error, .. } => error.kind() == io::ErrorKind::NotFound,
+            Self::Content(error) => match error.reason().downcast_ref::<Self>() {
+                Some(inner) => inner.is_damage(),
+                // A block of an index, or what its tables say.
+                None => true,
+            },
+            Self::Image(ImageError::Index(error) | ImageError::Unreadable { error, .. }) => {
+                let inner = error.reason().downcast_ref::<Self>();
+                inner.is_none_or(Self::is_damage)
+            }
+            Self::Image(_) | Self::Layer(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Tells whether the medium could not give the bytes.
+    pub(super) fn is_medium(&self) -> bool {
+        #[cfg(unix)]
+        let is = |error: &io::Error| error.raw_os_error() == Some(libc::EIO);
+        #[cfg(not(unix))]
+        let is = |_: &io::Error| false;
+        matches!(self, Self::Io { error, .. } if is(error))
+    }
+
+    /// Says of which part of the store this is.
+    pub(super) fn within(self, what: impl FnOnce() -> String) -> Self {
+        Self::Within {
+            what: what(),
+            error: Box::new(self),
+        }
+    }
+
     /// Makes what wraps an I/O error.
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::Io {

@@ -35,9 +35,7 @@ impl Store {
             .into_iter()
             .flat_map(|(file, runs)| runs.iter().map(move |run| (file, run)))
         {
-            let Some(pack) = file.packs.get(run.pack.get()) else {
-                continue;
-            };
+            let pack = file.packs.get(run.pack.get())?;
             let Some(name) = pack.name() else { continue };
             let start = u64::from(run.offset.get());
             for (digest, at, bytes) in pack.chunks_in(start, run.len.get().into())? {

@@ -1,7 +1,6 @@
 //! The bytes of one file, at rest in packs.
 
 use std::any::Any;
-use std::path::Path;
 use std::sync::Arc;
 
 use super::StoreError;
@@ -48,10 +47,7 @@ impl StoredFile {
     }
 
     fn fill(&self, run: &RunRecord, skip: u64, buf: &mut [u8]) -> Result<(), StoreError> {
-        let pack = self.packs.get(run.pack.get()).ok_or_else(|| {
-            let what = format!("a run names pack {}, there is no such", run.pack.get());
-            StoreError::malformed(Path::new("index"), what)
-        })?;
+        let pack = self.packs.get(run.pack.get())?;
         pack.read(u64::from(run.offset.get()) + skip, buf)
     }
 }

@@ -26,6 +26,9 @@ pub struct GcReport {
     /// Packs of which too little was in use, or was only there: what was has
     /// been written anew, where it was not in another pack already.
     pub repacked: u64,
+    /// Damage that was met: what it is in, and the packs that this may name,
+    /// were left as they are. `verify` tells of it.
+    pub damaged: u64,
     /// Bytes of files that are gone, less those that were written anew.
     pub freed_bytes: u64,
 }
@@ -52,9 +55,9 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of reading the catalog and of changing it; damage to a layer, or
-    /// to a file that would have to be written anew. What has become
-    /// unreachable stays so, and the next collection removes it.
+    /// Those of reading the catalog and of changing it, and of files that cannot
+    /// be opened or written. What has become unreachable stays so, and the next
+    /// collection removes it. Damage is no error: see [`GcReport::damaged`].
     pub fn gc(&self) -> Result<GcReport, StoreError> {
         let _lock = self.lock_imports(true)?;
         let mut report = self.0.catalog.change(forget)?;
@@ -66,6 +69,7 @@ impl Store {
             freed += self.remove_unreachable()?;
         }
         report.repacked = repacked.packs;
+        report.damaged = repacked.damage.len() as u64;
         report.freed_bytes = freed.saturating_sub(repacked.written_bytes);
         Ok(report)
     }

@@ -3,13 +3,12 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
 
 use super::blob::{BlobWriter, NewBlob};
 use super::catalog::{Change, Sort, View};
 use super::record::{BlobRecord, ImageRecord, LayerOrigin, PackRecord, StoredLayer, TagRecord};
 use super::shelf::Packing;
-use super::shelving::{Shelving, no_text, sync_names};
+use super::shelving::{Shelving, sync_names};
 use super::{Blob, Progress, Store, StoreError, Watcher, reference};
 use crate::chunk::ChunkPool;
 use crate::digest::{Digest, Sha256};
@@ -64,7 +63,7 @@ impl Import {
         self.shelving.pool()
     }
 
-    /// Calls `watcher` about once a MiB.
+    /// Calls `watcher` about once a MiB, and once when all has been taken in.
     pub fn watch(&mut self, watcher: Watcher) {
         self.shelving.packing.watch.set(watcher);
     }
@@ -98,13 +97,17 @@ impl Import {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Io`] for the reader's; [`StoreError::WrongBlob`] if the
+    /// [`StoreError::Blob`] for the reader's; [`StoreError::WrongBlob`] if the
     /// bytes are not `expected`.
     pub fn put_blob(
         &mut self,
         reader: &mut dyn Read,
         expected: Option<Sha256>,
     ) -> Result<Blob, StoreError> {
+        let failed = |error| StoreError::Blob {
+            digest: expected,
+            error,
+        };
         let mut writer = self.blob();
         let mut buf = vec![0; CHUNK_BYTES];
         loop {
@@ -112,11 +115,10 @@ impl Import {
                 Ok(0) => break,
                 Ok(len) => {
                     let bytes = buf.get(..len).unwrap_or_default();
-                    let written = io::Write::write_all(&mut writer, bytes);
-                    written.map_err(StoreError::io("write", Path::new("blob")))?;
+                    io::Write::write_all(&mut writer, bytes).map_err(failed)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(StoreError::io("read", Path::new("blob"))(error)),
+                Err(error) => return Err(failed(error)),
             }
         }
         let blob = writer.finish();
@@ -171,6 +173,7 @@ impl Import {
             self.shelving.place_all(layer)?;
         }
         let fresh = self.shelving.packing.seal()?;
+        self.shelving.packing.watch.end();
         let mut changes = self.shelving.pack_changes(&fresh)?;
         for (digest, blob) in &self.blobs {
             let record = self.shelving.blob(&blob.content)?;
@@ -184,7 +187,7 @@ impl Import {
         }
         let (index, packs) = self.shelving.index(disk, &image)?.record;
         let record = self.record(&image, config, index, packs);
-        let id = record.id().map_err(no_text)?;
+        let id = record.id().map_err(StoreError::Record)?;
         changes.push(Change::put(Sort::Image, id.as_bytes(), &record)?);
         if let Some(tag) = tag {
             let record = TagRecord { image: id };

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::StoreError;
-use super::codec::{Reader, put_meta, put_runs};
+use super::codec::{Reader, count, narrow, put_meta, put_runs};
 use super::file::StoredFile;
 use super::packs::{PackList, Packs};
 use crate::chunk::Content;
@@ -36,7 +36,7 @@ const OPAQUE: u8 = 0x80;
 pub(super) fn encode(
     layer: &Layer,
     mut runs: impl FnMut(&Content) -> Result<Vec<RunRecord>, StoreError>,
-    packs: impl FnOnce() -> Vec<Digest>,
+    packs: impl FnOnce() -> Result<Vec<Digest>, StoreError>,
 ) -> Result<Vec<u8>, StoreError> {
     let mut encoder = Encoder::default();
     for entry in layer.entries() {
@@ -45,8 +45,8 @@ pub(super) fn encode(
     let mut file = Vec::with_capacity(encoder.body.len() + 64);
     file.extend(MAGIC);
     file.extend(LAYER_VERSION.to_le_bytes());
-    let packs = packs();
-    file.extend(u32::try_from(packs.len()).unwrap_or(u32::MAX).to_le_bytes());
+    let packs = packs()?;
+    file.extend(count(packs.len(), "packs of a layer")?.to_le_bytes());
     packs.iter().for_each(|pack| file.extend(pack.as_bytes()));
     file.append(&mut encoder.body);
     Ok(file)
@@ -73,9 +73,9 @@ impl Encoder {
                     &mut self.body,
                     if opaque { kind | OPAQUE } else { kind },
                     path,
-                );
+                )?;
                 if let Some(meta) = meta {
-                    put_meta(&mut self.body, meta);
+                    put_meta(&mut self.body, meta)?;
                 }
             }
             EntryBody::File {
@@ -84,10 +84,10 @@ impl Encoder {
                 object,
                 links,
             } => {
-                if self.is_new(FILE, path, meta, (object, links)) {
+                if self.is_new(FILE, path, meta, (object, links))? {
                     self.body.extend(content.size().to_le_bytes());
                     self.body.extend(content.digest().as_bytes());
-                    put_runs(&mut self.body, &runs(content)?);
+                    put_runs(&mut self.body, &runs(content)?)?;
                 }
             }
             EntryBody::Symlink {
@@ -96,17 +96,16 @@ impl Encoder {
                 object,
                 links,
             } => {
-                if self.is_new(SYMLINK, path, meta, (object, links)) {
-                    // A target has at most 4,095 bytes.
-                    let len = u16::try_from(target.len()).unwrap_or(u16::MAX);
+                if self.is_new(SYMLINK, path, meta, (object, links))? {
+                    let len: u16 = narrow(target.len(), "bytes of a target", u16::MAX.into())?;
                     self.body.extend(len.to_le_bytes());
                     self.body.extend_from_slice(target);
                 }
             }
-            EntryBody::Whiteout => put_head(&mut self.body, WHITEOUT, path),
+            EntryBody::Whiteout => put_head(&mut self.body, WHITEOUT, path)?,
             EntryBody::LowerLink { target } => {
-                put_head(&mut self.body, LOWER_LINK, path);
-                put_path(&mut self.body, target);
+                put_head(&mut self.body, LOWER_LINK, path)?;
+                put_path(&mut self.body, target)?;
             }
         }
         Ok(())
@@ -120,45 +119,49 @@ impl Encoder {
         path: &LayerPath,
         meta: &Meta,
         (object, links): (u32, u32),
-    ) -> bool {
+    ) -> Result<bool, StoreError> {
         if let Some(number) = self.known.get(&object) {
-            put_head(&mut self.body, HARD_LINK, path);
+            put_head(&mut self.body, HARD_LINK, path)?;
             self.body.extend(number.to_le_bytes());
-            return false;
+            return Ok(false);
         }
         if links > 1 {
-            let number = u32::try_from(self.known.len()).unwrap_or(u32::MAX);
+            let number = count(self.known.len(), "files of several names")?;
             self.known.insert(object, number);
         }
-        put_head(&mut self.body, kind, path);
+        put_head(&mut self.body, kind, path)?;
         self.body.push(u8::from(links > 1));
-        put_meta(&mut self.body, meta);
-        true
+        put_meta(&mut self.body, meta)?;
+        Ok(true)
     }
 }
 
 /// The kind, how deep the path is, and its last name: what is in a directory
 /// follows right after it, so the names above are those of the entry before.
-fn put_head(body: &mut Vec<u8>, kind: u8, path: &LayerPath) {
+fn put_head(body: &mut Vec<u8>, kind: u8, path: &LayerPath) -> Result<(), StoreError> {
     let names = path.names();
     body.push(kind);
-    body.extend(u16::try_from(names.len()).unwrap_or(u16::MAX).to_le_bytes());
-    if let Some(name) = names.last() {
-        put_name(body, name);
-    }
+    put_depth(body, names.len())?;
+    names.last().map_or(Ok(()), |name| put_name(body, name))
 }
 
-fn put_name(body: &mut Vec<u8>, name: &Name) {
+fn put_depth(body: &mut Vec<u8>, names: usize) -> Result<(), StoreError> {
+    let depth: u16 = narrow(names, "names in a path", u16::MAX.into())?;
+    body.extend(depth.to_le_bytes());
+    Ok(())
+}
+
+fn put_name(body: &mut Vec<u8>, name: &Name) -> Result<(), StoreError> {
     let bytes = name.as_bytes();
-    // A name has at most 255 bytes.
-    body.push(u8::try_from(bytes.len()).unwrap_or(u8::MAX));
+    body.push(narrow(bytes.len(), "bytes of a name", u8::MAX.into())?);
     body.extend_from_slice(bytes);
+    Ok(())
 }
 
-fn put_path(body: &mut Vec<u8>, path: &LayerPath) {
+fn put_path(body: &mut Vec<u8>, path: &LayerPath) -> Result<(), StoreError> {
     let names = path.names();
-    body.extend(u16::try_from(names.len()).unwrap_or(u16::MAX).to_le_bytes());
-    names.iter().for_each(|name| put_name(body, name));
+    put_depth(body, names.len())?;
+    names.iter().try_for_each(|name| put_name(body, name))
 }
 
 /// Reads a layer back and holds it against its digest.
@@ -187,7 +190,7 @@ pub(super) fn decode(
     let names = reader.digests().ok_or_else(|| wrong(12))?;
     let mut decoder = Decoder {
         builder: LayerBuilder::new(),
-        packs: Arc::new(PackList::fixed(names, packs)?),
+        packs: Arc::new(PackList::fixed(names, packs, path)?),
         at: Vec::new(),
         objects: Vec::new(),
     };

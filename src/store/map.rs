@@ -13,7 +13,7 @@
 )]
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -41,8 +41,7 @@ impl AsRef<[u8]> for Watched {
     }
 }
 
-/// Maps a whole file for reading; reads it instead when there are
-/// [`MAX_MAPPED_FILES`](crate::limits::MAX_MAPPED_FILES) already.
+/// Maps a whole file for reading.
 pub(super) fn map(file: &File) -> io::Result<Mapped> {
     // SAFETY: neither this process nor another one of ours writes to the file:
     // it was complete before it got its name. Somebody else's write can change
@@ -53,11 +52,10 @@ pub(super) fn map(file: &File) -> io::Result<Mapped> {
     let cut = Arc::new(AtomicBool::new(false));
     #[cfg(unix)]
     {
-        let Some(watch) = fault::watch(&map, &cut)? else {
-            drop(map);
-            return read(file);
+        let watched = Watched {
+            _watch: fault::watch(&map, &cut)?,
+            map,
         };
-        let watched = Watched { _watch: watch, map };
         let bytes = Bytes::from_owner(watched);
         Ok(Mapped { bytes, cut })
     }
@@ -66,16 +64,6 @@ pub(super) fn map(file: &File) -> io::Result<Mapped> {
         let bytes = Bytes::from_owner(Watched { map });
         Ok(Mapped { bytes, cut })
     }
-}
-
-#[cfg_attr(not(unix), expect(dead_code, reason = "nothing is watched there"))]
-fn read(mut file: &File) -> io::Result<Mapped> {
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
-    Ok(Mapped {
-        bytes: bytes.into(),
-        cut: Arc::default(),
-    })
 }
 
 #[cfg(unix)]
@@ -88,8 +76,6 @@ mod fault {
     use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
     use std::sync::{Arc, OnceLock};
 
-    use crate::limits::MAX_MAPPED_FILES;
-
     /// A mapping, as the handler finds it. A slot is free while `start` is 0.
     struct Slot {
         start: AtomicUsize,
@@ -98,13 +84,57 @@ mod fault {
         cut: AtomicPtr<AtomicBool>,
     }
 
-    static SLOTS: [Slot; MAX_MAPPED_FILES] = [const {
-        Slot {
-            start: AtomicUsize::new(0),
-            end: AtomicUsize::new(0),
-            cut: AtomicPtr::new(ptr::null_mut()),
+    /// Slots in one block.
+    const SLOTS: usize = 256;
+
+    /// Slots, and the block that follows once all are in use. A block that was
+    /// added stays for the rest of the process: a handler may be looking at it.
+    struct Block {
+        slots: [Slot; SLOTS],
+        next: AtomicPtr<Block>,
+    }
+
+    impl Block {
+        const fn new() -> Self {
+            Self {
+                slots: [const {
+                    Slot {
+                        start: AtomicUsize::new(0),
+                        end: AtomicUsize::new(0),
+                        cut: AtomicPtr::new(ptr::null_mut()),
+                    }
+                }; SLOTS],
+                next: AtomicPtr::new(ptr::null_mut()),
+            }
         }
-    }; MAX_MAPPED_FILES];
+
+        fn next(&self) -> Option<&'static Self> {
+            // SAFETY: it is null, or a block that `follow` leaked.
+            unsafe { self.next.load(Ordering::Acquire).as_ref() }
+        }
+
+        /// Gives the block that follows, added now if there is none.
+        fn follow(&self) -> &'static Self {
+            loop {
+                if let Some(next) = self.next() {
+                    return next;
+                }
+                let added = Box::into_raw(Box::new(Self::new()));
+                let put = self.next.compare_exchange(
+                    ptr::null_mut(),
+                    added,
+                    Ordering::AcqRel,
+                    Ordering::Acquire,
+                );
+                if put.is_err() {
+                    // SAFETY: it came from a box just now, and nobody else has it.
+                    drop(unsafe { Box::from_raw(added) });
+                }
+            }
+        }
+    }
+
+    static FIRST: Block = Block::new();
 
     /// Stands in `start` while a slot is being filled: no address of a page.
     const TAKEN: usize = 1;
@@ -123,8 +153,8 @@ mod fault {
     /// A slot that is in use.
     pub(super) struct Watch(&'static Slot);
 
-    /// Watches a mapping; `None` if all slots are in use.
-    pub(super) fn watch(bytes: &[u8], cut: &Arc<AtomicBool>) -> io::Result<Option<Watch>> {
+    /// Watches a mapping.
+    pub(super) fn watch(bytes: &[u8], cut: &Arc<AtomicBool>) -> io::Result<Watch> {
         install()?;
         let free = |slot: &&Slot| {
             let taken = slot
@@ -132,15 +162,19 @@ mod fault {
                 .compare_exchange(0, TAKEN, Ordering::AcqRel, Ordering::Relaxed);
             taken.is_ok()
         };
-        let Some(slot) = SLOTS.iter().find(free) else {
-            return Ok(None);
+        let mut block = &FIRST;
+        let slot = loop {
+            match block.slots.iter().find(free) {
+                Some(slot) => break slot,
+                None => block = block.follow(),
+            }
         };
         let range = bytes.as_ptr_range();
         slot.end.store(range.end.addr(), Ordering::Release);
         let mark = Arc::into_raw(Arc::clone(cut));
         slot.cut.store(mark.cast_mut(), Ordering::Release);
         slot.start.store(range.start.addr(), Ordering::Release);
-        Ok(Some(Watch(slot)))
+        Ok(Watch(slot))
     }
 
     impl Drop for Watch {
@@ -202,8 +236,12 @@ mod fault {
     ) {
         // SAFETY: the kernel passes a valid `siginfo_t` to such a handler.
         let address = unsafe { (*info).si_addr() }.addr();
-        if SLOTS.iter().any(|slot| mend(slot, address)) {
-            return;
+        let mut block = Some(&FIRST);
+        while let Some(at) = block {
+            if at.slots.iter().any(|slot| mend(slot, address)) {
+                return;
+            }
+            block = at.next();
         }
         pass_on(signal, info, context);
     }

@@ -43,10 +43,13 @@ mod gc;
 mod import;
 mod layer_file;
 mod map;
+mod opening;
 mod pack;
+mod pack_table;
 mod packs;
 mod progress;
 mod record;
+mod recorder;
 mod reference;
 mod repack;
 mod shelf;
@@ -76,6 +79,7 @@ use packs::{PackList, Packs};
 pub use progress::{Progress, Watcher};
 pub use record::{Blob, ImageInfo, LayerOrigin, StoredLayer};
 use record::{BlobRecord, ImageRecord, LayerRecord, TagRecord};
+pub use recorder::{FileStep, Recorder};
 use shelf::Known;
 pub use stat::StoreStat;
 pub use verify::VerifyReport;
@@ -84,6 +88,7 @@ use crate::digest::{Digest, Sha256};
 use crate::image::rest::{INDEX_VERSION, NoIndex};
 use crate::image::{Image, ImageId};
 use crate::layer::Layer;
+use crate::limits::MAX_PACK_BYTES;
 
 /// A store of images in a directory. Cloning is a reference count.
 #[derive(Clone)]
@@ -96,11 +101,13 @@ struct Inner {
     known: Arc<Mutex<Known>>,
 }
 
-/// How a store is opened: made if it is absent, without a hook.
+/// How a store is opened: made if it is absent, nobody asked or told of steps.
 #[derive(Clone, Default)]
 pub struct StoreOptions {
     existing: bool,
     hook: Option<Hook>,
+    recorder: Option<Recorder>,
+    max_pack_bytes: Option<u64>,
 }
 
 impl StoreOptions {
@@ -125,6 +132,22 @@ impl StoreOptions {
         self
     }
 
+    /// Tells `recorder` of each step on a file that has succeeded: for tests
+    /// of what a power loss leaves.
+    #[must_use]
+    pub fn recorder(mut self, recorder: Recorder) -> Self {
+        self.recorder = Some(recorder);
+        self
+    }
+
+    /// Lets imports begin a new pack once one has this many bytes of chunks, at
+    /// most [`MAX_PACK_BYTES`], which is what they do otherwise.
+    #[must_use]
+    pub fn max_pack_bytes(mut self, bytes: u64) -> Self {
+        self.max_pack_bytes = Some(bytes.min(MAX_PACK_BYTES));
+        self
+    }
+
     /// Opens the store in `dir`.
     ///
     /// # Errors
@@ -132,7 +155,7 @@ impl StoreOptions {
     /// [`StoreError::NoStore`], [`StoreError::Version`] for a newer store,
     /// [`StoreError::Io`], [`StoreError::Catalog`].
     pub fn open(self, dir: &Path) -> Result<Store, StoreError> {
-        let disk = Disk::new(dir, self.hook);
+        let disk = Disk::new(dir, self.hook, self.recorder);
         let catalog = Catalog::new(&disk);
         if !catalog.exists() {
             if self.existing {
@@ -146,7 +169,10 @@ impl StoreOptions {
         catalog.read(|view| view.check_version())?;
         let store = Store(Arc::new(Inner {
             catalog,
-            packs: Arc::new(Packs::new(disk)),
+            packs: Arc::new(Packs::new(
+                disk,
+                self.max_pack_bytes.unwrap_or(MAX_PACK_BYTES),
+            )),
             known: Arc::default(),
         }));
         store.sweep()?;
@@ -174,7 +200,7 @@ impl Store {
         let disk = self.0.packs.disk.watched(watcher);
         Self(Arc::new(Inner {
             catalog: Catalog::new(&disk),
-            packs: Arc::new(Packs::new(disk)),
+            packs: Arc::new(Packs::new(disk, self.0.packs.pack_bytes)),
             known: Arc::clone(&self.0.known),
         }))
     }
@@ -219,7 +245,7 @@ impl Store {
         let mapped = map::map(&file).map_err(StoreError::io("map", &path))?;
         let name = path.display().to_string();
         let origin = |names| {
-            let packs = Arc::new(PackList::fixed(names, &self.0.packs)?);
+            let packs = Arc::new(PackList::fixed(names, &self.0.packs, &path)?);
             let file = path.clone();
             Ok(Arc::new(IndexFiles { packs, file }) as Arc<_>)
         };
@@ -364,7 +390,11 @@ impl Store {
     fn open_blob(&self, view: &View<'_>, digest: Sha256) -> Result<BlobReader, StoreError> {
         let record = view.get::<BlobRecord>(Sort::Blob, digest.as_bytes())?;
         let record = record.ok_or(StoreError::NoBlob(digest))?;
-        let packs = Arc::new(PackList::fixed(record.packs.clone(), &self.0.packs)?);
+        let packs = Arc::new(PackList::fixed(
+            record.packs.clone(),
+            &self.0.packs,
+            self.0.catalog.path(),
+        )?);
         let content = StoredFile::content(record.bytes, record.content, record.runs(), packs);
         let content = content.ok_or_else(|| {
             StoreError::malformed(self.0.catalog.path(), format!("the runs of {digest}"))

@@ -20,6 +20,8 @@ pub struct Progress {
     pub chunks: u64,
     /// Of these, the chunks that the store did not have.
     pub new_chunks: u64,
+    /// Chunks that the store had, but damaged: they are right again.
+    pub healed_chunks: u64,
 }
 
 impl Progress {
@@ -39,17 +41,26 @@ impl Progress {
         }
     }
 
+    pub(super) fn healed(bytes: u64) -> Self {
+        Self {
+            healed_chunks: 1,
+            ..Self::found(bytes)
+        }
+    }
+
     pub(super) fn new(bytes: u64) -> Self {
         Self {
             bytes,
             new_bytes: bytes,
             chunks: 1,
             new_chunks: 1,
+            healed_chunks: 0,
         }
     }
 }
 
-/// Is told of progress, about once a MiB.
+/// Is told of progress, about once a MiB, and of an import when all has been
+/// taken in.
 pub type Watcher = Arc<dyn Fn(Progress) + Send + Sync>;
 
 /// Counts, and tells whoever watches.
@@ -81,10 +92,22 @@ impl Watch {
         sum.new_bytes += more.new_bytes;
         sum.chunks += more.chunks;
         sum.new_chunks += more.new_chunks;
-        if counted.sum.bytes - counted.told < STEP {
-            return;
+        sum.healed_chunks += more.healed_chunks;
+        if counted.sum.bytes - counted.told >= STEP {
+            counted.told = counted.sum.bytes;
+            drop(counted);
+            self.tell();
         }
-        counted.told = counted.sum.bytes;
+    }
+
+    /// Tells of all there was.
+    pub(super) fn end(&self) {
+        self.tell();
+    }
+
+    /// Tells the watcher, which may look again: not under the lock.
+    fn tell(&self) {
+        let counted = self.counted.lock();
         let (sum, watcher) = (counted.sum, counted.watcher.clone());
         drop(counted);
         if let Some(watcher) = watcher {

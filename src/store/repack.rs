@@ -6,6 +6,10 @@
 //! is changed in one step. Before that step nothing names the new files, after
 //! it nothing names the old: what is left behind either way, the next opening
 //! or collection removes. Readers have the old packs open.
+//!
+//! Damage stops nothing. A layer that cannot be read keeps the packs that the
+//! catalog says it names, and a pack stays as it is if something would have to
+//! be written anew that cannot be read.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,6 +18,7 @@ use parking_lot::Mutex;
 
 use super::catalog::{Change, Sort, View};
 use super::file::StoredFile;
+use super::pack_table::HEADER;
 use super::record::{BlobRecord, ImageRecord, LayerRecord, PackRecord};
 use super::shelf::{Known, Packing, key};
 use super::shelving::{Shelving, sync_names};
@@ -29,6 +34,8 @@ use crate::limits::MIN_PACK_USE_PERCENT;
 pub(super) struct Repacked {
     pub(super) packs: u64,
     pub(super) written_bytes: u64,
+    /// What was damaged, and so kept packs from being looked at or taken apart.
+    pub(super) damage: Vec<StoreError>,
 }
 
 /// Ranges of a pack that something names: start and end.
@@ -48,19 +55,31 @@ impl Store {
     pub(super) fn repack(&self) -> Result<Repacked, StoreError> {
         let things = self.0.catalog.read(Things::read)?;
         let mut used: HashMap<Digest, Ranges> = HashMap::new();
-        for (digest, _) in &things.layers {
-            for content in contents(&self.at_hand(*digest)?) {
-                add(&mut used, &content);
+        let mut spared = Spared::default();
+        for (digest, record) in &things.layers {
+            match self.at_hand(*digest) {
+                Ok(layer) => contents(&layer)
+                    .iter()
+                    .for_each(|content| add(&mut used, content)),
+                Err(error) => spared.note(error, &record.packs)?,
             }
         }
-        for (digest, _) in &things.blobs {
-            add(&mut used, self.blob(*digest)?.content());
+        for (digest, record) in &things.blobs {
+            match self.blob(*digest) {
+                Ok(blob) => add(&mut used, blob.content()),
+                Err(error) => spared.note(error, &record.packs)?,
+            }
         }
-        let poor = self.poor(&things.packs, used)?;
-        match poor.is_empty() {
-            true => Ok(Repacked::default()),
-            false => self.take_apart(&things, &poor),
-        }
+        let mut poor = self.poor(&things.packs, used, &mut spared)?;
+        self.spare_unreadable(&things, &mut poor, &mut spared)?;
+        let repacked = match poor.is_empty() {
+            true => Repacked::default(),
+            false => self.take_apart(&things, &poor)?,
+        };
+        Ok(Repacked {
+            damage: spared.damage,
+            ..repacked
+        })
     }
 
     /// Names the packs of which too little is in use. Of chunks that several
@@ -69,32 +88,113 @@ impl Store {
         &self,
         packs: &[Digest],
         mut used: HashMap<Digest, Ranges>,
+        spared: &mut Spared,
     ) -> Result<HashSet<Digest>, StoreError> {
         let mut ranges: Vec<(Digest, Ranges)> = Vec::new();
-        for name in packs {
+        for name in packs.iter().filter(|name| !spared.packs.contains(*name)) {
             ranges.push((*name, merged(used.remove(name).unwrap_or_default())));
         }
         let sum = |ranges: &Ranges| ranges.iter().map(|(start, end)| end - start).sum::<u64>();
         ranges.sort_by_key(|(name, ranges)| (std::cmp::Reverse(sum(ranges)), *name));
         let (mut kept, mut poor) = (HashSet::new(), HashSet::new());
         for (name, ranges) in ranges {
-            let pack = self.0.packs.get(name)?;
-            let mut own = 0;
-            for (start, end) in &ranges {
-                for (digest, _, len) in pack.chunks_in(*start, end - start)? {
-                    if !kept.contains(&key(&digest)) {
-                        own += u64::from(len);
-                    }
+            match self.is_poor(name, &ranges, &mut kept) {
+                Ok(true) => drop(poor.insert(name)),
+                Ok(false) => {}
+                Err(error) => {
+                    spared.note(error, &[name])?;
+                    spared.broken.insert(name);
                 }
-            }
-            if own * 100 < pack.data_bytes()? * MIN_PACK_USE_PERCENT {
-                poor.insert(name);
-            } else {
-                let all = pack.chunks_in(super::pack::HEADER, u64::MAX)?;
-                kept.extend(all.iter().map(|(digest, _, _)| key(digest)));
             }
         }
         Ok(poor)
+    }
+
+    /// Tells whether too little of a pack is in use. Of one that is kept, adds
+    /// the chunks to `kept`.
+    fn is_poor(
+        &self,
+        name: Digest,
+        ranges: &Ranges,
+        kept: &mut HashSet<u64>,
+    ) -> Result<bool, StoreError> {
+        let pack = self.0.packs.get(name)?;
+        let mut own = 0;
+        for (start, end) in ranges {
+            for (digest, _, len) in pack.chunks_in(*start, end - start)? {
+                if !kept.contains(&key(&digest)) {
+                    own += u64::from(len);
+                }
+            }
+        }
+        if own * 100 < pack.data_bytes()? * MIN_PACK_USE_PERCENT {
+            return Ok(true);
+        }
+        let all = pack.chunks_in(HEADER, u64::MAX)?;
+        kept.extend(all.iter().map(|(digest, _, _)| key(digest)));
+        Ok(false)
+    }
+
+    /// Takes those packs out of `poor` that something names which cannot be
+    /// written anew: a file is damaged, or in a pack that is.
+    fn spare_unreadable(
+        &self,
+        things: &Things,
+        poor: &mut HashSet<Digest>,
+        spared: &mut Spared,
+    ) -> Result<(), StoreError> {
+        let layers = things.layers.iter();
+        let layers = layers.map(|(digest, it)| (vec![*digest], &it.packs));
+        // An index is made of all its layers.
+        let images = things.images.iter().map(|(_, it)| {
+            let stack = it.layers.iter().map(|layer| layer.digest);
+            (stack.collect(), &it.packs)
+        });
+        let mut whole: HashMap<Digest, bool> = HashMap::new();
+        for (stack, packs) in layers.chain(images) {
+            if !packs.iter().any(|name| poor.contains(name)) {
+                continue;
+            }
+            for digest in stack {
+                let is_whole = match whole.get(&digest) {
+                    Some(known) => *known,
+                    None => self.can_be_written(digest, poor, spared)?,
+                };
+                whole.insert(digest, is_whole);
+                if !is_whole {
+                    poor.retain(|name| !packs.contains(name));
+                }
+            }
+        }
+        for (digest, record) in &things.blobs {
+            if record.packs.iter().any(|name| poor.contains(name)) {
+                let blob = self.blob(*digest);
+                let checked = blob.and_then(|blob| readable(blob.content(), poor, spared));
+                if let Err(error) = checked {
+                    spared.note(error, &[])?;
+                    poor.retain(|name| !record.packs.contains(name));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells whether a layer and its files can be written anew.
+    fn can_be_written(
+        &self,
+        digest: Digest,
+        poor: &HashSet<Digest>,
+        spared: &mut Spared,
+    ) -> Result<bool, StoreError> {
+        let checked = self.at_hand(digest).and_then(|layer| {
+            let contents = contents(&layer);
+            let mut contents = contents.iter();
+            contents.try_for_each(|content| readable(content, poor, spared))
+        });
+        match checked {
+            Ok(()) => Ok(true),
+            Err(error) => spared.note(error, &[]).map(|()| false),
+        }
     }
 
     fn take_apart(&self, things: &Things, poor: &HashSet<Digest>) -> Result<Repacked, StoreError> {
@@ -146,6 +246,7 @@ impl Store {
         Ok(Repacked {
             packs: poor.len() as u64,
             written_bytes: written,
+            damage: Vec::new(),
         })
     }
 
@@ -153,6 +254,44 @@ impl Store {
     fn at_hand(&self, digest: Digest) -> Result<Layer, StoreError> {
         self.0.catalog.read(|view| self.read_layer(view, digest))
     }
+}
+
+/// What is left as it is.
+#[derive(Default)]
+struct Spared {
+    /// Packs that something damaged may name.
+    packs: HashSet<Digest>,
+    /// Packs whose own tables are damaged.
+    broken: HashSet<Digest>,
+    damage: Vec<StoreError>,
+}
+
+impl Spared {
+    /// Notes damage, and the packs that stay because of it. What could not be
+    /// looked at ends the collection.
+    fn note(&mut self, error: StoreError, packs: &[Digest]) -> Result<(), StoreError> {
+        if !error.is_damage() && !error.is_medium() {
+            return Err(error);
+        }
+        self.packs.extend(packs);
+        self.damage.push(error);
+        Ok(())
+    }
+}
+
+/// Reads a file, if it would have to be written anew.
+fn readable(content: &Content, poor: &HashSet<Digest>, spared: &Spared) -> Result<(), StoreError> {
+    let moves = |name: Digest| poor.contains(&name) || spared.broken.contains(&name);
+    let stays = StoredFile::of(content).is_some_and(|file| {
+        let mut names = file.runs.iter().map(|run| file.packs.name(run.pack.get()));
+        !names.any(|name| name.is_none_or(moves))
+    });
+    if !stays {
+        for piece in content.pieces() {
+            drop(piece?);
+        }
+    }
+    Ok(())
 }
 
 impl Things {

@@ -1,28 +1,28 @@
 //! The way of new bytes into packs: cut by content, each chunk kept once.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use fastcdc::v2020::FastCDC;
 use parking_lot::Mutex;
 
 use super::StoreError;
-use super::disk::{Disk, PACKS};
+use super::codec::count;
+use super::disk::Disk;
 use super::file::{StoredFile, Unreadable};
-use super::pack::{Pack, file_name, read_table};
+use super::pack::{Held, Pack, sync_pack, table_of};
 use super::packs::{PackList, Packs};
 use super::progress::{Progress, Watch};
 use crate::chunk::{Content, Shelf, Shelving, Stored};
 use crate::digest::Digest;
 use crate::image::rest::RunRecord;
 use crate::limits::{
-    CHUNK_BYTES, MAX_PACK_BYTES, REST_CHUNK_AVERAGE_BYTES, REST_CHUNK_MAX_BYTES,
-    REST_CHUNK_MIN_BYTES,
+    CHUNK_BYTES, REST_CHUNK_AVERAGE_BYTES, REST_CHUNK_MAX_BYTES, REST_CHUNK_MIN_BYTES,
 };
 
 /// Where each chunk of the store is, by the first 8 bytes of its digest: 16
 /// bytes a chunk, filled at a process's first import. A hit is looked up in
-/// the pack's own table before it is believed.
+/// the pack's own table before it is believed, and the chunk's bytes are read.
 #[derive(Default)]
 pub(super) struct Known {
     names: Vec<Digest>,
@@ -32,23 +32,28 @@ pub(super) struct Known {
 
 impl Known {
     /// Takes in the packs of the catalog that are new to it, and forgets
-    /// everything when one is gone.
+    /// everything when one is gone. A pack that is damaged is not taken in:
+    /// what it had is stored anew. It is looked at again the next time.
     pub(super) fn refresh(&mut self, disk: &Disk, packs: &[Digest]) -> Result<(), StoreError> {
         let now: HashSet<Digest> = packs.iter().copied().collect();
         if !self.have.is_subset(&now) {
             *self = Self::default();
         }
         for name in packs {
-            if self.have.insert(*name) {
-                let path = disk.file_in(PACKS, &file_name(*name));
-                let file = disk.open(&path)?;
-                let table = read_table(disk, &file, &path, *name)?;
-                let number = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
-                self.names.push(*name);
-                for (chunk, record) in (0..).zip(&table) {
-                    let key = key(&Digest::from_bytes(record.digest));
-                    self.places.entry(key).or_insert((number, chunk));
-                }
+            if self.have.contains(name) {
+                continue;
+            }
+            let table = match table_of(disk, *name) {
+                Ok(table) => table,
+                Err(error) if error.is_damage() || error.is_medium() => continue,
+                Err(error) => return Err(error),
+            };
+            let number = count(self.names.len(), "packs of the store")?;
+            self.names.push(*name);
+            self.have.insert(*name);
+            for (chunk, record) in (0..).zip(&table) {
+                let key = key(&Digest::from_bytes(record.digest));
+                self.places.entry(key).or_insert((number, chunk));
             }
         }
         Ok(())
@@ -82,8 +87,10 @@ pub(super) struct Packing {
 struct State {
     /// The one that is being written, and its number.
     open: Option<(Arc<Pack>, u32)>,
-    /// Those that are full, and not durable yet.
-    full: Vec<Arc<Pack>>,
+    /// Those that are full, by name.
+    full: Vec<Digest>,
+    /// Older ones that chunks were healed in, which is not durable yet.
+    healed: BTreeSet<Digest>,
     /// Chunks that this import wrote: pack, place in it.
     fresh: HashMap<Digest, Place>,
     /// Numbers of the older packs in use.
@@ -137,53 +144,79 @@ impl Packing {
             return Ok(*place);
         }
         if let Some(place) = self.find_older(state, &digest, bytes)? {
-            self.watch.add(Progress::found(len));
             return Ok(place);
         }
         let (pack, number) = match &state.open {
             Some((pack, number)) => (Arc::clone(pack), *number),
             None => {
                 let pack = Arc::new(Pack::create(&self.packs.disk)?);
-                let number = self.list.push(Arc::clone(&pack));
+                let number = self.list.push(Arc::clone(&pack))?;
                 state.open = Some((Arc::clone(&pack), number));
                 (pack, number)
             }
         };
         let (_, offset) = pack.append(digest, bytes)?;
-        if pack.data_bytes()? >= MAX_PACK_BYTES {
-            state.full.push(pack);
+        if pack.data_bytes()? >= self.packs.pack_bytes {
+            // It is sealed at once, and held by no descriptor of its own. Until
+            // the catalog names it, nothing does; imports keep `gc` away.
+            let name = pack.seal()?;
+            self.list.replace(number, self.packs.renew(name)?);
+            state.full.push(name);
             state.open = None;
         }
         let place = Place {
             pack: number,
-            // Packs end far below 4 GiB.
-            offset: u32::try_from(offset).unwrap_or(u32::MAX),
+            offset: count(offset, "bytes of a pack")?,
         };
         state.fresh.insert(digest, place);
         self.watch.add(Progress::new(len));
         Ok(place)
     }
 
-    /// Finds a chunk in a pack that the store has already.
+    /// Finds a chunk in a pack that the store has already, and makes sure that
+    /// its bytes are right: whoever brings them again gets what he brought.
     fn find_older(
         &self,
         state: &mut State,
         digest: &Digest,
         bytes: &[u8],
     ) -> Result<Option<Place>, StoreError> {
-        let Some((name, chunk)) = self.known.lock().find(digest) else {
+        let Some((name, number)) = self.known.lock().find(digest) else {
             return Ok(None);
         };
-        let (pack, number) = self.older(state, name)?;
-        match pack.chunk(chunk)? {
-            Some((found, offset, len)) if found == *digest && len as usize == bytes.len() => {
-                Ok(Some(Place {
-                    pack: number,
-                    offset: u32::try_from(offset).unwrap_or(u32::MAX),
-                }))
-            }
-            _ => Ok(None),
+        match self.older_chunk(state, name, number, (digest, bytes)) {
+            // The pack has been damaged since its table was read.
+            Err(error) if error.is_damage() || error.is_medium() => Ok(None),
+            found => found,
         }
+    }
+
+    fn older_chunk(
+        &self,
+        state: &mut State,
+        name: Digest,
+        number: u32,
+        (digest, bytes): (&Digest, &[u8]),
+    ) -> Result<Option<Place>, StoreError> {
+        let (pack, pack_number) = self.older(state, name)?;
+        let Some((found, offset, len)) = pack.chunk(number)? else {
+            return Ok(None);
+        };
+        if found != *digest || len as usize != bytes.len() {
+            return Ok(None);
+        }
+        match pack.make_right(number, bytes)? {
+            Held::Right => self.watch.add(Progress::found(len.into())),
+            Held::Healed => {
+                state.healed.insert(name);
+                self.watch.add(Progress::healed(len.into()));
+            }
+            Held::Wrong => return Ok(None),
+        }
+        Ok(Some(Place {
+            pack: pack_number,
+            offset: count(offset, "bytes of a pack")?,
+        }))
     }
 
     fn older(&self, state: &mut State, name: Digest) -> Result<(Arc<Pack>, u32), StoreError> {
@@ -191,7 +224,7 @@ impl Packing {
             return Ok((Arc::clone(pack), *number));
         }
         let pack = self.packs.get(name)?;
-        let number = self.list.push(Arc::clone(&pack));
+        let number = self.list.push(Arc::clone(&pack))?;
         state.older.insert(name, (Arc::clone(&pack), number));
         Ok((pack, number))
     }
@@ -225,9 +258,14 @@ impl Packing {
         if let Some(why) = &state.failed {
             return Err(StoreError::Failed(Arc::clone(why)));
         }
-        let open = state.open.take().map(|(pack, _)| pack);
-        let full = std::mem::take(&mut state.full);
-        full.iter().chain(&open).map(|pack| pack.seal()).collect()
+        for name in std::mem::take(&mut state.healed) {
+            sync_pack(&self.packs.disk, name)?;
+        }
+        let mut names = std::mem::take(&mut state.full);
+        if let Some((pack, _)) = state.open.take() {
+            names.push(pack.seal()?);
+        }
+        Ok(names)
     }
 }
 
@@ -274,10 +312,10 @@ impl Cutter<'_> {
             );
             let (_, end) = cutter.cut(0, bytes.len());
             let chunk = bytes.get(..end).unwrap_or(bytes);
-            match self.packing.place(chunk) {
-                Ok(place) => push(&mut self.runs, self.start, place, chunk.len()),
-                Err(why) => self.failed = Some(why),
-            }
+            let placed = self.packing.place(chunk).and_then(|place| {
+                push(&mut self.runs, self.start, place, chunk.len()).map_err(Arc::new)
+            });
+            self.failed = placed.err();
             self.start += chunk.len() as u64;
             self.used += chunk.len();
         }
@@ -290,8 +328,8 @@ impl Cutter<'_> {
 
 /// Adds a chunk to the runs of a file: to the last, if it follows that in the
 /// file and in the pack.
-fn push(runs: &mut Vec<RunRecord>, at: u64, place: Place, len: usize) {
-    let len = u32::try_from(len).unwrap_or(u32::MAX);
+fn push(runs: &mut Vec<RunRecord>, at: u64, place: Place, len: usize) -> Result<(), StoreError> {
+    let len = count(len, "bytes of a chunk")?;
     if let Some(last) = runs.last_mut() {
         let have = last.len.get();
         let follows = last.pack.get() == place.pack
@@ -299,7 +337,7 @@ fn push(runs: &mut Vec<RunRecord>, at: u64, place: Place, len: usize) {
             && last.offset.get().checked_add(have) == Some(place.offset);
         if follows && let Some(sum) = have.checked_add(len) {
             last.len = sum.into();
-            return;
+            return Ok(());
         }
     }
     runs.push(RunRecord {
@@ -308,6 +346,7 @@ fn push(runs: &mut Vec<RunRecord>, at: u64, place: Place, len: usize) {
         offset: place.offset.into(),
         len: len.into(),
     });
+    Ok(())
 }
 
 impl Shelving for Cutter<'_> {

@@ -2,11 +2,11 @@
 //! the files and records that name them.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use super::StoreError;
 use super::catalog::{Change, Sort};
+use super::codec::count;
 use super::disk::{Disk, INDEXES, LAYERS};
 use super::layer_file;
 use super::pack::file_name;
@@ -68,13 +68,14 @@ impl Shelving {
         if let Some(runs) = self.packing.adopt(content)? {
             return Ok(runs);
         }
-        if let Some(copy) = self.copied.get(&content.digest()) {
-            return Ok(self.packing.adopt(copy)?.unwrap_or_default());
+        if !self.copied.contains_key(&content.digest()) {
+            let copy = self.copy(content)?;
+            self.copied.insert(content.digest(), copy);
         }
-        let copy = self.copy(content)?;
-        let runs = self.packing.adopt(&copy)?.unwrap_or_default();
-        self.copied.insert(content.digest(), copy);
-        Ok(runs)
+        let copy = self.copied.get(&content.digest());
+        let runs = copy.map(|copy| self.packing.adopt(copy)).transpose()?;
+        runs.flatten()
+            .ok_or(StoreError::Broken("a file was copied into no pack"))
     }
 
     fn copy(&self, content: &Content) -> Result<Content, StoreError> {
@@ -87,9 +88,7 @@ impl Shelving {
         builder.hole(content.size() - builder.size());
         let copy = builder.finish();
         if copy.digest() != content.digest() {
-            return Err(StoreError::Damaged {
-                file: "content".into(),
-                offset: 0,
+            return Err(StoreError::WrongContent {
                 expected: content.digest(),
                 found: copy.digest(),
             });
@@ -121,7 +120,7 @@ impl Shelving {
         Ok(BlobRecord {
             bytes: content.size(),
             content: content.digest(),
-            packs: self.packs(),
+            packs: self.packs()?,
             runs: runs.collect(),
         })
     }
@@ -141,7 +140,7 @@ impl Shelving {
         )?;
         let record = LayerRecord {
             file: Digest::of(&bytes),
-            packs: self.packs(),
+            packs: self.packs()?,
         };
         disk.put(LAYERS, &file_name(record.file), &bytes)?;
         let bytes = bytes.len() as u64;
@@ -158,7 +157,7 @@ impl Shelving {
         let (bytes, index) = image.to_index(self)?;
         disk.put(INDEXES, &file_name(index), &bytes)?;
         Ok(Written {
-            record: (index, self.packs()),
+            record: (index, self.packs()?),
             bytes: bytes.len() as u64,
         })
     }
@@ -177,7 +176,7 @@ impl Shelved for Shelving {
         let mut runs = self.place(content)?;
         for run in &mut runs {
             let number = run.pack.get();
-            let next = u32::try_from(self.named.len()).unwrap_or(u32::MAX);
+            let next = count(self.named.len(), "packs that a file names")?;
             let own = *self.numbers.entry(number).or_insert(next);
             if own == next {
                 self.named.push(number);
@@ -188,13 +187,20 @@ impl Shelved for Shelving {
     }
 
     /// Gives the names of the packs that the file at hand names.
-    fn packs(&self) -> Vec<Digest> {
+    fn packs(&self) -> Result<Vec<Digest>, StoreError> {
         let list = &self.packing.list;
         let names = self.named.iter().map(|number| list.name(*number));
-        // All are sealed before a file that names them is written.
         names
-            .map(|name| name.unwrap_or(Digest::from_bytes([0; 32])))
+            .map(|name| name.ok_or(StoreError::Broken("a file names a pack that is not sealed")))
             .collect()
+    }
+
+    fn too_many(what: &'static str, found: usize) -> StoreError {
+        StoreError::TooMany {
+            what,
+            found: found as u64,
+            bound: u32::MAX.into(),
+        }
     }
 }
 
@@ -203,9 +209,4 @@ pub(super) fn sync_names(disk: &Disk) -> Result<(), StoreError> {
     [super::disk::PACKS, LAYERS, INDEXES]
         .iter()
         .try_for_each(|dir| disk.sync_dir(dir))
-}
-
-/// Makes what cannot be put into words the error that it is.
-pub(super) fn no_text(error: serde_json::Error) -> StoreError {
-    StoreError::malformed(Path::new("image"), error.to_string())
 }

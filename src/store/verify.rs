@@ -1,10 +1,16 @@
 //! Reading everything again.
 
+use std::collections::HashSet;
+
 use super::catalog::Sort;
+use super::file::StoredFile;
 use super::pack::Pack;
-use super::record::{BlobRecord, ImageRecord, LayerRecord, PackRecord};
+use super::record::{BlobRecord, ImageRecord, LayerRecord, PackRecord, TagRecord};
 use super::{Store, StoreError, digest_of};
-use crate::digest::Sha256;
+use crate::chunk::Content;
+use crate::digest::{Digest, Sha256};
+use crate::image::{Image, ImageId};
+use crate::layer::{EntryBody, Layer};
 
 /// What a verification looked at, and what it found wrong.
 #[derive(Debug, Default)]
@@ -24,72 +30,204 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// What is not as it was, in no order.
     pub errors: Vec<StoreError>,
+    /// What could not be looked at, for want of rights, of descriptors, of
+    /// memory or of a medium that reads: whether it is as it was is not known.
+    pub unread: Vec<StoreError>,
 }
 
 impl VerifyReport {
-    /// Tells whether all is as it was.
+    /// Tells whether everything was looked at and is as it was.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        self.errors.is_empty()
+        self.errors.is_empty() && self.unread.is_empty()
+    }
+
+    fn note(&mut self, error: StoreError) {
+        match error.is_damage() {
+            true => self.errors.push(error),
+            false => self.unread.push(error),
+        }
     }
 }
 
+/// What the catalog has.
+struct Listed {
+    images: Vec<(ImageId, ImageRecord, String)>,
+    layers: Vec<Digest>,
+    blobs: Vec<Sha256>,
+    packs: Vec<Digest>,
+}
+
 impl Store {
-    /// Reads every byte of the store and holds it against its digest: chunks,
-    /// indexes, layers, blobs, records of the catalog. Changes nothing.
+    /// Reads every byte of the store and holds it against what it should be.
+    /// Changes nothing.
     ///
-    /// O(bytes). Imports go on meanwhile; `gc` waits.
+    /// Packs: every chunk against its digest, whether a file names it or not,
+    /// and the table, header and foot. Layers: against their digests, and the
+    /// bytes of their files. Indexes: bit by bit against what their layers make.
+    /// Blobs: against their SHA-256. Records of the catalog: against theirs.
+    ///
+    /// O(bytes of the store, and of the files of each image that lie elsewhere
+    /// than those of another), memory for the entries of one image at a time.
+    /// Imports go on meanwhile; `gc` waits.
     ///
     /// # Errors
     ///
     /// Those that keep it from looking at all; what it finds is in the report.
     pub fn verify(&self) -> Result<VerifyReport, StoreError> {
         let _lock = self.lock_imports(false)?;
-        let (images, layers, blobs, packs) = self.0.catalog.read(|view| {
-            view.check_sum()?;
-            Ok((
-                view.all::<ImageRecord>(Sort::Image)?,
-                view.all::<LayerRecord>(Sort::Layer)?,
-                view.all::<BlobRecord>(Sort::Blob)?,
-                view.all::<PackRecord>(Sort::Pack)?,
-            ))
-        })?;
+        let listed = self.listed()?;
         let mut report = VerifyReport {
-            images: images.len() as u64,
-            layers: layers.len() as u64,
-            blobs: blobs.len() as u64,
-            packs: packs.len() as u64,
+            images: listed.images.len() as u64,
+            layers: listed.layers.len() as u64,
+            blobs: listed.blobs.len() as u64,
+            packs: listed.packs.len() as u64,
             ..VerifyReport::default()
         };
-        for name in packs.iter().filter_map(|(key, _)| digest_of(key)) {
+        for name in &listed.packs {
             // Opened afresh, so that its table is read again too.
-            match Pack::open(&self.0.packs.disk, name) {
+            match Pack::open_once(&self.0.packs.disk, *name) {
                 Ok(pack) => {
-                    let (chunks, bytes, wrong) = pack.verify();
-                    report.chunks += chunks;
-                    report.bytes += bytes;
-                    report.errors.extend(wrong);
+                    let found = pack.verify();
+                    report.chunks += found.chunks;
+                    report.bytes += found.bytes;
+                    found.wrong.into_iter().for_each(|error| report.note(error));
                 }
-                Err(error) => report.errors.push(error),
+                Err(error) => report.note(error),
             }
         }
-        for digest in layers.iter().filter_map(|(key, _)| digest_of(key)) {
-            let layer = self.0.catalog.read(|view| self.read_layer(view, digest));
-            report.errors.extend(layer.err());
+        let mut seen = Seen::default();
+        let mut bad = HashSet::new();
+        for digest in &listed.layers {
+            let checked = self
+                .layer_again(*digest)
+                .and_then(|layer| seen.check_layer(&layer));
+            if let Err(error) = checked {
+                bad.insert(*digest);
+                report.note(error.within(|| format!("layer {digest}")));
+            }
         }
-        for (key, record) in &images {
-            let Some(id) = digest_of(key) else { continue };
-            let image = self.open_index(id, record);
-            let held = image.and_then(|image| Ok(image.verify().map(drop)?));
-            report.errors.extend(held.err());
+        for (id, record, name) in &listed.images {
+            let whole = record.layers.iter().all(|it| !bad.contains(&it.digest));
+            if let Err(error) = self.check_image(*id, record, whole, &mut seen) {
+                report.note(error.within(|| format!("image {name}")));
+            }
         }
-        for (key, _) in &blobs {
-            let Some(digest) = key.first_chunk().copied().map(Sha256::from_bytes) else {
-                continue;
-            };
-            let held = self.blob(digest).and_then(|blob| blob.check_all());
-            report.errors.extend(held.err());
+        for digest in &listed.blobs {
+            let held = self.blob(*digest).and_then(|blob| blob.check_all());
+            if let Err(error) = held {
+                report.note(error.within(|| format!("blob {digest}")));
+            }
         }
         Ok(report)
     }
+
+    fn listed(&self) -> Result<Listed, StoreError> {
+        self.0.catalog.read(|view| {
+            view.check_sum()?;
+            let tags = view.all::<TagRecord>(Sort::Tag)?;
+            let name = |id: &ImageId| {
+                let tag = tags.iter().find(|(_, tag)| tag.image == *id);
+                tag.map_or(id.to_string(), |(tag, _)| {
+                    String::from_utf8_lossy(tag).into_owned()
+                })
+            };
+            let images = view.all::<ImageRecord>(Sort::Image)?.into_iter();
+            let layers = view.all::<LayerRecord>(Sort::Layer)?.into_iter();
+            let blobs = view.all::<BlobRecord>(Sort::Blob)?.into_iter();
+            let packs = view.all::<PackRecord>(Sort::Pack)?.into_iter();
+            Ok(Listed {
+                images: images
+                    .filter_map(|(key, record)| {
+                        let id = digest_of(&key)?;
+                        Some((id, record, name(&id)))
+                    })
+                    .collect(),
+                layers: layers.filter_map(|(key, _)| digest_of(&key)).collect(),
+                blobs: blobs
+                    .filter_map(|(key, _)| key.first_chunk().copied().map(Sha256::from_bytes))
+                    .collect(),
+                packs: packs.filter_map(|(key, _)| digest_of(&key)).collect(),
+            })
+        })
+    }
+
+    fn layer_again(&self, digest: Digest) -> Result<Layer, StoreError> {
+        self.0.catalog.read(|view| self.read_layer(view, digest))
+    }
+
+    /// Holds an index against its layers, if all of these are whole, and reads
+    /// the files of the image.
+    fn check_image(
+        &self,
+        id: ImageId,
+        record: &ImageRecord,
+        whole: bool,
+        seen: &mut Seen,
+    ) -> Result<(), StoreError> {
+        let image = self.open_index(id, record)?;
+        if !whole {
+            // The layers are named by themselves.
+            return Ok(image.verify().map(drop)?);
+        }
+        let layers = record.layers.iter();
+        let layers: Result<Vec<_>, _> = layers.map(|it| self.layer_again(it.digest)).collect();
+        image.check_against(&Image::new(&layers?)?)?;
+        for node in 0..image.nodes() {
+            let Some(content) = image.content(node) else {
+                continue;
+            };
+            if let Err(error) = seen.check(content) {
+                let path = image.paths_of(&HashSet::from([node])).remove(&node);
+                let path = path.map_or("a file".to_owned(), |path| path.to_string());
+                return Err(error.within(|| path));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The files that have been read: digest, length and runs of each.
+#[derive(Default)]
+struct Seen(HashSet<Digest>);
+
+impl Seen {
+    fn check_layer(&mut self, layer: &Layer) -> Result<(), StoreError> {
+        for entry in layer.entries() {
+            if let EntryBody::File { content, .. } = entry.body {
+                let checked = self.check(content);
+                checked.map_err(|error| error.within(|| entry.path.to_string()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a file and holds it against its digest, if it was not read from
+    /// the same places before.
+    fn check(&mut self, content: &Content) -> Result<(), StoreError> {
+        let key = StoredFile::of(content).and_then(|file| place_of(content, file));
+        if key.is_some_and(|key| self.0.contains(&key)) {
+            return Ok(());
+        }
+        let (expected, found) = (content.digest(), content.recomputed_digest()?);
+        if found != expected {
+            return Err(StoreError::WrongContent { expected, found });
+        }
+        self.0.extend(key);
+        Ok(())
+    }
+}
+
+/// Names what a file is and where it lies. `None` if a pack has no name.
+fn place_of(content: &Content, file: &StoredFile) -> Option<Digest> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(content.digest().as_bytes());
+    hasher.update(&content.size().to_le_bytes());
+    for run in &file.runs {
+        hasher.update(file.packs.name(run.pack.get())?.as_bytes());
+        hasher.update(&run.at.get().to_le_bytes());
+        hasher.update(&run.offset.get().to_le_bytes());
+        hasher.update(&run.len.get().to_le_bytes());
+    }
+    Some(hasher.finalize().into())
 }

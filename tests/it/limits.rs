@@ -69,10 +69,7 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ),
     ("MAX_PACK_BYTES", "a_pack_ends_at_its_bound"),
     ("MIN_PACK_USE_PERCENT", "the_share_in_use_decides"),
-    (
-        "MAX_MAPPED_FILES",
-        "indexes_past_the_bound_are_read_into_memory",
-    ),
+    ("MAX_OPEN_PACKS", "packs_past_the_bound_need_no_descriptor"),
     ("MAX_TAG_BYTES", "tags_lead_to_images"),
     ("MAX_MOUNTS", "an_instance_has_max_mounts"),
     ("MAX_VIRTUAL_BYTES", "a_virtual_file_has_max_virtual_bytes"),
@@ -97,6 +94,7 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ("MAX_TABLE_ELEMENTS", "tables_grow_to_the_bound"),
     ("MAX_POOLED_MEMORIES", "a_pool_has_its_bound"),
     ("MAX_CACHED_GUESTS", "the_guests_used_longest_ago_go"),
+    ("MAX_CACHED_BYTES", "compiled_code_has_a_bound_in_bytes"),
     (
         "MAX_INSTANCES",
         "numbers_and_times_that_are_none_are_refused",

@@ -1,5 +1,8 @@
 //! `image import`, `export`, `squash`, `tag`, `rm`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use serde_json::{Value, json};
 
 use super::args::{Compress, ExportArgs, Form, Format, ImportArgs, RmArgs, SquashArgs, TagArgs};
@@ -23,25 +26,48 @@ pub(super) fn import(store: &Store, args: ImportArgs) -> Result<(), Failure> {
     };
     let sources = [vec![args.source], args.layers].concat();
     let bar = MovingBar::start();
+    let healed = Arc::new(AtomicU64::new(0));
+    let (shown, counted) = (bar.watcher(), Arc::clone(&healed));
     let options = ImportOptions {
         source,
-        watcher: Some(bar.watcher()),
+        watcher: Some(Arc::new(move |progress| {
+            counted.store(progress.healed_chunks, Ordering::Relaxed);
+            shown(progress);
+        })),
     };
     let made = transfer::import(store, &sources, &args.tag, &options);
     bar.end();
-    say(args.form, &args.tag, &made?)
+    let (made, tag) = (made?, &args.tag);
+    let healed = healed.load(Ordering::Relaxed);
+    let json = || {
+        let mut told = named(tag, &made);
+        if let Some(told) = told.as_object_mut() {
+            told.insert("healed_chunks".into(), json!(healed));
+        }
+        told
+    };
+    answer(args.form, json, || match healed {
+        0 => format!("{tag} {}", made.id),
+        1 => format!("{tag} {}\nhealed 1 chunk that was damaged", made.id),
+        _ => format!(
+            "{tag} {}\nhealed {healed} chunks that were damaged",
+            made.id
+        ),
+    })
+}
+
+/// Describes an image that goes by a name now.
+fn named(tag: &Reference, image: &ImageInfo) -> Value {
+    let mut told = summary(image);
+    if let Some(told) = told.as_object_mut() {
+        told.insert("tag".into(), json!(tag.as_str()));
+    }
+    told
 }
 
 /// Says which image goes by a name now.
 fn say(form: Form, tag: &Reference, image: &ImageInfo) -> Result<(), Failure> {
-    let json = || {
-        let mut told = summary(image);
-        if let Some(told) = told.as_object_mut() {
-            told.insert("tag".into(), json!(tag.as_str()));
-        }
-        told
-    };
-    answer(form, json, || format!("{tag} {}", image.id))
+    answer(form, || named(tag, image), || format!("{tag} {}", image.id))
 }
 
 pub(super) fn export(store: &Store, args: ExportArgs) -> Result<(), Failure> {

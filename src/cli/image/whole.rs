@@ -6,7 +6,7 @@ use super::args::Form;
 use super::text::answer;
 use crate::cli::failure::Failure;
 use crate::report::{bytes, count};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Damage that is named in the one line about it.
 const NAMED: usize = 3;
@@ -61,7 +61,9 @@ pub(super) fn stat(store: &Store, form: Form) -> Result<(), Failure> {
 
 pub(super) fn verify(store: &Store, form: Form) -> Result<(), Failure> {
     let report = store.verify()?;
-    let errors: Vec<String> = report.errors.iter().map(ToString::to_string).collect();
+    let text_of =
+        |errors: &[StoreError]| -> Vec<String> { errors.iter().map(ToString::to_string).collect() };
+    let (errors, unread) = (text_of(&report.errors), text_of(&report.unread));
     let json = || {
         json!({
             "sound": report.is_sound(),
@@ -72,6 +74,7 @@ pub(super) fn verify(store: &Store, form: Form) -> Result<(), Failure> {
             "chunks": report.chunks,
             "read_bytes": report.bytes,
             "errors": errors,
+            "unread": unread,
         })
     };
     let text = || {
@@ -89,15 +92,26 @@ pub(super) fn verify(store: &Store, form: Form) -> Result<(), Failure> {
     if report.is_sound() {
         return Ok(());
     }
+    if errors.is_empty() {
+        let named = first_of(&unread);
+        return Err(Failure::new(format_args!(
+            "a part of the store could not be read, whether it is damaged is not known: {named}"
+        )));
+    }
+    let named = first_of(&errors);
+    Err(Failure::new(format_args!(
+        "the store is damaged: {named}; import the images again"
+    )))
+}
+
+/// Names the first of many, and says how many there are.
+fn first_of(errors: &[String]) -> String {
     let named = errors.iter().take(NAMED).cloned().collect::<Vec<_>>();
     let more = match errors.len().saturating_sub(NAMED) {
         0 => String::new(),
         more => format!(", and {more} more"),
     };
-    Err(Failure::new(format_args!(
-        "the store is damaged: {}{more}; import the images again",
-        named.join("; ")
-    )))
+    format!("{}{more}", named.join("; "))
 }
 
 pub(super) fn gc(store: &Store, form: Form) -> Result<(), Failure> {

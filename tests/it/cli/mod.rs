@@ -3,6 +3,7 @@
 mod bench;
 mod bounds;
 mod image;
+mod killed;
 mod many;
 mod one;
 mod options;

@@ -6,8 +6,7 @@ use stratafs::chunk::{ChunkPool, ContentBuilder};
 use stratafs::image::{HistoryEntry, Image, ImageConfig};
 use stratafs::layer::{EntryBody, Layer};
 use stratafs::limits::{
-    MAX_MAPPED_FILES, MAX_PACK_BYTES, REST_CHUNK_AVERAGE_BYTES, REST_CHUNK_MAX_BYTES,
-    REST_CHUNK_MIN_BYTES,
+    MAX_PACK_BYTES, REST_CHUNK_AVERAGE_BYTES, REST_CHUNK_MAX_BYTES, REST_CHUNK_MIN_BYTES,
 };
 use stratafs::meta::Meta;
 use stratafs::store::{LayerOrigin, Store, StoreError, StoreOptions};
@@ -273,13 +272,11 @@ fn a_pack_ends_at_its_bound() {
 }
 
 #[test]
-fn indexes_past_the_bound_are_read_into_memory() {
+fn any_number_of_indexes_is_mapped() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     put_file(&store, "a", b"a").unwrap();
-    let images: Vec<_> = (0..MAX_MAPPED_FILES + 3)
-        .map(|_| store.image("a").unwrap())
-        .collect();
+    let images: Vec<_> = (0..1500).map(|_| store.image("a").unwrap()).collect();
     for image in &images {
         assert_eq!(Fs::new(image).read("/file").unwrap(), b"a");
     }

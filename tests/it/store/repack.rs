@@ -155,10 +155,74 @@ fn damage_is_not_carried_over() {
         std::fs::write(&pack, damaged).unwrap();
     }
     let store = Store::open(dir.path()).unwrap();
-    let error = store.gc().unwrap_err().to_string();
-    assert!(error.contains("damaged at byte 4096"), "{error}");
-    assert!(!store.verify().unwrap().is_sound());
+    let report = store.gc().unwrap();
+    assert_eq!((report.images, report.repacked), (1, 0));
+    assert!(report.damaged > 0);
+    let errors = store.verify().unwrap().errors;
+    let errors = errors.iter().map(ToString::to_string);
+    assert!(
+        errors
+            .into_iter()
+            .any(|error| error.contains("damaged at byte 4096"))
+    );
     assert!(store.image("part").is_ok());
+    // Once it is right again, it is taken apart.
+    put_file(&store, "part", &bytes[..100_000]).unwrap();
+    let report = store.gc().unwrap();
+    assert_eq!((report.repacked, report.damaged), (1, 0));
+    assert!(get_file(&store, "part").unwrap() == bytes[..100_000]);
+    assert!(store.verify().unwrap().is_sound());
+}
+
+#[test]
+fn damage_keeps_nothing_else_from_being_collected() {
+    // A layer, a chunk and a table, each damaged in an image of its own.
+    for which in ["layers", "chunk", "table", "gone"] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let (bad, good) = (noise(1, 300_000), noise(2, 300_000));
+        put_file(&store, "bad", &bad).unwrap();
+        let files = |name: &str| {
+            let entries = std::fs::read_dir(dir.path().join(name)).unwrap();
+            entries
+                .map(|entry| entry.unwrap().path())
+                .collect::<Vec<_>>()
+        };
+        let (pack, layer) = (files("packs").remove(0), files("layers").remove(0));
+        put_file(&store, "large", &good).unwrap();
+        put_file(&store, "part", &good[..50_000]).unwrap();
+        // Little of the bad pack is in use as well.
+        put_file(&store, "bad", &bad[..50_000]).unwrap();
+        let layer = match which {
+            "layers" => files("layers")
+                .into_iter()
+                .filter(|file| *file != layer)
+                .min_by_key(|file| std::fs::metadata(file).unwrap().modified().unwrap())
+                .unwrap(),
+            _ => layer,
+        };
+        let flip = |file: &std::path::Path, at: usize| {
+            let mut bytes = std::fs::read(file).unwrap();
+            bytes[at] ^= 1;
+            std::fs::write(file, bytes).unwrap();
+        };
+        let end = usize::try_from(std::fs::metadata(&pack).unwrap().len()).unwrap();
+        match which {
+            "layers" => flip(&layer, 20),
+            "chunk" => flip(&pack, 5000),
+            "table" => flip(&pack, end - 100),
+            _ => std::fs::remove_file(&pack).unwrap(),
+        }
+        store.untag("large").unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let report = store.gc().unwrap();
+        assert!(report.damaged > 0, "{which}");
+        assert!(report.repacked >= 1 || which == "layers", "{which}");
+        assert!(get_file(&store, "part").unwrap() == good[..50_000]);
+        // Nothing that could still be read has gone.
+        assert_eq!(pack.exists(), which != "gone", "{which}");
+        assert_eq!(store.list().unwrap().len(), 2, "{which}");
+    }
 }
 
 #[test]
