@@ -37,6 +37,9 @@ struct Foot {
     name: [u8; 32],
 }
 
+/// Fills a buffer from an offset of a pack on.
+type Read<'a> = dyn Fn(u64, &mut [u8]) -> Result<(), StoreError> + 'a;
+
 /// A chunk in a pack's table; they lie in this order without gaps.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -141,7 +144,7 @@ pub(super) fn read_table(
     path: &Path,
     len: u64,
     name: Digest,
-    read: &dyn Fn(u64, &mut [u8]) -> Result<(), StoreError>,
+    read: &Read<'_>,
 ) -> Result<Vec<ChunkRecord>, StoreError> {
     let foot = read_foot(path, len, read)?;
     // No more than the file has.
@@ -170,11 +173,7 @@ pub(super) fn read_table(
 }
 
 /// Reads the foot of a pack and holds it against header and length.
-fn read_foot(
-    path: &Path,
-    len: u64,
-    read: &dyn Fn(u64, &mut [u8]) -> Result<(), StoreError>,
-) -> Result<Foot, StoreError> {
+fn read_foot(path: &Path, len: u64, read: &Read<'_>) -> Result<Foot, StoreError> {
     let foot_at = len.checked_sub(size_of::<Foot>() as u64);
     let foot_at = foot_at.filter(|at| *at >= HEADER);
     let Some(foot_at) = foot_at else {
@@ -221,11 +220,7 @@ fn read_foot(
 
 /// Finds the first byte of a pack's header and foot that is not what was
 /// written there, the ones included that reading does not need.
-pub(super) fn check_frame(
-    path: &Path,
-    table: &Table,
-    read: &dyn Fn(u64, &mut [u8]) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
+pub(super) fn check_frame(path: &Path, table: &Table, read: &Read<'_>) -> Result<(), StoreError> {
     let (tail, _) = tail(table.end() - HEADER, &table.records)?;
     for (at, expected) in [(0, header()), (table.end(), tail)] {
         let mut found = vec![0; expected.len()];

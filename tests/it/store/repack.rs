@@ -197,7 +197,7 @@ fn damage_keeps_nothing_else_from_being_collected() {
             "layers" => files("layers")
                 .into_iter()
                 .filter(|file| *file != layer)
-                .min_by_key(|file| std::fs::metadata(file).unwrap().modified().unwrap())
+                .max_by_key(|file| std::fs::metadata(file).unwrap().modified().unwrap())
                 .unwrap(),
             _ => layer,
         };
@@ -217,7 +217,7 @@ fn damage_keeps_nothing_else_from_being_collected() {
         let store = Store::open(dir.path()).unwrap();
         let report = store.gc().unwrap();
         assert!(report.damaged > 0, "{which}");
-        assert!(report.repacked >= 1 || which == "layers", "{which}");
+        assert!(report.repacked >= 1, "{which}");
         assert!(get_file(&store, "part").unwrap() == good[..50_000]);
         // Nothing that could still be read has gone.
         assert_eq!(pack.exists(), which != "gone", "{which}");
