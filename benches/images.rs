@@ -85,8 +85,8 @@ fn hold(store: &Path, name: &str, share: usize) {
 fn list(fs: &Fs, dir: &[u8], files: &mut Vec<Vec<u8>>) {
     for entry in fs.read_dir(dir).unwrap() {
         match entry.kind() {
-            Kind::Dir => list(fs, entry.path(), files),
-            Kind::File => files.push(entry.path().to_owned()),
+            Kind::Dir => list(fs, &entry.path(), files),
+            Kind::File => files.push(entry.path()),
             Kind::Symlink => {}
         }
     }

@@ -209,5 +209,58 @@ pub const MAX_OPEN_PACKS: usize = 64;
 /// no use, and a byte is not moved again and again for a few that are gone.
 pub const MIN_PACK_USE_PERCENT: u64 = 75;
 
+
+
+/// Indexes of images that are mapped at once; further ones are read into
+/// memory. Each is a place that a fault is looked for in.
+pub const MAX_MAPPED_FILES: usize = 1024;
+
+/// Bytes of a file that `Fs::read` gives at most: a system that promises more
+/// memory than it has would be asked for what a hole of a few bytes' cost says.
+pub const MAX_WHOLE_READ_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+
+/// Bytes in a program that is read out of an image. CPython has 30 MB.
+pub const MAX_PROGRAM_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Bytes of a file that `image cat --json` puts into its document.
+pub const MAX_JSON_CONTENT_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Bytes in one line that the command line prints for a person, escaped.
+pub const MAX_LINE_BYTES: usize = 4096;
+
+/// Bytes in one cell of a table that the command line prints.
+pub const MAX_CELL_BYTES: usize = 512;
+
+/// Bytes of holes from which on a file is written into an archive as a sparse
+/// one: readers that do not know these are spared files that gain little.
+pub const MIN_SPARSE_BYTES: u64 = 1024 * 1024;
+
+/// Bytes of holes that one archive holds as zeros before every file with a
+/// hole is written as a sparse one.
+pub const MAX_ZEROS_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Runs of data in a sparse file that is written into an archive: 30 bytes of
+/// its map each, which readers take up to 1 MiB.
+pub const MAX_SPARSE_RUNS: usize = 32 * 1024;
+
+/// Bytes of zeros between the runs of a sparse file for each byte of data that
+/// an archive holds at most.
+pub const MAX_SPARSE_RATIO: u64 = 4;
+
+/// Bytes that an entry of a layer counts as metadata, its name, link target
+/// and extended attributes beside: about what it costs in memory.
+pub const ENTRY_BYTES: u64 = 400;
+
+/// Bytes of metadata that an archive may have whatever its size.
+pub const METADATA_FLOOR_BYTES: u64 = 512 * 1024 * 1024;
+
+/// Bytes of metadata past [`METADATA_FLOOR_BYTES`] for each byte of an archive,
+/// compressed as it came. Entries of images have six.
+pub const MAX_METADATA_RATIO: u64 = 20;
+
+/// Bytes of names of members that are held of an archive with an image in it,
+/// 128 for each member beside. Layouts have a few dozen members.
+pub const MAX_OCI_MEMBER_BYTES: u64 = 64 * 1024 * 1024;
+
 /// Bytes in the tag of an image.
 pub const MAX_TAG_BYTES: usize = 255;

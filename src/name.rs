@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::limits::{MAX_LAYER_DEPTH, MAX_LAYER_PATH_BYTES, MAX_NAME_BYTES};
@@ -56,14 +57,17 @@ impl fmt::Display for Name {
     }
 }
 
-/// Shows bytes that are mostly text: what is not UTF-8, and control
-/// characters, come out as `\xNN`, so that a message never garbles a terminal.
+/// Shows bytes that are mostly text, so that no message can drive a terminal:
+/// what is not UTF-8 comes out as `\xNN`, control characters as `\n`, `\t`,
+/// `\r` or `\u{NN}`, and so do the characters that reorder or hide the text
+/// around them (bidirectional overrides, line separators, tags). Nothing else
+/// changes, so showing a second time changes nothing. O(bytes).
 #[must_use]
 pub fn show(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
-            if c.is_control() {
+            if is_odd(c) {
                 out.extend(c.escape_default());
             } else {
                 out.push(c);
@@ -74,6 +78,34 @@ pub fn show(bytes: &[u8]) -> String {
         }
     }
     out
+}
+
+/// Shows a path of the host as [`show`] does.
+pub(crate) fn show_path(path: &Path) -> String {
+    show(path.as_os_str().as_encoded_bytes())
+}
+
+/// Tells whether a character acts on a terminal instead of being shown.
+pub(crate) fn is_odd(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' // marks of direction
+            | '\u{2028}'..='\u{202e}' // separators, embeddings and overrides
+            | '\u{2066}'..='\u{2069}' // isolates
+            | '\u{206a}'..='\u{206f}' // deprecated shaping
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' // marks without width
+            | '\u{e0000}'..='\u{e007f}') // tags
+}
+
+/// Cuts text after `max` bytes, at a character's end, and says how much is
+/// missing.
+#[cfg(feature = "cli")]
+pub(crate) fn cut(text: &str, max: usize) -> std::borrow::Cow<'_, str> {
+    if text.len() <= max {
+        return text.into();
+    }
+    let (head, rest) = text.split_at(text.floor_char_boundary(max));
+    format!("{head}... ({} more bytes)", rest.len()).into()
 }
 
 /// Which rule a name or path breaks.
@@ -267,5 +299,16 @@ mod tests {
     #[test]
     fn odd_bytes_are_shown_escaped() {
         assert_eq!(show(b"a\xff\nb"), "a\\xff\\nb");
+        for odd in [
+            "\u{1b}", "\u{7f}", "\u{9b}", "\u{202e}", "\u{2069}", "\u{2028}",
+        ] {
+            let shown = show(odd.as_bytes());
+            assert!(shown.starts_with("\\u{") && shown.is_ascii(), "{shown}");
+            assert_eq!(show(shown.as_bytes()), shown);
+        }
+        assert_eq!(
+            show("d\u{e9}j\u{e0} \\ \u{5d0}".as_bytes()),
+            "d\u{e9}j\u{e0} \\ \u{5d0}"
+        );
     }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::args::DemoArgs;
-use super::failure::{Failure, tell};
+use super::failure::{Failure, tell, tell_json};
 use super::proof::{Proof, prove};
 use super::watch::{FirstWords, Progress};
 use super::{base, guest_source, resolve};
@@ -49,7 +49,7 @@ pub(super) fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
     let note = |line: String| if json { Ok(()) } else { tell(&line) };
     let found = run(args, note)?;
     match json {
-        true => tell(&serde_json::to_string_pretty(&found)?)?,
+        true => tell_json(&found)?,
         false => tell(found.table().trim_end())?,
     }
     found.verdict()

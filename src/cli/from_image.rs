@@ -1,7 +1,9 @@
 //! The guest that an image brings, and how it is to be started.
 
 use super::failure::Failure;
+use crate::errno::Errno;
 use crate::image::{Image, ImageConfig, Reference};
+use crate::limits::MAX_PROGRAM_BYTES;
 use crate::runner::{Guest, RunPlan};
 use crate::vfs::Fs;
 
@@ -41,7 +43,13 @@ pub(super) fn guest(
             "{reference}: the program {program:?} is no file of the image"
         ))
     })?;
-    let bytes = fs.read(&path)?;
+    let bytes = fs.read_up_to(&path, MAX_PROGRAM_BYTES).map_err(|error| {
+        let large = format!("{error}: a program has at most {MAX_PROGRAM_BYTES} bytes");
+        match error.errno() {
+            Errno::FileTooLarge => Failure::new(format_args!("{reference}: {large}")),
+            _ => Failure::from(error),
+        }
+    })?;
     Ok(Guest::from_bytes(format!("{reference}:{path}"), &bytes)?)
 }
 

@@ -20,6 +20,7 @@ mod run;
 mod signals;
 mod watch;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -27,11 +28,13 @@ use clap::Parser;
 use args::{Command, Typed};
 
 /// Runs the program `stratafs` with the process's arguments, and gives its
-/// exit code. Not for embedding: it prints, and it ends the process itself if
-/// the arguments are wrong or ask for help.
+/// exit code. Not for embedding: it prints.
 #[must_use]
 pub fn main() -> ExitCode {
-    let typed = Typed::parse();
+    let typed = match Typed::try_parse() {
+        Ok(typed) => typed,
+        Err(told) => return answer(&told),
+    };
     signals::end_cleanly();
     let store = typed.store.as_deref();
     let done = match typed.command {
@@ -42,4 +45,22 @@ pub fn main() -> ExitCode {
         Command::Store(args) => image::store(args, store),
     };
     done.unwrap_or_else(|failure| failure.report())
+}
+
+/// Prints what was asked for, such as help, or what is wrong with the
+/// arguments, whose text is that of whoever typed them.
+fn answer(told: &clap::Error) -> ExitCode {
+    if told.use_stderr() {
+        let plain = told.render().to_string();
+        match failure::printable(&plain) == plain {
+            true => drop(told.print()),
+            false => failure::complain(plain.trim_end()),
+        }
+        return ExitCode::from(u8::try_from(told.exit_code()).unwrap_or(2));
+    }
+    let printed = told.print().and_then(|()| io::stdout().flush());
+    match failure::taken(printed) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
 }

@@ -8,7 +8,7 @@ use std::thread;
 use parking_lot::Mutex;
 
 use super::args::RunArgs;
-use super::failure::{Failure, complain, say};
+use super::failure::{Failure, complain, complain_json, say};
 use super::outfile::OutFile;
 use super::resolve::{GuestFrom, Run, Stats};
 use super::watch::{Memory, Terminal};
@@ -195,12 +195,13 @@ impl Figures {
     }
 
     fn write(self, figures: &RunFigures) -> Result<(), Failure> {
-        let text = serde_json::to_string(figures)?;
         match self {
-            Self::Stderr => complain(&text),
-            Self::File(file) => file.write(|out| Ok(writeln!(out, "{text}")?))?,
+            Self::Stderr => complain_json(figures),
+            Self::File(file) => {
+                let text = serde_json::to_string(figures)?;
+                file.write(|out| Ok(writeln!(out, "{text}")?))
+            }
         }
-        Ok(())
     }
 }
 

@@ -99,6 +99,11 @@ impl Fs {
     /// links as links, hard links as hard links. The instance may go on
     /// meanwhile: the archive is of one moment. Gives `archive` back.
     ///
+    /// Safe on a tree that a guest made: what is written is bounded by the bytes
+    /// that its files hold and what their entries cost (see
+    /// [`TarWriter::file`](crate::source::TarWriter::file)); a tree deeper than a
+    /// layer can be is refused.
+    ///
     /// # Errors
     ///
     /// [`CopyError::From`], [`CopyError::Layer`], [`CopyError::Export`].

@@ -1,35 +1,64 @@
 //! Listing directories and walking trees.
 
 use std::fmt;
+use std::iter;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use super::error::Error;
 use crate::errno::Errno;
-use crate::limits::{MAX_NAME_BYTES, MAX_PATH_BYTES};
 use crate::meta::{FileId, Kind};
 use crate::name::show;
-use crate::vfs::{Access, Descriptor, Follow, Fs, OpenFlags};
+use crate::vfs::{Descriptor, Follow, Fs};
+
+/// Entries of one directory that a walk holds at a time.
+const BATCH_ENTRIES: usize = 256;
 
 /// An entry of a directory. Shown as its path, odd bytes escaped.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// Entries below one directory share its path, so that those of a deep tree
+/// hold no more than their names; [`path`](Self::path) puts it together.
+#[derive(Clone)]
 pub struct Entry {
-    path: Vec<u8>,
-    name_at: usize,
+    above: Option<Arc<Above>>,
+    name: Box<[u8]>,
     id: FileId,
     kind: Kind,
 }
 
+/// The path of a directory, by its last piece and the rest.
+struct Above {
+    above: Option<Arc<Self>>,
+    /// Begins with a slash.
+    piece: Box<[u8]>,
+}
+
+impl Drop for Above {
+    /// One after the other: the stack is too small for the deepest trees.
+    fn drop(&mut self) {
+        let mut above = self.above.take();
+        while let Some(mut owned) = above.and_then(Arc::into_inner) {
+            above = owned.above.take();
+        }
+    }
+}
+
 impl Entry {
-    /// Gives the path from the root, with a leading `/`.
+    /// Puts the path from the root together, with a leading `/`. O(path), which
+    /// in a tree that a guest made may be megabytes.
     #[must_use]
-    pub fn path(&self) -> &[u8] {
-        &self.path
+    pub fn path(&self) -> Vec<u8> {
+        let mut pieces: Vec<&[u8]> = vec![&self.name, b"/"];
+        let above = iter::successors(self.above.as_deref(), |dir| dir.above.as_deref());
+        pieces.extend(above.map(|dir| &*dir.piece));
+        pieces.reverse();
+        pieces.concat()
     }
 
     /// Gives the name's bytes.
     #[must_use]
     pub fn name(&self) -> &[u8] {
-        self.path.get(self.name_at..).unwrap_or_default()
+        &self.name
     }
 
     /// Gives the inode number.
@@ -45,125 +74,187 @@ impl Entry {
     }
 }
 
-impl fmt::Display for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&show(&self.path))
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        let of = |entry: &Self| (entry.id, entry.kind);
+        of(self) == of(other) && self.name == other.name && self.path() == other.path()
     }
 }
 
-/// Lists one directory, opened through `root`.
-fn list(root: &Descriptor, path: &[u8]) -> Result<Vec<Entry>, Errno> {
-    let dir = root.open_at(Follow::Yes, path, OpenFlags::DIRECTORY, Access::READ)?;
-    let mut prefix = match path {
+impl Eq for Entry {}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&show(&self.path()))
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Entry({self}, {:?}, {:?})", self.id, self.kind)
+    }
+}
+
+/// The path of a directory as entries in it have it: without slashes at its
+/// end, `None` for the root.
+fn prefix(path: &[u8]) -> Option<Arc<Above>> {
+    let mut path = match path {
         b"." => Vec::new(),
         path => [b"/", path].concat(),
     };
-    while prefix.ends_with(b"/") {
-        prefix.pop();
+    while path.ends_with(b"/") {
+        path.pop();
     }
-    let mut entries = Vec::new();
-    dir.read_dir(0, &mut |entry| {
-        entries.push(Entry {
-            path: [&prefix, entry.name].join(&b'/'),
-            name_at: prefix.len() + 1,
-            id: entry.id,
-            kind: entry.kind,
-        });
-        ControlFlow::Continue(())
-    })?;
-    Ok(entries)
+    (!path.is_empty()).then(|| {
+        Arc::new(Above {
+            above: None,
+            piece: path.into(),
+        })
+    })
 }
 
-/// A directory below another is reached by a path up to this long, a deeper
-/// one through a descriptor of its own.
-const FAR_BYTES: usize = MAX_PATH_BYTES - MAX_NAME_BYTES - 1;
+/// A directory that is being listed.
+struct Listing {
+    dir: Descriptor,
+    above: Option<Arc<Above>>,
+    /// Where to go on; `None` at the end.
+    cookie: Option<u64>,
+}
 
-/// Removes all below the directory at `path`, the deepest first.
-pub(super) fn remove_below(root: &Descriptor, path: &[u8]) -> Result<(), Errno> {
-    let mut todo = remove_leaves(root, path)?;
-    // A directory is met twice: full, then empty.
-    let mut emptied = Vec::new();
-    while let Some(dir) = todo.pop() {
-        if emptied.last() == Some(&dir) {
-            emptied.pop();
-            root.remove_dir_at(&dir)?;
-            continue;
+impl Listing {
+    fn new(root: &Descriptor, path: &[u8]) -> Result<Self, Errno> {
+        Ok(Self {
+            dir: root.pass_to(Follow::Yes, path)?,
+            above: prefix(path),
+            cookie: Some(0),
+        })
+    }
+
+    /// Starts on a directory that this one has listed.
+    fn below(&self, entry: &Entry) -> Self {
+        Self {
+            dir: self.dir.pass_into(entry.id),
+            above: Some(Arc::new(Above {
+                above: entry.above.clone(),
+                piece: [b"/", &*entry.name].concat().into(),
+            })),
+            cookie: Some(0),
         }
-        let below = if dir.len() > FAR_BYTES {
-            let far = root.open_at(Follow::No, &dir, OpenFlags::DIRECTORY, Access::READ)?;
-            remove_below(&far, b".")?;
-            Vec::new()
-        } else {
-            remove_leaves(root, &dir)?
+    }
+
+    /// Gives up to `most` entries more.
+    fn take(&mut self, most: usize) -> Result<Vec<Entry>, Errno> {
+        let mut entries = Vec::new();
+        let Some(cookie) = self.cookie.take() else {
+            return Ok(entries);
         };
-        todo.push(dir.clone());
-        todo.extend(below);
-        emptied.push(dir);
+        self.dir.read_dir(cookie, &mut |entry| {
+            entries.push(Entry {
+                above: self.above.clone(),
+                name: entry.name.into(),
+                id: entry.id,
+                kind: entry.kind,
+            });
+            if entries.len() == most {
+                self.cookie = Some(entry.next);
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(entries)
     }
-    Ok(())
-}
-
-/// Removes what is not a directory. Gives the directories.
-fn remove_leaves(root: &Descriptor, path: &[u8]) -> Result<Vec<Vec<u8>>, Errno> {
-    let mut dirs = Vec::new();
-    for entry in list(root, path)? {
-        let below = entry.path.get(1..).unwrap_or_default();
-        match entry.kind {
-            Kind::Dir => dirs.push(below.to_vec()),
-            Kind::File | Kind::Symlink => root.unlink_at(below)?,
-        }
-    }
-    Ok(dirs)
 }
 
 impl Fs {
     /// Lists a directory as it is now: entries of the base by name, then
-    /// those made since, by age. O(entries) time and memory.
+    /// those made since, by age. O(entries) time and memory: of a tree that a
+    /// guest made [`Self::walk`] holds fewer at a time.
     ///
     /// # Errors
     ///
-    /// Those of [`Descriptor::open_at`], [`Errno::NotDirectory`].
+    /// Those of [`Descriptor::stat_at`], [`Errno::NotDirectory`].
     pub fn read_dir(&self, path: impl AsRef<[u8]>) -> Result<Vec<Entry>, Error> {
-        self.at("list", path.as_ref(), list)
+        self.at("list", path.as_ref(), |root, path| {
+            Listing::new(root, path)?.take(usize::MAX)
+        })
     }
 
     /// Walks the tree below a directory, each directory before what is in it,
     /// links not followed. Each directory is listed when the walk gets there.
     ///
+    /// Safe on a tree that a guest made, whatever its depth: O(1) an entry, and
+    /// for each directory that the walk is in it holds the name and up to 256
+    /// entries. No descriptor of the instance is taken.
+    ///
     /// # Errors
     ///
     /// Those of [`Self::read_dir`]; each step may give them too.
     pub fn walk(&self, path: impl AsRef<[u8]>) -> Result<Walk, Error> {
-        let mut todo = self.read_dir(path)?;
-        todo.reverse();
-        Ok(Walk {
-            fs: self.clone(),
-            todo,
+        self.at("list", path.as_ref(), |root, path| {
+            let mut walk = Walk { levels: Vec::new() };
+            walk.enter(Listing::new(root, path)?)?;
+            Ok(walk)
         })
     }
 }
 
 /// A walk over a tree. Made by [`Fs::walk`].
-#[derive(Debug)]
 pub struct Walk {
-    fs: Fs,
-    /// The next one last.
-    todo: Vec<Entry>,
+    /// The directories that the walk is in, each with the entries that come
+    /// next, the next one last.
+    levels: Vec<(Listing, Vec<Entry>)>,
+}
+
+impl Walk {
+    fn enter(&mut self, mut listing: Listing) -> Result<(), Errno> {
+        let entries = next_of(&mut listing)?;
+        self.levels.push((listing, entries));
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<Option<Entry>, (Errno, Option<Entry>)> {
+        while let Some((listing, entries)) = self.levels.last_mut() {
+            let Some(entry) = entries.pop() else {
+                *entries = next_of(listing).map_err(|errno| (errno, None))?;
+                if entries.is_empty() {
+                    self.levels.pop();
+                }
+                continue;
+            };
+            if entry.kind == Kind::Dir {
+                let below = listing.below(&entry);
+                self.enter(below)
+                    .map_err(|errno| (errno, Some(entry.clone())))?;
+            }
+            return Ok(Some(entry));
+        }
+        Ok(None)
+    }
+}
+
+fn next_of(listing: &mut Listing) -> Result<Vec<Entry>, Errno> {
+    let mut entries = listing.take(BATCH_ENTRIES)?;
+    entries.reverse();
+    Ok(entries)
 }
 
 impl Iterator for Walk {
     type Item = Result<Entry, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let entry = self.todo.pop()?;
-        if entry.kind == Kind::Dir {
-            match self.fs.read_dir(&entry.path) {
-                Ok(below) => self.todo.extend(below.into_iter().rev()),
-                // Gone since it was listed: nothing is below it.
-                Err(error) if error.errno() == Errno::NoEntry => {}
-                Err(error) => return Some(Err(error)),
-            }
-        }
-        Some(Ok(entry))
+        self.step().transpose().map(|step| {
+            step.map_err(|(errno, at)| {
+                let path = at.map_or_else(|| b"/".to_vec(), |entry| entry.path());
+                Error::new("list", &path, errno)
+            })
+        })
+    }
+}
+
+impl fmt::Debug for Walk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Walk");
+        out.field("depth", &self.levels.len())
+            .finish_non_exhaustive()
     }
 }

@@ -5,6 +5,19 @@
 //! `x` below the root; `..` and links, absolute ones too, resolve in the
 //! instance as in a chroot. Errors name the operation and the path.
 //!
+//! A guest may make files of 16 TiB that hold nothing, directories 50,000 deep
+//! and names of any bytes. Each call may be used on what it made: calls on names
+//! and metadata cost O(path), and what reads, walks, copies or removes more says
+//! in its own words what it costs and what it holds. Only [`Fs::read`],
+//! [`Fs::read_to_string`] and [`Fs::read_dir`] take memory by what a guest says
+//! or made: prefer [`Fs::read_up_to`] and [`Fs::walk`] there.
+//!
+//! [`Fs::read`]: crate::vfs::Fs::read
+//! [`Fs::read_to_string`]: crate::vfs::Fs::read_to_string
+//! [`Fs::read_dir`]: crate::vfs::Fs::read_dir
+//! [`Fs::read_up_to`]: crate::vfs::Fs::read_up_to
+//! [`Fs::walk`]: crate::vfs::Fs::walk
+//!
 //! ```
 //! use stratafs::{image::Image, vfs::Fs};
 //!

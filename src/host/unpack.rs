@@ -21,7 +21,12 @@ impl Fs {
     /// Copies the tree below the directory at `path` into a host directory,
     /// which must not have the names yet: nothing there is replaced, and no
     /// link there is followed. Links are made as they are, absolute targets
-    /// too; modes and mtimes are set, owners and attributes are not.
+    /// too; modes and mtimes are set, owners and attributes are not, and so
+    /// setuid and setgid are left out. Holes stay holes.
+    ///
+    /// Safe on a tree that a guest made: O(entries and bytes outside holes), with
+    /// O(depth) an entry for its path, and two descriptors of the host's; a tree
+    /// deeper than a layer can be is refused before anything is written.
     ///
     /// # Errors
     ///
@@ -32,8 +37,9 @@ impl Fs {
         Unpack {
             layer: &layer,
             made: HashMap::new(),
+            into,
         }
-        .run(into)
+        .run()
     }
 
     /// The same into a directory that is made for it: `into` itself gets the
@@ -47,8 +53,9 @@ impl Fs {
         Unpack {
             layer: &layer,
             made: HashMap::new(),
+            into,
         }
-        .run(into)?;
+        .run()?;
         let meta = &layer.node(NodeId::ROOT).meta;
         set_meta(into, std::path::Path::new("."), meta).map_err(|error| CopyError::Host {
             path: LayerPath::root(),
@@ -57,14 +64,20 @@ impl Fs {
     }
 }
 
+/// Setuid and setgid.
+#[cfg(unix)]
+const SET_OWNER: u32 = 0o6000;
+
 struct Unpack<'a> {
     layer: &'a Layer,
     /// Where each file was written first, for its further names.
-    made: HashMap<NodeId, PathBuf>,
+    made: HashMap<NodeId, LayerPath>,
+    into: &'a Dir,
 }
 
 impl Unpack<'_> {
-    fn run(&mut self, into: &Dir) -> Result<(), CopyError> {
+    fn run(&mut self) -> Result<(), CopyError> {
+        let into = self.into;
         let mut todo = vec![(LayerPath::root(), NodeId::ROOT)];
         let mut dirs = Vec::new();
         while let Some((path, node)) = todo.pop() {
@@ -90,18 +103,21 @@ impl Unpack<'_> {
         // The deepest first: a directory's own mtime and mode come last.
         for (path, node) in dirs.into_iter().rev() {
             let meta = &self.layer.node(node).meta;
-            let host = host_path(&path);
-            host.and_then(|host| set_meta(into, &host, meta))
+            near(into, &path)
+                .and_then(|(near, host)| set_meta(near.as_ref().unwrap_or(into), &host, meta))
                 .map_err(|error| CopyError::Host { path, error })?;
         }
         Ok(())
     }
 
     fn write(&mut self, into: &Dir, path: &LayerPath, node: NodeId) -> io::Result<()> {
-        let host = host_path(path)?;
+        let (near, host) = near(into, path)?;
+        let into = near.as_ref().unwrap_or(into);
         let from = self.layer.node(node);
         if let Some(first) = self.made.get(&node) {
-            return into.hard_link(first, into, &host);
+            let (first_near, first) = self::near(self.into, first)?;
+            let first_in = first_near.as_ref().unwrap_or(self.into);
+            return first_in.hard_link(first, into, &host);
         }
         match &from.body {
             Body::Dir(_) => return into.create_dir(&host),
@@ -118,7 +134,7 @@ impl Unpack<'_> {
                 into.set_symlink_times(&host, None, Some(time))?;
             }
         }
-        self.made.insert(node, host);
+        self.made.insert(node, path.clone());
         Ok(())
     }
 }
@@ -139,7 +155,10 @@ fn set_meta(into: &Dir, path: &std::path::Path, meta: &Meta) -> io::Result<()> {
     #[cfg(unix)]
     {
         use cap_std::fs::{Permissions, PermissionsExt};
-        into.set_permissions(path, Permissions::from_mode(meta.mode))?;
+        // These bits give who runs a file the rights of its owner, which is
+        // whoever writes this, not the owner that was meant.
+        let mode = meta.mode & !SET_OWNER;
+        into.set_permissions(path, Permissions::from_mode(mode))?;
     }
     Ok(())
 }
@@ -154,12 +173,32 @@ fn symlink(into: &Dir, target: &OsString, path: &std::path::Path) -> io::Result<
     DirExt::symlink(into, target, path)
 }
 
-fn host_path(path: &LayerPath) -> io::Result<PathBuf> {
-    path.names()
-        .iter()
-        .map(Name::as_bytes)
-        .map(os_string)
-        .collect()
+/// Bytes of a path that one call of the host's takes, well below Linux's bound.
+const NEAR_BYTES: usize = 3072;
+
+/// Gives a path that the host takes, and where a longer one has to start: at a
+/// directory above, which is opened on the way.
+fn near(into: &Dir, path: &LayerPath) -> io::Result<(Option<Dir>, PathBuf)> {
+    let mut dir: Option<Dir> = None;
+    let mut names = path.names();
+    loop {
+        let mut bytes = 0;
+        let fit = names.iter().take_while(|name| {
+            bytes += name.as_bytes().len() + 1;
+            bytes <= NEAR_BYTES
+        });
+        let (head, rest) = names.split_at(fit.count());
+        if rest.is_empty() {
+            return Ok((dir, host_path(head)?));
+        }
+        let opened = dir.as_ref().unwrap_or(into).open_dir(host_path(head)?)?;
+        dir = Some(opened);
+        names = rest;
+    }
+}
+
+fn host_path(names: &[Name]) -> io::Result<PathBuf> {
+    names.iter().map(Name::as_bytes).map(os_string).collect()
 }
 
 #[cfg(unix)]

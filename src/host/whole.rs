@@ -2,6 +2,7 @@
 
 use super::error::Error;
 use crate::errno::Errno;
+use crate::limits::MAX_WHOLE_READ_BYTES;
 use crate::vfs::{Access, Descriptor, Follow, Fs, OpenFlags};
 
 /// Bytes that a copy moves at a time.
@@ -29,24 +30,64 @@ pub(super) fn write_all(file: &Descriptor, offset: u64, bytes: &[u8]) -> Result<
     Ok(())
 }
 
+/// Reads all bytes of a file, in memory that is asked for first: a guest says
+/// how large its file is, and only the system knows what there is.
+fn read_all(file: &Descriptor, max: u64) -> Result<Vec<u8>, Errno> {
+    let size = file.stat()?.size;
+    if size > max {
+        return Err(Errno::FileTooLarge);
+    }
+    let size = usize::try_from(size).map_err(|_| Errno::FileTooLarge)?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(size).map_err(|_| Errno::NoSpace)?;
+    bytes.resize(size, 0);
+    let len = file.read_at(0, &mut bytes)?;
+    bytes.truncate(len);
+    Ok(bytes)
+}
+
 impl Fs {
-    /// Reads a whole file. Allocates its size.
+    /// Reads a whole file. Takes memory for its size, holes included: of a tree
+    /// that a guest made say with [`Self::read_up_to`] how much that may be.
     ///
     /// # Errors
     ///
-    /// Those of [`Descriptor::open_at`], [`Errno::IsDirectory`].
+    /// Those of [`Descriptor::open_at`], [`Errno::IsDirectory`];
+    /// [`Errno::FileTooLarge`] past [`MAX_WHOLE_READ_BYTES`];
+    /// [`Errno::NoSpace`] if there is no memory for it.
     pub fn read(&self, path: impl AsRef<[u8]>) -> Result<Vec<u8>, Error> {
+        self.read_up_to(path, MAX_WHOLE_READ_BYTES)
+    }
+
+    /// Reads a whole file that has `max` bytes at most, holes included. Safe on
+    /// a tree that a guest made: O(size), which is looked at before any memory
+    /// is taken.
+    ///
+    /// ```
+    /// use stratafs::{errno::Errno, image::Image, vfs::Fs};
+    ///
+    /// let fs = Fs::new(&Image::empty());
+    /// fs.write("/result", "42")?;
+    /// assert_eq!(fs.read_up_to("/result", 1024)?, b"42");
+    /// let error = fs.read_up_to("/result", 1).unwrap_err();
+    /// assert_eq!(error.errno(), Errno::FileTooLarge);
+    /// # Ok::<(), stratafs::host::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Descriptor::open_at`], [`Errno::IsDirectory`];
+    /// [`Errno::FileTooLarge`] if there is more; [`Errno::NoSpace`] if there is
+    /// no memory for it.
+    pub fn read_up_to(&self, path: impl AsRef<[u8]>, max: u64) -> Result<Vec<u8>, Error> {
         self.at("read", path.as_ref(), |root, path| {
             let file = open(root, path, OpenFlags::empty(), Access::READ)?;
-            let size = usize::try_from(file.stat()?.size).map_err(|_| Errno::FileTooLarge)?;
-            let mut bytes = vec![0; size];
-            let len = file.read_at(0, &mut bytes)?;
-            bytes.truncate(len);
-            Ok(bytes)
+            read_all(&file, max)
         })
     }
 
-    /// Reads a whole file as text.
+    /// Reads a whole file as text. Takes memory for its size, as
+    /// [`Self::read`].
     ///
     /// # Errors
     ///
@@ -71,7 +112,8 @@ impl Fs {
     }
 
     /// Copies a file's bytes and permission bits to `to`, holes as holes.
-    /// Gives the size.
+    /// Gives the size. Safe on a tree that a guest made: O(bytes outside holes),
+    /// 64 KiB at a time.
     ///
     /// # Errors
     ///

@@ -9,7 +9,7 @@ use super::build_tree::{Object, Placed, Tree};
 use super::{LayerBuilder, LayerError};
 use crate::chunk::Content;
 use crate::limits::{
-    MAX_FILE_BYTES, MAX_LAYER_DEPTH, MAX_LAYER_PATH_BYTES, MAX_LINKS, MAX_NAME_BYTES,
+    ENTRY_BYTES, MAX_FILE_BYTES, MAX_LAYER_DEPTH, MAX_LAYER_PATH_BYTES, MAX_LINKS, MAX_NAME_BYTES,
     MAX_SYMLINK_BYTES, MAX_XATTR_BYTES,
 };
 use crate::meta::{Meta, Xattrs};
@@ -46,7 +46,7 @@ pub(crate) fn fits(names: usize, bytes: usize) -> bool {
 impl LayerBuilder {
     /// Gives the root its metadata.
     pub(crate) fn root(&mut self, meta: Meta) -> Result<(), LayerError> {
-        let meta = checked_meta(meta, &LayerPath::root)?;
+        let meta = self.checked_meta(meta, &LayerPath::root)?;
         self.tree.set_dir_meta(Tree::ROOT, meta);
         Ok(())
     }
@@ -54,8 +54,8 @@ impl LayerBuilder {
     /// Finds or makes a directory, replacing what is none, and gives it its
     /// metadata.
     pub(crate) fn dir_in(&mut self, spot: Spot<'_>, meta: Meta) -> Result<DirId, LayerError> {
-        let meta = checked_meta(meta, spot.path)?;
-        self.count(spot.path)?;
+        let meta = self.checked_meta(meta, spot.path)?;
+        self.count_named(spot)?;
         let there = match self.tree.slot(spot.dir.0, spot.name).placed {
             Some(Placed::Node(id)) => Some(id),
             _ => None,
@@ -99,13 +99,14 @@ impl LayerBuilder {
                 path: (spot.path)(),
             });
         }
+        self.metadata += target.len() as u64;
         self.object_in(spot, Object::Symlink(Arc::from(target)), meta)
             .map(drop)
     }
 
     /// Gives an object one more name.
     pub(crate) fn link_in(&mut self, spot: Spot<'_>, object: ObjectId) -> Result<(), LayerError> {
-        self.count(spot.path)?;
+        self.count_named(spot)?;
         if self.tree.add_name(object.0) > MAX_LINKS {
             return Err(LayerError::TooManyLinks {
                 path: (spot.path)(),
@@ -117,7 +118,7 @@ impl LayerBuilder {
     }
 
     pub(crate) fn whiteout_in(&mut self, spot: Spot<'_>) -> Result<(), LayerError> {
-        self.count(spot.path)?;
+        self.count_named(spot)?;
         self.tree.slot(spot.dir.0, spot.name).hides = true;
         Ok(())
     }
@@ -135,7 +136,13 @@ impl LayerBuilder {
             });
         }
         self.entries += 1;
+        self.metadata += ENTRY_BYTES;
         Ok(())
+    }
+
+    fn count_named(&mut self, spot: Spot<'_>) -> Result<(), LayerError> {
+        self.metadata += spot.name.as_bytes().len() as u64;
+        self.count(spot.path)
     }
 
     fn object_in(
@@ -144,35 +151,54 @@ impl LayerBuilder {
         object: Object,
         meta: Meta,
     ) -> Result<ObjectId, LayerError> {
-        let meta = checked_meta(meta, spot.path)?;
-        self.count(spot.path)?;
+        let meta = self.checked_meta(meta, spot.path)?;
+        self.count_named(spot)?;
         let id = self.tree.push(object, meta);
         self.tree.place(spot.dir.0, spot.name, Placed::Node(id));
         Ok(ObjectId(id))
     }
+
+    /// Brings metadata into the one form that is hashed, and counts it.
+    fn checked_meta(
+        &mut self,
+        mut meta: Meta,
+        path: &dyn Fn() -> LayerPath,
+    ) -> Result<Meta, LayerError> {
+        meta.mode &= 0o7777;
+        let Some(xattrs) = meta.xattrs.take().filter(|xattrs| !xattrs.is_empty()) else {
+            return Ok(meta);
+        };
+        let bytes = bytes_of(&xattrs);
+        self.metadata += bytes as u64;
+        let known = self.sound.as_ref();
+        if known.is_some_and(|known| Arc::ptr_eq(known, &xattrs)) {
+            meta.xattrs = Some(xattrs);
+            return Ok(meta);
+        }
+        let xattrs = match xattrs.is_sorted() {
+            true => xattrs,
+            false => {
+                let mut sorted: Xattrs = Arc::unwrap_or_clone(xattrs);
+                sorted.sort_unstable();
+                Arc::new(sorted)
+            }
+        };
+        let twice = xattrs
+            .windows(2)
+            .any(|pair| matches!(pair, [(a, _), (b, _)] if a == b));
+        let named = xattrs
+            .iter()
+            .all(|(name, _)| (1..=MAX_NAME_BYTES).contains(&name.len()) && !name.contains(&0));
+        if twice || !named || bytes > MAX_XATTR_BYTES {
+            return Err(LayerError::Xattrs { path: path() });
+        }
+        self.sound = Some(Arc::clone(&xattrs));
+        meta.xattrs = Some(xattrs);
+        Ok(meta)
+    }
 }
 
-/// Brings metadata into the one form that is hashed.
-fn checked_meta(mut meta: Meta, path: &dyn Fn() -> LayerPath) -> Result<Meta, LayerError> {
-    meta.mode &= 0o7777;
-    let Some(xattrs) = meta.xattrs.take().filter(|xattrs| !xattrs.is_empty()) else {
-        return Ok(meta);
-    };
-    let mut sorted: Xattrs = Arc::unwrap_or_clone(xattrs);
-    sorted.sort_unstable();
-    let twice = sorted
-        .windows(2)
-        .any(|pair| matches!(pair, [(a, _), (b, _)] if a == b));
-    let bytes: usize = sorted
-        .iter()
-        .map(|(name, value)| name.len() + value.len())
-        .sum();
-    let named = sorted
-        .iter()
-        .all(|(name, _)| (1..=MAX_NAME_BYTES).contains(&name.len()) && !name.contains(&0));
-    if twice || !named || bytes > MAX_XATTR_BYTES {
-        return Err(LayerError::Xattrs { path: path() });
-    }
-    meta.xattrs = Some(Arc::new(sorted));
-    Ok(meta)
+fn bytes_of(xattrs: &Xattrs) -> usize {
+    let pairs = xattrs.iter();
+    pairs.map(|(name, value)| name.len() + value.len()).sum()
 }

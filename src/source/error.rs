@@ -73,7 +73,7 @@ impl fmt::Display for SourceError {
             write!(f, "{}: ", show(origin.as_os_str().as_encoded_bytes()))?;
         }
         if let Some(part) = &self.0.part {
-            write!(f, "{part}: ")?;
+            write!(f, "{}: ", show(part.as_bytes()))?;
         }
         // A layer's error names its entry itself.
         let named = matches!(self.0.kind, SourceErrorKind::Layer(_));
@@ -113,10 +113,10 @@ pub enum SourceErrorKind {
         error: NameError,
     },
     /// The source cannot be a layer for what it is.
-    #[error("{0}")]
+    #[error("{}", show(.0.as_bytes()))]
     NoLayer(String),
     /// A blob of an image is not the one that was promised.
-    #[error("{what} {promised} was promised, {found} is there")]
+    #[error("{what} {} was promised, {} is there", show(promised.as_bytes()), show(found.as_bytes()))]
     Promise {
         /// What differs: the digest, or the size in bytes.
         what: &'static str,
@@ -126,10 +126,10 @@ pub enum SourceErrorKind {
         found: String,
     },
     /// A document of an image breaks a rule.
-    #[error("{0}")]
+    #[error("{}", show(.0.as_bytes()))]
     Document(String),
     /// The source has several images or none that fits; the text lists them.
-    #[error("{0}")]
+    #[error("{}", show(.0.as_bytes()))]
     Choice(String),
     /// The archive is damaged, or says one thing in two ways.
     #[error("at byte {offset} of the archive: {reason}")]

@@ -1,11 +1,22 @@
 //! Bounds on what a source may bring, and what to take of several images.
 
+#[cfg(feature = "tar")]
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::Platform;
 use crate::limits::{DEFAULT_MAX_LAYER_BYTES, MAX_EXPANSION_RATIO, MAX_LAYER_ENTRIES};
+#[cfg(feature = "tar")]
+use crate::limits::{MAX_METADATA_RATIO, METADATA_FLOOR_BYTES};
 
 /// Bounds on one layer, past which its import is an error that states the
 /// bound; and which image to take where there are several. All layers of an
 /// image together have the same bounds as one.
+///
+/// An archive's metadata (each entry with its name, link target and attributes,
+/// and directories that are only implied) has a bound by its size:
+/// [`METADATA_FLOOR_BYTES`](crate::limits::METADATA_FLOOR_BYTES), or
+/// [`MAX_METADATA_RATIO`](crate::limits::MAX_METADATA_RATIO) bytes for each byte
+/// that it has, compressed as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceOptions {
     /// Bytes of file content that are read, holes not counted. Default:
@@ -39,26 +50,47 @@ impl Default for SourceOptions {
     }
 }
 
-/// What the layers of an image have used up of the bounds so far.
+/// What the layers of an image have used up of the bounds so far. All that are
+/// read at once count here as they go, so that together they stay within them.
 #[cfg(feature = "tar")]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Spent {
     /// Bytes of file content.
-    pub(super) bytes: u64,
+    pub(super) bytes: Count,
     /// Entries.
-    pub(super) entries: u64,
+    pub(super) entries: Count,
+    /// Bytes of metadata, as a `LayerBuilder` counts them.
+    pub(super) metadata: Count,
     /// Bytes of archives, and what came of them, decompressed.
-    pub(super) taken: u64,
-    pub(super) given: u64,
+    pub(super) taken: Count,
+    pub(super) given: Count,
 }
 
-#[cfg(feature = "oci")]
+/// A sum that several threads add to.
+#[cfg(feature = "tar")]
+#[derive(Debug, Default)]
+pub(super) struct Count(AtomicU64);
+
+#[cfg(feature = "tar")]
+impl Count {
+    /// Adds and gives the sum.
+    pub(super) fn add(&self, more: u64) -> u64 {
+        // No sum comes near 2^64: what is added was read, or is a file's size.
+        self.0
+            .fetch_add(more, Ordering::Relaxed)
+            .saturating_add(more)
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(feature = "tar")]
 impl Spent {
-    /// Adds what one layer took that began at `before` and ended at `after`.
-    pub(super) fn add(&mut self, before: Self, after: Self) {
-        self.bytes = self.bytes.saturating_add(after.bytes - before.bytes);
-        self.entries = self.entries.saturating_add(after.entries - before.entries);
-        self.taken = self.taken.saturating_add(after.taken - before.taken);
-        self.given = self.given.saturating_add(after.given - before.given);
+    /// The most bytes of metadata that what was taken so far may have.
+    pub(super) fn max_metadata(&self) -> u64 {
+        let ratio = self.taken.get().saturating_mul(MAX_METADATA_RATIO);
+        ratio.max(METADATA_FLOOR_BYTES)
     }
 }

@@ -8,7 +8,7 @@ use crate::errno::Errno;
 use crate::host::CopyError;
 use crate::image::ImageError;
 use crate::layer::LayerError;
-use crate::name::LayerPath;
+use crate::name::{LayerPath, show_path};
 use crate::source::{ExportError, OciExportError, SourceError};
 use crate::store::StoreError;
 
@@ -39,7 +39,7 @@ pub enum TransferError {
     #[error(transparent)]
     Copy(#[from] CopyError),
     /// The output cannot be made.
-    #[error("{path}: {error}", path = path.display())]
+    #[error("{path}: {error}", path = show_path(path))]
     Out {
         /// The file or directory.
         path: PathBuf,
@@ -48,7 +48,7 @@ pub enum TransferError {
         error: io::Error,
     },
     /// There is something where a directory is to be written.
-    #[error("{path}: is there already and not an empty directory: name another, or remove it", path = .0.display())]
+    #[error("{path}: is there already and not an empty directory: name another, or remove it", path = show_path(.0))]
     Occupied(PathBuf),
     /// A layer removed what lower layers have at the path.
     #[error(

@@ -27,7 +27,8 @@ pub enum Format {
     /// The merged tree, as a tar archive.
     Tar,
     /// The merged tree, as a directory: modes, times and links; owners and
-    /// extended attributes stay behind.
+    /// extended attributes stay behind, and with them setuid and setgid, which
+    /// would be those of whoever writes the directory.
     Dir,
 }
 

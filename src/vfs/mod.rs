@@ -20,6 +20,7 @@ mod route;
 mod rules;
 mod seal;
 mod stat;
+mod subtree;
 mod trace;
 mod virtual_file;
 mod walk;

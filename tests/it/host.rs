@@ -259,9 +259,10 @@ fn host_calls_take_none_of_the_guests_descriptors() {
     let held = fs.root().unwrap();
     fs.create_dir("/d").unwrap();
     assert_eq!(fs.metadata("/d").unwrap().kind, Kind::Dir);
-    assert_eq!(errno(fs.read_dir("/d")), Errno::TooManyOpen);
-    drop(held);
     assert_eq!(fs.read_dir("/d").unwrap(), []);
+    assert_eq!(paths(&fs), ["/d"]);
+    fs.remove_dir_all("/d").unwrap();
+    drop(held);
 }
 
 #[test]
@@ -281,7 +282,7 @@ fn a_tree_goes_out_to_a_directory_and_in_again() {
         again.metadata("/a/b/twin").unwrap(),
     );
     assert_eq!(
-        (old.mode, old.mtime, old.nlink),
+        (old.mode & 0o1777, old.mtime, old.nlink),
         (new.mode, new.mtime, new.nlink)
     );
     assert_eq!(

@@ -71,6 +71,24 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ("MIN_PACK_USE_PERCENT", "the_share_in_use_decides"),
     ("MAX_OPEN_PACKS", "packs_past_the_bound_need_no_descriptor"),
     ("MAX_TAG_BYTES", "tags_lead_to_images"),
+    ("MAX_WHOLE_READ_BYTES", "a_hole_is_not_read_into_memory"),
+    (
+        "MAX_PROGRAM_BYTES",
+        "a_hole_of_16_tib_costs_nobody_anything",
+    ),
+    (
+        "MAX_JSON_CONTENT_BYTES",
+        "a_hole_of_16_tib_costs_nobody_anything",
+    ),
+    ("MAX_LINE_BYTES", "lines_are_escaped_and_end"),
+    ("MAX_CELL_BYTES", "no_text_of_an_image_drives_a_terminal"),
+    ("MIN_SPARSE_BYTES", "holes_leave_as_holes"),
+    ("MAX_ZEROS_BYTES", "many_small_holes_do_not_add_up"),
+    ("MAX_SPARSE_RUNS", "a_map_is_never_longer_than_readers_take"),
+    (
+        "MAX_SPARSE_RATIO",
+        "a_map_is_never_longer_than_readers_take",
+    ),
     ("MAX_MOUNTS", "an_instance_has_max_mounts"),
     ("MAX_VIRTUAL_BYTES", "a_virtual_file_has_max_virtual_bytes"),
     ("MAX_RULES", "an_instance_has_max_rules"),
@@ -375,7 +393,11 @@ fn layers_default_to_default_max_layer_bytes_and_max_expansion_ratio() {
 
 #[cfg(feature = "tar")]
 mod archives {
-    use stratafs::limits::{MAX_SPARSE_SEGMENTS, MAX_TAR_EXTENSION_BYTES, RATIO_FLOOR_BYTES};
+    use stratafs::layer::EntryBody;
+    use stratafs::limits::{
+        ENTRY_BYTES, MAX_METADATA_RATIO, MAX_SPARSE_SEGMENTS, MAX_TAR_EXTENSION_BYTES,
+        METADATA_FLOOR_BYTES, RATIO_FLOOR_BYTES,
+    };
     use stratafs::source::tar;
 
     use super::*;
@@ -394,6 +416,90 @@ mod archives {
         assert!(import(10).is_ok());
         let refused = import(9).unwrap_err().to_string();
         assert!(refused.contains('9') && refused.contains('b'), "{refused}");
+    }
+
+    /// An archive whose global header gives each of `count` files an attribute
+    /// of 60,000 bytes.
+    fn heavy(count: u64) -> Vec<u8> {
+        let value = vec![b'v'; 60_000];
+        let mut archive = Archive::new().global(&[("SCHILY.xattr.user.a", &value)]);
+        for number in 0..count {
+            archive = archive.file(number.to_string(), "");
+        }
+        archive.end()
+    }
+
+    #[test]
+    fn a_global_header_is_held_once_and_counts_for_each_entry() {
+        let import = |bytes: &[u8]| tar(&ChunkPool::new(), bytes, &SourceOptions::default());
+        let layer = import(&heavy(3)).unwrap();
+        let held: Vec<_> = layer
+            .entries()
+            .filter_map(|entry| match entry.body {
+                EntryBody::File { meta, .. } => meta.xattrs.clone(),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(held.len(), 3);
+        assert!(held.windows(2).all(|two| Arc::ptr_eq(&two[0], &two[1])));
+        let count = METADATA_FLOOR_BYTES / (60_000 + ENTRY_BYTES) + 1;
+        let bytes = heavy(count);
+        assert!(bytes.len() as u64 * MAX_METADATA_RATIO < METADATA_FLOOR_BYTES);
+        let refused = import(&bytes).unwrap_err().to_string();
+        let limit = METADATA_FLOOR_BYTES.to_string();
+        assert!(refused.contains(&limit), "{refused}");
+        assert!(refused.contains("metadata"), "{refused}");
+    }
+
+    #[test]
+    fn metadata_counts_entry_bytes_names_targets_and_attributes() {
+        let mut builder = LayerBuilder::new();
+        builder.dir(&path(b"abc/de"), meta()).unwrap();
+        assert_eq!(builder.metadata_bytes(), 2 * ENTRY_BYTES + 5);
+        builder.symlink(&path(b"l"), meta(), b"target").unwrap();
+        assert_eq!(builder.metadata_bytes(), 3 * ENTRY_BYTES + 12);
+        let own = Meta {
+            xattrs: Some(Arc::new(vec![(b"user.a"[..].into(), b"12"[..].into())])),
+            ..meta()
+        };
+        builder.dir(&path(b"abc"), own).unwrap();
+        assert_eq!(builder.metadata_bytes(), 4 * ENTRY_BYTES + 12 + 3 + 8);
+        // A path that only a link names is held as well.
+        builder.hard_link(&path(b"m"), &path(b"x/y")).unwrap();
+        assert!(builder.metadata_bytes() > 5 * ENTRY_BYTES + 24);
+    }
+
+    #[cfg(feature = "oci")]
+    #[test]
+    fn names_of_members_have_max_oci_member_bytes() {
+        use stratafs::limits::MAX_OCI_MEMBER_BYTES;
+        let name = vec![b'n'; MAX_TAR_EXTENSION_BYTES as usize];
+        let mut archive = Archive::new().file("oci-layout", "{}");
+        for number in 0..MAX_OCI_MEMBER_BYTES / MAX_TAR_EXTENSION_BYTES {
+            let mut name = name.clone();
+            name[0] = b'0' + number as u8;
+            archive = archive.long(b'L', &name[1..]).file("short", "");
+            archive = archive.long(b'L', &name[..64]).file("short", "");
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let write = |archive: Archive| std::fs::write(file.path(), archive.end()).unwrap();
+        let open = || stratafs::source::OciImage::open(file.path(), &SourceOptions::default());
+        // The same name again takes no more room, and is counted all the same.
+        write(archive.clone());
+        let refused = open().err().map(|error| error.to_string());
+        assert!(
+            refused
+                .as_ref()
+                .is_some_and(|text| text.contains(&MAX_OCI_MEMBER_BYTES.to_string())),
+            "{refused:?}"
+        );
+        write(
+            Archive::new()
+                .file("oci-layout", "{}")
+                .long(b'L', &name[1..])
+                .file("short", ""),
+        );
+        assert!(open().unwrap().is_none());
     }
 
     #[test]

@@ -30,6 +30,7 @@ mod fuzz; // the fuzz targets in plain loops
 mod guests; // each example guest under wasmtime-wasi and under stratafs
 mod held; // what a host holds because of what guests did
 mod host; // the std-like API for embedders
+mod hostile; // host calls on what guests and archives made to harm
 mod image; // stacks of layers as one tree
 #[cfg(feature = "cli")]
 mod isolation; // a thousand guests that destroy what they see

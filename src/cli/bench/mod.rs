@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::args::BenchArgs;
-use super::failure::{Failure, tell};
+use super::failure::{Failure, tell, tell_json};
 use super::outfile::OutFile;
 use super::{base, guest_source, resolve, run};
 use crate::chunk::ChunkPool;
@@ -32,7 +32,7 @@ pub(super) fn bench(args: BenchArgs) -> Result<ExitCode, Failure> {
     let reports = args.out.as_deref().map(Reports::create).transpose()?;
     let figures = measure(args, note)?;
     match json {
-        true => tell(&serde_json::to_string_pretty(&figures)?)?,
+        true => tell_json(&figures)?,
         false => {
             let notes = figures.notes().join("\n");
             tell(format!("\n{}\n{notes}", figures.table()).trim_end())?;

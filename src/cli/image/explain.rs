@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::args::ExplainArgs;
-use super::text::{answer, date, kind, mode, rooted};
+use super::text::{answer, date, kind, mode, put_bytes, rooted, rooted_bytes};
 use crate::cli::failure::Failure;
 use crate::name::{LayerPath, show};
 use crate::report::bytes;
@@ -37,19 +37,19 @@ fn document(told: &Explanation) -> Value {
         .sharers
         .iter()
         .map(|sharer| {
-            json!({
+            let mut told = json!({
                 "images": sharer.images,
                 "layer": sharer.layer.to_string(),
-                "path": rooted(&sharer.path),
                 "shared_bytes": sharer.shared_bytes,
-            })
+            });
+            put_bytes(&mut told, "path", &rooted_bytes(&sharer.path));
+            told
         })
         .collect();
     let layer = told
         .layer
         .map(|(number, digest)| json!({"number": number, "digest": digest.to_string()}));
-    json!({
-        "path": rooted(&told.path),
+    let mut document = json!({
         "kind": kind(told.stat.kind),
         "mode": told.stat.mode,
         "uid": told.stat.uid,
@@ -60,7 +60,9 @@ fn document(told: &Explanation) -> Value {
         "hides": below,
         "chunks": chunks,
         "shared_with": sharers,
-    })
+    });
+    put_bytes(&mut document, "path", &rooted_bytes(&told.path));
+    document
 }
 
 fn below_json(below: &Below) -> Value {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::args::{DiffArgs, LsArgs, TreeArgs};
-use super::text::{answer, date, kind, mode, rooted};
+use super::text::{answer, cell, date, kind, mode, put_bytes, rooted, rooted_bytes};
 use crate::chunk::ChunkPool;
 use crate::cli::failure::Failure;
 use crate::image::{Image, Reference};
@@ -35,7 +35,7 @@ pub(super) fn ls(store: &Store, args: LsArgs) -> Result<(), Failure> {
                 false => image.tags.join(", "),
             };
             table.row(vec![
-                names,
+                cell(&names),
                 short(image),
                 image.layers.len().to_string(),
                 count(image.entries),
@@ -70,10 +70,9 @@ pub(super) fn short(image: &ImageInfo) -> String {
 }
 
 /// The merged tree from `path` down, as one layer.
-fn tree_of(image: &Image, path: &str) -> Result<Layer, Failure> {
-    let tree = Fs::new(image).tree(path.as_bytes(), &ChunkPool::new());
-    let tree =
-        tree.map_err(|errno| Failure::new(format_args!("{}: {errno}", show(path.as_bytes()))))?;
+fn tree_of(image: &Image, path: &[u8]) -> Result<Layer, Failure> {
+    let tree = Fs::new(image).tree(path, &ChunkPool::new());
+    let tree = tree.map_err(|errno| Failure::new(format_args!("{}: {errno}", show(path))))?;
     Ok(tree?)
 }
 
@@ -94,11 +93,11 @@ pub(super) fn tree(store: &Store, args: TreeArgs) -> Result<(), Failure> {
 
 /// One line of `tree`.
 struct Shown {
-    path: String,
+    path: LayerPath,
     kind: Kind,
     meta: Meta,
     size: u64,
-    target: Option<String>,
+    target: Option<Vec<u8>>,
     layer: Option<usize>,
 }
 
@@ -112,10 +111,10 @@ impl Shown {
         let (above, dir) = match from.split_last() {
             Some((above, _)) if one => {
                 let above = LayerPath::from(above.to_vec());
-                let dir = rooted(&above);
+                let dir = rooted_bytes(&above);
                 (above, dir)
             }
-            _ => (from.clone(), rooted(from)),
+            _ => (from.clone(), rooted_bytes(from)),
         };
         let tree = tree_of(image, &dir)?;
         let entries = tree
@@ -135,12 +134,12 @@ impl Shown {
                 Kind::Symlink,
                 *meta,
                 target.len() as u64,
-                Some(show(target)),
+                Some(target.to_vec()),
             ),
             EntryBody::Whiteout | EntryBody::LowerLink { .. } => return None,
         };
         Some(Self {
-            path: rooted(path),
+            path: path.clone(),
             kind,
             meta: meta.clone(),
             size,
@@ -153,30 +152,35 @@ impl Shown {
         let Meta {
             uid, gid, mtime, ..
         } = self.meta;
-        let target = self.target.as_ref().map(|target| format!(" -> {target}"));
+        let target = self.target.as_deref();
+        let target = target.map(|target| format!(" -> {}", show(target)));
         format!(
             "{} {:>10} {:>12}  {}  {}{}",
             mode(self.kind, self.meta.mode),
             format!("{uid}:{gid}"),
             self.size,
             date(mtime),
-            self.path,
+            rooted(&self.path),
             target.unwrap_or_default()
         )
     }
 
     fn json(&self) -> Value {
-        json!({
-            "path": self.path,
+        let mut told = json!({
             "kind": kind(self.kind),
             "mode": self.meta.mode,
             "uid": self.meta.uid,
             "gid": self.meta.gid,
             "mtime_ns": self.meta.mtime.as_nanos_clamped(),
             "size_bytes": self.size,
-            "target": self.target,
+            "target": null,
             "layer": self.layer,
-        })
+        });
+        put_bytes(&mut told, "path", &rooted_bytes(&self.path));
+        if let Some(target) = &self.target {
+            put_bytes(&mut told, "target", target);
+        }
+        told
     }
 }
 
@@ -186,23 +190,21 @@ fn full(above: &LayerPath, below: &LayerPath) -> LayerPath {
 }
 
 pub(super) fn diff(store: &Store, args: DiffArgs) -> Result<(), Failure> {
-    let whole = |reference: &Reference| tree_of(&store.image(reference.as_str())?, "/");
+    let whole = |reference: &Reference| tree_of(&store.image(reference.as_str())?, b"/");
     let changes = compare(&whole(&args.from)?, &whole(&args.to)?);
-    let shown = changes
-        .iter()
-        .map(|(change, path)| (change.letter(), rooted(path)));
-    let shown: Vec<_> = shown.collect();
     let json = || {
-        let all: Vec<Value> = shown
-            .iter()
-            .map(|(letter, path)| json!({"change": letter.to_string(), "path": path}))
-            .collect();
+        let all = changes.iter().map(|(change, path)| {
+            let mut told = json!({"change": change.letter().to_string()});
+            put_bytes(&mut told, "path", &rooted_bytes(path));
+            told
+        });
+        let all: Vec<Value> = all.collect();
         json!({"changes": all})
     };
     answer(args.form, json, || {
-        let lines: Vec<String> = shown
+        let lines: Vec<String> = changes
             .iter()
-            .map(|(letter, path)| format!("{letter} {path}"))
+            .map(|(change, path)| format!("{} {}", change.letter(), rooted(path)))
             .collect();
         lines.join("\n")
     })

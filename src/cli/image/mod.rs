@@ -1,6 +1,7 @@
 //! `stratafs image` and `stratafs store`.
 
 pub(super) mod args;
+mod cat;
 mod explain;
 mod list;
 mod moving;
@@ -23,7 +24,7 @@ pub(super) fn image(args: ImageArgs, store: Option<&Path>) -> Result<ExitCode, F
         ImageCommand::Inspect(args) => show::inspect(&store, args),
         ImageCommand::History(args) => show::history(&store, args),
         ImageCommand::Tree(args) => list::tree(&store, args),
-        ImageCommand::Cat(args) => show::cat(&store, args),
+        ImageCommand::Cat(args) => cat::cat(&store, args),
         ImageCommand::Diff(args) => list::diff(&store, args),
         ImageCommand::Explain(args) => explain::explain(&store, args),
         ImageCommand::Export(args) => moving::export(&store, args),

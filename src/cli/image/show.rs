@@ -1,17 +1,17 @@
-//! `image inspect`, `image history`, `image cat`.
+//! `image inspect`, `image history`.
 
 use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::args::{CatArgs, HistoryArgs, InspectArgs};
-use super::text::{answer, date, pass_on};
+use super::args::{HistoryArgs, InspectArgs};
+use super::text::{answer, cell, date};
 use crate::cli::failure::Failure;
 use crate::image::ImageConfig;
 use crate::meta::Time;
+use crate::name::show;
 use crate::report::{Align, Table, bytes, count};
 use crate::store::{ImageInfo, Store, StoredLayer};
-use crate::vfs::Fs;
 
 pub(super) fn inspect(store: &Store, args: InspectArgs) -> Result<(), Failure> {
     let info = store.info(args.image.reference.as_str())?;
@@ -68,7 +68,7 @@ fn lines(info: &ImageInfo) -> String {
     let mut line = |name: &str, value: Option<String>| {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
             // Writing into a text cannot fail.
-            let _always = writeln!(out, "{name:<14}{value}");
+            let _always = writeln!(out, "{name:<14}{}", show(value.as_bytes()));
         }
     };
     line("digest", Some(info.id.to_string()));
@@ -132,7 +132,12 @@ pub(super) fn history(store: &Store, args: HistoryArgs) -> Result<(), Failure> {
             });
             let by = step.by.unwrap_or("-").replace(['\n', '\t'], " ");
             let comment = step.comment.unwrap_or_default();
-            table.row([step.created.unwrap_or("-"), &by, &layer, comment]);
+            table.row([
+                cell(step.created.unwrap_or("-")),
+                cell(&by),
+                layer,
+                cell(comment),
+            ]);
         }
         table.to_string()
     })
@@ -180,28 +185,4 @@ fn steps(info: &ImageInfo) -> Vec<Step<'_>> {
     }));
     steps.reverse();
     steps
-}
-
-pub(super) fn cat(store: &Store, args: CatArgs) -> Result<(), Failure> {
-    let fs = Fs::new(&store.image(args.image.reference.as_str())?);
-    let bytes = fs.read(&args.path)?;
-    if !args.form.json {
-        return pass_on(&bytes);
-    }
-    let (encoding, content) = match std::str::from_utf8(&bytes) {
-        Ok(text) => ("utf-8", text.to_owned()),
-        Err(_) => (
-            "hex",
-            bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
-        ),
-    };
-    let document = || {
-        json!({
-            "path": args.path,
-            "size_bytes": bytes.len(),
-            "encoding": encoding,
-            "content": content,
-        })
-    };
-    answer(args.form, document, String::new)
 }

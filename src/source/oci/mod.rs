@@ -16,13 +16,12 @@ mod docker;
 mod document;
 mod hash;
 mod layout;
+mod members;
 mod place;
 
 use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::path::Path;
-
-use parking_lot::Mutex;
 
 pub(super) use self::blob::Checked;
 use self::blob::{Copied, same_digest, same_size};
@@ -45,7 +44,7 @@ pub struct OciImage {
     documents: Documents,
     config: ImageConfig,
     /// What the layers that were read have used up of the bounds.
-    spent: Mutex<Spent>,
+    spent: Spent,
 }
 
 /// The documents byte by byte.
@@ -158,7 +157,8 @@ impl OciImage {
     /// Reads a layer, and writes its blob to `copy` as it goes by.
     ///
     /// The bounds of `options` are those of all layers together that are read
-    /// through this value, one read twice counted twice.
+    /// through this value, also at once from several threads; one that is read
+    /// twice, or fails, is counted as often.
     ///
     /// What `copy` has got is the blob only if this succeeds.
     ///
@@ -175,8 +175,7 @@ impl OciImage {
         copy: Option<&mut dyn Write>,
     ) -> Result<Layer, SourceError> {
         let name = layer.digest.as_ref().unwrap_or(&layer.diff_id);
-        let before = *self.spent.lock();
-        let mut spent = before;
+        let spent = &self.spent;
         let read = || {
             let found = self.find(layer)?.reader;
             let reader: Box<dyn Read + '_> = match copy {
@@ -184,16 +183,14 @@ impl OciImage {
                 None => Box::new(found),
             };
             if let Some(digest) = &layer.digest {
-                return read_blob(pool, reader, layer, digest, (options, &mut spent));
+                return read_blob(pool, reader, layer, digest, (options, spent));
             }
-            let bounds = (options, &mut spent);
+            let bounds = (options, spent);
             let (made, held) = read_hashed(pool, reader, &layer.diff_id, bounds)?;
             same_digest(&layer.diff_id, held)?;
             Ok(made)
         };
-        let made = read().map_err(|error: SourceError| error.part(format_args!("layer {name}")))?;
-        self.spent.lock().add(before, spent);
-        Ok(made)
+        read().map_err(|error: SourceError| error.part(format_args!("layer {name}")))
     }
 
     fn find(&self, layer: &LayerBlob) -> Result<Found, SourceError> {
@@ -224,6 +221,7 @@ fn open(path: &Path, options: &SourceOptions) -> Result<Option<OciImage>, Source
     }
     match Place::archive(path, options) {
         Ok(place) => in_place(place, options),
+        Err(error) if matches!(error.kind(), SourceErrorKind::Limit { .. }) => Err(error),
         // Whoever reads it as a layer will say better what is wrong.
         Err(_) => Ok(None),
     }
@@ -259,7 +257,7 @@ fn read_blob(
 }
 
 /// Bounds, and what has been used up of them.
-type Bounds<'a> = (&'a SourceOptions, &'a mut Spent);
+type Bounds<'a> = (&'a SourceOptions, &'a Spent);
 
 /// Makes the layer, and the digest of its tar.
 fn read_hashed(

@@ -6,7 +6,6 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Take, Write};
 use std::path::{Path, PathBuf};
 
-use ::tar::EntryType;
 use tempfile::NamedTempFile;
 
 use crate::limits::MAX_TAR_EXTENSION_BYTES;
@@ -51,7 +50,7 @@ impl Place {
     pub(super) fn archive(path: &Path, options: &SourceOptions) -> Result<Self, SourceError> {
         let spool = spool(path, options)?;
         let file = spool.as_ref().map_or(path, NamedTempFile::path).to_owned();
-        let members = index(&file, options.max_entries)?;
+        let members = super::members::index(&file, options.max_entries)?;
         Ok(Self::Archive {
             file,
             spool,
@@ -152,56 +151,8 @@ fn spool(path: &Path, options: &SourceOptions) -> Result<Option<NamedTempFile>, 
     Ok(Some(spool))
 }
 
-/// Lists the members of a plain archive. What they hold is verified by
-/// digest when it is read, so this may be a reader of less rigour than the
-/// one for layers.
-fn index(path: &Path, max_entries: u64) -> Result<HashMap<String, Member>, SourceError> {
-    let file = BufReader::new(File::open(path).map_err(SourceErrorKind::Io)?);
-    let mut archive = ::tar::Archive::new(file);
-    let mut members = HashMap::new();
-    let mut count = 0;
-    for entry in archive.entries_with_seek().map_err(SourceErrorKind::Io)? {
-        let entry = entry.map_err(SourceErrorKind::Io)?;
-        count += 1;
-        if count > max_entries {
-            return Err(SourceErrorKind::Limit {
-                what: "entries in the archive",
-                limit: max_entries,
-            }
-            .into());
-        }
-        let Ok(name) = String::from_utf8(entry.path_bytes().into_owned()) else {
-            continue;
-        };
-        let name = plain(&name);
-        match entry.header().entry_type() {
-            EntryType::Regular | EntryType::Continuous => {
-                let offset = entry.raw_file_position();
-                let size = entry.size();
-                members.insert(name, Member::Bytes { offset, size });
-            }
-            kind @ (EntryType::Symlink | EntryType::Link) => {
-                let Some(link) = entry
-                    .link_name_bytes()
-                    .and_then(|link| String::from_utf8(link.into_owned()).ok())
-                else {
-                    continue;
-                };
-                let target = match kind {
-                    EntryType::Link => Some(plain(&link)),
-                    _ => beside(&name, &link),
-                };
-                members.extend(target.map(|target| (name, Member::Link(target))));
-            }
-            // Directories have no bytes; the rest is nothing images have.
-            _ => {}
-        }
-    }
-    Ok(members)
-}
-
 /// A member's name without `./` at its front.
-fn plain(name: &str) -> String {
+pub(super) fn plain(name: &str) -> String {
     let mut name = name;
     while let Some(rest) = name.strip_prefix("./").or_else(|| name.strip_prefix('/')) {
         name = rest;
@@ -211,7 +162,7 @@ fn plain(name: &str) -> String {
 
 /// Where a symbolic link in the directory of `name` leads; `None` if that is
 /// out of the archive.
-fn beside(name: &str, link: &str) -> Option<String> {
+pub(super) fn beside(name: &str, link: &str) -> Option<String> {
     let mut parts: Vec<&str> = match link.strip_prefix('/') {
         Some(_) => Vec::new(),
         None => name.split('/').collect(),

@@ -19,6 +19,7 @@ use self::sink::{ArchiveSink, DirSink, Sink};
 use super::ExportError;
 use crate::image::ImageConfig;
 use crate::layer::Layer;
+use crate::name::show_path;
 use crate::source::BlobDigest;
 
 /// How a layer that is written anew is compressed.
@@ -64,7 +65,7 @@ pub enum OciExportError {
         error: io::Error,
     },
     /// The output cannot be written.
-    #[error("{path}: cannot be written: {error}", path = path.display())]
+    #[error("{path}: cannot be written: {error}", path = show_path(path))]
     Write {
         /// The file of the layout.
         path: PathBuf,

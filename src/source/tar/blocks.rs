@@ -28,12 +28,6 @@ impl<'r> Blocks<'r> {
         }
     }
 
-    /// Gives the bytes of archives, and what came of them: those before, and
-    /// this one.
-    pub(super) fn taken_and_given(&self) -> (u64, u64) {
-        self.input.taken_and_given()
-    }
-
     /// Makes an error that tells which header is to blame.
     pub(super) fn bad(&self, reason: impl Into<String>) -> SourceErrorKind {
         SourceErrorKind::Archive {

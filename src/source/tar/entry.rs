@@ -1,8 +1,6 @@
 //! One entry of an archive: its header and extensions brought together, and
 //! what they say done.
 
-use std::sync::Arc;
-
 use ::tar::Header;
 
 use super::pax::Records;
@@ -197,7 +195,7 @@ impl Archive<'_, '_> {
             uid: uid.ok_or_else(|| bad("uid"))?,
             gid: gid.ok_or_else(|| bad("gid"))?,
             mtime: mtime.ok_or_else(|| bad("mtime"))?,
-            xattrs: (!xattrs.is_empty()).then(|| Arc::new(xattrs)),
+            xattrs,
         })
     }
 
@@ -230,8 +228,7 @@ impl Archive<'_, '_> {
     /// Counts bytes of content before they are read.
     fn count(&mut self, bytes: u64) -> Result<(), SourceErrorKind> {
         let limit = self.options.max_bytes;
-        self.content_bytes = self.content_bytes.saturating_add(bytes);
-        if self.content_bytes > limit {
+        if self.spent.bytes.add(bytes) > limit {
             return Err(SourceErrorKind::Limit {
                 what: "bytes of content",
                 limit,
@@ -286,7 +283,7 @@ fn one_of(long: Option<Vec<u8>>, pax: Option<&Vec<u8>>) -> Result<Option<Vec<u8>
 }
 
 /// The name that the header block itself gives.
-fn header_name(header: &Header) -> Vec<u8> {
+pub(in crate::source) fn header_name(header: &Header) -> Vec<u8> {
     let bytes = header.as_bytes();
     let name = fields::text(&header.as_old().name);
     let prefix = match (bytes.get(257..263), bytes.get(508..)) {

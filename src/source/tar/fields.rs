@@ -8,7 +8,7 @@ use crate::meta::Time;
 const ID_OUT_OF_RANGE: u32 = u32::MAX;
 
 /// A field up to its NUL, or all of it.
-pub(super) fn text(field: &[u8]) -> &[u8] {
+pub(in crate::source) fn text(field: &[u8]) -> &[u8] {
     field.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
@@ -71,6 +71,12 @@ fn octal(field: &[u8]) -> Option<i128> {
 pub(super) fn size(field: &[u8]) -> Option<u64> {
     let size = i64::try_from(number(field)?).ok()?;
     u64::try_from(size).ok()
+}
+
+/// Reads the size that a header gives.
+#[cfg(feature = "oci")]
+pub(in crate::source) fn size_of(header: &Header) -> Option<u64> {
+    size(&header.as_old().size)
 }
 
 /// Reads a uid or gid. What does not fit becomes `u32::MAX`.

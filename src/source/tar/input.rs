@@ -20,8 +20,10 @@ pub(in crate::source) struct Input<'r> {
     /// Bytes taken from the source, and made of them.
     taken: Rc<Cell<u64>>,
     given: u64,
-    /// What the layers before have used up.
-    before: Spent,
+    /// Bytes taken that have been counted there.
+    told: u64,
+    /// What all layers of the image have used up.
+    spent: Option<&'r Spent>,
     max_ratio: u64,
     tap: Option<Tap<'r>>,
 }
@@ -65,7 +67,8 @@ impl<'r> Input<'r> {
             compressed: format != Format::Plain,
             taken,
             given: 0,
-            before: Spent::default(),
+            told: 0,
+            spent: None,
             max_ratio: options.max_ratio,
             tap: None,
         })
@@ -83,15 +86,9 @@ impl<'r> Input<'r> {
         self.tap = Some(tap);
     }
 
-    /// Counts on from what the layers before have used up.
-    pub(super) fn after(&mut self, before: Spent) {
-        self.before = before;
-    }
-
-    /// Gives what the layers before have used up of bytes, and this one.
-    pub(super) fn taken_and_given(&self) -> (u64, u64) {
-        let taken = self.before.taken.saturating_add(self.taken.get());
-        (taken, self.before.given.saturating_add(self.given))
+    /// Counts what is read from here on for all layers of the image together.
+    pub(super) fn count_in(&mut self, spent: &'r Spent) {
+        self.spent = Some(spent);
     }
 
     /// Gives how many bytes have been read.
@@ -114,7 +111,7 @@ impl<'r> Input<'r> {
                     }
                     done += len;
                     self.given += len as u64;
-                    self.check_ratio()?;
+                    self.check_ratio(len as u64)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(SourceErrorKind::Io(error)),
@@ -133,12 +130,17 @@ impl<'r> Input<'r> {
 
     /// Holds the bound for this archive, and for all of its image together:
     /// many that are small could pass it one by one.
-    fn check_ratio(&self) -> Result<(), SourceErrorKind> {
+    fn check_ratio(&mut self, now: u64) -> Result<(), SourceErrorKind> {
         let past = |(taken, given): (u64, u64)| {
             given > RATIO_FLOOR_BYTES && given > taken.saturating_mul(self.max_ratio)
         };
         let own = (self.taken.get(), self.given);
-        if self.compressed && (past(own) || past(self.taken_and_given())) {
+        let all = self.spent.map_or(own, |spent| {
+            let taken = spent.taken.add(own.0 - self.told);
+            (taken, spent.given.add(now))
+        });
+        self.told = own.0;
+        if self.compressed && (past(own) || past(all)) {
             return Err(SourceErrorKind::Limit {
                 what: "bytes out of each byte of a compressed archive",
                 limit: self.max_ratio,

@@ -30,8 +30,14 @@ use ::tar::Header;
 
 use self::blocks::{Blocks, Next};
 use self::entry::Extensions;
+#[cfg(feature = "oci")]
+pub(super) use self::entry::header_name;
+#[cfg(feature = "oci")]
+pub(super) use self::fields::{size_of, text};
 pub(super) use self::input::Input;
-use self::pax::Records;
+pub(super) use self::pax::Records;
+#[cfg(feature = "oci")]
+pub(super) use self::pax::parse as pax_records;
 use super::{SourceError, SourceErrorKind, SourceOptions, Spent};
 use crate::chunk::ChunkPool;
 use crate::layer::{Layer, LayerBuilder};
@@ -52,19 +58,20 @@ pub fn tar(
     reader: impl Read,
     options: &SourceOptions,
 ) -> Result<Layer, SourceError> {
-    let mut spent = Spent::default();
-    read(pool, Input::new(reader, options)?, options, &mut spent)
+    let spent = Spent::default();
+    read(pool, Input::new(reader, options)?, options, &spent)
 }
 
 /// Makes a layer from bytes that have been looked at already. The bounds are
-/// those of all layers that `spent` counts, and it counts this one as well.
-pub(super) fn read(
+/// those of all layers that `spent` counts, and it counts this one as well, also
+/// if it fails.
+pub(super) fn read<'r>(
     pool: &ChunkPool,
-    mut input: Input<'_>,
+    mut input: Input<'r>,
     options: &SourceOptions,
-    spent: &mut Spent,
+    spent: &'r Spent,
 ) -> Result<Layer, SourceError> {
-    input.after(*spent);
+    input.count_in(spent);
     let mut archive = Archive {
         pool,
         blocks: Blocks::new(input),
@@ -73,26 +80,21 @@ pub(super) fn read(
         global: Records::default(),
         options,
         headers: 0,
-        before: spent.entries,
-        content_bytes: spent.bytes,
+        metadata: 0,
+        spent,
         buf: vec![0; 64 * 1024],
     };
     while let Some(header) = archive.next_header()? {
         archive.member(&header)?;
+        archive.count_metadata()?;
     }
     archive.blocks.drain()?;
-    let (taken, given) = archive.blocks.taken_and_given();
-    let (bytes, headers) = (archive.content_bytes, archive.headers);
+    let headers = archive.headers;
     let layer = archive.builder.finish().map_err(SourceErrorKind::from)?;
     // Parents that are only implied count as well; the root is no entry.
     let made = layer.node_count().saturating_sub(1) as u64;
-    *spent = Spent {
-        bytes,
-        entries: spent.entries.saturating_add(headers.max(made)),
-        taken,
-        given,
-    };
-    match spent.entries > options.max_entries {
+    let entries = spent.entries.add(made.saturating_sub(headers));
+    match entries > options.max_entries {
         true => Err(too_many(options).into()),
         false => Ok(layer),
     }
@@ -115,10 +117,10 @@ struct Archive<'a, 'r> {
     global: Records,
     options: &'a SourceOptions,
     headers: u64,
-    /// Entries of the layers before.
-    before: u64,
-    /// Bytes of content, those of the layers before included.
-    content_bytes: u64,
+    /// Bytes of metadata that have been counted.
+    metadata: u64,
+    /// What all layers of the image have used up.
+    spent: &'a Spent,
     buf: Vec<u8>,
 }
 
@@ -137,11 +139,26 @@ impl Archive<'_, '_> {
         if !fields::checksum_holds(&header) {
             return Err(self.bad_checksum());
         }
-        if self.before.saturating_add(self.headers) >= self.options.max_entries {
+        if self.spent.entries.add(1) > self.options.max_entries {
             return Err(too_many(self.options));
         }
         self.headers += 1;
         Ok(Some(header))
+    }
+
+    /// Counts what the entries so far cost, before there can be many more.
+    fn count_metadata(&mut self) -> Result<(), SourceErrorKind> {
+        let all = self.builder.metadata_bytes();
+        let sum = self.spent.metadata.add(all - self.metadata);
+        self.metadata = all;
+        let limit = self.spent.max_metadata();
+        match sum > limit {
+            true => Err(SourceErrorKind::Limit {
+                what: "bytes of metadata for an archive of its size",
+                limit,
+            }),
+            false => Ok(()),
+        }
     }
 
     fn end(&self) -> Result<Option<Box<Header>>, SourceErrorKind> {

@@ -1,6 +1,7 @@
 //! PAX extended headers: records of `LENGTH KEY=VALUE\n`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::fields;
 use crate::limits::MAX_XATTR_BYTES;
@@ -9,7 +10,7 @@ use crate::meta::{Time, Xattrs};
 /// A field of an extended header. An empty value takes back what a global
 /// header said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) enum Field<T> {
+pub(in crate::source) enum Field<T> {
     #[default]
     Absent,
     Emptied,
@@ -25,7 +26,7 @@ impl<T: Clone> Field<T> {
         }
     }
 
-    pub(super) fn get(&self) -> Option<&T> {
+    pub(in crate::source) fn get(&self) -> Option<&T> {
         self.or(&Self::Absent)
     }
 
@@ -49,10 +50,10 @@ impl<T: Clone> Field<T> {
 /// mean nothing without the machine they come from; other records are for
 /// other readers.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Records {
-    pub(super) path: Field<Vec<u8>>,
-    pub(super) linkpath: Field<Vec<u8>>,
-    pub(super) size: Field<u64>,
+pub(in crate::source) struct Records {
+    pub(in crate::source) path: Field<Vec<u8>>,
+    pub(in crate::source) linkpath: Field<Vec<u8>>,
+    pub(in crate::source) size: Field<u64>,
     pub(super) uid: Field<u32>,
     pub(super) gid: Field<u32>,
     pub(super) mtime: Field<Time>,
@@ -65,6 +66,8 @@ pub(super) struct Records {
 struct Attributes {
     values: BTreeMap<Vec<u8>, Vec<u8>>,
     bytes: usize,
+    /// Those of a global header, as each entry without its own has them.
+    shared: Option<Arc<Xattrs>>,
 }
 
 impl Attributes {
@@ -108,7 +111,7 @@ impl SparseKeys {
 
 /// Reads the records of an `x` or `g` header. Anything that is not a record
 /// is an error: skipping it would hide an entry's true name or size.
-pub(super) fn parse(mut data: &[u8]) -> Result<Records, &'static str> {
+pub(in crate::source) fn parse(mut data: &[u8]) -> Result<Records, &'static str> {
     let mut records = Records::default();
     while !data.is_empty() {
         let (record, rest) = split_record(data)?;
@@ -242,19 +245,32 @@ impl Records {
         self.uid.update(newer.uid);
         self.gid.update(newer.gid);
         self.mtime.update(newer.mtime);
-        let mut newer = newer.xattrs.values.into_iter();
-        newer.try_for_each(|(name, value)| self.xattrs.insert(name, value))
+        for (name, value) in newer.xattrs.values {
+            self.xattrs.insert(name, value)?;
+        }
+        self.xattrs.shared = collected(self.xattrs.values.clone());
+        Ok(())
     }
 
     /// Gives the attributes, with those of the global header that the
-    /// entry's own leave.
-    pub(super) fn xattrs_over(&self, global: &Self) -> Xattrs {
+    /// entry's own leave. What the global header alone says is held once.
+    pub(super) fn xattrs_over(&self, global: &Self) -> Option<Arc<Xattrs>> {
+        if self.xattrs.values.is_empty() {
+            return global.xattrs.shared.clone();
+        }
         let mut all = global.xattrs.values.clone();
         all.extend(self.xattrs.values.clone());
-        all.into_iter()
-            .map(|(name, value)| (name.into(), value.into()))
-            .collect()
+        collected(all)
     }
+}
+
+/// The attributes in the form that layers have, `None` without any.
+fn collected(values: BTreeMap<Vec<u8>, Vec<u8>>) -> Option<Arc<Xattrs>> {
+    let pairs = values.into_iter();
+    let all: Xattrs = pairs
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
+    (!all.is_empty()).then(|| Arc::new(all))
 }
 
 #[cfg(test)]

@@ -20,7 +20,10 @@ pub(super) struct Member<'a> {
     pub(super) path: Vec<u8>,
     pub(super) link: &'a [u8],
     pub(super) meta: &'a Meta,
+    /// Bytes of data in the archive.
     pub(super) size: u64,
+    /// Bytes of a sparse file, whose data begins with its map.
+    pub(super) real_size: Option<u64>,
 }
 
 /// What the octal digits of a field hold at most, one byte being the NUL.
@@ -35,6 +38,7 @@ impl<'a> Member<'a> {
             link: b"",
             meta,
             size: 0,
+            real_size: None,
         };
         if kind == Kind::Dir {
             member
@@ -85,14 +89,22 @@ impl<'a> Member<'a> {
     /// Fills in what fits the header, and gives records for the rest.
     fn pax_records(&self, header: &mut Header) -> Vec<u8> {
         let mut records = pax::Records::default();
-        match split(&self.path) {
+        if let Some(real_size) = self.real_size {
+            records.number("GNU.sparse.major", 1);
+            records.number("GNU.sparse.minor", 0);
+            records.text("GNU.sparse.name", &self.path);
+            records.number("GNU.sparse.realsize", real_size);
+        }
+        let shown = self.real_size.map(|_| beside(&self.path));
+        let path = shown.as_ref().unwrap_or(&self.path);
+        match split(path) {
             Some((prefix, name)) => {
                 fill(&mut header.as_old_mut().name, name);
                 if let Some(ustar) = header.as_ustar_mut() {
                     fill(&mut ustar.prefix, prefix);
                 }
             }
-            None => records.text("path", &self.path),
+            None => records.text("path", path),
         }
         if self.link.len() <= 100 {
             fill(&mut header.as_old_mut().linkname, self.link);
@@ -133,6 +145,14 @@ impl<'a> Member<'a> {
 pub(super) fn path_bytes(path: &LayerPath) -> Vec<u8> {
     let names: Vec<&[u8]> = path.names().iter().map(|name| name.as_bytes()).collect();
     names.join(&b'/')
+}
+
+/// The name that a sparse file has for those who cannot read it, as GNU tar
+/// writes it.
+fn beside(path: &[u8]) -> Vec<u8> {
+    let slash = path.iter().rposition(|byte| *byte == b'/');
+    let (dir, name) = path.split_at(slash.map_or(0, |slash| slash + 1));
+    [dir, b"GNUSparseFile.0/", name].concat()
 }
 
 /// Splits a path into ustar's prefix and name, if it fits.

@@ -10,8 +10,9 @@ use crate::name::LayerPath;
 /// Writes a layer as an OCI layer tar and gives `out` back. Importing it
 /// gives a layer of the same digest.
 ///
-/// The same layer gives the same bytes. O(entries + bytes); holes are written
-/// as zeros.
+/// The same layer gives the same bytes. O(entries + bytes outside holes), with
+/// O(depth) an entry for its path; holes are written as [`TarWriter::file`]
+/// does.
 ///
 /// # Errors
 ///

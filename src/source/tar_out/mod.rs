@@ -3,21 +3,25 @@
 //! The same layer gives the same bytes. Headers are ustar; what does not fit
 //! them (long names, times before 1970 or with nanoseconds, large numbers,
 //! extended attributes) goes into PAX headers. Whiteouts are `.wh.NAME`,
-//! opaque directories hold `.wh..wh..opq`. Holes are written as zeros: a
-//! reader gets equal bytes, at their full length.
+//! opaque directories hold `.wh..wh..opq`. Files with a MiB of holes and
+//! more are sparse (see [`sparse`]); smaller holes are zeros, until an archive
+//! has 64 MiB of them. So what is written is bounded by the bytes that the
+//! files hold and what their entries cost.
 
 mod header;
 mod layer;
 mod pax;
+mod sparse;
 
 use std::io::{self, Read, Write};
 
 pub use self::layer::write_layer;
 
 use self::header::{Kind, Member};
+use self::sparse::{Form, Runs};
 use super::marker::{is_marker, opaque_name, whiteout_name};
 use crate::chunk::Content;
-use crate::limits::MAX_NAME_BYTES;
+use crate::limits::{CHUNK_BYTES, MAX_NAME_BYTES, MAX_SPARSE_RATIO, MAX_SPARSE_RUNS};
 use crate::meta::Meta;
 use crate::name::LayerPath;
 
@@ -31,6 +35,22 @@ pub enum ExportError {
     /// The whiteout's name, `.wh.` and the one it hides, would be too long.
     #[error("{0}: the name is too long to be hidden by an OCI whiteout")]
     WhiteoutTooLong(LayerPath),
+    /// A sparse file's data lies in so many places that no map in an archive
+    /// has them, and with zeros between it would be far larger than what the
+    /// file holds.
+    #[error(
+        "{path}: {data} bytes of data lie so scattered that an archive, which tells \
+         {MAX_SPARSE_RUNS} runs of a sparse file, would hold {stored}: more than \
+         {MAX_SPARSE_RATIO} zeros for each byte; write it to a directory instead"
+    )]
+    Scattered {
+        /// The file.
+        path: LayerPath,
+        /// Bytes in blocks that are not all zeros.
+        data: u64,
+        /// Bytes that the archive would hold.
+        stored: u64,
+    },
     /// The root can be a directory only.
     #[error("the root of an archive can only be a directory")]
     Root,
@@ -71,6 +91,8 @@ pub enum ExportError {
 pub struct TarWriter<W> {
     out: W,
     buf: Vec<u8>,
+    /// Bytes of holes that were written as zeros.
+    zeros: u64,
 }
 
 impl<W: Write> TarWriter<W> {
@@ -79,6 +101,7 @@ impl<W: Write> TarWriter<W> {
         Self {
             out,
             buf: Vec::new(),
+            zeros: 0,
         }
     }
 
@@ -92,31 +115,79 @@ impl<W: Write> TarWriter<W> {
         self.header(path, &Member::new(Kind::Dir, path, meta))
     }
 
-    /// Writes a regular file. Holes come out as zeros.
+    /// Writes a regular file, as a sparse one if it has a MiB of holes, or if
+    /// holes of files before it have come to 64 MiB of zeros. O(bytes outside
+    /// holes), which are read twice for a sparse one.
     ///
     /// # Errors
     ///
     /// [`ExportError::Root`], [`ExportError::ReservedName`],
-    /// [`ExportError::Write`]; [`ExportError::Read`] for content at rest.
+    /// [`ExportError::Scattered`], [`ExportError::Write`];
+    /// [`ExportError::Read`] for content at rest.
     pub fn file(
         &mut self,
         path: &LayerPath,
         meta: &Meta,
         content: &Content,
     ) -> Result<(), ExportError> {
+        check_below_root(path)?;
+        let form = Form::of(content, &mut self.zeros);
+        let form = form.map_err(|error| read_error(path, io::Error::other(error)))?;
+        if let Form::Sparse(runs) = form {
+            return self.sparse_file(path, meta, content, &runs);
+        }
         self.file_header(path, meta, content.size())?;
         let mut end = 0;
         for piece in content.pieces() {
-            let (offset, bytes) = piece.map_err(|error| ExportError::Read {
-                path: path.clone(),
-                error: io::Error::other(error),
-            })?;
+            let (offset, bytes) =
+                piece.map_err(|error| read_error(path, io::Error::other(error)))?;
             self.zeros(path, offset - end)?;
             self.bytes(path, &bytes)?;
             end = offset + bytes.len() as u64;
         }
         self.zeros(path, content.size() - end)?;
         self.padding(path, content.size())
+    }
+
+    fn sparse_file(
+        &mut self,
+        path: &LayerPath,
+        meta: &Meta,
+        content: &Content,
+        runs: &Runs,
+    ) -> Result<(), ExportError> {
+        if runs.is_scattered() {
+            return Err(ExportError::Scattered {
+                path: path.clone(),
+                data: runs.data(),
+                stored: runs.stored(),
+            });
+        }
+        let map = runs.map();
+        let size = map.len() as u64 + runs.stored();
+        let member = Member {
+            size,
+            real_size: Some(content.size()),
+            ..Member::new(Kind::File, path, meta)
+        };
+        self.header(path, &member)?;
+        self.bytes(path, &map)?;
+        self.buf.resize(CHUNK_BYTES, 0);
+        let mut buf = std::mem::take(&mut self.buf);
+        for (start, end) in runs.iter() {
+            let mut at = start;
+            while at < end {
+                let want = usize::try_from(end - at).unwrap_or(usize::MAX);
+                let want = want.min(buf.len());
+                let piece = buf.get_mut(..want).unwrap_or_default();
+                let read = content.read_at(at, piece);
+                read.map_err(|error| read_error(path, io::Error::other(error)))?;
+                self.bytes(path, piece)?;
+                at += want as u64;
+            }
+        }
+        self.buf = buf;
+        self.padding(path, size)
     }
 
     /// Writes a regular file of `size` bytes from a reader, which is read no
@@ -157,12 +228,7 @@ impl<W: Write> TarWriter<W> {
                     given += len as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    return Err(ExportError::Read {
-                        path: path.clone(),
-                        error,
-                    });
-                }
+                Err(error) => return Err(read_error(path, error)),
             }
         }
         self.padding(path, size)
@@ -315,6 +381,13 @@ impl<W: Write> TarWriter<W> {
 
     fn padding(&mut self, path: &LayerPath, size: u64) -> Result<(), ExportError> {
         self.zeros(path, size.next_multiple_of(512) - size)
+    }
+}
+
+fn read_error(path: &LayerPath, error: io::Error) -> ExportError {
+    ExportError::Read {
+        path: path.clone(),
+        error,
     }
 }
 

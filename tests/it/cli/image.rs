@@ -13,7 +13,7 @@ use crate::support::layout::{Layout, described, gzip, sha256};
 impl Cli {
     /// What the program prints with `--json`.
     #[track_caller]
-    fn json(&self, words: &str) -> Value {
+    pub(super) fn json(&self, words: &str) -> Value {
         serde_json::from_slice(&self.run(&format!("{words} --json")).fine().stdout).unwrap()
     }
 

@@ -2,6 +2,7 @@
 
 mod bench;
 mod bounds;
+mod hostile;
 mod image;
 mod killed;
 mod many;
