@@ -211,9 +211,6 @@ pub const MIN_PACK_USE_PERCENT: u64 = 75;
 
 
 
-/// Indexes of images that are mapped at once; further ones are read into
-/// memory. Each is a place that a fault is looked for in.
-pub const MAX_MAPPED_FILES: usize = 1024;
 
 /// Bytes of a file that `Fs::read` gives at most: a system that promises more
 /// memory than it has would be asked for what a hole of a few bytes' cost says.
