@@ -209,9 +209,6 @@ pub const MAX_OPEN_PACKS: usize = 64;
 /// no use, and a byte is not moved again and again for a few that are gone.
 pub const MIN_PACK_USE_PERCENT: u64 = 75;
 
-
-
-
 /// Bytes of a file that `Fs::read` gives at most: a system that promises more
 /// memory than it has would be asked for what a hole of a few bytes' cost says.
 pub const MAX_WHOLE_READ_BYTES: u64 = 4 * 1024 * 1024 * 1024;

@@ -13,7 +13,7 @@ use crate::store::Store;
 use crate::vfs::{Descriptor, Fs};
 
 /// Zeros that are written at a time.
-const ZEROS: [u8; CHUNK_BYTES] = [0; CHUNK_BYTES];
+static ZEROS: [u8; CHUNK_BYTES] = [0; CHUNK_BYTES];
 
 pub(super) fn cat(store: &Store, args: CatArgs) -> Result<(), Failure> {
     let fs = Fs::new(&store.image(args.image.reference.as_str())?);
