@@ -8,6 +8,7 @@ pub mod feed;
 #[cfg(feature = "wasi")]
 pub mod filesystem2;
 pub mod instance;
+pub mod merge;
 #[cfg(feature = "wasi")]
 pub mod preview1;
 pub mod walk;

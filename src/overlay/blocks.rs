@@ -366,6 +366,23 @@ impl FileBody {
         self.release_hidden(account);
     }
 
+    /// Drops the private blocks of `numbers` below which nothing shows: there
+    /// the file reads as zeros that nobody stored. O(blocks dropped).
+    pub(super) fn drop_blocks(&mut self, numbers: Range<u64>) {
+        let first = numbers.start.max(self.backing.end().div_ceil(BLOCK));
+        if first >= numbers.end {
+            return;
+        }
+        let gone = self.blocks.range(first..numbers.end);
+        let gone: Vec<u64> = gone.map(|(number, _)| *number).collect();
+        for number in gone {
+            if let Some(block) = self.blocks.remove(&number) {
+                self.logical -= block.len() as u64;
+                self.private -= block.private_len();
+            }
+        }
+    }
+
     /// Cuts the block that `size` lies in.
     fn cut_block(&mut self, size: u64, account: &Account) {
         let keep = within_block(size);

@@ -13,6 +13,7 @@ impl Overlay {
     /// words. O(tree): for tests and fuzzing.
     pub(crate) fn check(&self) -> Result<(), String> {
         self.check_inodes()?;
+        self.check_given()?;
         self.check_tree()
     }
 
@@ -72,6 +73,24 @@ impl Overlay {
         Ok(())
     }
 
+    /// Holds the names that objects were given against the entries of
+    /// directories.
+    fn check_given(&self) -> Result<(), String> {
+        let (mut entries, mut given) = (BTreeSet::new(), BTreeSet::new());
+        for (id, held) in self.inodes.iter() {
+            let Some(inode) = held else { continue };
+            given.extend(inode.given.iter().map(|(dir, name)| (*dir, name, *id)));
+            if let Body::Dir(dir) = &inode.body {
+                entries.extend(dir.own_entries().map(|own| (*id, &own.name, own.id)));
+            }
+        }
+        match entries.symmetric_difference(&given).next() {
+            Some(odd) => Err(format!("{odd:?} is an entry or a name given, not both")),
+            None => Ok(()),
+        }
+    }
+
+    /// Holds the blocks to be sealed against the files.
     fn check_dirty(&self) -> Result<(), String> {
         for (id, blocks) in self.dirty.iter().flat_map(Dirty::iter) {
             let Some(Body::File(file)) = self.changed(id).map(|inode| &inode.body) else {

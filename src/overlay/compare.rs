@@ -10,6 +10,7 @@ use imbl::ordmap::DiffItem;
 
 use super::blocks::FileBody;
 use super::runs::{Data, Run, Runs};
+use super::steps;
 use crate::chunk::Content;
 use crate::limits::BLOCK_BYTES;
 
@@ -201,6 +202,7 @@ impl<'a> Iterator for Pairs<'a> {
     type Item = Pair<'a>;
 
     fn next(&mut self) -> Option<Pair<'a>> {
+        steps::add(1);
         let (one, two) = self.ahead.take()?;
         let end = one.range.end.min(two.range.end);
         let pair = Pair {

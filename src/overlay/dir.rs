@@ -147,6 +147,11 @@ impl DirBody {
         }
     }
 
+    /// Counts the entries that show.
+    pub(super) fn entry_count(&self) -> u64 {
+        self.live
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.live == 0
     }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::blocks::FileBody;
+use super::delta::DirEntryKey;
 use super::dir::DirBody;
+use super::given::Given;
 use crate::budget::Hold;
 use crate::image::Image;
 use crate::meta::{FileId, Kind, Stat, Time};
-use crate::name::Name;
 
 /// The present state of an object that an instance changed or made.
 #[derive(Clone)]
@@ -23,9 +24,8 @@ pub(super) struct Inode {
     pub(super) ctime: Time,
     /// The branch that made it; 0 for an object of the base.
     pub(super) birth: u64,
-    /// A name it was given here, in a directory: the last one, which may be
-    /// gone by now if it has others. `None` for the base's.
-    pub(super) place: Option<(FileId, Name)>,
+    /// The names that are own entries of directories.
+    pub(super) given: Given,
     /// What it costs its host besides its blocks.
     #[expect(dead_code, reason = "gives back what it holds when it is dropped")]
     pub(super) hold: Hold,
@@ -79,20 +79,14 @@ impl Inode {
             mtime: stat.mtime,
             ctime: stat.ctime,
             birth: 0,
-            place: None,
+            given: Given::default(),
             hold,
             body,
         }
     }
 
     /// A new object, made `now`, with its first name.
-    pub(super) fn new(
-        body: Body,
-        now: Time,
-        birth: u64,
-        place: (FileId, Name),
-        hold: Hold,
-    ) -> Self {
+    pub(super) fn new(body: Body, now: Time, birth: u64, name: DirEntryKey, hold: Hold) -> Self {
         let (mode, nlink) = match body {
             Body::File(_) => (0o644, 1),
             Body::Dir(_) => (0o755, 2),
@@ -107,7 +101,7 @@ impl Inode {
             mtime: now,
             ctime: now,
             birth,
-            place: Some(place),
+            given: Given::first(name),
             hold,
             body,
         }

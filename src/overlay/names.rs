@@ -82,6 +82,18 @@ impl Overlay {
         };
     }
 
+    /// Counts the entries of `dir`. O(1).
+    pub(super) fn entry_count(&self, dir: FileId) -> u64 {
+        match self.object(dir) {
+            Object::Base(node) => self.image.slots(node).len() as u64,
+            Object::Own(inode) => match &inode.body {
+                Body::Dir(entries) => entries.entry_count(),
+                Body::File(_) | Body::Symlink(_) => 0,
+            },
+            Object::Gone => 0,
+        }
+    }
+
     pub(super) fn is_empty_dir(&self, dir: FileId) -> bool {
         match self.object(dir) {
             // Of a damaged base nothing is known to be empty.
@@ -193,7 +205,7 @@ impl Overlay {
         inode.nlink += 1;
         inode.ctime = now;
         let name = Name::from_checked(name);
-        inode.place = Some((dir, name.clone()));
+        inode.given.add((dir, name.clone()));
         self.usage.links += 1;
         self.add_entry(dir, name, id, stat.kind, now)
     }
@@ -210,7 +222,7 @@ impl Overlay {
         }
         let left = self.prepare_drop(found)?;
         self.take_entry(dir, found, now)?;
-        self.drop_name(found, left, now)
+        self.drop_name(found, (dir, name), left, now)
     }
 
     /// Removes an empty directory.
@@ -230,7 +242,7 @@ impl Overlay {
         }
         let left = self.prepare_drop(found)?;
         self.take_entry(dir, found, now)?;
-        self.drop_name(found, left, now)
+        self.drop_name(found, (dir, name), left, now)
     }
 
     /// Moves an entry, replacing what stands at the new place. O(log entries)
@@ -275,7 +287,7 @@ impl Overlay {
         if let Some(target) = target {
             let left = self.prepare_drop(target)?;
             self.take_entry(to.0, target, now)?;
-            self.drop_name(target, left, now)?;
+            self.drop_name(target, to, left, now)?;
         } else {
             self.prepare(to.0)?;
         }
@@ -284,7 +296,8 @@ impl Overlay {
         self.add_entry(to.0, name.clone(), source.id, source.kind, now)?;
         let moved = self.own(source.id)?;
         moved.ctime = now;
-        moved.place = Some((to.0, name));
+        moved.given.remove(&(from.0, Name::from_checked(from.1)));
+        moved.given.add((to.0, name));
         if let Body::Dir(entries) = &mut moved.body {
             entries.parent = to.0;
         }
@@ -378,9 +391,15 @@ impl Overlay {
         Ok(())
     }
 
-    /// Counts one name less of an object whose entry has been taken out;
-    /// `left` are left.
-    fn drop_name(&mut self, found: Found, left: u32, now: Time) -> Result<(), Errno> {
+    /// Counts one name less of an object whose entry, `name` in `dir`, has been
+    /// taken out; `left` are left.
+    fn drop_name(
+        &mut self,
+        found: Found,
+        (dir, name): (FileId, &[u8]),
+        left: u32,
+        now: Time,
+    ) -> Result<(), Errno> {
         if left == 0 && !self.is_open(found.id) {
             self.free(found.id);
             return Ok(());
@@ -388,6 +407,7 @@ impl Overlay {
         let inode = self.own(found.id)?;
         inode.nlink = left;
         inode.ctime = now;
+        inode.given.remove(&(dir, Name::from_checked(name)));
         if left > 0 {
             self.usage.links -= 1;
         } else {

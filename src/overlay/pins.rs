@@ -13,7 +13,7 @@ use crate::meta::FileId;
 
 /// The directories of an instance that stay where they are. Asking is
 /// O(log directories).
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 pub(super) struct Pins {
     /// How many descriptors of preopens and mounts elsewhere hold a directory.
     held: HashMap<FileId, u32, BuildHasherDefault<IdHasher>>,

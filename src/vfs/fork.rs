@@ -12,7 +12,7 @@ use super::mount::Mounts;
 use super::{Descriptor, Fs};
 use crate::errno::Errno;
 use crate::image::Image;
-use crate::overlay::{Change, MergeError, Overlay, Usage};
+use crate::overlay::{Change, Overlay, Usage};
 
 /// The state of an instance at one moment. Immutable; cloning is a reference
 /// count. It holds the bytes that it shows, and nothing that has no name but
@@ -78,9 +78,12 @@ impl Snapshot {
     /// identity through renames and forks; what two forks made apart are two
     /// objects, whatever their names and numbers.
     ///
-    /// Time follows what differs: O(1) for each object, entry and block, and
-    /// the depth of its path. The first call over an image that has to name
-    /// something of the base looks at each of the image's entries once.
+    /// O(n log n) in the objects, entries and blocks that differ and the
+    /// directories above them, in time and memory: paths are not spelt out, so
+    /// it may be used on what a guest made, however deep. What a guest wrote
+    /// without changing it is compared by its bytes; holes cost nothing. The
+    /// first call over an image that has to name something of the base looks at
+    /// each of the image's entries once.
     ///
     /// ```
     /// use stratafs::{image::Image, vfs::{Change, Fs, Snapshot}};
@@ -192,69 +195,6 @@ impl Fs {
             state.renew_rules();
             Ok(())
         })
-    }
-}
-
-impl Fs {
-    /// Does here what `theirs` changed since `base`: a merge of three states,
-    /// object by object and block by block. One step; open descriptors go on.
-    ///
-    /// An object is the same on both sides if it came from `base`, whatever it
-    /// is called by now. Both sides may change different blocks of one file,
-    /// different entries of one directory, and the name on one side and the
-    /// bytes on the other. What theirs made comes under the same name, with a
-    /// number of this instance; where both made a directory of one name the two
-    /// become one, and equal files or links stay as they are here. Of two
-    /// changes of a time the later stands.
-    ///
-    /// O(what differs between `base` and each side), and the bytes of files
-    /// that both sides changed or made; blocks are shared, not copied.
-    ///
-    /// ```
-    /// use stratafs::{image::Image, vfs::Fs};
-    ///
-    /// let ours = Fs::new(&Image::empty());
-    /// ours.write("/list", "plan\n")?;
-    /// let base = ours.snapshot();
-    /// let theirs = base.fork();
-    /// theirs.rename("/list", "/agenda")?;
-    /// ours.write("/notes", "more")?;
-    /// ours.merge(&base, &theirs.snapshot())?;
-    /// assert_eq!(ours.read("/agenda")?, b"plan\n");
-    /// assert!(ours.read("/list").is_err() && ours.read("/notes").is_ok());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// In this order, and nothing is changed: [`Errno::ReadOnly`];
-    /// [`Errno::CrossDevice`] for states of another image; [`Errno::Invalid`]
-    /// if `base` is no earlier state of both; [`Errno::NoSpace`] when a budget
-    /// ends and [`Errno::TooManyLinks`], on the way; [`Errno::Io`] for data at
-    /// rest that cannot be read; [`MergeError::Conflicts`] with all that both
-    /// sides changed in different ways; [`Errno::NoSpace`] if the outcome
-    /// exceeds the quotas; [`Errno::Busy`] if it lacks an object that a
-    /// [`Rule`](super::Rule) is for, something is mounted on, or
-    /// [`Self::keep_place`] keeps.
-    pub fn merge(&self, base: &Snapshot, theirs: &Snapshot) -> Result<(), MergeError> {
-        let mut outcome = Ok(());
-        self.change(|state, now| {
-            match state.merged(base.state(), theirs.state(), now) {
-                Ok(merged) => self.take_over(state, merged)?,
-                Err(error) => outcome = Err(error),
-            }
-            Ok(())
-        })?;
-        outcome
-    }
-
-    /// Takes a state of this instance in place of the present one.
-    fn take_over(&self, state: &mut Overlay, next: Overlay) -> Result<(), Errno> {
-        state.check_rules(&next)?;
-        state.check_places(&next)?;
-        state.advance(next);
-        state.renew_rules();
-        Ok(())
     }
 }
 

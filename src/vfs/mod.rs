@@ -13,6 +13,7 @@ mod entries;
 mod fork;
 mod fs;
 mod list;
+mod merge;
 mod mount;
 mod open;
 mod place;
@@ -39,7 +40,7 @@ pub use trace::{Trace, TracedFile};
 pub use virtual_file::VirtualFile;
 pub use walk::Follow;
 
-pub use crate::overlay::{Change, Conflict, MergeError, Quota, Rule, Usage};
+pub use crate::overlay::{Change, Conflict, MergeError, Quota, Rule, TreePath, Usage};
 
 #[cfg(test)]
 mod tests;

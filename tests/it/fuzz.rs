@@ -16,6 +16,8 @@ mod feed;
 mod filesystem2;
 #[path = "../../fuzz/src/instance.rs"]
 mod instance;
+#[path = "../../fuzz/src/merge.rs"]
+mod merge;
 #[path = "../../fuzz/src/preview1.rs"]
 mod preview1;
 #[path = "../../fuzz/src/walk.rs"]
@@ -81,6 +83,11 @@ fn drive(name: &str, few: u64, target: fn(&[u8])) {
 #[test]
 fn fuzz_instance_stays_sound_after_each_call() {
     drive("instance", 3_000, instance::run);
+}
+
+#[test]
+fn fuzz_merges_are_whole_or_refused() {
+    drive("merge", 3_000, merge::run);
 }
 
 #[test]

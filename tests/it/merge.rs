@@ -146,7 +146,7 @@ fn blocks_of_one_file_merge_where_they_are_apart() {
     let all = three();
     put(&all.ours, "big", 4_100, b"ours");
     put(&all.theirs, "big", 4_200, b"theirs");
-    assert_eq!(all.conflicts(), ["content big [(4096, 8192)]"]);
+    assert_eq!(all.conflicts(), ["content big [4096..8192]"]);
 
     // Both did the same.
     let all = three();

@@ -1,325 +1,327 @@
-//! Merging names: which entries went and came.
+//! Planning names: which entries go and which come.
 //!
-//! First all names that theirs lost go, and the objects hang loose; then all
-//! that it gained come, so that nothing stands in the way of a swap. What
-//! hangs loose at the end is gone.
+//! All names that theirs lost go first, and then all that it gained come, so
+//! that nothing stands in the way of a swap. Between the two an object may have
+//! no name; what has none in the end is gone.
+//!
+//! Nothing is changed here. What a name leads to when its turn comes is what
+//! this state has, less what is to be detached: no two names that come fall
+//! together, since each stands for one name of one directory of theirs, and
+//! two of their directories never become one.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::changes::{Key, NameDelta, Spot};
-use super::super::dir::{DirBody, Found};
-use super::super::inode::{Body, Inode};
-use super::super::maps::Held;
-use super::super::{Counts, Overlay};
-use super::{Conflict, Merge};
-use crate::budget::Hold;
+use super::super::delta::{DirEntryKey, ObjectKey};
+use super::super::dir::Found;
+use super::super::inode::Body;
+use super::super::steps;
+use super::Conflict;
+use super::plan::{Attach, Planner, Target};
 use crate::errno::Errno;
-use crate::limits::{MAX_LINKS, OBJECT_BYTES};
+use crate::limits::MAX_LINKS;
 use crate::meta::{FileId, Kind};
-use crate::name::LayerPath;
+use crate::name::Name;
 
-/// Objects that lost names, and how many each had here before.
-type Loose = BTreeMap<FileId, u32>;
+/// A name that an object of theirs has gained.
+struct Gain {
+    key: ObjectKey,
+    entry: DirEntryKey,
+    /// Whether it has lost another.
+    moved: bool,
+}
 
-impl Merge<'_> {
-    pub(super) fn merge_names(&mut self, delta: &NameDelta) -> Result<(), Errno> {
-        let mut loose = Loose::new();
-        for (key, (lost, gained)) in &delta.names {
-            for spot in lost.difference(gained) {
-                self.lose(*key, spot, !gained.is_empty(), &mut loose)?;
-            }
-        }
-        // A directory of theirs that is not here yet comes before what is in it.
-        let mut todo: VecDeque<(Key, &Spot, bool)> = VecDeque::new();
-        for (key, (lost, gained)) in &delta.names {
-            let moved = !lost.is_empty();
-            todo.extend(gained.difference(lost).map(|spot| (*key, spot, moved)));
-        }
-        let mut waited = 0;
-        while let Some((key, spot, moved)) = todo.pop_front() {
-            if let Some(dir) = self.dir_here(spot.0) {
-                self.gain(key, dir, spot, moved, &mut loose)?;
-                waited = 0;
-            } else if waited > todo.len() {
-                // Its directory came into a conflict, which has been noted, or
-                // was removed here.
-                if self.base.living(spot.0).is_some() {
-                    let path = self.path(spot.0);
-                    self.conflicts.insert(Conflict::Removed { path });
+/// Objects that both sides moved away from a name, each as a key, and whether
+/// both gave one of them the same name.
+type BothMoved = BTreeMap<ObjectKey, bool>;
+
+impl Planner<'_, '_> {
+    pub(super) fn plan_names(&mut self) -> Result<(), Errno> {
+        let mut both_moved = BothMoved::new();
+        let there = std::mem::take(&mut self.merger.there.names);
+        for (key, names) in &there {
+            let moved = !names.gained.is_empty();
+            for entry in names.gone() {
+                if !self.lose(*key, entry)? && moved && self.ours.is_alive(*key) {
+                    both_moved.insert(*key, false);
                 }
-            } else {
-                todo.push_back((key, spot, moved));
-                waited += 1;
             }
         }
-        self.settle_loose(&loose)
-    }
-
-    /// What `to` has for a directory of theirs.
-    fn dir_here(&self, dir: FileId) -> Option<FileId> {
-        self.here((dir, self.theirs.birth(dir)?))
-    }
-
-    /// Takes away a name that theirs has lost.
-    fn lose(
-        &mut self,
-        key: Key,
-        (dir, name): &Spot,
-        moved: bool,
-        loose: &mut Loose,
-    ) -> Result<(), Errno> {
-        let dir_key = (*dir, self.base.birth(*dir).unwrap_or(0));
-        let here = self.to.is_alive(dir_key) || loose.contains_key(dir);
-        let found = here.then(|| self.to.find(*dir, name.as_bytes())).flatten();
-        let Some(found) =
-            found.filter(|found| (found.id, self.to.birth(found.id)) == (key.0, Some(key.1)))
-        else {
-            // It went here as well. If both moved it, then to one place.
-            if moved && self.to.is_alive(key) && !self.agrees(key) {
-                let path = self.path(key.0);
-                self.conflicts.insert(Conflict::Renamed { path });
+        let gains = there.iter().flat_map(|(key, names)| {
+            let moved = !names.lost.is_empty();
+            names.came().map(move |entry| Gain {
+                key: *key,
+                entry: entry.clone(),
+                moved,
+            })
+        });
+        let gains: Vec<Gain> = gains.collect();
+        self.merger.there.names = there;
+        self.gain_all(gains, &mut both_moved)?;
+        for (key, agreed) in both_moved {
+            if !agreed && self.moved_here(key) {
+                self.conflicts.of(key.0, |path| Conflict::Renamed { path });
+                self.refused.insert(Target::Here(key.0));
             }
-            return Ok(());
+        }
+        self.check_loops();
+        self.check_ends()
+    }
+
+    /// Returns whether this side gave an object of the common state a name that
+    /// it had not there.
+    fn moved_here(&self, key: ObjectKey) -> bool {
+        let base = self.merger.base;
+        let Some(here) = self.ours.living(key.0) else {
+            return false;
         };
-        if self.to.check_pin(key.0).is_err() {
-            let path = self.path(key.0);
-            self.conflicts.insert(Conflict::Busy { path });
-            return Ok(());
-        }
-        let nlink = self.to.stat(key.0)?.nlink;
-        loose.entry(key.0).or_insert(nlink);
-        self.take_name(*dir, found)
-    }
-
-    /// Tells whether ours has this object under a name that theirs has too.
-    fn agrees(&self, key: Key) -> bool {
-        let spot = self.to.spot_of(key.0);
-        spot.is_some_and(|(dir, name)| {
-            let found = self.theirs.find(dir, name.as_bytes());
-            found.is_some_and(|found| found.id == key.0)
+        here.given.iter().any(|(dir, name)| {
+            let same_dir = base.birth(*dir) == self.ours.birth(*dir);
+            let was = base.find(*dir, name.as_bytes());
+            !same_dir || was.is_none_or(|was| was.id != key.0)
         })
     }
 
-    /// Takes an entry out; its object stays, without that name.
-    fn take_name(&mut self, dir: FileId, found: Found) -> Result<(), Errno> {
-        let now = self.now;
-        self.to.take_entry(dir, found, now)?;
-        let inode = self.to.own(found.id)?;
-        inode.ctime = now;
-        if found.kind != Kind::Dir {
-            inode.nlink -= 1;
+    /// Plans to take away a name that theirs has lost. Returns whether it is
+    /// still here.
+    fn lose(&mut self, key: ObjectKey, (dir, name): &DirEntryKey) -> Result<bool, Errno> {
+        let dir_key = (*dir, self.merger.base.birth(*dir).unwrap_or(0));
+        let here = self.ours.is_alive(dir_key);
+        let found = here
+            .then(|| self.ours.find(*dir, name.as_bytes()))
+            .flatten();
+        let is_it = |found: &Found| found.id == key.0 && self.ours.birth(found.id) == Some(key.1);
+        if !found.as_ref().is_some_and(is_it) {
+            return Ok(false);
         }
+        if self.ours.check_pin(key.0).is_err() {
+            self.conflicts.of(key.0, |path| Conflict::Busy { path });
+            self.refused.insert(Target::Here(key.0));
+            return Ok(true);
+        }
+        let entry = (*dir, name.clone());
+        self.plan.detach.push((entry.clone(), key.0));
+        self.detached.insert(entry);
+        self.counts.entry(Target::Here(key.0)).or_default().lost += 1;
+        Ok(true)
+    }
+
+    /// Plans all names that theirs has gained, each after the name of the
+    /// directory that it is in, if theirs made that. O(n log n): a name waits
+    /// for its directory in a list of its own, and is looked at once.
+    fn gain_all(&mut self, gains: Vec<Gain>, both_moved: &mut BothMoved) -> Result<(), Errno> {
+        let mut waiting: BTreeMap<FileId, Vec<Gain>> = BTreeMap::new();
+        let mut todo: Vec<Gain> = Vec::new();
+        for gain in gains {
+            let dir = gain.entry.0;
+            if self.dir_here(dir).is_some() {
+                todo.push(gain);
+            } else if self.merger.base.living(dir).is_some() {
+                // It was there in the common state and is not here any more.
+                self.conflicts.of(dir, |path| Conflict::Removed { path });
+            } else {
+                waiting.entry(dir).or_default().push(gain);
+            }
+        }
+        todo.reverse();
+        while let Some(gain) = todo.pop() {
+            steps::add(1);
+            let made = gain.key.0;
+            self.gain(gain, both_moved)?;
+            if self.dir_here(made).is_some()
+                && let Some(freed) = waiting.remove(&made)
+            {
+                todo.extend(freed);
+            }
+        }
+        // What waits still is in a directory that a conflict was noted of.
         Ok(())
     }
 
-    /// Gives an object of theirs the name that it has there.
-    fn gain(
-        &mut self,
-        key: Key,
-        dir: FileId,
-        (_, name): &Spot,
-        moved: bool,
-        loose: &mut Loose,
-    ) -> Result<(), Errno> {
-        let there = self.to.find(dir, name.as_bytes());
-        let in_base = self
-            .base
-            .living(key.0)
-            .is_some_and(|was| was.birth == key.1);
-        let known = (in_base && loose.contains_key(&key.0)) || self.here(key).is_some();
-        let id = self.here(key).unwrap_or(key.0);
-        if there.is_some_and(|found| found.id == id && known) {
+    /// What is here, by now, for a directory of theirs.
+    fn dir_here(&self, dir: FileId) -> Option<Target> {
+        self.here((dir, self.merger.theirs.birth(dir)?))
+    }
+
+    /// What a name is going to lead to before anything of theirs comes.
+    fn stays_at(&self, dir: Target, name: &Name) -> Option<Found> {
+        let Target::Here(dir) = dir else {
+            return None;
+        };
+        let found = self.ours.find(dir, name.as_bytes())?;
+        let goes = self.detached.contains(&(dir, name.clone()));
+        (!goes).then_some(found)
+    }
+
+    /// Plans to give an object of theirs a name that it has there.
+    fn gain(&mut self, gain: Gain, both_moved: &mut BothMoved) -> Result<(), Errno> {
+        let (key, (dir, name)) = (gain.key, &gain.entry);
+        let Some(dir) = self.dir_here(*dir) else {
+            return Ok(());
+        };
+        let there = self.stays_at(dir, name);
+        let known = self.here(key);
+        if let (Some(found), Some(Target::Here(id))) = (there, known)
+            && found.id == id
+        {
+            // Both gave it this name, or it never went.
+            both_moved.entry(key).and_modify(|agreed| *agreed = true);
             return Ok(());
         }
-        let path = || self.theirs.path_of(key.0);
-        if in_base && !known {
-            let path = self.path(key.0);
-            self.conflicts.insert(Conflict::Removed { path });
+        let was_in_base = self.was_in_base(key);
+        if was_in_base && known.is_none() {
+            self.conflicts.of(key.0, |path| Conflict::Removed { path });
             return Ok(());
         }
         if let Some(found) = there {
-            if !in_base && self.made_alike(key, found)? {
+            if !was_in_base && known.is_none() && self.made_alike(key, found)? {
                 return Ok(());
             }
-            let path = path().unwrap_or_else(LayerPath::root);
-            self.conflicts.insert(Conflict::Name { path });
-            if known {
-                loose.remove(&id);
-            }
+            self.conflicts
+                .of_entry(&gain.entry, |path| Conflict::Name { path });
+            self.refused.extend(known);
             return Ok(());
         }
-        let kind = self.theirs.kind(key.0);
-        if kind == Kind::Dir && known && self.would_loop(id, dir, loose) {
-            let path = self.path(key.0);
-            self.conflicts.insert(Conflict::Loop { path });
-            loose.remove(&id);
-            return Ok(());
-        }
-        // A directory has one name: if it has one here, ours moved it too.
-        if kind == Kind::Dir && moved && !loose.contains_key(&id) {
-            return Ok(());
-        }
-        let id = if known { id } else { self.make(key)? };
-        self.add_name(id, kind, dir, name, loose)
-    }
-
-    fn add_name(
-        &mut self,
-        id: FileId,
-        kind: Kind,
-        dir: FileId,
-        name: &crate::name::Name,
-        loose: &mut Loose,
-    ) -> Result<(), Errno> {
-        let now = self.now;
-        if kind != Kind::Dir {
-            let nlink = self.to.stat(id)?.nlink;
-            if nlink >= MAX_LINKS {
-                return Err(Errno::TooManyLinks);
+        let kind = self.merger.theirs.kind(key.0);
+        if let (Kind::Dir, Some(target)) = (kind, known) {
+            // A directory has one name. If that is not to be taken away, then
+            // this side moved it as well, or it is pinned: both were noted. Or
+            // else it was made after the common state, and this side has it by
+            // another name.
+            let lost = self.counts.get(&target).map_or(0, |count| count.lost);
+            if lost == 0 {
+                if !gain.moved {
+                    self.conflicts.of(key.0, |path| Conflict::Renamed { path });
+                }
+                return Ok(());
             }
-            // Counted with the objects that lost names: see `settle_loose`.
-            loose.entry(id).or_insert(nlink.max(1));
-        } else {
-            loose.remove(&id);
         }
-        self.to.add_entry(dir, name.clone(), id, kind, now)?;
-        let inode = self.to.own(id)?;
-        inode.place = Some((dir, name.clone()));
-        inode.ctime = now;
-        if kind == Kind::Dir {
-            if let Body::Dir(body) = &mut inode.body {
-                body.parent = dir;
-            }
-        } else {
-            inode.nlink += 1;
-        }
+        let what = known.unwrap_or_else(|| self.make(key));
+        self.counts.entry(what).or_default().gained += 1;
+        self.plan.attach.push(Attach {
+            what,
+            kind,
+            dir,
+            name: name.clone(),
+        });
         Ok(())
     }
 
-    /// Tells whether `dir` lies in the directory `id`. One that hangs loose
-    /// lies nowhere.
-    fn would_loop(&self, id: FileId, dir: FileId, loose: &Loose) -> bool {
-        let mut at = dir;
-        loop {
-            if at == id {
-                return true;
-            }
-            let up = self.to.parent(at);
-            if up == at || loose.contains_key(&at) {
-                return false;
-            }
-            at = up;
-        }
+    /// Plans to make an object of theirs here.
+    fn make(&mut self, key: ObjectKey) -> Target {
+        let target = Target::Made(self.plan.made.len());
+        self.plan.made.push(key);
+        self.stand_ins.insert(key, target);
+        target
     }
 
-    /// Both sides made an object of one name. Tells whether they are alike:
-    /// two directories, whose entries are merged then, or equal files or links.
-    fn made_alike(&mut self, key: Key, found: Found) -> Result<bool, Errno> {
-        let was_there = self.base.living(found.id);
-        let is_new = was_there.is_none_or(|was| Some(was.birth) != self.to.birth(found.id));
-        let Some(theirs) = self.theirs.living(key.0) else {
+    /// Both sides gave one name. Returns whether both made an object for it and
+    /// the two are alike: two directories, whose entries are merged then, or
+    /// equal files or links. Ours stands for both then.
+    fn made_alike(&mut self, key: ObjectKey, found: Found) -> Result<bool, Errno> {
+        let Some(birth) = self.ours.birth(found.id) else {
             return Ok(false);
         };
-        if !is_new || theirs.body.kind() != found.kind {
+        if self.was_in_base((found.id, birth)) {
             return Ok(false);
         }
-        let alike = match &theirs.body {
-            Body::Dir(_) => true,
-            Body::Symlink(target) => self.to.target(found.id)? == &target[..],
-            Body::File(_) => self.is_equal_file(key.0, found.id)?,
+        let (theirs, ours) = (self.merger.theirs.living(key.0), self.ours.living(found.id));
+        let (Some(theirs), Some(ours)) = (theirs, ours) else {
+            return Ok(false);
+        };
+        let alike = match (&theirs.body, &ours.body) {
+            (Body::Dir(_), Body::Dir(_)) => true,
+            (Body::Symlink(one), Body::Symlink(two)) => one == two,
+            (Body::File(_), Body::File(_)) => self.is_equal_file(&theirs, &ours)?,
+            (Body::Dir(_) | Body::Symlink(_) | Body::File(_), _) => false,
         };
         if alike {
-            self.made.insert(key, found.id);
+            self.stand_ins.insert(key, Target::Here(found.id));
         }
         Ok(alike)
     }
 
-    /// Compares a file of theirs with one of ours. O(bytes that are stored).
-    fn is_equal_file(&self, theirs: FileId, ours: FileId) -> Result<bool, Errno> {
-        let (a, b) = (self.theirs.stat(theirs)?, self.to.stat(ours)?);
-        if (a.size, a.mode) != (b.size, b.mode) {
-            return Ok(false);
+    /// Looks for directories that would lie in themselves: only those that are
+    /// moved can. O(n log n) in the directories moved and those above them, each
+    /// of which is passed once.
+    fn check_loops(&mut self) {
+        let dirs = self.plan.attach.iter().filter(|one| one.kind == Kind::Dir);
+        let parents: BTreeMap<Target, Target> = dirs.map(|one| (one.what, one.dir)).collect();
+        let above = |at: Target| match (parents.get(&at), at) {
+            (Some(dir), _) => Some(*dir),
+            (None, Target::Here(FileId::ROOT) | Target::Made(_)) => None,
+            (None, Target::Here(id)) => Some(Target::Here(self.ours.parent(id))),
+        };
+        let mut passed: BTreeMap<Target, usize> = BTreeMap::new();
+        let mut looped = BTreeSet::new();
+        for (walk, start) in parents.keys().enumerate() {
+            let mut next = Some(*start);
+            while let Some(at) = next.filter(|at| !passed.contains_key(at)) {
+                steps::add(1);
+                passed.insert(at, walk);
+                next = above(at);
+            }
+            // Met again on the same way up: all from there up to there is a loop.
+            let Some(first) = next.filter(|at| passed.get(at) == Some(&walk)) else {
+                continue;
+            };
+            let mut at = first;
+            loop {
+                if let (Target::Here(id), true) = (at, parents.contains_key(&at)) {
+                    looped.insert(id);
+                }
+                match above(at).filter(|up| *up != first) {
+                    Some(up) => at = up,
+                    None => break,
+                }
+            }
         }
-        let (Some(one), Some(two)) = (self.theirs.living(theirs), self.to.living(ours)) else {
-            return Ok(false);
-        };
-        let (Body::File(one), Body::File(two)) = (&one.body, &two.body) else {
-            return Ok(false);
-        };
-        Ok(self.theirs.reads_alike(one, (&self.to, two), 0..a.size))
+        for id in looped {
+            self.conflicts.of(id, |path| Conflict::Loop { path });
+        }
     }
 
-    /// Makes an object of theirs here, without a name: a directory empty, a
-    /// file with all its bytes, which are shared.
-    fn make(&mut self, key: Key) -> Result<FileId, Errno> {
-        let theirs = self.theirs.living(key.0).ok_or(Errno::NoEntry)?;
-        let id = self.to.next_id()?;
-        let body = match &theirs.body {
-            Body::Dir(_) => Body::Dir(DirBody::new(FileId::ROOT)),
-            Body::File(_) | Body::Symlink(_) => theirs.body.clone(),
-        };
-        let nlink = if body.kind() == Kind::Dir { 2 } else { 0 };
-        let target = body.target_bytes();
-        let cost = OBJECT_BYTES.saturating_add(u32::try_from(target).unwrap_or(u32::MAX));
-        let hold = Hold::take(self.to.account(), cost)?;
-        if let Body::File(file) = &body {
-            self.to.recount(Counts::none(), Counts::of(file));
+    /// Holds what is left of each object against what it may be: files that
+    /// have no name go, and so do directories, which must be empty then.
+    fn check_ends(&mut self) -> Result<(), Errno> {
+        let mut entries: BTreeMap<FileId, (u64, u64)> = BTreeMap::new();
+        for ((dir, _), _) in &self.plan.detach {
+            entries.entry(*dir).or_default().0 += 1;
         }
-        let inode = Inode {
-            nlink,
-            birth: self.to.branch,
-            ctime: self.now,
-            place: None,
-            hold,
-            body,
-            ..theirs
-        };
-        self.to.inodes.insert(id, Some(Held::new(inode)));
-        self.to.usage.inodes += 1;
-        self.to.usage.logical_bytes += target;
-        self.to.usage.private_bytes += target;
-        self.made.insert(key, id);
-        Ok(id)
-    }
-
-    /// Frees what has no name in the end, and counts further names.
-    fn settle_loose(&mut self, loose: &Loose) -> Result<(), Errno> {
-        let mut kept = BTreeSet::new();
-        for (id, had) in loose {
-            if self.to.is_gone(*id) {
+        for attach in &self.plan.attach {
+            if let Target::Here(dir) = attach.dir {
+                entries.entry(dir).or_default().1 += 1;
+            }
+        }
+        for (target, count) in std::mem::take(&mut self.counts) {
+            let Target::Here(id) = target else {
+                // What is made has a name; a file may have many.
+                if count.gained > MAX_LINKS {
+                    return Err(Errno::TooManyLinks);
+                }
+                continue;
+            };
+            if self.ours.kind(id) == Kind::Dir {
+                if count.gained > 0 || self.refused.contains(&target) {
+                    continue;
+                }
+                let (lost, gained) = entries.get(&id).copied().unwrap_or_default();
+                if self.ours.entry_count(id) + gained > lost {
+                    // Something came into it here, or stayed.
+                    self.conflicts.of(id, |path| Conflict::Removed { path });
+                } else {
+                    self.plan.gone.push(id);
+                }
                 continue;
             }
-            if self.to.kind(*id) == Kind::Dir {
-                kept.insert(*id);
-                continue;
+            let had = u64::from(self.ours.stat(id)?.nlink);
+            let has = (had + u64::from(count.gained)).saturating_sub(u64::from(count.lost));
+            if has > u64::from(MAX_LINKS) {
+                return Err(Errno::TooManyLinks);
             }
-            let has = self.to.stat(*id)?.nlink;
-            self.to.usage.links += i64::from(has.max(1)) - i64::from(*had);
             if has == 0 {
-                self.to.drop_loose(*id);
+                self.plan.gone.push(id);
             }
-        }
-        for id in kept {
-            // Something came into it here, or stayed.
-            if !self.to.is_empty_dir(id) {
-                let path = self.path(id);
-                self.conflicts.insert(Conflict::Removed { path });
-                continue;
-            }
-            self.to.own(id)?.nlink = 0;
-            self.to.drop_loose(id);
         }
         Ok(())
-    }
-}
-
-impl Overlay {
-    /// Frees an object that lost its last name, unless it is open.
-    fn drop_loose(&mut self, id: FileId) {
-        if self.is_open(id) {
-            self.orphans.insert(id);
-        } else {
-            self.free(id);
-        }
     }
 }

@@ -1,175 +1,242 @@
-//! Merging what is in an object: bytes, mode, owner, times.
+//! Planning what is in an object: bytes, mode, owner, times.
 
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::super::blocks::FileBody;
 use super::super::inode::{Body, Inode};
-use super::super::{Counts, Overlay};
-use super::{Conflict, Merge, overlap};
+use super::super::steps;
+use super::bytes::Sides;
+use super::plan::{NewBytes, NewMeta, Planner, owners};
+use super::{Conflict, Reading};
 use crate::errno::Errno;
-use crate::limits::BLOCK_BYTES;
 use crate::meta::FileId;
 
-impl Merge<'_> {
-    /// Merges an object of the common state that `theirs` has changed.
-    pub(super) fn merge_object(&mut self, id: FileId) -> Result<(), Errno> {
-        let (Some(base), Some(theirs)) = (self.base.living(id), self.theirs.living(id)) else {
-            return self.check_removal(id);
-        };
-        if !differs(id, (self.base, &base), (self.theirs, &theirs)) {
-            return Ok(());
-        }
-        let Some(ours) = self
-            .ours
-            .living(id)
-            .filter(|_| self.to.is_alive((id, base.birth)))
-        else {
-            let path = self.path(id);
-            self.conflicts.insert(Conflict::Removed { path });
-            return Ok(());
-        };
-        self.merge_meta(id, &base, &ours, &theirs)?;
-        if let (Body::File(was), Body::File(there)) = (&base.body, &theirs.body) {
-            let changed = self.base.ranges(self.theirs, id, was, there);
-            if !changed.is_empty() {
-                self.merge_bytes(id, &base, &ours, &theirs)?;
+/// The ranges in which a file differs.
+type Ranges = Arc<[Range<u64>]>;
+
+impl Planner<'_, '_> {
+    /// Looks at each object that theirs changed or removed.
+    pub(super) fn plan_objects(&mut self) -> Result<(), Errno> {
+        for at in 0..self.merger.there.ids.len() {
+            if let Some(id) = self.merger.there.ids.get(at) {
+                self.plan_object(*id)?;
             }
         }
         Ok(())
+    }
+
+    fn plan_object(&mut self, id: FileId) -> Result<(), Errno> {
+        let (base, theirs) = (self.merger.base, self.merger.theirs);
+        let (was, there) = match (base.living(id), theirs.living(id)) {
+            (Some(was), Some(there)) => (was, there),
+            (Some(was), None) => return self.check_removal(id, &was),
+            (None, Some(there)) => return self.check_made(id, &there),
+            (None, None) => return Ok(()),
+        };
+        let changed_there = self.ranges_there(id, &was, &there)?;
+        if changed_there.is_empty() && !differs(&was, &there) {
+            return Ok(());
+        }
+        let ours = self.ours;
+        let here = ours.living(id).filter(|_| ours.is_alive((id, was.birth)));
+        let Some(here) = here else {
+            self.conflicts.of(id, |path| Conflict::Removed { path });
+            return Ok(());
+        };
+        self.plan_meta(id, &was, &here, &there);
+        if !changed_there.is_empty() {
+            let changed_here = self.ranges_here(id, &was, &here)?;
+            self.plan_bytes(id, (&was, &here, &there), &changed_here, changed_there);
+        }
+        Ok(())
+    }
+
+    /// What theirs made comes with its first name, unless this state came of one
+    /// of theirs and has it already. Then nothing tells which of two states of
+    /// it is the later one.
+    fn check_made(&mut self, id: FileId, there: &Inode) -> Result<(), Errno> {
+        let ours = self.ours;
+        let here = ours.living(id).filter(|here| here.birth == there.birth);
+        let Some(here) = here else {
+            return Ok(());
+        };
+        if let (Body::File(one), Body::File(two)) = (&here.body, &there.body) {
+            self.expect_in_memory(&[one, two])?;
+            let ranges = ours.ranges(self.merger.theirs, id, one, two);
+            if !ranges.is_empty() {
+                self.conflicts
+                    .of(id, |path| Conflict::Content { path, ranges });
+            }
+        }
+        if owners(&here) != owners(there) {
+            self.conflicts.of(id, |path| Conflict::Meta { path });
+        }
+        Ok(())
+    }
+
+    /// [`Errno::Busy`] if comparing the files may read bytes at rest and must
+    /// not.
+    fn expect_in_memory(&self, files: &[&FileBody]) -> Result<(), Errno> {
+        let at_rest = files.iter().any(|file| self.ours.is_at_rest(file));
+        if self.reading == Reading::Refused && at_rest {
+            Err(Errno::Busy)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn ranges_there(&mut self, id: FileId, was: &Inode, is: &Inode) -> Result<Ranges, Errno> {
+        let (base, theirs, reading) = (self.merger.base, self.merger.theirs, self.reading);
+        let compared = &mut self.merger.compared_there;
+        compared.ranges(id, (base, was), (theirs, is), reading)
+    }
+
+    fn ranges_here(&mut self, id: FileId, was: &Inode, is: &Inode) -> Result<Ranges, Errno> {
+        let (base, ours, reading) = (self.merger.base, self.ours, self.reading);
+        let compared = &mut self.merger.compared_here;
+        compared.ranges(id, (base, was), (ours, is), reading)
     }
 
     /// An object that theirs removed must not have changed here.
-    fn check_removal(&mut self, id: FileId) -> Result<(), Errno> {
-        let (Some(base), Some(ours)) = (self.base.living(id), self.ours.living(id)) else {
+    fn check_removal(&mut self, id: FileId, was: &Inode) -> Result<(), Errno> {
+        let Some(here) = self.ours.living(id) else {
             return Ok(());
         };
-        if self.theirs.living(id).is_none() && differs(id, (self.base, &base), (self.ours, &ours)) {
-            let is_dir = matches!(base.body, Body::Dir(_));
+        let changed = match was.body {
             // A directory may have lost entries here too: what it holds in the
-            // end is looked at when it goes.
-            if !is_dir || owners(&base) != owners(&ours) {
-                let path = self.path(id);
-                self.conflicts.insert(Conflict::Removed { path });
+            // end is looked at when all names have been planned.
+            Body::Dir(_) => owners(was) != owners(&here),
+            Body::File(_) | Body::Symlink(_) => {
+                differs(was, &here) || !self.ranges_here(id, was, &here)?.is_empty()
             }
+        };
+        if changed {
+            self.conflicts.of(id, |path| Conflict::Removed { path });
         }
         Ok(())
     }
 
-    fn merge_meta(
-        &mut self,
-        id: FileId,
-        base: &Inode,
-        ours: &Inode,
-        theirs: &Inode,
-    ) -> Result<(), Errno> {
-        let theirs_changed = owners(theirs) != owners(base);
-        if theirs_changed && owners(ours) != owners(base) && owners(ours) != owners(theirs) {
-            let path = self.path(id);
-            self.conflicts.insert(Conflict::Meta { path });
-            return Ok(());
-        }
-        let now = self.now;
-        let inode = self.to.own(id)?;
-        if theirs_changed {
-            (inode.mode, inode.uid, inode.gid) = owners(theirs);
+    fn plan_meta(&mut self, id: FileId, was: &Inode, here: &Inode, there: &Inode) {
+        let changed_there = owners(there) != owners(was);
+        if changed_there && owners(here) != owners(was) && owners(here) != owners(there) {
+            self.conflicts.of(id, |path| Conflict::Meta { path });
+            return;
         }
         // The later of two changes of a time stands; a time that was set back
         // on one side only stands too.
-        if theirs.mtime != base.mtime {
-            let kept = (ours.mtime != base.mtime).then_some(ours.mtime);
-            inode.mtime = kept.map_or(theirs.mtime, |kept| kept.max(theirs.mtime));
-        }
-        if theirs.atime != base.atime {
-            inode.atime = inode.atime.max(theirs.atime);
-        }
-        inode.ctime = now;
-        Ok(())
+        let mtime = if there.mtime == was.mtime {
+            here.mtime
+        } else if here.mtime == was.mtime {
+            there.mtime
+        } else {
+            here.mtime.max(there.mtime)
+        };
+        let meta = NewMeta {
+            owners: changed_there.then(|| owners(there)),
+            atime: (there.atime != was.atime).then(|| here.atime.max(there.atime)),
+            mtime: Some(mtime),
+        };
+        self.plan.metas.push((id, meta));
     }
 
-    fn merge_bytes(
+    /// Both sides may change a file's bytes where they are apart, and may do
+    /// the same. Of its sizes one may change, or both to the same.
+    fn plan_bytes(
         &mut self,
         id: FileId,
-        base: &Inode,
-        ours: &Inode,
-        theirs: &Inode,
-    ) -> Result<(), Errno> {
-        let (Body::File(was), Body::File(here), Body::File(there)) =
-            (&base.body, &ours.body, &theirs.body)
-        else {
-            return Ok(());
-        };
-        let changed_here = self.base.ranges(self.ours, id, was, here);
+        (was, here, there): (&Inode, &Inode, &Inode),
+        changed_here: &[Range<u64>],
+        changed_there: Ranges,
+    ) {
         if changed_here.is_empty() {
-            return self.to.take_bytes(id, theirs);
+            self.plan.bytes.push((id, NewBytes::Theirs));
+            return;
         }
-        let changed_there = self.base.ranges(self.theirs, id, was, there);
-        let mut ranges = overlap(&changed_here, &changed_there);
-        ranges.retain(|(start, end)| {
-            !self
-                .ours
-                .reads_alike(here, (self.theirs, there), *start..*end)
-        });
-        let grown_apart =
-            here.size() != there.size() && here.size() != was.size() && there.size() != was.size();
+        let (Body::File(was), Body::File(here), Body::File(there)) =
+            (&was.body, &here.body, &there.body)
+        else {
+            return;
+        };
+        let theirs = self.merger.theirs;
+        let mut ranges = overlap(changed_here, &changed_there);
+        ranges.retain(|range| !self.ours.reads_alike(here, (theirs, there), range.clone()));
+        let sizes = (was.size(), here.size(), there.size());
+        let grown_apart = sizes.1 != sizes.2 && sizes.1 != sizes.0 && sizes.2 != sizes.0;
         if grown_apart || !ranges.is_empty() {
-            let path = self.path(id);
-            self.conflicts.insert(Conflict::Content { path, ranges });
-            return Ok(());
+            self.conflicts
+                .of(id, |path| Conflict::Content { path, ranges });
+            return;
         }
-        let now = self.now;
-        if there.size() != was.size() {
-            self.to.set_size(id, there.size(), now)?;
+        let size = if sizes.2 == sizes.0 { sizes.1 } else { sizes.2 };
+        let sides = Sides {
+            size,
+            here: changed_here.into(),
+            there: changed_there,
+        };
+        self.plan.bytes.push((id, NewBytes::Both(sides)));
+    }
+
+    /// Returns whether a file that theirs made reads as one of ours and has the
+    /// same mode. O(stored bytes), and nothing for holes.
+    pub(super) fn is_equal_file(&self, theirs: &Inode, ours: &Inode) -> Result<bool, Errno> {
+        let (Body::File(there), Body::File(here)) = (&theirs.body, &ours.body) else {
+            return Ok(false);
+        };
+        if (there.size(), theirs.mode) != (here.size(), ours.mode) {
+            return Ok(false);
         }
-        let mut buf = [0; BLOCK_BYTES];
-        for range in changed_there {
-            let mut at = range.start;
-            while at < range.end.min(there.size()) {
-                let want = usize::try_from(range.end - at).unwrap_or(BLOCK_BYTES);
-                let piece = buf.get_mut(..want.min(BLOCK_BYTES)).unwrap_or_default();
-                let read = self.theirs.read_at(id, at, piece)?;
-                let piece = piece.get(..read).unwrap_or_default();
-                if read == 0 {
-                    break;
-                }
-                let mut done = 0;
-                while let Some(rest) = piece.get(done..).filter(|rest| !rest.is_empty()) {
-                    done += self.to.write_at(id, at + done as u64, rest, now)?;
-                }
-                at += read as u64;
+        self.expect_in_memory(&[there, here])?;
+        let whole = 0..here.size();
+        let theirs = (self.merger.theirs, there);
+        Ok(self.ours.reads_alike(here, theirs, whole))
+    }
+}
+
+/// Returns whether anything but bytes, names and the time of the change
+/// differs.
+fn differs(one: &Inode, two: &Inode) -> bool {
+    let of_dir = matches!(one.body, Body::Dir(_));
+    owners(one) != owners(two) || (!of_dir && one.mtime != two.mtime)
+}
+
+/// Joins what lies in both of two sorted lists of ranges that are apart.
+/// O(ranges): each step passes the range that ends first.
+fn overlap(one: &[Range<u64>], two: &[Range<u64>]) -> Vec<Range<u64>> {
+    let (mut one, mut two) = (one.iter().peekable(), two.iter().peekable());
+    let mut both = Vec::new();
+    while let (Some(a), Some(b)) = (one.peek(), two.peek()) {
+        steps::add(1);
+        let (start, end) = (a.start.max(b.start), a.end.min(b.end));
+        if start < end {
+            both.push(start..end);
+        }
+        if a.end <= b.end {
+            one.next();
+        } else {
+            two.next();
+        }
+    }
+    both
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_in_both_lists_is_found_in_one_sweep() {
+        let bits = |ranges: &[Range<u64>], at: u64| ranges.iter().any(|one| one.contains(&at));
+        for pattern in 0u32..1 << 12 {
+            let list = |bits: u32| -> Vec<Range<u64>> {
+                let set = (0..6u64).filter(|at| bits >> at & 1 == 1);
+                set.map(|at| at * 2..at * 2 + 1 + (at % 2)).collect()
+            };
+            let (one, two) = (list(pattern & 63), list(pattern >> 6));
+            let both = overlap(&one, &two);
+            for at in 0..14 {
+                assert_eq!(bits(&both, at), bits(&one, at) && bits(&two, at));
             }
         }
-        // Writing set it to now.
-        self.to.own(id)?.mtime = ours.mtime.max(theirs.mtime);
-        Ok(())
     }
-}
-
-impl Overlay {
-    /// Takes over the bytes of a file of another state: shared, not copied.
-    pub(super) fn take_bytes(&mut self, id: FileId, from: &Inode) -> Result<(), Errno> {
-        let Body::File(there) = &from.body else {
-            return Ok(());
-        };
-        let inode = self.own(id)?;
-        let Body::File(here) = &mut inode.body else {
-            return Err(Errno::Io);
-        };
-        let had = Counts::of(here);
-        *here = there.clone();
-        let has = Counts::of(here);
-        self.recount(had, has);
-        self.cut_dirty(id);
-        Ok(())
-    }
-}
-
-fn owners(inode: &Inode) -> (u32, u32, u32) {
-    (inode.mode, inode.uid, inode.gid)
-}
-
-/// Tells whether anything but names and the time of the change differs.
-fn differs(id: FileId, (tree, one): (&Overlay, &Inode), (later, two): (&Overlay, &Inode)) -> bool {
-    let files = match (&one.body, &two.body) {
-        (Body::File(one), Body::File(two)) => !tree.ranges(later, id, one, two).is_empty(),
-        _ => false,
-    };
-    let of_dir = matches!(one.body, Body::Dir(_));
-    files || owners(one) != owners(two) || (!of_dir && one.mtime != two.mtime)
 }

@@ -6,8 +6,7 @@ use std::collections::{HashMap, HashSet};
 use stratafs::chunk::ChunkPool;
 use stratafs::image::Image;
 use stratafs::layer::Layer;
-use stratafs::name::{LayerPath, Name};
-use stratafs::vfs::{Change, Fs, Quota, Snapshot};
+use stratafs::vfs::{Change, Fs, Quota, Snapshot, TreePath};
 
 use super::generator::{Generator, Lookout, layer};
 use super::ops::{Op, Outcome, ROOT, SLOTS, Seen};
@@ -361,10 +360,7 @@ fn judge_changes(one: &Snapshot, two: &Snapshot) -> Result<(), String> {
     });
     let mut ends: [HashSet<Vec<u8>>; 2] = Default::default();
     let mut edited = HashMap::new();
-    let bytes = |path: &LayerPath| {
-        let names: Vec<&[u8]> = path.names().iter().map(Name::as_bytes).collect();
-        names.join(&b'/')
-    };
+    let bytes = TreePath::to_bytes;
     for change in &changes {
         let (from, to) = match change {
             Change::Added { path, .. } => (None, Some(path)),

@@ -1,0 +1,120 @@
+//! What a merge is going to do, and the making of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::Overlay;
+use super::super::delta::{DirEntryKey, ObjectKey};
+use super::super::inode::Inode;
+use super::{Conflict, Conflicts, Merger, Reading};
+use crate::meta::{FileId, Kind, Time};
+
+/// What is to be done to this state, in the order of the fields.
+#[derive(Default)]
+pub(super) struct Plan {
+    pub(super) bytes: Vec<(FileId, NewBytes)>,
+    pub(super) metas: Vec<(FileId, NewMeta)>,
+    /// Objects of theirs to be made here, without a name at first.
+    pub(super) made: Vec<ObjectKey>,
+    /// Names to be taken away, each from the object given.
+    pub(super) detach: Vec<(DirEntryKey, FileId)>,
+    /// Names to be given.
+    pub(super) attach: Vec<Attach>,
+    /// Objects that have no name in the end.
+    pub(super) gone: Vec<FileId>,
+}
+
+/// Where the new bytes of a file come from.
+pub(super) enum NewBytes {
+    /// Theirs, whole: nothing was changed here.
+    Theirs,
+    /// Both: each side's where it changed them. The size is the one given.
+    Both(super::bytes::Sides),
+}
+
+/// What an object's metadata become; what is absent stays.
+pub(super) struct NewMeta {
+    pub(super) owners: Option<(u32, u32, u32)>,
+    pub(super) atime: Option<Time>,
+    pub(super) mtime: Option<Time>,
+}
+
+/// A name to be given.
+pub(super) struct Attach {
+    pub(super) what: Target,
+    pub(super) kind: Kind,
+    pub(super) dir: Target,
+    pub(super) name: crate::name::Name,
+}
+
+/// An object of this state as it is going to be.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Target {
+    /// One that is here.
+    Here(FileId),
+    /// One of [`Plan::made`], by its place.
+    Made(usize),
+}
+
+/// A plan in the making.
+pub(super) struct Planner<'a, 'm> {
+    pub(super) merger: &'m mut Merger<'a>,
+    pub(super) ours: &'m Overlay,
+    pub(super) reading: Reading,
+    pub(super) plan: Plan,
+    pub(super) conflicts: Conflicts<'m>,
+    /// What stands here for objects that theirs made.
+    pub(super) stand_ins: BTreeMap<ObjectKey, Target>,
+    /// The entries of [`Plan::detach`].
+    pub(super) detached: BTreeSet<DirEntryKey>,
+    /// The names that objects lose and gain by the plan.
+    pub(super) counts: BTreeMap<Target, NameCount>,
+    /// Objects that a conflict about names was noted of.
+    pub(super) refused: BTreeSet<Target>,
+}
+
+/// How many names an object loses and gains.
+#[derive(Clone, Copy, Default)]
+pub(super) struct NameCount {
+    pub(super) lost: u32,
+    pub(super) gained: u32,
+}
+
+impl<'a: 'm, 'm> Planner<'a, 'm> {
+    pub(super) fn new(merger: &'m mut Merger<'a>, ours: &'m Overlay, reading: Reading) -> Self {
+        let conflicts = Conflicts::new(merger.base, merger.theirs, ours);
+        Self {
+            merger,
+            ours,
+            reading,
+            plan: Plan::default(),
+            conflicts,
+            stand_ins: BTreeMap::new(),
+            detached: BTreeSet::new(),
+            counts: BTreeMap::new(),
+            refused: BTreeSet::new(),
+        }
+    }
+
+    /// The plan, which is good only if there are no conflicts.
+    pub(super) fn finish(self) -> (Plan, Vec<Conflict>) {
+        (self.plan, self.conflicts.finish())
+    }
+
+    /// What is here for an object of theirs, by now or before; `None` if there
+    /// is nothing.
+    pub(super) fn here(&self, key: ObjectKey) -> Option<Target> {
+        if let Some(target) = self.stand_ins.get(&key) {
+            return Some(*target);
+        }
+        self.ours.is_alive(key).then_some(Target::Here(key.0))
+    }
+
+    pub(super) fn was_in_base(&self, (id, birth): ObjectKey) -> bool {
+        let was = self.merger.base.living(id);
+        was.is_some_and(|was| was.birth == birth)
+    }
+}
+
+pub(super) fn owners(inode: &Inode) -> (u32, u32, u32) {
+    (inode.mode, inode.uid, inode.gid)
+}
