@@ -408,7 +408,7 @@ fn a_file_that_both_have_and_the_common_state_had_not_is_a_conflict() {
         panic!("merged");
     };
     assert!(
-        matches!(&all[..], [Conflict::Content { ranges, .. }] if *ranges == [4096..10_000]),
+        matches!(&all[..], [Conflict::Content { ranges, .. }] if ranges.iter().eq([&(4096..10_000)])),
         "{all:?}"
     );
     theirs.rename("/d", "/other").unwrap();
