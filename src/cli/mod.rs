@@ -31,6 +31,7 @@ use args::{Command, Typed};
 /// exit code. Not for embedding: it prints.
 #[must_use]
 pub fn main() -> ExitCode {
+    quiet_panics();
     let typed = match Typed::try_parse() {
         Ok(typed) => typed,
         Err(told) => return answer(&told),
@@ -63,4 +64,14 @@ fn answer(told: &clap::Error) -> ExitCode {
         Ok(_) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// Says nothing of a panic that the store makes an error of: the error is told.
+fn quiet_panics() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !crate::store::is_panic_caught() {
+            before(panic);
+        }
+    }));
 }

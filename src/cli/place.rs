@@ -6,12 +6,43 @@ use std::path::{Path, PathBuf};
 use etcetera::BaseStrategy;
 
 use super::failure::Failure;
-use crate::store::Store;
+use crate::store::{RepairReport, Store, StoreOptions};
+
+/// What a command does with the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// Looks: nothing is made, written or removed.
+    Look,
+    /// Changes a store that is there.
+    Change,
+    /// Brings something in: the store is made where there is none.
+    Fill,
+}
 
 /// Opens the store: `--store`, else `STRATAFS_STORE`, else the place that the
-/// platform has for a user's data. It is made if it is missing.
-pub(super) fn open(given: Option<&Path>) -> Result<Store, Failure> {
-    Ok(Store::open(&place(given)?)?)
+/// platform has for a user's data.
+pub(super) fn open(given: Option<&Path>, how: Use) -> Result<Store, Failure> {
+    let options = match how {
+        Use::Look => StoreOptions::new().read_only(),
+        Use::Change => StoreOptions::new().existing(),
+        Use::Fill => StoreOptions::new(),
+    };
+    Ok(options.open(&place(given)?)?)
+}
+
+/// Repairs the store, and says where it is.
+pub(super) fn repair(given: Option<&Path>) -> Result<(PathBuf, RepairReport), Failure> {
+    let place = place(given)?;
+    let report = Store::repair(&place)?;
+    Ok((place, report))
+}
+
+/// Makes a store, unless there is one. Says where it is, and whether it is new.
+pub(super) fn init(given: Option<&Path>) -> Result<(PathBuf, Store, bool), Failure> {
+    let place = place(given)?;
+    let known = StoreOptions::new().read_only().open(&place).is_ok();
+    let store = StoreOptions::new().open(&place)?;
+    Ok((place, store, !known))
 }
 
 fn place(given: Option<&Path>) -> Result<PathBuf, Failure> {

@@ -9,10 +9,11 @@ use parking_lot::Mutex;
 
 use super::args::RunArgs;
 use super::failure::{Failure, complain, complain_json, say};
+use super::from_image;
 use super::outfile::OutFile;
+use super::place::{self, Use};
 use super::resolve::{GuestFrom, Run, Stats};
 use super::watch::{Memory, Terminal};
-use super::{from_image, place};
 use crate::budget::{Budget, Reservation};
 use crate::chunk::ChunkPool;
 use crate::image::{Image, Reference};
@@ -39,7 +40,9 @@ pub(super) fn run(args: RunArgs, store: Option<&Path>) -> Result<ExitCode, Failu
     let mut run = Run::resolve(args)?;
     let store = match (&run.guest, &run.commit) {
         (GuestFrom::File(_), None) => None,
-        _ => Some(place::open(store)?),
+        (_, None) => Some(place::open(store, Use::Look)?),
+        (GuestFrom::File(_), Some(_)) => Some(place::open(store, Use::Fill)?),
+        (_, Some(_)) => Some(place::open(store, Use::Change)?),
     };
     let diff = run.diff.as_deref().map(OutFile::create).transpose()?;
     let trace = run.trace.as_deref().map(OutFile::create).transpose()?;

@@ -1,41 +1,42 @@
-//! The catalog: tags, images, layers, packs and blobs, in one database file.
+//! The catalog: tags, images, layers, packs and blobs, as a log of changes
+//! that is held twice.
 //!
-//! It is opened for each operation, under a lock on a file beside it: shared to
-//! read, exclusive to write. So several processes use one store, and none holds
-//! it for longer than a look-up or a commit.
+//! `catalog.log` is what counts, `catalog.copy` has the same bytes. A change
+//! is appended to the copy, made durable, then appended to the log, and made
+//! durable: so the copy is at most one change ahead. A change that the copy has
+//! as a whole and the log has not is taken for done, by readers and by the next
+//! writer alike. What fails, for want of room say, is cut off again, which
+//! needs no room. Nothing that is written ever has to be repaired to be read.
 //!
-//! A value begins with the digest of its key and itself, and one record holds
-//! the sum of all those digests: damage to a record shows when it is read, and
-//! damage that makes a record go missing shows before "there is none" is said.
+//! The log is read once for each process, under a lock on a file beside it:
+//! shared to read, exclusive to write. After that only what was appended is.
 
 use std::fs::File;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use redb::backends::FileBackend;
-use redb::{Database, ReadOnlyDatabase, ReadableDatabase, ReadableTable, TableDefinition};
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::StoreError;
-use super::backend::Hooked;
 use super::disk::Disk;
-use crate::digest::Digest;
+use super::identity::MARKER;
+use super::log::{HEAD, Head, NoHead, State, StoreId};
+use super::{StoreError, legacy};
 
-const TABLE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("stratafs");
+pub(super) const LOG: &str = "catalog.log";
+pub(super) const COPY: &str = "catalog.copy";
+pub(super) const LOCK: &str = "catalog.lock";
 
-/// The version that is written, and the only one that is read.
-pub(super) const CATALOG_VERSION: u32 = 1;
+/// The catalog of version 1; in a later store, what keeps programs out that
+/// know only that.
+pub(super) const OLD: &str = "catalog.redb";
 
-/// The record with the version.
-const VERSION: &[u8] = b"v";
-
-/// The record with the sum of all others.
-const SUM: &[u8] = b"s";
-
-/// Bytes of the database that are kept in memory while it is open.
-const CACHE: usize = 4 << 20;
+/// Room that is kept for removals on a full disk.
+pub(super) const RESERVE: &str = "reserve";
+const RESERVE_BYTES: u64 = 256 << 10;
 
 /// What a record is of: the first byte of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +49,7 @@ pub(super) enum Sort {
 }
 
 impl Sort {
-    fn byte(self) -> u8 {
+    pub(super) fn byte(self) -> u8 {
         match self {
             Self::Tag => b't',
             Self::Image => b'i',
@@ -59,11 +60,15 @@ impl Sort {
     }
 }
 
-/// Where the catalog is.
+/// Where the catalog is, and what was read of it last.
 pub(super) struct Catalog {
     disk: Disk,
-    path: PathBuf,
+    log: PathBuf,
+    copy: PathBuf,
     lock: PathBuf,
+    /// Whether the store was of version 1 when it was looked at last.
+    old: AtomicBool,
+    cached: Mutex<Option<Arc<State>>>,
 }
 
 /// A change of the catalog.
@@ -78,213 +83,391 @@ impl Change {
         let value = serde_json::to_vec(record).map_err(StoreError::Record)?;
         Ok(Self::Put(sort, key.to_vec(), value))
     }
+
+    /// Gives the key with its sort, and the value if there is one.
+    pub(super) fn record(&self) -> (Vec<u8>, Option<&[u8]>) {
+        match self {
+            Self::Put(sort, key, value) => (full_key(*sort, key), Some(value)),
+            Self::Remove(sort, key) => (full_key(*sort, key), None),
+        }
+    }
+}
+
+/// The log as it is on disk.
+struct Loaded {
+    state: Arc<State>,
+    /// Where the whole batches of the log itself end, and the file.
+    clean: u64,
+    len: u64,
+    /// The batch that only the copy has.
+    pending: Vec<u8>,
 }
 
 impl Catalog {
-    pub(super) fn new(disk: &Disk) -> Self {
+    pub(super) fn new(disk: &Disk, old: bool) -> Self {
         Self {
-            path: disk.path("catalog.redb"),
-            lock: disk.path("catalog.lock"),
+            log: disk.path(LOG),
+            copy: disk.path(COPY),
+            lock: disk.path(LOCK),
             disk: disk.clone(),
+            old: AtomicBool::new(old),
+            cached: Mutex::default(),
         }
     }
 
+    /// Gives the file that messages name.
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        &self.log
     }
 
-    pub(super) fn exists(&self) -> bool {
-        self.path.is_file()
-    }
-
-    /// Makes the catalog, unless there is one.
-    pub(super) fn create(&self) -> Result<(), StoreError> {
-        let _lock = self.locked(true)?;
-        if self.exists() {
-            return Ok(());
-        }
-        let (file, tmp) = self.disk.create_tmp()?;
-        self.guarded(|| {
-            let database = Database::builder()
-                .set_cache_size(CACHE)
-                .create_with_backend(Hooked::new(FileBackend::new(file)?, &self.disk, &tmp))?;
-            let write = database.begin_write()?;
-            {
-                let mut table = write.open_table(TABLE)?;
-                table.insert(VERSION, CATALOG_VERSION.to_le_bytes().as_slice())?;
-                table.insert(SUM, [0; 32].as_slice())?;
-            }
-            write.commit()?;
-            Ok(())
-        })?;
-        self.disk.rename(&tmp, &self.path)?;
-        self.disk.sync_dir("")
-    }
-
-    /// Brings the catalog back to its last commit after a writer died.
-    fn repair(&self) -> Result<(), StoreError> {
-        let _lock = self.locked(true)?;
-        self.guarded(|| self.writable().map(drop))
-    }
-
-    /// Reads records within one state of the catalog.
+    /// Reads records within one state of the catalog. Writes nothing.
     pub(super) fn read<T>(
         &self,
         work: impl FnOnce(&View) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let lock = self.locked(false)?;
-        let table = match self.guarded(|| self.readable()) {
-            Ok(table) => table,
-            // A writer died: the last commit is brought back.
-            Err(StoreError::Catalog { .. }) => {
-                drop(lock);
-                self.repair()?;
-                let _lock = self.locked(false)?;
-                return work(&View {
-                    catalog: self,
-                    table: self.guarded(|| self.readable())?,
-                });
-            }
-            Err(other) => return Err(other),
-        };
-        let read = work(&View {
+        let _lock = self.disk.lock_shared(&self.lock)?;
+        self.look(work)
+    }
+
+    /// Reads records under a lock that the caller has.
+    pub(super) fn look<T>(
+        &self,
+        work: impl FnOnce(&View) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let state = self.load()?.state;
+        work(&View {
             catalog: self,
-            table,
-        });
-        drop(lock);
-        read
+            state: &state,
+        })
+    }
+
+    /// Gives the identity of the store, if it has one.
+    pub(super) fn id(&self) -> Result<Option<StoreId>, StoreError> {
+        self.read(|view| Ok(view.state.head.id))
+            .map(|id| (!self.is_old()).then_some(id))
     }
 
     /// Changes the catalog in one step that is durable once this returns.
-    /// `decide` sees the state that is changed.
+    /// `decide` sees the state that is changed. A change that only removes
+    /// takes the room that is kept for it if the disk is full.
     pub(super) fn change<T>(
         &self,
         decide: impl FnOnce(&View) -> Result<(Vec<Change>, T), StoreError>,
     ) -> Result<T, StoreError> {
-        let _lock = self.locked(true)?;
-        if self.guarded(|| self.readable().map(drop)).is_err() {
-            self.guarded(|| self.writable().map(drop))?;
-        }
-        let table = self.guarded(|| self.readable())?;
+        let _lock = self.lock_alone()?;
+        let loaded = self.load()?;
         let (changes, told) = decide(&View {
             catalog: self,
-            table,
+            state: &loaded.state,
         })?;
         if changes.is_empty() {
             return Ok(told);
         }
-        self.guarded(|| {
-            let database = self.writable()?;
-            let write = database.begin_write()?;
-            {
-                let mut table = write.open_table(TABLE)?;
-                let mut sum = table.get(SUM)?.map_or([0; 32], |sum| to_sum(sum.value()));
-                for change in &changes {
-                    let (sort, key) = match change {
-                        Change::Put(sort, key, _) | Change::Remove(sort, key) => (sort, key),
-                    };
-                    let key = full_key(*sort, key);
-                    if let Some(old) = table.remove(key.as_slice())? {
-                        add(&mut sum, &check(&key, body(old.value())), u8::wrapping_sub);
-                    }
-                    if let Change::Put(_, _, value) = change {
-                        let check = check(&key, value);
-                        add(&mut sum, &check, u8::wrapping_add);
-                        let value = [check.as_slice(), value].concat();
-                        table.insert(key.as_slice(), value.as_slice())?;
-                    }
-                }
-                table.insert(SUM, sum.as_slice())?;
+        let removes = changes
+            .iter()
+            .all(|change| matches!(change, Change::Remove(..)));
+        match self.append(&loaded, &changes) {
+            Err(error) if removes && error.is_full() => {
+                self.disk.remove(&self.disk.path(RESERVE))?;
+                self.append(&self.load()?, &changes)?;
             }
-            write.commit()?;
-            Ok(())
-        })?;
+            done => done?,
+        }
+        self.keep_reserve();
         Ok(told)
     }
 
-    fn locked(&self, exclusive: bool) -> Result<File, StoreError> {
+    /// Keeps room for removals, as far as there is some: nothing that was
+    /// asked for depends on it.
+    pub(super) fn keep_reserve(&self) {
+        let path = self.disk.path(RESERVE);
+        let have = path.symlink_metadata();
+        if have.is_ok_and(|meta| meta.len() >= RESERVE_BYTES) {
+            return;
+        }
+        // Not zeros: those may take no room.
+        let bytes = vec![b'r'; usize::try_from(RESERVE_BYTES).unwrap_or_default()];
+        let made = self.disk.open_or_make(&path);
+        drop(made.and_then(|file| self.disk.write_at(&file, &path, 0, &bytes)));
+    }
+
+    /// Lets others neither read nor change the catalog.
+    pub(super) fn lock_alone(&self) -> Result<File, StoreError> {
         let file = self.disk.open_lock(&self.lock)?;
-        let locked = if exclusive {
-            file.lock()
-        } else {
-            file.lock_shared()
-        };
-        locked.map_err(StoreError::io("lock", &self.lock))?;
+        file.lock().map_err(StoreError::io("lock", &self.lock))?;
         Ok(file)
     }
 
-    fn backend(&self, write: bool) -> Result<Hooked, redb::Error> {
-        let mut options = std::fs::OpenOptions::new();
-        options.read(true).write(write);
-        let opened = self.disk.open_with(&self.path, &mut options);
-        let file = opened.map_err(|error| match error {
-            StoreError::Io { error, .. } => error,
-            other => io::Error::other(other),
+    pub(super) fn is_old(&self) -> bool {
+        // Another process may have marked it meanwhile.
+        if self.old.load(Ordering::Relaxed) && self.disk.is_file(&self.disk.path(MARKER)) {
+            self.old.store(false, Ordering::Relaxed);
+        }
+        self.old.load(Ordering::Relaxed)
+    }
+
+    /// Reads what the log says, under a lock.
+    fn load(&self) -> Result<Loaded, StoreError> {
+        if self.is_old() {
+            return self.load_old();
+        }
+        let file = self.disk.open(&self.log).map_err(|error| match error {
+            StoreError::Io { error, .. } if error.kind() == io::ErrorKind::NotFound => {
+                StoreError::no_catalog(&self.log, "it is missing")
+            }
+            other => other,
         })?;
-        Ok(Hooked::new(FileBackend::new(file)?, &self.disk, &self.path))
+        let len = self.disk.len(&file, &self.log)?;
+        let read = |from: u64, to: u64| {
+            let len = usize::try_from(to.saturating_sub(from));
+            let mut bytes = vec![0; len.map_err(|_| StoreError::too_long(usize::MAX))?];
+            self.disk.read_at(&file, &self.log, from, &mut bytes)?;
+            Ok::<_, StoreError>(bytes)
+        };
+        let head = self.head(&read(0, len.min(HEAD as u64))?)?;
+        let mut state = match self.cached.lock().clone() {
+            Some(known)
+                if known.head == head && known.end <= len && {
+                    let last = read(known.end - 32, known.end)?;
+                    // Of a log without a batch there is nothing but the head.
+                    known.end == HEAD as u64 || last == known.last.as_bytes()
+                } =>
+            {
+                known
+            }
+            _ => Arc::new(State::new(head)),
+        };
+        if state.end < len {
+            let rest = read(state.end, len)?;
+            Arc::make_mut(&mut state).take_all(&rest);
+        }
+        let clean = state.end;
+        let mut loaded = Loaded {
+            state,
+            clean,
+            len,
+            pending: Vec::new(),
+        };
+        let copy = self.copy.symlink_metadata().map_or(0, |meta| meta.len());
+        if clean < len || copy > len {
+            self.look_ahead(&mut loaded)?;
+        } else {
+            *self.cached.lock() = Some(Arc::clone(&loaded.state));
+        }
+        Ok(loaded)
     }
 
-    fn writable(&self) -> Result<Database, redb::Error> {
-        let mut builder = Database::builder();
-        Ok(builder
-            .set_cache_size(CACHE)
-            .create_with_backend(self.backend(true)?)?)
-    }
-
-    fn readable(&self) -> Result<Table, redb::Error> {
-        let database: ReadOnlyDatabase = Database::builder()
-            .set_cache_size(CACHE)
-            .open_read_only_with_backend(self.backend(false)?)?;
-        let table = database.begin_read()?.open_table(TABLE)?;
-        Ok(Table {
-            table,
-            _database: database,
+    fn head(&self, bytes: &[u8]) -> Result<Head, StoreError> {
+        Head::decode(bytes).map_err(|why| match why {
+            NoHead::Damaged => StoreError::no_catalog(&self.log, "its head is damaged"),
+            NoHead::Version(found) => StoreError::Version {
+                file: self.log.clone(),
+                found,
+                supported: 1,
+            },
         })
     }
 
-    /// Runs work on the database. A damaged file makes it panic in places.
-    fn guarded<T>(&self, work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, StoreError> {
-        match catch_unwind(AssertUnwindSafe(work)) {
-            Ok(done) => done.map_err(|error| StoreError::Catalog {
-                file: self.path.clone(),
-                error: Box::new(error),
-            }),
-            Err(_) => Err(StoreError::malformed(&self.path, "the database is damaged")),
+    fn load_old(&self) -> Result<Loaded, StoreError> {
+        let mut state = State::new(Head {
+            generation: 0,
+            id: StoreId([0; 16]),
+        });
+        state.records = legacy::read(&self.disk, &self.disk.path(OLD))?;
+        let end = state.end;
+        Ok(Loaded {
+            state: Arc::new(state),
+            clean: end,
+            len: end,
+            pending: Vec::new(),
+        })
+    }
+
+    /// Takes in the one batch that the copy may have and the log has not.
+    fn look_ahead(&self, loaded: &mut Loaded) -> Result<(), StoreError> {
+        let torn = loaded.clean < loaded.len;
+        let damaged = |what: &str| {
+            let what = format!("{what} from byte {} on", loaded.clean);
+            Err(StoreError::no_catalog(&self.log, what))
+        };
+        let bytes = match self.disk.read(&self.copy) {
+            Ok(bytes) => bytes,
+            Err(_) if torn => return damaged("it is damaged"),
+            // The log is whole by itself.
+            Err(_) => return Ok(()),
+        };
+        let (ends, rest) = self.beyond(&loaded.state, &bytes);
+        match (ends, torn) {
+            (None | Some(0), true) => damaged("it is damaged"),
+            (None | Some(0), false) => Ok(()),
+            (Some(1), _) => {
+                let state = Arc::make_mut(&mut loaded.state);
+                let len = state.take(rest).unwrap_or(0);
+                // Whoever was interrupted had written no more than this.
+                if len < rest.len() || loaded.len > state.end {
+                    return damaged("it is damaged");
+                }
+                loaded.pending = rest.to_vec();
+                Ok(())
+            }
+            (Some(_), _) => damaged("changes are missing"),
+        }
+    }
+
+    /// Finds the end of `state` in a copy of the log. Gives how many batches
+    /// follow there, and their bytes; `None` if the copy is of another log.
+    fn beyond<'a>(&self, state: &State, copy: &'a [u8]) -> (Option<usize>, &'a [u8]) {
+        let mut other = State::new(state.head);
+        if Head::decode(copy) != Ok(state.head) {
+            return (None, &[]);
+        }
+        let mut rest = copy.get(HEAD..).unwrap_or_default();
+        while other.end < state.end {
+            let Some(len) = other.take(rest) else {
+                return (None, &[]);
+            };
+            rest = rest.get(len..).unwrap_or_default();
+        }
+        match (other.end, other.last) == (state.end, state.last) {
+            true => (Some(other.take_all(rest)), rest),
+            false => (None, &[]),
+        }
+    }
+
+    /// Makes both files what was loaded, and appends a change.
+    fn append(&self, loaded: &Loaded, changes: &[Change]) -> Result<(), StoreError> {
+        if self.is_old() {
+            return Err(StoreError::Broken("a store of version 1 was to be changed"));
+        }
+        self.mend(loaded)?;
+        let mut state = Arc::clone(&loaded.state);
+        if state.is_mostly_dead() {
+            state = self.compact(&state)?;
+        }
+        let bytes = state.next(changes)?;
+        let done = self
+            .append_to(&self.copy, state.end, &bytes)
+            .and_then(|()| self.append_to(&self.log, state.end, &bytes));
+        if let Err(error) = done {
+            // Cut off again, the log first. If that fails too, the next one
+            // who changes the catalog finds what is there.
+            let cut = self.cut(&self.log, state.end);
+            drop(cut.and_then(|()| self.cut(&self.copy, state.end)));
+            return Err(error);
+        }
+        Arc::make_mut(&mut state).take_all(&bytes);
+        *self.cached.lock() = Some(state);
+        Ok(())
+    }
+
+    /// Makes log and copy whole and the same, and their names durable.
+    fn mend(&self, loaded: &Loaded) -> Result<(), StoreError> {
+        let state = &loaded.state;
+        if loaded.clean < loaded.len {
+            self.cut(&self.log, loaded.clean)?;
+        }
+        if !loaded.pending.is_empty() {
+            self.append_to(&self.log, loaded.clean, &loaded.pending)?;
+        }
+        if !self.is_copy(state)? {
+            let bytes = self.disk.read(&self.log)?;
+            self.disk.put("", COPY, &bytes)?;
+        }
+        self.disk.sync_dir("")
+    }
+
+    /// Looks at length, head and last batch of the copy; what follows is cut
+    /// off.
+    fn is_copy(&self, state: &State) -> Result<bool, StoreError> {
+        if !self.disk.is_file(&self.copy) {
+            return Ok(false);
+        }
+        let file = self.disk.open(&self.copy)?;
+        let len = self.disk.len(&file, &self.copy)?;
+        if len < state.end {
+            return Ok(false);
+        }
+        let mut head = [0; HEAD];
+        self.disk.read_at(&file, &self.copy, 0, &mut head)?;
+        let mut last = [0; 32];
+        let at = state.end - last.len() as u64;
+        self.disk.read_at(&file, &self.copy, at, &mut last)?;
+        let same = state.end == HEAD as u64 || &last == state.last.as_bytes();
+        if head.as_slice() != state.head.encode() || !same {
+            return Ok(false);
+        }
+        if len > state.end {
+            self.cut(&self.copy, state.end)?;
+        }
+        Ok(true)
+    }
+
+    /// Writes both files anew. Where there is no room the log stays as it is.
+    fn compact(&self, state: &Arc<State>) -> Result<Arc<State>, StoreError> {
+        let (anew, bytes) = state.written_anew()?;
+        match self.put_both(&bytes) {
+            Ok(()) => Ok(Arc::new(anew)),
+            Err(error) if error.is_full() => {
+                // One of the two may be new.
+                let loaded = self.load()?;
+                self.mend(&loaded)?;
+                Ok(loaded.state)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes both files: the copy, then the log.
+    pub(super) fn put_both(&self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.disk.put("", COPY, bytes)?;
+        self.disk.sync_dir("")?;
+        self.disk.put("", LOG, bytes)?;
+        self.disk.sync_dir("")
+    }
+
+    fn append_to(&self, path: &Path, at: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        let file = self.disk.open_to_write(path)?;
+        self.disk.write_at(&file, path, at, bytes)?;
+        self.disk.sync(&file, path)
+    }
+
+    fn cut(&self, path: &Path, len: u64) -> Result<(), StoreError> {
+        let file = self.disk.open_to_write(path)?;
+        if self.disk.len(&file, path)? > len {
+            self.disk.set_len(&file, path, len)?;
+            self.disk.sync(&file, path)?;
+        }
+        Ok(())
+    }
+
+    /// Reads log and copy again and holds one against the other.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        if self.is_old() {
+            return self.load_old().map(drop);
+        }
+        let _lock = self.disk.lock_shared(&self.lock)?;
+        *self.cached.lock() = None;
+        let loaded = self.load()?;
+        let bytes = self.disk.read(&self.copy);
+        let found = bytes.map(|bytes| self.beyond(&loaded.state, &bytes).0.is_some());
+        match found {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(StoreError::no_catalog(&self.copy, "it is damaged")),
+            Err(error) if error.is_damage() => {
+                Err(StoreError::no_catalog(&self.copy, "it is missing"))
+            }
+            Err(error) => Err(error),
         }
     }
 }
-
-struct Table {
-    table: redb::ReadOnlyTable<&'static [u8], &'static [u8]>,
-    _database: ReadOnlyDatabase,
-}
-
-/// A key and its value.
-type Raw = (Vec<u8>, Vec<u8>);
 
 /// One state of the catalog.
 pub(super) struct View<'a> {
     catalog: &'a Catalog,
-    table: Table,
+    state: &'a State,
 }
 
 impl View<'_> {
-    /// Holds the version against the one that is known here.
-    pub(super) fn check_version(&self) -> Result<(), StoreError> {
-        let found = self.catalog.guarded(|| {
-            let found = self.table.table.get(VERSION)?;
-            Ok(found.and_then(|found| found.value().first_chunk().copied()))
-        })?;
-        match found.map(u32::from_le_bytes) {
-            Some(CATALOG_VERSION) => Ok(()),
-            found => Err(StoreError::Version {
-                file: self.catalog.path.clone(),
-                found: found.unwrap_or(0),
-                supported: CATALOG_VERSION,
-            }),
-        }
-    }
-
     /// Finds a record.
     pub(super) fn get<T: DeserializeOwned>(
         &self,
@@ -292,14 +475,8 @@ impl View<'_> {
         key: &[u8],
     ) -> Result<Option<T>, StoreError> {
         let key = full_key(sort, key);
-        let found = self.catalog.guarded(|| {
-            let found = self.table.table.get(key.as_slice())?;
-            Ok(found.map(|value| value.value().to_vec()))
-        })?;
-        match found {
-            Some(value) => self.parse(&key, &value).map(Some),
-            None => self.check_sum().map(|()| None),
-        }
+        let found = self.state.records.get(&key);
+        found.map(|value| self.parse(&key, value)).transpose()
     }
 
     /// Lists the records of a sort by key.
@@ -307,85 +484,30 @@ impl View<'_> {
         &self,
         sort: Sort,
     ) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
-        let all = self.raw()?;
-        all.into_iter()
-            .filter(|(key, _)| key.first() == Some(&sort.byte()))
-            .map(|(key, value)| {
-                let record = self.parse(&key, &value)?;
-                Ok((key.get(1..).unwrap_or_default().to_vec(), record))
-            })
-            .collect()
+        let (from, to) = (vec![sort.byte()], vec![sort.byte() + 1]);
+        let all = self.state.records.range(from..to);
+        all.map(|(key, value)| {
+            let record = self.parse(key, value)?;
+            Ok((key.get(1..).unwrap_or_default().to_vec(), record))
+        })
+        .collect()
     }
 
-    /// Holds the sum of all records against what it should be.
-    pub(super) fn check_sum(&self) -> Result<(), StoreError> {
-        self.raw().map(drop)
-    }
-
-    /// Reads everything. A record that is damaged or gone is an error.
-    fn raw(&self) -> Result<Vec<Raw>, StoreError> {
-        let all: Vec<Raw> = self.catalog.guarded(|| {
-            let mut all = Vec::new();
-            for record in self.table.table.iter()? {
-                let (key, value) = record?;
-                all.push((key.value().to_vec(), value.value().to_vec()));
-            }
-            Ok(all)
-        })?;
-        let (mut sum, mut expected) = ([0; 32], None);
-        let mut records = Vec::with_capacity(all.len());
-        for (key, value) in all {
-            match key.as_slice() {
-                SUM => expected = Some(to_sum(&value)),
-                VERSION => {}
-                _ => {
-                    add(&mut sum, &check(&key, body(&value)), u8::wrapping_add);
-                    records.push((key, value));
-                }
-            }
-        }
-        if expected != Some(sum) {
-            let what = "records are damaged or missing: their sum is another";
-            return Err(StoreError::malformed(&self.catalog.path, what));
-        }
-        Ok(records)
+    /// Lists the keys of a sort. O(keys); nothing is parsed.
+    pub(super) fn keys(&self, sort: Sort) -> impl Iterator<Item = &[u8]> {
+        let (from, to) = (vec![sort.byte()], vec![sort.byte() + 1]);
+        let all = self.state.records.range(from..to);
+        all.map(|(key, _)| key.get(1..).unwrap_or_default())
     }
 
     fn parse<T: DeserializeOwned>(&self, key: &[u8], value: &[u8]) -> Result<T, StoreError> {
         let name = || crate::name::show(key);
-        let file = &self.catalog.path;
-        if value.get(..32) != Some(check(key, body(value)).as_slice()) {
-            let what = format!("the record {} is damaged", name());
-            return Err(StoreError::malformed(file, what));
-        }
-        serde_json::from_slice(body(value))
+        let file = &self.catalog.log;
+        serde_json::from_slice(value)
             .map_err(|error| StoreError::malformed(file, format!("the record {}: {error}", name())))
     }
 }
 
 fn full_key(sort: Sort, key: &[u8]) -> Vec<u8> {
     [&[sort.byte()], key].concat()
-}
-
-fn check(key: &[u8], body: &[u8]) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(b"stratafs record 1\0");
-    hasher.update(&(key.len() as u64).to_le_bytes());
-    hasher.update(key);
-    hasher.update(body);
-    *Digest::from(hasher.finalize()).as_bytes()
-}
-
-fn body(value: &[u8]) -> &[u8] {
-    value.get(32..).unwrap_or_default()
-}
-
-fn to_sum(value: &[u8]) -> [u8; 32] {
-    value.first_chunk().copied().unwrap_or([0xff; 32])
-}
-
-fn add(sum: &mut [u8; 32], check: &[u8; 32], how: fn(u8, u8) -> u8) {
-    for (sum, check) in sum.iter_mut().zip(check) {
-        *sum = how(*sum, *check);
-    }
 }

@@ -33,6 +33,13 @@ pub(super) const INDEXES: &str = "indexes";
 pub(super) const LAYERS: &str = "layers";
 pub(super) const TMP: &str = "tmp";
 
+/// The file that imports lock shared, and a collection alone.
+pub(super) const IMPORTS: &str = "imports.lock";
+
+/// The file that a collection locks while it waits for imports, so that no new
+/// ones begin.
+pub(super) const GATE: &str = "imports.gate";
+
 impl Disk {
     pub(super) fn new(root: &Path, hook: Option<Hook>, recorder: Option<Recorder>) -> Self {
         let root = root.to_owned();
@@ -62,8 +69,12 @@ impl Disk {
         }
     }
 
+    /// Gives a place in the directory; of no name the directory itself.
     pub(super) fn path(&self, name: &str) -> PathBuf {
-        self.root.join(name)
+        match name {
+            "" => self.root.clone(),
+            name => self.root.join(name),
+        }
     }
 
     pub(super) fn file_in(&self, dir: &str, name: &str) -> PathBuf {
@@ -131,6 +142,47 @@ impl Disk {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         self.open_with(path, &mut options)
+    }
+
+    /// Locks a file shared, for looking: it is not made, and one that is not
+    /// there locks nothing.
+    pub(super) fn lock_shared(&self, path: &Path) -> Result<Option<File>, StoreError> {
+        let file = match self.open(path) {
+            Ok(file) => file,
+            Err(StoreError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        file.lock_shared().map_err(StoreError::io("lock", path))?;
+        Ok(Some(file))
+    }
+
+    /// Opens a file that is there, to be written.
+    pub(super) fn open_to_write(&self, path: &Path) -> Result<File, StoreError> {
+        self.open_with(path, OpenOptions::new().read(true).write(true))
+    }
+
+    /// Opens a file to be written, made if it is not there.
+    pub(super) fn open_or_make(&self, path: &Path) -> Result<File, StoreError> {
+        let is_new = path.symlink_metadata().is_err();
+        let file = self.open_lock(path)?;
+        if is_new {
+            self.record(FileStep::Make(path));
+        }
+        Ok(file)
+    }
+
+    /// Cuts a file, or makes it longer.
+    pub(super) fn set_len(&self, file: &File, path: &Path, len: u64) -> Result<(), StoreError> {
+        self.run("resize", path, || file.set_len(len))?;
+        self.record(FileStep::Resize { path, len });
+        Ok(())
+    }
+
+    /// Tells whether a regular file is there.
+    pub(super) fn is_file(&self, path: &Path) -> bool {
+        path.symlink_metadata().is_ok_and(|meta| meta.is_file())
     }
 
     /// Makes a file of a name that no other has, to be written and read.
@@ -206,13 +258,17 @@ impl Disk {
     /// Makes the names in a directory durable. Windows has no such call: there
     /// a name is durable with its file.
     pub(super) fn sync_dir(&self, name: &str) -> Result<(), StoreError> {
-        let path = self.path(name);
-        self.run("sync", &path, || {
+        self.sync_dir_at(&self.path(name))
+    }
+
+    /// Makes the names in a directory durable that may lie outside the store.
+    pub(super) fn sync_dir_at(&self, path: &Path) -> Result<(), StoreError> {
+        self.run("sync", path, || {
             #[cfg(unix)]
-            File::open(&path)?.sync_all()?;
+            File::open(path)?.sync_all()?;
             Ok(())
         })?;
-        self.record(FileStep::SyncDir(&path));
+        self.record(FileStep::SyncDir(path));
         Ok(())
     }
 
@@ -255,10 +311,16 @@ impl Disk {
     /// not there. The caller syncs the directory.
     pub(super) fn put(&self, dir: &str, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
         let (file, tmp) = self.create_tmp()?;
-        self.write_at(&file, &tmp, 0, bytes)?;
-        self.sync(&file, &tmp)?;
+        let written = self
+            .write_at(&file, &tmp, 0, bytes)
+            .and_then(|()| self.sync(&file, &tmp));
         drop(file);
-        self.rename(&tmp, &self.file_in(dir, name))
+        let put = written.and_then(|()| self.rename(&tmp, &self.file_in(dir, name)));
+        if put.is_err() {
+            // The room it takes may be what is missing.
+            drop(self.remove(&tmp));
+        }
+        put
     }
 }
 

@@ -32,9 +32,37 @@ pub enum StoreError {
         /// What is there.
         found: &'static str,
     },
-    /// There is no store in the directory.
-    #[error("{path}: no store", path = .0.display())]
+    /// There is no store in the directory, and nothing else.
+    #[error(
+        "{path}: no store there: import an image into it, or make one with `stratafs store init --store {path}`",
+        path = .0.display()
+    )]
     NoStore(PathBuf),
+    /// The directory is something else, and is left alone.
+    #[error("{path}: not a store: {why}", path = path.display())]
+    NotAStore {
+        /// The directory, or what is in the place of a part of it.
+        path: PathBuf,
+        /// What tells.
+        why: String,
+    },
+    /// A store whose catalog is lost or damaged. Nothing in it is removed.
+    #[error(
+        "{file}: the catalog of the store cannot be read: {why}; `stratafs store repair` rebuilds it",
+        file = file.display()
+    )]
+    NoCatalog {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The store was opened to look only.
+    #[error("{path}: the store was opened to be read only", path = .0.display())]
+    ReadOnly(PathBuf),
+    /// This thread has an import open, which the call would wait for.
+    #[error("{path}: this thread has an import open: end it first", path = .0.display())]
+    OwnImport(PathBuf),
     /// The file is not of the kind that belongs in its place.
     #[error("{file}: no {what}: the first bytes are others", file = file.display())]
     Magic {
@@ -88,15 +116,6 @@ pub enum StoreError {
         file: PathBuf,
         /// What is wrong.
         what: String,
-    },
-    /// The catalog cannot be read or written.
-    #[error("{file}: {error}", file = file.display())]
-    Catalog {
-        /// The catalog's file.
-        file: PathBuf,
-        /// Why not.
-        #[source]
-        error: Box<redb::Error>,
     },
     /// A part of an index of an image is damaged.
     #[error(transparent)]
@@ -199,6 +218,7 @@ impl StoreError {
             | Self::Length { .. }
             | Self::Damaged { .. }
             | Self::Malformed { .. }
+            | Self::NoCatalog { .. }
             | Self::WrongContent { .. }
             | Self::WrongBlob { .. } => true,
             Self::Within { error, .. } => error.is_damage(),
@@ -214,6 +234,41 @@ impl StoreError {
             }
             Self::Image(_) | Self::Layer(_) => true,
             _ => false,
+        }
+    }
+
+    /// Tells whether the disk, or what may be used of it, is full.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        match self {
+            Self::Io { error, .. } => matches!(error.kind(), StorageFull | QuotaExceeded),
+            Self::Within { error, .. } => error.is_full(),
+            Self::Failed(error) => error.is_full(),
+            _ => false,
+        }
+    }
+
+    pub(super) fn no_catalog(file: &Path, why: impl Into<String>) -> Self {
+        Self::NoCatalog {
+            file: file.to_owned(),
+            why: why.into(),
+        }
+    }
+
+    pub(super) fn not_a_store(path: &Path, why: impl Into<String>) -> Self {
+        Self::NotAStore {
+            path: path.to_owned(),
+            why: why.into(),
+        }
+    }
+
+    /// More than a change of the catalog can have.
+    pub(super) fn too_long(found: usize) -> Self {
+        Self::TooMany {
+            what: "bytes of a change of the catalog",
+            found: found as u64,
+            bound: u32::MAX.into(),
         }
     }
 

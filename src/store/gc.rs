@@ -1,13 +1,9 @@
 //! Removing what no tag reaches.
 
 use std::collections::HashSet;
-use std::fs::TryLockError;
-use std::path::Path;
 
 use super::catalog::{Change, Sort, View};
-use super::disk::{INDEXES, LAYERS, PACKS, TMP};
-use super::pack::file_name;
-use super::record::{BlobRecord, ImageRecord, LayerRecord, PackRecord, TagRecord};
+use super::record::{BlobRecord, ImageRecord, LayerRecord, TagRecord};
 use super::{Store, StoreError};
 use crate::digest::Digest;
 
@@ -29,15 +25,10 @@ pub struct GcReport {
     /// Damage that was met: what it is in, and the packs that this may name,
     /// were left as they are. `verify` tells of it.
     pub damaged: u64,
+    /// Whether packs were left as they are because the disk is full.
+    pub postponed: bool,
     /// Bytes of files that are gone, less those that were written anew.
     pub freed_bytes: u64,
-}
-
-/// Names that files of the store may have.
-struct Live {
-    packs: HashSet<String>,
-    indexes: HashSet<String>,
-    layers: HashSet<String>,
 }
 
 impl Store {
@@ -47,7 +38,8 @@ impl Store {
     /// taken apart: their files are read, what no other pack has is written
     /// into new packs, and what named the old ones is written anew in one step.
     ///
-    /// Waits for running imports, and lets new ones wait. Readers go on: what
+    /// Waits for running imports, and lets new ones wait; those of a process that
+    /// has one go on. Needs no free byte to free what it can. Readers go on: what
     /// they have open stays readable until they let go (on Windows an index
     /// that is in use stays until the next collection). O(entries of all
     /// layers, chunks), and bytes of the files in packs that are taken apart;
@@ -55,89 +47,56 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of reading the catalog and of changing it, and of files that cannot
+    /// [`StoreError::ReadOnly`]; [`StoreError::OwnImport`] if the calling thread
+    /// has an import open; those of reading the catalog and of changing it, and of files that cannot
     /// be opened or written. What has become unreachable stays so, and the next
     /// collection removes it. Damage is no error: see [`GcReport::damaged`].
     pub fn gc(&self) -> Result<GcReport, StoreError> {
-        let _lock = self.lock_imports(true)?;
-        let mut report = self.0.catalog.change(forget)?;
-        // Chunks of packs that are gone are not known any more.
-        *self.0.known.lock() = super::Known::default();
-        let mut freed = self.remove_unreachable()?;
-        let repacked = self.repack()?;
-        if repacked.packs > 0 {
+        self.check_writable()?;
+        let _turn = self.collection_turn()?;
+        let mut report = GcReport::default();
+        let mut freed = 0;
+        loop {
+            let round = self.0.catalog.change(forget)?;
+            // Chunks of packs that are gone are not known any more.
+            *self.0.known.lock() = super::Known::default();
             freed += self.remove_unreachable()?;
+            if round == GcReport::default() {
+                break;
+            }
+            report.images += round.images;
+            report.layers += round.layers;
+            report.blobs += round.blobs;
+            report.packs += round.packs;
         }
-        report.repacked = repacked.packs;
-        report.damaged = repacked.damage.len() as u64;
-        report.freed_bytes = freed.saturating_sub(repacked.written_bytes);
+        match self.repack() {
+            Ok(repacked) => {
+                report.repacked = repacked.packs;
+                report.damaged = repacked.damage.len() as u64;
+                if repacked.packs > 0 {
+                    freed += self.remove_unreachable()?;
+                }
+                report.freed_bytes = freed.saturating_sub(repacked.written_bytes);
+            }
+            // What is freed is freed; packs are taken apart when there is room.
+            Err(error) if error.is_full() => {
+                report.postponed = true;
+                report.freed_bytes = freed;
+                self.remove_unreachable()?;
+            }
+            Err(error) => return Err(error),
+        }
+        self.0.catalog.keep_reserve();
         Ok(report)
     }
-
-    /// Removes what imports left behind that did not end, unless one is
-    /// running.
-    pub(super) fn sweep(&self) -> Result<(), StoreError> {
-        let disk = &self.0.packs.disk;
-        let path = disk.path("imports.lock");
-        let file = disk.open_lock(&path)?;
-        match file.try_lock() {
-            Ok(()) => self.remove_unreachable().map(drop),
-            Err(TryLockError::WouldBlock) => Ok(()),
-            Err(TryLockError::Error(error)) => Err(StoreError::io("lock", &path)(error)),
-        }
-    }
-
-    /// Removes every file that the catalog does not know. The caller has the
-    /// lock that keeps imports out.
-    fn remove_unreachable(&self) -> Result<u64, StoreError> {
-        let live = self.0.catalog.read(live)?;
-        let disk = &self.0.packs.disk;
-        let mut freed = 0;
-        for (dir, keep) in [
-            (TMP, None),
-            (INDEXES, Some(&live.indexes)),
-            (LAYERS, Some(&live.layers)),
-            (PACKS, Some(&live.packs)),
-        ] {
-            for (path, _) in disk.list(dir)? {
-                if !keep.is_some_and(|keep| is_in(keep, &path)) {
-                    match disk.remove(&path) {
-                        Ok(bytes) => freed += bytes,
-                        // In use, on systems where that keeps a file.
-                        Err(StoreError::Io { .. }) if cfg!(windows) => {}
-                        Err(error) => return Err(error),
-                    }
-                }
-            }
-        }
-        Ok(freed)
-    }
 }
 
-fn is_in(names: &HashSet<String>, path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str());
-    name.is_some_and(|name| names.contains(name))
-}
+/// Records that are removed in one change: it fits into the room that is kept
+/// for removals, whatever the store holds.
+const ROUND: usize = 1000;
 
-fn live(view: &View<'_>) -> Result<Live, StoreError> {
-    let packs = view.all::<PackRecord>(Sort::Pack)?;
-    let names = packs.iter().filter_map(|(key, _)| super::digest_of(key));
-    let images = view.all::<ImageRecord>(Sort::Image)?;
-    let layers = view.all::<LayerRecord>(Sort::Layer)?;
-    Ok(Live {
-        packs: names.map(file_name).collect(),
-        indexes: images
-            .iter()
-            .map(|(_, image)| file_name(image.index))
-            .collect(),
-        layers: layers
-            .iter()
-            .map(|(_, layer)| file_name(layer.file))
-            .collect(),
-    })
-}
-
-/// Takes what no tag reaches out of the catalog.
+/// Takes what no tag reaches out of the catalog, images first: whatever is left
+/// for the next round, nothing names what is gone.
 fn forget(view: &View<'_>) -> Result<(Vec<Change>, GcReport), StoreError> {
     let tags = view.all::<TagRecord>(Sort::Tag)?;
     let tagged: HashSet<Digest> = tags.iter().map(|(_, tag)| tag.image).collect();
@@ -151,7 +110,6 @@ fn forget(view: &View<'_>) -> Result<(Vec<Change>, GcReport), StoreError> {
             blobs.extend(image.blobs().map(|blob| blob.as_bytes().to_vec()));
         } else {
             changes.push(Change::Remove(Sort::Image, key));
-            report.images += 1;
         }
     }
     for (key, layer) in view.all::<LayerRecord>(Sort::Layer)? {
@@ -159,7 +117,6 @@ fn forget(view: &View<'_>) -> Result<(Vec<Change>, GcReport), StoreError> {
             packs.extend(&layer.packs);
         } else {
             changes.push(Change::Remove(Sort::Layer, key));
-            report.layers += 1;
         }
     }
     for (key, blob) in view.all::<BlobRecord>(Sort::Blob)? {
@@ -167,13 +124,21 @@ fn forget(view: &View<'_>) -> Result<(Vec<Change>, GcReport), StoreError> {
             packs.extend(&blob.packs);
         } else {
             changes.push(Change::Remove(Sort::Blob, key));
-            report.blobs += 1;
         }
     }
-    for (key, _) in view.all::<PackRecord>(Sort::Pack)? {
-        if !super::digest_of(&key).is_some_and(|name| packs.contains(&name)) {
-            changes.push(Change::Remove(Sort::Pack, key));
-            report.packs += 1;
+    for key in view.keys(Sort::Pack) {
+        if !super::digest_of(key).is_some_and(|name| packs.contains(&name)) {
+            changes.push(Change::Remove(Sort::Pack, key.to_vec()));
+        }
+    }
+    changes.truncate(ROUND);
+    for change in &changes {
+        match change {
+            Change::Remove(Sort::Image, _) => report.images += 1,
+            Change::Remove(Sort::Layer, _) => report.layers += 1,
+            Change::Remove(Sort::Blob, _) => report.blobs += 1,
+            Change::Remove(Sort::Pack, _) => report.packs += 1,
+            Change::Remove(Sort::Tag, _) | Change::Put(..) => {}
         }
     }
     Ok((changes, report))

@@ -1,14 +1,14 @@
 //! Bringing an image in: all of it, or nothing.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
 use std::io::{self, Read};
 
 use super::blob::{BlobWriter, NewBlob};
 use super::catalog::{Change, Sort, View};
-use super::record::{BlobRecord, ImageRecord, LayerOrigin, PackRecord, StoredLayer, TagRecord};
+use super::record::{BlobRecord, ImageRecord, LayerOrigin, StoredLayer, TagRecord};
 use super::shelf::Packing;
 use super::shelving::{Shelving, sync_names};
+use super::turns::Turn;
 use super::{Blob, Progress, Store, StoreError, Watcher, reference};
 use crate::chunk::ChunkPool;
 use crate::digest::{Digest, Sha256};
@@ -30,20 +30,18 @@ pub struct Import {
     blobs: HashMap<Sha256, NewBlob>,
     manifest: Option<Sha256>,
     raw_config: Option<Sha256>,
-    /// Held shared until the end.
-    _lock: File,
+    /// Keeps collections out until the end.
+    _turn: Turn,
 }
 
 impl Import {
     pub(super) fn begin(store: &Store) -> Result<Self, StoreError> {
-        let lock = store.lock_imports(false)?;
-        let packs = store.0.catalog.read(|view| {
-            let packs = view.all::<PackRecord>(Sort::Pack)?;
-            Ok(packs
-                .into_iter()
-                .filter_map(|(key, _)| digest_of(&key))
-                .collect::<Vec<_>>())
-        })?;
+        store.check_writable()?;
+        let turn = store.import_turn()?;
+        let packs: Vec<Digest> = store
+            .0
+            .catalog
+            .read(|view| Ok(view.keys(Sort::Pack).filter_map(digest_of).collect()))?;
         store.0.known.lock().refresh(&store.0.packs.disk, &packs)?;
         Ok(Self {
             store: store.clone(),
@@ -52,7 +50,7 @@ impl Import {
             blobs: HashMap::new(),
             manifest: None,
             raw_config: None,
-            _lock: lock,
+            _turn: turn,
         })
     }
 

@@ -28,10 +28,9 @@
 //! ```
 //!
 //! Several processes may use one store, and several threads one [`Store`].
-//! Locks, in this order: the imports' file, the catalog's file, an import's
+//! Locks, in this order: the gate of imports, the imports' file, the catalog's file, an import's
 //! state, the map of known chunks, the open packs, one pack.
 
-mod backend;
 mod blob;
 mod catalog;
 mod codec;
@@ -40,8 +39,12 @@ mod error;
 mod explain;
 mod file;
 mod gc;
+mod identity;
 mod import;
 mod layer_file;
+mod legacy;
+mod log;
+mod making;
 mod map;
 mod opening;
 mod pack;
@@ -52,13 +55,15 @@ mod record;
 mod recorder;
 mod reference;
 mod repack;
+mod repair;
 mod shelf;
 mod shelving;
 mod stat;
+mod sweep;
+mod turns;
 mod verify;
 
 use std::fmt;
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -67,19 +72,22 @@ use parking_lot::Mutex;
 pub use blob::{BlobReader, BlobWriter, NewBlob};
 use catalog::{Catalog, Change, Sort, View};
 pub use disk::Hook;
-use disk::{Disk, INDEXES, LAYERS, PACKS, TMP};
+use disk::{Disk, INDEXES, LAYERS};
 pub use error::StoreError;
 pub use explain::StoredChunk;
 use file::{IndexFiles, StoredFile};
 pub use gc::GcReport;
+use identity::Found;
 pub use import::Import;
 use import::digest_of;
+pub use legacy::is_panic_caught;
 use pack::file_name;
 use packs::{PackList, Packs};
 pub use progress::{Progress, Watcher};
 pub use record::{Blob, ImageInfo, LayerOrigin, StoredLayer};
 use record::{BlobRecord, ImageRecord, LayerRecord, TagRecord};
 pub use recorder::{FileStep, Recorder};
+pub use repair::RepairReport;
 use shelf::Known;
 pub use stat::StoreStat;
 pub use verify::VerifyReport;
@@ -95,7 +103,9 @@ use crate::limits::MAX_PACK_BYTES;
 pub struct Store(Arc<Inner>);
 
 struct Inner {
-    catalog: Catalog,
+    catalog: Arc<Catalog>,
+    /// Whether it may be changed through this handle.
+    writable: bool,
     packs: Arc<Packs>,
     /// Shared by the imports of this process.
     known: Arc<Mutex<Known>>,
@@ -105,6 +115,7 @@ struct Inner {
 #[derive(Clone, Default)]
 pub struct StoreOptions {
     existing: bool,
+    read_only: bool,
     hook: Option<Hook>,
     recorder: Option<Recorder>,
     max_pack_bytes: Option<u64>,
@@ -121,6 +132,16 @@ impl StoreOptions {
     #[must_use]
     pub fn existing(mut self) -> Self {
         self.existing = true;
+        self
+    }
+
+    /// Opens the store to look only: it is neither made, nor marked, nor swept,
+    /// no file of it is written, and what would change it fails with
+    /// [`StoreError::ReadOnly`]. So a store on a read-only mount, or of another
+    /// user, can be read, also while others write to it.
+    #[must_use]
+    pub fn read_only(mut self) -> Self {
+        self.read_only = true;
         self
     }
 
@@ -148,41 +169,52 @@ impl StoreOptions {
         self
     }
 
-    /// Opens the store in `dir`.
+    /// Opens the store in `dir`. Where nothing is, or an empty directory, it is
+    /// made, unless [`existing`](Self::existing) or
+    /// [`read_only`](Self::read_only) was asked for; one of version 1 is marked
+    /// unless it is opened to look only; what a process left behind that was
+    /// killed is removed then, too, unless an import is running.
     ///
     /// # Errors
     ///
-    /// [`StoreError::NoStore`], [`StoreError::Version`] for a newer store,
-    /// [`StoreError::Io`], [`StoreError::Catalog`].
+    /// [`StoreError::NotAStore`] for a directory of something else;
+    /// [`StoreError::NoStore`]; [`StoreError::Version`] for a newer store;
+    /// [`StoreError::NoCatalog`] for one whose catalog is lost or damaged, of
+    /// which nothing is removed; those of reading and writing.
     pub fn open(self, dir: &Path) -> Result<Store, StoreError> {
         let disk = Disk::new(dir, self.hook, self.recorder);
-        let catalog = Catalog::new(&disk);
-        if !catalog.exists() {
-            if self.existing {
+        let found = identity::look(&disk)?;
+        let catalog = Arc::new(Catalog::new(&disk, found == Found::Old));
+        match found {
+            Found::Nothing | Found::Begun(_) if self.existing || self.read_only => {
                 return Err(StoreError::NoStore(dir.to_owned()));
             }
-            for name in ["", PACKS, INDEXES, LAYERS, TMP] {
-                disk.make_dir(&disk.path(name))?;
-            }
-            catalog.create()?;
+            _ if self.read_only => {}
+            Found::Nothing | Found::Begun(_) => making::make(&disk, &catalog)?,
+            Found::Old => making::upgrade(&disk, &catalog)?,
+            Found::Marked(_) => making::tidy(&disk, &catalog)?,
         }
-        catalog.read(|view| view.check_version())?;
+        catalog.read(|_| Ok(()))?;
         let store = Store(Arc::new(Inner {
             catalog,
+            writable: !self.read_only,
             packs: Arc::new(Packs::new(
                 disk,
                 self.max_pack_bytes.unwrap_or(MAX_PACK_BYTES),
             )),
             known: Arc::default(),
         }));
-        store.sweep()?;
+        if store.0.writable {
+            store.sweep()?;
+        }
         Ok(store)
     }
 }
 
 impl Store {
-    /// Opens the store in `dir`, made if it is absent. What an import left
-    /// behind that did not end is removed, unless one is running.
+    /// Opens the store in `dir`, made if nothing is there or an empty directory.
+    /// What an import left behind that did not end is removed, unless one is
+    /// running.
     ///
     /// # Errors
     ///
@@ -199,7 +231,8 @@ impl Store {
     pub fn watched(&self, watcher: Watcher) -> Self {
         let disk = self.0.packs.disk.watched(watcher);
         Self(Arc::new(Inner {
-            catalog: Catalog::new(&disk),
+            catalog: Arc::clone(&self.0.catalog),
+            writable: self.0.writable,
             packs: Arc::new(Packs::new(disk, self.0.packs.pack_bytes)),
             known: Arc::clone(&self.0.known),
         }))
@@ -302,6 +335,7 @@ impl Store {
     ///
     /// [`StoreError::Tag`], and as [`info`](Self::info).
     pub fn tag(&self, reference: &str, tag: &str) -> Result<ImageId, StoreError> {
+        self.check_writable()?;
         reference::check(tag)?;
         self.0.catalog.change(|view| {
             let (id, _) = reference::resolve(view, reference)?;
@@ -316,6 +350,7 @@ impl Store {
     ///
     /// [`StoreError::NoImage`] if there is no such tag.
     pub fn untag(&self, tag: &str) -> Result<ImageId, StoreError> {
+        self.check_writable()?;
         self.0.catalog.change(|view| {
             let found = reference::tag_named(view, tag)?;
             let (tag, id) = found.ok_or_else(|| StoreError::NoImage(tag.to_owned()))?;
@@ -402,18 +437,21 @@ impl Store {
         Ok(BlobReader::new(content, digest))
     }
 
-    /// Locks the file that imports hold shared and `gc` alone.
-    fn lock_imports(&self, exclusive: bool) -> Result<File, StoreError> {
-        let disk = &self.0.packs.disk;
-        let path = disk.path("imports.lock");
-        let file = disk.open_lock(&path)?;
-        let locked = if exclusive {
-            file.lock()
-        } else {
-            file.lock_shared()
-        };
-        locked.map_err(StoreError::io("lock", &path))?;
-        Ok(file)
+    /// Gives the identity that was drawn when the store was made, in hex; none
+    /// if it is of version 1 and was not written to since.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading.
+    pub fn id(&self) -> Result<Option<String>, StoreError> {
+        Ok(self.0.catalog.id()?.map(|id| id.to_string()))
+    }
+
+    fn check_writable(&self) -> Result<(), StoreError> {
+        match self.0.writable {
+            true => Ok(()),
+            false => Err(StoreError::ReadOnly(self.0.packs.disk.path(""))),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! How large a store is.
 
-use super::catalog::Sort;
+use super::catalog::{COPY, LOG, OLD, RESERVE, Sort};
 use super::disk::{INDEXES, LAYERS, PACKS, TMP};
 use super::record::{BlobRecord, ImageRecord, LayerRecord, PackRecord, TagRecord};
 use super::{Store, StoreError};
@@ -31,7 +31,7 @@ pub struct StoreStat {
     pub index_bytes: u64,
     /// Bytes of the layers' entries.
     pub layer_bytes: u64,
-    /// Bytes of the catalog.
+    /// Bytes of the catalog, its copy, and the room that is kept for removals.
     pub catalog_bytes: u64,
     /// Bytes of what is on its way in, or was left behind.
     pub unfinished_bytes: u64,
@@ -78,9 +78,8 @@ impl Store {
         stat.index_bytes = sum(INDEXES)?;
         stat.layer_bytes = sum(LAYERS)?;
         stat.unfinished_bytes = sum(TMP)?;
-        let catalog = self.0.catalog.path();
-        let meta = std::fs::metadata(catalog).map_err(StoreError::io("look at", catalog))?;
-        stat.catalog_bytes = meta.len();
+        let own = [LOG, COPY, OLD, RESERVE].map(|name| disk.path(name).symlink_metadata());
+        stat.catalog_bytes = own.into_iter().flatten().map(|meta| meta.len()).sum();
         Ok(stat)
     }
 }

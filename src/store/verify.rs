@@ -75,7 +75,7 @@ impl Store {
     ///
     /// Those that keep it from looking at all; what it finds is in the report.
     pub fn verify(&self) -> Result<VerifyReport, StoreError> {
-        let _lock = self.lock_imports(false)?;
+        let _turn = self.look_turn()?;
         let listed = self.listed()?;
         let mut report = VerifyReport {
             images: listed.images.len() as u64,
@@ -84,6 +84,9 @@ impl Store {
             packs: listed.packs.len() as u64,
             ..VerifyReport::default()
         };
+        if let Err(error) = self.0.catalog.check() {
+            report.note(error);
+        }
         for name in &listed.packs {
             // Opened afresh, so that its table is read again too.
             match Pack::open_once(&self.0.packs.disk, *name) {
@@ -124,7 +127,6 @@ impl Store {
 
     fn listed(&self) -> Result<Listed, StoreError> {
         self.0.catalog.read(|view| {
-            view.check_sum()?;
             let tags = view.all::<TagRecord>(Sort::Tag)?;
             let name = |id: &ImageId| {
                 let tag = tags.iter().find(|(_, tag)| tag.image == *id);

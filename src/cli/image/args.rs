@@ -22,7 +22,8 @@ const STORE_EXAMPLE: &str = "\
 Example:
   stratafs store stat
   stratafs store verify --store /srv/images
-  stratafs store gc --json";
+  stratafs store gc --json
+  stratafs store repair";
 
 /// Images in the store: brings them in, looks inside, takes them out.
 #[derive(Debug, Args)]
@@ -293,4 +294,14 @@ pub(in crate::cli) enum StoreCommand {
     /// Frees what no tag leads to; others may use the store meanwhile
     #[command(after_help = "Example:\n  stratafs store gc")]
     Gc(Form),
+    /// Makes an empty store; one that is there already stays as it is
+    #[command(
+        after_help = "Example:\n  stratafs store init --store /srv/images\n\nThe directory must not be there yet, or be empty. `image import` makes the store as well."
+    )]
+    Init(Form),
+    /// Rebuilds a catalog that is lost or damaged, tags included
+    #[command(
+        after_help = "Example:\n  stratafs store repair --store /srv/images\n\nNo image, layer or pack is removed. Exit code 1 if something is lost for good."
+    )]
+    Repair(Form),
 }

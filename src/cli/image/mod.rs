@@ -14,10 +14,10 @@ use std::process::ExitCode;
 
 use self::args::{ImageArgs, ImageCommand, StoreArgs, StoreCommand};
 use super::failure::Failure;
-use super::place;
+use super::place::{self, Use};
 
 pub(super) fn image(args: ImageArgs, store: Option<&Path>) -> Result<ExitCode, Failure> {
-    let store = place::open(store)?;
+    let store = place::open(store, use_of(&args.command))?;
     match args.command {
         ImageCommand::Import(args) => moving::import(&store, args),
         ImageCommand::Ls(args) => list::ls(&store, args),
@@ -35,12 +35,29 @@ pub(super) fn image(args: ImageArgs, store: Option<&Path>) -> Result<ExitCode, F
     Ok(ExitCode::SUCCESS)
 }
 
+fn use_of(command: &ImageCommand) -> Use {
+    match command {
+        ImageCommand::Import(_) => Use::Fill,
+        ImageCommand::Squash(_) | ImageCommand::Tag(_) | ImageCommand::Rm(_) => Use::Change,
+        ImageCommand::Ls(_)
+        | ImageCommand::Inspect(_)
+        | ImageCommand::History(_)
+        | ImageCommand::Tree(_)
+        | ImageCommand::Cat(_)
+        | ImageCommand::Diff(_)
+        | ImageCommand::Explain(_)
+        | ImageCommand::Export(_) => Use::Look,
+    }
+}
+
 pub(super) fn store(args: StoreArgs, store: Option<&Path>) -> Result<ExitCode, Failure> {
-    let store = place::open(store)?;
+    let open = |how| place::open(store, how);
     match args.command {
-        StoreCommand::Stat(form) => whole::stat(&store, form),
-        StoreCommand::Verify(form) => whole::verify(&store, form),
-        StoreCommand::Gc(form) => whole::gc(&store, form),
+        StoreCommand::Stat(form) => whole::stat(&open(Use::Look)?, form),
+        StoreCommand::Verify(form) => whole::verify(&open(Use::Look)?, form),
+        StoreCommand::Gc(form) => whole::gc(&open(Use::Change)?, form),
+        StoreCommand::Init(form) => whole::init(store, form),
+        StoreCommand::Repair(form) => whole::repair(store, form),
     }?;
     Ok(ExitCode::SUCCESS)
 }

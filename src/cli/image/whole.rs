@@ -1,10 +1,13 @@
-//! `store stat`, `store verify`, `store gc`.
+//! `store stat`, `store verify`, `store gc`, `store init`, `store repair`.
+
+use std::path::Path;
 
 use serde_json::json;
 
 use super::args::Form;
 use super::text::answer;
 use crate::cli::failure::Failure;
+use crate::cli::place;
 use crate::report::{bytes, count};
 use crate::store::{Store, StoreError};
 
@@ -12,9 +15,10 @@ use crate::store::{Store, StoreError};
 const NAMED: usize = 3;
 
 pub(super) fn stat(store: &Store, form: Form) -> Result<(), Failure> {
-    let stat = store.stat()?;
+    let (stat, id) = (store.stat()?, store.id()?);
     let json = || {
         json!({
+            "id": id,
             "tags": stat.tags,
             "images": stat.images,
             "layers": stat.layers,
@@ -51,6 +55,10 @@ pub(super) fn stat(store: &Store, form: Form) -> Result<(), Failure> {
             ("catalog", bytes(stat.catalog_bytes)),
             ("unfinished", bytes(stat.unfinished_bytes)),
             ("total", bytes(stat.total_bytes())),
+            (
+                "identity",
+                id.clone().unwrap_or_else(|| "none: version 1".into()),
+            ),
         ];
         let lines = lines
             .iter()
@@ -123,12 +131,26 @@ pub(super) fn gc(store: &Store, form: Form) -> Result<(), Failure> {
             "blobs": report.blobs,
             "packs": report.packs,
             "repacked": report.repacked,
+            "postponed": report.postponed,
+            "damaged": report.damaged,
             "freed_bytes": report.freed_bytes,
         })
     };
     answer(form, json, || {
+        let postponed = match report.postponed {
+            true => {
+                "\nthe disk is full: packs of which little is in use stay as they are until the next collection"
+            }
+            false => "",
+        };
+        let damaged = match report.damaged {
+            0 => String::new(),
+            damaged => {
+                format!("\ndamage met {damaged} times: left as it is, see `stratafs store verify`")
+            }
+        };
         format!(
-            "{} images, {} layers, {} blobs and {} packs removed, {} packs written anew: {} freed",
+            "{} images, {} layers, {} blobs and {} packs removed, {} packs written anew: {} freed{postponed}{damaged}",
             count(report.images),
             count(report.layers),
             count(report.blobs),
@@ -137,4 +159,69 @@ pub(super) fn gc(store: &Store, form: Form) -> Result<(), Failure> {
             bytes(report.freed_bytes)
         )
     })
+}
+
+pub(super) fn init(place: Option<&Path>, form: Form) -> Result<(), Failure> {
+    let (place, store, is_new) = place::init(place)?;
+    let id = store.id()?;
+    let json = || json!({"store": place.display().to_string(), "id": id, "new": is_new});
+    answer(form, json, || {
+        let what = if is_new { "made" } else { "there already" };
+        format!("{} {what}", place.display())
+    })
+}
+
+pub(super) fn repair(place: Option<&Path>, form: Form) -> Result<(), Failure> {
+    let (place, report) = place::repair(place)?;
+    let json = || {
+        json!({
+            "store": place.display().to_string(),
+            "found": report.found,
+            "from": report.from,
+            "tags": report.tags,
+            "images": report.images,
+            "layers": report.layers,
+            "packs": report.packs,
+            "blobs": report.blobs,
+            "lost_bytes": report.lost_bytes,
+            "moved": report.moved,
+            "missing": report.missing,
+        })
+    };
+    answer(form, json, || {
+        let mut lines: Vec<String> = report
+            .found
+            .iter()
+            .map(|what| format!("found: {what}"))
+            .collect();
+        lines.push(match report.found.is_empty() {
+            true => "nothing to repair".to_owned(),
+            false => format!("rebuilt from {}", report.from),
+        });
+        lines.push(format!(
+            "{} tags, {} images, {} layers, {} blobs, {} packs",
+            count(report.tags),
+            count(report.images),
+            count(report.layers),
+            count(report.blobs),
+            count(report.packs)
+        ));
+        lines.join("\n")
+    })?;
+    if report.lost_bytes > 0 {
+        return Err(Failure::new(format_args!(
+            "the last {} bytes of changes could not be read back; {} files that nothing names any more are in {}: import again what is not there",
+            report.lost_bytes,
+            report.moved,
+            place.join("lost").display()
+        )));
+    }
+    if !report.missing.is_empty() {
+        return Err(Failure::new(format_args!(
+            "{} files are missing: {}; import the images again",
+            report.missing.len(),
+            first_of(&report.missing)
+        )));
+    }
+    Ok(())
 }

@@ -458,7 +458,8 @@ fn the_store_is_where_one_says() {
     cli.file("d/f", "x");
     cli.run("image import d --tag a --store other").fine();
     cli.run("--store other image cat a /f").fine();
-    cli.run("image cat a /f").failed(1, &["a:latest"]);
+    cli.run("image cat a /f")
+        .failed(1, &["store: no store there", "store init"]);
     let mut by_variable = cli.command("image cat a /f");
     Done::of(by_variable.env("STRATAFS_STORE", cli.path("other"))).fine();
     let data = cli.path("home");
@@ -470,6 +471,67 @@ fn the_store_is_where_one_says() {
     by_default.env("APPDATA", &data).env("LOCALAPPDATA", &data);
     Done::of(&mut by_default).fine();
     assert!(Path::new(&data).exists());
+}
+
+#[test]
+fn what_looks_makes_no_store_and_nothing_becomes_one() {
+    let cli = Cli::new();
+    cli.file("mine/packs/x", "x").file("mine/tmp/1-2-3", "x");
+    for command in [
+        "image ls",
+        "image inspect a",
+        "image history a",
+        "image tree a",
+        "image cat a /f",
+        "image diff a b",
+        "image explain a /f",
+        "image export a out",
+        "image rm a",
+        "image tag a b",
+        "image squash a --tag b",
+        "store stat",
+        "store verify",
+        "store gc",
+        "store repair",
+        "run --image a",
+    ] {
+        cli.run(&format!("{command} --store typo"))
+            .failed(1, &["typo", "store init"]);
+        cli.run(&format!("{command} --store mine"))
+            .failed(1, &["mine", "not a store"]);
+    }
+    cli.run("store init --store mine")
+        .failed(1, &["mine", "not a store", "packs"]);
+    assert_eq!(cli.names(), ["mine"]);
+    assert!(cli.path("mine/packs/x").is_file() && cli.path("mine/tmp/1-2-3").is_file());
+}
+
+#[test]
+fn a_store_is_made_looked_at_and_repaired() {
+    let cli = Cli::new();
+    let made = cli.json("store init");
+    assert_eq!(made["new"], true);
+    let again = cli.json("store init");
+    assert_eq!((&again["new"], &again["id"]), (&json!(false), &made["id"]));
+    assert_eq!(cli.json("store stat")["id"], made["id"]);
+    cli.file("d/f", "x");
+    cli.run("image import d --tag a").fine();
+    assert!(
+        cli.run("store repair")
+            .fine()
+            .text()
+            .contains("nothing to repair")
+    );
+    for name in ["catalog.log", "catalog.redb"] {
+        fs::remove_file(cli.path(&format!("store/{name}"))).unwrap();
+        cli.run("image ls").failed(1, &[name, "store repair"]);
+        cli.run("image import d --tag b")
+            .failed(1, &[name, "store repair"]);
+        let report = cli.json("store repair");
+        assert_eq!((&report["tags"], &report["images"]), (&json!(1), &json!(1)));
+        assert_eq!(report["missing"], json!([]));
+        assert_eq!(cli.run("image cat a /f").fine().text(), "x");
+    }
 }
 
 #[test]
@@ -493,6 +555,8 @@ fn every_command_has_help_with_an_example() {
         "store stat",
         "store verify",
         "store gc",
+        "store init",
+        "store repair",
         "run",
     ] {
         let text = cli.run(&format!("{command} --help")).fine().text();

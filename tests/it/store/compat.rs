@@ -21,6 +21,14 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// Copies the store of version 1 to `dir`.
+pub fn fixture(dir: &Path) {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store-1");
+    copy(&fixture, dir);
+    // What no version control keeps: it is empty.
+    fs::create_dir_all(dir.join("tmp")).unwrap();
+}
+
 /// Where to write a store like the fixture, when a version is about to change.
 const WRITE: &str = "STRATAFS_WRITE_FIXTURE";
 
@@ -42,11 +50,8 @@ fn a_store_of_version_1_opens_and_is_written_to() {
     if let Some(dir) = std::env::var_os(WRITE) {
         write(Path::new(&dir));
     }
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store-1");
     let dir = tempfile::tempdir().unwrap();
-    copy(&fixture, dir.path());
-    // What no version control keeps: it is empty.
-    fs::create_dir_all(dir.path().join("tmp")).unwrap();
+    fixture(dir.path());
     let store = Store::open(dir.path()).unwrap();
     assert!(store.verify().unwrap().is_sound());
     let pool = ChunkPool::new();
