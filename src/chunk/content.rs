@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Chunk;
-use super::stored::{ContentError, Stored};
+use super::stored::{ContentError, Stored, Unread};
 use crate::digest::Digest;
 use crate::limits::CHUNK_BYTES;
 
@@ -42,8 +42,10 @@ impl Content {
         Self(Arc::new(Inner { size, digest, body }))
     }
 
-    /// Wraps data at rest of which size and digest are known.
-    pub(crate) fn at_rest(size: u64, digest: Digest, stored: Box<dyn Stored>) -> Self {
+    /// Wraps data that is somewhere else, of which size and digest are known.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn at_rest(size: u64, digest: Digest, stored: Box<dyn Stored>) -> Self {
         let body = Body::Stored(stored);
         Self(Arc::new(Inner { size, digest, body }))
     }
@@ -117,7 +119,7 @@ impl Content {
                 next = start.checked_add(grid).filter(|next| *next < self.0.size);
                 let len = usize::try_from(left.min(grid)).unwrap_or(0);
                 let mut bytes = vec![0; len];
-                let read = stored.read_at(start, &mut bytes);
+                let read = waiting(|| stored.read_at(start, &mut bytes));
                 if read.is_err() {
                     next = None;
                 }
@@ -137,7 +139,8 @@ impl Content {
         pooled + self.stored().map_or(0, Stored::stored_bytes)
     }
 
-    /// Copies bytes from `offset` on into `buf`: as many as there are.
+    /// Copies bytes from `offset` on into `buf`: as many as there are. The thread
+    /// waits for what has to be fetched first.
     ///
     /// Gives their count, 0 at or past the end. One copy; O(bytes), and a
     /// binary search where the file has holes.
@@ -147,12 +150,20 @@ impl Content {
     /// [`ContentError`] for data at rest that cannot be read or is damaged;
     /// `buf` may have been written to.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, ContentError> {
+        waiting(|| self.try_read_at(offset, buf))
+    }
+
+    /// As [`read_at`](Self::read_at), but never waits: gives a ticket for bytes
+    /// that have to be fetched first.
+    pub(crate) fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, Unread> {
         let Some(rest) = self.0.size.checked_sub(offset) else {
             return Ok(0);
         };
         let total = usize::try_from(rest).unwrap_or(usize::MAX).min(buf.len());
         if let Body::Stored(stored) = &self.0.body {
-            stored.read_at(offset, buf.get_mut(..total).unwrap_or_default())?;
+            if total > 0 {
+                stored.read_at(offset, buf.get_mut(..total).unwrap_or_default())?;
+            }
             return Ok(total);
         }
         let mut done = 0;
@@ -170,6 +181,23 @@ impl Content {
             done += len;
         }
         Ok(done)
+    }
+
+    /// Tells whether every byte is here and what it should be: reads those at
+    /// rest, whose chunks are checked, and waits for none. O(bytes at rest).
+    pub(crate) fn is_readable(&self) -> bool {
+        let Body::Stored(stored) = &self.0.body else {
+            return true;
+        };
+        let mut buf = vec![0; CHUNK_BYTES];
+        let mut next = stored.next_data(0);
+        while let Some(at) = next.filter(|at| *at < self.0.size) {
+            match self.try_read_at(at, &mut buf) {
+                Ok(read) => next = stored.next_data(at.saturating_add(read as u64)),
+                Err(_) => return false,
+            }
+        }
+        true
     }
 
     /// Gives up to `max` bytes from `offset` on without a copy, where one
@@ -273,6 +301,17 @@ impl Content {
 impl fmt::Debug for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Content({}, {} bytes)", self.0.digest, self.0.size)
+    }
+}
+
+/// Tries until the bytes are here, waiting for each ticket that comes.
+fn waiting<R>(mut read: impl FnMut() -> Result<R, Unread>) -> Result<R, ContentError> {
+    loop {
+        match read() {
+            Ok(done) => return Ok(done),
+            Err(Unread::Failed(error)) => return Err(error),
+            Err(Unread::Absent(ticket)) => ticket.wait(),
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 //! A [`ChunkPool`] maps digests to live chunks. A [`Content`] is the bytes of
 //! one file as a list of chunks, holes left out. [`ContentBuilder`] cuts a
 //! stream into chunks at fixed, aligned offsets. A [`Scope`] holds equal blocks
-//! of what instances wrote once.
+//! of what instances wrote once. A [`Ticket`] stands for bytes that have to be
+//! fetched before they can be read.
 
 mod buffer;
 mod builder;
@@ -12,6 +13,7 @@ mod pool;
 mod scope;
 mod sealed;
 mod stored;
+mod ticket;
 
 pub(crate) use buffer::Buffer;
 pub use builder::ContentBuilder;
@@ -23,4 +25,7 @@ pub use scope::Scope;
 pub(crate) use sealed::{Part, SealedFile};
 pub use stored::ContentError;
 #[cfg(feature = "store")]
-pub(crate) use stored::{Shelf, Shelving, Stored};
+pub(crate) use stored::{Shelf, Shelving};
+#[doc(hidden)]
+pub use stored::{Stored, Unread};
+pub use ticket::{Arrival, Ticket};

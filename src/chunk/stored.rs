@@ -5,10 +5,23 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
+use super::ticket::Ticket;
+
 /// Data at rest: the bytes of one file, holes left out.
-pub(crate) trait Stored: Any + Send + Sync {
-    /// Fills `buf` from `offset` on; the caller keeps within the file.
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ContentError>;
+///
+/// Hidden from the documentation: it is public so that tests can put a source
+/// below a file system that is slow, fails, or has to fetch bytes first.
+#[doc(hidden)]
+pub trait Stored: Any + Send + Sync {
+    /// Fills `buf` from `offset` on; the caller keeps within the file, and holds
+    /// no lock of an instance. May be called by several threads at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Unread::Absent`] at once for bytes that have to be fetched first,
+    /// [`Unread::Failed`] for those that cannot be had. `buf` may have been
+    /// written to.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Unread>;
 
     /// Gives the first offset from `offset` on that is not in a hole.
     fn next_data(&self, offset: u64) -> Option<u64>;
@@ -19,6 +32,23 @@ pub(crate) trait Stored: Any + Send + Sync {
 
     /// Counts the bytes outside holes.
     fn stored_bytes(&self) -> u64;
+}
+
+/// Why bytes of data at rest were not read.
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum Unread {
+    /// They are not here yet. Once the ticket's wait is over, the same call may
+    /// find them.
+    Absent(Ticket),
+    /// They cannot be read, or are not what they were.
+    Failed(ContentError),
+}
+
+impl From<ContentError> for Unread {
+    fn from(error: ContentError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// Where a pool that is on a shelf puts what is new: the way from a source to

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use super::error::{Error, kind};
 use crate::errno::Errno;
 use crate::meta::{Kind, Stat};
-use crate::vfs::{Access, Descriptor, Follow, Fs, OpenFlags};
+use crate::vfs::{Access, Descriptor, Follow, Fs, NotDone, OpenFlags};
 
 /// How to open a file, as [`std::fs::OpenOptions`]. All options start off, and
 /// each is on or off by itself: turning one off leaves the others.
@@ -224,10 +224,9 @@ impl Write for File {
         match self.mode {
             Mode::Append if buf.is_empty() => Ok(0),
             Mode::Append => {
-                let mut file = self.descriptor.lock().map_err(to_io)?;
-                let end = file.size().map_err(to_io)?;
-                let len = file.write_at(end, buf).map_err(to_io)?;
-                self.offset = end + len as u64;
+                let appended = NotDone::wait_for(|| self.descriptor.try_append(buf));
+                let (len, end) = appended.map_err(to_io)?;
+                self.offset = end;
                 Ok(len)
             }
             Mode::AtOffset => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use zerocopy::byteorder::little_endian::U64;
 
+use super::guard;
 use super::lazy::Lazy;
 use super::record::{ContentRecord, RunRecord};
 use super::view::{Records, View};
@@ -44,12 +45,25 @@ impl Contents {
                 runs,
                 origin,
                 ..
-            } => made.get(number, || make(number, size, records, runs, &**origin)),
+            } => made.get(number, || {
+                unless_refused(|| make(number, size, records, runs, &**origin))
+            }),
         }
     }
 }
 
+/// Makes what is to be kept, but not of what lies in a damaged block: that would
+/// stay when the one who was refused it has gone.
 #[cold]
+fn unless_refused<T>(make: impl FnOnce() -> T) -> Option<T> {
+    let (made, refused) = guard::apart(make);
+    if refused {
+        guard::refuse();
+        return None;
+    }
+    Some(made)
+}
+
 fn make(
     number: usize,
     size: u64,
@@ -90,7 +104,9 @@ impl Attributes {
         match self {
             Self::Held(all) => all.get(number),
             Self::Mapped { made, ends, bytes } => made
-                .get(number, || parse(number, ends, bytes).map(Arc::new))?
+                .get(number, || {
+                    unless_refused(|| parse(number, ends, bytes).map(Arc::new))
+                })?
                 .as_ref(),
         }
     }

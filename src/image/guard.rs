@@ -1,6 +1,12 @@
 //! What makes a mapped index safe to believe: each block of it is hashed when
 //! it is first looked at.
+//!
+//! A block that does not hold is refused each time, and the thread that asked
+//! for it notes that: an operation that was refused something fails, and no
+//! other does. The note is the thread's, since the tables are read through
+//! shared references by many at once and an operation does not leave its thread.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -13,9 +19,39 @@ use crate::digest::Digest;
 /// hashing one takes about as long as the page faults it brings.
 pub(crate) const GUARD_BLOCK: usize = 16 * 1024;
 
+thread_local! {
+    /// Whether this thread was refused something since it began to look.
+    static REFUSED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Begins an operation of this thread: nothing has been refused to it.
+#[inline]
+pub(super) fn begin() {
+    REFUSED.set(false);
+}
+
+/// Tells whether something has been refused to the operation.
+#[inline]
+pub(super) fn refused() -> bool {
+    REFUSED.get()
+}
+
+/// Refuses the operation what was found to be missing before.
+#[cold]
+pub(super) fn refuse() {
+    REFUSED.set(true);
+}
+
+/// Looks at something as an operation of its own, within another. Tells also
+/// whether something was refused to it, which does not concern the other.
+pub(super) fn apart<R>(look: impl FnOnce() -> R) -> (R, bool) {
+    let before = REFUSED.replace(false);
+    let found = look();
+    (found, REFUSED.replace(before))
+}
+
 /// Holds the blocks of a mapped index against their digests, once each, and
-/// remembers when one did not hold: from then on the image is damaged as a
-/// whole, since what was not found may have been there.
+/// keeps the first damage found to be told.
 pub(crate) struct Guard {
     /// The guarded bytes: whole blocks but for the last.
     body: Bytes,
@@ -95,10 +131,12 @@ impl Guard {
         let start = block * GUARD_BLOCK;
         let end = (start + GUARD_BLOCK).min(self.body.len());
         let (Some(bytes), Some(expected)) = (self.body.get(start..end), self.digest(block)) else {
+            refuse();
             return false;
         };
         let found = Digest::of(bytes);
         if found != expected {
+            refuse();
             self.damage.get_or_init(|| {
                 ContentError::new(WrongBlock {
                     file: self.file.clone(),
@@ -120,10 +158,17 @@ impl Guard {
         Some(Digest::from_bytes(*bytes))
     }
 
+    /// Tells whether the file was cut short: then no block is what it was held
+    /// to be.
+    #[inline]
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Acquire)
+    }
+
     /// Gives what is wrong with the file, as far as it has been looked at.
     #[inline]
     pub(super) fn damage(&self) -> Option<ContentError> {
-        if self.cut.load(Ordering::Acquire) {
+        if self.is_cut() {
             let cut = || ContentError::new(CutShort(self.file.clone()));
             return Some(self.damage.get_or_init(cut).clone());
         }
@@ -133,6 +178,7 @@ impl Guard {
     /// Notes that a table says what cannot be, though its digest holds.
     #[cold]
     pub(super) fn forged(&self, what: &'static str) {
+        refuse();
         let forged = || ContentError::new(Forged(self.file.clone(), what));
         self.damage.get_or_init(forged);
     }

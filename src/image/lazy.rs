@@ -21,13 +21,21 @@ impl<T> Lazy<T> {
         }
     }
 
-    /// Gives cell `at`, made now if it was not; `None` past the end.
-    pub(super) fn get(&self, at: usize, make: impl FnOnce() -> T) -> Option<&T> {
+    /// Gives cell `at`, made now if it was not; `None` past the end, and where
+    /// nothing could be made, which is tried again at the next look.
+    pub(super) fn get(&self, at: usize, make: impl FnOnce() -> Option<T>) -> Option<&T> {
         if at >= self.len {
             return None;
         }
         let block = self.blocks.get(at / BLOCK)?;
         let block = block.get_or_init(|| (0..BLOCK).map(|_| OnceLock::new()).collect());
-        Some(block.get(at % BLOCK)?.get_or_init(make))
+        let cell = block.get(at % BLOCK)?;
+        match cell.get() {
+            Some(made) => Some(made),
+            None => {
+                let made = make()?;
+                Some(cell.get_or_init(|| made))
+            }
+        }
     }
 }

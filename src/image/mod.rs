@@ -63,7 +63,7 @@ use crate::chunk::{Content, ContentError};
 use crate::digest::Digest;
 use crate::errno::Errno;
 use crate::layer::Layer;
-use crate::limits::MAX_LAYERS;
+use crate::limits::{MAX_LAYERS, MAX_TWIN_OBJECTS};
 use crate::meta::{Kind, Meta, Stat, Xattrs};
 use crate::name::LayerPath;
 
@@ -185,28 +185,38 @@ impl Image {
         self.0.at_rest.as_ref().map(|at_rest| at_rest.id)
     }
 
-    /// Gives what has been found wrong with the index of an image from a store.
+    /// Gives the first damage found in the index of an image from a store.
     ///
-    /// Blocks of it are checked when they are first looked at. Once one is
-    /// damaged every operation of every instance fails with
-    /// [`Errno::Io`]: what could not be found may have been there.
+    /// Blocks of it are checked when they are first looked at. A call that
+    /// needs a damaged one fails with [`Errno::Io`], whoever makes it, and no
+    /// other does. Only an index that was cut short while in use fails all
+    /// calls from then on.
     #[must_use]
     pub fn damage(&self) -> Option<ContentError> {
         self.0.index.damage()
     }
 
-    /// Fails once the index is known to be damaged.
+    /// Begins an operation, for what [`intact`](Self::intact) says at its end.
+    #[inline]
+    pub(crate) fn begin(&self) {
+        if self.0.index.guard.is_some() {
+            guard::begin();
+        }
+    }
+
+    /// Fails if the operation of this thread looked at something damaged: what
+    /// was not found may have been there. Asked after looking.
     #[inline]
     pub(crate) fn intact(&self) -> Result<(), Errno> {
-        match self.damage() {
-            None => Ok(()),
-            Some(_) => Err(Errno::Io),
+        match &self.0.index.guard {
+            Some(guard) if guard::refused() || guard.is_cut() => Err(Errno::Io),
+            Some(_) | None => Ok(()),
         }
     }
 
     /// Takes directories of one directory in the order of its entries: they have
-    /// rising numbers. An index that has one twice is damaged from then on, so
-    /// that a walk takes as many steps as there are entries.
+    /// rising numbers. An index that has one twice is damaged, so that a walk
+    /// takes as many steps as there are entries.
     pub(crate) fn rises(&self, last: &mut u32, node: u32) -> bool {
         let rises = node > *last;
         *last = node;
@@ -290,13 +300,33 @@ impl Image {
     /// the first call, O(1) for each from then on.
     pub(crate) fn slots_of(&self, node: u32) -> impl Iterator<Item = u32> {
         let places = self.0.places.get_or_init(|| Places::of(&self.0.index));
+        if !places.whole && places.count(node) != self.names_of(node) {
+            guard::refuse();
+        }
         places.slots(node)
     }
 
-    /// Gives the first [`MAX_TWINS`](crate::limits::MAX_TWINS) files of `size` bytes. O(log files) after the first question.
+    /// Counts the names that lead to an object.
+    fn names_of(&self, node: u32) -> usize {
+        let record = self.0.index.node(node);
+        match record.kind() {
+            Kind::Dir => usize::from(node != 0),
+            Kind::File | Kind::Symlink => record.nlink.get() as usize,
+        }
+    }
+
+    /// Gives the first [`MAX_TWINS`](crate::limits::MAX_TWINS) files of `size` bytes. O(log files) after
+    /// the first question, which looks at every object: no lock is to be held. Damage that it
+    /// finds is not its caller's: such files are not found.
     pub(crate) fn files_of(&self, size: u64) -> impl Iterator<Item = u32> {
-        let twins = self.0.twins.get_or_init(|| Twins::of(&self.0.index));
-        twins.of_size(&self.0.index, size)
+        let make = || guard::apart(|| Twins::of(&self.0.index, MAX_TWIN_OBJECTS)).0;
+        self.0.twins.get_or_init(make).of_size(size)
+    }
+
+    /// Tells whether [`files_of`](Self::files_of) may give some, looking at
+    /// nothing: before its first question any size may be there.
+    pub(crate) fn may_have_files_of(&self, size: u64) -> bool {
+        self.0.twins.get().is_none_or(|twins| twins.has(size))
     }
 
     /// Gives the directory that an entry is in.

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use super::guard;
 use super::index::Index;
 
 /// Stands for an object without a name: the root.
@@ -14,15 +15,25 @@ pub(super) struct Places {
     first: Box<[u32]>,
     /// The others of files with several names.
     further: HashMap<u32, Vec<u32>>,
+    /// Whether every slot could be looked at.
+    pub(super) whole: bool,
 }
 
 impl Places {
-    /// Looks at each slot once.
+    /// Looks at each slot once; those in a damaged block are left out.
     pub(super) fn of(index: &Index) -> Self {
+        let (mut places, refused) = guard::apart(|| Self::found(index));
+        places.whole = !refused;
+        places
+    }
+
+    fn found(index: &Index) -> Self {
         let mut first = vec![NOWHERE; index.nodes() as usize];
         let mut further: HashMap<u32, Vec<u32>> = HashMap::new();
-        let slots = index.slots.slice(0..index.slots.len());
-        for (slot, record) in (0..).zip(slots.unwrap_or_default()) {
+        for slot in 0..u32::try_from(index.slots.len()).unwrap_or(u32::MAX) {
+            let Some(record) = index.record(slot) else {
+                continue;
+            };
             let node = record.node.get();
             match first.get_mut(node as usize) {
                 Some(place) if *place == NOWHERE => *place = slot,
@@ -33,7 +44,17 @@ impl Places {
         Self {
             first: first.into(),
             further,
+            whole: true,
         }
+    }
+
+    /// Counts the slots of `node`.
+    pub(super) fn count(&self, node: u32) -> usize {
+        let has_first = self
+            .first
+            .get(node as usize)
+            .is_some_and(|slot| *slot != NOWHERE);
+        usize::from(has_first) + self.further.get(&node).map_or(0, Vec::len)
     }
 
     /// The slots of `node`, in order.

@@ -6,28 +6,73 @@ use crate::limits::MAX_TWINS;
 use crate::meta::Kind;
 
 /// All files, in the order of their sizes.
-pub(super) struct Twins(Box<[u32]>);
+pub(super) struct Twins {
+    /// Each size that a file has, in order.
+    sizes: Box<[u64]>,
+    /// Where in `files` those of each size end.
+    ends: Box<[u32]>,
+    files: Box<[u32]>,
+}
 
 impl Twins {
-    /// Looks at each object once; O(n log n).
-    pub(super) fn of(index: &Index) -> Self {
-        let is_file = |node: &u32| index.node(*node).kind() == Kind::File;
-        let mut files: Vec<u32> = (0..index.nodes()).filter(is_file).collect();
-        files.sort_by_key(|node| index.node(*node).size.get());
-        Self(files.into())
+    /// Looks at each object once; O(n log n). None are found in an image of
+    /// more than `most` objects, nor where a damaged block has them.
+    pub(super) fn of(index: &Index, most: u32) -> Self {
+        let nodes = match index.nodes() {
+            nodes if nodes <= most => nodes,
+            _ => 0,
+        };
+        let mut files: Vec<(u64, u32)> = (0..nodes)
+            .filter_map(|node| {
+                let record = index.node(node);
+                (record.kind() == Kind::File).then(|| (record.size.get(), node))
+            })
+            .collect();
+        files.sort_unstable();
+        let (mut sizes, mut ends) = (Vec::new(), Vec::new());
+        for of_one_size in files.chunk_by(|one, two| one.0 == two.0) {
+            let before: u32 = ends.last().copied().unwrap_or(0);
+            // There are fewer than the bound above.
+            let count = u32::try_from(of_one_size.len()).unwrap_or(u32::MAX);
+            ends.push(before.saturating_add(count));
+            sizes.extend(of_one_size.first().map(|(size, _)| *size));
+        }
+        Self {
+            sizes: sizes.into(),
+            ends: ends.into(),
+            files: files.into_iter().map(|(_, node)| node).collect(),
+        }
+    }
+
+    /// Tells whether a file has `size` bytes. Looks at nothing of the image.
+    pub(super) fn has(&self, size: u64) -> bool {
+        self.sizes.binary_search(&size).is_ok()
     }
 
     /// The first [`MAX_TWINS`] files of `size` bytes.
-    pub(super) fn of_size<'a>(
-        &'a self,
-        index: &'a Index,
-        size: u64,
-    ) -> impl Iterator<Item = u32> + 'a {
-        let size_of = move |node: u32| index.node(node).size.get();
-        let from = self.0.partition_point(|node| size_of(*node) < size);
-        let files = self.0.get(from..).unwrap_or_default().iter().copied();
-        files
-            .take(MAX_TWINS)
-            .take_while(move |node| size_of(*node) == size)
+    pub(super) fn of_size(&self, size: u64) -> impl Iterator<Item = u32> + '_ {
+        let range = self.sizes.binary_search(&size).ok().and_then(|at| {
+            let start = at.checked_sub(1).map_or(Some(&0), |at| self.ends.get(at))?;
+            Some(*start as usize..*self.ends.get(at)? as usize)
+        });
+        let files = range.and_then(|range| self.files.get(range));
+        files.into_iter().flatten().copied().take(MAX_TWINS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Twins;
+    use crate::image::tests::image;
+
+    #[test]
+    fn past_the_bound_no_equal_file_is_found() {
+        // With the root these are four objects.
+        let image = image("f a xx,f b yy,f c z");
+        let twins = |most| Twins::of(&image.0.index, most);
+        let found = |most, size| twins(most).of_size(size).count();
+        assert_eq!([1, 2, 9].map(|size| found(4, size)), [1, 2, 0]);
+        assert_eq!([1, 2, 9].map(|size| found(3, size)), [0, 0, 0]);
+        assert!(twins(4).has(2) && !twins(4).has(9) && !twins(3).has(2));
     }
 }

@@ -27,6 +27,7 @@ pub(super) struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     pub(super) fn new(image: &'a Image) -> Self {
+        image.begin();
         Self {
             image,
             open: vec![(image.slots(0), 0)],

@@ -3,9 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use imbl::OrdMap;
-use smallvec::SmallVec;
 
 use super::backing::{Backing, First, Owner};
 use super::block::{Block, room_for};
@@ -13,7 +11,7 @@ use super::data::Base;
 use super::dirty::DirtyBlocks;
 use super::runs::{Data, Runs};
 use crate::budget::Account;
-use crate::chunk::{Buffer, Content};
+use crate::chunk::Buffer;
 use crate::errno::Errno;
 use crate::limits::BLOCK_BYTES;
 
@@ -171,45 +169,13 @@ impl FileBody {
         len
     }
 
-    /// Copies bytes from `offset` on into `buf`, as many as there are.
-    pub(super) fn read_at(
-        &self,
-        base: Option<&Content>,
-        offset: u64,
-        buf: &mut [u8],
-    ) -> Result<usize, Errno> {
-        let mut shown: SmallVec<[Range<u64>; 4]> = SmallVec::new();
-        let len = self.read_own(offset, buf, &mut |_, range| shown.push(range));
-        for range in shown {
-            let place = usize::try_from(range.start - offset).unwrap_or(usize::MAX)
-                ..usize::try_from(range.end - offset).unwrap_or(usize::MAX);
-            let out = buf.get_mut(place).unwrap_or_default();
-            let read = base.map_or(Ok(0), |base| base.read_at(range.start, out));
-            let missing = out.get_mut(read.map_err(|_| Errno::Io)?..);
-            missing.unwrap_or_default().fill(0);
+    /// Counts the bytes from the start of block `number` on that show of what
+    /// is below: none if there is a block.
+    pub(super) fn shown_in(&self, number: u64) -> u64 {
+        if self.blocks.contains_key(&number) {
+            return 0;
         }
-        Ok(len)
-    }
-
-    /// Gives bytes from `offset` on without a copy where base content shows
-    /// through in one piece, else a copy: at most `max`, empty at the end.
-    pub(super) fn read_bytes(
-        &self,
-        base: Option<&Content>,
-        offset: u64,
-        max: usize,
-    ) -> Result<Bytes, Errno> {
-        let left = self.size.saturating_sub(offset).min(max as u64);
-        let left = usize::try_from(left).unwrap_or(max);
-        if let Some((_, shows)) = self.base_at(offset, left)
-            && let Some(slice) = base.and_then(|base| base.slice_at(offset, shows))
-        {
-            return Ok(slice);
-        }
-        let mut buf = vec![0; left];
-        let len = self.read_at(base, offset, &mut buf)?;
-        buf.truncate(len);
-        Ok(buf.into())
+        self.backing.bytes_of(number)
     }
 
     /// Writes `buf` at `offset`, as far as the terms allow, and gives the bytes

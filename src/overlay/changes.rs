@@ -82,6 +82,7 @@ impl Overlay {
         if !self.image.is_same(&later.image) {
             return Err(Errno::CrossDevice);
         }
+        self.image.begin();
         let delta = self.delta(later);
         let mut telling = Telling {
             old: self,

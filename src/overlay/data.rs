@@ -3,82 +3,19 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::blocks::{FileBody, Terms};
 use super::compare::{self, State};
 use super::inode::Body;
+use super::read::{Brought, Need, NotDone};
 use super::runs::{Data, Runs};
 use super::{Object, Overlay};
-use crate::chunk::Content;
+use crate::chunk::{Content, copy_or_zero};
 use crate::errno::Errno;
 use crate::image::Image;
 use crate::limits::{BLOCK_BYTES, MAX_FILE_BYTES};
 use crate::meta::{FileId, Time};
 
 impl Overlay {
-    /// The base's bytes that show through in `file`. [`Errno::Io`] over a
-    /// damaged base, where the content might be another's.
-    fn below(&self, file: &FileBody) -> Result<Option<&Content>, Errno> {
-        let content = content_below(&self.image, file);
-        self.intact().map(|()| content)
-    }
-
-    /// The base's bytes at `node`, as [`below`](Self::below).
-    fn base_content(&self, node: u32) -> Result<&Content, Errno> {
-        let content = self.image.content(node);
-        self.intact()?;
-        content.ok_or(Errno::Io)
-    }
-
-    /// Copies bytes from `offset` on into `buf`: as many as there are.
-    ///
-    /// # Errors
-    ///
-    /// [`Errno::BadDescriptor`] if `id` is gone, [`Errno::Io`] if it is no file,
-    /// or for data at rest that cannot be read.
-    pub(crate) fn read_at(&self, id: FileId, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
-        match self.object(id) {
-            Object::Base(node) => {
-                let content = self.base_content(node)?;
-                content.read_at(offset, buf).map_err(|_| Errno::Io)
-            }
-            Object::Own(inode) => match &inode.body {
-                Body::File(file) => file.read_at(self.below(file)?, offset, buf),
-                Body::Dir(_) | Body::Symlink(_) => Err(Errno::Io),
-            },
-            Object::Gone => Err(Errno::BadDescriptor),
-        }
-    }
-
-    /// Gives bytes from `offset` on, without a copy where base content shows
-    /// through: 1 to `max` of them, none at the end.
-    ///
-    /// # Errors
-    ///
-    /// As [`read_at`](Self::read_at).
-    pub(crate) fn read_bytes(&self, id: FileId, offset: u64, max: usize) -> Result<Bytes, Errno> {
-        match self.object(id) {
-            Object::Base(node) => {
-                let content = self.base_content(node)?;
-                if let Some(slice) = content.slice_at(offset, max) {
-                    return Ok(slice);
-                }
-                let left = content.size().saturating_sub(offset).min(max as u64);
-                let mut buf = vec![0; usize::try_from(left).unwrap_or(max)];
-                let read = content.read_at(offset, &mut buf);
-                let len = read.map_err(|_| Errno::Io)?;
-                buf.truncate(len);
-                Ok(buf.into())
-            }
-            Object::Own(inode) => match &inode.body {
-                Body::File(file) => file.read_bytes(self.below(file)?, offset, max),
-                Body::Dir(_) | Body::Symlink(_) => Err(Errno::Io),
-            },
-            Object::Gone => Err(Errno::BadDescriptor),
-        }
-    }
-
     /// The runs of a part of a file, holes of the base told apart. None for what
     /// is no file.
     pub(super) fn runs(&self, id: FileId, range: Range<u64>) -> Option<Runs<'_>> {
@@ -116,13 +53,14 @@ impl Overlay {
         end - offset
     }
 
-    /// Writes as much of `buf` at `offset` as quota and file size allow.
+    /// Writes as much of `buf` at `offset` as quota and file size allow. For
+    /// states that no lock is around: the thread waits for what of the base has
+    /// to be read or fetched.
     ///
     /// # Errors
     ///
-    /// [`Errno::FileTooLarge`] if `offset` is past the largest file already,
-    /// [`Errno::NoSpace`] if not one byte fits, [`Errno::Io`] if the block to
-    /// be changed cannot be read.
+    /// As [`try_write`](Self::try_write), and [`Errno::Io`] if the block to be
+    /// changed cannot be read.
     pub(crate) fn write_at(
         &mut self,
         id: FileId,
@@ -130,8 +68,33 @@ impl Overlay {
         buf: &[u8],
         now: Time,
     ) -> Result<usize, Errno> {
+        let mut brought = Brought::default();
+        loop {
+            match self.try_write(id, offset, buf, now, &brought)? {
+                Wrote::Bytes(len) => return Ok(len),
+                Wrote::Needs(need) => NotDone::wait_for(|| brought.fetch(&self.image, need))?,
+            }
+        }
+    }
+
+    /// Writes as much of `buf` at `offset` as quota and file size allow; or
+    /// changes nothing and tells a block of the base that is to be brought
+    /// first.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::FileTooLarge`] if `offset` is past the largest file already,
+    /// [`Errno::NoSpace`] if not one byte fits.
+    pub(crate) fn try_write(
+        &mut self,
+        id: FileId,
+        offset: u64,
+        buf: &[u8],
+        now: Time,
+        brought: &Brought,
+    ) -> Result<Wrote, Errno> {
         if buf.is_empty() {
-            return Ok(0);
+            return Ok(Wrote::Bytes(0));
         }
         let below_max = MAX_FILE_BYTES.saturating_sub(offset);
         let len = usize::try_from(below_max)
@@ -148,6 +111,9 @@ impl Overlay {
         if room == 0 && untouched {
             return Err(Errno::NoSpace);
         }
+        if let Some(need) = self.need(id, offset, buf.len() as u64, brought) {
+            return Ok(Wrote::Needs(need));
+        }
         self.own(id)?;
         // Again by its parts, so that image and inodes are borrowed apart.
         self.image.intact()?;
@@ -156,7 +122,10 @@ impl Overlay {
         let Body::File(file) = &mut inode.body else {
             return Err(Errno::Io);
         };
-        let base = Base { image: &self.image };
+        let base = Base {
+            image: &self.image,
+            brought,
+        };
         let had = Counts::of(file);
         let terms = Terms {
             bytes: room,
@@ -177,7 +146,52 @@ impl Overlay {
         let has = Counts::of(file);
         inode.touch(now);
         self.recount(had, has);
-        Ok(written)
+        Ok(Wrote::Bytes(written))
+    }
+
+    /// A block of base content at rest that a write would cover in part and
+    /// that is not among those `brought`: only the first and the last block of
+    /// a write can be.
+    pub(crate) fn need(
+        &self,
+        id: FileId,
+        offset: u64,
+        len: u64,
+        brought: &Brought,
+    ) -> Option<Need> {
+        let (node, file) = match self.object(id) {
+            Object::Base(node) => (node, None),
+            Object::Own(inode) => match &inode.body {
+                Body::File(file) => (file.base_node()?, Some(file)),
+                Body::Dir(_) | Body::Symlink(_) => return None,
+            },
+            Object::Gone => return None,
+        };
+        // Bytes in memory are copied under the lock.
+        let content = self.image.content(node)?;
+        content.stored()?;
+        if len == 0 {
+            return None;
+        }
+        let end = offset.saturating_add(len).min(MAX_FILE_BYTES);
+        let last = end.checked_sub(1)? / BLOCK_BYTES as u64;
+        let first = offset / BLOCK_BYTES as u64;
+        let needs = |number: &u64| {
+            let start = number * BLOCK_BYTES as u64;
+            let below = match file {
+                Some(file) => file.shown_in(*number),
+                None => content.size().saturating_sub(start).min(BLOCK_BYTES as u64),
+            };
+            let covered = offset <= start && end >= start + below;
+            let need = Need {
+                node,
+                number: *number,
+            };
+            below > 0 && !covered && brought.get(need).is_none()
+        };
+        let ends = [first, last];
+        let number = ends.into_iter().find(needs)?;
+        Some(Need { node, number })
     }
 
     /// Cuts or grows a file. Growing stores nothing.
@@ -301,23 +315,37 @@ pub(super) fn content_below<'a>(image: &'a Image, file: &FileBody) -> Option<&'a
     image.content(file.base_node()?)
 }
 
+/// What came of a write.
+pub(crate) enum Wrote {
+    /// So many bytes were written.
+    Bytes(usize),
+    /// Nothing was changed: this has to be brought first.
+    Needs(Need),
+}
+
 /// Where a write finds the bytes of a base block that it covers in part.
 pub(super) struct Base<'a> {
     image: &'a Image,
+    brought: &'a Brought,
 }
 
 impl Base<'_> {
-    /// Fills `block` with the bytes of base file `node` from the start of block
-    /// `number` on.
-    ///
-    /// # Errors
-    ///
-    /// [`Errno::Io`] if they cannot be read.
+    /// Fills `block` with the base's bytes from the start of block `number` on.
     pub(super) fn read_block(&self, node: u32, number: u64, block: &mut [u8]) -> Result<(), Errno> {
+        if let Some(bytes) = self.brought.get(Need { node, number }) {
+            copy_or_zero(bytes, block);
+            return Ok(());
+        }
         let content = self.image.content(node).ok_or(Errno::Io)?;
+        if content.stored().is_some() {
+            // Never: the write was refused before it began.
+            return Err(Errno::Io);
+        }
         let read = content.read_at(number * BLOCK_BYTES as u64, block);
-        let missing = block.get_mut(read.map_err(|_| Errno::Io)?..);
-        missing.unwrap_or_default().fill(0);
+        let read = read.map_err(|_| Errno::Io)?;
+        if let Some(missing) = block.get_mut(read..) {
+            missing.fill(0);
+        }
         Ok(())
     }
 }

@@ -44,6 +44,7 @@ impl Overlay {
         // that turn up in a moved tree are known only once it has been told,
         // so that round is thrown away; each names at least one more file.
         let mut retold = HashSet::new();
+        self.image.begin();
         loop {
             let mut diff = Diff::new(self, pool, retold);
             diff.todo.push(whole.clone());

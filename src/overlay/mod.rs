@@ -32,6 +32,7 @@ mod names;
 mod paths;
 mod pins;
 mod quota;
+mod read;
 mod rules;
 mod runs;
 mod seal;
@@ -52,6 +53,7 @@ use crate::meta::{FileId, Kind, Stat, Time};
 
 pub use changes::Change;
 use data::Counts;
+pub(crate) use data::Wrote;
 pub(crate) use dir::Found;
 use dirty::Dirty;
 use inode::{Body, Inode};
@@ -62,6 +64,7 @@ pub(crate) use names::New;
 pub use paths::TreePath;
 use pins::Pins;
 pub use quota::{Quota, Usage};
+pub(crate) use read::{Brought, NotDone, Rest};
 pub use rules::Rule;
 pub(crate) use rules::Rules;
 pub(crate) use seal::Batch;
@@ -201,8 +204,8 @@ impl Overlay {
         }
     }
 
-    /// Fails once the base is known to be damaged: what was not found in it may
-    /// have been there. Asked after looking.
+    /// Fails if this operation met damage of the base: what was not found in it
+    /// may have been there. Asked after looking.
     #[inline]
     pub(crate) fn intact(&self) -> Result<(), Errno> {
         self.image.intact()

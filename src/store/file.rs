@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::StoreError;
 use super::packs::PackList;
-use crate::chunk::{Content, ContentError, Stored};
+use crate::chunk::{Content, ContentError, Stored, Unread};
 use crate::digest::Digest;
 use crate::image::rest::{Origin, RunRecord};
 
@@ -53,7 +53,7 @@ impl StoredFile {
 }
 
 impl Stored for StoredFile {
-    fn read_at(&self, offset: u64, mut buf: &mut [u8]) -> Result<(), ContentError> {
+    fn read_at(&self, offset: u64, mut buf: &mut [u8]) -> Result<(), Unread> {
         let first = self.runs.partition_point(|run| end_of(run) <= offset);
         let mut at = offset;
         for run in self.runs.get(first..).unwrap_or_default() {
@@ -100,8 +100,8 @@ impl Stored for StoredFile {
 }
 
 impl Stored for Unreadable {
-    fn read_at(&self, _: u64, _: &mut [u8]) -> Result<(), ContentError> {
-        Err(self.0.clone())
+    fn read_at(&self, _: u64, _: &mut [u8]) -> Result<(), Unread> {
+        Err(self.0.clone().into())
     }
 
     fn next_data(&self, offset: u64) -> Option<u64> {

@@ -33,6 +33,10 @@ impl Fs {
     /// Modes, owners and mtimes are the layer's; extended attributes are not
     /// taken over, an instance keeps those of its base only. O(layer).
     ///
+    /// Files of a layer from a store are read before the instance is locked, and
+    /// held in memory meanwhile: at most as many bytes as its quota allows. The
+    /// thread waits for what has to be fetched first.
+    ///
     /// # Errors
     ///
     /// [`ApplyError`] with the errno of the walk to `path`, of the first entry
@@ -46,6 +50,7 @@ impl Fs {
             return Err(at_top(Errno::ReadOnly));
         }
         let now = self.now();
+        let fetched = Fetched::of(layer, self.quota().max_bytes);
         let mut state = self.lock();
         let top = find_dir(&state, path).map_err(at_top)?;
         let before = state.snapshot();
@@ -54,6 +59,7 @@ impl Fs {
             layer,
             top,
             now,
+            fetched: &fetched,
             made: HashMap::new(),
         };
         let result = apply.run();
@@ -65,11 +71,84 @@ impl Fs {
     }
 }
 
+/// The bytes of the files of a layer that are not in memory, read before the
+/// instance is locked.
+#[derive(Default)]
+struct Fetched {
+    /// In the order in which files are written, up to the first that cannot be.
+    files: HashMap<NodeId, Result<Vec<Run>, Errno>>,
+}
+
+/// Bytes and their offset: blocks that are not all zeros.
+type Run = (u64, Box<[u8]>);
+
+impl Fetched {
+    /// Reads no more than `max` bytes: a layer that has more does not fit.
+    fn of(layer: &Layer, max: u64) -> Self {
+        let (mut fetched, mut left) = (Self::default(), max);
+        let mut todo = vec![NodeId::ROOT];
+        while let Some(node) = todo.pop() {
+            let children = layer.dir(node).map(|dir| dir.children.iter());
+            for (_, child) in children.into_iter().flatten() {
+                let Child::Node(node) = child else {
+                    continue;
+                };
+                match &layer.node(*node).body {
+                    Body::Dir(_) => todo.push(*node),
+                    Body::File(content) if content.stored().is_some() => {
+                        let read = read(content, &mut left);
+                        let failed = read.is_err();
+                        fetched.files.insert(*node, read);
+                        if failed {
+                            return fetched;
+                        }
+                    }
+                    Body::File(_) | Body::Symlink(_) => {}
+                }
+            }
+        }
+        fetched
+    }
+
+    fn get(&self, node: NodeId) -> Result<&[Run], Errno> {
+        match self.files.get(&node) {
+            Some(Ok(runs)) => Ok(runs),
+            Some(Err(errno)) => Err(*errno),
+            // Files come here in the order of `of`.
+            None => Err(Errno::Io),
+        }
+    }
+}
+
+/// Reads a file, and takes its bytes off those that are `left`.
+fn read(content: &Content, left: &mut u64) -> Result<Vec<Run>, Errno> {
+    let mut runs: Vec<Run> = Vec::new();
+    for piece in content.pieces() {
+        let (offset, piece) = piece.map_err(|_| Errno::Io)?;
+        for (block, bytes) in blocks(offset, &piece) {
+            let rest = left.checked_sub(bytes.len() as u64);
+            *left = rest.ok_or(Errno::NoSpace)?;
+            runs.push((block, bytes.into()));
+        }
+    }
+    Ok(runs)
+}
+
+/// The blocks of a piece that are not all zeros: a chunk may hold holes that
+/// are smaller than itself.
+fn blocks(offset: u64, piece: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
+    let blocks = (offset..)
+        .step_by(BLOCK_BYTES)
+        .zip(piece.chunks(BLOCK_BYTES));
+    blocks.filter(|(_, bytes)| bytes.iter().any(|byte| *byte != 0))
+}
+
 struct Apply<'a> {
     state: &'a mut Overlay,
     layer: &'a Layer,
     top: FileId,
     now: Time,
+    fetched: &'a Fetched,
     /// Files and links written so far, for their further names.
     made: HashMap<NodeId, FileId>,
 }
@@ -152,7 +231,7 @@ impl Apply<'_> {
         let id = match &from.body {
             Body::File(content) => {
                 let id = self.state.create(dir, name, New::File, self.now)?;
-                self.write(id, content)?;
+                self.write(id, node, content)?;
                 id
             }
             Body::Symlink(target) => {
@@ -165,23 +244,27 @@ impl Apply<'_> {
         self.set_meta(id, &from.meta)
     }
 
-    fn write(&mut self, id: FileId, content: &Content) -> Result<(), Errno> {
-        for piece in content.pieces() {
-            let (offset, piece) = piece.map_err(|_| Errno::Io)?;
-            for (block, bytes) in (offset..)
-                .step_by(BLOCK_BYTES)
-                .zip(piece.chunks(BLOCK_BYTES))
-            {
-                // A chunk may hold holes that are smaller than itself.
-                if bytes.iter().all(|byte| *byte == 0) {
-                    continue;
-                }
-                if self.state.write_at(id, block, bytes, self.now)? < bytes.len() {
-                    return Err(Errno::NoSpace);
+    fn write(&mut self, id: FileId, node: NodeId, content: &Content) -> Result<(), Errno> {
+        if content.stored().is_some() {
+            let fetched = self.fetched;
+            for (offset, bytes) in fetched.get(node)? {
+                self.put(id, *offset, bytes)?;
+            }
+        } else {
+            for (offset, chunk) in content.chunks() {
+                for (block, bytes) in blocks(offset, chunk.bytes()) {
+                    self.put(id, block, bytes)?;
                 }
             }
         }
         self.state.set_size(id, content.size(), self.now)
+    }
+
+    fn put(&mut self, id: FileId, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
+        if self.state.write_at(id, offset, bytes, self.now)? < bytes.len() {
+            return Err(Errno::NoSpace);
+        }
+        Ok(())
     }
 
     fn set_meta(&mut self, id: FileId, meta: &Meta) -> Result<(), Errno> {

@@ -1,67 +1,70 @@
 //! Reading and writing the bytes of open files.
+//!
+//! Each call comes twice: in a form that gives a ticket for bytes that have to
+//! be fetched first and has changed nothing then, for front ends that wait in
+//! their own way; and in one that blocks the thread meanwhile, for hosts. In
+//! neither is the lock held while base content is read.
 
 use bytes::Bytes;
-use parking_lot::MutexGuard;
 
 use super::descriptor::{Access, Descriptor};
-use super::fs::recheck;
 use crate::errno::Errno;
 use crate::limits::CHUNK_BYTES;
-use crate::meta::{Kind, Time};
-use crate::overlay::Overlay;
+use crate::meta::Kind;
+use crate::overlay::{Brought, NotDone, Wrote};
 
 impl Descriptor {
-    fn expect_file(&self, access: Access) -> Result<(), Errno> {
+    pub(super) fn expect_file(&self, access: Access) -> Result<(), Errno> {
         match self.kind() {
             Kind::File if self.access().contains(access) => Ok(()),
             Kind::File | Kind::Dir | Kind::Symlink => Err(Errno::BadDescriptor),
         }
     }
 
-    fn note_read(&self, offset: u64, len: usize) {
+    pub(super) fn note_read(&self, offset: u64, len: usize) {
         let id = self.id();
         self.fs().note(id, |trace| trace.read(id, offset, len));
     }
 
     /// Copies bytes from `offset` on into `buf` and gives their count: fewer
     /// than `buf` holds only at the end of the file, 0 at or past it. One
-    /// copy; holes read as zeros.
+    /// copy; holes read as zeros. The thread waits for content that has to be
+    /// fetched first.
     ///
     /// # Errors
     ///
     /// [`Errno::BadDescriptor`] for a directory or without
-    /// [`Access::READ`].
+    /// [`Access::READ`]; [`Errno::Io`] for base content that cannot be read.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
+        NotDone::wait_for(|| self.try_read_at(offset, buf))
+    }
+
+    /// As [`Self::read_at`], but never waits.
+    pub(crate) fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, NotDone> {
         self.expect_file(Access::READ)?;
         if let Some(live) = self.live() {
             return Ok(live.read_at(offset, buf));
         }
-        let state = self.fs().lock();
-        self.allow_look(&state)?;
-        let len = state.read_at(self.id(), offset, buf)?;
-        drop(state);
+        let begun = {
+            let state = self.fs().lock();
+            self.allow_look(&state)?;
+            state.begin_read(self.id(), offset, buf)?
+        };
+        let len = begun.finish(self.fs().image(), offset, buf)?;
         self.note_read(offset, len);
         Ok(len)
     }
 
     /// Gives bytes from `offset` on, 1 to `max`, none at the end. Base content
     /// comes without a copy and may be less than `max` before the end: one
-    /// chunk at most. Allocates `max` bytes at most.
+    /// chunk at most. Allocates `max` bytes at most. Waits as
+    /// [`Self::read_at`].
     ///
     /// # Errors
     ///
     /// As [`Self::read_at`].
     pub fn read_bytes(&self, offset: u64, max: usize) -> Result<Bytes, Errno> {
-        self.expect_file(Access::READ)?;
-        if let Some(live) = self.live() {
-            return Ok(live.slice(offset, max));
-        }
-        let state = self.fs().lock();
-        self.allow_look(&state)?;
-        let bytes = state.read_bytes(self.id(), offset, max)?;
-        drop(state);
-        self.note_read(offset, bytes.len());
-        Ok(bytes)
+        NotDone::wait_for(|| self.try_read_bytes(offset, max, true))
     }
 
     /// Gives bytes from `offset` on as one read of a guest: as
@@ -72,23 +75,27 @@ impl Descriptor {
     ///
     /// As [`Self::read_at`].
     pub fn read_full(&self, offset: u64, max: usize) -> Result<Bytes, Errno> {
+        NotDone::wait_for(|| self.try_read_full(offset, max))
+    }
+
+    /// As [`Self::read_full`], but never waits.
+    pub(crate) fn try_read_full(&self, offset: u64, max: usize) -> Result<Bytes, NotDone> {
+        self.try_read_bytes(offset, max.min(CHUNK_BYTES), false)
+    }
+
+    fn try_read_bytes(&self, offset: u64, max: usize, fewer: bool) -> Result<Bytes, NotDone> {
         self.expect_file(Access::READ)?;
         if let Some(live) = self.live() {
-            return Ok(live.slice(offset, max.min(CHUNK_BYTES)));
+            return Ok(live.slice(offset, max));
         }
-        let state = self.fs().lock();
-        self.allow_look(&state)?;
-        let piece = state.read_bytes(self.id(), offset, max)?;
-        let left = state.stat(self.id())?.size.saturating_sub(offset);
-        let left = usize::try_from(left).unwrap_or(usize::MAX);
-        let wanted = max.min(CHUNK_BYTES).min(left);
-        if piece.len() >= wanted {
-            return Ok(piece);
-        }
-        let mut whole = vec![0; wanted];
-        let read = state.read_at(self.id(), offset, &mut whole)?;
-        whole.truncate(read);
-        Ok(whole.into())
+        let asked = {
+            let state = self.fs().lock();
+            self.allow_look(&state)?;
+            state.ask(self.id(), offset, max, fewer)?
+        };
+        let bytes = asked.finish(self.fs().image(), offset, fewer)?;
+        self.note_read(offset, bytes.len());
+        Ok(bytes)
     }
 
     /// Gives the length of the hole that starts at `offset`: bytes that read
@@ -110,23 +117,22 @@ impl Descriptor {
 
     /// Writes `buf` at `offset` and gives the bytes written: fewer than `buf`
     /// has where the quota ends. Copies one block of base content for the
-    /// first write into it, and nothing else (invariant 5). A gap past the old
-    /// end is a hole.
+    /// first write into it, and nothing else (invariant 5); the thread waits
+    /// if it has to be fetched first. A gap past the old end is a hole.
     ///
     /// # Errors
     ///
     /// [`Errno::BadDescriptor`] for a directory or without [`Access::WRITE`],
     /// [`Errno::ReadOnly`], [`Errno::FileTooLarge`], [`Errno::NoSpace`] if not
-    /// one byte fits.
+    /// one byte fits, [`Errno::Io`] if a block that has to be copied cannot be
+    /// read.
     pub fn write_at(&self, offset: u64, buf: &[u8]) -> Result<usize, Errno> {
-        self.expect_file(Access::WRITE)?;
-        if let Some(live) = self.live() {
-            return live.write(Some(offset), buf);
-        }
-        self.fs().change(|state, now| {
-            self.allow_write(state, offset)?;
-            state.write_at(self.id(), offset, buf, now)
-        })
+        NotDone::wait_for(|| self.try_write_at(offset, buf))
+    }
+
+    /// As [`Self::write_at`], but never waits.
+    pub(crate) fn try_write_at(&self, offset: u64, buf: &[u8]) -> Result<usize, NotDone> {
+        self.try_write(Some(offset), buf).map(|(len, _)| len)
     }
 
     /// Writes `buf` at the end of the file, which is found and moved in one
@@ -136,15 +142,38 @@ impl Descriptor {
     ///
     /// As [`Self::write_at`].
     pub fn append(&self, buf: &[u8]) -> Result<usize, Errno> {
+        NotDone::wait_for(|| self.try_append(buf)).map(|(len, _)| len)
+    }
+
+    /// As [`Self::append`], but never waits, and gives the offset past the last
+    /// byte written too.
+    pub(crate) fn try_append(&self, buf: &[u8]) -> Result<(usize, u64), NotDone> {
+        self.try_write(None, buf)
+    }
+
+    fn try_write(&self, at: Option<u64>, buf: &[u8]) -> Result<(usize, u64), NotDone> {
         self.expect_file(Access::WRITE)?;
         if let Some(live) = self.live() {
-            return live.write(None, buf);
+            let start = at.unwrap_or_else(|| live.size());
+            let len = live.write(at, buf)?;
+            return Ok((len, start.saturating_add(len as u64)));
         }
-        self.fs().change(|state, now| {
-            let end = state.stat(self.id())?.size;
-            self.allow_write(state, end)?;
-            state.write_at(self.id(), end, buf, now)
-        })
+        let mut brought = Brought::default();
+        loop {
+            let (start, wrote) = self.fs().change(|state, now| {
+                let start = match at {
+                    Some(offset) => offset,
+                    None => state.stat(self.id())?.size,
+                };
+                self.allow_write(state, start)?;
+                let wrote = state.try_write(self.id(), start, buf, now, &brought)?;
+                Ok((start, wrote))
+            })?;
+            match wrote {
+                Wrote::Bytes(len) => return Ok((len, start.saturating_add(len as u64))),
+                Wrote::Needs(need) => brought.fetch(self.fs().image(), need)?,
+            }
+        }
     }
 
     /// Cuts or grows the file to `size` bytes. Growing stores nothing.
@@ -177,84 +206,5 @@ impl Descriptor {
     /// None.
     pub fn sync(&self) -> Result<(), Errno> {
         Ok(())
-    }
-
-    /// Locks the instance, so that several pieces are read or written as one
-    /// step. Keep it short: everything else on the instance waits. A file of the
-    /// host's making is not locked, since its host is called.
-    ///
-    /// # Errors
-    ///
-    /// [`Errno::BadDescriptor`] for a directory.
-    pub fn lock(&self) -> Result<LockedFile<'_>, Errno> {
-        self.expect_file(Access::empty())?;
-        let now = self.fs().now();
-        let state = match self.live() {
-            Some(_) => None,
-            None => Some(self.fs().lock()),
-        };
-        Ok(LockedFile {
-            file: self,
-            now,
-            state,
-        })
-    }
-}
-
-/// A file of a locked instance. Made by [`Descriptor::lock`].
-pub struct LockedFile<'a> {
-    file: &'a Descriptor,
-    now: Time,
-    /// Absent for a file of the host's making.
-    state: Option<MutexGuard<'a, Overlay>>,
-}
-
-impl LockedFile<'_> {
-    /// As [`Descriptor::read_at`].
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
-        self.file.expect_file(Access::READ)?;
-        let Some(state) = &self.state else {
-            return self.file.read_at(offset, buf);
-        };
-        self.file.allow_look(state)?;
-        let len = state.read_at(self.file.id(), offset, buf)?;
-        self.file.note_read(offset, len);
-        Ok(len)
-    }
-
-    /// As [`Descriptor::write_at`].
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub fn write_at(&mut self, offset: u64, buf: &[u8]) -> Result<usize, Errno> {
-        self.file.expect_file(Access::WRITE)?;
-        let Some(state) = &mut self.state else {
-            return self.file.write_at(offset, buf);
-        };
-        if self.file.fs().is_read_only() {
-            return Err(Errno::ReadOnly);
-        }
-        self.file.allow_write(state, offset)?;
-        let written = state.write_at(self.file.id(), offset, buf, self.now);
-        recheck(state);
-        written
-    }
-
-    /// Gives the size of the file in bytes.
-    ///
-    /// # Errors
-    ///
-    /// As [`Descriptor::stat`].
-    pub fn size(&self) -> Result<u64, Errno> {
-        let Some(state) = &self.state else {
-            return self.file.stat().map(|stat| stat.size);
-        };
-        self.file.allow_look(state)?;
-        state.stat(self.file.id()).map(|stat| stat.size)
     }
 }

@@ -76,6 +76,8 @@ impl Descriptor {
         rights: Rights,
     ) -> Result<Self, Errno> {
         let kind = state.kind(id);
+        // Of what lies in a damaged part of the base not even that is known.
+        state.intact()?;
         state.opened(id)?;
         Ok(Self {
             fs: fs.clone(),

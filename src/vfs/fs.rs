@@ -356,8 +356,13 @@ impl Fs {
         Ok(snapshot.tree(top, pool))
     }
 
+    /// Begins an operation: one step under the one lock. What it finds damaged
+    /// in the base is its own to report.
+    #[inline]
     pub(super) fn lock(&self) -> MutexGuard<'_, Overlay> {
-        self.0.state.lock()
+        let state = self.0.state.lock();
+        self.image().begin();
+        state
     }
 
     /// Runs one change as one step.

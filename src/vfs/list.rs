@@ -52,6 +52,9 @@ impl Descriptor {
         }
         let end = self.list_end.load(Ordering::Relaxed);
         state.list(self.id(), cookie, end, &mut |name, id, kind, position| {
+            if state.intact().is_err() {
+                return ControlFlow::Break(());
+            }
             if rules.is_some_and(|rules| rules.hides(id)) {
                 return ControlFlow::Continue(());
             }

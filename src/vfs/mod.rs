@@ -16,6 +16,7 @@ mod list;
 mod merge;
 mod mount;
 mod open;
+mod pieces;
 mod place;
 mod route;
 mod rules;
@@ -28,18 +29,19 @@ mod walk;
 
 pub use apply::ApplyError;
 pub use clock::{Clock, VirtualClock};
-pub use data::LockedFile;
 pub use descriptor::{Access, Descriptor, Rights};
 pub use fork::Snapshot;
 pub use fs::{Fs, FsBuilder};
 pub use list::DirEntry;
 pub use open::OpenFlags;
+pub(crate) use pieces::Left;
 pub use seal::Sealing;
 pub use stat::SetTime;
 pub use trace::{Trace, TracedFile};
 pub use virtual_file::VirtualFile;
 pub use walk::Follow;
 
+pub(crate) use crate::overlay::NotDone;
 pub use crate::overlay::{Change, Conflict, MergeError, Quota, Rule, TreePath, Usage};
 
 #[cfg(test)]

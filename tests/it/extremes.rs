@@ -329,11 +329,7 @@ fn disturb(rng: &mut Rng, fs: &Fs, root: &Descriptor, pool: &ChunkPool) {
         }),
         8 => open(one, NONE).and_then(|file| file.set_size(rng.below(300_000) as u64)),
         9 => open(one, NONE).and_then(|file| file.read_at(0, &mut [0; 5000]).map(drop)),
-        10 => open(one, NONE).and_then(|file| {
-            let mut locked = file.lock()?;
-            let size = locked.size()?;
-            locked.write_at(size.min(1 << 20), b"tail").map(drop)
-        }),
+        10 => open(one, NONE).and_then(|file| file.append(b"tail").map(drop)),
         11 => root.stat_at(Follow::Yes, one).map(drop),
         12 => root.read_dir(0, &mut |_| ControlFlow::Continue(())),
         13 => root.set_times_at(Follow::No, one, SetTime::Now, SetTime::Now),

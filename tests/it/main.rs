@@ -34,6 +34,7 @@ mod hostile; // host calls on what guests and archives made to harm
 mod image; // stacks of layers as one tree
 #[cfg(feature = "cli")]
 mod isolation; // a thousand guests that destroy what they see
+mod late; // base content that is slow, or has to be fetched first
 mod layers; // imports point down
 mod licences; // of all that is built in
 mod limits; // one test for each bound

@@ -7,6 +7,8 @@
 #![deny(clippy::arithmetic_side_effects, clippy::wildcard_enum_match_arm)]
 
 pub(super) mod ctx;
+#[cfg(feature = "p2")]
+pub(super) mod fetch;
 pub(super) mod listing;
 pub(super) mod ops;
 pub(super) mod view;

@@ -1,9 +1,13 @@
 //! Error codes and outcomes, as preview1 counts them.
 
+use std::fmt;
+
 use wasmtime_wasi::p1::types;
 use wiggle::GuestError;
 
+use crate::chunk::Ticket;
 use crate::errno::Errno;
+use crate::vfs::NotDone;
 
 /// Why a call did not succeed.
 pub(super) enum Fail {
@@ -11,6 +15,8 @@ pub(super) enum Fail {
     Errno(types::Errno),
     /// The guest ends: it broke the calling convention.
     Trap(wasmtime::Error),
+    /// Nothing has been done: the call is made again after this wait.
+    Absent(Box<Ticket>),
 }
 
 /// The outcome of a call.
@@ -25,6 +31,15 @@ impl From<types::Errno> for Fail {
 impl From<Errno> for Fail {
     fn from(errno: Errno) -> Self {
         Self::Errno(code(errno))
+    }
+}
+
+impl From<NotDone> for Fail {
+    fn from(why: NotDone) -> Self {
+        match why {
+            NotDone::Errno(errno) => errno.into(),
+            NotDone::Absent(ticket) => Self::Absent(ticket),
+        }
     }
 }
 
@@ -80,7 +95,28 @@ pub(super) fn answer(outcome: Result<()>) -> wasmtime::Result<i32> {
         Ok(()) => Ok(0),
         Err(Fail::Errno(errno)) => Ok(errno as i32),
         Err(Fail::Trap(trap)) => Err(trap),
+        Err(Fail::Absent(ticket)) => Err(Waits(*ticket).into()),
     }
+}
+
+/// On its way to the function that the guest called, which waits in the manner
+/// of its linker: a ticket travels as an error, so that calls that need not
+/// wait pay nothing for those that do.
+#[derive(Debug)]
+struct Waits(Ticket);
+
+impl fmt::Display for Waits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a call that has to wait was not made again")
+    }
+}
+
+impl std::error::Error for Waits {}
+
+/// Gives what a call has to wait for before it is made again, or its error.
+#[cold]
+pub(super) fn waits(error: wasmtime::Error) -> wasmtime::Result<Ticket> {
+    error.downcast().map(|Waits(ticket)| ticket)
 }
 
 /// Reads an enumeration or a set of flags from an argument. A value that

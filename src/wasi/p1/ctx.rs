@@ -4,7 +4,7 @@ use wasmtime_wasi::p1::wasi_snapshot_preview1::WasiSnapshotPreview1;
 use wasmtime_wasi::p1::{WasiP1Ctx, types};
 use wiggle::GuestMemory;
 
-use super::abi::{Fail, Result};
+use super::abi::{Fail, Result, answer};
 use super::table::{Dir, Slot, Table};
 use crate::vfs::Descriptor;
 
@@ -85,7 +85,7 @@ impl Ctx {
                 }
                 Err(error) => match Fail::from(error) {
                     Fail::Errno(_) => break,
-                    Fail::Trap(trap) => return Err(Fail::Trap(trap)),
+                    fail @ (Fail::Trap(_) | Fail::Absent(_)) => return Err(fail),
                 },
             }
         }
@@ -100,7 +100,9 @@ impl Ctx {
         if fd >= self.table.end() && !self.complete {
             match self.find_host_directories() {
                 Ok(()) | Err(Fail::Errno(_)) => {}
-                Err(Fail::Trap(trap)) => return Err(trap),
+                Err(fail) => {
+                    answer(Err(fail))?;
+                }
             }
         }
         Ok(matches!(self.table.slot(fd), Slot::Host(_)))

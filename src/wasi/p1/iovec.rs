@@ -6,7 +6,7 @@ use wiggle::GuestError;
 use super::abi::{Fail, Result};
 use super::memory::Memory;
 use crate::errno::Errno;
-use crate::vfs::Descriptor;
+use crate::vfs::{Descriptor, Left, NotDone};
 
 /// Bytes of one `iovec`: an address and a length.
 const IOVEC_BYTES: u32 = 8;
@@ -60,7 +60,9 @@ impl Iovecs {
     }
 
     /// Fills the buffers, in order, from `offset` on. Gives the bytes read:
-    /// fewer than there is room for only at the end of the file.
+    /// fewer than there is room for only at the end of the file. When it meets
+    /// content that has to be fetched it has read nothing, though buffers may
+    /// have been written to.
     ///
     /// # Errors
     ///
@@ -78,23 +80,62 @@ impl Iovecs {
             1 => {
                 let (at, len) = self.get(memory, 0)?;
                 memory.fill(at, len, |done, room| {
-                    file.read_at(offset.saturating_add(done.into()), room)
+                    file.try_read_at(offset.saturating_add(done.into()), room)
                 })
             }
             _ => self.read_many(memory, file, offset),
         }
     }
 
+    /// One moment of the file, however many buffers: what the instance wrote is
+    /// copied under the lock, and the base, which never changes, after it.
     fn read_many(self, memory: &mut Memory<'_, '_>, file: &Descriptor, offset: u64) -> Result<u32> {
         self.check_total(memory)?;
-        let file = file.lock()?;
         // Also of no buffers at all: a file that may not be read says so.
-        file.read_at(offset, &mut [])?;
-        self.each(memory, |memory, total, at, len| {
+        let mut reading = file.reading()?;
+        let total = self.each(memory, |memory, total, at, len| {
             let from = offset.saturating_add(total.into());
             memory.fill(at, len, |done, room| {
-                file.read_at(from.saturating_add(done.into()), room)
+                reading.part(from.saturating_add(done.into()), room)
             })
+        })?;
+        let left = reading.unlock();
+        let total = self.fill_rest(memory, &left, offset, total)?;
+        left.note(offset, total as usize);
+        Ok(total)
+    }
+
+    /// Fills the places of the base's bytes in the first `total` bytes of the
+    /// buffers. Gives the bytes read: fewer than `total` where the base cannot
+    /// be read.
+    fn fill_rest(
+        self,
+        memory: &mut Memory<'_, '_>,
+        left: &Left<'_>,
+        offset: u64,
+        total: u32,
+    ) -> Result<u32> {
+        if left.rest.is_empty() {
+            return Ok(total);
+        }
+        self.each(memory, |memory, done, at, len| {
+            let len = len.min(total.saturating_sub(done));
+            let from = offset.saturating_add(done.into());
+            for place in left.rest.within(from..from.saturating_add(len.into())) {
+                // Both lie within a buffer.
+                let skip = u32::try_from(place.start.saturating_sub(from)).unwrap_or(len);
+                let want = u32::try_from(place.end.saturating_sub(place.start)).unwrap_or(len);
+                let filled = memory.fill(at.saturating_add(skip), want, |done, room| {
+                    left.read(place.start.saturating_add(done.into()), room)
+                });
+                match filled {
+                    Ok(filled) if filled == want => {}
+                    Ok(filled) => return Ok(skip.saturating_add(filled)),
+                    Err(Fail::Errno(_)) if skip > 0 => return Ok(skip),
+                    Err(fail) => return Err(fail),
+                }
+            }
+            Ok(len)
         })
     }
 
@@ -116,45 +157,57 @@ impl Iovecs {
             (Place::At(offset), 1) if !memory.is_shared() => {
                 check_offset(offset)?;
                 let (at, len) = self.get(memory, 0)?;
-                let written = memory.drain(at, len, |_, bytes| file.write_at(offset, bytes))?;
+                let written = memory.drain(at, len, |_, bytes| file.try_write_at(offset, bytes))?;
                 Ok((written, offset.saturating_add(written.into())))
             }
-            (Place::At(_) | Place::End, _) => self.write_locked(memory, file, place),
+            (Place::End, 1) if !memory.is_shared() => {
+                let (at, len) = self.get(memory, 0)?;
+                let mut end = 0;
+                let written = memory.drain(at, len, |_, bytes| {
+                    let (written, past) = file.try_append(bytes)?;
+                    end = past;
+                    Ok::<_, NotDone>(written)
+                })?;
+                Ok((written, end))
+            }
+            (Place::At(_) | Place::End, _) => self.write_many(memory, file, place),
         }
     }
 
-    fn write_locked(
+    fn write_many(
         self,
         memory: &mut Memory<'_, '_>,
         file: &Descriptor,
         place: Place,
     ) -> Result<(u32, u64)> {
-        self.check_total(memory)?;
-        let mut file = file.lock()?;
-        let start = match place {
-            Place::At(offset) => offset,
-            Place::End => file.size()?,
+        let total = self.check_total(memory)?;
+        let at = match place {
+            Place::At(offset) => {
+                check_offset(offset)?;
+                Some(offset)
+            }
+            Place::End => None,
         };
-        check_offset(start)?;
         // Also of no buffers at all: a file that may not be written says so.
-        file.write_at(start, &[])?;
-        let written = self.each(memory, |memory, total, at, len| {
-            let to = start.saturating_add(total.into());
-            memory.drain(at, len, |done, bytes| {
-                file.write_at(to.saturating_add(done.into()), bytes)
-            })
+        let mut writing = file.writing(at, total.into())?;
+        let start = writing.start();
+        self.each(memory, |memory, _, at, len| {
+            memory.drain(at, len, |_, bytes| Ok::<_, Fail>(writing.put(bytes)))
         })?;
-        Ok((written, start.saturating_add(written.into())))
+        let written = writing.finish()?;
+        let count = u32::try_from(written).unwrap_or(total);
+        Ok((count, start.saturating_add(written)))
     }
 
     /// Refuses buffers whose lengths together are no preview1 `size`.
-    fn check_total(self, memory: &Memory<'_, '_>) -> Result<()> {
+    /// Gives them added up.
+    fn check_total(self, memory: &Memory<'_, '_>) -> Result<u32> {
         let mut total: u32 = 0;
         for n in 0..self.count {
             let (_, len) = self.get(memory, n)?;
             total = total.checked_add(len).ok_or(types::Errno::Inval)?;
         }
-        Ok(())
+        Ok(total)
     }
 
     /// Runs `step` over the buffers that have a length until one comes out

@@ -1,9 +1,10 @@
 //! Filling a linker with the functions of `wasi_snapshot_preview1`.
 //!
-//! A call on files of stratafs never waits, so it runs to its end inside the
-//! host function, in both kinds of linker. Only a call that wasmtime-wasi
-//! answers becomes a future: a synchronous linker blocks on it, an
-//! asynchronous one awaits it.
+//! A call on files of stratafs runs to its end inside the host function, in both
+//! kinds of linker. A call that wasmtime-wasi answers becomes a future: a
+//! synchronous linker blocks on it, an asynchronous one awaits it. So does a
+//! call that meets content which has to be fetched first; it has done nothing
+//! then, and is made again.
 
 use std::future::{Future, ready};
 
@@ -13,7 +14,7 @@ use wasmtime_wasi::p1::types;
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as abi, WasiSnapshotPreview1};
 use wiggle::GuestMemory;
 
-use super::abi::{answer, argument};
+use super::abi::{answer, argument, waits};
 use super::ctx::Ctx;
 use super::export::Exports;
 use super::memory::Memory;
@@ -98,9 +99,14 @@ macro_rules! define {
             $module,
             stringify!($name),
             move |mut caller: Caller<'_, T>, $($arg: $type),*| -> wasmtime::Result<i32> {
-                match $run(&mut caller, &exports, $get, |$ctx, $memory| $ours)? {
-                    Some(done) => Ok(done),
-                    None => block_on(later!(caller, $get, |$ctx, $memory| $host)),
+                loop {
+                    match $run(&mut caller, &exports, $get, |$ctx, $memory| $ours) {
+                        Ok(Some(done)) => return Ok(done),
+                        Ok(None) => {
+                            return block_on(later!(caller, $get, |$ctx, $memory| $host));
+                        }
+                        Err(error) => waits(error)?.wait(),
+                    }
                 }
             },
         )?;
@@ -115,7 +121,24 @@ macro_rules! define {
                 match $run(&mut caller, &exports, $get, |$ctx, $memory| $ours) {
                     Ok(Some(done)) => boxed(ready(Ok(done))),
                     Ok(None) => boxed(later!(caller, $get, |$ctx, $memory| $host)),
-                    Err(error) => boxed(ready(Err(error))),
+                    Err(error) => match waits(error) {
+                        Err(error) => boxed(ready(Err(error))),
+                        Ok(mut ticket) => {
+                            let exports = exports.clone();
+                            boxed(async move {
+                                loop {
+                                    ticket.await;
+                                    match $run(&mut caller, &exports, $get, |$ctx, $memory| $ours) {
+                                        Ok(Some(done)) => return Ok(done),
+                                        Ok(None) => {
+                                            return later!(caller, $get, |$ctx, $memory| $host).await;
+                                        }
+                                        Err(error) => ticket = waits(error)?,
+                                    }
+                                }
+                            })
+                        }
+                    },
                 }
             },
         )?;

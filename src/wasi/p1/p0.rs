@@ -28,7 +28,7 @@ use wiggle::{GuestMemory, GuestPtr};
 
 use std::future::ready;
 
-use super::abi::{Result, answer, argument};
+use super::abi::{Result, answer, argument, waits};
 use super::ctx::Ctx;
 use super::export::Exports;
 use super::link::{add_common_async, add_common_sync, bare, boxed, define, later, now, split};

@@ -1,5 +1,6 @@
-//! The async traits of `wasi:filesystem/types`. Ours never wait; only a
-//! descriptor of a host directory may.
+//! The async traits of `wasi:filesystem/types`. Ours wait for content that has
+//! to be fetched first, and for nothing else; a descriptor of a host directory
+//! may wait in any call.
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 use super::ops;
 use super::stream::{ReadStream, WriteStream};
 use crate::errno::Errno;
+use crate::wasi::component::fetch::fetched;
 use crate::wasi::component::listing::ReadDir;
 use crate::wasi::component::view::{FsView, Pair};
 
@@ -91,14 +93,14 @@ impl HostDescriptor for FsView<'_> {
 
     async fn read(&mut self, fd: Fd, len: Filesize, offset: Filesize) -> FsResult<(Vec<u8>, bool)> {
         match self.ours(&fd) {
-            Some(d) => Ok(ops::read(d, len, offset)?),
+            Some(d) => Ok(fetched(|| ops::read(d, len, offset)).await?),
             None => self.stock.read(fd, len, offset).await,
         }
     }
 
     async fn write(&mut self, fd: Fd, bytes: Vec<u8>, offset: Filesize) -> FsResult<Filesize> {
         match self.ours(&fd) {
-            Some(d) => Ok(ops::write(d, &bytes, offset)?),
+            Some(d) => Ok(fetched(|| ops::write(d, &bytes, offset)).await?),
             None => self.stock.write(fd, bytes, offset).await,
         }
     }

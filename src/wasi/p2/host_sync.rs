@@ -14,6 +14,7 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 use super::ops;
 use super::stream::{ReadStream, WriteStream};
 use crate::errno::Errno;
+use crate::vfs::NotDone;
 use crate::wasi::component::listing::ReadDir;
 use crate::wasi::component::view::{FsView, Pair};
 
@@ -80,14 +81,14 @@ impl HostDescriptor for FsView<'_> {
 
     fn read(&mut self, fd: Fd, len: Filesize, offset: Filesize) -> FsResult<(Vec<u8>, bool)> {
         match self.ours(&fd) {
-            Some(d) => Ok(ops::read(d, len, offset)?),
+            Some(d) => Ok(NotDone::wait_for(|| ops::read(d, len, offset))?),
             None => self.stock.read(fd, len, offset),
         }
     }
 
     fn write(&mut self, fd: Fd, bytes: Vec<u8>, offset: Filesize) -> FsResult<Filesize> {
         match self.ours(&fd) {
-            Some(d) => Ok(ops::write(d, &bytes, offset)?),
+            Some(d) => Ok(NotDone::wait_for(|| ops::write(d, &bytes, offset))?),
             None => self.stock.write(fd, bytes, offset),
         }
     }

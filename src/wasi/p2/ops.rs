@@ -9,7 +9,7 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 use super::convert;
 use crate::errno::Errno;
 use crate::limits::MAX_HOST_READ_BYTES;
-use crate::vfs::Descriptor;
+use crate::vfs::{Descriptor, NotDone};
 use crate::wasi::component::listing::Entry;
 use crate::wasi::component::ops;
 pub(super) use crate::wasi::component::ops::{
@@ -96,14 +96,14 @@ pub(super) fn entry(entry: Entry) -> DirectoryEntry {
 }
 
 /// Reads at most [`MAX_HOST_READ_BYTES`]; nothing read means the end of the
-/// file.
-pub(super) fn read(d: &Descriptor, len: u64, offset: u64) -> Result<(Vec<u8>, bool), Errno> {
+/// file. Never waits.
+pub(super) fn read(d: &Descriptor, len: u64, offset: u64) -> Result<(Vec<u8>, bool), NotDone> {
     let max = usize::try_from(len)
         .unwrap_or(usize::MAX)
         .min(MAX_HOST_READ_BYTES);
     let file = file(d)?;
     check_offset(offset)?;
-    let bytes = file.read_full(offset, max)?;
+    let bytes = file.try_read_full(offset, max)?;
     let end = bytes.is_empty();
     Ok((bytes.into(), end))
 }
@@ -114,9 +114,9 @@ fn check_offset(offset: u64) -> Result<(), Errno> {
     i64::try_from(offset).map(drop).map_err(|_| Errno::Invalid)
 }
 
-pub(super) fn write(d: &Descriptor, bytes: &[u8], offset: u64) -> Result<u64, Errno> {
+pub(super) fn write(d: &Descriptor, bytes: &[u8], offset: u64) -> Result<u64, NotDone> {
     writable(d)?;
     check_offset(offset)?;
-    let written = d.write_at(offset, bytes)?;
-    u64::try_from(written).map_err(|_| Errno::Overflow)
+    let written = d.try_write_at(offset, bytes)?;
+    Ok(u64::try_from(written).map_err(|_| Errno::Overflow)?)
 }

@@ -1,20 +1,22 @@
-//! Files as `wasi:io` streams. Everything is in memory, so a stream is always
-//! ready: nothing waits, nothing is buffered.
+//! Files as `wasi:io` streams. What is in memory is always ready, and nothing
+//! of it is buffered. Where content has to be fetched first a stream is not
+//! ready until it has come: a read gives no bytes, and a write keeps its own.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
 use super::ops;
+use crate::chunk::Ticket;
 use crate::errno::Errno;
 use crate::limits::{MAX_HOST_READ_BYTES, MAX_STREAM_WRITE_BYTES};
 use crate::meta::Kind;
-use crate::vfs::{Access, Descriptor};
+use crate::vfs::{Access, Descriptor, NotDone};
 
 /// Zeros for `write-zeroes`, so that a guest's count allocates nothing.
-static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+static ZEROS: [u8; MAX_STREAM_WRITE_BYTES] = [0; MAX_STREAM_WRITE_BYTES];
 
 /// The code travels inside of the stream's error to `filesystem-error-code`.
 fn failed(errno: Errno) -> StreamError {
@@ -27,6 +29,8 @@ fn failed(errno: Errno) -> StreamError {
 pub(super) struct ReadStream {
     file: Arc<Descriptor>,
     offset: u64,
+    /// What the last read has to wait for.
+    absent: Option<Ticket>,
 }
 
 impl ReadStream {
@@ -43,6 +47,7 @@ impl ReadStream {
         Ok(Self {
             file: Arc::clone(file),
             offset,
+            absent: None,
         })
     }
 
@@ -56,13 +61,21 @@ impl ReadStream {
 #[async_trait]
 impl InputStream for ReadStream {
     /// The end of the file is `closed`; if the file grows, a later read goes
-    /// on from there, as POSIX has it.
+    /// on from there, as POSIX has it. No bytes: they have to be fetched first.
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
         if size == 0 {
             return Ok(Bytes::new());
         }
         let size = size.min(MAX_HOST_READ_BYTES);
-        let bytes = self.file.read_full(self.offset, size).map_err(failed)?;
+        self.absent = None;
+        let bytes = match self.file.try_read_full(self.offset, size) {
+            Ok(bytes) => bytes,
+            Err(NotDone::Errno(errno)) => return Err(failed(errno)),
+            Err(NotDone::Absent(ticket)) => {
+                self.absent = Some(*ticket);
+                return Ok(Bytes::new());
+            }
+        };
         if bytes.is_empty() {
             return Err(StreamError::Closed);
         }
@@ -71,7 +84,13 @@ impl InputStream for ReadStream {
     }
 
     async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
-        self.read(size)
+        loop {
+            let bytes = self.read(size)?;
+            if self.absent.is_none() {
+                return Ok(bytes);
+            }
+            self.ready().await;
+        }
     }
 
     /// Moves on without looking at the bytes.
@@ -100,7 +119,11 @@ impl InputStream for ReadStream {
 
 #[async_trait]
 impl Pollable for ReadStream {
-    async fn ready(&mut self) {}
+    async fn ready(&mut self) {
+        if let Some(ticket) = &mut self.absent {
+            ticket.await;
+        }
+    }
 }
 
 /// Where a stream writes.
@@ -109,12 +132,19 @@ enum Place {
     End,
 }
 
-/// Writes a file from an offset on, or at its end. What `write` returned is in
-/// the file.
+/// Writes a file from an offset on, or at its end. What `write` took is in the
+/// file, unless content has to be fetched before it can be: then it is kept
+/// here, and nothing more is taken, until the stream is ready or flushed. What
+/// is still kept when the stream is dropped is lost.
 pub(super) struct WriteStream {
     file: Arc<Descriptor>,
     place: Place,
     closed: bool,
+    /// At most [`MAX_STREAM_WRITE_BYTES`] that wait for `absent`.
+    kept: Bytes,
+    absent: Option<Ticket>,
+    /// What came of writing them while nobody asked.
+    failure: Option<Errno>,
 }
 
 impl WriteStream {
@@ -137,37 +167,57 @@ impl WriteStream {
             file: Arc::clone(file),
             place,
             closed: false,
+            kept: Bytes::new(),
+            absent: None,
+            failure: None,
         })
     }
 
-    fn put_all(&mut self, mut bytes: &[u8]) -> Result<(), Errno> {
-        while !bytes.is_empty() {
-            let count = match self.place {
-                Place::At(offset) => self.file.write_at(offset, bytes)?,
-                Place::End => self.file.append(bytes)?,
+    /// Writes what is kept, as far as content is here. A failure closes the
+    /// stream.
+    fn go_on(&mut self) -> Result<(), Errno> {
+        self.absent = None;
+        while !self.kept.is_empty() {
+            let wrote = match self.place {
+                Place::At(offset) => self.file.try_write_at(offset, &self.kept),
+                Place::End => self.file.try_append(&self.kept).map(|(count, _)| count),
             };
-            if let Place::At(offset) = &mut self.place {
-                *offset = offset.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
-            }
-            bytes = match bytes.get(count..) {
-                Some(rest) if count > 0 => rest,
-                Some(_) | None => return Err(Errno::Io),
+            let errno = match wrote {
+                Ok(count) if count > 0 => {
+                    if let Place::At(offset) = &mut self.place {
+                        *offset = offset.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+                    }
+                    self.kept.advance(count.min(self.kept.len()));
+                    continue;
+                }
+                Ok(_) => Errno::Io,
+                Err(NotDone::Errno(errno)) => errno,
+                Err(NotDone::Absent(ticket)) => {
+                    self.absent = Some(*ticket);
+                    return Ok(());
+                }
             };
+            self.closed = true;
+            self.kept = Bytes::new();
+            return Err(errno);
         }
         Ok(())
     }
 
-    /// Writes all or fails; a failure closes the stream.
-    fn put(&mut self, bytes: &[u8]) -> StreamResult<()> {
+    /// Takes all or fails.
+    fn put(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.check_open()?;
-        self.put_all(bytes).map_err(|errno| {
-            self.closed = true;
-            failed(errno)
-        })
+        if !self.kept.is_empty() {
+            return Err(StreamError::trap("write before `check-write` allowed it"));
+        }
+        self.kept = bytes;
+        self.go_on().map_err(failed)
     }
 
-    fn check_open(&self) -> StreamResult<()> {
-        if self.closed {
+    fn check_open(&mut self) -> StreamResult<()> {
+        if let Some(errno) = self.failure.take() {
+            Err(failed(errno))
+        } else if self.closed {
             Err(StreamError::Closed)
         } else {
             Ok(())
@@ -183,37 +233,49 @@ impl OutputStream for WriteStream {
                 "write of more than `check-write` allowed",
             ));
         }
-        self.put(&bytes)
+        self.put(bytes)
     }
 
     fn flush(&mut self) -> StreamResult<()> {
-        self.check_open()
+        self.check_open()?;
+        self.go_on().map_err(failed)
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
         self.check_open()?;
-        Ok(MAX_STREAM_WRITE_BYTES)
+        self.go_on().map_err(failed)?;
+        if self.kept.is_empty() {
+            Ok(MAX_STREAM_WRITE_BYTES)
+        } else {
+            Ok(0)
+        }
     }
 
     async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.put(&bytes)
+        self.ready().await;
+        self.put(bytes)?;
+        self.ready().await;
+        match self.failure.take() {
+            Some(errno) => Err(failed(errno)),
+            None => Ok(()),
+        }
     }
 
     fn write_zeroes(&mut self, count: usize) -> StreamResult<()> {
         if count > MAX_STREAM_WRITE_BYTES {
             return Err(StreamError::trap("more zeros than `check-write` allowed"));
         }
-        let mut left = count;
-        while left > 0 {
-            let piece = ZEROS.get(..left).unwrap_or(&ZEROS);
-            self.put(piece)?;
-            left = left.saturating_sub(piece.len());
-        }
-        self.check_open()
+        self.put(Bytes::from_static(ZEROS.get(..count).unwrap_or(&ZEROS)))
     }
 }
 
 #[async_trait]
 impl Pollable for WriteStream {
-    async fn ready(&mut self) {}
+    /// Goes on with what is kept until it is written, or cannot be.
+    async fn ready(&mut self) {
+        while let Some(ticket) = &mut self.absent {
+            ticket.await;
+            self.failure = self.go_on().err();
+        }
+    }
 }

@@ -1,5 +1,5 @@
-//! The traits of `wasi:filesystem`. Ours never wait; only a descriptor of a
-//! host directory may.
+//! The traits of `wasi:filesystem`. Ours never wait, but for the streams that
+//! they make; a descriptor of a host directory may.
 
 use std::iter;
 use std::sync::Arc;

@@ -1,9 +1,11 @@
-//! Files as streams of bytes. Everything is in memory, so a step never waits:
-//! it copies between the file and the guest's buffer and is done.
+//! Files as streams of bytes. A step copies between the file and the guest's
+//! buffer and is done. It waits only for content that has to be fetched first,
+//! and has moved nothing then.
 
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::sync::oneshot;
 use wasmtime::StoreContextMut;
@@ -12,10 +14,11 @@ use wasmtime::component::{
 };
 use wasmtime_wasi::p3::bindings::filesystem::types::ErrorCode;
 
+use crate::chunk::Ticket;
 use crate::errno::Errno;
 use crate::limits::MAX_STREAM_STEP_BYTES;
 use crate::meta::Kind;
-use crate::vfs::{Access, Descriptor};
+use crate::vfs::{Access, Descriptor, NotDone};
 use crate::wasi::component::ops;
 
 /// Bytes made at a time for a stream that the host itself reads.
@@ -67,11 +70,47 @@ fn further(offset: u64, count: usize) -> u64 {
     offset.saturating_add(u64::try_from(count).unwrap_or(u64::MAX))
 }
 
+/// What a stream has to wait for before its next step.
+#[derive(Default)]
+struct Absent(Option<Box<Ticket>>);
+
+impl Absent {
+    /// Takes a step until it is done; pending while content is fetched.
+    fn poll<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut step: impl FnMut() -> Result<R, NotDone>,
+    ) -> Poll<Result<R, Errno>> {
+        loop {
+            if let Some(ticket) = &mut self.0 {
+                ready!(Pin::new(ticket).poll(cx));
+                self.0 = None;
+            }
+            match step() {
+                Ok(done) => return Poll::Ready(Ok(done)),
+                Err(NotDone::Errno(errno)) => return Poll::Ready(Err(errno)),
+                Err(NotDone::Absent(ticket)) => self.0 = Some(ticket),
+            }
+        }
+    }
+}
+
+/// What a step that has to wait comes to: it is given up if the guest wants to
+/// be done, and nothing has been moved.
+fn pending(finish: bool) -> Poll<wasmtime::Result<StreamResult>> {
+    if finish {
+        Poll::Ready(Ok(StreamResult::Cancelled))
+    } else {
+        Poll::Pending
+    }
+}
+
 /// Reads a file from an offset on, straight into the guest's buffer.
 pub(super) struct ReadStream {
     file: Arc<Descriptor>,
     offset: u64,
     ending: Ending,
+    absent: Absent,
 }
 
 impl ReadStream {
@@ -91,6 +130,7 @@ impl ReadStream {
             file: Arc::clone(file),
             offset,
             ending,
+            absent: Absent::default(),
         })
     }
 }
@@ -101,12 +141,13 @@ impl<D> StreamProducer<D> for ReadStream {
 
     /// The end of the file ends the stream.
     fn poll_produce<'a>(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
         store: StoreContextMut<'a, D>,
         dst: Destination<'a, u8, Self::Buffer>,
-        _finish: bool,
+        finish: bool,
     ) -> Poll<wasmtime::Result<StreamResult>> {
+        let this = self.get_mut();
         let mut dst = dst.as_direct(store, HOST_BUFFER);
         let room = dst.remaining();
         let room = match room.len() {
@@ -114,15 +155,18 @@ impl<D> StreamProducer<D> for ReadStream {
             0 => return Poll::Ready(Ok(StreamResult::Completed)),
             len => room.get_mut(..len.min(MAX_STREAM_STEP_BYTES)),
         };
-        let read = self.file.read_at(self.offset, room.unwrap_or_default());
+        let room = room.unwrap_or_default();
+        let (file, offset) = (&this.file, this.offset);
+        let read = this.absent.poll(cx, || file.try_read_at(offset, room));
         Poll::Ready(Ok(match read {
-            Ok(0) => self.ending.end(Ok(())),
-            Ok(count) => {
+            Poll::Pending => return pending(finish),
+            Poll::Ready(Ok(0)) => this.ending.end(Ok(())),
+            Poll::Ready(Ok(count)) => {
                 dst.mark_written(count);
-                self.offset = further(self.offset, count);
+                this.offset = further(offset, count);
                 StreamResult::Completed
             }
-            Err(errno) => self.ending.end(Err(errno)),
+            Poll::Ready(Err(errno)) => this.ending.end(Err(errno)),
         }))
     }
 }
@@ -140,6 +184,7 @@ pub(super) struct WriteStream {
     file: Arc<Descriptor>,
     place: Place,
     ending: Ending,
+    absent: Absent,
 }
 
 impl WriteStream {
@@ -164,20 +209,24 @@ impl WriteStream {
             file,
             place,
             ending,
+            absent: Absent::default(),
         }
     }
 
     /// Writes as much as the quota lets in, at least one byte.
-    fn put(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
-        match &mut self.place {
+    fn put(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, Errno>> {
+        let (file, place) = (&self.file, self.place);
+        let put = ready!(self.absent.poll(cx, || match place {
             Place::At(offset) => {
-                check_room(*offset)?;
-                let count = self.file.write_at(*offset, bytes)?;
-                *offset = further(*offset, count);
-                Ok(count)
+                check_room(offset)?;
+                file.try_write_at(offset, bytes)
             }
-            Place::End => self.file.append(bytes),
+            Place::End => file.try_append(bytes).map(|(count, _)| count),
+        }));
+        if let (Place::At(offset), Ok(count)) = (&mut self.place, &put) {
+            *offset = further(*offset, *count);
         }
+        Poll::Ready(put)
     }
 }
 
@@ -186,10 +235,10 @@ impl<D> StreamConsumer<D> for WriteStream {
 
     fn poll_consume(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
         store: StoreContextMut<'_, D>,
         src: Source<'_, u8>,
-        _finish: bool,
+        finish: bool,
     ) -> Poll<wasmtime::Result<StreamResult>> {
         let mut src = src.as_direct(store);
         let bytes = src.remaining();
@@ -197,12 +246,13 @@ impl<D> StreamConsumer<D> for WriteStream {
             0 => return Poll::Ready(Ok(StreamResult::Completed)),
             len => bytes.get(..len.min(MAX_STREAM_STEP_BYTES)),
         };
-        Poll::Ready(Ok(match self.put(bytes.unwrap_or_default()) {
-            Ok(count) => {
+        Poll::Ready(Ok(match self.put(cx, bytes.unwrap_or_default()) {
+            Poll::Pending => return pending(finish),
+            Poll::Ready(Ok(count)) => {
                 src.mark_read(count);
                 StreamResult::Completed
             }
-            Err(errno) => self.ending.end(Err(errno)),
+            Poll::Ready(Err(errno)) => self.ending.end(Err(errno)),
         }))
     }
 }

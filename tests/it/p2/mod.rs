@@ -6,6 +6,7 @@ mod component;
 mod files;
 mod guest;
 mod hosts;
+mod late;
 mod names;
 #[cfg(all(feature = "runner", target_os = "linux"))]
 mod soak;

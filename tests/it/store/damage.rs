@@ -219,10 +219,8 @@ fn case_99_forged_chunks_are_not_served_and_verify_names_them() {
     );
 }
 
-#[test]
-fn case_81_an_index_cut_short_in_use_is_an_error_and_no_signal() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
+/// Puts 3,000 files into a store, in seven directories.
+fn many(store: &Store) {
     let mut import = store.import().unwrap();
     let mut layer = stratafs::layer::Layer::builder();
     for n in 0..3000 {
@@ -233,6 +231,76 @@ fn case_81_an_index_cut_short_in_use_is_an_error_and_no_signal() {
     }
     import.layer(layer.finish().unwrap(), LayerOrigin::new());
     import.commit(ImageConfig::new(), Some("a")).unwrap();
+}
+
+#[test]
+fn damage_of_one_block_of_an_index_harms_those_who_need_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    many(&store);
+    let index = &files(dir.path(), &["indexes"])[0];
+    let good = fs::read(index).unwrap();
+    let start = u64::from_le_bytes(good[16..24].try_into().unwrap()) as usize;
+    let path = |n: u64| format!("/dir{}/file{n}", n % 7);
+    // What each file is, if anybody can tell.
+    let look = |fs: &Fs| -> Vec<bool> {
+        let read = |n: u64| match fs.read(path(n)) {
+            Ok(bytes) => {
+                assert_eq!(bytes, noise(n, 50), "{n}");
+                true
+            }
+            Err(error) => {
+                assert_eq!(error.errno(), Errno::Io, "{error}");
+                false
+            }
+        };
+        (0..3000).map(read).collect()
+    };
+    let (mut some, mut all, mut none) = (0, 0, 0);
+    let blocks = (good.len() - start).div_ceil(16 * 1024);
+    for block in 0..blocks {
+        let mut bad = good.clone();
+        bad[start + block * 16 * 1024 + 60] ^= 1;
+        fs::write(index, bad).unwrap();
+        // The names of the packs are needed to open it.
+        let Ok(image) = store.image("a") else {
+            continue;
+        };
+        let (one, two, three) = (Fs::new(&image), Fs::new(&image), Fs::new(&image));
+        let first = look(&one);
+        // Closing a file looks at all objects for its equal, and finds none in
+        // the damaged part; what it does not need stays as it was.
+        for n in 0..7 {
+            let name = format!("/dir{n}/fresh");
+            if two.write(&name, noise(n, 50)).is_ok() {
+                assert_eq!(two.read(&name).unwrap(), noise(n, 50));
+            }
+        }
+        for fs in [&one, &two, &three] {
+            assert_eq!(look(fs), first, "block {block}");
+        }
+        let whole = first.iter().filter(|read| **read).count();
+        match whole {
+            0 => none += 1,
+            3000 => all += 1,
+            _ => some += 1,
+        }
+        assert!(image.damage().is_some() || whole == 3000, "block {block}");
+    }
+    fs::write(index, &good).unwrap();
+    // Only the first objects, the directories, are needed by everyone.
+    assert!(none <= 2, "{none} of {blocks} blocks harm everyone");
+    assert!(
+        some > blocks / 2,
+        "{some} harm some, {all} nobody, of {blocks}"
+    );
+}
+
+#[test]
+fn case_81_an_index_cut_short_in_use_is_an_error_and_no_signal() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    many(&store);
     let index = &files(dir.path(), &["indexes"])[0];
     let good = fs::read(index).unwrap();
     let expected = shown(&store.image("a").unwrap()).unwrap();
