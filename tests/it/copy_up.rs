@@ -377,7 +377,7 @@ fn case_c5_110_64_threads_on_shared_instances_do_not_deadlock() {
             let (fs, idle) = (&shared[thread % shared.len()], &idle);
             scope.spawn(move || {
                 let mut generator = generator(thread as u64 + 100);
-                let mut subject = Subject::on(fs.clone());
+                let mut subject = Subject::on(fs.clone()).shared();
                 for _ in 0..OPS / THREADS {
                     let op = generator.next(idle as &dyn Lookout);
                     // Others change the tree meanwhile: any errno is right.

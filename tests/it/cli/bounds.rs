@@ -11,8 +11,8 @@ fn a_budget_bounds_what_a_run_holds() {
     cli.script("--budget 1K", &script).fine();
     // A volume is a part of the run.
     let script = Script::new().write_in(ROOT + 1, "file", b"x", NOSPC, OK);
-    // The place that it is mounted at takes an object's room, too.
-    cli.script("--budget 2K --volume v::/v", &script).fine();
+    // The place that it is mounted at takes the room of two objects, too.
+    cli.script("--budget 4K --volume v::/v", &script).fine();
     cli.run("run --budget x guest.wat")
         .refused(&["--budget", "K, M or G"]);
 }
