@@ -81,6 +81,10 @@ pub fn show(bytes: &[u8]) -> String {
 }
 
 /// Shows a path of the host as [`show`] does.
+#[cfg_attr(
+    not(any(feature = "oci", feature = "cli")),
+    allow(dead_code, reason = "paths of the host are told of by these alone")
+)]
 pub(crate) fn show_path(path: &Path) -> String {
     show(path.as_os_str().as_encoded_bytes())
 }

@@ -250,6 +250,10 @@ impl Overlay {
     /// As [`begin_read`](Self::begin_read), for one piece of several that are
     /// read as one step: notes in `rest` what is left. Gives the bytes that
     /// there are. Pieces come in the order of their offsets.
+    #[cfg_attr(
+        not(feature = "wasi"),
+        allow(dead_code, reason = "front ends alone read in pieces")
+    )]
     pub(crate) fn read_piece(
         &self,
         id: FileId,

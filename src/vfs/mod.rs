@@ -34,6 +34,7 @@ pub use fork::Snapshot;
 pub use fs::{Fs, FsBuilder};
 pub use list::DirEntry;
 pub use open::OpenFlags;
+#[cfg(feature = "wasi")]
 pub(crate) use pieces::Left;
 pub use seal::Sealing;
 pub use stat::SetTime;

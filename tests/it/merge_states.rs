@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use stratafs::chunk::{ChunkPool, ContentBuilder};
 use stratafs::image::Image;
 use stratafs::layer::Layer;
+use stratafs::limits::MAX_FILE_BYTES;
 use stratafs::meta::Meta;
 use stratafs::name::LayerPath;
 use stratafs::vfs::{
@@ -187,7 +188,7 @@ fn both_sides_edit_a_file_however_it_is_held() {
 
 #[test]
 fn holes_merge_as_holes_and_cost_nothing() {
-    let huge = 1u64 << 44;
+    let huge = MAX_FILE_BYTES;
     for seal in [false, true] {
         let ours = Fs::builder(&Image::empty()).max_bytes(60_000).build();
         ours.write("/f", text(20_000, 3)).unwrap();
@@ -390,7 +391,7 @@ fn an_outcome_depends_neither_on_sealing_nor_on_the_side() {
             refused += 1;
         }
     }
-    assert!(merged > 200 && refused > 100, "{merged} {refused}");
+    assert!(merged > 200 && refused > 50, "{merged} {refused}");
 }
 
 #[test]

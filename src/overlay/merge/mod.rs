@@ -86,7 +86,7 @@ pub enum Conflict {
 #[non_exhaustive]
 pub enum MergeError {
     /// What both sides changed, sorted by path.
-    #[error("{} conflicts, the first: {:?}", .0.len(), .0.first())]
+    #[error("{}", told(.0))]
     Conflicts(Vec<Conflict>),
     /// Anything else: see [`Fs::merge`](crate::vfs::Fs::merge).
     #[error(transparent)]
@@ -117,13 +117,22 @@ pub(crate) enum Reading {
 /// What comes of a merge, to take the place of the state that it was made of.
 pub(crate) struct Merged(Overlay);
 
+/// Says how many conflicts there are, and what the first one is.
+fn told(conflicts: &[Conflict]) -> String {
+    match conflicts.first() {
+        Some(first) => format!("{} conflicts, the first: {first:?}", conflicts.len()),
+        None => "no conflicts".to_owned(),
+    }
+}
+
 impl<'a> Merger<'a> {
     /// Starts a merge of what `theirs` changed since `base`. O(what differs).
     ///
     /// # Errors
     ///
     /// [`Errno::CrossDevice`] if either is not over `image`, [`Errno::Invalid`]
-    /// if `base` is no earlier state of `theirs`.
+    /// if `base` is no earlier state of `theirs`, [`Errno::Io`] if the image is
+    /// damaged where they differ.
     pub(crate) fn new(
         image: &Image,
         base: &'a Overlay,
@@ -133,8 +142,10 @@ impl<'a> Merger<'a> {
         if [base, theirs].iter().any(|one| !one.image.is_same(image)) {
             return Err(Errno::CrossDevice);
         }
+        image.begin();
         let there = base.delta(theirs);
         base.expect_ancestor_of(theirs, &there)?;
+        image.intact()?;
         Ok(Self {
             base,
             theirs,
@@ -153,6 +164,7 @@ impl<'a> Merger<'a> {
     ///
     /// As [`Fs::merge`](crate::vfs::Fs::merge) has them, quotas apart.
     pub(crate) fn merge(&mut self, ours: &Overlay, reading: Reading) -> Result<Merged, MergeError> {
+        ours.image.begin();
         let here = self.base.delta(ours);
         self.base.expect_ancestor_of(ours, &here)?;
         let mut planner = Planner::new(self, ours, reading);

@@ -128,6 +128,9 @@ fn import_takes_oci_images_and_chooses() {
 #[test]
 fn ls_lists_names_and_digests() {
     let cli = Cli::new();
+    cli.run("image ls").failed(1, &["store", "store init"]);
+    assert!(!cli.path("store").exists());
+    cli.run("store init").fine();
     assert_eq!(cli.json("image ls"), json!({"images": []}));
     let cli = Cli::with_images();
     let text = cli.run("image ls").fine().text();
