@@ -75,6 +75,8 @@ impl Runner {
         let first = plan.first_instance;
         let fs = make_fs(image, plan, &volumes, scope.as_ref(), first)?;
         drop(Seat::new(&fs, &volumes, plan, &self.config, 0)?);
+        // It would count against the budget while the others are made.
+        drop(fs);
         let waiting: Result<VecDeque<_>, RunnerError> = (0..plan.instances.max(1))
             .map(|number| {
                 let instance = first.saturating_add(number);

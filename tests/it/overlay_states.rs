@@ -326,7 +326,7 @@ fn changes_name_what_came_went_moved_and_changed() {
     fs.hard_link("/new", "/also").unwrap();
     assert_eq!(
         told(&second, &fs.snapshot()),
-        ["+also", "also [4096..8192] of 10000"]
+        ["+also", "new [4096..8192] of 10000"]
     );
     // Backwards it reads the other way round.
     assert_eq!(
