@@ -64,7 +64,9 @@ pub(crate) use names::New;
 pub use paths::TreePath;
 use pins::Pins;
 pub use quota::{Quota, Usage};
-pub(crate) use read::{Brought, NotDone, Rest};
+#[cfg(feature = "wasi")]
+pub(crate) use read::Rest;
+pub(crate) use read::{Brought, NotDone};
 pub use rules::Rule;
 pub(crate) use rules::Rules;
 pub(crate) use seal::Batch;

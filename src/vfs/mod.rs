@@ -16,6 +16,7 @@ mod list;
 mod merge;
 mod mount;
 mod open;
+#[cfg(feature = "wasi")]
 mod pieces;
 mod place;
 mod route;
