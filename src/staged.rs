@@ -270,6 +270,10 @@ impl Drop for Staged {
 
 /// Removes all that this process has not completed, and keeps it from making
 /// or completing anything else: for a program that ends now because of a signal.
+#[cfg_attr(
+    not(all(unix, feature = "cli")),
+    allow(dead_code, reason = "called where there are signals")
+)]
 pub(crate) fn abandon_all() {
     let mut pending = PENDING.lock();
     for path in pending.drain(..) {
