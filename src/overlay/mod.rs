@@ -64,7 +64,7 @@ pub(crate) use names::New;
 pub use paths::TreePath;
 use pins::Pins;
 pub use quota::{Quota, Usage};
-#[cfg(feature = "wasi")]
+#[cfg(feature = "p1")]
 pub(crate) use read::Rest;
 pub(crate) use read::{Brought, NotDone};
 pub use rules::Rule;

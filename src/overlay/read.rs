@@ -251,8 +251,8 @@ impl Overlay {
     /// read as one step: notes in `rest` what is left. Gives the bytes that
     /// there are. Pieces come in the order of their offsets.
     #[cfg_attr(
-        not(feature = "wasi"),
-        allow(dead_code, reason = "front ends alone read in pieces")
+        not(feature = "p1"),
+        allow(dead_code, reason = "preview1 alone reads in pieces")
     )]
     pub(crate) fn read_piece(
         &self,

@@ -16,7 +16,7 @@ mod list;
 mod merge;
 mod mount;
 mod open;
-#[cfg(feature = "wasi")]
+#[cfg(feature = "p1")]
 mod pieces;
 mod place;
 mod route;
@@ -35,7 +35,7 @@ pub use fork::Snapshot;
 pub use fs::{Fs, FsBuilder};
 pub use list::DirEntry;
 pub use open::OpenFlags;
-#[cfg(feature = "wasi")]
+#[cfg(feature = "p1")]
 pub(crate) use pieces::Left;
 pub use seal::Sealing;
 pub use stat::SetTime;
