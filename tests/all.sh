@@ -10,10 +10,10 @@ rustup target add wasm32-wasip1 wasm32-wasip2
 cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest
 
 say "unit, integration and guest tests"
-cargo nextest run --release --locked
+cargo nextest run --cargo-profile tests --locked
 
 say "examples in the documentation"
-cargo test --release --locked --doc
+cargo test --profile tests --locked --doc
 
 say "a real CPython, a thousand times"
 tests/cpython/run.sh
