@@ -34,14 +34,14 @@ esac
 SH
 chmod +x "$work/wrapper"
 export RUSTC_WORKSPACE_WRAPPER=$work/wrapper LLVM_PROFILE_FILE=$work/raw/%p-%4m.profraw
-cargo nextest run --release --locked --no-fail-fast "$@"
+cargo nextest run --cargo-profile tests --locked --no-fail-fast "$@"
 
 "$tools/llvm-profdata" merge -sparse "$work"/raw/*.profraw -o "$work/merged"
 objects=()
 while read -r binary; do objects+=(--object "$binary"); done < <(
-    cargo nextest list --release --locked --list-type binaries-only --message-format json 2> /dev/null |
+    cargo nextest list --cargo-profile tests --locked --list-type binaries-only --message-format json 2> /dev/null |
         grep -o '"binary-path":"[^"]*"' | cut -d'"' -f4)
-objects+=(--object "${CARGO_TARGET_DIR:-target}/release/stratafs")
+objects+=(--object "${CARGO_TARGET_DIR:-target}/tests/stratafs")
 "$tools/llvm-cov" report "${objects[@]}" --instr-profile "$work/merged" \
     --ignore-filename-regex '(/registry/|/rustc/|/tests/|/benches/|/examples/|/guest-examples/|/target/|/build.rs)' \
     > "$work/report.txt"

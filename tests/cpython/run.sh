@@ -12,7 +12,7 @@ here=tests/cpython
 instances=${1:-1000}
 threads=${2:-$(getconf _NPROCESSORS_ONLN)}
 work=target/cpython
-release=${CARGO_TARGET_DIR:-target}/release
+built=${CARGO_TARGET_DIR:-target}/tests
 wasm=$work/package/dist/langs/python-3.11.3.wasm
 library=$work/package/dist/langs/python-3.11.3.tar.gz
 
@@ -21,9 +21,9 @@ mkdir -p "$work"
 fetch "$work" LICENSE dist/langs/python-3.11.3.wasm dist/langs/python-3.11.3.tar.gz
 sha256 -c --quiet "$here/package.sha256" || fail "$work/package is not the package this test is made for: remove it"
 
-cargo build --quiet --release --bin stratafs --example host_dir_run
-strata() { "$release/stratafs" run "$@"; }
-host() { "$release/examples/host_dir_run" --cache "$work/compiled" "$@"; }
+cargo build --quiet --profile tests --bin stratafs --example host_dir_run
+strata() { "$built/stratafs" run "$@"; }
+host() { "$built/examples/host_dir_run" --cache "$work/compiled" "$@"; }
 
 say "CPython with its library as a layer"
 strata --layer "$library" "$wasm" -c "import sys, json, sqlite3; print(sys.version)"

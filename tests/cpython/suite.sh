@@ -12,7 +12,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 here=tests/cpython
 work=target/cpython
-release=${CARGO_TARGET_DIR:-target}/release
+built=${CARGO_TARGET_DIR:-target}/tests
 wasm=$work/package/dist/langs/python-3.11.3.wasm
 library=$work/package/dist/langs/python-3.11.3.tar.gz
 
@@ -46,9 +46,9 @@ if [ ! -e "$work/debian/unpacked" ]; then
     touch "$work/debian/unpacked"
 fi
 
-cargo build --quiet --release --bin stratafs --example host_dir_run --example componentize
-strata() { "$release/stratafs" run "$@"; }
-host() { "$release/examples/host_dir_run" --cache "$work/compiled" "$@"; }
+cargo build --quiet --profile tests --bin stratafs --example host_dir_run --example componentize
+strata() { "$built/stratafs" run "$@"; }
+host() { "$built/examples/host_dir_run" --cache "$work/compiled" "$@"; }
 
 # The layers: the library, its zip expanded (by a guest, as in run.sh), the tests.
 if [ ! -e "$work/expanded.tar" ]; then
@@ -65,7 +65,7 @@ mkdir -p "$layer/app" "$layer/tests" "$layer/tmp" "$lib" "$work/suite/out"
 cp "$here/suite.py" "$layer/app"
 ln -s ../usr/local "$layer/app/python"
 cp -R "$work"/debian/root/usr/lib/python3.11/{test,distutils,lib2to3,_pyio.py} "$lib"
-"$release/examples/componentize" "$wasm" "$work/component.wasm"
+"$built/examples/componentize" "$wasm" "$work/component.wasm"
 env=(--env PYTHONHASHSEED=0 --env PYTHONHOME=/app/python --env PYTHONPATH=/app/python/lib/python3.11
     --env PYTHONDONTWRITEBYTECODE=1)
 

@@ -21,8 +21,8 @@ fi
 [ "$(id -u)" = 0 ] || skip "umoci unpacks owners only for root"
 
 # STRATAFS names a program that is built already.
-binary=${STRATAFS:-target/release/stratafs}
-[ -n "${STRATAFS:-}" ] || cargo build --release --locked --quiet --bin stratafs
+binary=${STRATAFS:-target/tests/stratafs}
+[ -n "${STRATAFS:-}" ] || cargo build --profile tests --locked --quiet --bin stratafs --example host_dir_run
 # buildah makes a name of the path, in which capitals may not be.
 work=${TMPDIR:-/tmp}/stratafs-interop-$$
 mkdir -m 700 "$work"

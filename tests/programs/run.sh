@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 here=tests/programs
 work=target/programs
-release=${CARGO_TARGET_DIR:-target}/release
+built=${CARGO_TARGET_DIR:-target}/tests
 langs=$work/package/dist/langs
 
 . tests/package.sh
@@ -20,9 +20,9 @@ fetch "$work" LICENSE dist/langs/{ruby-3.2.0,php-cgi-8.2.0,sqlite,wasmedge_quick
     dist/langs/{clang-fs,python-3.11.3}.tar.gz
 sha256 -c --quiet "$here/package.sha256" || fail "$work/package is not the package this test is made for: remove it"
 
-cargo build --quiet --release --bin stratafs --example host_dir_run
-strata() { "$release/stratafs" run "$@"; }
-host() { "$release/examples/host_dir_run" --cache "$work/compiled" "$@"; }
+cargo build --quiet --profile tests --bin stratafs --example host_dir_run
+strata() { "$built/stratafs" run "$@"; }
+host() { "$built/examples/host_dir_run" --cache "$work/compiled" "$@"; }
 python=$langs/python-3.11.3.wasm
 library=$langs/python-3.11.3.tar.gz
 passed=0

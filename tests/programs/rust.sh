@@ -11,14 +11,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 work=target/programs
-release=${CARGO_TARGET_DIR:-target}/release
+built=${CARGO_TARGET_DIR:-target}/tests
 ripgrep=ripgrep@15.2.0
 targets=(wasm32-wasip1 wasm32-wasip2)
 
 say() { printf '\n== %s\n' "$*"; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
-strata() { "$release/stratafs" run "$@"; }
-host() { "$release/examples/host_dir_run" --cache "$work/compiled" "$@"; }
+strata() { "$built/stratafs" run "$@"; }
+host() { "$built/examples/host_dir_run" --cache "$work/compiled" "$@"; }
 
 # quiet COMMAND...: shows what it said only if it failed.
 quiet() {
@@ -56,7 +56,7 @@ if ! searches_built; then
     echo "skipped: this test needs a registry to fetch $ripgrep"
     exit 0
 fi
-cargo build --quiet --release --locked --bin stratafs --example host_dir_run
+cargo build --quiet --profile tests --locked --bin stratafs --example host_dir_run
 
 say "ripgrep over the project's files"
 rm -rf "$work/corpus" "$work/out-rust"
