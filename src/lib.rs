@@ -75,6 +75,7 @@ pub mod source;
     all(feature = "dir", feature = "oci", feature = "store")
 ))]
 mod staged;
+mod steps;
 #[cfg(feature = "store")]
 pub mod store;
 #[cfg(all(feature = "dir", feature = "oci", feature = "store"))]

@@ -11,6 +11,7 @@ use super::touched::Touched;
 use super::view::{Records, View};
 use crate::chunk::{Content, ContentError};
 use crate::meta::{Kind, Meta, Stat, Xattrs};
+use crate::steps;
 
 /// What a name of a directory stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +109,10 @@ impl Index {
         let Range { start, end } = self.slots(dir);
         let records = self.slots.slice(start as usize..end as usize)?;
         let at = records
-            .binary_search_by(|record| self.name(record).cmp(name))
+            .binary_search_by(|record| {
+                steps::add(1);
+                self.name(record).cmp(name)
+            })
             .ok()?;
         Some(start + u32::try_from(at).ok()?)
     }

@@ -8,6 +8,7 @@ use crate::layer::Layer;
 use crate::layer::node::{Body, Child, Dir, Node, NodeId};
 use crate::meta::{Kind, Meta};
 use crate::name::{LayerPath, Name};
+use crate::steps;
 
 /// An object of one layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +120,7 @@ impl<'a> Stack<'a> {
     ) -> Settled<'a> {
         let start = storeys.len();
         for (named_by, child) in entries {
+            steps::add(1);
             let Some(origin) = self.origin(named_by, child) else {
                 break;
             };

@@ -10,6 +10,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use zerocopy::byteorder::little_endian::U32;
 
 use super::view::Records;
+use crate::steps;
 
 /// Places that an entry may lie in: a cache line of them.
 pub(super) const WINDOW: usize = 16;
@@ -72,7 +73,12 @@ impl Building {
         let free = self
             .places
             .get_mut(start..start + WINDOW)
-            .and_then(|window| window.iter_mut().find(|place| place.get() == EMPTY));
+            .and_then(|window| {
+                window.iter_mut().find(|place| {
+                    steps::add(1);
+                    place.get() == EMPTY
+                })
+            });
         match free {
             Some(place) => {
                 place.set(entry);
@@ -115,6 +121,7 @@ impl Table {
         };
         let tag = self.key.tag(hash);
         for place in window {
+            steps::add(1);
             let entry = place.get();
             if entry == EMPTY {
                 return Found::Nothing;

@@ -5,6 +5,7 @@ use crate::chunk::{ChunkPool, ContentBuilder};
 use crate::image::walk::{Step, Walk};
 use crate::layer::LayerBuilder;
 use crate::name::{LayerPath, show};
+use crate::steps::{assert_linear, counted};
 
 fn path(text: &str) -> LayerPath {
     LayerPath::parse(text.as_bytes()).unwrap()
@@ -312,5 +313,63 @@ fn names_made_to_collide_are_found_all_the_same() {
     }
     for name in names.take(100) {
         assert_eq!(image.lookup(0, name.as_bytes()), None);
+    }
+}
+
+#[test]
+fn case_c1_36_names_in_one_directory_merge_in_linear_steps() {
+    let image = |names: usize, layers: usize| {
+        let mut parts = Vec::new();
+        for layer in 0..layers {
+            let mut builder = LayerBuilder::new();
+            for number in (layer..names).step_by(layers) {
+                let at = path(&format!("d/{number}"));
+                let meta = Meta::with_mode(0o644);
+                builder.file(&at, meta, Content::empty()).unwrap();
+            }
+            parts.push(builder.finish().unwrap());
+        }
+        counted(|| {
+            let image = Image::new(&parts).unwrap();
+            assert_eq!(image.stats().files, names as u64);
+        })
+    };
+    assert_linear(50_000, |names| image(names, 1));
+    assert_linear(50_000, |names| image(names, 10));
+}
+
+#[test]
+fn case_p29_600_layers_look_up_as_one() {
+    let name = |at: u32| format!("{}/{}/{at}", at % 7, at % 1000);
+    let add = |builder: &mut LayerBuilder, at: u32| {
+        let meta = Meta::with_mode(0o644);
+        builder
+            .file(&path(&name(at)), meta, Content::empty())
+            .unwrap();
+    };
+    let mut whole = LayerBuilder::new();
+    let layers: Vec<_> = (0..600u32)
+        .map(|layer| {
+            let mut builder = LayerBuilder::new();
+            for at in (layer..120_000).step_by(600) {
+                add(&mut builder, at);
+                add(&mut whole, at);
+            }
+            builder.finish().unwrap()
+        })
+        .collect();
+    let many = Image::new(&layers).unwrap();
+    let one = Image::new(&[whole.finish().unwrap()]).unwrap();
+    assert_eq!(many.digest(), one.digest());
+    assert_eq!(
+        many.locate(&path(&name(77_777))).unwrap().layer,
+        Some(77_777 % 600)
+    );
+    for at in (0..120_000).step_by(31) {
+        let at = path(&name(at));
+        let steps = |image: &Image| counted(|| assert!(image.locate(&at).is_some()));
+        assert_eq!(steps(&many), steps(&one), "{at}");
+        // Three names, each found in its window of the table.
+        assert!((3..=48).contains(&steps(&many)), "{at}");
     }
 }

@@ -8,6 +8,7 @@ use super::node::{Body, Child, Dir, Node, NodeId};
 use crate::chunk::Content;
 use crate::meta::Meta;
 use crate::name::{LayerPath, Name};
+use crate::steps;
 
 /// Metadata of a directory that no entry names.
 const IMPLIED: Meta = Meta::with_mode(0o755);
@@ -210,6 +211,7 @@ impl Tree {
     }
 
     fn node(&self, id: u32) -> &Growing {
+        steps::add(1);
         #[expect(
             clippy::indexing_slicing,
             reason = "ids come from this tree, which only grows"
@@ -218,6 +220,7 @@ impl Tree {
     }
 
     fn node_mut(&mut self, id: u32) -> &mut Growing {
+        steps::add(1);
         #[expect(
             clippy::indexing_slicing,
             reason = "ids come from this tree, which only grows"

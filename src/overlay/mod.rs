@@ -36,7 +36,6 @@ mod read;
 mod rules;
 mod runs;
 mod seal;
-pub(crate) mod steps;
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -50,6 +49,7 @@ use crate::errno::Errno;
 use crate::image::Image;
 use crate::limits::OBJECT_BYTES;
 use crate::meta::{FileId, Kind, Stat, Time};
+use crate::steps;
 
 pub use changes::Change;
 use data::Counts;

@@ -97,7 +97,8 @@ mod tests {
     use super::*;
     use crate::image::Image;
     use crate::limits::MAX_FILE_BYTES;
-    use crate::overlay::{Change, Conflict, steps};
+    use crate::overlay::{Change, Conflict};
+    use crate::steps;
     use crate::vfs::{Access, Descriptor, Follow, OpenFlags};
 
     /// Holds the steps of twice the work against those of once.

@@ -13,7 +13,8 @@ use super::walk::{End, Follow, Last, Start, resolve};
 use crate::errno::Errno;
 use crate::limits::MAX_MOUNTS;
 use crate::meta::{FileId, Kind};
-use crate::overlay::{New, Rule, steps};
+use crate::overlay::{New, Rule};
+use crate::steps;
 
 /// A directory of another file system that is shown in place of one here.
 #[derive(Clone)]
@@ -269,7 +270,7 @@ impl Fs {
 mod tests {
     use super::*;
     use crate::image::Image;
-    use crate::overlay::steps::{assert_linear, counted};
+    use crate::steps::{assert_linear, counted};
 
     fn empty() -> Fs {
         Fs::new(&Image::empty())

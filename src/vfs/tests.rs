@@ -9,7 +9,7 @@ use crate::image::Image;
 use crate::layer::LayerBuilder;
 use crate::meta::{FileId, Kind, Meta};
 use crate::name::LayerPath;
-use crate::overlay::steps::{assert_linear, counted};
+use crate::steps::{assert_linear, counted};
 
 fn path(text: &str) -> LayerPath {
     LayerPath::parse(text.as_bytes()).unwrap()

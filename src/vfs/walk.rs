@@ -16,7 +16,8 @@ use smallvec::SmallVec;
 use crate::errno::Errno;
 use crate::limits::{MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_SYMLINKS};
 use crate::meta::{FileId, Kind};
-use crate::overlay::{Found, Overlay, Rule, Rules, steps};
+use crate::overlay::{Found, Overlay, Rule, Rules};
+use crate::steps;
 
 /// Whether a symbolic link at the end of a path is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,6 +19,8 @@ use stratafs::name::LayerPath;
 use stratafs::source::{SourceOptions, tar, write_layer};
 use stratafs::vfs::{Access, Descriptor, Follow, Fs, OpenFlags};
 
+use crate::support::alloc::{assert_linear, counted};
+
 fn empty() -> Fs {
     Fs::new(&Image::empty())
 }
@@ -153,6 +155,17 @@ fn many_entries_are_walked_and_removed_in_time_that_grows_with_them() {
         fs.remove_dir_all("/d").unwrap();
         assert_eq!(fs.read_dir("/").unwrap(), []);
     }
+    assert_linear(5_000, |count| {
+        let fs = empty();
+        fs.create_dir("/d").unwrap();
+        for number in 0..count {
+            fs.write(format!("/d/{number}"), "").unwrap();
+        }
+        counted(|| {
+            assert_eq!(fs.walk("/d").unwrap().count(), count);
+            fs.remove_dir_all("/d").unwrap();
+        })
+    });
 }
 
 #[test]

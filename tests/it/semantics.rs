@@ -1,7 +1,6 @@
 //! The sections of docs/SEMANTICS.md, by the cases that others got wrong.
 
 use std::ops::ControlFlow;
-use std::time::Instant;
 
 use stratafs::chunk::{ChunkPool, ContentBuilder};
 use stratafs::errno::Errno;
@@ -12,6 +11,7 @@ use stratafs::meta::{Kind, Meta, Stat, Time};
 use stratafs::name::LayerPath;
 use stratafs::vfs::{Access, Descriptor, Follow, Fs, OpenFlags, Rights, SetTime, Usage};
 
+use crate::support::alloc::{assert_linear, counted};
 use crate::support::tree::{
     bytes, edit, fs, image, is_gone, make, names, pattern, remove_tree, stat, text_of, tree, view,
 };
@@ -452,22 +452,20 @@ fn case_p15_appends_by_two_handles_are_whole() {
 
 #[test]
 fn case_p16_appends_of_one_byte_are_linear() {
-    let time = |count: u32| {
+    assert_linear(20_000, |count| {
         let fs = Fs::new(&Image::empty());
         let file = make(&fs.root().unwrap(), "f", "");
-        let start = Instant::now();
-        for _ in 0..count {
-            file.append(b"x").unwrap();
-        }
-        assert_eq!(fs.usage().private_bytes, u64::from(count));
-        start.elapsed()
-    };
-    let best = |count| (0..3).map(|_| time(count)).min().unwrap();
-    let (small, large) = (best(20_000), best(200_000));
-    assert!(
-        large < small * 40,
-        "{small:?} for 20,000, {large:?} for 200,000"
-    );
+        let allocated = counted(|| {
+            for _ in 0..count {
+                file.append(b"x").unwrap();
+            }
+        });
+        assert_eq!(fs.usage().private_bytes, count as u64);
+        // Far less than the block that it goes to, for each byte.
+        let few = count as u64 * BLOCK_BYTES as u64 / 4;
+        assert!(allocated.bytes < few, "{allocated:?}");
+        allocated
+    });
 }
 
 #[test]

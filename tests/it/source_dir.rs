@@ -7,7 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat, setxattr};
 use stratafs::chunk::ChunkPool;
@@ -173,6 +173,13 @@ fn case_c2_78_special_files_are_refused_by_name_and_not_opened() {
     assert!(error.starts_with("/dev: "), "{error}");
 }
 
+/// The bytes that this thread has read so far, as the kernel counts them.
+fn bytes_read() -> u64 {
+    let counts = fs::read_to_string("/proc/thread-self/io").unwrap();
+    let count = counts.lines().find_map(|line| line.strip_prefix("rchar: "));
+    count.unwrap().parse().unwrap()
+}
+
 #[test]
 fn case_c3_86_holes_are_not_read() {
     let dir = host("");
@@ -181,14 +188,11 @@ fn case_c3_86_holes_are_not_read() {
     file.set_len(1 << 40).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, b"middle", 1 << 39).unwrap();
     drop(file);
-    let start = Instant::now();
     let pool = ChunkPool::new();
+    let before = bytes_read();
     let layer = dir_ambient(&pool, dir.path(), &SourceOptions::default()).unwrap();
-    assert!(
-        start.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        start.elapsed()
-    );
+    let read = bytes_read() - before;
+    assert!(read <= 64 * 1024, "{read} bytes read");
     assert_eq!(list(&layer), format!("/:d sparse:f{}", 1_u64 << 40));
     let entry = layer.entries().last().unwrap();
     let EntryBody::File { content, .. } = entry.body else {
@@ -442,13 +446,11 @@ fn case_c3_81_82_a_file_that_changes_meanwhile_is_never_torn() {
 
 #[test]
 fn case_c3_85_proc_does_not_hang() {
-    let start = Instant::now();
     let layer = import(Path::new("/proc/sys/kernel/random")).unwrap();
     assert!(list(&layer).contains("uuid:f "), "{}", list(&layer));
-    // Files that change, go and block on reading.
+    // Files that change, go and block on reading: that they end is what is asked.
     drop(import(Path::new("/proc/self")));
     drop(import(Path::new("/sys/kernel")));
-    assert!(start.elapsed() < Duration::from_secs(60));
 }
 
 #[test]

