@@ -63,11 +63,31 @@ fn case_01_inode_numbers_stay_across_copy_up() {
 
 #[test]
 fn case_02_all_objects_are_on_one_device() {
-    // WASI shows devices by what it refuses: nothing here is cross-device.
     let fs = base();
     let root = fs.root().unwrap();
     make(&root, "new", "");
     root.create_dir_at(b"newdir").unwrap();
+    root.symlink_at(b"new", b"newlink").unwrap();
+    edit(&root, "a/one").write_at(0, b"x").unwrap();
+    let device = |path: &str| root.locate_at(Follow::No, path.as_bytes()).unwrap().1;
+    let own = device(".");
+    // Of either layer, of both, copied up, made: files, directories and links.
+    for path in [
+        "a",
+        "a/one",
+        "a/two",
+        "merged",
+        "merged/high",
+        "merged/low",
+        "link",
+        "hard",
+        "new",
+        "newdir",
+        "newlink",
+    ] {
+        assert_eq!(device(path), own, "{path}");
+    }
+    // And none is refused as being on another.
     for from in ["a/one", "new", "b/three"] {
         for dir in ["a/sub", "b", "newdir", "merged"] {
             let to = format!("{dir}/moved");
@@ -75,6 +95,7 @@ fn case_02_all_objects_are_on_one_device() {
             root.unlink_at(to.as_bytes()).unwrap();
             root.rename_at(from.as_bytes(), &root, to.as_bytes())
                 .unwrap();
+            assert_eq!(device(&to), own, "{to}");
             root.rename_at(to.as_bytes(), &root, from.as_bytes())
                 .unwrap();
         }
@@ -91,15 +112,18 @@ fn case_03_listed_and_stat_inode_numbers_agree() {
     root.link_at(b"f", &root, b"a/f").unwrap();
     root.symlink_at(b"one", b"a/link").unwrap();
     let dir = view(&root, "a");
-    let mut seen = 0;
+    let mut listed = Vec::new();
+    // The sink runs under the lock: looked up after the listing.
     dir.read_dir(0, &mut |entry| {
-        seen += 1;
-        // The sink runs under the lock: looked up after the listing.
-        assert_ne!(entry.id.get(), 0);
+        listed.push((String::from_utf8(entry.name.to_vec()).unwrap(), entry.id));
         std::ops::ControlFlow::Continue(())
     })
     .unwrap();
-    assert_eq!(seen, 6);
+    let looked_up = listed.iter().map(|(name, _)| stat(&dir, name).id);
+    let looked_up: Vec<_> = looked_up.collect();
+    let listed: Vec<_> = listed.into_iter().map(|(_, id)| id).collect();
+    assert_eq!(listed, looked_up);
+    assert_eq!(listed.len(), 6);
     // Walking the tree compares each entry's number with its stat.
     assert!(tree(&fs).contains("f == a/f\n"), "{}", tree(&fs));
 }

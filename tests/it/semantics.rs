@@ -1014,10 +1014,36 @@ fn case_p34_dots_the_root_and_trailing_slashes() {
 
 #[test]
 fn case_p35_sync_succeeds_and_does_nothing() {
-    let image = image(&["f = f"]);
-    let fs = Fs::builder(&image).read_only().build();
-    let root = fs.root().unwrap();
-    assert_eq!(root.sync(), Ok(()));
-    assert_eq!(view(&root, "f").sync(), Ok(()));
-    assert_eq!(fs.usage().private_bytes, 0);
+    let image = image(&["d/\n d/f = f\n twin * 10000"]);
+    for read_only in [true, false] {
+        let builder = Fs::builder(&image);
+        let builder = if read_only {
+            builder.read_only()
+        } else {
+            builder
+        };
+        let fs = builder.build();
+        let root = fs.root().unwrap();
+        let file = view(&root, "d/f");
+        let dir = view(&root, "d");
+        let written = (!read_only).then(|| {
+            let file = make(&root, "new", "");
+            // Equal to what the base has, which closing would find.
+            file.write_at(0, &bytes(&view(&root, "twin"))).unwrap();
+            file
+        });
+        let (before, usage, text) = (fs.snapshot(), fs.usage(), tree(&fs));
+        let of = |d: &Descriptor| (d.sync(), d.stat().unwrap());
+        let stats = [&root, &dir, &file].map(|d| d.stat().unwrap());
+        assert_eq!(
+            [&root, &dir, &file].map(of),
+            stats.map(|stat| (Ok(()), stat))
+        );
+        if let Some(file) = &written {
+            let stat = file.stat().unwrap();
+            assert_eq!(of(file), (Ok(()), stat));
+        }
+        assert_eq!((fs.usage(), tree(&fs)), (usage, text));
+        assert_eq!(before.changes_to(&fs.snapshot()).unwrap(), []);
+    }
 }
