@@ -139,8 +139,14 @@ impl Index {
         if !self.is_right(slot, record) {
             return None;
         }
+        let name = self.name(record);
+        if self.guard.is_some() && (name.is_empty() || name.contains(&0)) {
+            // It was a name when it was checked: the file was changed since.
+            self.forged("a name that is none any more");
+            return None;
+        }
         Some(SlotRef {
-            name: self.name(record),
+            name,
             node: record.node.get(),
             kind: record.kind(),
         })

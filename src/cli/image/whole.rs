@@ -145,9 +145,11 @@ pub(super) fn gc(store: &Store, form: Form) -> Result<(), Failure> {
         };
         let damaged = match report.damaged {
             0 => String::new(),
-            damaged => {
-                format!("\ndamage met {damaged} times: left as it is, see `stratafs store verify`")
-            }
+            1 => "\n1 damaged part is left as it is: `stratafs store verify` names it".to_owned(),
+            damaged => format!(
+                "\n{} damaged parts are left as they are: `stratafs store verify` names them",
+                count(damaged)
+            ),
         };
         format!(
             "{} images, {} layers, {} blobs and {} packs removed, {} packs written anew: {} freed{postponed}{damaged}",

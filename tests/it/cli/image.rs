@@ -439,6 +439,26 @@ fn the_store_is_counted_verified_and_collected() {
 }
 
 #[test]
+fn a_collection_tells_of_the_damage_that_it_met() {
+    let cli = Cli::with_images();
+    let text = cli.run("store gc").fine().text();
+    assert!(!text.contains("damaged"), "{text}");
+    assert_eq!(cli.json("store gc")["damaged"], 0);
+    let mut layers = fs::read_dir(cli.path("store/layers")).unwrap();
+    for (expected, says) in [(1, "1 damaged part is"), (2, "2 damaged parts are")] {
+        let layer = layers.next().unwrap().unwrap().path();
+        let mut bytes = fs::read(&layer).unwrap();
+        bytes[20] ^= 1;
+        fs::write(&layer, bytes).unwrap();
+        let text = cli.run("store gc").fine().text();
+        assert!(text.contains(says), "{text}");
+        assert!(text.contains("`stratafs store verify`"), "{text}");
+        assert_eq!(cli.json("store gc")["damaged"], expected);
+    }
+    cli.run("store verify").failed(1, &["damaged", "layers/"]);
+}
+
+#[test]
 fn verify_names_what_is_damaged() {
     let cli = Cli::with_images();
     let packs = cli.path("store/packs");
