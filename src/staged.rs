@@ -20,6 +20,9 @@ const PREFIX: &str = ".stratafs-";
 /// How often a name is drawn that something else takes at the same moment.
 const TRIES: u32 = 16;
 
+/// How often a tree is removed into which another thread puts files meanwhile.
+const REMOVALS: u32 = 1000;
+
 /// All that this process makes now. Held while something gets its name, so
 /// that [`abandon_all`] finds it either complete or removable.
 static PENDING: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
@@ -283,10 +286,18 @@ pub(crate) fn abandon_all() {
     std::mem::forget(pending);
 }
 
-/// Removes a file or a tree. What stays is found by the next process.
+/// Removes a file or a tree, also one that another thread is still filling:
+/// that thread fails once its directories are gone. What stays is found by the
+/// next process.
 fn remove(path: &Path) {
-    if fs::remove_file(path).is_err() {
-        drop(fs::remove_dir_all(path));
+    if fs::remove_file(path).is_ok() {
+        return;
+    }
+    for _ in 0..REMOVALS {
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            _ => return,
+        }
     }
 }
 

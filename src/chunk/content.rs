@@ -184,14 +184,18 @@ impl Content {
     }
 
     /// Tells whether every byte is here and what it should be: reads those at
-    /// rest, whose chunks are checked, and waits for none. O(bytes at rest).
-    pub(crate) fn is_readable(&self) -> bool {
+    /// rest, whose chunks are checked, and waits for none. Asks `go_on` before
+    /// each piece, and does not know if that says no. O(bytes at rest).
+    pub(crate) fn is_readable(&self, go_on: &dyn Fn() -> bool) -> bool {
         let Body::Stored(stored) = &self.0.body else {
             return true;
         };
         let mut buf = vec![0; CHUNK_BYTES];
         let mut next = stored.next_data(0);
         while let Some(at) = next.filter(|at| *at < self.0.size) {
+            if !go_on() {
+                return false;
+            }
             match self.try_read_at(at, &mut buf) {
                 Ok(read) => next = stored.next_data(at.saturating_add(read as u64)),
                 Err(_) => return false,

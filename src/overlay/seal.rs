@@ -50,8 +50,9 @@ enum Found {
 
 impl Batch {
     /// Looks for equals in the base and in `scope`. O(bytes), no lock but a
-    /// scope's, for the time of a look-up.
-    pub(crate) fn seal(self, scope: &Scope) -> Sealed {
+    /// scope's, for the time of a look-up. Asks `go_on` before each piece of at
+    /// most [`CHUNK_BYTES`]; what is left when it says no stays as it was written.
+    pub(crate) fn seal(self, scope: &Scope, go_on: &dyn Fn() -> bool) -> Sealed {
         let id = self.id;
         let file = &self.file;
         let count = self
@@ -62,8 +63,8 @@ impl Batch {
         let whole = file.size() > 0 && file.is_own_throughout(count);
         if whole {
             let small = file.size() < MIN_SCOPED_BYTES;
-            let twin = self.twin();
-            let in_scope = || (!small).then(|| seal_file(file, scope)).flatten();
+            let twin = self.twin(go_on);
+            let in_scope = || (!small).then(|| seal_file(file, scope, go_on)).flatten();
             if let Some(owner) = twin.or_else(in_scope) {
                 let found = Found::Whole(self.file, owner);
                 return Sealed { id, found };
@@ -78,33 +79,38 @@ impl Batch {
             Some((number, Arc::clone(buffer), seal_block(buffer, scope)?))
         };
         let numbers = self.numbers.iter().cloned().flatten();
-        let found = Found::Blocks(numbers.filter_map(own).collect());
+        let in_time = numbers.take_while(|_| go_on());
+        let found = Found::Blocks(in_time.filter_map(own).collect());
         Sealed { id, found }
     }
 
     /// The base file that all of this one equals. Asked only of a file that
     /// was written whole, so that the cost follows what a guest wrote.
-    fn twin(&self) -> Option<Owner> {
+    fn twin(&self, go_on: &dyn Fn() -> bool) -> Option<Owner> {
         let size = self.file.size();
         let mut twins = self.image.files_of(size).peekable();
         twins.peek()?;
-        let digest = digest_file(&self.file)?;
+        let digest = digest_file(&self.file, go_on)?;
         let equals = |node: &u32| {
             let content = self.image.content(*node);
             // What the guest wrote goes for it: it has to be there.
-            content.is_some_and(|content| content.digest() == digest && content.is_readable())
+            content.is_some_and(|content| content.digest() == digest && content.is_readable(go_on))
         };
         let twin = twins.find(equals);
         self.image.intact().ok().and(twin).map(Owner::Dedup)
     }
 }
 
-/// The digest that the content of a file without base bytes would have.
-fn digest_file(file: &FileBody) -> Option<Digest> {
+/// The digest that the content of a file without base bytes would have; `None`
+/// if `go_on` says no meanwhile.
+fn digest_file(file: &FileBody, go_on: &dyn Fn() -> bool) -> Option<Digest> {
     let grid = CHUNK_BYTES as u64;
     let mut buf = vec![0; CHUNK_BYTES];
     let mut pieces = Vec::new();
     for number in 0..file.size().div_ceil(grid) {
+        if !go_on() {
+            return None;
+        }
         let len = file.read_own(number * grid, &mut buf, &mut |_, _| {});
         let piece = buf.get(..len)?;
         if piece.iter().any(|byte| *byte != 0) {
@@ -115,9 +121,12 @@ fn digest_file(file: &FileBody) -> Option<Digest> {
 }
 
 /// The same file held by the scope, each block once. `None` if a block has
-/// to stay by itself.
-fn seal_file(file: &FileBody, scope: &Scope) -> Option<Owner> {
+/// to stay by itself, or `go_on` says no meanwhile.
+fn seal_file(file: &FileBody, scope: &Scope, go_on: &dyn Fn() -> bool) -> Option<Owner> {
     let parts = file.own_blocks().map(|buffer| {
+        if !go_on() {
+            return None;
+        }
         if Block::zeros_like(buffer.bytes()).is_some() {
             return Some(Part::Zeros);
         }

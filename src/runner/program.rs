@@ -12,6 +12,7 @@ use super::engine::{Code, Compiled};
 use super::guest::CORE_ENTRY;
 use super::host::{ComponentHost, CoreHost, Seat};
 use super::{Guest, GuestKind, Outcome, RunnerConfig, RunnerError};
+use crate::vfs::seal_until;
 use crate::wasi::{p0, p1, p2, p3};
 
 /// What [`bindings::CommandPre`] looks for.
@@ -82,10 +83,38 @@ impl Program {
         })
     }
 
-    /// Runs one instance to its end on this thread. `started` is set at the
-    /// guest's first instruction; a guest that is timed or speaks 0.3 makes
-    /// itself a runtime if there is none yet.
+    /// Runs one instance to its end on this thread and drops all it had, within
+    /// its time: a call that closes a large file does not hold it up, nor do
+    /// the files that it has open at its end. `started` is set at the guest's
+    /// first instruction; a guest that is timed or speaks 0.3 makes itself a
+    /// runtime if there is none yet.
     pub(super) fn call(
+        &self,
+        engine: &Engine,
+        seat: Seat,
+        started: &mut Option<Instant>,
+        runtime: &mut Option<Runtime>,
+    ) -> Outcome {
+        let limit = self.limit();
+        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+        match deadline {
+            Some(deadline) => seal_until(deadline, || {
+                self.call_and_drop(engine, seat, started, runtime)
+            }),
+            None => self.call_and_drop(engine, seat, started, runtime),
+        }
+    }
+
+    /// Tells how long an instance may run.
+    fn limit(&self) -> Option<Duration> {
+        match self {
+            Self::Core(_) | Self::Component(_) => None,
+            Self::TimedCore(_, limit) | Self::TimedComponent(_, limit) => Some(*limit),
+            Self::Async(_, limit) => *limit,
+        }
+    }
+
+    fn call_and_drop(
         &self,
         engine: &Engine,
         seat: Seat,

@@ -13,7 +13,8 @@ const BUFFER_BYTES: usize = 256 * 1024;
 
 /// Writes a file that appears under `path` when it is complete and on the
 /// disk. What is there and is no regular file, such as a pipe, is written to as
-/// it is. `write` is told where temporary files may be.
+/// it is. `write` is told where temporary files may be: a directory that goes
+/// when this returns, and with the process if that is asked to end.
 pub(super) fn file(
     path: &Path,
     write: impl FnOnce(&mut dyn Write, &Path) -> Result<(), TransferError>,
@@ -23,15 +24,16 @@ pub(super) fn file(
         Ok(meta) if meta.is_dir() => Err(failed(io::ErrorKind::IsADirectory.into())),
         Ok(meta) if !meta.is_file() => {
             let file = File::options().write(true).open(path).map_err(failed)?;
+            let scratch = scratch(&std::env::temp_dir()).map_err(failed)?;
             let mut buffered = BufWriter::with_capacity(BUFFER_BYTES, file);
-            write(&mut buffered, &std::env::temp_dir())?;
+            write(&mut buffered, scratch.path())?;
             buffered.flush().map_err(failed)
         }
         _ => {
             let staged = StagedFile::create(path).map_err(failed)?;
-            let dir = staged.dir().to_owned();
+            let scratch = scratch(staged.dir()).map_err(failed)?;
             let mut buffered = BufWriter::with_capacity(BUFFER_BYTES, staged);
-            write(&mut buffered, &dir)?;
+            write(&mut buffered, scratch.path())?;
             let staged = buffered.into_inner();
             let staged = staged.map_err(|error| failed(error.into_error()))?;
             staged.commit().map_err(failed)
@@ -57,9 +59,41 @@ pub(super) fn dir(
     staged.commit().map_err(failed)
 }
 
+/// Makes a directory in `dir` that never becomes an output.
+fn scratch(dir: &Path) -> io::Result<StagedDir> {
+    StagedDir::create(&dir.join("scratch"))
+}
+
 fn out(path: &Path, error: io::Error) -> TransferError {
     TransferError::Out {
         path: path.to_owned(),
         error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn temporary_files_go_with_their_directory_beside_the_output() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("out");
+        let write = |ends: Result<(), TransferError>| {
+            file(&path, |out, scratch| {
+                assert_eq!(scratch.parent(), Some(home.path()));
+                // As a writer that is interrupted leaves it.
+                fs::write(scratch.join("blob"), "half").unwrap();
+                out.write_all(b"whole").unwrap();
+                ends
+            })
+        };
+        let names = || fs::read_dir(home.path()).unwrap().count();
+        let refused = Err(TransferError::Occupied(path.clone()));
+        assert!(write(refused).is_err());
+        assert_eq!(names(), 0);
+        write(Ok(())).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+        assert_eq!(names(), 1);
     }
 }

@@ -1,5 +1,8 @@
 //! When what guests wrote is looked at for equals: see [`Sealing`].
 
+use std::cell::Cell;
+use std::time::Instant;
+
 use super::Fs;
 use crate::chunk::Scope;
 use crate::overlay::Batch;
@@ -24,6 +27,41 @@ pub enum Sealing {
     Off,
 }
 
+thread_local! {
+    /// When sealing on this thread ends.
+    static DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Runs `work`, on this thread, and seals nothing in it after `deadline`: a file
+/// that is closed later stays as it was written, and one that is being
+/// looked at then is left after the next 64 KiB. So neither a guest's close
+/// of a large file nor dropping the descriptors of a guest that was stopped takes
+/// longer than the guest may run. Within another call the earlier deadline
+/// holds. Files of volumes are concerned as well as those of instances.
+///
+/// A host that bounds its guests by itself calls what runs a guest, and what
+/// drops its store, in here, as the runner does.
+pub fn seal_until<R>(deadline: Instant, work: impl FnOnce() -> R) -> R {
+    let _before = Restore(DEADLINE.get());
+    let earlier = DEADLINE.get().map_or(deadline, |outer| outer.min(deadline));
+    DEADLINE.set(Some(earlier));
+    work()
+}
+
+/// Puts a deadline back, after a panic too.
+struct Restore(Option<Instant>);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        DEADLINE.set(self.0);
+    }
+}
+
+/// Tells whether there is time left to seal in.
+fn in_time() -> bool {
+    DEADLINE.get().is_none_or(|end| Instant::now() < end)
+}
+
 impl Fs {
     /// Seals all blocks written since they were sealed last, of files that are
     /// open too. Gives the bytes that need not be held by this instance any
@@ -35,7 +73,7 @@ impl Fs {
         // As many files as there are now: what a guest goes on to write while
         // this runs is for the next call.
         let mut files = self.lock().unsealed_files();
-        while files > 0 {
+        while files > 0 && in_time() {
             let Some(batch) = self.lock().take_any() else {
                 break;
             };
@@ -63,7 +101,74 @@ impl Fs {
     }
 
     pub(super) fn seal_batch(&self, batch: Batch) {
-        let mut sealed = batch.seal(self.scope());
+        let mut sealed = batch.seal(self.scope(), &in_time);
         while self.lock().put_sealed(&mut sealed, STEP) {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::image::Image;
+    use crate::vfs::{Access, Follow, OpenFlags};
+
+    const BLOCK: u64 = 4096;
+
+    #[test]
+    fn nothing_is_sealed_after_the_deadline() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(3600);
+        let held = |name: &str| {
+            let fs = Fs::new(&Image::empty());
+            fs.write(name, vec![0; 1 << 20]).unwrap();
+            fs.usage().private_bytes
+        };
+        assert_eq!(held("/no-deadline"), 0);
+        assert_eq!(seal_until(later, || held("/in-time")), 0);
+        assert_eq!(seal_until(now, || held("/late")), 1 << 20);
+        // The earlier one holds, and goes with its call.
+        let within = |outer, inner| seal_until(outer, || seal_until(inner, || held("/x")));
+        assert_eq!((within(now, later), within(later, now)), (1 << 20, 1 << 20));
+        let after = seal_until(later, || {
+            seal_until(now, || ());
+            held("/x")
+        });
+        assert_eq!((after, held("/x")), (0, 0));
+        let caught = std::panic::catch_unwind(|| seal_until(now, || assert_eq!(held("/x"), 0)));
+        assert_eq!((caught.is_err(), held("/x")), (true, 0));
+    }
+
+    #[test]
+    fn sealing_that_is_called_off_ends_at_the_next_block() {
+        let fs = Fs::builder(&Image::empty())
+            .sealing(Sealing::OnDemand)
+            .build();
+        let seal = |steps: u64| {
+            let left = Cell::new(steps);
+            let asked = Cell::new(0_u64);
+            let batch = fs.lock().take_any().unwrap();
+            let mut sealed = batch.seal(fs.scope(), &|| {
+                asked.set(asked.get() + 1);
+                left.replace(left.get().saturating_sub(1)) > 0
+            });
+            while fs.lock().put_sealed(&mut sealed, STEP) {}
+            (asked.get(), fs.usage().private_bytes)
+        };
+        // Written whole: looked at as one, and left as one.
+        fs.write("/whole", vec![0; 1 << 20]).unwrap();
+        let (asked, held) = seal(10);
+        assert_eq!(held, 1 << 20);
+        assert!(asked <= 12, "{asked} pieces after 10");
+        fs.remove_file("/whole").unwrap();
+        // With a hole behind: block by block, and as far as it came.
+        fs.write("/sparse", vec![0; 1 << 20]).unwrap();
+        let root = fs.root().unwrap();
+        let flags = OpenFlags::empty();
+        let file = root.open_at(Follow::No, b"sparse", flags, Access::WRITE);
+        file.unwrap().set_size(2 << 20).unwrap();
+        let (asked, held) = seal(10);
+        assert_eq!((asked, held), (11, (1 << 20) - 10 * BLOCK));
     }
 }

@@ -109,6 +109,26 @@ fn case_75_a_guest_that_is_stopped_leaves_nothing_open_and_the_base_whole() {
 }
 
 #[test]
+fn what_a_timed_out_guest_left_open_is_not_sealed() {
+    let zeros = vec![0; 200_000];
+    let held = |script: &Script, timeout: f64| {
+        let mut config = RunnerConfig::default();
+        config.timeout = Some(Duration::from_secs_f64(timeout));
+        let runner = Runner::new(&guest(script), config).unwrap();
+        let report = runner.run(&Image::empty(), &plan(1)).unwrap();
+        let usage = report.file_systems[0].usage();
+        assert_eq!((usage.open, usage.logical_bytes), (0, 200_000));
+        (report.instances[0].outcome.clone(), usage.private_bytes)
+    };
+    let script = || Script::new().write_and_keep_open("zeros", &zeros);
+    let (outcome, bytes) = held(&script().spin(), 0.2);
+    assert!(matches!(outcome, Outcome::TimedOut(_)), "{outcome:?}");
+    assert_eq!(bytes, 200_000);
+    // Within its time the same guest has its zeros found.
+    assert_eq!(held(&script().exit(3), 600.0), (Outcome::Exited(3), 0));
+}
+
+#[test]
 fn case_80_what_wasi_cannot_pass_is_an_error_before_anything_runs() {
     let runner = runner(&Script::new());
     let mut large = plan(1);

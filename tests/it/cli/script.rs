@@ -173,6 +173,14 @@ impl Script {
         self
     }
 
+    /// Makes or replaces a file with this content, and leaves it open.
+    pub(crate) fn write_and_keep_open(self, path: &str, bytes: &[u8]) -> Self {
+        let mut kept = self.write_in(ROOT, path, bytes, OK, OK);
+        let close = "    (drop (call $close (i32.load (i32.const 16))))\n";
+        kept.code.truncate(kept.code.len() - close.len());
+        kept
+    }
+
     /// Prints a directory's entries as preview1 lays them out.
     pub(crate) fn list(mut self, dir: u32) -> Self {
         let call = format!(
