@@ -21,10 +21,16 @@ Examples:
   stratafs run --layer ./site --instances 1000 --threads 2 --stats - guest.wasm
   stratafs run --image app:1 --commit app:2 -- --an-option-of-the-guest
 
-Exit code: the guest's own with one instance (134 for a trap, 124 if --timeout ended it); with several
-0 if all exited with 0, else 1. 1 too if the work failed, 2 if the arguments are wrong, 130 and 143 if
-INT or TERM ended the run. With several instances stdin is empty,
-and what an instance writes comes out in one piece when it ends (in pieces of 1 MiB if it is longer).";
+Exit codes:
+  the guest's own   with one instance; 134 if the guest trapped
+  0, 1              with several instances: whether all of them exited with 0
+  1                 the work failed
+  2                 the arguments are wrong
+  124               --timeout ended the guest
+  130, 143          INT or TERM ended the run
+
+With several instances the guests' stdin is empty. What a guest writes to stdout and stderr \
+comes out in one piece when it ends, or in pieces of 1 MiB if it is longer.";
 
 const DEMO_EXAMPLE: &str = "\
 Example:
@@ -62,8 +68,8 @@ pub(super) enum Command {
 
 /// Runs a guest over layers: one instance, or many isolated ones.
 ///
-/// The guest is a WASI preview1 module or a 0.2 component, binary or text.
-/// Everything after GUEST.wasm belongs to the guest.
+/// The guest is a WASI preview1 module or a component of WASI 0.2 or 0.3,
+/// binary or text. Everything after GUEST.wasm belongs to the guest.
 #[derive(Debug, Args)]
 #[command(after_help = RUN_EXAMPLE, override_usage = "stratafs run [OPTIONS] GUEST.wasm [GUEST ARGS...]\n       stratafs run [OPTIONS] --image REF [--] [GUEST ARGS...]")]
 pub(super) struct RunArgs {
@@ -105,28 +111,32 @@ pub(super) struct RunArgs {
     #[arg(long)]
     pub(super) read_only: bool,
 
-    /// Bytes one instance may hold privately (K, M, G: powers of 1024)
-    /// [default: 1G]
+    /// The most bytes that one instance may write and keep (K, M, G: powers of
+    /// 1024); past it writes fail with ENOSPC [default: 1G]
     #[arg(long, value_name = "N", value_parser = parse::size)]
     pub(super) max_bytes: Option<u64>,
 
-    /// Objects one instance may create (K, M, G) [default: 200000]
+    /// The most files, directories and links that one instance may make (K, M,
+    /// G); past it making one fails with ENOSPC [default: 200000]
     #[arg(long, value_name = "N", value_parser = parse::size)]
     pub(super) max_inodes: Option<u64>,
 
-    /// Descriptors one instance may hold open (K, M, G)
+    /// The most descriptors that one instance may have open at a time (K, M,
+    /// G); past it opening fails with EMFILE
     #[arg(long, value_name = "N", value_parser = parse::small_size)]
     pub(super) max_open: Option<u32>,
 
-    /// Bytes that all instances and volumes of the run and the base that
-    /// `--layer` reads may hold together (K, M, G) [default: half of the memory
-    /// that this process may use, where the system tells]
+    /// The most bytes of memory that the run may hold for files: of all
+    /// instances and volumes, and of the base that `--layer` reads (K, M, G)
+    /// [default: half of the memory that this process may use, if the system
+    /// says how much that is]
     #[arg(long, value_name = "N", value_parser = parse::size)]
     pub(super) budget: Option<u64>,
 
-    /// Hold equal written blocks once: nowhere (none), within each instance and
-    /// the base (own), or among all instances of the run (run), which lets
-    /// guests find out by timing what others wrote
+    /// Where blocks that guests write are held once if they are equal: nowhere
+    /// (none), within one instance and its base (own), or among all instances of
+    /// the run (run). With `run` a guest can find out, by timing, whether another
+    /// one wrote the same
     #[arg(long, value_name = "none|own|run", default_value = "own", value_parser = parse::share)]
     pub(super) share: Share,
 

@@ -34,12 +34,15 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     };
     let digits = digits.unwrap_or_default();
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err("expected a number, with K, M or G for powers of 1024".to_owned());
+        return Err(
+            "expected a whole number, alone or with K, M or G for powers of 1024, such as 512M"
+                .to_owned(),
+        );
     }
     let number = digits.parse::<u64>().ok();
     number
         .and_then(|number| number.checked_mul(unit))
-        .ok_or_else(|| "too large".to_owned())
+        .ok_or_else(|| format!("too large: at most {}", u64::MAX))
 }
 
 /// The same for what fits in 32 bits.
@@ -158,7 +161,10 @@ mod tests {
         for bad in ["", "K", "-1", "+1", "1.5M", "1KB", "1 K", "0x10", "1\u{fc}"] {
             assert!(size(bad).is_err(), "{bad}");
         }
-        assert_eq!(size("99999999999G"), Err("too large".to_owned()));
+        assert_eq!(
+            size("99999999999G"),
+            Err("too large: at most 18446744073709551615".to_owned())
+        );
         assert_eq!(
             small_size("4G"),
             Err("too large: at most 4294967295".to_owned())

@@ -39,7 +39,10 @@ pub enum StoreError {
     )]
     NoStore(PathBuf),
     /// The directory is something else, and is left alone.
-    #[error("{path}: not a store: {why}", path = path.display())]
+    #[error(
+        "{path}: not a store: {why}; name a store, or an empty directory for a new one",
+        path = path.display()
+    )]
     NotAStore {
         /// The directory, or what is in the place of a part of it.
         path: PathBuf,

@@ -44,6 +44,12 @@ pub(super) enum Found {
     Marked(StoreId),
 }
 
+/// What is in a store's place if it is no directory.
+pub(super) const NO_DIRECTORY: &str = "it is a file, and a store is a directory";
+
+/// The same for a link whose target is missing.
+const NOWHERE: &str = "it is a symbolic link that leads nowhere";
+
 /// Writes a marker.
 pub(super) fn marker(id: StoreId) -> String {
     format!("stratafs store\nversion {STORE_VERSION}\nid {id}\n")
@@ -54,8 +60,13 @@ pub(super) fn look(disk: &Disk) -> Result<Found, StoreError> {
     let root = disk.path("");
     match fs::metadata(&root) {
         Ok(meta) if meta.is_dir() => {}
-        Ok(_) => return Err(StoreError::not_a_store(&root, "it is no directory")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        Ok(_) => return Err(StoreError::not_a_store(&root, NO_DIRECTORY)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return match is_link(&root) {
+                true => Err(StoreError::not_a_store(&root, NOWHERE)),
+                false => Ok(Found::Nothing),
+            };
+        }
         Err(error) => return Err(StoreError::io("look at", &root)(error)),
     }
     match read_marker(disk)? {
@@ -245,6 +256,10 @@ pub(super) fn begins_with(disk: &Disk, path: &Path, magic: &[u8]) -> bool {
 
 fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
+}
+
+fn is_link(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|meta| meta.is_symlink())
 }
 
 fn is_file(path: &Path) -> bool {

@@ -153,8 +153,10 @@ fn check_place(disk: &Disk) -> Result<(), StoreError> {
     let root = disk.path("");
     match fs::metadata(&root) {
         Ok(meta) if meta.is_dir() => {}
-        Ok(_) => return Err(StoreError::not_a_store(&root, "it is no directory")),
+        Ok(_) => return Err(StoreError::not_a_store(&root, identity::NO_DIRECTORY)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            // A link that leads nowhere is told from nothing.
+            identity::look(disk)?;
             return Err(StoreError::NoStore(root));
         }
         Err(error) => return Err(StoreError::io("look at", &root)(error)),

@@ -128,6 +128,69 @@ fn every_option_with_wrong_input_gives_one_line_and_makes_nothing() {
     }
 }
 
+#[test]
+fn wrong_values_say_what_was_found_and_what_is_expected() {
+    let cli = Cli::new();
+    cli.guest(&Script::new());
+    for (words, parts) in [
+        ("--budget 1T", ["'1T'", "--budget", "512M"]),
+        ("--budget=-1", ["'-1'", "--budget", "a whole number"]),
+        ("--budget 1.5G", ["'1.5G'", "--budget", "powers of 1024"]),
+        (
+            "--budget 99999999999G",
+            ["'99999999999G'", "--budget", "at most 18446744073709551615"],
+        ),
+        ("--share all", ["'all'", "--share", "none, own or run"]),
+        ("--share OWN", ["'OWN'", "--share", "none, own or run"]),
+    ] {
+        cli.run(&format!("run {words} guest.wat")).refused(&parts);
+    }
+    // The near misses.
+    for words in ["--budget 512M", "--budget 0", "--share none", "--share run"] {
+        cli.run(&format!("run {words} guest.wat")).fine();
+    }
+}
+
+#[test]
+fn a_wrong_place_for_a_store_says_what_is_there_and_what_to_name() {
+    let cli = Cli::new();
+    cli.file("text", "no store")
+        .file("full/x", "no store either");
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("nothing", cli.path("link")).unwrap();
+    let name = "name a store, or an empty directory for a new one";
+    for command in ["store init", "store repair", "store stat", "store gc"] {
+        let run = |place: &str| cli.run(&format!("{command} --store {place}"));
+        run("text").failed(1, &["text: not a store: it is a file", name]);
+        run("full").failed(1, &["full: not a store: ", "other files in it: x", name]);
+        if cfg!(unix) {
+            run("link").failed(1, &["link: not a store: ", "leads nowhere", name]);
+        }
+        run("text/below").failed(1, &["text/below: "]);
+        cli.run(&format!("{command} extra")).refused(&["'extra'"]);
+        cli.run(&format!("{command} --store"))
+            .refused(&["--store", "a value is required"]);
+    }
+    // What is not there is made by the one, and named by the others.
+    std::fs::create_dir(cli.path("empty")).unwrap();
+    for place in ["missing", "empty"] {
+        let what = format!("store init --store {place}");
+        for command in ["store repair", "store stat", "store gc"] {
+            cli.run(&format!("{command} --store {place}"))
+                .failed(1, &[&format!("{place}: no store there"), &what]);
+        }
+        assert_eq!(cli.run(&what).fine().text(), format!("{place} made\n"));
+        let text = cli.run(&what).fine().text();
+        assert_eq!(text, format!("{place} there already\n"));
+        let text = cli
+            .run(&format!("store repair --store {place}"))
+            .fine()
+            .text();
+        assert!(text.starts_with("nothing to repair\n"), "{text}");
+    }
+    assert_eq!(names(&cli.path("full")), ["x"]);
+}
+
 /// Each option of the help is in the table above, so that a new one is tried.
 #[test]
 fn the_table_of_wrong_input_has_every_option() {
