@@ -5,7 +5,6 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Read};
-use std::path::Path;
 
 use ::tar::Header;
 
@@ -21,9 +20,9 @@ const MEMBER_BYTES: u64 = 128;
 
 /// Lists the members of a plain archive. O(headers); holds the names, which
 /// have a bound.
-pub(super) fn index(path: &Path, max_entries: u64) -> Result<HashMap<String, Member>, SourceError> {
+pub(super) fn index(file: &File, max_entries: u64) -> Result<HashMap<String, Member>, SourceError> {
     let mut headers = Headers {
-        file: BufReader::new(File::open(path).map_err(SourceErrorKind::Io)?),
+        file: BufReader::new(file),
         at: 0,
         read_to: 0,
     };
@@ -77,15 +76,15 @@ fn bad(offset: u64) -> SourceErrorKind {
 }
 
 /// The headers of an archive, one after the other.
-struct Headers {
-    file: BufReader<File>,
+struct Headers<'a> {
+    file: BufReader<&'a File>,
     /// Where the data of the header read last begins.
     at: u64,
     /// Where the file stands, at `at` or in that data.
     read_to: u64,
 }
 
-impl Headers {
+impl Headers<'_> {
     /// Gives the next header; `None` at zeros, and at the end of the file,
     /// which may come too early: what a digest leads to is missing then.
     fn next(&mut self) -> Result<Option<Header>, SourceErrorKind> {
@@ -152,7 +151,11 @@ struct About {
 
 impl About {
     /// Takes a header that is about the next one; tells whether it was.
-    fn takes(&mut self, header: &Header, headers: &mut Headers) -> Result<bool, SourceErrorKind> {
+    fn takes(
+        &mut self,
+        header: &Header,
+        headers: &mut Headers<'_>,
+    ) -> Result<bool, SourceErrorKind> {
         let kind = header.as_old().linkflag[0];
         if !matches!(kind, b'x' | b'X' | b'g' | b'L' | b'K') {
             return Ok(false);

@@ -3,10 +3,9 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Take, Write};
+use std::io::{self, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-
-use tempfile::NamedTempFile;
+use std::sync::Arc;
 
 use crate::limits::MAX_TAR_EXTENSION_BYTES;
 use crate::source::tar::Input;
@@ -24,10 +23,10 @@ const PEEKED_HEADERS: usize = 8;
 pub(super) enum Place {
     Dir(PathBuf),
     Archive {
-        /// The archive as it can be sought in.
-        file: PathBuf,
-        /// What holds it, if it had to be decompressed.
-        spool: Option<NamedTempFile>,
+        /// The archive as it can be sought in: decompressed, if it had to be,
+        /// in a file without a name, which goes with the process however that
+        /// ends.
+        file: Arc<File>,
         members: HashMap<String, Member>,
     },
 }
@@ -40,36 +39,62 @@ pub(super) enum Member {
 
 /// A file that has been found, with its size.
 pub(super) struct Found {
-    pub(super) reader: BufReader<Take<File>>,
+    pub(super) reader: BufReader<Part>,
     pub(super) size: u64,
+}
+
+/// A part of a file. Has a place of its own in it, whoever else reads.
+pub(super) struct Part {
+    file: Arc<File>,
+    at: u64,
+    end: u64,
+}
+
+impl Read for Part {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
+        let len = buf.len().min(left);
+        let read = read_at(&self.file, buf.get_mut(..len).unwrap_or_default(), self.at)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buf, offset)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, buf, offset)
+}
+
+#[cfg(not(any(unix, windows)))]
+fn read_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut file = file;
+    file.seek(io::SeekFrom::Start(offset))?;
+    file.read(buf)
 }
 
 impl Place {
     /// Indexes the members of the archive at `path`; decompresses it into a
     /// temporary file first where needed.
     pub(super) fn archive(path: &Path, options: &SourceOptions) -> Result<Self, SourceError> {
-        let spool = spool(path, options)?;
-        let file = spool.as_ref().map_or(path, NamedTempFile::path).to_owned();
+        let file = match spool(path, options)? {
+            Some(spool) => spool,
+            None => File::open(path).map_err(SourceErrorKind::Io)?,
+        };
         let members = super::members::index(&file, options.max_entries)?;
-        Ok(Self::Archive {
-            file,
-            spool,
-            members,
-        })
+        let file = Arc::new(file);
+        Ok(Self::Archive { file, members })
     }
 
     /// Opens the file of this name: `None` if there is none.
     pub(super) fn open(&self, name: &str) -> Result<Option<Found>, SourceErrorKind> {
         match self {
             Self::Dir(dir) => open_file(&dir.join(name)),
-            Self::Archive {
-                file,
-                members,
-                spool,
-            } => {
-                debug_assert!(spool.as_ref().is_none_or(|spool| spool.path() == file));
-                open_member(file, members, name)
-            }
+            Self::Archive { file, members } => open_member(file, members, name),
         }
         .map_err(SourceErrorKind::Io)
     }
@@ -93,14 +118,19 @@ fn open_file(path: &Path) -> io::Result<Option<Found>> {
     }
     let file = File::open(path)?;
     let size = file.metadata()?.len();
+    let part = Part {
+        file: Arc::new(file),
+        at: 0,
+        end: u64::MAX,
+    };
     Ok(Some(Found {
-        reader: BufReader::new(file.take(u64::MAX)),
+        reader: BufReader::new(part),
         size,
     }))
 }
 
 fn open_member(
-    archive: &Path,
+    archive: &Arc<File>,
     members: &HashMap<String, Member>,
     name: &str,
 ) -> io::Result<Option<Found>> {
@@ -110,10 +140,13 @@ fn open_member(
             None => return Ok(None),
             Some(Member::Link(target)) => name = target,
             Some(Member::Bytes { offset, size }) => {
-                let mut file = File::open(archive)?;
-                file.seek(SeekFrom::Start(*offset))?;
+                let part = Part {
+                    file: Arc::clone(archive),
+                    at: *offset,
+                    end: offset.saturating_add(*size),
+                };
                 return Ok(Some(Found {
-                    reader: BufReader::new(file.take(*size)),
+                    reader: BufReader::new(part),
                     size: *size,
                 }));
             }
@@ -124,13 +157,13 @@ fn open_member(
 
 /// Decompresses an archive, if it is compressed, within the bounds that hold
 /// for layers.
-fn spool(path: &Path, options: &SourceOptions) -> Result<Option<NamedTempFile>, SourceError> {
+fn spool(path: &Path, options: &SourceOptions) -> Result<Option<File>, SourceError> {
     let file = File::open(path).map_err(SourceErrorKind::Io)?;
     let mut input = Input::new(file, options)?;
     if !input.compressed() {
         return Ok(None);
     }
-    let mut spool = NamedTempFile::new().map_err(SourceErrorKind::Io)?;
+    let mut spool = tempfile::tempfile().map_err(SourceErrorKind::Io)?;
     let mut buffer = vec![0; 256 * 1024];
     loop {
         let len = input.read_full(&mut buffer)?;
@@ -148,6 +181,7 @@ fn spool(path: &Path, options: &SourceOptions) -> Result<Option<NamedTempFile>, 
             .write_all(buffer.get(..len).unwrap_or_default())
             .map_err(SourceErrorKind::Io)?;
     }
+    spool.rewind().map_err(SourceErrorKind::Io)?;
     Ok(Some(spool))
 }
 
