@@ -58,10 +58,7 @@ impl StagedFile {
     /// [`io::ErrorKind::InvalidFilename`] if `target` has no last name; what
     /// making a file gives.
     pub(crate) fn create(target: &Path) -> io::Result<Self> {
-        let (file, staged) = make(target, |path| {
-            let file = OpenOptions::new().write(true).create_new(true).open(path)?;
-            Ok(is_mine(&file)?.then_some(file))
-        })?;
+        let (file, staged) = make(target, new_file)?;
         Ok(Self { file, staged })
     }
 
@@ -138,6 +135,12 @@ impl StagedDir {
     }
 }
 
+/// Makes a file that was not there, and locks it.
+fn new_file(path: &Path) -> io::Result<Option<File>> {
+    let file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    Ok(is_mine(&file)?.then_some(file))
+}
+
 /// Makes something under a free name beside `target`. `create` returns `None`
 /// for what another process took for a leftover and removed before it was
 /// locked.
@@ -148,11 +151,19 @@ fn make<T>(
     if target.file_name().is_none() {
         return Err(io::ErrorKind::InvalidFilename.into());
     }
-    let dir = parent(target);
-    remove_leftovers(dir);
+    remove_leftovers(parent(target));
+    let random = || RandomState::new().build_hasher().finish();
+    make_by(target, random, create)
+}
+
+/// The same, with names from numbers that `draw` gives.
+fn make_by<T>(
+    target: &Path,
+    draw: impl Fn() -> u64,
+    create: impl Fn(&Path) -> io::Result<Option<T>>,
+) -> io::Result<(T, Staged)> {
     for _ in 0..TRIES {
-        let random = RandomState::new().build_hasher().finish();
-        let path = dir.join(format!("{PREFIX}{random:016x}"));
+        let path = parent(target).join(format!("{PREFIX}{:016x}", draw()));
         let mut pending = PENDING.lock();
         match create(&path) {
             Ok(Some(made)) => {
@@ -415,5 +426,34 @@ mod tests {
         want.extend(["one", "two", "three", ".stratafs-aaaaaaaaaaaaaaaa"].map(str::to_owned));
         want.sort();
         assert_eq!(names(dir.path()), want);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_in_the_way_is_neither_opened_nor_followed() {
+        use std::os::unix::fs::symlink;
+
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let guessed = |number: u64| at(&format!("{PREFIX}{number:016x}"));
+        fs::write(at("victim"), "precious").unwrap();
+        symlink(at("victim"), guessed(0)).unwrap();
+        symlink(at("made"), guessed(1)).unwrap();
+        fs::hard_link(at("victim"), guessed(2)).unwrap();
+        fs::create_dir(guessed(3)).unwrap();
+        let next = std::cell::Cell::new(0);
+        let draw = || next.replace(next.get() + 1);
+        let (mut file, staged) = make_by(&at("out"), draw, new_file).unwrap();
+        assert_eq!(staged.path, guessed(4));
+        file.write_all(b"new").unwrap();
+        assert_eq!(fs::read(at("victim")).unwrap(), b"precious");
+        assert!(!at("made").exists());
+        drop(staged);
+        assert!(!guessed(4).exists());
+        // Every name is taken: it gives up.
+        let always = make_by(&at("out"), || 0, new_file);
+        let error = always.err().map(|error| error.kind());
+        assert_eq!(error, Some(io::ErrorKind::AlreadyExists));
+        assert_eq!(fs::read(at("victim")).unwrap(), b"precious");
     }
 }

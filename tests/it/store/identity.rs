@@ -254,6 +254,51 @@ fn a_link_in_the_place_of_a_directory_is_refused() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn links_in_the_place_of_a_new_stores_files_are_not_written_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let victim = dir.path().join("victim");
+    fs::write(&victim, "precious").unwrap();
+    let model = dir.path().join("model");
+    three_tags(&model);
+    let mut names: Vec<_> = fs::read_dir(&model)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.push("stratafs-store.new".to_owned());
+    assert!(names.len() > 8, "{names:?}");
+    for name in names {
+        // Before the store is there, and in one that is.
+        let (new, old) = (
+            dir.path().join(format!("new-{name}")),
+            dir.path().join(format!("old-{name}")),
+        );
+        fs::create_dir(&new).unwrap();
+        three_tags(&old);
+        if old.join(&name).is_dir() {
+            fs::rename(old.join(&name), dir.path().join(format!("away-{name}"))).unwrap();
+        } else {
+            drop(fs::remove_file(old.join(&name)));
+        }
+        for root in [&new, &old] {
+            std::os::unix::fs::symlink(&victim, root.join(&name)).unwrap();
+            if let Ok(store) = Store::open(root) {
+                drop(put_file(&store, "new", b"new"));
+                drop(store.gc());
+            }
+            drop(Store::repair(root));
+            assert_eq!(
+                fs::read(&victim).unwrap(),
+                b"precious",
+                "{}",
+                root.display()
+            );
+        }
+        assert!(Store::open(&new).is_err(), "{name}");
+    }
+}
+
 /// The tags that [`three_tags`] makes, with the seed of each.
 const TAGS: [(&str, u64); 3] = [("a", 1), ("b", 2), ("c", 2)];
 
