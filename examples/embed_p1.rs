@@ -18,7 +18,8 @@ fn main() -> Result<()> {
         let fs = Fs::new(&base);
         let wasi = WasiCtxBuilder::new().inherit_stdio().build_p1();
         let ctx = p1::Ctx::new(wasi).preopen(fs.root()?, "/");
-        let mut store = Store::new(&engine, ctx);
+        // This store gets one instance and no other.
+        let mut store = Store::new(&engine, ctx.for_one_instance());
         let instance = linker.instantiate(&mut store, &module)?;
         let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
         start.call(&mut store, ())?;

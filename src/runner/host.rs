@@ -97,7 +97,8 @@ impl Seat {
     }
 
     pub(super) fn into_core(mut self) -> CoreHost {
-        let p1 = p1::Ctx::new(self.wasi.build_p1());
+        // A core guest is one module, and each instance of it has a store.
+        let p1 = p1::Ctx::new(self.wasi.build_p1()).for_one_instance();
         let p1 = self
             .preopens
             .into_iter()

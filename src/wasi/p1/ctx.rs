@@ -1,5 +1,6 @@
 //! The state that a store keeps for its guest.
 
+use wasmtime::Memory;
 use wasmtime_wasi::p1::wasi_snapshot_preview1::WasiSnapshotPreview1;
 use wasmtime_wasi::p1::{WasiP1Ctx, types};
 use wiggle::GuestMemory;
@@ -24,6 +25,19 @@ pub struct Ctx {
     /// set up its standard streams, so that waits for the guest's first call
     /// that could see them.
     complete: bool,
+    /// Where the memory of who calls is found.
+    memory: Callers,
+}
+
+/// Who calls preview1 through a context.
+#[derive(Clone, Copy)]
+enum Callers {
+    /// Any instance of the store: each call asks whose it is.
+    Any,
+    /// One instance, which has not been heard of yet.
+    One,
+    /// One instance, whose memory this is.
+    Known(Memory),
 }
 
 impl Ctx {
@@ -42,6 +56,37 @@ impl Ctx {
             stock: wasi,
             table,
             complete: false,
+            memory: Callers::Any,
+        }
+    }
+
+    /// Promises that one instance only calls preview1 through this context, so
+    /// that its memory is looked up once and not in each call, which makes small
+    /// calls twice as fast. Default: any instance of the store may call.
+    ///
+    /// The context then belongs to one store: moved to another, its calls panic.
+    /// Calls of a second instance would read and write the memory of the first,
+    /// which builds with debug assertions notice. Memories that threads share are
+    /// looked up in each call all the same.
+    #[must_use]
+    pub fn for_one_instance(mut self) -> Self {
+        self.memory = Callers::One;
+        self
+    }
+
+    /// The memory of the one instance that calls, once it is known.
+    #[inline]
+    pub(super) fn memory(&self) -> Option<Memory> {
+        match self.memory {
+            Callers::Known(memory) => Some(memory),
+            Callers::Any | Callers::One => None,
+        }
+    }
+
+    /// Holds the memory of an instance that called, if it is the only one.
+    pub(super) fn hold_memory(&mut self, memory: Memory) {
+        if let Callers::One = self.memory {
+            self.memory = Callers::Known(memory);
         }
     }
 

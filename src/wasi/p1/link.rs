@@ -50,9 +50,29 @@ pub(super) fn now<T: 'static, R>(
     get: impl Fn(&mut T) -> &mut Ctx,
     call: impl FnOnce(&mut Ctx, &mut GuestMemory<'_>) -> wasmtime::Result<R>,
 ) -> wasmtime::Result<R> {
+    if let Some(memory) = get(caller.data_mut()).memory() {
+        debug_assert!(is_of(memory, exports, caller), "a second instance calls");
+        let (bytes, data) = memory.data_and_store_mut(&mut *caller);
+        return call(get(data), &mut GuestMemory::Unshared(bytes));
+    }
     let export = exports.memory(caller);
+    if let Some(Extern::Memory(memory)) = &export {
+        get(caller.data_mut()).hold_memory(*memory);
+    }
     let (mut memory, ctx) = split(&export, caller, get)?;
     call(ctx, &mut memory)
+}
+
+/// Tells whether a memory is that of the calling instance.
+fn is_of<T: 'static>(
+    memory: wasmtime::Memory,
+    exports: &Exports,
+    caller: &mut Caller<'_, T>,
+) -> bool {
+    let Some(Extern::Memory(other)) = exports.memory(caller) else {
+        return false;
+    };
+    memory.data_ptr(&*caller) == other.data_ptr(&*caller)
 }
 
 /// As [`now`], for a call without pointers: it does without the memory.

@@ -306,3 +306,59 @@ fn each_module_of_a_linker_gets_its_own_memory() {
         }
     }
 }
+
+/// A guest whose `run` has the size of its memory put where it ends, grows it
+/// by a page, and does so again there.
+const GROWING: &str = r#"(module
+    (import "wasi_snapshot_preview1" "fd_prestat_get"
+        (func $call (param i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (func (export "run") (result i32)
+        (local $at i32)
+        (local.set $at (i32.sub (i32.shl (memory.size) (i32.const 16)) (i32.const 8)))
+        (if (call $call (i32.const 3) (local.get $at)) (then unreachable))
+        (drop (memory.grow (i32.const 1)))
+        (i32.load offset=4 (local.get $at))))"#;
+
+#[test]
+fn a_memory_that_is_looked_up_once_may_grow_and_move() {
+    let mut config = Config::new();
+    // Each growth makes another mapping.
+    config.memory_reservation(0).memory_guard_size(0);
+    config.memory_reservation_for_growth(0);
+    let engine = Engine::new(&config).unwrap();
+    let module = Module::new(&engine, GROWING).unwrap();
+    let mut linker: Linker<Ctx> = Linker::new(&engine);
+    p1::add_to_linker_sync(&mut linker, |ctx| ctx).unwrap();
+    let fs = Fs::new(&image());
+    let ctx = Ctx::new(quiet()).preopen(fs.root().unwrap(), "/");
+    let mut store = Store::new(&engine, ctx.for_one_instance());
+    let guest = linker.instantiate(&mut store, &module).unwrap();
+    let memory = guest.get_memory(&mut store, "memory").unwrap();
+    let run = guest.get_typed_func::<(), i32>(&mut store, "run").unwrap();
+    let mut places = std::collections::BTreeSet::new();
+    for _ in 0..20 {
+        // The length of the preopen's name.
+        assert_eq!(run.call(&mut store, ()).unwrap(), 1);
+        places.insert(memory.data_ptr(&store).addr());
+    }
+    assert!(places.len() > 1, "it never moved");
+}
+
+#[test]
+#[cfg(debug_assertions)]
+#[should_panic(expected = "a second instance calls")]
+fn a_second_instance_under_a_promise_of_one_is_noticed() {
+    let engine = Engine::default();
+    let module = Module::new(&engine, GROWING).unwrap();
+    let mut linker: Linker<Ctx> = Linker::new(&engine);
+    p1::add_to_linker_sync(&mut linker, |ctx| ctx).unwrap();
+    let fs = Fs::new(&image());
+    let ctx = Ctx::new(quiet()).preopen(fs.root().unwrap(), "/");
+    let mut store = Store::new(&engine, ctx.for_one_instance());
+    for _ in 0..2 {
+        let guest = linker.instantiate(&mut store, &module).unwrap();
+        let run = guest.get_typed_func::<(), i32>(&mut store, "run").unwrap();
+        assert_eq!(run.call(&mut store, ()).unwrap(), 1);
+    }
+}

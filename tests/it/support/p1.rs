@@ -173,8 +173,13 @@ fn wasm_type(letter: char) -> &'static str {
 }
 
 impl Guest {
-    /// Starts a guest of stratafs.
+    /// Starts a guest. In asynchronous stores its memory is looked up once, in
+    /// synchronous ones in each call, so that tests in both modes try both.
     pub fn new(mode: Mode, ctx: Ctx) -> Self {
+        let ctx = match mode {
+            Mode::Sync => ctx,
+            Mode::Async => ctx.for_one_instance(),
+        };
         Self::start(mode, Data::Ours(ctx), &MODULE)
     }
 
