@@ -1,7 +1,6 @@
 //! Reading and changing the bytes of files.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use super::blocks::{FileBody, Terms};
 use super::compare::{self, State};
@@ -118,7 +117,7 @@ impl Overlay {
         // Again by its parts, so that image and inodes are borrowed apart.
         self.image.intact()?;
         let held = self.inodes.get_mut(&id).and_then(Option::as_mut);
-        let inode = Arc::make_mut(&mut held.ok_or(Errno::BadDescriptor)?.0);
+        let inode = held.ok_or(Errno::BadDescriptor)?.make_mut();
         let Body::File(file) = &mut inode.body else {
             return Err(Errno::Io);
         };

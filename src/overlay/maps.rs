@@ -3,13 +3,17 @@
 //! Ordered maps (`imbl::OrdMap`) where ranges are asked for (blocks of a file,
 //! positions in a directory) and where two states are compared: only they skip
 //! what both share. A trie by hash for names, which are looked up one by one.
+//!
+//! Their nodes and inodes are counted by `triomphe`: to see that nobody else has
+//! one takes a read, where std's counts take a locked instruction.
 
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::ops::Deref;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use imbl::shared_ptr::DefaultSharedPtr;
 use imbl::{GenericHashMap, OrdMap};
+use triomphe::Arc;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::inode::Inode;
@@ -22,11 +26,18 @@ pub(super) type Inodes = OrdMap<FileId, Option<Held<Inode>>>;
 
 /// A counted reference that is equal to its clones only, so that comparing
 /// two states looks at no content.
-pub(super) struct Held<T>(pub(super) Arc<T>);
+pub(super) struct Held<T>(Arc<T>);
 
 impl<T> Held<T> {
     pub(super) fn new(value: T) -> Self {
         Self(Arc::new(value))
+    }
+}
+
+impl<T: Clone> Held<T> {
+    /// Gives the value for a change: a copy of it if others hold it too.
+    pub(super) fn make_mut(&mut self) -> &mut T {
+        Arc::make_mut(&mut self.0)
     }
 }
 

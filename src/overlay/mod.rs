@@ -38,6 +38,7 @@ mod runs;
 mod seal;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::BuildHasherDefault;
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -173,8 +174,7 @@ impl Overlay {
             self.inodes.insert(id, Some(Held::new(inode)));
         }
         let held = self.inodes.get_mut(&id).and_then(Option::as_mut);
-        held.map(|held| Arc::make_mut(&mut held.0))
-            .ok_or(Errno::BadDescriptor)
+        held.map(Held::make_mut).ok_or(Errno::BadDescriptor)
     }
 
     /// The changed or new object at `id`.
@@ -272,12 +272,12 @@ impl Overlay {
     /// name gives its space back.
     pub(crate) fn closed(&mut self, id: FileId) {
         self.usage.open = self.usage.open.saturating_sub(1);
-        let Some(count) = self.open.get_mut(&id) else {
+        let Entry::Occupied(mut count) = self.open.entry(id) else {
             return;
         };
-        *count -= 1;
-        if *count == 0 {
-            self.open.remove(&id);
+        *count.get_mut() -= 1;
+        if *count.get() == 0 {
+            count.remove();
             if self.changed(id).is_some_and(|inode| inode.nlink == 0) {
                 self.free(id);
             }

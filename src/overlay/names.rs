@@ -210,13 +210,16 @@ impl Overlay {
         self.add_entry(dir, name, id, stat.kind, now)
     }
 
-    /// Removes the name of a file or symbolic link.
+    /// Removes the name of a file or symbolic link, which the caller has found.
     ///
     /// # Errors
     ///
-    /// [`Errno::NoEntry`], [`Errno::IsDirectory`].
-    pub(crate) fn unlink(&mut self, dir: FileId, name: &[u8], now: Time) -> Result<(), Errno> {
-        let found = self.find(dir, name).ok_or(Errno::NoEntry)?;
+    /// [`Errno::IsDirectory`].
+    pub(crate) fn unlink(
+        &mut self,
+        (dir, name, found): (FileId, &[u8], Found),
+        now: Time,
+    ) -> Result<(), Errno> {
         if found.kind == Kind::Dir {
             return Err(Errno::IsDirectory);
         }
@@ -225,14 +228,17 @@ impl Overlay {
         self.drop_name(found, (dir, name), left, now)
     }
 
-    /// Removes an empty directory.
+    /// Removes an empty directory, which the caller has found.
     ///
     /// # Errors
     ///
-    /// [`Errno::NoEntry`], [`Errno::NotDirectory`], [`Errno::Busy`] for a
-    /// preopen, [`Errno::NotEmpty`].
-    pub(crate) fn rmdir(&mut self, dir: FileId, name: &[u8], now: Time) -> Result<(), Errno> {
-        let found = self.find(dir, name).ok_or(Errno::NoEntry)?;
+    /// [`Errno::NotDirectory`], [`Errno::Busy`] for a preopen,
+    /// [`Errno::NotEmpty`].
+    pub(crate) fn rmdir(
+        &mut self,
+        (dir, name, found): (FileId, &[u8], Found),
+        now: Time,
+    ) -> Result<(), Errno> {
         if found.kind != Kind::Dir {
             return Err(Errno::NotDirectory);
         }
@@ -245,31 +251,28 @@ impl Overlay {
         self.drop_name(found, (dir, name), left, now)
     }
 
-    /// Moves an entry, replacing what stands at the new place. O(log entries)
-    /// whatever is moved.
+    /// Moves an entry, replacing what stands at the new place: the caller has
+    /// found both. O(log entries) whatever is moved.
     ///
     /// # Errors
     ///
-    /// In this order: [`Errno::NoEntry`] for a missing source or a removed
-    /// target directory; [`Errno::Invalid`] for a directory into itself;
+    /// In this order: [`Errno::NoEntry`] for a removed target directory; [`Errno::Invalid`] for a directory into itself;
     /// [`Errno::NotEmpty`] for a target that the source lies in;
     /// [`Errno::IsDirectory`] or [`Errno::NotDirectory`] for a target of
     /// another kind; [`Errno::Busy`] for a preopen on either side;
     /// [`Errno::NotEmpty`].
     pub(crate) fn rename(
         &mut self,
-        from: (FileId, &[u8]),
-        to: (FileId, &[u8]),
+        (from, source): ((FileId, &[u8]), Found),
+        (to, target): ((FileId, &[u8]), Option<Found>),
         now: Time,
     ) -> Result<(), Errno> {
-        let source = self.find(from.0, from.1).ok_or(Errno::NoEntry)?;
         if self.is_removed(to.0) {
             return Err(Errno::NoEntry);
         }
         if source.kind == Kind::Dir && self.is_within(to.0, source.id) {
             return Err(Errno::Invalid);
         }
-        let target = self.find(to.0, to.1);
         if let Some(target) = target {
             if target.id == source.id {
                 return Ok(());

@@ -20,6 +20,7 @@ use super::blocks::FileBody;
 use super::data::Counts;
 use super::dirty::Dirty;
 use super::inode::Body;
+use super::maps::Held;
 use crate::chunk::{Buffer, Part, Scope, digest_of};
 use crate::digest::Digest;
 use crate::image::Image;
@@ -212,7 +213,7 @@ impl Overlay {
             return false;
         }
         let held = self.inodes.get_mut(&sealed.id).and_then(Option::as_mut);
-        let Some(inode) = held.map(|held| Arc::make_mut(&mut held.0)) else {
+        let Some(inode) = held.map(Held::make_mut) else {
             return false;
         };
         let Body::File(file) = &mut inode.body else {

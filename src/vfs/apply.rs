@@ -12,7 +12,7 @@ use crate::layer::node::{Body, Child, NodeId};
 use crate::limits::BLOCK_BYTES;
 use crate::meta::{FileId, Kind, Meta, Time};
 use crate::name::{LayerPath, Name};
-use crate::overlay::{New, Overlay};
+use crate::overlay::{Found, New, Overlay};
 
 /// An entry of a layer could not be written into an instance, which is as it
 /// was before.
@@ -283,15 +283,19 @@ impl Apply<'_> {
         })
     }
 
+    fn entry(&self, dir: FileId, name: &Name) -> Result<Found, Errno> {
+        self.state.find(dir, name.as_bytes()).ok_or(Errno::NoEntry)
+    }
+
     /// Removes an entry and all below it, if it is there.
     fn remove(&mut self, dir: FileId, name: &Name) -> Result<(), Errno> {
         match self.state.find(dir, name.as_bytes()) {
             None => Ok(()),
             Some(found) if found.kind == Kind::Dir => {
                 self.clear(found.id)?;
-                self.state.rmdir(dir, name.as_bytes(), self.now)
+                self.state.rmdir((dir, name.as_bytes(), found), self.now)
             }
-            Some(_) => self.state.unlink(dir, name.as_bytes(), self.now),
+            Some(found) => self.state.unlink((dir, name.as_bytes(), found), self.now),
         }
     }
 
@@ -310,7 +314,9 @@ impl Apply<'_> {
                 todo.push((dir, place));
             } else if let Some((parent, name)) = place {
                 self.unlink_all(dir, &entries)?;
-                self.state.rmdir(parent, name.as_bytes(), self.now)?;
+                let found = self.entry(parent, &name)?;
+                self.state
+                    .rmdir((parent, name.as_bytes(), found), self.now)?;
                 continue;
             }
             self.unlink_all(dir, &entries)?;
@@ -326,7 +332,8 @@ impl Apply<'_> {
     fn unlink_all(&mut self, dir: FileId, entries: &[(Name, FileId, Kind)]) -> Result<(), Errno> {
         for (name, _, kind) in entries {
             if *kind != Kind::Dir {
-                self.state.unlink(dir, name.as_bytes(), self.now)?;
+                let found = self.entry(dir, name)?;
+                self.state.unlink((dir, name.as_bytes(), found), self.now)?;
             }
         }
         Ok(())

@@ -52,7 +52,7 @@ fn spot(state: &Overlay, from: &Descriptor, path: &[u8]) -> Result<Spot, Errno> 
             slash: Slash::None,
         } => Ok(Spot::Name(Place {
             dir,
-            name: name.into(),
+            name: SmallVec::from_slice(name),
             found,
         })),
     }
@@ -75,7 +75,7 @@ fn spot_before_slash(
         } => (
             Spot::Name(Place {
                 dir,
-                name: name.into(),
+                name: SmallVec::from_slice(name),
                 found,
             }),
             slash,
@@ -136,8 +136,8 @@ impl Descriptor {
             Last::Keep,
             |from, path, state, now| match spot_before_slash(state, from, path)?.0 {
                 Spot::Name(at) => {
-                    from.allow_removal(state, &at)?;
-                    state.rmdir(at.dir, &at.name, now)
+                    let found = from.allow_removal(state, &at)?;
+                    state.rmdir((at.dir, &at.name, found), now)
                 }
                 Spot::Dir(_) => Err(Errno::Invalid),
             },
@@ -158,8 +158,8 @@ impl Descriptor {
         self.change(path, last, |from, path, state, now| {
             match spot(state, from, path)? {
                 Spot::Name(at) => {
-                    from.allow_removal(state, &at)?;
-                    state.unlink(at.dir, &at.name, now)
+                    let found = from.allow_removal(state, &at)?;
+                    state.unlink((at.dir, &at.name, found), now)
                 }
                 Spot::Dir(_) => Err(Errno::IsDirectory),
             }
@@ -290,15 +290,17 @@ impl Descriptor {
             old_dir.allow_departure(state, from.dir, found.id)?;
             let replaced = to.found.map(|found| found.id);
             new_dir.allow_arrival(state, to.dir, &to.name, replaced)?;
-            state.rename((from.dir, &from.name), (to.dir, &to.name), now)
+            let from = ((from.dir, &from.name[..]), found);
+            state.rename(from, ((to.dir, &to.name), to.found), now)
         })
     }
 
-    /// Refuses to remove a name by the rules. A free name, a hidden one
-    /// included, is not there.
-    fn allow_removal(&self, state: &Overlay, at: &Place) -> Result<(), Errno> {
+    /// Refuses to remove a name by the rules, or returns what it stands for. A
+    /// free name, a hidden one included, is not there.
+    fn allow_removal(&self, state: &Overlay, at: &Place) -> Result<Found, Errno> {
         let found = at.found.ok_or(Errno::NoEntry)?;
-        self.allow_departure(state, at.dir, found.id)
+        self.allow_departure(state, at.dir, found.id)?;
+        Ok(found)
     }
 
     fn check_pair(&self, other: &Self) -> Result<(), Errno> {

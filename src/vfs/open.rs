@@ -189,7 +189,7 @@ fn find_or_create(
             found: None,
             ..
         } => {
-            let name: SmallVec<[u8; 64]> = name.into();
+            let name: SmallVec<[u8; 64]> = SmallVec::from_slice(name);
             from.allow_new(state, dir, &name)?;
             check_room(state)?;
             let id = state.create(dir, &name, New::File, now)?;

@@ -136,7 +136,8 @@ impl Level {
         );
         state.intact()?;
         for name in names {
-            state.unlink(self.dir, &name, now)?;
+            let found = state.find(self.dir, &name).ok_or(Errno::NoEntry)?;
+            state.unlink((self.dir, &name, found), now)?;
         }
         self.from = from;
         Ok(next)
@@ -145,7 +146,7 @@ impl Level {
     /// Removes this directory from the one above, if it is still there.
     fn remove(&self, state: &mut Overlay, above: FileId, now: Time) -> Result<(), Errno> {
         match state.find(above, &self.name) {
-            Some(found) if found.id == self.dir => state.rmdir(above, &self.name, now),
+            Some(found) if found.id == self.dir => state.rmdir((above, &self.name, found), now),
             Some(_) | None => Ok(()),
         }
     }
