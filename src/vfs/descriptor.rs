@@ -33,7 +33,7 @@ pub enum Rights {
 }
 
 /// Who works with a descriptor: rules hold for guests only.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum By {
     Guest,
     Host,
@@ -47,23 +47,105 @@ pub(super) enum By {
 pub struct Descriptor {
     fs: Fs,
     id: FileId,
-    kind: Kind,
-    access: Access,
-    rights: Rights,
-    by: By,
-    /// The rule of the file under the name that it was opened by.
-    rule: Rule,
+    traits: Traits,
     /// What a file of the host's making shows to this.
     live: Option<Arc<Live>>,
-    /// Opened as a preopen: `..` of a listing is the directory itself, and
-    /// the directory cannot be removed or moved.
-    top: bool,
-    /// Counted as open by the instance; the host's own root is not, nor is a
-    /// directory in the middle of a path.
-    counted: bool,
     /// Entries at this position and past it are not listed: those that came
     /// after the listing was last rewound. Atomic.
     pub(super) list_end: AtomicU64,
+}
+
+/// What a descriptor was opened as, in one word: several small fields are
+/// written one by one and moved together, for which a processor waits.
+#[derive(Clone, Copy)]
+struct Traits(u32);
+
+/// Opened as a preopen: `..` of a listing is the directory itself, and the
+/// directory cannot be removed or moved.
+const TOP: u32 = 1;
+/// Counted as open by the instance; the host's own root is not, nor is a
+/// directory in the middle of a path.
+const COUNTED: u32 = 2;
+
+const KIND: u32 = 2;
+const RULE: u32 = 4;
+const RIGHTS: u32 = 6;
+const BY: u32 = 7;
+const ACCESS: u32 = 8;
+
+impl Traits {
+    #[inline]
+    fn new(kind: Kind, access: Access, rights: Rights, by: By, rule: Rule) -> Self {
+        let kind = match kind {
+            Kind::File => 0,
+            Kind::Dir => 1,
+            Kind::Symlink => 2,
+        };
+        let rule = match rule {
+            Rule::Free => 0,
+            Rule::AppendOnly => 1,
+            Rule::ReadOnly => 2,
+            Rule::Hidden => 3,
+        };
+        Self(
+            kind << KIND
+                | rule << RULE
+                | u32::from(rights == Rights::ReadOnly) << RIGHTS
+                | u32::from(by == By::Host) << BY
+                | u32::from(access.bits()) << ACCESS,
+        )
+    }
+
+    #[inline]
+    fn with(self, flags: u32) -> Self {
+        Self(self.0 | flags)
+    }
+
+    #[inline]
+    fn has(self, flag: u32) -> bool {
+        self.0 & flag != 0
+    }
+
+    #[inline]
+    fn kind(self) -> Kind {
+        match self.0 >> KIND & 3 {
+            0 => Kind::File,
+            1 => Kind::Dir,
+            _ => Kind::Symlink,
+        }
+    }
+
+    #[inline]
+    fn rule(self) -> Rule {
+        match self.0 >> RULE & 3 {
+            0 => Rule::Free,
+            1 => Rule::AppendOnly,
+            2 => Rule::ReadOnly,
+            _ => Rule::Hidden,
+        }
+    }
+
+    #[inline]
+    fn rights(self) -> Rights {
+        match self.0 >> RIGHTS & 1 {
+            0 => Rights::ReadWrite,
+            _ => Rights::ReadOnly,
+        }
+    }
+
+    #[inline]
+    fn by(self) -> By {
+        match self.0 >> BY & 1 {
+            0 => By::Guest,
+            _ => By::Host,
+        }
+    }
+
+    #[inline]
+    fn access(self) -> Access {
+        let [_, access, _, _] = self.0.to_le_bytes();
+        Access::from_bits_truncate(access)
+    }
 }
 
 impl Descriptor {
@@ -79,58 +161,56 @@ impl Descriptor {
         // Of what lies in a damaged part of the base not even that is known.
         state.intact()?;
         state.opened(id)?;
-        Ok(Self {
-            fs: fs.clone(),
+        let traits = Traits::new(kind, access, rights, By::Guest, Rule::Free).with(COUNTED);
+        Ok(Self::of(fs.clone(), id, traits))
+    }
+
+    /// What was opened through this and is counted as open, with the rule of
+    /// the name that it was opened by.
+    #[inline]
+    pub(super) fn counted(&self, id: FileId, (kind, access, rule): (Kind, Access, Rule)) -> Self {
+        let traits = Traits::new(kind, access, self.rights(), self.by(), rule).with(COUNTED);
+        Self::of(self.fs.clone(), id, traits)
+    }
+
+    #[inline]
+    fn of(fs: Fs, id: FileId, traits: Traits) -> Self {
+        Self {
+            fs,
             id,
-            kind,
-            access,
-            rights,
-            by: By::Guest,
-            rule: Rule::Free,
+            traits,
             live: None,
-            top: false,
-            counted: true,
             list_end: AtomicU64::new(u64::MAX),
-        })
+        }
     }
 
     /// The root, for the host's own calls: takes none of the guest's
     /// descriptors. The root cannot go, so nothing needs to hold it.
     pub(crate) fn host_root(fs: &Fs) -> Self {
         let mut root = Self::passing(fs.clone(), FileId::ROOT, Rights::ReadWrite, By::Host);
-        root.top = true;
+        root.traits = root.traits.with(TOP);
         root
     }
 
     /// A directory that a walk is in, for the rest of one call: if it goes
     /// meanwhile, nothing is found in it.
     pub(super) fn passing(fs: Fs, id: FileId, rights: Rights, by: By) -> Self {
-        Self {
-            fs,
-            id,
-            kind: Kind::Dir,
-            access: Access::all(),
-            rights,
-            by,
-            rule: Rule::Free,
-            live: None,
-            top: false,
-            counted: false,
-            list_end: AtomicU64::new(u64::MAX),
-        }
+        let traits = Traits::new(Kind::Dir, Access::all(), rights, by, Rule::Free);
+        Self::of(fs, id, traits)
     }
 
     /// Makes this a preopen: pinned, so that its place stays.
     pub(super) fn into_top(mut self, state: &mut Overlay) -> Self {
         state.pin(self.id);
-        self.top = true;
+        self.traits = self.traits.with(TOP);
         self
     }
 
     /// Notes who opened this, and the rule of the name it was opened by.
-    pub(super) fn ruled(mut self, by: By, rule: Rule) -> Self {
-        self.by = by;
-        self.rule = rule;
+    fn ruled(mut self, by: By, rule: Rule) -> Self {
+        let counted = self.traits.0 & COUNTED;
+        self.traits =
+            Traits::new(self.kind(), self.access(), self.rights(), by, rule).with(counted);
         self
     }
 
@@ -141,9 +221,11 @@ impl Descriptor {
         if state.is_gone(self.id) {
             return Err(Errno::BadDescriptor);
         }
-        let mut twin = Self::open(fork, state, self.id, self.access, self.rights)?;
-        twin = twin.ruled(self.by, self.rule).showing(self.live.clone());
-        if self.top {
+        let mut twin = Self::open(fork, state, self.id, self.access(), self.rights())?;
+        twin = twin
+            .ruled(self.by(), self.rule())
+            .showing(self.live.clone());
+        if self.traits.has(TOP) {
             twin = twin.into_top(state);
         }
         twin.list_end = AtomicU64::new(self.list_end.load(Ordering::Relaxed));
@@ -157,9 +239,11 @@ impl Descriptor {
     /// [`Errno::TooManyOpen`].
     pub fn try_clone(&self) -> Result<Self, Errno> {
         let mut state = self.fs.lock();
-        let mut clone = Self::open(&self.fs, &mut state, self.id, self.access, self.rights)?;
-        clone = clone.ruled(self.by, self.rule).showing(self.live.clone());
-        if self.top {
+        let mut clone = Self::open(&self.fs, &mut state, self.id, self.access(), self.rights())?;
+        clone = clone
+            .ruled(self.by(), self.rule())
+            .showing(self.live.clone());
+        if self.traits.has(TOP) {
             clone = clone.into_top(&mut state);
         }
         clone.list_end = AtomicU64::new(self.list_end.load(Ordering::Relaxed));
@@ -178,12 +262,12 @@ impl Descriptor {
     }
 
     pub(super) fn by(&self) -> By {
-        self.by
+        self.traits.by()
     }
 
     /// The rule of the file under the name that it was opened by.
     pub(super) fn rule(&self) -> Rule {
-        self.rule
+        self.traits.rule()
     }
 
     /// Gives the instance that this belongs to.
@@ -201,19 +285,19 @@ impl Descriptor {
     /// Tells whether this is a file or a directory; links are never open.
     #[must_use]
     pub fn kind(&self) -> Kind {
-        self.kind
+        self.traits.kind()
     }
 
     /// Tells what this was opened for.
     #[must_use]
     pub fn access(&self) -> Access {
-        self.access
+        self.traits.access()
     }
 
     /// Tells which rights came with the preopen.
     #[must_use]
     pub fn rights(&self) -> Rights {
-        self.rights
+        self.traits.rights()
     }
 
     /// Tells whether both stand for one object of one instance.
@@ -230,7 +314,7 @@ impl Descriptor {
     /// [`Errno::NotDirectory`].
     pub fn parent_id(&self) -> Result<FileId, Errno> {
         self.expect_dir()?;
-        Ok(if self.top {
+        Ok(if self.traits.has(TOP) {
             self.id
         } else {
             self.fs.lock().parent(self.id)
@@ -238,7 +322,7 @@ impl Descriptor {
     }
 
     pub(super) fn expect_dir(&self) -> Result<(), Errno> {
-        match self.kind {
+        match self.kind() {
             Kind::Dir => Ok(()),
             Kind::File | Kind::Symlink => Err(Errno::NotDirectory),
         }
@@ -246,7 +330,7 @@ impl Descriptor {
 
     /// Refuses a change where the preopen allows none.
     pub(super) fn expect_writable(&self) -> Result<(), Errno> {
-        match self.rights {
+        match self.rights() {
             Rights::ReadWrite => Ok(()),
             Rights::ReadOnly => Err(Errno::NotPermitted),
         }
@@ -255,12 +339,12 @@ impl Descriptor {
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
-        if !self.counted {
+        if !self.traits.has(COUNTED) {
             return;
         }
         let batch = {
             let mut state = self.fs.lock();
-            if self.top {
+            if self.traits.has(TOP) {
                 state.unpin(self.id);
             }
             state.closed(self.id);
@@ -281,9 +365,36 @@ impl fmt::Debug for Descriptor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Descriptor")
             .field("id", &self.id)
-            .field("kind", &self.kind)
-            .field("access", &self.access)
-            .field("rights", &self.rights)
+            .field("kind", &self.kind())
+            .field("access", &self.access())
+            .field("rights", &self.rights())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_descriptor_was_opened_as_comes_back() {
+        let rules = [Rule::Free, Rule::AppendOnly, Rule::ReadOnly, Rule::Hidden];
+        for kind in [Kind::File, Kind::Dir, Kind::Symlink] {
+            for access in (0..4).map(Access::from_bits_truncate) {
+                for rights in [Rights::ReadWrite, Rights::ReadOnly] {
+                    for by in [By::Guest, By::Host] {
+                        for (rule, flag) in rules.into_iter().zip([0, TOP, COUNTED, TOP | COUNTED])
+                        {
+                            let traits = Traits::new(kind, access, rights, by, rule).with(flag);
+                            let told = (traits.kind(), traits.access(), traits.rights());
+                            assert_eq!(told, (kind, access, rights));
+                            assert_eq!((traits.by(), traits.rule()), (by, rule));
+                            assert_eq!(traits.has(TOP), flag & TOP != 0);
+                            assert_eq!(traits.has(COUNTED), flag & COUNTED != 0);
+                        }
+                    }
+                }
+            }
+        }
     }
 }

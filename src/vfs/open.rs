@@ -53,40 +53,43 @@ impl Descriptor {
         let asks = Asks::new(follow, flags, access)?;
         let reached = self.reach(path, asks.last())?;
         let (from, path) = reached.parts();
-        from.open_here(path, &asks)?.with_content()
+        let (found, rule) = from.open_here(path, &asks)?;
+        from.counted(found.id, (found.kind, asks.access, rule))
+            .with_content()
     }
 
-    fn open_here(&self, path: &[u8], asks: &Asks) -> Result<Self, Errno> {
+    /// Finds what is opened, or makes it, and counts it as open.
+    fn open_here(&self, path: &[u8], asks: &Asks) -> Result<(Target, Rule), Errno> {
         if !asks.access.contains(Access::WRITE) {
             let mut state = self.fs().lock();
             let found = find(&state, self, path, asks)?;
-            let opened = self.open_found(&mut state, found, asks.access);
+            let rule = self.open_found(&mut state, found)?;
             recheck(&state);
-            return opened;
+            return Ok((found, rule));
         }
         self.expect_writable()?;
         self.fs().change(|state, now| {
             let found = find_or_create(state, self, path, asks, now)?;
-            self.open_found(state, found, asks.access)
+            let rule = self.open_found(state, found)?;
+            Ok((found, rule))
         })
     }
 
+    /// Counts what was found as open, and returns the rule of its name.
     fn open_found(
         &self,
         state: &mut Overlay,
         Target { dir, id, kind }: Target,
-        access: Access,
-    ) -> Result<Self, Errno> {
+    ) -> Result<Rule, Errno> {
         let rule = match kind {
             Kind::File => self.rule_of(state, dir, id),
             Kind::Dir | Kind::Symlink => Rule::Free,
         };
-        let opened =
-            Self::open(self.fs(), state, id, access, self.rights())?.ruled(self.by(), rule);
-        if opened.kind() == Kind::File {
+        state.opened(id)?;
+        if kind == Kind::File {
             self.fs().note(id, |trace| trace.opened(id));
         }
-        Ok(opened)
+        Ok(rule)
     }
 }
 

@@ -126,5 +126,9 @@ pub(super) fn argument<T, V>(value: V) -> Result<T>
 where
     T: TryFrom<V, Error = GuestError>,
 {
-    T::try_from(value).map_err(Fail::from)
+    // Not `map_err`, which leaves code to drop an error that is not there.
+    match T::try_from(value) {
+        Ok(value) => Ok(value),
+        Err(error) => Err(error.into()),
+    }
 }

@@ -10,8 +10,7 @@ use super::table::Slot;
 
 impl Ctx {
     pub(super) fn fd_close(&mut self, _: &mut Memory<'_, '_>, fd: i32) -> Result<()> {
-        self.table.remove(fd.cast_unsigned())?;
-        Ok(())
+        self.table.close(fd.cast_unsigned())
     }
 
     pub(super) fn fd_renumber(&mut self, _: &mut Memory<'_, '_>, from: i32, to: i32) -> Result<()> {
