@@ -41,6 +41,7 @@ impl Overlay {
             open: HashMap::default(),
             pinned: self.pinned.of_copy(),
             rules: self.rules.clone(),
+            turns: 0,
         }
     }
 
@@ -65,13 +66,19 @@ impl Overlay {
     /// Takes a later state of the same lock's hold.
     pub(crate) fn advance(&mut self, next: Self) {
         let dirty = self.dirty.take();
-        *self = Self { dirty, ..next };
+        let turns = self.turns + 1;
+        *self = Self {
+            dirty,
+            turns,
+            ..next
+        };
         self.follow_dirty();
     }
 
     /// Goes back to an earlier state of the same lock's hold: every descriptor
     /// is as it was then.
     pub(crate) fn undo(&mut self, earlier: Self) {
+        self.turns += 1;
         self.inodes = earlier.inodes;
         self.orphans = earlier.orphans;
         self.blocks = earlier.blocks;
@@ -104,6 +111,7 @@ impl Overlay {
         if self.open.keys().any(turns) {
             return Err(Errno::Busy);
         }
+        self.turns += 1;
         self.inodes = state.inodes.clone();
         self.orphans = state.orphans.clone();
         self.blocks = state.blocks;

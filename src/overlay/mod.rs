@@ -101,6 +101,8 @@ pub(crate) struct Overlay {
     pinned: Pins,
     /// Absent if a host made none.
     rules: Option<Arc<Rules>>,
+    /// See [`Self::turns`].
+    turns: u64,
 }
 
 impl Overlay {
@@ -121,7 +123,17 @@ impl Overlay {
             open: HashMap::default(),
             pinned: Pins::default(),
             rules: None,
+            turns: 0,
         }
+    }
+
+    /// Grows with each change after which a path that led through directories
+    /// and links may lead elsewhere or nowhere: one was taken from its place, or
+    /// another state was taken over. New names turn no path that led somewhere,
+    /// nor do files that go: their names end paths.
+    #[inline]
+    pub(crate) fn turns(&self) -> u64 {
+        self.turns
     }
 
     /// Starts to pay from `account`.

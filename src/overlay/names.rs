@@ -391,6 +391,9 @@ impl Overlay {
             inode.nlink -= 1;
         }
         inode.touch(now);
+        if found.kind != Kind::File {
+            self.turns += 1;
+        }
         Ok(())
     }
 

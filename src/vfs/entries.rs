@@ -5,6 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::descriptor::Descriptor;
+use super::state::State;
 use super::walk::{End, Follow, Last, Slash, resolve};
 use crate::errno::Errno;
 use crate::limits::MAX_SYMLINK_BYTES;
@@ -29,7 +30,7 @@ struct Place {
 
 /// Walks to the last name of a path. A slash after it asks for a directory,
 /// as wasmtime has it: a link before it is followed.
-fn spot(state: &Overlay, from: &Descriptor, path: &[u8]) -> Result<Spot, Errno> {
+fn spot(state: &State, from: &Descriptor, path: &[u8]) -> Result<Spot, Errno> {
     match resolve(state, from.start(state), path, Last::Walk(Follow::No))? {
         End::Dir(id) => Ok(Spot::Dir(id)),
         End::Entry {
@@ -61,7 +62,7 @@ fn spot(state: &Overlay, from: &Descriptor, path: &[u8]) -> Result<Spot, Errno> 
 /// Walks to the last name of a path for an operation that directories have
 /// in common with files: a slash after it is told, and changes nothing.
 fn spot_before_slash(
-    state: &Overlay,
+    state: &State,
     from: &Descriptor,
     path: &[u8],
 ) -> Result<(Spot, Slash), Errno> {
@@ -89,7 +90,7 @@ impl Descriptor {
         &self,
         path: &[u8],
         last: Last,
-        step: impl FnOnce(&Self, &[u8], &mut Overlay, Time) -> Result<R, Errno>,
+        step: impl FnOnce(&Self, &[u8], &mut State, Time) -> Result<R, Errno>,
     ) -> Result<R, Errno> {
         let reached = self.reach(path, last)?;
         let (from, path) = reached.parts();

@@ -8,6 +8,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::descriptor::{Descriptor, Rights};
 use super::mount::Mounts;
+use super::state::State;
 use super::walk::{End, Follow, Last, Start, resolve};
 use super::{Access, Clock, Sealing, Trace, VirtualClock};
 use crate::budget::{Account, Budget};
@@ -41,7 +42,7 @@ struct Inner {
     /// Immutable.
     setup: Setup,
     /// The one lock of the instance.
-    state: Mutex<Overlay>,
+    state: Mutex<State>,
     /// Absent until something is mounted. Its lock comes after the instance's,
     /// and nothing comes after it.
     mounts: OnceLock<RwLock<Mounts>>,
@@ -231,7 +232,7 @@ impl Fs {
         }
         Self(Arc::new(Inner {
             setup,
-            state: Mutex::new(state),
+            state: Mutex::new(State::new(state)),
             mounts: shown,
         }))
     }
@@ -359,7 +360,7 @@ impl Fs {
     /// Begins an operation: one step under the one lock. What it finds damaged
     /// in the base is its own to report.
     #[inline]
-    pub(super) fn lock(&self) -> MutexGuard<'_, Overlay> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         let state = self.0.state.lock();
         self.image().begin();
         state
@@ -368,7 +369,7 @@ impl Fs {
     /// Runs one change as one step.
     pub(super) fn change<R>(
         &self,
-        step: impl FnOnce(&mut Overlay, Time) -> Result<R, Errno>,
+        step: impl FnOnce(&mut State, Time) -> Result<R, Errno>,
     ) -> Result<R, Errno> {
         if self.0.setup.read_only {
             return Err(Errno::ReadOnly);
@@ -417,7 +418,7 @@ pub(super) fn recheck(state: &Overlay) {
     }
 }
 
-pub(super) fn find_dir(state: &Overlay, path: &[u8]) -> Result<FileId, Errno> {
+pub(super) fn find_dir(state: &State, path: &[u8]) -> Result<FileId, Errno> {
     let below_root = path
         .iter()
         .position(|byte| *byte != b'/')

@@ -23,6 +23,7 @@ mod route;
 mod rules;
 mod seal;
 mod stat;
+mod state;
 mod subtree;
 mod trace;
 mod virtual_file;

@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 
 use super::descriptor::{Access, Descriptor};
 use super::fs::recheck;
+use super::state::State;
 use super::walk::{End, Follow, Last, Slash, resolve};
 use crate::errno::Errno;
 use crate::meta::{FileId, Kind, Time};
@@ -170,12 +171,12 @@ impl Asks {
 }
 
 /// Finds what is there, for an open that creates nothing.
-fn find(state: &Overlay, from: &Descriptor, path: &[u8], asks: &Asks) -> Result<Target, Errno> {
+fn find(state: &State, from: &Descriptor, path: &[u8], asks: &Asks) -> Result<Target, Errno> {
     asks.take(resolve(state, from.start(state), path, asks.last())?)
 }
 
 fn find_or_create(
-    state: &mut Overlay,
+    state: &mut State,
     from: &Descriptor,
     path: &[u8],
     asks: &Asks,

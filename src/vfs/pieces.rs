@@ -4,10 +4,11 @@ use parking_lot::MutexGuard;
 
 use super::descriptor::{Access, Descriptor};
 use super::fs::recheck;
+use super::state::State;
 use crate::errno::Errno;
 use crate::limits::BLOCK_BYTES;
 use crate::meta::Time;
-use crate::overlay::{Brought, NotDone, Overlay, Rest, Wrote};
+use crate::overlay::{Brought, NotDone, Rest, Wrote};
 
 impl Descriptor {
     /// Begins a read into several buffers. The lock is held until it is
@@ -86,7 +87,7 @@ impl Descriptor {
 pub(crate) struct Reading<'a> {
     file: &'a Descriptor,
     /// Absent for a file of the host's making.
-    state: Option<MutexGuard<'a, Overlay>>,
+    state: Option<MutexGuard<'a, State>>,
     rest: Rest,
 }
 
@@ -145,7 +146,7 @@ pub(crate) struct Writing<'a> {
     file: &'a Descriptor,
     now: Time,
     /// Absent for a file of the host's making.
-    state: Option<MutexGuard<'a, Overlay>>,
+    state: Option<MutexGuard<'a, State>>,
     brought: Brought,
     start: u64,
     /// Where the next byte goes: all before it are written.

@@ -2,9 +2,10 @@
 
 use super::Fs;
 use super::fs::find_dir;
+use super::state::State;
 use crate::errno::Errno;
 use crate::meta::{FileId, Time};
-use crate::overlay::{New, Overlay};
+use crate::overlay::New;
 
 impl Fs {
     /// Makes the directory at `path` a place: those missing on the way are made,
@@ -30,7 +31,7 @@ impl Fs {
 
 /// Finds the directory at `path`, and makes it and those on the way that are
 /// missing.
-pub(super) fn make_dirs(state: &mut Overlay, path: &[u8], now: Time) -> Result<FileId, Errno> {
+pub(super) fn make_dirs(state: &mut State, path: &[u8], now: Time) -> Result<FileId, Errno> {
     let mut dir = FileId::ROOT;
     let mut end = 0;
     for name in path.split(|byte| *byte == b'/') {

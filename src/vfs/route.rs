@@ -18,6 +18,7 @@ use smallvec::SmallVec;
 use super::Fs;
 use super::descriptor::{By, Descriptor, Rights};
 use super::mount::DirMount;
+use super::state::State;
 use super::walk::{End, Last, Slash, Tree, Turn, Walk, find_shown};
 use crate::errno::Errno;
 use crate::limits::{MAX_PATH_BYTES, MAX_SYMLINKS};
@@ -190,7 +191,7 @@ impl Route {
     ) -> Result<End<'a>, Errno> {
         while let Some(level) = self.levels.last() {
             let turn = {
-                let state: MutexGuard<'_, Overlay> = level.fs.lock();
+                let state: MutexGuard<'_, State> = level.fs.lock();
                 let tree = Among {
                     fs: &level.fs,
                     state: &state,

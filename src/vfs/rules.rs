@@ -2,6 +2,7 @@
 
 use super::Fs;
 use super::descriptor::{By, Descriptor};
+use super::state::State;
 use super::walk::{End, Follow, Last, Start, resolve};
 use crate::errno::Errno;
 use crate::meta::{FileId, Kind};
@@ -47,7 +48,7 @@ impl Fs {
 }
 
 /// Finds an object, and the directory that it or its name is in.
-fn find_spot(state: &Overlay, path: &[u8]) -> Result<(FileId, FileId), Errno> {
+fn find_spot(state: &State, path: &[u8]) -> Result<(FileId, FileId), Errno> {
     let from = path.iter().position(|byte| *byte != b'/');
     let Some(relative) = from.and_then(|from| path.get(from..)) else {
         return Ok((FileId::ROOT, FileId::ROOT));

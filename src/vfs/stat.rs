@@ -1,10 +1,10 @@
 //! Metadata: stat and times.
 
 use super::descriptor::Descriptor;
+use super::state::State;
 use super::walk::{End, Follow, Last, Slash, resolve};
 use crate::errno::Errno;
 use crate::meta::{FileId, Kind, Stat, Time};
-use crate::overlay::Overlay;
 
 /// What becomes of a timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ struct Spot {
 }
 
 /// Walks to an object that has to be there.
-fn find(state: &Overlay, from: &Descriptor, path: &[u8], follow: Follow) -> Result<Spot, Errno> {
+fn find(state: &State, from: &Descriptor, path: &[u8], follow: Follow) -> Result<Spot, Errno> {
     match resolve(state, from.start(state), path, Last::Walk(follow))? {
         End::Dir(id) => Ok(Spot { dir: id, id }),
         End::Entry {

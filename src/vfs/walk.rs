@@ -4,7 +4,8 @@
 //! looked up "above", so a walk cannot leave the directory it started in
 //! (invariant 1). Symbolic links push their target onto a stack of paths to
 //! go. No recursion, and no allocation for paths up to 16 directories deep.
-//! Each byte of the path and of the targets is looked at once.
+//! Each byte of the path and of the targets is looked at once. Where the path
+//! before the last name leads is remembered (`state`).
 //!
 //! The walk itself is the same in one tree and across mounts: what it walks in
 //! is a [`Tree`], which says where the walk has to cross to another one.
@@ -13,6 +14,7 @@ use std::convert::Infallible;
 
 use smallvec::SmallVec;
 
+use super::state::State;
 use crate::errno::Errno;
 use crate::limits::{MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_SYMLINKS};
 use crate::meta::{FileId, Kind};
@@ -121,11 +123,15 @@ impl Start<'_> {
 /// leaves `start`, [`Errno::Loop`]. Before these [`Errno::Io`] if the base
 /// turned out to be damaged.
 pub(super) fn resolve<'a>(
-    tree: &'a Overlay,
+    tree: &'a State,
     start: Start<'a>,
     path: &'a [u8],
     last: Last,
 ) -> Result<End<'a>, Errno> {
+    if let Some(end) = resolve_last(tree, start, path, last) {
+        tree.intact()?;
+        return Ok(end);
+    }
     if path.is_empty() {
         return Err(Errno::NoEntry);
     }
@@ -145,13 +151,56 @@ pub(super) fn resolve<'a>(
         state: tree,
         rules: start.rules,
     };
-    let end = match Walk::new(start.dir, path).run(&alone, last) {
+    let mut walk = Walk::new(start.dir, path);
+    let end = match walk.run(&alone, last) {
         Ok(Turn::End(end)) => Ok(end),
         Ok(Turn::Cross(never)) => match never {},
         Err(errno) => Err(errno),
     };
     tree.intact()?;
+    if let (Ok(_), None, Some(dir)) = (&end, start.rules, walk.parent)
+        && let Some((parent, _)) = split(path)
+    {
+        tree.remember(start.dir, parent, dir);
+    }
     end
+}
+
+/// Resolves a path of whose directories an earlier walk tells where they lead,
+/// or that has none. `None` for any other and for all that needs more: `.` and
+/// `..` at the end, a slash there, a link there that is followed, rules, and
+/// what is wrong.
+#[inline]
+fn resolve_last<'a>(tree: &State, start: Start<'_>, path: &'a [u8], last: Last) -> Option<End<'a>> {
+    if start.rules.is_some() {
+        return None;
+    }
+    let (dir, name) = match split(path) {
+        Some((parent, name)) => (tree.remembered(start.dir, parent)?, name),
+        None => (start.dir, path),
+    };
+    let is_plain = !matches!(name, b"" | b"." | b"..") && name.len() <= MAX_NAME_BYTES;
+    if !is_plain || name.contains(&0) {
+        return None;
+    }
+    let found = tree.find(dir, name);
+    steps::add(name.len());
+    match found {
+        Some(link) if link.kind == Kind::Symlink && last.follows() => None,
+        found => Some(End::Entry {
+            dir,
+            name,
+            found,
+            slash: Slash::None,
+        }),
+    }
+}
+
+/// Splits a path at its last slash.
+#[inline]
+fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    let slash = path.iter().rposition(|byte| *byte == b'/')?;
+    Some((path.get(..slash)?, path.get(slash + 1..)?))
 }
 
 /// A tree in which a walk sees no mounts.
@@ -216,6 +265,10 @@ pub(super) struct Walk<'a> {
     /// The part that the walk is at.
     part: &'a [u8],
     links: usize,
+    /// The directory that the path's own last name is looked up in, once that
+    /// has been: not one that a link of this name led to. Absent if a path ends
+    /// in `.`, `..` or a slash.
+    parent: Option<FileId>,
 }
 
 impl<'a> Walk<'a> {
@@ -228,6 +281,7 @@ impl<'a> Walk<'a> {
             slash: Slash::None,
             part: b"",
             links: 0,
+            parent: None,
         };
         walk.push(path);
         walk
@@ -268,6 +322,9 @@ impl<'a> Walk<'a> {
         let found = tree.find(dir, name);
         if self.is_last() {
             let slash = self.slash;
+            if slash == Slash::None {
+                self.parent.get_or_insert(dir);
+            }
             let follow = match last {
                 Last::Create(_) if slash == Slash::Trailing => return Err(Errno::IsDirectory),
                 Last::Create(follow) => follow == Follow::Yes,
@@ -390,6 +447,14 @@ impl Last {
     fn enters(self) -> bool {
         match self {
             Self::Walk(_) | Self::Create(_) => true,
+            Self::Keep => false,
+        }
+    }
+
+    /// Tells whether a link at the end of a path without a slash is followed.
+    fn follows(self) -> bool {
+        match self {
+            Self::Walk(follow) | Self::Create(follow) => follow == Follow::Yes,
             Self::Keep => false,
         }
     }
