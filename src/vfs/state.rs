@@ -138,7 +138,7 @@ mod tests {
     use crate::layer::LayerBuilder;
     use crate::meta::Meta;
     use crate::name::LayerPath;
-    use crate::overlay::steps;
+    use crate::steps;
     use crate::vfs::{Follow, Fs, Rights, Rule, Snapshot};
 
     /// Paths that lead through directories and links, and past their ends.
