@@ -361,7 +361,7 @@ mod tests {
             };
             let (one, two) = (path(), path());
             // Many of these fail, which is as good.
-            let _ = match pick(9) {
+            let done = match pick(9) {
                 0 => fs.rename(one, two),
                 1 => fs.create_dir_all(one),
                 2 => fs.remove_dir(one),
@@ -379,6 +379,7 @@ mod tests {
                 }
                 _ => Ok(()),
             };
+            done.ok();
             for _ in 0..4 {
                 let path = (0..=pick(4)).map(|_| names[pick(names.len())]);
                 let path = path.collect::<Vec<_>>().join("/");
