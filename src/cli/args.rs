@@ -114,6 +114,11 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "N", value_parser = parse::size)]
     pub(super) max_inodes: Option<u64>,
 
+    /// Objects of the base that one instance may change (K, M, G)
+    /// [default: 200000]
+    #[arg(long, value_name = "N", value_parser = parse::size)]
+    pub(super) max_changed: Option<u64>,
+
     /// Descriptors one instance may hold open (K, M, G)
     #[arg(long, value_name = "N", value_parser = parse::small_size)]
     pub(super) max_open: Option<u32>,
