@@ -357,6 +357,7 @@ impl FileBody {
             if let Some(block) = self.blocks.remove(&number) {
                 self.logical -= block.len() as u64;
                 self.private -= block.private_len();
+                self.in_blocks -= block.held_bytes();
             }
         }
     }

@@ -121,7 +121,7 @@ impl Overlay {
         // Again by its parts, so that image and inodes are borrowed apart.
         self.image.intact()?;
         let held = self.inodes.get_mut(&id).and_then(Option::as_mut);
-        let inode = held.ok_or(Errno::BadDescriptor)?.to_change(&self.account);
+        let inode = held.ok_or(Errno::BadDescriptor)?.change_by(&self.account);
         let Body::File(file) = &mut inode.body else {
             return Err(Errno::Io);
         };

@@ -63,7 +63,7 @@ impl Body {
 impl Held<Inode> {
     /// The object to be changed: copied first where another state has it too,
     /// at the cost of `account`, whose owner makes the change.
-    pub(super) fn to_change(&mut self, account: &Account) -> &mut Inode {
+    pub(super) fn change_by(&mut self, account: &Account) -> &mut Inode {
         if Arc::strong_count(&self.0) > 1 {
             let copy = Inode {
                 hold: self.0.hold.copy_for(account),

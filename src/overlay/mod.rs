@@ -180,7 +180,7 @@ impl Overlay {
     /// object.
     fn prepared(&mut self, id: FileId) -> Result<&mut Inode, Errno> {
         let held = self.inodes.get_mut(&id).and_then(Option::as_mut);
-        held.map(|held| held.to_change(&self.account))
+        held.map(|held| held.change_by(&self.account))
             .ok_or(Errno::BadDescriptor)
     }
 

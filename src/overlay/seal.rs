@@ -203,7 +203,7 @@ impl Overlay {
             return false;
         }
         let held = self.inodes.get_mut(&sealed.id).and_then(Option::as_mut);
-        let Some(inode) = held.map(|held| held.to_change(&self.account)) else {
+        let Some(inode) = held.map(|held| held.change_by(&self.account)) else {
             return false;
         };
         let Body::File(file) = &mut inode.body else {
