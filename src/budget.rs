@@ -19,10 +19,9 @@ use crate::errno::Errno;
 /// Counted are the blocks of files, each once however many instances, forks
 /// and snapshots hold it, and [`OBJECT_BYTES`](crate::limits::OBJECT_BYTES)
 /// for each object that an instance made or changed, targets of symbolic
-/// links beside. A write that has no room gives [`Errno::NoSpace`] or is cut
-/// short, as past a quota; so does what creates an object. What changes an
-/// object that is there, such as removing a name, is counted but never refused:
-/// a guest must be able to make room.
+/// links, further names and removed ones beside. A call that has no room gives
+/// [`Errno::NoSpace`], and a write may be cut short, as past a quota. What makes
+/// room, such as removing a name, is counted but never refused.
 ///
 /// ```
 /// use stratafs::{budget::Budget, image::Image, vfs::Fs};
@@ -226,7 +225,7 @@ impl Drop for Reservation {
 #[derive(Default)]
 pub(crate) struct Hold {
     account: Account,
-    bytes: u32,
+    bytes: u64,
 }
 
 impl Hold {
@@ -239,29 +238,67 @@ impl Hold {
         account.take(bytes.into())?;
         Ok(Self {
             account: account.clone(),
-            bytes,
+            bytes: bytes.into(),
         })
     }
 
     /// Takes `bytes` whatever is left.
     pub(crate) fn overdraw(account: &Account, bytes: u32) -> Self {
-        account.overdraw(bytes.into());
-        Self {
+        let mut hold = Self {
             account: account.clone(),
-            bytes,
-        }
+            bytes: 0,
+        };
+        hold.overdraw_more(bytes.into());
+        hold
+    }
+
+    /// Takes as many bytes from `account`, whatever is left: whoever makes a
+    /// copy to change it pays for the copy.
+    pub(crate) fn copy_for(&self, account: &Account) -> Self {
+        let mut hold = Self::overdraw(account, 0);
+        hold.overdraw_more(self.bytes);
+        hold
+    }
+
+    /// Returns the bytes taken.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Takes `bytes` more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Account::take`].
+    pub(crate) fn take_more(&mut self, bytes: u32) -> Result<(), Errno> {
+        self.account.take(bytes.into())?;
+        self.bytes += u64::from(bytes);
+        Ok(())
+    }
+
+    /// Takes `bytes` more whatever is left.
+    pub(crate) fn overdraw_more(&mut self, bytes: u64) {
+        self.account.overdraw(bytes);
+        self.bytes += bytes;
+    }
+
+    /// Gives back `bytes` of those taken.
+    pub(crate) fn give_back(&mut self, bytes: u32) {
+        let given = u64::from(bytes).min(self.bytes);
+        self.account.give(given);
+        self.bytes -= given;
     }
 }
 
 impl Clone for Hold {
     fn clone(&self) -> Self {
-        Self::overdraw(&self.account, self.bytes)
+        self.copy_for(&self.account)
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.account.give(self.bytes.into());
+        self.account.give(self.bytes);
     }
 }
 

@@ -29,9 +29,12 @@ pub const MAX_MOUNTS: usize = 1024;
 /// is mounted on included: going back to a snapshot looks at all.
 pub const MAX_PLACES: usize = 4096;
 
-/// Bytes that one opening of a file of the host's making reads: every open
-/// descriptor may hold as many.
+/// Bytes that one opening of a file of the host's making reads.
 pub const MAX_VIRTUAL_BYTES: usize = 16 * 1024 * 1024;
+
+/// Bytes that all open descriptors of such files hold together in one instance:
+/// a host may make new bytes at each opening.
+pub const MAX_OPEN_VIRTUAL_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Symbolic links followed in one path walk. Linux's `MAXSYMLINKS`.
 pub const MAX_SYMLINKS: usize = 40;
@@ -92,6 +95,26 @@ pub const MAX_OCI_IMAGES: usize = 1024;
 
 /// Private bytes of one instance when its builder names no other quota.
 pub const DEFAULT_MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+
+/// Objects of the base that one instance changes when its builder names no
+/// other quota. Each costs its host up to [`OBJECT_BYTES`].
+pub const DEFAULT_MAX_CHANGED: u64 = 1_000_000;
+
+/// Bytes that [`Usage::held_bytes`](crate::vfs::Usage::held_bytes) counts for
+/// each block that was written, its bytes and the first of a file not counted:
+/// what the bookkeeping of one costs a host at most.
+pub const BLOCK_COST_BYTES: u64 = 320;
+
+/// Bytes that are counted for each name of the base that an instance removed:
+/// what it costs a host at most to remember that.
+pub const REMOVED_BYTES: u32 = 192;
+
+/// Bytes that are counted for each further hard link that was made, its name of
+/// up to [`MAX_NAME_BYTES`] included.
+pub const LINK_BYTES: u32 = 1024;
+
+/// Bytes that are counted for each open descriptor.
+pub const DESCRIPTOR_BYTES: u64 = 512;
 
 /// Bytes of an instance's byte quota for each private block, the first of a
 /// file not counted: bookkeeping of a block costs about a hundred bytes, which

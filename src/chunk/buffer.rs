@@ -79,9 +79,16 @@ impl Buffer {
         Ok(())
     }
 
-    pub(crate) fn truncate(&mut self, len: usize) {
+    /// Counts the bytes that are held, used or not.
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Cuts to `len` bytes and keeps room for `capacity`.
+    pub(crate) fn truncate(&mut self, len: usize, capacity: usize) {
         let old = self.bytes.len();
         self.bytes.truncate(len);
+        self.bytes.shrink_to(capacity);
         self.account.give((old - self.bytes.len()) as u64);
     }
 }

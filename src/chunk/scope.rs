@@ -139,8 +139,10 @@ impl Scope {
         }
         let hash = xxh3_64_with_seed(&key, self.0.seed);
         let make = |parts: Vec<Part>| {
+            let pieces = parts.iter().filter_map(Part::piece);
             Arc::new(Blocks {
                 size,
+                held: pieces.map(Piece::held_bytes).sum(),
                 parts: parts.into(),
                 hash,
                 home: Arc::downgrade(&self.0),
@@ -196,6 +198,16 @@ impl Piece {
 
     pub(crate) fn bytes(&self) -> &[u8] {
         self.0.buffer.bytes()
+    }
+
+    /// Stands for its bytes as long as they are held.
+    pub(crate) fn buffer_address(&self) -> usize {
+        Arc::as_ptr(&self.0.buffer).addr()
+    }
+
+    /// Counts the bytes that are held for it.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.0.buffer.capacity() as u64
     }
 
     pub(crate) fn is_same(&self, other: &Self) -> bool {

@@ -15,6 +15,8 @@ pub(crate) struct SealedFile(pub(super) Arc<Blocks>);
 
 pub(super) struct Blocks {
     pub(super) size: u64,
+    /// The bytes of all blocks, shown by their holder or not.
+    pub(super) held: u64,
     pub(super) parts: Box<[Part]>,
     pub(super) hash: u64,
     /// The scope to leave when the last holder goes.
@@ -63,6 +65,11 @@ impl SealedFile {
         (0..self.0.parts.len() as u64)
             .map(|number| self.new_bytes(number))
             .sum()
+    }
+
+    /// Counts the bytes that are held for it, each block once for each place.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.0.held
     }
 
     /// Counts what holds it.

@@ -121,6 +121,12 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "N", value_parser = parse::size)]
     pub(super) max_inodes: Option<u64>,
 
+    /// The most objects of the base that one instance may change (K, M, G); past
+    /// it a change fails with ENOSPC, but what makes room is never refused
+    /// [default: 200000]
+    #[arg(long, value_name = "N", value_parser = parse::size)]
+    pub(super) max_changed: Option<u64>,
+
     /// The most descriptors that one instance may have open at a time (K, M,
     /// G); past it opening fails with EMFILE
     #[arg(long, value_name = "N", value_parser = parse::small_size)]

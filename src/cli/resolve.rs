@@ -20,6 +20,10 @@ const MAX_BYTES: u64 = 1 << 30;
 /// Objects that an instance may create when `--max-inodes` is not given.
 const MAX_INODES: u64 = 200_000;
 
+/// Objects of the base that an instance may change when `--max-changed` is not
+/// given.
+const MAX_CHANGED: u64 = 200_000;
+
 /// Everything `run` needs to know.
 pub(super) struct Run {
     pub(super) guest: GuestFrom,
@@ -80,6 +84,7 @@ impl Run {
                 max_bytes: args.max_bytes.unwrap_or(MAX_BYTES),
                 max_inodes: args.max_inodes.unwrap_or(MAX_INODES),
                 max_open: args.max_open.unwrap_or(usual.max_open),
+                max_changed: args.max_changed.unwrap_or(MAX_CHANGED),
             },
             budget,
             share: args.share,

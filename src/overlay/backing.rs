@@ -136,6 +136,12 @@ impl Backing {
         }
     }
 
+    /// The bytes that are held for it, shown or not, whoever holds them too. The
+    /// base's are not held because of an instance.
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.sealed().map_or(0, SealedFile::held_bytes)
+    }
+
     /// Takes note that a private block lies over block `number` from now on.
     pub(super) fn hide(&mut self, number: u64) {
         if number * BLOCK < self.end {

@@ -43,6 +43,15 @@ impl Block {
         }
     }
 
+    /// The bytes that are held for it, whoever holds them too.
+    pub(super) fn held_bytes(&self) -> u64 {
+        match self {
+            Self::Own(buffer) => buffer.capacity() as u64,
+            Self::Brought(piece) | Self::Lent(piece) => piece.held_bytes(),
+            Self::Zeros(_) => 0,
+        }
+    }
+
     /// Zeros as many as `bytes`, if those are all zeros.
     pub(super) fn zeros_like(bytes: &[u8]) -> Option<Self> {
         let zeros = ZEROS.get(..bytes.len()).filter(|zeros| *zeros == bytes)?;
@@ -104,7 +113,7 @@ impl Block {
         if let Self::Own(buffer) = self
             && let Some(alone) = Arc::get_mut(buffer)
         {
-            alone.truncate(len);
+            alone.truncate(len, room_for(len));
             return;
         }
         let kept = self.bytes().get(..len).unwrap_or_else(|| self.bytes());

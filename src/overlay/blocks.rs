@@ -34,6 +34,8 @@ pub(super) struct FileBody {
     logical: u64,
     /// Those that are there because of this instance.
     private: u64,
+    /// The bytes that are held for `blocks`.
+    in_blocks: u64,
 }
 
 /// What a write may use up, and who pays.
@@ -65,6 +67,7 @@ impl FileBody {
             blocks: OrdMap::new(),
             logical: 0,
             private: 0,
+            in_blocks: 0,
         }
     }
 
@@ -78,6 +81,11 @@ impl FileBody {
 
     pub(super) fn private_bytes(&self) -> u64 {
         self.private
+    }
+
+    /// The bytes that are held because of this file, whoever holds them too.
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.in_blocks + self.backing.held_bytes()
     }
 
     pub(super) fn backing(&self) -> &Backing {
@@ -240,6 +248,7 @@ impl FileBody {
         let (number, within) = (at / BLOCK, within_block(at));
         if let Some(block) = self.blocks.get_mut(&number) {
             let (old, paid) = (block.len(), block.private_len());
+            let held = block.held_bytes();
             let reach = old.saturating_add(room).saturating_sub(within);
             let Some(piece) = piece.get(..reach.min(piece.len())) else {
                 return Ok(0);
@@ -252,6 +261,7 @@ impl FileBody {
             let put = buffer.put(within, piece, room_for(within + piece.len()));
             self.private += block.private_len() - paid;
             self.logical += (block.len() - old) as u64;
+            self.in_blocks = self.in_blocks + block.held_bytes() - held;
             if let Some(dirty) = terms.dirty.as_mut().filter(|_| !was_own) {
                 dirty.add(number);
             }
@@ -279,6 +289,7 @@ impl FileBody {
         let len = block.bytes().len();
         self.private = self.private + len as u64 - self.backing.private_of(number);
         self.logical += (len - counted) as u64;
+        self.in_blocks += block.capacity() as u64;
         self.blocks.insert(number, Block::Own(Arc::new(block)));
         self.backing.hide(number);
         if let Some(dirty) = &mut terms.dirty {
@@ -325,6 +336,7 @@ impl FileBody {
             if let Some(block) = self.blocks.remove(&number) {
                 self.logical -= block.len() as u64;
                 self.private -= block.private_len();
+                self.in_blocks -= block.held_bytes();
             }
         }
         self.cut_block(size, account);
@@ -345,6 +357,7 @@ impl FileBody {
             if let Some(block) = self.blocks.remove(&number) {
                 self.logical -= block.len() as u64;
                 self.private -= block.private_len();
+                self.in_blocks -= block.held_bytes();
             }
         }
     }
@@ -357,7 +370,9 @@ impl FileBody {
             && block.len() > keep
         {
             let (len, paid) = (block.len(), block.private_len());
+            let held = block.held_bytes();
             block.truncate(keep, account);
+            self.in_blocks = self.in_blocks + block.held_bytes() - held;
             self.logical -= (len - keep) as u64;
             self.private = self.private + block.private_len() - paid;
         }
@@ -404,6 +419,7 @@ impl FileBody {
                 block.truncate(len, account);
             }
             self.private += block.private_len();
+            self.in_blocks += block.held_bytes();
             self.blocks.insert(number, block);
         }
         self.backing = Backing::none();
@@ -444,6 +460,7 @@ impl FileBody {
         let own = self.own_block(number);
         if own.is_some_and(|own| Arc::ptr_eq(own, seen)) {
             self.private = self.private + block.private_len() - seen.bytes().len() as u64;
+            self.in_blocks = self.in_blocks + block.held_bytes() - seen.capacity() as u64;
             self.blocks.insert(number, block);
         }
     }
@@ -458,6 +475,7 @@ impl FileBody {
                 Owner::None | Owner::Base(_) | Owner::Dedup(_) | Owner::Sealed(..) => 0,
             };
             self.blocks = OrdMap::new();
+            self.in_blocks = 0;
             self.backing = Backing::whole(owner, self.size);
         }
     }
@@ -467,8 +485,10 @@ impl FileBody {
         self.blocks.values()
     }
 
-    /// Recounts the bytes that count against the quota and the private ones.
-    pub(super) fn recount(&self) -> (u64, u64) {
+    /// Recounts the bytes that count against the quota, the private ones, and
+    /// those that are held.
+    pub(super) fn recount(&self) -> (u64, u64, u64) {
+        let mut held = self.backing.held_bytes();
         let (mut logical, mut private) = (0, 0);
         if self.backing.counts() {
             let shown = (0..self.backing.end().div_ceil(BLOCK))
@@ -481,8 +501,9 @@ impl FileBody {
         for block in self.blocks.values() {
             logical += block.len() as u64;
             private += block.private_len();
+            held += block.held_bytes();
         }
-        (logical, private)
+        (logical, private, held)
     }
 
     /// Tells whether no block lies past the end, none is over-long, none hides

@@ -1,6 +1,7 @@
 //! What one state holds and no other does.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::Overlay;
 use super::block::Block;
@@ -56,5 +57,34 @@ impl Overlay {
             }
         }
         own + census.lone_bytes()
+    }
+
+    /// Adds up the bytes of buffers that can be reached from here, each once.
+    /// O(changed objects and blocks).
+    pub(super) fn reachable_bytes(&self) -> u64 {
+        let mut buffers = BTreeMap::new();
+        let mut add = |piece: &Piece| {
+            buffers.insert(piece.buffer_address(), piece.held_bytes());
+        };
+        let mut own = Vec::new();
+        for inode in self.inodes.values().flatten() {
+            let Body::File(file) = &inode.body else {
+                continue;
+            };
+            if let Some(sealed) = file.backing().sealed() {
+                sealed.pieces().for_each(&mut add);
+            }
+            for block in file.blocks() {
+                match block {
+                    Block::Own(buffer) => {
+                        own.push((Arc::as_ptr(buffer).addr(), buffer.capacity() as u64))
+                    }
+                    Block::Brought(piece) | Block::Lent(piece) => add(piece),
+                    Block::Zeros(_) => {}
+                }
+            }
+        }
+        buffers.extend(own);
+        buffers.into_values().sum()
     }
 }

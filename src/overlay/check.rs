@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use super::Overlay;
 use super::dirty::Dirty;
 use super::inode::Body;
+use super::quota::Tally;
 use crate::meta::{FileId, Kind};
 
 impl Overlay {
@@ -18,7 +19,11 @@ impl Overlay {
     }
 
     fn check_inodes(&self) -> Result<(), String> {
-        let (mut logical, mut private, mut made, mut blocks) = (0, 0, 0, 0);
+        let (mut logical, mut private, mut made, mut changed) = (0, 0, 0, 0);
+        let mut tally = Tally {
+            removed: self.gone_names(),
+            ..Tally::default()
+        };
         for (id, held) in self.inodes.iter() {
             let Some(inode) = held else {
                 if self.node(*id).is_none() {
@@ -30,13 +35,22 @@ impl Overlay {
                 made += 1;
                 logical += inode.body.target_bytes();
                 private += inode.body.target_bytes();
+            } else {
+                changed += 1;
             }
+            tally.targets += inode.body.target_bytes();
+            tally.names += inode.given.further();
             match &inode.body {
                 Body::File(file) => {
                     logical += file.logical_bytes();
                     private += file.private_bytes();
-                    blocks += file.further_blocks();
-                    let counted = (file.logical_bytes(), file.private_bytes());
+                    tally.blocks += file.further_blocks();
+                    tally.in_blocks += file.held_bytes();
+                    let counted = (
+                        file.logical_bytes(),
+                        file.private_bytes(),
+                        file.held_bytes(),
+                    );
                     if file.recount() != counted || !file.is_sound() {
                         return Err(format!("blocks of {id:?}"));
                     }
@@ -44,7 +58,8 @@ impl Overlay {
                 Body::Dir(dir) if !dir.is_sound(&self.image) => {
                     return Err(format!("entries of {id:?}"));
                 }
-                Body::Dir(_) | Body::Symlink(_) => {}
+                Body::Dir(dir) => tally.removed += dir.removed(),
+                Body::Symlink(_) => {}
             }
             if inode.nlink == 0 && !self.is_open(*id) {
                 return Err(format!("{id:?} has neither name nor descriptor"));
@@ -62,8 +77,16 @@ impl Overlay {
                 "{logical} bytes, {private} of them private, and {made} inodes, counted {usage:?}"
             ));
         }
-        if blocks != self.blocks {
-            return Err(format!("{blocks} further blocks, counted {}", self.blocks));
+        if (changed, tally) != (usage.changed, self.tally) {
+            let counted = &self.tally;
+            return Err(format!(
+                "{changed} changed objects and {tally:?}, counted {} and {counted:?}",
+                usage.changed
+            ));
+        }
+        let reachable = self.reachable_bytes();
+        if reachable > tally.in_blocks {
+            return Err(format!("{reachable} bytes are held, counted {tally:?}"));
         }
         self.check_dirty()?;
         let open: u64 = self.open.values().map(|count| u64::from(*count)).sum();

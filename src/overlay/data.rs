@@ -7,7 +7,7 @@ use super::compare::{self, State};
 use super::inode::Body;
 use super::read::{Brought, Need, NotDone};
 use super::runs::{Data, Runs};
-use super::{Object, Overlay};
+use super::{Copied, Object, Overlay};
 use crate::chunk::{Content, copy_or_zero};
 use crate::errno::Errno;
 use crate::image::Image;
@@ -113,11 +113,15 @@ impl Overlay {
         if let Some(need) = self.need(id, offset, buf.len() as u64, brought) {
             return Ok(Wrote::Needs(need));
         }
-        self.own(id)?;
+        let copied = if untouched {
+            self.prepare(&[id])?
+        } else {
+            Copied::new()
+        };
         // Again by its parts, so that image and inodes are borrowed apart.
         self.image.intact()?;
         let held = self.inodes.get_mut(&id).and_then(Option::as_mut);
-        let inode = held.ok_or(Errno::BadDescriptor)?.make_mut();
+        let inode = held.ok_or(Errno::BadDescriptor)?.change_by(&self.account);
         let Body::File(file) = &mut inode.body else {
             return Err(Errno::Io);
         };
@@ -128,17 +132,14 @@ impl Overlay {
         let had = Counts::of(file);
         let terms = Terms {
             bytes: room,
-            blocks: self.quota.max_blocks().saturating_sub(self.blocks),
+            blocks: self.quota.max_blocks().saturating_sub(self.tally.blocks),
             account: &self.account,
             dirty: self.dirty.as_mut().map(|dirty| dirty.of(id)),
         };
         let written = match file.write_at(&base, offset, buf, terms) {
             Ok(written) if written > 0 => written,
             other => {
-                if untouched {
-                    self.inodes.remove(&id);
-                    self.forget_dirty(id);
-                }
+                self.put_back(copied);
                 return Err(other.err().unwrap_or(Errno::NoSpace));
             }
         };
@@ -202,8 +203,16 @@ impl Overlay {
         if size > MAX_FILE_BYTES {
             return Err(Errno::FileTooLarge);
         }
+        if let Object::Base(node) = self.object(id) {
+            if self.image.stat(node).size < size {
+                self.prepare(&[id])?;
+            } else {
+                // What cuts a file makes room, and is never refused.
+                self.prepare_unasked(id)?;
+            }
+        }
         let account = self.account.clone();
-        let inode = self.own(id)?;
+        let inode = self.prepared(id)?;
         let Body::File(file) = &mut inode.body else {
             return Err(Errno::Invalid);
         };
@@ -278,7 +287,9 @@ impl Overlay {
         let usage = &mut self.usage;
         usage.logical_bytes = usage.logical_bytes + has.logical - had.logical;
         usage.private_bytes = usage.private_bytes + has.private - had.private;
-        self.blocks = self.blocks + has.blocks - had.blocks;
+        let tally = &mut self.tally;
+        tally.blocks = tally.blocks + has.blocks - had.blocks;
+        tally.in_blocks = tally.in_blocks + has.held - had.held;
     }
 }
 
@@ -288,6 +299,7 @@ pub(super) struct Counts {
     logical: u64,
     private: u64,
     blocks: u64,
+    held: u64,
 }
 
 impl Counts {
@@ -296,6 +308,7 @@ impl Counts {
             logical: file.logical_bytes(),
             private: file.private_bytes(),
             blocks: file.further_blocks(),
+            held: file.held_bytes(),
         }
     }
 
@@ -305,6 +318,7 @@ impl Counts {
             logical: 0,
             private: 0,
             blocks: 0,
+            held: 0,
         }
     }
 }

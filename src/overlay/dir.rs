@@ -170,6 +170,11 @@ impl DirBody {
         self.hidden.contains(slot)
     }
 
+    /// Counts the names of the base that are gone.
+    pub(super) fn removed(&self) -> u64 {
+        self.hidden.len() as u64
+    }
+
     pub(super) fn hidden(&self) -> impl Iterator<Item = u32> {
         self.hidden.iter()
     }
@@ -240,19 +245,21 @@ impl DirBody {
         self.live += 1;
     }
 
-    /// Takes an entry out.
-    pub(super) fn remove(&mut self, place: Place) {
+    /// Takes an entry out. Tells whether it was one of the base.
+    pub(super) fn remove(&mut self, place: Place) -> bool {
+        self.live -= 1;
         match place {
             Place::Base(slot) => {
                 self.hidden.insert(slot);
+                true
             }
             Place::Own(position) => {
                 if let Some(own) = self.by_position.remove(&position) {
                     self.by_name.remove(&own.name);
                 }
+                false
             }
         }
-        self.live -= 1;
     }
 
     /// Lists from `position` on, up to but not including `end`. O(log entries),

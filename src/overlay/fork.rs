@@ -37,7 +37,8 @@ impl Overlay {
                 open: 0,
                 ..self.usage
             },
-            blocks: self.blocks,
+            tally: self.tally,
+            gone: self.gone.clone(),
             open: HashMap::default(),
             pinned: self.pinned.of_copy(),
             rules: self.rules.clone(),
@@ -81,7 +82,8 @@ impl Overlay {
         self.turns += 1;
         self.inodes = earlier.inodes;
         self.orphans = earlier.orphans;
-        self.blocks = earlier.blocks;
+        self.tally = earlier.tally;
+        self.gone = earlier.gone;
         self.usage = Usage {
             open: self.usage.open,
             ..earlier.usage
@@ -114,7 +116,8 @@ impl Overlay {
         self.turns += 1;
         self.inodes = state.inodes.clone();
         self.orphans = state.orphans.clone();
-        self.blocks = state.blocks;
+        self.tally = state.tally;
+        self.gone = state.gone.clone();
         self.usage = Usage {
             open: self.usage.open,
             ..state.usage
@@ -132,7 +135,8 @@ impl Overlay {
         self.usage.logical_bytes <= quota.max_bytes
             && self.usage.inodes <= quota.max_inodes
             && u64::try_from(self.usage.links).unwrap_or(0) <= quota.max_inodes
-            && self.blocks <= quota.max_blocks()
+            && self.usage.changed <= quota.max_changed
+            && self.tally.blocks <= quota.max_blocks()
     }
 
     /// The branch that made an object, 0 for the base; `None` if it is gone.

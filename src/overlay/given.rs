@@ -37,6 +37,15 @@ impl Given {
         Arc::make_mut(more).insert(entry);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.one.is_none()
+    }
+
+    /// Counts the names beyond the first. O(1).
+    pub(super) fn further(&self) -> u64 {
+        self.more.as_ref().map_or(0, |set| set.len() as u64)
+    }
+
     /// Takes out a name that it has lost; one from the base is not here. O(log
     /// names).
     pub(super) fn remove(&mut self, entry: &DirEntryKey) {

@@ -6,8 +6,11 @@ use super::blocks::FileBody;
 use super::delta::DirEntryKey;
 use super::dir::DirBody;
 use super::given::Given;
-use crate::budget::Hold;
+use super::maps::Held;
+use crate::budget::{Account, Hold};
+use crate::errno::Errno;
 use crate::image::Image;
+use crate::limits::LINK_BYTES;
 use crate::meta::{FileId, Kind, Stat, Time};
 
 /// The present state of an object that an instance changed or made.
@@ -27,7 +30,6 @@ pub(super) struct Inode {
     /// The names that are own entries of directories.
     pub(super) given: Given,
     /// What it costs its host besides its blocks.
-    #[expect(dead_code, reason = "gives back what it holds when it is dropped")]
     pub(super) hold: Hold,
     pub(super) body: Body,
 }
@@ -58,7 +60,61 @@ impl Body {
     }
 }
 
+impl Held<Inode> {
+    /// The object to be changed: copied first where another state has it too,
+    /// at the cost of `account`, whose owner makes the change.
+    pub(super) fn change_by(&mut self, account: &Account) -> &mut Inode {
+        if !self.0.is_unique() {
+            let copy = Inode {
+                hold: self.0.hold.copy_for(account),
+                given: self.0.given.clone(),
+                body: self.0.body.clone(),
+                ..*self.0
+            };
+            self.0 = triomphe::Arc::new(copy);
+        }
+        triomphe::Arc::make_mut(&mut self.0)
+    }
+}
+
+/// Whether what costs something may be refused.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asking {
+    Yes,
+    /// It makes room in the end, or was asked for before.
+    No,
+}
+
 impl Inode {
+    /// Notes a name that is an entry of the overlay's own, and pays for it
+    /// unless it is the first. Returns whether it is a further one.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::NoSpace`] if there is no budget for it.
+    pub(super) fn gain_name(&mut self, entry: DirEntryKey, asking: Asking) -> Result<bool, Errno> {
+        let further = !self.given.is_empty();
+        match asking {
+            Asking::Yes if further => self.hold.take_more(LINK_BYTES)?,
+            Asking::No if further => self.hold.overdraw_more(LINK_BYTES.into()),
+            Asking::Yes | Asking::No => {}
+        }
+        self.given.add(entry);
+        Ok(further)
+    }
+
+    /// Forgets a name; one that the base gave is not known here. Returns
+    /// whether it was one of several, and so had been paid for.
+    pub(super) fn lose_name(&mut self, entry: &DirEntryKey) -> bool {
+        let had = self.given.further();
+        self.given.remove(entry);
+        let further = self.given.further() < had;
+        if further {
+            self.hold.give_back(LINK_BYTES);
+        }
+        further
+    }
+
     /// The state of a base object before its first change.
     pub(super) fn of_base(image: &Image, node: u32, hold: Hold) -> Self {
         let stat = image.stat(node);

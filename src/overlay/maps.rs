@@ -26,18 +26,11 @@ pub(super) type Inodes = OrdMap<FileId, Option<Held<Inode>>>;
 
 /// A counted reference that is equal to its clones only, so that comparing
 /// two states looks at no content.
-pub(super) struct Held<T>(Arc<T>);
+pub(super) struct Held<T>(pub(super) Arc<T>);
 
 impl<T> Held<T> {
     pub(super) fn new(value: T) -> Self {
         Self(Arc::new(value))
-    }
-}
-
-impl<T: Clone> Held<T> {
-    /// Gives the value for a change: a copy of it if others hold it too.
-    pub(super) fn make_mut(&mut self) -> &mut T {
-        Arc::make_mut(&mut self.0)
     }
 }
 

@@ -44,11 +44,12 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use imbl::OrdSet;
+use smallvec::SmallVec;
 
 use crate::budget::{Account, Hold};
 use crate::errno::Errno;
 use crate::image::Image;
-use crate::limits::OBJECT_BYTES;
+use crate::limits::{OBJECT_BYTES, REMOVED_BYTES};
 use crate::meta::{FileId, Kind, Stat, Time};
 use crate::steps;
 
@@ -64,6 +65,7 @@ pub(crate) use merge::{Merged, Merger, Reading};
 pub(crate) use names::New;
 pub use paths::TreePath;
 use pins::Pins;
+use quota::Tally;
 pub use quota::{Quota, Usage};
 #[cfg(feature = "p1")]
 pub(crate) use read::Rest;
@@ -93,8 +95,10 @@ pub(crate) struct Overlay {
     usage: Usage,
     /// Blocks to be sealed; absent if none ever are.
     dirty: Option<Dirty>,
-    /// Private blocks, the first of each file not counted.
-    blocks: u64,
+    tally: Tally,
+    /// Pays for removed names of base directories that are gone themselves.
+    /// Copies share it until one of them has more to pay for.
+    gone: Option<Arc<Hold>>,
     /// How many descriptors are open on an object; absent for none.
     open: HashMap<FileId, u32, BuildHasherDefault<IdHasher>>,
     /// Directories that stay where they are.
@@ -119,7 +123,8 @@ impl Overlay {
             account: Account::default(),
             usage: Usage::default(),
             dirty: None,
-            blocks: 0,
+            tally: Tally::default(),
+            gone: None,
             open: HashMap::default(),
             pinned: Pins::default(),
             rules: None,
@@ -146,7 +151,10 @@ impl Overlay {
     }
 
     pub(crate) fn usage(&self) -> Usage {
-        self.usage
+        Usage {
+            held_bytes: self.tally.held_bytes(&self.usage),
+            ..self.usage
+        }
     }
 
     pub(crate) fn quota(&self) -> Quota {
@@ -175,18 +183,69 @@ impl Overlay {
         id.node_below(self.image.nodes())
     }
 
-    /// The object at `id` for a change: copies its metadata up at first. No
-    /// byte of content and no entry is copied.
+    /// The object at `id` for a change that is not refused for want of room.
     fn own(&mut self, id: FileId) -> Result<&mut Inode, Errno> {
-        if !self.inodes.contains_key(&id) {
-            let node = self.node(id).ok_or(Errno::BadDescriptor)?;
-            let hold = Hold::overdraw(&self.account, OBJECT_BYTES);
-            let inode = Inode::of_base(&self.image, node, hold);
-            self.image.intact()?;
-            self.inodes.insert(id, Some(Held::new(inode)));
-        }
+        self.prepare_unasked(id)?;
+        self.prepared(id)
+    }
+
+    /// The object at `id` for a change. It has been prepared or is no base
+    /// object.
+    fn prepared(&mut self, id: FileId) -> Result<&mut Inode, Errno> {
         let held = self.inodes.get_mut(&id).and_then(Option::as_mut);
-        held.map(Held::make_mut).ok_or(Errno::BadDescriptor)
+        held.map(|held| held.change_by(&self.account))
+            .ok_or(Errno::BadDescriptor)
+    }
+
+    /// Copies the metadata of a base object up. No byte of content and no entry
+    /// is copied.
+    fn copy_up(&mut self, id: FileId, node: u32, hold: Hold) -> Result<(), Errno> {
+        let inode = Inode::of_base(&self.image, node, hold);
+        self.image.intact()?;
+        self.tally.targets += inode.body.target_bytes();
+        self.usage.changed += 1;
+        self.inodes.insert(id, Some(Held::new(inode)));
+        Ok(())
+    }
+
+    /// Copies up those of `ids` that are the base's, so that a change of them
+    /// cannot fail any more: a step that changes several objects prepares them
+    /// all first. Returns those that it copied, for [`Self::put_back`].
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::NoSpace`] if the quota of changed objects or the budget has no
+    /// room, [`Errno::Io`] over a damaged base. Nothing is copied up then.
+    fn prepare(&mut self, ids: &[FileId]) -> Result<Copied, Errno> {
+        let mut copied = Copied::new();
+        for id in ids {
+            let Some(node) = self.node(*id).filter(|_| !self.inodes.contains_key(id)) else {
+                continue;
+            };
+            let room = if self.usage.changed < self.quota.max_changed {
+                Hold::take(&self.account, OBJECT_BYTES)
+            } else {
+                Err(Errno::NoSpace)
+            };
+            let done = room.and_then(|hold| self.copy_up(*id, node, hold));
+            if let Err(errno) = done {
+                self.put_back(copied);
+                return Err(errno);
+            }
+            copied.push(*id);
+        }
+        Ok(copied)
+    }
+
+    /// As [`Self::prepare`], for a change that makes room: quota and budget are
+    /// exceeded if need be.
+    fn prepare_unasked(&mut self, id: FileId) -> Result<(), Errno> {
+        if self.inodes.contains_key(&id) {
+            return Ok(());
+        }
+        let node = self.node(id).ok_or(Errno::BadDescriptor)?;
+        let hold = Hold::overdraw(&self.account, OBJECT_BYTES);
+        self.copy_up(id, node, hold)
     }
 
     /// The changed or new object at `id`.
@@ -246,7 +305,8 @@ impl Overlay {
         mtime: Option<Time>,
         now: Time,
     ) -> Result<(), Errno> {
-        let inode = self.own(id)?;
+        self.prepare(&[id])?;
+        let inode = self.prepared(id)?;
         inode.atime = atime.unwrap_or(inode.atime);
         inode.mtime = mtime.unwrap_or(inode.mtime);
         inode.ctime = now;
@@ -262,7 +322,8 @@ impl Overlay {
         gid: u32,
         now: Time,
     ) -> Result<(), Errno> {
-        let inode = self.own(id)?;
+        self.prepare(&[id])?;
+        let inode = self.prepared(id)?;
         inode.mode = mode & 0o7777;
         inode.uid = uid;
         inode.gid = gid;
@@ -302,7 +363,8 @@ impl Overlay {
 
     /// Forgets an object that neither a name nor a descriptor leads to.
     fn free(&mut self, id: FileId) {
-        let old = if self.node(id).is_some() {
+        let in_base = self.node(id).is_some();
+        let old = if in_base {
             self.inodes.insert(id, None).flatten()
         } else {
             self.usage.inodes -= 1;
@@ -311,18 +373,60 @@ impl Overlay {
         let Some(inode) = old else {
             return;
         };
+        if in_base {
+            self.usage.changed -= 1;
+        }
         if inode.nlink == 0 {
             self.orphans.remove(&id);
         }
-        if let Body::File(file) = &inode.body {
-            self.recount(Counts::of(file), Counts::none());
+        match &inode.body {
+            Body::File(file) => self.recount(Counts::of(file), Counts::none()),
+            Body::Dir(dir) => self.add_gone_names(dir.removed()),
+            Body::Symlink(_) => {}
         }
-        if self.node(id).is_none() {
-            let target = inode.body.target_bytes();
+        let target = inode.body.target_bytes();
+        self.tally.targets -= target;
+        if !in_base {
             self.usage.logical_bytes -= target;
             self.usage.private_bytes -= target;
         }
         self.forget_dirty(id);
+    }
+
+    /// Counts the removed names of base directories that are gone.
+    fn gone_names(&self) -> u64 {
+        let paid = self.gone.as_ref().map_or(0, |gone| gone.bytes());
+        paid / u64::from(REMOVED_BYTES)
+    }
+
+    /// Goes on paying for removed names whose directory is freed: the objects
+    /// that had them are still noted as gone.
+    fn add_gone_names(&mut self, names: u64) {
+        if names == 0 {
+            return;
+        }
+        let bytes = names * u64::from(REMOVED_BYTES);
+        if let Some(gone) = self.gone.as_mut().and_then(Arc::get_mut) {
+            gone.overdraw_more(bytes);
+            return;
+        }
+        let mut hold = match &self.gone {
+            Some(shared) => shared.copy_for(&self.account),
+            None => Hold::overdraw(&self.account, 0),
+        };
+        hold.overdraw_more(bytes);
+        self.gone = Some(Arc::new(hold));
+    }
+
+    /// Undoes [`Self::prepare`] for objects that were not changed after all.
+    fn put_back(&mut self, copied: Copied) {
+        for id in copied {
+            if let Some(Some(inode)) = self.inodes.remove(&id) {
+                self.tally.targets -= inode.body.target_bytes();
+                self.usage.changed -= 1;
+            }
+            self.forget_dirty(id);
+        }
     }
 
     /// Takes a number for a new object.
@@ -335,6 +439,9 @@ impl Overlay {
         Ok(FileId::new(number))
     }
 }
+
+/// Objects of the base that were copied up to be changed.
+type Copied = SmallVec<[FileId; 4]>;
 
 /// Where an object's present state is.
 enum Object<'a> {

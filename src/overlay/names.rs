@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::blocks::FileBody;
 use super::dir::{self, DirBody, Found, Listed};
-use super::inode::{Body, Inode};
+use super::inode::{Asking, Body, Inode};
 use super::maps::Held;
 use super::{Object, Overlay};
 use crate::budget::Hold;
 use crate::errno::Errno;
-use crate::limits::{MAX_LINKS, OBJECT_BYTES};
+use crate::limits::{MAX_LINKS, OBJECT_BYTES, REMOVED_BYTES};
 use crate::meta::{FileId, Kind, Time};
 use crate::name::Name;
 
@@ -120,8 +120,8 @@ impl Overlay {
     /// # Errors
     ///
     /// [`Errno::NoEntry`] if `dir` is removed, then [`Errno::NoSpace`] if the
-    /// quota of inodes is used up, that of bytes has no room for a target, or
-    /// the budget none for an object.
+    /// quota of inodes is used up, that of bytes has no room for a target, that
+    /// of changed objects none for `dir`, or the budget none for an object.
     pub(crate) fn create(
         &mut self,
         dir: FileId,
@@ -148,6 +148,7 @@ impl Overlay {
         // A target has a bound below.
         let cost = OBJECT_BYTES.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
         let hold = Hold::take(&self.account, cost)?;
+        self.prepare(&[dir])?;
         let id = self.next_id()?;
         let name = Name::from_checked(name);
         self.add_entry(dir, name.clone(), id, kind, now)?;
@@ -156,6 +157,7 @@ impl Overlay {
         self.usage.inodes += 1;
         self.usage.logical_bytes += bytes;
         self.usage.private_bytes += bytes;
+        self.tally.targets += bytes;
         Ok(id)
     }
 
@@ -179,7 +181,7 @@ impl Overlay {
     ///
     /// [`Errno::NoEntry`] if `dir` is removed, [`Errno::NotPermitted`] for a
     /// directory, [`Errno::TooManyLinks`], [`Errno::NoSpace`] when further
-    /// names have reached the quota of inodes.
+    /// names have reached the quota of inodes, or changed objects theirs.
     pub(crate) fn link(
         &mut self,
         id: FileId,
@@ -200,12 +202,19 @@ impl Overlay {
         if u64::try_from(self.usage.links).is_ok_and(|links| links >= self.quota.max_inodes) {
             return Err(Errno::NoSpace);
         }
-        self.prepare(dir)?;
-        let inode = self.own(id)?;
+        let copied = self.prepare(&[id, dir])?;
+        let inode = self.prepared(id)?;
+        let name = Name::from_checked(name);
+        let further = match inode.gain_name((dir, name.clone()), Asking::Yes) {
+            Ok(further) => further,
+            Err(errno) => {
+                self.put_back(copied);
+                return Err(errno);
+            }
+        };
         inode.nlink += 1;
         inode.ctime = now;
-        let name = Name::from_checked(name);
-        inode.given.add((dir, name.clone()));
+        self.tally.names += u64::from(further);
         self.usage.links += 1;
         self.add_entry(dir, name, id, stat.kind, now)
     }
@@ -223,6 +232,7 @@ impl Overlay {
         if found.kind == Kind::Dir {
             return Err(Errno::IsDirectory);
         }
+        self.prepare_unasked(dir)?;
         let left = self.prepare_drop(found)?;
         self.take_entry(dir, found, now)?;
         self.drop_name(found, (dir, name), left, now)
@@ -246,6 +256,7 @@ impl Overlay {
         if !self.is_empty_dir(found.id) {
             return Err(Errno::NotEmpty);
         }
+        self.prepare_unasked(dir)?;
         let left = self.prepare_drop(found)?;
         self.take_entry(dir, found, now)?;
         self.drop_name(found, (dir, name), left, now)
@@ -260,7 +271,8 @@ impl Overlay {
     /// [`Errno::NotEmpty`] for a target that the source lies in;
     /// [`Errno::IsDirectory`] or [`Errno::NotDirectory`] for a target of
     /// another kind; [`Errno::Busy`] for a preopen on either side;
-    /// [`Errno::NotEmpty`].
+    /// [`Errno::NotEmpty`]; [`Errno::NoSpace`] when changed objects have reached
+    /// their quota, or for want of budget.
     pub(crate) fn rename(
         &mut self,
         (from, source): ((FileId, &[u8]), Found),
@@ -285,46 +297,42 @@ impl Overlay {
         } else {
             self.check_pin(source.id)?;
         }
-        self.prepare(source.id)?;
-        self.prepare(from.0)?;
+        let copied = self.prepare(&[source.id, from.0, to.0])?;
         if let Some(target) = target {
-            let left = self.prepare_drop(target)?;
+            let left = match self.prepare_drop(target) {
+                Ok(left) => left,
+                Err(errno) => {
+                    self.put_back(copied);
+                    return Err(errno);
+                }
+            };
             self.take_entry(to.0, target, now)?;
             self.drop_name(target, to, left, now)?;
-        } else {
-            self.prepare(to.0)?;
         }
         self.take_entry(from.0, source, now)?;
         let name = Name::from_checked(to.1);
         self.add_entry(to.0, name.clone(), source.id, source.kind, now)?;
-        let moved = self.own(source.id)?;
+        let moved = self.prepared(source.id)?;
         moved.ctime = now;
-        moved.given.remove(&(from.0, Name::from_checked(from.1)));
-        moved.given.add((to.0, name));
+        let lost = moved.lose_name(&(from.0, Name::from_checked(from.1)));
+        let gained = moved.gain_name((to.0, name), Asking::No)?;
         if let Body::Dir(entries) = &mut moved.body {
             entries.parent = to.0;
         }
+        self.tally.names = self.tally.names + u64::from(gained) - u64::from(lost);
         self.moved_rules(source.id);
         Ok(())
     }
 
-    /// Copies the metadata of `id` up, so that a change of it cannot fail any
-    /// more: a step that changes several objects prepares them all first.
-    fn prepare(&mut self, id: FileId) -> Result<(), Errno> {
-        if self.inodes.contains_key(&id) {
-            return Ok(());
-        }
-        self.own(id).map(drop)
-    }
-
-    /// Prepares for [`Self::drop_name`], and returns how many names are left.
+    /// Prepares for [`Self::drop_name`], which makes room and so is never
+    /// refused for want of it. Returns how many names are left.
     fn prepare_drop(&mut self, found: Found) -> Result<u32, Errno> {
         let left = match found.kind {
             Kind::Dir => 0,
             Kind::File | Kind::Symlink => self.stat(found.id)?.nlink.saturating_sub(1),
         };
         if left > 0 || self.is_open(found.id) {
-            self.prepare(found.id)?;
+            self.prepare_unasked(found.id)?;
         }
         Ok(left)
     }
@@ -361,6 +369,7 @@ impl Overlay {
         }
     }
 
+    /// Adds an entry to a directory that has been prepared.
     pub(super) fn add_entry(
         &mut self,
         dir: FileId,
@@ -369,7 +378,7 @@ impl Overlay {
         kind: Kind,
         now: Time,
     ) -> Result<(), Errno> {
-        let inode = self.own(dir)?;
+        let inode = self.prepared(dir)?;
         let Body::Dir(entries) = &mut inode.body else {
             return Err(Errno::NotDirectory);
         };
@@ -381,12 +390,16 @@ impl Overlay {
         Ok(())
     }
 
+    /// Takes an entry out of a directory that has been prepared.
     pub(super) fn take_entry(&mut self, dir: FileId, found: Found, now: Time) -> Result<(), Errno> {
-        let inode = self.own(dir)?;
+        let inode = self.prepared(dir)?;
         let Body::Dir(entries) = &mut inode.body else {
             return Err(Errno::NotDirectory);
         };
-        entries.remove(found.place);
+        let is_base = entries.remove(found.place);
+        if is_base {
+            inode.hold.overdraw_more(REMOVED_BYTES.into());
+        }
         if found.kind == Kind::Dir {
             inode.nlink -= 1;
         }
@@ -394,6 +407,7 @@ impl Overlay {
         if found.kind != Kind::File {
             self.turns += 1;
         }
+        self.tally.removed += u64::from(is_base);
         Ok(())
     }
 
@@ -410,10 +424,11 @@ impl Overlay {
             self.free(found.id);
             return Ok(());
         }
-        let inode = self.own(found.id)?;
+        let inode = self.prepared(found.id)?;
         inode.nlink = left;
         inode.ctime = now;
-        inode.given.remove(&(dir, Name::from_checked(name)));
+        let further = inode.lose_name(&(dir, Name::from_checked(name)));
+        self.tally.names -= u64::from(further);
         if left > 0 {
             self.usage.links -= 1;
         } else {

@@ -1,7 +1,8 @@
 //! What one instance may hold, and what it holds.
 
 use crate::limits::{
-    DEFAULT_MAX_BYTES, DEFAULT_MAX_INODES, DEFAULT_MAX_OPEN, FREE_BLOCKS, QUOTA_BYTES_PER_BLOCK,
+    BLOCK_COST_BYTES, DEFAULT_MAX_BYTES, DEFAULT_MAX_CHANGED, DEFAULT_MAX_INODES, DEFAULT_MAX_OPEN,
+    DESCRIPTOR_BYTES, FREE_BLOCKS, LINK_BYTES, OBJECT_BYTES, QUOTA_BYTES_PER_BLOCK, REMOVED_BYTES,
 };
 
 /// Bounds of one instance. Bytes and inodes past theirs give
@@ -13,8 +14,13 @@ pub struct Quota {
     /// what others hold decides nothing.
     pub max_bytes: u64,
     /// Objects created and not yet gone; also, counted apart, further hard
-    /// links. A base object that was changed does not count.
+    /// links. A base object that was changed counts for
+    /// [`max_changed`](Self::max_changed) instead.
     pub max_inodes: u64,
+    /// Objects of the base that are changed: written, renamed, touched, or
+    /// directories with other entries. What makes room (removing a name, cutting
+    /// a file) is never refused, and may exceed it.
+    pub max_changed: u64,
     /// Descriptors open at one time, files and directories.
     pub max_open: u32,
 }
@@ -33,6 +39,7 @@ impl Default for Quota {
         Self {
             max_bytes: DEFAULT_MAX_BYTES,
             max_inodes: DEFAULT_MAX_INODES,
+            max_changed: DEFAULT_MAX_CHANGED,
             max_open: DEFAULT_MAX_OPEN,
         }
     }
@@ -51,8 +58,28 @@ pub struct Usage {
     /// this instance: not sealed yet, or first in their scope. A fork has them
     /// in common with what it was forked from, and counts them too.
     pub private_bytes: u64,
+    /// The most that the host holds in memory because of this instance. It
+    /// counts room that blocks have beyond their bytes, sealed bytes that no
+    /// longer show, bytes of open virtual files, and the bookkeeping of blocks,
+    /// objects, names and descriptors. What other instances hold as well is
+    /// counted in full.
+    ///
+    /// Quotas bound it. It is never more than the sum of:
+    ///
+    /// - three times [`Quota::max_bytes`];
+    /// - [`OBJECT_BYTES`] for each object that was made or changed, and the
+    ///   target of a symbolic link of the base that was changed;
+    /// - [`LINK_BYTES`] for each name that an object was given beyond the first;
+    /// - [`REMOVED_BYTES`] for each name of the base that was removed;
+    /// - [`DESCRIPTOR_BYTES`] for each open descriptor;
+    /// - [`MAX_OPEN_VIRTUAL_BYTES`](crate::limits::MAX_OPEN_VIRTUAL_BYTES) and
+    ///   2 MiB.
+    pub held_bytes: u64,
     /// Objects created and not yet gone. See [`Quota::max_inodes`].
     pub inodes: u64,
+    /// Objects of the base that are changed and not gone. See
+    /// [`Quota::max_changed`].
+    pub changed: u64,
     /// Hard links made, less names removed from files that have others.
     pub links: i64,
     /// Open descriptors.
@@ -65,5 +92,33 @@ impl Usage {
     #[must_use]
     pub fn shared_bytes(&self) -> u64 {
         self.logical_bytes - self.private_bytes
+    }
+}
+
+/// What is counted beside [`Usage`]: what costs the host something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    /// Blocks that were written, the first of each file not counted.
+    pub(super) blocks: u64,
+    /// Bytes that are held for blocks.
+    pub(super) in_blocks: u64,
+    /// Bytes of targets of symbolic links that were made or changed.
+    pub(super) targets: u64,
+    /// Names of the base that were removed.
+    pub(super) removed: u64,
+    /// Names that objects were given, the first of each not counted.
+    pub(super) names: u64,
+}
+
+impl Tally {
+    /// What [`Usage::held_bytes`] tells, descriptors of virtual files apart.
+    pub(super) fn held_bytes(&self, usage: &Usage) -> u64 {
+        self.in_blocks
+            + self.targets
+            + self.blocks * BLOCK_COST_BYTES
+            + (usage.inodes + usage.changed) * u64::from(OBJECT_BYTES)
+            + self.names * u64::from(LINK_BYTES)
+            + self.removed * u64::from(REMOVED_BYTES)
+            + u64::from(usage.open) * DESCRIPTOR_BYTES
     }
 }

@@ -20,7 +20,6 @@ use super::blocks::FileBody;
 use super::data::Counts;
 use super::dirty::Dirty;
 use super::inode::Body;
-use super::maps::Held;
 use crate::chunk::{Buffer, Part, Scope, digest_of};
 use crate::digest::Digest;
 use crate::image::Image;
@@ -213,7 +212,7 @@ impl Overlay {
             return false;
         }
         let held = self.inodes.get_mut(&sealed.id).and_then(Option::as_mut);
-        let Some(inode) = held.map(Held::make_mut) else {
+        let Some(inode) = held.map(|held| held.change_by(&self.account)) else {
             return false;
         };
         let Body::File(file) = &mut inode.body else {

@@ -21,6 +21,7 @@ pub(super) fn make_volumes(plan: &RunPlan) -> Vec<(String, Fs)> {
         let mut builder = Fs::builder(&Image::empty())
             .max_bytes(quota.max_bytes)
             .max_inodes(quota.max_inodes)
+            .max_changed(quota.max_changed)
             .max_open(quota.max_open)
             .device(NonZeroU64::MIN.saturating_add(made.len() as u64 + 1));
         if plan.share == Share::None {
@@ -66,6 +67,7 @@ pub(super) fn make_fs(
     let mut builder = Fs::builder(image)
         .max_bytes(plan.quota.max_bytes)
         .max_inodes(plan.quota.max_inodes)
+        .max_changed(plan.quota.max_changed)
         .max_open(plan.quota.max_open);
     if let Some(scope) = scope {
         builder = builder.scope(scope);

@@ -9,6 +9,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use super::descriptor::{Descriptor, Rights};
 use super::mount::Mounts;
 use super::state::State;
+use super::virtual_file::VirtualBytes;
 use super::walk::{End, Follow, Last, Start, resolve};
 use super::{Access, Clock, Sealing, Trace, VirtualClock};
 use crate::budget::{Account, Budget};
@@ -46,6 +47,8 @@ struct Inner {
     /// Absent until something is mounted. Its lock comes after the instance's,
     /// and nothing comes after it.
     mounts: OnceLock<RwLock<Mounts>>,
+    /// Atomic.
+    virtual_bytes: VirtualBytes,
 }
 
 /// What an instance has besides its state: its forks have the same.
@@ -110,6 +113,14 @@ impl FsBuilder {
     #[must_use]
     pub fn max_inodes(mut self, inodes: u64) -> Self {
         self.quota.max_inodes = inodes;
+        self
+    }
+
+    /// Bounds objects of the base that are changed. Default:
+    /// [`DEFAULT_MAX_CHANGED`](crate::limits::DEFAULT_MAX_CHANGED).
+    #[must_use]
+    pub fn max_changed(mut self, objects: u64) -> Self {
+        self.quota.max_changed = objects;
         self
     }
 
@@ -234,6 +245,7 @@ impl Fs {
             setup,
             state: Mutex::new(State::new(state)),
             mounts: shown,
+            virtual_bytes: VirtualBytes::default(),
         }))
     }
 
@@ -266,7 +278,13 @@ impl Fs {
     /// Tells what the instance holds now. O(1).
     #[must_use]
     pub fn usage(&self) -> Usage {
-        self.lock().usage()
+        let mut usage = self.lock().usage();
+        usage.held_bytes += self.0.virtual_bytes.get();
+        usage
+    }
+
+    pub(super) fn virtual_bytes(&self) -> &VirtualBytes {
+        &self.0.virtual_bytes
     }
 
     /// Tells what the instance may hold.

@@ -3,13 +3,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
 use super::descriptor::{Access, Descriptor};
 use super::mount::FileMount;
 use crate::errno::Errno;
-use crate::limits::MAX_VIRTUAL_BYTES;
+use crate::limits::{MAX_OPEN_VIRTUAL_BYTES, MAX_VIRTUAL_BYTES};
 use crate::meta::Kind;
 
 /// A file of the host's making. Shown by [`Fs::mount_file`](super::Fs::mount_file).
@@ -34,7 +35,9 @@ pub trait VirtualFile: Send + Sync {
     /// # Errors
     ///
     /// What the one who opens the file is told. More than
-    /// [`MAX_VIRTUAL_BYTES`] are [`Errno::FileTooLarge`].
+    /// [`MAX_VIRTUAL_BYTES`] are [`Errno::FileTooLarge`]; what would make all
+    /// open descriptors of the instance hold more than
+    /// [`MAX_OPEN_VIRTUAL_BYTES`] is [`Errno::NoSpace`].
     fn content(&self) -> Result<Bytes, Errno>;
 
     /// Tells whether the file may be opened for writing. Asked when it is
@@ -65,10 +68,56 @@ pub(super) struct Live {
     file: Arc<dyn VirtualFile>,
     /// What the file held when it was opened; nothing if not to be read.
     content: Bytes,
+    #[expect(dead_code, reason = "counts the content for as long as it is held")]
+    shown: Shown,
+}
+
+/// Bytes that open descriptors of an instance hold of files of its host's
+/// making.
+#[derive(Clone, Default)]
+pub(super) struct VirtualBytes(Arc<AtomicU64>);
+
+impl VirtualBytes {
+    /// Tells how many there are. O(1).
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Counts `bytes` for as long as what it gives lives.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::NoSpace`] past [`MAX_OPEN_VIRTUAL_BYTES`].
+    fn hold(&self, bytes: u64) -> Result<Shown, Errno> {
+        let more = |held: u64| {
+            let sum = held.checked_add(bytes);
+            sum.filter(|sum| *sum <= MAX_OPEN_VIRTUAL_BYTES)
+        };
+        let taken = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.map_err(|_| Errno::NoSpace)?;
+        Ok(Shown {
+            all: self.clone(),
+            bytes,
+        })
+    }
+}
+
+/// What one descriptor and its clones hold.
+struct Shown {
+    all: VirtualBytes,
+    bytes: u64,
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.all.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 impl Live {
-    fn open(mount: FileMount, access: Access) -> Result<Self, Errno> {
+    fn open(mount: FileMount, access: Access, all: &VirtualBytes) -> Result<Self, Errno> {
         let mut content = Bytes::new();
         if access.contains(Access::READ) {
             content = guarded(|| mount.file.content())?;
@@ -76,9 +125,11 @@ impl Live {
         if content.len() > MAX_VIRTUAL_BYTES {
             return Err(Errno::FileTooLarge);
         }
+        let shown = all.hold(content.len() as u64)?;
         Ok(Self {
             file: mount.file,
             content,
+            shown,
         })
     }
 
@@ -126,7 +177,7 @@ impl Descriptor {
     fn with_mounted(self) -> Result<Self, Errno> {
         match self.fs().mounted_file(self.id()) {
             Some(mount) if self.kind() == Kind::File => {
-                let live = Live::open(mount, self.access())?;
+                let live = Live::open(mount, self.access(), self.fs().virtual_bytes())?;
                 Ok(self.showing(Some(Arc::new(live))))
             }
             Some(_) | None => Ok(self),

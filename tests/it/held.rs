@@ -1,14 +1,23 @@
 //! What a host holds because of what guests did: as much as their quotas say,
 //! and no more. Counted by the budget, which counts allocations, and by scopes.
 
+use std::sync::Arc;
+
 use stratafs::budget::Budget;
 use stratafs::chunk::{ChunkPool, ContentBuilder, Scope};
+use stratafs::errno::Errno;
 use stratafs::image::Image;
 use stratafs::layer::Layer;
-use stratafs::limits::{BLOCK_BYTES, OBJECT_BYTES};
+use stratafs::limits::{
+    BLOCK_BYTES, DESCRIPTOR_BYTES, LINK_BYTES, MAX_OPEN_VIRTUAL_BYTES, MAX_VIRTUAL_BYTES,
+    OBJECT_BYTES, REMOVED_BYTES,
+};
 use stratafs::meta::Meta;
+use stratafs::meta::Time;
 use stratafs::name::LayerPath;
-use stratafs::vfs::{Access, Change, Descriptor, Follow, Fs, OpenFlags, Sealing, Snapshot};
+use stratafs::vfs::{
+    Access, Change, Descriptor, Follow, Fs, OpenFlags, Sealing, SetTime, Snapshot,
+};
 
 use crate::sharing::noise;
 
@@ -228,4 +237,155 @@ fn how_a_file_is_held_is_no_difference() {
             );
         }
     }
+}
+
+/// A base of `count` files in a directory of their own each.
+fn many(count: u32) -> Image {
+    let pool = ChunkPool::new();
+    let mut layer = Layer::builder();
+    for n in 0..count {
+        let path = LayerPath::parse(format!("d{n}/f").as_bytes()).unwrap();
+        let content = ContentBuilder::of(&pool, &[7; 5_000]);
+        layer.file(&path, Meta::with_mode(0o644), content).unwrap();
+    }
+    Image::new(&[layer.finish().unwrap()]).unwrap()
+}
+
+fn touch(fs: &Fs, path: &str) -> Result<(), Errno> {
+    let time = SetTime::To(Time::new(1, 1));
+    let root = fs.root().unwrap();
+    root.set_times_at(Follow::No, path.as_bytes(), time, time)
+}
+
+/// What `Usage::held_bytes` says it never exceeds.
+fn bound(fs: &Fs, removed: u64) -> u64 {
+    let usage = fs.usage();
+    3 * fs.quota().max_bytes
+        + (usage.inodes + usage.changed) * u64::from(OBJECT_BYTES)
+        + u64::try_from(usage.links).unwrap_or(0) * u64::from(LINK_BYTES)
+        + removed * u64::from(REMOVED_BYTES)
+        + u64::from(usage.open) * DESCRIPTOR_BYTES
+        + MAX_OPEN_VIRTUAL_BYTES
+        + (2 << 20)
+}
+
+#[test]
+fn changed_objects_of_the_base_have_a_quota_of_their_own() {
+    let fs = Fs::builder(&many(8)).max_changed(3).build();
+    touch(&fs, "d0/f").unwrap();
+    touch(&fs, "d0/f").unwrap();
+    touch(&fs, "d1/f").unwrap();
+    touch(&fs, "d2").unwrap();
+    assert_eq!(fs.usage().changed, 3);
+    let before = fs.snapshot();
+    assert_eq!(touch(&fs, "d3/f"), Err(Errno::NoSpace));
+    let refused = |result: Result<(), stratafs::host::Error>| {
+        assert_eq!(result.unwrap_err().errno(), Errno::NoSpace);
+    };
+    refused(fs.rename("/d4/f", "/d5/g"));
+    refused(fs.rename("/d0/f", "/d5/f"));
+    refused(fs.hard_link("/d0/f", "/d5/g"));
+    refused(fs.create_dir("/d5/new"));
+    refused(
+        fs.write("/d6/f", b"x")
+            .map(|()| ())
+            .and_then(|()| fs.write("/d7/g", b"x")),
+    );
+    assert!(before.changes_to(&fs.snapshot()).unwrap().len() <= 1);
+    fs.check().unwrap();
+    // What makes room is never refused.
+    for n in 0..8 {
+        fs.remove_file(format!("/d{n}/f")).unwrap();
+        fs.remove_dir(format!("/d{n}")).unwrap();
+        fs.check().unwrap();
+    }
+    // Only the root is left, which has lost eight names.
+    assert_eq!(fs.usage().changed, 1);
+    assert!(fs.usage().held_bytes <= bound(&fs, 16));
+}
+
+#[test]
+fn whoever_changes_something_pays_for_it() {
+    let image = many(4);
+    let budget = Budget::new(1 << 30);
+    let fs = Fs::builder(&image).budget(&budget, "parent").build();
+    fs.write("/own", noise(3, 20_000)).unwrap();
+    touch(&fs, "d0/f").unwrap();
+    let paid = |n: usize| budget.holders()[n].bytes;
+    let before = paid(0);
+    let fork = fs.fork();
+    assert_eq!((paid(0), paid(1)), (before, 0));
+    touch(&fork, "own").unwrap();
+    touch(&fork, "d0/f").unwrap();
+    touch(&fork, "d1/f").unwrap();
+    open(&fork, "own").write_at(9, b"x").unwrap();
+    fork.remove_file("/d2/f").unwrap();
+    assert_eq!(paid(0), before);
+    let object = u64::from(OBJECT_BYTES);
+    // Copies of two objects, and the base's file and directory.
+    assert!(paid(1) >= 4 * object + BLOCK, "{}", paid(1));
+    drop(fork);
+    assert_eq!((budget.held_bytes(), paid(0)), (before, before));
+    drop(fs);
+    assert_eq!(budget.held_bytes(), 0);
+}
+
+#[test]
+fn what_is_held_never_passes_what_the_quotas_say() {
+    let max = 200_000;
+    for pattern in 0..4_u64 {
+        let fs = Fs::builder(&many(3)).max_bytes(max).build();
+        for n in 0..600_u64 {
+            let path = format!("f{}", n % 20);
+            let file = open(&fs, &path);
+            // A byte here and there, half blocks, whole files, cut blocks.
+            let wrote = match pattern {
+                0 => file.write_at(n * 37 % 999 * BLOCK, b"x"),
+                1 => file.write_at(n % 9 * BLOCK, &noise(n, BLOCK_BYTES / 2 + 1)),
+                2 => file.write_at(0, &noise(n % 7, 30_000)),
+                _ => file.write_at(n % 50 * BLOCK, &noise(n, BLOCK_BYTES)),
+            };
+            if pattern == 3 {
+                file.set_size(n % 50 * BLOCK + 1).unwrap();
+            }
+            drop(file);
+            if wrote.is_err() {
+                open(&fs, &path).set_size(n % 3).unwrap();
+            }
+            let held = fs.usage().held_bytes;
+            assert!(held <= bound(&fs, 0), "pattern {pattern}, step {n}: {held}");
+            if n % 50 == 0 {
+                fs.check().unwrap();
+            }
+        }
+        fs.check().unwrap();
+        for n in 0..20 {
+            fs.remove_file(format!("/f{n}")).unwrap();
+        }
+        assert_eq!(fs.usage().logical_bytes, 0);
+        assert!(
+            fs.usage().held_bytes <= 2 * u64::from(OBJECT_BYTES),
+            "{:?}",
+            fs.usage()
+        );
+    }
+}
+
+#[test]
+fn open_files_of_the_host_hold_so_many_bytes_together() {
+    let fs = Fs::new(&Image::empty());
+    let before = fs.usage().held_bytes;
+    fs.mount_file(b"/big", Arc::new(|| vec![1; MAX_VIRTUAL_BYTES]))
+        .unwrap();
+    let root = fs.root().unwrap();
+    let again = || root.open_at(Follow::Yes, b"big", OpenFlags::empty(), Access::READ);
+    let most = MAX_OPEN_VIRTUAL_BYTES / MAX_VIRTUAL_BYTES as u64;
+    let mut held: Vec<_> = (0..most).map(|_| again().unwrap()).collect();
+    assert!(fs.usage().held_bytes >= before + MAX_OPEN_VIRTUAL_BYTES);
+    assert_eq!(again().unwrap_err(), Errno::NoSpace);
+    assert_eq!(u64::from(fs.usage().open), most + 1);
+    held.pop();
+    held.push(again().unwrap());
+    drop(held);
+    assert!(fs.usage().held_bytes < before + MAX_VIRTUAL_BYTES as u64);
 }

@@ -10,10 +10,11 @@ use stratafs::errno::Errno;
 use stratafs::image::{Image, ImageError};
 use stratafs::layer::{LayerBuilder, LayerError};
 use stratafs::limits::{
-    BLOCK_BYTES, CHUNK_BYTES, DEFAULT_MAX_BYTES, DEFAULT_MAX_INODES, DEFAULT_MAX_LAYER_BYTES,
-    DEFAULT_MAX_OPEN, FREE_BLOCKS, MAX_EXPANSION_RATIO, MAX_FILE_BYTES, MAX_LAYER_DEPTH,
-    MAX_LAYER_ENTRIES, MAX_LAYER_PATH_BYTES, MAX_LAYERS, MAX_LINKS, MAX_NAME_BYTES, MAX_PATH_BYTES,
-    MAX_SYMLINK_BYTES, MAX_SYMLINKS, MAX_XATTR_BYTES, QUOTA_BYTES_PER_BLOCK,
+    BLOCK_BYTES, CHUNK_BYTES, DEFAULT_MAX_BYTES, DEFAULT_MAX_CHANGED, DEFAULT_MAX_INODES,
+    DEFAULT_MAX_LAYER_BYTES, DEFAULT_MAX_OPEN, FREE_BLOCKS, MAX_EXPANSION_RATIO, MAX_FILE_BYTES,
+    MAX_LAYER_DEPTH, MAX_LAYER_ENTRIES, MAX_LAYER_PATH_BYTES, MAX_LAYERS, MAX_LINKS,
+    MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_SYMLINK_BYTES, MAX_SYMLINKS, MAX_XATTR_BYTES,
+    QUOTA_BYTES_PER_BLOCK,
 };
 use stratafs::meta::Meta;
 use stratafs::name::{LayerPath, Name, NameError};
@@ -92,6 +93,20 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ),
     ("MAX_MOUNTS", "an_instance_has_max_mounts"),
     ("MAX_VIRTUAL_BYTES", "a_virtual_file_has_max_virtual_bytes"),
+    (
+        "MAX_OPEN_VIRTUAL_BYTES",
+        "open_files_of_the_host_hold_so_many_bytes_together",
+    ),
+    (
+        "BLOCK_COST_BYTES",
+        "what_is_held_never_passes_what_the_quotas_say",
+    ),
+    (
+        "REMOVED_BYTES",
+        "the_worst_objects_cost_their_host_a_constant",
+    ),
+    ("LINK_BYTES", "the_worst_objects_cost_their_host_a_constant"),
+    ("DESCRIPTOR_BYTES", "descriptors_cost_what_is_counted"),
     ("MAX_RULES", "an_instance_has_max_rules"),
     ("MAX_TRACE_RANGES", "past_the_bound_the_nearest_are_joined"),
     ("MAX_TRACE_FILES", "a_trace_keeps_a_bounded_number_of_files"),
@@ -364,6 +379,19 @@ fn objects_default_to_default_max_inodes() {
     drop(make(&root, "f", ""));
     root.link_at(b"f", &root, b"g").unwrap();
     assert_eq!(root.link_at(b"f", &root, b"h"), Err(Errno::NoSpace));
+}
+
+#[test]
+fn changed_objects_default_to_default_max_changed() {
+    let fs = Fs::new(&Image::empty());
+    assert_eq!(fs.quota().max_changed, DEFAULT_MAX_CHANGED);
+    // A bound that a test can reach is the same rule; the root is an object.
+    let fs = Fs::builder(&Image::empty()).max_changed(0).build();
+    let root = fs.root().unwrap();
+    assert_eq!(root.create_dir_at(b"d"), Err(Errno::NoSpace));
+    let fs = Fs::builder(&Image::empty()).max_changed(1).build();
+    fs.root().unwrap().create_dir_at(b"d").unwrap();
+    assert_eq!(fs.usage().changed, 1);
 }
 
 #[test]

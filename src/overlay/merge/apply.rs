@@ -2,7 +2,7 @@
 
 use super::super::dir::DirBody;
 use super::super::given::Given;
-use super::super::inode::{Body, Inode};
+use super::super::inode::{Asking, Body, Inode};
 use super::super::maps::Held;
 use super::super::quota::Quota;
 use super::super::{Counts, Overlay};
@@ -50,6 +50,7 @@ impl Plan {
         to.quota = Quota {
             max_bytes: u64::MAX,
             max_inodes: u64::MAX,
+            max_changed: u64::MAX,
             max_open: u32::MAX,
         };
         for (id, bytes) in &self.bytes {
@@ -65,13 +66,15 @@ impl Plan {
         let mut links = Links::new(&to, &self, &made)?;
         for ((dir, name), id) in &self.detach {
             let found = to.find(*dir, name.as_bytes()).ok_or(Errno::Io)?;
+            to.prepare(&[*dir, *id])?;
             to.take_entry(*dir, found, now)?;
-            let inode = to.own(*id)?;
+            let inode = to.prepared(*id)?;
             inode.ctime = now;
-            inode.given.remove(&(*dir, name.clone()));
             if found.kind != Kind::Dir {
                 inode.nlink -= 1;
             }
+            let further = inode.lose_name(&(*dir, name.clone()));
+            to.tally.names -= u64::from(further);
         }
         for attach in &self.attach {
             to.attach(attach, &made, now)?;
@@ -179,6 +182,7 @@ impl Overlay {
         self.usage.inodes += 1;
         self.usage.logical_bytes += target;
         self.usage.private_bytes += target;
+        self.tally.targets += target;
         Ok(id)
     }
 
@@ -186,14 +190,16 @@ impl Overlay {
         let ends = id_of(attach.what, made).zip(id_of(attach.dir, made));
         let (id, dir) = ends.ok_or(Errno::Io)?;
         let name = &attach.name;
+        self.prepare(&[dir, id])?;
         self.add_entry(dir, name.clone(), id, attach.kind, now)?;
-        let inode = self.own(id)?;
-        inode.given.add((dir, name.clone()));
+        let inode = self.prepared(id)?;
+        let further = inode.gain_name((dir, name.clone()), Asking::Yes)?;
         inode.ctime = now;
         match &mut inode.body {
             Body::Dir(body) => body.parent = dir,
             Body::File(_) | Body::Symlink(_) => inode.nlink += 1,
         }
+        self.tally.names += u64::from(further);
         Ok(())
     }
 }

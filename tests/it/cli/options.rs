@@ -188,13 +188,23 @@ fn quotas_are_what_was_given() {
         .mkdir("c", NOSPC);
     cli.script("--max-inodes 2", &script).fine();
     cli.file("base/a", "a");
+    cli.file("base/d/a", "a");
+    // The root of the base is the one that may change.
+    let script = Script::new().mkdir("n", OK).mkdir("d/n", NOSPC);
+    cli.script("--layer base --max-changed 1", &script).fine();
     // The preopen takes one.
     let script = Script::new()
         .keep_open("a", OK)
         .keep_open("a", OK)
         .keep_open("a", MFILE);
     cli.script("--layer base --max-open 3", &script).fine();
-    for option in ["--max-bytes", "--max-inodes", "--max-open", "--max-memory"] {
+    for option in [
+        "--max-bytes",
+        "--max-inodes",
+        "--max-changed",
+        "--max-open",
+        "--max-memory",
+    ] {
         for bad in ["x", "-1", "1.5", "1KB", "99999999999G"] {
             cli.run(&format!("run {option}={bad} guest.wat"))
                 .refused(&[option]);

@@ -50,6 +50,7 @@ impl Subject {
         let fs = Fs::builder(image)
             .max_bytes(quota.max_bytes)
             .max_inodes(quota.max_inodes)
+            .max_changed(quota.max_changed)
             .max_open(quota.max_open)
             .clock(clock.clone())
             .build();

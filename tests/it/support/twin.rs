@@ -29,6 +29,7 @@ impl Start {
                 max_bytes: rng.below(300_000) as u64,
                 max_inodes: rng.below(30) as u64,
                 max_open: 4 + rng.below(8) as u32,
+                ..Quota::default()
             }
         } else {
             Quota::default()
@@ -104,11 +105,13 @@ impl Twin {
         self.compare_usage()
     }
 
-    /// The model knows nothing of sharing: only what counts against quotas.
+    /// The model knows nothing of sharing and of what a host holds: only what
+    /// counts against quotas.
     fn compare_usage(&self) -> Result<(), String> {
         let (want, got) = (self.model.usage, self.subject.fs.usage());
         let mut known = got;
         known.private_bytes = want.private_bytes;
+        (known.held_bytes, known.changed) = (want.held_bytes, want.changed);
         if want == known && got.private_bytes <= got.logical_bytes {
             Ok(())
         } else {
