@@ -130,7 +130,7 @@ impl Overlay {
         let terms = Terms {
             bytes: room,
             blocks: self.quota.max_blocks().saturating_sub(self.blocks),
-            account: &self.account,
+            pages: &mut self.pages,
             dirty: self.dirty.as_mut().map(|dirty| dirty.of(id)),
         };
         let written = match file.write_at(&base, offset, buf, terms) {
@@ -203,13 +203,14 @@ impl Overlay {
         if size > MAX_FILE_BYTES {
             return Err(Errno::FileTooLarge);
         }
-        let account = self.account.clone();
-        let inode = self.own(id)?;
+        self.own(id)?;
+        let held = self.inodes.get_mut(&id).and_then(Option::as_mut);
+        let inode = Arc::make_mut(&mut held.ok_or(Errno::BadDescriptor)?.0);
         let Body::File(file) = &mut inode.body else {
             return Err(Errno::Invalid);
         };
         let had = Counts::of(file);
-        file.set_size(size, &account);
+        file.set_size(size, &mut self.pages);
         let has = Counts::of(file);
         inode.touch(now);
         self.recount(had, has);

@@ -31,7 +31,7 @@ impl Overlay {
             next: self.next,
             branch: 0,
             quota: self.quota,
-            account: self.account.clone(),
+            pages: Pages::new(self.account().clone()),
             dirty: self.dirty.as_ref().map(|_| Dirty::default()),
             usage: Usage {
                 open: 0,
@@ -47,7 +47,7 @@ impl Overlay {
     /// As [`Self::snapshot`], for another instance: it pays for itself.
     pub(crate) fn fork(&self) -> Self {
         Self {
-            account: self.account.another(),
+            pages: Pages::new(self.account().another()),
             ..self.snapshot()
         }
     }
@@ -64,8 +64,12 @@ impl Overlay {
 
     /// Takes a later state of the same lock's hold.
     pub(crate) fn advance(&mut self, next: Self) {
-        let dirty = self.dirty.take();
-        *self = Self { dirty, ..next };
+        let (dirty, pages) = (self.dirty.take(), std::mem::take(&mut self.pages));
+        *self = Self {
+            dirty,
+            pages,
+            ..next
+        };
         self.follow_dirty();
     }
 

@@ -12,6 +12,7 @@
 
 mod backing;
 mod block;
+mod block_map;
 mod blocks;
 mod census;
 mod changes;
@@ -46,6 +47,7 @@ use std::sync::Arc;
 use imbl::OrdSet;
 
 use crate::budget::{Account, Hold};
+use crate::chunk::Pages;
 use crate::errno::Errno;
 use crate::image::Image;
 use crate::limits::OBJECT_BYTES;
@@ -86,9 +88,10 @@ pub(crate) struct Overlay {
     /// once the first object is made; 0 until then. See `fork`.
     branch: u64,
     quota: Quota,
-    /// Pays for blocks and objects. Those of a state that was taken over are
-    /// others' to pay for.
-    account: Account,
+    /// Where blocks lie, and who pays for them and for objects. Those of a state
+    /// that was taken over are others' to pay for. After `inodes`, so that its
+    /// pages go first.
+    pages: Pages,
     usage: Usage,
     /// Blocks to be sealed; absent if none ever are.
     dirty: Option<Dirty>,
@@ -113,7 +116,7 @@ impl Overlay {
             next,
             branch: 0,
             quota,
-            account: Account::default(),
+            pages: Pages::default(),
             usage: Usage::default(),
             dirty: None,
             blocks: 0,
@@ -125,11 +128,11 @@ impl Overlay {
 
     /// Starts to pay from `account`.
     pub(crate) fn set_account(&mut self, account: Account) {
-        self.account = account;
+        self.pages = Pages::new(account);
     }
 
     pub(crate) fn account(&self) -> &Account {
-        &self.account
+        self.pages.account()
     }
 
     pub(crate) fn usage(&self) -> Usage {
@@ -167,7 +170,7 @@ impl Overlay {
     fn own(&mut self, id: FileId) -> Result<&mut Inode, Errno> {
         if !self.inodes.contains_key(&id) {
             let node = self.node(id).ok_or(Errno::BadDescriptor)?;
-            let hold = Hold::overdraw(&self.account, OBJECT_BYTES);
+            let hold = Hold::overdraw(self.pages.account(), OBJECT_BYTES);
             let inode = Inode::of_base(&self.image, node, hold);
             self.image.intact()?;
             self.inodes.insert(id, Some(Held::new(inode)));

@@ -45,7 +45,7 @@ enum Found {
     /// What the file, if it is still so, is to show as a whole.
     Whole(FileBody, Owner),
     /// Blocks by number: what was looked at, and what to put there.
-    Blocks(Vec<(u64, Arc<Buffer>, Block)>),
+    Blocks(Vec<(u64, Buffer, Block)>),
 }
 
 impl Batch {
@@ -75,7 +75,7 @@ impl Batch {
         }
         let own = |number: u64| {
             let buffer = self.file.own_block(number)?;
-            Some((number, Arc::clone(buffer), seal_block(buffer, scope)?))
+            Some((number, buffer.clone(), seal_block(buffer, scope)?))
         };
         let numbers = self.numbers.iter().cloned().flatten();
         let found = Found::Blocks(numbers.filter_map(own).collect());
@@ -135,7 +135,7 @@ fn seal_file(file: &FileBody, scope: &Scope) -> Option<Owner> {
 }
 
 /// What to hold in place of a block; `None` to leave it.
-fn seal_block(buffer: &Arc<Buffer>, scope: &Scope) -> Option<Block> {
+fn seal_block(buffer: &Buffer, scope: &Scope) -> Option<Block> {
     if let Some(zeros) = Block::zeros_like(buffer.bytes()) {
         return Some(zeros);
     }
