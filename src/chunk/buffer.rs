@@ -97,14 +97,6 @@ impl Buffer {
         }
     }
 
-    /// Returns the bytes that are held for it, used or not.
-    pub(crate) fn capacity(&self) -> usize {
-        match self {
-            Self::Small(small) => small.bytes.capacity(),
-            Self::Page(_) => BLOCK_BYTES,
-        }
-    }
-
     /// Tells whether nothing else holds it, so that it may be changed.
     pub(crate) fn is_alone(&mut self) -> bool {
         match self {
@@ -119,14 +111,6 @@ impl Buffer {
             (Self::Small(one), Self::Small(two)) => Arc::ptr_eq(one, two),
             (Self::Page(one), Self::Page(two)) => one.is_same(two),
             (Self::Small(_), Self::Page(_)) | (Self::Page(_), Self::Small(_)) => false,
-        }
-    }
-
-    /// Stands for its bytes as long as they are held.
-    pub(crate) fn address(&self) -> usize {
-        match self {
-            Self::Small(small) => Arc::as_ptr(small).addr(),
-            Self::Page(page) => page.address(),
         }
     }
 
@@ -175,7 +159,10 @@ impl Buffer {
         if let Some(gap) = bytes.get_mut(had..at.max(had)) {
             gap.fill(0);
         }
-        bytes.get_mut(at..end).ok_or(Errno::Io)?.copy_from_slice(piece);
+        bytes
+            .get_mut(at..end)
+            .ok_or(Errno::Io)?
+            .copy_from_slice(piece);
         page.set_len(had.max(end));
         Ok(())
     }
@@ -186,17 +173,16 @@ impl Buffer {
             return;
         }
         match self {
-            Self::Page(page) if capacity > MAX_SMALL => page.set_len(len),
-            Self::Small(small) if Arc::get_mut(small).is_some() => {
+            Self::Page(page) if capacity > MAX_SMALL => return page.set_len(len),
+            Self::Small(small) => {
                 if let Some(small) = Arc::get_mut(small) {
-                    small.truncate(len, capacity);
+                    return small.truncate(len, capacity);
                 }
             }
-            Self::Page(_) | Self::Small(_) => {
-                let kept = self.bytes().get(..len).unwrap_or_default();
-                *self = Self::copy_unasked(kept, capacity, pages);
-            }
+            Self::Page(_) => {}
         }
+        let kept = self.bytes().get(..len).unwrap_or_default();
+        *self = Self::copy_unasked(kept, capacity, pages);
     }
 }
 

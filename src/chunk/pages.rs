@@ -97,10 +97,9 @@ pub(crate) struct Page {
 impl Pages {
     /// Makes an empty one whose pages are paid from `account`.
     pub(crate) fn new(account: Account) -> Self {
-        Self {
-            account,
-            ..Self::default()
-        }
+        let mut pages = Self::default();
+        pages.account = account;
+        pages
     }
 
     pub(crate) fn account(&self) -> &Account {
@@ -152,7 +151,9 @@ impl Pages {
             16.. => MAX_SLAB_PAGES,
             _ => self.slabs.iter().map(|slab| slab.holders.len()).sum(),
         };
-        let pages = had.clamp(MIN_SLAB_PAGES, MAX_SLAB_PAGES).next_power_of_two();
+        let pages = had
+            .clamp(MIN_SLAB_PAGES, MAX_SLAB_PAGES)
+            .next_power_of_two();
         let memory = Memory::map(pages)?;
         let mut free = [0; WORDS];
         let pages = memory.pages();
@@ -297,11 +298,6 @@ impl Page {
     /// Tells whether both are one page.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.slab == other.slab && self.index == other.index
-    }
-
-    /// Stands for the page as long as it is held.
-    pub(crate) fn address(&self) -> usize {
-        self.start().as_ptr().addr()
     }
 }
 
@@ -532,7 +528,9 @@ mod tests {
     fn idle_pages_are_bounded_by_those_in_use() {
         let mut pages = Pages::default();
         for keep_each in [1_000_000, 100, 7] {
-            let held: Vec<Page> = (0..3_000).map(|n| filled(&mut pages, n as u8)).collect();
+            let held: Vec<Page> = (0..3_000_u16)
+                .map(|n| filled(&mut pages, n.to_le_bytes()[0]))
+                .collect();
             let kept: Vec<Page> = (0..)
                 .zip(held)
                 .filter_map(|(n, page)| (n % keep_each == 0).then_some(page))
@@ -547,7 +545,10 @@ mod tests {
                 "{idle} idle, {in_use} in use"
             );
             for (n, page) in kept.iter().enumerate() {
-                assert_eq!(page.bytes(), [(n * keep_each) as u8; BLOCK_BYTES]);
+                assert_eq!(
+                    page.bytes(),
+                    [(n * keep_each).to_le_bytes()[0]; BLOCK_BYTES]
+                );
             }
         }
     }
@@ -560,8 +561,8 @@ mod tests {
             for _ in 0..3 {
                 let own = all.clone();
                 threads.spawn(move || {
-                    for (n, mut page) in own.into_iter().enumerate() {
-                        assert_eq!(page.bytes(), [n as u8; BLOCK_BYTES]);
+                    for (n, mut page) in (0..).zip(own) {
+                        assert_eq!(page.bytes(), [n; BLOCK_BYTES]);
                         let copy = page.clone();
                         assert!(page.alone().is_none());
                         drop(copy);

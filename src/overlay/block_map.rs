@@ -52,11 +52,6 @@ impl Leaf {
     fn is_empty(&self) -> bool {
         self.0.iter().all(Option::is_none)
     }
-
-    fn blocks(&self, leaf: u64) -> impl Iterator<Item = (u64, &Block)> {
-        let slots = (leaf * LEAF..).zip(self.0.iter());
-        slots.filter_map(|(number, slot)| Some((number, slot.as_ref()?)))
-    }
 }
 
 /// The place of a block in its leaf.
@@ -275,7 +270,9 @@ impl<'a> Iterator for Iter<'a> {
         loop {
             if let Some(slots) = self.slots {
                 let rest = slots.get(slot(self.at)..).unwrap_or_default();
-                let found = (self.at..self.end).zip(rest).find(|(_, slot)| slot.is_some());
+                let found = (self.at..self.end)
+                    .zip(rest)
+                    .find(|(_, slot)| slot.is_some());
                 if let Some((number, slot)) = found {
                     self.at = number + 1;
                     if slot_is_last(number) {
@@ -326,7 +323,7 @@ mod tests {
                     assert_eq!(removed, model.remove(&number));
                 }
                 _ => {
-                    let byte = next(250) as u8;
+                    let byte = next(250).to_le_bytes()[0];
                     map.insert(number, block(byte));
                     model.insert(number, vec![byte]);
                 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::dirty::Dirty;
 use super::quota::{Quota, Usage};
 use super::{Object, Overlay};
+use crate::chunk::Pages;
 use crate::errno::Errno;
 use crate::meta::FileId;
 

@@ -177,9 +177,7 @@ impl<'a> Iterator for Runs<'a> {
 
 impl FusedIterator for Runs<'_> {}
 
-fn next_of<'a>(
-    blocks: &mut Option<Iter<'a>>,
-) -> Option<(u64, &'a Block)> {
+fn next_of<'a>(blocks: &mut Option<Iter<'a>>) -> Option<(u64, &'a Block)> {
     blocks.as_mut()?.next()
 }
 
