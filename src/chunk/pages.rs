@@ -8,10 +8,10 @@
 //! may be other instances; the last of them gives it back to its slab.
 //!
 //! Pages that nobody holds stay for the next writes of their instance, but
-//! never more than it has in use and [`SPARE_PAGES`] besides (and
-//! [`LOOSE_PAGES`] for each slab): the memory of others goes back to the system,
-//! wherever in a slab they lie. Once the instance is gone, a slab keeps less
-//! than [`LOOSE_PAGES`] that nobody holds, and is unmapped with its last page.
+//! never more than it has in use and [`SPARE_PAGES`] besides: then the memory of
+//! all of them goes back to the system, wherever in a slab they lie. Once the
+//! instance is gone, a slab keeps less than [`LOOSE_PAGES`] that nobody holds,
+//! and is unmapped with its last page.
 
 #![allow(
     unsafe_code,
@@ -20,8 +20,8 @@
 
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering, fence};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
@@ -38,8 +38,8 @@ const MIN_SLAB_PAGES: usize = 16;
 /// Unused pages that an instance may keep besides as many as it uses.
 const SPARE_PAGES: i64 = 512;
 
-/// Unused pages of one slab from which on giving them back is worth a call of
-/// the system.
+/// Unused pages of one slab without an instance from which on giving them back is
+/// worth a call of the system.
 const LOOSE_PAGES: u32 = 64;
 
 /// Words of a set of the pages of a slab.
@@ -64,6 +64,18 @@ struct Counts {
     idle: AtomicI64,
     /// Set when the instance is gone.
     orphaned: AtomicBool,
+    /// Locked before the state of a slab.
+    slabs: Mutex<Vec<Weak<Slab>>>,
+}
+
+impl Counts {
+    /// Gives the memory of all idle pages back. O(slabs and ranges of such pages),
+    /// once for [`SPARE_PAGES`] that went at least.
+    fn give_back(&self) {
+        for slab in self.slabs.lock().iter().filter_map(Weak::upgrade) {
+            slab.give_back(&mut slab.state.lock());
+        }
+    }
 }
 
 /// A mapping, its pages, and how many holders each of them has.
@@ -140,6 +152,7 @@ impl Pages {
         }
         self.open = self.slabs.len();
         let slab = Arc::new(self.map()?);
+        slab.counts.slabs.lock().push(Arc::downgrade(&slab));
         self.slabs.push(slab);
         self.slabs.last().and_then(Slab::take)
     }
@@ -221,15 +234,13 @@ impl Slab {
         state.idles += 1;
         let in_use = self.counts.in_use.fetch_sub(1, Ordering::Relaxed) - 1;
         let idle = self.counts.idle.fetch_add(1, Ordering::Relaxed) + 1;
-        let is_unused = state.frees as usize == self.holders.len();
-        let is_orphan = self.counts.orphaned.load(Ordering::Relaxed);
-        let is_much = if is_orphan {
-            // It is about to be unmapped if nothing of it is in use.
-            !is_unused
-        } else {
-            idle > in_use + SPARE_PAGES
-        };
-        if is_much && (is_unused || state.idles >= LOOSE_PAGES) {
+        if !self.counts.orphaned.load(Ordering::Relaxed) {
+            drop(state);
+            if idle > in_use + SPARE_PAGES {
+                self.counts.give_back();
+            }
+        } else if state.idles >= LOOSE_PAGES && (state.frees as usize) < self.holders.len() {
+            // One of which nothing is in use is about to be unmapped.
             self.give_back(&mut state);
         }
     }
@@ -536,14 +547,10 @@ mod tests {
                 .filter_map(|(n, page)| (n % keep_each == 0).then_some(page))
                 .collect();
             let counts = pages.counts.as_ref().unwrap();
-            let slabs = pages.slabs.len() as i64;
             let in_use = counts.in_use.load(Ordering::Relaxed);
             let idle = counts.idle.load(Ordering::Relaxed);
             assert_eq!(in_use, kept.len() as i64);
-            assert!(
-                idle <= in_use + SPARE_PAGES + slabs * i64::from(LOOSE_PAGES),
-                "{idle} idle, {in_use} in use"
-            );
+            assert!(idle <= in_use + SPARE_PAGES, "{idle} idle, {in_use} in use");
             for (n, page) in kept.iter().enumerate() {
                 assert_eq!(
                     page.bytes(),
