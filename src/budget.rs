@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
+use parking_lot::Mutex;
 
 use crate::errno::Errno;
 
@@ -19,9 +20,11 @@ use crate::errno::Errno;
 /// Counted are the blocks of files, each once however many instances, forks
 /// and snapshots hold it, and [`OBJECT_BYTES`](crate::limits::OBJECT_BYTES)
 /// for each object that an instance made or changed, targets of symbolic
-/// links, further names and removed ones beside. A call that has no room gives
-/// [`Errno::NoSpace`], and a write may be cut short, as past a quota. What makes
-/// room, such as removing a name, is counted but never refused.
+/// links, further names and removed ones beside; also memory that an instance
+/// keeps for its next writes, which all of them give back before any is refused.
+/// A call that has no room gives [`Errno::NoSpace`], and a write may be cut short,
+/// as past a quota. What makes room, such as removing a name, is counted but never
+/// refused.
 ///
 /// ```
 /// use stratafs::{budget::Budget, image::Image, vfs::Fs};
@@ -39,6 +42,8 @@ struct Ledger {
     max: u64,
     /// Atomic, never above `max` but by what must not be refused.
     held: AtomicU64,
+    /// Those of them that are kept for the next writes. Atomic.
+    spare: AtomicU64,
     /// Numbers of accounts. Atomic.
     next: AtomicU64,
     /// By number: all accounts that somebody holds something on.
@@ -52,6 +57,14 @@ struct Tab {
     label: Box<str>,
     /// Atomic.
     held: AtomicU64,
+    /// What holds spare memory on this account.
+    keepers: Mutex<Vec<Weak<dyn Keeper>>>,
+}
+
+/// Holds memory that nothing is in.
+pub(crate) trait Keeper: Send + Sync {
+    /// Gives it back, and takes it off the account that paid.
+    fn give_back(&self);
 }
 
 /// One instance and what it has taken of a [`Budget`].
@@ -71,6 +84,7 @@ impl Budget {
         Self(Arc::new(Ledger {
             max: max_bytes,
             held: AtomicU64::new(0),
+            spare: AtomicU64::new(0),
             next: AtomicU64::new(0),
             tabs: DashMap::new(),
         }))
@@ -82,7 +96,8 @@ impl Budget {
         self.0.max
     }
 
-    /// Tells what all instances hold now, each shared block once. O(1).
+    /// Tells what all instances hold now, each shared block once, what they keep
+    /// for their next writes included. O(1).
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
         self.0.held.load(Ordering::Relaxed)
@@ -94,17 +109,9 @@ impl Budget {
     /// nothing is under way. O(instances).
     #[must_use]
     pub fn holders(&self) -> Vec<Holder> {
-        // Collected first: dropping the last handle on an account under a
-        // shard's lock would ask for that lock again.
-        let tabs: Vec<_> = self
-            .0
-            .tabs
-            .iter()
-            .filter_map(|entry| entry.value().upgrade())
-            .collect();
-        let mut tabs: Vec<&Arc<Tab>> = tabs.iter().collect();
+        let mut tabs = self.0.tabs();
         tabs.sort_by_key(|tab| tab.number);
-        tabs.into_iter()
+        tabs.iter()
             .map(|tab| Holder {
                 label: tab.label.clone(),
                 bytes: tab.held.load(Ordering::Relaxed),
@@ -133,9 +140,37 @@ impl Budget {
             number,
             label: label.into(),
             held: AtomicU64::new(0),
+            keepers: Mutex::default(),
         });
         self.0.tabs.insert(number, Arc::downgrade(&tab));
         Account(Some(tab))
+    }
+}
+
+impl Ledger {
+    fn tabs(&self) -> Vec<Arc<Tab>> {
+        // Collected: dropping the last handle on an account under a shard's lock
+        // would ask for that lock again.
+        let tabs = self.tabs.iter();
+        tabs.filter_map(|entry| entry.value().upgrade()).collect()
+    }
+
+    /// Lets all instances give their spare memory back, if `bytes` have room
+    /// then. Returns whether they did. O(instances), and no more often than
+    /// memory was kept that would have been enough.
+    fn reclaim(&self, bytes: u64) -> bool {
+        let spare = self.spare.load(Ordering::Relaxed);
+        let in_use = self.held.load(Ordering::Relaxed).saturating_sub(spare);
+        let sum = in_use.checked_add(bytes);
+        let is_enough = spare > 0 && sum.is_some_and(|sum| sum <= self.max);
+        if is_enough {
+            for tab in self.tabs() {
+                let keepers = tab.keepers.lock().clone();
+                let keepers = keepers.iter().filter_map(Weak::upgrade);
+                keepers.for_each(|keeper| keeper.give_back());
+            }
+        }
+        is_enough
     }
 }
 
@@ -163,12 +198,31 @@ impl Account {
         })
     }
 
-    /// Takes `bytes`, or nothing.
+    /// Takes `bytes`, or nothing. What others keep for their next writes goes
+    /// first: nothing of theirs may be locked.
     ///
     /// # Errors
     ///
     /// [`Errno::NoSpace`] if the budget has not so many left.
     pub(crate) fn take(&self, bytes: u64) -> Result<(), Errno> {
+        match self.take_at_once(bytes) {
+            Err(_) if self.reclaim(bytes) => self.take_at_once(bytes),
+            taken => taken,
+        }
+    }
+
+    /// Lets all instances of the budget give their spare memory back, if `bytes`
+    /// have room then. Returns whether they did.
+    pub(crate) fn reclaim(&self, bytes: u64) -> bool {
+        self.0.as_ref().is_some_and(|tab| tab.ledger.reclaim(bytes))
+    }
+
+    /// Takes `bytes` of what is left now, or nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`take`](Self::take).
+    pub(crate) fn take_at_once(&self, bytes: u64) -> Result<(), Errno> {
         let Some(tab) = &self.0 else {
             return Ok(());
         };
@@ -188,6 +242,29 @@ impl Account {
         if let Some(tab) = &self.0 {
             tab.ledger.held.fetch_add(bytes, Ordering::Relaxed);
             tab.held.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that `bytes` of those taken are kept for the next writes.
+    pub(crate) fn keep(&self, bytes: u64) {
+        if let Some(tab) = &self.0 {
+            tab.ledger.spare.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that `bytes` of those kept are in use, or given back.
+    pub(crate) fn unkeep(&self, bytes: u64) {
+        if let Some(tab) = &self.0 {
+            tab.ledger.spare.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes what holds spare memory on this account.
+    pub(crate) fn add_keeper(&self, keeper: Weak<dyn Keeper>) {
+        if let Some(tab) = &self.0 {
+            let mut keepers = tab.keepers.lock();
+            keepers.retain(|keeper| keeper.strong_count() > 0);
+            keepers.push(keeper);
         }
     }
 

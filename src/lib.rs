@@ -49,7 +49,6 @@
 //! | `runner` | running guests: engine, cache of compiled code, many instances |
 //! | `cli` (default) | the command line, and all of the above |
 #![deny(unsafe_code)]
-#![cfg_attr(not(feature = "store"), forbid(unsafe_code))]
 #![deny(missing_docs)]
 
 pub mod budget;

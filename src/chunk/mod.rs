@@ -9,6 +9,7 @@
 mod buffer;
 mod builder;
 mod content;
+mod pages;
 mod pool;
 mod scope;
 mod sealed;
@@ -19,6 +20,7 @@ pub(crate) use buffer::Buffer;
 pub use builder::ContentBuilder;
 pub use content::Content;
 pub(crate) use content::{copy_or_zero, digest_of};
+pub(crate) use pages::Pages;
 pub use pool::{Chunk, ChunkPool};
 pub(crate) use scope::Piece;
 pub use scope::Scope;

@@ -3,7 +3,8 @@
 //! A block that will not change is looked up by a hash of its bytes, with a
 //! seed that no guest knows, and compared byte for byte: what the hash does is
 //! to find, never to decide. Two blocks of one hash are rare, and then the
-//! second stays by itself.
+//! second stays by itself. So does a block whose equal is not found, because the
+//! one that had the same samples is gone by now.
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -17,6 +18,13 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::buffer::Buffer;
 use super::sealed::{Blocks, Part, SealedFile};
+
+/// Samples that a long block is first looked for by, and the bytes of each.
+const SAMPLES: usize = 8;
+const SAMPLE_BYTES: usize = 16;
+
+/// Bytes from which on a block is long enough to be sampled.
+const MIN_SAMPLED_BYTES: usize = 1024;
 
 /// Instances among which equal private blocks are held once.
 ///
@@ -56,7 +64,7 @@ pub(super) type Map<T> = DashMap<u64, Weak<T>, BuildHasherDefault<AsIs>>;
 pub(crate) struct Piece(Arc<Held>);
 
 struct Held {
-    buffer: Arc<Buffer>,
+    buffer: Buffer,
     hash: u64,
     /// The scope to leave when the last holder goes.
     home: Weak<Table>,
@@ -105,11 +113,23 @@ impl Scope {
         self.0.bytes.load(Ordering::Relaxed)
     }
 
-    /// Gives the scope's block with these bytes, and whether it is `buffer`
-    /// itself, new. `None` if another block has its hash. O(len); one short
-    /// lock of a shard, not held while hashing or comparing.
-    pub(crate) fn put(&self, buffer: &Arc<Buffer>) -> Option<(Piece, bool)> {
-        let hash = xxh3_64_with_seed(buffer.bytes(), self.0.seed);
+    /// Returns the scope's block with these bytes, and whether it is `buffer`
+    /// itself, new. `None` if other blocks have its hashes. O(len); one or two
+    /// short locks of a shard, not held while hashing or comparing.
+    ///
+    /// A long block is first looked for by a hash of samples of its bytes, and by
+    /// one of all of them only where another block has the same samples: bytes
+    /// that nobody else holds are not read.
+    pub(crate) fn put(&self, buffer: &Buffer) -> Option<(Piece, bool)> {
+        let samples = sample(buffer.bytes());
+        let samples = samples.map(|samples| xxh3_64_with_seed(&samples, !self.0.seed));
+        let whole = || xxh3_64_with_seed(buffer.bytes(), self.0.seed);
+        let found = samples.and_then(|hash| self.put_by(hash, buffer));
+        found.or_else(|| self.put_by(whole(), buffer))
+    }
+
+    /// As [`put`](Self::put) by one hash.
+    fn put_by(&self, hash: u64, buffer: &Buffer) -> Option<(Piece, bool)> {
         let there = match self.0.by_hash.entry(hash) {
             Entry::Occupied(mut slot) => match slot.get().upgrade() {
                 Some(held) => held,
@@ -167,15 +187,28 @@ impl Scope {
         equal.then_some((SealedFile(there), false))
     }
 
-    fn hold(&self, buffer: &Arc<Buffer>, hash: u64) -> Arc<Held> {
+    fn hold(&self, buffer: &Buffer, hash: u64) -> Arc<Held> {
         let len = buffer.bytes().len() as u64;
         self.0.bytes.fetch_add(len, Ordering::Relaxed);
         Arc::new(Held {
-            buffer: Arc::clone(buffer),
+            buffer: buffer.clone(),
             hash,
             home: Arc::downgrade(&self.0),
         })
     }
+}
+
+/// Some bytes of a long block, from all over it; none of a short one.
+fn sample(bytes: &[u8]) -> Option<[u8; SAMPLES * SAMPLE_BYTES]> {
+    if bytes.len() < MIN_SAMPLED_BYTES {
+        return None;
+    }
+    let mut samples = [0; SAMPLES * SAMPLE_BYTES];
+    let step = (bytes.len() - SAMPLE_BYTES) / (SAMPLES - 1);
+    for (at, out) in (0..).zip(samples.chunks_exact_mut(SAMPLE_BYTES)) {
+        out.copy_from_slice(bytes.get(at * step..)?.get(..SAMPLE_BYTES)?);
+    }
+    Some(samples)
 }
 
 impl Default for Scope {
@@ -202,7 +235,7 @@ impl Piece {
 
     /// Stands for its bytes as long as they are held.
     pub(crate) fn buffer_address(&self) -> usize {
-        Arc::as_ptr(&self.0.buffer).addr()
+        self.0.buffer.address()
     }
 
     /// Counts the bytes that are held for it.
@@ -255,9 +288,10 @@ impl Hasher for AsIs {
 mod tests {
     use super::*;
     use crate::budget::Budget;
+    use crate::chunk::Pages;
 
-    fn block(byte: u8) -> Arc<Buffer> {
-        Arc::new(Buffer::copy(&[byte; 100], 0, &crate::budget::Account::default()).unwrap())
+    fn block(byte: u8) -> Buffer {
+        Buffer::copy(&[byte; 100], 0, &mut Pages::default()).unwrap()
     }
 
     #[test]
@@ -286,17 +320,38 @@ mod tests {
     }
 
     #[test]
+    fn long_blocks_that_differ_between_the_samples_find_their_equals() {
+        let scope = Scope::new();
+        let mut pages = Pages::default();
+        let mut long = |byte: u8| {
+            let mut bytes = [7; 4096];
+            bytes[100] = byte;
+            Buffer::copy(&bytes, 4096, &mut pages).unwrap()
+        };
+        assert_eq!(sample(long(1).bytes()), sample(long(2).bytes()));
+        let first: Vec<_> = (0..4).map(|byte| scope.put(&long(byte))).collect();
+        assert!(first.iter().flatten().all(|(_, is_new)| *is_new));
+        for (byte, held) in (0..4).zip(first.iter().flatten()) {
+            let (piece, is_new) = scope.put(&long(byte)).unwrap();
+            assert!(!is_new && piece.is_same(&held.0));
+        }
+        assert_eq!((scope.len(), scope.held_bytes()), (4, 4 * 4096));
+        drop(first);
+        assert_eq!((scope.len(), scope.held_bytes()), (0, 0));
+    }
+
+    #[test]
     fn case_103_put_and_drop_race_leaves_nothing_dangling() {
         let scope = Scope::single();
         let budget = Budget::new(1 << 20);
         std::thread::scope(|threads| {
             for _ in 0..4 {
                 threads.spawn(|| {
-                    let account = budget.account("t");
+                    let mut pages = Pages::new(budget.account("t"));
                     for round in 0..20_000_u32 {
                         let bytes = (round % 7).to_le_bytes();
-                        let buffer = Buffer::copy(&bytes, 4, &account).unwrap();
-                        let (piece, _) = scope.put(&Arc::new(buffer)).unwrap();
+                        let buffer = Buffer::copy(&bytes, 4, &mut pages).unwrap();
+                        let (piece, _) = scope.put(&buffer).unwrap();
                         assert_eq!(piece.bytes(), bytes);
                     }
                 });

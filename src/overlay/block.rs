@@ -1,9 +1,6 @@
 //! One block of a changed or new file.
 
-use std::sync::Arc;
-
-use crate::budget::Account;
-use crate::chunk::{Buffer, Part, Piece};
+use crate::chunk::{Buffer, Pages, Part, Piece};
 use crate::errno::Errno;
 use crate::limits::BLOCK_BYTES;
 
@@ -13,7 +10,7 @@ static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 #[derive(Clone)]
 pub(super) enum Block {
     /// This instance's own, not looked at yet.
-    Own(Arc<Buffer>),
+    Own(Buffer),
     /// Sealed, and this instance brought it into its scope.
     Brought(Piece),
     /// Sealed, and equal to one that was in the scope.
@@ -69,7 +66,7 @@ impl Block {
     }
 
     /// The buffer, if this is not sealed.
-    pub(super) fn own(&self) -> Option<&Arc<Buffer>> {
+    pub(super) fn own(&self) -> Option<&Buffer> {
         match self {
             Self::Own(buffer) => Some(buffer),
             Self::Brought(_) | Self::Lent(_) | Self::Zeros(_) => None,
@@ -89,51 +86,42 @@ impl Block {
     /// # Errors
     ///
     /// [`Errno::NoSpace`] if the budget has no room for a copy.
-    pub(super) fn buffer(&mut self, account: &Account) -> Result<&mut Buffer, Errno> {
+    pub(super) fn buffer(&mut self, pages: &mut Pages) -> Result<&mut Buffer, Errno> {
         let alone = match self {
-            Self::Own(buffer) => Arc::get_mut(buffer).is_some(),
+            Self::Own(buffer) => buffer.is_alone(),
             Self::Brought(_) | Self::Lent(_) | Self::Zeros(_) => false,
         };
         if !alone {
-            let copy = Buffer::copy(self.bytes(), room_for(self.len()), account)?;
-            *self = Self::Own(Arc::new(copy));
+            *self = Self::Own(Buffer::copy(self.bytes(), room_for(self.len()), pages)?);
         }
         match self {
-            Self::Own(buffer) => Arc::get_mut(buffer).ok_or(Errno::Io),
+            Self::Own(buffer) => Ok(buffer),
             Self::Brought(_) | Self::Lent(_) | Self::Zeros(_) => Err(Errno::Io),
         }
     }
 
     /// Cuts to `len` bytes: never refused, since it makes room.
-    pub(super) fn truncate(&mut self, len: usize, account: &Account) {
-        if let Self::Zeros(old) = self {
-            *old = u16::try_from(len).map_or(*old, |len| len.min(*old));
-            return;
+    pub(super) fn truncate(&mut self, len: usize, pages: &mut Pages) {
+        match self {
+            Self::Zeros(old) => *old = u16::try_from(len).map_or(*old, |len| len.min(*old)),
+            Self::Own(buffer) => buffer.truncate(len, room_for(len), pages),
+            Self::Brought(_) | Self::Lent(_) => {
+                let kept = self.bytes().get(..len).unwrap_or_else(|| self.bytes());
+                *self = Self::Own(Buffer::copy_unasked(kept, room_for(len), pages));
+            }
         }
-        if let Self::Own(buffer) = self
-            && let Some(alone) = Arc::get_mut(buffer)
-        {
-            alone.truncate(len, room_for(len));
-            return;
-        }
-        let kept = self.bytes().get(..len).unwrap_or_else(|| self.bytes());
-        let copy = Buffer::copy_unasked(kept, room_for(len), account);
-        *self = Self::Own(Arc::new(copy));
     }
-}
 
-impl PartialEq for Block {
-    /// Equal bytes, known without a look at them where both are one.
-    fn eq(&self, other: &Self) -> bool {
-        let one = match (self, other) {
-            (Self::Own(one), Self::Own(two)) => Arc::ptr_eq(one, two),
+    /// Tells whether both are one, known without a look at the bytes.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Own(one), Self::Own(two)) => one.is_same(two) && one.len() == two.len(),
             (Self::Brought(one) | Self::Lent(one), Self::Brought(two) | Self::Lent(two)) => {
                 one.is_same(two)
             }
             (Self::Zeros(one), Self::Zeros(two)) => one == two,
             _ => false,
-        };
-        one || self.bytes() == other.bytes()
+        }
     }
 }
 

@@ -1,17 +1,14 @@
 //! The bytes of a changed or new file: private blocks over what shows below.
 
 use std::ops::Range;
-use std::sync::Arc;
-
-use imbl::OrdMap;
 
 use super::backing::{Backing, First, Owner};
 use super::block::{Block, room_for};
+use super::block_map::BlockMap;
 use super::data::Base;
 use super::dirty::DirtyBlocks;
 use super::runs::{Data, Runs};
-use crate::budget::Account;
-use crate::chunk::Buffer;
+use crate::chunk::{Buffer, Pages};
 use crate::errno::Errno;
 use crate::limits::BLOCK_BYTES;
 
@@ -28,7 +25,7 @@ pub(super) struct FileBody {
     /// By number. What a block's bytes do not reach up to the block's end is
     /// zeros, not what is below. A block that starts before the end of the
     /// backing reaches at least to there or to its own end.
-    blocks: OrdMap<u64, Block>,
+    blocks: BlockMap,
     /// The bytes that count against the quota: those of `blocks`, and what
     /// shows of a backing that was written.
     logical: u64,
@@ -44,7 +41,7 @@ pub(super) struct Terms<'a> {
     pub(super) bytes: u64,
     /// Blocks left, the first of a file not counted.
     pub(super) blocks: u64,
-    pub(super) account: &'a Account,
+    pub(super) pages: &'a mut Pages,
     /// Takes the numbers of blocks that are to be sealed again.
     pub(super) dirty: Option<&'a mut DirtyBlocks>,
 }
@@ -64,7 +61,7 @@ impl FileBody {
         Self {
             size: 0,
             backing: Backing::none(),
-            blocks: OrdMap::new(),
+            blocks: BlockMap::default(),
             logical: 0,
             private: 0,
             in_blocks: 0,
@@ -92,7 +89,7 @@ impl FileBody {
         &self.backing
     }
 
-    pub(super) fn block_map(&self) -> &OrdMap<u64, Block> {
+    pub(super) fn block_map(&self) -> &BlockMap {
         &self.blocks
     }
 
@@ -133,7 +130,7 @@ impl FileBody {
     pub(super) fn runs(&self, range: Range<u64>) -> Runs<'_> {
         let range = range.start..range.end.min(self.size);
         let blocks = (!self.blocks.is_empty() && !range.is_empty()).then(|| {
-            let numbers = range.start / BLOCK..=(range.end - 1) / BLOCK;
+            let numbers = range.start / BLOCK..(range.end - 1) / BLOCK + 1;
             self.blocks.range(numbers)
         });
         Runs::new(blocks, &self.backing, range)
@@ -180,7 +177,7 @@ impl FileBody {
     /// Counts the bytes from the start of block `number` on that show of what
     /// is below: none if there is a block.
     pub(super) fn shown_in(&self, number: u64) -> u64 {
-        if self.blocks.contains_key(&number) {
+        if self.blocks.contains(number) {
             return 0;
         }
         self.backing.bytes_of(number)
@@ -224,7 +221,7 @@ impl FileBody {
                 break;
             }
         }
-        self.release_hidden(terms.account);
+        self.release_hidden(terms.pages);
         if let Some(dirty) = terms.dirty {
             dirty.keep_bounded(self);
         }
@@ -246,7 +243,7 @@ impl FileBody {
         terms: &mut Terms<'_>,
     ) -> Result<usize, Errno> {
         let (number, within) = (at / BLOCK, within_block(at));
-        if let Some(block) = self.blocks.get_mut(&number) {
+        if let Some(block) = self.blocks.get_mut(number) {
             let (old, paid) = (block.len(), block.private_len());
             let held = block.held_bytes();
             let reach = old.saturating_add(room).saturating_sub(within);
@@ -257,8 +254,8 @@ impl FileBody {
                 return Ok(0);
             }
             let was_own = block.is_own();
-            let buffer = block.buffer(terms.account)?;
-            let put = buffer.put(within, piece, room_for(within + piece.len()));
+            let buffer = block.buffer(terms.pages)?;
+            let put = buffer.put(within, piece, room_for(within + piece.len()), terms.pages);
             self.private += block.private_len() - paid;
             self.logical += (block.len() - old) as u64;
             self.in_blocks = self.in_blocks + block.held_bytes() - held;
@@ -283,14 +280,14 @@ impl FileBody {
         let replaced = within == 0 && fits >= below;
         let kept = if replaced { 0 } else { below };
         let capacity = room_for(below.max(within + fits));
-        let mut block = Buffer::zeros(kept, capacity, terms.account)?;
+        let mut block = Buffer::zeros(kept, capacity, terms.pages)?;
         self.read_below(base, start, block.bytes_mut())?;
-        block.put(within, piece, capacity)?;
+        block.put(within, piece, capacity, terms.pages)?;
         let len = block.bytes().len();
         self.private = self.private + len as u64 - self.backing.private_of(number);
         self.logical += (len - counted) as u64;
         self.in_blocks += block.capacity() as u64;
-        self.blocks.insert(number, Block::Own(Arc::new(block)));
+        self.blocks.insert(number, Block::Own(block));
         self.backing.hide(number);
         if let Some(dirty) = &mut terms.dirty {
             dirty.add(number);
@@ -314,34 +311,34 @@ impl FileBody {
     }
 
     /// Cuts or grows to `size`. Growing stores nothing; O(blocks cut off).
-    pub(super) fn set_size(&mut self, size: u64, account: &Account) {
+    pub(super) fn set_size(&mut self, size: u64, pages: &mut Pages) {
         if size == 0 {
             *self = Self::new();
         } else if size < self.size {
-            self.cut_blocks(size, account);
+            self.cut_blocks(size, pages);
         }
         self.size = size;
     }
 
-    fn cut_blocks(&mut self, size: u64, account: &Account) {
+    fn cut_blocks(&mut self, size: u64, pages: &mut Pages) {
         self.cut_shown(size);
         let (from, end) = (size.div_ceil(BLOCK), self.backing.end().div_ceil(BLOCK));
         let gone: Vec<u64> = self
             .blocks
-            .range(from..)
-            .map(|(number, _)| *number)
+            .range(from..u64::MAX)
+            .map(|(number, _)| number)
             .collect();
         let hidden = gone.partition_point(|number| *number < end);
         for number in gone {
-            if let Some(block) = self.blocks.remove(&number) {
+            if let Some(block) = self.blocks.remove(number) {
                 self.logical -= block.len() as u64;
                 self.private -= block.private_len();
                 self.in_blocks -= block.held_bytes();
             }
         }
-        self.cut_block(size, account);
+        self.cut_block(size, pages);
         self.backing.cut(size, hidden as u64);
-        self.release_hidden(account);
+        self.release_hidden(pages);
     }
 
     /// Drops the private blocks of `numbers` below which nothing shows: there
@@ -352,9 +349,9 @@ impl FileBody {
             return;
         }
         let gone = self.blocks.range(first..numbers.end);
-        let gone: Vec<u64> = gone.map(|(number, _)| *number).collect();
+        let gone: Vec<u64> = gone.map(|(number, _)| number).collect();
         for number in gone {
-            if let Some(block) = self.blocks.remove(&number) {
+            if let Some(block) = self.blocks.remove(number) {
                 self.logical -= block.len() as u64;
                 self.private -= block.private_len();
                 self.in_blocks -= block.held_bytes();
@@ -363,15 +360,15 @@ impl FileBody {
     }
 
     /// Cuts the block that `size` lies in.
-    fn cut_block(&mut self, size: u64, account: &Account) {
+    fn cut_block(&mut self, size: u64, pages: &mut Pages) {
         let keep = within_block(size);
         if keep > 0
-            && let Some(block) = self.blocks.get_mut(&(size / BLOCK))
+            && let Some(block) = self.blocks.get_mut(size / BLOCK)
             && block.len() > keep
         {
             let (len, paid) = (block.len(), block.private_len());
             let held = block.held_bytes();
-            block.truncate(keep, account);
+            block.truncate(keep, pages);
             self.in_blocks = self.in_blocks + block.held_bytes() - held;
             self.logical -= (len - keep) as u64;
             self.private = self.private + block.private_len() - paid;
@@ -385,7 +382,7 @@ impl FileBody {
         }
         let end = self.backing.end();
         for number in size / BLOCK..end.div_ceil(BLOCK) {
-            if self.blocks.contains_key(&number) {
+            if self.blocks.contains(number) {
                 continue;
             }
             let (start, old) = (number * BLOCK, self.backing.private_of(number));
@@ -400,7 +397,7 @@ impl FileBody {
     /// already when less than half of it shows: what does becomes blocks of
     /// their own, without a copy, so that nothing is held long for others.
     /// O(blocks that are hidden since the file was sealed).
-    fn release_hidden(&mut self, account: &Account) {
+    fn release_hidden(&mut self, pages: &mut Pages) {
         self.backing.release_if_hidden();
         let Some((file, first)) = self.backing.mostly_hidden() else {
             return;
@@ -408,7 +405,7 @@ impl FileBody {
         let file = file.clone();
         let end = self.backing.end();
         for (number, part) in (0..end.div_ceil(BLOCK)).zip(file.parts()) {
-            if self.blocks.contains_key(&number) {
+            if self.blocks.contains(number) {
                 continue;
             }
             let len = self.backing.bytes_of(number);
@@ -416,7 +413,7 @@ impl FileBody {
             self.private -= self.backing.private_of(number);
             let len = usize::try_from(len).unwrap_or(BLOCK_BYTES);
             if block.len() > len {
-                block.truncate(len, account);
+                block.truncate(len, pages);
             }
             self.private += block.private_len();
             self.in_blocks += block.held_bytes();
@@ -426,8 +423,8 @@ impl FileBody {
     }
 
     /// The block at `number`, if it is not sealed.
-    pub(super) fn own_block(&self, number: u64) -> Option<&Arc<Buffer>> {
-        self.blocks.get(&number)?.own()
+    pub(super) fn own_block(&self, number: u64) -> Option<&Buffer> {
+        self.blocks.get(number)?.own()
     }
 
     /// Counts the blocks that lie over the backing.
@@ -438,11 +435,11 @@ impl FileBody {
     /// The numbers in `range` at which there is a block that is not sealed.
     pub(super) fn own_numbers(&self, range: Range<u64>) -> impl Iterator<Item = u64> {
         let blocks = self.blocks.range(range);
-        blocks.filter_map(|(number, block)| block.is_own().then_some(*number))
+        blocks.filter_map(|(number, block)| block.is_own().then_some(number))
     }
 
     /// All blocks in order, of a file that is its own throughout.
-    pub(super) fn own_blocks(&self) -> impl Iterator<Item = &Arc<Buffer>> {
+    pub(super) fn own_blocks(&self) -> impl Iterator<Item = &Buffer> {
         self.blocks.values().filter_map(Block::own)
     }
 
@@ -456,9 +453,9 @@ impl FileBody {
     }
 
     /// Puts `block`, which has the same bytes, in the place of `seen`.
-    pub(super) fn replace(&mut self, number: u64, seen: &Arc<Buffer>, block: Block) {
+    pub(super) fn replace(&mut self, number: u64, seen: &Buffer, block: Block) {
         let own = self.own_block(number);
-        if own.is_some_and(|own| Arc::ptr_eq(own, seen)) {
+        if own.is_some_and(|own| own.is_same(seen) && own.len() == seen.len()) {
             self.private = self.private + block.private_len() - seen.bytes().len() as u64;
             self.in_blocks = self.in_blocks + block.held_bytes() - seen.capacity() as u64;
             self.blocks.insert(number, block);
@@ -468,13 +465,13 @@ impl FileBody {
     /// Shows the bytes of `owner`, which are the same, if this is still as it
     /// was `seen`.
     pub(super) fn show(&mut self, seen: &Self, owner: Owner) {
-        let is_as_seen = self.blocks.ptr_eq(&seen.blocks) && self.size == seen.size;
+        let is_as_seen = self.blocks.is_same(&seen.blocks) && self.size == seen.size;
         if is_as_seen && self.backing.end() == 0 {
             self.private = match &owner {
                 Owner::Sealed(file, First::Yes) => file.all_new_bytes(),
                 Owner::None | Owner::Base(_) | Owner::Dedup(_) | Owner::Sealed(..) => 0,
             };
-            self.blocks = OrdMap::new();
+            self.blocks = BlockMap::default();
             self.in_blocks = 0;
             self.backing = Backing::whole(owner, self.size);
         }
@@ -492,7 +489,7 @@ impl FileBody {
         let (mut logical, mut private) = (0, 0);
         if self.backing.counts() {
             let shown = (0..self.backing.end().div_ceil(BLOCK))
-                .filter(|number| !self.blocks.contains_key(number));
+                .filter(|number| !self.blocks.contains(*number));
             for number in shown {
                 logical += self.backing.bytes_of(number);
                 private += self.backing.private_of(number);
@@ -510,12 +507,12 @@ impl FileBody {
     /// bytes that it has not, and nothing is held below that does not show.
     pub(super) fn is_sound(&self) -> bool {
         let end = self.backing.end();
-        let hidden = self.blocks.range(..end.div_ceil(BLOCK)).count() as u64;
+        let hidden = self.blocks.range(0..end.div_ceil(BLOCK)).count() as u64;
         end <= self.size
             && self.backing.is_sound(hidden)
             && self.blocks.iter().all(|(number, block)| {
                 let (start, len) = (number * BLOCK, block.len() as u64);
-                len <= BLOCK && len >= self.backing.bytes_of(*number) && start + len <= self.size
+                len <= BLOCK && len >= self.backing.bytes_of(number) && start + len <= self.size
             })
     }
 }

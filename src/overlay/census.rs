@@ -1,7 +1,6 @@
 //! What one state holds and no other does.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::Overlay;
 use super::block::Block;
@@ -76,9 +75,7 @@ impl Overlay {
             }
             for block in file.blocks() {
                 match block {
-                    Block::Own(buffer) => {
-                        own.push((Arc::as_ptr(buffer).addr(), buffer.capacity() as u64))
-                    }
+                    Block::Own(buffer) => own.push((buffer.address(), buffer.capacity() as u64)),
                     Block::Brought(piece) | Block::Lent(piece) => add(piece),
                     Block::Zeros(_) => {}
                 }

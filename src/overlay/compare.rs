@@ -6,8 +6,6 @@
 use std::iter;
 use std::ops::Range;
 
-use imbl::ordmap::DiffItem;
-
 use super::blocks::FileBody;
 use super::runs::{Data, Run, Runs};
 use super::steps;
@@ -98,11 +96,7 @@ fn candidates(one: &FileBody, two: &FileBody, size: u64) -> Vec<Range<u64>> {
         return iter::once(0..size).collect();
     }
     let mut found: Vec<Range<u64>> = Vec::new();
-    for item in one.block_map().diff(two.block_map()) {
-        let number = match item {
-            DiffItem::Add(number, _) | DiffItem::Remove(number, _) => *number,
-            DiffItem::Update { new, .. } => *new.0,
-        };
+    for number in one.block_map().differing(two.block_map()) {
         found.push(number * BLOCK..(number + 1) * BLOCK);
     }
     let (one, two) = (below.end(), other.end());

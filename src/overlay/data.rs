@@ -121,7 +121,9 @@ impl Overlay {
         // Again by its parts, so that image and inodes are borrowed apart.
         self.image.intact()?;
         let held = self.inodes.get_mut(&id).and_then(Option::as_mut);
-        let inode = held.ok_or(Errno::BadDescriptor)?.change_by(&self.account);
+        let inode = held
+            .ok_or(Errno::BadDescriptor)?
+            .change_by(self.pages.account());
         let Body::File(file) = &mut inode.body else {
             return Err(Errno::Io);
         };
@@ -133,7 +135,7 @@ impl Overlay {
         let terms = Terms {
             bytes: room,
             blocks: self.quota.max_blocks().saturating_sub(self.tally.blocks),
-            account: &self.account,
+            pages: &mut self.pages,
             dirty: self.dirty.as_mut().map(|dirty| dirty.of(id)),
         };
         let written = match file.write_at(&base, offset, buf, terms) {
@@ -211,13 +213,15 @@ impl Overlay {
                 self.prepare_unasked(id)?;
             }
         }
-        let account = self.account.clone();
-        let inode = self.prepared(id)?;
+        let held = self.inodes.get_mut(&id).and_then(Option::as_mut);
+        let inode = held
+            .ok_or(Errno::BadDescriptor)?
+            .change_by(self.pages.account());
         let Body::File(file) = &mut inode.body else {
             return Err(Errno::Invalid);
         };
         let had = Counts::of(file);
-        file.set_size(size, &account);
+        file.set_size(size, &mut self.pages);
         let has = Counts::of(file);
         inode.touch(now);
         self.recount(had, has);

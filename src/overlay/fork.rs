@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::dirty::Dirty;
 use super::quota::{Quota, Usage};
 use super::{Object, Overlay};
+use crate::chunk::Pages;
 use crate::errno::Errno;
 use crate::meta::FileId;
 
@@ -31,7 +32,7 @@ impl Overlay {
             next: self.next,
             branch: 0,
             quota: self.quota,
-            account: self.account.clone(),
+            pages: Pages::new(self.account().clone()),
             dirty: self.dirty.as_ref().map(|_| Dirty::default()),
             usage: Usage {
                 open: 0,
@@ -49,7 +50,7 @@ impl Overlay {
     /// As [`Self::snapshot`], for another instance: it pays for itself.
     pub(crate) fn fork(&self) -> Self {
         Self {
-            account: self.account.another(),
+            pages: Pages::new(self.account().another()),
             ..self.snapshot()
         }
     }
@@ -66,10 +67,11 @@ impl Overlay {
 
     /// Takes a later state of the same lock's hold.
     pub(crate) fn advance(&mut self, next: Self) {
-        let dirty = self.dirty.take();
+        let (dirty, pages) = (self.dirty.take(), std::mem::take(&mut self.pages));
         let turns = self.turns + 1;
         *self = Self {
             dirty,
+            pages,
             turns,
             ..next
         };

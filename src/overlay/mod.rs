@@ -12,6 +12,7 @@
 
 mod backing;
 mod block;
+mod block_map;
 mod blocks;
 mod census;
 mod changes;
@@ -47,6 +48,7 @@ use imbl::OrdSet;
 use smallvec::SmallVec;
 
 use crate::budget::{Account, Hold};
+use crate::chunk::Pages;
 use crate::errno::Errno;
 use crate::image::Image;
 use crate::limits::{OBJECT_BYTES, REMOVED_BYTES};
@@ -89,9 +91,10 @@ pub(crate) struct Overlay {
     /// once the first object is made; 0 until then. See `fork`.
     branch: u64,
     quota: Quota,
-    /// Pays for blocks and objects. Those of a state that was taken over are
-    /// others' to pay for.
-    account: Account,
+    /// Where blocks lie, and who pays for them and for objects. Those of a state
+    /// that was taken over are others' to pay for. After `inodes`, so that its
+    /// pages go first.
+    pages: Pages,
     usage: Usage,
     /// Blocks to be sealed; absent if none ever are.
     dirty: Option<Dirty>,
@@ -120,7 +123,7 @@ impl Overlay {
             next,
             branch: 0,
             quota,
-            account: Account::default(),
+            pages: Pages::default(),
             usage: Usage::default(),
             dirty: None,
             tally: Tally::default(),
@@ -143,18 +146,23 @@ impl Overlay {
 
     /// Starts to pay from `account`.
     pub(crate) fn set_account(&mut self, account: Account) {
-        self.account = account;
+        self.pages = Pages::new(account);
     }
 
     pub(crate) fn account(&self) -> &Account {
-        &self.account
+        self.pages.account()
     }
 
     pub(crate) fn usage(&self) -> Usage {
         Usage {
-            held_bytes: self.tally.held_bytes(&self.usage),
+            held_bytes: self.tally.held_bytes(&self.usage) + self.pages.idle_bytes(),
             ..self.usage
         }
+    }
+
+    /// Gives memory that is kept for the next writes back to the system.
+    pub(crate) fn shrink_to_fit(&self) {
+        self.pages.give_back();
     }
 
     pub(crate) fn quota(&self) -> Quota {
@@ -193,7 +201,7 @@ impl Overlay {
     /// object.
     fn prepared(&mut self, id: FileId) -> Result<&mut Inode, Errno> {
         let held = self.inodes.get_mut(&id).and_then(Option::as_mut);
-        held.map(|held| held.change_by(&self.account))
+        held.map(|held| held.change_by(self.pages.account()))
             .ok_or(Errno::BadDescriptor)
     }
 
@@ -223,7 +231,7 @@ impl Overlay {
                 continue;
             };
             let room = if self.usage.changed < self.quota.max_changed {
-                Hold::take(&self.account, OBJECT_BYTES)
+                Hold::take(self.pages.account(), OBJECT_BYTES)
             } else {
                 Err(Errno::NoSpace)
             };
@@ -244,7 +252,7 @@ impl Overlay {
             return Ok(());
         }
         let node = self.node(id).ok_or(Errno::BadDescriptor)?;
-        let hold = Hold::overdraw(&self.account, OBJECT_BYTES);
+        let hold = Hold::overdraw(self.pages.account(), OBJECT_BYTES);
         self.copy_up(id, node, hold)
     }
 
@@ -411,8 +419,8 @@ impl Overlay {
             return;
         }
         let mut hold = match &self.gone {
-            Some(shared) => shared.copy_for(&self.account),
-            None => Hold::overdraw(&self.account, 0),
+            Some(shared) => shared.copy_for(self.pages.account()),
+            None => Hold::overdraw(self.pages.account(), 0),
         };
         hold.overdraw_more(bytes);
         self.gone = Some(Arc::new(hold));

@@ -147,7 +147,7 @@ impl Overlay {
         let kind = body.kind();
         // A target has a bound below.
         let cost = OBJECT_BYTES.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
-        let hold = Hold::take(&self.account, cost)?;
+        let hold = Hold::take(self.pages.account(), cost)?;
         self.prepare(&[dir])?;
         let id = self.next_id()?;
         let name = Name::from_checked(name);

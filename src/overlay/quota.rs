@@ -61,12 +61,13 @@ pub struct Usage {
     /// The most that the host holds in memory because of this instance. It
     /// counts room that blocks have beyond their bytes, sealed bytes that no
     /// longer show, bytes of open virtual files, and the bookkeeping of blocks,
-    /// objects, names and descriptors. What other instances hold as well is
-    /// counted in full.
+    /// objects, names and descriptors, and memory that is kept for the next
+    /// writes: at most as much as the blocks have and 256 KiB, or the rest of a
+    /// huge page. What other instances hold as well is counted in full.
     ///
     /// Quotas bound it. It is never more than the sum of:
     ///
-    /// - three times [`Quota::max_bytes`];
+    /// - five times [`Quota::max_bytes`];
     /// - [`OBJECT_BYTES`] for each object that was made or changed, and the
     ///   target of a symbolic link of the base that was changed;
     /// - [`LINK_BYTES`] for each name that an object was given beyond the first;
@@ -111,7 +112,8 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// What [`Usage::held_bytes`] tells, descriptors of virtual files apart.
+    /// What [`Usage::held_bytes`] tells, but for descriptors of virtual files and
+    /// memory that is kept for the next writes.
     pub(super) fn held_bytes(&self, usage: &Usage) -> u64 {
         self.in_blocks
             + self.targets

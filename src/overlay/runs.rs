@@ -7,11 +7,9 @@
 use std::iter::FusedIterator;
 use std::ops::Range;
 
-use imbl::ordmap::RangedIter;
-use imbl::shared_ptr::DefaultSharedPtr;
-
 use super::backing::{Backing, Owner};
 use super::block::Block;
+use super::block_map::Iter;
 use crate::chunk::{Content, Piece};
 use crate::limits::BLOCK_BYTES;
 
@@ -40,7 +38,7 @@ pub(super) enum Data<'a> {
 /// The runs of a part of a file, in order and without a gap.
 pub(super) struct Runs<'a> {
     /// Private blocks from `at` on, the first of them taken out.
-    blocks: Option<RangedIter<'a, u64, Block, DefaultSharedPtr>>,
+    blocks: Option<Iter<'a>>,
     block: Option<(u64, &'a Block)>,
     backing: Below<'a>,
     /// If given, holes of the base are told as such.
@@ -59,7 +57,7 @@ enum Below<'a> {
 impl<'a> Runs<'a> {
     /// Those of a changed or new file; `range` lies within it.
     pub(super) fn new(
-        mut blocks: Option<RangedIter<'a, u64, Block, DefaultSharedPtr>>,
+        mut blocks: Option<Iter<'a>>,
         backing: &'a Backing,
         range: Range<u64>,
     ) -> Self {
@@ -179,11 +177,8 @@ impl<'a> Iterator for Runs<'a> {
 
 impl FusedIterator for Runs<'_> {}
 
-fn next_of<'a>(
-    blocks: &mut Option<RangedIter<'a, u64, Block, DefaultSharedPtr>>,
-) -> Option<(u64, &'a Block)> {
-    let (number, block) = blocks.as_mut()?.next()?;
-    Some((*number, block))
+fn next_of<'a>(blocks: &mut Option<Iter<'a>>) -> Option<(u64, &'a Block)> {
+    blocks.as_mut()?.next()
 }
 
 /// The bytes from `start` on.

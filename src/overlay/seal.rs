@@ -11,7 +11,6 @@
 //! is then put in place where the block is still the one that was looked at.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use super::Overlay;
 use super::backing::{First, Owner};
@@ -45,7 +44,7 @@ enum Found {
     /// What the file, if it is still so, is to show as a whole.
     Whole(FileBody, Owner),
     /// Blocks by number: what was looked at, and what to put there.
-    Blocks(Vec<(u64, Arc<Buffer>, Block)>),
+    Blocks(Vec<(u64, Buffer, Block)>),
 }
 
 impl Batch {
@@ -76,7 +75,7 @@ impl Batch {
         }
         let own = |number: u64| {
             let buffer = self.file.own_block(number)?;
-            Some((number, Arc::clone(buffer), seal_block(buffer, scope)?))
+            Some((number, buffer.clone(), seal_block(buffer, scope)?))
         };
         let numbers = self.numbers.iter().cloned().flatten();
         let in_time = numbers.take_while(|_| go_on());
@@ -144,7 +143,7 @@ fn seal_file(file: &FileBody, scope: &Scope, go_on: &dyn Fn() -> bool) -> Option
 }
 
 /// What to hold in place of a block; `None` to leave it.
-fn seal_block(buffer: &Arc<Buffer>, scope: &Scope) -> Option<Block> {
+fn seal_block(buffer: &Buffer, scope: &Scope) -> Option<Block> {
     if let Some(zeros) = Block::zeros_like(buffer.bytes()) {
         return Some(zeros);
     }
@@ -212,7 +211,7 @@ impl Overlay {
             return false;
         }
         let held = self.inodes.get_mut(&sealed.id).and_then(Option::as_mut);
-        let Some(inode) = held.map(|held| held.change_by(&self.account)) else {
+        let Some(inode) = held.map(|held| held.change_by(self.pages.account())) else {
             return false;
         };
         let Body::File(file) = &mut inode.body else {

@@ -1,0 +1,748 @@
+//! Pages of private bytes, cut from larger mappings: the one place with unsafe
+//! code beside `store::map`.
+//!
+//! A block that is written costs no call of the allocator: an instance maps
+//! memory in slabs, small ones first, and takes pages from them in order, so
+//! that blocks written one after the other lie together. From the size of a
+//! huge page on a slab is one. Each page has a count of its own holders, which
+//! may be other instances; the last of them gives it back to its slab.
+//!
+//! Pages that nobody holds stay for the next writes of their instance, but
+//! never more than it has in use and [`SPARE_PAGES`] besides: then the memory of
+//! all of them goes back to the system, wherever in a slab they lie. Once the
+//! instance is gone, a slab keeps fewer that nobody holds than are in use, and is
+//! unmapped with its last page. Whoever made the slab pays for each page whose
+//! memory is there, held or not; a huge page is there as a whole.
+
+#![allow(
+    unsafe_code,
+    reason = "pages of one mapping are shared and changed apart from each other"
+)]
+
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering, fence};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use crate::budget::{Account, Keeper};
+use crate::errno::Errno;
+use crate::limits::BLOCK_BYTES;
+
+/// Pages of a slab at most: together the size of a huge page of most systems.
+const MAX_SLAB_PAGES: usize = 512;
+
+/// Pages of the first slab of an instance.
+const MIN_SLAB_PAGES: usize = 16;
+
+/// Unused pages that an instance may keep besides as many as it uses.
+const SPARE_PAGES: i64 = 64;
+
+/// Words of a set of the pages of a slab.
+const WORDS: usize = MAX_SLAB_PAGES / 64;
+
+/// The slabs of one instance, and who pays for what is taken from them. Holds
+/// nothing before the first page is taken.
+#[derive(Default)]
+pub(crate) struct Pages {
+    account: Account,
+    slabs: Vec<Arc<Slab>>,
+    /// The slab that pages are taken from, by its place in `slabs`.
+    open: usize,
+    counts: Option<Arc<Counts>>,
+}
+
+/// Counts of the pages of all slabs of an instance.
+#[derive(Default)]
+struct Counts {
+    in_use: AtomicI64,
+    /// Not in use, but their memory is there.
+    idle: AtomicI64,
+    /// Set when the instance is gone.
+    orphaned: AtomicBool,
+    /// Locked before the state of a slab.
+    slabs: Mutex<Vec<Weak<Slab>>>,
+}
+
+impl Keeper for Counts {
+    /// Gives the memory of all idle pages back. O(slabs and ranges of such pages).
+    fn give_back(&self) {
+        for slab in self.slabs.lock().iter().filter_map(Weak::upgrade) {
+            slab.give_back(&mut slab.state.lock());
+        }
+    }
+}
+
+/// A mapping, its pages, and how many holders each of them has.
+struct Slab {
+    memory: Memory,
+    holders: Box<[AtomicU32]>,
+    state: Mutex<State>,
+    counts: Arc<Counts>,
+    account: Account,
+}
+
+/// Which pages of a slab are free, and the memory of which of those is there.
+struct State {
+    free: [u64; WORDS],
+    idle: [u64; WORDS],
+    frees: u32,
+    idles: u32,
+}
+
+/// A page that is held. Cloning it counts one holder more; the bytes can be
+/// changed by a single holder only. As many of them count as the holder says.
+pub(crate) struct Page {
+    /// From `Arc::into_raw`; each page that is held keeps its slab once.
+    slab: NonNull<Slab>,
+    index: u16,
+    len: u16,
+    /// Always the same. An enum around this has its tag in the other values.
+    _niche: bool,
+}
+
+impl Pages {
+    /// Makes an empty one whose pages are paid from `account`.
+    pub(crate) fn new(account: Account) -> Self {
+        let mut pages = Self::default();
+        pages.account = account;
+        pages
+    }
+
+    pub(crate) fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// Takes a page, of whose bytes none count yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::NoSpace`] if the budget has no room for it or the system has no
+    /// memory.
+    pub(crate) fn take(&mut self) -> Result<Page, Errno> {
+        let found = self.find(Asking::Yes);
+        // What is kept for other writes stands in the way of this one.
+        if found.is_err() && self.account.reclaim(BLOCK_BYTES as u64) {
+            return self.find(Asking::Yes);
+        }
+        found
+    }
+
+    /// As [`take`](Self::take), whatever the budget has left.
+    pub(crate) fn take_unasked(&mut self) -> Option<Page> {
+        self.find(Asking::No).ok()
+    }
+
+    /// Returns the bytes of pages that are kept for the next writes. O(1).
+    pub(crate) fn idle_bytes(&self) -> u64 {
+        let idle = self.counts.as_ref();
+        let idle = idle.map_or(0, |counts| counts.idle.load(Ordering::Relaxed));
+        u64::try_from(idle).unwrap_or(0) * BLOCK_BYTES as u64
+    }
+
+    /// Gives the memory of pages that nobody holds back to the system.
+    pub(crate) fn give_back(&self) {
+        if let Some(counts) = &self.counts {
+            counts.give_back();
+        }
+    }
+
+    fn find(&mut self, asking: Asking) -> Result<Page, Errno> {
+        let open = self.slabs.get(self.open);
+        if let Some(found) = open.and_then(|slab| Slab::take(slab, asking)) {
+            return found;
+        }
+        let (before, after) = self.slabs.split_at(self.open.min(self.slabs.len()));
+        let mut others = (self.open..).zip(after).chain((0..).zip(before));
+        let found = others.find_map(|(at, slab)| Some((at, Slab::take(slab, asking)?)));
+        if let Some((at, found)) = found {
+            self.open = at;
+            return found;
+        }
+        let slab = Arc::new(self.map().ok_or(Errno::NoSpace)?);
+        slab.counts.slabs.lock().push(Arc::downgrade(&slab));
+        let found = Slab::take(&slab, asking).ok_or(Errno::NoSpace)?;
+        self.open = self.slabs.len();
+        self.slabs.push(slab);
+        found
+    }
+
+    /// Maps as much as there is already. Returns none if the system has no memory.
+    fn map(&mut self) -> Option<Slab> {
+        let had: usize = match self.slabs.len() {
+            // From here on all are of the largest size.
+            16.. => MAX_SLAB_PAGES,
+            _ => self.slabs.iter().map(|slab| slab.holders.len()).sum(),
+        };
+        let pages = had
+            .clamp(MIN_SLAB_PAGES, MAX_SLAB_PAGES)
+            .next_power_of_two();
+        let whole = (MAX_SLAB_PAGES * BLOCK_BYTES) as u64;
+        // The first write to a huge page brings all of it.
+        let is_huge =
+            Memory::HAS_HUGE && pages == MAX_SLAB_PAGES && self.account.take_at_once(whole).is_ok();
+        let mapped = Memory::map(pages, is_huge);
+        if mapped.is_none() && is_huge {
+            self.account.give(whole);
+        }
+        let memory = mapped?;
+        let pages = memory.pages();
+        let mut free = [0; WORDS];
+        (0..pages).for_each(|index| set(&mut free, index, true));
+        let account = &self.account;
+        let counts = self.counts.get_or_insert_with(|| {
+            let counts = Arc::<Counts>::default();
+            let keeper: Weak<Counts> = Arc::downgrade(&counts);
+            account.add_keeper(keeper);
+            counts
+        });
+        let frees = u32::try_from(pages).ok()?;
+        let idles = if is_huge { frees } else { 0 };
+        counts.idle.fetch_add(idles.into(), Ordering::Relaxed);
+        account.keep(u64::from(idles) * BLOCK_BYTES as u64);
+        Some(Slab {
+            memory,
+            holders: (0..pages).map(|_| AtomicU32::new(0)).collect(),
+            state: Mutex::new(State {
+                free,
+                idle: if is_huge { free } else { [0; WORDS] },
+                frees,
+                idles,
+            }),
+            counts: Arc::clone(counts),
+            account: account.clone(),
+        })
+    }
+}
+
+/// Whether the budget may refuse a page.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asking {
+    Yes,
+    No,
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        if let Some(counts) = &self.counts {
+            counts.orphaned.store(true, Ordering::Relaxed);
+        }
+        for slab in &self.slabs {
+            slab.give_back(&mut slab.state.lock());
+        }
+    }
+}
+
+impl Slab {
+    /// Takes the first page that is free, or returns none if no page is. O(1).
+    fn take(this: &Arc<Self>, asking: Asking) -> Option<Result<Page, Errno>> {
+        let mut state = this.state.lock();
+        if state.frees == 0 {
+            return None;
+        }
+        let index = first(&state.free)?;
+        if has(&state.idle, index) {
+            set(&mut state.idle, index, false);
+            state.idles -= 1;
+            this.counts.idle.fetch_sub(1, Ordering::Relaxed);
+            this.account.unkeep(BLOCK_BYTES as u64);
+        } else if asking == Asking::No {
+            this.account.overdraw(BLOCK_BYTES as u64);
+        } else if let Err(errno) = this.account.take_at_once(BLOCK_BYTES as u64) {
+            return Some(Err(errno));
+        }
+        set(&mut state.free, index, false);
+        state.frees -= 1;
+        this.counts.in_use.fetch_add(1, Ordering::Relaxed);
+        drop(state);
+        this.holders.get(index)?.store(1, Ordering::Relaxed);
+        Some(Ok(Page {
+            slab: NonNull::new(Arc::into_raw(Arc::clone(this)).cast_mut())?,
+            index: u16::try_from(index).ok()?,
+            len: 0,
+            _niche: false,
+        }))
+    }
+
+    /// Takes back a page that nobody holds.
+    fn release(&self, index: usize) {
+        self.account.keep(BLOCK_BYTES as u64);
+        let mut state = self.state.lock();
+        set(&mut state.free, index, true);
+        set(&mut state.idle, index, true);
+        state.frees += 1;
+        state.idles += 1;
+        let in_use = self.counts.in_use.fetch_sub(1, Ordering::Relaxed) - 1;
+        let idle = self.counts.idle.fetch_add(1, Ordering::Relaxed) + 1;
+        if !self.counts.orphaned.load(Ordering::Relaxed) {
+            drop(state);
+            if idle > in_use + SPARE_PAGES {
+                self.counts.give_back();
+            }
+            return;
+        }
+        let held = self.holders.len() - state.frees as usize;
+        // One of which nothing is in use is about to be unmapped.
+        if held > 0 && state.idles as usize >= held {
+            self.give_back(&mut state);
+        }
+    }
+
+    /// Gives the memory of all idle pages back to the system.
+    fn give_back(&self, state: &mut State) {
+        if state.idles == 0 {
+            return;
+        }
+        let is_all = state.idles as usize == self.holders.len();
+        self.memory.let_be_huge(is_all);
+        let mut from = 0;
+        while let Some(range) = next_range(&state.idle, from..self.holders.len()) {
+            self.memory.give_back(range.clone());
+            from = range.end;
+        }
+        let bytes = u64::from(state.idles) * BLOCK_BYTES as u64;
+        self.account.give(bytes);
+        self.account.unkeep(bytes);
+        self.counts
+            .idle
+            .fetch_sub(state.idles.into(), Ordering::Relaxed);
+        state.idle = [0; WORDS];
+        state.idles = 0;
+    }
+}
+
+impl Drop for Slab {
+    fn drop(&mut self) {
+        let idles = self.state.get_mut().idles;
+        self.counts.idle.fetch_sub(idles.into(), Ordering::Relaxed);
+        let bytes = u64::from(idles) * BLOCK_BYTES as u64;
+        self.account.give(bytes);
+        self.account.unkeep(bytes);
+    }
+}
+
+impl Page {
+    fn slab(&self) -> &Slab {
+        // SAFETY: this page counts as an owner of its slab, so it is there.
+        unsafe { self.slab.as_ref() }
+    }
+
+    fn holders(&self) -> Option<&AtomicU32> {
+        self.slab().holders.get(usize::from(self.index))
+    }
+
+    fn start(&self) -> NonNull<u8> {
+        self.slab().memory.page(usize::from(self.index))
+    }
+
+    /// Returns how many of the bytes count.
+    pub(crate) fn len(&self) -> usize {
+        self.len.into()
+    }
+
+    /// Lets the first `len` bytes count, whatever they are: at most all.
+    pub(crate) fn set_len(&mut self, len: usize) {
+        self.len = u16::try_from(len.min(BLOCK_BYTES)).unwrap_or(0);
+    }
+
+    /// Returns the bytes that count.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        let len = self.len().min(BLOCK_BYTES);
+        // SAFETY: the page is as long, lies in a mapping that is there as long
+        // as `self`, and has been filled with zeros by the system. It is changed
+        // through a unique reference to its only holder alone: not while this
+        // one is borrowed.
+        unsafe { std::slice::from_raw_parts(self.start().as_ptr(), len) }
+    }
+
+    /// Returns all bytes of the page to change them, those that do not count
+    /// too, if nothing else holds it.
+    pub(crate) fn alone(&mut self) -> Option<&mut [u8]> {
+        // Pairs with the release of those that held it before.
+        if self.holders()?.load(Ordering::Acquire) != 1 {
+            return None;
+        }
+        // SAFETY: as for `bytes`; this is the only holder, and borrowed
+        // uniquely, so nobody reads, writes or clones it meanwhile.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.start().as_ptr(), BLOCK_BYTES) })
+    }
+
+    /// Tells whether both are one page.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.slab == other.slab && self.index == other.index
+    }
+
+    /// Stands for the page as long as it is held.
+    pub(crate) fn address(&self) -> usize {
+        self.start().as_ptr().addr()
+    }
+}
+
+impl Clone for Page {
+    fn clone(&self) -> Self {
+        if let Some(holders) = self.holders() {
+            let had = holders.fetch_add(1, Ordering::Relaxed);
+            // As for `Arc`: so many clones that are leaked are no program.
+            if had > u32::MAX / 2 {
+                std::process::abort();
+            }
+        }
+        Self { ..*self }
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        let Some(holders) = self.holders() else {
+            return;
+        };
+        if holders.fetch_sub(1, Ordering::Release) != 1 {
+            return;
+        }
+        fence(Ordering::Acquire);
+        self.slab().release(usize::from(self.index));
+        // SAFETY: it came from `into_raw`, and goes once for each page taken.
+        drop(unsafe { Arc::from_raw(self.slab.as_ptr().cast_const()) });
+    }
+}
+
+// SAFETY: the bytes of a page are read by all holders or changed by its only
+// one, and counts are atomic.
+unsafe impl Send for Page {}
+// SAFETY: as above.
+unsafe impl Sync for Page {}
+
+/// Tells the first page of a set.
+fn first(set: &[u64; WORDS]) -> Option<usize> {
+    let (at, word) = (0..).zip(set).find(|(_, word)| **word != 0)?;
+    let bit = usize::try_from(word.trailing_zeros()).ok()?;
+    Some(at * 64 + bit)
+}
+
+fn has(set: &[u64; WORDS], index: usize) -> bool {
+    let word = set.get(index / 64);
+    word.is_some_and(|word| word & (1 << (index % 64)) != 0)
+}
+
+fn set(set: &mut [u64; WORDS], index: usize, to: bool) {
+    if let Some(word) = set.get_mut(index / 64) {
+        let bit = 1 << (index % 64);
+        *word = if to { *word | bit } else { *word & !bit };
+    }
+}
+
+/// The first pages in `range` that follow each other in a set.
+fn next_range(set: &[u64; WORDS], mut range: Range<usize>) -> Option<Range<usize>> {
+    let start = range.find(|index| has(set, *index))?;
+    let end = range.find(|index| !has(set, *index)).unwrap_or(range.end);
+    Some(start..end)
+}
+
+use memory::Memory;
+
+/// Memory of the system, in pages.
+#[cfg(all(unix, not(miri)))]
+mod memory {
+    use std::ops::Range;
+    use std::ptr::NonNull;
+
+    use memmap2::{MmapMut, MmapOptions, UncheckedAdvice};
+
+    use super::MAX_SLAB_PAGES;
+    use crate::limits::BLOCK_BYTES;
+
+    pub(super) struct Memory {
+        map: MmapMut,
+        start: NonNull<u8>,
+        offset: usize,
+        pages: usize,
+        is_huge: bool,
+    }
+
+    // SAFETY: the pointer is into the mapping, which any thread may use.
+    unsafe impl Send for Memory {}
+    // SAFETY: as above; who may touch which bytes when is for `Page` to say.
+    unsafe impl Sync for Memory {}
+
+    #[cfg(target_os = "linux")]
+    const UNUSED: UncheckedAdvice = UncheckedAdvice::DontNeed;
+    #[cfg(not(target_os = "linux"))]
+    const UNUSED: UncheckedAdvice = UncheckedAdvice::Free;
+
+    impl Memory {
+        /// Whether the system is asked for huge pages.
+        pub(super) const HAS_HUGE: bool = cfg!(target_os = "linux");
+
+        /// Maps `pages`, as a huge page if the system has one.
+        pub(super) fn map(pages: usize, is_huge: bool) -> Option<Self> {
+            let len = pages * BLOCK_BYTES;
+            // Twice as long, so that a part of it begins where a huge page can.
+            let mapped = if is_huge { 2 * len } else { len };
+            let mut map = MmapOptions::new().len(mapped).map_anon().ok()?;
+            let first = map.as_mut_ptr();
+            let offset = if is_huge { first.align_offset(len) } else { 0 };
+            #[cfg(target_os = "linux")]
+            if is_huge {
+                // Where the system has none, pages of the usual size do.
+                map.advise_range(memmap2::Advice::HugePage, offset, len)
+                    .ok();
+            }
+            let start = NonNull::new(map.get_mut(offset..)?.as_mut_ptr())?;
+            Some(Self {
+                map,
+                start,
+                offset,
+                pages,
+                is_huge,
+            })
+        }
+
+        /// Says whether the system may make a huge page of this: one of which a
+        /// part was given back would come back as a whole.
+        pub(super) fn let_be_huge(&self, may: bool) {
+            #[cfg(target_os = "linux")]
+            if self.is_huge {
+                let advice = match may {
+                    true => memmap2::Advice::HugePage,
+                    false => memmap2::Advice::NoHugePage,
+                };
+                let len = self.pages * BLOCK_BYTES;
+                self.map.advise_range(advice, self.offset, len).ok();
+            }
+            #[cfg(not(target_os = "linux"))]
+            let _ = (may, self.is_huge);
+        }
+
+        pub(super) fn pages(&self) -> usize {
+            self.pages
+        }
+
+        pub(super) fn page(&self, index: usize) -> NonNull<u8> {
+            let at = index.min(self.pages - 1) * BLOCK_BYTES;
+            // SAFETY: it lies in the mapping.
+            unsafe { self.start.add(at) }
+        }
+
+        /// Gives back the memory of pages that nobody holds: they read as
+        /// anything afterwards.
+        pub(super) fn give_back(&self, pages: Range<usize>) {
+            let (at, len) = (pages.start * BLOCK_BYTES, pages.len() * BLOCK_BYTES);
+            // SAFETY: no page of the range is held, so there is no reference to
+            // its bytes.
+            let done = unsafe {
+                self.map
+                    .unchecked_advise_range(UNUSED, self.offset + at, len)
+            };
+            // It fails where the system's pages are larger; the memory stays.
+            done.ok();
+        }
+    }
+}
+
+/// Memory of the allocator, one page at a time: parts of more could not be
+/// given back.
+#[cfg(not(all(unix, not(miri))))]
+mod memory {
+    use std::ops::Range;
+    use std::ptr::NonNull;
+
+    use crate::limits::BLOCK_BYTES;
+
+    pub(super) struct Memory {
+        start: NonNull<[u8; BLOCK_BYTES]>,
+    }
+
+    // SAFETY: the pointer owns its bytes, which any thread may use.
+    unsafe impl Send for Memory {}
+    // SAFETY: as above; who may touch which bytes when is for `Page` to say.
+    unsafe impl Sync for Memory {}
+
+    impl Memory {
+        pub(super) const HAS_HUGE: bool = false;
+
+        pub(super) fn map(_pages: usize, _is_huge: bool) -> Option<Self> {
+            let bytes = Box::new([0; BLOCK_BYTES]);
+            let start = NonNull::from(Box::leak(bytes));
+            Some(Self { start })
+        }
+
+        pub(super) fn pages(&self) -> usize {
+            1
+        }
+
+        pub(super) fn page(&self, _index: usize) -> NonNull<u8> {
+            self.start.cast()
+        }
+
+        pub(super) fn let_be_huge(&self, _may: bool) {}
+
+        pub(super) fn give_back(&self, _pages: Range<usize>) {}
+    }
+
+    impl Drop for Memory {
+        fn drop(&mut self) {
+            // SAFETY: it was leaked when it was made, and goes here only.
+            drop(unsafe { Box::from_raw(self.start.as_ptr()) });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Budget;
+
+    fn filled(pages: &mut Pages, byte: u8) -> Page {
+        let mut page = pages.take().unwrap();
+        page.alone().unwrap().fill(byte);
+        page.set_len(BLOCK_BYTES);
+        page
+    }
+
+    #[test]
+    fn a_page_is_changed_by_its_only_holder_and_goes_with_the_last() {
+        let budget = Budget::new(1 << 20);
+        let mut pages = Pages::new(budget.account("one"));
+        let mut page = filled(&mut pages, 7);
+        let copy = page.clone();
+        assert!(page.alone().is_none() && page.is_same(&copy));
+        drop(page);
+        assert_eq!(copy.bytes(), [7; BLOCK_BYTES]);
+        assert_eq!(budget.held_bytes(), 4096);
+        let next = filled(&mut pages, 9);
+        assert_eq!((budget.held_bytes(), pages.idle_bytes()), (8192, 0));
+        drop(next);
+        // It is kept for the next write, and paid for.
+        assert_eq!((budget.held_bytes(), pages.idle_bytes()), (8192, 4096));
+        pages.give_back();
+        assert_eq!((budget.held_bytes(), pages.idle_bytes()), (4096, 0));
+        drop(pages);
+        assert_eq!(copy.bytes(), [7; BLOCK_BYTES]);
+        drop(copy);
+        assert_eq!(budget.held_bytes(), 0);
+    }
+
+    #[test]
+    fn a_budget_refuses_a_page_and_nothing_is_taken() {
+        let budget = Budget::new(5_000);
+        let mut pages = Pages::new(budget.account("one"));
+        let page = filled(&mut pages, 1);
+        assert_eq!(pages.take().err(), Some(Errno::NoSpace));
+        drop(page);
+        assert!(pages.take().is_ok());
+    }
+
+    #[test]
+    fn pages_that_are_kept_do_not_stand_in_the_way_of_the_next() {
+        let budget = Budget::new(4 * BLOCK_BYTES as u64);
+        let mut pages = Pages::new(budget.account("one"));
+        let mut held: Vec<Page> = (0..4).map(|n| filled(&mut pages, n)).collect();
+        drop(held.remove(0));
+        pages.give_back();
+        let other = budget.account("other");
+        other.take(BLOCK_BYTES as u64).unwrap();
+        drop(held.pop());
+        assert_eq!(budget.held_bytes(), budget.max_bytes());
+        // The first page that is free is not the one that is kept.
+        held.push(filled(&mut pages, 9));
+        assert_eq!(pages.take().err(), Some(Errno::NoSpace));
+        assert_eq!(pages.idle_bytes(), 0);
+        // Nor in the way of others.
+        drop(held.pop());
+        assert!(other.take(1).is_ok() && pages.idle_bytes() == 0);
+        other.give(1);
+        other.give(BLOCK_BYTES as u64);
+        drop(held);
+        drop(pages);
+        assert_eq!(budget.held_bytes(), 0);
+    }
+
+    #[test]
+    fn a_slab_without_its_instance_keeps_fewer_idle_pages_than_are_held() {
+        let mut pages = Pages::default();
+        let mut held: Vec<Page> = (0..2_000).map(|_| filled(&mut pages, 1)).collect();
+        let counts = Arc::clone(pages.counts.as_ref().unwrap());
+        drop(pages);
+        while !held.is_empty() {
+            held.swap_remove(held.len() * 7 / 11);
+            let idle = counts.idle.load(Ordering::Relaxed);
+            assert!(idle <= held.len() as i64, "{idle} of {} held", held.len());
+        }
+        assert_eq!(counts.idle.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_huge_page_is_paid_for_as_a_whole_or_not_used() {
+        for (max, huge) in [(64 << 20, true), (3 << 20, false)] {
+            let budget = Budget::new(max);
+            let mut pages = Pages::new(budget.account("one"));
+            let held: Vec<Page> = (0..513_u16)
+                .map(|n| filled(&mut pages, n.to_le_bytes()[0]))
+                .collect();
+            let is_whole = huge && Memory::HAS_HUGE;
+            let expected: u64 = if is_whole { 1_024 } else { 513 };
+            assert_eq!(budget.held_bytes(), expected * BLOCK_BYTES as u64);
+            drop(held);
+            drop(pages);
+            assert_eq!(budget.held_bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn idle_pages_are_bounded_by_those_in_use() {
+        let mut pages = Pages::default();
+        for keep_each in [1_000_000, 100, 7] {
+            let held: Vec<Page> = (0..3_000_u16)
+                .map(|n| filled(&mut pages, n.to_le_bytes()[0]))
+                .collect();
+            let kept: Vec<Page> = (0..)
+                .zip(held)
+                .filter_map(|(n, page)| (n % keep_each == 0).then_some(page))
+                .collect();
+            let counts = pages.counts.as_ref().unwrap();
+            let in_use = counts.in_use.load(Ordering::Relaxed);
+            let idle = counts.idle.load(Ordering::Relaxed);
+            assert_eq!(in_use, kept.len() as i64);
+            assert!(idle <= in_use + SPARE_PAGES, "{idle} idle, {in_use} in use");
+            for (n, page) in kept.iter().enumerate() {
+                assert_eq!(
+                    page.bytes(),
+                    [(n * keep_each).to_le_bytes()[0]; BLOCK_BYTES]
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn holders_in_many_threads_never_see_the_bytes_of_others() {
+        let mut pages = Pages::default();
+        let mut all: Vec<Page> = (0..40).map(|n| filled(&mut pages, n)).collect();
+        std::thread::scope(|threads| {
+            for _ in 0..3 {
+                let own = all.clone();
+                threads.spawn(move || {
+                    for (n, mut page) in (0..).zip(own) {
+                        assert_eq!(page.bytes(), [n; BLOCK_BYTES]);
+                        let copy = page.clone();
+                        assert!(page.alone().is_none());
+                        drop(copy);
+                    }
+                });
+            }
+            for n in 0..40 {
+                all.remove(0);
+                let page = filled(&mut pages, n + 100);
+                assert_eq!(page.bytes(), [n + 100; BLOCK_BYTES]);
+            }
+        });
+        let counts = pages.counts.as_ref().unwrap();
+        assert_eq!(counts.in_use.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn an_enum_around_a_page_is_no_larger() {
+        assert_eq!(size_of::<Page>(), 16);
+        assert_eq!(size_of::<Option<Result<Page, u16>>>(), 16);
+    }
+}
