@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 
 use super::Overlay;
 use super::dirty::Dirty;
-use super::inode::Body;
-use super::quota::Tally;
+use super::inode::{Body, Inode};
+use super::quota::{Tally, Usage};
 use crate::meta::{FileId, Kind};
 
 impl Overlay {
@@ -19,33 +19,55 @@ impl Overlay {
     }
 
     fn check_inodes(&self) -> Result<(), String> {
-        let (mut logical, mut private, mut made, mut changed) = (0, 0, 0, 0);
+        let (usage, tally) = self.recounted()?;
+        if (usage, tally) != (self.usage, self.tally) {
+            let counted = (&self.usage, &self.tally);
+            return Err(format!("{usage:?} and {tally:?}, counted {counted:?}"));
+        }
+        let reachable = self.reachable_bytes();
+        if reachable > tally.in_blocks {
+            return Err(format!("{reachable} bytes are held, counted {tally:?}"));
+        }
+        if let Some(id) = self.orphans.iter().find(|id| self.changed(**id).is_none()) {
+            return Err(format!("{id:?} has no name and is not here"));
+        }
+        self.check_dirty()
+    }
+
+    /// Counts what all objects and descriptors make up, and looks at each object
+    /// on the way. What is counted nowhere else is taken as it is.
+    fn recounted(&self) -> Result<(Usage, Tally), String> {
+        let open: u64 = self.open.values().map(|count| u64::from(*count)).sum();
+        let mut usage = Usage {
+            open: u32::try_from(open).unwrap_or(u32::MAX),
+            links: self.usage.links,
+            held_bytes: self.usage.held_bytes,
+            ..Usage::default()
+        };
         let mut tally = Tally {
             removed: self.gone_names(),
             ..Tally::default()
         };
         for (id, held) in self.inodes.iter() {
+            let is_base = self.node(*id).is_some();
             let Some(inode) = held else {
-                if self.node(*id).is_none() {
-                    return Err(format!("{id:?} is kept though gone"));
+                if is_base {
+                    continue;
                 }
-                continue;
+                return Err(format!("{id:?} is kept though gone"));
             };
-            if self.node(*id).is_none() {
-                made += 1;
-                logical += inode.body.target_bytes();
-                private += inode.body.target_bytes();
+            let target = inode.body.target_bytes();
+            if is_base {
+                usage.changed += 1;
             } else {
-                changed += 1;
+                usage.inodes += 1;
+                usage.logical_bytes += target;
+                usage.private_bytes += target;
             }
-            tally.targets += inode.body.target_bytes();
+            tally.targets += target;
             tally.names += inode.given.further();
             match &inode.body {
                 Body::File(file) => {
-                    logical += file.logical_bytes();
-                    private += file.private_bytes();
-                    tally.blocks += file.further_blocks();
-                    tally.in_blocks += file.held_bytes();
                     let counted = (
                         file.logical_bytes(),
                         file.private_bytes(),
@@ -54,6 +76,10 @@ impl Overlay {
                     if file.recount() != counted || !file.is_sound() {
                         return Err(format!("blocks of {id:?}"));
                     }
+                    usage.logical_bytes += counted.0;
+                    usage.private_bytes += counted.1;
+                    tally.in_blocks += counted.2;
+                    tally.blocks += file.further_blocks();
                 }
                 Body::Dir(dir) if !dir.is_sound(&self.image) => {
                     return Err(format!("entries of {id:?}"));
@@ -61,37 +87,18 @@ impl Overlay {
                 Body::Dir(dir) => tally.removed += dir.removed(),
                 Body::Symlink(_) => {}
             }
-            if inode.nlink == 0 && !self.is_open(*id) {
-                return Err(format!("{id:?} has neither name nor descriptor"));
-            }
-            if (inode.nlink == 0) != self.orphans.contains(id) {
-                return Err(format!("{id:?} and the set of objects without a name"));
-            }
+            self.check_names_left(*id, inode)?;
         }
-        if let Some(id) = self.orphans.iter().find(|id| self.changed(**id).is_none()) {
-            return Err(format!("{id:?} has no name and is not here"));
+        Ok((usage, tally))
+    }
+
+    /// Looks whether an object without a name is held by a descriptor.
+    fn check_names_left(&self, id: FileId, inode: &Inode) -> Result<(), String> {
+        if inode.nlink == 0 && !self.is_open(id) {
+            return Err(format!("{id:?} has neither name nor descriptor"));
         }
-        let usage = self.usage;
-        if (logical, private, made) != (usage.logical_bytes, usage.private_bytes, usage.inodes) {
-            return Err(format!(
-                "{logical} bytes, {private} of them private, and {made} inodes, counted {usage:?}"
-            ));
-        }
-        if (changed, tally) != (usage.changed, self.tally) {
-            let counted = &self.tally;
-            return Err(format!(
-                "{changed} changed objects and {tally:?}, counted {} and {counted:?}",
-                usage.changed
-            ));
-        }
-        let reachable = self.reachable_bytes();
-        if reachable > tally.in_blocks {
-            return Err(format!("{reachable} bytes are held, counted {tally:?}"));
-        }
-        self.check_dirty()?;
-        let open: u64 = self.open.values().map(|count| u64::from(*count)).sum();
-        if open != u64::from(usage.open) {
-            return Err(format!("{open} descriptors, counted {usage:?}"));
+        if (inode.nlink == 0) != self.orphans.contains(&id) {
+            return Err(format!("{id:?} and the set of objects without a name"));
         }
         Ok(())
     }

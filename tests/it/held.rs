@@ -291,7 +291,6 @@ fn changed_objects_of_the_base_have_a_quota_of_their_own() {
     refused(fs.create_dir("/d5/new"));
     refused(
         fs.write("/d6/f", b"x")
-            .map(|()| ())
             .and_then(|()| fs.write("/d7/g", b"x")),
     );
     assert!(before.changes_to(&fs.snapshot()).unwrap().len() <= 1);

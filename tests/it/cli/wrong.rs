@@ -21,6 +21,7 @@ const ARGUMENTS: &[Wrong] = &[
     ("run --max-bytes 1T guest.wat", 2, "--max-bytes"),
     ("run --max-bytes= guest.wat", 2, "--max-bytes"),
     ("run --max-inodes many guest.wat", 2, "--max-inodes"),
+    ("run --max-changed 1x guest.wat", 2, "--max-changed"),
     ("run --max-open 5G guest.wat", 2, "--max-open"),
     ("run --max-memory=-1 guest.wat", 2, "--max-memory"),
     ("run --budget 1T guest.wat", 2, "--budget"),
