@@ -449,7 +449,6 @@ mod memory {
 
     use memmap2::{MmapMut, MmapOptions, UncheckedAdvice};
 
-    use super::MAX_SLAB_PAGES;
     use crate::limits::BLOCK_BYTES;
 
     pub(super) struct Memory {

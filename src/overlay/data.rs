@@ -235,18 +235,6 @@ impl Overlay {
         }
     }
 
-    /// Forgets blocks to be sealed that are no more, after a change of many
-    /// files.
-    pub(super) fn follow_dirty(&mut self) {
-        if let Some(mut dirty) = self.dirty.take() {
-            dirty.follow(|id| match &self.changed(id)?.body {
-                Body::File(file) => Some(file),
-                Body::Dir(_) | Body::Symlink(_) => None,
-            });
-            self.dirty = Some(dirty);
-        }
-    }
-
     /// Forgets blocks to be sealed that have been cut off.
     pub(super) fn cut_dirty(&mut self, id: FileId) {
         let Some(dirty) = &mut self.dirty else {

@@ -1,8 +1,11 @@
 //! Which blocks of files were written and not sealed since.
 
-use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::ops::Range;
+
+use imbl::GenericHashMap;
+use imbl::shared_ptr::DefaultSharedPtr;
+use triomphe::Arc;
 
 use super::blocks::FileBody;
 use super::maps::IdHasher;
@@ -11,9 +14,12 @@ use crate::meta::FileId;
 /// Ranges that a list may have beyond twice the blocks of its file.
 const SPARE: usize = 4;
 
-/// Numbers of blocks by file.
-#[derive(Default)]
-pub(super) struct Dirty(HashMap<FileId, DirtyBlocks, BuildHasherDefault<IdHasher>>);
+/// Numbers of blocks by file. Clones share structure: what was not sealed when
+/// a state was copied is not sealed in the copy either.
+#[derive(Clone, Default)]
+pub(super) struct Dirty(Files);
+
+type Files = GenericHashMap<FileId, DirtyBlocks, BuildHasherDefault<IdHasher>, DefaultSharedPtr>;
 
 impl Dirty {
     pub(super) fn of(&mut self, id: FileId) -> &mut DirtyBlocks {
@@ -37,16 +43,17 @@ impl Dirty {
         }
     }
 
-    /// Goes by the files as they are now, after a change of many: `file_of`
-    /// gives each, if it is there.
-    pub(super) fn follow<'a>(&mut self, file_of: impl Fn(FileId) -> Option<&'a FileBody>) {
-        self.0.retain(|id, blocks| match file_of(*id) {
-            Some(file) => {
-                blocks.keep_bounded(file);
-                true
-            }
-            None => false,
-        });
+    /// Notes the blocks that are noted for a file of another state, whose bytes
+    /// file `id` now has.
+    pub(super) fn set(&mut self, id: FileId, blocks: Option<&DirtyBlocks>) {
+        match blocks {
+            Some(blocks) => drop(self.0.insert(id, blocks.clone())),
+            None => drop(self.0.remove(&id)),
+        }
+    }
+
+    pub(super) fn get(&self, id: FileId) -> Option<&DirtyBlocks> {
+        self.0.get(&id)
     }
 
     /// Gives any file.
@@ -70,22 +77,26 @@ impl Dirty {
 
 /// Numbers of the blocks of one file, as ranges in the order in which they
 /// were written: some may come twice, and some may be gone. There are never
-/// more ranges than twice the blocks that the file has, and some.
-#[derive(Default)]
-pub(super) struct DirtyBlocks(Vec<Range<u64>>);
+/// more ranges than twice the blocks that the file has, and some. Clones share
+/// the list until one of them adds to it.
+#[derive(Clone, Default)]
+pub(super) struct DirtyBlocks(Arc<Vec<Range<u64>>>);
 
 impl DirtyBlocks {
     /// Adds block `number`; [`keep_bounded`](Self::keep_bounded) is to follow.
     /// Tells whether there is a range more.
     pub(super) fn add(&mut self, number: u64) -> bool {
-        match self.0.last_mut() {
+        if self.0.last().is_some_and(|last| last.contains(&number)) {
+            return false;
+        }
+        let ranges = Arc::make_mut(&mut self.0);
+        match ranges.last_mut() {
             Some(last) if last.end == number => {
                 last.end += 1;
                 false
             }
-            Some(last) if last.contains(&number) => false,
             Some(_) | None => {
-                self.0.push(number..number + 1);
+                ranges.push(number..number + 1);
                 true
             }
         }
@@ -95,7 +106,7 @@ impl DirtyBlocks {
     /// a constant for each block that was added or cut off since.
     pub(super) fn keep_bounded(&mut self, file: &FileBody) {
         if !self.is_bounded(file) {
-            self.0 = self.numbers(file);
+            self.0 = Arc::new(self.numbers(file));
         }
     }
 
@@ -106,7 +117,7 @@ impl DirtyBlocks {
 
     /// Gives the blocks that `file` still has to itself, in order.
     pub(super) fn numbers(&self, file: &FileBody) -> Vec<Range<u64>> {
-        let mut sorted = self.0.clone();
+        let mut sorted = Vec::clone(&self.0);
         sorted.sort_unstable_by_key(|range| range.start);
         let mut found: Vec<Range<u64>> = Vec::new();
         let mut from = 0;

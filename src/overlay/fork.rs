@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::dirty::Dirty;
 use super::quota::{Quota, Usage};
 use super::{Object, Overlay};
 use crate::chunk::Pages;
@@ -33,7 +32,7 @@ impl Overlay {
             branch: 0,
             quota: self.quota,
             pages: Pages::new(self.account().clone()),
-            dirty: self.dirty.as_ref().map(|_| Dirty::default()),
+            dirty: self.dirty.clone(),
             usage: Usage {
                 open: 0,
                 ..self.usage
@@ -67,15 +66,13 @@ impl Overlay {
 
     /// Takes a later state of the same lock's hold.
     pub(crate) fn advance(&mut self, next: Self) {
-        let (dirty, pages) = (self.dirty.take(), std::mem::take(&mut self.pages));
+        let pages = std::mem::take(&mut self.pages);
         let turns = self.turns + 1;
         *self = Self {
-            dirty,
             pages,
             turns,
             ..next
         };
-        self.follow_dirty();
     }
 
     /// Goes back to an earlier state of the same lock's hold: every descriptor
@@ -90,7 +87,7 @@ impl Overlay {
             open: self.usage.open,
             ..earlier.usage
         };
-        self.follow_dirty();
+        self.dirty = earlier.dirty;
     }
 
     /// Takes over another state of the same image; numbers given since stay
@@ -126,7 +123,7 @@ impl Overlay {
         };
         self.next = self.next.max(state.next);
         if let Some(dirty) = &mut self.dirty {
-            *dirty = Dirty::default();
+            *dirty = state.dirty.clone().unwrap_or_default();
         }
         self.settle();
         Ok(())

@@ -279,7 +279,7 @@ impl Fs {
     /// [`Usage::held_bytes`] then counts none. Worth it for an instance that is
     /// left alone for a while. O(pieces that such memory lies in).
     pub fn shrink_to_fit(&self) {
-        self.lock().overlay.shrink_to_fit();
+        self.lock().shrink_to_fit();
     }
 
     /// Tells what the instance holds now. O(1).

@@ -47,7 +47,6 @@ fn after_cutting(files: u32, to: u64) -> u64 {
         open(&fs, &path).set_size(to).unwrap();
         fs.check().unwrap();
     }
-    let kept = budget.held_bytes();
     fs.shrink_to_fit();
     budget.held_bytes() - u64::from(files) * u64::from(OBJECT_BYTES)
 }
@@ -365,11 +364,13 @@ fn what_is_held_never_passes_what_the_quotas_say() {
             fs.remove_file(format!("/f{n}")).unwrap();
         }
         assert_eq!(fs.usage().logical_bytes, 0);
-        assert!(
-            fs.usage().held_bytes <= 2 * u64::from(OBJECT_BYTES),
-            "{:?}",
-            fs.usage()
-        );
+        // What is kept for the next writes, until it is given back.
+        let objects = 2 * u64::from(OBJECT_BYTES);
+        let held = fs.usage().held_bytes;
+        assert!(held <= objects + (256 << 10), "{held}");
+        fs.shrink_to_fit();
+        let held = fs.usage().held_bytes;
+        assert!(held <= objects, "{held}");
     }
 }
 

@@ -6,7 +6,7 @@ use stratafs::image::Image;
 use stratafs::layer::Layer;
 use stratafs::meta::Meta;
 use stratafs::name::LayerPath;
-use stratafs::vfs::{Access, Change, Descriptor, Follow, Fs, OpenFlags, Snapshot};
+use stratafs::vfs::{Access, Change, Descriptor, Follow, Fs, OpenFlags, Sealing, Snapshot};
 
 use crate::support::twin::herd;
 
@@ -167,6 +167,63 @@ fn case_p27_a_tree_of_1000_forks_leaves_what_the_last_holds() {
         .collect();
     assert_eq!(own.len(), 10, "{own:?}");
     assert_eq!(last.read("/f").unwrap(), vec![7; 100_000]);
+}
+
+#[test]
+fn forks_and_restores_know_what_is_not_sealed_yet() {
+    let image = Image::empty();
+    let twins = |sealing| {
+        let fs = Fs::builder(&image).sealing(sealing).build();
+        for path in ["/one", "/two"] {
+            fs.write(path, vec![7; 1 << 16]).unwrap();
+        }
+        fs
+    };
+    let held = |fs: &Fs| fs.usage().private_bytes;
+    let fs = twins(Sealing::OnDemand);
+    let before = fs.snapshot();
+    let mut forks = vec![fs.fork(), before.fork(), fs.fork_with(&[]).unwrap().0];
+    assert!(fs.seal() > 0);
+    fs.restore(&before).unwrap();
+    forks.push(fs);
+    for fs in forks {
+        assert_eq!(held(&fs), 2 << 16);
+        assert!(fs.seal() >= 1 << 16, "what was written before is sealed");
+        assert!(held(&fs) <= 1 << 16);
+        assert_eq!((fs.seal(), fs.check()), (0, Ok(())));
+        assert_eq!(fs.read("/two").unwrap(), vec![7; 1 << 16]);
+    }
+    // A state of an instance that seals taken over by one that never does.
+    let (never, late) = (twins(Sealing::Off), twins(Sealing::OnDemand));
+    let state = late.snapshot();
+    never.restore(&state).unwrap();
+    late.restore(&never.snapshot()).unwrap();
+    assert_eq!((never.seal(), late.seal()), (0, 0));
+}
+
+#[test]
+fn what_a_merge_brought_is_sealed_with_the_rest() {
+    let fs = Fs::builder(&Image::empty());
+    let ours = fs.sealing(Sealing::OnDemand).build();
+    ours.write("/both", vec![1; 1 << 16]).unwrap();
+    ours.write("/theirs", vec![2; 1 << 16]).unwrap();
+    assert!(ours.seal() > 0);
+    let base = ours.snapshot();
+    let theirs = base.fork();
+    theirs.write("/new", vec![7; 1 << 16]).unwrap();
+    theirs.write("/theirs", vec![8; 1 << 16]).unwrap();
+    for (fs, block) in [(&theirs, 1), (&ours, 9)] {
+        let file = open(fs, "both");
+        file.write_at(block * 4096, &[7; 8192]).unwrap();
+    }
+    ours.merge(&base, &theirs.snapshot()).unwrap();
+    ours.check().unwrap();
+    let private = ours.usage().private_bytes;
+    // One block of each content is left, and one of ones.
+    assert_eq!(ours.seal(), private - 3 * 4096);
+    assert_eq!(ours.usage().private_bytes, 3 * 4096);
+    assert_eq!((ours.seal(), ours.check()), (0, Ok(())));
+    assert_eq!(ours.read("/new").unwrap(), vec![7; 1 << 16]);
 }
 
 #[test]

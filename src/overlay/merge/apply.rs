@@ -135,7 +135,7 @@ impl Overlay {
             NewBytes::Theirs => {
                 let there = theirs.living(id).ok_or(Errno::Io)?;
                 match &there.body {
-                    Body::File(file) => self.take_bytes(id, file),
+                    Body::File(file) => self.take_bytes(id, theirs, file),
                     Body::Dir(_) | Body::Symlink(_) => Err(Errno::Io),
                 }
             }
@@ -168,6 +168,7 @@ impl Overlay {
         let hold = Hold::take(self.account(), cost)?;
         if let Body::File(file) = &body {
             self.recount(Counts::none(), Counts::of(file));
+            self.take_unsealed(id, theirs, their_id);
         }
         let inode = Inode {
             nlink,

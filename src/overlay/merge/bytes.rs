@@ -43,8 +43,14 @@ impl Overlay {
         file.runs(range).over(self.content_of(file))
     }
 
-    /// Takes over the bytes of a file of another state: shared, not copied.
-    pub(super) fn take_bytes(&mut self, id: FileId, from: &FileBody) -> Result<(), Errno> {
+    /// Takes over the bytes that a file has in the state `theirs`: shared, not
+    /// copied.
+    pub(super) fn take_bytes(
+        &mut self,
+        id: FileId,
+        theirs: &Overlay,
+        from: &FileBody,
+    ) -> Result<(), Errno> {
         let inode = self.own(id)?;
         let Body::File(here) = &mut inode.body else {
             return Err(Errno::Io);
@@ -53,7 +59,17 @@ impl Overlay {
         *here = from.clone();
         let has = Counts::of(here);
         self.recount(had, has);
+        self.take_unsealed(id, theirs, id);
         Ok(())
+    }
+
+    /// Notes which blocks of a file are not sealed yet, whose bytes are those of
+    /// a file of `theirs`.
+    pub(super) fn take_unsealed(&mut self, id: FileId, theirs: &Overlay, their_id: FileId) {
+        if let Some(dirty) = &mut self.dirty {
+            let there = theirs.dirty.as_ref();
+            dirty.set(id, there.and_then(|there| there.get(their_id)));
+        }
     }
 
     /// Makes a file have what both sides made of it.
@@ -84,7 +100,7 @@ impl Overlay {
         } else {
             // A copy, since what it is taken from is what changes.
             let before = self.snapshot();
-            self.take_bytes(id, other)?;
+            self.take_bytes(id, theirs, other)?;
             self.set_size(id, sides.size, now)?;
             self.put_ranges(id, (&before, ours), &sides.here, now)
         }
