@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use stratafs::chunk::Scope;
 use stratafs::image::Image;
-use stratafs::vfs::{Access, Follow, Fs, OpenFlags, Sealing};
+use stratafs::vfs::{Access, Follow, Fs, OpenFlags, Share};
 use stratafs::wasi::p1;
 use wasmtime::{Engine, Linker, Module, Store};
 use wasmtime_wasi::WasiCtxBuilder;
@@ -88,9 +88,9 @@ const GUEST: &str = r#"(module
 "#;
 
 /// Nanoseconds for each KiB that the guest writes into a new instance.
-fn guest_turn(image: &Image, guest: &(Linker<p1::Ctx>, Module), when: Sealing, blocks: u32) -> f64 {
+fn guest_turn(image: &Image, guest: &(Linker<p1::Ctx>, Module), share: Share, blocks: u32) -> f64 {
     let (linker, module) = guest;
-    let fs = Fs::builder(image).sealing(when).build();
+    let fs = Fs::builder(image).share(share).build();
     let ctx = p1::Ctx::new(WasiCtxBuilder::new().build_p1());
     let ctx = ctx.preopen(fs.root().unwrap(), "/");
     let mut store = Store::new(linker.engine(), ctx);
@@ -120,8 +120,8 @@ fn guest_costs(turns: usize) {
     for blocks in [1, 16, 256] {
         let (mut off, mut on) = (Vec::new(), Vec::new());
         for _ in 0..turns {
-            off.push(guest_turn(&image, &guest, Sealing::Off, blocks));
-            on.push(guest_turn(&image, &guest, Sealing::AtClose, blocks));
+            off.push(guest_turn(&image, &guest, Share::None, blocks));
+            on.push(guest_turn(&image, &guest, Share::Own, blocks));
         }
         let [a, b] = [&mut off, &mut on].map(|all| spread(all));
         let ratio = 100.0 * on[turns / 2] / off[turns / 2];
@@ -131,8 +131,8 @@ fn guest_costs(turns: usize) {
 }
 
 /// Nanoseconds for each KiB written into a new instance, which is dropped.
-fn turn(image: &Image, scope: &Scope, when: Sealing, files: &[Vec<u8>]) -> f64 {
-    let fs = Fs::builder(image).scope(scope).sealing(when).build();
+fn turn(image: &Image, share: Share, files: &[Vec<u8>]) -> f64 {
+    let fs = Fs::builder(image).share(share).build();
     let start = Instant::now();
     write(&fs, files);
     let took = start.elapsed();
@@ -158,13 +158,13 @@ fn costs(turns: usize) {
         let files: Vec<_> = (0..FILES).map(|n| noise(u64::from(n) + 1, size)).collect();
         let (mut off, mut new, mut known) = (Vec::new(), Vec::new(), Vec::new());
         let held = Scope::new();
-        let holder = Fs::builder(&image).scope(&held).build();
+        let holder = Fs::builder(&image).share(&held).build();
         write(&holder, &files);
         for _ in 0..turns {
             let scope = Scope::new();
-            off.push(turn(&image, &scope, Sealing::Off, &files));
-            new.push(turn(&image, &scope, Sealing::AtClose, &files));
-            known.push(turn(&image, &held, Sealing::AtClose, &files));
+            off.push(turn(&image, Share::None, &files));
+            new.push(turn(&image, Share::from(&scope), &files));
+            known.push(turn(&image, Share::from(&held), &files));
         }
         let [a, b, c] = [&mut off, &mut new, &mut known].map(|all| spread(all));
         let ratio = 100.0 * new[turns / 2] / off[turns / 2];
@@ -182,12 +182,13 @@ fn resident() -> Option<u64> {
 fn saves() -> Option<()> {
     let image = Image::empty();
     let files = vec![noise(7, 10 << 20)];
-    for (what, when) in [("sealed", Sealing::AtClose), ("not sealed", Sealing::Off)] {
-        let scope = Scope::new();
+    let scope = Scope::new();
+    let ways = [("sealed", Share::from(&scope)), ("not sealed", Share::None)];
+    for (what, share) in ways {
         let before = resident()?;
         let all: Vec<Fs> = (0..100)
             .map(|_| {
-                let fs = Fs::builder(&image).scope(&scope).sealing(when).build();
+                let fs = Fs::builder(&image).share(share.clone()).build();
                 write(&fs, &files);
                 fs
             })

@@ -100,6 +100,12 @@ pub const DEFAULT_MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 /// other quota. Each costs its host up to [`OBJECT_BYTES`].
 pub const DEFAULT_MAX_CHANGED: u64 = 1_000_000;
 
+/// Blocks of one file, 256 MiB, that are sealed at most when it is closed: what a
+/// close costs at most under [`Sealing::AtClose`](crate::vfs::Sealing::AtClose).
+/// Of a file of which more was written, all stay as they are until
+/// [`Fs::seal`](crate::vfs::Fs::seal).
+pub const MAX_CLOSE_BLOCKS: u64 = 65_536;
+
 /// Bytes that [`Usage::held_bytes`](crate::vfs::Usage::held_bytes) counts for
 /// each block that was written, its bytes and the first of a file not counted:
 /// what the bookkeeping of one costs a host at most.

@@ -37,7 +37,7 @@ const MIN_SAMPLED_BYTES: usize = 1024;
 /// use stratafs::{chunk::Scope, image::Image, vfs::Fs};
 ///
 /// let (base, scope) = (Image::empty(), Scope::new());
-/// let make = || Fs::builder(&base).scope(&scope).build();
+/// let make = || Fs::builder(&base).share(&scope).build();
 /// let (one, two) = (make(), make());
 /// one.write("/model", [7; 4096])?;
 /// two.write("/weights", [7; 4096])?;

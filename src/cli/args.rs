@@ -8,7 +8,8 @@ use clap::{Args, Parser, Subcommand};
 use super::image::args::{ImageArgs, StoreArgs};
 use super::parse::{self, Variable};
 use crate::image::Reference;
-use crate::runner::{HostDir, Preopen, Share, Volume};
+use crate::runner::{HostDir, Preopen, Volume};
+use crate::vfs::Share;
 
 const EXAMPLE: &str = "\
 Example:

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::chunk::Scope;
 use crate::image::Reference;
 use crate::limits::{MAX_INSTANCES, MAX_THREADS};
-use crate::runner::{HostDir, Preopen, Share, Volume};
+use crate::runner::{HostDir, Preopen, Volume};
 use crate::vfs::Rights;
+use crate::vfs::Share;
 
 /// An environment variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +57,7 @@ pub(super) fn share(text: &str) -> Result<Share, String> {
     match text {
         "none" => Ok(Share::None),
         "own" => Ok(Share::Own),
-        "run" => Ok(Share::Run),
+        "run" => Ok(Share::Scope(Scope::new())),
         _ => Err("expected none, own or run".to_owned()),
     }
 }

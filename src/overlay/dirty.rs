@@ -115,6 +115,11 @@ impl DirtyBlocks {
         self.0.len() <= 2 * file.block_count() + SPARE
     }
 
+    /// Counts the blocks, those twice that were noted twice. O(ranges).
+    pub(super) fn len(&self) -> u64 {
+        self.0.iter().map(|range| range.end - range.start).sum()
+    }
+
     /// Gives the blocks that `file` still has to itself, in order.
     pub(super) fn numbers(&self, file: &FileBody) -> Vec<Range<u64>> {
         let mut sorted = Vec::clone(&self.0);

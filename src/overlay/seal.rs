@@ -22,8 +22,9 @@ use super::inode::Body;
 use crate::chunk::{Buffer, Part, Scope, digest_of};
 use crate::digest::Digest;
 use crate::image::Image;
-use crate::limits::{CHUNK_BYTES, MIN_SCOPED_BYTES};
+use crate::limits::{CHUNK_BYTES, MAX_CLOSE_BLOCKS, MIN_SCOPED_BYTES};
 use crate::meta::FileId;
+use crate::steps;
 
 /// Blocks of one file to be sealed.
 pub(crate) struct Batch {
@@ -74,6 +75,7 @@ impl Batch {
             }
         }
         let own = |number: u64| {
+            steps::add(1);
             let buffer = self.file.own_block(number)?;
             Some((number, buffer.clone(), seal_block(buffer, scope)?))
         };
@@ -123,6 +125,7 @@ fn digest_file(file: &FileBody, go_on: &dyn Fn() -> bool) -> Option<Digest> {
 /// to stay by itself, or `go_on` says no meanwhile.
 fn seal_file(file: &FileBody, scope: &Scope, go_on: &dyn Fn() -> bool) -> Option<Owner> {
     let parts = file.own_blocks().map(|buffer| {
+        steps::add(1);
         if !go_on() {
             return None;
         }
@@ -162,9 +165,17 @@ impl Overlay {
     }
 
     /// Takes the blocks of a file that were written and not sealed since; none
-    /// while a descriptor is open on it.
+    /// while a descriptor is open on it, nor if they are more than
+    /// [`MAX_CLOSE_BLOCKS`], which then wait for the host.
     pub(crate) fn take_closed(&mut self, id: FileId) -> Option<Batch> {
-        if self.dirty.as_ref()?.is_empty() || self.is_open(id) {
+        let blocks = self.dirty.as_ref()?.get(id)?;
+        if self.is_open(id) {
+            return None;
+        }
+        if let Body::File(file) = &self.changed(id)?.body
+            && file.block_count() as u64 > MAX_CLOSE_BLOCKS
+            && blocks.len() > MAX_CLOSE_BLOCKS
+        {
             return None;
         }
         self.take_dirty(id)

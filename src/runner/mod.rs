@@ -52,7 +52,7 @@ pub use error::RunnerError;
 pub use guest::{Guest, GuestKind};
 pub use outcome::Outcome;
 pub use output::{Sink, Stdio, Stream};
-pub use plan::{HostDir, INSTANCE_VARIABLE, Preopen, RunPlan, Share, Volume};
+pub use plan::{HostDir, INSTANCE_VARIABLE, Preopen, RunPlan, Volume};
 pub use report::{InstanceReport, RunReport};
 pub use run::Watch;
 

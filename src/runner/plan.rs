@@ -7,7 +7,7 @@ use super::show::check_volumes;
 use super::{RunnerError, Stdio};
 use crate::budget::Budget;
 use crate::limits::MAX_ARGUMENT_BYTES;
-use crate::vfs::{Quota, Rights};
+use crate::vfs::{Quota, Rights, Share};
 
 /// The environment variable that tells a guest its number.
 pub const INSTANCE_VARIABLE: &str = "STRATAFS_INSTANCE";
@@ -45,7 +45,9 @@ pub struct RunPlan {
     /// may give several runs the same budget. `None`, the default: nothing
     /// bounds them together, and N instances may hold N times their quota.
     pub budget: Option<Budget>,
-    /// Where equal blocks that instances write are held once.
+    /// Among whom equal blocks that instances write are held once. With a scope all
+    /// instances of the run share, and those of other runs with the same one.
+    /// Volumes keep to themselves.
     pub share: Share,
     /// Keeps each instance's file system until the report is dropped, in
     /// [`RunReport::file_systems`](super::RunReport::file_systems). Without it what
@@ -83,20 +85,6 @@ impl Default for RunPlan {
             stdio: Stdio::Null,
         }
     }
-}
-
-/// Among whom equal blocks that guests write are held once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Share {
-    /// Nobody: what a guest writes is neither hashed nor compared.
-    None,
-    /// Each instance by itself, with its forks and the base. No instance can
-    /// find out by timing what another one wrote.
-    #[default]
-    Own,
-    /// All instances of the run that are alive at one time. An instance can
-    /// find out by timing whether another one wrote the same block.
-    Run,
 }
 
 /// A directory of the layered file system, and what the guest calls it.

@@ -12,8 +12,7 @@ use super::engine::TICK;
 use super::host::Seat;
 use super::output::Held;
 use super::show::{make_fs, make_volumes};
-use super::{InstanceReport, Outcome, RunPlan, RunReport, Runner, RunnerError, Share};
-use crate::chunk::Scope;
+use super::{InstanceReport, Outcome, RunPlan, RunReport, Runner, RunnerError};
 use crate::image::Image;
 use crate::vfs::Fs;
 
@@ -71,9 +70,8 @@ impl Runner {
         let _turn = self.turn.lock();
         // One that is thrown away finds what is wrong with the directories.
         let volumes = make_volumes(plan);
-        let scope = (plan.share == Share::Run).then(Scope::new);
         let first = plan.first_instance;
-        let fs = make_fs(image, plan, &volumes, scope.as_ref(), first)?;
+        let fs = make_fs(image, plan, &volumes, first)?;
         drop(Seat::new(&fs, &volumes, plan, &self.config, 0)?);
         // It would count against the budget while the others are made.
         drop(fs);
@@ -81,7 +79,7 @@ impl Runner {
             .map(|number| {
                 let instance = first.saturating_add(number);
                 let start = Instant::now();
-                let fs = make_fs(image, plan, &volumes, scope.as_ref(), instance)?;
+                let fs = make_fs(image, plan, &volumes, instance)?;
                 Ok(Waiting {
                     instance,
                     fs,

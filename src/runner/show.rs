@@ -3,11 +3,10 @@
 
 use std::num::NonZeroU64;
 
-use super::{RunPlan, RunnerError, Share};
-use crate::chunk::Scope;
+use super::{RunPlan, RunnerError};
 use crate::image::Image;
 use crate::limits::MAX_VOLUMES;
-use crate::vfs::{Fs, Rights, Sealing, Trace};
+use crate::vfs::{Fs, Rights, Share, Trace};
 
 /// Makes the volumes of a run, one for each name, in the order of first use.
 /// Their device numbers count on from 2: 1 is each instance's own tree.
@@ -17,15 +16,11 @@ pub(super) fn make_volumes(plan: &RunPlan) -> Vec<(String, Fs)> {
         if made.iter().any(|(name, _)| *name == volume.name) {
             continue;
         }
-        let quota = plan.volume_quota;
         let mut builder = Fs::builder(&Image::empty())
-            .max_bytes(quota.max_bytes)
-            .max_inodes(quota.max_inodes)
-            .max_changed(quota.max_changed)
-            .max_open(quota.max_open)
+            .quota(plan.volume_quota)
             .device(NonZeroU64::MIN.saturating_add(made.len() as u64 + 1));
-        if plan.share == Share::None {
-            builder = builder.sealing(Sealing::Off);
+        if matches!(plan.share, Share::None) {
+            builder = builder.share(Share::None);
         }
         if let Some(budget) = &plan.budget {
             builder = builder.budget(budget, &format!("volume {}", volume.name));
@@ -61,20 +56,11 @@ pub(super) fn make_fs(
     image: &Image,
     plan: &RunPlan,
     volumes: &[(String, Fs)],
-    scope: Option<&Scope>,
     instance: u32,
 ) -> Result<Fs, RunnerError> {
     let mut builder = Fs::builder(image)
-        .max_bytes(plan.quota.max_bytes)
-        .max_inodes(plan.quota.max_inodes)
-        .max_changed(plan.quota.max_changed)
-        .max_open(plan.quota.max_open);
-    if let Some(scope) = scope {
-        builder = builder.scope(scope);
-    }
-    if plan.share == Share::None {
-        builder = builder.sealing(Sealing::Off);
-    }
+        .quota(plan.quota)
+        .share(plan.share.clone());
     if let Some(budget) = &plan.budget {
         builder = builder.budget(budget, &format!("instance {instance}"));
     }

@@ -11,7 +11,7 @@ use super::mount::Mounts;
 use super::state::State;
 use super::virtual_file::VirtualBytes;
 use super::walk::{End, Follow, Last, Start, resolve};
-use super::{Access, Clock, Sealing, Trace, VirtualClock};
+use super::{Access, Clock, Sealing, Share, Trace, VirtualClock};
 use crate::budget::{Account, Budget};
 use crate::chunk::{ChunkPool, Scope};
 use crate::errno::Errno;
@@ -61,6 +61,8 @@ pub(super) struct Setup {
     device: u64,
     trace: Option<Trace>,
     sealing: Sealing,
+    /// Whether what is written is ever sealed.
+    seals: bool,
     /// The instance's own is made when it is first needed.
     scope: OnceLock<Scope>,
 }
@@ -75,13 +77,13 @@ impl Setup {
     }
 
     pub(super) fn seals_at_close(&self) -> bool {
-        self.sealing == Sealing::AtClose
+        self.seals && self.sealing == Sealing::AtClose
     }
 
     /// What a fork has: the scope too, which is made if it was not, and its own
     /// clock if the clock is of that kind.
     pub(super) fn of_fork(&self) -> Self {
-        if self.sealing != Sealing::Off {
+        if self.seals {
             self.scope();
         }
         let clock = self.clock.as_ref();
@@ -132,6 +134,13 @@ impl FsBuilder {
         self
     }
 
+    /// Sets all bounds of the instance at once. Default: [`Quota::default`].
+    #[must_use]
+    pub fn quota(mut self, quota: Quota) -> Self {
+        self.quota = quota;
+        self
+    }
+
     /// Counts what the instance holds against `budget` too, under `label`; its
     /// forks have accounts of their own of the same label. Making and dropping
     /// the instance takes one short lock of a shard of the budget's list.
@@ -142,12 +151,16 @@ impl FsBuilder {
         self
     }
 
-    /// Holds equal blocks once among all instances of `scope`. Only instances
-    /// that may know of each other's content belong in one scope: see
-    /// [`Scope`]. Default: one of its own, shared by its forks.
+    /// Sets among whom equal blocks are held once; a [`Scope`] stands for all its
+    /// instances. Default: [`Share::Own`].
     #[must_use]
-    pub fn scope(mut self, scope: &Scope) -> Self {
-        self.setup.scope = OnceLock::from(scope.clone());
+    pub fn share(mut self, among: impl Into<Share>) -> Self {
+        let among = among.into();
+        self.setup.seals = !matches!(among, Share::None);
+        self.setup.scope = match among {
+            Share::None | Share::Own => OnceLock::new(),
+            Share::Scope(scope) => OnceLock::from(scope),
+        };
         self
     }
 
@@ -204,7 +217,7 @@ impl FsBuilder {
     pub fn build(self) -> Fs {
         let mut state = Overlay::new(self.setup.image.clone(), self.quota);
         state.set_account(self.account);
-        if self.setup.sealing != Sealing::Off {
+        if self.setup.seals {
             state.start_sealing();
         }
         Fs::of(self.setup, None, state)
@@ -229,6 +242,7 @@ impl Fs {
                 device: 1,
                 trace: None,
                 sealing: Sealing::default(),
+                seals: true,
                 scope: OnceLock::new(),
             },
             quota: Quota::default(),

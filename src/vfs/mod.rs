@@ -38,7 +38,7 @@ pub use list::DirEntry;
 pub use open::OpenFlags;
 #[cfg(feature = "p1")]
 pub(crate) use pieces::Left;
-pub use seal::{Sealing, seal_until};
+pub use seal::{Sealing, Share, seal_until};
 pub use stat::SetTime;
 pub use trace::{Trace, TracedFile};
 pub use virtual_file::VirtualFile;

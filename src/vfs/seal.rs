@@ -10,21 +10,49 @@ use crate::overlay::Batch;
 /// Blocks put in place under one hold of the instance's lock.
 const STEP: usize = 1024;
 
+/// Among whom equal blocks that a guest writes are held once. Set by
+/// [`FsBuilder::share`](super::FsBuilder::share).
+///
+/// With `None` and `Own`, no time, count or file tells a guest what others hold.
+#[derive(Clone, Debug, Default)]
+pub enum Share {
+    /// Nobody: what a guest writes is neither hashed nor compared.
+    None,
+    /// The instance by itself, with its forks and its base.
+    #[default]
+    Own,
+    /// All instances of a scope that are alive at one time, and their bases. A
+    /// guest can find out, by timing how long a file takes to close, whether
+    /// another one holds the same block: only instances that may know of each
+    /// other's content belong in one scope.
+    Scope(Scope),
+}
+
+impl From<&Scope> for Share {
+    fn from(scope: &Scope) -> Self {
+        Self::Scope(scope.clone())
+    }
+}
+
 /// When blocks that a guest wrote are sealed: looked up among those of its
-/// base and its scope, so that equal ones are held once.
+/// base and of those it shares with, so that equal ones are held once. See
+/// [`Share`] for whom that concerns.
 ///
 /// A sealed block reads and counts as before; writing into it again copies
 /// it. What it costs, and what it saves, is in docs/DECISIONS.md.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sealing {
-    /// When the last descriptor of a file that was written is closed. O(bytes
-    /// written since), in the call that closes it, without the instance's lock.
+    /// When the last descriptor of a file that was written is closed, in the call
+    /// that closes it, without the instance's lock. That costs time for each
+    /// byte that was written since: a look at samples of each block, and where
+    /// those are known a hash of it; for a file that was written whole and is as
+    /// large as one of the base, a hash of both. A file of which more than
+    /// [`MAX_CLOSE_BLOCKS`](crate::limits::MAX_CLOSE_BLOCKS) were written waits
+    /// for [`Fs::seal`]. [`seal_until`] bounds the time.
     #[default]
     AtClose,
     /// When the host calls [`Fs::seal`]: puts the work off.
     OnDemand,
-    /// Never. Nothing is noted for it either.
-    Off,
 }
 
 thread_local! {
@@ -66,7 +94,7 @@ impl Fs {
     /// Seals all blocks written since they were sealed last, of files that are
     /// open too. Gives the bytes that need not be held by this instance any
     /// more. O(such bytes); the instance may be used meanwhile. Without effect
-    /// under [`Sealing::Off`].
+    /// under [`Share::None`].
     pub fn seal(&self) -> u64 {
         let private = || self.lock().usage().private_bytes;
         let before = private();
@@ -83,9 +111,8 @@ impl Fs {
         before.saturating_sub(private())
     }
 
-    /// Gives the scope in which this instance holds equal blocks once: the one
-    /// that [`FsBuilder::scope`](super::FsBuilder::scope) set, or its own and
-    /// its forks'.
+    /// Returns the scope in which this instance holds equal blocks once: the one
+    /// of [`Share::Scope`], or its own and its forks'.
     #[must_use]
     pub fn scope(&self) -> &Scope {
         self.setup().scope()
@@ -112,9 +139,47 @@ mod tests {
 
     use super::*;
     use crate::image::Image;
+    use crate::limits::MAX_CLOSE_BLOCKS;
+    use crate::steps;
     use crate::vfs::{Access, Follow, OpenFlags};
 
     const BLOCK: u64 = 4096;
+
+    #[test]
+    fn a_close_costs_steps_for_what_was_written_since_and_never_more_than_a_bound() {
+        let close = |blocks: u64, before: u64| {
+            let fs = Fs::new(&Image::empty());
+            let access = Access::READ | Access::WRITE;
+            let open = || {
+                let root = fs.root().unwrap();
+                root.open_at(Follow::Yes, b"f", OpenFlags::CREATE, access)
+                    .unwrap()
+            };
+            let write = |range: std::ops::Range<u64>| {
+                let file = open();
+                for number in range {
+                    file.write_at(number * BLOCK, &number.to_le_bytes())
+                        .unwrap();
+                }
+                file
+            };
+            drop(write(0..before));
+            let file = write(before..before + blocks);
+            (steps::counted(|| drop(file)), fs)
+        };
+        let (once, twice) = (close(2_000, 0).0, close(4_000, 0).0);
+        assert!(once >= 2_000 && 2 * twice <= 5 * once, "{once}, {twice}");
+        // What was sealed before costs nothing again.
+        assert!(close(2_000, 30_000).0 <= 2 * once);
+        let most = close(MAX_CLOSE_BLOCKS, 0).0;
+        assert!(most >= MAX_CLOSE_BLOCKS);
+        let (past, fs) = close(MAX_CLOSE_BLOCKS + 1, 0);
+        assert!(past < 100, "{past}");
+        // It waits for the host.
+        let sealed = steps::counted(|| drop(fs.seal()));
+        assert!(sealed >= MAX_CLOSE_BLOCKS);
+        fs.check().unwrap();
+    }
 
     #[test]
     fn nothing_is_sealed_after_the_deadline() {

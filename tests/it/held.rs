@@ -66,7 +66,7 @@ fn files_written_full_closed_and_cut_hold_what_is_left() {
 #[test]
 fn a_small_file_over_a_large_one_lets_go_of_it() {
     let (scope, budget) = (Scope::new(), Budget::new(1 << 30));
-    let fs = Fs::builder(&Image::empty()).scope(&scope);
+    let fs = Fs::builder(&Image::empty()).share(&scope);
     let fs = fs.budget(&budget, "it").build();
     fs.write("/f", noise(1, 1 << 20)).unwrap();
     assert_eq!(scope.held_bytes(), 1 << 20);
@@ -84,7 +84,7 @@ fn a_sealed_file_that_is_hidden_for_the_most_part_holds_what_shows() {
     let blocks = 40;
     let mut bytes = noise(1, blocks * BLOCK_BYTES);
     let make = || {
-        let fs = Fs::builder(&Image::empty()).scope(&scope).build();
+        let fs = Fs::builder(&Image::empty()).share(&scope).build();
         fs.write("/f", &bytes).unwrap();
         fs
     };

@@ -10,7 +10,8 @@ use stratafs::limits::MAX_FILE_BYTES;
 use stratafs::meta::Meta;
 use stratafs::name::LayerPath;
 use stratafs::vfs::{
-    Access, Change, Conflict, Descriptor, Follow, Fs, MergeError, OpenFlags, Sealing, Snapshot,
+    Access, Change, Conflict, Descriptor, Follow, Fs, MergeError, OpenFlags, Sealing, Share,
+    Snapshot,
 };
 
 use crate::support::rng::Rng;
@@ -116,14 +117,22 @@ const TOUCHES: &[Touch] = &[
     },
 ];
 
+/// Whether and when what is written is sealed.
+const WAYS_OF_SEALING: [(Share, Sealing); 3] = [
+    (Share::Own, Sealing::AtClose),
+    (Share::Own, Sealing::OnDemand),
+    (Share::None, Sealing::AtClose),
+];
+
 #[test]
 fn how_a_file_is_held_makes_no_difference_to_a_merge() {
     let bytes = text(MIB + 5000, 1);
-    for sealing in [Sealing::AtClose, Sealing::OnDemand, Sealing::Off] {
+    for (share, sealing) in WAYS_OF_SEALING {
         for (name, way) in WAYS {
             for (one, two) in (0..9).map(|at| (TOUCHES[at % 3], TOUCHES[at / 3])) {
                 let image = Image::new(&[layer("same", &bytes)]).unwrap();
-                let ours = Fs::builder(&image).sealing(sealing).build();
+                let ours = Fs::builder(&image).share(share.clone()).sealing(sealing);
+                let ours = ours.build();
                 let kept = way(&ours, &bytes);
                 let base = ours.snapshot();
                 let theirs = base.fork();
@@ -153,11 +162,12 @@ fn how_a_file_is_held_makes_no_difference_to_a_merge() {
 #[test]
 fn both_sides_edit_a_file_however_it_is_held() {
     let bytes = text(MIB + 5000, 2);
-    for sealing in [Sealing::AtClose, Sealing::OnDemand, Sealing::Off] {
+    for (share, sealing) in WAYS_OF_SEALING {
         for (name, way) in WAYS {
             for (one, two) in (0..16).map(|at| (TOUCHES[at % 4], TOUCHES[at / 4])) {
                 let image = Image::new(&[layer("same", &bytes)]).unwrap();
-                let ours = Fs::builder(&image).sealing(sealing).build();
+                let ours = Fs::builder(&image).share(share.clone()).sealing(sealing);
+                let ours = ours.build();
                 let kept = way(&ours, &bytes);
                 let base = ours.snapshot();
                 let theirs = base.fork();
@@ -343,8 +353,8 @@ fn an_outcome_depends_neither_on_sealing_nor_on_the_side() {
     for seed in 0..1_500u64 {
         let mut rng = Rng::new(0x5ea1 << 32 | seed);
         let image = Image::new(&[layer("a", &text(20_000, 1))]).unwrap();
-        let sealing = [Sealing::AtClose, Sealing::OnDemand, Sealing::Off][rng.below(3)];
-        let start = Fs::builder(&image).sealing(sealing).build();
+        let (share, sealing) = WAYS_OF_SEALING[rng.below(3)].clone();
+        let start = Fs::builder(&image).share(share).sealing(sealing).build();
         (0..12).for_each(|_| edit(&start, &mut rng));
         let base = start.snapshot();
         let (one, two) = (base.fork(), base.fork());

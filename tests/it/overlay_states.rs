@@ -6,7 +6,7 @@ use stratafs::image::Image;
 use stratafs::layer::Layer;
 use stratafs::meta::Meta;
 use stratafs::name::LayerPath;
-use stratafs::vfs::{Access, Change, Descriptor, Follow, Fs, OpenFlags, Sealing, Snapshot};
+use stratafs::vfs::{Access, Change, Descriptor, Follow, Fs, OpenFlags, Sealing, Share, Snapshot};
 
 use crate::support::twin::herd;
 
@@ -172,15 +172,16 @@ fn case_p27_a_tree_of_1000_forks_leaves_what_the_last_holds() {
 #[test]
 fn forks_and_restores_know_what_is_not_sealed_yet() {
     let image = Image::empty();
-    let twins = |sealing| {
-        let fs = Fs::builder(&image).sealing(sealing).build();
+    let twins = |share| {
+        let fs = Fs::builder(&image).share(share);
+        let fs = fs.sealing(Sealing::OnDemand).build();
         for path in ["/one", "/two"] {
             fs.write(path, vec![7; 1 << 16]).unwrap();
         }
         fs
     };
     let held = |fs: &Fs| fs.usage().private_bytes;
-    let fs = twins(Sealing::OnDemand);
+    let fs = twins(Share::Own);
     let before = fs.snapshot();
     let mut forks = vec![fs.fork(), before.fork(), fs.fork_with(&[]).unwrap().0];
     assert!(fs.seal() > 0);
@@ -194,7 +195,7 @@ fn forks_and_restores_know_what_is_not_sealed_yet() {
         assert_eq!(fs.read("/two").unwrap(), vec![7; 1 << 16]);
     }
     // A state of an instance that seals taken over by one that never does.
-    let (never, late) = (twins(Sealing::Off), twins(Sealing::OnDemand));
+    let (never, late) = (twins(Share::None), twins(Share::Own));
     let state = late.snapshot();
     never.restore(&state).unwrap();
     late.restore(&never.snapshot()).unwrap();

@@ -8,7 +8,7 @@ use stratafs::layer::Layer;
 use stratafs::limits::{BLOCK_BYTES, MAX_TWINS, MIN_SCOPED_BYTES, OBJECT_BYTES, REMOVED_BYTES};
 use stratafs::meta::Meta;
 use stratafs::name::LayerPath;
-use stratafs::vfs::{Access, Follow, Fs, OpenFlags, Sealing};
+use stratafs::vfs::{Access, Follow, Fs, OpenFlags, Sealing, Share};
 
 /// Bytes of which no block is like another.
 pub fn noise(seed: u64, len: usize) -> Vec<u8> {
@@ -81,7 +81,7 @@ fn a_hundred_that_write_the_same_ten_mebibytes_hold_them_once() {
     let bytes = noise(7, 10 << 20);
     let all: Vec<Fs> = (0..100)
         .map(|n| {
-            let fs = Fs::builder(&image).scope(&scope);
+            let fs = Fs::builder(&image).share(&scope);
             let fs = fs.budget(&budget, &format!("guest {n}")).build();
             fs.write("/model", &bytes).unwrap();
             fs
@@ -187,11 +187,11 @@ fn zeros_become_holes_and_still_count() {
 #[test]
 fn sealing_can_be_put_off_and_turned_off() {
     let (scope, image) = (Scope::new(), Image::empty());
-    let make = |when| Fs::builder(&image).scope(&scope).sealing(when).build();
+    let make = |share, when| Fs::builder(&image).share(share).sealing(when).build();
     let (now, later, never) = (
-        make(Sealing::AtClose),
-        make(Sealing::OnDemand),
-        make(Sealing::Off),
+        make(Share::from(&scope), Sealing::AtClose),
+        make(Share::from(&scope), Sealing::OnDemand),
+        make(Share::None, Sealing::AtClose),
     );
     let bytes = noise(5, 50_000);
     for fs in [&now, &later, &never] {
@@ -227,7 +227,7 @@ fn sealing_can_be_put_off_and_turned_off() {
 #[test]
 fn case_68_quotas_do_not_depend_on_what_others_hold() {
     let (scope, image) = (Scope::new(), Image::empty());
-    let make = || Fs::builder(&image).scope(&scope).max_bytes(10_000).build();
+    let make = || Fs::builder(&image).share(&scope).max_bytes(10_000).build();
     let bytes = noise(11, 9_000);
     for _ in 0..2 {
         let (one, two) = (make(), make());
@@ -347,7 +347,7 @@ fn case_102_churn_on_threads_leaves_no_byte_behind() {
         for thread in 0..4_u64 {
             let (scope, budget, image) = (&scope, &budget, &image);
             threads.spawn(move || {
-                let make = || Fs::builder(image).scope(scope).budget(budget, "t").build();
+                let make = || Fs::builder(image).share(scope).budget(budget, "t").build();
                 let mut fs = make();
                 let mut kept = Vec::new();
                 for round in 0..400_u64 {
