@@ -127,7 +127,7 @@ impl Content {
             })
         });
         let pooled = self.chunks();
-        let pooled = pooled.map(|(offset, chunk)| Ok((offset, chunk.bytes().clone())));
+        let pooled = pooled.map(|(offset, chunk)| Ok((offset, chunk.bytes())));
         pooled.chain(at_rest.into_iter().flatten())
     }
 
@@ -135,7 +135,7 @@ impl Content {
     #[must_use]
     pub fn stored_bytes(&self) -> u64 {
         let chunks = self.chunks();
-        let pooled: u64 = chunks.map(|(_, chunk)| chunk.bytes().len() as u64).sum();
+        let pooled: u64 = chunks.map(|(_, chunk)| chunk.len() as u64).sum();
         pooled + self.stored().map_or(0, Stored::stored_bytes)
     }
 
@@ -175,7 +175,7 @@ impl Content {
                 break;
             };
             match self.chunk_at(at) {
-                Some(chunk) => copy_or_zero(chunk.bytes().get(within..).unwrap_or_default(), out),
+                Some(chunk) => chunk.read(within, out),
                 None => out.fill(0),
             }
             done += len;
@@ -205,15 +205,12 @@ impl Content {
     }
 
     /// Gives up to `max` bytes from `offset` on without a copy, where one
-    /// chunk has them: fewer than `max` at the chunk's end. `None` in a hole,
-    /// at or past the end, and of data at rest, which is never lent: a file
+    /// chunk has them: fewer than `max` at the chunk's end. `None` in a hole, in
+    /// 64 KiB of which at least half is zeros, at or past the end, and of data at rest, which is never lent: a file
     /// that somebody cuts short must not take its reader with it.
     #[must_use]
     pub fn slice_at(&self, offset: u64, max: usize) -> Option<Bytes> {
-        let bytes = self.chunk_at(offset)?.bytes();
-        let start = within_chunk(offset);
-        let end = start.saturating_add(max).min(bytes.len());
-        (start < end).then(|| bytes.slice(start..end))
+        self.chunk_at(offset)?.slice(within_chunk(offset), max)
     }
 
     /// Tells whether `len` bytes from `offset` on lie in a hole entirely.

@@ -13,6 +13,7 @@ mod pages;
 mod pool;
 mod scope;
 mod sealed;
+mod sparse;
 mod stored;
 mod ticket;
 

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
+use super::copy_or_zero;
+use super::sparse::Sparse;
 use super::stored::Shelf;
 use crate::digest::Digest;
 
@@ -18,9 +20,28 @@ pub struct Chunk(Arc<Held>);
 
 struct Held {
     digest: Digest,
-    bytes: Bytes,
+    bytes: Body,
     /// The pool to leave when the last holder goes.
     home: Weak<Shards>,
+}
+
+enum Body {
+    Whole(Bytes),
+    /// Most of it is zeros.
+    Sparse(Sparse),
+}
+
+impl Body {
+    fn of(bytes: Bytes) -> Self {
+        Sparse::of(&bytes).map_or(Self::Whole(bytes), Self::Sparse)
+    }
+
+    fn held_bytes(&self) -> u64 {
+        match self {
+            Self::Whole(bytes) => bytes.len() as u64,
+            Self::Sparse(sparse) => sparse.held_bytes() as u64,
+        }
+    }
 }
 
 type Shards = DashMap<Digest, Weak<Held>, BuildHasherDefault<DigestHasher>>;
@@ -32,16 +53,52 @@ impl Chunk {
         self.0.digest
     }
 
-    /// Gives the bytes.
+    /// Returns the bytes: without a copy, unless at least half of their blocks of
+    /// 4 KiB are zeros, which are not held.
     #[must_use]
-    pub fn bytes(&self) -> &Bytes {
-        &self.0.bytes
+    pub fn bytes(&self) -> Bytes {
+        match &self.0.bytes {
+            Body::Whole(bytes) => bytes.clone(),
+            Body::Sparse(sparse) => sparse.whole(),
+        }
+    }
+
+    /// Counts the bytes.
+    pub(crate) fn len(&self) -> usize {
+        match &self.0.bytes {
+            Body::Whole(bytes) => bytes.len(),
+            Body::Sparse(sparse) => sparse.len(),
+        }
+    }
+
+    /// Returns bytes from `from` on, at most `max`, if there are some that can be
+    /// lent.
+    pub(super) fn slice(&self, from: usize, max: usize) -> Option<Bytes> {
+        let Body::Whole(bytes) = &self.0.bytes else {
+            return None;
+        };
+        let end = from.saturating_add(max).min(bytes.len());
+        (from < end).then(|| bytes.slice(from..end))
+    }
+
+    /// Copies bytes from `from` on into `out`, zeros past their end.
+    #[inline]
+    pub(super) fn read(&self, from: usize, out: &mut [u8]) {
+        match &self.0.bytes {
+            Body::Whole(bytes) => copy_or_zero(bytes.get(from..).unwrap_or_default(), out),
+            Body::Sparse(sparse) => sparse.read(from, out),
+        }
+    }
+
+    /// Stands for the chunk as long as it is held.
+    pub(crate) fn address(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
     }
 }
 
 impl fmt::Debug for Chunk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Chunk({}, {} bytes)", self.0.digest, self.0.bytes.len())
+        write!(f, "Chunk({}, {} bytes)", self.0.digest, self.len())
     }
 }
 
@@ -89,7 +146,8 @@ impl ChunkPool {
     }
 
     /// Gives the pool's chunk with these bytes, taking them in if they are
-    /// new. O(len) for the hash; the bytes are kept without a copy.
+    /// new. O(len) for the hash; the bytes are kept without a copy, but for those
+    /// of which at least half of the blocks of 4 KiB are zeros, which are left out.
     #[must_use]
     pub fn put(&self, bytes: Bytes) -> Chunk {
         let digest = Digest::of(&bytes);
@@ -122,7 +180,7 @@ impl ChunkPool {
     fn hold(&self, digest: Digest, bytes: Bytes) -> Arc<Held> {
         Arc::new(Held {
             digest,
-            bytes,
+            bytes: Body::of(bytes),
             home: Arc::downgrade(&self.shards),
         })
     }
@@ -139,8 +197,8 @@ impl ChunkPool {
         self.shards.is_empty()
     }
 
-    /// Adds up the bytes of the chunks that are held now. O(chunks): for
-    /// reports and tests.
+    /// Adds up the bytes that are held for chunks now. O(chunks): for reports and
+    /// tests.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
         // Collected first: dropping the last holder under a shard's lock
@@ -150,7 +208,7 @@ impl ChunkPool {
             .iter()
             .filter_map(|entry| entry.value().upgrade())
             .collect();
-        held.iter().map(|held| held.bytes.len() as u64).sum()
+        held.iter().map(|held| held.bytes.held_bytes()).sum()
     }
 }
 

@@ -95,7 +95,7 @@ pub(super) fn stats(image: &Image) -> ImageStats {
         }
         for (_, chunk) in content.chunks() {
             if chunks.insert(chunk.digest()) {
-                stats.stored_bytes += chunk.bytes().len() as u64;
+                stats.stored_bytes += chunk.len() as u64;
             }
         }
     }
@@ -118,10 +118,10 @@ pub(super) fn verify(image: &Image) -> Result<Digest, ImageError> {
         for (offset, chunk) in content.chunks() {
             // By place, not by digest: what is to be found are bytes that do
             // not belong to their digest.
-            if !seen.insert(chunk.bytes().as_ptr().addr()) {
+            if !seen.insert(chunk.address()) {
                 continue;
             }
-            let found = Digest::of(chunk.bytes());
+            let found = Digest::of(&chunk.bytes());
             if found != chunk.digest() {
                 return Err(ImageError::WrongChunk {
                     path: walk.path(),

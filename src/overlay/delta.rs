@@ -98,16 +98,34 @@ impl Overlay {
                 return Some(name.clone());
             }
         }
-        let leads = |dir: FileId, name: &[u8]| {
-            !self.is_removed(dir) && self.find(dir, name).is_some_and(|found| found.id == id)
-        };
         let slots = self.image.slots_of(self.node(id)?);
         slots.into_iter().find_map(|slot| {
             steps::add(1);
             let dir = FileId::of_node(self.image.dir_of(slot));
             let entry = self.image.slot(slot)?;
-            leads(dir, entry.name).then(|| (dir, Name::from_checked(entry.name)))
+            self.leads(dir, entry.name, id)
+                .then(|| (dir, Name::from_checked(entry.name)))
         })
+    }
+
+    /// Returns the directories that have a name for `id`, once for each name.
+    /// O(names log entries).
+    pub(super) fn dirs_of(&self, id: FileId) -> Vec<FileId> {
+        let given = self.changed(id).into_iter().flat_map(|it| it.given.iter());
+        let mut dirs: Vec<FileId> = given.map(|(dir, _)| *dir).collect();
+        if let Some(node) = self.node(id) {
+            dirs.extend(self.image.slots_of(node).into_iter().filter_map(|slot| {
+                let dir = FileId::of_node(self.image.dir_of(slot));
+                let name = self.image.slot(slot)?.name;
+                // A name that was given anew is among those above.
+                self.leads(dir, name, id).then_some(dir)
+            }));
+        }
+        dirs
+    }
+
+    fn leads(&self, dir: FileId, name: &[u8], to: FileId) -> bool {
+        !self.is_removed(dir) && self.find(dir, name).is_some_and(|found| found.id == to)
     }
 }
 

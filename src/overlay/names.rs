@@ -216,7 +216,9 @@ impl Overlay {
         inode.ctime = now;
         self.tally.names += u64::from(further);
         self.usage.links += 1;
-        self.add_entry(dir, name, id, stat.kind, now)
+        self.add_entry(dir, name, id, stat.kind, now)?;
+        self.moved_rules(id);
+        Ok(())
     }
 
     /// Removes the name of a file or symbolic link, which the caller has found.
@@ -422,6 +424,7 @@ impl Overlay {
     ) -> Result<(), Errno> {
         if left == 0 && !self.is_open(found.id) {
             self.free(found.id);
+            self.moved_rules(found.id);
             return Ok(());
         }
         let inode = self.prepared(found.id)?;
@@ -434,6 +437,7 @@ impl Overlay {
         } else {
             self.orphans.insert(found.id);
         }
+        self.moved_rules(found.id);
         Ok(())
     }
 }

@@ -56,8 +56,6 @@ struct Top {
     id: FileId,
     /// The branch that made it: with its number, its identity.
     birth: u64,
-    /// A directory on its way from the root: itself, or the one of its name.
-    dir: FileId,
     rule: Rule,
 }
 
@@ -78,14 +76,14 @@ impl Overlay {
         self.rules.as_deref()
     }
 
-    /// Makes a rule for `id`, found in `dir`, in place of the one it has.
-    /// O(entries below all rules).
+    /// Makes a rule for `id` in place of the one it has. O(entries below all
+    /// rules).
     ///
     /// # Errors
     ///
     /// [`Errno::BadDescriptor`] for what is gone, [`Errno::NoSpace`] past
     /// [`MAX_RULES`].
-    pub(crate) fn set_rule(&mut self, dir: FileId, id: FileId, rule: Rule) -> Result<(), Errno> {
+    pub(crate) fn set_rule(&mut self, id: FileId, rule: Rule) -> Result<(), Errno> {
         let birth = self.birth(id).ok_or(Errno::BadDescriptor)?;
         let mut tops = self
             .rules
@@ -95,12 +93,7 @@ impl Overlay {
         if tops.len() >= MAX_RULES {
             return Err(Errno::NoSpace);
         }
-        tops.push(Top {
-            id,
-            birth,
-            dir,
-            rule,
-        });
+        tops.push(Top { id, birth, rule });
         self.hold_rules(tops);
         self.intact()
     }
@@ -152,10 +145,16 @@ impl Overlay {
         let mut all = HashSet::default();
         for top in tops {
             all.insert(top.id);
-            let mut at = top.dir;
-            // The root is above all and never moves.
-            while at != FileId::ROOT && (at == top.id || all.insert(at)) {
-                at = self.parent(at);
+            let dirs = match self.kind(top.id) {
+                Kind::Dir if top.id == FileId::ROOT => Vec::new(),
+                Kind::Dir => vec![self.parent(top.id)],
+                Kind::File | Kind::Symlink => self.dirs_of(top.id),
+            };
+            for mut at in dirs {
+                // The root is above all and never moves.
+                while at != FileId::ROOT && all.insert(at) {
+                    at = self.parent(at);
+                }
             }
         }
         all
@@ -195,8 +194,8 @@ impl Overlay {
         marks
     }
 
-    /// Notes that a directory was moved: only a host moves one that a rule is
-    /// on or below.
+    /// Notes that an object was moved, or got or lost a name: only a host does
+    /// that with what a rule is on or below.
     pub(super) fn moved_rules(&mut self, id: FileId) {
         if let Some(mut rules) = self.rules.take() {
             if rules.above.contains(&id) {

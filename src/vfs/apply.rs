@@ -252,7 +252,7 @@ impl Apply<'_> {
             }
         } else {
             for (offset, chunk) in content.chunks() {
-                for (block, bytes) in blocks(offset, chunk.bytes()) {
+                for (block, bytes) in blocks(offset, &chunk.bytes()) {
                     self.put(id, block, bytes)?;
                 }
             }

@@ -219,7 +219,7 @@ impl Fs {
         if is_new && mounts.table.len() >= MAX_MOUNTS {
             return Err(Errno::NoSpace);
         }
-        state.set_rule(dir, id, Rule::ReadOnly)?;
+        state.set_rule(id, Rule::ReadOnly)?;
         let table = Arc::make_mut(&mut mounts.table);
         let old = table.files.insert(id, FileMount { file, writable });
         // The host's own code runs when its last reference goes: under no lock.

@@ -42,28 +42,20 @@ impl Fs {
     /// ```
     pub fn set_rule(&self, path: &[u8], rule: Rule) -> Result<(), Errno> {
         let mut state = self.lock();
-        let (dir, id) = find_spot(&state, path)?;
-        state.set_rule(dir, id, rule)
+        let id = find(&state, path)?;
+        state.set_rule(id, rule)
     }
 }
 
-/// Finds an object, and the directory that it or its name is in.
-fn find_spot(state: &State, path: &[u8]) -> Result<(FileId, FileId), Errno> {
+/// Finds an object.
+fn find(state: &State, path: &[u8]) -> Result<FileId, Errno> {
     let from = path.iter().position(|byte| *byte != b'/');
     let Some(relative) = from.and_then(|from| path.get(from..)) else {
-        return Ok((FileId::ROOT, FileId::ROOT));
+        return Ok(FileId::ROOT);
     };
     match resolve(state, Start::of_host(), relative, Last::Walk(Follow::Yes))? {
-        End::Dir(id) => Ok((id, id)),
-        End::Entry { found: None, .. } => Err(Errno::NoEntry),
-        End::Entry {
-            dir,
-            found: Some(found),
-            ..
-        } => Ok(match found.kind {
-            Kind::Dir => (found.id, found.id),
-            Kind::File | Kind::Symlink => (dir, found.id),
-        }),
+        End::Dir(id) => Ok(id),
+        End::Entry { found, .. } => found.map(|found| found.id).ok_or(Errno::NoEntry),
     }
 }
 

@@ -207,6 +207,39 @@ fn holes_are_stepped_over_whatever_their_size() {
 }
 
 #[test]
+fn a_byte_here_and_there_costs_a_diff_a_block_each() {
+    let fs = Fs::builder(&Image::empty()).max_bytes(1 << 20).build();
+    let file = open(&fs, "f");
+    let mut blocks = 0;
+    // Each in 64 KiB of its own, and two in others.
+    for n in 0..2_000_u64 {
+        let at = n * (64 << 10) + n % 9 * BLOCK;
+        blocks += file
+            .write_at(at, &n.to_le_bytes()[..1 + n as usize % 2])
+            .unwrap();
+        if n % 5 == 0 {
+            blocks += file.write_at(at + 7 * BLOCK, b"x").unwrap();
+        }
+    }
+    let (pool, most) = (ChunkPool::new(), blocks as u64 * BLOCK);
+    let layer = fs.diff(&pool).unwrap();
+    assert!(pool.held_bytes() <= most, "{} of {most}", pool.held_bytes());
+    // As an image it reads the same, piece by piece and at random.
+    let image = Image::new(&[layer]).unwrap();
+    image.verify().unwrap();
+    let again = Fs::new(&image);
+    let same = open(&again, "f");
+    assert_eq!(same.stat().unwrap().size, file.stat().unwrap().size);
+    let (mut one, mut two) = (vec![0; 300_000], vec![1; 300_000]);
+    for at in (0..2_000 * (64 << 10)).step_by(299_993) {
+        let read = file.read_at(at, &mut one).unwrap();
+        assert_eq!(same.read_at(at, &mut two).unwrap(), read);
+        assert!(one[..read] == two[..read], "at {at}");
+    }
+    assert!(fs.diff(&pool).unwrap().digest() == image.layers()[0].digest());
+}
+
+#[test]
 fn how_a_file_is_held_is_no_difference() {
     let bytes = noise(5, 10 * BLOCK_BYTES + 17);
     let fs = Fs::new(&Image::empty());

@@ -257,6 +257,38 @@ fn rules_go_into_forks_and_hold_through_restores() {
 }
 
 #[test]
+fn a_ruled_file_that_the_host_moves_keeps_its_new_directories_in_place() {
+    let fs = Fs::new(&Image::empty());
+    for dir in ["a", "b/c", "d"] {
+        fs.create_dir_all(format!("/{dir}")).unwrap();
+    }
+    fs.write("/a/secret", "text").unwrap();
+    fs.set_rule(b"a/secret", Rule::ReadOnly).unwrap();
+    let root = fs.root().unwrap();
+    let moves = |dir: &str| {
+        let done = root.rename_at(dir.as_bytes(), &root, b"moved");
+        if done.is_ok() {
+            root.rename_at(b"moved", &root, dir.as_bytes()).unwrap();
+        }
+        done
+    };
+    let all = || [moves("a"), moves("b"), moves("d")];
+    assert_eq!(all(), [Err(NO), Ok(()), Ok(())]);
+    let before = fs.snapshot();
+    fs.rename("/a/secret", "/b/c/secret").unwrap();
+    assert_eq!(all(), [Ok(()), Err(NO), Ok(())]);
+    fs.hard_link("/b/c/secret", "/d/other").unwrap();
+    assert_eq!(all(), [Ok(()), Err(NO), Err(NO)]);
+    let after = fs.snapshot();
+    fs.remove_file("/b/c/secret").unwrap();
+    assert_eq!(all(), [Ok(()), Ok(()), Err(NO)]);
+    fs.restore(&before).unwrap();
+    assert_eq!(all(), [Err(NO), Ok(()), Ok(())]);
+    fs.restore(&after).unwrap();
+    assert_eq!(all(), [Ok(()), Err(NO), Err(NO)]);
+}
+
+#[test]
 fn the_host_itself_is_free() {
     let fs = base();
     fs.set_rule(b"/", Rule::Hidden).unwrap();
