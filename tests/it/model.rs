@@ -10,8 +10,8 @@ use crate::support::twin::hunt;
 /// Operations in one run.
 const STEPS: usize = 500;
 
-/// Runs in one test: 10 tests make three million operations.
-const RUNS: u64 = 600;
+/// Runs in one test: 10 tests make a million operations.
+const RUNS: u64 = 200;
 
 macro_rules! hunts {
     ($($name:ident: $seed:expr;)*) => {$(
