@@ -20,7 +20,7 @@ const CHANGES: usize = 20;
 pub fn run(data: &[u8]) {
     let mut feed = Feed::new(data);
     let ours = Fs::builder(&BASE)
-        .scope(&Scope::new())
+        .share(&Scope::new())
         .max_bytes([60_000, 1 << 20][feed.below(2)])
         .max_inodes(60)
         .build();

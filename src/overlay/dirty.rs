@@ -61,10 +61,6 @@ impl Dirty {
         self.0.keys().next().copied()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Counts the files.
     pub(super) fn len(&self) -> usize {
         self.0.len()

@@ -369,9 +369,9 @@ impl Fs {
     /// whole, whiteouts for what is gone, opaque directories for what was
     /// replaced. The instance may go on meanwhile: the layer is of one moment.
     ///
-    /// O(changes); the first one over an image that changes something of the
-    /// base also looks at each of the image's entries once. Chunks of the layer
-    /// go into `pool`.
+    /// O(changes and the names of their paths, which a layer spells out); the first
+    /// one over an image that changes something of the base also looks at each of
+    /// the image's entries once. Chunks of the layer go into `pool`.
     ///
     /// # Errors
     ///

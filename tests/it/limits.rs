@@ -26,6 +26,10 @@ use crate::support::tree::{bytes, edit, fs, make, pattern, stat, view};
 /// Bounds whose test needs a guest, and the test that holds them.
 pub const ELSEWHERE: &[(&str, &str)] = &[
     (
+        "MAX_CLOSE_BLOCKS",
+        "a_close_costs_steps_for_what_was_written_since_and_never_more_than_a_bound",
+    ),
+    (
         "MAX_HOST_READ_BYTES",
         "reads_are_bounded_and_end_with_the_file",
     ),
