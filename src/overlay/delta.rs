@@ -114,7 +114,7 @@ impl Overlay {
         let given = self.changed(id).into_iter().flat_map(|it| it.given.iter());
         let mut dirs: Vec<FileId> = given.map(|(dir, _)| *dir).collect();
         if let Some(node) = self.node(id) {
-            dirs.extend(self.image.slots_of(node).into_iter().filter_map(|slot| {
+            dirs.extend(self.image.slots_of(node).filter_map(|slot| {
                 let dir = FileId::of_node(self.image.dir_of(slot));
                 let name = self.image.slot(slot)?.name;
                 // A name that was given anew is among those above.
