@@ -1,5 +1,5 @@
-//! Pages of private bytes, cut from larger mappings: the one place with unsafe
-//! code beside `store::map`.
+//! Pages of private bytes, cut from larger mappings. One of three places with
+//! unsafe code.
 //!
 //! A block that is written costs no call of the allocator: an instance maps
 //! memory in slabs, small ones first, and takes pages from them in order, so

@@ -50,7 +50,7 @@ pub(super) fn guest(
             _ => Failure::from(error),
         }
     })?;
-    Ok(Guest::from_bytes(format!("{reference}:{path}"), &bytes)?)
+    Ok(Guest::from_vec(format!("{reference}:{path}"), bytes)?)
 }
 
 /// The image's variables, then those that were typed, each name once; `PWD`

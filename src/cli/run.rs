@@ -106,7 +106,7 @@ fn ready(
             Ok((Runner::new(&guest, config)?, image))
         }
         (GuestFrom::File(path), _) => {
-            prepare(&Guest::from_file(path)?, config, &run.layers, pool, budget)
+            prepare(Guest::from_file(path)?, config, &run.layers, pool, budget)
         }
         (GuestFrom::Image(reference, _), None) => {
             Err(Failure::new(format_args!("{reference}: no store is open")))
@@ -130,16 +130,16 @@ fn stacked(
     Ok(Image::new(&layers)?)
 }
 
-/// Compiles the guest while the layers are read.
+/// Compiles the guest while the layers are read. Its bytes are not kept.
 pub(super) fn prepare(
-    guest: &Guest,
+    guest: Guest,
     config: RunnerConfig,
     layers: &[PathBuf],
     pool: &ChunkPool,
     budget: Option<&Budget>,
 ) -> Result<(Runner, Image), Failure> {
     thread::scope(|scope| {
-        let runner = scope.spawn(|| Runner::new(guest, config));
+        let runner = scope.spawn(move || Runner::new(&guest, config));
         let image = open_all(layers, pool, budget).and_then(|layers| Ok(Image::new(&layers)?));
         let runner = match runner.join() {
             Ok(runner) => runner?,

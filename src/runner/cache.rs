@@ -1,17 +1,19 @@
 //! Compiled guests on disk.
 //!
-//! wasmtime's own cache does the work; it trusts what it reads, and machine
-//! code that was damaged on disk, or that somebody else wrote, must not run. So
-//! the directory is used only if nobody else can write to it or to anything in
-//! it, and each guest has a directory of its own with a seal: a keyed digest over
-//! the files in it. The key is drawn when the cache is made and can be read by
+//! Machine code that was damaged on disk, or that somebody else wrote, must not
+//! run. So the directory is used only if nobody else can write to it or to
+//! anything in it, and each guest has a directory of its own with a seal: a keyed
+//! digest of the code. The key is drawn when the cache is made and can be read by
 //! the user alone. A directory that breaks the rules, or whose seal does not
 //! fit, is emptied, and the guest compiled anew.
 //!
+//! The code lies there as wasmtime maps it: what a guest does not run takes no
+//! memory, and processes that run the same guest share what they run.
+//!
 //! ```text
-//! DIR/key                                            32 bytes at random
-//! DIR/<blake3 of guest and settings>/seal            hex digest of:
-//! DIR/<blake3 of guest and settings>/code/modules/*  wasmtime's files
+//! DIR/key                                   32 bytes at random
+//! DIR/<blake3 of guest and settings>/seal   hex digest of:
+//! DIR/<blake3 of guest and settings>/code   wasmtime's compiled code
 //! ```
 
 use std::fs;
@@ -19,11 +21,9 @@ use std::fs;
 use std::io::Read;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use wasmtime::{Cache, CacheConfig};
-
-use super::private::{check_home, check_tree, make_dir, tighten};
+use super::private::{check_home, check_tree, make_dir};
 use crate::limits::{MAX_CACHED_BYTES, MAX_CACHED_GUESTS};
 
 /// Keys the seals of a cache.
@@ -54,7 +54,8 @@ struct Place {
     home: PathBuf,
     dir: PathBuf,
     key: Key,
-    cache: Cache,
+    /// Whether there is code that has been checked.
+    is_whole: bool,
 }
 
 impl Entry {
@@ -79,26 +80,29 @@ impl Entry {
         }
     }
 
-    /// Gives what the engine's configuration wants.
-    pub(super) fn cache(&self) -> Option<Cache> {
-        self.place.as_ref().map(|place| place.cache.clone())
+    /// Returns the file of the guest's code, if it is there and nobody but this
+    /// user's own processes can have written it.
+    pub(super) fn code(&self) -> Option<PathBuf> {
+        let place = self.place.as_ref().filter(|place| place.is_whole)?;
+        Some(place.dir.join(CODE))
     }
 
-    /// Seals what compiling has left in the directory, and tells how the
-    /// code was come by.
-    pub(super) fn close(self) -> CacheUse {
+    /// Tells that the code that was found is in use.
+    pub(super) fn hit(self) -> CacheUse {
+        if let Some(place) = &self.place {
+            mark_used(&place.dir);
+        }
+        CacheUse::Hit
+    }
+
+    /// Keeps code that was compiled, if there is a place for it.
+    pub(super) fn keep(self, code: impl FnOnce() -> io::Result<Vec<u8>>) -> CacheUse {
         let Some(place) = self.place else {
             return CacheUse::Off { reason: self.off };
         };
-        if place.cache.cache_misses() == 0 {
-            mark_used(&place.dir);
-            return CacheUse::Hit;
-        }
-        let sealed = tighten(&place.dir)
-            .and_then(|()| seal_of(&place.dir, &place.key))
-            .and_then(|seal| put(&place.dir, "seal", seal.as_bytes()));
+        let kept = code().and_then(|code| place.keep(&code));
         forget_oldest(&place.home, MAX_CACHED_BYTES);
-        match sealed {
+        match kept {
             Ok(()) => CacheUse::Miss,
             Err(error) => CacheUse::Off {
                 reason: Some(format!("{}: {error}", place.dir.display())),
@@ -106,6 +110,9 @@ impl Entry {
         }
     }
 }
+
+/// The file of a guest's code in its directory.
+const CODE: &str = "code";
 
 impl Place {
     fn open(home: &Path, wasm: &[u8], settings: &str) -> Result<Self, String> {
@@ -117,25 +124,25 @@ impl Place {
         let mut hasher = blake3::Hasher::new();
         hasher.update(settings.as_bytes()).update(&[0]).update(wasm);
         let dir = home.join(&hasher.finalize().to_hex()[..32]);
-        if !is_whole(&dir, &key) {
+        let is_whole = is_whole(&dir, &key);
+        if !is_whole {
             clear(&dir).map_err(text)?;
             make_dir(&dir).map_err(text)?;
             check_tree(&dir)?;
         }
-        let mut config = CacheConfig::new();
-        config
-            .with_directory(dir.join("code"))
-            // Its housekeeping would change files behind the seal; ours is
-            // `forget_oldest`.
-            .with_optimized_compression_usage_counter_threshold(u64::MAX)
-            .with_cleanup_interval(Duration::from_secs(u64::from(u32::MAX)));
-        let cache = Cache::new(config).map_err(|error| format!("{error:#}"))?;
         Ok(Self {
             home,
             dir,
             key,
-            cache,
+            is_whole,
         })
+    }
+
+    /// Writes code and its seal. Code without a seal that fits is none.
+    fn keep(&self, code: &[u8]) -> io::Result<()> {
+        put(&self.dir, CODE, code)?;
+        let seal = seal_of(&self.dir, &self.key)?;
+        put(&self.dir, "seal", seal.as_bytes())
     }
 }
 
@@ -168,34 +175,13 @@ fn clear(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Digests names and contents of the compiled code below `dir`, leaving out
-/// wasmtime's notes about use.
+/// Digests the compiled code in `dir` piece by piece: none of it stays in memory.
 fn seal_of(dir: &Path, key: &Key) -> io::Result<String> {
-    let mut files = Vec::new();
-    for compiler in fs::read_dir(dir.join("code/modules"))? {
-        for file in fs::read_dir(compiler?.path())? {
-            let path = file?.path();
-            if path.extension().is_none() && path.is_file() {
-                files.push(path);
-            }
-        }
-    }
-    files.sort();
     let mut hasher = blake3::Hasher::new_keyed(key);
     // Of this guest: another's code would be as good a file.
     let own = dir.file_name().unwrap_or_default();
     hasher.update(own.as_encoded_bytes()).update(&[0]);
-    for path in files {
-        let name = path
-            .strip_prefix(dir)
-            .unwrap_or(&path)
-            .to_string_lossy()
-            .into_owned();
-        hasher
-            .update(&(name.len() as u64).to_le_bytes())
-            .update(name.as_bytes());
-        hasher.update(blake3::hash(&fs::read(&path)?).as_bytes());
-    }
+    hasher.update_reader(fs::File::open(dir.join(CODE))?)?;
     Ok(hasher.finalize().to_hex().to_string())
 }
 
@@ -321,13 +307,15 @@ mod tests {
 
     /// Makes an entry of `bytes` of code that was used `age` minutes ago.
     fn entry(home: &Path, name: &str, age: u64, bytes: usize) {
-        let code = home.join(name).join("code/modules/compiler");
-        make_dir(&code).unwrap();
-        fs::write(code.join("file"), vec![0; bytes]).unwrap();
-        let seal = fs::File::create(home.join(name).join("seal")).unwrap();
+        make_dir(&home.join(name)).unwrap();
+        put(&home.join(name), CODE, &vec![0; bytes]).unwrap();
+        put(&home.join(name), "seal", b"").unwrap();
+        let seal = fs::File::options()
+            .append(true)
+            .open(home.join(name).join("seal"))
+            .unwrap();
         let used = SystemTime::now() - Duration::from_secs(age * 60);
         seal.set_modified(used).unwrap();
-        tighten(&home.join(name)).unwrap();
     }
 
     #[test]
@@ -365,12 +353,7 @@ mod tests {
     fn sealed() -> (tempfile::TempDir, PathBuf) {
         let home = tempfile::tempdir().unwrap();
         let place = opened(home.path()).unwrap();
-        let code = place.dir.join("code/modules/compiler");
-        make_dir(&code).unwrap();
-        fs::write(code.join("file"), b"machine code").unwrap();
-        tighten(&place.dir).unwrap();
-        let seal = seal_of(&place.dir, &place.key).unwrap();
-        put(&place.dir, "seal", seal.as_bytes()).unwrap();
+        place.keep(b"machine code").unwrap();
         assert!(is_whole(&place.dir, &place.key));
         (home, place.dir)
     }
@@ -378,7 +361,7 @@ mod tests {
     #[test]
     fn code_that_was_changed_is_thrown_away() {
         let (home, dir) = sealed();
-        let file = dir.join("code/modules/compiler/file");
+        let file = dir.join(CODE);
         drop(opened(home.path()).unwrap());
         assert!(file.exists());
         fs::write(&file, b"other code").unwrap();
@@ -390,7 +373,7 @@ mod tests {
     fn a_seal_made_without_the_key_does_not_fit() {
         let (home, dir) = sealed();
         // Whoever can write there knows how seals are made, but not the key.
-        let file = dir.join("code/modules/compiler/file");
+        let file = dir.join(CODE);
         fs::write(&file, b"other code").unwrap();
         let forged = seal_of(&dir, &[0; 32]).unwrap();
         put(&dir, "seal", forged.as_bytes()).unwrap();
@@ -405,7 +388,7 @@ mod tests {
         fs::remove_dir_all(&other).unwrap();
         fs::rename(&dir, &other).unwrap();
         drop(Place::open(home.path(), b"other", "settings").unwrap());
-        assert!(!other.join("code/modules/compiler/file").exists());
+        assert!(!other.join(CODE).exists());
     }
 
     #[cfg(unix)]
@@ -452,11 +435,11 @@ mod tests {
 
         #[test]
         fn files_that_others_may_write_to_are_not_loaded() {
-            for which in ["code/modules/compiler/file", "code/modules", "seal", ""] {
+            for which in [CODE, "seal", ""] {
                 let (home, dir) = sealed();
                 allow(&dir.join(which), 0o777);
                 drop(opened(home.path()).unwrap());
-                assert!(!dir.join("code/modules").exists(), "{which}");
+                assert!(!dir.join(CODE).exists(), "{which}");
             }
         }
 
@@ -465,12 +448,11 @@ mod tests {
             let (home, dir) = sealed();
             let elsewhere = tempfile::tempdir().unwrap();
             let moved = elsewhere.path().join("code");
-            fs::rename(dir.join("code"), &moved).unwrap();
-            symlink(&moved, dir.join("code")).unwrap();
+            fs::rename(dir.join(CODE), &moved).unwrap();
+            symlink(&moved, dir.join(CODE)).unwrap();
             drop(opened(home.path()).unwrap());
-            assert!(!dir.join("code").is_symlink());
-            assert!(!dir.join("code/modules").exists());
-            assert!(moved.join("modules/compiler/file").exists());
+            assert!(!dir.join(CODE).is_symlink() && !dir.join(CODE).exists());
+            assert!(moved.exists());
         }
 
         #[test]
@@ -481,7 +463,7 @@ mod tests {
             allow(&key, 0o644);
             drop(opened(home.path()).unwrap());
             assert_ne!(fs::read(&key).unwrap(), before);
-            assert!(!dir.join("code/modules").exists());
+            assert!(!dir.join(CODE).exists());
         }
 
         #[test]
@@ -490,7 +472,7 @@ mod tests {
                 return; // Only root can give files away.
             }
             let (home, dir) = sealed();
-            let file = dir.join("code/modules/compiler/file");
+            let file = dir.join(CODE);
             std::os::unix::fs::chown(&file, Some(12_345), None).unwrap();
             drop(opened(home.path()).unwrap());
             assert!(!file.exists());

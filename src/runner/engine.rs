@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use wasmtime::component::Component;
 use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, Module, PoolingAllocationConfig,
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
     WasmBacktraceDetails,
 };
 
 use super::cache::{CacheUse, Entry};
+use super::code::Code;
 use super::{Guest, GuestKind, RunnerConfig, RunnerError};
 use crate::limits::{MAX_POOLED_MEMORIES, MAX_TABLE_ELEMENTS};
 
@@ -40,73 +40,85 @@ pub(super) struct Compiled {
     pub(super) cache: CacheUse,
 }
 
-pub(super) enum Code {
-    Core(Module),
-    Component(Component),
-}
-
 impl Compiled {
-    /// Compiles a guest, for the pooling allocator if machine and guest fit
-    /// it, otherwise on demand.
+    /// Maps the code of a guest from the cache, or compiles it and keeps it there:
+    /// for the pooling allocator if machine and guest fit it, otherwise on demand.
     pub(super) fn new(guest: &Guest, config: &RunnerConfig) -> Result<Self, RunnerError> {
+        let kind = guest.kind();
         let entry = Entry::open(
             config.cache_dir.as_deref(),
             guest.wasm(),
-            &settings(guest.kind(), config),
+            &settings(kind, config),
         );
-        let settled = settled(guest.kind(), config, &entry);
-        let (engine, code, allocator) = match with_pool(guest, config, settled.clone()) {
-            Ok((engine, code)) => (engine, code, Allocator::Pooling),
-            Err(reason) => {
-                let engine =
-                    Engine::new(&settled).map_err(|source| RunnerError::Engine { source })?;
-                let code =
-                    Code::compile(&engine, guest).map_err(|source| RunnerError::Compile {
-                        name: guest.name().to_owned(),
-                        source,
-                    })?;
-                (engine, code, Allocator::OnDemand { reason })
-            }
-        };
+        let settled = settled(kind, config);
+        let mapped = entry.code().and_then(|file| {
+            let load = |engine: &Engine| Code::load(engine, kind, &file);
+            with_either(kind, config, &settled, load).ok()
+        });
+        if let Some((engine, code, allocator)) = mapped {
+            return Ok(Self {
+                engine,
+                code,
+                allocator,
+                cache: entry.hit(),
+            });
+        }
+        let compile = |engine: &Engine| Code::compile(engine, guest);
+        let compiled = with_either(kind, config, &settled, compile);
+        let (engine, code, allocator) = compiled.map_err(|failed| match failed {
+            Failed::Engine(source) => RunnerError::Engine { source },
+            Failed::Code(source) => RunnerError::Compile {
+                name: guest.name().to_owned(),
+                source,
+            },
+        })?;
+        let cache = entry.keep(|| code.serialize().map_err(std::io::Error::other));
         Ok(Self {
             engine,
             code,
             allocator,
-            cache: entry.close(),
+            cache,
         })
     }
 }
 
-/// Compiles for an engine with a pool, or says why the pool does not do.
+/// What went wrong without a pool.
+enum Failed {
+    Engine(wasmtime::Error),
+    Code(wasmtime::Error),
+}
+
+/// Makes code for an engine with a pool, or if the pool does not do for one
+/// without.
+fn with_either(
+    kind: GuestKind,
+    config: &RunnerConfig,
+    settled: &Config,
+    make: impl Fn(&Engine) -> wasmtime::Result<Code>,
+) -> Result<(Engine, Code, Allocator), Failed> {
+    match with_pool(kind, config, settled.clone(), &make) {
+        Ok((engine, code)) => Ok((engine, code, Allocator::Pooling)),
+        Err(reason) => {
+            let engine = Engine::new(settled).map_err(Failed::Engine)?;
+            let code = make(&engine).map_err(Failed::Code)?;
+            Ok((engine, code, Allocator::OnDemand { reason }))
+        }
+    }
+}
+
+/// Makes code for an engine with a pool, or says why the pool does not do.
 fn with_pool(
-    guest: &Guest,
+    kind: GuestKind,
     config: &RunnerConfig,
     mut settled: Config,
+    make: impl Fn(&Engine) -> wasmtime::Result<Code>,
 ) -> Result<(Engine, Code), String> {
-    let pool = pool(guest.kind(), config.threads)?;
+    let pool = pool(kind, config.threads)?;
     settled.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     let one_line = |error: wasmtime::Error| format!("{error:#}").replace('\n', " ");
     let engine = Engine::new(&settled).map_err(one_line)?;
-    let code = Code::compile(&engine, guest).map_err(one_line)?;
+    let code = make(&engine).map_err(one_line)?;
     Ok((engine, code))
-}
-
-impl Code {
-    fn compile(engine: &Engine, guest: &Guest) -> wasmtime::Result<Self> {
-        match guest.kind() {
-            GuestKind::Core => {
-                let module = Module::from_binary(engine, guest.wasm())?;
-                // Here, or the first instance would have to wait for it.
-                module.initialize_copy_on_write_image()?;
-                Ok(Self::Core(module))
-            }
-            GuestKind::Component | GuestKind::AsyncComponent => {
-                let component = Component::from_binary(engine, guest.wasm())?;
-                component.initialize_copy_on_write_image()?;
-                Ok(Self::Component(component))
-            }
-        }
-    }
 }
 
 /// Names the settings that compiled code depends on besides the guest.
@@ -114,21 +126,20 @@ impl Code {
 /// directories apart.
 fn settings(kind: GuestKind, config: &RunnerConfig) -> String {
     format!(
-        "{} {kind:?} timeout:{}",
+        "{} {kind:?} timeout:{} mapped",
         env!("CARGO_PKG_VERSION"),
         config.timeout.is_some()
     )
 }
 
-fn settled(kind: GuestKind, config: &RunnerConfig, entry: &Entry) -> Config {
+fn settled(kind: GuestKind, config: &RunnerConfig) -> Config {
     let mut settled = Config::new();
     settled
         .epoch_interruption(config.timeout.is_some())
         // What a store needs for it is made with each store.
         .concurrency_support(kind == GuestKind::AsyncComponent)
         // Never from the environment (invariant 10).
-        .wasm_backtrace_details(WasmBacktraceDetails::Enable)
-        .cache(entry.cache());
+        .wasm_backtrace_details(WasmBacktraceDetails::Enable);
     settled
 }
 

@@ -1,5 +1,6 @@
 //! A guest program as bytes, and what kind of guest the bytes are.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 
@@ -35,11 +36,17 @@ impl Guest {
     /// # Errors
     /// [`RunnerError::NotWasm`] if the bytes are neither.
     pub fn from_bytes(name: impl Into<String>, bytes: &[u8]) -> Result<Self, RunnerError> {
-        let name = name.into();
-        let wasm = match wat::parse_bytes(bytes) {
-            Ok(wasm) => wasm.into_owned(),
-            Err(error) => return Err(not_text(name, bytes, &error)),
+        Self::from_vec(name.into(), bytes.to_vec())
+    }
+
+    /// As [`Self::from_bytes`], without a copy of a binary.
+    pub(crate) fn from_vec(name: String, bytes: Vec<u8>) -> Result<Self, RunnerError> {
+        let text = match wat::parse_bytes(&bytes) {
+            Ok(Cow::Owned(wasm)) => Some(wasm),
+            Ok(Cow::Borrowed(_)) => None,
+            Err(error) => return Err(not_text(name, &bytes, &error)),
         };
+        let wasm = text.unwrap_or(bytes);
         let kind = kind_of(&name, &wasm)?;
         Ok(Self { name, wasm, kind })
     }
@@ -53,7 +60,7 @@ impl Guest {
             path: path.to_owned(),
             source,
         })?;
-        Self::from_bytes(path.display().to_string(), &bytes)
+        Self::from_vec(path.display().to_string(), bytes)
     }
 
     /// Gives the name for messages.

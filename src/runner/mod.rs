@@ -26,6 +26,7 @@
 //! ```
 
 mod cache;
+mod code;
 mod engine;
 mod error;
 mod fixed;

@@ -73,30 +73,6 @@ pub(super) fn check_tree(dir: &Path) -> Result<u64, String> {
     Ok(bytes)
 }
 
-/// Takes the rights of others from everything below a directory that was just
-/// written, whatever the process's mask let them have.
-pub(super) fn tighten(dir: &Path) -> io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let mut open = vec![dir.to_owned()];
-        while let Some(dir) = open.pop() {
-            fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))?;
-            for entry in fs::read_dir(&dir)? {
-                let entry = entry?;
-                let kind = entry.file_type()?;
-                if kind.is_dir() {
-                    open.push(entry.path());
-                } else if kind.is_file() {
-                    fs::set_permissions(entry.path(), fs::Permissions::from_mode(0o600))?;
-                }
-            }
-        }
-    }
-    let _ = dir;
-    Ok(())
-}
-
 /// Checks that a file or directory is this user's and that nobody else may
 /// write to it.
 #[cfg(unix)]

@@ -8,7 +8,8 @@ use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, Store};
 use wasmtime_wasi::p2::bindings;
 use wasmtime_wasi::p3::bindings as bindings3;
 
-use super::engine::{Code, Compiled};
+use super::code::Code;
+use super::engine::Compiled;
 use super::guest::CORE_ENTRY;
 use super::host::{ComponentHost, CoreHost, Seat};
 use super::{Guest, GuestKind, Outcome, RunnerConfig, RunnerError};

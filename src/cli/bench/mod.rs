@@ -53,6 +53,7 @@ fn measure(
         .collect();
     let (file, words) = guest(args.guest)?;
     let guest = Guest::from_file(&file)?;
+    let name = guest.name().to_owned();
     let config = RunnerConfig {
         cache_dir: resolve::cache_dir(args.cache),
         ..RunnerConfig::default()
@@ -63,11 +64,11 @@ fn measure(
         true => {
             let base = base::make(&pool)?;
             let image = Image::new(&base.layers)?;
-            let (runner, _) = run::prepare(&guest, config, &[], &pool, None)?;
+            let (runner, _) = run::prepare(guest, config, &[], &pool, None)?;
             (runner, image, base.source)
         }
         false => {
-            let (runner, image) = run::prepare(&guest, config, &args.layers, &pool, None)?;
+            let (runner, image) = run::prepare(guest, config, &args.layers, &pool, None)?;
             (runner, image, names(&args.layers))
         }
     };
@@ -96,7 +97,7 @@ fn measure(
     let (ways, absent) = Turns::new(&runner, &image, &plan, &work, limits).run(ways)?;
     Ok(Comparison {
         command,
-        guest: guest.name().to_owned(),
+        guest: name,
         base_source,
         base: stats.into(),
         work_dir: work.place(),
