@@ -1,4 +1,4 @@
-//! Mapping files: the one place with unsafe code.
+//! Mapping files. One of three places with unsafe code.
 //!
 //! What is mapped is never written again once it has its name. Somebody else
 //! may still cut it short, and then touching what is gone raises SIGBUS. So on
