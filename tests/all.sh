@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs all tests. Installs what it needs beside Rust: the two WASI targets and cargo-nextest.
+# Runs all tests; with --long also those that take a build of their own. Installs what it needs beside Rust:
+# the two WASI targets and cargo-nextest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -30,3 +31,10 @@ tests/programs/run.sh
 
 say "ripgrep, and redb with its own tests"
 tests/programs/rust.sh
+
+if [ "${1:-}" = --long ]; then
+    say "instructions of common calls"
+    tests/counts/run.sh
+else
+    say "left out: instructions of common calls (--long)"
+fi

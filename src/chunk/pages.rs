@@ -37,7 +37,7 @@ const MAX_SLAB_PAGES: usize = 512;
 const MIN_SLAB_PAGES: usize = 16;
 
 /// Unused pages that an instance may keep besides as many as it uses.
-const SPARE_PAGES: i64 = 64;
+const SPARE_PAGES: i64 = 256;
 
 /// Words of a set of the pages of a slab.
 const WORDS: usize = MAX_SLAB_PAGES / 64;
@@ -63,6 +63,29 @@ struct Counts {
     orphaned: AtomicBool,
     /// Locked before the state of a slab.
     slabs: Mutex<Vec<Weak<Slab>>>,
+}
+
+impl Counts {
+    /// Whether more pages are idle than an instance may keep.
+    fn is_past_bound(&self) -> bool {
+        let in_use = self.in_use.load(Ordering::Relaxed);
+        self.idle.load(Ordering::Relaxed) > in_use + SPARE_PAGES
+    }
+
+    /// Gives memory back until the bound holds: of slabs that are idle as a whole
+    /// first, which stay as good for huge pages as they were. O(slabs and ranges
+    /// of idle pages), once for [`SPARE_PAGES`] that went at least.
+    fn sweep(&self) {
+        for slab in self.slabs.lock().iter().filter_map(Weak::upgrade) {
+            let mut state = slab.state.lock();
+            if state.idles as usize == slab.holders.len() {
+                slab.give_back(&mut state);
+            }
+        }
+        if self.is_past_bound() {
+            self.give_back();
+        }
+    }
 }
 
 impl Keeper for Counts {
@@ -273,12 +296,12 @@ impl Slab {
         set(&mut state.idle, index, true);
         state.frees += 1;
         state.idles += 1;
-        let in_use = self.counts.in_use.fetch_sub(1, Ordering::Relaxed) - 1;
-        let idle = self.counts.idle.fetch_add(1, Ordering::Relaxed) + 1;
+        self.counts.in_use.fetch_sub(1, Ordering::Relaxed);
+        self.counts.idle.fetch_add(1, Ordering::Relaxed);
         if !self.counts.orphaned.load(Ordering::Relaxed) {
             drop(state);
-            if idle > in_use + SPARE_PAGES {
-                self.counts.give_back();
+            if self.counts.is_past_bound() {
+                self.counts.sweep();
             }
             return;
         }

@@ -62,7 +62,7 @@ pub struct Usage {
     /// counts room that blocks have beyond their bytes, sealed bytes that no
     /// longer show, bytes of open virtual files, and the bookkeeping of blocks,
     /// objects, names and descriptors, and memory that is kept for the next
-    /// writes: at most as much as the blocks have and 256 KiB, or the rest of a
+    /// writes: at most as much as the blocks have and 1 MiB, or the rest of a
     /// huge page. What other instances hold as well is counted in full.
     ///
     /// Quotas bound it. It is never more than the sum of:

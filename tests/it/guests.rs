@@ -140,6 +140,7 @@ same_everywhere! {
 /// and `soak`.
 const OTHERS: &[&str] = &[
     "bench_ops",
+    "bench_writes",
     "dot_entries",
     "fill_until_full",
     "iovecs",
@@ -272,6 +273,19 @@ fn bench_ops_runs_under_both_hosts() {
         assert_eq!(outcome.code, 0, "{}", outcome.err);
         assert_eq!(outcome.out.lines().count(), 15, "{}", outcome.out);
     }
+}
+
+#[test]
+fn bench_writes_runs_under_both_hosts() {
+    let base = Base::new();
+    let fs = Fs::new(&image(&base));
+    let guest = Compiled::new("bench_writes", World::P1);
+    for files in [Files::Strata(&fs), Files::HostDir(base.path())] {
+        let outcome = guest.run(files, Mode::Sync, &["/", "65536", "1"]);
+        assert_eq!(outcome.code, 0, "{}", outcome.err);
+        assert_eq!(outcome.out.split_whitespace().count(), 4, "{}", outcome.out);
+    }
+    assert_eq!(fs.metadata("/new").unwrap().size, 1 << 20);
 }
 
 /// Bytes and reads; the third number is a time.

@@ -400,7 +400,7 @@ fn what_is_held_never_passes_what_the_quotas_say() {
         // What is kept for the next writes, until it is given back.
         let objects = 2 * u64::from(OBJECT_BYTES);
         let held = fs.usage().held_bytes;
-        assert!(held <= objects + (256 << 10), "{held}");
+        assert!(held <= objects + (1 << 20), "{held}");
         fs.shrink_to_fit();
         let held = fs.usage().held_bytes;
         assert!(held <= objects, "{held}");

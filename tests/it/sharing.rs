@@ -89,7 +89,7 @@ fn a_hundred_that_write_the_same_ten_mebibytes_hold_them_once() {
         .collect();
     assert_eq!(scope.held_bytes(), 10 << 20);
     // Each keeps a little memory for its next writes.
-    assert!(budget.held_bytes() < (11 << 20) + 100 * (256 << 10));
+    assert!(budget.held_bytes() < (11 << 20) + 100 * (1 << 20));
     all.iter().for_each(Fs::shrink_to_fit);
     assert!(budget.held_bytes() < 11 << 20, "{budget:?}");
     assert_eq!((private(&all[0]), private(&all[99])), (10 << 20, 0));
