@@ -68,7 +68,7 @@ impl Model {
             return;
         }
         if let Body::File(file) = &mut node.body {
-            self.usage.logical_bytes -= file.private();
+            self.usage.logical_bytes -= file.cost;
             *file = File::default();
         }
         if std::mem::take(&mut node.own) {

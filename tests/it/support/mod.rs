@@ -5,7 +5,7 @@ pub mod alloc; // an allocator that counts
 pub mod archive; // tar archives byte by byte
 #[cfg(feature = "runner")]
 pub mod base; // the base that guests run on, as a directory
-pub mod charge; // a file of the reference model, and what quotas count
+pub mod charge; // a file of the reference model, and what it may cost of a quota
 pub mod far; // files whose bytes come late
 pub mod generator; // random operations and layers
 #[cfg(feature = "runner")]

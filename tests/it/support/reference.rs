@@ -1,8 +1,11 @@
 //! The reference model: a plain tree. No layers, no chunks, no locks; a file
 //! is a vector of bytes. It says what each operation has to give.
 //!
-//! Beside it: `handles` opens, `paths` walks, `charge` counts what the quota counts, `judge` says whether a
+//! Beside it: `handles` opens, `paths` walks, `charge` bounds what counts against the quota, `judge` says whether a
 //! listing is right, `seed` builds the tree that a run starts from.
+//!
+//! How much of a write fits is the library's to say: the model does as much,
+//! and [`Model::settle`] says whether it may be that.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +14,7 @@ use stratafs::limits::MAX_FILE_BYTES;
 use stratafs::meta::{Kind, Time};
 use stratafs::vfs::{Access, Quota, SetTime, Usage};
 
-use super::charge::File;
+use super::charge::{Doing, File};
 use super::handles::Handle;
 use super::ops::{Op, Outcome, READ_ONLY, ROOT, SLOTS, Seen, Slot, StatSeen, salted};
 use super::paths::trim;
@@ -54,6 +57,8 @@ pub struct Model {
     pub now: Time,
     pub usage: Usage,
     pub quota: Quota,
+    /// What the last operation did to the bytes of files.
+    pub doing: Doing,
     serial: u64,
 }
 
@@ -73,6 +78,7 @@ impl Model {
             now: Time::EPOCH,
             usage: Usage::default(),
             quota,
+            doing: Doing::Nothing,
             serial: 0,
         };
         model.open_tops();
@@ -87,9 +93,10 @@ impl Model {
         }
     }
 
-    /// Does what the operation asks, or says why not. A listing is not made
-    /// but judged, by [`Self::judge_listing`].
-    pub fn apply(&mut self, op: &Op) -> Outcome {
+    /// Does what the operation asks, or says why not. Of a write it does as much
+    /// as `got` says, to be judged by [`Self::settle`]. A listing is not made but
+    /// judged, by [`Self::judge_listing`].
+    pub fn apply(&mut self, op: &Op, got: &Outcome) -> Outcome {
         match op {
             Op::Open {
                 dir,
@@ -106,8 +113,8 @@ impl Model {
                 offset,
                 len,
                 salt,
-            } => self.write(*slot, Some(*offset), &salted(*len, *salt)),
-            Op::Append { slot, len, salt } => self.write(*slot, None, &salted(*len, *salt)),
+            } => self.write(*slot, Some(*offset), &salted(*len, *salt), got),
+            Op::Append { slot, len, salt } => self.write(*slot, None, &salted(*len, *salt), got),
             Op::SetSize { slot, size } => self.set_size(*slot, *size),
             Op::Stat { slot } => Ok(self.stat(self.handle(*slot)?.node)),
             Op::StatAt { dir, path, follow } => {
@@ -167,20 +174,19 @@ impl Model {
         ))
     }
 
-    fn write(&mut self, slot: Slot, offset: Option<u64>, data: &[u8]) -> Outcome {
+    fn write(&mut self, slot: Slot, offset: Option<u64>, data: &[u8], got: &Outcome) -> Outcome {
         let (node, file) = self.file(slot, Access::WRITE)?;
         let offset = offset.unwrap_or(file.bytes.len() as u64);
         if data.is_empty() {
             return Ok(Seen::Count(0));
         }
         refuse(offset >= MAX_FILE_BYTES, Errno::FileTooLarge)?;
-        let room = self.quota.max_bytes - self.usage.logical_bytes;
-        let Body::File(file) = &mut self.nodes[node].body else {
-            unreachable!()
+        let wrote = match got {
+            Ok(Seen::Count(count)) => data.len().min(*count),
+            Err(Errno::NoSpace) => 0,
+            _ => data.len(),
         };
-        let before = file.private();
-        let wrote = file.write(offset, data, room);
-        self.usage.logical_bytes += file.private() - before;
+        self.write_some(node, offset, data, wrote);
         refuse(wrote == 0, Errno::NoSpace)?;
         self.touch(node);
         Ok(Seen::Count(wrote))
@@ -197,9 +203,13 @@ impl Model {
 
     pub fn resize(&mut self, node: Id, size: u64) {
         if let Body::File(file) = &mut self.nodes[node].body {
-            let before = file.private();
+            let grows = size >= file.bytes.len() as u64;
             file.resize(size);
-            self.usage.logical_bytes -= before - file.private();
+            self.doing = if grows {
+                Doing::Growing(node)
+            } else {
+                Doing::Cutting(node)
+            };
         }
         self.touch(node);
     }

@@ -4,12 +4,14 @@
 use std::collections::{HashMap, HashSet};
 
 use stratafs::chunk::ChunkPool;
+use stratafs::errno::Errno;
 use stratafs::image::Image;
 use stratafs::layer::Layer;
+use stratafs::meta::Kind;
 use stratafs::vfs::{Change, Fs, Quota, Snapshot, TreePath};
 
 use super::generator::{Generator, Lookout, layer};
-use super::ops::{Op, Outcome, ROOT, SLOTS, Seen};
+use super::ops::{Op, Outcome, ROOT, SLOTS, Seen, Slot};
 use super::reference::{Body, Model};
 use super::subject::Subject;
 use super::tree::{self, Entry, layer_of};
@@ -100,13 +102,33 @@ impl Twin {
             return Ok(());
         }
         self.model.now = self.subject.clock.set(1_000_000_000 + self.step);
-        let (want, got) = (self.model.apply(op), self.subject.apply(op));
+        let got = self.subject.apply(op);
+        let want = self.model.apply(op, &got);
+        let cut_short = is_cut_short(op, &got);
         self.compare(op, want, got)?;
-        self.compare_usage()
+        let usage = self.subject.fs.usage();
+        self.model.settle(usage.logical_bytes)?;
+        self.compare_usage()?;
+        match op {
+            Op::Write { slot, .. } | Op::Append { slot, .. } if cut_short => self.look(*slot),
+            _ => Ok(()),
+        }
+    }
+
+    /// Compares all of an open file at once.
+    fn look(&mut self, slot: Slot) -> Result<(), String> {
+        let (offset, len) = (0, self.model.size(slot) as usize + 1);
+        for op in [Op::Stat { slot }, Op::Read { slot, offset, len }] {
+            let got = self.subject.apply(&op);
+            let want = self.model.apply(&op, &got);
+            self.compare(&op, want, got)?;
+        }
+        Ok(())
     }
 
     /// The model knows nothing of sharing and of what a host holds: only what
-    /// counts against quotas.
+    /// counts against quotas. The bytes that count are the sum of what each
+    /// change of a file was seen to cost, less what went with it, and of targets.
     fn compare_usage(&self) -> Result<(), String> {
         let (want, got) = (self.model.usage, self.subject.fs.usage());
         let mut known = got;
@@ -238,11 +260,12 @@ impl Twin {
     fn finish(mut self, image: &Image) -> Result<(), String> {
         self.subject.close_all();
         for slot in ROOT + 1..SLOTS {
-            drop(self.model.apply(&Op::Close { slot }));
+            drop(self.model.close(slot));
         }
         self.compare_usage()?;
         let fs = self.subject.fs.clone();
         self.compare_trees(&fs)?;
+        remove_all(&fs.fork())?;
         let text = tree::tree(&self.subject.fs);
         let pool = ChunkPool::new();
         let diff = self
@@ -271,7 +294,7 @@ struct Taken {
 /// Closes everything and opens the preopens anew.
 fn reopen(model: &mut Model) {
     for slot in ROOT..SLOTS {
-        drop(model.apply(&Op::Close { slot }));
+        drop(model.close(slot));
     }
     model.open_tops();
 }
@@ -420,6 +443,33 @@ fn judge_changes(one: &Snapshot, two: &Snapshot) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Whether a write was refused for want of room, or did not write all.
+fn is_cut_short(op: &Op, got: &Outcome) -> bool {
+    let (Op::Write { len, .. } | Op::Append { len, .. }) = op else {
+        return false;
+    };
+    match got {
+        Ok(Seen::Count(count)) => count < len,
+        other => *other == Err(Errno::NoSpace),
+    }
+}
+
+/// Removes everything: nothing is left that counts.
+fn remove_all(fs: &Fs) -> Result<(), String> {
+    for entry in fs.read_dir("/").map_err(|errno| errno.to_string())? {
+        let path = [b"/", entry.name()].concat();
+        let removed = match entry.kind() {
+            Kind::Dir => fs.remove_dir_all(&path),
+            Kind::File | Kind::Symlink => fs.remove_file(&path),
+        };
+        removed.map_err(|errno| format!("removing all: {errno}"))?;
+    }
+    match fs.usage().logical_bytes {
+        0 => Ok(()),
+        left => Err(format!("{left} bytes count when all is removed")),
+    }
 }
 
 fn brief(outcome: &Outcome) -> String {
