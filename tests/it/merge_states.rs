@@ -262,6 +262,21 @@ fn a_hole_over_bytes_of_the_base_merges() {
 }
 
 #[test]
+fn what_both_made_the_same_stays_as_it_is_held() {
+    let image = Image::new(&[layer("f", &text(50_000, 7))]).unwrap();
+    let ours = Fs::new(&image);
+    let base = ours.snapshot();
+    // Of the base less than a block shows still, and one block is sealed.
+    open(&ours, "f").set_size(1_000).unwrap();
+    put(&ours, "f", 40_960, &text(4_096, 8));
+    let theirs = ours.fork();
+    let before = ours.usage();
+    ours.merge(&base, &theirs.snapshot()).unwrap();
+    ours.check().unwrap();
+    assert_eq!((before.logical_bytes, ours.usage()), (4_096, before));
+}
+
+#[test]
 fn merges_go_up_through_many_levels_of_forks() {
     let root = Fs::new(&Image::empty());
     root.write("/log", text(3 * MIB, 5)).unwrap();

@@ -122,12 +122,21 @@ impl Overlay {
                 steps::add(1);
                 match run.data {
                     Data::Hole => self.put_hole(id, run.range, now)?,
+                    // What both made the same stays as it is held here.
+                    Data::Block(_) | Data::Base(_)
+                        if self.has_alike(id, (from, file), &run.range) => {}
                     Data::Block(bytes) => self.put_bytes(id, run.range.start, bytes, now)?,
                     Data::Base(_) => self.copy_base(id, (from, file), run.range, now)?,
                 }
             }
         }
         Ok(())
+    }
+
+    /// Returns whether the file `id` reads in `range` as one of another state.
+    fn has_alike(&self, id: FileId, other: (&Overlay, &FileBody), range: &Range<u64>) -> bool {
+        let here = self.changed(id).and_then(file_of);
+        here.is_some_and(|here| self.reads_alike(here, other, range.clone()))
     }
 
     fn put_bytes(&mut self, id: FileId, offset: u64, bytes: &[u8], now: Time) -> Result<(), Errno> {
