@@ -39,7 +39,7 @@ mod layers; // imports point down
 mod licences; // of all that is built in
 mod limits; // one test for each bound
 mod merge; // three-way merges of live states
-mod merge_states; // merges of states that hold the same bytes in different ways
+mod merge_states; // merges of states that hold bytes in different ways, and at random
 mod model; // random operations against the reference model
 mod mounts; // other file systems and the host's files at paths of an instance
 #[cfg(feature = "oci")]

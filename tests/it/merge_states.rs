@@ -1,5 +1,9 @@
 //! Merges of states that hold the same bytes in different ways: open, sealed,
-//! shared with the base, sparse, brought in as a layer, many forks apart.
+//! shared with the base, sparse, brought in as a layer, many forks apart; and
+//! merges in random runs, against the model in `support/merging.rs`.
+//!
+//! `STRATAFS_SEED=n` starts the random runs at that seed, which a failure prints;
+//! `STRATAFS_RUNS=n` makes each test go on for that many.
 
 use std::fmt::Write as _;
 
@@ -14,10 +18,17 @@ use stratafs::vfs::{
     Snapshot,
 };
 
-use crate::support::rng::Rng;
+use crate::support::lineage::{Ends, grow};
+use crate::support::rng::{Rng, from_env};
 use crate::support::tree;
 
 const MIB: usize = 1 << 20;
+
+/// Runs in one test of merges against their model.
+const MERGING_RUNS: u64 = 70;
+
+/// Operations in one of them.
+const MERGING_STEPS: usize = 400;
 
 /// Text that is the same nowhere.
 fn text(len: usize, salt: u8) -> Vec<u8> {
@@ -502,4 +513,28 @@ fn changes_name_the_names_that_are_left() {
     assert_eq!(told, ["b", "e"]);
     assert!(matches!(changes[0], Change::Removed { .. }));
     assert!(matches!(changes[1], Change::Content { .. }));
+}
+
+/// Holds merges in random runs over forks of forks against a model of merging.
+fn merges_agree(seed: u64) {
+    let mut ends = Ends::default();
+    let seed = from_env("STRATAFS_SEED").unwrap_or(seed << 32);
+    for round in 0..from_env("STRATAFS_RUNS").unwrap_or(MERGING_RUNS) {
+        grow(seed + round, MERGING_STEPS, &mut ends);
+    }
+    let counts = [ends.merged, ends.refused, ends.deep, ends.mixed];
+    let rare = [ends.full, ends.large, ends.unlinked];
+    assert!(counts.iter().all(|count| *count > 50), "{ends:?}");
+    assert!(rare.iter().all(|count| *count > 5), "{ends:?}");
+    assert!(ends.unsure * 20 < ends.merged, "{ends:?}");
+}
+
+#[test]
+fn random_states_merge_as_their_model_does_0() {
+    merges_agree(0);
+}
+
+#[test]
+fn random_states_merge_as_their_model_does_1() {
+    merges_agree(1);
 }

@@ -27,6 +27,8 @@ pub struct File {
     touched: BTreeSet<u64>,
     /// What was written, or came with a block of a layer that was written into.
     covered: Ranges,
+    /// Made by a merge of bytes: in which blocks they lie now is not known.
+    merged: bool,
 }
 
 impl File {
@@ -46,7 +48,7 @@ impl File {
         }
         let end = offset + data.len() as u64;
         for number in offset / BLOCK..end.div_ceil(BLOCK) {
-            if self.touched.insert(number) {
+            if self.touched.insert(number) && !self.merged {
                 let start = number * BLOCK;
                 self.covered.add(start..self.base.min(start + BLOCK));
             }
@@ -63,6 +65,7 @@ impl File {
         self.base = self.base.min(size);
         self.touched.retain(|number| number * BLOCK < size);
         self.covered.cut(size);
+        self.merged &= size > 0;
     }
 
     /// The most that writing `range` may add to the cost: each block of it up to
@@ -75,7 +78,9 @@ impl File {
             if self.covered.within(&part) == part.end - part.start {
                 return 0;
             }
-            let shown = if self.touched.contains(&number) {
+            let shown = if self.merged {
+                end
+            } else if self.touched.contains(&number) {
                 0
             } else {
                 self.base.min(end)
@@ -94,6 +99,32 @@ impl File {
             BLOCK.min(size - start)
         });
         (self.covered.within(&(0..size)), most.sum())
+    }
+
+    /// Whether in which blocks its bytes lie is not known.
+    pub fn is_mixed(&self) -> bool {
+        self.merged
+    }
+
+    /// A file that a merge gave `bytes`, of what two made of one.
+    pub fn merged(bytes: Vec<u8>, one: &Self, two: &Self) -> Self {
+        let size = bytes.len() as u64;
+        let differs = |number: &u64| {
+            let block = |file: &Self| {
+                let at = |end: u64| file.bytes.len().min((end * BLOCK) as usize);
+                file.bytes[at(*number)..at(number + 1)].to_vec()
+            };
+            block(one) != block(two)
+        };
+        let mut touched: BTreeSet<u64> = one.touched.union(&two.touched).copied().collect();
+        touched.extend((0..size.div_ceil(BLOCK)).filter(differs));
+        touched.retain(|number| number * BLOCK < size);
+        Self {
+            bytes,
+            touched,
+            merged: true,
+            ..Self::default()
+        }
     }
 }
 

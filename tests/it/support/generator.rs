@@ -40,12 +40,17 @@ pub const BORDERS: &[u64] = &[
     131_072, 140_000,
 ];
 
+/// Offsets far out in files that are holes for the most part.
+const FAR: &[u64] = &[1 << 20, (1 << 20) + 4095, (1 << 21) + 1, (3 << 20) + 5000];
+
 /// Makes random operations.
 pub struct Generator {
     pub rng: Rng,
     /// Leaves out what a real directory cannot be asked: a read-only preopen,
     /// offsets and sizes that some host file systems refuse in their own way.
     pub tame: bool,
+    /// Writes and cuts some files past a MiB, too.
+    pub far: bool,
 }
 
 impl Generator {
@@ -53,6 +58,7 @@ impl Generator {
         Self {
             rng: Rng::new(seed),
             tame,
+            far: false,
         }
     }
 
@@ -312,6 +318,9 @@ impl Generator {
 
     /// An offset or size near a border, the end of the file, or far out.
     fn offset(&mut self, size: u64) -> u64 {
+        if self.far && self.rng.one_in(8) {
+            return *self.rng.pick(FAR);
+        }
         match self.rng.below(20) {
             0..=11 => *self.rng.pick(BORDERS),
             12..=14 => size,

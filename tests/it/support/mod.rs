@@ -14,6 +14,8 @@ pub mod handles; // the reference model's descriptors
 pub mod judge; // whether a listing is right
 #[cfg(feature = "oci")]
 pub mod layout; // OCI layouts blob by blob
+pub mod lineage; // forks of forks that are merged again
+pub mod merging; // what a merge of three trees has to give
 pub mod ops; // operations as data
 #[cfg(feature = "runner")]
 pub mod p1; // preview1 calls through guests made on the spot

@@ -8,6 +8,7 @@
 //! and [`Model::settle`] says whether it may be that.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use stratafs::errno::Errno;
 use stratafs::limits::MAX_FILE_BYTES;
@@ -26,6 +27,8 @@ pub const TOP: Id = 0;
 
 #[derive(Clone, Debug)]
 pub struct Node {
+    /// The same in all trees that it came into by a fork, and in no other object.
+    pub uid: u64,
     pub body: Body,
     pub mode: u32,
     pub nlink: u32,
@@ -50,6 +53,15 @@ pub struct Dir {
     pub entries: BTreeMap<Vec<u8>, (Id, u64)>,
 }
 
+impl Body {
+    pub fn empty_dir(parent: Id) -> Self {
+        Self::Dir(Dir {
+            parent,
+            entries: BTreeMap::new(),
+        })
+    }
+}
+
 #[derive(Clone)]
 pub struct Model {
     pub nodes: Vec<Node>,
@@ -65,13 +77,7 @@ pub struct Model {
 impl Model {
     /// An empty tree with the two preopens.
     pub fn new(quota: Quota) -> Self {
-        let root = Node::new(
-            Body::Dir(Dir {
-                parent: TOP,
-                entries: BTreeMap::new(),
-            }),
-            0o755,
-        );
+        let root = Node::new(Body::empty_dir(TOP), 0o755);
         let mut model = Self {
             nodes: vec![root],
             handles: vec![None; SLOTS],
@@ -220,14 +226,7 @@ impl Model {
         let start = self.writable_dir(slot)?;
         let (dir, name) = self.parent(start, trim(path))?;
         self.check_free(dir, &name)?;
-        self.make(
-            dir,
-            &name,
-            Body::Dir(Dir {
-                parent: dir,
-                entries: BTreeMap::new(),
-            }),
-        )?;
+        self.make(dir, &name, Body::empty_dir(dir))?;
         Ok(Seen::Done)
     }
 
@@ -411,6 +410,14 @@ impl Model {
         Ok(Seen::Done)
     }
 
+    /// The file that an object is.
+    pub fn file_at(&self, node: Id) -> &File {
+        match &self.nodes[node].body {
+            Body::File(file) => file,
+            Body::Dir(_) | Body::Symlink(_) => panic!("{node} is no file"),
+        }
+    }
+
     pub fn kind_of(&self, node: Id) -> Kind {
         match self.nodes[node].body {
             Body::File(_) => Kind::File,
@@ -442,7 +449,9 @@ impl Model {
 impl Node {
     pub fn new(body: Body, mode: u32) -> Self {
         let nlink = if matches!(body, Body::Dir(_)) { 2 } else { 1 };
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         Self {
+            uid: NEXT.fetch_add(1, Ordering::Relaxed),
             body,
             mode,
             nlink,

@@ -7,7 +7,7 @@ use stratafs::vfs::Quota;
 use super::charge::File;
 use super::generator::Lookout;
 use super::ops::{ROOT, Slot};
-use super::reference::{Body, Dir, Id, Model, Node, TOP};
+use super::reference::{Body, Id, Model, Node, TOP};
 use super::rng::Rng;
 use super::tree::{Entry, What, pattern};
 
@@ -92,11 +92,7 @@ impl Model {
             at = match found.filter(|node| matches!(self.nodes[*node].body, Body::Dir(_))) {
                 Some(dir) => dir,
                 None => {
-                    let body = Body::Dir(Dir {
-                        parent: at,
-                        entries: Default::default(),
-                    });
-                    self.nodes.push(Node::new(body, 0o755));
+                    self.nodes.push(Node::new(Body::empty_dir(at), 0o755));
                     let dir = self.nodes.len() - 1;
                     self.replace(at, name, dir);
                     dir

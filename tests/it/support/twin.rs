@@ -8,7 +8,7 @@ use stratafs::errno::Errno;
 use stratafs::image::Image;
 use stratafs::layer::Layer;
 use stratafs::meta::Kind;
-use stratafs::vfs::{Change, Fs, Quota, Snapshot, TreePath};
+use stratafs::vfs::{Change, Fs, Quota, Sealing, Share, Snapshot, TreePath};
 
 use super::generator::{Generator, Lookout, layer};
 use super::ops::{Op, Outcome, ROOT, SLOTS, Seen, Slot};
@@ -72,16 +72,21 @@ impl Pairs {
 }
 
 /// A file system and a model side by side.
-struct Twin {
-    subject: Subject,
-    model: Model,
+pub struct Twin {
+    pub subject: Subject,
+    pub model: Model,
     pairs: Pairs,
     step: i64,
 }
 
 impl Twin {
     fn new(start: &Start, image: &Image) -> Self {
-        let subject = Subject::new(image, start.quota);
+        Self::sealed(start, image, Share::Own, Sealing::AtClose)
+    }
+
+    /// As [`Self::new`], sealed in another way.
+    pub fn sealed(start: &Start, image: &Image, share: Share, sealing: Sealing) -> Self {
+        let subject = Subject::new(image, start.quota, share, sealing);
         let model = Model::over(&start.layers, start.quota);
         Self {
             subject,
@@ -91,9 +96,20 @@ impl Twin {
         }
     }
 
-    /// Runs one operation on both; an error says how they differ.
-    fn step(&mut self, op: &Op) -> Result<(), String> {
+    /// Goes on to the next moment.
+    pub fn tick(&mut self) {
         self.step += 1;
+        self.model.now = self.subject.clock.set(1_000_000_000 + self.step);
+    }
+
+    /// Has the library check all that it counts.
+    pub fn check(&self) -> Result<(), String> {
+        self.subject.fs.check()
+    }
+
+    /// Runs one operation on both; an error says how they differ.
+    pub fn step(&mut self, op: &Op) -> Result<(), String> {
+        self.tick();
         if op
             .needs()
             .iter()
@@ -101,7 +117,6 @@ impl Twin {
         {
             return Ok(());
         }
-        self.model.now = self.subject.clock.set(1_000_000_000 + self.step);
         let got = self.subject.apply(op);
         let want = self.model.apply(op, &got);
         let cut_short = is_cut_short(op, &got);
@@ -129,7 +144,7 @@ impl Twin {
     /// The model knows nothing of sharing and of what a host holds: only what
     /// counts against quotas. The bytes that count are the sum of what each
     /// change of a file was seen to cost, less what went with it, and of targets.
-    fn compare_usage(&self) -> Result<(), String> {
+    pub fn compare_usage(&self) -> Result<(), String> {
         let (want, got) = (self.model.usage, self.subject.fs.usage());
         let mut known = got;
         known.private_bytes = want.private_bytes;
@@ -173,7 +188,7 @@ impl Twin {
     }
 
     /// A fork of both, with the same descriptors or with none.
-    fn fork(&mut self, with_open: bool) -> Self {
+    pub fn fork(&mut self, with_open: bool) -> Self {
         let mut model = self.model.clone();
         if !with_open {
             reopen(&mut model);
@@ -186,7 +201,7 @@ impl Twin {
         }
     }
 
-    fn snapshot(&mut self) -> Taken {
+    pub fn snapshot(&mut self) -> Taken {
         let mut model = self.model.clone();
         reopen(&mut model);
         Taken {
@@ -197,7 +212,7 @@ impl Twin {
     }
 
     /// Goes back, with nothing but the preopens open.
-    fn restore(&mut self, taken: &Taken) -> Result<(), String> {
+    pub fn restore(&mut self, taken: &Taken) -> Result<(), String> {
         self.subject.reopen();
         self.subject
             .fs
@@ -211,7 +226,7 @@ impl Twin {
     }
 
     /// Compares the whole trees: names, kinds, bytes, metadata, identity.
-    fn compare_trees(&mut self, fs: &Fs) -> Result<(), String> {
+    pub fn compare_trees(&mut self, fs: &Fs) -> Result<(), String> {
         let objects = tree::walk(fs);
         let wanted = self.model.walk_all();
         let paths = |paths: &mut dyn Iterator<Item = &Vec<u8>>| {
@@ -285,9 +300,9 @@ impl Twin {
 }
 
 /// A snapshot and the model at that moment, nothing open but the preopens.
-struct Taken {
-    state: Snapshot,
-    model: Model,
+pub struct Taken {
+    pub state: Snapshot,
+    pub model: Model,
     pairs: Pairs,
 }
 
