@@ -13,7 +13,7 @@ export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-co
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table
     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1"
 RUSTFLAGS=$(echo $RUSTFLAGS)
-targets="instance merge walk archive"
+targets="instance merge sealing walk archive"
 if [ "$features" = wasi ]; then targets="$targets preview1 filesystem2"; fi
 cargo build --manifest-path fuzz/Cargo.toml --release --locked --target "$host" --features "$features"
 

@@ -11,4 +11,5 @@ pub mod instance;
 pub mod merge;
 #[cfg(feature = "wasi")]
 pub mod preview1;
+pub mod sealing;
 pub mod walk;

@@ -20,6 +20,8 @@ mod instance;
 mod merge;
 #[path = "../../fuzz/src/preview1.rs"]
 mod preview1;
+#[path = "../../fuzz/src/sealing.rs"]
+mod sealing;
 #[path = "../../fuzz/src/walk.rs"]
 mod walk;
 
@@ -88,6 +90,11 @@ fn fuzz_instance_stays_sound_after_each_call() {
 #[test]
 fn fuzz_merges_are_whole_or_refused() {
     drive("merge", 3_000, merge::run);
+}
+
+#[test]
+fn fuzz_sealed_files_read_as_what_was_written() {
+    drive("sealing", 100, sealing::run);
 }
 
 #[test]
