@@ -168,7 +168,22 @@ impl<'a> Diff<'a> {
     }
 
     fn is_changed(&self, id: FileId) -> bool {
-        matches!(self.tree.object(id), Object::Own(_)) || self.retold.contains(&id)
+        self.retold.contains(&id) || self.differs(id)
+    }
+
+    /// Tells whether a layer could say how a file or link differs from the base's.
+    /// One that lost a name does not: that name has a whiteout.
+    fn differs(&self, id: FileId) -> bool {
+        let Object::Own(inode) = self.tree.object(id) else {
+            return false;
+        };
+        let Some(node) = self.tree.node(id) else {
+            return true;
+        };
+        let was = self.tree.image.stat(node);
+        let is_same = (inode.mode, inode.uid, inode.gid, inode.mtime)
+            == (was.mode, was.uid, was.gid, was.mtime);
+        !is_same || self.is_rewritten(id)
     }
 
     /// The base directory whose entries show through in `id`.
@@ -379,8 +394,9 @@ mod tests {
     use super::*;
     use crate::image::Image;
     use crate::layer::Layer;
+    use crate::meta::Time;
     use crate::steps::{assert_linear, counted};
-    use crate::vfs::{Access, Follow, Fs, OpenFlags};
+    use crate::vfs::{Access, Follow, Fs, OpenFlags, SetTime};
 
     fn path(text: &str) -> LayerPath {
         LayerPath::parse(text.as_bytes()).unwrap()
@@ -441,6 +457,36 @@ mod tests {
             fs.rename("/one", "/three").unwrap();
             steps_of(&fs)
         });
+    }
+
+    #[test]
+    fn a_file_that_lost_a_name_or_got_its_times_back_is_not_told() {
+        let fs = linked(1);
+        let (image, before) = (fs.image().clone(), fs.metadata("/two/0").unwrap());
+        fs.remove_file("/one/0").unwrap();
+        let pool = ChunkPool::new();
+        let layer = fs.diff(&pool).unwrap();
+        assert!(pool.is_empty(), "{layer:?}");
+        let layers = [image.layers(), &[layer]].concat();
+        let again = Fs::new(&Image::new(&layers).unwrap());
+        assert_eq!(again.read("/two/0").unwrap(), b"0");
+        assert_eq!(again.metadata("/two/0").unwrap().nlink, 1);
+        assert!(again.metadata("/one/0").is_err());
+        // What a layer says of it tells it, as before.
+        let times = |mtime| {
+            let root = fs.root().unwrap();
+            let (atime, mtime) = (SetTime::Keep, SetTime::To(mtime));
+            root.set_times_at(Follow::No, b"two/0", atime, mtime)
+                .unwrap();
+        };
+        let told = fs.diff(&pool).unwrap().node_count();
+        times(Time::new(1, 1));
+        assert_eq!(fs.diff(&pool).unwrap().node_count(), told + 1);
+        times(before.mtime);
+        assert_eq!(fs.diff(&pool).unwrap().node_count(), told);
+        fs.write("/two/0", "1").unwrap();
+        times(before.mtime);
+        assert_eq!(fs.diff(&pool).unwrap().node_count(), told + 1);
     }
 
     #[test]
