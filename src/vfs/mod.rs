@@ -48,4 +48,6 @@ pub(crate) use crate::overlay::NotDone;
 pub use crate::overlay::{Change, Conflict, MergeError, Quota, Rule, TreePath, Usage};
 
 #[cfg(test)]
+mod diff_tests;
+#[cfg(test)]
 mod tests;
