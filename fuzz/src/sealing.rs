@@ -121,10 +121,10 @@ impl Instance {
                 let len = feed.pick(&[4_096, 4_096, 4_096, 8_192, 12_288, 1, 100, 5_000]);
                 self.write(at, offset, &content(feed.below(4), offset, len));
             }
-            // The whole file of the base, by another name perhaps.
+            // A file as large as that of the base, and equal to it perhaps.
             7 | 8 => {
                 self.set_size(at, 0);
-                self.write(at, 0, &content(3, 0, BASE_BYTES));
+                self.write(at, 0, &content(feed.below(4), 0, BASE_BYTES));
             }
             9 | 10 => {
                 let size = 4_096 * feed.below(9) + feed.pick(&[0, 0, 1, 4_000]);
