@@ -204,7 +204,7 @@ fn each_kind_of_conflict_is_told_and_nothing_is_done() {
         (
             |ours| ours.rename("/x", "/d/x").unwrap(),
             |theirs| theirs.remove_file("/x").unwrap(),
-            &[],
+            &["removed x"],
         ),
         (
             |ours| ours.remove_file("/x").unwrap(),

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::super::blocks::FileBody;
+use super::super::delta::DirEntryKey;
 use super::super::inode::{Body, Inode};
 use super::super::steps;
 use super::bytes::Sides;
@@ -98,11 +99,18 @@ impl Planner<'_, '_> {
         compared.ranges(id, (base, was), (ours, is), reading)
     }
 
-    /// An object that theirs removed must not have changed here.
+    /// An object that theirs removed must not have changed here, nor have been
+    /// given another name.
     fn check_removal(&mut self, id: FileId, was: &Inode) -> Result<(), Errno> {
         let Some(here) = self.ours.living(id) else {
             return Ok(());
         };
+        let base = self.merger.base;
+        let is_new = |(dir, name): &DirEntryKey| {
+            let found = base.find(*dir, name.as_bytes());
+            found.is_none_or(|found| found.id != id)
+        };
+        let is_renamed = here.given.iter().any(is_new);
         let changed = match was.body {
             // A directory may have lost entries here too: what it holds in the
             // end is looked at when all names have been planned.
@@ -111,7 +119,7 @@ impl Planner<'_, '_> {
                 differs(was, &here) || !self.ranges_here(id, was, &here)?.is_empty()
             }
         };
-        if changed {
+        if changed || is_renamed {
             self.conflicts.of(id, |path| Conflict::Removed { path });
         }
         Ok(())

@@ -198,7 +198,11 @@ impl Planner<'_> {
             let (was, is) = (self.base.has(uid), self.theirs.has(uid));
             let here = self.ours.has(uid);
             let differs = match (was, here, is) {
-                (true, true, false) => self.base.differs(&self.ours, uid),
+                (true, true, false) => {
+                    let (was, here) = (self.base.names(uid), self.ours.names(uid));
+                    let is_renamed = here.difference(&was).next().is_some();
+                    is_renamed || self.base.differs(&self.ours, uid)
+                }
                 (true, false, true) => self.base.differs(&self.theirs, uid),
                 (true, true, true) => {
                     self.merge_object(uid);
