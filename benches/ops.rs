@@ -124,7 +124,9 @@ impl Sides<'_> {
         let out = MemoryOutputPipe::new(1 << 16);
         let fs = Fs::new(&self.image);
         let root = fs.root().unwrap();
-        let ctx = p1::Ctx::new(wasi(&out).build_p1()).preopen(root, "/");
+        // As the runner makes it: one instance to a store.
+        let ctx = p1::Ctx::new(wasi(&out).build_p1()).for_one_instance();
+        let ctx = ctx.preopen(root, "/");
         run(&self.ours, ctx, &out)
     }
 
