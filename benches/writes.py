@@ -39,7 +39,10 @@ def programs():
 
 def main():
     """Prints one table: milliseconds as median [least..most], and ratios to wasmtime-wasi."""
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
+    words = sys.argv[1:] or ["7"]
+    if len(words) != 1 or not words[0].isdecimal() or int(words[0]) == 0:
+        sys.exit(f"benches/writes.py: unknown arguments {words}: expected a number of rounds above 0")
+    rounds = int(words[0])
     strata, host, guest = programs()
     work = pathlib.Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
     sides = {"stratafs": [strata, "run", "--cache", work / "c1"],

@@ -186,6 +186,14 @@ impl Drop for Tab {
     }
 }
 
+/// Whether what costs something may be refused.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asking {
+    Yes,
+    /// It makes room in the end, or was asked for before.
+    No,
+}
+
 /// Who pays for what is allocated; nobody where the host set no budget.
 #[derive(Clone, Default)]
 pub(crate) struct Account(Option<Arc<Tab>>);

@@ -4,6 +4,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+case "${1:-}" in
+    '' | --long) ;;
+    *)
+        echo "tests/all.sh: unknown argument '$1': expected --long or nothing" >&2
+        exit 2
+        ;;
+esac
+
 say() { printf '\n== %s\n' "$*"; }
 
 say "tools"

@@ -36,7 +36,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use crate::budget::{Account, Keeper};
+use crate::budget::{Account, Asking, Keeper};
 use crate::errno::Errno;
 use crate::limits::BLOCK_BYTES;
 
@@ -247,13 +247,6 @@ impl Pages {
             account: account.clone(),
         })
     }
-}
-
-/// Whether the budget may refuse a page.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Asking {
-    Yes,
-    No,
 }
 
 impl Drop for Pages {

@@ -7,7 +7,7 @@ use super::delta::DirEntryKey;
 use super::dir::DirBody;
 use super::given::Given;
 use super::maps::Held;
-use crate::budget::{Account, Hold};
+use crate::budget::{Account, Asking, Hold};
 use crate::errno::Errno;
 use crate::image::Image;
 use crate::limits::LINK_BYTES;
@@ -75,14 +75,6 @@ impl Held<Inode> {
         }
         triomphe::Arc::make_mut(&mut self.0)
     }
-}
-
-/// Whether what costs something may be refused.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asking {
-    Yes,
-    /// It makes room in the end, or was asked for before.
-    No,
 }
 
 impl Inode {

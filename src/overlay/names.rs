@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::blocks::FileBody;
 use super::dir::{self, DirBody, Found, Listed};
-use super::inode::{Asking, Body, Inode};
+use super::inode::{Body, Inode};
 use super::maps::Held;
 use super::{Object, Overlay};
-use crate::budget::Hold;
+use crate::budget::{Asking, Hold};
 use crate::errno::Errno;
 use crate::limits::{MAX_LINKS, OBJECT_BYTES, REMOVED_BYTES};
 use crate::meta::{FileId, Kind, Time};

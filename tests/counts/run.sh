@@ -17,6 +17,14 @@ names=(fd_filestat_get fd_seek 'fd_pread 4 KiB' 'fd_pwrite 4 KiB, own block'
     'create, fd_write 1 KiB, fd_close, path_unlink_file' 'path_rename, there and back'
     'path_create_directory + path_remove_directory')
 
+case "${1:-}" in
+    '' | update) ;;
+    *)
+        echo "tests/counts/run.sh: unknown argument '$1': expected update or nothing" >&2
+        exit 2
+        ;;
+esac
+
 if ! command -v valgrind >/dev/null; then
     echo "skipped: valgrind is not installed, so no instructions are counted"
     exit 0

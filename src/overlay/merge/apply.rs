@@ -2,12 +2,12 @@
 
 use super::super::dir::DirBody;
 use super::super::given::Given;
-use super::super::inode::{Asking, Body, Inode};
+use super::super::inode::{Body, Inode};
 use super::super::maps::Held;
 use super::super::quota::Quota;
 use super::super::{Counts, Overlay};
 use super::plan::{Attach, NewBytes, NewMeta, Plan, Target};
-use crate::budget::Hold;
+use crate::budget::{Asking, Hold};
 use crate::errno::Errno;
 use crate::limits::OBJECT_BYTES;
 use crate::meta::{FileId, Kind, Time};
