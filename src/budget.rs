@@ -5,14 +5,17 @@
 //! really held, each shared block once, wherever it is held from: instances,
 //! forks, snapshots. So its count follows allocations, not calls.
 
-use std::fmt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::{fmt, io};
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
 
 use crate::errno::Errno;
+use crate::limits::{BLOCK_BYTES, SPILL_RESERVE};
+use crate::spill::SpillFile;
 
 /// A bound on the memory of many instances, in bytes. Cloning gives another
 /// handle on the same one.
@@ -40,14 +43,27 @@ pub struct Budget(Arc<Ledger>);
 
 struct Ledger {
     max: u64,
+    /// As many of them as blocks of files may take: what is left is for objects
+    /// if blocks can go elsewhere.
+    max_blocks: u64,
+    spill: Option<Spill>,
     /// Atomic, never above `max` but by what must not be refused.
     held: AtomicU64,
+    /// The most of them that [`Account::note_peak`] saw. Atomic.
+    peak: AtomicU64,
     /// Those of them that are kept for the next writes. Atomic.
     spare: AtomicU64,
     /// Numbers of accounts. Atomic.
     next: AtomicU64,
     /// By number: all accounts that somebody holds something on.
     tabs: DashMap<u64, Weak<Tab>>,
+}
+
+/// Where blocks go that have no room, and who took how much of that.
+struct Spill {
+    file: Arc<SpillFile>,
+    /// Counts bytes of the file.
+    ledger: Budget,
 }
 
 /// What one instance took, wherever it is held by now.
@@ -81,9 +97,56 @@ impl Budget {
     /// Makes a budget of `max_bytes`.
     #[must_use]
     pub fn new(max_bytes: u64) -> Self {
+        Self::with(max_bytes, None)
+    }
+
+    /// Makes a budget of `max_bytes` of memory, past which blocks of files live in
+    /// a file without a name in the directory `dir` of the host: `max_spilled`
+    /// bytes of them at most. A guest does not notice but for the time; once the
+    /// file or its file system is full, a write fails with [`Errno::NoSpace`].
+    ///
+    /// Blocks of files take three quarters of `max_bytes`, and what is left is for
+    /// objects, which never go to the file. The file is mapped, so that what was
+    /// read or written of it lies in the system's cache as long as there is room,
+    /// and counts as the cache of a control group and as shared memory of the
+    /// process. Room is reserved before it is written. It is given back when its
+    /// blocks are, within the bound for memory kept for the next writes; nothing
+    /// is left of the file when the process ends, however it ends. Dropped with
+    /// the last instance, fork and snapshot that is counted here and the last
+    /// handle.
+    ///
+    /// A block that is not in the cache is read while its instance is locked. A
+    /// disk that fails to read or write it ends the process with SIGBUS, as it does
+    /// for each mapped file.
+    ///
+    /// # Errors
+    ///
+    /// That of the system if no file can be made in `dir` or its file system does
+    /// not reserve room; [`io::ErrorKind::Unsupported`] on systems other than Linux.
+    ///
+    /// ```no_run
+    /// use stratafs::{budget::Budget, image::Image, vfs::Fs};
+    ///
+    /// let budget = Budget::with_spill(64 << 20, "/var/tmp".as_ref(), 10 << 30)?;
+    /// let fs = Fs::builder(&Image::empty()).max_bytes(1 << 30).budget(&budget, "one").build();
+    /// fs.write("/big", vec![1; 200 << 20])?;
+    /// assert!(budget.held_bytes() <= 64 << 20 && budget.spilled_bytes() >= 136 << 20);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn with_spill(max_bytes: u64, dir: &Path, max_spilled: u64) -> io::Result<Self> {
+        let file = Arc::new(SpillFile::create(dir)?);
+        let ledger = Self::new(max_spilled);
+        Ok(Self::with(max_bytes, Some(Spill { file, ledger })))
+    }
+
+    fn with(max_bytes: u64, spill: Option<Spill>) -> Self {
+        let reserve = spill.as_ref().map_or(0, |_| max_bytes / SPILL_RESERVE);
         Self(Arc::new(Ledger {
             max: max_bytes,
+            max_blocks: max_bytes - reserve,
+            spill,
             held: AtomicU64::new(0),
+            peak: AtomicU64::new(0),
             spare: AtomicU64::new(0),
             next: AtomicU64::new(0),
             tabs: DashMap::new(),
@@ -101,6 +164,22 @@ impl Budget {
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
         self.0.held.load(Ordering::Relaxed)
+    }
+
+    /// Tells how many bytes of the file hold blocks that memory had no room for,
+    /// each once, those kept for the next writes included; 0 without such a file.
+    /// O(1).
+    #[must_use]
+    pub fn spilled_bytes(&self) -> u64 {
+        let spill = self.0.spill.as_ref();
+        spill.map_or(0, |spill| spill.ledger.held_bytes())
+    }
+
+    /// Tells the most that [`spilled_bytes`](Self::spilled_bytes) ever was. O(1).
+    #[must_use]
+    pub fn most_spilled_bytes(&self) -> u64 {
+        let spill = self.0.spill.as_ref();
+        spill.map_or(0, |spill| spill.ledger.0.peak.load(Ordering::Relaxed))
     }
 
     /// Tells which instance took what, in the order in which they were made:
@@ -155,14 +234,14 @@ impl Ledger {
         tabs.filter_map(|entry| entry.value().upgrade()).collect()
     }
 
-    /// Lets all instances give their spare memory back, if `bytes` have room
-    /// then. Returns whether they did. O(instances), and no more often than
-    /// memory was kept that would have been enough.
-    fn reclaim(&self, bytes: u64) -> bool {
+    /// Lets all instances give their spare memory back, if no more than `max` are
+    /// held with `bytes` then. Returns whether they did. O(instances), and no more
+    /// often than memory was kept that would have been enough.
+    fn reclaim(&self, bytes: u64, max: u64) -> bool {
         let spare = self.spare.load(Ordering::Relaxed);
         let in_use = self.held.load(Ordering::Relaxed).saturating_sub(spare);
         let sum = in_use.checked_add(bytes);
-        let is_enough = spare > 0 && sum.is_some_and(|sum| sum <= self.max);
+        let is_enough = spare > 0 && sum.is_some_and(|sum| sum <= max);
         if is_enough {
             for tab in self.tabs() {
                 let keepers = tab.keepers.lock().clone();
@@ -177,6 +256,20 @@ impl Ledger {
 impl fmt::Debug for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Budget({} of {} bytes)", self.held_bytes(), self.0.max)
+    }
+}
+
+impl Tab {
+    /// Takes `bytes`, if no more than `max` are held then.
+    fn take(&self, bytes: u64, max: u64) -> Result<(), Errno> {
+        let more = |held: u64| held.checked_add(bytes).filter(|sum| *sum <= max);
+        let taken = self
+            .ledger
+            .held
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.map_err(|_| Errno::NoSpace)?;
+        self.held.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -213,36 +306,73 @@ impl Account {
     ///
     /// [`Errno::NoSpace`] if the budget has not so many left.
     pub(crate) fn take(&self, bytes: u64) -> Result<(), Errno> {
-        match self.take_at_once(bytes) {
-            Err(_) if self.reclaim(bytes) => self.take_at_once(bytes),
+        let Some(tab) = &self.0 else {
+            return Ok(());
+        };
+        let max = tab.ledger.max;
+        match tab.take(bytes, max) {
+            Err(_) if tab.ledger.reclaim(bytes, max) => tab.take(bytes, max),
+            taken => taken,
+        }
+    }
+
+    /// As [`take`](Self::take), for bytes of blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::NoSpace`] if the budget has not so many left for blocks.
+    pub(crate) fn take_block(&self, bytes: u64) -> Result<(), Errno> {
+        match self.take_block_at_once(bytes) {
+            Err(_) if self.reclaim_block(bytes) => self.take_block_at_once(bytes),
             taken => taken,
         }
     }
 
     /// Lets all instances of the budget give their spare memory back, if `bytes`
-    /// have room then. Returns whether they did.
-    pub(crate) fn reclaim(&self, bytes: u64) -> bool {
-        self.0.as_ref().is_some_and(|tab| tab.ledger.reclaim(bytes))
+    /// of a block have room then. Returns whether they did.
+    pub(crate) fn reclaim_block(&self, bytes: u64) -> bool {
+        let tab = self.0.as_ref();
+        tab.is_some_and(|tab| tab.ledger.reclaim(bytes, tab.ledger.max_blocks))
     }
 
-    /// Takes `bytes` of what is left now, or nothing.
+    /// Takes `bytes` of what is left for blocks now, or nothing.
     ///
     /// # Errors
     ///
-    /// As [`take`](Self::take).
-    pub(crate) fn take_at_once(&self, bytes: u64) -> Result<(), Errno> {
-        let Some(tab) = &self.0 else {
-            return Ok(());
-        };
-        let max = tab.ledger.max;
-        let more = |held: u64| held.checked_add(bytes).filter(|sum| *sum <= max);
-        let taken = tab
-            .ledger
-            .held
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        taken.map_err(|_| Errno::NoSpace)?;
-        tab.held.fetch_add(bytes, Ordering::Relaxed);
-        Ok(())
+    /// As [`take_block`](Self::take_block).
+    pub(crate) fn take_block_at_once(&self, bytes: u64) -> Result<(), Errno> {
+        let tab = self.0.as_ref();
+        tab.map_or(Ok(()), |tab| tab.take(bytes, tab.ledger.max_blocks))
+    }
+
+    /// Where blocks go that have no room, and an account for bytes of that; none
+    /// if there is no such place.
+    pub(crate) fn spill(&self) -> Option<(Arc<SpillFile>, Self)> {
+        let tab = self.0.as_ref()?;
+        let spill = tab.ledger.spill.as_ref()?;
+        Some((Arc::clone(&spill.file), spill.ledger.account(&tab.label)))
+    }
+
+    /// Notes how much is held now, if it never was more.
+    pub(crate) fn note_peak(&self) {
+        if let Some(tab) = &self.0 {
+            let held = tab.ledger.held.load(Ordering::Relaxed);
+            tab.ledger.peak.fetch_max(held, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells whether a block more has room now.
+    pub(crate) fn has_room_for_block(&self) -> bool {
+        self.0.as_ref().is_none_or(|tab| {
+            let held = tab.ledger.held.load(Ordering::Relaxed);
+            held.saturating_add(BLOCK_BYTES as u64) <= tab.ledger.max_blocks
+        })
+    }
+
+    /// Tells whether there is a place for blocks that have no room.
+    pub(crate) fn has_spill(&self) -> bool {
+        let tab = self.0.as_ref();
+        tab.is_some_and(|tab| tab.ledger.spill.is_some())
     }
 
     /// Takes `bytes` whatever is left.

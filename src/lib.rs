@@ -69,6 +69,7 @@ pub mod report;
 #[cfg(feature = "runner")]
 pub mod runner;
 pub mod source;
+mod spill;
 #[cfg(any(
     feature = "cli",
     all(feature = "dir", feature = "oci", feature = "store")

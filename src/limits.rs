@@ -136,6 +136,12 @@ pub const FREE_BLOCKS: u64 = 4096;
 /// costs a host at most.
 pub const OBJECT_BYTES: u32 = 1536;
 
+/// The share of a [`Budget`](crate::budget::Budget) with a file to spill to that
+/// blocks of files leave to objects: one of so many bytes. Objects never go to the
+/// file, and without a share of their own none could be made once blocks have
+/// taken all memory.
+pub const SPILL_RESERVE: u64 = 4;
+
 /// Bytes of a file written whole below which it is compared with the base
 /// only, and not held in a scope: finding and keeping it there would take more
 /// than it saves.

@@ -39,7 +39,9 @@ impl Buffer {
             page.set_len(len);
             return Ok(Self::Page(page));
         }
-        pages.account().take(len as u64)?;
+        if let Err(errno) = pages.account().take_block(len as u64) {
+            return Self::spilled(&[0; MAX_SMALL], len, pages).ok_or(errno);
+        }
         let mut bytes = Vec::with_capacity(capacity.max(len));
         bytes.resize(len, 0);
         Ok(Self::small(bytes, pages.account()))
@@ -54,8 +56,19 @@ impl Buffer {
         if capacity.max(old.len()) > MAX_SMALL {
             return Ok(Self::page(old, pages.take()?));
         }
-        pages.account().take(old.len() as u64)?;
+        if let Err(errno) = pages.account().take_block(old.len() as u64) {
+            return Self::spilled(old, old.len(), pages).ok_or(errno);
+        }
         Ok(Self::small(copy(old, capacity), pages.account()))
+    }
+
+    /// Copies the first `len` bytes of `old` into a page of the file that memory
+    /// spills to. Returns none if there is no such file or it is full.
+    fn spilled(old: &[u8], len: usize, pages: &mut Pages) -> Option<Self> {
+        if !pages.account().has_spill() {
+            return None;
+        }
+        Some(Self::page(old.get(..len)?, pages.take().ok()?))
     }
 
     /// As [`copy`](Self::copy), whatever the account has left.
@@ -163,7 +176,10 @@ impl Buffer {
         if let Self::Small(small) = self {
             if capacity.max(end) <= MAX_SMALL {
                 let small = Arc::get_mut(small).ok_or(Errno::Io)?;
-                return small.put(at, piece, capacity);
+                let put = small.put(at, piece, capacity);
+                if put.is_ok() || !pages.account().has_spill() {
+                    return put;
+                }
             }
             *self = Self::copy(&small.bytes, BLOCK_BYTES, pages)?;
         }
@@ -211,7 +227,7 @@ fn copy(old: &[u8], capacity: usize) -> Vec<u8> {
 impl Small {
     fn put(&mut self, at: usize, piece: &[u8], capacity: usize) -> Result<(), Errno> {
         let grown = (at + piece.len()).saturating_sub(self.bytes.len());
-        self.account.take(grown as u64)?;
+        self.account.take_block(grown as u64)?;
         if grown > 0 && self.bytes.capacity() < self.bytes.len() + grown {
             let room = capacity.saturating_sub(self.bytes.len()).max(grown);
             self.bytes.reserve_exact(room);

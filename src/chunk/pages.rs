@@ -13,6 +13,9 @@
 //! instance is gone, a slab keeps fewer that nobody holds than are in use, and is
 //! unmapped with its last page. Whoever made the slab pays for each page whose
 //! memory is there, held or not; a huge page is there as a whole.
+//!
+//! Where a budget has a file to spill to, pages that it has no memory for are cut
+//! from mappings of that file in the same way, and paid in bytes of the file.
 
 #![allow(
     unsafe_code,
@@ -39,6 +42,7 @@ use parking_lot::Mutex;
 use crate::budget::{Account, Asking, Keeper};
 use crate::errno::Errno;
 use crate::limits::BLOCK_BYTES;
+use crate::spill::SpillFile;
 
 /// Pages of a slab at most: together the size of a huge page of most systems.
 const MAX_SLAB_PAGES: usize = 512;
@@ -48,6 +52,9 @@ const MIN_SLAB_PAGES: usize = 16;
 
 /// Unused pages that an instance may keep besides as many as it uses.
 const SPARE_PAGES: i64 = 256;
+
+/// Pages of a file for which room is reserved at once.
+const RESERVED_PAGES: usize = 16;
 
 /// Words of a set of the pages of a slab.
 const WORDS: usize = MAX_SLAB_PAGES / 64;
@@ -61,6 +68,10 @@ pub(crate) struct Pages {
     /// The slab that pages are taken from, by its place in `slabs`.
     open: usize,
     counts: Option<Arc<Counts>>,
+    /// Where slabs are mapped from, if they are not memory.
+    file: Option<Arc<SpillFile>>,
+    /// Pages of a file, for those that there is no memory for.
+    spilled: Option<Box<Pages>>,
 }
 
 /// Counts of the pages of all slabs of an instance.
@@ -152,33 +163,65 @@ impl Pages {
     /// # Errors
     ///
     /// [`Errno::NoSpace`] if the budget has no room for it or the system has no
-    /// memory.
+    /// memory, and there is no file to spill to or that one is full too.
     pub(crate) fn take(&mut self) -> Result<Page, Errno> {
-        let found = self.find(Asking::Yes);
+        let is_full = self.spilled.is_some()
+            && self.own_idle_bytes() == 0
+            && !self.account.has_room_for_block();
+        let mut found = match is_full {
+            true => Err(Errno::NoSpace),
+            false => self.find(Asking::Yes),
+        };
         // What is kept for other writes stands in the way of this one.
-        if found.is_err() && self.account.reclaim(BLOCK_BYTES as u64) {
-            return self.find(Asking::Yes);
+        if found.is_err() && self.account.reclaim_block(BLOCK_BYTES as u64) {
+            found = self.find(Asking::Yes);
         }
-        found
+        match self.spilled() {
+            Some(spilled) if found.is_err() => spilled.take(),
+            _ => found,
+        }
+    }
+
+    /// Where pages are taken from that there is no memory for.
+    fn spilled(&mut self) -> Option<&mut Self> {
+        if self.spilled.is_none() && self.account.has_spill() {
+            let (file, account) = self.account.spill()?;
+            let mut pages = Self::new(account);
+            pages.file = Some(file);
+            self.spilled = Some(Box::new(pages));
+        }
+        self.spilled.as_deref_mut()
     }
 
     /// As [`take`](Self::take), whatever the budget has left.
     pub(crate) fn take_unasked(&mut self) -> Option<Page> {
+        if self.account.has_spill()
+            && let Ok(page) = self.take()
+        {
+            return Some(page);
+        }
         self.find(Asking::No).ok()
     }
 
     /// Returns the bytes of pages that are kept for the next writes. O(1).
     pub(crate) fn idle_bytes(&self) -> u64 {
+        let spilled = self.spilled.as_ref();
+        self.own_idle_bytes() + spilled.map_or(0, |spilled| spilled.own_idle_bytes())
+    }
+
+    fn own_idle_bytes(&self) -> u64 {
         let idle = self.counts.as_ref();
         let idle = idle.map_or(0, |counts| counts.idle.load(Ordering::Relaxed));
         u64::try_from(idle).unwrap_or(0) * BLOCK_BYTES as u64
     }
 
-    /// Gives the memory of pages that nobody holds back to the system.
+    /// Gives the memory of pages that nobody holds back to the system, and room in
+    /// a file too.
     pub(crate) fn give_back(&self) {
-        if let Some(counts) = &self.counts {
-            counts.give_back();
-        }
+        let counts = self.counts.iter();
+        let spilled = self.spilled.iter();
+        let counts = counts.chain(spilled.filter_map(|spilled| spilled.counts.as_ref()));
+        counts.for_each(|counts| counts.give_back());
     }
 
     fn find(&mut self, asking: Asking) -> Result<Page, Errno> {
@@ -201,8 +244,17 @@ impl Pages {
         found
     }
 
-    /// Maps as much as there is already. Returns none if the system has no memory.
+    /// Maps a slab. Returns none if the system has no memory.
     fn map(&mut self) -> Option<Slab> {
+        if let Some(file) = &self.file {
+            let memory = Memory::in_file(file, MAX_SLAB_PAGES)?;
+            return self.slab(memory, false);
+        }
+        self.map_memory()
+    }
+
+    /// Maps as much memory as there is already.
+    fn map_memory(&mut self) -> Option<Slab> {
         let had: usize = match self.slabs.len() {
             // From here on all are of the largest size.
             16.. => MAX_SLAB_PAGES,
@@ -213,13 +265,19 @@ impl Pages {
             .next_power_of_two();
         let whole = (MAX_SLAB_PAGES * BLOCK_BYTES) as u64;
         // The first write to a huge page brings all of it.
-        let is_huge =
-            Memory::HAS_HUGE && pages == MAX_SLAB_PAGES && self.account.take_at_once(whole).is_ok();
+        let is_huge = Memory::HAS_HUGE
+            && pages == MAX_SLAB_PAGES
+            && self.account.take_block_at_once(whole).is_ok();
         let mapped = Memory::map(pages, is_huge);
         if mapped.is_none() && is_huge {
             self.account.give(whole);
         }
-        let memory = mapped?;
+        self.slab(mapped?, is_huge)
+    }
+
+    /// Makes a slab of a mapping none of whose pages is taken. If `is_there`, the
+    /// memory of all of them is and has been paid for.
+    fn slab(&mut self, memory: Memory, is_there: bool) -> Option<Slab> {
         let pages = memory.pages();
         let mut free = [0; WORDS];
         (0..pages).for_each(|index| set(&mut free, index, true));
@@ -231,7 +289,7 @@ impl Pages {
             counts
         });
         let frees = u32::try_from(pages).ok()?;
-        let idles = if is_huge { frees } else { 0 };
+        let idles = if is_there { frees } else { 0 };
         counts.idle.fetch_add(idles.into(), Ordering::Relaxed);
         account.keep(u64::from(idles) * BLOCK_BYTES as u64);
         Some(Slab {
@@ -239,7 +297,7 @@ impl Pages {
             holders: (0..pages).map(|_| AtomicU32::new(0)).collect(),
             state: Mutex::new(State {
                 free,
-                idle: if is_huge { free } else { [0; WORDS] },
+                idle: if is_there { free } else { [0; WORDS] },
                 frees,
                 idles,
             }),
@@ -273,9 +331,7 @@ impl Slab {
             state.idles -= 1;
             this.counts.idle.fetch_sub(1, Ordering::Relaxed);
             this.account.unkeep(BLOCK_BYTES as u64);
-        } else if asking == Asking::No {
-            this.account.overdraw(BLOCK_BYTES as u64);
-        } else if let Err(errno) = this.account.take_at_once(BLOCK_BYTES as u64) {
+        } else if let Err(errno) = this.bring(&mut state, index, asking) {
             return Some(Err(errno));
         }
         set(&mut state.free, index, false);
@@ -289,6 +345,43 @@ impl Slab {
             len: 0,
             _niche: false,
         }))
+    }
+
+    /// Pays for a page whose memory is not there.
+    fn bring(&self, state: &mut State, index: usize, asking: Asking) -> Result<(), Errno> {
+        if self.memory.is_in_file() {
+            // Those that follow come along, so that the system is called less often.
+            let follow = (index..self.holders.len()).take(RESERVED_PAGES);
+            let follow = follow.take_while(|at| has(&state.free, *at) && !has(&state.idle, *at));
+            let end = index + follow.count();
+            let brought = self.reserve(state, index..end);
+            return brought.or_else(|_| self.reserve(state, index..index + 1));
+        }
+        match asking {
+            Asking::Yes => self.account.take_block_at_once(BLOCK_BYTES as u64),
+            Asking::No => {
+                self.account.overdraw(BLOCK_BYTES as u64);
+                Ok(())
+            }
+        }
+    }
+
+    /// Reserves room in the file for some pages. All but the first are idle then.
+    fn reserve(&self, state: &mut State, pages: Range<usize>) -> Result<(), Errno> {
+        let bytes = (pages.len() * BLOCK_BYTES) as u64;
+        self.account.take_block_at_once(bytes)?;
+        if self.memory.reserve(pages.clone()).is_err() {
+            self.account.give(bytes);
+            return Err(Errno::NoSpace);
+        }
+        self.account.note_peak();
+        for index in pages.skip(1) {
+            set(&mut state.idle, index, true);
+            state.idles += 1;
+            self.counts.idle.fetch_add(1, Ordering::Relaxed);
+            self.account.keep(BLOCK_BYTES as u64);
+        }
+        Ok(())
     }
 
     /// Takes back a page that nobody holds.

@@ -140,6 +140,17 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "N", value_parser = parse::size)]
     pub(super) budget: Option<u64>,
 
+    /// Keep blocks of files past three quarters of the budget in a file without a
+    /// name in DIR, so that instances may hold more than fits in memory; once the
+    /// file system of DIR is full, a write fails with ENOSPC. Nothing is left there
+    /// when the run ends, however it ends
+    #[arg(long, value_name = "DIR")]
+    pub(super) spill: Option<PathBuf>,
+
+    /// The most bytes that --spill may take (K, M, G) [default: what there is]
+    #[arg(long, value_name = "N", value_parser = parse::size, requires = "spill")]
+    pub(super) spill_max: Option<u64>,
+
     /// Where blocks that guests write are held once if they are equal: nowhere
     /// (none), within one instance and its base (own), or among all instances of
     /// the run (run). With `run` a guest can find out, by timing, whether another

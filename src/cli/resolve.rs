@@ -66,7 +66,8 @@ impl Run {
         }
         let (guest, words) = guest(args.image, args.guest)?;
         let usual = Quota::default();
-        let budget = args.budget.or_else(memory::half).map(Budget::new);
+        let max_held = args.budget.or_else(memory::half);
+        let budget = budget(max_held, args.spill.as_deref(), args.spill_max)?;
         // Diff and commit read the one instance's file system after the run.
         let keep_file_systems = args.diff.is_some() || args.commit.is_some();
         let plan = RunPlan {
@@ -205,4 +206,25 @@ fn platform_cache_dir() -> Option<PathBuf> {
         variable("XDG_CACHE_HOME")
             .or_else(|| Some(env::home_dir().and_then(absolute)?.join(".cache")))
     }
+}
+
+/// Makes the budget of a run, with a place to spill to if there is one.
+fn budget(
+    max_held: Option<u64>,
+    spill: Option<&Path>,
+    max_spilled: Option<u64>,
+) -> Result<Option<Budget>, Failure> {
+    let Some(dir) = spill else {
+        return Ok(max_held.map(Budget::new));
+    };
+    let Some(max_held) = max_held else {
+        return Err(Failure::usage(
+            "--spill needs --budget N: the system does not say how much memory there is",
+        ));
+    };
+    let budget = Budget::with_spill(max_held, dir, max_spilled.unwrap_or(u64::MAX));
+    budget.map(Some).map_err(|error| {
+        let reason = format_args!("no file to spill to can be made here: {error}");
+        Failure::at(dir, reason)
+    })
 }

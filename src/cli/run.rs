@@ -62,7 +62,10 @@ pub(super) fn run(args: RunArgs, store: Option<&Path>) -> Result<ExitCode, Failu
     let report = runner.run_watched(&image, &run.plan, &follower)?;
     let memory = follower.memory.end();
     if let Some(stats) = stats {
-        stats.write(&RunFigures::new(&runner, image.stats(), &report, memory))?;
+        let mut figures = RunFigures::new(&runner, image.stats(), &report, memory);
+        let budget = run.plan.budget.as_ref();
+        figures.spilled_bytes = budget.map_or(0, Budget::most_spilled_bytes);
+        stats.write(&figures)?;
     }
     if let (Some(out), Some(fs)) = (diff, report.file_systems.first()) {
         write_diff(out, fs, &pool)?;

@@ -26,6 +26,8 @@ pub struct RunFigures {
     pub run_ns: Summary,
     /// What the instances changed.
     pub overlay: OverlayFigures,
+    /// The most bytes of files that were in the file of `--spill` at a time.
+    pub spilled_bytes: u64,
     /// Resident memory around the run.
     pub rss_bytes: Resident,
     /// `pooling`, or `on-demand: ` and why.
@@ -92,6 +94,7 @@ impl RunFigures {
             start_ns: of(|instance| instance.start_ns),
             run_ns: of(|instance| instance.run_ns),
             overlay: OverlayFigures::of(report),
+            spilled_bytes: 0,
             rss_bytes,
             allocator: match runner.allocator() {
                 Allocator::Pooling => "pooling".to_owned(),

@@ -8,6 +8,7 @@ const RANKS: &[(&str, u32)] = &[
     ("errno", 0),
     ("digest", 0),
     ("staged", 0),
+    ("spill", 0),
     ("steps", 0),
     ("budget", 1),
     ("name", 1),

@@ -29,6 +29,7 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "MAX_CLOSE_BLOCKS",
         "a_close_costs_steps_for_what_was_written_since_and_never_more_than_a_bound",
     ),
+    ("SPILL_RESERVE", "small_files_spill_too"),
     (
         "MAX_HOST_READ_BYTES",
         "reads_are_bounded_and_end_with_the_file",

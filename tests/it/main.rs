@@ -65,6 +65,8 @@ mod source_oci; // OCI layouts and archives of `docker save`
 #[cfg(feature = "tar")]
 mod source_tar; // tar archives in and out
 #[cfg(feature = "store")]
+#[cfg(target_os = "linux")]
+mod spill; // blocks past a budget live in a file
 mod store; // images at rest: in and out, damage, crashes, several processes
 mod tidy; // lengths, heads, ASCII, named tests, forgotten files
 mod volumes; // random calls over mounts, rules and forks against a model

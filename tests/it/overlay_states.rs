@@ -1,5 +1,7 @@
 //! States of live instances: fork, snapshot, restore.
 
+use std::sync::atomic::Ordering;
+
 use stratafs::chunk::{ChunkPool, ContentBuilder};
 use stratafs::errno::Errno;
 use stratafs::image::Image;
@@ -8,7 +10,7 @@ use stratafs::meta::Meta;
 use stratafs::name::LayerPath;
 use stratafs::vfs::{Access, Change, Descriptor, Follow, Fs, OpenFlags, Sealing, Share, Snapshot};
 
-use crate::support::twin::herd;
+use crate::support::twin::{SPILLED, herd};
 
 fn base() -> Image {
     let pool = ChunkPool::new();
@@ -46,6 +48,8 @@ fn states_agree_with_their_models() {
         restores += again;
     }
     assert!(forks > 500 && restores > 200, "{forks} {restores}");
+    let spilled = SPILLED.load(Ordering::Relaxed);
+    assert!(spilled > 100_000 || cfg!(not(target_os = "linux")));
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! Memory of the allocator, one page at a time: parts of more could not be given
 //! back.
 
+use std::io;
 use std::ops::Range;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use crate::limits::BLOCK_BYTES;
+use crate::spill::SpillFile;
 
 pub(super) struct Memory {
     start: NonNull<[u8; BLOCK_BYTES]>,
@@ -22,6 +25,19 @@ impl Memory {
         let bytes = Box::new([0; BLOCK_BYTES]);
         let start = NonNull::from(Box::leak(bytes));
         Some(Self { start })
+    }
+
+    /// There are no such files here.
+    pub(super) fn in_file(_file: &Arc<SpillFile>, _pages: usize) -> Option<Self> {
+        None
+    }
+
+    pub(super) fn is_in_file(&self) -> bool {
+        false
+    }
+
+    pub(super) fn reserve(&self, _pages: Range<usize>) -> io::Result<()> {
+        Ok(())
     }
 
     pub(super) fn pages(&self) -> usize {

@@ -1,11 +1,14 @@
-//! Memory of the system, in pages.
+//! Memory of the system or of a file, in pages.
 
+use std::io;
 use std::ops::Range;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use memmap2::{MmapMut, MmapOptions, UncheckedAdvice};
 
 use crate::limits::BLOCK_BYTES;
+use crate::spill::{SLOT_BYTES, SpillFile};
 
 pub(super) struct Memory {
     map: MmapMut,
@@ -13,6 +16,20 @@ pub(super) struct Memory {
     offset: usize,
     pages: usize,
     is_huge: bool,
+    /// Goes after the mapping.
+    slot: Option<Slot>,
+}
+
+/// The part of a file that a mapping shows.
+struct Slot {
+    file: Arc<SpillFile>,
+    start: u64,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.file.give_slot(self.start);
+    }
 }
 
 // SAFETY: the pointer is into the mapping, which any thread may use.
@@ -50,6 +67,50 @@ impl Memory {
             offset,
             pages,
             is_huge,
+            slot: None,
+        })
+    }
+
+    /// Maps `pages` of a file: as many as a slot has at most. None of them may be
+    /// touched before it is reserved.
+    pub(super) fn in_file(file: &Arc<SpillFile>, pages: usize) -> Option<Self> {
+        let len = pages * BLOCK_BYTES;
+        if len as u64 > SLOT_BYTES {
+            return None;
+        }
+        let slot = Slot {
+            start: file.take_slot(),
+            file: Arc::clone(file),
+        };
+        let mut options = MmapOptions::new();
+        options.len(len).offset(slot.start);
+        // SAFETY: nobody else can open the file, which has no name, and its slots
+        // are given out once: all changes go through pages of this mapping.
+        let mut map = unsafe { options.map_mut(slot.file.file()) }.ok()?;
+        let start = NonNull::new(map.as_mut_ptr())?;
+        Some(Self {
+            map,
+            start,
+            offset: 0,
+            pages,
+            is_huge: false,
+            slot: Some(slot),
+        })
+    }
+
+    pub(super) fn is_in_file(&self) -> bool {
+        self.slot.is_some()
+    }
+
+    /// Reserves room for pages of a file, so that they may be touched.
+    ///
+    /// # Errors
+    ///
+    /// That of the system if there is no room.
+    pub(super) fn reserve(&self, pages: Range<usize>) -> io::Result<()> {
+        self.slot.as_ref().map_or(Ok(()), |slot| {
+            let (at, len) = in_bytes(&pages);
+            slot.file.reserve(slot.start + at as u64, len as u64)
         })
     }
 
@@ -82,7 +143,12 @@ impl Memory {
     /// Gives back the memory of pages that nobody holds: they read as
     /// anything afterwards.
     pub(super) fn give_back(&self, pages: Range<usize>) {
-        let (at, len) = (pages.start * BLOCK_BYTES, pages.len() * BLOCK_BYTES);
+        let (at, len) = in_bytes(&pages);
+        if let Some(slot) = &self.slot {
+            // If it fails the room stays reserved for the next use.
+            slot.file.release(slot.start + at as u64, len as u64).ok();
+            return;
+        }
         // SAFETY: no page of the range is held, so there is no reference to
         // its bytes.
         let done = unsafe {
@@ -92,4 +158,9 @@ impl Memory {
         // It fails where the system's pages are larger; the memory stays.
         done.ok();
     }
+}
+
+/// Where pages begin and how long they are together, in bytes.
+fn in_bytes(pages: &Range<usize>) -> (usize, usize) {
+    (pages.start * BLOCK_BYTES, pages.len() * BLOCK_BYTES)
 }

@@ -122,3 +122,30 @@ mod interrupted {
         assert_eq!(names(&cli.path("out")), ["keep", "y.tar"]);
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_run_spills_to_a_directory_and_leaves_nothing_there() {
+    let cli = Cli::new();
+    std::fs::create_dir(cli.path("spill")).unwrap();
+    let script = Script::new().write("file", &[7; 900 << 10]).cat("file");
+    let done = cli.script("--budget 256K --spill spill --stats stats.json", &script);
+    assert_eq!(done.fine().stdout.len(), 900 << 10);
+    let stats = std::fs::read(cli.path("stats.json")).unwrap();
+    let stats: serde_json::Value = serde_json::from_slice(&stats).unwrap();
+    let spilled = stats["spilled_bytes"].as_u64().unwrap();
+    assert!((700 << 10..3 << 20).contains(&spilled), "{spilled}");
+    // A bound on the file, and one killed in the middle.
+    let script = Script::new().write("file", &[7; 900 << 10]).spin();
+    let mut command = cli.command("run --budget 256K --spill spill guest.wat");
+    cli.guest(&script);
+    let mut child = command.spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(std::fs::read_dir(cli.path("spill")).unwrap().count(), 0);
+    cli.run("run --budget 256K --spill none guest.wat")
+        .failed(1, &["none", "spill"]);
+    cli.run("run --spill-max 1K guest.wat")
+        .refused(&["--spill"]);
+}

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use stratafs::errno::Errno;
 use stratafs::image::Image;
 use stratafs::meta::{Stat, Time};
-use stratafs::vfs::{Clock, Descriptor, Fs, Quota, Rights, Sealing, Share};
+use stratafs::vfs::{Clock, Descriptor, Fs, FsBuilder, Quota, Rights, Sealing, Share};
 
 use super::ops::{From, Op, Outcome, READ_ONLY, ROOT, SLOTS, Seen, Slot, StatSeen, salted};
 
@@ -46,14 +46,17 @@ struct Open {
 impl Subject {
     /// An instance over `image` with the two preopens.
     pub fn new(image: &Image, quota: Quota, share: Share, sealing: Sealing) -> Self {
+        Self::with(Fs::builder(image).share(share).sealing(sealing), quota)
+    }
+
+    /// As [`Self::new`], set up in part.
+    pub fn with(builder: FsBuilder, quota: Quota) -> Self {
         let clock = Arc::new(HandClock::default());
-        let fs = Fs::builder(image)
+        let fs = builder
             .max_bytes(quota.max_bytes)
             .max_inodes(quota.max_inodes)
             .max_changed(quota.max_changed)
             .max_open(quota.max_open)
-            .share(share)
-            .sealing(sealing)
             .clock(clock.clone())
             .build();
         Self {

@@ -2,11 +2,14 @@
 //! and cuts a list that fails down to what is needed.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use stratafs::budget::Budget;
 use stratafs::chunk::ChunkPool;
 use stratafs::errno::Errno;
 use stratafs::image::Image;
 use stratafs::layer::Layer;
+use stratafs::limits::SPILL_RESERVE;
 use stratafs::meta::Kind;
 use stratafs::vfs::{Change, Fs, Quota, Sealing, Share, Snapshot, TreePath};
 
@@ -86,7 +89,16 @@ impl Twin {
 
     /// As [`Self::new`], sealed in another way.
     pub fn sealed(start: &Start, image: &Image, share: Share, sealing: Sealing) -> Self {
-        let subject = Subject::new(image, start.quota, share, sealing);
+        Self::of(start, Subject::new(image, start.quota, share, sealing))
+    }
+
+    /// As [`Self::new`], counted in a budget.
+    fn within(start: &Start, image: &Image, budget: &Budget) -> Self {
+        let builder = Fs::builder(image).budget(budget, "twin");
+        Self::of(start, Subject::with(builder, start.quota))
+    }
+
+    fn of(start: &Start, subject: Subject) -> Self {
         let model = Model::over(&start.layers, start.quota);
         Self {
             subject,
@@ -314,15 +326,29 @@ fn reopen(model: &mut Model) {
     model.open_tops();
 }
 
+/// The most bytes of files that a [`herd`] had in a file.
+pub static SPILLED: AtomicU64 = AtomicU64::new(0);
+
 /// A set of instances that operations, forks, snapshots and restores come
 /// over in random order, each held against a model of its own. Gives how many
 /// forks and restores there were.
+///
+/// In one of three all blocks live in a file, where there are such files.
 pub fn herd(seed: u64, steps: usize) -> (usize, usize) {
     let mut generator = Generator::new(seed, false);
     let start = Start::random(&mut generator);
     let image = start.image().expect("the generator keeps to the rules");
     let before = image.digest();
-    let mut herd = vec![Twin::new(&start, &image)];
+    let (memory, all) = (64 << 20, (64 << 20) * (SPILL_RESERVE - 1) / SPILL_RESERVE);
+    let budget = match seed % 3 {
+        0 => Budget::with_spill(memory, &std::env::temp_dir(), u64::MAX).ok(),
+        _ => None,
+    };
+    let blocks = budget.as_ref().map(|budget| budget.reserve(all, "blocks"));
+    let mut herd = vec![match &budget {
+        Some(budget) => Twin::within(&start, &image, budget),
+        None => Twin::new(&start, &image),
+    }];
     // All come of the first, so they share its scope.
     let scope = herd[0].subject.fs.scope().clone();
     let mut taken: Vec<Taken> = Vec::new();
@@ -386,6 +412,12 @@ pub fn herd(seed: u64, steps: usize) -> (usize, usize) {
     assert_eq!(image.digest(), before, "the base has changed");
     drop(taken);
     assert_eq!((scope.len(), scope.held_bytes()), (0, 0), "seed {seed}");
+    drop(blocks);
+    if let Some(budget) = budget {
+        let left = (budget.held_bytes(), budget.spilled_bytes());
+        assert_eq!(left, (0, 0), "seed {seed}");
+        SPILLED.fetch_max(budget.most_spilled_bytes(), Ordering::Relaxed);
+    }
     (forks, restores)
 }
 
