@@ -4,6 +4,11 @@
 //! private bytes are mapped from it. It has no name from the moment that it is
 //! made, so nothing is left of it when the process ends, however it ends.
 
+#![cfg_attr(
+    any(not(unix), miri),
+    allow(dead_code, reason = "no page is mapped from a file there")
+)]
+
 use std::fs::File;
 use std::io;
 use std::path::Path;

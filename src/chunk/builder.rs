@@ -1,7 +1,5 @@
 //! Cutting a stream of bytes and holes into chunks.
 
-use bytes::Bytes;
-
 use super::content::{Extent, digest_of};
 use super::stored::Shelving;
 use super::{ChunkPool, Content};
@@ -115,7 +113,7 @@ impl<'pool> ContentBuilder<'pool> {
         if self.open.iter().any(|byte| *byte != 0) {
             match &mut self.closed {
                 Closed::Pool(extents) => {
-                    let chunk = self.pool.put(Bytes::copy_from_slice(&self.open));
+                    let chunk = self.pool.put_copy(&self.open);
                     extents.push(Extent { index, chunk });
                 }
                 Closed::Shelf(pieces, shelving) => {

@@ -14,6 +14,8 @@
 //! unmapped with its last page. Whoever made the slab pays for each page whose
 //! memory is there, held or not; a huge page is there as a whole.
 //!
+//! Bytes of a base lie in mappings of their own: see [`arena`].
+//!
 //! Where a budget has a file to spill to, pages that it has no memory for are cut
 //! from mappings of that file in the same way, and paid in bytes of the file.
 
@@ -22,6 +24,7 @@
     reason = "pages of one mapping are shared and changed apart from each other"
 )]
 
+mod arena;
 #[cfg(not(all(unix, not(miri))))]
 mod heap;
 #[cfg(all(unix, not(miri)))]
@@ -31,6 +34,8 @@ mod mapped;
 use heap::Memory;
 #[cfg(all(unix, not(miri)))]
 use mapped::Memory;
+
+pub(super) use arena::Arena;
 
 use std::ops::Range;
 use std::ptr::NonNull;

@@ -9,6 +9,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
 use super::copy_or_zero;
+use super::pages::Arena;
 use super::sparse::Sparse;
 use super::stored::Shelf;
 use crate::digest::Digest;
@@ -32,8 +33,9 @@ enum Body {
 }
 
 impl Body {
-    fn of(bytes: Bytes) -> Self {
-        Sparse::of(&bytes).map_or(Self::Whole(bytes), Self::Sparse)
+    /// Holds bytes that are whole as `whole` makes them.
+    fn of(bytes: &[u8], whole: impl FnOnce() -> Bytes) -> Self {
+        Sparse::of(bytes).map_or_else(|| Self::Whole(whole()), Self::Sparse)
     }
 
     fn held_bytes(&self) -> u64 {
@@ -121,6 +123,8 @@ impl Drop for Held {
 #[derive(Clone, Default)]
 pub struct ChunkPool {
     shards: Arc<Shards>,
+    /// Where bytes lie that were copied.
+    arena: Arc<Arena>,
     shelf: Option<Arc<dyn Shelf>>,
 }
 
@@ -137,6 +141,7 @@ impl ChunkPool {
     pub(crate) fn on(shelf: Arc<dyn Shelf>) -> Self {
         Self {
             shards: Arc::default(),
+            arena: Arc::default(),
             shelf: Some(shelf),
         }
     }
@@ -151,17 +156,27 @@ impl ChunkPool {
     #[must_use]
     pub fn put(&self, bytes: Bytes) -> Chunk {
         let digest = Digest::of(&bytes);
+        self.find_or_hold(digest, || Body::of(&bytes, || bytes.clone()))
+    }
+
+    /// As [`put`](Self::put), with a copy if the bytes are new.
+    pub(super) fn put_copy(&self, bytes: &[u8]) -> Chunk {
+        let digest = Digest::of(bytes);
+        self.find_or_hold(digest, || Body::of(bytes, || self.arena.copy(bytes)))
+    }
+
+    fn find_or_hold(&self, digest: Digest, body: impl FnOnce() -> Body) -> Chunk {
         match self.shards.entry(digest) {
             Entry::Occupied(mut slot) => {
                 if let Some(held) = slot.get().upgrade() {
                     return Chunk(held);
                 }
-                let held = self.hold(digest, bytes);
+                let held = self.hold(digest, body());
                 slot.insert(Arc::downgrade(&held));
                 Chunk(held)
             }
             Entry::Vacant(slot) => {
-                let held = self.hold(digest, bytes);
+                let held = self.hold(digest, body());
                 slot.insert(Arc::downgrade(&held));
                 Chunk(held)
             }
@@ -172,15 +187,15 @@ impl ChunkPool {
     /// that the pool gives to whoever puts bytes of that digest.
     #[cfg(test)]
     pub(crate) fn forge(&self, digest: Digest, bytes: Bytes) -> Chunk {
-        let held = self.hold(digest, bytes);
+        let held = self.hold(digest, Body::Whole(bytes));
         self.shards.insert(digest, Arc::downgrade(&held));
         Chunk(held)
     }
 
-    fn hold(&self, digest: Digest, bytes: Bytes) -> Arc<Held> {
+    fn hold(&self, digest: Digest, bytes: Body) -> Arc<Held> {
         Arc::new(Held {
             digest,
-            bytes: Body::of(bytes),
+            bytes,
             home: Arc::downgrade(&self.shards),
         })
     }

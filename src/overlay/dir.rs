@@ -1,9 +1,9 @@
 //! The entries of a changed or new directory: a base directory with some of
 //! its entries gone, and entries of its own.
 //!
-//! Every entry has a position that it keeps for life, which is what listing
-//! cookies are made of: a base entry its place in the index, an own entry a
-//! number above those, counting up. So a listing that goes on from a position
+//! Every entry has a position that it keeps for life, under whatever name, which
+//! is what listing cookies are made of: a base entry its place in the index, an own
+//! entry a number above those, counting up. So a listing that goes on from a position
 //! loses no entry that stayed and repeats none, whatever changed in between.
 
 use std::ops::{ControlFlow, Range};
@@ -243,6 +243,16 @@ impl DirBody {
         self.by_position.insert(self.next, Own { name, id, kind });
         self.next += 1;
         self.live += 1;
+    }
+
+    /// Gives an own entry a name that is free. It keeps its position, so that a
+    /// listing under way shows it once.
+    pub(super) fn rename(&mut self, position: u64, name: Name) {
+        if let Some(own) = self.by_position.get_mut(&position) {
+            let old = std::mem::replace(&mut own.name, name.clone());
+            self.by_name.remove(&old);
+            self.by_name.insert(name, position);
+        }
     }
 
     /// Takes an entry out. Tells whether it was one of the base.

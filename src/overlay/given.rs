@@ -5,6 +5,8 @@ use std::sync::Arc;
 use imbl::OrdSet;
 
 use super::delta::DirEntryKey;
+use crate::meta::FileId;
+use crate::name::Name;
 
 /// All names of an object that are own entries of directories, so that a path
 /// of it is found without a look through directories. Names that it has from
@@ -48,23 +50,23 @@ impl Given {
 
     /// Takes out a name that it has lost; one from the base is not here. O(log
     /// names).
-    pub(super) fn remove(&mut self, entry: &DirEntryKey) {
-        if self.one.as_ref() == Some(entry) {
-            self.one = None;
+    pub(super) fn remove(&mut self, dir: FileId, name: &[u8]) {
+        let is_first = |one: &mut DirEntryKey| one.0 == dir && one.1.as_bytes() == name;
+        let was_first = self.one.take_if(is_first).is_some();
+        let Some(set) = &mut self.more else {
+            return;
+        };
+        let set = Arc::make_mut(set);
+        if was_first {
+            self.one = set.get_min().cloned();
+            if let Some(one) = &self.one {
+                set.remove(one);
+            }
+        } else {
+            set.remove(&(dir, Name::from_checked(name)));
         }
-        if let Some(set) = &mut self.more {
-            let set = Arc::make_mut(set);
-            if self.one.is_none() {
-                self.one = set.get_min().cloned();
-                if let Some(one) = &self.one {
-                    set.remove(one);
-                }
-            } else {
-                set.remove(entry);
-            }
-            if set.is_empty() {
-                self.more = None;
-            }
+        if set.is_empty() {
+            self.more = None;
         }
     }
 

@@ -97,9 +97,9 @@ impl Inode {
 
     /// Forgets a name; one that the base gave is not known here. Returns
     /// whether it was one of several, and so had been paid for.
-    pub(super) fn lose_name(&mut self, entry: &DirEntryKey) -> bool {
+    pub(super) fn lose_name(&mut self, dir: FileId, name: &[u8]) -> bool {
         let had = self.given.further();
-        self.given.remove(entry);
+        self.given.remove(dir, name);
         let further = self.given.further() < had;
         if further {
             self.hold.give_back(LINK_BYTES);

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::blocks::FileBody;
-use super::dir::{self, DirBody, Found, Listed};
+use super::dir::{self, DirBody, Found, Listed, Place};
 use super::inode::{Body, Inode};
 use super::maps::Held;
 use super::{Object, Overlay};
@@ -299,7 +299,10 @@ impl Overlay {
         } else {
             self.check_pin(source.id)?;
         }
-        let copied = self.prepare(&[source.id, from.0, to.0])?;
+        let copied = match from.0 == to.0 {
+            true => self.prepare(&[source.id, to.0])?,
+            false => self.prepare(&[source.id, from.0, to.0])?,
+        };
         if let Some(target) = target {
             let left = match self.prepare_drop(target) {
                 Ok(left) => left,
@@ -311,12 +314,19 @@ impl Overlay {
             self.take_entry(to.0, target, now)?;
             self.drop_name(target, to, left, now)?;
         }
-        self.take_entry(from.0, source, now)?;
         let name = Name::from_checked(to.1);
-        self.add_entry(to.0, name.clone(), source.id, source.kind, now)?;
+        match source.place {
+            Place::Own(position) if from.0 == to.0 => {
+                self.rename_entry(to.0, (position, source.kind), name.clone(), now)?;
+            }
+            Place::Own(_) | Place::Base(_) => {
+                self.take_entry(from.0, source, now)?;
+                self.add_entry(to.0, name.clone(), source.id, source.kind, now)?;
+            }
+        }
         let moved = self.prepared(source.id)?;
         moved.ctime = now;
-        let lost = moved.lose_name(&(from.0, Name::from_checked(from.1)));
+        let lost = moved.lose_name(from.0, from.1);
         let gained = moved.gain_name((to.0, name), Asking::No)?;
         if let Body::Dir(entries) = &mut moved.body {
             entries.parent = to.0;
@@ -413,6 +423,26 @@ impl Overlay {
         Ok(())
     }
 
+    /// Gives an own entry of a directory that has been prepared another name.
+    fn rename_entry(
+        &mut self,
+        dir: FileId,
+        (position, kind): (u64, Kind),
+        name: Name,
+        now: Time,
+    ) -> Result<(), Errno> {
+        let inode = self.prepared(dir)?;
+        let Body::Dir(entries) = &mut inode.body else {
+            return Err(Errno::NotDirectory);
+        };
+        entries.rename(position, name);
+        inode.touch(now);
+        if kind != Kind::File {
+            self.turns += 1;
+        }
+        Ok(())
+    }
+
     /// Counts one name less of an object whose entry, `name` in `dir`, has been
     /// taken out; `left` are left.
     fn drop_name(
@@ -430,7 +460,7 @@ impl Overlay {
         let inode = self.prepared(found.id)?;
         inode.nlink = left;
         inode.ctime = now;
-        let further = inode.lose_name(&(dir, Name::from_checked(name)));
+        let further = inode.lose_name(dir, name);
         self.tally.names -= u64::from(further);
         if left > 0 {
             self.usage.links -= 1;

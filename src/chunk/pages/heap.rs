@@ -21,6 +21,9 @@ unsafe impl Sync for Memory {}
 impl Memory {
     pub(super) const HAS_HUGE: bool = false;
 
+    /// Whether parts of it lie side by side and can be given back.
+    pub(super) const IS_MAPPED: bool = false;
+
     pub(super) fn map(_pages: usize, _is_huge: bool) -> Option<Self> {
         let bytes = Box::new([0; BLOCK_BYTES]);
         let start = NonNull::from(Box::leak(bytes));

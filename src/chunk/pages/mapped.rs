@@ -46,6 +46,9 @@ impl Memory {
     /// Whether the system is asked for huge pages.
     pub(super) const HAS_HUGE: bool = cfg!(target_os = "linux");
 
+    /// Whether parts of it lie side by side and can be given back.
+    pub(super) const IS_MAPPED: bool = true;
+
     /// Maps `pages`, as a huge page if the system has one.
     pub(super) fn map(pages: usize, is_huge: bool) -> Option<Self> {
         let len = pages * BLOCK_BYTES;

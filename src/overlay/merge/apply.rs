@@ -73,7 +73,7 @@ impl Plan {
             if found.kind != Kind::Dir {
                 inode.nlink -= 1;
             }
-            let further = inode.lose_name(&(*dir, name.clone()));
+            let further = inode.lose_name(*dir, name.as_bytes());
             to.tally.names -= u64::from(further);
         }
         for attach in &self.attach {
