@@ -79,7 +79,7 @@ fn main() {
     let turns = std::env::args().skip(1).find_map(number).unwrap_or(15);
     let image = base();
     let runner = |name: &str, world| {
-        let guest = Guest::from_bytes(name, &guest(name, world)).unwrap();
+        let guest = Guest::from_bytes(name, guest(name, world)).unwrap();
         Runner::new(&guest, RunnerConfig::default()).unwrap()
     };
     let (two, three) = (

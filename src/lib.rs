@@ -36,25 +36,26 @@
 //!   like to it for embedders
 //! - `wasi::p1`, `wasi::p2`, `wasi::p3`: the same for guests, in wasmtime's idiom
 //! - `runner`: many instances of one guest
+//! - `staged`: files and directories of the host that appear when they are complete
 //!
 //! # Features
 //!
 //! | feature | brings |
 //! |---|---|
-//! | `dir` | layers from host directories, copies in and out of them |
-//! | `tar`, `gzip`, `zstd` | layers from archives, copies out to them |
+//! | `dir` (default) | layers from host directories, copies in and out of them |
+//! | `tar` (default) | layers from archives, copies out to them |
+//! | `gzip`, `zstd` | the same for compressed archives |
 //! | `oci` | layers from OCI image layouts and `docker save` |
 //! | `store` | images at rest, shared by processes |
-//! | `p1`, `p2`, `p3` | WASI preview1, 0.2 and 0.3 for wasmtime 48 |
+//! | `p1`, `p2`, `p3` (default) | WASI preview1, 0.2 and 0.3 for wasmtime 48 |
 //! | `runner` | running guests: engine, cache of compiled code, many instances |
-//! | `cli` (default) | the command line, and all of the above |
+//!
+//! The command line is a package of its own, `stratafs-cli`, over this library.
 #![deny(unsafe_code)]
 #![deny(missing_docs)]
 
 pub mod budget;
 pub mod chunk;
-#[cfg(feature = "cli")]
-pub mod cli;
 pub mod digest;
 pub mod errno;
 pub mod host;
@@ -64,17 +65,12 @@ pub mod limits;
 pub mod meta;
 pub mod name;
 mod overlay;
-#[cfg(feature = "cli")]
-pub mod report;
 #[cfg(feature = "runner")]
 pub mod runner;
 pub mod source;
 mod spill;
-#[cfg(any(
-    feature = "cli",
-    all(feature = "dir", feature = "oci", feature = "store")
-))]
-mod staged;
+#[cfg(feature = "dir")]
+pub mod staged;
 mod steps;
 #[cfg(feature = "store")]
 pub mod store;

@@ -253,18 +253,6 @@ pub const MIN_PACK_USE_PERCENT: u64 = 75;
 /// memory than it has would be asked for what a hole of a few bytes' cost says.
 pub const MAX_WHOLE_READ_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 
-/// Bytes in a program that is read out of an image. CPython has 30 MB.
-pub const MAX_PROGRAM_BYTES: u64 = 256 * 1024 * 1024;
-
-/// Bytes of a file that `image cat --json` puts into its document.
-pub const MAX_JSON_CONTENT_BYTES: u64 = 16 * 1024 * 1024;
-
-/// Bytes in one line that the command line prints for a person, escaped.
-pub const MAX_LINE_BYTES: usize = 4096;
-
-/// Bytes in one cell of a table that the command line prints.
-pub const MAX_CELL_BYTES: usize = 512;
-
 /// Bytes of holes from which on a file is written into an archive as a sparse
 /// one: readers that do not know these are spared files that gain little.
 pub const MIN_SPARSE_BYTES: u64 = 1024 * 1024;

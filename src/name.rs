@@ -101,7 +101,7 @@ pub fn show(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
-            if is_odd(c) {
+            if drives_terminal(c) {
                 out.extend(c.escape_default());
             } else {
                 out.push(c);
@@ -115,16 +115,15 @@ pub fn show(bytes: &[u8]) -> String {
 }
 
 /// Shows a path of the host as [`show`] does.
-#[cfg_attr(
-    not(any(feature = "oci", feature = "cli")),
-    allow(dead_code, reason = "paths of the host are told of by these alone")
-)]
-pub(crate) fn show_path(path: &Path) -> String {
+#[must_use]
+pub fn show_path(path: &Path) -> String {
     show(path.as_os_str().as_encoded_bytes())
 }
 
-/// Tells whether a character acts on a terminal instead of being shown.
-pub(crate) fn is_odd(c: char) -> bool {
+/// Returns whether a terminal acts on a character instead of showing it: those
+/// that [`show`] escapes.
+#[must_use]
+pub fn drives_terminal(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{61c}' | '\u{200e}' | '\u{200f}' // marks of direction
@@ -133,17 +132,6 @@ pub(crate) fn is_odd(c: char) -> bool {
             | '\u{206a}'..='\u{206f}' // deprecated shaping
             | '\u{feff}' | '\u{fff9}'..='\u{fffb}' // marks without width
             | '\u{e0000}'..='\u{e007f}') // tags
-}
-
-/// Cuts text after `max` bytes, at a character's end, and says how much is
-/// missing.
-#[cfg(feature = "cli")]
-pub(crate) fn cut(text: &str, max: usize) -> std::borrow::Cow<'_, str> {
-    if text.len() <= max {
-        return text.into();
-    }
-    let (head, rest) = text.split_at(text.floor_char_boundary(max));
-    format!("{head}... ({} more bytes)", rest.len()).into()
 }
 
 /// Which rule a name or path breaks.

@@ -1,10 +1,25 @@
 //! Output that appears under its name when it is complete, and stays there.
 //!
+//! Exports of images go this way, and so can what a program writes beside them.
 //! A file or directory is made beside its place under a name of its own, and
 //! renamed once its content is on the disk. An error, a panic or a signal that the
 //! program answers with [`abandon_all`] leaves nothing. What a killed process
 //! left is removed by the next one that makes something in that directory:
 //! a live process holds a lock on what it makes, and a dead one does not.
+//!
+//! ```
+//! use std::io::Write;
+//! use stratafs::staged::StagedFile;
+//!
+//! # let dir = tempfile::tempdir()?;
+//! let target = dir.path().join("report.json");
+//! let mut report = StagedFile::create(&target)?;
+//! report.write_all(b"{}")?;
+//! assert!(!target.exists());
+//! report.commit()?;
+//! assert!(target.exists());
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -29,20 +44,23 @@ static PENDING: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// A file that is written beside its place. Dropped before it is
 /// [committed](Self::commit), it is removed.
-pub(crate) struct StagedFile {
+#[derive(Debug)]
+pub struct StagedFile {
     /// Locked as long as it is open.
     file: File,
     staged: Staged,
 }
 
 /// A directory that is filled beside its place, as [`StagedFile`].
-pub(crate) struct StagedDir {
+#[derive(Debug)]
+pub struct StagedDir {
     /// Open and locked, where the system can lock directories.
     lock: Option<File>,
     staged: Staged,
 }
 
 /// A name that is to become another.
+#[derive(Debug)]
 struct Staged {
     path: PathBuf,
     target: PathBuf,
@@ -57,13 +75,14 @@ impl StagedFile {
     ///
     /// [`io::ErrorKind::InvalidFilename`] if `target` has no last name; what
     /// making a file gives.
-    pub(crate) fn create(target: &Path) -> io::Result<Self> {
+    pub fn create(target: &Path) -> io::Result<Self> {
         let (file, staged) = make(target, new_file)?;
         Ok(Self { file, staged })
     }
 
     /// Returns the directory that the file is made in.
-    pub(crate) fn dir(&self) -> &Path {
+    #[must_use]
+    pub fn dir(&self) -> &Path {
         parent(&self.staged.path)
     }
 
@@ -75,7 +94,7 @@ impl StagedFile {
     /// What writing, renaming or syncing gives. The target is as it was, but
     /// for the last step: then it is complete, and may be gone after a crash of
     /// the machine.
-    pub(crate) fn commit(self) -> io::Result<()> {
+    pub fn commit(self) -> io::Result<()> {
         self.file.sync_all()?;
         self.staged.rename()
     }
@@ -91,10 +110,6 @@ impl Write for StagedFile {
     }
 }
 
-#[cfg_attr(
-    not(feature = "dir"),
-    expect(dead_code, reason = "only exports make directories")
-)]
 impl StagedDir {
     /// Makes an empty directory beside `target`, otherwise as
     /// [`StagedFile::create`].
@@ -102,7 +117,7 @@ impl StagedDir {
     /// # Errors
     ///
     /// As there.
-    pub(crate) fn create(target: &Path) -> io::Result<Self> {
+    pub fn create(target: &Path) -> io::Result<Self> {
         let (lock, staged) = make(target, |path| {
             DirBuilder::new().create(path)?;
             if cfg!(not(unix)) {
@@ -114,7 +129,10 @@ impl StagedDir {
         Ok(Self { lock, staged })
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// Returns where the directory is until it is committed: what is made there
+    /// moves with it.
+    #[must_use]
+    pub fn path(&self) -> &Path {
         &self.staged.path
     }
 
@@ -125,7 +143,7 @@ impl StagedDir {
     /// # Errors
     ///
     /// As there.
-    pub(crate) fn commit(self) -> io::Result<()> {
+    pub fn commit(self) -> io::Result<()> {
         sync_tree(self.lock.as_ref())?;
         #[cfg(windows)]
         if self.staged.target.is_dir() {
@@ -242,7 +260,7 @@ fn remove_unlocked(path: &Path, remove: impl Fn(&Path) -> io::Result<()>) {
     }
 }
 
-#[cfg(all(unix, feature = "dir"))]
+#[cfg(unix)]
 fn open_plain(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
 
@@ -256,7 +274,7 @@ fn open_plain(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-#[cfg(not(all(unix, feature = "dir")))]
+#[cfg(not(unix))]
 fn open_plain(path: &Path) -> io::Result<File> {
     File::open(path)
 }
@@ -284,11 +302,8 @@ impl Drop for Staged {
 
 /// Removes all that this process has not completed, and keeps it from making
 /// or completing anything else: for a program that ends now because of a signal.
-#[cfg_attr(
-    not(all(unix, feature = "cli")),
-    allow(dead_code, reason = "called where there are signals")
-)]
-pub(crate) fn abandon_all() {
+/// It is for a thread that waits for signals, not for a handler: it takes a lock.
+pub fn abandon_all() {
     let mut pending = PENDING.lock();
     for path in pending.drain(..) {
         remove(&path);
@@ -333,18 +348,18 @@ fn sync_dir(_: &Path) -> io::Result<()> {
 
 /// Waits until all of the file system that `dir` lies on is on the disk: one
 /// call, whatever the tree's size and depth.
-#[cfg(all(target_os = "linux", feature = "dir"))]
+#[cfg(target_os = "linux")]
 fn sync_tree(dir: Option<&File>) -> io::Result<()> {
     dir.map_or(Ok(()), |dir| Ok(rustix::fs::syncfs(dir)?))
 }
 
-#[cfg(all(unix, not(target_os = "linux"), feature = "dir"))]
+#[cfg(all(unix, not(target_os = "linux")))]
 fn sync_tree(_: Option<&File>) -> io::Result<()> {
     rustix::fs::sync();
     Ok(())
 }
 
-#[cfg(not(all(unix, feature = "dir")))]
+#[cfg(not(unix))]
 fn sync_tree(_: Option<&File>) -> io::Result<()> {
     Ok(())
 }

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 table() {
     echo "| case | test |"
     echo "|---|---|"
-    grep -rhoE "fn case_[a-z]?[0-9]+_[a-z0-9_]+" src tests/it | sed 's/^fn //' | sort -u |
+    grep -rhoE "fn case_[a-z]?[0-9]+_[a-z0-9_]+" src tests/it cli/src cli/tests/it | sed 's/^fn //' | sort -u |
         sed -E 's/^case_([a-z]?)0*([0-9]+)_.*/\1\2 &/' |
         sort -k1,1V -k2 | awk '$1 != last { if (last != "") print "| " last " | " line " |"; last = $1; line = "`" $2 "`"; next }
             { line = line ", `" $2 "`" } END { print "| " last " | " line " |" }'

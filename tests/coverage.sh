@@ -4,7 +4,7 @@
 #   tests/coverage.sh [CARGO NEXTEST ARGS...]
 #
 # Needs llvm-profdata and llvm-cov, 19 or newer: rustup's llvm-tools, or a
-# system's (Debian: apt-get install llvm-19). Only the crate is instrumented, so
+# system's (Debian: apt-get install llvm-19). Only the two packages are instrumented, so
 # what it depends on is not built again.
 set -euo pipefail
 cd "$(dirname "$0")/.."

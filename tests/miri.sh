@@ -14,4 +14,4 @@ if ! cargo +nightly miri --version > /dev/null 2>&1; then
     exit 0
 fi
 [ $# -gt 0 ] || set -- chunk:: name:: meta:: errno:: digest:: tree:: layer:: image:: overlay:: vfs::
-MIRIFLAGS="-Zmiri-disable-isolation" cargo +nightly miri test --locked --no-default-features --lib -- "$@"
+MIRIFLAGS="-Zmiri-disable-isolation" cargo +nightly miri test --locked --package stratafs --no-default-features --lib -- "$@"

@@ -25,5 +25,5 @@ fi
 # Lets a stable compiler take the option.
 export RUSTC_BOOTSTRAP=1
 export RUSTFLAGS="-Zsanitizer=$kind" CARGO_TARGET_DIR=${SANITIZE_TARGET_DIR:-target/sanitize/$kind}
-cargo test "${build_std[@]}" --release --locked --target "$target" --no-default-features \
+cargo test "${build_std[@]}" --package stratafs --release --locked --target "$target" --no-default-features \
     --features dir,tar,gzip --lib --test it -- $filter

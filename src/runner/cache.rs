@@ -16,6 +16,7 @@
 //! DIR/<blake3 of guest and settings>/code   wasmtime's compiled code
 //! ```
 
+use std::fmt;
 use std::fs;
 #[cfg(unix)]
 use std::io::Read;
@@ -42,6 +43,19 @@ pub enum CacheUse {
         /// What was wrong with the directory, if one was named.
         reason: Option<String>,
     },
+}
+
+impl fmt::Display for CacheUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hit => f.write_str("hit"),
+            Self::Miss => f.write_str("miss"),
+            Self::Off { reason: None } => f.write_str("off"),
+            Self::Off {
+                reason: Some(reason),
+            } => write!(f, "off: {reason}"),
+        }
+    }
 }
 
 /// The place of one guest in the cache.

@@ -1,5 +1,6 @@
 //! The engine: settings, allocator, and the guest compiled for it.
 
+use std::fmt;
 use std::time::Duration;
 
 use wasmtime::{
@@ -30,6 +31,15 @@ pub enum Allocator {
         /// Why: what the guest or the machine does not allow.
         reason: String,
     },
+}
+
+impl fmt::Display for Allocator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pooling => f.write_str("pooling"),
+            Self::OnDemand { reason } => write!(f, "on-demand: {reason}"),
+        }
+    }
 }
 
 /// A guest compiled for an engine.

@@ -31,16 +31,19 @@ pub enum GuestKind {
 }
 
 impl Guest {
-    /// Takes a binary, or a text that becomes one. `name` is for messages.
+    /// Takes a binary, or a text that becomes one. A `Vec` with a binary is not
+    /// copied. `name` is for messages.
     ///
     /// # Errors
     /// [`RunnerError::NotWasm`] if the bytes are neither.
-    pub fn from_bytes(name: impl Into<String>, bytes: &[u8]) -> Result<Self, RunnerError> {
-        Self::from_vec(name.into(), bytes.to_vec())
+    pub fn from_bytes(
+        name: impl Into<String>,
+        bytes: impl Into<Vec<u8>>,
+    ) -> Result<Self, RunnerError> {
+        Self::from_vec(name.into(), bytes.into())
     }
 
-    /// As [`Self::from_bytes`], without a copy of a binary.
-    pub(crate) fn from_vec(name: String, bytes: Vec<u8>) -> Result<Self, RunnerError> {
+    fn from_vec(name: String, bytes: Vec<u8>) -> Result<Self, RunnerError> {
         let text = match wat::parse_bytes(&bytes) {
             Ok(Cow::Owned(wasm)) => Some(wasm),
             Ok(Cow::Borrowed(_)) => None,

@@ -1,6 +1,7 @@
 //! Why an image shows what it shows.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 
 use super::TransferError;
 use crate::chunk::Content;
@@ -62,6 +63,19 @@ pub enum What {
     HardLink,
     /// A whiteout.
     Whiteout,
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::File(_) => "file",
+            Self::Dir => "dir",
+            Self::OpaqueDir => "opaque dir",
+            Self::Symlink => "symlink",
+            Self::HardLink => "hard link",
+            Self::Whiteout => "whiteout",
+        })
+    }
 }
 
 /// A file that shares chunks.

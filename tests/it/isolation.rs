@@ -2,7 +2,6 @@
 //! and what they held is given back.
 
 use std::collections::BTreeSet;
-use std::process::Command;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -219,40 +218,4 @@ fn root_files_named(fs: &Fs, path: &[u8]) -> Vec<u8> {
     let len = file.read_at(0, &mut bytes).unwrap();
     bytes.truncate(len);
     bytes
-}
-
-#[cfg(feature = "cli")]
-#[test]
-fn case_p30_a_thousand_guests_run_under_64_host_descriptors() {
-    let base = Base::new();
-    let stats = tempfile::tempdir().unwrap();
-    let done = Command::new("sh")
-        .args([
-            "-c",
-            "ulimit -n 64; exec \"$0\" \"$@\"",
-            env!("CARGO_BIN_EXE_stratafs"),
-            "run",
-        ])
-        .args(["--instances", "1000", "--threads", "2", "--stats"])
-        .arg(stats.path().join("stats.json"))
-        .arg("--layer")
-        .arg(base.path())
-        .arg(guest("many_open", World::P1))
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&done.stdout);
-    assert!(
-        done.status.success(),
-        "{}",
-        String::from_utf8_lossy(&done.stderr)
-    );
-    // Each holds 800 descriptors of its own file system at once.
-    let lines: BTreeSet<_> = text.lines().collect();
-    assert_eq!((text.lines().count(), lines.len()), (1_000, 1), "{lines:?}");
-    assert!(
-        text.starts_with("400 readers, 400 writers, 200 left"),
-        "{lines:?}"
-    );
-    let stats = std::fs::read_to_string(stats.path().join("stats.json")).unwrap();
-    assert!(stats.contains("\"failed\":0"), "{stats}");
 }

@@ -17,8 +17,6 @@ mod support; // fixtures' notation, reference model, random operations
 #[cfg(feature = "runner")]
 mod calls; // docs/semantics lists every call that a guest can make
 mod cases_matrix; // what layered file systems were measured on, 01 to 45
-#[cfg(feature = "cli")]
-mod cli; // the program: options, exit codes, output, files
 mod copy_up; // copy-up, merging, dedup, concurrency: attacks 81 to 110
 #[cfg(feature = "dir")]
 mod differential; // random operations on a real directory
@@ -32,7 +30,7 @@ mod held; // what a host holds because of what guests did
 mod host; // the std-like API for embedders
 mod hostile; // host calls on what guests and archives made to harm
 mod image; // stacks of layers as one tree
-#[cfg(feature = "cli")]
+#[cfg(feature = "runner")]
 mod isolation; // a thousand guests that destroy what they see
 mod late; // base content that is slow, or has to be fetched first
 mod layers; // imports point down
@@ -52,7 +50,7 @@ mod p2; // wasi:filesystem 0.2 call by call, beside host directories
 #[cfg(feature = "runner")]
 mod p3; // wasi:filesystem 0.3: streams, futures, each call beside wasmtime-wasi
 mod rules; // rights by path
-#[cfg(feature = "cli")]
+#[cfg(feature = "runner")]
 mod runner; // the runner as a library: what a run leaves, what it tells
 mod semantics; // docs/SEMANTICS.md, by the cases that others got wrong
 mod sharing; // sealing, scopes, budgets

@@ -17,7 +17,7 @@ use stratafs::runner::{
 };
 use stratafs::vfs::{Fs, Rights, Share};
 
-use crate::cli::script::Script;
+use crate::support::script::Script;
 
 fn guest(script: &Script) -> Guest {
     Guest::from_bytes("guest", script.wat().as_bytes()).unwrap()

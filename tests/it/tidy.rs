@@ -7,10 +7,10 @@ use std::path::Path;
 use crate::limits::ELSEWHERE;
 use crate::support::rust::{Token, sources, tokens, without_tests};
 
-/// Lines of a file of the library, its `mod tests` left out.
+/// Lines of a file of either package, its `mod tests` left out.
 const MAX_FILE_LINES: usize = 600;
 
-/// Lines of a function of the library, from `fn` to its closing brace.
+/// Lines of a function of either package, from `fn` to its closing brace.
 const MAX_FUNCTION_LINES: usize = 70;
 
 /// Functions that are longer, with their length: it may only shrink, and an
@@ -20,12 +20,24 @@ const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[];
 /// Where the project's own Rust lies.
 const HOMES: &[&str] = &[
     "src",
+    "cli",
     "tests",
     "benches",
     "examples",
     "guest-examples",
     "fuzz",
 ];
+
+/// Where the code of the two packages lies, the library's first.
+const PACKAGES: [&str; 2] = ["src", "cli/src"];
+
+/// Where their tests from outside lie.
+const TESTS: [&str; 2] = ["tests/it", "cli/tests/it"];
+
+/// The code of both packages, with the tests beside it.
+fn code() -> Vec<(String, String)> {
+    PACKAGES.iter().flat_map(|dir| sources(dir)).collect()
+}
 
 fn everything() -> Vec<(String, String)> {
     let mut files: Vec<_> = HOMES.iter().flat_map(|home| sources(home)).collect();
@@ -44,7 +56,7 @@ fn none(what: &str, wrong: Vec<String>) {
 
 #[test]
 fn files_are_short() {
-    let long = sources("src").into_iter().filter_map(|(file, source)| {
+    let long = code().into_iter().filter_map(|(file, source)| {
         let lines = without_tests(&source).lines().count();
         (lines > MAX_FILE_LINES).then(|| format!("{file}: {lines} lines, {MAX_FILE_LINES} allowed"))
     });
@@ -53,7 +65,7 @@ fn files_are_short() {
 
 #[test]
 fn tests_stand_last() {
-    let late = sources("src").into_iter().filter(|(_, source)| {
+    let late = code().into_iter().filter(|(_, source)| {
         let tests = &source[without_tests(source).len()..];
         // The module's closing brace is the first at the line's start.
         tests
@@ -109,7 +121,7 @@ fn functions_fit_a_screen() {
         .iter()
         .map(|(file, name, _)| (*file, *name))
         .collect();
-    let files = sources("src");
+    let files = code();
     for (file, source) in &files {
         for (name, line, lines) in functions(without_tests(source)) {
             let listed = LONG_FUNCTIONS
@@ -187,9 +199,12 @@ fn nothing_is_left_to_do() {
 
 #[test]
 fn no_test_file_is_forgotten() {
+    let files = TESTS
+        .iter()
+        .flat_map(|dir| sources(dir).into_iter().map(move |(file, _)| (dir, file)));
     let mut wrong = Vec::new();
-    for (file, _) in sources("tests/it") {
-        let inner = file.trim_start_matches("tests/it/").trim_end_matches(".rs");
+    for (dir, file) in files {
+        let inner = file[dir.len() + 1..].trim_end_matches(".rs");
         let (parent, name) = match inner.rsplit_once('/') {
             _ if inner == "main" => continue,
             None => ("main.rs".to_owned(), inner),
@@ -199,13 +214,13 @@ fn no_test_file_is_forgotten() {
             },
             Some((dir, name)) => (format!("{dir}/mod.rs"), name),
         };
-        let listing = text(&format!("tests/it/{parent}")).unwrap_or_default();
+        let listing = text(&format!("{dir}/{parent}")).unwrap_or_default();
         let tokens = tokens(&listing);
         if !tokens
             .windows(2)
             .any(|pair| pair[0].is("mod") && pair[1].is(name))
         {
-            wrong.push(format!("{file} is not in {parent}"));
+            wrong.push(format!("{file} is not in {dir}/{parent}"));
         }
     }
     none("forgotten test files", wrong);
@@ -213,9 +228,10 @@ fn no_test_file_is_forgotten() {
 
 #[test]
 fn every_test_module_has_its_line() {
-    let main = text("tests/it/main.rs").unwrap();
-    let bare = main
-        .lines()
+    let mains = TESTS.map(|dir| text(&format!("{dir}/main.rs")).unwrap());
+    let bare = mains
+        .iter()
+        .flat_map(|main| main.lines())
         .filter(|line| line.starts_with("mod ") || line.starts_with("pub mod "))
         .filter(|line| !line.contains("; // "));
     none(
@@ -224,15 +240,19 @@ fn every_test_module_has_its_line() {
     );
 }
 
-/// The names of all functions outside the library's plain code: tests.
+/// The names of all functions outside the packages' plain code: tests.
 pub fn test_names() -> BTreeSet<String> {
     everything()
         .iter()
         .flat_map(|(file, source)| {
             let before = without_tests(source);
-            // Some files of the library hold tests and nothing else.
-            let library = file.starts_with("src/") && !before.contains("#[test]");
-            let from = if library { before.len() } else { 0 };
+            // Some files beside the code hold tests and nothing else.
+            let code = PACKAGES.iter().any(|dir| file.starts_with(dir));
+            let from = if code && !before.contains("#[test]") {
+                before.len()
+            } else {
+                0
+            };
             functions(&source[from..])
         })
         .map(|(name, ..)| name)
@@ -254,12 +274,13 @@ fn every_bound_has_a_test() {
         .into_iter()
         .map(|token| token.text)
         .collect();
-    let bounds = tokens(&text("src/limits.rs").unwrap());
+    let bounds = PACKAGES.map(|dir| text(&format!("{dir}/limits.rs")).unwrap());
+    let bounds = tokens(&bounds.concat());
     let elsewhere: BTreeSet<&str> = ELSEWHERE.iter().map(|(bound, _)| *bound).collect();
     let missing: Vec<String> = bounds
-        .windows(3)
-        .filter(|three| three[0].is("pub") && three[1].is("const"))
-        .map(|three| three[2].text.clone())
+        .windows(2)
+        .filter(|two| two[0].is("const"))
+        .map(|two| two[1].text.clone())
         .filter(|bound| !words.contains(bound) && !elsewhere.contains(&bound[..]))
         .collect();
     none("bounds that tests/it/limits.rs does not name", missing);

@@ -89,7 +89,7 @@ impl Work {
         self.acknowledge();
     }
 
-    #[cfg(feature = "cli")]
+    #[cfg(all(feature = "dir", feature = "oci"))]
     fn commit(&mut self, old: &str, new: &str, number: usize) {
         let tag = |tag: &str| tag.parse().unwrap();
         if self.rng.one_in(2) {
@@ -105,7 +105,7 @@ impl Work {
         self.tags.insert(new.to_owned(), bytes);
     }
 
-    #[cfg(not(feature = "cli"))]
+    #[cfg(not(all(feature = "dir", feature = "oci")))]
     fn commit(&mut self, old: &str, _: &str, _: usize) {
         self.store.untag(old).unwrap();
         self.tags.remove(old);

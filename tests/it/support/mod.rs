@@ -23,6 +23,9 @@ pub mod paths; // the reference model's path walk
 pub mod reference; // the reference model
 pub mod rng; // random numbers from a seed
 pub mod rust; // a lexer for tests that read the sources
+#[cfg(feature = "runner")]
+#[allow(dead_code, reason = "the command line's tests use the rest")]
+pub mod script; // guests as short lists of steps
 pub mod seed; // the tree a model starts from
 pub mod subject; // operations on the library
 pub mod tree; // fixtures' notation

@@ -1,0 +1,292 @@
+//! The arguments as typed: syntax only, nothing looked up.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use stratafs::image::Reference;
+use stratafs::runner::{HostDir, Preopen, Volume};
+use stratafs::vfs::Share;
+
+use super::image::args::{ImageArgs, StoreArgs};
+use super::parse::{self, Variable};
+
+const EXAMPLE: &str = "\
+Example:
+  stratafs run --layer python.tar.gz --layer ./scripts python.wasm /scripts/hello.py";
+
+const RUN_EXAMPLE: &str = "\
+Examples:
+  stratafs run --layer ./site guest.wasm --an-option-of-the-guest
+  stratafs run --layer base.tar.gz --layer ./app --diff changes.tar guest.wasm
+  stratafs run --layer ./site --instances 1000 --threads 2 --stats - guest.wasm
+  stratafs run --image app:1 --commit app:2 -- --an-option-of-the-guest
+
+Exit codes:
+  the guest's own   with one instance; 134 if the guest trapped
+  0, 1              with several instances: whether all of them exited with 0
+  1                 the work failed
+  2                 the arguments are wrong
+  124               --timeout ended the guest
+  130, 143          INT or TERM ended the run
+
+With several instances the guests' stdin is empty. What a guest writes to stdout and stderr \
+comes out in one piece when it ends, or in pieces of 1 MiB if it is longer.";
+
+const DEMO_EXAMPLE: &str = "\
+Example:
+  stratafs demo --instances 1000 --threads 2";
+
+const BENCH_EXAMPLE: &str = "\
+Examples:
+  stratafs bench
+  stratafs bench --layer ./site --instances 1000 --out report guest.wasm its arguments";
+
+/// Runs WebAssembly guests on a layered, copy-on-write file system.
+///
+/// A base of immutable layers is shared by all instances; what an instance
+/// changes is private to it. No mount, no FUSE, no root.
+#[derive(Debug, Parser)]
+#[command(name = "stratafs", version, after_help = EXAMPLE)]
+pub(super) struct Typed {
+    #[command(subcommand)]
+    pub(super) command: Command,
+
+    /// The store of images [default: $STRATAFS_STORE, or the platform's
+    /// directory for a user's data]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(super) store: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    Run(Box<RunArgs>),
+    Demo(DemoArgs),
+    Bench(BenchArgs),
+    Image(ImageArgs),
+    Store(StoreArgs),
+}
+
+/// Runs a guest over layers: one instance, or many isolated ones.
+///
+/// The guest is a WASI preview1 module or a component of WASI 0.2 or 0.3,
+/// binary or text. Everything after GUEST.wasm belongs to the guest.
+#[derive(Debug, Args)]
+#[command(after_help = RUN_EXAMPLE, override_usage = "stratafs run [OPTIONS] GUEST.wasm [GUEST ARGS...]\n       stratafs run [OPTIONS] --image REF [--] [GUEST ARGS...]")]
+pub(super) struct RunArgs {
+    /// A layer of the base, the lowest first: a directory, a tar archive
+    /// (plain, gzip, zstd), an OCI image layout (a directory or an archive) or
+    /// an archive of `docker save`. None: an empty base
+    #[arg(long = "layer", value_name = "SRC")]
+    pub(super) layers: Vec<PathBuf>,
+
+    /// An image of the store to run: entry point, arguments, environment and
+    /// working directory are its own; layers go on top of it
+    #[arg(long, value_name = "REF")]
+    pub(super) image: Option<Reference>,
+
+    /// Make a new image of the base and what the one instance changed, if it
+    /// exits with 0
+    #[arg(long, value_name = "REF", value_parser = parse::tag)]
+    pub(super) commit: Option<Reference>,
+
+    /// Show the directory FS_DIR of the layered file system to the guest as
+    /// GUEST_DIR, read-only with `::ro` [default: /::/]
+    #[arg(long = "preopen", value_name = "FS_DIR::GUEST_DIR[::ro]", value_parser = parse::preopen)]
+    pub(super) preopens: Vec<Preopen>,
+
+    /// Show a directory of the host beside the layered ones
+    #[arg(long = "dir", value_name = "HOST_DIR::GUEST_DIR[::ro]", value_parser = parse::host_dir)]
+    pub(super) dirs: Vec<HostDir>,
+
+    /// Show the volume NAME, writable and empty at first, which all instances
+    /// of this run share; the same NAME again shows it at a further place
+    #[arg(long = "volume", value_name = "NAME::GUEST_DIR", value_parser = parse::volume)]
+    pub(super) volumes: Vec<Volume>,
+
+    /// Set an environment variable for the guest; none is inherited
+    #[arg(long = "env", value_name = "K=V", value_parser = parse::variable)]
+    pub(super) env: Vec<Variable>,
+
+    /// Make every write fail with EROFS
+    #[arg(long)]
+    pub(super) read_only: bool,
+
+    /// The most bytes that one instance may write and keep (K, M, G: powers of
+    /// 1024); past it writes fail with ENOSPC [default: 1G]
+    #[arg(long, value_name = "N", value_parser = parse::size)]
+    pub(super) max_bytes: Option<u64>,
+
+    /// The most files, directories and links that one instance may make (K, M,
+    /// G); past it making one fails with ENOSPC [default: 200000]
+    #[arg(long, value_name = "N", value_parser = parse::size)]
+    pub(super) max_inodes: Option<u64>,
+
+    /// The most objects of the base that one instance may change (K, M, G); past
+    /// it a change fails with ENOSPC, but what makes room is never refused
+    /// [default: 200000]
+    #[arg(long, value_name = "N", value_parser = parse::size)]
+    pub(super) max_changed: Option<u64>,
+
+    /// The most descriptors that one instance may have open at a time (K, M,
+    /// G); past it opening fails with EMFILE
+    #[arg(long, value_name = "N", value_parser = parse::small_size)]
+    pub(super) max_open: Option<u32>,
+
+    /// The most bytes of memory that the run may hold for files: of all
+    /// instances and volumes, and of the base that `--layer` reads (K, M, G)
+    /// [default: half of the memory that this process may use, if the system
+    /// says how much that is]
+    #[arg(long, value_name = "N", value_parser = parse::size)]
+    pub(super) budget: Option<u64>,
+
+    /// Keep blocks of files past three quarters of the budget in a file without a
+    /// name in DIR, so that instances may hold more than fits in memory; once the
+    /// file system of DIR is full, a write fails with ENOSPC. Nothing is left there
+    /// when the run ends, however it ends
+    #[arg(long, value_name = "DIR")]
+    pub(super) spill: Option<PathBuf>,
+
+    /// The most bytes that --spill may take (K, M, G) [default: what there is]
+    #[arg(long, value_name = "N", value_parser = parse::size, requires = "spill")]
+    pub(super) spill_max: Option<u64>,
+
+    /// Where blocks that guests write are held once if they are equal: nowhere
+    /// (none), within one instance and its base (own), or among all instances of
+    /// the run (run). With `run` a guest can find out, by timing, whether another
+    /// one wrote the same
+    #[arg(long, value_name = "none|own|run", default_value = "own", value_parser = parse::share)]
+    pub(super) share: Share,
+
+    /// Run N isolated instances over one base; each sees its number, from 0,
+    /// in STRATAFS_INSTANCE
+    #[arg(long, value_name = "N", default_value = "1", value_parser = parse::instances)]
+    pub(super) instances: u32,
+
+    /// Run T instances at a time
+    #[arg(long, value_name = "T", default_value = "1", value_parser = parse::threads)]
+    pub(super) threads: u32,
+
+    /// Write the run's figures as JSON into FILE (`-`: stderr)
+    #[arg(long, value_name = "FILE")]
+    pub(super) stats: Option<PathBuf>,
+
+    /// Write what the one instance changed, as an OCI layer with whiteouts
+    #[arg(long, value_name = "FILE.tar")]
+    pub(super) diff: Option<PathBuf>,
+
+    /// Write which files of the base each instance opened, and which bytes it
+    /// read, as JSON lines
+    #[arg(long, value_name = "FILE")]
+    pub(super) trace: Option<PathBuf>,
+
+    /// Make two runs leave the same bytes: clocks start in 2000 and count
+    /// their readings, random numbers follow from the instance's number
+    #[arg(long)]
+    pub(super) deterministic: bool,
+
+    /// Stop an instance that runs longer (exit code 124)
+    #[arg(long, value_name = "SECONDS", value_parser = parse::seconds)]
+    pub(super) timeout: Option<std::time::Duration>,
+
+    /// Stop an instance whose memories and tables grow past N bytes (K, M, G)
+    #[arg(long, value_name = "N", value_parser = parse::size)]
+    pub(super) max_memory: Option<u64>,
+
+    /// Run a guest that imports functions not offered here: calling one is a
+    /// trap
+    #[arg(long)]
+    pub(super) trap_unknown_imports: bool,
+
+    #[command(flatten)]
+    pub(super) cache: CacheArgs,
+
+    /// The guest, and its arguments
+    #[arg(value_names = ["GUEST.wasm", "GUEST ARGS"], required_unless_present = "image", trailing_var_arg = true)]
+    pub(super) guest: Vec<OsString>,
+}
+
+/// Shows the main job on what this machine has: many isolated instances of a
+/// guest over one base of real size.
+#[derive(Debug, Args)]
+#[command(after_help = DEMO_EXAMPLE)]
+pub(super) struct DemoArgs {
+    /// How many instances
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = parse::instances)]
+    pub(super) instances: u32,
+
+    /// How many at a time
+    #[arg(long, value_name = "T", default_value = "2", value_parser = parse::threads)]
+    pub(super) threads: u32,
+
+    /// Print one JSON document instead of a table
+    #[arg(long)]
+    pub(super) json: bool,
+
+    /// The directory to take the base from [default: what is found of the
+    /// Rust documentation, the library's source, and the cargo registry]
+    #[arg(long, value_name = "DIR")]
+    pub(super) base: Option<PathBuf>,
+
+    /// Another build of the guest [default: guest-examples/src/bin/marker.rs,
+    /// built now]
+    #[arg(long, value_name = "FILE")]
+    pub(super) guest: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) cache: CacheArgs,
+}
+
+/// Measures what a file system for each guest costs, beside the other ways
+/// that this machine allows: a copied directory, a kernel overlay mount, one
+/// shared host directory, and no file system at all.
+///
+/// All ways run the same guest over the same base, in turns of one run. What
+/// each instance was given stays until the end, so that growth shows.
+#[derive(Debug, Args)]
+#[command(after_help = BENCH_EXAMPLE, override_usage = "stratafs bench [OPTIONS] [GUEST.wasm [GUEST ARGS...]]")]
+pub(super) struct BenchArgs {
+    /// A layer of the base, the lowest first [default: the demo's base]
+    #[arg(long = "layer", value_name = "SRC")]
+    pub(super) layers: Vec<PathBuf>,
+
+    /// How many instances of each way
+    #[arg(long, value_name = "N", default_value = "100", value_parser = parse::instances)]
+    pub(super) instances: u32,
+
+    /// Write report.html and report.json into DIR
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
+
+    /// Print one JSON document instead of a table
+    #[arg(long)]
+    pub(super) json: bool,
+
+    /// Stop adding instances of a way that has taken this long
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse::seconds)]
+    pub(super) budget: std::time::Duration,
+
+    /// Make copies and mounts below DIR [default: /dev/shm if there is room]
+    #[arg(long, value_name = "DIR")]
+    pub(super) work: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) cache: CacheArgs,
+
+    /// The guest, and its arguments [default: the demo's guest]
+    #[arg(value_names = ["GUEST.wasm", "GUEST ARGS"], trailing_var_arg = true)]
+    pub(super) guest: Vec<OsString>,
+}
+
+/// Where compiled guests are kept.
+#[derive(Debug, Args)]
+pub(super) struct CacheArgs {
+    /// Keep compiled guests in DIR [default: $STRATAFS_CACHE, or the
+    /// platform's cache directory]
+    #[arg(long = "cache", value_name = "DIR")]
+    pub(super) dir: Option<PathBuf>,
+
+    /// Keep and use no compiled guests
+    #[arg(long = "no-cache", conflicts_with = "dir")]
+    pub(super) off: bool,
+}

@@ -1,0 +1,133 @@
+//! The guest that an image brings, and how it is to be started.
+
+use stratafs::errno::Errno;
+use stratafs::image::{Image, ImageConfig, Reference};
+use stratafs::runner::{Guest, RunPlan};
+use stratafs::vfs::Fs;
+
+use super::failure::Failure;
+use super::limits::MAX_PROGRAM_BYTES;
+
+/// Where a program without a slash in its name is looked for, if the image
+/// has no `PATH`.
+const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Fills in what the image's configuration says, and reads the program out of
+/// the image. Words that were typed take the place of the image's arguments;
+/// variables that were typed win over the image's.
+pub(super) fn guest(
+    reference: &Reference,
+    (image, config): (&Image, &ImageConfig),
+    typed: Vec<String>,
+    plan: &mut RunPlan,
+) -> Result<Guest, Failure> {
+    let mut words = config.entrypoint.clone().unwrap_or_default();
+    match typed.is_empty() {
+        true => words.extend(config.cmd.clone().unwrap_or_default()),
+        false => words.extend(typed),
+    }
+    let Some(program) = words.first().cloned().filter(|word| !word.is_empty()) else {
+        return Err(Failure::new(format_args!(
+            "{reference}: the image has no entry point: say what to run in it"
+        )));
+    };
+    plan.env = environment(config, std::mem::take(&mut plan.env));
+    plan.working_dir.clone_from(&config.working_dir);
+    plan.args = words;
+    let fs = Fs::new(image);
+    let found = candidates(&program, plan).into_iter().find(|path| {
+        fs.metadata(path)
+            .is_ok_and(|stat| stat.kind == stratafs::meta::Kind::File)
+    });
+    let path = found.ok_or_else(|| {
+        Failure::new(format_args!(
+            "{reference}: the program {program:?} is no file of the image"
+        ))
+    })?;
+    let bytes = fs.read_up_to(&path, MAX_PROGRAM_BYTES).map_err(|error| {
+        let large = format!("{error}: a program has at most {MAX_PROGRAM_BYTES} bytes");
+        match error.errno() {
+            Errno::FileTooLarge => Failure::new(format_args!("{reference}: {large}")),
+            _ => Failure::from(error),
+        }
+    })?;
+    Ok(Guest::from_bytes(format!("{reference}:{path}"), bytes)?)
+}
+
+/// The image's variables, then those that were typed, each name once; `PWD`
+/// says where the program should think it is.
+fn environment(config: &ImageConfig, typed: Vec<(String, String)>) -> Vec<(String, String)> {
+    let own = config.env.iter().filter_map(|both| {
+        let (name, value) = both.split_once('=')?;
+        Some((name.to_owned(), value.to_owned()))
+    });
+    let dir = config.working_dir.iter();
+    let dir = dir.map(|dir| ("PWD".to_owned(), dir.clone()));
+    let mut all: Vec<(String, String)> = Vec::new();
+    for (name, value) in dir.chain(own).chain(typed) {
+        match all.iter_mut().find(|(known, _)| *known == name) {
+            Some(known) => known.1 = value,
+            None => all.push((name, value)),
+        }
+    }
+    all
+}
+
+/// Where a program may lie, as a shell would look for it: with a slash from
+/// the working directory on, without one along `PATH` and in the working
+/// directory.
+fn candidates(program: &str, plan: &RunPlan) -> Vec<String> {
+    let dir = plan.working_dir.as_deref().unwrap_or("/");
+    let below = |dir: &str| match dir.trim_matches('/') {
+        "" => format!("/{program}"),
+        dir => format!("/{dir}/{program}"),
+    };
+    if program.starts_with('/') {
+        return vec![program.to_owned()];
+    }
+    if program.contains('/') {
+        return vec![below(dir)];
+    }
+    let path = plan.env.iter().find(|(name, _)| name == "PATH");
+    let path = path.map_or(USUAL_PATH, |(_, path)| path);
+    let dirs = path.split(':').filter(|dir| dir.starts_with('/'));
+    dirs.chain([dir]).map(below).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(dir: Option<&str>, path: Option<&str>) -> RunPlan {
+        let path = path.map(|path| ("PATH".to_owned(), path.to_owned()));
+        let mut plan = RunPlan::default();
+        plan.working_dir = dir.map(str::to_owned);
+        plan.env = path.into_iter().collect();
+        plan
+    }
+
+    #[test]
+    fn programs_are_looked_for_as_a_shell_does() {
+        let plain = plan(Some("/srv/"), Some("/a:rel:/b/"));
+        assert_eq!(candidates("/x.wasm", &plain), ["/x.wasm"]);
+        assert_eq!(candidates("./x.wasm", &plain), ["/srv/./x.wasm"]);
+        assert_eq!(candidates("x", &plain), ["/a/x", "/b/x", "/srv/x"]);
+        let none = candidates("x", &plan(None, None));
+        assert_eq!(none.last().map(String::as_str), Some("/x"));
+        assert!(none.contains(&"/usr/bin/x".to_owned()));
+    }
+
+    #[test]
+    fn typed_variables_win() {
+        let mut config = ImageConfig::new();
+        config.env = vec!["A=1".into(), "B=2=3".into(), "odd".into()];
+        config.working_dir = Some("/w".into());
+        let typed = vec![("A".to_owned(), "9".to_owned())];
+        let all = environment(&config, typed);
+        let shown: Vec<_> = all
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        assert_eq!(shown, ["PWD=/w", "A=9", "B=2=3"]);
+    }
+}

@@ -1,0 +1,307 @@
+//! `image` and `store` as typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use stratafs::image::Reference;
+use stratafs::source::Platform;
+
+use crate::parse;
+
+const IMAGE_EXAMPLE: &str = "\
+Example:
+  stratafs image import ./site --tag site:1
+  stratafs image import base.oci.tar --layer ./app --tag app
+  stratafs image tree app /srv
+  stratafs image export app app.tar --format oci-archive
+
+REF is NAME[:TAG] (`latest` without a tag), or the image's own digest blake3:HEX, eight digits of which are
+enough if no other image begins with them.";
+
+const STORE_EXAMPLE: &str = "\
+Example:
+  stratafs store stat
+  stratafs store verify --store /srv/images
+  stratafs store gc --json
+  stratafs store repair";
+
+/// Images in the store: brings them in, looks inside, takes them out.
+#[derive(Debug, Args)]
+#[command(after_help = IMAGE_EXAMPLE)]
+pub(crate) struct ImageArgs {
+    #[command(subcommand)]
+    pub(crate) command: ImageCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    Import(ImportArgs),
+    Ls(LsArgs),
+    Inspect(InspectArgs),
+    History(HistoryArgs),
+    Tree(TreeArgs),
+    Cat(CatArgs),
+    Diff(DiffArgs),
+    Explain(ExplainArgs),
+    Export(ExportArgs),
+    Squash(SquashArgs),
+    Tag(TagArgs),
+    Rm(RmArgs),
+}
+
+/// Makes an image of directories, archives and OCI images.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  stratafs image import alpine.tar --layer ./app --tag app:1
+
+SRC is a directory, a tar archive (plain, gzip, zstd), an OCI image layout (a directory or an archive) or an archive of
+`docker save`, told apart by what it holds. The configuration is that of SRC. A layer that comes as a blob is kept, so that
+it goes out again under its own digest.")]
+pub(crate) struct ImportArgs {
+    /// What to import
+    #[arg(value_name = "SRC")]
+    pub(crate) source: PathBuf,
+
+    /// What to call it
+    #[arg(long, value_name = "REF", value_parser = parse::tag)]
+    pub(crate) tag: Reference,
+
+    /// One more layer on top; repeat for several, bottom first
+    #[arg(long = "layer", value_name = "SRC")]
+    pub(crate) layers: Vec<PathBuf>,
+
+    /// Which image to take of an index [default: the only one, else the one
+    /// for Linux on this architecture, else the one for WebAssembly]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Option<Platform>,
+
+    /// Which image to take of several, by its name there
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+
+    /// Bytes of content that a source may have, all its layers together (K, M, G: powers of 1024)
+    #[arg(long, value_name = "N", value_parser = parse::size)]
+    pub(crate) max_bytes: Option<u64>,
+
+    /// Entries that a source may have, all its layers together (K, M, G)
+    #[arg(long, value_name = "N", value_parser = parse::size)]
+    pub(crate) max_entries: Option<u64>,
+
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// Lists the images of the store.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  stratafs image ls --json")]
+pub(crate) struct LsArgs {
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// Shows an image's configuration and layers.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  stratafs image inspect app:1")]
+pub(crate) struct InspectArgs {
+    #[command(flatten)]
+    pub(crate) image: One,
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// Shows how an image came about, the latest step first.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  stratafs image history app:1")]
+pub(crate) struct HistoryArgs {
+    #[command(flatten)]
+    pub(crate) image: One,
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// Lists what is in an image, all layers merged.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  stratafs image tree app:1 /etc")]
+pub(crate) struct TreeArgs {
+    #[command(flatten)]
+    pub(crate) image: One,
+    /// Where to begin
+    #[arg(value_name = "PATH", default_value = "/")]
+    pub(crate) path: String,
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// Writes a file of an image to stdout; links are followed inside the image.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  stratafs image cat app:1 /etc/os-release")]
+pub(crate) struct CatArgs {
+    #[command(flatten)]
+    pub(crate) image: One,
+    /// The file
+    #[arg(value_name = "PATH")]
+    pub(crate) path: String,
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// Lists what differs between two images: A added, C changed, D deleted.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  stratafs image diff app:1 app:2")]
+pub(crate) struct DiffArgs {
+    /// The image to begin with
+    #[arg(value_name = "REF_A")]
+    pub(crate) from: Reference,
+    /// The image to compare with it
+    #[arg(value_name = "REF_B")]
+    pub(crate) to: Reference,
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// Tells why an image shows what it shows at a path: the layer it comes from,
+/// what that hides, its chunks, and who shares them.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  stratafs image explain app:1 /etc/os-release")]
+pub(crate) struct ExplainArgs {
+    #[command(flatten)]
+    pub(crate) image: One,
+    /// The path; links are not followed
+    #[arg(value_name = "PATH")]
+    pub(crate) path: String,
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// Writes an image where other tools read it. It appears whole or not at all.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  stratafs image export app:1 app.tar --format oci-archive
+  stratafs image export app:1 ./layout --compress gzip
+
+A directory must not be there yet, or be empty; a file is replaced. `tar` and `dir` are the merged tree.")]
+pub(crate) struct ExportArgs {
+    #[command(flatten)]
+    pub(crate) image: One,
+    /// The file or directory to write
+    #[arg(value_name = "OUT")]
+    pub(crate) out: PathBuf,
+    /// What to write [default: oci-archive if OUT ends in .tar, else oci]
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<Format>,
+    /// How layers that have no blob yet are compressed
+    #[arg(long, value_enum, default_value = "none", value_name = "HOW")]
+    pub(crate) compress: Compress,
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// Makes an image of one layer that shows the same tree.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  stratafs image squash app:1 --tag app:1-flat")]
+pub(crate) struct SquashArgs {
+    #[command(flatten)]
+    pub(crate) image: One,
+    /// What to call the new image
+    #[arg(long, value_name = "REF2", value_parser = parse::tag)]
+    pub(crate) tag: Reference,
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// Gives an image another name.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  stratafs image tag app:1 app:stable")]
+pub(crate) struct TagArgs {
+    #[command(flatten)]
+    pub(crate) image: One,
+    /// The new name; an image that has it loses it
+    #[arg(value_name = "REF2", value_parser = parse::tag)]
+    pub(crate) tag: Reference,
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// Removes names; what no name leads to any more goes with `store gc`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  stratafs image rm app:1 && stratafs store gc")]
+pub(crate) struct RmArgs {
+    /// The images; a digest removes all names of its image
+    #[arg(value_name = "REF", required = true)]
+    pub(crate) images: Vec<Reference>,
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// An image of the store.
+#[derive(Debug, Args)]
+pub(crate) struct One {
+    /// The image: NAME[:TAG] or blake3:HEX
+    #[arg(value_name = "REF")]
+    pub(crate) reference: Reference,
+}
+
+/// How the answer is printed.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Form {
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What to write an image as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// An OCI image layout, as a directory
+    Oci,
+    /// An OCI image layout, as a tar archive
+    OciArchive,
+    /// The merged tree, as a tar archive
+    Tar,
+    /// The merged tree, as a directory
+    Dir,
+}
+
+/// How a layer is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Compress {
+    /// Not at all
+    None,
+    /// For every reader
+    Gzip,
+    /// For readers of OCI 1.1
+    Zstd,
+}
+
+/// The store as a whole.
+#[derive(Debug, Args)]
+#[command(after_help = STORE_EXAMPLE)]
+pub(crate) struct StoreArgs {
+    #[command(subcommand)]
+    pub(crate) command: StoreCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Counts what the store holds
+    #[command(after_help = "Example:\n  stratafs store stat --json")]
+    Stat(Form),
+    /// Reads everything again and compares it with its digests
+    #[command(after_help = "Example:\n  stratafs store verify")]
+    Verify(Form),
+    /// Frees what no tag leads to; others may use the store meanwhile
+    #[command(after_help = "Example:\n  stratafs store gc")]
+    Gc(Form),
+    /// Makes an empty store; one that is there already stays as it is
+    #[command(
+        after_help = "Example:\n  stratafs store init --store /srv/images\n\nThe directory must not be there yet, or be empty. `image import` makes the store as well."
+    )]
+    Init(Form),
+    /// Rebuilds a catalog that is lost or damaged, tags included
+    #[command(
+        after_help = "Example:\n  stratafs store repair --store /srv/images\n\nNo image, layer or pack is removed. Exit code 1 if something is lost for good."
+    )]
+    Repair(Form),
+}

@@ -1,0 +1,137 @@
+//! `image import`, `export`, `squash`, `tag`, `rm`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::{Value, json};
+use stratafs::image::Reference;
+use stratafs::source::{Compression, SourceOptions};
+use stratafs::store::{ImageInfo, Store};
+use stratafs::transfer::{self, ExportOptions, ImportOptions};
+
+use super::args::{Compress, ExportArgs, Form, Format, ImportArgs, RmArgs, SquashArgs, TagArgs};
+use super::list::summary;
+use super::text::answer;
+use crate::failure::Failure;
+use crate::watch::MovingBar;
+
+pub(super) fn import(store: &Store, args: ImportArgs) -> Result<(), Failure> {
+    let usual = SourceOptions::default();
+    let source = SourceOptions {
+        max_bytes: args.max_bytes.unwrap_or(usual.max_bytes),
+        max_entries: args.max_entries.unwrap_or(usual.max_entries),
+        platform: args.platform,
+        name: args.name,
+        ..usual
+    };
+    let sources = [vec![args.source], args.layers].concat();
+    let bar = MovingBar::start();
+    let healed = Arc::new(AtomicU64::new(0));
+    let (shown, counted) = (bar.watcher(), Arc::clone(&healed));
+    let options = ImportOptions {
+        source,
+        watcher: Some(Arc::new(move |progress| {
+            counted.store(progress.healed_chunks, Ordering::Relaxed);
+            shown(progress);
+        })),
+    };
+    let made = transfer::import(store, &sources, &args.tag, &options);
+    bar.end();
+    let (made, tag) = (made?, &args.tag);
+    let healed = healed.load(Ordering::Relaxed);
+    let json = || {
+        let mut told = named(tag, &made);
+        if let Some(told) = told.as_object_mut() {
+            told.insert("healed_chunks".into(), json!(healed));
+        }
+        told
+    };
+    answer(args.form, json, || match healed {
+        0 => format!("{tag} {}", made.id),
+        1 => format!("{tag} {}\nhealed 1 chunk that was damaged", made.id),
+        _ => format!(
+            "{tag} {}\nhealed {healed} chunks that were damaged",
+            made.id
+        ),
+    })
+}
+
+/// Describes an image that goes by a name now.
+fn named(tag: &Reference, image: &ImageInfo) -> Value {
+    let mut told = summary(image);
+    if let Some(told) = told.as_object_mut() {
+        told.insert("tag".into(), json!(tag.as_str()));
+    }
+    told
+}
+
+/// Says which image goes by a name now.
+fn say(form: Form, tag: &Reference, image: &ImageInfo) -> Result<(), Failure> {
+    answer(form, || named(tag, image), || format!("{tag} {}", image.id))
+}
+
+pub(super) fn export(store: &Store, args: ExportArgs) -> Result<(), Failure> {
+    let is_tar = args.out.extension().is_some_and(|end| end == "tar");
+    let format = args.format.unwrap_or(match is_tar {
+        true => Format::OciArchive,
+        false => Format::Oci,
+    });
+    let (format, name) = match format {
+        Format::Oci => (transfer::Format::Oci, "oci"),
+        Format::OciArchive => (transfer::Format::OciArchive, "oci-archive"),
+        Format::Tar => (transfer::Format::Tar, "tar"),
+        Format::Dir => (transfer::Format::Dir, "dir"),
+    };
+    let compression = match args.compress {
+        Compress::None => Compression::None,
+        Compress::Gzip => Compression::Gzip,
+        Compress::Zstd => Compression::Zstd,
+    };
+    let bar = MovingBar::start();
+    let options = ExportOptions {
+        format,
+        compression,
+        watcher: Some(bar.watcher()),
+    };
+    let reference = &args.image.reference;
+    let done = transfer::export(store, reference, &args.out, options);
+    bar.end();
+    done?;
+    let out = args.out.display().to_string();
+    let json = || json!({"image": reference.as_str(), "out": out, "format": name});
+    answer(args.form, json, String::new)
+}
+
+pub(super) fn squash(store: &Store, args: SquashArgs) -> Result<(), Failure> {
+    let made = transfer::squash(store, &args.image.reference, &args.tag)?;
+    say(args.form, &args.tag, &made)
+}
+
+pub(super) fn tag(store: &Store, args: TagArgs) -> Result<(), Failure> {
+    let reference = args.image.reference.as_str();
+    store.tag(reference, args.tag.as_str())?;
+    say(args.form, &args.tag, &store.info(args.tag.as_str())?)
+}
+
+pub(super) fn rm(store: &Store, args: RmArgs) -> Result<(), Failure> {
+    // All are looked up first: one that is not there removes none.
+    let mut tags = Vec::new();
+    for reference in &args.images {
+        let info = store.info(reference.as_str())?;
+        match reference {
+            Reference::Tag(tag) => tags.push(tag.clone()),
+            Reference::Digest(_) => tags.extend(info.tags),
+        }
+    }
+    tags.sort();
+    tags.dedup();
+    for tag in &tags {
+        store.untag(tag)?;
+    }
+    let removed: Vec<Value> = tags.iter().map(|tag| json!(tag)).collect();
+    answer(
+        args.form,
+        || json!({"removed": removed}),
+        || tags.join("\n"),
+    )
+}

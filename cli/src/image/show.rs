@@ -1,0 +1,188 @@
+//! `image inspect`, `image history`.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+use stratafs::image::ImageConfig;
+use stratafs::meta::Time;
+use stratafs::name::show;
+use stratafs::store::{ImageInfo, Store, StoredLayer};
+
+use super::args::{HistoryArgs, InspectArgs};
+use super::text::{answer, cell, date};
+use crate::failure::Failure;
+use crate::report::{Align, Table, bytes, count};
+
+pub(super) fn inspect(store: &Store, args: InspectArgs) -> Result<(), Failure> {
+    let info = store.info(args.image.reference.as_str())?;
+    answer(args.form, || inspected(&info), || lines(&info))
+}
+
+fn inspected(info: &ImageInfo) -> Value {
+    let layers: Vec<Value> = info.layers.iter().map(layer).collect();
+    json!({
+        "id": info.id.to_string(),
+        "tags": info.tags,
+        "added_ns": Time::new(info.added, 0).as_nanos_clamped(),
+        "entries": info.entries,
+        "logical_bytes": info.logical_bytes,
+        "manifest": info.manifest.map(|digest| digest.to_string()),
+        "config": config(&info.config),
+        "layers": layers,
+    })
+}
+
+fn layer(layer: &StoredLayer) -> Value {
+    let origin = &layer.origin;
+    json!({
+        "digest": layer.digest.to_string(),
+        "blob": origin.blob.map(|digest| digest.to_string()),
+        "blob_bytes": origin.blob.map(|_| origin.blob_bytes),
+        "media_type": origin.media_type,
+        "diff_id": origin.diff_id.map(|digest| digest.to_string()),
+    })
+}
+
+fn config(config: &ImageConfig) -> Value {
+    json!({
+        "created": config.created,
+        "author": config.author,
+        "os": config.os,
+        "architecture": config.architecture,
+        "variant": config.variant,
+        "entrypoint": config.entrypoint,
+        "cmd": config.cmd,
+        "env": config.env,
+        "working_dir": config.working_dir,
+        "user": config.user,
+        "stop_signal": config.stop_signal,
+        "exposed_ports": config.exposed_ports,
+        "volumes": config.volumes,
+        "labels": config.labels,
+    })
+}
+
+fn lines(info: &ImageInfo) -> String {
+    let config = &info.config;
+    let mut out = String::new();
+    let mut line = |name: &str, value: Option<String>| {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            // Writing into a text cannot fail.
+            let _always = writeln!(out, "{name:<14}{}", show(value.as_bytes()));
+        }
+    };
+    line("digest", Some(info.id.to_string()));
+    line("tags", Some(info.tags.join(", ")));
+    line("added", Some(date(Time::new(info.added, 0))));
+    line("entries", Some(count(info.entries)));
+    line("size", Some(bytes(info.logical_bytes)));
+    line("manifest", info.manifest.map(|digest| digest.to_string()));
+    let platform = [&config.os, &config.architecture, &config.variant];
+    let platform: Vec<&str> = platform.into_iter().flatten().map(String::as_str).collect();
+    line("platform", Some(platform.join("/")));
+    line("created", config.created.clone());
+    line("author", config.author.clone());
+    line("entry point", config.entrypoint.as_deref().map(words));
+    line("arguments", config.cmd.as_deref().map(words));
+    for variable in &config.env {
+        line("environment", Some(variable.clone()));
+    }
+    line("directory", config.working_dir.clone());
+    line("user", config.user.clone());
+    for (name, value) in &config.labels {
+        line("label", Some(format!("{name}={value}")));
+    }
+    for layer in &info.layers {
+        let came = layer.origin.blob.map(|blob| format!(" from {blob}"));
+        line(
+            "layer",
+            Some(format!("{}{}", layer.digest, came.unwrap_or_default())),
+        );
+    }
+    out
+}
+
+/// Words as a list that shows where each ends.
+fn words(words: &[String]) -> String {
+    format!("{words:?}")
+}
+
+pub(super) fn history(store: &Store, args: HistoryArgs) -> Result<(), Failure> {
+    let info = store.info(args.image.reference.as_str())?;
+    let steps = steps(&info);
+    let json = || {
+        let all: Vec<Value> = steps.iter().map(Step::json).collect();
+        json!({"history": all})
+    };
+    answer(args.form, json, || {
+        let mut table = Table::new(&[
+            ("created", Align::Left),
+            ("created by", Align::Left),
+            ("layer", Align::Left),
+            ("comment", Align::Left),
+        ]);
+        for step in &steps {
+            let layer = step.layer.map_or("-".to_owned(), |layer| {
+                layer
+                    .digest
+                    .to_string()
+                    .chars()
+                    .take("blake3:".len() + 12)
+                    .collect()
+            });
+            let by = step.by.unwrap_or("-").replace(['\n', '\t'], " ");
+            let comment = step.comment.unwrap_or_default();
+            table.row([
+                cell(step.created.unwrap_or("-")),
+                cell(&by),
+                layer,
+                cell(comment),
+            ]);
+        }
+        table.to_string()
+    })
+}
+
+/// A step with the layer that it made.
+struct Step<'a> {
+    created: Option<&'a str>,
+    by: Option<&'a str>,
+    comment: Option<&'a str>,
+    layer: Option<&'a StoredLayer>,
+}
+
+impl Step<'_> {
+    fn json(&self) -> Value {
+        json!({
+            "created": self.created,
+            "created_by": self.by,
+            "comment": self.comment,
+            "layer": self.layer.map(|layer| layer.digest.to_string()),
+            "empty_layer": self.layer.is_none(),
+        })
+    }
+}
+
+/// Puts steps and layers together, the latest first. Layers that no step
+/// tells of are shown all the same.
+fn steps(info: &ImageInfo) -> Vec<Step<'_>> {
+    let mut layers = info.layers.iter();
+    let told = info.config.history.iter().map(|entry| Step {
+        created: entry.created.as_deref(),
+        by: entry.created_by.as_deref(),
+        comment: entry.comment.as_deref(),
+        layer: match entry.empty_layer {
+            true => None,
+            false => layers.next(),
+        },
+    });
+    let mut steps: Vec<Step<'_>> = told.collect();
+    steps.extend(layers.map(|layer| Step {
+        created: None,
+        by: None,
+        comment: None,
+        layer: Some(layer),
+    }));
+    steps.reverse();
+    steps
+}

@@ -1,0 +1,14 @@
+//! Every bound of the command line, with its unit and the reason for its value.
+//! Those of the library are in `stratafs::limits`.
+
+/// Bytes in a program that is read out of an image. CPython has 30 MB.
+pub(crate) const MAX_PROGRAM_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Bytes of a file that `image cat --json` puts into its document.
+pub(crate) const MAX_JSON_CONTENT_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Bytes in one line that the command line prints for a person, escaped.
+pub(crate) const MAX_LINE_BYTES: usize = 4096;
+
+/// Bytes in one cell of a table that the command line prints.
+pub(crate) const MAX_CELL_BYTES: usize = 512;

@@ -1,0 +1,76 @@
+//! The program `stratafs`: arguments as typed (`args`), then a resolved plan
+//! (`resolve`), then the work. The only place that prints and that reads
+//! the environment (invariant 10).
+
+mod args;
+mod base;
+mod bench;
+mod demo;
+mod failure;
+mod from_image;
+mod guest_source;
+mod image;
+mod limits;
+mod memory;
+mod outfile;
+mod parse;
+mod place;
+mod proof;
+mod report;
+mod resolve;
+mod run;
+mod signals;
+mod watch;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Command, Typed};
+
+fn main() -> ExitCode {
+    quiet_panics();
+    let typed = match Typed::try_parse() {
+        Ok(typed) => typed,
+        Err(told) => return answer(&told),
+    };
+    signals::end_cleanly();
+    let store = typed.store.as_deref();
+    let done = match typed.command {
+        Command::Run(args) => run::run(*args, store),
+        Command::Demo(args) => demo::demo(args),
+        Command::Bench(args) => bench::bench(args),
+        Command::Image(args) => image::image(args, store),
+        Command::Store(args) => image::store(args, store),
+    };
+    done.unwrap_or_else(|failure| failure.report())
+}
+
+/// Prints what was asked for, such as help, or what is wrong with the
+/// arguments, whose text is that of whoever typed them.
+fn answer(told: &clap::Error) -> ExitCode {
+    if told.use_stderr() {
+        let plain = told.render().to_string();
+        match failure::printable(&plain) == plain {
+            true => drop(told.print()),
+            false => failure::complain(plain.trim_end()),
+        }
+        return ExitCode::from(u8::try_from(told.exit_code()).unwrap_or(2));
+    }
+    let printed = told.print().and_then(|()| io::stdout().flush());
+    match failure::taken(printed) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Says nothing of a panic that the store makes an error of: the error is told.
+fn quiet_panics() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !stratafs::store::is_panic_caught() {
+            before(panic);
+        }
+    }));
+}

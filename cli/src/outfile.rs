@@ -1,0 +1,64 @@
+//! Files that a command writes: whole or not at all.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use stratafs::staged::StagedFile;
+
+use super::failure::Failure;
+
+/// A file that appears under its name only when it is complete. Dropped
+/// before, it leaves no trace.
+pub(super) struct OutFile {
+    path: PathBuf,
+    sink: Sink,
+}
+
+enum Sink {
+    /// Beside the target, to be renamed onto it.
+    Beside(StagedFile),
+    /// The target itself, where it is no regular file: a pipe, `/dev/null`.
+    Direct(File),
+}
+
+impl OutFile {
+    /// Makes sure that the file can be written, before any work is done.
+    pub(super) fn create(path: &Path) -> Result<Self, Failure> {
+        Self::open(path).map_err(|error| Failure::at(path, error))
+    }
+
+    fn open(path: &Path) -> io::Result<Self> {
+        let sink = match path.metadata() {
+            Ok(meta) if meta.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+            Ok(meta) if !meta.is_file() => Sink::Direct(File::options().write(true).open(path)?),
+            _ => Sink::Beside(StagedFile::create(path)?),
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            sink,
+        })
+    }
+
+    /// Writes the content and gives the file its name, both of which are on the
+    /// disk when this returns.
+    pub(super) fn write(
+        self,
+        content: impl FnOnce(&mut dyn Write) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let at = |error: io::Error| Failure::at(&self.path, error);
+        match self.sink {
+            Sink::Direct(mut file) => {
+                content(&mut file)?;
+                file.flush().map_err(at)
+            }
+            Sink::Beside(mut file) => {
+                let mut buffered = io::BufWriter::new(&mut file);
+                content(&mut buffered)?;
+                buffered.flush().map_err(at)?;
+                drop(buffered);
+                file.commit().map_err(at)
+            }
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! `stratafs run`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+
+use parking_lot::Mutex;
+use stratafs::budget::{Budget, Reservation};
+use stratafs::chunk::ChunkPool;
+use stratafs::image::{Image, Reference};
+use stratafs::layer::Layer;
+use stratafs::runner::{
+    Guest, InstanceReport, Outcome, RunReport, Runner, RunnerConfig, Stdio, Watch,
+};
+use stratafs::source::{self, SourceErrorKind, SourceOptions};
+use stratafs::store::Store;
+use stratafs::transfer;
+use stratafs::vfs::{Fs, TracedFile};
+
+use super::args::RunArgs;
+use super::failure::{Failure, complain, complain_json, say};
+use super::from_image;
+use super::outfile::OutFile;
+use super::place::{self, Use};
+use super::resolve::{GuestFrom, Run, Stats};
+use super::watch::{Memory, Terminal};
+use crate::report::RunFigures;
+
+/// What a shell shows for a program that aborted.
+const TRAP_CODE: u8 = 134;
+
+/// What `timeout` shows for a program that it stopped.
+const TIMEOUT_CODE: u8 = 124;
+
+/// Failures that are named in the one line about many instances.
+const NAMED_FAILURES: usize = 5;
+
+pub(super) fn run(args: RunArgs, store: Option<&Path>) -> Result<ExitCode, Failure> {
+    let mut run = Run::resolve(args)?;
+    let store = match (&run.guest, &run.commit) {
+        (GuestFrom::File(_), None) => None,
+        (_, None) => Some(place::open(store, Use::Look)?),
+        (GuestFrom::File(_), Some(_)) => Some(place::open(store, Use::Fill)?),
+        (_, Some(_)) => Some(place::open(store, Use::Change)?),
+    };
+    let diff = run.diff.as_deref().map(OutFile::create).transpose()?;
+    let trace = run.trace.as_deref().map(OutFile::create).transpose()?;
+    let stats = run.stats.as_ref().map(Figures::open).transpose()?;
+    let pool = ChunkPool::new();
+    let (runner, image) = ready(&mut run, store.as_ref(), &pool)?;
+    let _base = reserve_base(&run, &pool)?;
+    let terminal = Arc::new(Terminal::default());
+    run.plan.stdio = match run.plan.instances {
+        1 => Stdio::Inherit,
+        _ => Stdio::Collect(terminal.clone()),
+    };
+    let follower = Follower {
+        memory: Memory::start(),
+        traces: trace.is_some().then(Mutex::default),
+    };
+    let report = runner.run_watched(&image, &run.plan, &follower)?;
+    let memory = follower.memory.end();
+    if let Some(stats) = stats {
+        let mut figures = RunFigures::new(&runner, image.stats(), &report, memory);
+        let budget = run.plan.budget.as_ref();
+        figures.spilled_bytes = budget.map_or(0, Budget::most_spilled_bytes);
+        stats.write(&figures)?;
+    }
+    if let (Some(out), Some(fs)) = (diff, report.file_systems.first()) {
+        write_diff(out, fs, &pool)?;
+    }
+    if let (Some(out), Some(traces)) = (trace, follower.traces) {
+        write_trace(out, traces.into_inner())?;
+    }
+    terminal.check()?;
+    if let (Some(tag), Some(store)) = (&run.commit, &store) {
+        commit(store, tag, &run, &report)?;
+    }
+    Ok(exit_code(&report))
+}
+
+/// Counts what was read of `--layer` against the run's budget.
+fn reserve_base(run: &Run, pool: &ChunkPool) -> Result<Option<Reservation>, Failure> {
+    let (Some(budget), Some(last)) = (&run.plan.budget, run.layers.last()) else {
+        return Ok(None);
+    };
+    let reserved = budget.reserve(pool.held_bytes(), "base");
+    reserved.map(Some).map_err(|_| too_large(last, budget))
+}
+
+/// Reads the base and compiles the guest.
+fn ready(
+    run: &mut Run,
+    store: Option<&Store>,
+    pool: &ChunkPool,
+) -> Result<(Runner, Image), Failure> {
+    let config = run.config.clone();
+    let budget = run.plan.budget.as_ref();
+    match (&run.guest, store) {
+        (GuestFrom::Image(reference, typed), Some(store)) => {
+            // By its digest from here on: a tag may move while the guest runs.
+            let id = Reference::Digest(store.resolve(reference.as_str())?.to_string());
+            let image = stacked(store, &id, &run.layers, pool, budget)?;
+            let info = store.info(id.as_str())?;
+            run.base = Some(id);
+            let parts = (&image, &info.config);
+            let guest = from_image::guest(reference, parts, typed.clone(), &mut run.plan)?;
+            Ok((Runner::new(&guest, config)?, image))
+        }
+        (GuestFrom::File(path), _) => {
+            prepare(Guest::from_file(path)?, config, &run.layers, pool, budget)
+        }
+        (GuestFrom::Image(reference, _), None) => {
+            Err(Failure::new(format_args!("{reference}: no store is open")))
+        }
+    }
+}
+
+/// An image of the store, with layers on top of it.
+fn stacked(
+    store: &Store,
+    reference: &Reference,
+    sources: &[PathBuf],
+    pool: &ChunkPool,
+    budget: Option<&Budget>,
+) -> Result<Image, Failure> {
+    if sources.is_empty() {
+        return Ok(store.image(reference.as_str())?);
+    }
+    let mut layers = store.layers(reference.as_str())?;
+    layers.extend(open_all(sources, pool, budget)?);
+    Ok(Image::new(&layers)?)
+}
+
+/// Compiles the guest while the layers are read. Its bytes are not kept.
+pub(super) fn prepare(
+    guest: Guest,
+    config: RunnerConfig,
+    layers: &[PathBuf],
+    pool: &ChunkPool,
+    budget: Option<&Budget>,
+) -> Result<(Runner, Image), Failure> {
+    thread::scope(|scope| {
+        let runner = scope.spawn(move || Runner::new(&guest, config));
+        let image = open_all(layers, pool, budget).and_then(|layers| Ok(Image::new(&layers)?));
+        let runner = match runner.join() {
+            Ok(runner) => runner?,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        Ok((runner, image?))
+    })
+}
+
+/// Reads layers into memory: no more of them than `budget` has room for.
+fn open_all(
+    sources: &[PathBuf],
+    pool: &ChunkPool,
+    budget: Option<&Budget>,
+) -> Result<Vec<Layer>, Failure> {
+    let mut layers = Vec::new();
+    for path in sources {
+        let mut options = SourceOptions::default();
+        let left = budget.map(|budget| budget.max_bytes().saturating_sub(pool.held_bytes()));
+        options.max_bytes = left.map_or(options.max_bytes, |left| left.min(options.max_bytes));
+        let opened =
+            source::open(pool, path, &options).map_err(|error| match (error.kind(), budget) {
+                (SourceErrorKind::Limit { limit, .. }, Some(budget)) if Some(*limit) == left => {
+                    too_large(path, budget)
+                }
+                _ => error.into(),
+            });
+        layers.extend(opened?);
+    }
+    Ok(layers)
+}
+
+/// The base does not fit into the memory that the run may hold.
+fn too_large(path: &Path, budget: &Budget) -> Failure {
+    Failure::new(format_args!(
+        "{}: with this layer the base takes more memory than the run's budget of {} bytes: raise \
+         --budget, or import the layers with `stratafs image import` and run the image with \
+         --image, which reads it from disk",
+        path.display(),
+        budget.max_bytes()
+    ))
+}
+
+/// Where the figures go, opened before the run.
+enum Figures {
+    Stderr,
+    File(OutFile),
+}
+
+impl Figures {
+    fn open(to: &Stats) -> Result<Self, Failure> {
+        match to {
+            Stats::Stderr => Ok(Self::Stderr),
+            Stats::File(path) => OutFile::create(path).map(Self::File),
+        }
+    }
+
+    fn write(self, figures: &RunFigures) -> Result<(), Failure> {
+        match self {
+            Self::Stderr => complain_json(figures),
+            Self::File(file) => {
+                let text = serde_json::to_string(figures)?;
+                file.write(|out| Ok(writeln!(out, "{text}")?))
+            }
+        }
+    }
+}
+
+fn write_diff(out: OutFile, fs: &Fs, pool: &ChunkPool) -> Result<(), Failure> {
+    let layer = fs.diff(pool)?;
+    out.write(|writer| Ok(source::write_layer(&layer, writer).map(drop)?))
+}
+
+/// Keeps base and changes as a new image, if the instance is content.
+fn commit(store: &Store, tag: &Reference, run: &Run, report: &RunReport) -> Result<(), Failure> {
+    let [one] = report.instances.as_slice() else {
+        return Ok(());
+    };
+    let (Outcome::Exited(0), Some(fs)) = (&one.outcome, report.file_systems.first()) else {
+        say(&format!(
+            "{tag}: not made, since the guest did not exit with 0"
+        ));
+        return Ok(());
+    };
+    let by = run.plan.args.join(" ");
+    Ok(transfer::commit(store, fs, run.base.as_ref(), tag, &by).map(drop)?)
+}
+
+/// What an instance opened and read of the base.
+type Traced = (u32, Vec<TracedFile>);
+
+/// Follows a run: notes memory, and keeps the traces of instances that have
+/// ended, whose file systems are gone by then.
+struct Follower {
+    memory: Memory,
+    traces: Option<Mutex<Vec<Traced>>>,
+}
+
+impl Watch for Follower {
+    fn created(&self) {
+        self.memory.created();
+    }
+
+    fn finished(&self, report: &InstanceReport, fs: &Fs) {
+        if let Some(traces) = &self.traces {
+            let files = fs.traced().unwrap_or_default();
+            traces.lock().push((report.instance, files));
+        }
+    }
+}
+
+/// One line for each file of the base that an instance opened: instances by
+/// number, files in the order of first touch.
+fn write_trace(out: OutFile, mut traces: Vec<Traced>) -> Result<(), Failure> {
+    traces.sort_by_key(|(instance, _)| *instance);
+    out.write(|writer| {
+        for (instance, files) in &traces {
+            for file in files {
+                let ranges = file.ranges.iter().map(|range| (range.start, range.end));
+                let line = serde_json::json!({
+                    "instance": instance,
+                    "path": format!("/{}", file.path),
+                    "size_bytes": file.size,
+                    "opens": file.opens,
+                    "read_bytes": file.read_bytes(),
+                    "ranges": ranges.collect::<Vec<_>>(),
+                });
+                writeln!(writer, "{line}")?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Says how it ended, and turns that into an exit code.
+fn exit_code(report: &RunReport) -> ExitCode {
+    match report.instances.as_slice() {
+        [one] => one_exit_code(&one.outcome),
+        many => {
+            let failed: Vec<_> = report.failed().collect();
+            if failed.is_empty() {
+                return ExitCode::SUCCESS;
+            }
+            let named: Vec<_> = failed
+                .iter()
+                .take(NAMED_FAILURES)
+                .map(|one| format!("{} ({})", one.instance, one.outcome))
+                .collect();
+            let more = if failed.len() > NAMED_FAILURES {
+                ", ..."
+            } else {
+                ""
+            };
+            let named = named.join(", ");
+            say(&format!(
+                "{} of {} instances failed: {named}{more}",
+                failed.len(),
+                many.len()
+            ));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn one_exit_code(outcome: &Outcome) -> ExitCode {
+    match outcome {
+        Outcome::Exited(code) => u8::try_from(*code).map_or_else(
+            |_| {
+                say(&format!(
+                    "the guest exited with {code}: no process can pass that on"
+                ));
+                ExitCode::FAILURE
+            },
+            ExitCode::from,
+        ),
+        Outcome::Trapped { message, backtrace } => {
+            say(&format!("the guest trapped: {message}"));
+            if !backtrace.is_empty() {
+                complain(backtrace.trim_end());
+            }
+            ExitCode::from(TRAP_CODE)
+        }
+        Outcome::TimedOut(_) => {
+            say(&format!("the guest was {outcome}"));
+            ExitCode::from(TIMEOUT_CODE)
+        }
+        Outcome::Failed(why) => {
+            say(&format!("the guest does not run: {why}"));
+            ExitCode::FAILURE
+        }
+        // Out of memory.
+        stopped => {
+            say(&format!("the guest was {stopped}"));
+            ExitCode::FAILURE
+        }
+    }
+}
