@@ -10,8 +10,6 @@ skip() {
     exit 0
 }
 
-[ "${STRATAFS_INTEROP:-on}" = on ] || skip "STRATAFS_INTEROP is not on"
-
 have() { command -v "$1" >/dev/null; }
 if ! have skopeo || ! have umoci || ! have buildah || ! have setfattr; then
     [ "$(id -u)" = 0 ] && have apt-get || skip "skopeo, umoci, buildah and attr are not installed, and cannot be installed here"

@@ -6,7 +6,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use crate::support::rng::Rng;
+use crate::support::rng::{Rng, runs};
 
 #[path = "../../fuzz/src/archive.rs"]
 mod archive;
@@ -59,10 +59,10 @@ fn change(rng: &mut Rng, bytes: &mut Vec<u8>) {
     }
 }
 
-/// Runs a target on its kept inputs and on as many made here; an input that
-/// fails is shown in hex, to be kept in `fuzz/seeds`.
-fn drive(name: &str, few: u64, target: fn(&[u8])) {
-    let count = std::env::var("STRATA_FUZZ").map_or(few, |text| text.parse().unwrap());
+/// Runs a target on its kept inputs and on as many made here of `all` as [`runs`]
+/// says; an input that fails is shown in hex, to be kept in `fuzz/seeds`.
+fn drive(name: &str, all: u64, target: fn(&[u8])) {
+    let count = runs("STRATA_FUZZ", all);
     let kept = kept(name);
     let mut rng = Rng::new(7);
     let made = (0..count).map(|_| {

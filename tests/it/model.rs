@@ -10,7 +10,7 @@ use crate::support::twin::hunt;
 /// Operations in one run.
 const STEPS: usize = 500;
 
-/// Runs in one test: 10 tests make a million operations.
+/// Runs in one test: in a long run of all, 10 tests make a million operations.
 const RUNS: u64 = 200;
 
 macro_rules! hunts {

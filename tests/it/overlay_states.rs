@@ -10,6 +10,7 @@ use stratafs::meta::Meta;
 use stratafs::name::LayerPath;
 use stratafs::vfs::{Access, Change, Descriptor, Follow, Fs, OpenFlags, Sealing, Share, Snapshot};
 
+use crate::support::rng::runs;
 use crate::support::twin::{SPILLED, herd};
 
 fn base() -> Image {
@@ -42,12 +43,14 @@ fn bytes(file: &Descriptor) -> Vec<u8> {
 #[test]
 fn states_agree_with_their_models() {
     let (mut forks, mut restores) = (0, 0);
-    for seed in 0..400 {
+    let runs = runs("STRATAFS_RUNS", 400);
+    for seed in 0..runs {
         let (more, again) = herd(0x11ae << 32 | seed, 400);
         forks += more;
         restores += again;
     }
-    assert!(forks > 500 && restores > 200, "{forks} {restores}");
+    let few = usize::try_from(runs).unwrap();
+    assert!(forks > few && restores > few / 2, "{forks} {restores}");
     let spilled = SPILLED.load(Ordering::Relaxed);
     assert!(spilled > 100_000 || cfg!(not(target_os = "linux")));
 }

@@ -24,6 +24,8 @@ use std::fmt::Write as _;
 
 use rules::Rule;
 
+use crate::support::rng::runs;
+
 /// Calls of one episode.
 const CALLS: u64 = 250;
 
@@ -165,9 +167,9 @@ fn shrink(twins: &dyn Twins, seed: u64, count: u64, wrong: &Call) -> (Episode, C
     (episode, seen)
 }
 
-/// Calls to make: as the environment says, or else `few`.
-pub fn calls(few: u64) -> u64 {
-    number("STRATA_SOAK").unwrap_or(few)
+/// Calls to make of `all`, as [`runs`] has it.
+pub fn calls(all: u64) -> u64 {
+    runs("STRATA_SOAK", all)
 }
 
 fn number(variable: &str) -> Option<u64> {

@@ -35,3 +35,17 @@ impl Rng {
 pub fn from_env(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
+
+/// How many of `all` runs with random input a test makes: as many as the variable
+/// says, all of them where `tests/all.sh --long` asks for that, or else a quarter.
+pub fn runs(variable: &str, all: u64) -> u64 {
+    from_env(variable).unwrap_or_else(|| match is_long() {
+        true => all,
+        false => all.div_ceil(4),
+    })
+}
+
+/// Whether the tests may take as long as they like.
+pub fn is_long() -> bool {
+    std::env::var_os("STRATAFS_TEST_LONG").is_some()
+}

@@ -562,11 +562,12 @@ fn run_random(
     Ok(())
 }
 
-/// Runs `runs` random lists of `count` operations each; panics with the seed
+/// Runs `runs` random lists of `count` operations each, in a short run of all
+/// tests a quarter of them; panics with the seed
 /// and the shortest list found that fails.
 pub fn hunt(seed: u64, runs: u64, count: usize) {
     let seed = super::rng::from_env("STRATAFS_SEED").unwrap_or(seed);
-    for round in 0..super::rng::from_env("STRATAFS_RUNS").unwrap_or(runs) {
+    for round in 0..super::rng::runs("STRATAFS_RUNS", runs) {
         let own = seed.wrapping_add(round);
         let mut generator = Generator::new(own, false);
         let start = Start::random(&mut generator);
