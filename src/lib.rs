@@ -58,7 +58,6 @@ pub mod budget;
 pub mod chunk;
 pub mod digest;
 pub mod errno;
-mod error;
 pub mod host;
 pub mod image;
 pub mod layer;
@@ -66,7 +65,6 @@ pub mod limits;
 pub mod meta;
 pub mod name;
 mod overlay;
-mod path;
 #[cfg(feature = "runner")]
 pub mod runner;
 pub mod source;
@@ -82,6 +80,3 @@ mod tree;
 pub mod vfs;
 #[cfg(feature = "wasi")]
 pub mod wasi;
-
-pub use error::Error;
-pub use path::IntoFsPath;

@@ -84,8 +84,15 @@ pub const MAX_XATTR_BYTES: usize = 64 * 1024;
 /// `zstd --long` writes by default at most).
 pub const MAX_ZSTD_WINDOW_LOG: u32 = 27;
 
+/// Bytes of memory that unpacking xz takes: room for a dictionary of 128 MiB, as
+/// for zstd. `xz -9` has 64 MiB.
+pub const MAX_XZ_MEMORY_BYTES: u64 = 129 * 1024 * 1024;
+
 /// Bytes in one JSON document of an OCI image. What registries take.
 pub const MAX_OCI_DOCUMENT_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Bytes in a program of WebAssembly that is an OCI artifact. CPython has 30 MB.
+pub const MAX_ARTIFACT_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Image indexes inside image indexes. Tools nest one in `index.json`.
 pub const MAX_OCI_NESTING: u32 = 4;

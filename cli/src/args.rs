@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use stratafs::image::Reference;
 use stratafs::runner::{HostDir, Preopen, Volume};
+use stratafs::source::Platform;
 use stratafs::vfs::Share;
 
 use super::image::args::{ImageArgs, StoreArgs};
 use super::parse::{self, Variable};
+use super::sources::SourceArgs;
 
 const EXAMPLE: &str = "\
 Example:
@@ -30,7 +32,7 @@ Exit codes:
   124               --timeout ended the guest
   130, 143          INT or TERM ended the run
 
-With several instances the guests' stdin is empty. What a guest writes to stdout and stderr \
+With several instances, and with `--layer -`, the guests' stdin is empty. What a guest writes to stdout and stderr \
 comes out in one piece when it ends, or in pieces of 1 MiB if it is longer.";
 
 const DEMO_EXAMPLE: &str = "\
@@ -74,11 +76,15 @@ pub(super) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = RUN_EXAMPLE, override_usage = "stratafs run [OPTIONS] GUEST.wasm [GUEST ARGS...]\n       stratafs run [OPTIONS] --image REF [--] [GUEST ARGS...]")]
 pub(super) struct RunArgs {
-    /// A layer of the base, the lowest first: a directory, a tar archive
-    /// (plain, gzip, zstd), an OCI image layout (a directory or an archive) or
-    /// an archive of `docker save`. None: an empty base
+    /// A layer of the base, the lowest first: a directory; a tar archive (plain,
+    /// gzip, zstd, xz, bzip2), or `-` or a FIFO with one; a zip (`.jar`, `.whl`); a
+    /// Debian package; an OCI image layout, what `docker save` writes or skopeo's
+    /// `dir:`, as a directory or an archive. None: an empty base
     #[arg(long = "layer", value_name = "SRC")]
     pub(super) layers: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) sources: SourceArgs,
 
     /// An image of the store to run: entry point, arguments, environment and
     /// working directory are its own; layers go on top of it
@@ -89,6 +95,11 @@ pub(super) struct RunArgs {
     /// exits with 0
     #[arg(long, value_name = "REF", value_parser = parse::tag)]
     pub(super) commit: Option<Reference>,
+
+    /// What the image of `--commit` says that it is for, so that tools unpack it
+    /// that do not know WebAssembly
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", requires = "commit")]
+    pub(super) set_platform: Option<Platform>,
 
     /// Show the directory FS_DIR of the layered file system to the guest as
     /// GUEST_DIR, read-only with `::ro` [default: /::/]
@@ -228,6 +239,9 @@ pub(super) struct DemoArgs {
     #[arg(long, value_name = "DIR")]
     pub(super) base: Option<PathBuf>,
 
+    #[command(flatten)]
+    pub(super) sources: SourceArgs,
+
     /// Another build of the guest [default: guest-examples/src/bin/marker.rs,
     /// built now]
     #[arg(long, value_name = "FILE")]
@@ -249,6 +263,9 @@ pub(super) struct BenchArgs {
     /// A layer of the base, the lowest first [default: the demo's base]
     #[arg(long = "layer", value_name = "SRC")]
     pub(super) layers: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) sources: SourceArgs,
 
     /// How many instances of each way
     #[arg(long, value_name = "N", default_value = "100", value_parser = parse::instances)]

@@ -10,11 +10,11 @@ use stratafs::chunk::ChunkPool;
 use stratafs::digest::Digest;
 use stratafs::image::Image;
 use stratafs::runner::{Guest, RunPlan, Runner, RunnerConfig, Stdio};
-use stratafs::source::{self, SourceOptions};
 
 use super::args::DemoArgs;
 use super::failure::{Failure, tell, tell_json};
 use super::proof::{Proof, prove};
+use super::sources::{self, Layers, SourceArgs};
 use super::watch::{FirstWords, Progress};
 use super::{base, guest_source, resolve};
 use crate::report::{Align, RunFigures, Summary, Table, bytes, count, nanos};
@@ -60,7 +60,7 @@ fn run(args: DemoArgs, note: impl Fn(String) -> Result<(), Failure>) -> Result<F
     let guest = Guest::from_file(&file)?;
     let pool = ChunkPool::new();
     let start = Instant::now();
-    let (image, base_source) = image(args.base, &pool)?;
+    let (image, base_source) = image(args.base, &args.sources, &pool)?;
     let stats = image.stats();
     note(format!(
         "base: {} files, {} in {} layers from {base_source}, read in {}",
@@ -104,10 +104,16 @@ fn run(args: DemoArgs, note: impl Fn(String) -> Result<(), Failure>) -> Result<F
     })
 }
 
-fn image(dir: Option<PathBuf>, pool: &ChunkPool) -> Result<(Image, String), Failure> {
+fn image(
+    dir: Option<PathBuf>,
+    args: &SourceArgs,
+    pool: &ChunkPool,
+) -> Result<(Image, String), Failure> {
     let (layers, source) = match dir {
         Some(dir) => {
-            let layers = source::open(pool, &dir, &SourceOptions::default())?;
+            let base = Layers::new(vec![dir.clone()], args)?;
+            let layers = sources::open(&dir, &base.options)?.layers(pool, &base.options)?;
+            base.tell_left_out();
             (layers, dir.display().to_string())
         }
         None => {

@@ -13,18 +13,28 @@ use super::limits::MAX_PROGRAM_BYTES;
 const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Fills in what the image's configuration says, and reads the program out of
-/// the image. Words that were typed take the place of the image's arguments;
+/// the image, unless it is an artifact with a program of its own. Words that were typed take the place of the image's arguments;
 /// variables that were typed win over the image's.
 pub(super) fn guest(
     reference: &Reference,
     (image, config): (&Image, &ImageConfig),
-    typed: Vec<String>,
+    (artifact, typed): (Option<Vec<u8>>, Vec<String>),
     plan: &mut RunPlan,
 ) -> Result<Guest, Failure> {
     let mut words = config.entrypoint.clone().unwrap_or_default();
     match typed.is_empty() {
         true => words.extend(config.cmd.clone().unwrap_or_default()),
         false => words.extend(typed),
+    }
+    if let Some(bytes) = artifact {
+        // The program is no file of the image; where it has no name, it goes by the image's.
+        if config.entrypoint.is_none() {
+            words.insert(0, reference.as_str().to_owned());
+        }
+        plan.env = environment(config, std::mem::take(&mut plan.env));
+        plan.working_dir.clone_from(&config.working_dir);
+        plan.args = words;
+        return Ok(Guest::from_bytes(reference.to_string(), bytes)?);
     }
     let Some(program) = words.first().cloned().filter(|word| !word.is_empty()) else {
         return Err(Failure::new(format_args!(

@@ -20,6 +20,7 @@ mod report;
 mod resolve;
 mod run;
 mod signals;
+mod sources;
 mod watch;
 
 use std::io::{self, Write};

@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use stratafs::budget::Budget;
 use stratafs::image::Reference;
 use stratafs::runner::{Preopen, RunPlan, RunnerConfig};
+use stratafs::source::Platform;
 use stratafs::vfs::{Quota, Rights};
 
 use super::args::{CacheArgs, RunArgs};
 use super::failure::Failure;
 use super::memory;
 use super::parse::Variable;
+use super::sources::Layers;
 
 /// Bytes that an instance may hold when `--max-bytes` is not given.
 const MAX_BYTES: u64 = 1 << 30;
@@ -28,13 +30,15 @@ const MAX_CHANGED: u64 = 200_000;
 /// Everything `run` needs to know.
 pub(super) struct Run {
     pub(super) guest: GuestFrom,
-    pub(super) layers: Vec<PathBuf>,
+    pub(super) layers: Layers,
     pub(super) config: RunnerConfig,
     pub(super) plan: RunPlan,
     pub(super) stats: Option<Stats>,
     pub(super) diff: Option<PathBuf>,
     pub(super) trace: Option<PathBuf>,
     pub(super) commit: Option<Reference>,
+    /// What that image says that it is for.
+    pub(super) set_platform: Option<Platform>,
     /// The image of the store that is run, by its digest, once it is open.
     pub(super) base: Option<Reference>,
 }
@@ -107,12 +111,13 @@ impl Run {
         });
         Ok(Self {
             guest,
-            layers: args.layers,
+            layers: Layers::new(args.layers, &args.sources)?,
             config,
             plan,
             stats,
             diff: args.diff,
             commit: args.commit,
+            set_platform: args.set_platform,
             base: None,
             trace: args.trace,
         })

@@ -1,6 +1,6 @@
 //! `stratafs run`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -13,7 +13,7 @@ use stratafs::layer::Layer;
 use stratafs::runner::{
     Guest, InstanceReport, Outcome, RunReport, Runner, RunnerConfig, Stdio, Watch,
 };
-use stratafs::source::{self, SourceErrorKind, SourceOptions};
+use stratafs::source::{self, Source, SourceErrorKind};
 use stratafs::store::Store;
 use stratafs::transfer;
 use stratafs::vfs::{Fs, TracedFile};
@@ -24,6 +24,7 @@ use super::from_image;
 use super::outfile::OutFile;
 use super::place::{self, Use};
 use super::resolve::{GuestFrom, Run, Stats};
+use super::sources::{self, Layers};
 use super::watch::{Memory, Terminal};
 use crate::report::RunFigures;
 
@@ -49,9 +50,11 @@ pub(super) fn run(args: RunArgs, store: Option<&Path>) -> Result<ExitCode, Failu
     let stats = run.stats.as_ref().map(Figures::open).transpose()?;
     let pool = ChunkPool::new();
     let (runner, image) = ready(&mut run, store.as_ref(), &pool)?;
+    run.layers.tell_left_out();
     let _base = reserve_base(&run, &pool)?;
     let terminal = Arc::new(Terminal::default());
     run.plan.stdio = match run.plan.instances {
+        1 if run.layers.take_stdin() => Stdio::Output,
         1 => Stdio::Inherit,
         _ => Stdio::Collect(terminal.clone()),
     };
@@ -82,7 +85,7 @@ pub(super) fn run(args: RunArgs, store: Option<&Path>) -> Result<ExitCode, Failu
 
 /// Counts what was read of `--layer` against the run's budget.
 fn reserve_base(run: &Run, pool: &ChunkPool) -> Result<Option<Reservation>, Failure> {
-    let (Some(budget), Some(last)) = (&run.plan.budget, run.layers.last()) else {
+    let (Some(budget), Some(last)) = (&run.plan.budget, run.layers.paths.last()) else {
         return Ok(None);
     };
     let reserved = budget.reserve(pool.held_bytes(), "base");
@@ -105,7 +108,9 @@ fn ready(
             let info = store.info(id.as_str())?;
             run.base = Some(id);
             let parts = (&image, &info.config);
-            let guest = from_image::guest(reference, parts, typed.clone(), &mut run.plan)?;
+            let program = transfer::program(store, &info)?;
+            let words = (program, typed.clone());
+            let guest = from_image::guest(reference, parts, words, &mut run.plan)?;
             Ok((Runner::new(&guest, config)?, image))
         }
         (GuestFrom::File(path), _) => {
@@ -121,11 +126,11 @@ fn ready(
 fn stacked(
     store: &Store,
     reference: &Reference,
-    sources: &[PathBuf],
+    sources: &Layers,
     pool: &ChunkPool,
     budget: Option<&Budget>,
 ) -> Result<Image, Failure> {
-    if sources.is_empty() {
+    if sources.paths.is_empty() {
         return Ok(store.image(reference.as_str())?);
     }
     let mut layers = store.layers(reference.as_str())?;
@@ -137,7 +142,7 @@ fn stacked(
 pub(super) fn prepare(
     guest: Guest,
     config: RunnerConfig,
-    layers: &[PathBuf],
+    layers: &Layers,
     pool: &ChunkPool,
     budget: Option<&Budget>,
 ) -> Result<(Runner, Image), Failure> {
@@ -154,17 +159,19 @@ pub(super) fn prepare(
 
 /// Reads layers into memory: no more of them than `budget` has room for.
 fn open_all(
-    sources: &[PathBuf],
+    sources: &Layers,
     pool: &ChunkPool,
     budget: Option<&Budget>,
 ) -> Result<Vec<Layer>, Failure> {
     let mut layers = Vec::new();
-    for path in sources {
-        let mut options = SourceOptions::default();
+    for path in &sources.paths {
+        let mut options = sources.options.clone();
         let left = budget.map(|budget| budget.max_bytes().saturating_sub(pool.held_bytes()));
         options.max_bytes = left.map_or(options.max_bytes, |left| left.min(options.max_bytes));
-        let opened =
-            source::open(pool, path, &options).map_err(|error| match (error.kind(), budget) {
+        let read = |source: Source| source.layers(pool, &options);
+        let opened = sources::open(path, &options)
+            .and_then(read)
+            .map_err(|error| match (error.kind(), budget) {
                 (SourceErrorKind::Limit { limit, .. }, Some(budget)) if Some(*limit) == left => {
                     too_large(path, budget)
                 }
@@ -228,7 +235,8 @@ fn commit(store: &Store, tag: &Reference, run: &Run, report: &RunReport) -> Resu
         return Ok(());
     };
     let by = run.plan.args.join(" ");
-    Ok(transfer::commit(store, fs, run.base.as_ref(), tag, &by).map(drop)?)
+    let (base, platform) = (run.base.as_ref(), run.set_platform.as_ref());
+    Ok(transfer::commit_for(store, fs, base, (tag, &by), platform).map(drop)?)
 }
 
 /// What an instance opened and read of the base.

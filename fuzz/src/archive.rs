@@ -1,9 +1,12 @@
-//! Archives: tar in all its dialects, plain and gzip, PAX and GNU headers,
-//! sparse maps.
+//! Archives: tar in all its dialects, plain and compressed, PAX and GNU headers,
+//! sparse maps; zip archives and Debian packages.
+
+use std::path::Path;
 
 use stratafs::chunk::ChunkPool;
 use stratafs::image::Image;
-use stratafs::source::{SourceOptions, tar, write_layer};
+use stratafs::layer::Layer;
+use stratafs::source::{Source, SourceOptions, tar, write_layer};
 
 /// Reads the bytes as an archive, both as they are and with checksums made
 /// good, so that what the headers say is looked at.
@@ -32,12 +35,13 @@ fn read(bytes: &[u8]) {
         max_entries: 1_000,
         ..SourceOptions::default()
     };
-    let layer = match tar(&ChunkPool::new(), bytes, &options) {
+    let made = match bytes {
+        [b'P', b'K', ..] | [b'!', b'<', ..] => read_seeking(bytes, &options),
+        _ => tar(&ChunkPool::new(), bytes, &options).map_err(|error| error.to_string()),
+    };
+    let layer = match made {
         Ok(layer) => layer,
-        Err(error) => {
-            assert!(!error.to_string().is_empty());
-            return;
-        }
+        Err(error) => return assert!(!error.is_empty()),
     };
     let image = Image::new(std::slice::from_ref(&layer));
     if let Ok(image) = image {
@@ -49,4 +53,13 @@ fn read(bytes: &[u8]) {
     let again = tar(&ChunkPool::new(), &written[..], &SourceOptions::default());
     let again = again.expect("what was written here is read");
     assert_eq!(again.digest(), layer.digest());
+}
+
+/// Reads what is no tar, a zip or a package.
+fn read_seeking(bytes: &[u8], options: &SourceOptions) -> Result<Layer, String> {
+    let pool = ChunkPool::new();
+    let source = Source::from_reader(Path::new("input"), bytes, options);
+    let layers = source.and_then(|source| source.layers(&pool, options));
+    let mut layers = layers.map_err(|error| error.to_string())?;
+    layers.pop().ok_or_else(|| "no layer".to_owned())
 }

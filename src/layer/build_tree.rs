@@ -59,14 +59,21 @@ impl Tree {
         tree
     }
 
-    /// Adds a node that no name leads to yet.
+    /// Adds a node that no name leads to yet, and counts the one that will.
     pub(super) fn push(&mut self, object: Object, meta: Meta) -> u32 {
+        let id = self.push_nameless(object, meta);
+        self.node_mut(id).names = 1;
+        id
+    }
+
+    /// Adds a node that no name may ever lead to.
+    pub(super) fn push_nameless(&mut self, object: Object, meta: Meta) -> u32 {
         // The builder's bound on entries keeps the count far below 2^32.
         let id = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
         self.nodes.push(Growing {
             meta,
             object,
-            names: 1,
+            names: 0,
         });
         id
     }

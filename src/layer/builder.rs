@@ -25,8 +25,9 @@ const NAME_BYTES: usize = 48;
 /// - An entry below a file or below a symbolic link of the same layer is an
 ///   error. Links are never followed.
 /// - A hard link names an earlier file or symbolic link of the layer, or one
-///   of a lower layer (found when the image is made). A link to a directory,
-///   to itself, or to what comes later in the layer is an error.
+///   of a lower layer (found when the image is made). One that names itself
+///   changes nothing if it is there already. A link to a directory, to itself
+///   where nothing is, or to what comes later in the layer is an error.
 /// - A whiteout hides its name in lower layers. An entry of the same name
 ///   stays, before or after it: a directory is then opaque.
 /// - An opaque directory hides what lower layers have in it.
@@ -146,6 +147,7 @@ impl LayerBuilder {
                 let (link, target) = both();
                 return Err(LayerError::LinkToDir { link, target });
             }
+            Some(_) if path == target => return self.count(&|| path.clone()),
             Some(placed) => placed,
             None => Placed::LowerLink(Box::new(target.clone())),
         };
@@ -212,7 +214,7 @@ impl LayerBuilder {
     }
 
     /// Finds or makes the parent of an entry.
-    fn spot<'p>(
+    pub(super) fn spot<'p>(
         &mut self,
         path: &'p LayerPath,
         what: &'static str,

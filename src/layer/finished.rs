@@ -53,18 +53,33 @@ impl Layer {
         &self.0.nodes[id.index()]
     }
 
-    /// Tells whether the root has a file of this name.
-    #[cfg(any(feature = "dir", feature = "tar"))]
-    pub(crate) fn has_file(&self, name: &[u8]) -> bool {
-        let Some(root) = self.dir(NodeId::ROOT) else {
+    /// Tells whether the root, or the directory that is all there is in it, has
+    /// a file of one of these names.
+    #[cfg(feature = "tar")]
+    pub(crate) fn has_file_of(&self, names: &[&str]) -> bool {
+        let has = |dir| names.iter().any(|name| self.has_file(dir, name));
+        has(NodeId::ROOT) || self.only_dir().is_some_and(has)
+    }
+
+    #[cfg(feature = "tar")]
+    fn has_file(&self, dir: NodeId, name: &str) -> bool {
+        let Some(dir) = self.dir(dir) else {
             return false;
         };
-        let found = root
+        let found = dir
             .children
-            .binary_search_by(|(other, _)| other.as_bytes().cmp(name));
-        match found.ok().and_then(|at| root.children.get(at)) {
+            .binary_search_by(|(other, _)| other.as_bytes().cmp(name.as_bytes()));
+        match found.ok().and_then(|at| dir.children.get(at)) {
             Some((_, Child::Node(id))) => matches!(self.node(*id).body, Body::File(_)),
             _ => false,
+        }
+    }
+
+    #[cfg(feature = "tar")]
+    fn only_dir(&self) -> Option<NodeId> {
+        match self.dir(NodeId::ROOT)?.children.as_slice() {
+            [(_, Child::Node(id))] => self.dir(*id).map(|_| *id),
+            _ => None,
         }
     }
 

@@ -117,6 +117,46 @@ impl LayerBuilder {
         Ok(())
     }
 
+    /// Adds a file that has no name yet; it is part of the layer once it has one.
+    /// `path` is what errors call it.
+    #[cfg(feature = "tar")]
+    pub(crate) fn nameless_file(
+        &mut self,
+        path: &LayerPath,
+        meta: Meta,
+        content: Content,
+    ) -> Result<ObjectId, LayerError> {
+        let whole = || path.clone();
+        let meta = self.checked_meta(meta, &whole)?;
+        self.metadata += path
+            .names()
+            .iter()
+            .map(|name| name.as_bytes().len() as u64)
+            .sum::<u64>();
+        self.count(&whole)?;
+        Ok(ObjectId(
+            self.tree.push_nameless(Object::File(content), meta),
+        ))
+    }
+
+    /// Tells whether the layer has something at a path so far.
+    #[cfg(feature = "tar")]
+    pub(crate) fn has(&self, path: &LayerPath) -> bool {
+        self.tree.find(path).is_some()
+    }
+
+    /// Gives an object one more name.
+    #[cfg(feature = "tar")]
+    pub(crate) fn link_object(
+        &mut self,
+        path: &LayerPath,
+        object: ObjectId,
+    ) -> Result<(), LayerError> {
+        let whole = || path.clone();
+        let spot = self.spot(path, "a hard link", &whole)?;
+        self.link_in(spot, object)
+    }
+
     pub(crate) fn whiteout_in(&mut self, spot: Spot<'_>) -> Result<(), LayerError> {
         self.count_named(spot)?;
         self.tree.slot(spot.dir.0, spot.name).hides = true;

@@ -23,6 +23,8 @@ pub enum Stdio {
     Null,
     /// The process's own, for one guest: two would share its input.
     Inherit,
+    /// No input; the process's own output, for one guest.
+    Output,
     /// No input; the output of each instance is held until it ends and then
     /// passed on in one piece. What exceeds
     /// [`MAX_HELD_OUTPUT_BYTES`] is passed on before, in pieces of that size.
@@ -34,6 +36,7 @@ impl fmt::Debug for Stdio {
         f.write_str(match self {
             Self::Null => "Null",
             Self::Inherit => "Inherit",
+            Self::Output => "Output",
             Self::Collect(_) => "Collect",
         })
     }

@@ -17,6 +17,12 @@ impl BlobDigest {
         Self(format!("sha256:{hex}").into())
     }
 
+    /// Names bytes by their SHA-256.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        super::oci::sha256(bytes)
+    }
+
     /// Takes a text that a hash was just written as.
     pub(super) fn hashed(text: String) -> Self {
         debug_assert!(text.parse::<Self>().is_ok());

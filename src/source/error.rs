@@ -30,7 +30,7 @@ impl SourceError {
 
     /// Names the part of the source, such as a blob by its digest, unless one
     /// has been named already.
-    #[cfg(feature = "oci")]
+    #[cfg(feature = "tar")]
     #[must_use]
     pub(super) fn part(mut self, part: impl fmt::Display) -> Self {
         self.0.part.get_or_insert_with(|| part.to_string());
@@ -139,9 +139,19 @@ pub enum SourceErrorKind {
         /// What is wrong.
         reason: String,
     },
+    /// What is compressed is damaged, or followed by what is not part of it.
+    #[error("cannot be unpacked: at byte {offset} of the {format} data: {reason}")]
+    Packed {
+        /// How it is compressed.
+        format: &'static str,
+        /// About where it is damaged, in bytes as they lie there.
+        offset: u64,
+        /// What is wrong.
+        reason: String,
+    },
     /// The entry is of a kind that a layer cannot have. It has not been
     /// opened.
-    #[error("{0}, which a layer cannot have")]
+    #[error("{0}, which a layer cannot have; --skip-special (`skip_special`) leaves such out")]
     Special(&'static str),
     /// A whiteout is none.
     #[error("invalid whiteout: {0}")]
@@ -200,7 +210,7 @@ mod tests {
         let error = error.of(Path::new("x.tar")).of(Path::new("other"));
         assert_eq!(
             error.to_string(),
-            "x.tar: dev/\\xff: a FIFO, which a layer cannot have"
+            "x.tar: dev/\\xff: a FIFO, which a layer cannot have; --skip-special (`skip_special`) leaves such out"
         );
     }
 }

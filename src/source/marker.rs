@@ -6,6 +6,8 @@
 //! them, and a guest never sees them.
 
 use super::SourceErrorKind;
+#[cfg(feature = "tar")]
+use crate::name::LayerPath;
 use crate::name::Name;
 
 const PREFIX: &[u8] = b".wh.";
@@ -41,6 +43,29 @@ impl Marker {
             .map(Self::Whiteout)
             .map_err(|_| SourceErrorKind::Whiteout("nothing that could be hidden follows `.wh.`"))
     }
+}
+
+#[cfg(feature = "tar")]
+impl Marker {
+    /// Tells what a path's last name stands for, its parents considered.
+    pub(super) fn of_path(path: &LayerPath) -> Result<Self, SourceErrorKind> {
+        let Some((parents, name)) = path.split_last() else {
+            return Ok(Self::Plain);
+        };
+        let above = parents.iter().find(|name| is_marker(name.as_bytes()));
+        match above.map(|name| Self::of(name.as_bytes())).transpose()? {
+            None => Self::of(name.as_bytes()),
+            Some(Self::Reserved) => Ok(Self::Reserved),
+            Some(_) => Err(SourceErrorKind::Whiteout("an entry lies below it")),
+        }
+    }
+}
+
+/// Gives the directory that a path lies in; the root's is the root.
+#[cfg(feature = "tar")]
+pub(super) fn parent(path: &LayerPath) -> LayerPath {
+    let parents: &[Name] = path.split_last().map_or(&[], |(parents, _)| parents);
+    parents.to_vec().into()
 }
 
 /// Tells whether a name would be taken for a whiteout.

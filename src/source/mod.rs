@@ -8,9 +8,13 @@
 
 #[cfg(feature = "oci")]
 mod blob_digest;
+#[cfg(feature = "tar")]
+mod deb;
 #[cfg(feature = "dir")]
 mod dir;
 mod error;
+#[cfg(feature = "tar")]
+mod looks;
 #[cfg(any(feature = "dir", feature = "tar"))]
 mod marker;
 #[cfg(feature = "oci")]
@@ -20,26 +24,32 @@ mod oci_out;
 #[cfg(any(feature = "dir", feature = "tar"))]
 mod open;
 mod options;
+#[cfg(feature = "tar")]
+mod part;
 mod platform;
 #[cfg(feature = "tar")]
 mod tar;
 #[cfg(feature = "tar")]
 mod tar_out;
+#[cfg(feature = "zip")]
+mod zip;
 
 #[cfg(feature = "oci")]
 pub use blob_digest::{BlobDigest, ParseBlobDigestError};
 #[cfg(feature = "dir")]
 pub use dir::{dir, dir_ambient};
 pub use error::{SourceError, SourceErrorKind};
+#[cfg(all(feature = "dir", feature = "oci", feature = "store"))]
+pub(crate) use oci::is_program;
 #[cfg(feature = "oci")]
 pub use oci::{LayerBlob, OciImage};
 #[cfg(feature = "oci")]
 pub use oci_out::{Compression, OciExport, OciExportError, OutLayer};
 #[cfg(any(feature = "dir", feature = "tar"))]
-pub use open::open;
-pub use options::SourceOptions;
+pub use open::{Opened, Source, open};
 #[cfg(feature = "tar")]
 use options::Spent;
+pub use options::{LeftOut, SourceOptions};
 pub use platform::{ParsePlatformError, Platform};
 #[cfg(feature = "tar")]
 pub use tar::tar;

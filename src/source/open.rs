@@ -1,140 +1,270 @@
-//! A source by its path on the host.
+//! A source by its path on the host, or as a stream.
 
+#[cfg(feature = "tar")]
+use std::fs::File;
 use std::fs::Metadata;
-use std::path::Path;
+#[cfg(feature = "tar")]
+use std::io::Read;
+use std::path::{Path, PathBuf};
+#[cfg(feature = "tar")]
+use std::sync::Arc;
 
+#[cfg(feature = "tar")]
+use super::part::{Part, spool};
+#[cfg(feature = "tar")]
+use super::tar::{Format, Input};
+#[cfg(feature = "oci")]
+use super::{LayerBlob, OciImage};
 use super::{SourceError, SourceErrorKind, SourceOptions};
 use crate::chunk::ChunkPool;
 use crate::layer::Layer;
 
-/// Makes layers from what is at `path`, bottom first: a directory, a tar
-/// archive (plain, gzip, zstd), an OCI image layout (a directory or an
-/// archive), or an archive of `docker save`. They are told apart by what they
-/// hold: an image has `oci-layout` and `index.json`, or a `manifest.json` of
-/// Docker's. A symbolic link at `path` itself is followed.
-///
-/// Anything else (a FIFO, a device) is an error and is not opened.
+/// Makes layers from what is at `path`, bottom first: a [`Source`], opened and
+/// read.
 ///
 /// # Errors
 ///
-/// As [`dir`](super::dir()), [`tar`](super::tar()) and `OciImage`, and names
-/// `path`.
+/// As [`Source::open`] and [`Source::read`].
 pub fn open(
     pool: &ChunkPool,
     path: &Path,
     options: &SourceOptions,
 ) -> Result<Vec<Layer>, SourceError> {
-    open_all(pool, path, options).map_err(|error| error.of(path))
+    Source::open(path, options)?.layers(pool, options)
 }
 
-fn open_all(
-    pool: &ChunkPool,
-    path: &Path,
-    options: &SourceOptions,
-) -> Result<Vec<Layer>, SourceError> {
+/// Something that layers are to be made of, told apart by what it holds, never by
+/// its name: a directory; a tar archive, plain or in gzip, zstd, xz or bzip2; a
+/// zip archive, whatever it is called (`.jar`, `.whl`); a Debian package; an OCI
+/// image layout, what `docker save` writes, or skopeo's `dir:`, each as a
+/// directory or as an archive, or in the only directory of one.
+pub struct Source {
+    name: PathBuf,
+    what: What,
+}
+
+enum What {
+    Dir(PathBuf),
+    #[cfg(feature = "tar")]
+    Archive(Arc<File>),
+    #[cfg(feature = "oci")]
+    Image(Box<OciImage>),
+}
+
+/// What a [`Source`] turned out to be.
+pub enum Opened {
+    /// Files: one layer.
+    Layer(Layer),
+    /// An image, whose layers have not been read yet.
+    #[cfg(feature = "oci")]
+    Image(Box<OciImage>),
+}
+
+impl Source {
+    /// Opens what is at `path`; a symbolic link there is followed. The documents
+    /// of an image are read and verified; nothing else is looked at yet.
+    ///
+    /// A FIFO is read to its end, into a temporary file without a name. Waits for
+    /// whoever writes to it.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be read, a device or socket (which is not opened), an image
+    /// whose documents are not what they should be, or several images where
+    /// `options` do not choose. All name `path`.
+    pub fn open(path: &Path, options: &SourceOptions) -> Result<Self, SourceError> {
+        open_what(path, options)
+            .map(|what| Self {
+                name: path.to_owned(),
+                what,
+            })
+            .map_err(|error| error.of(path))
+    }
+
+    /// Takes a stream to its end, into a temporary file without a name, and opens
+    /// that. `name` is what errors call it.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open); a stream of 0 bytes, since whatever should have
+    /// written to it failed; more than `options.max_bytes`.
+    #[cfg(feature = "tar")]
+    pub fn from_reader(
+        name: &Path,
+        reader: impl Read,
+        options: &SourceOptions,
+    ) -> Result<Self, SourceError> {
+        let spooled = stream(reader, options).map_err(SourceError::from);
+        spooled
+            .and_then(|file| archive(file, options))
+            .map(|what| Self {
+                name: name.to_owned(),
+                what,
+            })
+            .map_err(|error| error.of(name))
+    }
+
+    /// Gives what errors call it: the path.
+    #[must_use]
+    pub fn name(&self) -> &Path {
+        &self.name
+    }
+
+    /// Reads a layer, or gives the image.
+    ///
+    /// # Errors
+    ///
+    /// As [`dir`](super::dir()) and [`tar`](super::tar()); names the source.
+    pub fn read(self, pool: &ChunkPool, options: &SourceOptions) -> Result<Opened, SourceError> {
+        let read = match self.what {
+            What::Dir(path) => open_dir(pool, &path, options).map(Opened::Layer),
+            #[cfg(feature = "tar")]
+            What::Archive(file) => read_archive(pool, &file, options),
+            #[cfg(feature = "oci")]
+            What::Image(image) => Ok(Opened::Image(image)),
+        };
+        read.map_err(|error| error.of(&self.name))
+    }
+
+    /// Reads all layers, bottom first.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read), and for images as `OciImage::read_layer`.
+    pub fn layers(
+        self,
+        pool: &ChunkPool,
+        options: &SourceOptions,
+    ) -> Result<Vec<Layer>, SourceError> {
+        #[cfg(feature = "oci")]
+        let name = self.name.clone();
+        match self.read(pool, options)? {
+            Opened::Layer(layer) => Ok(vec![layer]),
+            #[cfg(feature = "oci")]
+            Opened::Image(image) => {
+                if image.layers().iter().any(LayerBlob::is_program) {
+                    let reason = "an artifact with a program of WebAssembly, which is no layer: \
+                                  import it, and run it as an image";
+                    return Err(
+                        SourceError::from(SourceErrorKind::NoLayer(reason.into())).of(&name)
+                    );
+                }
+                let layers = image.layers().iter();
+                let read = layers.map(|layer| image.read_layer(pool, layer, options, None));
+                read.collect::<Result<_, _>>()
+                    .map_err(|error: SourceError| error.of(&name))
+            }
+        }
+    }
+}
+
+fn open_what(path: &Path, options: &SourceOptions) -> Result<What, SourceError> {
     let meta = std::fs::metadata(path).map_err(SourceErrorKind::Io)?;
-    if !meta.is_dir() && !meta.is_file() {
-        let reason = format!("{}: neither a directory nor an archive", what(&meta));
-        return Err(SourceErrorKind::NoLayer(reason).into());
-    }
-    if let Some(layers) = open_image(pool, path, options)? {
-        return Ok(layers);
-    }
     if meta.is_dir() {
-        return Ok(vec![open_dir(pool, path, options)?]);
+        return open_image(path, options);
     }
-    let layer = open_archive(pool, path, options)?;
-    // Images that other names come first in.
-    let marked = layer.has_file(b"oci-layout") && layer.has_file(b"index.json");
-    let saved = cfg!(feature = "oci") && layer.has_file(b"manifest.json");
-    if (marked || saved)
-        && let Some(layers) = open_marked(pool, path, options)?
-    {
-        return Ok(layers);
+    open_file(path, &meta, options)
+}
+
+#[cfg(feature = "tar")]
+fn open_file(path: &Path, meta: &Metadata, options: &SourceOptions) -> Result<What, SourceError> {
+    let opened = || File::open(path).map_err(SourceErrorKind::Io);
+    if meta.is_file() {
+        return archive(Arc::new(opened()?), options);
     }
-    Ok(vec![layer])
-}
-
-#[cfg(feature = "oci")]
-fn open_image(
-    pool: &ChunkPool,
-    path: &Path,
-    options: &SourceOptions,
-) -> Result<Option<Vec<Layer>>, SourceError> {
-    let image = super::OciImage::open(path, options)?;
-    image
-        .map(|image| all_layers(pool, &image, options))
-        .transpose()
-}
-
-#[cfg(feature = "oci")]
-fn open_marked(
-    pool: &ChunkPool,
-    path: &Path,
-    options: &SourceOptions,
-) -> Result<Option<Vec<Layer>>, SourceError> {
-    let image = super::OciImage::open_archive(path, options)?;
-    image
-        .map(|image| all_layers(pool, &image, options))
-        .transpose()
-}
-
-#[cfg(feature = "oci")]
-fn all_layers(
-    pool: &ChunkPool,
-    image: &super::OciImage,
-    options: &SourceOptions,
-) -> Result<Vec<Layer>, SourceError> {
-    let layers = image.layers().iter();
-    layers
-        .map(|layer| image.read_layer(pool, layer, options, None))
-        .collect()
-}
-
-/// Without the feature `oci` a layout is no layer either.
-#[cfg(not(feature = "oci"))]
-fn open_image(
-    _: &ChunkPool,
-    path: &Path,
-    _: &SourceOptions,
-) -> Result<Option<Vec<Layer>>, SourceError> {
-    match path.join("oci-layout").is_file() && path.join("index.json").is_file() {
-        true => Err(without_oci()),
-        false => Ok(None),
+    match what(meta) {
+        Odd::Fifo => archive(stream(opened()?, options)?, options),
+        Odd::Other(what) => {
+            let reason = format!("{what}: neither a directory nor an archive");
+            Err(SourceErrorKind::NoLayer(reason).into())
+        }
     }
 }
 
-#[cfg(not(feature = "oci"))]
-fn open_marked(
-    _: &ChunkPool,
-    _: &Path,
-    _: &SourceOptions,
-) -> Result<Option<Vec<Layer>>, SourceError> {
-    Err(without_oci())
+#[cfg(not(feature = "tar"))]
+fn open_file(_: &Path, _: &Metadata, _: &SourceOptions) -> Result<What, SourceError> {
+    Err(SourceErrorKind::NoLayer("a file: built without the feature `tar`".into()).into())
 }
 
-#[cfg(not(feature = "oci"))]
-fn without_oci() -> SourceError {
-    SourceErrorKind::NoLayer("an image: built without the feature `oci`".into()).into()
+/// What is neither a file nor a directory.
+#[cfg(feature = "tar")]
+enum Odd {
+    Fifo,
+    Other(&'static str),
 }
 
-fn what(meta: &Metadata) -> &'static str {
+#[cfg(feature = "tar")]
+fn what(meta: &Metadata) -> Odd {
     #[cfg(unix)]
     {
         use std::os::unix::fs::FileTypeExt;
         let kind = meta.file_type();
         if kind.is_fifo() {
-            return "a FIFO";
+            return Odd::Fifo;
         }
         if kind.is_socket() {
-            return "a socket";
+            return Odd::Other("a socket");
         }
         if kind.is_char_device() || kind.is_block_device() {
-            return "a device";
+            return Odd::Other("a device");
         }
     }
     let _ = meta;
-    "no regular file"
+    Odd::Other("no regular file")
+}
+
+/// Takes a stream to its end.
+#[cfg(feature = "tar")]
+fn stream(mut reader: impl Read, options: &SourceOptions) -> Result<Arc<File>, SourceErrorKind> {
+    let file = spool(options, |buf| {
+        loop {
+            match reader.read(buf) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                read => return read.map_err(SourceErrorKind::Io),
+            }
+        }
+    })?;
+    match file.metadata().map_err(SourceErrorKind::Io)?.len() {
+        0 => Err(SourceErrorKind::NoLayer(
+            "0 bytes came: what should have written an archive here did not".into(),
+        )),
+        _ => Ok(file),
+    }
+}
+
+#[cfg(feature = "oci")]
+fn open_image(path: &Path, options: &SourceOptions) -> Result<What, SourceError> {
+    Ok(match OciImage::open(path, options)? {
+        Some(image) => What::Image(Box::new(image)),
+        None => What::Dir(path.to_owned()),
+    })
+}
+
+#[cfg(feature = "oci")]
+fn archive(file: Arc<File>, options: &SourceOptions) -> Result<What, SourceError> {
+    Ok(match OciImage::in_archive(&file, options)? {
+        Some(image) => What::Image(Box::new(image)),
+        None => What::Archive(file),
+    })
+}
+
+/// Without the feature `oci` a layout is no layer either.
+#[cfg(not(feature = "oci"))]
+fn open_image(path: &Path, _: &SourceOptions) -> Result<What, SourceError> {
+    match path.join("oci-layout").is_file() && path.join("index.json").is_file() {
+        true => Err(without_oci()),
+        false => Ok(What::Dir(path.to_owned())),
+    }
+}
+
+#[cfg(all(feature = "tar", not(feature = "oci")))]
+fn archive(file: Arc<File>, _: &SourceOptions) -> Result<What, SourceError> {
+    Ok(What::Archive(file))
+}
+
+#[cfg(not(feature = "oci"))]
+fn without_oci() -> SourceError {
+    SourceErrorKind::NoLayer("an image: built without the feature `oci`".into()).into()
 }
 
 #[cfg(feature = "dir")]
@@ -145,17 +275,74 @@ fn open_dir(_: &ChunkPool, _: &Path, _: &SourceOptions) -> Result<Layer, SourceE
     Err(SourceErrorKind::NoLayer("a directory: built without the feature `dir`".into()).into())
 }
 
+/// Files that images have at their top.
 #[cfg(feature = "tar")]
-fn open_archive(
+const MARKS: [&str; 4] = ["oci-layout", "index.json", "manifest.json", "repositories"];
+
+/// Reads an archive of files, unless an image turns out to be in it.
+#[cfg(feature = "tar")]
+fn read_archive(
     pool: &ChunkPool,
-    path: &Path,
+    file: &Arc<File>,
     options: &SourceOptions,
-) -> Result<Layer, SourceError> {
-    let file = std::fs::File::open(path).map_err(SourceErrorKind::Io)?;
-    super::tar(pool, file, options)
+) -> Result<Opened, SourceError> {
+    let spent = super::Spent::default();
+    let mut head = Vec::new();
+    let mut front = Part::whole(file).take(Format::MAGIC_BYTES as u64);
+    front.read_to_end(&mut head).map_err(SourceErrorKind::Io)?;
+    match Format::of(&head) {
+        Format::Zip => return read_zip(pool, file, options, &spent),
+        Format::Ar => {
+            let layer = super::deb::read(pool, Part::whole(file), options, &spent)?;
+            return Ok(Opened::Layer(layer));
+        }
+        _ => {}
+    }
+    let input = Input::new(Part::whole(file), options)?.not_empty()?;
+    let layer = super::tar::read(pool, input, options, &spent)?;
+    // Images that other names come first in.
+    match layer.has_file_of(&MARKS) {
+        true => open_marked(file, layer, options),
+        false => Ok(Opened::Layer(layer)),
+    }
 }
 
-#[cfg(not(feature = "tar"))]
-fn open_archive(_: &ChunkPool, _: &Path, _: &SourceOptions) -> Result<Layer, SourceError> {
-    Err(SourceErrorKind::NoLayer("a file: built without the feature `tar`".into()).into())
+#[cfg(feature = "zip")]
+fn read_zip(
+    pool: &ChunkPool,
+    file: &File,
+    options: &SourceOptions,
+    spent: &super::Spent,
+) -> Result<Opened, SourceError> {
+    super::zip::read(pool, file, options, spent).map(Opened::Layer)
+}
+
+#[cfg(all(feature = "tar", not(feature = "zip")))]
+fn read_zip(
+    _: &ChunkPool,
+    _: &File,
+    _: &SourceOptions,
+    _: &super::Spent,
+) -> Result<Opened, SourceError> {
+    Err(SourceErrorKind::NoLayer("a zip archive: built without the feature `zip`".into()).into())
+}
+
+#[cfg(feature = "oci")]
+fn open_marked(
+    file: &Arc<File>,
+    layer: Layer,
+    options: &SourceOptions,
+) -> Result<Opened, SourceError> {
+    Ok(match OciImage::in_marked(file, options)? {
+        Some(image) => Opened::Image(Box::new(image)),
+        None => Opened::Layer(layer),
+    })
+}
+
+#[cfg(all(feature = "tar", not(feature = "oci")))]
+fn open_marked(_: &Arc<File>, layer: Layer, _: &SourceOptions) -> Result<Opened, SourceError> {
+    match layer.has_file_of(&["oci-layout"]) && layer.has_file_of(&["index.json"]) {
+        true => Err(without_oci()),
+        false => Ok(Opened::Layer(layer)),
+    }
 }

@@ -1,12 +1,16 @@
 //! Bounds on what a source may bring, and what to take of several images.
 
+use std::sync::Arc;
 #[cfg(feature = "tar")]
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
 
 use super::Platform;
 use crate::limits::{DEFAULT_MAX_LAYER_BYTES, MAX_EXPANSION_RATIO, MAX_LAYER_ENTRIES};
 #[cfg(feature = "tar")]
 use crate::limits::{MAX_METADATA_RATIO, METADATA_FLOOR_BYTES};
+use crate::name::LayerPath;
 
 /// Bounds on one layer, past which its import is an error that states the
 /// bound; and which image to take where there are several. All layers of an
@@ -36,6 +40,10 @@ pub struct SourceOptions {
     /// The name of the image to take where a source has several: what
     /// `org.opencontainers.image.ref.name` or `RepoTags` says. Default: any.
     pub name: Option<String>,
+    /// Leaves devices, FIFOs and sockets out, as if the source did not have
+    /// them, and notes them here. Default: they are an error. A character device
+    /// 0/0 is a whiteout in any case.
+    pub skip_special: Option<LeftOut>,
 }
 
 impl Default for SourceOptions {
@@ -46,9 +54,62 @@ impl Default for SourceOptions {
             max_ratio: MAX_EXPANSION_RATIO,
             platform: None,
             name: None,
+            skip_special: None,
         }
     }
 }
+
+/// Names that are kept of what was left out.
+#[cfg(any(feature = "dir", feature = "tar"))]
+const NAMES: usize = 3;
+
+/// What sources left out. Clones are one list.
+#[derive(Clone, Debug, Default)]
+pub struct LeftOut(Arc<Mutex<Noted>>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    count: u64,
+    first: Vec<LayerPath>,
+}
+
+impl LeftOut {
+    /// Begins an empty list.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Gives how many entries were left out.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.lock().count
+    }
+
+    /// Gives the first of them, three at most.
+    #[must_use]
+    pub fn first(&self) -> Vec<LayerPath> {
+        self.0.lock().first.clone()
+    }
+
+    /// Adds an entry.
+    #[cfg(any(feature = "dir", feature = "tar"))]
+    pub(super) fn note(&self, path: &LayerPath) {
+        let mut noted = self.0.lock();
+        noted.count += 1;
+        if noted.first.len() < NAMES {
+            noted.first.push(path.clone());
+        }
+    }
+}
+
+impl PartialEq for LeftOut {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for LeftOut {}
 
 /// What the layers of an image have used up of the bounds so far. All that are
 /// read at once count here as they go, so that together they stay within them.

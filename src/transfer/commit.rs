@@ -1,7 +1,9 @@
 //! What an instance has become, as an image.
 
 use super::TransferError;
+use super::platform::stamp;
 use crate::image::{HistoryEntry, ImageConfig, Reference};
+use crate::source::Platform;
 use crate::store::{ImageInfo, Import, LayerOrigin, Store};
 use crate::vfs::Fs;
 
@@ -23,6 +25,21 @@ pub fn commit(
     tag: &Reference,
     by: &str,
 ) -> Result<ImageInfo, TransferError> {
+    commit_for(store, fs, base, (tag, by), None)
+}
+
+/// The same, for a platform that the new image says it is for.
+///
+/// # Errors
+///
+/// As [`commit`].
+pub fn commit_for(
+    store: &Store,
+    fs: &Fs,
+    base: Option<&Reference>,
+    (tag, by): (&Reference, &str),
+    platform: Option<&Platform>,
+) -> Result<ImageInfo, TransferError> {
     let mut import = store.import()?;
     let (mut config, known) = match base {
         Some(base) => take_base(store, &mut import, base)?,
@@ -35,6 +52,7 @@ pub fn commit(
     let changes = fs.diff(import.pool())?;
     import.layer(changes, LayerOrigin::new());
     config.history.push(HistoryEntry::by(by));
+    stamp(&mut config, platform);
     import.commit(config, Some(tag.as_str()))?;
     Ok(store.info(tag.as_str())?)
 }

@@ -64,6 +64,9 @@ pub enum TransferError {
         /// That layer's digest.
         digest: Digest,
     },
+    /// The image is no OCI artifact of WebAssembly, and could not be one.
+    #[error("{0}")]
+    Artifact(String),
     /// The image has no such path.
     #[error("{path}: {errno}")]
     Path {

@@ -6,13 +6,14 @@ use std::path::Path;
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 
-use super::{TransferError, staged};
+use super::platform::stamp;
+use super::{TransferError, artifact, staged};
 use crate::chunk::ChunkPool;
 use crate::digest::Sha256;
 use crate::image::Reference;
 use crate::layer::Layer;
 use crate::source::BlobDigest;
-use crate::source::{Compression, OciExport, OutLayer};
+use crate::source::{Compression, OciExport, OutLayer, Platform};
 use crate::store::{ImageInfo, Store, StoredLayer, Watcher};
 use crate::vfs::Fs;
 
@@ -24,6 +25,11 @@ pub enum Format {
     Oci,
     /// An OCI image layout, as a tar archive.
     OciArchive,
+    /// An OCI artifact of WebAssembly in a layout, for an image that is one or has
+    /// nothing but one program. As a directory.
+    Artifact,
+    /// The same, as a tar archive.
+    ArtifactArchive,
     /// The merged tree, as a tar archive.
     Tar,
     /// The merged tree, as a directory: modes, times and links; owners and
@@ -40,6 +46,8 @@ pub struct ExportOptions {
     pub format: Format,
     /// How layers that have no blob are compressed in a layout.
     pub compression: Compression,
+    /// What a layout says that the image is for, whatever its configuration says.
+    pub set_platform: Option<Platform>,
     /// Is told how many bytes of files and blobs have been read.
     pub watcher: Option<Watcher>,
 }
@@ -64,13 +72,17 @@ pub fn export(
 ) -> Result<(), TransferError> {
     let watched = options.watcher.map(|watcher| store.watched(watcher));
     let store = watched.as_ref().unwrap_or(store);
-    let compression = options.compression;
+    let form = (options.compression, options.set_platform.as_ref());
+    let form = match options.format {
+        Format::Artifact | Format::ArtifactArchive => (form.0, form.1, true),
+        _ => (form.0, form.1, false),
+    };
     match options.format {
-        Format::Oci => staged::dir(out, |dir| {
-            oci(store, reference, compression, |image| image.write_dir(dir))
+        Format::Oci | Format::Artifact => staged::dir(out, |dir| {
+            oci(store, reference, form, |image| image.write_dir(dir))
         }),
-        Format::OciArchive => staged::file(out, |file, scratch| {
-            oci(store, reference, compression, |image| {
+        Format::OciArchive | Format::ArtifactArchive => staged::file(out, |file, scratch| {
+            oci(store, reference, form, |image| {
                 image.write_archive(file, scratch).map(drop)
             })
         }),
@@ -93,24 +105,47 @@ pub fn export(
 /// Gives the whole tree of an image as one layer.
 pub(super) fn tree(store: &Store, reference: &Reference) -> Result<Layer, TransferError> {
     let fs = Fs::new(&store.image(reference.as_str())?);
-    Ok(fs.tree("/", &ChunkPool::new())?)
+    let tree = fs.tree(b"/", &ChunkPool::new());
+    let tree = tree.map_err(|errno| TransferError::Path {
+        path: "/".to_owned(),
+        errno,
+    })?;
+    Ok(tree?)
 }
 
 fn oci(
     store: &Store,
     reference: &Reference,
-    compression: Compression,
+    (compression, platform, as_artifact): (Compression, Option<&Platform>, bool),
     write: impl FnOnce(OciExport<'_>) -> Result<(), crate::source::OciExportError>,
 ) -> Result<(), TransferError> {
     let info = store.info(reference.as_str())?;
-    let config_bytes = info.raw_config.map(|digest| bytes(store, digest));
-    let manifest_bytes = info.manifest.map(|digest| bytes(store, digest));
+    let mut config = info.config.clone();
+    stamp(&mut config, platform);
+    // Documents as they came say what they said then.
+    let kept = |digest: Option<Sha256>| digest.filter(|_| platform.is_none());
+    let config_bytes = kept(info.raw_config).map(|digest| bytes(store, digest));
+    let manifest_bytes = kept(info.manifest).map(|digest| bytes(store, digest));
+    let is_artifact = artifact::is_artifact(store, &info)?;
+    let (layers, kept) = match as_artifact && !is_artifact {
+        true => {
+            let (layer, own) = artifact::made(store, reference, &info)?;
+            config = own;
+            stamp(&mut config, platform);
+            (vec![layer], (None, None))
+        }
+        false => (
+            layers(store, reference, &info)?,
+            (config_bytes, manifest_bytes),
+        ),
+    };
     let image = OciExport {
         name: reference.tag(),
-        layers: layers(store, reference, &info)?,
-        config: &info.config,
-        config_bytes: config_bytes.transpose()?,
-        manifest_bytes: manifest_bytes.transpose()?,
+        layers,
+        artifact: as_artifact || is_artifact,
+        config: &config,
+        config_bytes: kept.0.transpose()?,
+        manifest_bytes: kept.1.transpose()?,
         compression,
     };
     Ok(write(image)?)
@@ -172,7 +207,7 @@ impl Kept {
     }
 }
 
-fn bytes(store: &Store, digest: Sha256) -> Result<Vec<u8>, TransferError> {
+pub(super) fn bytes(store: &Store, digest: Sha256) -> Result<Vec<u8>, TransferError> {
     let mut bytes = Vec::new();
     let read = store.blob(digest)?.read_to_end(&mut bytes);
     read.map_err(|error| TransferError::Out {

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::TransferError;
+use super::platform::stamp;
 use crate::digest::Sha256;
 use crate::image::{HistoryEntry, ImageConfig, Reference};
-use crate::source::BlobDigest;
-use crate::source::{OciImage, SourceOptions};
+use crate::source::{BlobDigest, OciImage, Opened, Platform, Source, SourceOptions};
 use crate::store::{ImageInfo, Import, LayerOrigin, Store, Watcher};
 
 /// How images are brought in.
@@ -14,6 +14,9 @@ use crate::store::{ImageInfo, Import, LayerOrigin, Store, Watcher};
 pub struct ImportOptions {
     /// Bounds, and which image to take of several.
     pub source: SourceOptions,
+    /// What the image says that it is for, whatever its source says. Its documents
+    /// are not kept then.
+    pub set_platform: Option<Platform>,
     /// Is told how far it has come.
     pub watcher: Option<Watcher>,
 }
@@ -38,35 +41,53 @@ pub fn import(
     tag: &Reference,
     options: &ImportOptions,
 ) -> Result<ImageInfo, TransferError> {
+    let opened = sources
+        .iter()
+        .map(|path| Source::open(path, &options.source));
+    import_opened(store, opened.collect::<Result<_, _>>()?, tag, options)
+}
+
+/// The same with sources that are open already, such as a stream.
+///
+/// # Errors
+///
+/// As [`import`].
+pub fn import_opened(
+    store: &Store,
+    sources: Vec<Source>,
+    tag: &Reference,
+    options: &ImportOptions,
+) -> Result<ImageInfo, TransferError> {
+    let as_it_came = sources.len() == 1 && options.set_platform.is_none();
     let mut import = store.import()?;
     if let Some(watcher) = &options.watcher {
         import.watch(watcher.clone());
     }
     let mut config: Option<ImageConfig> = None;
     let mut steps = Vec::new();
-    for path in sources {
-        match OciImage::open(path, &options.source)? {
-            Some(image) => {
+    for source in sources {
+        let path = source.name().to_owned();
+        match source.read(import.pool(), &options.source)? {
+            Opened::Image(image) => {
                 take_image(&mut import, &image, &options.source)
-                    .map_err(|error| named(error, path))?;
-                if sources.len() == 1 {
+                    .map_err(|error| named(error, &path))?;
+                if as_it_came {
                     keep_documents(&mut import, &image)?;
                 }
                 match config {
                     None => config = Some(image.config().clone()),
-                    Some(_) => steps.extend(image.layers().iter().map(|_| step(path))),
+                    Some(_) => steps.extend(image.layers().iter().map(|_| step(&path))),
                 }
             }
-            None => {
-                for layer in crate::source::open(import.pool(), path, &options.source)? {
-                    import.layer(layer, LayerOrigin::new());
-                    steps.push(step(path));
-                }
+            Opened::Layer(layer) => {
+                import.layer(layer, LayerOrigin::new());
+                steps.push(step(&path));
             }
         }
     }
     let mut config = config.unwrap_or_default();
     config.history.extend(steps);
+    stamp(&mut config, options.set_platform.as_ref());
     import.commit(config, Some(tag.as_str()))?;
     Ok(store.info(tag.as_str())?)
 }

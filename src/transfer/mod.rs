@@ -11,17 +11,20 @@
 //! [`Store::export_to`]: crate::store::Store::export_to
 //! [`Fs::commit`]: crate::vfs::Fs::commit
 
+mod artifact;
 mod commit;
 mod error;
 mod explain;
 mod export;
 mod import;
+mod platform;
 mod squash;
 mod staged;
 
-pub use commit::commit;
+pub use artifact::program;
+pub use commit::{commit, commit_for};
 pub use error::TransferError;
 pub use explain::{Below, Explanation, Sharer, What, explain};
 pub use export::{ExportOptions, Format, export};
-pub use import::{ImportOptions, import};
-pub use squash::squash;
+pub use import::{ImportOptions, import, import_opened};
+pub use squash::{squash, squash_for};

@@ -7,14 +7,23 @@ use super::Fs;
 use super::fs::{find_dir, recheck};
 use crate::chunk::Content;
 use crate::errno::Errno;
-use crate::error::Error;
 use crate::layer::Layer;
 use crate::layer::node::{Body, Child, NodeId};
 use crate::limits::BLOCK_BYTES;
 use crate::meta::{FileId, Kind, Meta, Time};
 use crate::name::{LayerPath, Name};
 use crate::overlay::{Found, New, Overlay};
-use crate::path::IntoFsPath;
+
+/// An entry of a layer could not be written into an instance, which is as it
+/// was before.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {errno}")]
+pub struct ApplyError {
+    /// The entry, or the directory it was to be written into.
+    pub path: LayerPath,
+    /// Why not.
+    pub errno: Errno,
+}
 
 impl Fs {
     /// Writes a layer into the directory at `path`, all of it or nothing: new
@@ -30,18 +39,20 @@ impl Fs {
     ///
     /// # Errors
     ///
-    /// The errno of the walk to `path`, of the first entry that does not fit, with
-    /// the entry's path, or [`Errno::ReadOnly`].
-    pub fn apply(&self, path: impl IntoFsPath, layer: &Layer) -> Result<(), Error> {
-        let path = path.fs_path();
-        let at_top = |errno| Error::new("apply layer at", &path, errno);
+    /// [`ApplyError`] with the errno of the walk to `path`, of the first entry
+    /// that does not fit, or [`Errno::ReadOnly`].
+    pub fn apply(&self, path: &[u8], layer: &Layer) -> Result<(), ApplyError> {
+        let at_top = |errno| ApplyError {
+            path: LayerPath::root(),
+            errno,
+        };
         if self.is_read_only() {
             return Err(at_top(Errno::ReadOnly));
         }
         let now = self.now();
         let fetched = Fetched::of(layer, self.quota().max_bytes);
         let mut state = self.lock();
-        let top = find_dir(&state, &path).map_err(at_top)?;
+        let top = find_dir(&state, path).map_err(at_top)?;
         let before = state.snapshot();
         let mut apply = Apply {
             state: &mut state,
@@ -56,14 +67,7 @@ impl Fs {
             state.undo(before);
         }
         recheck(&state);
-        result.map_err(|(entry, errno)| {
-            let below = entry.to_bytes();
-            let path = match below.is_empty() || path.ends_with(b"/") {
-                true => [&path, &*below].concat(),
-                false => [&path, &b"/"[..], &below].concat(),
-            };
-            Error::new("apply layer at", &path, errno)
-        })
+        result
     }
 }
 
@@ -150,8 +154,7 @@ struct Apply<'a> {
 }
 
 impl Apply<'_> {
-    /// Gives the entry that does not fit, and why.
-    fn run(&mut self) -> Result<(), (LayerPath, Errno)> {
+    fn run(&mut self) -> Result<(), ApplyError> {
         let mut todo = vec![(LayerPath::root(), self.top, NodeId::ROOT)];
         let mut dirs = Vec::new();
         while let Some((path, id, node)) = todo.pop() {
@@ -159,12 +162,17 @@ impl Apply<'_> {
                 continue;
             };
             if dir.opaque {
-                self.clear(id).map_err(|errno| (path.clone(), errno))?;
+                self.clear(id).map_err(|errno| ApplyError {
+                    path: path.clone(),
+                    errno,
+                })?;
             }
             for (name, child) in &dir.children {
                 let entry = path.join(name.clone());
-                let below = self.child(id, name, child);
-                let below = below.map_err(|errno| (entry.clone(), errno))?;
+                let below = self.child(id, name, child).map_err(|errno| ApplyError {
+                    path: entry.clone(),
+                    errno,
+                })?;
                 todo.extend(below.map(|(id, node)| (entry, id, node)));
             }
             if !dir.implied {
@@ -174,7 +182,8 @@ impl Apply<'_> {
         // Last, since what is written into a directory moves its mtime.
         for (path, id, node) in dirs {
             let meta = self.layer.node(node).meta.clone();
-            self.set_meta(id, &meta).map_err(|errno| (path, errno))?;
+            self.set_meta(id, &meta)
+                .map_err(|errno| ApplyError { path, errno })?;
         }
         Ok(())
     }

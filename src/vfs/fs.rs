@@ -15,12 +15,10 @@ use super::{Access, Clock, Sealing, Share, Trace, VirtualClock};
 use crate::budget::{Account, Budget};
 use crate::chunk::{ChunkPool, Scope};
 use crate::errno::Errno;
-use crate::error::Error;
 use crate::image::Image;
 use crate::layer::{Layer, LayerError};
 use crate::meta::{FileId, Kind, Time};
 use crate::overlay::{Overlay, Quota, Usage};
-use crate::path::IntoFsPath;
 
 /// A private, writable file system over a shared [`Image`].
 ///
@@ -36,7 +34,7 @@ use crate::path::IntoFsPath;
 /// let (one, two) = (Fs::new(&base), Fs::new(&base));
 /// one.root()?.create_dir_at(b"mine")?;
 /// assert!(two.root()?.create_dir_at(b"mine").is_ok());
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), stratafs::errno::Errno>(())
 /// ```
 #[derive(Clone)]
 pub struct Fs(Arc<Inner>);
@@ -339,16 +337,15 @@ impl Fs {
     /// # Errors
     ///
     /// [`Errno::TooManyOpen`].
-    pub fn root(&self) -> Result<Descriptor, Error> {
+    pub fn root(&self) -> Result<Descriptor, Errno> {
         let mut state = self.lock();
         let all = Rights::ReadWrite;
-        let opened = Descriptor::open(self, &mut state, FileId::ROOT, Access::all(), all)
-            .map_err(|errno| Error::new("open", b"/", errno))?;
+        let opened = Descriptor::open(self, &mut state, FileId::ROOT, Access::all(), all)?;
         Ok(opened.into_top(&mut state))
     }
 
     /// Opens the directory at `path` to be shown to a guest. Links are
-    /// followed. As long as the descriptor or a
+    /// followed; a leading `/` is allowed. As long as the descriptor or a
     /// clone of it lives, the directory cannot be removed, replaced or moved
     /// ([`Errno::Busy`]): a guest that sees it in two places keeps both. With [`Rights::ReadOnly`] no change
     /// can be made through the descriptor or any opened through it.
@@ -357,13 +354,7 @@ impl Fs {
     ///
     /// Those of the walk (see [`Descriptor::stat_at`]), then
     /// [`Errno::NotDirectory`], then [`Errno::TooManyOpen`].
-    pub fn preopen(&self, path: impl IntoFsPath, rights: Rights) -> Result<Descriptor, Error> {
-        let path = path.fs_path();
-        let opened = self.open_top(&path, rights);
-        opened.map_err(|errno| Error::new("preopen", &path, errno))
-    }
-
-    fn open_top(&self, path: &[u8], rights: Rights) -> Result<Descriptor, Errno> {
+    pub fn preopen(&self, path: &[u8], rights: Rights) -> Result<Descriptor, Errno> {
         let mut state = self.lock();
         let id = find_dir(&state, path)?;
         let access = match rights {
@@ -391,21 +382,18 @@ impl Fs {
         snapshot.diff(pool)
     }
 
-    /// Returns the whole tree below the directory at `path`, base and changes,
+    /// Gives the whole tree below the directory at `path`, base and changes,
     /// as one layer without whiteouts. Otherwise as [`Self::diff`]; O(tree).
     ///
     /// # Errors
     ///
-    /// [`LayerError::Unreachable`] with the errno of the walk to `path`, then as there.
-    pub fn tree(&self, path: impl IntoFsPath, pool: &ChunkPool) -> Result<Layer, LayerError> {
-        let path = path.fs_path();
+    /// [`Errno`] of the walk to `path`, or else [`LayerError`] as there.
+    pub fn tree(&self, path: &[u8], pool: &ChunkPool) -> Result<Result<Layer, LayerError>, Errno> {
         let (top, snapshot) = {
             let state = self.lock();
-            let top = find_dir(&state, &path);
-            let top = top.map_err(|errno| Error::new("read tree", &path, errno))?;
-            (top, state.snapshot())
+            (find_dir(&state, path)?, state.snapshot())
         };
-        snapshot.tree(top, pool)
+        Ok(snapshot.tree(top, pool))
     }
 
     /// Begins an operation: one step under the one lock. What it finds damaged
@@ -469,19 +457,15 @@ pub(super) fn recheck(state: &Overlay) {
     }
 }
 
-/// A path of the host's as a walk from the root takes it. The empty path names
-/// nothing.
-pub(super) fn below_root(path: &[u8]) -> Result<&[u8], Errno> {
-    let from = path.iter().position(|byte| *byte != b'/');
-    match from.and_then(|from| path.get(from..)) {
-        Some(relative) => Ok(relative),
-        None if path.is_empty() => Err(Errno::NoEntry),
-        None => Ok(b"."),
-    }
-}
-
 pub(super) fn find_dir(state: &State, path: &[u8]) -> Result<FileId, Errno> {
-    let relative = below_root(path)?;
+    let below_root = path
+        .iter()
+        .position(|byte| *byte != b'/')
+        .unwrap_or(path.len());
+    let relative = path.get(below_root..).unwrap_or_default();
+    if relative.is_empty() {
+        return Ok(FileId::ROOT);
+    }
     match resolve(state, Start::of_host(), relative, Last::Walk(Follow::Yes))? {
         End::Dir(id) => Ok(id),
         End::Entry {

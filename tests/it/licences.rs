@@ -3,7 +3,7 @@
 use std::process::Command;
 
 /// Permissive ones, and MPL-2.0 for crates used unmodified (imbl).
-const AGREED: [&str; 13] = [
+const AGREED: [&str; 14] = [
     "MIT",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
@@ -13,6 +13,7 @@ const AGREED: [&str; 13] = [
     "BSL-1.0",
     "CC0-1.0",
     "MIT-0",
+    "bzip2-1.0.6",
     "Unicode-3.0",
     "Unlicense",
     "Zlib",

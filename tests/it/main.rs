@@ -62,6 +62,8 @@ mod source_dir; // host directories as layers
 mod source_oci; // OCI layouts and archives of `docker save`
 #[cfg(feature = "tar")]
 mod source_tar; // tar archives in and out
+#[cfg(all(feature = "zip", feature = "oci"))]
+mod source_zip; // zip archives and Debian packages
 #[cfg(feature = "store")]
 #[cfg(target_os = "linux")]
 mod spill; // blocks past a budget live in a file

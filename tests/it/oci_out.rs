@@ -30,6 +30,7 @@ fn export<'a>(
     compression: Compression,
 ) -> OciExport<'a> {
     OciExport {
+        artifact: false,
         name: Some("test"),
         layers: layers.iter().cloned().map(OutLayer::Layer).collect(),
         config,
@@ -188,6 +189,7 @@ fn as_it_came<'a>(image: &'a OciImage, blob: &[u8]) -> OciExport<'a> {
         }
     });
     OciExport {
+        artifact: false,
         name: None,
         layers: blobs.collect(),
         config: image.config(),

@@ -20,6 +20,7 @@ use stratafs::runner::{Guest, RunPlan, RunnerConfig};
 use super::args::BenchArgs;
 use super::failure::{Failure, tell, tell_json};
 use super::outfile::OutFile;
+use super::sources::Layers;
 use super::{base, guest_source, resolve, run};
 use crate::report::{Comparison, bytes, count, nanos, page};
 use turns::{Limits, Turns};
@@ -62,11 +63,13 @@ fn measure(
         true => {
             let base = base::make(&pool)?;
             let image = Image::new(&base.layers)?;
-            let (runner, _) = run::prepare(guest, config, &[], &pool, None)?;
+            let (runner, _) = run::prepare(guest, config, &Layers::default(), &pool, None)?;
             (runner, image, base.source)
         }
         false => {
-            let (runner, image) = run::prepare(guest, config, &args.layers, &pool, None)?;
+            let layers = Layers::new(args.layers.clone(), &args.sources)?;
+            let (runner, image) = run::prepare(guest, config, &layers, &pool, None)?;
+            layers.tell_left_out();
             (runner, image, names(&args.layers))
         }
     };

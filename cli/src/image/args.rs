@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use stratafs::image::Reference;
-use stratafs::source::Platform;
 
 use crate::parse;
+use crate::sources::{SourceArgs, StampArgs};
 
 const IMAGE_EXAMPLE: &str = "\
 Example:
@@ -55,9 +55,10 @@ pub(crate) enum ImageCommand {
 Example:
   stratafs image import alpine.tar --layer ./app --tag app:1
 
-SRC is a directory, a tar archive (plain, gzip, zstd), an OCI image layout (a directory or an archive) or an archive of
-`docker save`, told apart by what it holds. The configuration is that of SRC. A layer that comes as a blob is kept, so that
-it goes out again under its own digest.")]
+SRC is a directory; a tar archive (plain, gzip, zstd, xz, bzip2); a zip (`.jar`, `.whl`); a Debian package; an OCI image
+layout, what `docker save` writes or skopeo's `dir:`, as a directory or an archive; told apart by what it holds, never by its
+name. `-` is an archive on stdin, and a FIFO is read to its end. The configuration is that of SRC. A layer that comes as a
+blob is kept, so that it goes out again under its own digest.")]
 pub(crate) struct ImportArgs {
     /// What to import
     #[arg(value_name = "SRC")]
@@ -71,14 +72,11 @@ pub(crate) struct ImportArgs {
     #[arg(long = "layer", value_name = "SRC")]
     pub(crate) layers: Vec<PathBuf>,
 
-    /// Which image to take of an index [default: the only one, else the one
-    /// for Linux on this architecture, else the one for WebAssembly]
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
-    pub(crate) platform: Option<Platform>,
+    #[command(flatten)]
+    pub(crate) sources: SourceArgs,
 
-    /// Which image to take of several, by its name there
-    #[arg(long, value_name = "NAME")]
-    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) stamp: StampArgs,
 
     /// Bytes of content that a source may have, all its layers together (K, M, G: powers of 1024)
     #[arg(long, value_name = "N", value_parser = parse::size)]
@@ -195,6 +193,8 @@ pub(crate) struct ExportArgs {
     #[arg(long, value_enum, default_value = "none", value_name = "HOW")]
     pub(crate) compress: Compress,
     #[command(flatten)]
+    pub(crate) stamp: StampArgs,
+    #[command(flatten)]
     pub(crate) form: Form,
 }
 
@@ -207,6 +207,8 @@ pub(crate) struct SquashArgs {
     /// What to call the new image
     #[arg(long, value_name = "REF2", value_parser = parse::tag)]
     pub(crate) tag: Reference,
+    #[command(flatten)]
+    pub(crate) stamp: StampArgs,
     #[command(flatten)]
     pub(crate) form: Form,
 }
@@ -262,6 +264,9 @@ pub(crate) enum Format {
     Tar,
     /// The merged tree, as a directory
     Dir,
+    /// An OCI artifact of WebAssembly, for an image that is one program; an archive
+    /// if OUT ends in .tar
+    Artifact,
 }
 
 /// How a layer is compressed.

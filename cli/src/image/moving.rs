@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 use stratafs::image::Reference;
-use stratafs::source::{Compression, SourceOptions};
+use stratafs::source::Compression;
 use stratafs::store::{ImageInfo, Store};
 use stratafs::transfer::{self, ExportOptions, ImportOptions};
 
@@ -13,30 +13,31 @@ use super::args::{Compress, ExportArgs, Form, Format, ImportArgs, RmArgs, Squash
 use super::list::summary;
 use super::text::answer;
 use crate::failure::Failure;
+use crate::sources::{self, Layers};
 use crate::watch::MovingBar;
 
 pub(super) fn import(store: &Store, args: ImportArgs) -> Result<(), Failure> {
-    let usual = SourceOptions::default();
-    let source = SourceOptions {
-        max_bytes: args.max_bytes.unwrap_or(usual.max_bytes),
-        max_entries: args.max_entries.unwrap_or(usual.max_entries),
-        platform: args.platform,
-        name: args.name,
-        ..usual
-    };
-    let sources = [vec![args.source], args.layers].concat();
+    let mut layers = Layers::new([vec![args.source], args.layers].concat(), &args.sources)?;
+    let source = &mut layers.options;
+    source.max_bytes = args.max_bytes.unwrap_or(source.max_bytes);
+    source.max_entries = args.max_entries.unwrap_or(source.max_entries);
+    let source = source.clone();
+    let opened = layers.paths.iter().map(|path| sources::open(path, &source));
+    let opened = opened.collect::<Result<_, _>>()?;
     let bar = MovingBar::start();
     let healed = Arc::new(AtomicU64::new(0));
     let (shown, counted) = (bar.watcher(), Arc::clone(&healed));
     let options = ImportOptions {
         source,
+        set_platform: args.stamp.set_platform,
         watcher: Some(Arc::new(move |progress| {
             counted.store(progress.healed_chunks, Ordering::Relaxed);
             shown(progress);
         })),
     };
-    let made = transfer::import(store, &sources, &args.tag, &options);
+    let made = transfer::import_opened(store, opened, &args.tag, &options);
     bar.end();
+    layers.tell_left_out();
     let (made, tag) = (made?, &args.tag);
     let healed = healed.load(Ordering::Relaxed);
     let json = || {
@@ -81,6 +82,8 @@ pub(super) fn export(store: &Store, args: ExportArgs) -> Result<(), Failure> {
         Format::OciArchive => (transfer::Format::OciArchive, "oci-archive"),
         Format::Tar => (transfer::Format::Tar, "tar"),
         Format::Dir => (transfer::Format::Dir, "dir"),
+        Format::Artifact if is_tar => (transfer::Format::ArtifactArchive, "artifact"),
+        Format::Artifact => (transfer::Format::Artifact, "artifact"),
     };
     let compression = match args.compress {
         Compress::None => Compression::None,
@@ -91,6 +94,7 @@ pub(super) fn export(store: &Store, args: ExportArgs) -> Result<(), Failure> {
     let options = ExportOptions {
         format,
         compression,
+        set_platform: args.stamp.set_platform,
         watcher: Some(bar.watcher()),
     };
     let reference = &args.image.reference;
@@ -103,7 +107,8 @@ pub(super) fn export(store: &Store, args: ExportArgs) -> Result<(), Failure> {
 }
 
 pub(super) fn squash(store: &Store, args: SquashArgs) -> Result<(), Failure> {
-    let made = transfer::squash(store, &args.image.reference, &args.tag)?;
+    let platform = args.stamp.set_platform.as_ref();
+    let made = transfer::squash_for(store, &args.image.reference, &args.tag, platform)?;
     say(args.form, &args.tag, &made)
 }
 

@@ -14,10 +14,13 @@
 
 mod support; // what is shared with the library's tests
 
+mod artifact; // OCI artifacts of WebAssembly, and what images say that they are for
 mod bench; // every way measured, or said why not
 mod bounds; // what a run may hold together, and what an interrupted one leaves
 mod hostile; // images and archives that mean harm to the terminal or the memory
 mod image; // `image` and `store`: each command, and what it refuses
+#[cfg(unix)]
+mod inputs; // docs/INPUTS.md: each command in it
 mod killed; // commands killed at any moment
 mod many; // many instances over one base
 mod one; // one instance: its exit code, streams, arguments, end

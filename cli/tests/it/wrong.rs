@@ -11,6 +11,16 @@ type Wrong = (&'static str, i32, &'static str);
 /// The arguments themselves are wrong.
 const ARGUMENTS: &[Wrong] = &[
     ("run --layer", 2, "--layer"),
+    ("run --skip-special=yes guest.wat", 2, "--skip-special"),
+    ("run --platform linux guest.wat", 2, "--platform"),
+    ("run --image-name", 2, "--image-name"),
+    (
+        "run --commit x --set-platform linux guest.wat",
+        2,
+        "--set-platform",
+    ),
+    ("run --set-platform linux/amd64 guest.wat", 2, "--commit"),
+    ("run --layer - --layer - guest.wat", 2, "`-` is given twice"),
     ("run --preopen / guest.wat", 2, "--preopen"),
     ("run --preopen /::/::rw guest.wat", 2, "--preopen"),
     ("run --dir host guest.wat", 2, "--dir"),
@@ -65,6 +75,9 @@ const ARGUMENTS: &[Wrong] = &[
     ("demo --threads 0", 2, "--threads"),
     ("demo --json=yes", 2, "--json"),
     ("demo --base", 2, "--base"),
+    ("demo --skip-special=yes", 2, "--skip-special"),
+    ("demo --platform linux", 2, "--platform"),
+    ("demo --image-name", 2, "--image-name"),
     ("demo --store", 2, "--store"),
     ("demo --guest", 2, "--guest"),
     ("demo --cache a --no-cache", 2, "--no-cache"),

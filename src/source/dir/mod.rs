@@ -7,7 +7,7 @@
 //! written: not even access times move where the system lets us say so.
 //!
 //! Symbolic links stay links, hard links one file; holes are not read. A
-//! device, FIFO or socket is an error and is not opened; so is a mount point,
+//! device, FIFO or socket is an error, or left out, and is not opened; so is a mount point,
 //! as a layer with a part missing would pass for a whole one. Files that
 //! change while they are read are an error. Files of `/proc` and the like,
 //! which claim 0 bytes, are empty.
@@ -248,7 +248,10 @@ impl Walk<'_> {
                     .symlink_in(spot, meta, &host::read_link(dir, name)?)?;
             }
             HostKind::WhiteoutDevice => self.builder.whiteout_in(spot)?,
-            other => return Err(SourceErrorKind::Special(other.name())),
+            other => match &self.options.skip_special {
+                Some(left_out) => left_out.note(&path()),
+                None => return Err(SourceErrorKind::Special(other.name())),
+            },
         }
         Ok(Taken::Whole)
     }

@@ -2,18 +2,22 @@
 
 use std::collections::HashMap;
 
-use oci_spec::image::{Descriptor, ImageIndex};
+use oci_spec::image::{Descriptor, ImageIndex, MediaType};
 use serde_json::Value;
 
 use super::blob::read_document;
 use super::document::{self, Document, Sort};
-use super::layout::blob_file;
+use super::names::named as by_name;
 use super::place::Place;
 use crate::limits::{MAX_OCI_IMAGES, MAX_OCI_NESTING};
-use crate::source::{Platform, SourceError, SourceErrorKind, SourceOptions};
+use crate::source::{BlobDigest, Platform, SourceError, SourceErrorKind, SourceOptions};
 
-/// The annotation that names an image in a layout.
-pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The annotations that name an image in a layout: OCI's, which is a tag alone as
+/// a rule, and containerd's.
+const NAMES: [&str; 2] = [
+    "org.opencontainers.image.ref.name",
+    "io.containerd.image.name",
+];
 
 /// The annotation by which builders mark what is about an image and is none.
 const ABOUT_ANOTHER: &str = "vnd.docker.reference.type";
@@ -23,14 +27,32 @@ const ABOUT_ANOTHER: &str = "vnd.docker.reference.type";
 pub(super) struct Candidate {
     pub(super) descriptor: Descriptor,
     pub(super) platform: Option<Platform>,
-    pub(super) name: Option<String>,
+    /// All names that it has; the one that was asked for comes first.
+    pub(super) names: Vec<String>,
+}
+
+impl Candidate {
+    /// An image that no index names.
+    pub(super) fn only(
+        media_type: MediaType,
+        digest: &BlobDigest,
+        size: u64,
+    ) -> Result<Self, SourceErrorKind> {
+        let digest = digest.as_str().parse::<oci_spec::image::Digest>();
+        let digest = digest.map_err(|error| SourceErrorKind::Document(error.to_string()))?;
+        Ok(Self {
+            descriptor: Descriptor::new(media_type, size, digest),
+            platform: None,
+            names: Vec::new(),
+        })
+    }
 }
 
 /// Lists the images below an index, nested indexes included.
 pub(super) fn candidates(place: &Place, index: ImageIndex) -> Result<Vec<Candidate>, SourceError> {
     let mut found = Vec::new();
     let mut unknown = None;
-    let mut waiting = vec![(index, None, 0)];
+    let mut waiting = vec![(index, Vec::new(), 0)];
     while let Some((index, above, depth)) = waiting.pop() {
         for descriptor in index.manifests() {
             let about_another = annotation(descriptor, ABOUT_ANOTHER).is_some();
@@ -38,14 +60,15 @@ pub(super) fn candidates(place: &Place, index: ImageIndex) -> Result<Vec<Candida
             if about_another || platform.as_ref().is_some_and(|p| p.os() == "unknown") {
                 continue;
             }
-            let name = annotation(descriptor, REF_NAME).or_else(|| above.clone());
+            let mut names: Vec<String> = above.clone();
+            names.extend(NAMES.iter().filter_map(|key| annotation(descriptor, key)));
             match Sort::of(descriptor.media_type()) {
                 Sort::Index if depth < MAX_OCI_NESTING => {
                     let bytes = blob(place, descriptor)?;
                     match document::parse(&bytes, descriptor.media_type())
                         .map_err(|kind| named(kind, descriptor))?
                     {
-                        Document::Index(index) => waiting.push((*index, name, depth + 1)),
+                        Document::Index(index) => waiting.push((*index, names, depth + 1)),
                         Document::Manifest(_) => {}
                     }
                 }
@@ -57,7 +80,7 @@ pub(super) fn candidates(place: &Place, index: ImageIndex) -> Result<Vec<Candida
                 Sort::Manifest => found.push(Candidate {
                     descriptor: descriptor.clone(),
                     platform,
-                    name,
+                    names,
                 }),
                 Sort::Other => unknown = Some(descriptor.clone()),
             }
@@ -85,7 +108,7 @@ pub(super) fn choose(
 ) -> Result<Candidate, SourceError> {
     let mut fitting = distinct(&all);
     if let Some(name) = &options.name {
-        fitting.retain(|candidate| candidate.name.as_ref() == Some(name));
+        fitting = by_name(fitting, name, |candidate| &candidate.names);
     }
     if fitting.len() > 1 || options.platform.is_some() {
         for candidate in &mut fitting {
@@ -101,17 +124,38 @@ pub(super) fn choose(
     }
 }
 
-/// Leaves out what is the same image under the same name again.
+/// Chooses an image that is the only one, if it is what is wished for.
+pub(super) fn the_only(
+    place: &Place,
+    mut only: Candidate,
+    manifest: &[u8],
+    options: &SourceOptions,
+) -> Result<Candidate, SourceError> {
+    if options.platform.is_some() {
+        only.platform = platform_of_manifest(place, &only.descriptor, manifest);
+    }
+    let fits = |asked: &Platform| only.platform.as_ref().is_some_and(|own| asked.takes(own));
+    match options.name.is_none() && options.platform.as_ref().is_none_or(fits) {
+        true => Ok(only),
+        false => Err(no_choice(&[only], &[], options).into()),
+    }
+}
+
+/// Makes one of what is the same image under several names.
 fn distinct(all: &[Candidate]) -> Vec<Candidate> {
     let mut seen = HashMap::new();
     let mut distinct: Vec<Candidate> = Vec::new();
     for candidate in all {
-        let key = (
-            candidate.descriptor.digest().to_string(),
-            candidate.name.clone(),
-        );
-        if seen.insert(key, ()).is_none() {
-            distinct.push(candidate.clone());
+        let digest = candidate.descriptor.digest().to_string();
+        let at = *seen.entry(digest).or_insert(distinct.len());
+        match distinct.get_mut(at) {
+            None => distinct.push(candidate.clone()),
+            Some(known) => {
+                let new = |name: &&String| !known.names.contains(*name);
+                let new: Vec<String> = candidate.names.iter().filter(new).cloned().collect();
+                known.names.extend(new);
+                known.platform = known.platform.take().or_else(|| candidate.platform.clone());
+            }
         }
     }
     distinct
@@ -135,7 +179,8 @@ fn by_platform(all: &[Candidate], asked: Option<&Platform>) -> Vec<Candidate> {
 
 /// Lists what there is.
 fn no_choice(all: &[Candidate], fitting: &[Candidate], options: &SourceOptions) -> SourceErrorKind {
-    let listed = if fitting.is_empty() { all } else { fitting };
+    let all = distinct(all);
+    let listed = if fitting.is_empty() { &all } else { fitting };
     let listed: Vec<String> = listed.iter().map(describe).collect();
     let listed = listed.join(", ");
     let mut wish: Vec<String> = Vec::new();
@@ -150,20 +195,20 @@ fn no_choice(all: &[Candidate], fitting: &[Candidate], options: &SourceOptions) 
     SourceErrorKind::Choice(match (fitting.len(), all.len()) {
         (_, 0) => "the layout names no image".to_owned(),
         (0, _) if wish.is_empty() => format!(
-            "no image for {} or for WebAssembly: choose a platform or a name of {listed}",
+            "no image for {} or for WebAssembly: choose with --platform or --image-name of {listed}",
             Platform::host()
         ),
         (0, _) => format!("no image {wish}: there is {listed}"),
-        _ => format!("several images: choose a platform or a name of {listed}"),
+        _ => format!("several images: choose with --platform or --image-name of {listed}"),
     })
 }
 
 fn describe(candidate: &Candidate) -> String {
     let platform = candidate.platform.as_ref().map(Platform::to_string);
     let platform = platform.unwrap_or_else(|| "no platform".to_owned());
-    match &candidate.name {
-        Some(name) => format!("{name} ({platform})"),
-        None => format!("{platform} ({})", candidate.descriptor.digest()),
+    match candidate.names.join(" = ") {
+        names if names.is_empty() => format!("{platform} ({})", candidate.descriptor.digest()),
+        names => format!("{names} ({platform})"),
     }
 }
 
@@ -183,8 +228,15 @@ fn platform_of(descriptor: &Descriptor) -> Option<Platform> {
 /// What the image's own configuration says, if it is there to be read: an
 /// index may name images that a layout does not hold.
 fn platform_of_config(place: &Place, descriptor: &Descriptor) -> Option<Platform> {
-    let manifest = blob(place, descriptor).ok()?;
-    let Ok(Document::Manifest(manifest)) = document::parse(&manifest, descriptor.media_type())
+    platform_of_manifest(place, descriptor, &blob(place, descriptor).ok()?)
+}
+
+fn platform_of_manifest(
+    place: &Place,
+    descriptor: &Descriptor,
+    manifest: &[u8],
+) -> Option<Platform> {
+    let Ok(Document::Manifest(manifest)) = document::parse(manifest, descriptor.media_type())
     else {
         return None;
     };
@@ -201,7 +253,7 @@ fn platform_of_config(place: &Place, descriptor: &Descriptor) -> Option<Platform
 pub(super) fn blob(place: &Place, descriptor: &Descriptor) -> Result<Vec<u8>, SourceError> {
     let read = || {
         let digest = document::digest_of(descriptor)?;
-        let found = place.open(&blob_file(&digest))?.ok_or_else(missing)?;
+        let found = place.open(&place.blob_file(&digest))?.ok_or_else(missing)?;
         super::blob::same_size(descriptor.size(), found.size)?;
         read_document(found.reader, found.size, &digest)
     };

@@ -8,6 +8,7 @@ use super::choose::missing;
 use super::document;
 use super::hash::Hasher;
 use super::layout::{diff_ids, platform, read_config};
+use super::names::named;
 use super::place::Place;
 use super::{Documents, LayerBlob, OciImage, config as config_of};
 use crate::source::tar::Input;
@@ -39,6 +40,7 @@ pub(super) fn is_here(place: &Place) -> bool {
 
 /// Opens the image that `options` choose.
 pub(super) fn open(place: Place, options: &SourceOptions) -> Result<OciImage, SourceError> {
+    let place = place.strict();
     let saved = list(&place)
         .and_then(|all| Ok(choose(all, options)?))
         .map_err(|error| error.part(MANIFEST))?;
@@ -120,27 +122,36 @@ fn choose(all: Vec<Saved>, options: &SourceOptions) -> Result<Saved, SourceError
         })
         .collect();
     let names = names.join(", ");
-    let mut all = all;
+    let mut all = distinct(all);
     if let Some(name) = &options.name {
-        all.retain(|saved| saved.tags.contains(name));
+        all = named(all, name, |saved| &saved.tags);
     }
     match (<[Saved; 1]>::try_from(all), &options.name) {
-        (Ok([mut one]), name) => {
-            if let Some(name) = name {
-                one.tags = vec![name.clone()];
-            }
-            Ok(one)
-        }
+        (Ok([one]), _) => Ok(one),
         (Err(all), None) if all.is_empty() => {
             Err(SourceErrorKind::Choice("the archive names no image".into()))
         }
-        (Err(_), None) => Err(SourceErrorKind::Choice(format!(
-            "several images: choose a name of {names}"
-        ))),
-        (Err(_), Some(name)) => Err(SourceErrorKind::Choice(format!(
+        (Err(all), Some(name)) if all.is_empty() => Err(SourceErrorKind::Choice(format!(
             "no image named {name}: there is {names}"
         ))),
+        (Err(_), _) => Err(SourceErrorKind::Choice(format!(
+            "several images: choose with --image-name of {names}"
+        ))),
     }
+}
+
+/// Makes one of what is the same image under several names.
+fn distinct(all: Vec<Saved>) -> Vec<Saved> {
+    let mut distinct: Vec<Saved> = Vec::new();
+    for saved in all {
+        let same =
+            |known: &&mut Saved| (&known.config, &known.layers) == (&saved.config, &saved.layers);
+        match distinct.iter_mut().find(same) {
+            Some(known) => known.tags.extend(saved.tags),
+            None => distinct.push(saved),
+        }
+    }
+    distinct
 }
 
 /// Reads the configuration, whose name is its digest where it looks like one.

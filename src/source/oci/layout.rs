@@ -3,11 +3,11 @@
 use oci_spec::image::{ImageConfiguration, ImageManifest, MediaType, ToDockerV2S2};
 use serde_json::Value;
 
-use super::blob::read_small;
+use super::blob::{read_small, same_digest};
 use super::choose::{self, Candidate};
 use super::document::{self, Distribution, Document};
 use super::place::Place;
-use super::{Documents, LayerBlob, OciImage, config};
+use super::{Documents, LayerBlob, OciImage, config, wasm};
 use crate::limits::MAX_LAYERS;
 use crate::source::BlobDigest;
 use crate::source::{Platform, SourceError, SourceErrorKind, SourceOptions};
@@ -17,11 +17,6 @@ pub(super) const INDEX: &str = "index.json";
 
 /// The version of layouts that there is.
 const VERSION: &str = "1.0.0";
-
-/// Where a layout has a blob.
-pub(super) fn blob_file(digest: &BlobDigest) -> String {
-    format!("blobs/{}/{}", digest.algorithm(), digest.hex())
-}
 
 /// Tells whether a layout lies here.
 pub(super) fn is_here(place: &Place) -> bool {
@@ -35,19 +30,32 @@ pub(super) fn open(place: Place, options: &SourceOptions) -> Result<OciImage, So
     let all = choose::candidates(&place, index)?;
     let chosen = choose::choose(&place, all, options)?;
     let manifest_bytes = choose::blob(&place, &chosen.descriptor)?;
+    with_manifest(place, chosen, manifest_bytes)
+}
+
+/// Opens the image of a manifest that has been read.
+pub(super) fn with_manifest(
+    place: Place,
+    chosen: Candidate,
+    manifest_bytes: Vec<u8>,
+) -> Result<OciImage, SourceError> {
     let part = format!("blob {}", chosen.descriptor.digest());
     let manifest =
         manifest(&manifest_bytes, &chosen).map_err(|kind| SourceError::from(kind).part(&part))?;
+    if wasm::is_config(manifest.config().media_type().as_ref()) {
+        return wasm::open(place, chosen, manifest_bytes, &manifest);
+    }
     let config_bytes = choose::blob(&place, manifest.config())?;
     let config = read_config(&config_bytes).map_err(|kind| {
         SourceError::from(kind).part(format_args!("blob {}", manifest.config().digest()))
     })?;
-    let layers = layers(&manifest, &config).map_err(|kind| SourceError::from(kind).part(&part))?;
+    let layers =
+        layers(&place, &manifest, &config).map_err(|kind| SourceError::from(kind).part(&part))?;
     Ok(OciImage {
         place,
         layers,
         platform: platform(&config, chosen.platform),
-        name: chosen.name,
+        name: chosen.names.into_iter().next(),
         documents: Documents {
             manifest: Some(manifest_bytes),
             config: config_bytes,
@@ -87,7 +95,8 @@ fn manifest(bytes: &[u8], chosen: &Candidate) -> Result<ImageManifest, SourceErr
     };
     let config = manifest.config().media_type();
     let docker = MediaType::ImageConfig.to_docker_v2s2();
-    if config != &MediaType::ImageConfig && docker != Ok(config.as_ref()) {
+    let known = config == &MediaType::ImageConfig || docker == Ok(config.as_ref());
+    if !known && !wasm::is_config(config.as_ref()) {
         let reason = format!("its config is {config}: an artifact, no image");
         return Err(SourceErrorKind::Document(reason));
     }
@@ -111,6 +120,7 @@ pub(super) fn platform(config: &ImageConfiguration, told: Option<Platform>) -> P
 
 /// Puts layers and the digests of what they hold together.
 fn layers(
+    place: &Place,
     manifest: &ImageManifest,
     config: &ImageConfiguration,
 ) -> Result<Vec<LayerBlob>, SourceErrorKind> {
@@ -119,6 +129,11 @@ fn layers(
     pairs
         .map(|(descriptor, diff_id)| {
             let media_type = descriptor.media_type().to_string();
+            if wasm::is_program(&media_type) {
+                let program = wasm::blob(place, descriptor, media_type)?;
+                same_digest(&diff_id, program.diff_id.to_string())?;
+                return Ok(program);
+            }
             let distribution = document::layer_type(&media_type).ok_or_else(|| {
                 let reason = format!(
                     "layer {}: {media_type} is no layer's media type",
@@ -128,7 +143,7 @@ fn layers(
             })?;
             let digest = document::digest_of(descriptor)?;
             Ok(LayerBlob {
-                file: blob_file(&digest),
+                file: place.blob_file(&digest),
                 restricted: distribution == Distribution::Restricted,
                 size: descriptor.size(),
                 digest: Some(digest),

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Seek};
 
 use ::tar::Header;
 
@@ -20,7 +20,11 @@ const MEMBER_BYTES: u64 = 128;
 
 /// Lists the members of a plain archive. O(headers); holds the names, which
 /// have a bound.
-pub(super) fn index(file: &File, max_entries: u64) -> Result<HashMap<String, Member>, SourceError> {
+pub(super) fn index(
+    mut file: &File,
+    max_entries: u64,
+) -> Result<HashMap<String, Member>, SourceError> {
+    file.rewind().map_err(SourceErrorKind::Io)?;
     let mut headers = Headers {
         file: BufReader::new(file),
         at: 0,

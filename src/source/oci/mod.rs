@@ -1,5 +1,6 @@
-//! Images as other tools write them: OCI image layouts, as a directory or as
-//! a tar archive, and the archives of `docker save`.
+//! Images as other tools write them: OCI image layouts, what `docker save`
+//! writes, and skopeo's `dir:`, each as a directory or as a tar archive, or in
+//! the only directory of one.
 //!
 //! Nothing is taken on trust. Each blob is hashed while it is read and
 //! compared with the digest and the size that led to it, each layer once more
@@ -14,24 +15,32 @@ mod choose;
 mod config;
 mod docker;
 mod document;
+mod flat;
 mod hash;
 mod layout;
 mod members;
+mod names;
 mod place;
+mod wasm;
+mod what;
 
 use std::cell::RefCell;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 pub(super) use self::blob::Checked;
 use self::blob::{Copied, same_digest, same_size};
 pub(super) use self::hash::{Hasher, sha256};
 use self::place::{Found, Place};
+#[cfg(all(feature = "dir", feature = "store"))]
+pub(crate) use self::wasm::is_program;
 use super::tar::{self, Input};
 use super::{Platform, SourceError, SourceErrorKind, SourceOptions, Spent};
 use crate::chunk::ChunkPool;
 use crate::image::ImageConfig;
-use crate::layer::Layer;
+use crate::layer::{Layer, LayerBuilder};
 use crate::source::BlobDigest;
 
 /// An image in OCI's or Docker's form, opened: its documents have been read
@@ -86,6 +95,13 @@ impl LayerBlob {
         &self.media_type
     }
 
+    /// Tells whether it is no tree of files, but a program of WebAssembly: an OCI
+    /// artifact, or runwasi's. As a layer it has no entries; its blob is the program.
+    #[must_use]
+    pub fn is_program(&self) -> bool {
+        wasm::is_program(&self.media_type)
+    }
+
     /// Gives the digest of the layer's tar, decompressed.
     #[must_use]
     pub fn diff_id(&self) -> &BlobDigest {
@@ -109,13 +125,29 @@ impl OciImage {
         open(path, options).map_err(|error| error.of(path))
     }
 
-    /// Opens the image in the archive at `path`, whatever its members are
-    /// called: for one that turned out to have an image's files.
-    pub(super) fn open_archive(
-        path: &Path,
+    /// Opens the image in an archive if its first members say that there is one.
+    pub(super) fn in_archive(
+        file: &Arc<File>,
         options: &SourceOptions,
     ) -> Result<Option<Self>, SourceError> {
-        in_place(Place::archive(path, options)?, options)
+        if !place::looks_like_image(file, options) {
+            return Ok(None);
+        }
+        match Place::archive(file, options) {
+            Ok(place) => what::open(place, options),
+            Err(error) if matches!(error.kind(), SourceErrorKind::Limit { .. }) => Err(error),
+            // Whoever reads it as a layer will say better what is wrong.
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Opens the image in an archive, whatever its members are called: for one
+    /// that turned out to have an image's files.
+    pub(super) fn in_marked(
+        file: &Arc<File>,
+        options: &SourceOptions,
+    ) -> Result<Option<Self>, SourceError> {
+        what::open(Place::archive(file, options)?, options)
     }
 
     /// Gives the layers, the lowest first.
@@ -182,6 +214,9 @@ impl OciImage {
                 Some(copy) => Box::new(Copied { inner: found, copy }),
                 None => Box::new(found),
             };
+            if let Some(digest) = layer.digest.as_ref().filter(|_| layer.is_program()) {
+                return read_program(reader, layer, digest);
+            }
             if let Some(digest) = &layer.digest {
                 return read_blob(pool, reader, layer, digest, (options, spent));
             }
@@ -210,31 +245,13 @@ impl OciImage {
 fn open(path: &Path, options: &SourceOptions) -> Result<Option<OciImage>, SourceError> {
     let meta = path.metadata().map_err(SourceErrorKind::Io)?;
     if meta.is_dir() {
-        let place = Place::Dir(path.to_owned());
-        return match layout::is_here(&place) {
-            true => layout::open(place, options).map(Some),
-            false => Ok(None),
-        };
+        return what::open(Place::dir(path.to_owned()), options);
     }
-    if !meta.is_file() || !place::looks_like_image(path, options) {
+    if !meta.is_file() {
         return Ok(None);
     }
-    match Place::archive(path, options) {
-        Ok(place) => in_place(place, options),
-        Err(error) if matches!(error.kind(), SourceErrorKind::Limit { .. }) => Err(error),
-        // Whoever reads it as a layer will say better what is wrong.
-        Err(_) => Ok(None),
-    }
-}
-
-fn in_place(place: Place, options: &SourceOptions) -> Result<Option<OciImage>, SourceError> {
-    if layout::is_here(&place) {
-        layout::open(place, options).map(Some)
-    } else if docker::is_here(&place) {
-        docker::open(place, options).map(Some)
-    } else {
-        Ok(None)
-    }
+    let file = File::open(path).map_err(SourceErrorKind::Io)?;
+    OciImage::in_archive(&Arc::new(file), options)
 }
 
 /// Reads a layer whose blob has a digest of its own.
@@ -254,6 +271,26 @@ fn read_blob(
         SourceError::from(kind).part(format_args!("layer {digest}, decompressed"))
     })?;
     Ok(made)
+}
+
+/// Reads a program, whose layer has no entries.
+fn read_program(
+    reader: impl Read,
+    layer: &LayerBlob,
+    digest: &BlobDigest,
+) -> Result<Layer, SourceError> {
+    let mut checked = Checked::new(reader, digest);
+    let mut magic = Vec::new();
+    let mut front = checked.by_ref().take(wasm::MAGIC.len() as u64);
+    front.read_to_end(&mut magic).map_err(SourceErrorKind::Io)?;
+    checked.finish(layer.size)?;
+    if magic != wasm::MAGIC {
+        let reason = format!("{}, and no WebAssembly", layer.media_type);
+        return Err(SourceErrorKind::Document(reason).into());
+    }
+    Ok(LayerBuilder::new()
+        .finish()
+        .map_err(SourceErrorKind::from)?)
 }
 
 /// Bounds, and what has been used up of them.

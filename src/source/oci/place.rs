@@ -3,24 +3,36 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufReader};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use crate::limits::MAX_TAR_EXTENSION_BYTES;
+use crate::source::part::{Part, spool};
 use crate::source::tar::Input;
-use crate::source::{SourceError, SourceErrorKind, SourceOptions};
+use crate::source::{BlobDigest, SourceError, SourceErrorKind, SourceOptions};
 
 /// Links from member to member that are followed: `docker save` writes one
 /// for a layer that it has written before.
 const MAX_LINKS: u32 = 8;
+
+/// Directories that are looked into for images, if there is nothing else.
+const MAX_DIRS: usize = 64;
 
 /// Headers that are looked at to tell what an archive is.
 const PEEKED_HEADERS: usize = 8;
 
 /// Files by name. Reading never follows a name out of the archive; in a
 /// directory only names are asked for that have been checked.
-pub(super) enum Place {
+pub(super) struct Place {
+    files: Files,
+    /// Blobs lie beside the manifest.
+    flat: bool,
+    /// Names come from a document, not from digests: none may lead out of here.
+    strict: bool,
+}
+
+enum Files {
     Dir(PathBuf),
     Archive {
         /// The archive as it can be sought in: decompressed, if it had to be,
@@ -43,69 +55,158 @@ pub(super) struct Found {
     pub(super) size: u64,
 }
 
-/// A part of a file. Has a place of its own in it, whoever else reads.
-pub(super) struct Part {
-    file: Arc<File>,
-    at: u64,
-    end: u64,
-}
-
-impl Read for Part {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
-        let len = buf.len().min(left);
-        let read = read_at(&self.file, buf.get_mut(..len).unwrap_or_default(), self.at)?;
-        self.at += read as u64;
-        Ok(read)
-    }
-}
-
-#[cfg(unix)]
-fn read_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-    std::os::unix::fs::FileExt::read_at(file, buf, offset)
-}
-
-#[cfg(windows)]
-fn read_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-    std::os::windows::fs::FileExt::seek_read(file, buf, offset)
-}
-
-#[cfg(not(any(unix, windows)))]
-fn read_at(file: &File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut file = file;
-    file.seek(io::SeekFrom::Start(offset))?;
-    file.read(buf)
-}
-
 impl Place {
-    /// Indexes the members of the archive at `path`; decompresses it into a
-    /// temporary file first where needed.
-    pub(super) fn archive(path: &Path, options: &SourceOptions) -> Result<Self, SourceError> {
-        let file = match spool(path, options)? {
+    /// Indexes the members of an archive; decompresses it into a temporary file
+    /// first where needed.
+    pub(super) fn archive(file: &Arc<File>, options: &SourceOptions) -> Result<Self, SourceError> {
+        let file = match unpacked(file, options)? {
             Some(spool) => spool,
-            None => File::open(path).map_err(SourceErrorKind::Io)?,
+            None => Arc::clone(file),
         };
         let members = super::members::index(&file, options.max_entries)?;
-        let file = Arc::new(file);
-        Ok(Self::Archive { file, members })
+        Ok(Self::of(Files::Archive { file, members }))
+    }
+
+    pub(super) fn dir(path: PathBuf) -> Self {
+        Self::of(Files::Dir(path))
+    }
+
+    fn of(files: Files) -> Self {
+        Self {
+            files,
+            flat: false,
+            strict: false,
+        }
+    }
+
+    /// The same place, with blobs beside the manifest.
+    pub(super) fn flat(self) -> Self {
+        Self { flat: true, ..self }
+    }
+
+    /// The same place, for names that a document gives.
+    pub(super) fn strict(self) -> Self {
+        Self {
+            strict: true,
+            ..self
+        }
+    }
+
+    /// Gives the name of the file that a blob lies in.
+    pub(super) fn blob_file(&self, digest: &BlobDigest) -> String {
+        if !self.flat {
+            return format!("blobs/{}/{}", digest.algorithm(), digest.hex());
+        }
+        let hex = digest.hex();
+        let further = [format!("{hex}.manifest.json"), format!("{hex}.tar")];
+        let further = further.into_iter().find(|name| self.has(name));
+        further.unwrap_or_else(|| hex.to_owned())
+    }
+
+    /// Gives the directories here, if there is nothing else, by name.
+    pub(super) fn below(&self) -> Result<Vec<(String, Self)>, SourceErrorKind> {
+        match &self.files {
+            Files::Dir(dir) => dirs_alone(dir).map_err(SourceErrorKind::Io),
+            Files::Archive { file, members } => {
+                let top = |name: &String| Some(name.split_once('/')?.0.to_owned());
+                let Some(first) = members.keys().next().and_then(top) else {
+                    return Ok(Vec::new());
+                };
+                let front = format!("{first}/");
+                let inside = members.iter().map(|(name, member)| {
+                    let name = name.strip_prefix(&front)?;
+                    Some((name.to_owned(), member.below(&front)))
+                });
+                let inside: Option<HashMap<_, _>> = inside.collect();
+                let inside = inside.map(|members| {
+                    let file = Arc::clone(file);
+                    (first, Self::of(Files::Archive { file, members }))
+                });
+                Ok(inside.into_iter().collect())
+            }
+        }
     }
 
     /// Opens the file of this name: `None` if there is none.
     pub(super) fn open(&self, name: &str) -> Result<Option<Found>, SourceErrorKind> {
-        match self {
-            Self::Dir(dir) => open_file(&dir.join(name)),
-            Self::Archive { file, members } => open_member(file, members, name),
+        match &self.files {
+            Files::Dir(dir) if self.strict => return open_inside(dir, name),
+            Files::Dir(dir) => open_file(&dir.join(name)),
+            Files::Archive { file, members } => open_member(file, members, name),
         }
         .map_err(SourceErrorKind::Io)
     }
 
     /// Tells whether there is a file of this name.
     pub(super) fn has(&self, name: &str) -> bool {
-        match self {
-            Self::Dir(dir) => dir.join(name).is_file(),
-            Self::Archive { members, .. } => members.contains_key(name),
+        match &self.files {
+            Files::Dir(dir) => dir.join(name).is_file(),
+            Files::Archive { members, .. } => members.contains_key(name),
         }
     }
+
+    /// Tells whether there is a directory of this name, with something in it.
+    pub(super) fn has_dir(&self, name: &str) -> bool {
+        match &self.files {
+            Files::Dir(dir) => dir.join(name).is_dir(),
+            Files::Archive { members, .. } => {
+                let inside = |member: &String| {
+                    let below = member.strip_prefix(name);
+                    below.is_some_and(|below| below.starts_with('/'))
+                };
+                members.keys().any(inside)
+            }
+        }
+    }
+}
+
+impl Member {
+    /// The same member, seen from the directory `front`.
+    fn below(&self, front: &str) -> Self {
+        match self {
+            Self::Bytes { offset, size } => Self::Bytes {
+                offset: *offset,
+                size: *size,
+            },
+            // One that leads elsewhere leads nowhere.
+            Self::Link(target) => Self::Link(target.strip_prefix(front).unwrap_or("").to_owned()),
+        }
+    }
+}
+
+/// Opens a file that no link leads to from out of the directory.
+fn open_inside(dir: &Path, name: &str) -> Result<Option<Found>, SourceErrorKind> {
+    let plain = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+    let led = || io::Result::Ok((dir.canonicalize()?, dir.join(name).canonicalize()?));
+    match led() {
+        Ok((dir, file)) if Path::new(name).components().all(plain) && file.starts_with(&dir) => {
+            open_file(&file).map_err(SourceErrorKind::Io)
+        }
+        Ok(_) => {
+            let reason = "it leads out of the directory";
+            Err(SourceErrorKind::Document(reason.into()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(SourceErrorKind::Io(error)),
+    }
+}
+
+/// The directories in a directory; none if there are other things as well, or
+/// more than could be looked into.
+fn dirs_alone(dir: &Path) -> io::Result<Vec<(String, Place)>> {
+    let mut found = Vec::new();
+    for entry in dir.read_dir()? {
+        let entry = entry?;
+        let name = entry.file_name().into_string();
+        match (name, entry.file_type()?.is_dir()) {
+            (Ok(name), true) if found.len() < MAX_DIRS => {
+                found.push((name, Place::dir(entry.path())));
+            }
+            _ => return Ok(Vec::new()),
+        }
+    }
+    found.sort_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(found)
 }
 
 fn open_file(path: &Path) -> io::Result<Option<Found>> {
@@ -118,13 +219,8 @@ fn open_file(path: &Path) -> io::Result<Option<Found>> {
     }
     let file = File::open(path)?;
     let size = file.metadata()?.len();
-    let part = Part {
-        file: Arc::new(file),
-        at: 0,
-        end: u64::MAX,
-    };
     Ok(Some(Found {
-        reader: BufReader::new(part),
+        reader: BufReader::new(Part::whole(&Arc::new(file))),
         size,
     }))
 }
@@ -140,11 +236,7 @@ fn open_member(
             None => return Ok(None),
             Some(Member::Link(target)) => name = target,
             Some(Member::Bytes { offset, size }) => {
-                let part = Part {
-                    file: Arc::clone(archive),
-                    at: *offset,
-                    end: offset.saturating_add(*size),
-                };
+                let part = Part::new(archive, *offset, offset.saturating_add(*size));
                 return Ok(Some(Found {
                     reader: BufReader::new(part),
                     size: *size,
@@ -157,32 +249,15 @@ fn open_member(
 
 /// Decompresses an archive, if it is compressed, within the bounds that hold
 /// for layers.
-fn spool(path: &Path, options: &SourceOptions) -> Result<Option<File>, SourceError> {
-    let file = File::open(path).map_err(SourceErrorKind::Io)?;
-    let mut input = Input::new(file, options)?;
-    if !input.compressed() {
-        return Ok(None);
+fn unpacked(
+    file: &Arc<File>,
+    options: &SourceOptions,
+) -> Result<Option<Arc<File>>, SourceErrorKind> {
+    let mut input = Input::new(Part::whole(file), options)?;
+    match input.compressed() {
+        true => spool(options, |buf| input.read_full(buf)).map(Some),
+        false => Ok(None),
     }
-    let mut spool = tempfile::tempfile().map_err(SourceErrorKind::Io)?;
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        let len = input.read_full(&mut buffer)?;
-        if len == 0 {
-            break;
-        }
-        if input.given() > options.max_bytes {
-            return Err(SourceErrorKind::Limit {
-                what: "bytes of content",
-                limit: options.max_bytes,
-            }
-            .into());
-        }
-        spool
-            .write_all(buffer.get(..len).unwrap_or_default())
-            .map_err(SourceErrorKind::Io)?;
-    }
-    spool.rewind().map_err(SourceErrorKind::Io)?;
-    Ok(Some(spool))
 }
 
 /// A member's name without `./` at its front.
@@ -214,11 +289,8 @@ pub(super) fn beside(name: &str, link: &str) -> Option<String> {
 
 /// Tells whether the first member of an archive has a name that images have,
 /// so that a layer is not read as an image for nothing.
-pub(super) fn looks_like_image(path: &Path, options: &SourceOptions) -> bool {
-    let Ok(file) = File::open(path) else {
-        return false;
-    };
-    let Ok(mut input) = Input::new(file, options) else {
+pub(super) fn looks_like_image(file: &Arc<File>, options: &SourceOptions) -> bool {
+    let Ok(mut input) = Input::new(Part::whole(file), options) else {
         return false;
     };
     // The root, and headers that speak of another entry, come before it.
@@ -246,9 +318,13 @@ fn pass(input: &mut Input<'_>, size: u64) -> bool {
     matches!(input.read_full(&mut bytes), Ok(len) if len == bytes.len())
 }
 
-/// The names that layouts and `docker save` have at their top.
+/// The names that images have at their top, or that one's directory has.
 fn image_name(name: &str) -> bool {
-    let (top, _) = name.split_once('/').unwrap_or((name, ""));
+    let (top, below) = name.split_once('/').unwrap_or((name, ""));
+    is_image_name(top) || is_image_name(below.split('/').next().unwrap_or_default())
+}
+
+fn is_image_name(top: &str) -> bool {
     let top_is_hash = |top: &str| {
         let stem = top.trim_end_matches(".json").trim_end_matches(".tar");
         stem.len() == 64 && stem.bytes().all(|byte| byte.is_ascii_hexdigit())
@@ -282,7 +358,8 @@ mod tests {
         }
         assert!(image_name(&format!("{hash}.json")));
         assert!(image_name(&format!("{hash}/layer.tar")));
-        for name in ["etc/passwd", "", "blob", "index.html", "usr"] {
+        assert!(image_name("x/oci-layout") && image_name("x/blobs/"));
+        for name in ["etc/passwd", "", "blob", "index.html", "usr", "a/b/blobs"] {
             assert!(!image_name(name), "{name}");
         }
     }

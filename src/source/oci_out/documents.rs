@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 use crate::image::{HistoryEntry, ImageConfig};
 use crate::source::BlobDigest;
 
-pub(super) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const ARTIFACT_CONFIG: &str = "application/vnd.wasm.config.v0+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
@@ -36,10 +37,36 @@ impl Written {
 }
 
 /// Gives the configuration: as it came in, if it was about these layers.
-pub(super) fn config(config: &ImageConfig, kept: Option<Vec<u8>>, layers: &[Written]) -> Vec<u8> {
+pub(super) fn config(
+    config: &ImageConfig,
+    kept: Option<Vec<u8>>,
+    layers: &[Written],
+) -> (Vec<u8>, &'static str) {
     let diff_ids: Vec<&str> = layers.iter().map(|layer| layer.diff_id.as_str()).collect();
-    kept.filter(|kept| is_about(kept, &diff_ids))
-        .unwrap_or_else(|| made(config, &diff_ids).to_string().into_bytes())
+    let kept = kept.filter(|kept| is_about(kept, &diff_ids));
+    let config = kept.unwrap_or_else(|| made(config, &diff_ids).to_string().into_bytes());
+    (config, CONFIG)
+}
+
+/// Gives the configuration of an artifact: as it came in, if it did.
+pub(super) fn artifact(
+    config: &ImageConfig,
+    kept: Option<Vec<u8>>,
+    layers: &[Written],
+) -> (Vec<u8>, &'static str) {
+    let digests: Vec<&str> = layers.iter().map(|layer| layer.digest.as_str()).collect();
+    let made = || {
+        let mut out = Map::new();
+        for (key, value) in [("created", &config.created), ("author", &config.author)] {
+            out.extend(value.as_ref().map(|value| (key.to_owned(), json!(value))));
+        }
+        out.insert("os".into(), json!(config.os.as_deref().unwrap_or(OS)));
+        let architecture = config.architecture.as_deref().unwrap_or(ARCHITECTURE);
+        out.insert("architecture".into(), json!(architecture));
+        out.insert("layerDigests".into(), json!(digests));
+        Value::from(out).to_string().into_bytes()
+    };
+    (kept.unwrap_or_else(made), ARTIFACT_CONFIG)
 }
 
 fn is_about(config: &[u8], diff_ids: &[&str]) -> bool {
@@ -149,12 +176,18 @@ pub(super) fn manifest(
         return (kept, media_type);
     }
     let layers: Vec<Value> = layers.iter().map(Written::descriptor).collect();
-    let manifest = json!({
+    let mut manifest = json!({
         "schemaVersion": 2,
         "mediaType": MANIFEST,
         "config": config.descriptor(),
         "layers": layers,
     });
+    if let (true, Some(manifest)) = (
+        config.media_type == ARTIFACT_CONFIG,
+        manifest.as_object_mut(),
+    ) {
+        manifest.insert("artifactType".into(), json!(ARTIFACT_CONFIG));
+    }
     (manifest.to_string().into_bytes(), MANIFEST.to_owned())
 }
 

@@ -100,6 +100,8 @@ pub struct OciExport<'a> {
     pub name: Option<&'a str>,
     /// The layers, the lowest first.
     pub layers: Vec<OutLayer<'a>>,
+    /// It is an artifact of WebAssembly, whose one layer is a program.
+    pub artifact: bool,
     /// The configuration.
     pub config: &'a ImageConfig,
     /// The configuration byte by byte, as it came in. It goes out like that
@@ -139,8 +141,11 @@ impl OciExport<'_> {
         for layer in self.layers {
             written.push(blob::write_layer(sink, layer, self.compression)?);
         }
-        let config = documents::config(self.config, self.config_bytes, &written);
-        let config = put_document(sink, documents::CONFIG, &config)?;
+        let (config, media_type) = match self.artifact {
+            true => documents::artifact(self.config, self.config_bytes, &written),
+            false => documents::config(self.config, self.config_bytes, &written),
+        };
+        let config = put_document(sink, media_type, &config)?;
         let (manifest, media_type) = documents::manifest(self.manifest_bytes, &config, &written);
         let manifest = put_document(sink, &media_type, &manifest)?;
         sink.file("oci-layout", documents::LAYOUT.as_bytes())?;

@@ -1,7 +1,9 @@
 //! An archive as 512-byte blocks: headers and the data after them.
 
+use super::format::Format;
 use super::input::Input;
 use crate::source::SourceErrorKind;
+use crate::source::looks::looks_like;
 
 pub(super) const BLOCK: usize = 512;
 
@@ -9,6 +11,8 @@ pub(super) struct Blocks<'r> {
     input: Input<'r>,
     /// Where the header read last begins.
     header_at: u64,
+    /// What the archive begins with.
+    front: Vec<u8>,
 }
 
 /// What stands where a header is due.
@@ -25,6 +29,7 @@ impl<'r> Blocks<'r> {
         Self {
             input,
             header_at: 0,
+            front: Vec::new(),
         }
     }
 
@@ -36,18 +41,32 @@ impl<'r> Blocks<'r> {
         }
     }
 
-    pub(super) fn offset(&self) -> u64 {
-        self.input.given()
+    /// Makes an error of what is no archive, for this reason if it does not
+    /// look like something else.
+    pub(super) fn no_archive(&self, reason: &str) -> SourceErrorKind {
+        let place = match self.input.format() {
+            Format::Plain => "no tar archive, neither plain nor in gzip, zstd, xz or bzip2".into(),
+            packed => format!("no tar archive in the {} data", packed.name()),
+        };
+        let like = looks_like(&self.front).map(|like| format!("it looks like {like}"));
+        let reason = like.unwrap_or_else(|| reason.to_owned());
+        SourceErrorKind::NoLayer(format!("{place}: {reason}"))
     }
 
     pub(super) fn next_header(&mut self) -> Result<Next, SourceErrorKind> {
         self.header_at = self.input.given();
         let mut header = Box::new(::tar::Header::new_old());
-        match self.input.read_full(header.as_mut_bytes())? {
+        let len = self.input.read_full(header.as_mut_bytes())?;
+        if self.header_at == 0 {
+            let front = header.as_bytes().get(..len).unwrap_or_default();
+            front.clone_into(&mut self.front);
+        }
+        match len {
             0 => Ok(Next::End),
             BLOCK if header.as_bytes().iter().all(|byte| *byte == 0) => Ok(Next::Zeros),
             BLOCK => Ok(Next::Header(header)),
-            _ => Err(self.bad("the archive ends within a header")),
+            _ if self.header_at > 0 => Err(self.bad("the archive ends within a header")),
+            _ => Err(self.no_archive("it ends within the first header")),
         }
     }
 

@@ -3,17 +3,17 @@
 
 use ::tar::Header;
 
-use super::pax::Records;
+use super::pax::{Records, SEVERAL_VOLUMES};
 use super::sparse::{self, Map};
 use super::{Archive, fields};
 use crate::chunk::{Content, ContentBuilder};
 use crate::layer::LayerError;
-use crate::limits::MAX_FILE_BYTES;
+use crate::limits::{ENTRY_BYTES, MAX_FILE_BYTES};
 use crate::meta::Meta;
-use crate::name::{LayerPath, Name};
+use crate::name::LayerPath;
 use crate::source::error::At;
-use crate::source::marker::{Marker, is_marker};
-use crate::source::{SourceError, SourceErrorKind};
+use crate::source::marker::{Marker, is_marker, parent};
+use crate::source::{LeftOut, SourceError, SourceErrorKind};
 
 /// What headers before an entry say of it.
 #[derive(Default)]
@@ -60,6 +60,10 @@ enum Type {
     Whiteout,
     /// A volume's label.
     Label,
+    /// A directory in an incremental archive of GNU's, with a list of names.
+    DumpDir,
+    /// What a layer cannot have.
+    Special(&'static str),
 }
 
 /// An entry, all its headers considered.
@@ -102,13 +106,16 @@ impl Archive<'_, '_> {
         let size = entry.pax.size.get().copied();
         let size = size.or_else(|| fields::size(&entry.header.as_old().size));
         let size = size.ok_or_else(|| self.blocks.bad("the size is no number"))?;
-        entry.kind = kind(entry.header, &entry.name, size)
-            .map_err(|why| why.unwrap_or_else(|| self.unknown_type(entry.header)))?;
+        entry.kind = kind(entry.header, &entry.name).ok_or_else(|| self.refused(entry.header))?;
+        // A directory by its name alone may have data to some readers.
+        let is_file = matches!(entry.header.as_old().linkflag[0], b'0' | b'\0' | b'7');
+        if is_file && entry.kind == Type::Dir && size > 0 {
+            return Err(self.blocks.bad("data after a name that ends in a slash"));
+        }
+        // Other types have no data, whatever the size says: all readers agree.
         entry.stored = match entry.kind {
-            Type::HardLink => 0,
-            Type::File | Type::Sparse => size,
-            _ if size == 0 => 0,
-            _ => return Err(self.blocks.bad("data after an entry whose type has none")),
+            Type::File | Type::Sparse | Type::DumpDir => size,
+            _ => 0,
         };
         if entry.pax.sparse.any() && entry.kind != Type::File {
             return Err(self.blocks.bad("a sparse map for what is no file"));
@@ -120,9 +127,9 @@ impl Archive<'_, '_> {
         if path.is_root() && matches!(entry.header.as_old().linkflag[0], b'0' | b'7') {
             return Err(LayerError::Root("a file").into());
         }
-        match marker(&path)? {
+        match Marker::of_path(&path)? {
             Marker::Plain => self.plain(&entry, &path),
-            Marker::Reserved => self.pass(entry.stored),
+            Marker::Reserved => self.reserved(&entry, path),
             Marker::Whiteout(_) | Marker::Opaque
                 if entry.kind != Type::File || size > 0 || entry.pax.sparse.any() =>
             {
@@ -136,9 +143,10 @@ impl Archive<'_, '_> {
     /// Takes an entry whose name is its own.
     fn plain(&mut self, entry: &Entry<'_>, path: &LayerPath) -> Result<(), SourceErrorKind> {
         match entry.kind {
-            Type::Dir => {
+            Type::Dir | Type::DumpDir => {
                 let meta = self.meta(entry)?;
                 self.builder.dir(path, meta)?;
+                self.pass(entry.stored)?;
             }
             Type::File | Type::Sparse => {
                 if path.is_root() {
@@ -158,14 +166,63 @@ impl Archive<'_, '_> {
                     return Err(self.blocks.bad("a hard link without a target"));
                 }
                 let target = parse_path(&entry.link, shown)?;
-                if target.names().iter().any(|name| is_marker(name.as_bytes())) {
-                    return Err(SourceErrorKind::Whiteout("a hard link leads to one"));
-                }
-                self.builder.hard_link(path, &target)?;
+                self.hard_link(path, &target)?;
             }
             Type::Whiteout => self.builder.whiteout(path)?,
+            Type::Special(what) => return self.special(entry, path, what),
             Type::Label => {}
         }
+        Ok(())
+    }
+
+    fn hard_link(&mut self, path: &LayerPath, target: &LayerPath) -> Result<(), SourceErrorKind> {
+        if let Some(object) = self.aside.get(target) {
+            return Ok(self.builder.link_object(path, *object)?);
+        }
+        if target.names().iter().any(|name| is_marker(name.as_bytes())) {
+            return Err(SourceErrorKind::Whiteout("a hard link leads to one"));
+        }
+        match &self.options.skip_special {
+            // One more name of what was left out.
+            Some(left_out) if self.left_out.contains(target) && !self.builder.has(target) => {
+                self.leave_out(left_out, path);
+                Ok(())
+            }
+            _ => Ok(self.builder.hard_link(path, target)?),
+        }
+    }
+
+    /// Leaves out what a layer cannot have, if that is wished.
+    fn special(
+        &mut self,
+        entry: &Entry<'_>,
+        path: &LayerPath,
+        what: &'static str,
+    ) -> Result<(), SourceErrorKind> {
+        let Some(left_out) = &self.options.skip_special else {
+            return Err(SourceErrorKind::Special(what));
+        };
+        self.leave_out(left_out, path);
+        self.pass(entry.stored)
+    }
+
+    fn leave_out(&mut self, left_out: &LeftOut, path: &LayerPath) {
+        left_out.note(path);
+        let names = path.names().iter().map(|name| name.as_bytes().len() as u64);
+        self.spent.metadata.add(ENTRY_BYTES + names.sum::<u64>());
+        self.left_out.insert(path.clone());
+    }
+
+    /// Takes what AUFS kept for itself. It has no name in the layer, but hard
+    /// links may lead to it: AUFS keeps a file that has several names that way.
+    fn reserved(&mut self, entry: &Entry<'_>, path: LayerPath) -> Result<(), SourceErrorKind> {
+        if !matches!(entry.kind, Type::File | Type::Sparse) {
+            return self.pass(entry.stored);
+        }
+        let meta = self.meta(entry)?;
+        let content = self.content(entry)?;
+        let object = self.builder.nameless_file(&path, meta, content)?;
+        self.aside.insert(path, object);
         Ok(())
     }
 
@@ -257,9 +314,15 @@ impl Archive<'_, '_> {
         self.blocks.padding(stored)
     }
 
-    fn unknown_type(&self, header: &Header) -> SourceErrorKind {
-        let flag = header.as_old().linkflag[0].escape_ascii();
-        self.blocks.bad(format!("unknown type `{flag}`"))
+    /// An entry whose type is none of those that one archive has.
+    fn refused(&self, header: &Header) -> SourceErrorKind {
+        match header.as_old().linkflag[0] {
+            b'M' => self.blocks.bad(SEVERAL_VOLUMES),
+            flag => {
+                let flag = flag.escape_ascii();
+                self.blocks.bad(format!("unknown type `{flag}`"))
+            }
+        }
     }
 }
 
@@ -298,24 +361,23 @@ pub(in crate::source) fn header_name(header: &Header) -> Vec<u8> {
     }
 }
 
-/// Tells the type; `Err(None)` for one that is not known.
-fn kind(header: &Header, name: &[u8], size: u64) -> Result<Type, Option<SourceErrorKind>> {
-    let special = |what| Err(Some(SourceErrorKind::Special(what)));
-    match header.as_old().linkflag[0] {
-        b'0' | b'\0' | b'7' if name.ends_with(b"/") => Ok(Type::Dir),
-        b'0' | b'\0' | b'7' => Ok(Type::File),
-        b'1' => Ok(Type::HardLink),
-        b'2' => Ok(Type::Symlink),
-        b'3' if is_whiteout_device(header) && size == 0 => Ok(Type::Whiteout),
-        b'3' => special("a character device"),
-        b'4' => special("a block device"),
-        b'5' => Ok(Type::Dir),
-        b'6' => special("a FIFO"),
-        b'S' => Ok(Type::Sparse),
-        b'V' => Ok(Type::Label),
-        b'M' => special("a file that goes on in another volume"),
-        _ => Err(None),
-    }
+/// Tells the type; `None` for one that is not known.
+fn kind(header: &Header, name: &[u8]) -> Option<Type> {
+    Some(match header.as_old().linkflag[0] {
+        b'0' | b'\0' | b'7' if name.ends_with(b"/") => Type::Dir,
+        b'0' | b'\0' | b'7' => Type::File,
+        b'1' => Type::HardLink,
+        b'2' => Type::Symlink,
+        b'3' if is_whiteout_device(header) => Type::Whiteout,
+        b'3' => Type::Special("a character device"),
+        b'4' => Type::Special("a block device"),
+        b'5' => Type::Dir,
+        b'6' => Type::Special("a FIFO"),
+        b'D' => Type::DumpDir,
+        b'S' => Type::Sparse,
+        b'V' => Type::Label,
+        _ => return None,
+    })
 }
 
 fn is_whiteout_device(header: &Header) -> bool {
@@ -330,22 +392,4 @@ fn parse_path(raw: &[u8], what: impl FnOnce() -> String) -> Result<LayerPath, So
         what: what(),
         error,
     })
-}
-
-/// Tells what a path's last name stands for, its parents considered.
-fn marker(path: &LayerPath) -> Result<Marker, SourceErrorKind> {
-    let Some((parents, name)) = path.split_last() else {
-        return Ok(Marker::Plain);
-    };
-    let above = parents.iter().find(|name| is_marker(name.as_bytes()));
-    match above.map(|name| Marker::of(name.as_bytes())).transpose()? {
-        None => Marker::of(name.as_bytes()),
-        Some(Marker::Reserved) => Ok(Marker::Reserved),
-        Some(_) => Err(SourceErrorKind::Whiteout("an entry lies below it")),
-    }
-}
-
-fn parent(path: &LayerPath) -> LayerPath {
-    let parents: &[Name] = path.split_last().map_or(&[], |(parents, _)| parents);
-    parents.to_vec().into()
 }

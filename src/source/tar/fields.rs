@@ -100,22 +100,91 @@ pub(super) fn time(field: &[u8]) -> Option<Time> {
     Some(Time::new(i64::try_from(clamped).unwrap_or(0), 0))
 }
 
-/// Reads the time of a PAX record: decimal seconds, with sign and fraction.
-/// What a [`Time`] cannot hold is clamped, digits past nanoseconds dropped.
+/// Reads the time of a PAX record: decimal seconds, with sign, fraction and
+/// exponent (`5e-05`), as Python writes small ones. What a [`Time`] cannot hold
+/// is clamped, digits past nanoseconds dropped.
 pub(super) fn pax_time(value: &[u8]) -> Option<Time> {
     let digits = value.strip_prefix(b"-").unwrap_or(value);
     let negative = digits.len() < value.len();
-    let (whole, fraction) = match digits.iter().position(|byte| *byte == b'.') {
-        Some(dot) => (digits.get(..dot)?, digits.get(dot + 1..)?),
-        None => (digits, &b"0"[..]),
-    };
-    let secs = decimal_saturating(whole)?;
-    if !fraction.iter().all(u8::is_ascii_digit) {
-        return None;
+    let number = Decimal::read(digits)?;
+    Some(signed_time(negative, number.whole(), number.nanos()))
+}
+
+/// A decimal number: its digits, and where among them the point is.
+struct Decimal<'a> {
+    whole: &'a [u8],
+    fraction: &'a [u8],
+    /// Digits that come before the point: more than there are, or less than
+    /// none, if zeros stand between.
+    point: i64,
+}
+
+impl<'a> Decimal<'a> {
+    /// Reads digits, a fraction, an exponent: there is a digit before the point.
+    fn read(text: &'a [u8]) -> Option<Self> {
+        let (mantissa, exponent) = match text.iter().position(|byte| matches!(byte, b'e' | b'E')) {
+            Some(at) => (text.get(..at)?, exponent(text.get(at + 1..)?)?),
+            None => (text, 0),
+        };
+        let (whole, fraction) = match mantissa.iter().position(|byte| *byte == b'.') {
+            Some(dot) => (mantissa.get(..dot)?, mantissa.get(dot + 1..)?),
+            None => (mantissa, &b""[..]),
+        };
+        let all_digits = |digits: &[u8]| digits.iter().all(u8::is_ascii_digit);
+        if whole.is_empty() || !all_digits(whole) || !all_digits(fraction) {
+            return None;
+        }
+        let point = i64::try_from(whole.len()).ok()? + exponent;
+        Some(Self {
+            whole,
+            fraction,
+            point,
+        })
     }
-    let nanos = fraction.iter().chain(std::iter::repeat(&b'0')).take(9);
-    let nanos = nanos.fold(0, |nanos: u32, digit| nanos * 10 + u32::from(digit - b'0'));
-    Some(signed_time(negative, secs, nanos))
+
+    /// The digit that stands `at` places behind the first one.
+    fn digit(&self, at: i64) -> u64 {
+        let digit = usize::try_from(at).ok().and_then(|at| {
+            let behind = at.checked_sub(self.whole.len());
+            behind.map_or_else(|| self.whole.get(at), |at| self.fraction.get(at))
+        });
+        digit.map_or(0, |digit| u64::from(digit - b'0'))
+    }
+
+    /// What stands before the point; `u64::MAX` for what is larger.
+    fn whole(&self) -> u64 {
+        let len = self.whole.len() + self.fraction.len();
+        let len = i64::try_from(len).unwrap_or(i64::MAX);
+        let mut value = 0_u64;
+        for at in 0..self.point.min(len) {
+            value = value.saturating_mul(10).saturating_add(self.digit(at));
+        }
+        // Zeros that no digit was written for; twenty of them are too many for all but 0.
+        for _ in 0..(self.point - len).clamp(0, 20) {
+            value = value.saturating_mul(10);
+        }
+        value
+    }
+
+    /// The nanoseconds behind the point.
+    fn nanos(&self) -> u32 {
+        let places = self.point..self.point.saturating_add(9);
+        let nanos = places.fold(0, |nanos, at| nanos * 10 + self.digit(at));
+        // Nine digits.
+        u32::try_from(nanos).unwrap_or(0)
+    }
+}
+
+/// Reads an exponent. A thousand places are as good as any more.
+fn exponent(text: &[u8]) -> Option<i64> {
+    let digits = text.strip_prefix(b"-").or_else(|| text.strip_prefix(b"+"));
+    let digits = digits.unwrap_or(text);
+    let places = i64::try_from(decimal_saturating(digits)?.min(1000)).ok()?;
+    Some(if text.starts_with(b"-") {
+        -places
+    } else {
+        places
+    })
 }
 
 fn signed_time(negative: bool, secs: u64, nanos: u32) -> Time {
@@ -209,7 +278,37 @@ mod tests {
             pax_time(b"-99999999999999999999.5"),
             Some(Time::new(i64::MIN, 0))
         );
-        for bad in [&b""[..], b".5", b"1e3", b"1.x", b"--1", b" 1", b"1.-5"] {
+        for (text, time) in [
+            (&b"5e-05"[..], Time::new(0, 50_000)),
+            (b"-5E-05", Time::new(-1, 999_950_000)),
+            (b"1.5e3", Time::new(1500, 0)),
+            (b"1e+3", Time::new(1000, 0)),
+            (b"123456789e-4", Time::new(12_345, 678_900_000)),
+            (b"1e-99999999999999999999", Time::new(0, 0)),
+            (b"1e99999999999999999999", Time::new(i64::MAX, 999_999_999)),
+            (b"-1e400", Time::new(i64::MIN, 0)),
+            (b"0e400", Time::new(0, 0)),
+        ] {
+            let shown = String::from_utf8_lossy(text);
+            assert_eq!(pax_time(text), Some(time), "{shown}");
+        }
+        for bad in [
+            &b""[..],
+            b".5",
+            b"1e",
+            b"1e-",
+            b"1e1.5",
+            b"1e 3",
+            b"1e3e3",
+            b"e3",
+            b"nan",
+            b"inf",
+            b"0x1p3",
+            b"1.x",
+            b"--1",
+            b" 1",
+            b"1.-5",
+        ] {
             assert_eq!(pax_time(bad), None, "{bad:?}");
         }
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Layers from tar archives: ustar, PAX, GNU, V7; plain, gzip, zstd.
+//! Layers from tar archives: ustar, PAX, GNU, V7; plain, gzip, zstd, xz, bzip2.
 //!
 //! Headers and extensions are read here, block by block, since a reader that
 //! skips what it does not understand shows other entries than its fellows.
@@ -7,11 +7,16 @@
 //! - A PAX record wins over the header (CVE-2025-62518), a file's own over a
 //!   global one. PAX path and GNU long name together must be equal. Two
 //!   headers of one sort before one entry, or a global path or size: an error.
-//! - A hard link has no data, whatever its size says. A symbolic link, device
-//!   or directory with a size is an error, as readers disagree on it.
+//! - Links, directories, devices and FIFOs have no data, whatever their size
+//!   says. What GNU's incremental archives say of a directory is passed over.
+//! - A hard link to itself changes nothing, as GNU tar writes one for a file
+//!   that it is given twice. What goes on in another volume is an error.
 //! - A name that ends in `/` is a directory's where the type says file.
 //! - Blocks of zeros end the archive; they may be missing. What follows them
 //!   is not looked at. One such block before more headers is an error.
+//! - 0 bytes are a layer without entries, in an image and compressed. As an
+//!   archive of its own they are an error: whatever should have written it failed.
+//! - Behind what is compressed there may be zeros, and nothing else.
 //! - Volume labels and names of owners are left out; ids that do not fit in
 //!   32 bits become `u32::MAX`; times are clamped.
 //! - Whiteouts are those of [`marker`](super::marker), and character devices
@@ -20,10 +25,13 @@
 mod blocks;
 mod entry;
 mod fields;
+mod format;
 mod input;
 mod pax;
 mod sparse;
+mod unpack;
 
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 
 use ::tar::Header;
@@ -34,20 +42,26 @@ use self::entry::Extensions;
 pub(super) use self::entry::header_name;
 #[cfg(feature = "oci")]
 pub(super) use self::fields::{size_of, text};
+pub(super) use self::format::Format;
 pub(super) use self::input::Input;
 pub(super) use self::pax::Records;
 #[cfg(feature = "oci")]
 pub(super) use self::pax::parse as pax_records;
+#[cfg(feature = "zip")]
+pub(super) use self::unpack::{Packed, Unpacked};
 use super::{SourceError, SourceErrorKind, SourceOptions, Spent};
 use crate::chunk::ChunkPool;
+use crate::layer::spot::ObjectId;
 use crate::layer::{Layer, LayerBuilder};
 use crate::limits::MAX_TAR_EXTENSION_BYTES;
+use crate::name::LayerPath;
 
 /// Makes a layer from a tar archive: ustar, PAX, GNU or V7, plain or
-/// compressed with gzip or zstd, told apart by the first bytes.
+/// compressed with gzip, zstd, xz or bzip2, told apart by the first bytes.
 ///
 /// Reads `reader` to the archive's end, and to its own if it is compressed.
-/// Holds one buffer of 64 KiB besides the layer itself.
+/// Holds a few buffers of 64 KiB besides the layer itself, and what unpacking
+/// takes, which has bounds in [`limits`](crate::limits).
 ///
 /// # Errors
 ///
@@ -59,7 +73,8 @@ pub fn tar(
     options: &SourceOptions,
 ) -> Result<Layer, SourceError> {
     let spent = Spent::default();
-    read(pool, Input::new(reader, options)?, options, &spent)
+    let input = Input::new(reader, options)?.not_empty()?;
+    read(pool, input, options, &spent)
 }
 
 /// Makes a layer from bytes that have been looked at already. The bounds are
@@ -82,6 +97,8 @@ pub(super) fn read<'r>(
         headers: 0,
         metadata: 0,
         spent,
+        aside: HashMap::new(),
+        left_out: HashSet::new(),
         buf: vec![0; 64 * 1024],
     };
     while let Some(header) = archive.next_header()? {
@@ -121,6 +138,10 @@ struct Archive<'a, 'r> {
     metadata: u64,
     /// What all layers of the image have used up.
     spent: &'a Spent,
+    /// Files that only hard links lead to.
+    aside: HashMap<LayerPath, ObjectId>,
+    /// What was left out, since further hard links to it are as well.
+    left_out: HashSet<LayerPath>,
     buf: Vec<u8>,
 }
 
@@ -165,21 +186,14 @@ impl Archive<'_, '_> {
         if self.pending.any() {
             return Err(self.blocks.bad("the archive ends where an entry is due"));
         }
-        if self.blocks.offset() == 0 {
-            return Err(SourceErrorKind::NoLayer(
-                "empty: no archive has 0 bytes".into(),
-            ));
-        }
         Ok(None)
     }
 
     fn bad_checksum(&self) -> SourceErrorKind {
         if self.headers == 0 {
-            return SourceErrorKind::NoLayer(
-                "no tar archive, neither plain nor in gzip or zstd: the first header's checksum \
-                 does not hold"
-                    .into(),
-            );
+            return self
+                .blocks
+                .no_archive("the first header's checksum does not hold");
         }
         self.blocks.bad("the header's checksum does not hold")
     }

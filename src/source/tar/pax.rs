@@ -109,6 +109,10 @@ impl SparseKeys {
     }
 }
 
+/// What is said of an archive that is not whole.
+pub(super) const SEVERAL_VOLUMES: &str = "it is part of an archive in several volumes, which has \
+    to be made one first (`tar -xMf` all volumes, then `tar -cf` one)";
+
 /// Reads the records of an `x` or `g` header. Anything that is not a record
 /// is an error: skipping it would hide an entry's true name or size.
 pub(in crate::source) fn parse(mut data: &[u8]) -> Result<Records, &'static str> {
@@ -173,7 +177,7 @@ fn take_record(records: &mut Records, key: &[u8], value: &[u8]) -> Result<(), &'
                 return take_sparse(&mut records.sparse, key, value);
             }
             if key.starts_with(b"GNU.volume.") {
-                return Err("it is part of an archive in several volumes");
+                return Err(SEVERAL_VOLUMES);
             }
         }
     }
@@ -312,7 +316,9 @@ mod tests {
             b"11 size=1x\n",
             b"11 size=-1\n",
             b"27 size=9223372036854775808\n",
-            b"14 mtime=1e3\n",
+            b"14 mtime=1x3\n",
+            b"12 size=5e0\n",
+            b"12 uid=1.5\n",
             b"19 hdrcharset=KOI\n",
         ] {
             assert!(parse(bad).is_err(), "{}", String::from_utf8_lossy(bad));

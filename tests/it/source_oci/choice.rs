@@ -140,6 +140,76 @@ fn names_decide_where_platforms_are_not_told() {
         described(&one, None, Some("1")),
     ]);
     assert_eq!(taken(&layout, &SourceOptions::default()), "one:f");
+    // So it is under two names, and has both.
+    layout.index(&[
+        described(&one, None, Some("app:latest")),
+        described(&one, None, Some("app:stable")),
+    ]);
+    for options in [SourceOptions::default(), name("app"), name("app:stable")] {
+        assert_eq!(taken(&layout, &options), "one:f");
+    }
+    refused_with(
+        layout.path(),
+        &name("app:2"),
+        &["no image named app:2", "app:latest = app:stable"],
+    );
+    // Two images are two, whatever else is the same.
+    layout.index(&[
+        described(&one, None, Some("1")),
+        described(&one, None, Some("2")),
+        described(&two, None, Some("3")),
+    ]);
+    refused(
+        layout.path(),
+        &["several images", "--image-name", "1 = 2 (", "3 ("],
+    );
+}
+
+#[test]
+fn the_name_that_a_user_knows_finds_an_image() {
+    let layout = Layout::new();
+    let (os, architecture) = host();
+    let one = image(&layout, (&os, &architecture), "one");
+    let two = image(&layout, (&os, &architecture), "two");
+    let annotated = |image: &Value, tag: &str, full: &str| {
+        let mut image = image.clone();
+        image["annotations"] = json!({
+            "org.opencontainers.image.ref.name": tag,
+            "io.containerd.image.name": full,
+        });
+        image
+    };
+    layout.index(&[
+        annotated(&one, "1", "docker.io/library/x:1"),
+        annotated(&two, "2", "docker.io/library/x:2"),
+    ]);
+    for wish in [
+        "x:2",
+        "2",
+        "docker.io/library/x:2",
+        "library/x:2",
+        "docker.io/x:2",
+    ] {
+        assert_eq!(taken(&layout, &name(wish)), "two:f", "{wish}");
+    }
+    for wish in ["x:3", "x", "y:2", "quay.io/x:2", "library"] {
+        refused_with(
+            layout.path(),
+            &name(wish),
+            &["no image named", "docker.io/library/x:1"],
+        );
+    }
+    // Where two fit as well there is a choice to be made.
+    layout.index(&[
+        described(&one, None, Some("localhost/x:2")),
+        described(&two, None, Some("quay.io/a/x:2")),
+    ]);
+    refused_with(
+        layout.path(),
+        &name("x:2"),
+        &["several images", "localhost/x:2"],
+    );
+    assert_eq!(taken(&layout, &name("a/x:2")), "two:f");
 }
 
 #[test]

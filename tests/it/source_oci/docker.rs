@@ -167,14 +167,25 @@ fn several_images_need_a_name() {
     let mut manifest = saved.manifest();
     let mut second = manifest[0].clone();
     second["RepoTags"] = json!(["other:2", "also:3"]);
+    // The same image again is no second one.
+    manifest.as_array_mut().unwrap().push(second.clone());
+    let same = saved.path(&saved.archive(&manifest).end());
+    assert_eq!(listed(&same), TWO);
+    manifest.as_array_mut().unwrap().pop();
+    second["Layers"].as_array_mut().unwrap().reverse();
     manifest.as_array_mut().unwrap().push(second);
     let path = saved.path(&saved.archive(&manifest).end());
-    refused(&path, &["several images", "app:1", "other:2"]);
+    refused(
+        &path,
+        &["several images", "--image-name", "app:1", "other:2"],
+    );
     let name = |name: &str| SourceOptions {
         name: Some(name.to_owned()),
         ..SourceOptions::default()
     };
-    assert_eq!(super::read_with(&path, &name("also:3")).unwrap().len(), 2);
+    assert_eq!(super::read_with(&path, &name("app:1")).unwrap().len(), 2);
+    // The reversed one is found, and is not what its configuration says.
+    refused_with(&path, &name("docker.io/library/also:3"), &["was promised"]);
     refused_with(&path, &name("none"), &["no image named none", "app:1"]);
     let platform = SourceOptions {
         platform: Some("wasip1/wasm".parse().unwrap()),
@@ -205,4 +216,81 @@ fn a_manifest_of_another_form_makes_no_image() {
     ] {
         refused(&saved.path(&saved.archive(&manifest).end()), &[part]);
     }
+}
+
+/// A saved image that somebody unpacked.
+fn unpacked(saved: &Saved, manifest: &Value) -> TempDir {
+    let dir = TempDir::new().unwrap();
+    for (name, bytes) in &saved.layers {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+    fs::write(dir.path().join(&saved.config_name), &saved.config).unwrap();
+    fs::write(dir.path().join("manifest.json"), manifest.to_string()).unwrap();
+    dir
+}
+
+#[test]
+fn an_unpacked_saved_image_is_its_layers() {
+    let saved = Saved::new();
+    let dir = unpacked(&saved, &saved.manifest());
+    assert_eq!(listed(dir.path()), TWO);
+    // In the only directory of one, too.
+    let above = TempDir::new().unwrap();
+    fs::rename(dir.path(), above.path().join("image")).unwrap();
+    assert_eq!(listed(above.path()), TWO);
+}
+
+#[cfg(unix)]
+#[test]
+fn nothing_leads_out_of_an_unpacked_saved_image() {
+    let saved = Saved::new();
+    let outside = TempDir::new().unwrap();
+    let (first, bytes) = &saved.layers[0];
+    let secret = outside.path().join("secret");
+    fs::write(&secret, bytes).unwrap();
+    for name in ["../secret".to_owned(), secret.display().to_string()] {
+        let mut manifest = saved.manifest();
+        manifest[0]["Layers"][0] = json!(name);
+        let dir = unpacked(&saved, &manifest);
+        fs::write(dir.path().join("../secret"), bytes).unwrap();
+        refused(dir.path(), &["it leads out of the directory"]);
+        let mut manifest = saved.manifest();
+        manifest[0]["Config"] = json!(name);
+        let dir = unpacked(&saved, &manifest);
+        refused(dir.path(), &["it leads out of the directory"]);
+    }
+    // Nor by a link, whereas one inside is what Docker wrote.
+    let dir = unpacked(&saved, &saved.manifest());
+    let place = dir.path().join(first);
+    fs::remove_file(&place).unwrap();
+    std::os::unix::fs::symlink(&secret, &place).unwrap();
+    refused(dir.path(), &["it leads out of the directory"]);
+    fs::remove_file(&place).unwrap();
+    fs::write(dir.path().join("elsewhere.tar"), bytes).unwrap();
+    std::os::unix::fs::symlink("../elsewhere.tar", &place).unwrap();
+    assert_eq!(listed(dir.path()), TWO);
+}
+
+#[test]
+fn what_docker_saved_before_manifests_is_named() {
+    let id = "ab".repeat(32);
+    let repositories = json!({"app": {"1": id}}).to_string();
+    let layer = &two_layers()[0];
+    let archive = Archive::new()
+        .with(Head::new(b'0', format!("{id}/layer.tar")), layer)
+        .file(format!("{id}/VERSION"), "1.0")
+        .file("repositories", &repositories);
+    let saved = Saved::new();
+    let said = &["Docker before 1.10", "save it again"];
+    refused(&saved.path(&archive.end()), said);
+    let dir = TempDir::new().unwrap();
+    fs::create_dir(dir.path().join(&id)).unwrap();
+    fs::write(dir.path().join(&id).join("layer.tar"), layer).unwrap();
+    fs::write(dir.path().join("repositories"), &repositories).unwrap();
+    refused(dir.path(), said);
+    // A file of that name alone is a file.
+    fs::remove_dir_all(dir.path().join(&id)).unwrap();
+    assert!(listed(dir.path()).concat().contains("repositories:f"));
 }

@@ -62,12 +62,13 @@ fn case_c1_45_unknown_media_types_are_refused() {
     layout.index(&[odd, image]);
     assert_eq!(listed(layout.path()), TWO);
 
-    let layer =
-        with_manifest(|_, manifest| manifest["layers"][1]["mediaType"] = json!("application/wasm"));
+    let layer = with_manifest(|_, manifest| {
+        manifest["layers"][1]["mediaType"] = json!("application/x-odd")
+    });
     refused(
         layer.path(),
         &[
-            "application/wasm is no layer's media type",
+            "application/x-odd is no layer's media type",
             &sha256(&two_layers()[1]),
         ],
     );

@@ -4,6 +4,7 @@
 mod choice; // of one image among several
 mod docker; // `docker save`, as older and newer versions write it
 mod documents; // manifests, indexes, configurations
+mod forms; // skopeo's `dir:`, a directory above, layers of 0 bytes
 mod mutated; // documents and archives with a few bytes changed
 mod odd; // one suite of odd entries over every source
 

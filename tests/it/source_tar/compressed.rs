@@ -1,10 +1,11 @@
-//! gzip and zstd, told by their magic and kept in bounds.
+//! gzip, zstd, xz and bzip2, told by their magic and kept in bounds.
 
 use std::io::{Read, Write};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use stratafs::chunk::ChunkPool;
+use stratafs::limits::MAX_XZ_MEMORY_BYTES;
 use stratafs::source::{SourceOptions, tar};
 
 use super::{a, has};
@@ -20,6 +21,23 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
     ::zstd::stream::encode_all(bytes, 1).unwrap()
 }
 
+fn xz(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 1);
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn bzip2(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = ::bzip2::write::BzEncoder::new(Vec::new(), ::bzip2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+type Pack = fn(&[u8]) -> Vec<u8>;
+
+/// Each format with its name and somebody who writes it.
+const PACKERS: [(&str, Pack); 4] = [("gzip", gzip), ("zstd", zstd), ("xz", xz), ("bzip2", bzip2)];
+
 #[track_caller]
 fn refused(bytes: &[u8]) -> String {
     import(bytes).unwrap_err().to_string()
@@ -28,19 +46,22 @@ fn refused(bytes: &[u8]) -> String {
 #[test]
 fn compression_is_told_by_its_magic() {
     let plain = a().file("f", "content").end();
-    for bytes in [plain.clone(), gzip(&plain), zstd(&plain)] {
-        assert_eq!(list(&import(&bytes).unwrap()), "f:fcontent");
+    for (_, pack) in PACKERS {
+        assert_eq!(list(&import(&pack(&plain)).unwrap()), "f:fcontent");
     }
-    for (magic, name) in [
-        (&b"\xfd7zXZ\0xxxx"[..], "xz"),
-        (b"BZh91AY", "bzip2"),
-        (b"PK\x03\x04..", "zip"),
-    ] {
-        has(&refused(magic), &[name, "not supported"]);
+    assert_eq!(list(&import(&plain).unwrap()), "f:fcontent");
+    for (magic, name) in [(&b"PK\x03\x04......"[..], "zip"), (b"!<arch>\n..", "ar")] {
+        has(&refused(magic), &[name, "where a tar archive was expected"]);
     }
-    has(&refused(&gzip(b"")), &["0 bytes"]);
-    has(&refused(&gzip(b"no tar")), &["ends within a header"]);
-    has(&refused(&gzip(&gzip(&plain))), &["of the archive"]);
+    assert_eq!(list(&import(&gzip(b"")).unwrap()), "");
+    has(
+        &refused(&gzip(b"no tar")),
+        &["no tar archive in the gzip data", "text"],
+    );
+    has(
+        &refused(&gzip(&gzip(&plain))),
+        &["no tar archive in the gzip data"],
+    );
 }
 
 #[test]
@@ -48,20 +69,19 @@ fn case_c1_35_members_and_frames_follow_each_other() {
     let plain = a().file("f", "1").file("g", "2").end();
     let (front, back) = plain.split_at(700);
     let skippable = [&[0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"abc"].concat();
-    for bytes in [
-        [gzip(front), gzip(back)].concat(),
-        [zstd(front), zstd(back)].concat(),
-        [
-            skippable.clone(),
-            zstd(front),
-            skippable.clone(),
-            zstd(back),
-            skippable,
-        ]
-        .concat(),
-    ] {
-        assert_eq!(list(&import(&bytes).unwrap()), "f:f1 g:f2");
+    for (name, pack) in PACKERS {
+        let both = [pack(front), pack(b""), pack(back)].concat();
+        assert_eq!(list(&import(&both).unwrap()), "f:f1 g:f2", "{name}");
     }
+    let skipped = [
+        skippable.clone(),
+        zstd(front),
+        skippable.clone(),
+        zstd(back),
+        skippable,
+    ]
+    .concat();
+    assert_eq!(list(&import(&skipped).unwrap()), "f:f1 g:f2");
     // A thousand members of one byte each are only slow.
     let members: Vec<u8> = plain.iter().flat_map(|byte| gzip(&[*byte])).collect();
     assert_eq!(list(&import(&members).unwrap()), "f:f1 g:f2");
@@ -81,17 +101,18 @@ fn case_c1_35_the_window_of_zstd_is_bounded() {
     };
     assert_eq!(list(&import(&frame(17)).unwrap()), "");
     for exponent in [18, 21, 31] {
-        has(&refused(&frame(exponent)), &["cannot be read"]);
+        has(
+            &refused(&frame(exponent)),
+            &["cannot be unpacked", "zstd data"],
+        );
     }
 }
 
 #[test]
 fn case_c1_33_a_damaged_stream_is_refused_to_its_end() {
     let plain = a().file("f", "content").end();
-    for whole in [
-        gzip(&plain),
-        ::zstd::stream::encode_all(&plain[..], 1).unwrap(),
-    ] {
+    for (_, pack) in PACKERS {
+        let whole = pack(&plain);
         for cut in 1..whole.len() {
             assert!(
                 import(&whole[..cut]).is_err(),
@@ -103,10 +124,69 @@ fn case_c1_33_a_damaged_stream_is_refused_to_its_end() {
     let mut sum = gzip(&plain);
     let at = sum.len() - 8;
     sum[at] ^= 1;
-    has(&refused(&sum), &["cannot be read"]);
+    has(&refused(&sum), &["cannot be unpacked", "gzip data"]);
+}
+
+#[test]
+fn zeros_may_follow_what_is_compressed_and_nothing_else() {
+    let plain = a().file("f", "content").end();
+    for (name, pack) in PACKERS {
+        let with = |tail: &[u8]| [pack(&plain), tail.to_vec()].concat();
+        for zeros in [1, 3, 4, 511, 512, 1000, 200_000] {
+            let bytes = with(&vec![0; zeros]);
+            assert_eq!(
+                list(&import(&bytes).unwrap()),
+                "f:fcontent",
+                "{name}: {zeros}"
+            );
+        }
+        for tail in [
+            b"garbage!".to_vec(),
+            b"\0\0\0garbage!".to_vec(),
+            plain.clone(),
+            [vec![0; 3], pack(&plain)].concat(),
+            // The first bytes of another member, and of one in another format.
+            pack(&plain)[..5].to_vec(),
+            match name {
+                "gzip" => zstd(&plain),
+                _ => gzip(&plain),
+            },
+        ] {
+            let error = refused(&with(&tail));
+            has(
+                &error,
+                &[
+                    "cannot be unpacked: at byte ",
+                    &format!("of the {name} data"),
+                ],
+            );
+        }
+        // xz alone has zeros between members, four at a time.
+        let apart = with(&[&[0; 4][..], &pack(b"")].concat());
+        assert_eq!(import(&apart).is_ok(), name == "xz", "{name}");
+    }
+}
+
+#[test]
+fn xz_takes_bounded_memory() {
+    use liblzma::stream::{Check, Filters, LzmaOptions, Stream};
+    let with_dictionary = |bytes: u32| {
+        let mut options = LzmaOptions::new_preset(0).unwrap();
+        options.dict_size(bytes);
+        let mut filters = Filters::new();
+        filters.lzma2(&options);
+        let stream = Stream::new_stream_encoder(&filters, Check::Crc32).unwrap();
+        let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
+        encoder.write_all(&a().file("f", "x").end()).unwrap();
+        encoder.finish().unwrap()
+    };
+    assert_eq!(list(&import(&with_dictionary(128 << 20)).unwrap()), "f:fx");
     has(
-        &refused(&[gzip(&plain), b"garbage".to_vec()].concat()),
-        &["cannot be read"],
+        &refused(&with_dictionary(192 << 20)),
+        &[
+            "bytes of memory to unpack xz",
+            &MAX_XZ_MEMORY_BYTES.to_string(),
+        ],
     );
 }
 
@@ -138,7 +218,13 @@ fn case_c1_34_bombs_stop_at_the_bound() {
     let zstd = ::zstd::stream::encode_all(bomb(SIZE, b'x'), 1).unwrap();
     assert!(zstd.len() < 34 * 1024, "{}", zstd.len());
     let before = peak();
-    for bytes in [&gzip, &zstd] {
+    let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 0);
+    std::io::copy(&mut bomb(SIZE, b'x'), &mut encoder).unwrap();
+    let xz = encoder.finish().unwrap();
+    let mut encoder = ::bzip2::write::BzEncoder::new(Vec::new(), ::bzip2::Compression::best());
+    std::io::copy(&mut bomb(SIZE, b'x'), &mut encoder).unwrap();
+    let bzip2 = encoder.finish().unwrap();
+    for bytes in [&gzip, &zstd, &xz, &bzip2] {
         has(
             &refused(bytes),
             &["bomb: more than 200 bytes out of each byte"],

@@ -1,11 +1,14 @@
 //! Tar archives as layers: each rule with a legal near miss beside it.
 
-#[cfg(all(feature = "gzip", feature = "zstd"))]
-mod compressed; // gzip and zstd, told by their magic and kept in bounds
+mod accepted; // what all readers take, each with a hostile twin
+#[cfg(all(feature = "gzip", feature = "zstd", feature = "xz", feature = "bzip2"))]
+mod compressed; // gzip, zstd, xz and bzip2, told by their magic and kept in bounds
 mod extensions; // PAX headers and GNU long names
 mod mutated; // valid archives with a few bytes changed
 #[cfg(all(unix, feature = "dir"))]
 mod others; // the same archives under GNU tar and Python
+#[cfg(all(unix, feature = "dir"))]
+mod random; // random archives under GNU tar, bsdtar, Python and busybox
 mod sparse; // GNU's sparse files
 
 use std::io::Read;
@@ -170,9 +173,15 @@ fn case_c1_12_13_14_hard_links_to_directories_links_and_themselves() {
         &a().hard_link("l", "l").refused(),
         &["l: hard link to itself"],
     );
+    // GNU tar writes one for a file that it is given twice.
+    let itself = a()
+        .file("l", "x")
+        .hard_link("l", "l")
+        .hard_link("./l", "/l");
+    assert_eq!(itself.listed(), "l:fx");
     has(
-        &a().file("l", "").hard_link("l", "l").refused(),
-        &["to itself"],
+        &a().dir("l").hard_link("l", "l").refused(),
+        &["l: hard link to the directory l"],
     );
     has(
         &a().hard_link("a", "b").hard_link("b", "a").refused(),
@@ -324,12 +333,6 @@ fn case_c1_20_to_25_whiteouts_by_name() {
         .file(".wh..wh.aufs", "x")
         .file("f", "1");
     assert_eq!(aufs.listed(), "f:f1");
-    has(
-        &a().file(".wh..wh.plnk/1", "x")
-            .hard_link("f", ".wh..wh.plnk/1")
-            .refused(),
-        &["f: ", "whiteout"],
-    );
     assert_eq!(a().file(".wh.a", "").file("a", "1").listed(), "a:f1");
     assert_eq!(a().dir("a").file(".wh.a", "").listed(), "a:d!");
     assert_eq!(a().file(".wh.missing", "").listed(), "missing:w");
@@ -645,7 +648,7 @@ fn case_c1_41_special_files_and_unknown_types_are_refused() {
     }
     let large = Head::new(b'4', "x").field(329, b"\x80\0\0\x01\0\0\0\0");
     has(&a().head(large).refused(), &["x: a block device"]);
-    for kind in [b'D', b'M', b'N', b'A', b'Z', b'8', 0xff] {
+    for kind in [b'M', b'N', b'A', b'Z', b'8', 0xff] {
         has(&a().head(Head::new(kind, "odd")).refused(), &["odd: "]);
     }
     assert_eq!(
@@ -660,9 +663,9 @@ fn case_c1_41_special_files_and_unknown_types_are_refused() {
         a().head(Head::new(0, "old").field(257, &[0; 8])).listed(),
         "old:f"
     );
-    for kind in [b'2', b'5', b'3'] {
-        let sized = Head::new(kind, "x").link("t").size(5);
-        has(&a().head(sized).data(b"12345").refused(), &["x: "]);
+    for (kind, name) in [(b'2', "x"), (b'5', "x"), (b'3', "x"), (b'0', "x/")] {
+        let sized = Head::new(kind, name).link("t").size(5);
+        assert!(import(&a().head(sized).data(b"12345").end()).is_err());
     }
 }
 
