@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::LayerBuilder;
 #[cfg(any(feature = "dir", feature = "tar"))]
+#[cfg(feature = "tar")]
 use super::node::Child;
 use super::node::{Body, Dir, Node, NodeId};
 use crate::digest::Digest;
