@@ -189,6 +189,10 @@ fn open_file(_: &Path, _: &Metadata, _: &SourceOptions) -> Result<What, SourceEr
 /// What is neither a file nor a directory.
 #[cfg(feature = "tar")]
 enum Odd {
+    #[cfg_attr(
+        not(unix),
+        expect(dead_code, reason = "other systems have none that a path leads to")
+    )]
     Fifo,
     Other(&'static str),
 }
