@@ -275,6 +275,13 @@ pub(super) struct BenchArgs {
     #[arg(long, value_name = "DIR")]
     pub(super) out: Option<PathBuf>,
 
+    /// Measure as well how costs grow with files, layers, depth, changes, sizes,
+    /// instances, threads and images in a store, up to MAX of each [default: a
+    /// million, a minute and half a gigabyte of memory]
+    #[arg(long, value_name = "MAX", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "1000000")]
+    pub(super) growth: Option<u64>,
+
     /// Print one JSON document instead of a table
     #[arg(long)]
     pub(super) json: bool,

@@ -2,6 +2,7 @@
 //! own base and guest, beside the other ways that this machine allows.
 
 mod copy;
+mod growth;
 mod mount;
 mod turns;
 mod ways;
@@ -22,7 +23,7 @@ use super::failure::{Failure, tell, tell_json};
 use super::outfile::OutFile;
 use super::sources::Layers;
 use super::{base, guest_source, resolve, run};
-use crate::report::{Comparison, bytes, count, nanos, page};
+use crate::report::{Comparison, bytes, count, nanos, page, series_table};
 use turns::{Limits, Turns};
 use ways::Ways;
 use work::Work;
@@ -31,12 +32,19 @@ pub(super) fn bench(args: BenchArgs) -> Result<ExitCode, Failure> {
     let json = args.json;
     let note = |line: String| if json { Ok(()) } else { tell(&line) };
     let reports = args.out.as_deref().map(Reports::create).transpose()?;
-    let figures = measure(args, note)?;
+    let grows = args.growth;
+    let mut figures = measure(args, note)?;
+    if let Some(max) = grows {
+        figures.growth = growth::measure(max)?;
+    }
     match json {
         true => tell_json(&figures)?,
         false => {
             let notes = figures.notes().join("\n");
             tell(format!("\n{}\n{notes}", figures.table()).trim_end())?;
+            if grows.is_some() {
+                tell(format!("\n{}", series_table(&figures.growth)).trim_end())?;
+            }
         }
     }
     if let Some(reports) = reports {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Align, BaseFigures, Machine, Summary, Table, bytes, count, nanos};
+use super::{Align, BaseFigures, Machine, Series, Summary, Table, bytes, count, nanos};
 
 /// One interleaved run of several ways to give each guest its files.
 #[derive(Clone, Debug, Serialize)]
@@ -32,6 +32,8 @@ pub(crate) struct Comparison {
     pub(crate) ways: Vec<WayFigures>,
     /// Those that were not, and why.
     pub(crate) absent: Vec<Absent>,
+    /// How costs grow with what there is, if that was asked for.
+    pub(crate) growth: Vec<Series>,
 }
 
 /// What was measured.
@@ -199,6 +201,7 @@ impl Comparison {
             turns: 0,
             ways: Vec::new(),
             absent: Vec::new(),
+            growth: Vec::new(),
         }
     }
 

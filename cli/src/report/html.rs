@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use super::plot::escape;
 use super::{
-    Axis, Comparison, Files, Line, Plot, Scale, Summary, Unit, WayFigures, bytes, count, nanos,
+    Axis, Comparison, Files, Line, Plot, Scale, Series, Summary, Unit, WayFigures, bytes, count,
+    nanos,
 };
 
 const STYLE: &str = include_str!("page.css");
@@ -20,6 +21,7 @@ pub(crate) fn page(figures: &Comparison) -> String {
     head(&mut out, figures);
     cards(&mut out, figures);
     plots(&mut out, figures);
+    growing(&mut out, &figures.growth);
     table(&mut out, figures);
     method(&mut out, figures);
     facts(&mut out, figures);
@@ -150,6 +152,47 @@ fn plots(out: &mut String, figures: &Comparison) {
             lines: lines(figures, spread),
         },
     );
+}
+
+/// One plot for each thing that there is more and more of.
+#[expect(clippy::cast_precision_loss, reason = "places on a sheet")]
+fn growing(out: &mut String, all: &[Series]) {
+    for same in all.chunk_by(|one, other| one.of == other.of) {
+        let Some(first) = same.first() else {
+            continue;
+        };
+        let line = |(colour, series): (usize, &Series)| Line {
+            name: series.what.to_owned(),
+            colour,
+            points: series
+                .points
+                .iter()
+                .map(|point| (point.n as f64, point.ns.median as f64))
+                .collect(),
+        };
+        let x = Axis {
+            name: first.of,
+            unit: Unit::Count,
+            scale: Scale::Log,
+        };
+        let plot = Plot {
+            title: format!("Costs over {}", first.of),
+            x,
+            y: Axis {
+                name: "median of one",
+                unit: Unit::Nanos,
+                scale: Scale::Log,
+            },
+            lines: same.iter().enumerate().map(line).collect(),
+        };
+        let title = format!("As it grows: {}", first.of);
+        section(
+            out,
+            &title,
+            "A flat line costs the same whatever the size; both axes in powers of ten.",
+            &plot,
+        );
+    }
 }
 
 fn section(out: &mut String, title: &str, words: &str, plot: &Plot) {

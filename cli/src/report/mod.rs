@@ -9,6 +9,7 @@ mod machine;
 mod memory;
 mod plot;
 mod run;
+mod series;
 mod summary;
 mod table;
 
@@ -18,5 +19,6 @@ pub(crate) use machine::Machine;
 pub(crate) use memory::{Resident, peak_bytes, reset_peak, resident_bytes, settled_bytes};
 pub(crate) use plot::{Axis, Line, Plot, Scale, Unit};
 pub(crate) use run::{BaseFigures, RunFigures};
+pub(crate) use series::{Series, series_table};
 pub(crate) use summary::{Spread, Summary};
 pub(crate) use table::{Align, Table, bytes, count, nanos};

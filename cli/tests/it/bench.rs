@@ -112,3 +112,34 @@ fn wrong_input_is_told_before_anything_is_made() {
         assert!(done.stderr.contains(says), "{words}: {}", done.stderr);
     }
 }
+
+#[test]
+fn growth_is_measured_up_to_a_bound_and_drawn() {
+    let cli = Cli::new();
+    cli.guest(&Script::new()).file("base/file", b"x");
+    let done =
+        cli.run("bench --layer base --instances 1 --growth=50 --out report --json guest.wat");
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let printed: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let growth = printed["growth"].as_array().unwrap();
+    let mut grows: Vec<&str> = growth
+        .iter()
+        .map(|one| one["of"].as_str().unwrap())
+        .collect();
+    grows.dedup();
+    assert_eq!(grows.len(), 9, "{grows:?}");
+    for series in growth {
+        let points = series["points"].as_array().unwrap();
+        assert!(!points.is_empty(), "{series}");
+        for point in points {
+            assert!(point["n"].as_u64() <= Some(50), "{series}");
+            assert!(point["ns"]["min"].as_u64() <= point["ns"]["median"].as_u64());
+        }
+    }
+    let page = fs::read_to_string(cli.path("report/report.html")).unwrap();
+    assert!(
+        grows
+            .iter()
+            .all(|of| page.contains(&format!("As it grows: {of}")))
+    );
+}

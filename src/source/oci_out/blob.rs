@@ -3,6 +3,7 @@
 use std::io::{self, BufWriter, Write};
 
 use super::documents::Written;
+use super::members::{Members, Packing};
 use super::sink::{Sink, write_error};
 use super::{Compression, OciExportError, OutLayer};
 use crate::layer::Layer;
@@ -11,9 +12,6 @@ use crate::source::oci::{Checked, Hasher};
 
 /// Bytes that are collected for a write of a layer's file.
 const BUFFER_BYTES: usize = 256 * 1024;
-
-/// zstd's own default, which is part of the bytes that come out.
-const ZSTD_LEVEL: i32 = 3;
 
 /// The media type of a layer, whatever follows for its compression.
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
@@ -81,10 +79,11 @@ fn make(
     let path = file.path().to_owned();
     let failed = |error| write_error(&path, error);
     let mut out = Hashing::new(BufWriter::with_capacity(BUFFER_BYTES, file.as_file_mut()));
-    let packed = |packer: Packer<_>| {
-        let written = crate::source::write_layer(layer, Hashing::new(packer)).map_err(named)?;
-        let (packer, diff_id, _) = written.into_parts();
-        packer.finish().map_err(failed)?;
+    let mut packed = |packing| {
+        let members = Members::new(&mut out, packing);
+        let written = crate::source::write_layer(layer, Hashing::new(members)).map_err(named)?;
+        let (members, diff_id, _) = written.into_parts();
+        members.finish().map_err(failed)?;
         Ok(Some(diff_id))
     };
     let diff_id = match compression {
@@ -93,8 +92,8 @@ fn make(
             crate::source::write_layer(layer, &mut out).map_err(named)?;
             None
         }
-        Compression::Gzip => packed(Packer::gzip(&mut out))?,
-        Compression::Zstd => packed(Packer::zstd(&mut out).map_err(failed)?)?,
+        Compression::Gzip => packed(Packing::Gzip)?,
+        Compression::Zstd => packed(Packing::Zstd)?,
     };
     let (mut out, digest, size) = out.into_parts();
     let diff_id = diff_id.unwrap_or_else(|| digest.clone());
@@ -126,48 +125,6 @@ fn oci_type(media_type: String) -> String {
         Some("foreign.diff.tar") => format!("{oci}.nondistributable.v1.tar"),
         Some("foreign.diff.tar.gzip") => format!("{oci}.nondistributable.v1.tar+gzip"),
         _ => media_type,
-    }
-}
-
-/// Compresses what is written.
-enum Packer<W: Write> {
-    Gzip(flate2::write::GzEncoder<W>),
-    Zstd(zstd::stream::write::Encoder<'static, W>),
-}
-
-impl<W: Write> Packer<W> {
-    fn gzip(out: W) -> Self {
-        // Its header has no name and no time: nothing but the bytes counts.
-        Self::Gzip(flate2::GzBuilder::new().write(out, flate2::Compression::default()))
-    }
-
-    fn zstd(out: W) -> io::Result<Self> {
-        Ok(Self::Zstd(zstd::stream::write::Encoder::new(
-            out, ZSTD_LEVEL,
-        )?))
-    }
-
-    fn finish(self) -> io::Result<W> {
-        match self {
-            Self::Gzip(encoder) => encoder.finish(),
-            Self::Zstd(encoder) => encoder.finish(),
-        }
-    }
-}
-
-impl<W: Write> Write for Packer<W> {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Gzip(encoder) => encoder.write(buf),
-            Self::Zstd(encoder) => encoder.write(buf),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Gzip(encoder) => encoder.flush(),
-            Self::Zstd(encoder) => encoder.flush(),
-        }
     }
 }
 

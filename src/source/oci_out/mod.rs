@@ -9,6 +9,7 @@
 
 mod blob;
 mod documents;
+mod members;
 mod sink;
 
 use std::io::{self, Read, Write};
