@@ -52,18 +52,30 @@ fn compare(rounds: u32) {
         for (what, (name, _)) in WHAT.iter().enumerate() {
             for (who, peer) in WHO.iter().enumerate() {
                 let this = std::env::current_exe().unwrap();
-                let out = Command::new(this).args(["case", peer, name]).output().unwrap();
+                let out = Command::new(this)
+                    .args(["case", peer, name])
+                    .output()
+                    .unwrap();
                 let text = String::from_utf8(out.stdout).unwrap();
-                assert!(out.status.success(), "{peer}, {name}: {}", String::from_utf8_lossy(&out.stderr));
+                assert!(
+                    out.status.success(),
+                    "{peer}, {name}: {}",
+                    String::from_utf8_lossy(&out.stderr)
+                );
                 for line in text.lines() {
                     let (state, ns) = line.split_once(' ').unwrap();
                     let state = if state == "cold" { "cold" } else { "warm" };
-                    all.entry((what, who, state)).or_default().push(ns.parse().unwrap());
+                    all.entry((what, who, state))
+                        .or_default()
+                        .push(ns.parse().unwrap());
                 }
             }
         }
     }
-    println!("| ns: median [least..most] | | {} | of the best peer's |", WHO.join(" | "));
+    println!(
+        "| ns: median [least..most] | | {} | of the best peer's |",
+        WHO.join(" | ")
+    );
     println!("|---|---|{}---|", "---|".repeat(WHO.len()));
     for (what, (name, _)) in WHAT.iter().enumerate() {
         for state in ["cold", "warm"] {
@@ -87,7 +99,11 @@ fn compare(rounds: u32) {
 
 /// Does one piece of work five times, and prints what the first and the last took.
 fn case(who: &str, what: &str) {
-    let (at, (_, times)) = WHAT.iter().enumerate().find(|(_, (name, _))| *name == what).unwrap();
+    let (at, (_, times)) = WHAT
+        .iter()
+        .enumerate()
+        .find(|(_, (name, _))| *name == what)
+        .unwrap();
     let base = if what.contains("64 MiB") { 64 << 20 } else { 0 };
     let fs = make(who, base);
     let mut work = prepare(at, &*fs);
@@ -114,7 +130,10 @@ fn prepare<'a>(what: usize, fs: &'a dyn Files) -> Box<dyn FnMut(u32) + 'a> {
     let block = vec![0xa5_u8; BLOCK];
     let deep = "/usr/lib/python3.11/site-packages/pkgname/sub/deep";
     fs.create_dir_all(deep);
-    fs.write("/usr/lib/python3.11/site-packages/pkgname/sub/deep/module.py", &block);
+    fs.write(
+        "/usr/lib/python3.11/site-packages/pkgname/sub/deep/module.py",
+        &block,
+    );
     let own = |fs: &dyn Files| fs.write("/own", &vec![7; 8 << 20]);
     match what {
         0 => Box::new(move |_| {
@@ -189,7 +208,11 @@ fn prepare<'a>(what: usize, fs: &'a dyn Files) -> Box<dyn FnMut(u32) + 'a> {
     }
 }
 
-fn random_reads<'a>(mut file: Box<dyn Handle + 'a>, blocks: usize, times: usize) -> Box<dyn FnMut(u32) + 'a> {
+fn random_reads<'a>(
+    mut file: Box<dyn Handle + 'a>,
+    blocks: usize,
+    times: usize,
+) -> Box<dyn FnMut(u32) + 'a> {
     let mut buf = vec![0; BLOCK];
     Box::new(move |_| offsets(blocks, times).for_each(|at| file.read_at(at, &mut buf)))
 }

@@ -120,7 +120,12 @@ struct WasmerFile(Box<dyn virtual_fs::VirtualFile + Send + Sync>);
 impl Wasmer {
     fn opened(&self, path: &str, append: bool, create: bool) -> Box<dyn Handle + '_> {
         let mut options = self.0.new_open_options();
-        options.read(!append).write(true).append(append).create(create).truncate(create);
+        options
+            .read(!append)
+            .write(true)
+            .append(append)
+            .create(create)
+            .truncate(create);
         Box::new(WasmerFile(options.open(path).unwrap()))
     }
 }
@@ -187,7 +192,11 @@ struct Crate(vfs::VfsPath);
 /// The crate opens a file for reading or for writing.
 enum CrateFile {
     Write(Box<dyn vfs::SeekAndWrite + Send>),
-    Both(vfs::VfsPath, Option<Box<dyn vfs::SeekAndRead + Send>>, Option<Box<dyn vfs::SeekAndWrite + Send>>),
+    Both(
+        vfs::VfsPath,
+        Option<Box<dyn vfs::SeekAndRead + Send>>,
+        Option<Box<dyn vfs::SeekAndWrite + Send>>,
+    ),
 }
 
 impl Files for Crate {
@@ -198,7 +207,9 @@ impl Files for Crate {
         self.create(path).append(bytes);
     }
     fn create(&self, path: &str) -> Box<dyn Handle + '_> {
-        Box::new(CrateFile::Write(self.0.join(path).unwrap().create_file().unwrap()))
+        Box::new(CrateFile::Write(
+            self.0.join(path).unwrap().create_file().unwrap(),
+        ))
     }
     fn open(&self, path: &str) -> Box<dyn Handle + '_> {
         let path = self.0.join(path).unwrap();
@@ -206,10 +217,17 @@ impl Files for Crate {
         Box::new(CrateFile::Both(path, Some(file), None))
     }
     fn open_to_append(&self, path: &str) -> Box<dyn Handle + '_> {
-        Box::new(CrateFile::Write(self.0.join(path).unwrap().append_file().unwrap()))
+        Box::new(CrateFile::Write(
+            self.0.join(path).unwrap().append_file().unwrap(),
+        ))
     }
     fn len(&self, path: &str) -> Option<u64> {
-        self.0.join(path).unwrap().metadata().ok().map(|stat| stat.len)
+        self.0
+            .join(path)
+            .unwrap()
+            .metadata()
+            .ok()
+            .map(|stat| stat.len)
     }
     fn remove(&self, path: &str) {
         self.0.join(path).unwrap().remove_file().unwrap();
@@ -271,7 +289,12 @@ impl Files for Std {
         Box::new(options.read(true).write(true).open(self.at(path)).unwrap())
     }
     fn open_to_append(&self, path: &str) -> Box<dyn Handle + '_> {
-        Box::new(fs::OpenOptions::new().append(true).open(self.at(path)).unwrap())
+        Box::new(
+            fs::OpenOptions::new()
+                .append(true)
+                .open(self.at(path))
+                .unwrap(),
+        )
     }
     fn len(&self, path: &str) -> Option<u64> {
         fs::metadata(self.at(path)).ok().map(|stat| stat.len())
