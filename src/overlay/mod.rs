@@ -292,11 +292,6 @@ impl Overlay {
         self.image.intact()
     }
 
-    /// Tells whether an object came with the base.
-    pub(crate) fn is_of_base(&self, id: FileId) -> bool {
-        self.node(id).is_some()
-    }
-
     /// The target of a symbolic link.
     pub(crate) fn target(&self, id: FileId) -> Result<&[u8], Errno> {
         let target = match self.object(id) {

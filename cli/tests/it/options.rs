@@ -47,7 +47,7 @@ fn case_77_a_host_link_out_of_a_layer_stays_in_the_layer() {
         std::os::unix::fs::symlink("/file", cli.path("base/in")).unwrap();
         let script = Script::new()
             .cat_in(ROOT, "out/passwd", NOENT)
-            .cat_in(ROOT, "up", NOENT)
+            .cat_in(ROOT, "up", PERM)
             .cat("in");
         let done = cli.script("--layer base", &script);
         assert_eq!(done.fine().text(), "x");

@@ -1,6 +1,7 @@
 //! The guest `soak` of 0.3 under both hosts.
 
 use stratafs::image::Image;
+use stratafs::vfs::Fs;
 
 use super::rules::{P2, Rule};
 use super::{Episode, Twins, calls, soak, tree};
@@ -31,7 +32,7 @@ impl Twins for Filesystem {
     }
 
     fn logs(&self, episode: &Episode) -> [Vec<String>; 2] {
-        let fs = tree::instance(&self.image);
+        let fs = Fs::new(&self.image);
         let ours = self.log(Files::Strata(&fs), episode);
         fs.check().unwrap();
         assert_eq!(fs.usage().open, 0, "{episode:?}");

@@ -93,7 +93,7 @@ impl Model {
     ) -> Result<Place, Errno> {
         check_path(path)?;
         refuse(path[0] == b'/', Errno::NotPermitted)?;
-        let (mut names, mut links) = (split(path, false), 0);
+        let (mut names, mut links) = (split(path), 0);
         let here = |dir, slash| Place {
             dir,
             name: b".".to_vec(),
@@ -101,33 +101,29 @@ impl Model {
             slash,
         };
         let mut place = here(start, path.ends_with(b"/"));
-        while let Some((name, of_layer)) = names.pop_front() {
+        while let Some(name) = names.pop_front() {
             let dir = place.node.ok_or(Errno::NoEntry)?;
             let Body::Dir(body) = &self.nodes[dir].body else {
                 return Err(Errno::NotDirectory);
             };
             if name == b"." || name == b".." {
-                // The root is its own parent to links that came with a layer.
-                let stays = name == b"." || of_layer && dir == start && dir == TOP;
-                refuse(!stays && dir == start, Errno::NotPermitted)?;
-                place = here(if stays { dir } else { body.parent }, place.slash);
+                refuse(name == b".." && dir == start, Errno::NotPermitted)?;
+                place = here(if name == b"." { dir } else { body.parent }, place.slash);
                 continue;
             }
             let last = names.is_empty();
             refuse(name.len() > MAX_NAME_BYTES, Errno::NameTooLong)?;
             refuse(create && last && place.slash, Errno::IsDirectory)?;
             let node = self.find(dir, &name)?;
-            match node.map(|node| (&self.nodes[node].body, self.nodes[node].own)) {
-                Some((Body::Symlink(target), own))
-                    if !last || place.slash || follow == Follow::Yes =>
-                {
+            match node.map(|node| &self.nodes[node].body) {
+                Some(Body::Symlink(target)) if !last || place.slash || follow == Follow::Yes => {
                     links += 1;
                     refuse(links > MAX_SYMLINKS, Errno::Loop)?;
                     let absolute = target[0] == b'/';
                     refuse(absolute && start != TOP, Errno::NotPermitted)?;
                     let slash = place.slash || (last && target.ends_with(b"/"));
                     place = here(if absolute { TOP } else { dir }, slash);
-                    let mut rest = std::mem::replace(&mut names, split(target, !own));
+                    let mut rest = std::mem::replace(&mut names, split(target));
                     names.append(&mut rest);
                 }
                 _ => {
@@ -150,11 +146,10 @@ fn check_path(path: &[u8]) -> Result<(), Errno> {
     refuse(path.len() > MAX_PATH_BYTES, Errno::NameTooLong)
 }
 
-/// The names of a path, and whether they are of a link that came with a layer.
-fn split(path: &[u8], of_layer: bool) -> VecDeque<(Vec<u8>, bool)> {
+fn split(path: &[u8]) -> VecDeque<Vec<u8>> {
     path.split(|byte| *byte == b'/')
         .filter(|name| !name.is_empty())
-        .map(|name| (name.to_vec(), of_layer))
+        .map(<[u8]>::to_vec)
         .collect()
 }
 
