@@ -4,6 +4,7 @@
 //! `match` without a catch-all arm; the host API wraps it with a path.
 
 use std::fmt;
+use std::io;
 
 /// Why a file operation was refused or failed.
 ///
@@ -82,6 +83,37 @@ impl Errno {
             Self::TooManyOpen => "too many open files",
             Self::Unsupported => "operation not supported",
         }
+    }
+
+    /// Returns the kind that the standard library has for the error.
+    #[must_use]
+    pub fn kind(self) -> io::ErrorKind {
+        match self {
+            Self::Busy => io::ErrorKind::ResourceBusy,
+            Self::CrossDevice => io::ErrorKind::CrossesDevices,
+            Self::Exist => io::ErrorKind::AlreadyExists,
+            Self::FileTooLarge => io::ErrorKind::FileTooLarge,
+            Self::BadDescriptor | Self::IllegalByteSequence | Self::Invalid | Self::Overflow => {
+                io::ErrorKind::InvalidInput
+            }
+            Self::IsDirectory => io::ErrorKind::IsADirectory,
+            Self::NameTooLong => io::ErrorKind::InvalidFilename,
+            Self::NoEntry => io::ErrorKind::NotFound,
+            Self::NoSpace => io::ErrorKind::StorageFull,
+            Self::NotDirectory => io::ErrorKind::NotADirectory,
+            Self::NotEmpty => io::ErrorKind::DirectoryNotEmpty,
+            Self::NotPermitted => io::ErrorKind::PermissionDenied,
+            Self::ReadOnly => io::ErrorKind::ReadOnlyFilesystem,
+            Self::TooManyLinks => io::ErrorKind::TooManyLinks,
+            Self::Unsupported => io::ErrorKind::Unsupported,
+            Self::Io | Self::Loop | Self::TooManyOpen => io::ErrorKind::Other,
+        }
+    }
+}
+
+impl From<Errno> for io::Error {
+    fn from(errno: Errno) -> Self {
+        Self::new(errno.kind(), errno)
     }
 }
 

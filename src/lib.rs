@@ -58,6 +58,7 @@ pub mod budget;
 pub mod chunk;
 pub mod digest;
 pub mod errno;
+mod error;
 pub mod host;
 pub mod image;
 pub mod layer;
@@ -65,6 +66,7 @@ pub mod limits;
 pub mod meta;
 pub mod name;
 mod overlay;
+mod path;
 #[cfg(feature = "runner")]
 pub mod runner;
 pub mod source;
@@ -80,3 +82,6 @@ mod tree;
 pub mod vfs;
 #[cfg(feature = "wasi")]
 pub mod wasi;
+
+pub use error::Error;
+pub use path::IntoFsPath;

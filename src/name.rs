@@ -241,6 +241,13 @@ impl LayerPath {
         self.0.is_empty()
     }
 
+    /// Spells the path out with `/` between names; empty for the root. O(bytes).
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let names: Vec<&[u8]> = self.0.iter().map(Name::as_bytes).collect();
+        names.join(&b'/')
+    }
+
     /// Splits off the last name: `None` for the root.
     #[must_use]
     pub fn split_last(&self) -> Option<(&[Name], &Name)> {

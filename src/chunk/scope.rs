@@ -43,7 +43,7 @@ const MIN_SAMPLED_BYTES: usize = 1024;
 /// two.write("/weights", [7; 4096])?;
 /// assert_eq!((one.usage().private_bytes, two.usage().private_bytes), (4096, 0));
 /// assert_eq!((two.usage().logical_bytes, scope.held_bytes()), (4096, 4096));
-/// # Ok::<(), stratafs::host::Error>(())
+/// # Ok::<(), stratafs::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct Scope(Arc<Table>);

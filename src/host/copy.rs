@@ -5,13 +5,14 @@ use std::io;
 use std::io::{Read, Write};
 
 use crate::chunk::ChunkPool;
-use crate::errno::Errno;
+use crate::error::Error;
 use crate::layer::{Layer, LayerError};
 use crate::name::LayerPath;
+use crate::path::IntoFsPath;
 #[cfg(feature = "tar")]
 use crate::source::ExportError;
 use crate::source::{SourceError, SourceOptions};
-use crate::vfs::{ApplyError, Fs};
+use crate::vfs::Fs;
 
 /// Why a tree could not be copied in or out.
 #[derive(Debug, thiserror::Error)]
@@ -22,18 +23,11 @@ pub enum CopyError {
     Source(#[from] SourceError),
     /// An entry does not fit into the instance, which is as it was.
     #[error("copy in: {0}")]
-    Apply(#[from] ApplyError),
-    /// The tree cannot be told as a layer; nothing was written.
+    Apply(#[from] Error),
+    /// The directory of the instance cannot be reached, or its tree cannot be told
+    /// as a layer; nothing was written.
     #[error("copy out: {0}")]
     Layer(#[from] LayerError),
-    /// The directory of the instance cannot be reached; nothing was written.
-    #[error("copy out of {path}: {errno}")]
-    From {
-        /// The directory, odd bytes escaped.
-        path: String,
-        /// Why not.
-        errno: Errno,
-    },
     /// The archive could not be written; it ends where the error came.
     #[cfg(feature = "tar")]
     #[error("copy out: {0}")]
@@ -51,12 +45,7 @@ pub enum CopyError {
 
 impl Fs {
     pub(super) fn tree_at(&self, path: &[u8]) -> Result<Layer, CopyError> {
-        let told = self.tree(path, &ChunkPool::new());
-        let layer = told.map_err(|errno| CopyError::From {
-            path: crate::name::show(path),
-            errno,
-        })?;
-        Ok(layer?)
+        Ok(self.tree(path, &ChunkPool::new())?)
     }
 
     /// Copies a host directory into the directory at `path`, all of it or
@@ -70,12 +59,12 @@ impl Fs {
     #[cfg(feature = "dir")]
     pub fn import_dir(
         &self,
-        path: impl AsRef<[u8]>,
+        path: impl IntoFsPath,
         dir: &cap_std::fs::Dir,
         options: &SourceOptions,
     ) -> Result<(), CopyError> {
         let layer = crate::source::dir(&ChunkPool::new(), dir, options)?;
-        Ok(self.apply(path.as_ref(), &layer)?)
+        Ok(self.apply(path, &layer)?)
     }
 
     /// Copies a tar archive into the directory at `path`, all of it or
@@ -87,12 +76,12 @@ impl Fs {
     #[cfg(feature = "tar")]
     pub fn import_tar(
         &self,
-        path: impl AsRef<[u8]>,
+        path: impl IntoFsPath,
         archive: impl Read,
         options: &SourceOptions,
     ) -> Result<(), CopyError> {
         let layer = crate::source::tar(&ChunkPool::new(), archive, options)?;
-        Ok(self.apply(path.as_ref(), &layer)?)
+        Ok(self.apply(path, &layer)?)
     }
 
     /// Copies the tree below the directory at `path` into a tar archive:
@@ -106,10 +95,10 @@ impl Fs {
     ///
     /// # Errors
     ///
-    /// [`CopyError::From`], [`CopyError::Layer`], [`CopyError::Export`].
+    /// [`CopyError::Layer`], [`CopyError::Export`].
     #[cfg(feature = "tar")]
-    pub fn export_tar<W: Write>(&self, path: impl AsRef<[u8]>, archive: W) -> Result<W, CopyError> {
-        let layer = self.tree_at(path.as_ref())?;
+    pub fn export_tar<W: Write>(&self, path: impl IntoFsPath, archive: W) -> Result<W, CopyError> {
+        let layer = self.tree_at(&path.fs_path())?;
         Ok(crate::source::write_layer(&layer, archive)?)
     }
 }

@@ -2,9 +2,10 @@
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
-use super::error::{Error, kind};
 use crate::errno::Errno;
+use crate::error::Error;
 use crate::meta::{Kind, Stat};
+use crate::path::IntoFsPath;
 use crate::vfs::{Access, Descriptor, Follow, Fs, NotDone, OpenFlags};
 
 /// How to open a file, as [`std::fs::OpenOptions`]. All options start off, and
@@ -107,8 +108,9 @@ impl OpenOptions {
     /// [`Errno::Invalid`] without reading or writing, for creating or cutting
     /// without writing, and for cutting what is appended to (as std); those of
     /// [`Descriptor::open_at`]; [`Errno::IsDirectory`].
-    pub fn open(self, fs: &Fs, path: impl AsRef<[u8]>) -> Result<File, Error> {
-        fs.at("open", path.as_ref(), |root, path| {
+    pub fn open(self, fs: &Fs, path: impl IntoFsPath) -> Result<File, Error> {
+        let whole = path.fs_path();
+        fs.at("open", &whole, |root, path| {
             let (flags, access, mode) = self.resolve()?;
             let descriptor = root.open_at(Follow::Yes, path, flags, access)?;
             if descriptor.kind() != Kind::File {
@@ -116,6 +118,7 @@ impl OpenOptions {
             }
             Ok(File {
                 descriptor,
+                path: whole.as_ref().into(),
                 offset: 0,
                 mode,
             })
@@ -129,7 +132,7 @@ impl Fs {
     /// # Errors
     ///
     /// Those of [`OpenOptions::open`].
-    pub fn open(&self, path: impl AsRef<[u8]>) -> Result<File, Error> {
+    pub fn open(&self, path: impl IntoFsPath) -> Result<File, Error> {
         OpenOptions::new().read(true).open(self, path)
     }
 
@@ -138,7 +141,7 @@ impl Fs {
     /// # Errors
     ///
     /// Those of [`OpenOptions::open`].
-    pub fn create(&self, path: impl AsRef<[u8]>) -> Result<File, Error> {
+    pub fn create(&self, path: impl IntoFsPath) -> Result<File, Error> {
         OpenOptions::new()
             .write(true)
             .create(true)
@@ -155,10 +158,13 @@ enum Mode {
 }
 
 /// An open file with an offset: [`Read`], [`Write`] and [`Seek`]. A write in
-/// append mode leaves the offset past what it wrote, as Linux does.
+/// append mode leaves the offset past what it wrote, as Linux does. Errors are
+/// std's, and hold an [`Error`] with the path by which the file was opened.
 #[derive(Debug)]
 pub struct File {
     descriptor: Descriptor,
+    /// As it was opened, for errors.
+    path: Box<[u8]>,
     offset: u64,
     mode: Mode,
 }
@@ -170,7 +176,7 @@ impl File {
     ///
     /// Those of [`Descriptor::stat`].
     pub fn metadata(&self) -> io::Result<Stat> {
-        self.descriptor.stat().map_err(to_io)
+        self.descriptor.stat().map_err(self.failed("stat"))
     }
 
     /// Cuts or grows the file.
@@ -179,7 +185,8 @@ impl File {
     ///
     /// Those of [`Descriptor::set_size`].
     pub fn set_len(&self, size: u64) -> io::Result<()> {
-        self.descriptor.set_size(size).map_err(to_io)
+        let set = self.descriptor.set_size(size);
+        set.map_err(self.failed("set length of"))
     }
 
     /// Reads at an offset, leaving the file's own as it is.
@@ -188,7 +195,8 @@ impl File {
     ///
     /// Those of [`Descriptor::read_at`].
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.descriptor.read_at(offset, buf).map_err(to_io)
+        let read = self.descriptor.read_at(offset, buf);
+        read.map_err(self.failed("read"))
     }
 
     /// Writes at an offset, leaving the file's own as it is.
@@ -197,18 +205,30 @@ impl File {
     ///
     /// Those of [`Descriptor::write_at`].
     pub fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        self.descriptor.write_at(offset, buf).map_err(to_io)
+        let written = self.descriptor.write_at(offset, buf);
+        written.map_err(self.failed("write"))
     }
 
-    /// Gives the descriptor below.
+    /// Waits until all content is where the instance keeps it: at once, since that
+    /// is memory.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Descriptor::sync`].
+    pub fn sync_all(&self) -> io::Result<()> {
+        self.descriptor.sync().map_err(self.failed("sync"))
+    }
+
+    /// What becomes of a descriptor's error.
+    fn failed(&self, operation: &'static str) -> impl Fn(Errno) -> io::Error {
+        move |errno| Error::new(operation, &self.path, errno).into()
+    }
+
+    /// Returns the descriptor below.
     #[must_use]
     pub fn descriptor(&self) -> &Descriptor {
         &self.descriptor
     }
-}
-
-fn to_io(errno: Errno) -> io::Error {
-    io::Error::new(kind(errno), errno)
 }
 
 impl Read for File {
@@ -225,7 +245,7 @@ impl Write for File {
             Mode::Append if buf.is_empty() => Ok(0),
             Mode::Append => {
                 let appended = NotDone::wait_for(|| self.descriptor.try_append(buf));
-                let (len, end) = appended.map_err(to_io)?;
+                let (len, end) = appended.map_err(self.failed("append to"))?;
                 self.offset = end;
                 Ok(len)
             }
@@ -249,7 +269,8 @@ impl Seek for File {
             SeekFrom::End(by) => self.metadata()?.size.checked_add_signed(by),
             SeekFrom::Current(by) => self.offset.checked_add_signed(by),
         };
-        self.offset = target.ok_or_else(|| to_io(Errno::Invalid))?;
+        let target = target.ok_or(Errno::Invalid);
+        self.offset = target.map_err(self.failed("seek in"))?;
         Ok(self.offset)
     }
 }

@@ -5,10 +5,11 @@ use std::iter;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::error::Error;
 use crate::errno::Errno;
+use crate::error::Error;
 use crate::meta::{FileId, Kind};
 use crate::name::show;
+use crate::path::IntoFsPath;
 use crate::vfs::{Descriptor, Follow, Fs};
 
 /// Entries of one directory that a walk holds at a time.
@@ -173,8 +174,8 @@ impl Fs {
     /// # Errors
     ///
     /// Those of [`Descriptor::stat_at`], [`Errno::NotDirectory`].
-    pub fn read_dir(&self, path: impl AsRef<[u8]>) -> Result<Vec<Entry>, Error> {
-        self.at("list", path.as_ref(), |root, path| {
+    pub fn read_dir(&self, path: impl IntoFsPath) -> Result<Vec<Entry>, Error> {
+        self.at("list", &path.fs_path(), |root, path| {
             Listing::new(root, path)?.take(usize::MAX)
         })
     }
@@ -189,8 +190,8 @@ impl Fs {
     /// # Errors
     ///
     /// Those of [`Self::read_dir`]; each step may give them too.
-    pub fn walk(&self, path: impl AsRef<[u8]>) -> Result<Walk, Error> {
-        self.at("list", path.as_ref(), |root, path| {
+    pub fn walk(&self, path: impl IntoFsPath) -> Result<Walk, Error> {
+        self.at("list", &path.fs_path(), |root, path| {
             let mut walk = Walk { levels: Vec::new() };
             walk.enter(Listing::new(root, path)?)?;
             Ok(walk)

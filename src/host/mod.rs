@@ -1,9 +1,8 @@
 //! The file system for the program that embeds it: std-like calls on
 //! [`Fs`], usable while a guest runs.
 //!
-//! Paths are bytes separated by `/`, on every platform. `/x` and `x` both mean
-//! `x` below the root; `..` and links, absolute ones too, resolve in the
-//! instance as in a chroot. Errors name the operation and the path.
+//! Every call takes its paths as [`IntoFsPath`](crate::IntoFsPath) has it, and its
+//! [`Error`](crate::Error) names the operation and the path.
 //!
 //! A guest may make files of 16 TiB that hold nothing, directories 50,000 deep
 //! and names of any bytes. Each call may be used on what it made: calls on names
@@ -29,12 +28,11 @@
 //! assert_eq!(fs.metadata("/latest")?.nlink, 2);
 //! let names: Vec<_> = fs.walk("/")?.map(|entry| entry.map(|e| e.to_string())).collect::<Result<_, _>>()?;
 //! assert_eq!(names, ["/var", "/var/log", "/var/log/today", "/latest"]);
-//! # Ok::<(), stratafs::host::Error>(())
+//! # Ok::<(), stratafs::Error>(())
 //! ```
 
 #[cfg(any(feature = "dir", feature = "tar"))]
 mod copy;
-mod error;
 mod file;
 mod list;
 mod names;
@@ -44,7 +42,6 @@ mod whole;
 
 #[cfg(any(feature = "dir", feature = "tar"))]
 pub use copy::CopyError;
-pub use error::Error;
 pub use file::{File, OpenOptions};
 pub use list::{Entry, Walk};
 

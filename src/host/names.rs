@@ -1,9 +1,10 @@
 //! Calls on names: directories, links, removal, renaming, metadata.
 
 use super::below_root;
-use super::error::Error;
 use crate::errno::Errno;
+use crate::error::Error;
 use crate::meta::{Kind, Stat};
+use crate::path::IntoFsPath;
 use crate::vfs::{Descriptor, Follow, Fs, SetTime};
 
 impl Fs {
@@ -35,8 +36,8 @@ impl Fs {
     /// # Errors
     ///
     /// Those of [`Descriptor::stat_at`].
-    pub fn metadata(&self, path: impl AsRef<[u8]>) -> Result<Stat, Error> {
-        self.at("stat", path.as_ref(), |root, path| {
+    pub fn metadata(&self, path: impl IntoFsPath) -> Result<Stat, Error> {
+        self.at("stat", &path.fs_path(), |root, path| {
             root.stat_at(Follow::Yes, path)
         })
     }
@@ -46,8 +47,8 @@ impl Fs {
     /// # Errors
     ///
     /// Those of [`Descriptor::stat_at`].
-    pub fn symlink_metadata(&self, path: impl AsRef<[u8]>) -> Result<Stat, Error> {
-        self.at("stat", path.as_ref(), |root, path| {
+    pub fn symlink_metadata(&self, path: impl IntoFsPath) -> Result<Stat, Error> {
+        self.at("stat", &path.fs_path(), |root, path| {
             root.stat_at(Follow::No, path)
         })
     }
@@ -57,7 +58,7 @@ impl Fs {
     /// # Errors
     ///
     /// Those of [`Descriptor::stat_at`] but for a missing name.
-    pub fn exists(&self, path: impl AsRef<[u8]>) -> Result<bool, Error> {
+    pub fn exists(&self, path: impl IntoFsPath) -> Result<bool, Error> {
         match self.metadata(path) {
             Ok(_) => Ok(true),
             Err(error) if error.errno() == Errno::NoEntry => Ok(false),
@@ -70,8 +71,12 @@ impl Fs {
     /// # Errors
     ///
     /// Those of [`Descriptor::create_dir_at`].
-    pub fn create_dir(&self, path: impl AsRef<[u8]>) -> Result<(), Error> {
-        self.at("create directory", path.as_ref(), Descriptor::create_dir_at)
+    pub fn create_dir(&self, path: impl IntoFsPath) -> Result<(), Error> {
+        self.at(
+            "create directory",
+            &path.fs_path(),
+            Descriptor::create_dir_at,
+        )
     }
 
     /// Makes a directory and those above it that are missing. One that is
@@ -81,8 +86,8 @@ impl Fs {
     ///
     /// Those of [`Descriptor::create_dir_at`]; [`Errno::NotDirectory`] or
     /// [`Errno::Exist`] where something else stands in the way.
-    pub fn create_dir_all(&self, path: impl AsRef<[u8]>) -> Result<(), Error> {
-        let path = path.as_ref();
+    pub fn create_dir_all(&self, path: impl IntoFsPath) -> Result<(), Error> {
+        let path = &path.fs_path();
         self.at("create directory", path, |root, relative| {
             let ends = relative
                 .iter()
@@ -112,8 +117,12 @@ impl Fs {
     /// # Errors
     ///
     /// Those of [`Descriptor::remove_dir_at`].
-    pub fn remove_dir(&self, path: impl AsRef<[u8]>) -> Result<(), Error> {
-        self.at("remove directory", path.as_ref(), Descriptor::remove_dir_at)
+    pub fn remove_dir(&self, path: impl IntoFsPath) -> Result<(), Error> {
+        self.at(
+            "remove directory",
+            &path.fs_path(),
+            Descriptor::remove_dir_at,
+        )
     }
 
     /// Removes a directory and all below it, the deepest first; of the root,
@@ -128,8 +137,8 @@ impl Fs {
     /// # Errors
     ///
     /// [`Errno::NotDirectory`], and those of [`Descriptor::remove_dir_at`].
-    pub fn remove_dir_all(&self, path: impl AsRef<[u8]>) -> Result<(), Error> {
-        self.at("remove directory", path.as_ref(), |root, path| {
+    pub fn remove_dir_all(&self, path: impl IntoFsPath) -> Result<(), Error> {
+        self.at("remove directory", &path.fs_path(), |root, path| {
             root.pass_to(Follow::No, path)?.remove_below()?;
             match root.remove_dir_at(path) {
                 Err(Errno::Invalid) => Ok(()),
@@ -143,8 +152,8 @@ impl Fs {
     /// # Errors
     ///
     /// Those of [`Descriptor::unlink_at`].
-    pub fn remove_file(&self, path: impl AsRef<[u8]>) -> Result<(), Error> {
-        self.at("remove", path.as_ref(), Descriptor::unlink_at)
+    pub fn remove_file(&self, path: impl IntoFsPath) -> Result<(), Error> {
+        self.at("remove", &path.fs_path(), Descriptor::unlink_at)
     }
 
     /// Moves `from` to `to`, replacing what stands there. One step.
@@ -152,10 +161,10 @@ impl Fs {
     /// # Errors
     ///
     /// Those of [`Descriptor::rename_at`].
-    pub fn rename(&self, from: impl AsRef<[u8]>, to: impl AsRef<[u8]>) -> Result<(), Error> {
+    pub fn rename(&self, from: impl IntoFsPath, to: impl IntoFsPath) -> Result<(), Error> {
         self.at_both(
             "rename to",
-            (from.as_ref(), to.as_ref()),
+            (&from.fs_path(), &to.fs_path()),
             |root, from, to| root.rename_at(from, root, to),
         )
     }
@@ -165,14 +174,10 @@ impl Fs {
     /// # Errors
     ///
     /// Those of [`Descriptor::link_at`].
-    pub fn hard_link(
-        &self,
-        original: impl AsRef<[u8]>,
-        link: impl AsRef<[u8]>,
-    ) -> Result<(), Error> {
+    pub fn hard_link(&self, original: impl IntoFsPath, link: impl IntoFsPath) -> Result<(), Error> {
         self.at_both(
             "link",
-            (original.as_ref(), link.as_ref()),
+            (&original.fs_path(), &link.fs_path()),
             |root, from, to| root.link_at(from, root, to),
         )
     }
@@ -183,9 +188,9 @@ impl Fs {
     /// # Errors
     ///
     /// Those of [`Descriptor::symlink_at`].
-    pub fn symlink(&self, target: impl AsRef<[u8]>, link: impl AsRef<[u8]>) -> Result<(), Error> {
-        self.at("symlink", link.as_ref(), |root, path| {
-            root.symlink_at(target.as_ref(), path)
+    pub fn symlink(&self, target: impl IntoFsPath, link: impl IntoFsPath) -> Result<(), Error> {
+        self.at("symlink", &link.fs_path(), |root, path| {
+            root.symlink_at(&target.fs_path(), path)
         })
     }
 
@@ -194,8 +199,8 @@ impl Fs {
     /// # Errors
     ///
     /// Those of [`Descriptor::readlink_at`].
-    pub fn read_link(&self, path: impl AsRef<[u8]>) -> Result<Vec<u8>, Error> {
-        self.at("read link", path.as_ref(), |root, path| {
+    pub fn read_link(&self, path: impl IntoFsPath) -> Result<Vec<u8>, Error> {
+        self.at("read link", &path.fs_path(), |root, path| {
             root.readlink_at(path).map(|target| target.to_vec())
         })
     }
@@ -207,11 +212,11 @@ impl Fs {
     /// Those of [`Descriptor::set_times_at`].
     pub fn set_times(
         &self,
-        path: impl AsRef<[u8]>,
+        path: impl IntoFsPath,
         atime: SetTime,
         mtime: SetTime,
     ) -> Result<(), Error> {
-        self.at("set times of", path.as_ref(), |root, path| {
+        self.at("set times of", &path.fs_path(), |root, path| {
             root.set_times_at(Follow::Yes, path, atime, mtime)
         })
     }
@@ -224,11 +229,11 @@ impl Fs {
     /// Those of [`Descriptor::set_owner_at`].
     pub fn set_owner(
         &self,
-        path: impl AsRef<[u8]>,
+        path: impl IntoFsPath,
         mode: u32,
         owner: (u32, u32),
     ) -> Result<(), Error> {
-        self.at("set owner of", path.as_ref(), |root, path| {
+        self.at("set owner of", &path.fs_path(), |root, path| {
             root.set_owner_at(Follow::Yes, path, mode, owner)
         })
     }

@@ -15,6 +15,7 @@ use crate::layer::Layer;
 use crate::layer::node::{Body, Child, NodeId};
 use crate::meta::Meta;
 use crate::name::{LayerPath, Name};
+use crate::path::IntoFsPath;
 use crate::vfs::Fs;
 
 impl Fs {
@@ -30,10 +31,10 @@ impl Fs {
     ///
     /// # Errors
     ///
-    /// [`CopyError::From`], [`CopyError::Layer`], [`CopyError::Host`] at the
+    /// [`CopyError::Layer`], [`CopyError::Host`] at the
     /// first entry that cannot be written; what came before it stays.
-    pub fn export_dir(&self, path: impl AsRef<[u8]>, into: &Dir) -> Result<(), CopyError> {
-        let layer = self.tree_at(path.as_ref())?;
+    pub fn export_dir(&self, path: impl IntoFsPath, into: &Dir) -> Result<(), CopyError> {
+        let layer = self.tree_at(&path.fs_path())?;
         Unpack {
             layer: &layer,
             made: HashMap::new(),
@@ -48,8 +49,8 @@ impl Fs {
     /// # Errors
     ///
     /// As [`Self::export_dir`].
-    pub fn export_dir_whole(&self, path: impl AsRef<[u8]>, into: &Dir) -> Result<(), CopyError> {
-        let layer = self.tree_at(path.as_ref())?;
+    pub fn export_dir_whole(&self, path: impl IntoFsPath, into: &Dir) -> Result<(), CopyError> {
+        let layer = self.tree_at(&path.fs_path())?;
         Unpack {
             layer: &layer,
             made: HashMap::new(),

@@ -1,8 +1,9 @@
 //! Whole files at once: read, write, copy.
 
-use super::error::Error;
 use crate::errno::Errno;
+use crate::error::Error;
 use crate::limits::MAX_WHOLE_READ_BYTES;
+use crate::path::IntoFsPath;
 use crate::vfs::{Access, Descriptor, Follow, Fs, OpenFlags};
 
 /// Bytes that a copy moves at a time.
@@ -55,7 +56,7 @@ impl Fs {
     /// Those of [`Descriptor::open_at`], [`Errno::IsDirectory`];
     /// [`Errno::FileTooLarge`] past [`MAX_WHOLE_READ_BYTES`];
     /// [`Errno::NoSpace`] if there is no memory for it.
-    pub fn read(&self, path: impl AsRef<[u8]>) -> Result<Vec<u8>, Error> {
+    pub fn read(&self, path: impl IntoFsPath) -> Result<Vec<u8>, Error> {
         self.read_up_to(path, MAX_WHOLE_READ_BYTES)
     }
 
@@ -71,7 +72,7 @@ impl Fs {
     /// assert_eq!(fs.read_up_to("/result", 1024)?, b"42");
     /// let error = fs.read_up_to("/result", 1).unwrap_err();
     /// assert_eq!(error.errno(), Errno::FileTooLarge);
-    /// # Ok::<(), stratafs::host::Error>(())
+    /// # Ok::<(), stratafs::Error>(())
     /// ```
     ///
     /// # Errors
@@ -79,8 +80,8 @@ impl Fs {
     /// Those of [`Descriptor::open_at`], [`Errno::IsDirectory`];
     /// [`Errno::FileTooLarge`] if there is more; [`Errno::NoSpace`] if there is
     /// no memory for it.
-    pub fn read_up_to(&self, path: impl AsRef<[u8]>, max: u64) -> Result<Vec<u8>, Error> {
-        self.at("read", path.as_ref(), |root, path| {
+    pub fn read_up_to(&self, path: impl IntoFsPath, max: u64) -> Result<Vec<u8>, Error> {
+        self.at("read", &path.fs_path(), |root, path| {
             let file = open(root, path, OpenFlags::empty(), Access::READ)?;
             read_all(&file, max)
         })
@@ -92,8 +93,8 @@ impl Fs {
     /// # Errors
     ///
     /// As [`Self::read`]; [`Errno::IllegalByteSequence`] if it is not UTF-8.
-    pub fn read_to_string(&self, path: impl AsRef<[u8]>) -> Result<String, Error> {
-        let path = path.as_ref();
+    pub fn read_to_string(&self, path: impl IntoFsPath) -> Result<String, Error> {
+        let path = &path.fs_path();
         let bytes = self.read(path)?;
         String::from_utf8(bytes).map_err(|_| Error::new("read", path, Errno::IllegalByteSequence))
     }
@@ -104,8 +105,8 @@ impl Fs {
     ///
     /// Those of [`Descriptor::open_at`] and [`Descriptor::write_at`]; past the
     /// quota the file keeps what fitted.
-    pub fn write(&self, path: impl AsRef<[u8]>, bytes: impl AsRef<[u8]>) -> Result<(), Error> {
-        self.at("write", path.as_ref(), |root, path| {
+    pub fn write(&self, path: impl IntoFsPath, bytes: impl AsRef<[u8]>) -> Result<(), Error> {
+        self.at("write", &path.fs_path(), |root, path| {
             let flags = OpenFlags::CREATE | OpenFlags::TRUNCATE;
             write_all(&open(root, path, flags, Access::WRITE)?, 0, bytes.as_ref())
         })
@@ -120,11 +121,11 @@ impl Fs {
     /// As [`Self::read`] for `from`; as [`Self::write`] for `to`;
     /// [`Errno::Invalid`] if they are one file. The error names the path it
     /// is about.
-    pub fn copy(&self, from: impl AsRef<[u8]>, to: impl AsRef<[u8]>) -> Result<u64, Error> {
-        let source = self.at("copy", from.as_ref(), |root, path| {
+    pub fn copy(&self, from: impl IntoFsPath, to: impl IntoFsPath) -> Result<u64, Error> {
+        let source = self.at("copy", &from.fs_path(), |root, path| {
             open(root, path, OpenFlags::empty(), Access::READ)
         })?;
-        self.at("copy to", to.as_ref(), |root, path| {
+        self.at("copy to", &to.fs_path(), |root, path| {
             let target = open(root, path, OpenFlags::CREATE, Access::WRITE)?;
             if source.is_same_object(&target) {
                 return Err(Errno::Invalid);

@@ -1,6 +1,7 @@
 //! Why a layer cannot be made.
 
 use crate::errno::Errno;
+use crate::error::Error;
 use crate::limits::{
     MAX_FILE_BYTES, MAX_LAYER_DEPTH, MAX_LAYER_PATH_BYTES, MAX_LINKS, MAX_SYMLINK_BYTES,
     MAX_XATTR_BYTES,
@@ -11,6 +12,9 @@ use crate::name::LayerPath;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LayerError {
+    /// The directory whose tree was to become a layer cannot be reached.
+    #[error(transparent)]
+    Unreachable(#[from] Error),
     /// The entry lies below a file.
     #[error("{path}: {parent} is a file, nothing can lie below it")]
     BelowFile {

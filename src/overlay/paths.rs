@@ -5,6 +5,7 @@
 //! changed must not hold them spelt out. Here a path is a link to the path of
 //! its directory and one name.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fmt;
@@ -15,6 +16,7 @@ use super::delta::DirEntryKey;
 use super::{Overlay, steps};
 use crate::meta::FileId;
 use crate::name::{LayerPath, Name};
+use crate::path::FsPath;
 
 /// The most bytes of a path that its `Debug` form shows.
 const MAX_SHOWN_BYTES: usize = 1024;
@@ -105,6 +107,13 @@ impl TreePath {
         let mut names: Vec<&[u8]> = self.names_upward().map(Name::as_bytes).collect();
         names.reverse();
         names.join(&b'/')
+    }
+}
+
+impl FsPath for TreePath {
+    fn fs_path(&self) -> Cow<'_, [u8]> {
+        // The root's bytes are none, and its path is `/`.
+        Cow::Owned([b"/", &*self.to_bytes()].concat())
     }
 }
 

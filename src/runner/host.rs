@@ -64,10 +64,10 @@ impl Seat {
             .preopens
             .iter()
             .map(|preopen| {
-                let dir = fs.preopen(preopen.dir.as_bytes(), preopen.rights);
-                let dir = dir.map_err(|errno| RunnerError::Preopen {
+                let dir = fs.preopen(&preopen.dir, preopen.rights);
+                let dir = dir.map_err(|error| RunnerError::Preopen {
                     path: preopen.dir.clone().into_bytes(),
-                    errno,
+                    errno: error.errno(),
                 })?;
                 Ok((dir, preopen.guest.clone()))
             })
@@ -76,9 +76,9 @@ impl Seat {
         for volume in &plan.volumes {
             let made = volumes.iter().find(|(name, _)| *name == volume.name);
             let Some((_, fs)) = made else { continue };
-            let root = fs.root().map_err(|errno| RunnerError::Volume {
+            let root = fs.root().map_err(|error| RunnerError::Volume {
                 name: volume.name.clone(),
-                errno,
+                errno: error.errno(),
             })?;
             preopens.push((root, volume.guest.clone()));
         }

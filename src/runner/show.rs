@@ -77,12 +77,12 @@ pub(super) fn make_fs(
     for (path, volume) in places(plan) {
         let made = volumes.iter().find(|(name, _)| Some(name) == volume);
         let shown = match made {
-            Some((_, volume)) => fs.mount(path.as_bytes(), volume, b"/", Rights::ReadWrite),
-            None => fs.keep_place(path.as_bytes()),
+            Some((_, volume)) => fs.mount(&path, volume, "/", Rights::ReadWrite),
+            None => fs.keep_place(&path),
         };
-        shown.map_err(|errno| RunnerError::Preopen {
+        shown.map_err(|error| RunnerError::Preopen {
             path: path.into_bytes(),
-            errno,
+            errno: error.errno(),
         })?;
     }
     Ok(fs)

@@ -105,12 +105,7 @@ pub fn export(
 /// Gives the whole tree of an image as one layer.
 pub(super) fn tree(store: &Store, reference: &Reference) -> Result<Layer, TransferError> {
     let fs = Fs::new(&store.image(reference.as_str())?);
-    let tree = fs.tree(b"/", &ChunkPool::new());
-    let tree = tree.map_err(|errno| TransferError::Path {
-        path: "/".to_owned(),
-        errno,
-    })?;
-    Ok(tree?)
+    Ok(fs.tree("/", &ChunkPool::new())?)
 }
 
 fn oci(

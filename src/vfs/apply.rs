@@ -7,23 +7,14 @@ use super::Fs;
 use super::fs::{find_dir, recheck};
 use crate::chunk::Content;
 use crate::errno::Errno;
+use crate::error::Error;
 use crate::layer::Layer;
 use crate::layer::node::{Body, Child, NodeId};
 use crate::limits::BLOCK_BYTES;
 use crate::meta::{FileId, Kind, Meta, Time};
 use crate::name::{LayerPath, Name};
 use crate::overlay::{Found, New, Overlay};
-
-/// An entry of a layer could not be written into an instance, which is as it
-/// was before.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{path}: {errno}")]
-pub struct ApplyError {
-    /// The entry, or the directory it was to be written into.
-    pub path: LayerPath,
-    /// Why not.
-    pub errno: Errno,
-}
+use crate::path::IntoFsPath;
 
 impl Fs {
     /// Writes a layer into the directory at `path`, all of it or nothing: new
@@ -39,20 +30,18 @@ impl Fs {
     ///
     /// # Errors
     ///
-    /// [`ApplyError`] with the errno of the walk to `path`, of the first entry
-    /// that does not fit, or [`Errno::ReadOnly`].
-    pub fn apply(&self, path: &[u8], layer: &Layer) -> Result<(), ApplyError> {
-        let at_top = |errno| ApplyError {
-            path: LayerPath::root(),
-            errno,
-        };
+    /// The errno of the walk to `path`, of the first entry that does not fit, with
+    /// the entry's path, or [`Errno::ReadOnly`].
+    pub fn apply(&self, path: impl IntoFsPath, layer: &Layer) -> Result<(), Error> {
+        let path = path.fs_path();
+        let at_top = |errno| Error::new("apply layer at", &path, errno);
         if self.is_read_only() {
             return Err(at_top(Errno::ReadOnly));
         }
         let now = self.now();
         let fetched = Fetched::of(layer, self.quota().max_bytes);
         let mut state = self.lock();
-        let top = find_dir(&state, path).map_err(at_top)?;
+        let top = find_dir(&state, &path).map_err(at_top)?;
         let before = state.snapshot();
         let mut apply = Apply {
             state: &mut state,
@@ -67,7 +56,14 @@ impl Fs {
             state.undo(before);
         }
         recheck(&state);
-        result
+        result.map_err(|(entry, errno)| {
+            let below = entry.to_bytes();
+            let path = match below.is_empty() || path.ends_with(b"/") {
+                true => [&path, &*below].concat(),
+                false => [&path, &b"/"[..], &below].concat(),
+            };
+            Error::new("apply layer at", &path, errno)
+        })
     }
 }
 
@@ -154,7 +150,8 @@ struct Apply<'a> {
 }
 
 impl Apply<'_> {
-    fn run(&mut self) -> Result<(), ApplyError> {
+    /// Gives the entry that does not fit, and why.
+    fn run(&mut self) -> Result<(), (LayerPath, Errno)> {
         let mut todo = vec![(LayerPath::root(), self.top, NodeId::ROOT)];
         let mut dirs = Vec::new();
         while let Some((path, id, node)) = todo.pop() {
@@ -162,17 +159,12 @@ impl Apply<'_> {
                 continue;
             };
             if dir.opaque {
-                self.clear(id).map_err(|errno| ApplyError {
-                    path: path.clone(),
-                    errno,
-                })?;
+                self.clear(id).map_err(|errno| (path.clone(), errno))?;
             }
             for (name, child) in &dir.children {
                 let entry = path.join(name.clone());
-                let below = self.child(id, name, child).map_err(|errno| ApplyError {
-                    path: entry.clone(),
-                    errno,
-                })?;
+                let below = self.child(id, name, child);
+                let below = below.map_err(|errno| (entry.clone(), errno))?;
                 todo.extend(below.map(|(id, node)| (entry, id, node)));
             }
             if !dir.implied {
@@ -182,8 +174,7 @@ impl Apply<'_> {
         // Last, since what is written into a directory moves its mtime.
         for (path, id, node) in dirs {
             let meta = self.layer.node(node).meta.clone();
-            self.set_meta(id, &meta)
-                .map_err(|errno| ApplyError { path, errno })?;
+            self.set_meta(id, &meta).map_err(|errno| (path, errno))?;
         }
         Ok(())
     }

@@ -29,7 +29,7 @@ use crate::overlay::{Change, Overlay, Usage};
 /// fs.restore(&before).expect("its own snapshot");
 /// assert_eq!(fs.read("/plan")?, b"one");
 /// assert_eq!(other.read("/plan")?, b"one");
-/// # Ok::<(), stratafs::host::Error>(())
+/// # Ok::<(), stratafs::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct Snapshot(Arc<Taken>);

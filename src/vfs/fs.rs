@@ -15,10 +15,12 @@ use super::{Access, Clock, Sealing, Share, Trace, VirtualClock};
 use crate::budget::{Account, Budget};
 use crate::chunk::{ChunkPool, Scope};
 use crate::errno::Errno;
+use crate::error::Error;
 use crate::image::Image;
 use crate::layer::{Layer, LayerError};
 use crate::meta::{FileId, Kind, Time};
 use crate::overlay::{Overlay, Quota, Usage};
+use crate::path::IntoFsPath;
 
 /// A private, writable file system over a shared [`Image`].
 ///
@@ -34,7 +36,7 @@ use crate::overlay::{Overlay, Quota, Usage};
 /// let (one, two) = (Fs::new(&base), Fs::new(&base));
 /// one.root()?.create_dir_at(b"mine")?;
 /// assert!(two.root()?.create_dir_at(b"mine").is_ok());
-/// # Ok::<(), stratafs::errno::Errno>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
 pub struct Fs(Arc<Inner>);
@@ -337,15 +339,16 @@ impl Fs {
     /// # Errors
     ///
     /// [`Errno::TooManyOpen`].
-    pub fn root(&self) -> Result<Descriptor, Errno> {
+    pub fn root(&self) -> Result<Descriptor, Error> {
         let mut state = self.lock();
         let all = Rights::ReadWrite;
-        let opened = Descriptor::open(self, &mut state, FileId::ROOT, Access::all(), all)?;
+        let opened = Descriptor::open(self, &mut state, FileId::ROOT, Access::all(), all)
+            .map_err(|errno| Error::new("open", b"/", errno))?;
         Ok(opened.into_top(&mut state))
     }
 
     /// Opens the directory at `path` to be shown to a guest. Links are
-    /// followed; a leading `/` is allowed. As long as the descriptor or a
+    /// followed. As long as the descriptor or a
     /// clone of it lives, the directory cannot be removed, replaced or moved
     /// ([`Errno::Busy`]): a guest that sees it in two places keeps both. With [`Rights::ReadOnly`] no change
     /// can be made through the descriptor or any opened through it.
@@ -354,7 +357,13 @@ impl Fs {
     ///
     /// Those of the walk (see [`Descriptor::stat_at`]), then
     /// [`Errno::NotDirectory`], then [`Errno::TooManyOpen`].
-    pub fn preopen(&self, path: &[u8], rights: Rights) -> Result<Descriptor, Errno> {
+    pub fn preopen(&self, path: impl IntoFsPath, rights: Rights) -> Result<Descriptor, Error> {
+        let path = path.fs_path();
+        let opened = self.open_top(&path, rights);
+        opened.map_err(|errno| Error::new("preopen", &path, errno))
+    }
+
+    fn open_top(&self, path: &[u8], rights: Rights) -> Result<Descriptor, Errno> {
         let mut state = self.lock();
         let id = find_dir(&state, path)?;
         let access = match rights {
@@ -382,18 +391,21 @@ impl Fs {
         snapshot.diff(pool)
     }
 
-    /// Gives the whole tree below the directory at `path`, base and changes,
+    /// Returns the whole tree below the directory at `path`, base and changes,
     /// as one layer without whiteouts. Otherwise as [`Self::diff`]; O(tree).
     ///
     /// # Errors
     ///
-    /// [`Errno`] of the walk to `path`, or else [`LayerError`] as there.
-    pub fn tree(&self, path: &[u8], pool: &ChunkPool) -> Result<Result<Layer, LayerError>, Errno> {
+    /// [`LayerError::Unreachable`] with the errno of the walk to `path`, then as there.
+    pub fn tree(&self, path: impl IntoFsPath, pool: &ChunkPool) -> Result<Layer, LayerError> {
+        let path = path.fs_path();
         let (top, snapshot) = {
             let state = self.lock();
-            (find_dir(&state, path)?, state.snapshot())
+            let top = find_dir(&state, &path);
+            let top = top.map_err(|errno| Error::new("read tree", &path, errno))?;
+            (top, state.snapshot())
         };
-        Ok(snapshot.tree(top, pool))
+        snapshot.tree(top, pool)
     }
 
     /// Begins an operation: one step under the one lock. What it finds damaged
@@ -457,15 +469,19 @@ pub(super) fn recheck(state: &Overlay) {
     }
 }
 
-pub(super) fn find_dir(state: &State, path: &[u8]) -> Result<FileId, Errno> {
-    let below_root = path
-        .iter()
-        .position(|byte| *byte != b'/')
-        .unwrap_or(path.len());
-    let relative = path.get(below_root..).unwrap_or_default();
-    if relative.is_empty() {
-        return Ok(FileId::ROOT);
+/// A path of the host's as a walk from the root takes it. The empty path names
+/// nothing.
+pub(super) fn below_root(path: &[u8]) -> Result<&[u8], Errno> {
+    let from = path.iter().position(|byte| *byte != b'/');
+    match from.and_then(|from| path.get(from..)) {
+        Some(relative) => Ok(relative),
+        None if path.is_empty() => Err(Errno::NoEntry),
+        None => Ok(b"."),
     }
+}
+
+pub(super) fn find_dir(state: &State, path: &[u8]) -> Result<FileId, Errno> {
+    let relative = below_root(path)?;
     match resolve(state, Start::of_host(), relative, Last::Walk(Follow::Yes))? {
         End::Dir(id) => Ok(id),
         End::Entry {

@@ -29,7 +29,6 @@ mod trace;
 mod virtual_file;
 mod walk;
 
-pub use apply::ApplyError;
 pub use clock::{Clock, VirtualClock};
 pub use descriptor::{Access, Descriptor, Rights};
 pub use fork::Snapshot;

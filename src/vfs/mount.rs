@@ -6,14 +6,16 @@ use std::sync::Arc;
 
 use super::Fs;
 use super::descriptor::Rights;
-use super::fs::find_dir;
+use super::fs::{below_root, find_dir};
 use super::place::make_dirs;
 use super::virtual_file::VirtualFile;
 use super::walk::{End, Follow, Last, Start, resolve};
 use crate::errno::Errno;
+use crate::error::Error;
 use crate::limits::MAX_MOUNTS;
 use crate::meta::{FileId, Kind};
 use crate::overlay::{New, Rule};
+use crate::path::IntoFsPath;
 use crate::steps;
 
 /// A directory of another file system that is shown in place of one here.
@@ -122,9 +124,9 @@ impl Fs {
     ///
     /// let (fs, data) = (Fs::new(&Image::empty()), Fs::new(&Image::empty()));
     /// data.write("/results", "42")?;
-    /// fs.mount(b"/mnt/data", &data, b"/", Rights::ReadOnly).expect("both are there");
+    /// fs.mount("/mnt/data", &data, "/", Rights::ReadOnly)?;
     /// assert_eq!(fs.read("/mnt/data/results")?, b"42");
-    /// # Ok::<(), stratafs::host::Error>(())
+    /// # Ok::<(), stratafs::Error>(())
     /// ```
     ///
     /// # Errors
@@ -138,16 +140,23 @@ impl Fs {
     /// [`MAX_MOUNTS`](crate::limits::MAX_MOUNTS) and as [`Self::keep_place`].
     pub fn mount(
         &self,
-        path: &[u8],
+        path: impl IntoFsPath,
         other: &Self,
-        other_path: &[u8],
+        other_path: impl IntoFsPath,
         rights: Rights,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), Error> {
+        let path = path.fs_path();
         self.mounts().write().pending.push(other.clone());
         let outcome = if other.leads_to(self) {
-            Err(Errno::Loop)
+            Err(Error::new("mount at", &path, Errno::Loop))
         } else {
-            self.mount_dir(path, other, other_path, rights)
+            let other_path = other_path.fs_path();
+            let dir = DirMount::new(other, &other_path, rights);
+            dir.map_err(|errno| Error::new("mount", &other_path, errno))
+                .and_then(|dir| {
+                    let mounted = self.mount_dir(&path, dir);
+                    mounted.map_err(|errno| Error::new("mount at", &path, errno))
+                })
         };
         let mut mounts = self.mounts().write();
         let at = mounts.pending.iter().position(|fs| fs.is_same(other));
@@ -158,14 +167,7 @@ impl Fs {
         outcome
     }
 
-    fn mount_dir(
-        &self,
-        path: &[u8],
-        other: &Self,
-        other_path: &[u8],
-        rights: Rights,
-    ) -> Result<(), Errno> {
-        let dir = DirMount::new(other, other_path, rights)?;
+    fn mount_dir(&self, path: &[u8], dir: DirMount) -> Result<(), Errno> {
         let now = self.now();
         let mut state = self.lock();
         let place = make_dirs(&mut state, path, now)?;
@@ -183,7 +185,7 @@ impl Fs {
 
     /// Shows a file of the host's making at `path`, in place of the file that
     /// is there; an empty one is made if none is, also in a read-only instance.
-    /// Links are followed; directories above have to be there.
+    /// Directories missing on the way are made. Links are followed.
     ///
     /// Its name is under a rule ([`Rule::ReadOnly`]): guests can neither
     /// remove, replace nor move it, nor a directory above it. The file below
@@ -195,12 +197,29 @@ impl Fs {
     /// Those of the walk, [`Errno::IsDirectory`], [`Errno::Loop`],
     /// [`Errno::NoSpace`] by the quotas, past
     /// [`MAX_MOUNTS`](crate::limits::MAX_MOUNTS) and as [`Self::set_rule`].
-    pub fn mount_file(&self, path: &[u8], file: Arc<dyn VirtualFile>) -> Result<(), Errno> {
+    /// Directories that were made until then stay.
+    pub fn mount_file(
+        &self,
+        path: impl IntoFsPath,
+        file: Arc<dyn VirtualFile>,
+    ) -> Result<(), Error> {
+        let path = path.fs_path();
+        let mounted = self.mount_file_at(&path, file);
+        mounted.map_err(|errno| Error::new("mount file at", &path, errno))
+    }
+
+    fn mount_file_at(&self, path: &[u8], file: Arc<dyn VirtualFile>) -> Result<(), Errno> {
         let writable = file.is_writable();
+        let relative = below_root(path)?;
         let now = self.now();
         let mut state = self.lock();
-        let from = path.iter().position(|byte| *byte != b'/');
-        let relative = from.and_then(|from| path.get(from..)).unwrap_or(b".");
+        // A path with a slash at its end is no file's.
+        let name_at = relative.iter().rposition(|byte| *byte == b'/');
+        if let Some(above) = name_at.and_then(|at| relative.get(..at))
+            && !relative.ends_with(b"/")
+        {
+            make_dirs(&mut state, above, now)?;
+        }
         let last = Last::Create(Follow::Yes);
         let (dir, name, found) = match resolve(&state, Start::of_host(), relative, last)? {
             End::Dir(_) => return Err(Errno::IsDirectory),
@@ -289,8 +308,8 @@ mod tests {
                 }
             }
             let (first, last) = (&all[0], &all[levels - 1]);
-            let circle = || last.mount(b"/up", first, b"/", Rights::ReadWrite);
-            let steps = counted(|| assert_eq!(circle(), Err(Errno::Loop)));
+            let circle = || last.mount("/up", first, "/", Rights::ReadWrite);
+            let steps = counted(|| assert_eq!(circle().unwrap_err().errno(), Errno::Loop));
             assert!(!last.leads_to(first));
             steps
         });
@@ -305,8 +324,9 @@ mod tests {
                 for at in 0..3 {
                     let (one, next) = (&all[at], &all[(at + 1) % 3]);
                     scope.spawn(move || {
-                        let outcome = one.mount(b"/next", next, b"/", Rights::ReadWrite);
-                        assert!(matches!(outcome, Ok(()) | Err(Errno::Loop)));
+                        let outcome = one.mount("/next", next, "/", Rights::ReadWrite);
+                        let refused = outcome.err().map(|error| error.errno());
+                        assert!(matches!(refused, None | Some(Errno::Loop)));
                     });
                 }
             });

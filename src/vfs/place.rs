@@ -4,8 +4,10 @@ use super::Fs;
 use super::fs::find_dir;
 use super::state::State;
 use crate::errno::Errno;
+use crate::error::Error;
 use crate::meta::{FileId, Time};
 use crate::overlay::New;
+use crate::path::IntoFsPath;
 
 impl Fs {
     /// Makes the directory at `path` a place: those missing on the way are made,
@@ -21,17 +23,21 @@ impl Fs {
     /// Those of the walk, [`Errno::NotDirectory`] for another object or a link
     /// that leads nowhere, [`Errno::NoSpace`] by the quotas and past
     /// [`MAX_PLACES`](crate::limits::MAX_PLACES). What was made until then stays.
-    pub fn keep_place(&self, path: &[u8]) -> Result<(), Errno> {
+    pub fn keep_place(&self, path: impl IntoFsPath) -> Result<(), Error> {
+        let path = path.fs_path();
         let now = self.now();
         let mut state = self.lock();
-        let dir = make_dirs(&mut state, path, now)?;
-        state.keep(dir)
+        let kept = make_dirs(&mut state, &path, now).and_then(|dir| state.keep(dir));
+        kept.map_err(|errno| Error::new("keep", &path, errno))
     }
 }
 
 /// Finds the directory at `path`, and makes it and those on the way that are
 /// missing.
 pub(super) fn make_dirs(state: &mut State, path: &[u8], now: Time) -> Result<FileId, Errno> {
+    if path.is_empty() {
+        return Err(Errno::NoEntry);
+    }
     let mut dir = FileId::ROOT;
     let mut end = 0;
     for name in path.split(|byte| *byte == b'/') {
@@ -74,9 +80,11 @@ mod tests {
             Err(Errno::Busy)
         );
         assert_eq!(root.remove_dir_at(b"mnt"), Err(Errno::NotEmpty));
-        assert_eq!(fs.keep_place(b"/dangling"), Err(Errno::NotDirectory));
-        assert_eq!(fs.keep_place(b"/file/x"), Err(Errno::NotDirectory));
-        assert_eq!(fs.keep_place(b"/.."), Err(Errno::NotPermitted));
+        let refused = |path: &str| fs.keep_place(path).unwrap_err().errno();
+        assert_eq!(refused("/dangling"), Errno::NotDirectory);
+        assert_eq!(refused("/file/x"), Errno::NotDirectory);
+        assert_eq!(refused("/.."), Errno::NotPermitted);
+        assert_eq!(refused(""), Errno::NoEntry);
         assert_eq!(fs.check(), Ok(()));
         let closed = Fs::builder(&Image::empty()).read_only().build();
         closed.keep_place(b"mnt").unwrap();

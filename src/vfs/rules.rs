@@ -2,16 +2,19 @@
 
 use super::Fs;
 use super::descriptor::{By, Descriptor};
+use super::fs::below_root;
 use super::state::State;
 use super::walk::{End, Follow, Last, Start, resolve};
 use crate::errno::Errno;
+use crate::error::Error;
 use crate::meta::{FileId, Kind};
 use crate::overlay::{Overlay, Rule, Rules};
+use crate::path::IntoFsPath;
 
 impl Fs {
     /// Makes a rule for what is at `path` and all below it, in place of the one
-    /// that it has; the nearest rule above an object holds. Links are followed;
-    /// a leading `/` is allowed. It holds for every descriptor of [`Fs::root`]
+    /// that it has; the nearest rule above an object holds. Links are followed.
+    /// It holds for every descriptor of [`Fs::root`]
     /// and [`Fs::preopen`] and all opened through them, before or after, under
     /// every name; not for the host's own calls, such as [`Fs::write`].
     ///
@@ -35,25 +38,27 @@ impl Fs {
     ///
     /// let fs = Fs::new(&Image::empty());
     /// fs.write("/key", "secret")?;
-    /// fs.set_rule(b"/key", Rule::Hidden).expect("it is there");
-    /// assert!(fs.root().unwrap().unlink_at(b"key").is_err());
+    /// fs.set_rule("/key", Rule::Hidden)?;
+    /// assert!(fs.root()?.unlink_at(b"key").is_err());
     /// assert_eq!(fs.read("/key")?, b"secret");
-    /// # Ok::<(), stratafs::host::Error>(())
+    /// # Ok::<(), stratafs::Error>(())
     /// ```
-    pub fn set_rule(&self, path: &[u8], rule: Rule) -> Result<(), Errno> {
+    pub fn set_rule(&self, path: impl IntoFsPath, rule: Rule) -> Result<(), Error> {
+        let path = path.fs_path();
         let mut state = self.lock();
-        let id = find(&state, path)?;
-        state.set_rule(id, rule)
+        let set = find(&state, &path).and_then(|id| state.set_rule(id, rule));
+        set.map_err(|errno| Error::new("set rule of", &path, errno))
     }
 }
 
 /// Finds an object.
 fn find(state: &State, path: &[u8]) -> Result<FileId, Errno> {
-    let from = path.iter().position(|byte| *byte != b'/');
-    let Some(relative) = from.and_then(|from| path.get(from..)) else {
-        return Ok(FileId::ROOT);
-    };
-    match resolve(state, Start::of_host(), relative, Last::Walk(Follow::Yes))? {
+    match resolve(
+        state,
+        Start::of_host(),
+        below_root(path)?,
+        Last::Walk(Follow::Yes),
+    )? {
         End::Dir(id) => Ok(id),
         End::Entry { found, .. } => found.map(|found| found.id).ok_or(Errno::NoEntry),
     }

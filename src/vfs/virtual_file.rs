@@ -24,9 +24,9 @@ use crate::meta::Kind;
 /// use stratafs::{image::Image, vfs::Fs};
 ///
 /// let fs = Fs::new(&Image::empty());
-/// fs.mount_file(b"/motd", Arc::new(|| b"hello".to_vec())).expect("a free name");
+/// fs.mount_file("/motd", Arc::new(|| b"hello".to_vec()))?;
 /// assert_eq!(fs.read("/motd")?, b"hello");
-/// # Ok::<(), stratafs::host::Error>(())
+/// # Ok::<(), stratafs::Error>(())
 /// ```
 pub trait VirtualFile: Send + Sync {
     /// Gives the bytes that a descriptor shall read from now on; called once

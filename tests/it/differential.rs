@@ -9,7 +9,8 @@ use std::io;
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, FileExt, MetadataExt, OpenOptions as HostOptions};
-use stratafs::host::{Error, OpenOptions};
+use stratafs::Error;
+use stratafs::host::OpenOptions;
 use stratafs::image::Image;
 use stratafs::meta::Kind;
 use stratafs::vfs::Fs;

@@ -314,7 +314,7 @@ fn changed_objects_of_the_base_have_a_quota_of_their_own() {
     assert_eq!(fs.usage().changed, 3);
     let before = fs.snapshot();
     assert_eq!(touch(&fs, "d3/f"), Err(Errno::NoSpace));
-    let refused = |result: Result<(), stratafs::host::Error>| {
+    let refused = |result: Result<(), stratafs::Error>| {
         assert_eq!(result.unwrap_err().errno(), Errno::NoSpace);
     };
     refused(fs.rename("/d4/f", "/d5/g"));

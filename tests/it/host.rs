@@ -1,15 +1,20 @@
 //! The std-like API for embedders.
 
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::sync::Arc;
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
+use stratafs::Error;
+use stratafs::chunk::ChunkPool;
 use stratafs::errno::Errno;
-use stratafs::host::{Error, OpenOptions};
+use stratafs::host::OpenOptions;
 use stratafs::image::Image;
 use stratafs::meta::{Kind, Time};
+use stratafs::name::LayerPath;
 use stratafs::source::SourceOptions;
-use stratafs::vfs::{Access, Follow, Fs, OpenFlags, SetTime};
+use stratafs::vfs::{Access, Change, Follow, Fs, OpenFlags, Rights, Rule, SetTime};
 
 fn empty() -> Fs {
     Fs::new(&Image::empty())
@@ -240,6 +245,72 @@ fn paths_resolve_as_in_a_chroot() {
 }
 
 #[test]
+fn the_empty_path_names_nothing_in_any_call() {
+    let (fs, other) = (sample(), empty());
+    let layer = fs.tree("/", &ChunkPool::new()).unwrap();
+    let told: [(&str, Error); 9] = [
+        ("read", fs.read("").unwrap_err()),
+        ("create directory", fs.create_dir_all("").unwrap_err()),
+        ("list", fs.read_dir("").unwrap_err()),
+        ("preopen", fs.preopen("", Rights::ReadWrite).unwrap_err()),
+        ("keep", fs.keep_place("").unwrap_err()),
+        ("set rule of", fs.set_rule("", Rule::Free).unwrap_err()),
+        (
+            "mount at",
+            fs.mount("", &other, "/", Rights::ReadOnly).unwrap_err(),
+        ),
+        (
+            "mount file at",
+            fs.mount_file("", Arc::new(Vec::new)).unwrap_err(),
+        ),
+        ("apply layer at", fs.apply("", &layer).unwrap_err()),
+    ];
+    for (operation, error) in told {
+        assert_eq!(error.operation(), operation);
+        assert_eq!((error.path(), error.errno()), (&b""[..], Errno::NoEntry));
+    }
+    let error = fs.tree("", &ChunkPool::new()).unwrap_err();
+    assert_eq!(error.to_string(), "read tree : no such file or directory");
+}
+
+#[test]
+fn paths_of_each_kind_name_the_same_object() {
+    let fs = sample();
+    let file = Path::new("/a").join("file");
+    assert_eq!(fs.read(&file).unwrap(), b"text");
+    assert_eq!(fs.read(file.as_os_str()).unwrap(), b"text");
+    assert_eq!(
+        fs.read(LayerPath::parse(b"a/file").unwrap()).unwrap(),
+        b"text"
+    );
+    let before = fs.snapshot();
+    // A name that is no UTF-8, and reads like something else when it is shown.
+    fs.write(b"/a/li\\nne\n\xff", "odd").unwrap();
+    let changes = before.changes_to(&fs.snapshot()).unwrap();
+    let added = changes
+        .iter()
+        .find(|change| matches!(change, Change::Added { .. }));
+    assert_eq!(fs.read(added.unwrap().path()).unwrap(), b"odd");
+    let layer = fs.tree(Path::new("/a/b"), &ChunkPool::new()).unwrap();
+    assert!(layer.entries().count() > 1);
+}
+
+#[test]
+fn errors_of_open_files_are_ios_with_the_path_inside() {
+    let fs = Fs::builder(&Image::empty()).max_bytes(8).build();
+    let mut file = fs.create("/f").unwrap();
+    file.sync_all().unwrap();
+    let full = file.write_all(&[1; 5000]).unwrap_err();
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    let error = full.downcast::<Error>().unwrap();
+    assert_eq!((error.operation(), error.path()), ("write", &b"/f"[..]));
+    let error = file.seek(SeekFrom::Current(-10_000)).unwrap_err();
+    assert_eq!(error.to_string(), "seek in /f: invalid argument");
+    let error = file.read(&mut [0]).unwrap_err();
+    assert_eq!(error.to_string(), "read /f: bad file descriptor");
+}
+
+#[test]
 fn errors_name_operation_and_path_and_become_io_errors() {
     let fs = empty();
     let error = fs.read("/no\n/such").unwrap_err();
@@ -329,7 +400,7 @@ fn a_tree_goes_out_to_a_tar_and_in_again() {
     let missing = fs.export_tar("/nope", Vec::new()).unwrap_err();
     assert_eq!(
         missing.to_string(),
-        "copy out of /nope: no such file or directory"
+        "copy out: read tree /nope: no such file or directory"
     );
 }
 

@@ -5,9 +5,9 @@ use std::process::Command;
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
+use stratafs::Error;
 use stratafs::chunk::{ChunkPool, ContentBuilder};
 use stratafs::errno::Errno;
-use stratafs::host::Error;
 use stratafs::image::Image;
 use stratafs::layer::{EntryBody, Layer, LayerBuilder};
 use stratafs::limits::{

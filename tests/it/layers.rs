@@ -21,6 +21,8 @@ const LIBRARY: Package = Package {
         ("budget", 1),
         ("name", 1),
         ("meta", 1),
+        ("error", 2),
+        ("path", 2),
         ("chunk", 2),
         ("tree", 3),
         ("layer", 4),

@@ -299,11 +299,14 @@ fn the_host_itself_is_free() {
         .unwrap();
     assert_eq!(fs.read("/kept/f").unwrap(), b"new");
     assert!(is_gone(&fs.root().unwrap(), "kept"));
-    assert_eq!(fs.set_rule(b"/nope", Rule::Hidden), Err(Errno::NoEntry));
-    assert_eq!(
-        fs.set_rule(b"/kept/f/x", Rule::Free),
-        Err(Errno::NotDirectory)
-    );
+    for (path, errno) in [
+        ("/nope", Errno::NoEntry),
+        ("", Errno::NoEntry),
+        ("/kept/f/x", Errno::NotDirectory),
+    ] {
+        let error = fs.set_rule(path, Rule::Free).unwrap_err();
+        assert_eq!((error.path(), error.errno()), (path.as_bytes(), errno));
+    }
 }
 
 #[test]
@@ -317,10 +320,8 @@ fn an_instance_has_max_rules() {
             .unwrap();
     }
     let last = format!("{MAX_RULES}");
-    assert_eq!(
-        fs.set_rule(last.as_bytes(), Rule::Free),
-        Err(Errno::NoSpace)
-    );
+    let past = fs.set_rule(last, Rule::Free).unwrap_err();
+    assert_eq!(past.errno(), Errno::NoSpace);
     assert_eq!(fs.set_rule(b"0", Rule::Free), Ok(()));
     assert_eq!(fs.root().unwrap().unlink_at(b"1"), Err(NO));
 }

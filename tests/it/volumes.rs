@@ -452,6 +452,7 @@ impl World {
             there_path.as_bytes(),
             rights,
         );
+        let got = got.map_err(Errno::from);
         let tree = &mut self.trees[at];
         if is_loop {
             assert_eq!(got, Err(Errno::Loop));

@@ -71,9 +71,7 @@ pub(super) fn short(image: &ImageInfo) -> String {
 
 /// The merged tree from `path` down, as one layer.
 fn tree_of(image: &Image, path: &[u8]) -> Result<Layer, Failure> {
-    let tree = Fs::new(image).tree(path, &ChunkPool::new());
-    let tree = tree.map_err(|errno| Failure::new(format_args!("{}: {errno}", show(path))))?;
-    Ok(tree?)
+    Ok(Fs::new(image).tree(path, &ChunkPool::new())?)
 }
 
 pub(super) fn tree(store: &Store, args: TreeArgs) -> Result<(), Failure> {

@@ -112,8 +112,7 @@ pub fn get_file(store: &Store, tag: &str) -> Result<Vec<u8>, String> {
 pub fn shown(image: &Image) -> Result<BTreeMap<String, String>, String> {
     let fs = Fs::new(image);
     let layer = fs
-        .tree(b".", &ChunkPool::new())
-        .map_err(|errno| errno.to_string())?
+        .tree("/", &ChunkPool::new())
         .map_err(|error| error.to_string())?;
     let mut all = BTreeMap::new();
     for entry in layer.entries() {

@@ -184,7 +184,7 @@ impl Twin {
     fn find_cost(&mut self, fork: &Fs, id: Id) -> Result<(), String> {
         let all = self.model.walk_all();
         let (path, _) = all.iter().find(|(_, one)| *one == id).ok_or("no path")?;
-        let top = fork.root().map_err(|errno| errno.to_string())?;
+        let top = fork.root().map_err(|error| error.to_string())?;
         let file = top.open_at(Follow::No, path, OpenFlags::empty(), Access::WRITE);
         let before = fork.usage().logical_bytes;
         file.and_then(|file| file.set_size(0))
