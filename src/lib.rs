@@ -83,5 +83,43 @@ pub mod vfs;
 #[cfg(feature = "wasi")]
 pub mod wasi;
 
+/// The version of cap-std whose directories stand in this library's signatures.
+#[cfg(feature = "dir")]
+pub use cap_std;
 pub use error::Error;
 pub use path::IntoFsPath;
+/// The version of wasmtime whose types stand in this library's signatures.
+#[cfg(feature = "wasi")]
+pub use wasmtime;
+/// The version of wasmtime-wasi whose types stand in this library's signatures.
+#[cfg(feature = "wasi")]
+pub use wasmtime_wasi;
+
+/// What hosts move from thread to thread, and what they share.
+const _: () = {
+    const fn send<T: Send>() {}
+    const fn share<T: Send + Sync>() {}
+    share::<vfs::Fs>();
+    share::<vfs::Snapshot>();
+    share::<vfs::Descriptor>();
+    share::<image::Image>();
+    share::<layer::Layer>();
+    share::<chunk::ChunkPool>();
+    share::<chunk::Scope>();
+    share::<budget::Budget>();
+    share::<host::File>();
+    share::<Error>();
+    send::<vfs::FsBuilder>();
+    #[cfg(feature = "p1")]
+    send::<wasi::p1::Ctx>();
+    #[cfg(feature = "p2")]
+    share::<wasi::p2::Ctx>();
+    #[cfg(feature = "p2")]
+    send::<wasi::p2::State>();
+    #[cfg(feature = "p3")]
+    send::<wasi::p3::State>();
+    #[cfg(feature = "runner")]
+    share::<runner::Runner>();
+    #[cfg(feature = "store")]
+    share::<store::Store>();
+};

@@ -42,6 +42,7 @@ mod report;
 mod run;
 mod show;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -102,6 +103,16 @@ pub struct Runner {
     cache: CacheUse,
     /// Held for a run: the pool has room for one.
     turn: Mutex<()>,
+}
+
+impl fmt::Debug for Runner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runner")
+            .field("config", &self.config)
+            .field("allocator", &self.allocator)
+            .field("cache", &self.cache)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Runner {

@@ -96,11 +96,34 @@ impl Setup {
     }
 }
 
-/// Sets up an instance. Made by [`Fs::builder`].
+/// Sets up an instance. Made by [`Fs::builder`]. Clones of one make instances of
+/// the same kind, which pay on accounts of their own and share a clock, trace and scope that
+/// were set.
 pub struct FsBuilder {
     setup: Setup,
     quota: Quota,
     account: Account,
+}
+
+impl Clone for FsBuilder {
+    /// A builder of another instance, which pays on an account of its own.
+    fn clone(&self) -> Self {
+        Self {
+            setup: self.setup.clone(),
+            quota: self.quota,
+            account: self.account.another(),
+        }
+    }
+}
+
+impl fmt::Debug for FsBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FsBuilder")
+            .field("image", &self.setup.image)
+            .field("quota", &self.quota)
+            .field("read_only", &self.setup.read_only)
+            .finish_non_exhaustive()
+    }
 }
 
 impl FsBuilder {

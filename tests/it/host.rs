@@ -7,6 +7,7 @@ use std::sync::Arc;
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use stratafs::Error;
+use stratafs::budget::Budget;
 use stratafs::chunk::ChunkPool;
 use stratafs::errno::Errno;
 use stratafs::host::OpenOptions;
@@ -271,6 +272,26 @@ fn the_empty_path_names_nothing_in_any_call() {
     }
     let error = fs.tree("", &ChunkPool::new()).unwrap_err();
     assert_eq!(error.to_string(), "read tree : no such file or directory");
+}
+
+#[test]
+fn a_builder_makes_any_number_of_instances() {
+    let budget = Budget::new(1 << 20);
+    let builder = Fs::builder(&Image::empty())
+        .max_bytes(5000)
+        .budget(&budget, "tenant");
+    let (one, two) = (builder.clone().build(), builder.clone().build());
+    one.write("/f", [1; 4096]).unwrap();
+    assert!(!two.exists("/f").unwrap());
+    assert_eq!(two.quota().max_bytes, 5000);
+    let held: Vec<bool> = budget
+        .holders()
+        .iter()
+        .filter(|holder| &*holder.label == "tenant" && holder.bytes > 0)
+        .map(|holder| holder.bytes >= 4096)
+        .collect();
+    assert_eq!(held, [true], "each pays for its own");
+    assert!(format!("{builder:?}").contains("max_bytes: 5000"));
 }
 
 #[test]

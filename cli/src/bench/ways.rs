@@ -5,8 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use cap_std::ambient_authority;
-use cap_std::fs::Dir;
+use stratafs::cap_std::ambient_authority;
+use stratafs::cap_std::fs::Dir;
 use stratafs::image::Image;
 use stratafs::runner::{HostDir, RunPlan};
 use stratafs::vfs::{Fs, Rights};

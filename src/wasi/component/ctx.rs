@@ -1,5 +1,6 @@
 //! What an embedder's store holds for components, and how it is reached.
 
+use std::fmt;
 use std::sync::Arc;
 
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
@@ -10,7 +11,7 @@ use crate::vfs::Descriptor;
 /// gives, before the host directories of the store's `WasiCtx`.
 ///
 /// Empty by default. Cloning is cheap and shares the descriptors.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Ctx {
     preopens: Vec<(Arc<Descriptor>, String)>,
 }
@@ -52,6 +53,14 @@ pub struct State {
     pub table: ResourceTable,
     /// The layered directories.
     pub strata: Ctx,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State")
+            .field("strata", &self.strata)
+            .finish_non_exhaustive()
+    }
 }
 
 impl State {

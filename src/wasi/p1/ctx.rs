@@ -1,5 +1,7 @@
 //! The state that a store keeps for its guest.
 
+use std::fmt;
+
 use wasmtime::Memory;
 use wasmtime_wasi::p1::wasi_snapshot_preview1::WasiSnapshotPreview1;
 use wasmtime_wasi::p1::{WasiP1Ctx, types};
@@ -38,6 +40,14 @@ enum Callers {
     One,
     /// One instance, whose memory this is.
     Known(Memory),
+}
+
+impl fmt::Debug for Ctx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ctx")
+            .field("descriptors", &self.table.end())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Ctx {
