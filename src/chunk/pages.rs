@@ -8,8 +8,9 @@
 //! may be other instances; the last of them gives it back to its slab.
 //!
 //! Pages that nobody holds stay for the next writes of their instance, but
-//! never more than it has in use and [`SPARE_PAGES`] besides: then the memory of
-//! all of them goes back to the system, wherever in a slab they lie. Once the
+//! never more than it has in use, [`SPARE_PAGES`], and what it has got of the
+//! pages that the whole process may keep ([`spare`]): then the memory of all of
+//! them goes back to the system, wherever in a slab they lie. Once the
 //! instance is gone, a slab keeps fewer that nobody holds than are in use, and is
 //! unmapped with its last page. Whoever made the slab pays for each page whose
 //! memory is there, held or not; a huge page is there as a whole.
@@ -29,6 +30,7 @@ mod arena;
 mod heap;
 #[cfg(all(unix, not(miri)))]
 mod mapped;
+mod spare;
 
 #[cfg(not(all(unix, not(miri))))]
 use heap::Memory;
@@ -36,6 +38,7 @@ use heap::Memory;
 use mapped::Memory;
 
 pub(super) use arena::Arena;
+use spare::Spare;
 
 use std::ops::Range;
 use std::ptr::NonNull;
@@ -87,25 +90,45 @@ struct Counts {
     idle: AtomicI64,
     /// Set when the instance is gone.
     orphaned: AtomicBool,
+    /// What it may keep beyond its own bound. Absent for pages of a file.
+    spare: Option<Spare>,
     /// Locked before the state of a slab.
     slabs: Mutex<Vec<Weak<Slab>>>,
 }
 
 impl Counts {
-    /// Whether more pages are idle than an instance may keep.
-    fn is_past_bound(&self) -> bool {
-        let in_use = self.in_use.load(Ordering::Relaxed);
-        self.idle.load(Ordering::Relaxed) > in_use + SPARE_PAGES
+    /// Returns how many idle pages an instance may keep.
+    fn bound(&self) -> i64 {
+        let spare = self.spare.as_ref().map_or(0, Spare::pages);
+        self.in_use.load(Ordering::Relaxed) + SPARE_PAGES + spare
     }
 
-    /// Gives memory back until the bound holds: of slabs that are idle as a whole
-    /// first, which stay as good for huge pages as they were. O(slabs and ranges
-    /// of idle pages), once for [`SPARE_PAGES`] that went at least.
+    fn is_past_bound(&self) -> bool {
+        self.idle.load(Ordering::Relaxed) > self.bound()
+    }
+
+    /// Raises the bound if the process has pages to spare, else gives memory back.
+    #[cold]
+    fn keep_to_bound(&self) {
+        let is_raised = self.spare.as_ref().is_some_and(Spare::grow);
+        if !is_raised {
+            self.sweep();
+        }
+    }
+
+    /// Gives memory back until half of the bound is idle: of slabs that are idle as
+    /// a whole, which stay as good for huge pages as they were, and where that is
+    /// not enough to keep the bound, of all. O(slabs and ranges of idle pages), for
+    /// so many pages that went.
     fn sweep(&self) {
+        let target = self.bound() / 2;
         for slab in self.slabs.lock().iter().filter_map(Weak::upgrade) {
             let mut state = slab.state.lock();
             if state.idles as usize == slab.holders.len() {
                 slab.give_back(&mut state);
+            }
+            if self.idle.load(Ordering::Relaxed) <= target {
+                return;
             }
         }
         if self.is_past_bound() {
@@ -119,6 +142,9 @@ impl Keeper for Counts {
     fn give_back(&self) {
         for slab in self.slabs.lock().iter().filter_map(Weak::upgrade) {
             slab.give_back(&mut slab.state.lock());
+        }
+        if let Some(spare) = &self.spare {
+            spare.give_back();
         }
     }
 }
@@ -288,7 +314,11 @@ impl Pages {
         (0..pages).for_each(|index| set(&mut free, index, true));
         let account = &self.account;
         let counts = self.counts.get_or_insert_with(|| {
-            let counts = Arc::<Counts>::default();
+            let spare = (!memory.is_in_file()).then(Spare::default);
+            let counts = Arc::new(Counts {
+                spare,
+                ..Counts::default()
+            });
             let keeper: Weak<Counts> = Arc::downgrade(&counts);
             account.add_keeper(keeper);
             counts
@@ -316,6 +346,7 @@ impl Drop for Pages {
     fn drop(&mut self) {
         if let Some(counts) = &self.counts {
             counts.orphaned.store(true, Ordering::Relaxed);
+            counts.spare.iter().for_each(Spare::give_back);
         }
         for slab in &self.slabs {
             slab.give_back(&mut slab.state.lock());
@@ -402,7 +433,7 @@ impl Slab {
         if !self.counts.orphaned.load(Ordering::Relaxed) {
             drop(state);
             if self.counts.is_past_bound() {
-                self.counts.sweep();
+                self.counts.keep_to_bound();
             }
             return;
         }
@@ -564,160 +595,4 @@ fn next_range(set: &[u64; WORDS], mut range: Range<usize>) -> Option<Range<usize
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::budget::Budget;
-
-    fn filled(pages: &mut Pages, byte: u8) -> Page {
-        let mut page = pages.take().unwrap();
-        page.alone().unwrap().fill(byte);
-        page.set_len(BLOCK_BYTES);
-        page
-    }
-
-    #[test]
-    fn a_page_is_changed_by_its_only_holder_and_goes_with_the_last() {
-        let budget = Budget::new(1 << 20);
-        let mut pages = Pages::new(budget.account("one"));
-        let mut page = filled(&mut pages, 7);
-        let copy = page.clone();
-        assert!(page.alone().is_none() && page.is_same(&copy));
-        drop(page);
-        assert_eq!(copy.bytes(), [7; BLOCK_BYTES]);
-        assert_eq!(budget.held_bytes(), 4096);
-        let next = filled(&mut pages, 9);
-        assert_eq!((budget.held_bytes(), pages.idle_bytes()), (8192, 0));
-        drop(next);
-        // It is kept for the next write, and paid for.
-        assert_eq!((budget.held_bytes(), pages.idle_bytes()), (8192, 4096));
-        pages.give_back();
-        assert_eq!((budget.held_bytes(), pages.idle_bytes()), (4096, 0));
-        drop(pages);
-        assert_eq!(copy.bytes(), [7; BLOCK_BYTES]);
-        drop(copy);
-        assert_eq!(budget.held_bytes(), 0);
-    }
-
-    #[test]
-    fn a_budget_refuses_a_page_and_nothing_is_taken() {
-        let budget = Budget::new(5_000);
-        let mut pages = Pages::new(budget.account("one"));
-        let page = filled(&mut pages, 1);
-        assert_eq!(pages.take().err(), Some(Errno::NoSpace));
-        drop(page);
-        assert!(pages.take().is_ok());
-    }
-
-    #[test]
-    fn pages_that_are_kept_do_not_stand_in_the_way_of_the_next() {
-        let budget = Budget::new(4 * BLOCK_BYTES as u64);
-        let mut pages = Pages::new(budget.account("one"));
-        let mut held: Vec<Page> = (0..4).map(|n| filled(&mut pages, n)).collect();
-        drop(held.remove(0));
-        pages.give_back();
-        let other = budget.account("other");
-        other.take(BLOCK_BYTES as u64).unwrap();
-        drop(held.pop());
-        assert_eq!(budget.held_bytes(), budget.max_bytes());
-        // The first page that is free is not the one that is kept.
-        held.push(filled(&mut pages, 9));
-        assert_eq!(pages.take().err(), Some(Errno::NoSpace));
-        assert_eq!(pages.idle_bytes(), 0);
-        // Nor in the way of others.
-        drop(held.pop());
-        assert!(other.take(1).is_ok() && pages.idle_bytes() == 0);
-        other.give(1);
-        other.give(BLOCK_BYTES as u64);
-        drop(held);
-        drop(pages);
-        assert_eq!(budget.held_bytes(), 0);
-    }
-
-    #[test]
-    fn a_slab_without_its_instance_keeps_fewer_idle_pages_than_are_held() {
-        let mut pages = Pages::default();
-        let mut held: Vec<Page> = (0..2_000).map(|_| filled(&mut pages, 1)).collect();
-        let counts = Arc::clone(pages.counts.as_ref().unwrap());
-        drop(pages);
-        while !held.is_empty() {
-            held.swap_remove(held.len() * 7 / 11);
-            let idle = counts.idle.load(Ordering::Relaxed);
-            assert!(idle <= held.len() as i64, "{idle} of {} held", held.len());
-        }
-        assert_eq!(counts.idle.load(Ordering::Relaxed), 0);
-    }
-
-    #[test]
-    fn a_huge_page_is_paid_for_as_a_whole_or_not_used() {
-        for (max, huge) in [(64 << 20, true), (3 << 20, false)] {
-            let budget = Budget::new(max);
-            let mut pages = Pages::new(budget.account("one"));
-            let held: Vec<Page> = (0..513_u16)
-                .map(|n| filled(&mut pages, n.to_le_bytes()[0]))
-                .collect();
-            let is_whole = huge && Memory::HAS_HUGE;
-            let expected: u64 = if is_whole { 1_024 } else { 513 };
-            assert_eq!(budget.held_bytes(), expected * BLOCK_BYTES as u64);
-            drop(held);
-            drop(pages);
-            assert_eq!(budget.held_bytes(), 0);
-        }
-    }
-
-    #[test]
-    fn idle_pages_are_bounded_by_those_in_use() {
-        let mut pages = Pages::default();
-        for keep_each in [1_000_000, 100, 7] {
-            let held: Vec<Page> = (0..3_000_u16)
-                .map(|n| filled(&mut pages, n.to_le_bytes()[0]))
-                .collect();
-            let kept: Vec<Page> = (0..)
-                .zip(held)
-                .filter_map(|(n, page)| (n % keep_each == 0).then_some(page))
-                .collect();
-            let counts = pages.counts.as_ref().unwrap();
-            let in_use = counts.in_use.load(Ordering::Relaxed);
-            let idle = counts.idle.load(Ordering::Relaxed);
-            assert_eq!(in_use, kept.len() as i64);
-            assert!(idle <= in_use + SPARE_PAGES, "{idle} idle, {in_use} in use");
-            for (n, page) in kept.iter().enumerate() {
-                assert_eq!(
-                    page.bytes(),
-                    [u8::try_from(n * keep_each % 256).unwrap(); BLOCK_BYTES]
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn holders_in_many_threads_never_see_the_bytes_of_others() {
-        let mut pages = Pages::default();
-        let mut all: Vec<Page> = (0..40).map(|n| filled(&mut pages, n)).collect();
-        std::thread::scope(|threads| {
-            for _ in 0..3 {
-                let own = all.clone();
-                threads.spawn(move || {
-                    for (n, mut page) in (0..).zip(own) {
-                        assert_eq!(page.bytes(), [n; BLOCK_BYTES]);
-                        let copy = page.clone();
-                        assert!(page.alone().is_none());
-                        drop(copy);
-                    }
-                });
-            }
-            for n in 0..40 {
-                all.remove(0);
-                let page = filled(&mut pages, n + 100);
-                assert_eq!(page.bytes(), [n + 100; BLOCK_BYTES]);
-            }
-        });
-        let counts = pages.counts.as_ref().unwrap();
-        assert_eq!(counts.in_use.load(Ordering::Relaxed), 0);
-    }
-
-    #[test]
-    fn an_enum_around_a_page_is_no_larger() {
-        assert_eq!(size_of::<Page>(), 16);
-        assert_eq!(size_of::<Option<Result<Page, u16>>>(), 16);
-    }
-}
+mod tests;

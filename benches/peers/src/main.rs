@@ -15,6 +15,15 @@ use peers::{Files, Handle, WHO, make};
 
 const BLOCK: usize = 4096;
 
+/// What memory is measured of.
+const HELD: &[&str] = &[
+    "an empty file",
+    "a file of 100 bytes",
+    "a file of 1 KiB",
+    "a file of 64 MiB",
+    "a file system with ten files of 1 KiB, contents and all",
+];
+
 /// What is measured, and for how many operations its time is.
 const WHAT: &[(&str, usize)] = &[
     ("new file of 8 MiB by 4 KiB", 2048),
@@ -38,9 +47,15 @@ fn main() {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["case", who, what] => case(who, what),
-        ["memory", who] => memory(who),
-        [] => compare(5),
-        [rounds] if rounds.parse::<u32>().is_ok() => compare(rounds.parse().unwrap()),
+        ["memory", who, what] => memory(who, what),
+        [] => {
+            compare(5);
+            compare_memory();
+        }
+        [rounds] if rounds.parse::<u32>().is_ok() => {
+            compare(rounds.parse().unwrap());
+            compare_memory();
+        }
         _ => eprintln!("usage: stratafs-peers [ROUNDS]"),
     }
 }
@@ -51,18 +66,7 @@ fn compare(rounds: u32) {
     for _ in 0..rounds {
         for (what, (name, _)) in WHAT.iter().enumerate() {
             for (who, peer) in WHO.iter().enumerate() {
-                let this = std::env::current_exe().unwrap();
-                let out = Command::new(this)
-                    .args(["case", peer, name])
-                    .output()
-                    .unwrap();
-                let text = String::from_utf8(out.stdout).unwrap();
-                assert!(
-                    out.status.success(),
-                    "{peer}, {name}: {}",
-                    String::from_utf8_lossy(&out.stderr)
-                );
-                for line in text.lines() {
+                for line in output_of(&["case", peer, name]).lines() {
                     let (state, ns) = line.split_once(' ').unwrap();
                     let state = if state == "cold" { "cold" } else { "warm" };
                     all.entry((what, who, state))
@@ -94,6 +98,31 @@ fn compare(rounds: u32) {
             let ratio = medians[0] as f64 / best as f64;
             println!("| {name} | {state} | {} | {ratio:.2} |", cells.join(" | "));
         }
+    }
+}
+
+/// Runs this program again, and returns what it prints.
+fn output_of(words: &[&str]) -> String {
+    let this = std::env::current_exe().unwrap();
+    let out = Command::new(this).args(words).output().unwrap();
+    let errors = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{words:?}: {errors}");
+    String::from_utf8(out.stdout).unwrap()
+}
+
+/// Prints what the file systems in memory hold besides contents, each in a process
+/// of its own.
+fn compare_memory() {
+    let peers = &WHO[..WHO.len() - 1];
+    println!(
+        "\n| bytes resident, besides contents | {} |",
+        peers.join(" | ")
+    );
+    println!("|---|{}", "---|".repeat(peers.len()));
+    for what in HELD {
+        let held = |peer: &&str| output_of(&["memory", peer, what]).trim().to_owned();
+        let cells: Vec<String> = peers.iter().map(held).collect();
+        println!("| {what} | {} |", cells.join(" | "));
     }
 }
 
@@ -217,13 +246,35 @@ fn random_reads<'a>(
     Box::new(move |_| offsets(blocks, times).for_each(|at| file.read_at(at, &mut buf)))
 }
 
-/// Prints how much the process grows by 20,000 files of 100 bytes.
-fn memory(who: &str) {
+/// Prints how much the process grows by one of them, less what it contains.
+fn memory(who: &str, what: &str) {
+    let files = |len: usize, count: u64| {
+        let fs = make(who, 0);
+        fs.create_dir_all("/many");
+        let before = resident();
+        let content = vec![7; len];
+        (0..count).for_each(|n| fs.write(&format!("/many/entry{n:05}"), &content));
+        ((resident() - before) / count).saturating_sub(len as u64)
+    };
+    let held = match what {
+        "an empty file" => files(0, 20_000),
+        "a file of 100 bytes" => files(100, 20_000),
+        "a file of 1 KiB" => files(1 << 10, 20_000),
+        "a file of 64 MiB" => files(64 << 20, 1),
+        _ => {
+            let before = resident();
+            let made: Vec<_> = (0..500).map(|_| ten_files(who)).collect();
+            (resident() - before) / made.len() as u64
+        }
+    };
+    println!("{held}");
+}
+
+/// A file system with ten files of a KiB, no two of them alike.
+fn ten_files(who: &str) -> Box<dyn peers::Files> {
     let fs = make(who, 0);
-    fs.create_dir_all("/many");
-    let before = resident();
-    (0..20_000).for_each(|n| fs.write(&format!("/many/entry{n:05}"), &[7; 100]));
-    println!("{} bytes a file", (resident() - before) / 20_000);
+    (0..10).for_each(|n| fs.write(&format!("/entry{n}"), &[n; 1 << 10]));
+    fs
 }
 
 fn resident() -> u64 {

@@ -6,8 +6,9 @@
 //! tmpfs: one engine, one compiled module, one base, so that whatever disturbs
 //! the machine disturbs both.
 //!
-//! `cargo bench --bench ops [-- TURNS]` (15 by default): all figures of all
-//! turns, then a table.
+//! `cargo bench --bench ops [-- TURNS] [0.2]` (15 turns by default): all figures
+//! of all turns, then a table. With `0.2` the guest is a component: wasmtime's
+//! adapter makes 0.2 calls of its calls, and costs both sides the same.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -15,7 +16,11 @@
 )]
 
 #[allow(dead_code, unreachable_pub, reason = "other benches use the rest")]
+#[path = "../support/mod.rs"]
 mod support;
+
+mod component;
+mod preview1;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,12 +30,9 @@ use stratafs::chunk::ChunkPool;
 use stratafs::image::Image;
 use stratafs::source::{SourceOptions, dir_ambient};
 use stratafs::vfs::{Access, Follow, Fs, OpenFlags};
-use stratafs::wasi::p1;
 use support::{Spread, World, guest, memory_dir, print_load};
-use wasmtime::{Engine, InstancePre, Linker, Module, Store};
-use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
-use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 /// Rounds of the guest in one turn; it gives the median of them. The first is
 /// its warm-up.
@@ -89,13 +91,8 @@ fn wasi(out: &MemoryOutputPipe) -> WasiCtxBuilder {
     builder
 }
 
-fn run<T: 'static>(pre: &InstancePre<T>, data: T, out: &MemoryOutputPipe) -> Figures {
-    let mut store = Store::new(pre.module().engine(), data);
-    let instance = pre.instantiate(&mut store).unwrap();
-    let start = instance
-        .get_typed_func::<(), ()>(&mut store, "_start")
-        .unwrap();
-    start.call(&mut store, ()).unwrap();
+/// What a guest wrote to its output.
+fn figures(out: &MemoryOutputPipe) -> Figures {
     let text = String::from_utf8(out.contents().to_vec()).unwrap();
     text.lines().map(figure).collect()
 }
@@ -111,36 +108,13 @@ fn figure(line: &str) -> (String, f64) {
     }
 }
 
-/// The guest under both.
-struct Sides<'a> {
-    ours: InstancePre<p1::Ctx>,
-    theirs: InstancePre<WasiP1Ctx>,
-    image: Image,
-    host: &'a Path,
-}
+/// The same guest under both, over the same base.
+trait Sides {
+    /// Runs it once under stratafs, on a new instance.
+    fn ours(&self, image: &Image) -> Figures;
 
-impl Sides<'_> {
-    fn ours(&self) -> Figures {
-        let out = MemoryOutputPipe::new(1 << 16);
-        let fs = Fs::new(&self.image);
-        let root = fs.root().unwrap();
-        // As the runner makes it: one instance to a store.
-        let ctx = p1::Ctx::new(wasi(&out).build_p1()).for_one_instance();
-        let ctx = ctx.preopen(root, "/");
-        run(&self.ours, ctx, &out)
-    }
-
-    fn theirs(&self) -> Figures {
-        let out = MemoryOutputPipe::new(1 << 16);
-        let mut builder = wasi(&out);
-        builder
-            .preopened_dir(self.host, "/", FsPerms::ReadWrite)
-            .unwrap();
-        let figures = run(&self.theirs, builder.build_p1(), &out);
-        // Only this and bytes in `first` outlast a run.
-        fs::remove_file(self.host.join("bench/log")).unwrap();
-        figures
-    }
+    /// Runs it once under wasmtime-wasi, on a directory of the host.
+    fn theirs(&self, host: &Path) -> Figures;
 }
 
 /// Prints what one byte into a 64 MiB file of the base makes private.
@@ -159,39 +133,44 @@ fn print_first_byte(image: &Image) {
     );
 }
 
-fn turns() -> usize {
-    let number = |arg: String| arg.parse().ok();
-    std::env::args().skip(1).find_map(number).unwrap_or(15)
+/// How many turns, and whether the guest is a component.
+fn arguments() -> (usize, bool) {
+    let mut asked = (15, false);
+    for word in std::env::args().skip(1) {
+        match word.as_str() {
+            "0.2" => asked.1 = true,
+            "--bench" => {}
+            word => asked.0 = word.parse().expect("a number of turns, or 0.2"),
+        }
+    }
+    asked
 }
 
 fn main() {
-    let turns = turns();
-    let engine = Engine::default();
-    let module = Module::new(&engine, guest("bench_ops", World::P1)).unwrap();
+    let (turns, is_component) = arguments();
+    let module = guest("bench_ops", World::P1);
+    let sides: Box<dyn Sides> = match is_component {
+        true => Box::new(component::Component::new(&module)),
+        false => Box::new(preview1::Preview1::new(&module)),
+    };
     let host = memory_dir();
     write_base(host.path());
     let options = SourceOptions::default();
     let base = dir_ambient(&ChunkPool::new(), host.path(), &options).unwrap();
-    let (mut ours, mut theirs) = (Linker::new(&engine), Linker::new(&engine));
-    p1::add_to_linker_sync(&mut ours, |ctx| ctx).unwrap();
-    wasmtime_wasi::p1::add_to_linker_sync(&mut theirs, |ctx| ctx).unwrap();
-    let sides = Sides {
-        ours: ours.instantiate_pre(&module).unwrap(),
-        theirs: theirs.instantiate_pre(&module).unwrap(),
-        image: Image::new(&[base]).unwrap(),
-        host: host.path(),
-    };
+    let image = Image::new(&[base]).unwrap();
     print_load("before");
     let mut all = Table::default();
     for turn in 0..WARM_UP + turns {
-        let figures = [sides.ours(), sides.theirs()];
+        let figures = [sides.ours(&image), sides.theirs(host.path())];
+        // Only this and bytes in `first` outlast a run.
+        fs::remove_file(host.path().join("bench/log")).unwrap();
         if turn >= WARM_UP {
             all.add(turn - WARM_UP, figures);
         }
     }
     print_load("after");
     all.print();
-    print_first_byte(&sides.image);
+    print_first_byte(&image);
 }
 
 /// Figures by operation: stratafs's and wasmtime-wasi's.

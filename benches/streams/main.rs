@@ -1,9 +1,10 @@
-//! Reading one file of 64 MiB from start to end: an 0.2 guest (synchronous
-//! store) beside an 0.3 guest, in pieces of three sizes.
+//! Reading one file of 64 MiB from start to end, in pieces of three sizes: an
+//! 0.2 guest (synchronous store) and an 0.3 guest, each under stratafs and under
+//! wasmtime-wasi, which reads a file of the host on tmpfs.
 //!
 //! The guests, `read_through` for 0.2 and `streams read` for 0.3, time
-//! themselves; they run in turns off one base, so that whatever disturbs the
-//! machine disturbs both.
+//! themselves; they run in turns, so that whatever disturbs the machine
+//! disturbs all.
 //!
 //! `cargo bench --bench streams [-- TURNS]` (15 by default): all figures of
 //! all turns, then a table.
@@ -14,7 +15,10 @@
 )]
 
 #[allow(dead_code, unreachable_pub, reason = "other benches use the rest")]
+#[path = "../support/mod.rs"]
 mod support;
+
+mod theirs;
 
 use std::sync::Arc;
 
@@ -26,7 +30,8 @@ use stratafs::meta::Meta;
 use stratafs::name::LayerPath;
 use stratafs::runner::{Guest, Preopen, RunPlan, Runner, RunnerConfig, Sink, Stdio, Stream};
 use stratafs::vfs::Rights;
-use support::{Spread, World, guest, print_load};
+use support::{Spread, World, guest, memory_dir, print_load};
+use theirs::Theirs;
 
 const SIZE: usize = 64 << 20;
 
@@ -57,18 +62,25 @@ fn turn(runner: &Runner, image: &Image, args: &[&str]) -> f64 {
     }];
     let report = runner.run(image, &plan).unwrap();
     assert_eq!(report.failed().count(), 0);
-    let said = said.0.lock();
+    nanoseconds(&said.0.lock())
+}
+
+/// The time of a guest that read all of the file.
+fn nanoseconds(said: &str) -> f64 {
     let mut words = said.split_whitespace();
     assert_eq!(words.next(), Some(SIZE.to_string().as_str()));
     words.nth(1).unwrap().parse().unwrap()
 }
 
-fn base() -> Image {
-    let bytes: Vec<u8> = (0..SIZE as u64 / 8)
+fn content() -> Vec<u8> {
+    (0..SIZE as u64 / 8)
         .flat_map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes())
-        .collect();
+        .collect()
+}
+
+fn base(bytes: &[u8]) -> Image {
     let mut layer = LayerBuilder::new();
-    let content = ContentBuilder::of(&ChunkPool::new(), &bytes);
+    let content = ContentBuilder::of(&ChunkPool::new(), bytes);
     let path = LayerPath::parse(b"big").unwrap();
     layer.file(&path, Meta::with_mode(0o644), content).unwrap();
     Image::new(&[layer.finish().unwrap()]).unwrap()
@@ -77,36 +89,55 @@ fn base() -> Image {
 fn main() {
     let number = |arg: String| arg.parse().ok();
     let turns = std::env::args().skip(1).find_map(number).unwrap_or(15);
-    let image = base();
-    let runner = |name: &str, world| {
-        let guest = Guest::from_bytes(name, guest(name, world)).unwrap();
+    let (bytes, host) = (content(), memory_dir());
+    std::fs::write(host.path().join("big"), &bytes).unwrap();
+    let image = base(&bytes);
+    let guests = [
+        guest("read_through", World::P2),
+        guest("streams", World::P3),
+    ];
+    let ours = guests.each_ref().map(|bytes| {
+        let guest = Guest::from_bytes("guest", bytes.clone()).unwrap();
         Runner::new(&guest, RunnerConfig::default()).unwrap()
-    };
-    let (two, three) = (
-        runner("read_through", World::P2),
-        runner("streams", World::P3),
-    );
+    });
+    let theirs = Theirs::new(host.path(), &guests);
     print_load("before");
     let mut rows = Vec::new();
     for piece in PIECES {
-        let (mut left, mut right) = (Vec::new(), Vec::new());
+        let (two, three) = (["guest", "/big", piece], ["guest", "read", "/big", piece]);
+        let mut all = [const { Vec::new() }; 4];
         for turn_number in 0..WARM_UP + turns {
-            let a = turn(&two, &image, &["guest", "/big", piece]);
-            let b = turn(&three, &image, &["guest", "read", "/big", piece]);
+            let figures = [
+                turn(&ours[0], &image, &two),
+                theirs.two(&two),
+                turn(&ours[1], &image, &three),
+                theirs.three(&three),
+            ];
             if turn_number >= WARM_UP {
                 let number = turn_number - WARM_UP;
-                println!("turn {number} {piece} 0.2 {a:.0} 0.3 {b:.0}");
-                left.push(a / 1e3);
-                right.push(b / 1e3);
+                println!("turn {number} {piece} {figures:.0?}");
+                all.iter_mut()
+                    .zip(figures)
+                    .for_each(|(all, one)| all.push(one / 1e3));
             }
         }
-        rows.push((piece, Spread::of(left), Spread::of(right)));
+        rows.push((piece, all.map(Spread::of)));
     }
     print_load("after");
-    println!("\n| us for 64 MiB: median [least..most] | 0.2 | 0.3 | 0.2 / 0.3 |");
-    println!("|---|---|---|---|");
-    for (piece, two, three) in rows {
-        let ratio = two.median / three.median;
-        println!("| in pieces of {piece} bytes | {two} | {three} | {ratio:.1} |");
+    print_table(&rows);
+}
+
+fn print_table(rows: &[(&str, [Spread; 4])]) {
+    println!(
+        "\n| us for 64 MiB: median [least..most] | 0.2 | wasmtime-wasi's 0.2 | ratio | 0.3 | wasmtime-wasi's 0.3 | ratio | 0.2 / 0.3 |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    for (piece, [two, their_two, three, their_three]) in rows {
+        println!(
+            "| in pieces of {piece} bytes | {two} | {their_two} | {:.1}x | {three} | {their_three} | {:.1}x | {:.2} |",
+            their_two.median / two.median,
+            their_three.median / three.median,
+            two.median / three.median
+        );
     }
 }

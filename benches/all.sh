@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Builds and runs every bench that docs/PERFORMANCE.md quotes, one after the other, and keeps what each prints in a
+# file of DIR (default: target/bench-runs). Usage: benches/all.sh [DIR]. About half an hour of a quiet machine after
+# the builds, which come first, so that none runs beside a bench.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+target=${CARGO_TARGET_DIR:-$PWD/target}
+out=${1:-$target/bench-runs}
+mkdir -p "$out"
+out=$(realpath "$out")
+export RUST_BACKTRACE=0 CARGO_TARGET_DIR=$target
+rustup target add wasm32-wasip1 wasm32-wasip2
+
+cargo build --release --locked
+cargo build --release --locked --example host_dir_run
+cargo bench --no-run --locked --bench ops --bench streams --bench sealing --bench start --bench instance --bench live
+cargo build --release --locked --manifest-path benches/peers/Cargo.toml --target-dir "$target/peers"
+export STRATAFS=$target/release/stratafs HOST=$target/release/examples/host_dir_run
+
+run() { # NAME COMMAND...
+    local name=$1
+    shift
+    echo "$name: $*"
+    "$@" >"$out/$name.txt" 2>"$out/$name.err" || { cat "$out/$name.err" >&2; exit 1; }
+}
+
+run ops cargo bench --quiet --locked --bench ops -- 9
+run ops-0.2 cargo bench --quiet --locked --bench ops -- 9 0.2
+run streams cargo bench --quiet --locked --bench streams -- 9
+run writes benches/writes.py 7
+run sealing cargo bench --quiet --locked --bench sealing
+run peers "$target/peers/release/stratafs-peers" 5
+run spill benches/spill.py 5
+run export benches/export.py 5
+run growth "$STRATAFS" bench --growth
+run counts tests/counts/run.sh
+run start cargo bench --quiet --locked --bench start
+run instance cargo bench --quiet --locked --bench instance
+run live cargo bench --quiet --locked --bench live
+echo "done: $out"
