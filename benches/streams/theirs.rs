@@ -74,7 +74,7 @@ impl Theirs {
         let command = self.two.instantiate(&mut store).unwrap();
         let ran = command.wasi_cli_run().call_run(&mut store).unwrap();
         assert_eq!(ran, Ok(()), "the guest ends well");
-        nanoseconds(&String::from_utf8(out.contents().to_vec()).unwrap())
+        nanoseconds(std::str::from_utf8(&out.contents()).unwrap())
     }
 
     /// Runs the 0.3 guest once and returns the nanoseconds that it took.
@@ -87,6 +87,6 @@ impl Theirs {
             let ran = store.run_concurrent(run).await.unwrap().unwrap();
             assert_eq!(ran, Ok(()), "the guest ends well");
         });
-        nanoseconds(&String::from_utf8(out.contents().to_vec()).unwrap())
+        nanoseconds(std::str::from_utf8(&out.contents()).unwrap())
     }
 }
