@@ -49,7 +49,7 @@ impl Preview1 {
         let (mut wasi, out) = wasi(episode);
         let ctx = p1::Ctx::new(wasi.build_p1())
             .preopen(fs.root().unwrap(), "/")
-            .preopen(fs.preopen(b"", Rights::ReadOnly).unwrap(), "/ro");
+            .preopen(fs.preopen("/", Rights::ReadOnly).unwrap(), "/ro");
         let mut store = Store::new(engine(), ctx);
         let ended = if episode.seed.is_multiple_of(2) {
             start(&self.ours, &mut store)
