@@ -79,7 +79,7 @@ struct Tab {
 
 /// Holds memory that nothing is in.
 pub(crate) trait Keeper: Send + Sync {
-    /// Gives it back, and takes it off the account that paid.
+    /// Returns it back, and takes it off the account that paid.
     fn give_back(&self);
 }
 
@@ -153,20 +153,20 @@ impl Budget {
         }))
     }
 
-    /// Tells the bound, in bytes.
+    /// Returns the bound, in bytes.
     #[must_use]
     pub fn max_bytes(&self) -> u64 {
         self.0.max
     }
 
-    /// Tells what all instances hold now, each shared block once, what they keep
+    /// Returns what all instances hold now, each shared block once, what they keep
     /// for their next writes included. O(1).
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
         self.0.held.load(Ordering::Relaxed)
     }
 
-    /// Tells how many bytes of the file hold blocks that memory had no room for,
+    /// Returns how many bytes of the file hold blocks that memory had no room for,
     /// each once, those kept for the next writes included; 0 without such a file.
     /// O(1).
     #[must_use]
@@ -175,14 +175,14 @@ impl Budget {
         spill.map_or(0, |spill| spill.ledger.held_bytes())
     }
 
-    /// Tells the most that [`spilled_bytes`](Self::spilled_bytes) ever was. O(1).
+    /// Returns the most that [`spilled_bytes`](Self::spilled_bytes) ever was. O(1).
     #[must_use]
     pub fn most_spilled_bytes(&self) -> u64 {
         let spill = self.0.spill.as_ref();
         spill.map_or(0, |spill| spill.ledger.0.peak.load(Ordering::Relaxed))
     }
 
-    /// Tells which instance took what, in the order in which they were made:
+    /// Returns which instance took what, in the order in which they were made:
     /// each that lives, and each that is gone but has left something to a fork
     /// or a snapshot. The bytes add up to [`held_bytes`](Self::held_bytes) when
     /// nothing is under way. O(instances).
@@ -361,7 +361,7 @@ impl Account {
         }
     }
 
-    /// Tells whether a block more has room now.
+    /// Returns whether a block more has room now.
     pub(crate) fn has_room_for_block(&self) -> bool {
         self.0.as_ref().is_none_or(|tab| {
             let held = tab.ledger.held.load(Ordering::Relaxed);
@@ -369,7 +369,7 @@ impl Account {
         })
     }
 
-    /// Tells whether there is a place for blocks that have no room.
+    /// Returns whether there is a place for blocks that have no room.
     pub(crate) fn has_spill(&self) -> bool {
         let tab = self.0.as_ref();
         tab.is_some_and(|tab| tab.ledger.spill.is_some())

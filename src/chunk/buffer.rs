@@ -126,7 +126,7 @@ impl Buffer {
         }
     }
 
-    /// Tells whether nothing else holds it, so that it may be changed.
+    /// Returns whether nothing else holds it, so that it may be changed.
     pub(crate) fn is_alone(&mut self) -> bool {
         match self {
             Self::Small(small) => Arc::get_mut(small).is_some(),
@@ -134,7 +134,7 @@ impl Buffer {
         }
     }
 
-    /// Tells whether both are one.
+    /// Returns whether both are one.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Small(one), Self::Small(two)) => Arc::ptr_eq(one, two),

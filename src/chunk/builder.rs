@@ -47,7 +47,7 @@ impl<'pool> ContentBuilder<'pool> {
         builder.finish()
     }
 
-    /// Gives the size so far, in bytes.
+    /// Returns the size so far, in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.size

@@ -50,7 +50,7 @@ impl Content {
         Self(Arc::new(Inner { size, digest, body }))
     }
 
-    /// Gives the data at rest, if this is that.
+    /// Returns the data at rest, if this is that.
     pub(crate) fn stored(&self) -> Option<&dyn Stored> {
         match &self.0.body {
             Body::Pool(_) => None,
@@ -64,13 +64,13 @@ impl Content {
         Self::from_parts(0, Vec::new())
     }
 
-    /// Gives the size in bytes, holes included.
+    /// Returns the size in bytes, holes included.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.0.size
     }
 
-    /// Gives the digest of the bytes: two contents have one digest exactly if
+    /// Returns the digest of the bytes: two contents have one digest exactly if
     /// they read the same (invariant 8). Computed once, O(1) here.
     ///
     /// BLAKE3 over the size and, for each 64 KiB that is not all zeros, its
@@ -97,7 +97,7 @@ impl Content {
         Ok(digest_of(self.0.size, pieces.into_iter()))
     }
 
-    /// Gives the chunks of the pool in order, each with its offset in bytes.
+    /// Returns the chunks of the pool in order, each with its offset in bytes.
     /// Data at rest in a store has none: [`pieces`](Self::pieces) gives the
     /// bytes of both.
     pub fn chunks(&self) -> impl Iterator<Item = (u64, &Chunk)> {
@@ -106,7 +106,7 @@ impl Content {
             .map(|extent| (extent.index * CHUNK_BYTES as u64, &extent.chunk))
     }
 
-    /// Gives the bytes in order, holes left out, each piece with its offset: of
+    /// Returns the bytes in order, holes left out, each piece with its offset: of
     /// one 64 KiB of the file each, whole unless the file ends. Without a copy
     /// from a pool; read piece by piece from a store.
     pub fn pieces(&self) -> impl Iterator<Item = Result<(u64, Bytes), ContentError>> {
@@ -142,7 +142,7 @@ impl Content {
     /// Copies bytes from `offset` on into `buf`: as many as there are. The thread
     /// waits for what has to be fetched first.
     ///
-    /// Gives their count, 0 at or past the end. One copy; O(bytes), and a
+    /// Returns their count, 0 at or past the end. One copy; O(bytes), and a
     /// binary search where the file has holes.
     ///
     /// # Errors
@@ -183,7 +183,7 @@ impl Content {
         Ok(done)
     }
 
-    /// Tells whether every byte is here and what it should be: reads those at
+    /// Returns whether every byte is here and what it should be: reads those at
     /// rest, whose chunks are checked, and waits for none. Asks `go_on` before
     /// each piece, and does not know if that says no. O(bytes at rest).
     pub(crate) fn is_readable(&self, go_on: &dyn Fn() -> bool) -> bool {
@@ -204,7 +204,7 @@ impl Content {
         true
     }
 
-    /// Gives up to `max` bytes from `offset` on without a copy, where one
+    /// Returns up to `max` bytes from `offset` on without a copy, where one
     /// chunk has them: fewer than `max` at the chunk's end. `None` in a hole, in
     /// 64 KiB of which at least half is zeros, at or past the end, and of data at rest, which is never lent: a file
     /// that somebody cuts short must not take its reader with it.
@@ -213,7 +213,7 @@ impl Content {
         self.chunk_at(offset)?.slice(within_chunk(offset), max)
     }
 
-    /// Tells whether `len` bytes from `offset` on lie in a hole entirely.
+    /// Returns whether `len` bytes from `offset` on lie in a hole entirely.
     #[must_use]
     pub fn is_hole(&self, offset: u64, len: u64) -> bool {
         let end = offset.saturating_add(len).min(self.0.size);
@@ -228,7 +228,7 @@ impl Content {
             .is_none_or(|extent| extent.index * CHUNK_BYTES as u64 >= end)
     }
 
-    /// Gives the first offset from `offset` on that is not in a hole; `None` if
+    /// Returns the first offset from `offset` on that is not in a hole; `None` if
     /// the rest is one. O(log chunks).
     #[must_use]
     pub fn next_data(&self, offset: u64) -> Option<u64> {
@@ -241,7 +241,7 @@ impl Content {
         Some(offset.max(extent.index * CHUNK_BYTES as u64)).filter(|data| *data < self.0.size)
     }
 
-    /// Gives the first offset past `offset` that is in a hole, at most `limit`;
+    /// Returns the first offset past `offset` that is in a hole, at most `limit`;
     /// `offset` itself is not in one. O(log chunks, and chunks in between).
     #[must_use]
     pub fn data_end(&self, offset: u64, limit: u64) -> u64 {

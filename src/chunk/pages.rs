@@ -523,7 +523,7 @@ impl Page {
         Some(unsafe { std::slice::from_raw_parts_mut(self.start().as_ptr(), BLOCK_BYTES) })
     }
 
-    /// Tells whether both are one page.
+    /// Returns whether both are one page.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.slab == other.slab && self.index == other.index
     }
@@ -568,7 +568,7 @@ unsafe impl Send for Page {}
 // SAFETY: as above.
 unsafe impl Sync for Page {}
 
-/// Tells the first page of a set.
+/// Returns the first page of a set.
 fn first(set: &[u64; WORDS]) -> Option<usize> {
     let (at, word) = (0..).zip(set).find(|(_, word)| **word != 0)?;
     let bit = usize::try_from(word.trailing_zeros()).ok()?;

@@ -49,7 +49,7 @@ impl Body {
 type Shards = DashMap<Digest, Weak<Held>, BuildHasherDefault<DigestHasher>>;
 
 impl Chunk {
-    /// Gives the digest of the bytes.
+    /// Returns the digest of the bytes.
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.0.digest
@@ -150,7 +150,7 @@ impl ChunkPool {
         self.shelf.as_deref()
     }
 
-    /// Gives the pool's chunk with these bytes, taking them in if they are
+    /// Returns the pool's chunk with these bytes, taking them in if they are
     /// new. O(len) for the hash; the bytes are kept without a copy, but for those
     /// of which at least half of the blocks of 4 KiB are zeros, which are left out.
     #[must_use]
@@ -206,7 +206,7 @@ impl ChunkPool {
         self.shards.len()
     }
 
-    /// Tells whether no chunk is held.
+    /// Returns whether no chunk is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.shards.is_empty()

@@ -101,13 +101,13 @@ impl Scope {
         self.0.by_hash.len()
     }
 
-    /// Tells whether no block is held.
+    /// Returns whether no block is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.by_hash.is_empty()
     }
 
-    /// Tells the bytes of all blocks that are held now, each once. O(1).
+    /// Returns the bytes of all blocks that are held now, each once. O(1).
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
         self.0.bytes.load(Ordering::Relaxed)
@@ -149,7 +149,7 @@ impl Scope {
         equal.then_some((Piece(there), false))
     }
 
-    /// Gives the scope's file that is made of these blocks, and whether it is
+    /// Returns the scope's file that is made of these blocks, and whether it is
     /// new. `None` if another file has its hash. O(blocks).
     pub(crate) fn put_file(&self, size: u64, parts: Vec<Part>) -> Option<(SealedFile, bool)> {
         let mut key = Vec::with_capacity(8 * (parts.len() + 1));

@@ -23,10 +23,10 @@ pub trait Stored: Any + Send + Sync {
     /// written to.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Unread>;
 
-    /// Gives the first offset from `offset` on that is not in a hole.
+    /// Returns the first offset from `offset` on that is not in a hole.
     fn next_data(&self, offset: u64) -> Option<u64>;
 
-    /// Gives the first offset past `offset`, which is not in a hole, that is in
+    /// Returns the first offset past `offset`, which is not in a hole, that is in
     /// one or is `limit`.
     fn data_end(&self, offset: u64, limit: u64) -> u64;
 
@@ -80,7 +80,7 @@ impl ContentError {
         Self(Arc::new(reason))
     }
 
-    /// Gives the reason.
+    /// Returns the reason.
     #[must_use]
     pub fn reason(&self) -> &(dyn Error + Send + Sync + 'static) {
         &*self.0

@@ -52,7 +52,7 @@ impl Ticket {
         (Self { shared, number }, arrival)
     }
 
-    /// Tells whether the wait is over.
+    /// Returns whether the wait is over.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.shared.state.lock().over

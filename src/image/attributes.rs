@@ -15,7 +15,7 @@ use crate::meta::Xattrs;
 
 /// Makes contents of the runs that an index names.
 pub(crate) trait Origin: Send + Sync {
-    /// Gives the content of a file of `size` bytes. Without runs that fit
+    /// Returns the content of a file of `size` bytes. Without runs that fit
     /// (`None`: they could not be read), gives one that cannot be read.
     fn content(&self, size: u64, digest: Digest, runs: Option<&[RunRecord]>) -> Content;
 }
@@ -34,7 +34,7 @@ pub(super) enum Contents {
 }
 
 impl Contents {
-    /// Gives a content by its number. `size` is the file's.
+    /// Returns a content by its number. `size` is the file's.
     #[inline]
     pub(super) fn get(&self, number: usize, size: u64) -> Option<&Content> {
         match self {

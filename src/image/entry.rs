@@ -12,7 +12,7 @@ use crate::limits::{MAX_FILE_BYTES, MAX_SYMLINK_BYTES};
 use crate::meta::Kind;
 use crate::name::check_name;
 
-/// Tells whether an entry keeps a rule.
+/// Returns whether an entry keeps a rule.
 type Rule = fn(&Index, u32, &SlotRecord) -> bool;
 
 impl Index {
@@ -95,7 +95,7 @@ impl Index {
     }
 }
 
-/// Tells whether the metadata of an object can be that of one.
+/// Returns whether the metadata of an object can be that of one.
 pub(super) fn can_be(node: &NodeRecord) -> bool {
     let least = if node.kind == DIR { 2 } else { 1 };
     node.mode.get() <= 0o7777 && node.mtime_nanos.get() < 1_000_000_000 && node.nlink.get() >= least

@@ -106,7 +106,7 @@ impl<'a> Flattener<'a, '_> {
         gathered
     }
 
-    /// Enters one name of a directory, if it stands for anything. Gives 1 for
+    /// Enters one name of a directory, if it stands for anything. Returns 1 for
     /// a directory and 0 otherwise.
     fn enter(
         &mut self,

@@ -30,7 +30,7 @@ pub(super) fn begin() {
     REFUSED.set(false);
 }
 
-/// Tells whether something has been refused to the operation.
+/// Returns whether something has been refused to the operation.
 #[inline]
 pub(super) fn refused() -> bool {
     REFUSED.get()
@@ -109,7 +109,7 @@ impl Guard {
         }
     }
 
-    /// Tells whether `len` bytes from `offset` of the body on may be read.
+    /// Returns whether `len` bytes from `offset` of the body on may be read.
     #[inline]
     pub(super) fn allows(&self, offset: usize, len: usize) -> bool {
         if len == 0 {
@@ -158,14 +158,14 @@ impl Guard {
         Some(Digest::from_bytes(*bytes))
     }
 
-    /// Tells whether the file was cut short: then no block is what it was held
+    /// Returns whether the file was cut short: then no block is what it was held
     /// to be.
     #[inline]
     pub(super) fn is_cut(&self) -> bool {
         self.cut.load(Ordering::Acquire)
     }
 
-    /// Gives what is wrong with the file, as far as it has been looked at.
+    /// Returns what is wrong with the file, as far as it has been looked at.
     #[inline]
     pub(super) fn damage(&self) -> Option<ContentError> {
         if self.is_cut() {

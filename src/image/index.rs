@@ -58,7 +58,7 @@ impl Index {
         u32::try_from(self.nodes.len()).unwrap_or(u32::MAX)
     }
 
-    /// Gives what has been found wrong with a mapped index so far. What it
+    /// Returns what has been found wrong with a mapped index so far. What it
     /// gave before it was found is right; what it gives from then on may be
     /// anything that an index can give.
     #[inline]
@@ -152,7 +152,7 @@ impl Index {
         })
     }
 
-    /// Tells whether an entry is one that a tree can have. Of a mapped index
+    /// Returns whether an entry is one that a tree can have. Of a mapped index
     /// each is held against the rules when it is first looked at.
     #[inline]
     fn is_right(&self, slot: u32, record: &SlotRecord) -> bool {
@@ -239,7 +239,7 @@ impl Index {
         }
     }
 
-    /// Gives the metadata as the layers had it.
+    /// Returns the metadata as the layers had it.
     pub(super) fn meta(&self, node: u32) -> Meta {
         let Stat {
             mode,

@@ -21,7 +21,7 @@ impl<T> Lazy<T> {
         }
     }
 
-    /// Gives cell `at`, made now if it was not; `None` past the end, and where
+    /// Returns cell `at`, made now if it was not; `None` past the end, and where
     /// nothing could be made, which is tried again at the next look.
     pub(super) fn get(&self, at: usize, make: impl FnOnce() -> Option<T>) -> Option<&T> {
         if at >= self.len {

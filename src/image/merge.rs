@@ -160,7 +160,7 @@ impl<'a> Stack<'a> {
         }
     }
 
-    /// Gives the object that an entry of a layer stands for, if it does.
+    /// Returns the object that an entry of a layer stands for, if it does.
     fn origin(&self, layer: u16, child: &'a Child) -> Option<Origin> {
         match child {
             Child::Node(node) => Some(Origin { layer, node: *node }),
@@ -204,7 +204,7 @@ impl<'a> Stack<'a> {
         Ok(Parent { names, storeys })
     }
 
-    /// Gives what the storeys of a directory have under a name.
+    /// Returns what the storeys of a directory have under a name.
     fn entries(storeys: &[Storey<'a>], name: &Name) -> impl Iterator<Item = (u16, &'a Child)> {
         storeys.iter().filter_map(|storey| {
             let children = &storey.dir.children;
@@ -244,7 +244,7 @@ impl NoObject {
     }
 }
 
-/// Gives the children of a node: none where it is no directory.
+/// Returns the children of a node: none where it is no directory.
 fn children(layer: &Layer, dir: NodeId) -> &[(Name, Child)] {
     layer.dir(dir).map_or(&[], |dir| &dir.children)
 }

@@ -165,7 +165,7 @@ impl Image {
         }))
     }
 
-    /// Gives the layers, the lowest first. An image that a store keeps is
+    /// Returns the layers, the lowest first. An image that a store keeps is
     /// mapped without them: there are none here, and the store's `layers`
     /// reads them.
     #[must_use]
@@ -179,13 +179,13 @@ impl Image {
         self.0.layer_count
     }
 
-    /// Gives the name that a store keeps this image by, if it is from one.
+    /// Returns the name that a store keeps this image by, if it is from one.
     #[must_use]
     pub fn id(&self) -> Option<ImageId> {
         self.0.at_rest.as_ref().map(|at_rest| at_rest.id)
     }
 
-    /// Gives the first damage found in the index of an image from a store.
+    /// Returns the first damage found in the index of an image from a store.
     ///
     /// Blocks of it are checked when they are first looked at. A call that
     /// needs a damaged one fails with [`Errno::Io`], whoever makes it, and no
@@ -226,7 +226,7 @@ impl Image {
         rises
     }
 
-    /// Gives the digest of the merged tree: names, kinds, metadata, hard links
+    /// Returns the digest of the merged tree: names, kinds, metadata, hard links
     /// and content, however it is cut into layers (invariant 8). The image of
     /// one layer that hides nothing and implies no directory has that layer's
     /// digest.
@@ -269,7 +269,7 @@ impl Image {
         inspect::locate(self, path)
     }
 
-    /// Tells whether both are one image, not only equal.
+    /// Returns whether both are one image, not only equal.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -285,18 +285,18 @@ impl Image {
         self.0.index.lookup(dir, name)
     }
 
-    /// Gives the numbers of a directory's entries, which are in the order of
+    /// Returns the numbers of a directory's entries, which are in the order of
     /// their names' bytes: none for what is no directory.
     pub(crate) fn slots(&self, dir: u32) -> Range<u32> {
         self.0.index.slots(dir)
     }
 
-    /// Gives an entry by its number.
+    /// Returns an entry by its number.
     pub(crate) fn slot(&self, slot: u32) -> Option<SlotRef<'_>> {
         self.0.index.slot(slot)
     }
 
-    /// Gives the entries that lead to an object. O(entries of the image) at
+    /// Returns the entries that lead to an object. O(entries of the image) at
     /// the first call, O(1) for each from then on.
     pub(crate) fn slots_of(&self, node: u32) -> impl Iterator<Item = u32> {
         let places = self.0.places.get_or_init(|| Places::of(&self.0.index));
@@ -315,7 +315,7 @@ impl Image {
         }
     }
 
-    /// Gives the first [`MAX_TWINS`](crate::limits::MAX_TWINS) files of `size` bytes. O(log files) after
+    /// Returns the first [`MAX_TWINS`](crate::limits::MAX_TWINS) files of `size` bytes. O(log files) after
     /// the first question, which looks at every object: no lock is to be held. Damage that it
     /// finds is not its caller's: such files are not found.
     pub(crate) fn files_of(&self, size: u64) -> impl Iterator<Item = u32> {
@@ -323,13 +323,13 @@ impl Image {
         self.0.twins.get_or_init(make).of_size(size)
     }
 
-    /// Tells whether [`files_of`](Self::files_of) may give some, looking at
+    /// Returns whether [`files_of`](Self::files_of) may give some, looking at
     /// nothing: before its first question any size may be there.
     pub(crate) fn may_have_files_of(&self, size: u64) -> bool {
         self.0.twins.get().is_none_or(|twins| twins.has(size))
     }
 
-    /// Gives the directory that an entry is in.
+    /// Returns the directory that an entry is in.
     pub(crate) fn dir_of(&self, slot: u32) -> u32 {
         let record = self.0.index.record(slot);
         record.map_or(0, |record| record.parent.get())
@@ -340,28 +340,28 @@ impl Image {
         self.0.index.node(node).kind()
     }
 
-    /// Gives the first name of each of these files and links. O(image).
+    /// Returns the first name of each of these files and links. O(image).
     pub(crate) fn paths_of(&self, nodes: &HashSet<u32>) -> HashMap<u32, LayerPath> {
         inspect::paths_of(self, nodes)
     }
 
-    /// Gives what `stat` shows: no time but the mtime is known of a base.
+    /// Returns what `stat` shows: no time but the mtime is known of a base.
     #[inline]
     pub(crate) fn stat(&self, node: u32) -> Stat {
         self.0.index.stat(node)
     }
 
-    /// Gives the directory that a directory is in; of the root, the root.
+    /// Returns the directory that a directory is in; of the root, the root.
     pub(crate) fn parent(&self, dir: u32) -> u32 {
         self.0.index.node(dir).parent.get()
     }
 
-    /// Gives the bytes of a file.
+    /// Returns the bytes of a file.
     pub(crate) fn content(&self, node: u32) -> Option<&Content> {
         self.0.index.content(node)
     }
 
-    /// Gives what a symbolic link leads to.
+    /// Returns what a symbolic link leads to.
     pub(crate) fn target(&self, node: u32) -> Option<&[u8]> {
         self.0.index.target(node)
     }
@@ -370,12 +370,12 @@ impl Image {
         self.0.index.xattrs(node)
     }
 
-    /// Gives an object's metadata as its layer has it.
+    /// Returns an object's metadata as its layer has it.
     pub(crate) fn meta(&self, node: u32) -> Meta {
         self.0.index.meta(node)
     }
 
-    /// Gives the index of the layer that an entry is from; of a directory,
+    /// Returns the index of the layer that an entry is from; of a directory,
     /// the one that its metadata is from.
     pub(crate) fn origin(&self, slot: u32) -> u16 {
         self.0

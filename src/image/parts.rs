@@ -60,14 +60,14 @@ impl Parts {
         u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
     }
 
-    /// Adds a directory, still without children. Gives its number.
+    /// Adds a directory, still without children. Returns its number.
     pub(super) fn push_dir(&mut self, parent: u32, meta: &Meta) -> Result<u32, ImageError> {
         let mut record = self.record(Kind::Dir, meta)?;
         record.parent = parent.into();
         self.push_node(record)
     }
 
-    /// Adds a file that has one name so far. Gives its number.
+    /// Adds a file that has one name so far. Returns its number.
     pub(super) fn push_file(&mut self, meta: &Meta, content: &Content) -> Result<u32, ImageError> {
         let mut record = self.record(Kind::File, meta)?;
         record.size = content.size().into();
@@ -76,7 +76,7 @@ impl Parts {
         self.push_node(record)
     }
 
-    /// Adds a symbolic link that has one name so far. Gives its number.
+    /// Adds a symbolic link that has one name so far. Returns its number.
     pub(super) fn push_symlink(&mut self, meta: &Meta, target: &[u8]) -> Result<u32, ImageError> {
         let mut record = self.record(Kind::Symlink, meta)?;
         record.size = (target.len() as u64).into();
@@ -184,7 +184,7 @@ impl Parts {
     }
 }
 
-/// Appends to an arena. Gives where the bytes start.
+/// Appends to an arena. Returns where the bytes start.
 fn append(arena: &mut Vec<u8>, bytes: &[u8], what: &'static str) -> Result<u32, ImageError> {
     let start = bounded(arena.len().saturating_add(bytes.len()), u32::MAX, what)?;
     arena.extend_from_slice(bytes);
@@ -192,7 +192,7 @@ fn append(arena: &mut Vec<u8>, bytes: &[u8], what: &'static str) -> Result<u32, 
     Ok(start.saturating_sub(u32::try_from(bytes.len()).unwrap_or(u32::MAX)))
 }
 
-/// Gives a count as the number of what comes next, if that is in bounds.
+/// Returns a count as the number of what comes next, if that is in bounds.
 fn bounded(count: usize, bound: u32, what: &'static str) -> Result<u32, ImageError> {
     match u32::try_from(count) {
         Ok(count) if count < bound => Ok(count),

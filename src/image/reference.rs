@@ -35,7 +35,7 @@ pub enum Reference {
 }
 
 impl Reference {
-    /// Gives the text that a store knows it by.
+    /// Returns the text that a store knows it by.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -43,7 +43,7 @@ impl Reference {
         }
     }
 
-    /// Gives the tag alone: what an OCI layout calls the image.
+    /// Returns the tag alone: what an OCI layout calls the image.
     #[must_use]
     pub fn tag(&self) -> Option<&str> {
         match self {

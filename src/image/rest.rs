@@ -94,10 +94,10 @@ pub(crate) trait Shelved {
     /// Why a content has none.
     type Error;
 
-    /// Gives the runs of a content, by numbers of packs.
+    /// Returns the runs of a content, by numbers of packs.
     fn runs(&mut self, content: &Content) -> Result<Vec<RunRecord>, Self::Error>;
 
-    /// Gives the names of the packs that have been told of, by number.
+    /// Returns the names of the packs that have been told of, by number.
     ///
     /// # Errors
     ///
@@ -109,7 +109,7 @@ pub(crate) trait Shelved {
 }
 
 impl Image {
-    /// Writes the index of an image that was made in memory. Gives the file's
+    /// Writes the index of an image that was made in memory. Returns the file's
     /// bytes and name.
     pub(crate) fn to_index<S: Shelved>(
         &self,

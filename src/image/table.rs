@@ -66,7 +66,7 @@ impl Building {
         }
     }
 
-    /// Takes a slot in. Tells whether it found a place.
+    /// Takes a slot in. Returns whether it found a place.
     pub(super) fn insert(&mut self, hash: u64, slot: u32) -> bool {
         let entry = self.key.tag(hash) << self.key.bits | (slot + 1);
         let start = self.key.start(hash);

@@ -23,7 +23,7 @@ impl Touched {
         }
     }
 
-    /// Tells whether an entry has been checked.
+    /// Returns whether an entry has been checked.
     #[inline]
     pub(super) fn has(&self, entry: u32) -> bool {
         let (block, word) = place(entry);

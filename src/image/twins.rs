@@ -44,7 +44,7 @@ impl Twins {
         }
     }
 
-    /// Tells whether a file has `size` bytes. Looks at nothing of the image.
+    /// Returns whether a file has `size` bytes. Looks at nothing of the image.
     pub(super) fn has(&self, size: u64) -> bool {
         self.sizes.binary_search(&size).is_ok()
     }

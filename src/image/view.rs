@@ -41,7 +41,7 @@ impl View {
         self.bytes.len()
     }
 
-    /// Gives a range, if it is there and in order.
+    /// Returns a range, if it is there and in order.
     #[inline]
     pub(super) fn get(&self, range: Range<usize>) -> Option<&[u8]> {
         let bytes = self.bytes.get(range.clone())?;
@@ -100,7 +100,7 @@ impl<T: Record> Records<T> {
         <[T]>::ref_from_bytes(self.view.get(start..end)?).ok()
     }
 
-    /// Gives the bytes of all records.
+    /// Returns the bytes of all records.
     #[cfg(feature = "store")]
     pub(super) fn bytes(&self) -> Option<&[u8]> {
         self.view.get(0..self.view.len())

@@ -35,7 +35,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Gives the path of the last step's leaf. O(its length).
+    /// Returns the path of the last step's leaf. O(its length).
     pub(super) fn path(&self) -> LayerPath {
         let entries = self.path.iter().filter_map(|slot| self.image.slot(*slot));
         let names: Vec<_> = entries

@@ -73,7 +73,7 @@ impl LayerBuilder {
         self
     }
 
-    /// Gives the bytes of all entries so far as metadata:
+    /// Returns the bytes of all entries so far as metadata:
     /// [`ENTRY_BYTES`](crate::limits::ENTRY_BYTES) for each, implied parents
     /// included, with names, link targets and attributes. What was replaced
     /// counts as well.

@@ -17,7 +17,7 @@ pub enum Change {
 }
 
 impl Change {
-    /// Gives the letter that `docker diff` shows: `A`, `C`, `D`.
+    /// Returns the letter that `docker diff` shows: `A`, `C`, `D`.
     #[must_use]
     pub fn letter(self) -> char {
         match self {

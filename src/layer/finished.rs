@@ -32,7 +32,7 @@ impl Layer {
         Self(Arc::new(Inner { nodes, digest }))
     }
 
-    /// Gives the digest of the tree: names, whiteouts, metadata, links and
+    /// Returns the digest of the tree: names, whiteouts, metadata, links and
     /// content, whatever source the layer came from (invariant 8).
     #[must_use]
     pub fn digest(&self) -> Digest {
@@ -54,7 +54,7 @@ impl Layer {
         &self.0.nodes[id.index()]
     }
 
-    /// Tells whether the root, or the directory that is all there is in it, has
+    /// Returns whether the root, or the directory that is all there is in it, has
     /// a file of one of these names.
     #[cfg(feature = "tar")]
     pub(crate) fn has_file_of(&self, names: &[&str]) -> bool {
@@ -84,7 +84,7 @@ impl Layer {
         }
     }
 
-    /// Gives the directory at `id`, if it is one.
+    /// Returns the directory at `id`, if it is one.
     pub(crate) fn dir(&self, id: NodeId) -> Option<&Dir> {
         match &self.node(id).body {
             Body::Dir(dir) => Some(dir),

@@ -37,7 +37,7 @@ pub(crate) struct Spot<'p> {
     pub(crate) path: &'p dyn Fn() -> LayerPath,
 }
 
-/// Tells whether a path of so many names and bytes, slashes counted, is
+/// Returns whether a path of so many names and bytes, slashes counted, is
 /// within bounds.
 pub(crate) fn fits(names: usize, bytes: usize) -> bool {
     names <= MAX_LAYER_DEPTH && bytes <= MAX_LAYER_PATH_BYTES
@@ -139,7 +139,7 @@ impl LayerBuilder {
         ))
     }
 
-    /// Tells whether the layer has something at a path so far.
+    /// Returns whether the layer has something at a path so far.
     #[cfg(feature = "tar")]
     pub(crate) fn has(&self, path: &LayerPath) -> bool {
         self.tree.find(path).is_some()

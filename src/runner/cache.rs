@@ -160,7 +160,7 @@ impl Place {
     }
 }
 
-/// Tells whether the code in a directory is what was left there: by the rules
+/// Returns whether the code in a directory is what was left there: by the rules
 /// about owners and modes, and by its seal.
 fn is_whole(dir: &Path, key: &Key) -> bool {
     if check_tree(dir).is_err() {

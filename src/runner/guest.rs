@@ -66,19 +66,19 @@ impl Guest {
         Self::from_vec(path.display().to_string(), bytes)
     }
 
-    /// Gives the name for messages.
+    /// Returns the name for messages.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Gives the WebAssembly binary.
+    /// Returns the WebAssembly binary.
     #[must_use]
     pub fn wasm(&self) -> &[u8] {
         &self.wasm
     }
 
-    /// Tells what the guest speaks.
+    /// Returns what the guest speaks.
     #[must_use]
     pub fn kind(&self) -> GuestKind {
         self.kind

@@ -91,7 +91,7 @@ impl Seat {
         })
     }
 
-    /// Gives the streams that wait for the end of the instance.
+    /// Returns the streams that wait for the end of the instance.
     pub(super) fn held(&self) -> Vec<Held> {
         self.held.clone()
     }

@@ -142,19 +142,19 @@ impl Runner {
         })
     }
 
-    /// Tells who gives the guests their memories.
+    /// Returns who gives the guests their memories.
     #[must_use]
     pub fn allocator(&self) -> &Allocator {
         &self.allocator
     }
 
-    /// Tells how many instances run at a time.
+    /// Returns how many instances run at a time.
     #[must_use]
     pub fn threads(&self) -> u32 {
         self.config.threads
     }
 
-    /// Tells how the compiled code was come by.
+    /// Returns how the compiled code was come by.
     #[must_use]
     pub fn cache(&self) -> &CacheUse {
         &self.cache

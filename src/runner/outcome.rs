@@ -31,7 +31,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Tells whether the guest ran to an end and said that all is well.
+    /// Returns whether the guest ran to an end and said that all is well.
     #[must_use]
     pub fn is_success(&self) -> bool {
         *self == Self::Exited(0)

@@ -43,7 +43,7 @@ pub(super) fn check_home(home: &Path) -> Result<(), String> {
 }
 
 /// Checks everything below a directory: regular files and directories of this
-/// user, which nobody else may write to. Gives the sum of the files' bytes.
+/// user, which nobody else may write to. Returns the sum of the files' bytes.
 ///
 /// # Errors
 ///

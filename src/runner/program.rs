@@ -106,7 +106,7 @@ impl Program {
         }
     }
 
-    /// Tells how long an instance may run.
+    /// Returns how long an instance may run.
     fn limit(&self) -> Option<Duration> {
         match self {
             Self::Core(_) | Self::Component(_) => None,

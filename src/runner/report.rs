@@ -39,7 +39,7 @@ pub struct RunReport {
 }
 
 impl RunReport {
-    /// Gives the instances that did not exit with 0.
+    /// Returns the instances that did not exit with 0.
     pub fn failed(&self) -> impl Iterator<Item = &InstanceReport> {
         self.instances
             .iter()

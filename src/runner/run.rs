@@ -97,7 +97,7 @@ impl Runner {
         })
     }
 
-    /// Runs all that wait. Gives their reports by number, and their file
+    /// Runs all that wait. Returns their reports by number, and their file
     /// systems in the same order if the plan keeps them.
     fn run_all(
         &self,

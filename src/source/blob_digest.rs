@@ -29,13 +29,13 @@ impl BlobDigest {
         Self(text.into())
     }
 
-    /// Gives the text.
+    /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Gives the name of the algorithm.
+    /// Returns the name of the algorithm.
     #[must_use]
     pub fn algorithm(&self) -> &str {
         self.0
@@ -43,7 +43,7 @@ impl BlobDigest {
             .map_or("", |(algorithm, _)| algorithm)
     }
 
-    /// Gives the hex digits.
+    /// Returns the hex digits.
     #[must_use]
     pub fn hex(&self) -> &str {
         self.0.split_once(':').map_or("", |(_, hex)| hex)

@@ -37,19 +37,19 @@ impl SourceError {
         self
     }
 
-    /// Gives the reason.
+    /// Returns the reason.
     #[must_use]
     pub fn kind(&self) -> &SourceErrorKind {
         &self.0.kind
     }
 
-    /// Gives the source, when it has a name.
+    /// Returns the source, when it has a name.
     #[must_use]
     pub fn origin(&self) -> Option<&Path> {
         self.0.origin.as_deref()
     }
 
-    /// Gives the entry as the source wrote it, when one is to blame.
+    /// Returns the entry as the source wrote it, when one is to blame.
     #[must_use]
     pub fn entry(&self) -> Option<&[u8]> {
         self.0.entry.as_deref()

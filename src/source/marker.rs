@@ -61,14 +61,14 @@ impl Marker {
     }
 }
 
-/// Gives the directory that a path lies in; the root's is the root.
+/// Returns the directory that a path lies in; the root's is the root.
 #[cfg(feature = "tar")]
 pub(super) fn parent(path: &LayerPath) -> LayerPath {
     let parents: &[Name] = path.split_last().map_or(&[], |(parents, _)| parents);
     parents.to_vec().into()
 }
 
-/// Tells whether a name would be taken for a whiteout.
+/// Returns whether a name would be taken for a whiteout.
 #[cfg(feature = "tar")]
 pub(super) fn is_marker(name: &[u8]) -> bool {
     name.starts_with(PREFIX)

@@ -104,7 +104,7 @@ impl Source {
             .map_err(|error| error.of(name))
     }
 
-    /// Gives what errors call it: the path.
+    /// Returns what errors call it: the path.
     #[must_use]
     pub fn name(&self) -> &Path {
         &self.name

@@ -80,13 +80,13 @@ impl LeftOut {
         Self::default()
     }
 
-    /// Gives how many entries were left out.
+    /// Returns how many entries were left out.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.0.lock().count
     }
 
-    /// Gives the first of them, three at most.
+    /// Returns the first of them, three at most.
     #[must_use]
     pub fn first(&self) -> Vec<LayerPath> {
         self.0.lock().first.clone()

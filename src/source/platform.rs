@@ -25,7 +25,7 @@ impl Platform {
         }
     }
 
-    /// Gives what images for this machine say: Linux, whatever the system,
+    /// Returns what images for this machine say: Linux, whatever the system,
     /// since that is what images are built for.
     #[must_use]
     pub fn host() -> Self {
@@ -40,32 +40,32 @@ impl Platform {
         Self::new("linux", architecture, None)
     }
 
-    /// Gives the operating system.
+    /// Returns the operating system.
     #[must_use]
     pub fn os(&self) -> &str {
         &self.os
     }
 
-    /// Gives the architecture.
+    /// Returns the architecture.
     #[must_use]
     pub fn architecture(&self) -> &str {
         &self.architecture
     }
 
-    /// Gives the variant of the architecture.
+    /// Returns the variant of the architecture.
     #[must_use]
     pub fn variant(&self) -> Option<&str> {
         self.variant.as_deref()
     }
 
-    /// Tells whether it is one of those that WebAssembly goes by: `wasm` or
+    /// Returns whether it is one of those that WebAssembly goes by: `wasm` or
     /// `wasm32`, whatever the system (`wasi`, `wasip1`, `wasip2`, `js`).
     #[must_use]
     pub fn is_wasm(&self) -> bool {
         matches!(&*self.architecture, "wasm" | "wasm32" | "wasm64")
     }
 
-    /// Tells whether an image for `other` is what was asked for here.
+    /// Returns whether an image for `other` is what was asked for here.
     #[must_use]
     pub fn takes(&self, other: &Self) -> bool {
         self.os == other.os

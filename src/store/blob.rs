@@ -55,7 +55,7 @@ pub struct NewBlob {
 }
 
 impl NewBlob {
-    /// Gives the blob's name and length.
+    /// Returns the blob's name and length.
     #[must_use]
     pub fn blob(&self) -> Blob {
         Blob {
@@ -84,7 +84,7 @@ impl BlobReader {
         }
     }
 
-    /// Gives the length in bytes.
+    /// Returns the length in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.content.size()

@@ -84,7 +84,7 @@ impl Change {
         Ok(Self::Put(sort, key.to_vec(), value))
     }
 
-    /// Gives the key with its sort, and the value if there is one.
+    /// Returns the key with its sort, and the value if there is one.
     pub(super) fn record(&self) -> (Vec<u8>, Option<&[u8]>) {
         match self {
             Self::Put(sort, key, value) => (full_key(*sort, key), Some(value)),
@@ -115,7 +115,7 @@ impl Catalog {
         }
     }
 
-    /// Gives the file that messages name.
+    /// Returns the file that messages name.
     pub(super) fn path(&self) -> &Path {
         &self.log
     }
@@ -141,7 +141,7 @@ impl Catalog {
         })
     }
 
-    /// Gives the identity of the store, if it has one.
+    /// Returns the identity of the store, if it has one.
     pub(super) fn id(&self) -> Result<Option<StoreId>, StoreError> {
         self.read(|view| Ok(view.state.head.id))
             .map(|id| (!self.is_old()).then_some(id))
@@ -314,7 +314,7 @@ impl Catalog {
         }
     }
 
-    /// Finds the end of `state` in a copy of the log. Gives how many batches
+    /// Finds the end of `state` in a copy of the log. Returns how many batches
     /// follow there, and their bytes; `None` if the copy is of another log.
     fn beyond<'a>(&self, state: &State, copy: &'a [u8]) -> (Option<usize>, &'a [u8]) {
         let mut other = State::new(state.head);

@@ -9,7 +9,7 @@ use crate::digest::Digest;
 use crate::image::rest::{RunRecord, decode_xattrs, encode_xattrs};
 use crate::meta::{Meta, Time};
 
-/// Gives a count, a length or a place as the files of a store have it. `what`
+/// Returns a count, a length or a place as the files of a store have it. `what`
 /// says of what it is, for the error if it does not fit.
 pub(super) fn count<T>(number: T, what: &'static str) -> Result<u32, StoreError>
 where
@@ -18,7 +18,7 @@ where
     narrow(number, what, u32::MAX.into())
 }
 
-/// Gives a number in fewer bytes, of which the largest is `bound`.
+/// Returns a number in fewer bytes, of which the largest is `bound`.
 pub(super) fn narrow<T, N>(number: T, what: &'static str, bound: u64) -> Result<N, StoreError>
 where
     T: Copy + TryInto<N> + TryInto<u64>,
@@ -66,7 +66,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Gives how many bytes have been read.
+    /// Returns how many bytes have been read.
     pub(super) fn offset(&self) -> usize {
         self.len - self.rest.len()
     }

@@ -51,7 +51,7 @@ impl Disk {
         }
     }
 
-    /// Gives the same directory, with somebody who is told of what is read of
+    /// Returns the same directory, with somebody who is told of what is read of
     /// packs.
     pub(super) fn watched(&self, watcher: Watcher) -> Self {
         let watch = Watch::default();
@@ -69,7 +69,7 @@ impl Disk {
         }
     }
 
-    /// Gives a place in the directory; of no name the directory itself.
+    /// Returns a place in the directory; of no name the directory itself.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         match name {
             "" => self.root.clone(),
@@ -180,7 +180,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Tells whether a regular file is there.
+    /// Returns whether a regular file is there.
     pub(super) fn is_file(&self, path: &Path) -> bool {
         path.symlink_metadata().is_ok_and(|meta| meta.is_file())
     }
@@ -278,7 +278,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Removes a file. Gives the bytes it had; 0 if it was gone already.
+    /// Removes a file. Returns the bytes it had; 0 if it was gone already.
     pub(super) fn remove(&self, path: &Path) -> Result<u64, StoreError> {
         let bytes = self.run("remove", path, || {
             let len = fs::metadata(path).map(|meta| meta.len());

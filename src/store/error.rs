@@ -206,7 +206,7 @@ fn blob_name(digest: Option<Sha256>) -> String {
 }
 
 impl StoreError {
-    /// Tells whether this says that the store is not as it was written: a file
+    /// Returns whether this says that the store is not as it was written: a file
     /// is missing, of another kind, cut short, or has other bytes. What could
     /// not be looked at, for want of rights, of descriptors or of memory, says
     /// nothing of the sort.
@@ -240,7 +240,7 @@ impl StoreError {
         }
     }
 
-    /// Tells whether the disk, or what may be used of it, is full.
+    /// Returns whether the disk, or what may be used of it, is full.
     #[must_use]
     pub fn is_full(&self) -> bool {
         use io::ErrorKind::{QuotaExceeded, StorageFull};
@@ -275,7 +275,7 @@ impl StoreError {
         }
     }
 
-    /// Tells whether the medium could not give the bytes.
+    /// Returns whether the medium could not give the bytes.
     pub(super) fn is_medium(&self) -> bool {
         #[cfg(unix)]
         let is = |error: &io::Error| error.raw_os_error() == Some(libc::EIO);

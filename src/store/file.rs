@@ -40,7 +40,7 @@ impl StoredFile {
         (end <= size).then(|| Content::at_rest(size, digest, Box::new(file)))
     }
 
-    /// Gives a content's runs, if it is of this kind.
+    /// Returns a content's runs, if it is of this kind.
     pub(super) fn of(content: &Content) -> Option<&Self> {
         let stored: &dyn Any = content.stored()?;
         stored.downcast_ref()
@@ -117,7 +117,7 @@ impl Stored for Unreadable {
     }
 }
 
-/// Gives a content that cannot be read.
+/// Returns a content that cannot be read.
 pub(super) fn unreadable(size: u64, digest: Digest, why: StoreError) -> Content {
     Content::at_rest(size, digest, Box::new(Unreadable(why.into_content())))
 }

@@ -185,13 +185,13 @@ fn parse_id(text: &str) -> Option<StoreId> {
     Some(StoreId(id))
 }
 
-/// Tells whether one of the two logs is there.
+/// Returns whether one of the two logs is there.
 fn has_log(disk: &Disk) -> bool {
     let mut both = [LOG, COPY].iter();
     both.any(|name| begins_with(disk, &disk.path(name), &log::MAGIC))
 }
 
-/// Tells whether the directories have nothing in them.
+/// Returns whether the directories have nothing in them.
 fn holds_nothing(disk: &Disk) -> Result<bool, StoreError> {
     for name in [PACKS, INDEXES, LAYERS] {
         if is_dir(&disk.path(name)) && !disk.list(name)?.is_empty() {
@@ -201,7 +201,7 @@ fn holds_nothing(disk: &Disk) -> Result<bool, StoreError> {
     Ok(true)
 }
 
-/// Tells whether the directories have what only a store writes.
+/// Returns whether the directories have what only a store writes.
 pub(super) fn has_stored(disk: &Disk) -> Result<bool, StoreError> {
     for name in [PACKS, INDEXES, LAYERS] {
         if !is_dir(&disk.path(name)) {
@@ -235,7 +235,7 @@ fn foreign(disk: &Disk) -> Result<Option<String>, StoreError> {
     Ok(names.min())
 }
 
-/// Tells whether the file is a marker that was not written to its end.
+/// Returns whether the file is a marker that was not written to its end.
 fn is_beginning(disk: &Disk, path: &Path) -> bool {
     let have = disk.read(path).unwrap_or_else(|_| b"?".to_vec());
     let whole = marker(StoreId([0; 16]));
@@ -244,7 +244,7 @@ fn is_beginning(disk: &Disk, path: &Path) -> bool {
     have.len() <= whole.len() && have.get(..len) == whole.as_bytes().get(..len)
 }
 
-/// Tells whether a regular file begins with `magic`.
+/// Returns whether a regular file begins with `magic`.
 pub(super) fn begins_with(disk: &Disk, path: &Path, magic: &[u8]) -> bool {
     let mut first = vec![0; magic.len()];
     is_file(path)

@@ -54,7 +54,7 @@ impl Import {
         })
     }
 
-    /// Gives the pool to read sources with: what is built from it goes into
+    /// Returns the pool to read sources with: what is built from it goes into
     /// packs as it comes, a few chunks in memory at a time.
     #[must_use]
     pub fn pool(&self) -> &ChunkPool {
@@ -66,7 +66,7 @@ impl Import {
         self.shelving.packing.watch.set(watcher);
     }
 
-    /// Tells what has been taken in so far.
+    /// Returns what has been taken in so far.
     #[must_use]
     pub fn progress(&self) -> Progress {
         self.shelving.packing.watch.sum()

@@ -33,7 +33,7 @@ thread_local! {
     static CATCHING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Tells whether a panic of this thread is caught and becomes an error: the
+/// Returns whether a panic of this thread is caught and becomes an error: the
 /// database panics on some damaged files. A program that has a panic hook may
 /// ask this, and say nothing of such a panic.
 #[must_use]

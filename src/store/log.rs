@@ -134,7 +134,7 @@ impl State {
         Some(len)
     }
 
-    /// Takes in all whole batches. Gives how many there were.
+    /// Takes in all whole batches. Returns how many there were.
     pub(super) fn take_all(&mut self, mut bytes: &[u8]) -> usize {
         let mut count = 0;
         while let Some(len) = self.take(bytes) {
@@ -144,7 +144,7 @@ impl State {
         count
     }
 
-    /// Gives the bytes of a log that says the same in one batch.
+    /// Returns the bytes of a log that says the same in one batch.
     pub(super) fn written_anew(&self) -> Result<(Self, Vec<u8>), StoreError> {
         let head = Head {
             generation: self.head.generation.saturating_add(1),
@@ -161,7 +161,7 @@ impl State {
         Ok((state, bytes))
     }
 
-    /// Gives the bytes that `changes` are as the next batch.
+    /// Returns the bytes that `changes` are as the next batch.
     pub(super) fn next(&self, changes: &[Change]) -> Result<Vec<u8>, StoreError> {
         let keys: Vec<(Vec<u8>, Option<&[u8]>)> = changes.iter().map(Change::record).collect();
         batch(
@@ -170,7 +170,7 @@ impl State {
         )
     }
 
-    /// Tells whether most of the log is of records that are no more.
+    /// Returns whether most of the log is of records that are no more.
     pub(super) fn is_mostly_dead(&self) -> bool {
         const SMALL: u64 = 64 << 10;
         let live = self.records.iter();
@@ -219,7 +219,7 @@ fn digest_of(last: &Digest, bytes: &[u8]) -> Digest {
     Digest::from(hasher.finalize())
 }
 
-/// Gives the changes of the first batch of `bytes`, its digest, and its length
+/// Returns the changes of the first batch of `bytes`, its digest, and its length
 /// as a whole.
 fn frame<'a>(bytes: &'a [u8], last: &Digest) -> Option<(&'a [u8], Digest, usize)> {
     let len = u32::from_le_bytes(*bytes.first_chunk()?) as usize;

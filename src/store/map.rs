@@ -113,7 +113,7 @@ mod fault {
             unsafe { self.next.load(Ordering::Acquire).as_ref() }
         }
 
-        /// Gives the block that follows, added now if there is none.
+        /// Returns the block that follows, added now if there is none.
         fn follow(&self) -> &'static Self {
             loop {
                 if let Some(next) = self.next() {

@@ -223,7 +223,7 @@ impl Store {
         StoreOptions::new().open(dir)
     }
 
-    /// Gives a handle of the same store that tells `watcher` of the bytes of
+    /// Returns a handle of the same store that tells `watcher` of the bytes of
     /// files and blobs that are read through it, and through images, layers
     /// and blobs that it opens; about once a MiB. It holds packs of its own:
     /// chunks are checked anew.
@@ -286,7 +286,7 @@ impl Store {
         image.unwrap_or_else(|why| Err(no_index(&path, record.index, why)))
     }
 
-    /// Tells what the store knows of an image.
+    /// Returns what the store knows of an image.
     ///
     /// # Errors
     ///
@@ -298,7 +298,7 @@ impl Store {
         })
     }
 
-    /// Gives the digest of the image that `reference` names.
+    /// Returns the digest of the image that `reference` names.
     ///
     /// # Errors
     ///
@@ -437,7 +437,7 @@ impl Store {
         Ok(BlobReader::new(content, digest))
     }
 
-    /// Gives the identity that was drawn when the store was made, in hex; none
+    /// Returns the identity that was drawn when the store was made, in hex; none
     /// if it is of version 1 and was not written to since.
     ///
     /// # Errors

@@ -133,12 +133,12 @@ impl Pack {
         }
     }
 
-    /// Gives the name, once it has one.
+    /// Returns the name, once it has one.
     pub(super) fn name(&self) -> Option<Digest> {
         self.name.get().copied()
     }
 
-    /// Gives the table of a pack with a name, held against that; `None` while
+    /// Returns the table of a pack with a name, held against that; `None` while
     /// it has none.
     fn table(&self) -> Result<Option<&Table>, StoreError> {
         if let Some(table) = self.table.get() {
@@ -160,7 +160,7 @@ impl Pack {
         }
     }
 
-    /// Appends a chunk. Gives its number and where it lies.
+    /// Appends a chunk. Returns its number and where it lies.
     pub(super) fn append(&self, digest: Digest, bytes: &[u8]) -> Result<(u32, u64), StoreError> {
         let mut growing = self.growing.lock();
         let offset = HEADER + growing.written + growing.pending.len() as u64;
@@ -224,12 +224,12 @@ impl Pack {
         Ok(*self.name.get_or_init(|| name))
     }
 
-    /// Gives the digest and the place of a chunk by its number.
+    /// Returns the digest and the place of a chunk by its number.
     pub(super) fn chunk(&self, number: u32) -> Result<Option<(Digest, u64, u32)>, StoreError> {
         Ok(self.table()?.and_then(|table| table.chunk(number)))
     }
 
-    /// Gives the chunks of a sealed pack that a range touches: digest, start in
+    /// Returns the chunks of a sealed pack that a range touches: digest, start in
     /// the pack, bytes.
     pub(super) fn chunks_in(
         &self,
@@ -397,7 +397,7 @@ impl Pack {
         Ok(Held::Healed)
     }
 
-    /// Tells whether the file has these bytes there. A place that cannot be
+    /// Returns whether the file has these bytes there. A place that cannot be
     /// read for damage of the medium has not.
     fn has(&self, offset: u64, bytes: &[u8]) -> Result<bool, StoreError> {
         let mut found = vec![0; bytes.len()];

@@ -76,31 +76,31 @@ impl Table {
         }
     }
 
-    /// Gives the digest, the place and the length of a chunk by its number.
+    /// Returns the digest, the place and the length of a chunk by its number.
     pub(super) fn chunk(&self, number: u32) -> Option<(Digest, u64, u32)> {
         let record = self.records.get(number as usize)?;
         let (start, _) = self.span(number)?;
         Some((Digest::from_bytes(record.digest), start, record.len.get()))
     }
 
-    /// Gives where the last chunk ends.
+    /// Returns where the last chunk ends.
     pub(super) fn end(&self) -> u64 {
         self.starts.last().copied().unwrap_or(HEADER)
     }
 
-    /// Gives the number of the chunk that the byte at `offset` belongs to.
+    /// Returns the number of the chunk that the byte at `offset` belongs to.
     pub(super) fn chunk_at(&self, offset: u64) -> Option<u32> {
         let after = self.starts.partition_point(|start| *start <= offset);
         u32::try_from(after.checked_sub(1)?).ok()
     }
 
-    /// Gives where a chunk begins and ends.
+    /// Returns where a chunk begins and ends.
     pub(super) fn span(&self, number: u32) -> Option<(u64, u64)> {
         let number = number as usize;
         Some((*self.starts.get(number)?, *self.starts.get(number + 1)?))
     }
 
-    /// Tells whether a chunk has held against its digest.
+    /// Returns whether a chunk has held against its digest.
     pub(super) fn held(&self, number: u32) -> bool {
         let word = self.held.get(number as usize / 64);
         word.is_some_and(|word| word.load(Ordering::Acquire) >> (number % 64) & 1 == 1)
@@ -124,7 +124,7 @@ pub(super) fn header() -> Vec<u8> {
 }
 
 /// Makes what follows the chunks of a pack, `data` bytes of them: its table
-/// and its foot. Gives the pack's name as well.
+/// and its foot. Returns the pack's name as well.
 pub(super) fn tail(data: u64, records: &[ChunkRecord]) -> Result<(Vec<u8>, Digest), StoreError> {
     let name = name_of(data, records);
     let foot = Foot {

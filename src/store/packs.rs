@@ -44,7 +44,7 @@ impl Packs {
         }
     }
 
-    /// Gives a pack by its name.
+    /// Returns a pack by its name.
     pub(super) fn get(&self, name: Digest) -> Result<Arc<Pack>, StoreError> {
         if let Some(pack) = self.open.lock().get(&name).and_then(Weak::upgrade) {
             return Ok(pack);
@@ -106,7 +106,7 @@ impl PackList {
         Self::Growing(RwLock::default())
     }
 
-    /// Gives a pack by its number.
+    /// Returns a pack by its number.
     pub(super) fn get(&self, number: u32) -> Result<Arc<Pack>, StoreError> {
         let (found, packs, file) = match self {
             Self::Fixed { packs, file } => {
@@ -125,12 +125,12 @@ impl PackList {
         })
     }
 
-    /// Gives the name of a pack, if it has one.
+    /// Returns the name of a pack, if it has one.
     pub(super) fn name(&self, number: u32) -> Option<Digest> {
         self.get(number).ok()?.name()
     }
 
-    /// Adds a pack to the list of an import. Gives its number.
+    /// Adds a pack to the list of an import. Returns its number.
     pub(super) fn push(&self, pack: Arc<Pack>) -> Result<u32, StoreError> {
         let Self::Growing(list) = self else {
             return Err(StoreError::Broken("a pack joins a list that is complete"));

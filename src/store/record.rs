@@ -120,7 +120,7 @@ impl ImageRecord {
         }
     }
 
-    /// Gives the name: that of layers and configuration, wherever they lie.
+    /// Returns the name: that of layers and configuration, wherever they lie.
     pub(super) fn id(&self) -> Result<ImageId, serde_json::Error> {
         let parts = (
             &self.config,
@@ -134,7 +134,7 @@ impl ImageRecord {
         Ok(hasher.finalize().into())
     }
 
-    /// Gives the blobs that it keeps alive.
+    /// Returns the blobs that it keeps alive.
     pub(super) fn blobs(&self) -> impl Iterator<Item = Sha256> {
         let layers = self.layers.iter().filter_map(|layer| layer.origin.blob);
         layers.chain(self.manifest).chain(self.raw_config)

@@ -48,7 +48,7 @@ pub(super) fn resolve(
     Ok((id, record.ok_or_else(missing)?))
 }
 
-/// Gives a reference as the tag that it names, if it names one.
+/// Returns a reference as the tag that it names, if it names one.
 pub(super) fn find_tag(view: &View<'_>, reference: &str) -> Result<Option<ImageId>, StoreError> {
     Ok(tag_named(view, reference)?.map(|(_, id)| id))
 }

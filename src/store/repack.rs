@@ -110,7 +110,7 @@ impl Store {
         Ok(poor)
     }
 
-    /// Tells whether too little of a pack is in use. Of one that is kept, adds
+    /// Returns whether too little of a pack is in use. Of one that is kept, adds
     /// the chunks to `kept`.
     fn is_poor(
         &self,
@@ -179,7 +179,7 @@ impl Store {
         Ok(())
     }
 
-    /// Tells whether a layer and its files can be written anew.
+    /// Returns whether a layer and its files can be written anew.
     fn can_be_written(
         &self,
         digest: Digest,

@@ -229,7 +229,7 @@ impl Packing {
         Ok((pack, number))
     }
 
-    /// Gives the runs of a content in this import's packs, if it lies in packs
+    /// Returns the runs of a content in this import's packs, if it lies in packs
     /// that the store has or that this import wrote.
     pub(super) fn adopt(&self, content: &Content) -> Result<Option<Vec<RunRecord>>, StoreError> {
         let Some(file) = StoredFile::of(content) else {
@@ -251,7 +251,7 @@ impl Packing {
         Ok(Some(runs))
     }
 
-    /// Makes everything durable under its name. Gives the names of the packs
+    /// Makes everything durable under its name. Returns the names of the packs
     /// that are new.
     pub(super) fn seal(&self) -> Result<Vec<Digest>, StoreError> {
         let mut state = self.state.lock();

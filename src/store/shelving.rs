@@ -47,7 +47,7 @@ impl Shelving {
         }
     }
 
-    /// Gives the pool whose contents go straight into the packs.
+    /// Returns the pool whose contents go straight into the packs.
     pub(super) fn pool(&self) -> &ChunkPool {
         &self.pool
     }
@@ -63,7 +63,7 @@ impl Shelving {
         Ok(())
     }
 
-    /// Gives the runs of a content by this import's numbers.
+    /// Returns the runs of a content by this import's numbers.
     pub(super) fn place(&mut self, content: &Content) -> Result<Vec<RunRecord>, StoreError> {
         if let Some(runs) = self.packing.adopt(content)? {
             return Ok(runs);
@@ -96,7 +96,7 @@ impl Shelving {
         Ok(copy)
     }
 
-    /// Gives the changes of the catalog that packs bring which are new.
+    /// Returns the changes of the catalog that packs bring which are new.
     pub(super) fn pack_changes(&self, fresh: &[Digest]) -> Result<Vec<Change>, StoreError> {
         let change = |name: &Digest| {
             let bytes = self.packing.packs.get(*name)?.data_bytes()?;
@@ -147,7 +147,7 @@ impl Shelving {
         Ok(Written { record, bytes })
     }
 
-    /// Writes the index of an image. Gives its name and the packs it names.
+    /// Writes the index of an image. Returns its name and the packs it names.
     pub(super) fn index(
         &mut self,
         disk: &Disk,
@@ -171,7 +171,7 @@ impl Shelving {
 impl Shelved for Shelving {
     type Error = StoreError;
 
-    /// Gives the runs of a content by the numbers of the file at hand.
+    /// Returns the runs of a content by the numbers of the file at hand.
     fn runs(&mut self, content: &Content) -> Result<Vec<RunRecord>, StoreError> {
         let mut runs = self.place(content)?;
         for run in &mut runs {
@@ -186,7 +186,7 @@ impl Shelved for Shelving {
         Ok(runs)
     }
 
-    /// Gives the names of the packs that the file at hand names.
+    /// Returns the names of the packs that the file at hand names.
     fn packs(&self) -> Result<Vec<Digest>, StoreError> {
         let list = &self.packing.list;
         let names = self.named.iter().map(|number| list.name(*number));

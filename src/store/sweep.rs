@@ -66,7 +66,7 @@ impl Store {
     }
 }
 
-/// Tells whether a store wrote this file of one of its directories: a regular
+/// Returns whether a store wrote this file of one of its directories: a regular
 /// file, by its name and its first bytes.
 pub(super) fn is_written_by_a_store(disk: &Disk, dir: &str, path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str());
@@ -86,7 +86,7 @@ pub(super) fn is_written_by_a_store(disk: &Disk, dir: &str, path: &Path) -> bool
     name.len() == 64 && name.bytes().all(hex) && identity::begins_with(disk, path, magic)
 }
 
-/// Tells whether a name is one that a store gives to what is being written:
+/// Returns whether a name is one that a store gives to what is being written:
 /// the process, the time, and a number.
 fn is_tmp_name(name: &str) -> bool {
     let parts: Vec<&str> = name.split('-').collect();
@@ -94,7 +94,7 @@ fn is_tmp_name(name: &str) -> bool {
     parts.len() == 3 && parts.iter().all(number)
 }
 
-/// Tells whether a file that may not be written yet is one of a store: empty,
+/// Returns whether a file that may not be written yet is one of a store: empty,
 /// or it begins like one, or with the zeros that a power loss leaves.
 fn may_be_ours(disk: &Disk, path: &Path, len: u64) -> bool {
     let mut first = [0; 8];

@@ -14,7 +14,7 @@ use crate::store::{ImageInfo, Store};
 /// The media type of a program, as artifacts have it.
 const PROGRAM: &str = "application/wasm";
 
-/// Gives the program that an image brings as a blob beside its tree: that of an
+/// Returns the program that an image brings as a blob beside its tree: that of an
 /// OCI artifact, or of an image as runwasi has them. `None` for an image whose
 /// program, if any, is a file of its tree.
 ///
@@ -38,7 +38,7 @@ pub fn program(store: &Store, info: &ImageInfo) -> Result<Option<Vec<u8>>, Trans
     }
 }
 
-/// Tells whether an image is an artifact, and no image with a program among its
+/// Returns whether an image is an artifact, and no image with a program among its
 /// layers.
 pub(super) fn is_artifact(store: &Store, info: &ImageInfo) -> Result<bool, TransferError> {
     let [only] = info.layers.as_slice() else {

@@ -180,7 +180,7 @@ fn below(layers: &[Layer], path: &LayerPath, from: Option<usize>, kind: Kind) ->
     found
 }
 
-/// Tells whether a layer hides what lower ones have at `path` by something
+/// Returns whether a layer hides what lower ones have at `path` by something
 /// above it: a whiteout, an opaque directory, a file.
 fn is_cut(layer: &Layer, path: &LayerPath) -> bool {
     let names = path.names();

@@ -102,7 +102,7 @@ pub fn export(
     }
 }
 
-/// Gives the whole tree of an image as one layer.
+/// Returns the whole tree of an image as one layer.
 pub(super) fn tree(store: &Store, reference: &Reference) -> Result<Layer, TransferError> {
     let fs = Fs::new(&store.image(reference.as_str())?);
     Ok(fs.tree("/", &ChunkPool::new())?)
@@ -146,7 +146,7 @@ fn oci(
     Ok(write(image)?)
 }
 
-/// Gives each layer as its blob, where the store has that.
+/// Returns each layer as its blob, where the store has that.
 fn layers<'a>(
     store: &'a Store,
     reference: &Reference,

@@ -107,7 +107,7 @@ impl TreeHasher {
         });
     }
 
-    /// Gives the digest of the tree.
+    /// Returns the digest of the tree.
     pub(crate) fn finish(mut self) -> Digest {
         while self.open.len() > 1 {
             self.leave();

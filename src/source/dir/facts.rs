@@ -77,7 +77,7 @@ impl Facts {
         }
     }
 
-    /// Tells whether a file was left alone between two looks at it.
+    /// Returns whether a file was left alone between two looks at it.
     pub(super) fn check_unchanged(&self, after: &Self) -> Result<(), SourceErrorKind> {
         if self.size != after.size {
             return Err(SourceErrorKind::Changed("its size is another"));

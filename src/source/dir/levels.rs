@@ -95,7 +95,7 @@ impl Levels {
         }
     }
 
-    /// Gives the current directory, opened again, if it has been closed, with
+    /// Returns the current directory, opened again, if it has been closed, with
     /// those above it that the way back needs next.
     pub(super) fn reopened(
         &mut self,

@@ -26,7 +26,7 @@ struct Saved {
     layers: Vec<String>,
 }
 
-/// Tells whether a file that is called `manifest.json` is this kind's.
+/// Returns whether a file that is called `manifest.json` is this kind's.
 pub(super) fn is_here(place: &Place) -> bool {
     let read = || {
         let found = place.open(MANIFEST).ok()??;

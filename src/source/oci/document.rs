@@ -120,7 +120,7 @@ pub(super) fn checked_digest(text: &str) -> Result<BlobDigest, SourceErrorKind> 
         })
 }
 
-/// Tells whether a layer may have this media type, and whether its bytes may
+/// Returns whether a layer may have this media type, and whether its bytes may
 /// have been left out for licence reasons.
 pub(super) fn layer_type(media_type: &str) -> Option<Distribution> {
     let (free, bound) = (Some(Distribution::Free), Some(Distribution::Restricted));

@@ -18,7 +18,7 @@ const VERSION: &str = "version";
 /// What that file begins with.
 const MARK: &[u8] = b"Directory Transport Version: ";
 
-/// Tells whether such a directory lies here.
+/// Returns whether such a directory lies here.
 pub(super) fn is_here(place: &Place) -> bool {
     let begins = || {
         let found = place.open(VERSION).ok()??;

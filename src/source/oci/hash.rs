@@ -31,12 +31,12 @@ impl Hasher {
         Self::Sha256(Sha256::new())
     }
 
-    /// Gives the digest.
+    /// Returns the digest.
     pub(in crate::source) fn finish_digest(self) -> BlobDigest {
         BlobDigest::hashed(self.finish())
     }
 
-    /// Gives the digest's text.
+    /// Returns the digest's text.
     pub(in crate::source) fn finish(self) -> String {
         let hex = |bytes: &[u8]| -> String { bytes.iter().map(|b| format!("{b:02x}")).collect() };
         match self {

@@ -18,7 +18,7 @@ pub(super) const INDEX: &str = "index.json";
 /// The version of layouts that there is.
 const VERSION: &str = "1.0.0";
 
-/// Tells whether a layout lies here.
+/// Returns whether a layout lies here.
 pub(super) fn is_here(place: &Place) -> bool {
     place.has(MARK) && place.has(INDEX)
 }

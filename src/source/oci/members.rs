@@ -89,7 +89,7 @@ struct Headers<'a> {
 }
 
 impl Headers<'_> {
-    /// Gives the next header; `None` at zeros, and at the end of the file,
+    /// Returns the next header; `None` at zeros, and at the end of the file,
     /// which may come too early: what a digest leads to is missing then.
     fn next(&mut self) -> Result<Option<Header>, SourceErrorKind> {
         let mut header = Header::new_old();

@@ -75,7 +75,7 @@ pub struct LayerBlob {
 }
 
 impl LayerBlob {
-    /// Gives the digest of the bytes as they lie there; `None` for what is
+    /// Returns the digest of the bytes as they lie there; `None` for what is
     /// compressed in an archive of `docker save`, which names layers by what
     /// they hold.
     #[must_use]
@@ -83,26 +83,26 @@ impl LayerBlob {
         self.digest.as_ref()
     }
 
-    /// Gives the size of the blob, in bytes.
+    /// Returns the size of the blob, in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Gives the media type.
+    /// Returns the media type.
     #[must_use]
     pub fn media_type(&self) -> &str {
         &self.media_type
     }
 
-    /// Tells whether it is no tree of files, but a program of WebAssembly: an OCI
+    /// Returns whether it is no tree of files, but a program of WebAssembly: an OCI
     /// artifact, or runwasi's. As a layer it has no entries; its blob is the program.
     #[must_use]
     pub fn is_program(&self) -> bool {
         wasm::is_program(&self.media_type)
     }
 
-    /// Gives the digest of the layer's tar, decompressed.
+    /// Returns the digest of the layer's tar, decompressed.
     #[must_use]
     pub fn diff_id(&self) -> &BlobDigest {
         &self.diff_id
@@ -150,37 +150,37 @@ impl OciImage {
         what::open(Place::archive(file, options)?, options)
     }
 
-    /// Gives the layers, the lowest first.
+    /// Returns the layers, the lowest first.
     #[must_use]
     pub fn layers(&self) -> &[LayerBlob] {
         &self.layers
     }
 
-    /// Gives the platform that the image is for.
+    /// Returns the platform that the image is for.
     #[must_use]
     pub fn platform(&self) -> &Platform {
         &self.platform
     }
 
-    /// Gives the name that the image has where it lies.
+    /// Returns the name that the image has where it lies.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// Gives the manifest as it lies there; `docker save` writes none.
+    /// Returns the manifest as it lies there; `docker save` writes none.
     #[must_use]
     pub fn manifest_bytes(&self) -> Option<&[u8]> {
         self.documents.manifest.as_deref()
     }
 
-    /// Gives the configuration.
+    /// Returns the configuration.
     #[must_use]
     pub fn config(&self) -> &ImageConfig {
         &self.config
     }
 
-    /// Gives the configuration as it lies there.
+    /// Returns the configuration as it lies there.
     #[must_use]
     pub fn config_bytes(&self) -> &[u8] {
         &self.documents.config

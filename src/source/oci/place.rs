@@ -92,7 +92,7 @@ impl Place {
         }
     }
 
-    /// Gives the name of the file that a blob lies in.
+    /// Returns the name of the file that a blob lies in.
     pub(super) fn blob_file(&self, digest: &BlobDigest) -> String {
         if !self.flat {
             return format!("blobs/{}/{}", digest.algorithm(), digest.hex());
@@ -103,7 +103,7 @@ impl Place {
         further.unwrap_or_else(|| hex.to_owned())
     }
 
-    /// Gives the directories here, if there is nothing else, by name.
+    /// Returns the directories here, if there is nothing else, by name.
     pub(super) fn below(&self) -> Result<Vec<(String, Self)>, SourceErrorKind> {
         match &self.files {
             Files::Dir(dir) => dirs_alone(dir).map_err(SourceErrorKind::Io),
@@ -137,7 +137,7 @@ impl Place {
         .map_err(SourceErrorKind::Io)
     }
 
-    /// Tells whether there is a file of this name.
+    /// Returns whether there is a file of this name.
     pub(super) fn has(&self, name: &str) -> bool {
         match &self.files {
             Files::Dir(dir) => dir.join(name).is_file(),
@@ -145,7 +145,7 @@ impl Place {
         }
     }
 
-    /// Tells whether there is a directory of this name, with something in it.
+    /// Returns whether there is a directory of this name, with something in it.
     pub(super) fn has_dir(&self, name: &str) -> bool {
         match &self.files {
             Files::Dir(dir) => dir.join(name).is_dir(),
@@ -287,7 +287,7 @@ pub(super) fn beside(name: &str, link: &str) -> Option<String> {
     Some(parts.join("/"))
 }
 
-/// Tells whether the first member of an archive has a name that images have,
+/// Returns whether the first member of an archive has a name that images have,
 /// so that a layer is not read as an image for nothing.
 pub(super) fn looks_like_image(file: &Arc<File>, options: &SourceOptions) -> bool {
     let Ok(mut input) = Input::new(Part::whole(file), options) else {

@@ -37,7 +37,7 @@ pub(super) fn is_config(media_type: &str) -> bool {
     CONFIGS.contains(&media_type)
 }
 
-/// Tells whether a layer of this media type is a program of WebAssembly.
+/// Returns whether a layer of this media type is a program of WebAssembly.
 pub(crate) fn is_program(media_type: &str) -> bool {
     PROGRAMS.contains(&media_type)
 }

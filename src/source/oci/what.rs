@@ -82,7 +82,7 @@ impl Form {
     }
 }
 
-/// Tells whether `repositories` names a layer that lies beside it.
+/// Returns whether `repositories` names a layer that lies beside it.
 fn is_before_manifests(place: &Place) -> bool {
     let read = || {
         let found = place.open(REPOSITORIES).ok()??;

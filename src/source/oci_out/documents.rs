@@ -36,7 +36,7 @@ impl Written {
     }
 }
 
-/// Gives the configuration: as it came in, if it was about these layers.
+/// Returns the configuration: as it came in, if it was about these layers.
 pub(super) fn config(
     config: &ImageConfig,
     kept: Option<Vec<u8>>,
@@ -48,7 +48,7 @@ pub(super) fn config(
     (config, CONFIG)
 }
 
-/// Gives the configuration of an artifact: as it came in, if it did.
+/// Returns the configuration of an artifact: as it came in, if it did.
 pub(super) fn artifact(
     config: &ImageConfig,
     kept: Option<Vec<u8>>,
@@ -134,7 +134,7 @@ fn run(config: &ImageConfig) -> Value {
     out.into()
 }
 
-/// Gives the history, one step for each layer at least: readers that show a
+/// Returns the history, one step for each layer at least: readers that show a
 /// layer beside its step count on it. None at all is well, too.
 fn history(steps: &[HistoryEntry], layers: usize) -> Vec<Value> {
     let told = steps.iter().filter(|step| !step.empty_layer).count();
@@ -164,7 +164,7 @@ fn step(step: &HistoryEntry) -> Value {
     out.into()
 }
 
-/// Gives the manifest and its media type: as it came in, if it was about
+/// Returns the manifest and its media type: as it came in, if it was about
 /// these blobs.
 pub(super) fn manifest(
     kept: Option<Vec<u8>>,
@@ -191,7 +191,7 @@ pub(super) fn manifest(
     (manifest.to_string().into_bytes(), MANIFEST.to_owned())
 }
 
-/// Tells the media type of a manifest of these blobs.
+/// Returns the media type of a manifest of these blobs.
 fn is_of(manifest: &[u8], config: &Written, layers: &[Written]) -> Option<String> {
     let value: Value = serde_json::from_slice(manifest).ok()?;
     let digest = |value: &Value| Some(value.get("digest")?.as_str()?.to_owned());

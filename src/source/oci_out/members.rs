@@ -169,7 +169,7 @@ impl Workers {
         self.jobs = Some(jobs);
     }
 
-    /// Tells whether as many members wait as may.
+    /// Returns whether as many members wait as may.
     fn are_busy(&self) -> bool {
         !self.waiting.is_empty() && self.waiting.len() >= 2 * self.threads.len()
     }

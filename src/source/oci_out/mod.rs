@@ -88,7 +88,7 @@ pub enum OutLayer<'a> {
         media_type: String,
         /// The digest of its tar, decompressed.
         diff_id: BlobDigest,
-        /// Gives its bytes.
+        /// Returns its bytes.
         open: Box<dyn FnOnce() -> io::Result<Box<dyn Read + 'a>> + 'a>,
     },
     /// A layer that has no blob yet.

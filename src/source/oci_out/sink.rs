@@ -14,7 +14,7 @@ use crate::source::BlobDigest;
 use crate::source::{ExportError, TarWriter};
 
 pub(super) trait Sink {
-    /// Tells whether a blob has been written.
+    /// Returns whether a blob has been written.
     fn has(&self, digest: &BlobDigest) -> bool;
 
     /// Writes a blob of `size` bytes, which must be its reader's.

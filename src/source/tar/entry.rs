@@ -361,7 +361,7 @@ pub(in crate::source) fn header_name(header: &Header) -> Vec<u8> {
     }
 }
 
-/// Tells the type; `None` for one that is not known.
+/// Returns the type; `None` for one that is not known.
 fn kind(header: &Header, name: &[u8]) -> Option<Type> {
     Some(match header.as_old().linkflag[0] {
         b'0' | b'\0' | b'7' if name.ends_with(b"/") => Type::Dir,

@@ -37,7 +37,7 @@ impl Format {
         }
     }
 
-    /// Tells whether it is one stream of bytes, compressed.
+    /// Returns whether it is one stream of bytes, compressed.
     pub(in crate::source) fn is_packed(self) -> bool {
         !matches!(self, Self::Plain)
     }

@@ -60,12 +60,12 @@ impl<'r> Input<'r> {
         }
     }
 
-    /// Tells whether what is read is compressed.
+    /// Returns whether what is read is compressed.
     pub(in crate::source) fn compressed(&self) -> bool {
         self.format.is_packed()
     }
 
-    /// Gives how it is compressed, if it is.
+    /// Returns how it is compressed, if it is.
     pub(super) fn format(&self) -> Format {
         self.format
     }
@@ -81,7 +81,7 @@ impl<'r> Input<'r> {
         self.spent = Some(spent);
     }
 
-    /// Gives how many bytes have been read.
+    /// Returns how many bytes have been read.
     pub(in crate::source) fn given(&self) -> u64 {
         self.given
     }

@@ -18,7 +18,7 @@ pub(in crate::source) enum Field<T> {
 }
 
 impl<T: Clone> Field<T> {
-    /// Gives the value, or that of the global header.
+    /// Returns the value, or that of the global header.
     pub(super) fn or<'a>(&'a self, global: &'a Self) -> Option<&'a T> {
         match (self, global) {
             (Self::Set(value), _) | (Self::Absent, Self::Set(value)) => Some(value),
@@ -256,7 +256,7 @@ impl Records {
         Ok(())
     }
 
-    /// Gives the attributes, with those of the global header that the
+    /// Returns the attributes, with those of the global header that the
     /// entry's own leave. What the global header alone says is held once.
     pub(super) fn xattrs_over(&self, global: &Self) -> Option<Arc<Xattrs>> {
         if self.xattrs.values.is_empty() {

@@ -85,7 +85,7 @@ fn take_segments(
 }
 
 /// Reads the map that PAX records give, or announce: in format 1.0 it stands
-/// before the data. Gives it with the bytes it took of the `stored` ones.
+/// before the data. Returns it with the bytes it took of the `stored` ones.
 pub(super) fn pax(
     blocks: &mut Blocks<'_>,
     records: &Records,
@@ -118,7 +118,7 @@ fn map_in_records(
 }
 
 /// Reads decimal lines: the number of segments, then offset and length of
-/// each. Gives the bytes of the blocks that held them.
+/// each. Returns the bytes of the blocks that held them.
 fn map_in_data(
     blocks: &mut Blocks<'_>,
     stored: u64,

@@ -359,7 +359,7 @@ mod xz {
         }
     }
 
-    /// Tells whether the decoder would have taken too much memory.
+    /// Returns whether the decoder would have taken too much memory.
     pub(super) fn past_limit(error: &io::Error) -> Option<SourceErrorKind> {
         match error.get_ref()?.downcast_ref::<Error>()? {
             Error::MemLimit => Some(SourceErrorKind::Limit {

@@ -81,12 +81,12 @@ impl Runs {
         }
     }
 
-    /// Gives the bytes of all runs.
+    /// Returns the bytes of all runs.
     pub(super) fn stored(&self) -> u64 {
         self.runs.iter().map(|(start, end)| end - start).sum()
     }
 
-    /// Tells whether data lies scattered over more runs than a map has, so that
+    /// Returns whether data lies scattered over more runs than a map has, so that
     /// the archive would be far larger than what the file holds.
     pub(super) fn is_scattered(&self) -> bool {
         self.stored() - self.data > self.data.saturating_mul(MAX_SPARSE_RATIO)
