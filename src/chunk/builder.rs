@@ -1,7 +1,7 @@
 //! Cutting a stream of bytes and holes into chunks.
 
 use super::content::{Extent, digest_of};
-use super::stored::Shelving;
+use super::stored::FileSink;
 use super::{ChunkPool, Content};
 use crate::digest::Digest;
 use crate::limits::CHUNK_BYTES;
@@ -21,7 +21,7 @@ pub struct ContentBuilder<'pool> {
 /// What is done with the chunks that are full.
 enum Closed<'pool> {
     Pool(Vec<Extent>),
-    Shelf(Vec<(u64, Digest)>, Box<dyn Shelving + 'pool>),
+    Sink(Vec<(u64, Digest)>, Box<dyn FileSink + 'pool>),
 }
 
 impl<'pool> ContentBuilder<'pool> {
@@ -31,8 +31,8 @@ impl<'pool> ContentBuilder<'pool> {
         Self {
             pool,
             size: 0,
-            closed: match pool.shelf() {
-                Some(shelf) => Closed::Shelf(Vec::new(), shelf.begin()),
+            closed: match pool.sink() {
+                Some(sink) => Closed::Sink(Vec::new(), sink.open_file()),
                 None => Closed::Pool(Vec::new()),
             },
             open: Vec::new(),
@@ -86,9 +86,9 @@ impl<'pool> ContentBuilder<'pool> {
         }
         match self.closed {
             Closed::Pool(extents) => Content::from_parts(self.size, extents),
-            Closed::Shelf(pieces, shelving) => {
+            Closed::Sink(pieces, file) => {
                 let digest = digest_of(self.size, pieces.into_iter());
-                Content::at_rest(self.size, digest, shelving.finish())
+                Content::at_rest(self.size, digest, file.finish())
             }
         }
     }
@@ -116,9 +116,9 @@ impl<'pool> ContentBuilder<'pool> {
                     let chunk = self.pool.put_copy(&self.open);
                     extents.push(Extent { index, chunk });
                 }
-                Closed::Shelf(pieces, shelving) => {
+                Closed::Sink(pieces, file) => {
                     pieces.push((index, Digest::of(&self.open)));
-                    shelving.put(index * CHUNK_BYTES as u64, &self.open);
+                    file.put(index * CHUNK_BYTES as u64, &self.open);
                 }
             }
         }

@@ -28,7 +28,7 @@ pub use scope::Scope;
 pub(crate) use sealed::{Part, SealedFile};
 pub use stored::ContentError;
 #[cfg(feature = "store")]
-pub(crate) use stored::{Shelf, Shelving};
+pub(crate) use stored::{ChunkSink, FileSink};
 #[doc(hidden)]
 pub use stored::{Stored, Unread};
 pub use ticket::{Arrival, Ticket};

@@ -11,7 +11,7 @@ use dashmap::mapref::entry::Entry;
 use super::copy_or_zero;
 use super::pages::Arena;
 use super::sparse::Sparse;
-use super::stored::Shelf;
+use super::stored::ChunkSink;
 use crate::digest::Digest;
 
 /// Up to [`CHUNK_BYTES`](crate::limits::CHUNK_BYTES) bytes of content, named
@@ -125,7 +125,7 @@ pub struct ChunkPool {
     shards: Arc<Shards>,
     /// Where bytes lie that were copied.
     arena: Arc<Arena>,
-    shelf: Option<Arc<dyn Shelf>>,
+    sink: Option<Arc<dyn ChunkSink>>,
 }
 
 impl ChunkPool {
@@ -135,19 +135,19 @@ impl ChunkPool {
         Self::default()
     }
 
-    /// Makes a pool whose files go onto a shelf as they are built; the pool
+    /// Makes a pool whose files go onto a sink as they are built; the pool
     /// itself stays empty.
     #[cfg(feature = "store")]
-    pub(crate) fn on(shelf: Arc<dyn Shelf>) -> Self {
+    pub(crate) fn with_sink(sink: Arc<dyn ChunkSink>) -> Self {
         Self {
             shards: Arc::default(),
             arena: Arc::default(),
-            shelf: Some(shelf),
+            sink: Some(sink),
         }
     }
 
-    pub(super) fn shelf(&self) -> Option<&dyn Shelf> {
-        self.shelf.as_deref()
+    pub(super) fn sink(&self) -> Option<&dyn ChunkSink> {
+        self.sink.as_deref()
     }
 
     /// Returns the pool's chunk with these bytes, taking them in if they are

@@ -51,17 +51,17 @@ impl From<ContentError> for Unread {
     }
 }
 
-/// Where a pool that is on a shelf puts what is new: the way from a source to
+/// Where a pool that is on a sink puts what is new: the way from a source to
 /// a store, in bounded memory.
-pub(crate) trait Shelf: Send + Sync {
+pub(crate) trait ChunkSink: Send + Sync {
     /// Starts a file.
-    fn begin(&self) -> Box<dyn Shelving + '_>;
+    fn open_file(&self) -> Box<dyn FileSink + '_>;
 }
 
-/// A file on its way onto a shelf.
-pub(crate) trait Shelving: Send {
+/// A file on its way onto a sink.
+pub(crate) trait FileSink: Send {
     /// Takes bytes, from front to back; what is left out is a hole. What goes
-    /// wrong is kept and told by the shelf's owner and by every read.
+    /// wrong is kept and told by the sink's owner and by every read.
     fn put(&mut self, offset: u64, bytes: &[u8]);
 
     /// Ends the file.

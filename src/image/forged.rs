@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use super::rest::{Origin, RunRecord, Shelved, name_of};
+use super::rest::{Origin, RunRecord, RunSource, name_of};
 use super::tests::image;
 use super::walk::{Step, Walk};
 use super::*;
@@ -16,7 +16,7 @@ const SLOT: usize = size_of::<record::SlotRecord>();
 /// Files are not read here.
 struct Nothing;
 
-impl Shelved for Nothing {
+impl RunSource for Nothing {
     type Error = std::convert::Infallible;
 
     fn runs(&mut self, _: &Content) -> Result<Vec<RunRecord>, Self::Error> {
@@ -53,11 +53,11 @@ fn table(file: &[u8], which: usize) -> std::ops::Range<usize> {
 }
 
 /// Puts the digests right again, and opens it.
-fn open(file: Vec<u8>) -> Result<Image, rest::NoIndex> {
+fn open(file: Vec<u8>) -> Result<Image, rest::IndexError> {
     open_with(file, Arc::new(Nothing))
 }
 
-fn open_with(mut file: Vec<u8>, origin: Arc<dyn Origin>) -> Result<Image, rest::NoIndex> {
+fn open_with(mut file: Vec<u8>, origin: Arc<dyn Origin>) -> Result<Image, rest::IndexError> {
     // Whoever forges the header may say anything in it.
     let body = number(&file, 16).min(file.len())..file.len();
     let blocks: Vec<_> = file[body].chunks(16 * 1024).map(Digest::of).collect();
@@ -287,7 +287,7 @@ fn bytes_at_random_break_no_rule() {
 #[derive(Default)]
 struct InPacks(u32);
 
-impl Shelved for InPacks {
+impl RunSource for InPacks {
     type Error = std::convert::Infallible;
 
     fn runs(&mut self, content: &Content) -> Result<Vec<RunRecord>, Self::Error> {

@@ -78,7 +78,7 @@ struct Span {
 
 /// Why a file is no index. The caller knows which file.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum NoIndex {
+pub(crate) enum IndexError {
     Magic,
     Version(u32),
     /// Bytes that there are, and that there should be.
@@ -90,7 +90,7 @@ pub(crate) enum NoIndex {
 }
 
 /// Gives the runs of contents when an index is written.
-pub(crate) trait Shelved {
+pub(crate) trait RunSource {
     /// Why a content has none.
     type Error;
 
@@ -111,9 +111,9 @@ pub(crate) trait Shelved {
 impl Image {
     /// Writes the index of an image that was made in memory. Returns the file's
     /// bytes and name.
-    pub(crate) fn to_index<S: Shelved>(
+    pub(crate) fn to_index<S: RunSource>(
         &self,
-        shelved: &mut S,
+        source: &mut S,
     ) -> Result<(Vec<u8>, Digest), S::Error> {
         let index = &self.0.index;
         let (mut contents, mut runs) = (Vec::new(), Vec::new());
@@ -122,7 +122,7 @@ impl Image {
             Contents::Mapped { .. } => &[],
         };
         for content in held {
-            let own = shelved.runs(content)?;
+            let own = source.runs(content)?;
             let number = |len: usize| {
                 u32::try_from(len).map_err(|_| S::too_many("runs of the files of an image", len))
             };
@@ -134,7 +134,7 @@ impl Image {
             runs.extend(own);
         }
         let (ends, xattrs) = xattrs(&index.xattrs);
-        let packs = shelved.packs()?;
+        let packs = source.packs()?;
         let packs: Vec<[u8; 32]> = packs.iter().map(|pack| *pack.as_bytes()).collect();
         Ok(assemble(
             self.layer_count(),
@@ -165,7 +165,7 @@ impl Image {
         expected: Digest,
         id: ImageId,
         open: impl FnOnce(Vec<Digest>) -> Result<Arc<dyn Origin>, E>,
-    ) -> Result<Result<Self, E>, NoIndex> {
+    ) -> Result<Result<Self, E>, IndexError> {
         let header = header(&file, expected)?;
         let start = usize::try_from(header.start.get()).unwrap_or(usize::MAX);
         let body = file.slice(start..);
@@ -200,15 +200,15 @@ impl Image {
 }
 
 /// Reads the header and holds it and the block digests against the name.
-fn header(file: &[u8], expected: Digest) -> Result<Header, NoIndex> {
-    let short = |expected| NoIndex::Length(file.len() as u64, expected);
+fn header(file: &[u8], expected: Digest) -> Result<Header, IndexError> {
+    let short = |expected| IndexError::Length(file.len() as u64, expected);
     let page = file.get(..PAGE).ok_or_else(|| short(PAGE as u64))?;
     let (header, _) = Header::read_from_prefix(page).map_err(|_| short(PAGE as u64))?;
     if header.magic != MAGIC {
-        return Err(NoIndex::Magic);
+        return Err(IndexError::Magic);
     }
     if header.version.get() != INDEX_VERSION {
-        return Err(NoIndex::Version(header.version.get()));
+        return Err(IndexError::Version(header.version.get()));
     }
     let (start, len) = (header.start.get(), header.len.get());
     if start.checked_add(len) != Some(file.len() as u64) {
@@ -220,10 +220,10 @@ fn header(file: &[u8], expected: Digest) -> Result<Header, NoIndex> {
         .and_then(|len| len.checked_add(PAGE as u64));
     let digests = digests.filter(|end| *end <= start && header.block.get() as usize == GUARD_BLOCK);
     let head = digests.and_then(|end| file.get(..usize::try_from(end).ok()?));
-    let head = head.ok_or(NoIndex::Table("the block digests"))?;
+    let head = head.ok_or(IndexError::Table("the block digests"))?;
     match name_of(head) {
         found if found == expected => Ok(header),
-        found => Err(NoIndex::Digest(found)),
+        found => Err(IndexError::Digest(found)),
     }
 }
 
@@ -242,14 +242,14 @@ struct Tables {
 }
 
 impl Tables {
-    fn packs(&self) -> Result<Vec<Digest>, NoIndex> {
+    fn packs(&self) -> Result<Vec<Digest>, IndexError> {
         let [packs, ..] = self.header.sections;
         let packs: Records<[u8; 32]> = self.records(packs, "packs")?;
-        let names = packs.slice(0..packs.len()).ok_or(NoIndex::Table("packs"))?;
+        let names = packs.slice(0..packs.len()).ok_or(IndexError::Table("packs"))?;
         Ok(names.iter().copied().map(Digest::from_bytes).collect())
     }
 
-    fn index(&self, origin: Arc<dyn Origin>) -> Result<Index, NoIndex> {
+    fn index(&self, origin: Arc<dyn Origin>) -> Result<Index, IndexError> {
         let [
             packs,
             nodes,
@@ -270,7 +270,7 @@ impl Tables {
         let table = u32::try_from(slots.len())
             .ok()
             .and_then(|slots| Table::over(places, slots))
-            .ok_or(NoIndex::Table("places"))?;
+            .ok_or(IndexError::Table("places"))?;
         let index = Index {
             nodes: self.records(nodes, "objects")?,
             slots,
@@ -296,24 +296,24 @@ impl Tables {
             Some(root) if root.kind == DIR && root.parent.get() == 0 && can_be(root) => Ok(index),
             // Its block is damaged, which the image tells of.
             None if index.nodes() > 0 && index.damage().is_some() => Ok(index),
-            _ => Err(NoIndex::Table("objects")),
+            _ => Err(IndexError::Table("objects")),
         }
     }
 
-    fn records<T: Record>(&self, span: Span, what: &'static str) -> Result<Records<T>, NoIndex> {
+    fn records<T: Record>(&self, span: Span, what: &'static str) -> Result<Records<T>, IndexError> {
         let records = Records::over(self.view(span, what)?);
         match span.len.get() % size_of::<T>() as u64 {
             0 => Ok(records),
-            _ => Err(NoIndex::Table(what)),
+            _ => Err(IndexError::Table(what)),
         }
     }
 
-    fn view(&self, span: Span, what: &'static str) -> Result<View, NoIndex> {
+    fn view(&self, span: Span, what: &'static str) -> Result<View, IndexError> {
         let start = usize::try_from(span.start.get()).ok();
         let range = start.zip(usize::try_from(span.len.get()).ok());
         let range = range.and_then(|(start, len)| Some(start..start.checked_add(len)?));
         let range = range.filter(|range| range.end <= self.body.len());
-        let range = range.ok_or(NoIndex::Table(what))?;
+        let range = range.ok_or(IndexError::Table(what))?;
         let start = range.start;
         Ok(View::mapped(
             self.body.slice(range),

@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 
 use super::disk::Disk;
 use super::identity::MARKER;
-use super::log::{HEAD, Head, NoHead, State, StoreId};
+use super::log::{HEAD, Head, HeadError, LogState, StoreId};
 use super::{StoreError, legacy};
 
 pub(super) const LOG: &str = "catalog.log";
@@ -40,7 +40,7 @@ const RESERVE_BYTES: u64 = 256 << 10;
 
 /// What a record is of: the first byte of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sort {
+pub(super) enum RecordKind {
     Tag,
     Image,
     Layer,
@@ -48,7 +48,7 @@ pub(super) enum Sort {
     Blob,
 }
 
-impl Sort {
+impl RecordKind {
     pub(super) fn byte(self) -> u8 {
         match self {
             Self::Tag => b't',
@@ -68,34 +68,34 @@ pub(super) struct Catalog {
     lock: PathBuf,
     /// Whether the store was of version 1 when it was looked at last.
     old: AtomicBool,
-    cached: Mutex<Option<Arc<State>>>,
+    cached: Mutex<Option<Arc<LogState>>>,
 }
 
 /// A change of the catalog.
-pub(super) enum Change {
-    Put(Sort, Vec<u8>, Vec<u8>),
-    Remove(Sort, Vec<u8>),
+pub(super) enum CatalogChange {
+    Put(RecordKind, Vec<u8>, Vec<u8>),
+    Remove(RecordKind, Vec<u8>),
 }
 
-impl Change {
+impl CatalogChange {
     /// Puts a record.
-    pub(super) fn put(sort: Sort, key: &[u8], record: &impl Serialize) -> Result<Self, StoreError> {
+    pub(super) fn put(kind: RecordKind, key: &[u8], record: &impl Serialize) -> Result<Self, StoreError> {
         let value = serde_json::to_vec(record).map_err(StoreError::Record)?;
-        Ok(Self::Put(sort, key.to_vec(), value))
+        Ok(Self::Put(kind, key.to_vec(), value))
     }
 
     /// Returns the key with its sort, and the value if there is one.
     pub(super) fn record(&self) -> (Vec<u8>, Option<&[u8]>) {
         match self {
-            Self::Put(sort, key, value) => (full_key(*sort, key), Some(value)),
-            Self::Remove(sort, key) => (full_key(*sort, key), None),
+            Self::Put(kind, key, value) => (full_key(*kind, key), Some(value)),
+            Self::Remove(kind, key) => (full_key(*kind, key), None),
         }
     }
 }
 
 /// The log as it is on disk.
 struct Loaded {
-    state: Arc<State>,
+    state: Arc<LogState>,
     /// Where the whole batches of the log itself end, and the file.
     clean: u64,
     len: u64,
@@ -123,19 +123,19 @@ impl Catalog {
     /// Reads records within one state of the catalog. Writes nothing.
     pub(super) fn read<T>(
         &self,
-        work: impl FnOnce(&View) -> Result<T, StoreError>,
+        work: impl FnOnce(&CatalogView) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let _lock = self.disk.lock_shared(&self.lock)?;
-        self.look(work)
+        self.read_locked(work)
     }
 
     /// Reads records under a lock that the caller has.
-    pub(super) fn look<T>(
+    pub(super) fn read_locked<T>(
         &self,
-        work: impl FnOnce(&View) -> Result<T, StoreError>,
+        work: impl FnOnce(&CatalogView) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let state = self.load()?.state;
-        work(&View {
+        work(&CatalogView {
             catalog: self,
             state: &state,
         })
@@ -152,20 +152,20 @@ impl Catalog {
     /// takes the room that is kept for it if the disk is full.
     pub(super) fn change<T>(
         &self,
-        decide: impl FnOnce(&View) -> Result<(Vec<Change>, T), StoreError>,
+        decide: impl FnOnce(&CatalogView) -> Result<(Vec<CatalogChange>, T), StoreError>,
     ) -> Result<T, StoreError> {
-        let _lock = self.lock_alone()?;
+        let _lock = self.lock_exclusive()?;
         let loaded = self.load()?;
-        let (changes, told) = decide(&View {
+        let (changes, answer) = decide(&CatalogView {
             catalog: self,
             state: &loaded.state,
         })?;
         if changes.is_empty() {
-            return Ok(told);
+            return Ok(answer);
         }
         let removes = changes
             .iter()
-            .all(|change| matches!(change, Change::Remove(..)));
+            .all(|change| matches!(change, CatalogChange::Remove(..)));
         match self.append(&loaded, &changes) {
             Err(error) if removes && error.is_full() => {
                 self.disk.remove(&self.disk.path(RESERVE))?;
@@ -174,7 +174,7 @@ impl Catalog {
             done => done?,
         }
         self.keep_reserve();
-        Ok(told)
+        Ok(answer)
     }
 
     /// Keeps room for removals, as far as there is some: nothing that was
@@ -192,7 +192,7 @@ impl Catalog {
     }
 
     /// Lets others neither read nor change the catalog.
-    pub(super) fn lock_alone(&self) -> Result<File, StoreError> {
+    pub(super) fn lock_exclusive(&self) -> Result<File, StoreError> {
         let file = self.disk.open_lock(&self.lock)?;
         file.lock().map_err(StoreError::io("lock", &self.lock))?;
         Ok(file)
@@ -235,7 +235,7 @@ impl Catalog {
             {
                 known
             }
-            _ => Arc::new(State::new(head)),
+            _ => Arc::new(LogState::new(head)),
         };
         if state.end < len {
             let rest = read(state.end, len)?;
@@ -250,7 +250,7 @@ impl Catalog {
         };
         let copy = self.copy.symlink_metadata().map_or(0, |meta| meta.len());
         if clean < len || copy > len {
-            self.look_ahead(&mut loaded)?;
+            self.take_pending(&mut loaded)?;
         } else {
             *self.cached.lock() = Some(Arc::clone(&loaded.state));
         }
@@ -259,8 +259,8 @@ impl Catalog {
 
     fn head(&self, bytes: &[u8]) -> Result<Head, StoreError> {
         Head::decode(bytes).map_err(|why| match why {
-            NoHead::Damaged => StoreError::no_catalog(&self.log, "its head is damaged"),
-            NoHead::Version(found) => StoreError::Version {
+            HeadError::Damaged => StoreError::no_catalog(&self.log, "its head is damaged"),
+            HeadError::Version(found) => StoreError::Version {
                 file: self.log.clone(),
                 found,
                 supported: 1,
@@ -269,7 +269,7 @@ impl Catalog {
     }
 
     fn load_old(&self) -> Result<Loaded, StoreError> {
-        let mut state = State::new(Head {
+        let mut state = LogState::new(Head {
             generation: 0,
             id: StoreId([0; 16]),
         });
@@ -284,7 +284,7 @@ impl Catalog {
     }
 
     /// Takes in the one batch that the copy may have and the log has not.
-    fn look_ahead(&self, loaded: &mut Loaded) -> Result<(), StoreError> {
+    fn take_pending(&self, loaded: &mut Loaded) -> Result<(), StoreError> {
         let torn = loaded.clean < loaded.len;
         let damaged = |what: &str| {
             let what = format!("{what} from byte {} on", loaded.clean);
@@ -296,7 +296,7 @@ impl Catalog {
             // The log is whole by itself.
             Err(_) => return Ok(()),
         };
-        let (ends, rest) = self.beyond(&loaded.state, &bytes);
+        let (ends, rest) = self.batches_after(&loaded.state, &bytes);
         match (ends, torn) {
             (None | Some(0), true) => damaged("it is damaged"),
             (None | Some(0), false) => Ok(()),
@@ -316,8 +316,8 @@ impl Catalog {
 
     /// Finds the end of `state` in a copy of the log. Returns how many batches
     /// follow there, and their bytes; `None` if the copy is of another log.
-    fn beyond<'a>(&self, state: &State, copy: &'a [u8]) -> (Option<usize>, &'a [u8]) {
-        let mut other = State::new(state.head);
+    fn batches_after<'a>(&self, state: &LogState, copy: &'a [u8]) -> (Option<usize>, &'a [u8]) {
+        let mut other = LogState::new(state.head);
         if Head::decode(copy) != Ok(state.head) {
             return (None, &[]);
         }
@@ -335,13 +335,13 @@ impl Catalog {
     }
 
     /// Makes both files what was loaded, and appends a change.
-    fn append(&self, loaded: &Loaded, changes: &[Change]) -> Result<(), StoreError> {
+    fn append(&self, loaded: &Loaded, changes: &[CatalogChange]) -> Result<(), StoreError> {
         if self.is_old() {
             return Err(StoreError::Broken("a store of version 1 was to be changed"));
         }
-        self.mend(loaded)?;
+        self.make_equal(loaded)?;
         let mut state = Arc::clone(&loaded.state);
-        if state.is_mostly_dead() {
+        if state.is_mostly_stale() {
             state = self.compact(&state)?;
         }
         let bytes = state.next(changes)?;
@@ -361,7 +361,7 @@ impl Catalog {
     }
 
     /// Makes log and copy whole and the same, and their names durable.
-    fn mend(&self, loaded: &Loaded) -> Result<(), StoreError> {
+    fn make_equal(&self, loaded: &Loaded) -> Result<(), StoreError> {
         let state = &loaded.state;
         if loaded.clean < loaded.len {
             self.cut(&self.log, loaded.clean)?;
@@ -369,7 +369,7 @@ impl Catalog {
         if !loaded.pending.is_empty() {
             self.append_to(&self.log, loaded.clean, &loaded.pending)?;
         }
-        if !self.is_copy(state)? {
+        if !self.copy_matches(state)? {
             let bytes = self.disk.read(&self.log)?;
             self.disk.put("", COPY, &bytes)?;
         }
@@ -378,7 +378,7 @@ impl Catalog {
 
     /// Looks at length, head and last batch of the copy; what follows is cut
     /// off.
-    fn is_copy(&self, state: &State) -> Result<bool, StoreError> {
+    fn copy_matches(&self, state: &LogState) -> Result<bool, StoreError> {
         if !self.disk.is_file(&self.copy) {
             return Ok(false);
         }
@@ -403,14 +403,14 @@ impl Catalog {
     }
 
     /// Writes both files anew. Where there is no room the log stays as it is.
-    fn compact(&self, state: &Arc<State>) -> Result<Arc<State>, StoreError> {
-        let (anew, bytes) = state.written_anew()?;
+    fn compact(&self, state: &Arc<LogState>) -> Result<Arc<LogState>, StoreError> {
+        let (anew, bytes) = state.rewritten()?;
         match self.put_both(&bytes) {
             Ok(()) => Ok(Arc::new(anew)),
             Err(error) if error.is_full() => {
                 // One of the two may be new.
                 let loaded = self.load()?;
-                self.mend(&loaded)?;
+                self.make_equal(&loaded)?;
                 Ok(loaded.state)
             }
             Err(error) => Err(error),
@@ -449,7 +449,7 @@ impl Catalog {
         *self.cached.lock() = None;
         let loaded = self.load()?;
         let bytes = self.disk.read(&self.copy);
-        let found = bytes.map(|bytes| self.beyond(&loaded.state, &bytes).0.is_some());
+        let found = bytes.map(|bytes| self.batches_after(&loaded.state, &bytes).0.is_some());
         match found {
             Ok(true) => Ok(()),
             Ok(false) => Err(StoreError::no_catalog(&self.copy, "it is damaged")),
@@ -462,19 +462,19 @@ impl Catalog {
 }
 
 /// One state of the catalog.
-pub(super) struct View<'a> {
+pub(super) struct CatalogView<'a> {
     catalog: &'a Catalog,
-    state: &'a State,
+    state: &'a LogState,
 }
 
-impl View<'_> {
+impl CatalogView<'_> {
     /// Finds a record.
     pub(super) fn get<T: DeserializeOwned>(
         &self,
-        sort: Sort,
+        kind: RecordKind,
         key: &[u8],
     ) -> Result<Option<T>, StoreError> {
-        let key = full_key(sort, key);
+        let key = full_key(kind, key);
         let found = self.state.records.get(&key);
         found.map(|value| self.parse(&key, value)).transpose()
     }
@@ -482,9 +482,9 @@ impl View<'_> {
     /// Lists the records of a sort by key.
     pub(super) fn all<T: DeserializeOwned>(
         &self,
-        sort: Sort,
+        kind: RecordKind,
     ) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
-        let (from, to) = (vec![sort.byte()], vec![sort.byte() + 1]);
+        let (from, to) = (vec![kind.byte()], vec![kind.byte() + 1]);
         let all = self.state.records.range(from..to);
         all.map(|(key, value)| {
             let record = self.parse(key, value)?;
@@ -494,8 +494,8 @@ impl View<'_> {
     }
 
     /// Lists the keys of a sort. O(keys); nothing is parsed.
-    pub(super) fn keys(&self, sort: Sort) -> impl Iterator<Item = &[u8]> {
-        let (from, to) = (vec![sort.byte()], vec![sort.byte() + 1]);
+    pub(super) fn keys(&self, kind: RecordKind) -> impl Iterator<Item = &[u8]> {
+        let (from, to) = (vec![kind.byte()], vec![kind.byte() + 1]);
         let all = self.state.records.range(from..to);
         all.map(|(key, _)| key.get(1..).unwrap_or_default())
     }
@@ -508,6 +508,6 @@ impl View<'_> {
     }
 }
 
-fn full_key(sort: Sort, key: &[u8]) -> Vec<u8> {
-    [&[sort.byte()], key].concat()
+fn full_key(kind: RecordKind, key: &[u8]) -> Vec<u8> {
+    [&[kind.byte()], key].concat()
 }

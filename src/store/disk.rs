@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::StoreError;
 use super::opening::{Refused, regular};
-use super::progress::{Progress, Watch, Watcher};
+use super::progress::{Progress, ProgressMeter, Watcher};
 use super::recorder::{FileStep, Recorder};
 
 /// Is asked before each step on a file; an error is the step's.
@@ -24,7 +24,7 @@ pub(super) struct Disk {
     /// Is told of what was done.
     recorder: Option<Recorder>,
     /// Is told of what is read of packs.
-    watch: Option<Arc<Watch>>,
+    watch: Option<Arc<ProgressMeter>>,
 }
 
 /// The directories of a store; see docs/FORMAT.md.
@@ -54,7 +54,7 @@ impl Disk {
     /// Returns the same directory, with somebody who is told of what is read of
     /// packs.
     pub(super) fn watched(&self, watcher: Watcher) -> Self {
-        let watch = Watch::default();
+        let watch = ProgressMeter::default();
         watch.set(watcher);
         Self {
             watch: Some(Arc::new(watch)),
@@ -63,7 +63,7 @@ impl Disk {
     }
 
     /// Tells of bytes that were read of a pack.
-    pub(super) fn tell(&self, bytes: usize) {
+    pub(super) fn report_read(&self, bytes: usize) {
         if let Some(watch) = &self.watch {
             watch.add(Progress::read(bytes as u64));
         }

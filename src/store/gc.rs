@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::catalog::{Change, Sort, View};
+use super::catalog::{CatalogChange, RecordKind, CatalogView};
 use super::record::{BlobRecord, ImageRecord, LayerRecord, TagRecord};
 use super::{Store, StoreError};
 use crate::digest::Digest;
@@ -53,13 +53,13 @@ impl Store {
     /// collection removes it. Damage is no error: see [`GcReport::damaged`].
     pub fn gc(&self) -> Result<GcReport, StoreError> {
         self.check_writable()?;
-        let _turn = self.collection_turn()?;
+        let _lock = self.lock_for_collection()?;
         let mut report = GcReport::default();
         let mut freed = 0;
         loop {
             let round = self.0.catalog.change(forget)?;
             // Chunks of packs that are gone are not known any more.
-            *self.0.known.lock() = super::Known::default();
+            *self.0.known.lock() = super::ChunkIndex::default();
             freed += self.remove_unreachable()?;
             if round == GcReport::default() {
                 break;
@@ -97,48 +97,48 @@ const ROUND: usize = 1000;
 
 /// Takes what no tag reaches out of the catalog, images first: whatever is left
 /// for the next round, nothing names what is gone.
-fn forget(view: &View<'_>) -> Result<(Vec<Change>, GcReport), StoreError> {
-    let tags = view.all::<TagRecord>(Sort::Tag)?;
+fn forget(view: &CatalogView<'_>) -> Result<(Vec<CatalogChange>, GcReport), StoreError> {
+    let tags = view.all::<TagRecord>(RecordKind::Tag)?;
     let tagged: HashSet<Digest> = tags.iter().map(|(_, tag)| tag.image).collect();
     let (mut changes, mut report) = (Vec::new(), GcReport::default());
     let mut packs: HashSet<Digest> = HashSet::new();
     let (mut layers, mut blobs) = (HashSet::new(), HashSet::new());
-    for (key, image) in view.all::<ImageRecord>(Sort::Image)? {
+    for (key, image) in view.all::<ImageRecord>(RecordKind::Image)? {
         if super::digest_of(&key).is_some_and(|id| tagged.contains(&id)) {
             packs.extend(&image.packs);
             layers.extend(image.layers.iter().map(|layer| layer.digest));
             blobs.extend(image.blobs().map(|blob| blob.as_bytes().to_vec()));
         } else {
-            changes.push(Change::Remove(Sort::Image, key));
+            changes.push(CatalogChange::Remove(RecordKind::Image, key));
         }
     }
-    for (key, layer) in view.all::<LayerRecord>(Sort::Layer)? {
+    for (key, layer) in view.all::<LayerRecord>(RecordKind::Layer)? {
         if super::digest_of(&key).is_some_and(|digest| layers.contains(&digest)) {
             packs.extend(&layer.packs);
         } else {
-            changes.push(Change::Remove(Sort::Layer, key));
+            changes.push(CatalogChange::Remove(RecordKind::Layer, key));
         }
     }
-    for (key, blob) in view.all::<BlobRecord>(Sort::Blob)? {
+    for (key, blob) in view.all::<BlobRecord>(RecordKind::Blob)? {
         if blobs.contains(&key) {
             packs.extend(&blob.packs);
         } else {
-            changes.push(Change::Remove(Sort::Blob, key));
+            changes.push(CatalogChange::Remove(RecordKind::Blob, key));
         }
     }
-    for key in view.keys(Sort::Pack) {
+    for key in view.keys(RecordKind::Pack) {
         if !super::digest_of(key).is_some_and(|name| packs.contains(&name)) {
-            changes.push(Change::Remove(Sort::Pack, key.to_vec()));
+            changes.push(CatalogChange::Remove(RecordKind::Pack, key.to_vec()));
         }
     }
     changes.truncate(ROUND);
     for change in &changes {
         match change {
-            Change::Remove(Sort::Image, _) => report.images += 1,
-            Change::Remove(Sort::Layer, _) => report.layers += 1,
-            Change::Remove(Sort::Blob, _) => report.blobs += 1,
-            Change::Remove(Sort::Pack, _) => report.packs += 1,
-            Change::Remove(Sort::Tag, _) | Change::Put(..) => {}
+            CatalogChange::Remove(RecordKind::Image, _) => report.images += 1,
+            CatalogChange::Remove(RecordKind::Layer, _) => report.layers += 1,
+            CatalogChange::Remove(RecordKind::Blob, _) => report.blobs += 1,
+            CatalogChange::Remove(RecordKind::Pack, _) => report.packs += 1,
+            CatalogChange::Remove(RecordKind::Tag, _) | CatalogChange::Put(..) => {}
         }
     }
     Ok((changes, report))

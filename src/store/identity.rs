@@ -33,7 +33,7 @@ version 1 from taking the directory for a store of theirs whose catalog is empty
 
 /// What the directory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum DirState {
     /// Nothing is there, or an empty directory.
     Nothing,
     /// A store that was being made, and holds nothing yet.
@@ -56,7 +56,7 @@ pub(super) fn marker(id: StoreId) -> String {
 }
 
 /// Looks at the directory. Changes nothing.
-pub(super) fn look(disk: &Disk) -> Result<Found, StoreError> {
+pub(super) fn inspect(disk: &Disk) -> Result<DirState, StoreError> {
     let root = disk.path("");
     match fs::metadata(&root) {
         Ok(meta) if meta.is_dir() => {}
@@ -64,10 +64,10 @@ pub(super) fn look(disk: &Disk) -> Result<Found, StoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return match is_link(&root) {
                 true => Err(StoreError::not_a_store(&root, NOWHERE)),
-                false => Ok(Found::Nothing),
+                false => Ok(DirState::Nothing),
             };
         }
-        Err(error) => return Err(StoreError::io("look at", &root)(error)),
+        Err(error) => return Err(StoreError::io("inspect at", &root)(error)),
     }
     match read_marker(disk)? {
         Some(Ok(id)) => marked(disk, id),
@@ -83,13 +83,13 @@ pub(super) fn look(disk: &Disk) -> Result<Found, StoreError> {
     }
 }
 
-fn marked(disk: &Disk, id: StoreId) -> Result<Found, StoreError> {
+fn marked(disk: &Disk, id: StoreId) -> Result<DirState, StoreError> {
     check_dirs(disk)?;
     if !exists(&disk.path(LOG)) {
         let copy = disk.path(COPY).symlink_metadata().map(|meta| meta.len());
         let unused = copy.map_or(true, |len| len <= log::HEAD as u64);
         if unused && holds_nothing(disk)? {
-            return Ok(Found::Begun(id));
+            return Ok(DirState::Begun(id));
         }
         return Err(StoreError::no_catalog(&disk.path(LOG), "it is missing"));
     }
@@ -97,17 +97,17 @@ fn marked(disk: &Disk, id: StoreId) -> Result<Found, StoreError> {
         let what = "the file that keeps programs of version 1 from emptying the store is missing";
         return Err(StoreError::no_catalog(&disk.path(OLD), what));
     }
-    Ok(Found::Marked(id))
+    Ok(DirState::Marked(id))
 }
 
-fn unmarked(disk: &Disk) -> Result<Found, StoreError> {
+fn unmarked(disk: &Disk) -> Result<DirState, StoreError> {
     let root = disk.path("");
     let stored = [PACKS, INDEXES, LAYERS];
     let old = disk.path(OLD);
     let like_old = stored.iter().all(|name| is_dir(&disk.path(name))) && is_file(&old);
     if like_old && begins_with(disk, &old, &legacy::MAGIC) {
         check_dirs(disk)?;
-        return Ok(Found::Old);
+        return Ok(DirState::Old);
     }
     if has_log(disk) {
         let what = "what marks the store is missing";
@@ -122,7 +122,7 @@ fn unmarked(disk: &Disk) -> Result<Found, StoreError> {
         return Err(StoreError::no_catalog(&old, what));
     }
     match foreign(disk)? {
-        None => Ok(Found::Nothing),
+        None => Ok(DirState::Nothing),
         Some(name) => Err(StoreError::not_a_store(
             &root,
             format!("nothing marks it as one, and it has other files in it: {name}"),

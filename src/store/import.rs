@@ -4,11 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Read};
 
 use super::blob::{BlobWriter, NewBlob};
-use super::catalog::{Change, Sort, View};
+use super::catalog::{CatalogChange, RecordKind, CatalogView};
 use super::record::{BlobRecord, ImageRecord, LayerOrigin, StoredLayer, TagRecord};
-use super::shelf::Packing;
-use super::shelving::{Shelving, sync_names};
-use super::turns::Turn;
+use super::pack_writer::PackWriter;
+use super::run_table::{RunTable, sync_names};
+use super::locks::ImportLock;
 use super::{Blob, Progress, Store, StoreError, Watcher, reference};
 use crate::chunk::ChunkPool;
 use crate::digest::{Digest, Sha256};
@@ -25,32 +25,32 @@ use crate::meta::Time;
 /// import is alive, `gc` waits.
 pub struct Import {
     store: Store,
-    shelving: Shelving,
+    run_table: RunTable,
     layers: Vec<(Layer, LayerOrigin)>,
     blobs: HashMap<Sha256, NewBlob>,
     manifest: Option<Sha256>,
     raw_config: Option<Sha256>,
     /// Keeps collections out until the end.
-    _turn: Turn,
+    _lock: ImportLock,
 }
 
 impl Import {
     pub(super) fn begin(store: &Store) -> Result<Self, StoreError> {
         store.check_writable()?;
-        let turn = store.import_turn()?;
+        let turn = store.lock_for_import()?;
         let packs: Vec<Digest> = store
             .0
             .catalog
-            .read(|view| Ok(view.keys(Sort::Pack).filter_map(digest_of).collect()))?;
+            .read(|view| Ok(view.keys(RecordKind::Pack).filter_map(digest_of).collect()))?;
         store.0.known.lock().refresh(&store.0.packs.disk, &packs)?;
         Ok(Self {
             store: store.clone(),
-            shelving: Shelving::new(Packing::new(&store.0.packs, &store.0.known)),
+            run_table: RunTable::new(PackWriter::new(&store.0.packs, &store.0.known)),
             layers: Vec::new(),
             blobs: HashMap::new(),
             manifest: None,
             raw_config: None,
-            _turn: turn,
+            _lock: turn,
         })
     }
 
@@ -58,18 +58,18 @@ impl Import {
     /// packs as it comes, a few chunks in memory at a time.
     #[must_use]
     pub fn pool(&self) -> &ChunkPool {
-        self.shelving.pool()
+        self.run_table.pool()
     }
 
     /// Calls `watcher` about once a MiB, and once when all has been taken in.
     pub fn watch(&mut self, watcher: Watcher) {
-        self.shelving.packing.watch.set(watcher);
+        self.run_table.writer.watch.set(watcher);
     }
 
     /// Returns what has been taken in so far.
     #[must_use]
     pub fn progress(&self) -> Progress {
-        self.shelving.packing.watch.sum()
+        self.run_table.writer.watch.sum()
     }
 
     /// Adds a layer on top of those before.
@@ -80,7 +80,7 @@ impl Import {
     /// Starts a blob, to be written while it is read otherwise.
     #[must_use]
     pub fn blob(&self) -> BlobWriter<'_> {
-        BlobWriter::new(self.shelving.pool())
+        BlobWriter::new(self.run_table.pool())
     }
 
     /// Keeps a blob that was written. It stays as long as an image names it:
@@ -168,28 +168,28 @@ impl Import {
         let layers: Vec<Layer> = self.layers.iter().map(|(layer, _)| layer.clone()).collect();
         let image = Image::new(&layers)?;
         for layer in &layers {
-            self.shelving.place_all(layer)?;
+            self.run_table.place_all(layer)?;
         }
-        let fresh = self.shelving.packing.seal()?;
-        self.shelving.packing.watch.end();
-        let mut changes = self.shelving.pack_changes(&fresh)?;
+        let fresh = self.run_table.writer.seal()?;
+        self.run_table.writer.watch.end();
+        let mut changes = self.run_table.pack_changes(&fresh)?;
         for (digest, blob) in &self.blobs {
-            let record = self.shelving.blob(&blob.content)?;
-            changes.push(Change::put(Sort::Blob, digest.as_bytes(), &record)?);
+            let record = self.run_table.blob(&blob.content)?;
+            changes.push(CatalogChange::put(RecordKind::Blob, digest.as_bytes(), &record)?);
         }
         let disk = &self.store.0.packs.disk;
         for layer in &layers {
-            let record = self.shelving.layer(disk, layer)?.record;
+            let record = self.run_table.layer(disk, layer)?.record;
             let digest = layer.digest();
-            changes.push(Change::put(Sort::Layer, digest.as_bytes(), &record)?);
+            changes.push(CatalogChange::put(RecordKind::Layer, digest.as_bytes(), &record)?);
         }
-        let (index, packs) = self.shelving.index(disk, &image)?.record;
+        let (index, packs) = self.run_table.index(disk, &image)?.record;
         let record = self.record(&image, config, index, packs);
         let id = record.id().map_err(StoreError::Record)?;
-        changes.push(Change::put(Sort::Image, id.as_bytes(), &record)?);
+        changes.push(CatalogChange::put(RecordKind::Image, id.as_bytes(), &record)?);
         if let Some(tag) = tag {
             let record = TagRecord { image: id };
-            changes.push(Change::put(Sort::Tag, tag.as_bytes(), &record)?);
+            changes.push(CatalogChange::put(RecordKind::Tag, tag.as_bytes(), &record)?);
         }
         sync_names(disk)?;
         self.store.0.catalog.change(|view| {
@@ -227,12 +227,12 @@ impl Import {
     }
 
     /// Checks that every blob that the image names is kept.
-    fn check_blobs(&self, view: &View<'_>, record: &ImageRecord) -> Result<(), StoreError> {
+    fn check_blobs(&self, view: &CatalogView<'_>, record: &ImageRecord) -> Result<(), StoreError> {
         let needed: BTreeSet<Sha256> = record.blobs().collect();
         for digest in needed {
             let known = self.blobs.contains_key(&digest)
                 || view
-                    .get::<BlobRecord>(Sort::Blob, digest.as_bytes())?
+                    .get::<BlobRecord>(RecordKind::Blob, digest.as_bytes())?
                     .is_some();
             if !known {
                 return Err(StoreError::NoBlob(digest));

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::StoreError;
-use super::catalog::Change;
+use super::catalog::CatalogChange;
 use super::codec::Reader;
 use crate::digest::Digest;
 
@@ -51,7 +51,7 @@ pub(super) struct Head {
 
 /// Why the bytes are no log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoHead {
+pub(super) enum HeadError {
     Damaged,
     Version(u32),
 }
@@ -68,19 +68,19 @@ impl Head {
         bytes
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, NoHead> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, HeadError> {
         let mut reader = Reader::new(bytes);
         let magic = reader.array::<8>();
-        let version = reader.u32().ok_or(NoHead::Damaged)?;
+        let version = reader.u32().ok_or(HeadError::Damaged)?;
         if magic != Some(MAGIC) {
-            return Err(NoHead::Damaged);
+            return Err(HeadError::Damaged);
         }
         if version > LOG_VERSION {
-            return Err(NoHead::Version(version));
+            return Err(HeadError::Version(version));
         }
         let parts = (reader.array::<4>(), reader.u64(), reader.array());
         let (Some(_), Some(generation), Some(id)) = parts else {
-            return Err(NoHead::Damaged);
+            return Err(HeadError::Damaged);
         };
         let head = Self {
             generation,
@@ -88,7 +88,7 @@ impl Head {
         };
         match bytes.get(..HEAD) == Some(head.encode().as_slice()) {
             true => Ok(head),
-            false => Err(NoHead::Damaged),
+            false => Err(HeadError::Damaged),
         }
     }
 
@@ -99,7 +99,7 @@ impl Head {
 
 /// What a log says, up to some batch.
 #[derive(Clone, Debug)]
-pub(super) struct State {
+pub(super) struct LogState {
     pub(super) head: Head,
     /// Where the last batch that was read ends.
     pub(super) end: u64,
@@ -108,7 +108,7 @@ pub(super) struct State {
     pub(super) records: Records,
 }
 
-impl State {
+impl LogState {
     pub(super) fn new(head: Head) -> Self {
         Self {
             head,
@@ -145,7 +145,7 @@ impl State {
     }
 
     /// Returns the bytes of a log that says the same in one batch.
-    pub(super) fn written_anew(&self) -> Result<(Self, Vec<u8>), StoreError> {
+    pub(super) fn rewritten(&self) -> Result<(Self, Vec<u8>), StoreError> {
         let head = Head {
             generation: self.head.generation.saturating_add(1),
             ..self.head
@@ -162,8 +162,8 @@ impl State {
     }
 
     /// Returns the bytes that `changes` are as the next batch.
-    pub(super) fn next(&self, changes: &[Change]) -> Result<Vec<u8>, StoreError> {
-        let keys: Vec<(Vec<u8>, Option<&[u8]>)> = changes.iter().map(Change::record).collect();
+    pub(super) fn next(&self, changes: &[CatalogChange]) -> Result<Vec<u8>, StoreError> {
+        let keys: Vec<(Vec<u8>, Option<&[u8]>)> = changes.iter().map(CatalogChange::record).collect();
         batch(
             &self.last,
             keys.iter().map(|(key, value)| (key.as_slice(), *value)),
@@ -171,7 +171,7 @@ impl State {
     }
 
     /// Returns whether most of the log is of records that are no more.
-    pub(super) fn is_mostly_dead(&self) -> bool {
+    pub(super) fn is_mostly_stale(&self) -> bool {
         const SMALL: u64 = 64 << 10;
         let live = self.records.iter();
         let live: usize = live.map(|(key, value)| key.len() + value.len() + 7).sum();
@@ -231,16 +231,16 @@ fn frame<'a>(bytes: &'a [u8], last: &Digest) -> Option<(&'a [u8], Digest, usize)
 }
 
 /// A key, and what it has from then on.
-type Step<'a> = (&'a [u8], Option<&'a [u8]>);
+type RecordUpdate<'a> = (&'a [u8], Option<&'a [u8]>);
 
 /// Reads the changes of a batch: all, or none.
-fn changes(payload: &[u8]) -> Option<Vec<Step<'_>>> {
+fn changes(payload: &[u8]) -> Option<Vec<RecordUpdate<'_>>> {
     let mut reader = Reader::new(payload);
-    let mut steps = Vec::new();
+    let mut updates = Vec::new();
     while !reader.is_at_end() {
         let kind = reader.u8()?;
         let key_len = reader.u16()?.into();
-        steps.push(match kind {
+        updates.push(match kind {
             PUT => {
                 let len = reader.u32()? as usize;
                 (reader.bytes(key_len)?, Some(reader.bytes(len)?))
@@ -249,5 +249,5 @@ fn changes(payload: &[u8]) -> Option<Vec<Step<'_>>> {
             _ => return None,
         });
     }
-    Some(steps)
+    Some(updates)
 }

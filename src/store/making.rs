@@ -6,19 +6,19 @@ use std::path::{Path, PathBuf};
 
 use super::catalog::{Catalog, OLD};
 use super::disk::Disk;
-use super::identity::{self, DIRS, Found, GUARD, MARKER, NEW_MARKER};
-use super::log::{Head, State, StoreId};
+use super::identity::{self, DIRS, DirState, GUARD, MARKER, NEW_MARKER};
+use super::log::{Head, LogState, StoreId};
 use super::{StoreError, legacy};
 
 /// Makes a store, or ends what another process began. Durable once this
 /// returns, with the names of all directories that had to be made.
 pub(super) fn make(disk: &Disk, catalog: &Catalog) -> Result<(), StoreError> {
     make_root(disk)?;
-    let _lock = catalog.lock_alone()?;
-    let id = match identity::look(disk)? {
-        Found::Nothing => mark(disk, new_id())?,
-        Found::Begun(id) => id,
-        Found::Old | Found::Marked(_) => return Ok(()),
+    let _lock = catalog.lock_exclusive()?;
+    let id = match identity::inspect(disk)? {
+        DirState::Nothing => mark(disk, new_id())?,
+        DirState::Begun(id) => id,
+        DirState::Old | DirState::Marked(_) => return Ok(()),
     };
     make_dirs(disk)?;
     put_guard(disk)?;
@@ -30,14 +30,14 @@ pub(super) fn make(disk: &Disk, catalog: &Catalog) -> Result<(), StoreError> {
 /// Marks a store of version 1, and writes its catalog as this version does.
 /// Until the marker is there, what version 1 wrote counts.
 pub(super) fn upgrade(disk: &Disk, catalog: &Catalog) -> Result<(), StoreError> {
-    let _lock = catalog.lock_alone()?;
-    if identity::look(disk)? != Found::Old {
+    let _lock = catalog.lock_exclusive()?;
+    if identity::inspect(disk)? != DirState::Old {
         return Ok(());
     }
     let id = new_id();
-    let mut state = State::new(Head { generation: 0, id });
+    let mut state = LogState::new(Head { generation: 0, id });
     state.records = legacy::read(disk, &disk.path(OLD))?;
-    let (_, bytes) = state.written_anew()?;
+    let (_, bytes) = state.rewritten()?;
     make_dirs(disk)?;
     catalog.put_both(&bytes)?;
     mark(disk, id)?;
@@ -50,7 +50,7 @@ pub(super) fn upgrade(disk: &Disk, catalog: &Catalog) -> Result<(), StoreError> 
 pub(super) fn tidy(disk: &Disk, catalog: &Catalog) -> Result<(), StoreError> {
     make_dirs(disk)?;
     if !identity::begins_with(disk, &disk.path(OLD), GUARD.as_bytes()) {
-        let _lock = catalog.lock_alone()?;
+        let _lock = catalog.lock_exclusive()?;
         put_guard(disk)?;
     }
     catalog.keep_reserve();

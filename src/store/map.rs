@@ -31,7 +31,7 @@ pub(super) struct Mapped {
 struct Watched {
     /// First, so that it goes before the addresses may be another's.
     #[cfg(unix)]
-    _watch: fault::Watch,
+    _registration: fault::Registration,
     map: Mmap,
 }
 
@@ -53,7 +53,7 @@ pub(super) fn map(file: &File) -> io::Result<Mapped> {
     #[cfg(unix)]
     {
         let watched = Watched {
-            _watch: fault::watch(&map, &cut)?,
+            _registration: fault::register(&map, &cut)?,
             map,
         };
         let bytes = Bytes::from_owner(watched);
@@ -77,7 +77,7 @@ mod fault {
     use std::sync::{Arc, OnceLock};
 
     /// A mapping, as the handler finds it. A slot is free while `start` is 0.
-    struct Slot {
+    struct MappingSlot {
         start: AtomicUsize,
         end: AtomicUsize,
         /// The mark of the mapping; a count of it is held while it is here.
@@ -89,16 +89,16 @@ mod fault {
 
     /// Slots, and the block that follows once all are in use. A block that was
     /// added stays for the rest of the process: a handler may be looking at it.
-    struct Block {
-        slots: [Slot; SLOTS],
-        next: AtomicPtr<Block>,
+    struct SlotBlock {
+        slots: [MappingSlot; SLOTS],
+        next: AtomicPtr<SlotBlock>,
     }
 
-    impl Block {
+    impl SlotBlock {
         const fn new() -> Self {
             Self {
                 slots: [const {
-                    Slot {
+                    MappingSlot {
                         start: AtomicUsize::new(0),
                         end: AtomicUsize::new(0),
                         cut: AtomicPtr::new(ptr::null_mut()),
@@ -134,7 +134,7 @@ mod fault {
         }
     }
 
-    static FIRST: Block = Block::new();
+    static FIRST: SlotBlock = SlotBlock::new();
 
     /// Stands in `start` while a slot is being filled: no address of a page.
     const TAKEN: usize = 1;
@@ -151,12 +151,12 @@ mod fault {
     unsafe impl Sync for Action {}
 
     /// A slot that is in use.
-    pub(super) struct Watch(&'static Slot);
+    pub(super) struct Registration(&'static MappingSlot);
 
     /// Watches a mapping.
-    pub(super) fn watch(bytes: &[u8], cut: &Arc<AtomicBool>) -> io::Result<Watch> {
+    pub(super) fn register(bytes: &[u8], cut: &Arc<AtomicBool>) -> io::Result<Registration> {
         install()?;
-        let free = |slot: &&Slot| {
+        let free = |slot: &&MappingSlot| {
             let taken = slot
                 .start
                 .compare_exchange(0, TAKEN, Ordering::AcqRel, Ordering::Relaxed);
@@ -174,10 +174,10 @@ mod fault {
         let mark = Arc::into_raw(Arc::clone(cut));
         slot.cut.store(mark.cast_mut(), Ordering::Release);
         slot.start.store(range.start.addr(), Ordering::Release);
-        Ok(Watch(slot))
+        Ok(Registration(slot))
     }
 
-    impl Drop for Watch {
+    impl Drop for Registration {
         fn drop(&mut self) {
             self.0.end.store(0, Ordering::Release);
             let mark = self.0.cut.swap(ptr::null_mut(), Ordering::AcqRel);
@@ -238,7 +238,7 @@ mod fault {
         let address = unsafe { (*info).si_addr() }.addr();
         let mut block = Some(&FIRST);
         while let Some(at) = block {
-            if at.slots.iter().any(|slot| mend(slot, address)) {
+            if at.slots.iter().any(|slot| zero_page(slot, address)) {
                 return;
             }
             block = at.next();
@@ -247,7 +247,7 @@ mod fault {
     }
 
     /// Lays zeros over the page of `address` if it is in the slot's mapping.
-    fn mend(slot: &Slot, address: usize) -> bool {
+    fn zero_page(slot: &MappingSlot, address: usize) -> bool {
         let Some((_, page)) = BEFORE.get() else {
             return false;
         };

@@ -56,11 +56,11 @@ mod recorder;
 mod reference;
 mod repack;
 mod repair;
-mod shelf;
-mod shelving;
+mod pack_writer;
+mod run_table;
 mod stat;
 mod sweep;
-mod turns;
+mod locks;
 mod verify;
 
 use std::fmt;
@@ -70,14 +70,14 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 pub use blob::{BlobReader, BlobWriter, NewBlob};
-use catalog::{Catalog, Change, Sort, View};
+use catalog::{Catalog, CatalogChange, RecordKind, CatalogView};
 pub use disk::Hook;
 use disk::{Disk, INDEXES, LAYERS};
 pub use error::StoreError;
 pub use explain::StoredChunk;
 use file::{IndexFiles, StoredFile};
 pub use gc::GcReport;
-use identity::Found;
+use identity::DirState;
 pub use import::Import;
 use import::digest_of;
 pub use legacy::is_panic_caught;
@@ -88,12 +88,12 @@ pub use record::{Blob, ImageInfo, LayerOrigin, StoredLayer};
 use record::{BlobRecord, ImageRecord, LayerRecord, TagRecord};
 pub use recorder::{FileStep, Recorder};
 pub use repair::RepairReport;
-use shelf::Known;
+use pack_writer::ChunkIndex;
 pub use stat::StoreStat;
 pub use verify::VerifyReport;
 
 use crate::digest::{Digest, Sha256};
-use crate::image::rest::{INDEX_VERSION, NoIndex};
+use crate::image::rest::{INDEX_VERSION, IndexError};
 use crate::image::{Image, ImageId};
 use crate::layer::Layer;
 use crate::limits::MAX_PACK_BYTES;
@@ -108,7 +108,7 @@ struct Inner {
     writable: bool,
     packs: Arc<Packs>,
     /// Shared by the imports of this process.
-    known: Arc<Mutex<Known>>,
+    known: Arc<Mutex<ChunkIndex>>,
 }
 
 /// How a store is opened: made if it is absent, nobody asked or told of steps.
@@ -183,16 +183,16 @@ impl StoreOptions {
     /// which nothing is removed; those of reading and writing.
     pub fn open(self, dir: &Path) -> Result<Store, StoreError> {
         let disk = Disk::new(dir, self.hook, self.recorder);
-        let found = identity::look(&disk)?;
-        let catalog = Arc::new(Catalog::new(&disk, found == Found::Old));
+        let found = identity::inspect(&disk)?;
+        let catalog = Arc::new(Catalog::new(&disk, found == DirState::Old));
         match found {
-            Found::Nothing | Found::Begun(_) if self.existing || self.read_only => {
+            DirState::Nothing | DirState::Begun(_) if self.existing || self.read_only => {
                 return Err(StoreError::NoStore(dir.to_owned()));
             }
             _ if self.read_only => {}
-            Found::Nothing | Found::Begun(_) => making::make(&disk, &catalog)?,
-            Found::Old => making::upgrade(&disk, &catalog)?,
-            Found::Marked(_) => making::tidy(&disk, &catalog)?,
+            DirState::Nothing | DirState::Begun(_) => making::make(&disk, &catalog)?,
+            DirState::Old => making::upgrade(&disk, &catalog)?,
+            DirState::Marked(_) => making::tidy(&disk, &catalog)?,
         }
         catalog.read(|_| Ok(()))?;
         let store = Store(Arc::new(Inner {
@@ -283,7 +283,7 @@ impl Store {
             Ok(Arc::new(IndexFiles { packs, file }) as Arc<_>)
         };
         let image = Image::at_rest(mapped.bytes, name, mapped.cut, record.index, id, origin);
-        image.unwrap_or_else(|why| Err(no_index(&path, record.index, why)))
+        image.unwrap_or_else(|why| Err(index_error(&path, record.index, why)))
     }
 
     /// Returns what the store knows of an image.
@@ -304,7 +304,7 @@ impl Store {
     ///
     /// As [`info`](Self::info).
     pub fn resolve(&self, reference: &str) -> Result<ImageId, StoreError> {
-        let resolved = |view: &View<'_>| reference::resolve(view, reference);
+        let resolved = |view: &CatalogView<'_>| reference::resolve(view, reference);
         Ok(self.0.catalog.read(resolved)?.0)
     }
 
@@ -315,9 +315,9 @@ impl Store {
     /// Those of reading.
     pub fn list(&self) -> Result<Vec<ImageInfo>, StoreError> {
         self.0.catalog.read(|view| {
-            let tags = view.all::<TagRecord>(Sort::Tag)?;
+            let tags = view.all::<TagRecord>(RecordKind::Tag)?;
             let mut images = Vec::new();
-            for (key, record) in view.all::<ImageRecord>(Sort::Image)? {
+            for (key, record) in view.all::<ImageRecord>(RecordKind::Image)? {
                 let Some(id) = digest_of(&key) else { continue };
                 let own = tags.iter().filter(|(_, tag)| tag.image == id);
                 let own = own.map(|(tag, _)| String::from_utf8_lossy(tag).into_owned());
@@ -340,7 +340,7 @@ impl Store {
         self.0.catalog.change(|view| {
             let (id, _) = reference::resolve(view, reference)?;
             let record = TagRecord { image: id };
-            Ok((vec![Change::put(Sort::Tag, tag.as_bytes(), &record)?], id))
+            Ok((vec![CatalogChange::put(RecordKind::Tag, tag.as_bytes(), &record)?], id))
         })
     }
 
@@ -354,7 +354,7 @@ impl Store {
         self.0.catalog.change(|view| {
             let found = reference::tag_named(view, tag)?;
             let (tag, id) = found.ok_or_else(|| StoreError::NoImage(tag.to_owned()))?;
-            Ok((vec![Change::Remove(Sort::Tag, tag.into_bytes())], id))
+            Ok((vec![CatalogChange::Remove(RecordKind::Tag, tag.into_bytes())], id))
         })
     }
 
@@ -382,13 +382,13 @@ impl Store {
     /// Those of reading; a layer that is damaged.
     pub fn layer(&self, digest: Digest) -> Result<Option<Layer>, StoreError> {
         self.0.catalog.read(|view| {
-            let known = view.get::<LayerRecord>(Sort::Layer, digest.as_bytes())?;
+            let known = view.get::<LayerRecord>(RecordKind::Layer, digest.as_bytes())?;
             known.map(|_| self.read_layer(view, digest)).transpose()
         })
     }
 
-    fn read_layer(&self, view: &View<'_>, digest: Digest) -> Result<Layer, StoreError> {
-        let record = view.get::<LayerRecord>(Sort::Layer, digest.as_bytes())?;
+    fn read_layer(&self, view: &CatalogView<'_>, digest: Digest) -> Result<Layer, StoreError> {
+        let record = view.get::<LayerRecord>(RecordKind::Layer, digest.as_bytes())?;
         let record = record.ok_or_else(|| {
             StoreError::malformed(self.0.catalog.path(), format!("no layer {digest}"))
         })?;
@@ -422,8 +422,8 @@ impl Store {
         self.0.catalog.read(|view| self.open_blob(view, digest))
     }
 
-    fn open_blob(&self, view: &View<'_>, digest: Sha256) -> Result<BlobReader, StoreError> {
-        let record = view.get::<BlobRecord>(Sort::Blob, digest.as_bytes())?;
+    fn open_blob(&self, view: &CatalogView<'_>, digest: Sha256) -> Result<BlobReader, StoreError> {
+        let record = view.get::<BlobRecord>(RecordKind::Blob, digest.as_bytes())?;
         let record = record.ok_or(StoreError::NoBlob(digest))?;
         let packs = Arc::new(PackList::fixed(
             record.packs.clone(),
@@ -461,37 +461,37 @@ impl fmt::Debug for Store {
     }
 }
 
-fn tags_of(view: &View<'_>, id: ImageId) -> Result<Vec<String>, StoreError> {
-    let tags = view.all::<TagRecord>(Sort::Tag)?;
+fn tags_of(view: &CatalogView<'_>, id: ImageId) -> Result<Vec<String>, StoreError> {
+    let tags = view.all::<TagRecord>(RecordKind::Tag)?;
     let own = tags.into_iter().filter(|(_, tag)| tag.image == id);
     Ok(own
         .map(|(tag, _)| String::from_utf8_lossy(&tag).into_owned())
         .collect())
 }
 
-fn no_index(path: &Path, expected: Digest, why: NoIndex) -> StoreError {
+fn index_error(path: &Path, expected: Digest, why: IndexError) -> StoreError {
     let file = path.to_owned();
     match why {
-        NoIndex::Magic => StoreError::Magic {
+        IndexError::Magic => StoreError::Magic {
             file,
             what: "index of an image",
         },
-        NoIndex::Version(found) => StoreError::Version {
+        IndexError::Version(found) => StoreError::Version {
             file,
             found,
             supported: INDEX_VERSION,
         },
-        NoIndex::Length(found, expected) => StoreError::Length {
+        IndexError::Length(found, expected) => StoreError::Length {
             file,
             found,
             expected,
         },
-        NoIndex::Digest(found) => StoreError::Damaged {
+        IndexError::Digest(found) => StoreError::Damaged {
             file,
             offset: 0,
             expected,
             found,
         },
-        NoIndex::Table(what) => StoreError::malformed(path, what),
+        IndexError::Table(what) => StoreError::malformed(path, what),
     }
 }

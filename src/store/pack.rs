@@ -1,7 +1,7 @@
 //! Packs: files of chunks, one after the other, only ever appended to.
 //!
 //! A pack that is being written has no table yet and lies in `tmp`; sealed, it
-//! is named by the digest of its table, so a chunk that holds against its entry
+//! is with_path by the digest of its table, so a chunk that holds against its entry
 //! is the one that was written. The only thing that is ever written into a
 //! sealed pack is a chunk that was found damaged: over its own place, the bytes
 //! that its digest names.
@@ -22,7 +22,7 @@ use super::StoreError;
 use super::codec::count;
 use super::disk::{Disk, PACKS};
 use super::map::{self, Mapped};
-use super::pack_table::{ChunkRecord, HEADER, Table, check_frame, header, read_table, tail};
+use super::pack_table::{ChunkRecord, HEADER, PackTable, check_frame, header, read_table, tail};
 use super::packs::Descriptor;
 use crate::digest::Digest;
 
@@ -35,10 +35,10 @@ pub(super) struct Pack {
     source: Source,
     path: Mutex<PathBuf>,
     /// What is not sealed yet.
-    growing: Mutex<Growing>,
+    unsealed: Mutex<Unsealed>,
     name: OnceLock<Digest>,
     /// Of one with a name: read when it is first needed.
-    table: OnceLock<Table>,
+    table: OnceLock<PackTable>,
 }
 
 /// Where the bytes come from.
@@ -52,7 +52,7 @@ enum Source {
 }
 
 #[derive(Default)]
-struct Growing {
+struct Unsealed {
     /// Bytes of chunks in the file.
     written: u64,
     /// What follows them.
@@ -62,13 +62,13 @@ struct Growing {
 
 /// What became of a chunk whose right bytes are at hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Held {
+pub(super) enum HealOutcome {
     /// The pack has these bytes.
-    Right,
+    WasRight,
     /// The pack had others, and has these now.
     Healed,
     /// The pack has others, and cannot be written.
-    Wrong,
+    StaysWrong,
 }
 
 /// What reading a whole pack found.
@@ -88,7 +88,7 @@ impl Pack {
             disk: disk.clone(),
             source: Source::File(file, None),
             path: Mutex::new(path),
-            growing: Mutex::default(),
+            unsealed: Mutex::default(),
             name: OnceLock::new(),
             table: OnceLock::new(),
         })
@@ -127,7 +127,7 @@ impl Pack {
             disk: disk.clone(),
             source,
             path: Mutex::new(path),
-            growing: Mutex::default(),
+            unsealed: Mutex::default(),
             name: OnceLock::from(name),
             table: OnceLock::new(),
         }
@@ -140,7 +140,7 @@ impl Pack {
 
     /// Returns the table of a pack with a name, held against that; `None` while
     /// it has none.
-    fn table(&self) -> Result<Option<&Table>, StoreError> {
+    fn table(&self) -> Result<Option<&PackTable>, StoreError> {
         if let Some(table) = self.table.get() {
             return Ok(Some(table));
         }
@@ -150,7 +150,7 @@ impl Pack {
         let path = self.path.lock().clone();
         let read = |offset, buf: &mut [u8]| self.raw(offset, buf);
         let records = read_table(&path, self.len(&path)?, name, &read)?;
-        Ok(Some(self.table.get_or_init(|| Table::new(records))))
+        Ok(Some(self.table.get_or_init(|| PackTable::new(records))))
     }
 
     fn len(&self, path: &Path) -> Result<u64, StoreError> {
@@ -162,30 +162,30 @@ impl Pack {
 
     /// Appends a chunk. Returns its number and where it lies.
     pub(super) fn append(&self, digest: Digest, bytes: &[u8]) -> Result<(u32, u64), StoreError> {
-        let mut growing = self.growing.lock();
-        let offset = HEADER + growing.written + growing.pending.len() as u64;
-        let number = count(growing.table.len(), "chunks of a pack")?;
+        let mut unsealed = self.unsealed.lock();
+        let offset = HEADER + unsealed.written + unsealed.pending.len() as u64;
+        let number = count(unsealed.table.len(), "chunks of a pack")?;
         let len = count(bytes.len(), "bytes of a chunk")?;
-        growing.pending.extend_from_slice(bytes);
-        growing.table.push(ChunkRecord {
+        unsealed.pending.extend_from_slice(bytes);
+        unsealed.table.push(ChunkRecord {
             len: len.into(),
             digest: *digest.as_bytes(),
         });
-        if growing.pending.len() >= GATHERED {
-            self.flush(&mut growing)?;
+        if unsealed.pending.len() >= GATHERED {
+            self.flush(&mut unsealed)?;
         }
         Ok((number, offset))
     }
 
-    fn flush(&self, growing: &mut Growing) -> Result<(), StoreError> {
+    fn flush(&self, unsealed: &mut Unsealed) -> Result<(), StoreError> {
         let Source::File(file, _) = &self.source else {
             return Ok(());
         };
-        let at = HEADER + growing.written;
+        let at = HEADER + unsealed.written;
         let path = self.path.lock();
-        self.disk.write_at(file, &path, at, &growing.pending)?;
-        growing.written += growing.pending.len() as u64;
-        growing.pending.clear();
+        self.disk.write_at(file, &path, at, &unsealed.pending)?;
+        unsealed.written += unsealed.pending.len() as u64;
+        unsealed.pending.clear();
         Ok(())
     }
 
@@ -194,8 +194,8 @@ impl Pack {
         Ok(match self.table()? {
             Some(table) => table.end() - HEADER,
             None => {
-                let growing = self.growing.lock();
-                growing.written + growing.pending.len() as u64
+                let unsealed = self.unsealed.lock();
+                unsealed.written + unsealed.pending.len() as u64
             }
         })
     }
@@ -209,18 +209,18 @@ impl Pack {
                 "a mapped pack cannot be written",
             ));
         };
-        let mut growing = self.growing.lock();
-        self.flush(&mut growing)?;
-        let data = growing.written;
-        let (tail, name) = tail(data, &growing.table)?;
+        let mut unsealed = self.unsealed.lock();
+        self.flush(&mut unsealed)?;
+        let data = unsealed.written;
+        let (tail, name) = tail(data, &unsealed.table)?;
         let mut path = self.path.lock();
         self.disk.write_at(file, &path, HEADER + data, &tail)?;
         self.disk.sync(file, &path)?;
         let to = self.disk.file_in(PACKS, &file_name(name));
         self.disk.rename(&path, &to)?;
         *path = to;
-        let records = std::mem::take(&mut growing.table);
-        self.table.get_or_init(|| Table::new(records));
+        let records = std::mem::take(&mut unsealed.table);
+        self.table.get_or_init(|| PackTable::new(records));
         Ok(*self.name.get_or_init(|| name))
     }
 
@@ -250,13 +250,13 @@ impl Pack {
     /// Fills `buf` from `offset` of the file on. Chunks of a sealed pack that
     /// have not been read before are held against their digests.
     pub(super) fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
-        self.disk.tell(buf.len());
+        self.disk.report_read(buf.len());
         let Some(table) = self.table()? else {
-            let mut growing = self.growing.lock();
-            if !growing.pending.is_empty() {
-                self.flush(&mut growing)?;
+            let mut unsealed = self.unsealed.lock();
+            if !unsealed.pending.is_empty() {
+                self.flush(&mut unsealed)?;
             }
-            drop(growing);
+            drop(unsealed);
             return self.raw(offset, buf);
         };
         let end = offset.checked_add(buf.len() as u64);
@@ -277,7 +277,7 @@ impl Pack {
             Source::File(file, _) => self.disk.read_at(file, Path::new(""), offset, buf),
             Source::Mapped(mapped) => self.copy(mapped, offset, buf),
         };
-        read.map_err(|error| self.named(error))
+        read.map_err(|error| self.with_path(error))
     }
 
     /// Copies out of a mapping. What was cut off reads as zeros, and is told.
@@ -301,7 +301,7 @@ impl Pack {
     }
 
     /// Puts the path into an error: it is not locked for every read.
-    fn named(&self, error: StoreError) -> StoreError {
+    fn with_path(&self, error: StoreError) -> StoreError {
         let file = self.path.lock().clone();
         match error {
             StoreError::Io { action, error, .. } => StoreError::Io {
@@ -322,7 +322,7 @@ impl Pack {
 
     /// Holds what was read against the digests of the chunks it is from, where
     /// that has not been done.
-    fn check(&self, table: &Table, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
+    fn check(&self, table: &PackTable, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
         let end = offset + buf.len() as u64;
         let mut number = table.chunk_at(offset);
         let mut whole = Vec::new();
@@ -333,16 +333,16 @@ impl Pack {
             if start >= end {
                 break;
             }
-            if !table.held(at) {
+            if !table.is_verified(at) {
                 let (from, to) = (start.max(offset), stop.min(end));
                 let shown = to_range(from - offset, to - offset);
                 let part = buf.get_mut(shown).unwrap_or_default();
                 if (from, to) == (start, stop) {
-                    self.hold(table, at, part)?;
+                    self.verify_chunk(table, at, part)?;
                 } else {
                     whole.resize(usize::try_from(stop - start).unwrap_or(0), 0);
                     self.raw(start, &mut whole)?;
-                    self.hold(table, at, &whole)?;
+                    self.verify_chunk(table, at, &whole)?;
                     let same = whole.get(to_range(from - start, to - start));
                     part.copy_from_slice(same.unwrap_or_default());
                 }
@@ -352,7 +352,7 @@ impl Pack {
         Ok(())
     }
 
-    fn hold(&self, table: &Table, number: u32, bytes: &[u8]) -> Result<(), StoreError> {
+    fn verify_chunk(&self, table: &PackTable, number: u32, bytes: &[u8]) -> Result<(), StoreError> {
         let found = Digest::of(bytes);
         let Some((expected, offset, _)) = table.chunk(number) else {
             return Ok(());
@@ -365,36 +365,36 @@ impl Pack {
                 found,
             });
         }
-        table.set_held(number);
+        table.set_verified(number);
         Ok(())
     }
 
     /// Makes sure that a chunk has `bytes`, which are those of its digest: the
     /// first time in a process it is read and compared. Where it has others,
     /// they are written over it; the caller makes that durable.
-    pub(super) fn make_right(&self, number: u32, bytes: &[u8]) -> Result<Held, StoreError> {
+    pub(super) fn heal(&self, number: u32, bytes: &[u8]) -> Result<HealOutcome, StoreError> {
         let Some(table) = self.table()? else {
-            return Ok(Held::Right);
+            return Ok(HealOutcome::WasRight);
         };
-        if table.held(number) {
-            return Ok(Held::Right);
+        if table.is_verified(number) {
+            return Ok(HealOutcome::WasRight);
         }
         let Some((_, offset, _)) = table.chunk(number) else {
-            return Ok(Held::Wrong);
+            return Ok(HealOutcome::StaysWrong);
         };
         if self.has(offset, bytes)? {
-            table.set_held(number);
-            return Ok(Held::Right);
+            table.set_verified(number);
+            return Ok(HealOutcome::WasRight);
         }
         match self.overwrite(offset, bytes) {
-            Err(StoreError::Io { .. } | StoreError::NotAFile { .. }) => return Ok(Held::Wrong),
+            Err(StoreError::Io { .. } | StoreError::NotAFile { .. }) => return Ok(HealOutcome::StaysWrong),
             written => written?,
         }
         if !self.has(offset, bytes)? {
-            return Ok(Held::Wrong);
+            return Ok(HealOutcome::StaysWrong);
         }
-        table.set_held(number);
-        Ok(Held::Healed)
+        table.set_verified(number);
+        Ok(HealOutcome::Healed)
     }
 
     /// Returns whether the file has these bytes there. A place that cannot be
@@ -437,7 +437,7 @@ impl Pack {
                 break;
             };
             let held = self.raw(start, &mut buf);
-            let held = held.and_then(|()| self.hold(table, number, &buf));
+            let held = held.and_then(|()| self.verify_chunk(table, number, &buf));
             report.wrong.extend(held.err());
             report.chunks += 1;
             report.bytes += u64::from(record.len.get());
@@ -464,7 +464,7 @@ pub(super) fn sync_pack(disk: &Disk, name: Digest) -> Result<(), StoreError> {
     disk.sync(&file, &path)
 }
 
-/// The name of a file that is named by a digest: its 64 hex digits.
+/// The name of a file that is with_path by a digest: its 64 hex digits.
 pub(super) fn file_name(digest: Digest) -> String {
     let text = digest.to_string();
     text.split_once(':')

@@ -49,16 +49,16 @@ pub(super) struct ChunkRecord {
 }
 
 /// The table of a sealed pack, and which of its chunks have been checked.
-pub(super) struct Table {
+pub(super) struct PackTable {
     pub(super) records: Box<[ChunkRecord]>,
     /// Where each chunk begins in the file, and where the last one ends.
     starts: Box<[u64]>,
     /// A bit for each chunk that has held against its digest. Atomic; a race
     /// hashes a chunk twice.
-    held: Box<[AtomicU64]>,
+    verified: Box<[AtomicU64]>,
 }
 
-impl Table {
+impl PackTable {
     pub(super) fn new(records: Vec<ChunkRecord>) -> Self {
         let mut end = HEADER;
         let mut starts = Vec::with_capacity(records.len() + 1);
@@ -68,7 +68,7 @@ impl Table {
             starts.push(end);
         }
         Self {
-            held: (0..records.len().div_ceil(64))
+            verified: (0..records.len().div_ceil(64))
                 .map(|_| AtomicU64::new(0))
                 .collect(),
             records: records.into(),
@@ -101,13 +101,13 @@ impl Table {
     }
 
     /// Returns whether a chunk has held against its digest.
-    pub(super) fn held(&self, number: u32) -> bool {
-        let word = self.held.get(number as usize / 64);
+    pub(super) fn is_verified(&self, number: u32) -> bool {
+        let word = self.verified.get(number as usize / 64);
         word.is_some_and(|word| word.load(Ordering::Acquire) >> (number % 64) & 1 == 1)
     }
 
-    pub(super) fn set_held(&self, number: u32) {
-        if let Some(word) = self.held.get(number as usize / 64) {
+    pub(super) fn set_verified(&self, number: u32) {
+        if let Some(word) = self.verified.get(number as usize / 64) {
             word.fetch_or(1 << (number % 64), Ordering::Release);
         }
     }
@@ -220,7 +220,7 @@ fn read_foot(path: &Path, len: u64, read: &Read<'_>) -> Result<Foot, StoreError>
 
 /// Finds the first byte of a pack's header and foot that is not what was
 /// written there, the ones included that reading does not need.
-pub(super) fn check_frame(path: &Path, table: &Table, read: &Read<'_>) -> Result<(), StoreError> {
+pub(super) fn check_frame(path: &Path, table: &PackTable, read: &Read<'_>) -> Result<(), StoreError> {
     let (tail, _) = tail(table.end() - HEADER, &table.records)?;
     for (at, expected) in [(0, header()), (table.end(), tail)] {
         let mut found = vec![0; expected.len()];

@@ -59,24 +59,24 @@ impl Progress {
     }
 }
 
-/// Is told of progress, about once a MiB, and of an import when all has been
+/// Is reported of progress, about once a MiB, and of an import when all has been
 /// taken in.
 pub type Watcher = Arc<dyn Fn(Progress) + Send + Sync>;
 
 /// Counts, and tells whoever watches.
 #[derive(Default)]
-pub(super) struct Watch {
+pub(super) struct ProgressMeter {
     counted: Mutex<Counted>,
 }
 
 #[derive(Default)]
 struct Counted {
     sum: Progress,
-    told: u64,
+    reported: u64,
     watcher: Option<Watcher>,
 }
 
-impl Watch {
+impl ProgressMeter {
     pub(super) fn set(&self, watcher: Watcher) {
         self.counted.lock().watcher = Some(watcher);
     }
@@ -93,20 +93,20 @@ impl Watch {
         sum.chunks += more.chunks;
         sum.new_chunks += more.new_chunks;
         sum.healed_chunks += more.healed_chunks;
-        if counted.sum.bytes - counted.told >= STEP {
-            counted.told = counted.sum.bytes;
+        if counted.sum.bytes - counted.reported >= STEP {
+            counted.reported = counted.sum.bytes;
             drop(counted);
-            self.tell();
+            self.report();
         }
     }
 
     /// Tells of all there was.
     pub(super) fn end(&self) {
-        self.tell();
+        self.report();
     }
 
     /// Tells the watcher, which may look again: not under the lock.
-    fn tell(&self) {
+    fn report(&self) {
         let counted = self.counted.lock();
         let (sum, watcher) = (counted.sum, counted.watcher.clone());
         drop(counted);

@@ -1,7 +1,7 @@
 //! How people name images: tags, digests, the beginnings of digests.
 
 use super::StoreError;
-use super::catalog::{Sort, View};
+use super::catalog::{RecordKind, CatalogView};
 use super::import::digest_of;
 use super::record::{ImageRecord, TagRecord};
 use crate::digest::Digest;
@@ -36,7 +36,7 @@ pub(super) fn check(tag: &str) -> Result<(), StoreError> {
 /// Finds an image: by a tag, with or without `:latest`; by its digest; by the
 /// beginning of that, if it is the only one.
 pub(super) fn resolve(
-    view: &View<'_>,
+    view: &CatalogView<'_>,
     reference: &str,
 ) -> Result<(ImageId, ImageRecord), StoreError> {
     let missing = || StoreError::NoImage(reference.to_owned());
@@ -44,17 +44,17 @@ pub(super) fn resolve(
         Some(id) => id,
         None => find_digest(view, reference)?.ok_or_else(missing)?,
     };
-    let record = view.get(Sort::Image, id.as_bytes())?;
+    let record = view.get(RecordKind::Image, id.as_bytes())?;
     Ok((id, record.ok_or_else(missing)?))
 }
 
 /// Returns a reference as the tag that it names, if it names one.
-pub(super) fn find_tag(view: &View<'_>, reference: &str) -> Result<Option<ImageId>, StoreError> {
+pub(super) fn find_tag(view: &CatalogView<'_>, reference: &str) -> Result<Option<ImageId>, StoreError> {
     Ok(tag_named(view, reference)?.map(|(_, id)| id))
 }
 
 pub(super) fn tag_named(
-    view: &View<'_>,
+    view: &CatalogView<'_>,
     reference: &str,
 ) -> Result<Option<(String, ImageId)>, StoreError> {
     let other = match reference.strip_suffix(":latest") {
@@ -62,14 +62,14 @@ pub(super) fn tag_named(
         None => format!("{reference}:latest"),
     };
     for tag in [reference, &other] {
-        if let Some(record) = view.get::<TagRecord>(Sort::Tag, tag.as_bytes())? {
+        if let Some(record) = view.get::<TagRecord>(RecordKind::Tag, tag.as_bytes())? {
             return Ok(Some((tag.to_owned(), record.image)));
         }
     }
     Ok(None)
 }
 
-fn find_digest(view: &View<'_>, reference: &str) -> Result<Option<ImageId>, StoreError> {
+fn find_digest(view: &CatalogView<'_>, reference: &str) -> Result<Option<ImageId>, StoreError> {
     if let Ok(digest) = reference.parse::<Digest>() {
         return Ok(Some(digest));
     }
@@ -79,7 +79,7 @@ fn find_digest(view: &View<'_>, reference: &str) -> Result<Option<ImageId>, Stor
         return Ok(None);
     }
     let start = format!("blake3:{}", digits.to_ascii_lowercase());
-    let images = view.all::<ImageRecord>(Sort::Image)?;
+    let images = view.all::<ImageRecord>(RecordKind::Image)?;
     let ids = images.iter().filter_map(|(key, _)| digest_of(key));
     let mut ids = ids.filter(|id| id.to_string().starts_with(&start));
     match (ids.next(), ids.next()) {

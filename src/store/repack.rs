@@ -16,12 +16,12 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::catalog::{Change, Sort, View};
+use super::catalog::{CatalogChange, RecordKind, CatalogView};
 use super::file::StoredFile;
 use super::pack_table::HEADER;
 use super::record::{BlobRecord, ImageRecord, LayerRecord, PackRecord};
-use super::shelf::{Known, Packing, key};
-use super::shelving::{Shelving, sync_names};
+use super::pack_writer::{ChunkIndex, PackWriter, key};
+use super::run_table::{RunTable, sync_names};
 use super::{Store, StoreError, digest_of};
 use crate::chunk::Content;
 use crate::digest::{Digest, Sha256};
@@ -42,7 +42,7 @@ pub(super) struct Repacked {
 type Ranges = Vec<(u64, u64)>;
 
 /// What the catalog has that may name packs.
-struct Things {
+struct CatalogRecords {
     layers: Vec<(Digest, LayerRecord)>,
     images: Vec<(Digest, ImageRecord)>,
     blobs: Vec<(Sha256, BlobRecord)>,
@@ -53,66 +53,66 @@ impl Store {
     /// Takes packs apart of which too little is in use. The caller has the
     /// lock that keeps imports out, and removes the files afterwards.
     pub(super) fn repack(&self) -> Result<Repacked, StoreError> {
-        let things = self.0.catalog.read(Things::read)?;
+        let catalog = self.0.catalog.read(CatalogRecords::read)?;
         let mut used: HashMap<Digest, Ranges> = HashMap::new();
-        let mut spared = Spared::default();
-        for (digest, record) in &things.layers {
-            match self.at_hand(*digest) {
+        let mut kept_packs = KeptPacks::default();
+        for (digest, record) in &catalog.layers {
+            match self.load_layer(*digest) {
                 Ok(layer) => contents(&layer)
                     .iter()
                     .for_each(|content| add(&mut used, content)),
-                Err(error) => spared.note(error, &record.packs)?,
+                Err(error) => kept_packs.note(error, &record.packs)?,
             }
         }
-        for (digest, record) in &things.blobs {
+        for (digest, record) in &catalog.blobs {
             match self.blob(*digest) {
                 Ok(blob) => add(&mut used, blob.content()),
-                Err(error) => spared.note(error, &record.packs)?,
+                Err(error) => kept_packs.note(error, &record.packs)?,
             }
         }
-        let mut poor = self.poor(&things.packs, used, &mut spared)?;
-        self.spare_unreadable(&things, &mut poor, &mut spared)?;
-        let repacked = match poor.is_empty() {
+        let mut underused = self.underused(&catalog.packs, used, &mut kept_packs)?;
+        self.keep_unreadable(&catalog, &mut underused, &mut kept_packs)?;
+        let repacked = match underused.is_empty() {
             true => Repacked::default(),
-            false => self.take_apart(&things, &poor)?,
+            false => self.rewrite_packs(&catalog, &underused)?,
         };
         Ok(Repacked {
-            damage: spared.damage,
+            damage: kept_packs.damage,
             ..repacked
         })
     }
 
     /// Names the packs of which too little is in use. Of chunks that several
     /// packs have, the ones in the pack with the most in use count.
-    fn poor(
+    fn underused(
         &self,
         packs: &[Digest],
         mut used: HashMap<Digest, Ranges>,
-        spared: &mut Spared,
+        kept_packs: &mut KeptPacks,
     ) -> Result<HashSet<Digest>, StoreError> {
         let mut ranges: Vec<(Digest, Ranges)> = Vec::new();
-        for name in packs.iter().filter(|name| !spared.packs.contains(*name)) {
+        for name in packs.iter().filter(|name| !kept_packs.packs.contains(*name)) {
             ranges.push((*name, merged(used.remove(name).unwrap_or_default())));
         }
         let sum = |ranges: &Ranges| ranges.iter().map(|(start, end)| end - start).sum::<u64>();
         ranges.sort_by_key(|(name, ranges)| (std::cmp::Reverse(sum(ranges)), *name));
-        let (mut kept, mut poor) = (HashSet::new(), HashSet::new());
+        let (mut kept, mut underused) = (HashSet::new(), HashSet::new());
         for (name, ranges) in ranges {
-            match self.is_poor(name, &ranges, &mut kept) {
-                Ok(true) => drop(poor.insert(name)),
+            match self.is_underused(name, &ranges, &mut kept) {
+                Ok(true) => drop(underused.insert(name)),
                 Ok(false) => {}
                 Err(error) => {
-                    spared.note(error, &[name])?;
-                    spared.broken.insert(name);
+                    kept_packs.note(error, &[name])?;
+                    kept_packs.broken.insert(name);
                 }
             }
         }
-        Ok(poor)
+        Ok(underused)
     }
 
     /// Returns whether too little of a pack is in use. Of one that is kept, adds
     /// the chunks to `kept`.
-    fn is_poor(
+    fn is_underused(
         &self,
         name: Digest,
         ranges: &Ranges,
@@ -135,44 +135,44 @@ impl Store {
         Ok(false)
     }
 
-    /// Takes those packs out of `poor` that something names which cannot be
+    /// Takes those packs out of `underused` that something names which cannot be
     /// written anew: a file is damaged, or in a pack that is.
-    fn spare_unreadable(
+    fn keep_unreadable(
         &self,
-        things: &Things,
-        poor: &mut HashSet<Digest>,
-        spared: &mut Spared,
+        catalog: &CatalogRecords,
+        underused: &mut HashSet<Digest>,
+        kept_packs: &mut KeptPacks,
     ) -> Result<(), StoreError> {
-        let layers = things.layers.iter();
+        let layers = catalog.layers.iter();
         let layers = layers.map(|(digest, it)| (vec![*digest], &it.packs));
         // An index is made of all its layers.
-        let images = things.images.iter().map(|(_, it)| {
+        let images = catalog.images.iter().map(|(_, it)| {
             let stack = it.layers.iter().map(|layer| layer.digest);
             (stack.collect(), &it.packs)
         });
         let mut whole: HashMap<Digest, bool> = HashMap::new();
         for (stack, packs) in layers.chain(images) {
-            if !packs.iter().any(|name| poor.contains(name)) {
+            if !packs.iter().any(|name| underused.contains(name)) {
                 continue;
             }
             for digest in stack {
                 let is_whole = match whole.get(&digest) {
                     Some(known) => *known,
-                    None => self.can_be_written(digest, poor, spared)?,
+                    None => self.can_be_written(digest, underused, kept_packs)?,
                 };
                 whole.insert(digest, is_whole);
                 if !is_whole {
-                    poor.retain(|name| !packs.contains(name));
+                    underused.retain(|name| !packs.contains(name));
                 }
             }
         }
-        for (digest, record) in &things.blobs {
-            if record.packs.iter().any(|name| poor.contains(name)) {
+        for (digest, record) in &catalog.blobs {
+            if record.packs.iter().any(|name| underused.contains(name)) {
                 let blob = self.blob(*digest);
-                let checked = blob.and_then(|blob| readable(blob.content(), poor, spared));
+                let checked = blob.and_then(|blob| readable(blob.content(), underused, kept_packs));
                 if let Err(error) = checked {
-                    spared.note(error, &[])?;
-                    poor.retain(|name| !record.packs.contains(name));
+                    kept_packs.note(error, &[])?;
+                    underused.retain(|name| !record.packs.contains(name));
                 }
             }
         }
@@ -183,82 +183,82 @@ impl Store {
     fn can_be_written(
         &self,
         digest: Digest,
-        poor: &HashSet<Digest>,
-        spared: &mut Spared,
+        underused: &HashSet<Digest>,
+        kept_packs: &mut KeptPacks,
     ) -> Result<bool, StoreError> {
-        let checked = self.at_hand(digest).and_then(|layer| {
+        let checked = self.load_layer(digest).and_then(|layer| {
             let contents = contents(&layer);
             let mut contents = contents.iter();
-            contents.try_for_each(|content| readable(content, poor, spared))
+            contents.try_for_each(|content| readable(content, underused, kept_packs))
         });
         match checked {
             Ok(()) => Ok(true),
-            Err(error) => spared.note(error, &[]).map(|()| false),
+            Err(error) => kept_packs.note(error, &[]).map(|()| false),
         }
     }
 
-    fn take_apart(&self, things: &Things, poor: &HashSet<Digest>) -> Result<Repacked, StoreError> {
+    fn rewrite_packs(&self, catalog: &CatalogRecords, underused: &HashSet<Digest>) -> Result<Repacked, StoreError> {
         let disk = &self.0.packs.disk;
-        let is_poor = |packs: &[Digest]| packs.iter().any(|name| poor.contains(name));
-        let layers = || things.layers.iter().filter(|(_, it)| is_poor(&it.packs));
-        let blobs = || things.blobs.iter().filter(|(_, it)| is_poor(&it.packs));
-        let mut known = Known::default();
-        let kept = things.packs.iter().filter(|name| !poor.contains(*name));
+        let is_underused = |packs: &[Digest]| packs.iter().any(|name| underused.contains(name));
+        let layers = || catalog.layers.iter().filter(|(_, it)| is_underused(&it.packs));
+        let blobs = || catalog.blobs.iter().filter(|(_, it)| is_underused(&it.packs));
+        let mut known = ChunkIndex::default();
+        let kept = catalog.packs.iter().filter(|name| !underused.contains(*name));
         known.refresh(disk, &kept.copied().collect::<Vec<_>>())?;
         let known = Arc::new(Mutex::new(known));
-        let mut shelving = Shelving::new(Packing::new(&self.0.packs, &known));
+        let mut run_table = RunTable::new(PackWriter::new(&self.0.packs, &known));
         for (digest, _) in layers() {
-            shelving.place_all(&self.at_hand(*digest)?)?;
+            run_table.place_all(&self.load_layer(*digest)?)?;
         }
         for (digest, _) in blobs() {
-            shelving.place(self.blob(*digest)?.content())?;
+            run_table.place(self.blob(*digest)?.content())?;
         }
-        let fresh = shelving.packing.seal()?;
-        let mut changes = shelving.pack_changes(&fresh)?;
-        let mut written = shelving.packing.watch.sum().new_bytes;
+        let fresh = run_table.writer.seal()?;
+        let mut changes = run_table.pack_changes(&fresh)?;
+        let mut written = run_table.writer.watch.sum().new_bytes;
         for (digest, _) in blobs() {
-            let record = shelving.blob(self.blob(*digest)?.content())?;
-            changes.push(Change::put(Sort::Blob, digest.as_bytes(), &record)?);
+            let record = run_table.blob(self.blob(*digest)?.content())?;
+            changes.push(CatalogChange::put(RecordKind::Blob, digest.as_bytes(), &record)?);
         }
         for (digest, _) in layers() {
-            let file = shelving.layer(disk, &self.at_hand(*digest)?)?;
-            changes.push(Change::put(Sort::Layer, digest.as_bytes(), &file.record)?);
+            let file = run_table.layer(disk, &self.load_layer(*digest)?)?;
+            changes.push(CatalogChange::put(RecordKind::Layer, digest.as_bytes(), &file.record)?);
             written += file.bytes;
         }
         // An index names what the layers name, or what they once did.
-        for (id, old) in things.images.iter().filter(|(_, it)| is_poor(&it.packs)) {
-            let stack = old.layers.iter().map(|layer| self.at_hand(layer.digest));
+        for (id, old) in catalog.images.iter().filter(|(_, it)| is_underused(&it.packs)) {
+            let stack = old.layers.iter().map(|layer| self.load_layer(layer.digest));
             let image = Image::new(&stack.collect::<Result<Vec<_>, _>>()?)?;
-            let file = shelving.index(disk, &image)?;
+            let file = run_table.index(disk, &image)?;
             let (index, packs) = file.record;
             let record = ImageRecord {
                 index,
                 packs,
                 ..old.clone()
             };
-            changes.push(Change::put(Sort::Image, id.as_bytes(), &record)?);
+            changes.push(CatalogChange::put(RecordKind::Image, id.as_bytes(), &record)?);
             written += file.bytes;
         }
-        let gone = poor.iter().filter(|name| !fresh.contains(*name));
-        changes.extend(gone.map(|name| Change::Remove(Sort::Pack, name.as_bytes().to_vec())));
+        let gone = underused.iter().filter(|name| !fresh.contains(*name));
+        changes.extend(gone.map(|name| CatalogChange::Remove(RecordKind::Pack, name.as_bytes().to_vec())));
         sync_names(disk)?;
         self.0.catalog.change(|_| Ok((changes, ())))?;
         Ok(Repacked {
-            packs: poor.len() as u64,
+            packs: underused.len() as u64,
             written_bytes: written,
             damage: Vec::new(),
         })
     }
 
     /// Reads a layer that the catalog has.
-    fn at_hand(&self, digest: Digest) -> Result<Layer, StoreError> {
+    fn load_layer(&self, digest: Digest) -> Result<Layer, StoreError> {
         self.0.catalog.read(|view| self.read_layer(view, digest))
     }
 }
 
 /// What is left as it is.
 #[derive(Default)]
-struct Spared {
+struct KeptPacks {
     /// Packs that something damaged may name.
     packs: HashSet<Digest>,
     /// Packs whose own tables are damaged.
@@ -266,7 +266,7 @@ struct Spared {
     damage: Vec<StoreError>,
 }
 
-impl Spared {
+impl KeptPacks {
     /// Notes damage, and the packs that stay because of it. What could not be
     /// looked at ends the collection.
     fn note(&mut self, error: StoreError, packs: &[Digest]) -> Result<(), StoreError> {
@@ -280,8 +280,8 @@ impl Spared {
 }
 
 /// Reads a file, if it would have to be written anew.
-fn readable(content: &Content, poor: &HashSet<Digest>, spared: &Spared) -> Result<(), StoreError> {
-    let moves = |name: Digest| poor.contains(&name) || spared.broken.contains(&name);
+fn readable(content: &Content, underused: &HashSet<Digest>, kept_packs: &KeptPacks) -> Result<(), StoreError> {
+    let moves = |name: Digest| underused.contains(&name) || kept_packs.broken.contains(&name);
     let stays = StoredFile::of(content).is_some_and(|file| {
         let mut names = file.runs.iter().map(|run| file.packs.name(run.pack.get()));
         !names.any(|name| name.is_none_or(moves))
@@ -294,12 +294,12 @@ fn readable(content: &Content, poor: &HashSet<Digest>, spared: &Spared) -> Resul
     Ok(())
 }
 
-impl Things {
-    fn read(view: &View<'_>) -> Result<Self, StoreError> {
-        let layers = view.all::<LayerRecord>(Sort::Layer)?.into_iter();
-        let images = view.all::<ImageRecord>(Sort::Image)?.into_iter();
-        let blobs = view.all::<BlobRecord>(Sort::Blob)?.into_iter();
-        let packs = view.all::<PackRecord>(Sort::Pack)?.into_iter();
+impl CatalogRecords {
+    fn read(view: &CatalogView<'_>) -> Result<Self, StoreError> {
+        let layers = view.all::<LayerRecord>(RecordKind::Layer)?.into_iter();
+        let images = view.all::<ImageRecord>(RecordKind::Image)?.into_iter();
+        let blobs = view.all::<BlobRecord>(RecordKind::Blob)?.into_iter();
+        let packs = view.all::<PackRecord>(RecordKind::Pack)?.into_iter();
         Ok(Self {
             layers: layers
                 .filter_map(|(key, it)| Some((digest_of(&key)?, it)))

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use super::catalog::{COPY, Catalog, LOG, OLD, Sort, View};
+use super::catalog::{COPY, Catalog, LOG, OLD, RecordKind, CatalogView};
 use super::disk::{Disk, IMPORTS, INDEXES, LAYERS, PACKS};
 use super::identity::{self, MARKER};
-use super::log::{HEAD, Head, State};
+use super::log::{HEAD, Head, LogState};
 use super::pack::file_name;
 use super::record::{BlobRecord, ImageRecord, LayerRecord, TagRecord};
 use super::sweep::is_written_by_a_store;
@@ -45,7 +45,7 @@ pub struct RepairReport {
 
 /// The records that were read back.
 struct Rescued {
-    state: State,
+    state: LogState,
     from: String,
     lost_bytes: u64,
 }
@@ -72,7 +72,7 @@ impl Store {
         locked.map_err(StoreError::io("lock", &disk.path(IMPORTS)))?;
         let found = wrong_with(&disk)?;
         let catalog = Catalog::new(&disk, false);
-        let _lock = catalog.lock_alone()?;
+        let _lock = catalog.lock_exclusive()?;
         let rescued = rescue(&disk, &catalog)?;
         let mut report = RepairReport {
             found,
@@ -85,23 +85,23 @@ impl Store {
             let marked = identity::read_marker(&disk)?.and_then(Result::ok);
             state.head.id = marked.unwrap_or(state.head.id);
             making::make_dirs(&disk)?;
-            let (_, bytes) = state.written_anew()?;
+            let (_, bytes) = state.rewritten()?;
             catalog.put_both(&bytes)?;
             making::mark(&disk, state.head.id)?;
             making::put_guard(&disk)?;
             catalog.keep_reserve();
         }
-        catalog.look(|view| report.count(view, &disk))?;
+        catalog.read_locked(|view| report.count(view, &disk))?;
         Ok(report)
     }
 }
 
 impl RepairReport {
-    fn count(&mut self, view: &View<'_>, disk: &Disk) -> Result<(), StoreError> {
-        let images = view.all::<ImageRecord>(Sort::Image)?;
-        let layers = view.all::<LayerRecord>(Sort::Layer)?;
-        let packs: Vec<Digest> = view.keys(Sort::Pack).filter_map(digest_of).collect();
-        let tags = view.all::<TagRecord>(Sort::Tag)?;
+    fn count(&mut self, view: &CatalogView<'_>, disk: &Disk) -> Result<(), StoreError> {
+        let images = view.all::<ImageRecord>(RecordKind::Image)?;
+        let layers = view.all::<LayerRecord>(RecordKind::Layer)?;
+        let packs: Vec<Digest> = view.keys(RecordKind::Pack).filter_map(digest_of).collect();
+        let tags = view.all::<TagRecord>(RecordKind::Tag)?;
         let known = |tag: &&(Vec<u8>, TagRecord)| {
             images.iter().any(|(key, _)| key == tag.1.image.as_bytes())
         };
@@ -109,7 +109,7 @@ impl RepairReport {
         self.images = images.len() as u64;
         self.layers = layers.len() as u64;
         self.packs = packs.len() as u64;
-        self.blobs = view.all::<BlobRecord>(Sort::Blob)?.len() as u64;
+        self.blobs = view.all::<BlobRecord>(RecordKind::Blob)?.len() as u64;
         let indexes = images.iter().map(|(_, image)| (INDEXES, image.index));
         let layers = layers.iter().map(|(_, layer)| (LAYERS, layer.file));
         let packs = packs.iter().map(|pack| (PACKS, *pack));
@@ -156,13 +156,13 @@ fn check_place(disk: &Disk) -> Result<(), StoreError> {
         Ok(_) => return Err(StoreError::not_a_store(&root, identity::NO_DIRECTORY)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             // A link that leads nowhere is told from nothing.
-            identity::look(disk)?;
+            identity::inspect(disk)?;
             return Err(StoreError::NoStore(root));
         }
-        Err(error) => return Err(StoreError::io("look at", &root)(error)),
+        Err(error) => return Err(StoreError::io("inspect at", &root)(error)),
     }
-    match identity::look(disk) {
-        Ok(identity::Found::Nothing) => Err(StoreError::NoStore(root)),
+    match identity::inspect(disk) {
+        Ok(identity::DirState::Nothing) => Err(StoreError::NoStore(root)),
         Err(StoreError::NoCatalog { .. }) | Ok(_) => identity::check_dirs(disk),
         Err(error) => Err(error),
     }
@@ -171,9 +171,9 @@ fn check_place(disk: &Disk) -> Result<(), StoreError> {
 /// Says what is wrong with the files that are not packs, indexes or layers.
 fn wrong_with(disk: &Disk) -> Result<Vec<String>, StoreError> {
     let mut found = Vec::new();
-    match identity::look(disk) {
-        Ok(identity::Found::Begun(_)) => found.push("the store was not made to its end".into()),
-        Ok(identity::Found::Old) => {
+    match identity::inspect(disk) {
+        Ok(identity::DirState::Begun(_)) => found.push("the store was not made to its end".into()),
+        Ok(identity::DirState::Old) => {
             // Whole or not: it is written as this version does from here on.
             let whole = Catalog::new(disk, true).check();
             found.push(
@@ -208,7 +208,7 @@ fn rescue(disk: &Disk, catalog: &Catalog) -> Result<Rescued, StoreError> {
     let old = disk.path(OLD);
     let marked = identity::read_marker(disk)?.is_some();
     if !marked && identity::begins_with(disk, &old, &legacy::MAGIC) {
-        let mut state = State::new(Head {
+        let mut state = LogState::new(Head {
             generation: 0,
             id: making::new_id(),
         });
@@ -237,10 +237,10 @@ fn rescue(disk: &Disk, catalog: &Catalog) -> Result<Rescued, StoreError> {
         (None, Some(head)) => Some(alone(COPY, head, &copy)),
         (None, None) => None,
     };
-    match (rescued, identity::look(disk)) {
+    match (rescued, identity::inspect(disk)) {
         (Some(rescued), _) => Ok(rescued),
-        (None, Ok(identity::Found::Begun(id))) => Ok(Rescued {
-            state: State::new(Head { generation: 0, id }),
+        (None, Ok(identity::DirState::Begun(id))) => Ok(Rescued {
+            state: LogState::new(Head { generation: 0, id }),
             from: "nothing: the store is empty".into(),
             lost_bytes: 0,
         }),
@@ -258,7 +258,7 @@ fn read(disk: &Disk, name: &str) -> Vec<u8> {
 }
 
 fn alone(name: &str, head: Head, bytes: &[u8]) -> Rescued {
-    let mut state = State::new(head);
+    let mut state = LogState::new(head);
     state.take_all(bytes.get(HEAD..).unwrap_or_default());
     let lost_bytes = (bytes.len() as u64).saturating_sub(state.end);
     Rescued {
@@ -270,7 +270,7 @@ fn alone(name: &str, head: Head, bytes: &[u8]) -> Rescued {
 
 /// Takes each change from the file that has it whole.
 fn both(head: Head, log: &[u8], copy: &[u8]) -> Rescued {
-    let mut state = State::new(head);
+    let mut state = LogState::new(head);
     loop {
         let at = usize::try_from(state.end).unwrap_or(usize::MAX);
         let took = [log, copy].iter().any(|bytes| {

@@ -1,6 +1,6 @@
 //! How large a store is.
 
-use super::catalog::{COPY, LOG, OLD, RESERVE, Sort};
+use super::catalog::{COPY, LOG, OLD, RESERVE, RecordKind};
 use super::disk::{INDEXES, LAYERS, PACKS, TMP};
 use super::record::{BlobRecord, ImageRecord, LayerRecord, PackRecord, TagRecord};
 use super::{Store, StoreError};
@@ -57,13 +57,13 @@ impl Store {
     /// Those of reading.
     pub fn stat(&self) -> Result<StoreStat, StoreError> {
         let mut stat = self.0.catalog.read(|view| {
-            let images = view.all::<ImageRecord>(Sort::Image)?;
-            let blobs = view.all::<BlobRecord>(Sort::Blob)?;
-            let packs = view.all::<PackRecord>(Sort::Pack)?;
+            let images = view.all::<ImageRecord>(RecordKind::Image)?;
+            let blobs = view.all::<BlobRecord>(RecordKind::Blob)?;
+            let packs = view.all::<PackRecord>(RecordKind::Pack)?;
             Ok(StoreStat {
-                tags: view.all::<TagRecord>(Sort::Tag)?.len() as u64,
+                tags: view.all::<TagRecord>(RecordKind::Tag)?.len() as u64,
                 images: images.len() as u64,
-                layers: view.all::<LayerRecord>(Sort::Layer)?.len() as u64,
+                layers: view.all::<LayerRecord>(RecordKind::Layer)?.len() as u64,
                 packs: packs.len() as u64,
                 blobs: blobs.len() as u64,
                 logical_bytes: images.iter().map(|(_, image)| image.logical_bytes).sum(),

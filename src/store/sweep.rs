@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::fs::TryLockError;
 use std::path::Path;
 
-use super::catalog::{Sort, View};
+use super::catalog::{RecordKind, CatalogView};
 use super::disk::{Disk, INDEXES, LAYERS, PACKS, TMP};
 use super::identity;
 use super::pack::file_name;
@@ -16,7 +16,7 @@ use super::{Store, StoreError, log};
 const MAGICS: [&[u8]; 4] = [b"stratpak", b"stratidx", b"stratlay", &log::MAGIC];
 
 /// Names that files of the store may have.
-struct Live {
+struct LiveFiles {
     packs: HashSet<String>,
     indexes: HashSet<String>,
     layers: HashSet<String>,
@@ -115,11 +115,11 @@ fn is_in(names: &HashSet<String>, path: &Path) -> bool {
     name.is_some_and(|name| names.contains(name))
 }
 
-fn live(view: &View<'_>) -> Result<Live, StoreError> {
-    let names = view.keys(Sort::Pack).filter_map(super::digest_of);
-    let images = view.all::<ImageRecord>(Sort::Image)?;
-    let layers = view.all::<LayerRecord>(Sort::Layer)?;
-    Ok(Live {
+fn live(view: &CatalogView<'_>) -> Result<LiveFiles, StoreError> {
+    let names = view.keys(RecordKind::Pack).filter_map(super::digest_of);
+    let images = view.all::<ImageRecord>(RecordKind::Image)?;
+    let layers = view.all::<LayerRecord>(RecordKind::Layer)?;
+    Ok(LiveFiles {
         packs: names.map(file_name).collect(),
         indexes: images
             .iter()

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::catalog::Sort;
+use super::catalog::RecordKind;
 use super::file::StoredFile;
 use super::pack::Pack;
 use super::record::{BlobRecord, ImageRecord, LayerRecord, PackRecord, TagRecord};
@@ -51,7 +51,7 @@ impl VerifyReport {
 }
 
 /// What the catalog has.
-struct Listed {
+struct CatalogContents {
     images: Vec<(ImageId, ImageRecord, String)>,
     layers: Vec<Digest>,
     blobs: Vec<Sha256>,
@@ -75,19 +75,19 @@ impl Store {
     ///
     /// Those that keep it from looking at all; what it finds is in the report.
     pub fn verify(&self) -> Result<VerifyReport, StoreError> {
-        let _turn = self.look_turn()?;
-        let listed = self.listed()?;
+        let _lock = self.lock_for_reading()?;
+        let contents = self.contents()?;
         let mut report = VerifyReport {
-            images: listed.images.len() as u64,
-            layers: listed.layers.len() as u64,
-            blobs: listed.blobs.len() as u64,
-            packs: listed.packs.len() as u64,
+            images: contents.images.len() as u64,
+            layers: contents.layers.len() as u64,
+            blobs: contents.blobs.len() as u64,
+            packs: contents.packs.len() as u64,
             ..VerifyReport::default()
         };
         if let Err(error) = self.0.catalog.check() {
             report.note(error);
         }
-        for name in &listed.packs {
+        for name in &contents.packs {
             // Opened afresh, so that its table is read again too.
             match Pack::open_once(&self.0.packs.disk, *name) {
                 Ok(pack) => {
@@ -99,24 +99,24 @@ impl Store {
                 Err(error) => report.note(error),
             }
         }
-        let mut seen = Seen::default();
+        let mut verified = VerifiedFiles::default();
         let mut bad = HashSet::new();
-        for digest in &listed.layers {
+        for digest in &contents.layers {
             let checked = self
                 .layer_again(*digest)
-                .and_then(|layer| seen.check_layer(&layer));
+                .and_then(|layer| verified.check_layer(&layer));
             if let Err(error) = checked {
                 bad.insert(*digest);
                 report.note(error.within(|| format!("layer {digest}")));
             }
         }
-        for (id, record, name) in &listed.images {
+        for (id, record, name) in &contents.images {
             let whole = record.layers.iter().all(|it| !bad.contains(&it.digest));
-            if let Err(error) = self.check_image(*id, record, whole, &mut seen) {
+            if let Err(error) = self.check_image(*id, record, whole, &mut verified) {
                 report.note(error.within(|| format!("image {name}")));
             }
         }
-        for digest in &listed.blobs {
+        for digest in &contents.blobs {
             let held = self.blob(*digest).and_then(|blob| blob.check_all());
             if let Err(error) = held {
                 report.note(error.within(|| format!("blob {digest}")));
@@ -125,20 +125,20 @@ impl Store {
         Ok(report)
     }
 
-    fn listed(&self) -> Result<Listed, StoreError> {
+    fn contents(&self) -> Result<CatalogContents, StoreError> {
         self.0.catalog.read(|view| {
-            let tags = view.all::<TagRecord>(Sort::Tag)?;
+            let tags = view.all::<TagRecord>(RecordKind::Tag)?;
             let name = |id: &ImageId| {
                 let tag = tags.iter().find(|(_, tag)| tag.image == *id);
                 tag.map_or(id.to_string(), |(tag, _)| {
                     String::from_utf8_lossy(tag).into_owned()
                 })
             };
-            let images = view.all::<ImageRecord>(Sort::Image)?.into_iter();
-            let layers = view.all::<LayerRecord>(Sort::Layer)?.into_iter();
-            let blobs = view.all::<BlobRecord>(Sort::Blob)?.into_iter();
-            let packs = view.all::<PackRecord>(Sort::Pack)?.into_iter();
-            Ok(Listed {
+            let images = view.all::<ImageRecord>(RecordKind::Image)?.into_iter();
+            let layers = view.all::<LayerRecord>(RecordKind::Layer)?.into_iter();
+            let blobs = view.all::<BlobRecord>(RecordKind::Blob)?.into_iter();
+            let packs = view.all::<PackRecord>(RecordKind::Pack)?.into_iter();
+            Ok(CatalogContents {
                 images: images
                     .filter_map(|(key, record)| {
                         let id = digest_of(&key)?;
@@ -165,11 +165,11 @@ impl Store {
         id: ImageId,
         record: &ImageRecord,
         whole: bool,
-        seen: &mut Seen,
+        verified: &mut VerifiedFiles,
     ) -> Result<(), StoreError> {
         let image = self.open_index(id, record)?;
         if !whole {
-            // The layers are named by themselves.
+            // The layers are with_path by themselves.
             return Ok(image.verify().map(drop)?);
         }
         let layers = record.layers.iter();
@@ -179,7 +179,7 @@ impl Store {
             let Some(content) = image.content(node) else {
                 continue;
             };
-            if let Err(error) = seen.check(content) {
+            if let Err(error) = verified.check(content) {
                 let path = image.paths_of(&HashSet::from([node])).remove(&node);
                 let path = path.map_or("a file".to_owned(), |path| path.to_string());
                 return Err(error.within(|| path));
@@ -191,9 +191,9 @@ impl Store {
 
 /// The files that have been read: digest, length and runs of each.
 #[derive(Default)]
-struct Seen(HashSet<Digest>);
+struct VerifiedFiles(HashSet<Digest>);
 
-impl Seen {
+impl VerifiedFiles {
     fn check_layer(&mut self, layer: &Layer) -> Result<(), StoreError> {
         for entry in layer.entries() {
             if let EntryBody::File { content, .. } = entry.body {
@@ -207,7 +207,7 @@ impl Seen {
     /// Reads a file and holds it against its digest, if it was not read from
     /// the same places before.
     fn check(&mut self, content: &Content) -> Result<(), StoreError> {
-        let key = StoredFile::of(content).and_then(|file| place_of(content, file));
+        let key = StoredFile::of(content).and_then(|file| location_of(content, file));
         if key.is_some_and(|key| self.0.contains(&key)) {
             return Ok(());
         }
@@ -221,7 +221,7 @@ impl Seen {
 }
 
 /// Names what a file is and where it lies. `None` if a pack has no name.
-fn place_of(content: &Content, file: &StoredFile) -> Option<Digest> {
+fn location_of(content: &Content, file: &StoredFile) -> Option<Digest> {
     let mut hasher = blake3::Hasher::new();
     hasher.update(content.digest().as_bytes());
     hasher.update(&content.size().to_le_bytes());

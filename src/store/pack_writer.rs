@@ -10,10 +10,10 @@ use super::StoreError;
 use super::codec::count;
 use super::disk::Disk;
 use super::file::{StoredFile, Unreadable};
-use super::pack::{Held, Pack, sync_pack, table_of};
+use super::pack::{HealOutcome, Pack, sync_pack, table_of};
 use super::packs::{PackList, Packs};
-use super::progress::{Progress, Watch};
-use crate::chunk::{Content, Shelf, Shelving, Stored};
+use super::progress::{Progress, ProgressMeter};
+use crate::chunk::{Content, ChunkSink, FileSink, Stored};
 use crate::digest::Digest;
 use crate::image::rest::RunRecord;
 use crate::limits::{
@@ -24,13 +24,13 @@ use crate::limits::{
 /// bytes a chunk, filled at a process's first import. A hit is looked up in
 /// the pack's own table before it is believed, and the chunk's bytes are read.
 #[derive(Default)]
-pub(super) struct Known {
+pub(super) struct ChunkIndex {
     names: Vec<Digest>,
     have: HashSet<Digest>,
     places: HashMap<u64, (u32, u32)>,
 }
 
-impl Known {
+impl ChunkIndex {
     /// Takes in the packs of the catalog that are new to it, and forgets
     /// everything when one is gone. A pack that is damaged is not taken in:
     /// what it had is stored anew. It is looked at again the next time.
@@ -75,16 +75,16 @@ pub(super) fn key(digest: &Digest) -> u64 {
 }
 
 /// The packs of one import.
-pub(super) struct Packing {
+pub(super) struct PackWriter {
     pub(super) packs: Arc<Packs>,
-    known: Arc<Mutex<Known>>,
+    known: Arc<Mutex<ChunkIndex>>,
     pub(super) list: Arc<PackList>,
-    state: Mutex<State>,
-    pub(super) watch: Watch,
+    state: Mutex<WriterState>,
+    pub(super) watch: ProgressMeter,
 }
 
 #[derive(Default)]
-struct State {
+struct WriterState {
     /// The one that is being written, and its number.
     open: Option<(Arc<Pack>, u32)>,
     /// Those that are full, by name.
@@ -92,7 +92,7 @@ struct State {
     /// Older ones that chunks were healed in, which is not durable yet.
     healed: BTreeSet<Digest>,
     /// Chunks that this import wrote: pack, place in it.
-    fresh: HashMap<Digest, Place>,
+    fresh: HashMap<Digest, ChunkPos>,
     /// Numbers of the older packs in use.
     older: HashMap<Digest, (Arc<Pack>, u32)>,
     /// What went wrong first. Nothing is written after it.
@@ -101,24 +101,24 @@ struct State {
 
 /// Where a chunk lies.
 #[derive(Clone, Copy)]
-struct Place {
+struct ChunkPos {
     pack: u32,
     offset: u32,
 }
 
-impl Packing {
-    pub(super) fn new(packs: &Arc<Packs>, known: &Arc<Mutex<Known>>) -> Self {
+impl PackWriter {
+    pub(super) fn new(packs: &Arc<Packs>, known: &Arc<Mutex<ChunkIndex>>) -> Self {
         Self {
             packs: Arc::clone(packs),
             known: Arc::clone(known),
             list: Arc::new(PackList::growing()),
             state: Mutex::default(),
-            watch: Watch::default(),
+            watch: ProgressMeter::default(),
         }
     }
 
     /// Finds or writes a chunk.
-    fn place(&self, bytes: &[u8]) -> Result<Place, Arc<StoreError>> {
+    fn place(&self, bytes: &[u8]) -> Result<ChunkPos, Arc<StoreError>> {
         let digest = Digest::of(bytes);
         let mut state = self.state.lock();
         if let Some(why) = &state.failed {
@@ -134,10 +134,10 @@ impl Packing {
 
     fn place_in(
         &self,
-        state: &mut State,
+        state: &mut WriterState,
         digest: Digest,
         bytes: &[u8],
-    ) -> Result<Place, StoreError> {
+    ) -> Result<ChunkPos, StoreError> {
         let len = bytes.len() as u64;
         if let Some(place) = state.fresh.get(&digest) {
             self.watch.add(Progress::found(len));
@@ -164,7 +164,7 @@ impl Packing {
             state.full.push(name);
             state.open = None;
         }
-        let place = Place {
+        let place = ChunkPos {
             pack: number,
             offset: count(offset, "bytes of a pack")?,
         };
@@ -177,10 +177,10 @@ impl Packing {
     /// its bytes are right: whoever brings them again gets what he brought.
     fn find_older(
         &self,
-        state: &mut State,
+        state: &mut WriterState,
         digest: &Digest,
         bytes: &[u8],
-    ) -> Result<Option<Place>, StoreError> {
+    ) -> Result<Option<ChunkPos>, StoreError> {
         let Some((name, number)) = self.known.lock().find(digest) else {
             return Ok(None);
         };
@@ -193,11 +193,11 @@ impl Packing {
 
     fn older_chunk(
         &self,
-        state: &mut State,
+        state: &mut WriterState,
         name: Digest,
         number: u32,
         (digest, bytes): (&Digest, &[u8]),
-    ) -> Result<Option<Place>, StoreError> {
+    ) -> Result<Option<ChunkPos>, StoreError> {
         let (pack, pack_number) = self.older(state, name)?;
         let Some((found, offset, len)) = pack.chunk(number)? else {
             return Ok(None);
@@ -205,21 +205,21 @@ impl Packing {
         if found != *digest || len as usize != bytes.len() {
             return Ok(None);
         }
-        match pack.make_right(number, bytes)? {
-            Held::Right => self.watch.add(Progress::found(len.into())),
-            Held::Healed => {
+        match pack.heal(number, bytes)? {
+            HealOutcome::WasRight => self.watch.add(Progress::found(len.into())),
+            HealOutcome::Healed => {
                 state.healed.insert(name);
                 self.watch.add(Progress::healed(len.into()));
             }
-            Held::Wrong => return Ok(None),
+            HealOutcome::StaysWrong => return Ok(None),
         }
-        Ok(Some(Place {
+        Ok(Some(ChunkPos {
             pack: pack_number,
             offset: count(offset, "bytes of a pack")?,
         }))
     }
 
-    fn older(&self, state: &mut State, name: Digest) -> Result<(Arc<Pack>, u32), StoreError> {
+    fn older(&self, state: &mut WriterState, name: Digest) -> Result<(Arc<Pack>, u32), StoreError> {
         if let Some((pack, number)) = state.older.get(&name) {
             return Ok((Arc::clone(pack), *number));
         }
@@ -270,12 +270,12 @@ impl Packing {
 }
 
 /// The shelf of an import, as a pool holds it.
-pub(super) struct ImportShelf(pub(super) Arc<Packing>);
+pub(super) struct PackSink(pub(super) Arc<PackWriter>);
 
-impl Shelf for ImportShelf {
-    fn begin(&self) -> Box<dyn Shelving + '_> {
-        Box::new(Cutter {
-            packing: &self.0,
+impl ChunkSink for PackSink {
+    fn open_file(&self) -> Box<dyn FileSink + '_> {
+        Box::new(FileCutter {
+            writer: &self.0,
             cut: Vec::new(),
             start: 0,
             used: 0,
@@ -286,8 +286,8 @@ impl Shelf for ImportShelf {
 }
 
 /// A file that is being cut.
-struct Cutter<'a> {
-    packing: &'a Arc<Packing>,
+struct FileCutter<'a> {
+    writer: &'a Arc<PackWriter>,
     /// Bytes that are not in a chunk yet, from `used` on.
     cut: Vec<u8>,
     /// Where in the file `cut[used]` belongs.
@@ -297,7 +297,7 @@ struct Cutter<'a> {
     failed: Option<Arc<StoreError>>,
 }
 
-impl Cutter<'_> {
+impl FileCutter<'_> {
     /// Makes chunks while there are bytes for the longest, or of all there is.
     fn cut(&mut self, all: bool) {
         while let Some(bytes) = self.cut.get(self.used..).filter(|bytes| !bytes.is_empty()) {
@@ -312,7 +312,7 @@ impl Cutter<'_> {
             );
             let (_, end) = cutter.cut(0, bytes.len());
             let chunk = bytes.get(..end).unwrap_or(bytes);
-            let placed = self.packing.place(chunk).and_then(|place| {
+            let placed = self.writer.place(chunk).and_then(|place| {
                 push(&mut self.runs, self.start, place, chunk.len()).map_err(Arc::new)
             });
             self.failed = placed.err();
@@ -328,7 +328,7 @@ impl Cutter<'_> {
 
 /// Adds a chunk to the runs of a file: to the last, if it follows that in the
 /// file and in the pack.
-fn push(runs: &mut Vec<RunRecord>, at: u64, place: Place, len: usize) -> Result<(), StoreError> {
+fn push(runs: &mut Vec<RunRecord>, at: u64, place: ChunkPos, len: usize) -> Result<(), StoreError> {
     let len = count(len, "bytes of a chunk")?;
     if let Some(last) = runs.last_mut() {
         let have = last.len.get();
@@ -349,7 +349,7 @@ fn push(runs: &mut Vec<RunRecord>, at: u64, place: Place, len: usize) -> Result<
     Ok(())
 }
 
-impl Shelving for Cutter<'_> {
+impl FileSink for FileCutter<'_> {
     fn put(&mut self, offset: u64, bytes: &[u8]) {
         let waiting = (self.cut.len() - self.used) as u64;
         if self.start + waiting != offset {
@@ -367,7 +367,7 @@ impl Shelving for Cutter<'_> {
             Some(why) => Box::new(Unreadable(StoreError::Failed(why).into_content())),
             None => Box::new(StoredFile {
                 runs: self.runs.into(),
-                packs: Arc::clone(&self.packing.list),
+                packs: Arc::clone(&self.writer.list),
             }),
         }
     }

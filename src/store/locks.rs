@@ -19,13 +19,13 @@ use super::{Store, StoreError};
 static OPEN: Mutex<Vec<(PathBuf, ThreadId)>> = Mutex::new(Vec::new());
 
 /// The turn of an import, or of whoever reads what a collection may remove.
-pub(super) struct Turn {
+pub(super) struct ImportLock {
     _lock: Option<File>,
     /// What the list of open imports has of it.
     open: Option<(PathBuf, ThreadId)>,
 }
 
-impl Drop for Turn {
+impl Drop for ImportLock {
     fn drop(&mut self) {
         let mut all = OPEN.lock();
         let own = self.open.take();
@@ -37,7 +37,7 @@ impl Drop for Turn {
 
 impl Store {
     /// Waits until no collection runs, and keeps collections out from then on.
-    pub(super) fn import_turn(&self) -> Result<Turn, StoreError> {
+    pub(super) fn lock_for_import(&self) -> Result<ImportLock, StoreError> {
         let disk = &self.0.packs.disk;
         let root = self.canonical();
         let gate = match OPEN.lock().iter().any(|(open, _)| *open == root) {
@@ -53,23 +53,23 @@ impl Store {
         lock.lock_shared().map_err(StoreError::io("lock", &path))?;
         let open = (root, thread::current().id());
         OPEN.lock().push(open.clone());
-        Ok(Turn {
+        Ok(ImportLock {
             _lock: Some(lock),
             open: Some(open),
         })
     }
 
     /// Keeps collections out while something is looked at. Writes nothing.
-    pub(super) fn look_turn(&self) -> Result<Turn, StoreError> {
+    pub(super) fn lock_for_reading(&self) -> Result<ImportLock, StoreError> {
         let disk = &self.0.packs.disk;
-        Ok(Turn {
+        Ok(ImportLock {
             _lock: disk.lock_shared(&disk.path(IMPORTS))?,
             open: None,
         })
     }
 
     /// Waits until no import runs, and keeps them out from then on.
-    pub(super) fn collection_turn(&self) -> Result<Turn, StoreError> {
+    pub(super) fn lock_for_collection(&self) -> Result<ImportLock, StoreError> {
         let disk = &self.0.packs.disk;
         let own = (self.canonical(), thread::current().id());
         if OPEN.lock().contains(&own) {
@@ -81,7 +81,7 @@ impl Store {
         let path = disk.path(IMPORTS);
         let lock = disk.open_lock(&path)?;
         lock.lock().map_err(StoreError::io("lock", &path))?;
-        Ok(Turn {
+        Ok(ImportLock {
             _lock: Some(lock),
             open: None,
         })

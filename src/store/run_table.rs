@@ -5,22 +5,22 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::StoreError;
-use super::catalog::{Change, Sort};
+use super::catalog::{CatalogChange, RecordKind};
 use super::codec::count;
 use super::disk::{Disk, INDEXES, LAYERS};
 use super::layer_file;
 use super::pack::file_name;
 use super::record::{BlobRecord, LayerRecord, PackRecord};
-use super::shelf::{ImportShelf, Packing};
+use super::pack_writer::{PackSink, PackWriter};
 use crate::chunk::{ChunkPool, Content, ContentBuilder};
 use crate::digest::Digest;
 use crate::image::Image;
-use crate::image::rest::{RunRecord, Shelved};
+use crate::image::rest::{RunRecord, RunSource};
 use crate::layer::{EntryBody, Layer};
 
 /// Gives contents their runs in the packs of an import.
-pub(super) struct Shelving {
-    pub(super) packing: Arc<Packing>,
+pub(super) struct RunTable {
+    pub(super) writer: Arc<PackWriter>,
     pool: ChunkPool,
     /// Of contents from elsewhere that have been copied, by digest.
     copied: HashMap<Digest, Content>,
@@ -35,12 +35,12 @@ pub(super) struct Written<T> {
     pub(super) bytes: u64,
 }
 
-impl Shelving {
-    pub(super) fn new(packing: Packing) -> Self {
-        let packing = Arc::new(packing);
+impl RunTable {
+    pub(super) fn new(writer: PackWriter) -> Self {
+        let writer = Arc::new(writer);
         Self {
-            pool: ChunkPool::on(Arc::new(ImportShelf(Arc::clone(&packing)))),
-            packing,
+            pool: ChunkPool::with_sink(Arc::new(PackSink(Arc::clone(&writer)))),
+            writer,
             copied: HashMap::new(),
             numbers: HashMap::new(),
             named: Vec::new(),
@@ -65,7 +65,7 @@ impl Shelving {
 
     /// Returns the runs of a content by this import's numbers.
     pub(super) fn place(&mut self, content: &Content) -> Result<Vec<RunRecord>, StoreError> {
-        if let Some(runs) = self.packing.adopt(content)? {
+        if let Some(runs) = self.writer.adopt(content)? {
             return Ok(runs);
         }
         if !self.copied.contains_key(&content.digest()) {
@@ -73,7 +73,7 @@ impl Shelving {
             self.copied.insert(content.digest(), copy);
         }
         let copy = self.copied.get(&content.digest());
-        let runs = copy.map(|copy| self.packing.adopt(copy)).transpose()?;
+        let runs = copy.map(|copy| self.writer.adopt(copy)).transpose()?;
         runs.flatten()
             .ok_or(StoreError::Broken("a file was copied into no pack"))
     }
@@ -97,10 +97,10 @@ impl Shelving {
     }
 
     /// Returns the changes of the catalog that packs bring which are new.
-    pub(super) fn pack_changes(&self, fresh: &[Digest]) -> Result<Vec<Change>, StoreError> {
+    pub(super) fn pack_changes(&self, fresh: &[Digest]) -> Result<Vec<CatalogChange>, StoreError> {
         let change = |name: &Digest| {
-            let bytes = self.packing.packs.get(*name)?.data_bytes()?;
-            Change::put(Sort::Pack, name.as_bytes(), &PackRecord { bytes })
+            let bytes = self.writer.packs.get(*name)?.data_bytes()?;
+            CatalogChange::put(RecordKind::Pack, name.as_bytes(), &PackRecord { bytes })
         };
         fresh.iter().map(change).collect()
     }
@@ -132,11 +132,11 @@ impl Shelving {
         layer: &Layer,
     ) -> Result<Written<LayerRecord>, StoreError> {
         self.next_file();
-        let shelving = std::cell::RefCell::new(&mut *self);
+        let run_table = std::cell::RefCell::new(&mut *self);
         let bytes = layer_file::encode(
             layer,
-            |content| shelving.borrow_mut().runs(content),
-            || shelving.borrow().packs(),
+            |content| run_table.borrow_mut().runs(content),
+            || run_table.borrow().packs(),
         )?;
         let record = LayerRecord {
             file: Digest::of(&bytes),
@@ -168,7 +168,7 @@ impl Shelving {
     }
 }
 
-impl Shelved for Shelving {
+impl RunSource for RunTable {
     type Error = StoreError;
 
     /// Returns the runs of a content by the numbers of the file at hand.
@@ -188,7 +188,7 @@ impl Shelved for Shelving {
 
     /// Returns the names of the packs that the file at hand names.
     fn packs(&self) -> Result<Vec<Digest>, StoreError> {
-        let list = &self.packing.list;
+        let list = &self.writer.list;
         let names = self.named.iter().map(|number| list.name(*number));
         names
             .map(|name| name.ok_or(StoreError::Broken("a file names a pack that is not sealed")))
