@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::{fmt, io};
 
-use dashmap::DashMap;
 use parking_lot::Mutex;
 
 use crate::errno::Errno;
 use crate::limits::{BLOCK_BYTES, SPILL_RESERVE};
 use crate::spill::SpillFile;
+use crate::weak_table::WeakTable;
 
 /// A bound on the memory of many instances, in bytes. Cloning gives another
 /// handle on the same one.
@@ -56,7 +56,7 @@ struct Ledger {
     /// Numbers of accounts. Atomic.
     next: AtomicU64,
     /// By number: all accounts that somebody holds something on.
-    tabs: DashMap<u64, Weak<Tab>>,
+    tabs: WeakTable<u64, Tab>,
 }
 
 /// Where blocks go that have no room, and who took how much of that.
@@ -79,7 +79,7 @@ struct Tab {
 
 /// Holds memory that nothing is in.
 pub(crate) trait Keeper: Send + Sync {
-    /// Returns it back, and takes it off the account that paid.
+    /// Gives it back, and takes it off the account that paid.
     fn give_back(&self);
 }
 
@@ -149,7 +149,7 @@ impl Budget {
             peak: AtomicU64::new(0),
             spare: AtomicU64::new(0),
             next: AtomicU64::new(0),
-            tabs: DashMap::new(),
+            tabs: WeakTable::default(),
         }))
     }
 
@@ -188,7 +188,7 @@ impl Budget {
     /// nothing is under way. O(instances).
     #[must_use]
     pub fn holders(&self) -> Vec<Holder> {
-        let mut tabs = self.0.tabs();
+        let mut tabs = self.0.tabs.live();
         tabs.sort_by_key(|tab| tab.number);
         tabs.iter()
             .map(|tab| Holder {
@@ -221,19 +221,12 @@ impl Budget {
             held: AtomicU64::new(0),
             keepers: Mutex::default(),
         });
-        self.0.tabs.insert(number, Arc::downgrade(&tab));
+        self.0.tabs.insert(number, &tab);
         Account(Some(tab))
     }
 }
 
 impl Ledger {
-    fn tabs(&self) -> Vec<Arc<Tab>> {
-        // Collected: dropping the last handle on an account under a shard's lock
-        // would ask for that lock again.
-        let tabs = self.tabs.iter();
-        tabs.filter_map(|entry| entry.value().upgrade()).collect()
-    }
-
     /// Lets all instances give their spare memory back, if no more than `max` are
     /// held with `bytes` then. Returns whether they did. O(instances), and no more
     /// often than memory was kept that would have been enough.
@@ -243,7 +236,7 @@ impl Ledger {
         let sum = in_use.checked_add(bytes);
         let is_enough = spare > 0 && sum.is_some_and(|sum| sum <= max);
         if is_enough {
-            for tab in self.tabs() {
+            for tab in self.tabs.live() {
                 let keepers = tab.keepers.lock().clone();
                 let keepers = keepers.iter().filter_map(Weak::upgrade);
                 keepers.for_each(|keeper| keeper.give_back());
@@ -275,7 +268,7 @@ impl Tab {
 
 impl Drop for Tab {
     fn drop(&mut self) {
-        self.ledger.tabs.remove(&self.number);
+        self.ledger.tabs.forget_dead(&self.number);
     }
 }
 

@@ -82,6 +82,7 @@ mod tree;
 pub mod vfs;
 #[cfg(feature = "wasi")]
 pub mod wasi;
+mod weak_table;
 
 /// The version of cap-std whose directories stand in this library's signatures.
 #[cfg(feature = "dir")]

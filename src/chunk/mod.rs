@@ -23,9 +23,8 @@ pub use content::Content;
 pub(crate) use content::{copy_or_zero, digest_of};
 pub(crate) use pages::Pages;
 pub use pool::{Chunk, ChunkPool};
-pub(crate) use scope::Piece;
 pub use scope::Scope;
-pub(crate) use sealed::{Part, SealedFile};
+pub(crate) use sealed::{Part, Piece, SealedFile};
 pub use stored::ContentError;
 #[cfg(feature = "store")]
 pub(crate) use stored::{ChunkSink, FileSink};

@@ -1,29 +1,27 @@
 //! The pool that holds equal chunks once.
 
 use std::fmt;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
 
 use super::copy_or_zero;
 use super::pages::Arena;
 use super::sparse::Sparse;
 use super::stored::ChunkSink;
 use crate::digest::Digest;
+use crate::weak_table::WeakTable;
 
 /// Up to [`CHUNK_BYTES`](crate::limits::CHUNK_BYTES) bytes of content, named
 /// by their BLAKE3. Immutable. Cloning is a reference count.
 #[derive(Clone)]
-pub struct Chunk(Arc<Held>);
+pub struct Chunk(Arc<ChunkInner>);
 
-struct Held {
+struct ChunkInner {
     digest: Digest,
     bytes: Body,
     /// The pool to leave when the last holder goes.
-    home: Weak<Shards>,
+    home: Weak<Chunks>,
 }
 
 enum Body {
@@ -46,7 +44,8 @@ impl Body {
     }
 }
 
-type Shards = DashMap<Digest, Weak<Held>, BuildHasherDefault<DigestHasher>>;
+/// The chunks of a pool that somebody holds.
+type Chunks = WeakTable<Digest, ChunkInner>;
 
 impl Chunk {
     /// Returns the digest of the bytes.
@@ -104,13 +103,10 @@ impl fmt::Debug for Chunk {
     }
 }
 
-impl Drop for Held {
+impl Drop for ChunkInner {
     fn drop(&mut self) {
-        // The entry may belong to a younger chunk of the same digest by now:
-        // one that was put while this one was on its way out. Only a dead
-        // entry goes, so the younger one stays known.
         if let Some(home) = self.home.upgrade() {
-            home.remove_if(&self.digest, |_, held| held.strong_count() == 0);
+            home.forget_dead(&self.digest);
         }
     }
 }
@@ -122,7 +118,7 @@ impl Drop for Held {
 /// of a look-up; hashing happens before (invariant 7).
 #[derive(Clone, Default)]
 pub struct ChunkPool {
-    shards: Arc<Shards>,
+    chunks: Arc<Chunks>,
     /// Where bytes lie that were copied.
     arena: Arc<Arena>,
     sink: Option<Arc<dyn ChunkSink>>,
@@ -140,7 +136,7 @@ impl ChunkPool {
     #[cfg(feature = "store")]
     pub(crate) fn with_sink(sink: Arc<dyn ChunkSink>) -> Self {
         Self {
-            shards: Arc::default(),
+            chunks: Arc::default(),
             arena: Arc::default(),
             sink: Some(sink),
         }
@@ -166,21 +162,8 @@ impl ChunkPool {
     }
 
     fn find_or_hold(&self, digest: Digest, body: impl FnOnce() -> Body) -> Chunk {
-        match self.shards.entry(digest) {
-            Entry::Occupied(mut slot) => {
-                if let Some(held) = slot.get().upgrade() {
-                    return Chunk(held);
-                }
-                let held = self.hold(digest, body());
-                slot.insert(Arc::downgrade(&held));
-                Chunk(held)
-            }
-            Entry::Vacant(slot) => {
-                let held = self.hold(digest, body());
-                slot.insert(Arc::downgrade(&held));
-                Chunk(held)
-            }
-        }
+        let hold = || self.hold(digest, body());
+        Chunk(self.chunks.get_or_insert_with(digest, hold).0)
     }
 
     /// Makes a chunk that goes by a digest which is not that of its bytes, and
@@ -188,41 +171,35 @@ impl ChunkPool {
     #[cfg(test)]
     pub(crate) fn forge(&self, digest: Digest, bytes: Bytes) -> Chunk {
         let held = self.hold(digest, Body::Whole(bytes));
-        self.shards.insert(digest, Arc::downgrade(&held));
+        self.chunks.insert(digest, &held);
         Chunk(held)
     }
 
-    fn hold(&self, digest: Digest, bytes: Body) -> Arc<Held> {
-        Arc::new(Held {
+    fn hold(&self, digest: Digest, bytes: Body) -> Arc<ChunkInner> {
+        Arc::new(ChunkInner {
             digest,
             bytes,
-            home: Arc::downgrade(&self.shards),
+            home: Arc::downgrade(&self.chunks),
         })
     }
 
     /// Counts the chunks that are held now.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shards.len()
+        self.chunks.len()
     }
 
     /// Returns whether no chunk is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.shards.is_empty()
+        self.chunks.is_empty()
     }
 
     /// Adds up the bytes that are held for chunks now. O(chunks): for reports and
     /// tests.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
-        // Collected first: dropping the last holder under a shard's lock
-        // would ask for that lock again.
-        let held: Vec<_> = self
-            .shards
-            .iter()
-            .filter_map(|entry| entry.value().upgrade())
-            .collect();
+        let held = self.chunks.live();
         held.iter().map(|held| held.bytes.held_bytes()).sum()
     }
 }
@@ -230,26 +207,6 @@ impl ChunkPool {
 impl fmt::Debug for ChunkPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ChunkPool({} chunks)", self.len())
-    }
-}
-
-/// Takes a hash out of a digest, which is uniform already.
-#[derive(Default)]
-struct DigestHasher(u64);
-
-impl Hasher for DigestHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        if let Some(first) = bytes.first_chunk() {
-            self.0 = u64::from_le_bytes(*first);
-        }
-    }
-
-    fn write_usize(&mut self, _: usize) {
-        // The length of the array, the same for all digests.
     }
 }
 

@@ -6,18 +6,14 @@
 //! second stays by itself. So does a block whose equal is not found, because the
 //! one that had the same samples is gone by now.
 
-use std::collections::hash_map::RandomState;
 use std::fmt;
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::buffer::Buffer;
-use super::sealed::{Blocks, Part, SealedFile};
+use super::sealed::{Part, Piece, SealedFile, SealedTable};
+use crate::weak_table::WeakTable;
 
 /// Samples that a long block is first looked for by, and the bytes of each.
 const SAMPLES: usize = 8;
@@ -46,71 +42,36 @@ const MIN_SAMPLED_BYTES: usize = 1024;
 /// # Ok::<(), stratafs::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct Scope(Arc<Table>);
-
-pub(super) struct Table {
-    seed: u64,
-    by_hash: Map<Held>,
-    /// Whole files, by a hash of which blocks they are made of.
-    pub(super) files: Map<Blocks>,
-    /// Atomic.
-    bytes: AtomicU64,
-}
-
-pub(super) type Map<T> = DashMap<u64, Weak<T>, BuildHasherDefault<AsIs>>;
-
-/// A block that no longer changes, held once in its scope.
-#[derive(Clone)]
-pub(crate) struct Piece(Arc<Held>);
-
-struct Held {
-    buffer: Buffer,
-    hash: u64,
-    /// The scope to leave when the last holder goes.
-    home: Weak<Table>,
-}
+pub struct Scope(Arc<SealedTable>);
 
 impl Scope {
     /// Makes a scope in which nothing is held.
     #[must_use]
     pub fn new() -> Self {
-        Self::with(DashMap::default(), DashMap::default())
+        Self(Arc::new(SealedTable::new(WeakTable::default(), WeakTable::default())))
     }
 
     /// Makes a scope for one instance and its forks: small.
     pub(crate) fn single() -> Self {
-        let hasher = BuildHasherDefault::default;
-        Self::with(
-            DashMap::with_capacity_and_hasher_and_shard_amount(0, hasher(), 2),
-            DashMap::with_capacity_and_hasher_and_shard_amount(0, hasher(), 2),
-        )
-    }
-
-    fn with(by_hash: Map<Held>, files: Map<Blocks>) -> Self {
-        Self(Arc::new(Table {
-            seed: RandomState::new().build_hasher().finish(),
-            by_hash,
-            files,
-            bytes: AtomicU64::new(0),
-        }))
+        Self(Arc::new(SealedTable::new(WeakTable::small(), WeakTable::small())))
     }
 
     /// Counts the blocks that are held now.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.by_hash.len()
+        self.0.blocks.len()
     }
 
     /// Returns whether no block is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.by_hash.is_empty()
+        self.0.blocks.is_empty()
     }
 
     /// Returns the bytes of all blocks that are held now, each once. O(1).
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
-        self.0.bytes.load(Ordering::Relaxed)
+        self.0.held_bytes()
     }
 
     /// Returns the scope's block with these bytes, and whether it is `buffer`
@@ -124,29 +85,8 @@ impl Scope {
         let samples = sample(buffer.bytes());
         let samples = samples.map(|samples| xxh3_64_with_seed(&samples, !self.0.seed));
         let whole = || xxh3_64_with_seed(buffer.bytes(), self.0.seed);
-        let found = samples.and_then(|hash| self.put_by(hash, buffer));
-        found.or_else(|| self.put_by(whole(), buffer))
-    }
-
-    /// As [`put`](Self::put) by one hash.
-    fn put_by(&self, hash: u64, buffer: &Buffer) -> Option<(Piece, bool)> {
-        let there = match self.0.by_hash.entry(hash) {
-            Entry::Occupied(mut slot) => match slot.get().upgrade() {
-                Some(held) => held,
-                None => {
-                    let held = self.hold(buffer, hash);
-                    slot.insert(Arc::downgrade(&held));
-                    return Some((Piece(held), true));
-                }
-            },
-            Entry::Vacant(slot) => {
-                let held = self.hold(buffer, hash);
-                slot.insert(Arc::downgrade(&held));
-                return Some((Piece(held), true));
-            }
-        };
-        let equal = there.buffer.bytes() == buffer.bytes();
-        equal.then_some((Piece(there), false))
+        let found = samples.and_then(|hash| self.0.put_block(hash, buffer));
+        found.or_else(|| self.0.put_block(whole(), buffer))
     }
 
     /// Returns the scope's file that is made of these blocks, and whether it is
@@ -158,43 +98,7 @@ impl Scope {
             key.extend_from_slice(&part.address().to_le_bytes());
         }
         let hash = xxh3_64_with_seed(&key, self.0.seed);
-        let make = |parts: Vec<Part>| {
-            let pieces = parts.iter().filter_map(Part::piece);
-            Arc::new(Blocks {
-                size,
-                held: pieces.map(Piece::held_bytes).sum(),
-                parts: parts.into(),
-                hash,
-                home: Arc::downgrade(&self.0),
-            })
-        };
-        let there = match self.0.files.entry(hash) {
-            Entry::Occupied(mut slot) => match slot.get().upgrade() {
-                Some(held) => held,
-                None => {
-                    let held = make(parts);
-                    slot.insert(Arc::downgrade(&held));
-                    return Some((SealedFile(held), true));
-                }
-            },
-            Entry::Vacant(slot) => {
-                let held = make(parts);
-                slot.insert(Arc::downgrade(&held));
-                return Some((SealedFile(held), true));
-            }
-        };
-        let equal = there.is_made_of(size, &parts);
-        equal.then_some((SealedFile(there), false))
-    }
-
-    fn hold(&self, buffer: &Buffer, hash: u64) -> Arc<Held> {
-        let len = buffer.bytes().len() as u64;
-        self.0.bytes.fetch_add(len, Ordering::Relaxed);
-        Arc::new(Held {
-            buffer: buffer.clone(),
-            hash,
-            home: Arc::downgrade(&self.0),
-        })
+        self.0.put_file(hash, size, parts)
     }
 }
 
@@ -220,67 +124,6 @@ impl Default for Scope {
 impl fmt::Debug for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Scope({} blocks)", self.len())
-    }
-}
-
-impl Piece {
-    /// Stands for it as long as it is held.
-    pub(crate) fn address(&self) -> u64 {
-        Arc::as_ptr(&self.0).addr() as u64
-    }
-
-    pub(crate) fn bytes(&self) -> &[u8] {
-        self.0.buffer.bytes()
-    }
-
-    /// Stands for its bytes as long as they are held.
-    pub(crate) fn buffer_address(&self) -> usize {
-        self.0.buffer.address()
-    }
-
-    /// Counts the bytes that are held for it.
-    pub(crate) fn held_bytes(&self) -> u64 {
-        self.0.buffer.capacity() as u64
-    }
-
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-
-    /// Counts what holds it.
-    pub(crate) fn holders(&self) -> usize {
-        Arc::strong_count(&self.0)
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let Some(home) = self.home.upgrade() else {
-            return;
-        };
-        let len = self.buffer.bytes().len() as u64;
-        home.bytes.fetch_sub(len, Ordering::Relaxed);
-        // The entry may be a younger block's by now, as in the chunk pool.
-        home.by_hash
-            .remove_if(&self.hash, |_, held| held.strong_count() == 0);
-    }
-}
-
-/// Takes a hash as it is.
-#[derive(Default)]
-pub(super) struct AsIs(u64);
-
-impl Hasher for AsIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, _: &[u8]) {
-        // Only numbers are keys.
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
     }
 }
 
@@ -314,7 +157,7 @@ mod tests {
         let (held, _) = scope.put(&block(1)).unwrap();
         // The other block's hash leads to this one.
         let hash = xxh3_64_with_seed(block(2).bytes(), scope.0.seed);
-        scope.0.by_hash.insert(hash, Arc::downgrade(&held.0));
+        scope.0.blocks.insert(hash, held.inner());
         assert!(scope.put(&block(2)).is_none());
         assert_eq!(held.bytes(), [1; 100]);
     }

@@ -1,26 +1,165 @@
-//! Whole files that are equal, held once.
+//! Blocks and whole files that no longer change, held once in a scope.
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use super::scope::{Piece, Table};
+use super::buffer::Buffer;
 use crate::limits::BLOCK_BYTES;
+use crate::weak_table::WeakTable;
 
 /// [`BLOCK_BYTES`] as a file offset counts.
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
+/// What a scope finds again: blocks by a hash of their bytes, and files by a hash
+/// of the blocks they are made of. A hash finds, and never decides: what it leads
+/// to is compared.
+pub(super) struct SealedTable {
+    /// The seed of all hashes, drawn at random, so that no guest can choose bytes
+    /// that collide. Immutable.
+    pub(super) seed: u64,
+    pub(super) blocks: WeakTable<u64, PieceInner>,
+    files: WeakTable<u64, FileInner>,
+    /// Bytes of all blocks that are held. Atomic.
+    held_bytes: AtomicU64,
+}
+
+impl SealedTable {
+    pub(super) fn new(
+        blocks: WeakTable<u64, PieceInner>,
+        files: WeakTable<u64, FileInner>,
+    ) -> Self {
+        Self {
+            seed: RandomState::new().build_hasher().finish(),
+            blocks,
+            files,
+            held_bytes: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.held_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Returns the block with the bytes of `buffer`, and whether it is `buffer`
+    /// itself, new. `None` if `hash` leads to a block with other bytes.
+    pub(super) fn put_block(
+        self: &Arc<Self>,
+        hash: u64,
+        buffer: &Buffer,
+    ) -> Option<(Piece, bool)> {
+        let make = || {
+            let len = buffer.bytes().len() as u64;
+            self.held_bytes.fetch_add(len, Ordering::Relaxed);
+            Arc::new(PieceInner {
+                buffer: buffer.clone(),
+                hash,
+                home: Arc::downgrade(self),
+            })
+        };
+        let (found, is_new) = self.blocks.get_or_insert_with(hash, make);
+        // Compared without the lock. A new one is `buffer` itself.
+        let equal = is_new || found.buffer.bytes() == buffer.bytes();
+        equal.then_some((Piece(found), is_new))
+    }
+
+    /// Returns the file that is made of `parts`, and whether it is new. `None` if
+    /// `hash` leads to a file that is made of others.
+    pub(super) fn put_file(
+        self: &Arc<Self>,
+        hash: u64,
+        size: u64,
+        parts: Vec<Part>,
+    ) -> Option<(SealedFile, bool)> {
+        let mut given = Some(parts);
+        let make = || {
+            let parts = given.take().unwrap_or_default();
+            let pieces = parts.iter().filter_map(Part::piece);
+            Arc::new(FileInner {
+                size,
+                held: pieces.map(Piece::held_bytes).sum(),
+                parts: parts.into(),
+                hash,
+                home: Arc::downgrade(self),
+            })
+        };
+        let (found, is_new) = self.files.get_or_insert_with(hash, make);
+        // `given` is left exactly if the file was there before.
+        let equal = given.is_none_or(|parts| found.is_made_of(size, &parts));
+        equal.then_some((SealedFile(found), is_new))
+    }
+}
+
+/// A block that no longer changes, held once in its scope.
+#[derive(Clone)]
+pub(crate) struct Piece(Arc<PieceInner>);
+
+pub(super) struct PieceInner {
+    buffer: Buffer,
+    hash: u64,
+    /// The scope to leave when the last holder goes.
+    home: Weak<SealedTable>,
+}
+
+impl Piece {
+    /// Stands for it as long as it is held.
+    pub(crate) fn address(&self) -> u64 {
+        Arc::as_ptr(&self.0).addr() as u64
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.0.buffer.bytes()
+    }
+
+    /// Stands for its bytes as long as they are held.
+    pub(crate) fn buffer_address(&self) -> usize {
+        self.0.buffer.address()
+    }
+
+    /// Counts the bytes that are held for it.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.0.buffer.capacity() as u64
+    }
+
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Counts what holds it.
+    pub(crate) fn holders(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+
+    #[cfg(test)]
+    pub(super) fn inner(&self) -> &Arc<PieceInner> {
+        &self.0
+    }
+}
+
+impl Drop for PieceInner {
+    fn drop(&mut self) {
+        if let Some(home) = self.home.upgrade() {
+            let len = self.buffer.bytes().len() as u64;
+            home.held_bytes.fetch_sub(len, Ordering::Relaxed);
+            home.blocks.forget_dead(&self.hash);
+        }
+    }
+}
+
 /// The sealed blocks of one file, none missing. Immutable; what a holder of it
 /// pays is one reference, whatever the size. Cloning is a reference count.
 #[derive(Clone)]
-pub(crate) struct SealedFile(pub(super) Arc<Blocks>);
+pub(crate) struct SealedFile(Arc<FileInner>);
 
-pub(super) struct Blocks {
-    pub(super) size: u64,
+pub(super) struct FileInner {
+    size: u64,
     /// The bytes of all blocks, shown by their holder or not.
-    pub(super) held: u64,
-    pub(super) parts: Box<[Part]>,
-    pub(super) hash: u64,
+    held: u64,
+    parts: Box<[Part]>,
+    hash: u64,
     /// The scope to leave when the last holder goes.
-    pub(super) home: Weak<Table>,
+    home: Weak<SealedTable>,
 }
 
 /// One block of a sealed file.
@@ -116,18 +255,17 @@ impl SealedFile {
     }
 }
 
-impl Blocks {
-    pub(super) fn is_made_of(&self, size: u64, parts: &[Part]) -> bool {
+impl FileInner {
+    fn is_made_of(&self, size: u64, parts: &[Part]) -> bool {
         let addresses = |parts: &[Part]| parts.iter().map(Part::address).collect::<Vec<_>>();
         self.size == size && addresses(&self.parts) == addresses(parts)
     }
 }
 
-impl Drop for Blocks {
+impl Drop for FileInner {
     fn drop(&mut self) {
         if let Some(home) = self.home.upgrade() {
-            home.files
-                .remove_if(&self.hash, |_, held| held.strong_count() == 0);
+            home.files.forget_dead(&self.hash);
         }
     }
 }
