@@ -8,37 +8,37 @@ use zerocopy::byteorder::little_endian::U64;
 use super::guard;
 use super::lazy::Lazy;
 use super::record::{ContentRecord, RunRecord};
-use super::view::{Records, View};
+use super::records::{Records, GuardedBytes};
 use crate::chunk::Content;
 use crate::digest::Digest;
 use crate::meta::Xattrs;
 
 /// Makes contents of the runs that an index names.
-pub(crate) trait Origin: Send + Sync {
+pub(crate) trait ContentSource: Send + Sync {
     /// Returns the content of a file of `size` bytes. Without runs that fit
     /// (`None`: they could not be read), gives one that cannot be read.
     fn content(&self, size: u64, digest: Digest, runs: Option<&[RunRecord]>) -> Content;
 }
 
 /// The contents of all files.
-pub(super) enum Contents {
-    Held(Vec<Content>),
+pub(super) enum ContentTable {
+    InMemory(Vec<Content>),
     Mapped {
         made: Lazy<Content>,
         records: Records<ContentRecord>,
         runs: Records<RunRecord>,
         /// Names of the packs that the runs name by number.
         packs: Records<[u8; 32]>,
-        origin: Arc<dyn Origin>,
+        origin: Arc<dyn ContentSource>,
     },
 }
 
-impl Contents {
+impl ContentTable {
     /// Returns a content by its number. `size` is the file's.
     #[inline]
     pub(super) fn get(&self, number: usize, size: u64) -> Option<&Content> {
         match self {
-            Self::Held(contents) => contents.get(number),
+            Self::InMemory(contents) => contents.get(number),
             Self::Mapped {
                 made,
                 records,
@@ -56,7 +56,7 @@ impl Contents {
 /// stay when the one who was refused it has gone.
 #[cold]
 fn unless_refused<T>(make: impl FnOnce() -> T) -> Option<T> {
-    let (made, refused) = guard::apart(make);
+    let (made, refused) = guard::isolated(make);
     if refused {
         guard::refuse();
         return None;
@@ -69,7 +69,7 @@ fn make(
     size: u64,
     records: &Records<ContentRecord>,
     runs: &Records<RunRecord>,
-    origin: &dyn Origin,
+    origin: &dyn ContentSource,
 ) -> Content {
     let Some(record) = records.get(number) else {
         return origin.content(size, Digest::from_bytes([0; 32]), None);
@@ -81,28 +81,28 @@ fn make(
 }
 
 /// The extended attributes of all objects that have some.
-pub(super) enum Attributes {
-    Held(Vec<Arc<Xattrs>>),
+pub(super) enum XattrTable {
+    InMemory(Vec<Arc<Xattrs>>),
     Mapped {
         made: Lazy<Option<Arc<Xattrs>>>,
         /// Where each one ends in `bytes`.
         ends: Records<U64>,
-        bytes: View,
+        bytes: GuardedBytes,
     },
 }
 
-impl Attributes {
+impl XattrTable {
     /// Counts the objects that have attributes.
     pub(super) fn len(&self) -> usize {
         match self {
-            Self::Held(all) => all.len(),
+            Self::InMemory(all) => all.len(),
             Self::Mapped { ends, .. } => ends.len(),
         }
     }
 
     pub(super) fn get(&self, number: usize) -> Option<&Arc<Xattrs>> {
         match self {
-            Self::Held(all) => all.get(number),
+            Self::InMemory(all) => all.get(number),
             Self::Mapped { made, ends, bytes } => made
                 .get(number, || {
                     unless_refused(|| parse(number, ends, bytes).map(Arc::new))
@@ -112,7 +112,7 @@ impl Attributes {
     }
 }
 
-fn parse(number: usize, ends: &Records<U64>, bytes: &View) -> Option<Xattrs> {
+fn parse(number: usize, ends: &Records<U64>, bytes: &GuardedBytes) -> Option<Xattrs> {
     let start = match number.checked_sub(1) {
         None => 0,
         Some(before) => usize::try_from(ends.get(before)?.get()).ok()?,

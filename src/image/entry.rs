@@ -5,7 +5,7 @@
 //! first looked at: by name, in a listing, or on a walk. What comes after can
 //! take its name as a name and its object as an object of its kind.
 
-use super::attributes::Contents;
+use super::attributes::ContentTable;
 use super::index::Index;
 use super::record::{DIR, FILE, NONE, NodeRecord, SYMLINK, SlotRecord};
 use crate::limits::{MAX_FILE_BYTES, MAX_SYMLINK_BYTES};
@@ -13,12 +13,12 @@ use crate::meta::Kind;
 use crate::name::check_name;
 
 /// Returns whether an entry keeps a rule.
-type Rule = fn(&Index, u32, &SlotRecord) -> bool;
+type EntryRule = fn(&Index, u32, &SlotRecord) -> bool;
 
 impl Index {
     /// Finds the rule that an entry breaks, if it breaks one.
     pub(super) fn broken_rule(&self, slot: u32, record: &SlotRecord) -> Option<&'static str> {
-        let rules: [(Rule, &'static str); 7] = [
+        let rules: [(EntryRule, &'static str); 7] = [
             (Self::has_name, "a name that no entry can have"),
             (Self::in_order, "entries that are not in order"),
             (Self::in_its_directory, "an entry outside of its directory"),
@@ -77,8 +77,8 @@ impl Index {
             Kind::Dir => true,
             Kind::File => {
                 let contents = match &self.contents {
-                    Contents::Held(held) => held.len(),
-                    Contents::Mapped { records, .. } => records.len(),
+                    ContentTable::InMemory(held) => held.len(),
+                    ContentTable::Mapped { records, .. } => records.len(),
                 };
                 (node.first.get() as usize) < contents && node.size.get() <= MAX_FILE_BYTES
             }
@@ -91,12 +91,12 @@ impl Index {
     fn has_facts(&self, _: u32, record: &SlotRecord) -> bool {
         let node = self.node(record.node.get());
         let named = node.xattrs.get();
-        can_be(node) && (named == NONE || (named as usize) < self.xattrs.len())
+        is_valid_node(node) && (named == NONE || (named as usize) < self.xattrs.len())
     }
 }
 
 /// Returns whether the metadata of an object can be that of one.
-pub(super) fn can_be(node: &NodeRecord) -> bool {
+pub(super) fn is_valid_node(node: &NodeRecord) -> bool {
     let least = if node.kind == DIR { 2 } else { 1 };
     node.mode.get() <= 0o7777 && node.mtime_nanos.get() < 1_000_000_000 && node.nlink.get() >= least
 }

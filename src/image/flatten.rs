@@ -1,6 +1,6 @@
 //! Merging a stack of layers into one index, once (invariants 2 to 4).
 //!
-//! Breadth first, one directory after the other: what the storeys of a
+//! Breadth first, one directory after the other: what the layer_dirs of a
 //! directory have is merged by name, and the directories found join the queue.
 //! So numbers follow from the merged tree alone, however it is cut into
 //! layers, and depth costs no stack.
@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::error::ImageError;
 use super::index::Index;
-use super::merge::{Leaf, Origin, Settled, Stack, Storey};
+use super::merge::{Leaf, LayerNode, Resolved, Stack, LayerDir};
 use super::parts::Parts;
 use crate::layer::Layer;
 use crate::layer::node::Child;
@@ -36,7 +36,7 @@ pub(super) fn flatten(layers: &[Layer]) -> Result<Index, ImageError> {
         gathered: Vec::new(),
         next: Queue::default(),
     };
-    stack.roots(layers.len(), &mut flattener.next.storeys);
+    stack.roots(layers.len(), &mut flattener.next.layer_dirs);
     flattener.enqueue(0, 0)?;
     loop {
         let queue = std::mem::take(&mut flattener.next);
@@ -44,7 +44,7 @@ pub(super) fn flatten(layers: &[Layer]) -> Result<Index, ImageError> {
             return Ok(flattener.parts.finish());
         }
         for (dir, range) in queue.dirs {
-            flattener.fill(dir, queue.storeys.get(range).unwrap_or_default())?;
+            flattener.fill(dir, queue.layer_dirs.get(range).unwrap_or_default())?;
         }
     }
 }
@@ -52,10 +52,10 @@ pub(super) fn flatten(layers: &[Layer]) -> Result<Index, ImageError> {
 /// Directories of one depth that are numbered and wait for their children.
 #[derive(Default)]
 struct Queue<'a> {
-    /// Node number, and its part of `storeys`.
+    /// Node number, and its part of `layer_dirs`.
     dirs: Vec<(u32, Range<usize>)>,
     /// The layers' directories that make up each merged one, highest first.
-    storeys: Vec<Storey<'a>>,
+    layer_dirs: Vec<LayerDir<'a>>,
 }
 
 struct Flattener<'a, 's> {
@@ -64,22 +64,22 @@ struct Flattener<'a, 's> {
     /// For each node of each layer its number in the index, so that a file
     /// with several names stays one.
     numbers: Vec<Vec<u32>>,
-    /// What the storeys of the directory at hand have, kept for its memory.
+    /// What the layer_dirs of the directory at hand have, kept for its memory.
     gathered: Vec<(&'a Name, u16, &'a Child)>,
     next: Queue<'a>,
 }
 
 impl<'a> Flattener<'a, '_> {
     /// Enters the children of a directory.
-    fn fill(&mut self, dir: u32, storeys: &[Storey<'a>]) -> Result<(), ImageError> {
+    fn fill(&mut self, dir: u32, layer_dirs: &[LayerDir<'a>]) -> Result<(), ImageError> {
         let first = self.parts.slot_count();
         let mut subdirs = 0;
-        if let [only] = storeys {
+        if let [only] = layer_dirs {
             for (name, child) in &only.dir.children {
                 subdirs += self.enter(dir, name, iter::once((only.layer, child)))?;
             }
         } else {
-            let gathered = self.gather(storeys);
+            let gathered = self.gather(layer_dirs);
             for group in gathered.chunk_by(|a, b| a.0 == b.0) {
                 let Some((name, ..)) = group.first() else {
                     continue;
@@ -93,13 +93,13 @@ impl<'a> Flattener<'a, '_> {
         Ok(())
     }
 
-    /// Lists what all storeys have, by name and within a name highest first.
-    fn gather(&mut self, storeys: &[Storey<'a>]) -> Vec<(&'a Name, u16, &'a Child)> {
+    /// Lists what all layer_dirs have, by name and within a name highest first.
+    fn gather(&mut self, layer_dirs: &[LayerDir<'a>]) -> Vec<(&'a Name, u16, &'a Child)> {
         let mut gathered = std::mem::take(&mut self.gathered);
         gathered.clear();
-        for storey in storeys {
-            let children = storey.dir.children.iter();
-            gathered.extend(children.map(|(name, child)| (name, storey.layer, child)));
+        for layer_dir in layer_dirs {
+            let children = layer_dir.dir.children.iter();
+            gathered.extend(children.map(|(name, child)| (name, layer_dir.layer, child)));
         }
         // Stable, and quick on what is sorted piece by piece.
         gathered.sort_by(|a, b| a.0.cmp(b.0));
@@ -114,14 +114,14 @@ impl<'a> Flattener<'a, '_> {
         name: &Name,
         entries: impl Iterator<Item = (u16, &'a Child)>,
     ) -> Result<u32, ImageError> {
-        let start = self.next.storeys.len();
-        let (layer, node, kind) = match self.stack.settle(entries, &mut self.next.storeys) {
-            Settled::Nothing => return Ok(0),
-            Settled::Dir => {
+        let start = self.next.layer_dirs.len();
+        let (layer, node, kind) = match self.stack.resolve_name(entries, &mut self.next.layer_dirs) {
+            Resolved::Nothing => return Ok(0),
+            Resolved::Dir => {
                 let (layer, node) = self.enqueue(parent, start)?;
                 (layer, node, Kind::Dir)
             }
-            Settled::Object {
+            Resolved::Object {
                 named_by,
                 origin,
                 meta,
@@ -135,21 +135,21 @@ impl<'a> Flattener<'a, '_> {
         Ok(u32::from(kind == Kind::Dir))
     }
 
-    /// Numbers the directory whose storeys are those from `start` on. Gives
+    /// Numbers the directory whose layer_dirs are those from `start` on. Gives
     /// the layer that its metadata is from, and the number.
     fn enqueue(&mut self, parent: u32, start: usize) -> Result<(u16, u32), ImageError> {
-        let storeys = self.next.storeys.get(start..).unwrap_or_default();
-        let explicit = storeys.iter().find(|storey| !storey.dir.implied);
+        let layer_dirs = self.next.layer_dirs.get(start..).unwrap_or_default();
+        let explicit = layer_dirs.iter().find(|layer_dir| !layer_dir.dir.implied);
         let (layer, meta) = explicit
-            .or(storeys.first())
-            .map_or((0, &NO_META), |storey| (storey.layer, storey.meta));
+            .or(layer_dirs.first())
+            .map_or((0, &NO_META), |layer_dir| (layer_dir.layer, layer_dir.meta));
         let node = self.parts.push_dir(parent, meta)?;
-        self.next.dirs.push((node, start..self.next.storeys.len()));
+        self.next.dirs.push((node, start..self.next.layer_dirs.len()));
         Ok((layer, node))
     }
 
     /// Numbers a file or symbolic link at its first name, counts its names.
-    fn object(&mut self, origin: Origin, meta: &Meta, leaf: Leaf) -> Result<u32, ImageError> {
+    fn object(&mut self, origin: LayerNode, meta: &Meta, leaf: Leaf) -> Result<u32, ImageError> {
         let layer = self.numbers.get_mut(usize::from(origin.layer));
         let number = layer.and_then(|numbers| numbers.get_mut(origin.node.index()));
         if let Some(number) = &number

@@ -44,7 +44,7 @@ pub(super) fn refuse() {
 
 /// Looks at something as an operation of its own, within another. Tells also
 /// whether something was refused to it, which does not concern the other.
-pub(super) fn apart<R>(look: impl FnOnce() -> R) -> (R, bool) {
+pub(super) fn isolated<R>(look: impl FnOnce() -> R) -> (R, bool) {
     let before = REFUSED.replace(false);
     let found = look();
     (found, REFUSED.replace(before))
@@ -58,7 +58,7 @@ pub(crate) struct Guard {
     /// The digest of each block, 32 bytes each.
     digests: Bytes,
     /// A bit for each block that held. Atomic; a race hashes a block twice.
-    held: Box<[AtomicU64]>,
+    verified: Box<[AtomicU64]>,
     /// Set by whoever maps the file when it turned out to be cut short.
     cut: Arc<AtomicBool>,
     /// The first damage found.
@@ -87,7 +87,7 @@ struct CutShort(String);
 /// A table says what no index says.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}: malformed: {1}")]
-struct Forged(String, &'static str);
+struct MalformedTable(String, &'static str);
 
 impl Guard {
     pub(crate) fn new(
@@ -101,7 +101,7 @@ impl Guard {
         Self {
             body,
             digests,
-            held: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            verified: (0..words).map(|_| AtomicU64::new(0)).collect(),
             cut,
             damage: OnceLock::new(),
             file,
@@ -117,12 +117,12 @@ impl Guard {
         }
         let first = offset / GUARD_BLOCK;
         let last = offset.saturating_add(len.saturating_sub(1)) / GUARD_BLOCK;
-        (first..=last).all(|block| self.held(block) || self.check(block))
+        (first..=last).all(|block| self.is_verified(block) || self.check(block))
     }
 
     #[inline]
-    fn held(&self, block: usize) -> bool {
-        let word = self.held.get(block / 64);
+    fn is_verified(&self, block: usize) -> bool {
+        let word = self.verified.get(block / 64);
         word.is_some_and(|word| word.load(Ordering::Acquire) >> (block % 64) & 1 == 1)
     }
 
@@ -147,7 +147,7 @@ impl Guard {
             });
             return false;
         }
-        if let Some(word) = self.held.get(block / 64) {
+        if let Some(word) = self.verified.get(block / 64) {
             word.fetch_or(1 << (block % 64), Ordering::Release);
         }
         true
@@ -177,10 +177,10 @@ impl Guard {
 
     /// Notes that a table says what cannot be, though its digest holds.
     #[cold]
-    pub(super) fn forged(&self, what: &'static str) {
+    pub(super) fn mark_malformed(&self, what: &'static str) {
         refuse();
-        let forged = || ContentError::new(Forged(self.file.clone(), what));
-        self.damage.get_or_init(forged);
+        let mark_malformed = || ContentError::new(MalformedTable(self.file.clone(), what));
+        self.damage.get_or_init(mark_malformed);
     }
 
     /// Hashes every block again, whether it has held before or not.

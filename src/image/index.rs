@@ -3,12 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::attributes::{Attributes, Contents};
+use super::attributes::{XattrTable, ContentTable};
 use super::guard::Guard;
 use super::record::{NONE, NodeRecord, SlotRecord};
-use super::table::{Found, Table, hash};
-use super::touched::Touched;
-use super::view::{Records, View};
+use super::table::{TableLookup, NameTable, hash};
+use super::checked::CheckedEntries;
+use super::records::{Records, GuardedBytes};
 use crate::chunk::{Content, ContentError};
 use crate::meta::{Kind, Meta, Stat, Xattrs};
 use crate::steps;
@@ -40,16 +40,16 @@ pub(super) struct Index {
     pub(super) nodes: Records<NodeRecord>,
     pub(super) slots: Records<SlotRecord>,
     /// All names, in the order of the slots.
-    pub(super) names: View,
+    pub(super) names: GuardedBytes,
     /// The targets of all symbolic links.
-    pub(super) targets: View,
-    pub(super) contents: Contents,
-    pub(super) xattrs: Attributes,
-    pub(super) table: Table,
+    pub(super) targets: GuardedBytes,
+    pub(super) contents: ContentTable,
+    pub(super) xattrs: XattrTable,
+    pub(super) table: NameTable,
     /// Of an index that is mapped.
     pub(super) guard: Option<Arc<Guard>>,
     /// The entries of it that have been held against the rules.
-    pub(super) touched: Touched,
+    pub(super) checked: CheckedEntries,
 }
 
 impl Index {
@@ -88,9 +88,9 @@ impl Index {
                 .is_some_and(|record| record.parent.get() == dir && self.name(record) == name)
         };
         let slot = match self.table.find(hash(dir, name), is) {
-            Found::Slot(slot) => slot,
-            Found::Nothing => return None,
-            Found::Full => self.search(dir, name)?,
+            TableLookup::Slot(slot) => slot,
+            TableLookup::Nothing => return None,
+            TableLookup::Full => self.search(dir, name)?,
         };
         let record = self.record(slot)?;
         if !self.is_right(slot, record) {
@@ -130,7 +130,7 @@ impl Index {
         if ends.into_iter().all(|slot| own(slot) == Some(true)) {
             return slots;
         }
-        guard.forged("entries of a directory that are another's");
+        guard.mark_malformed("entries of a directory that are another's");
         0..0
     }
 
@@ -142,7 +142,7 @@ impl Index {
         let name = self.name(record);
         if self.guard.is_some() && (name.is_empty() || name.contains(&0)) {
             // It was a name when it was checked: the file was changed since.
-            self.forged("a name that is none any more");
+            self.mark_malformed("a name that is none any more");
             return None;
         }
         Some(SlotRef {
@@ -156,7 +156,7 @@ impl Index {
     /// each is held against the rules when it is first looked at.
     #[inline]
     fn is_right(&self, slot: u32, record: &SlotRecord) -> bool {
-        self.guard.is_none() || self.touched.has(slot) || self.check(slot, record)
+        self.guard.is_none() || self.checked.has(slot) || self.check(slot, record)
     }
 
     #[cold]
@@ -165,20 +165,20 @@ impl Index {
             // What lies in a damaged block keeps no rule either, and the
             // damage was told first.
             Some(what) => {
-                self.forged(what);
+                self.mark_malformed(what);
                 false
             }
             None => {
-                self.touched.set(slot);
+                self.checked.set(slot);
                 true
             }
         }
     }
 
     /// Notes what is wrong with a mapped index though its digest holds.
-    pub(super) fn forged(&self, what: &'static str) {
+    pub(super) fn mark_malformed(&self, what: &'static str) {
         if let Some(guard) = &self.guard {
-            guard.forged(what);
+            guard.mark_malformed(what);
         }
     }
 
@@ -207,7 +207,7 @@ impl Index {
                 if content.size() == size {
                     return Some(content);
                 }
-                self.forged("a file of another size than its content");
+                self.mark_malformed("a file of another size than its content");
                 None
             }
             Kind::Dir | Kind::Symlink => None,
@@ -232,7 +232,7 @@ impl Index {
             number => {
                 let found = self.xattrs.get(number as usize);
                 if found.is_none() {
-                    self.forged("attributes that cannot be read");
+                    self.mark_malformed("attributes that cannot be read");
                 }
                 found
             }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 
-use super::walk::{Step, Walk};
+use super::walk::{ImageStep, ImageWalk};
 use super::{Image, ImageError};
 use crate::chunk::Content;
 use crate::digest::Digest;
@@ -58,11 +58,11 @@ pub(super) fn locate(image: &Image, path: &LayerPath) -> Option<Located> {
 /// Walks in canonical order until all of them are found.
 pub(super) fn paths_of(image: &Image, nodes: &HashSet<u32>) -> HashMap<u32, LayerPath> {
     let mut paths = HashMap::with_capacity(nodes.len());
-    let mut walk = Walk::new(image);
+    let mut walk = ImageWalk::new(image);
     while paths.len() < nodes.len()
         && let Some(step) = walk.next()
     {
-        if let Step::Leaf(entry) = step
+        if let ImageStep::Leaf(entry) = step
             && nodes.contains(&entry.node)
         {
             paths.entry(entry.node).or_insert_with(|| walk.path());
@@ -104,7 +104,7 @@ pub(super) fn stats(image: &Image) -> ImageStats {
 
 /// Computes the digest of the merged tree from the digests of the files.
 pub(super) fn digest(image: &Image) -> Digest {
-    let known = |_: &Walk, content: &Content| Ok::<_, Infallible>(content.digest());
+    let known = |_: &ImageWalk, content: &Content| Ok::<_, Infallible>(content.digest());
     match fingerprint(image, known) {
         Ok(digest) => digest,
         Err(never) => match never {},
@@ -144,22 +144,22 @@ pub(super) fn verify(image: &Image) -> Result<Digest, ImageError> {
 /// that hides nothing and the image of it alone have one digest.
 fn fingerprint<E>(
     image: &Image,
-    mut file: impl FnMut(&Walk, &Content) -> Result<Digest, E>,
+    mut file: impl FnMut(&ImageWalk, &Content) -> Result<Digest, E>,
 ) -> Result<Digest, E> {
     let mark = DirMark::default();
     let mut hasher = TreeHasher::new(&image.meta(0), mark);
-    let mut walk = Walk::new(image);
+    let mut walk = ImageWalk::new(image);
     while let Some(step) = walk.next() {
         let entry = match step {
-            Step::Leave => {
+            ImageStep::Leave => {
                 hasher.leave();
                 continue;
             }
-            Step::Enter(entry) => {
+            ImageStep::Enter(entry) => {
                 hasher.enter(entry.name, &image.meta(entry.node), mark);
                 continue;
             }
-            Step::Leaf(entry) => entry,
+            ImageStep::Leaf(entry) => entry,
         };
         let meta = image.meta(entry.node);
         let object = (image.stat(entry.node).nlink > 1).then_some(entry.node.into());

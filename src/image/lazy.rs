@@ -7,11 +7,11 @@ const BLOCK: usize = 256;
 
 /// As many cells as records, without making room for any before it is used.
 pub(super) struct Lazy<T> {
-    blocks: Box<[OnceLock<Block<T>>]>,
+    blocks: Box<[OnceLock<Cells<T>>]>,
     len: usize,
 }
 
-type Block<T> = Box<[OnceLock<T>]>;
+type Cells<T> = Box<[OnceLock<T>]>;
 
 impl<T> Lazy<T> {
     pub(super) fn new(len: usize) -> Self {

@@ -12,7 +12,7 @@ use crate::steps;
 
 /// An object of one layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Origin {
+pub(super) struct LayerNode {
     /// Index of the layer, 0 being the lowest.
     pub(super) layer: u16,
     pub(super) node: NodeId,
@@ -20,24 +20,24 @@ pub(super) struct Origin {
 
 /// One layer's part of a merged directory.
 #[derive(Clone, Copy)]
-pub(super) struct Storey<'a> {
+pub(super) struct LayerDir<'a> {
     pub(super) layer: u16,
     pub(super) meta: &'a Meta,
     pub(super) dir: &'a Dir,
 }
 
 /// What a name stands for once every layer has had its say.
-pub(super) enum Settled<'a> {
+pub(super) enum Resolved<'a> {
     /// Hidden, or in no layer.
     Nothing,
     /// A file or symbolic link, and the layer that gives it this name.
     Object {
         named_by: u16,
-        origin: Origin,
+        origin: LayerNode,
         meta: &'a Meta,
         leaf: Leaf<'a>,
     },
-    /// A directory; its storeys were handed out.
+    /// A directory; its layer_dirs were handed out.
     Dir,
 }
 
@@ -56,7 +56,7 @@ impl Leaf<'_> {
     }
 }
 
-impl<'a> Storey<'a> {
+impl<'a> LayerDir<'a> {
     fn of(layer: u16, node: &'a Node) -> Option<Self> {
         match &node.body {
             Body::Dir(dir) => Some(Self {
@@ -73,7 +73,7 @@ impl<'a> Storey<'a> {
 /// resolved.
 pub(super) struct Stack<'a> {
     layers: &'a [Layer],
-    links: HashMap<(u16, &'a LayerPath), Origin>,
+    links: HashMap<(u16, &'a LayerPath), LayerNode>,
 }
 
 impl<'a> Stack<'a> {
@@ -90,7 +90,7 @@ impl<'a> Stack<'a> {
                 for (name, child) in children(layer, dir) {
                     if let Child::LowerLink(target) = child {
                         let object = stack
-                            .resolve(at, target, &mut parent)
+                            .resolve_link(at, target, &mut parent)
                             .map_err(|why| why.name(at, path_in(layer, dir, name), target))?;
                         stack.links.insert((at, target), object);
                     }
@@ -100,25 +100,25 @@ impl<'a> Stack<'a> {
         Ok(stack)
     }
 
-    /// Adds the storeys of the root as the layers below `below` make it.
-    pub(super) fn roots(&self, below: usize, storeys: &mut Vec<Storey<'a>>) {
+    /// Adds the layer_dirs of the root as the layers below `below` make it.
+    pub(super) fn roots(&self, below: usize, layer_dirs: &mut Vec<LayerDir<'a>>) {
         let layers = (0u16..).zip(self.layers).take(below);
         // Reversed by hand: the zip's length is not exact.
         let mut roots: Vec<_> = layers
-            .filter_map(|(layer, tree)| Storey::of(layer, tree.node(NodeId::ROOT)))
+            .filter_map(|(layer, tree)| LayerDir::of(layer, tree.node(NodeId::ROOT)))
             .collect();
-        let opaque = roots.iter().rposition(|storey| storey.dir.opaque);
-        storeys.extend(roots.drain(opaque.unwrap_or(0)..).rev());
+        let opaque = roots.iter().rposition(|layer_dir| layer_dir.dir.opaque);
+        layer_dirs.extend(roots.drain(opaque.unwrap_or(0)..).rev());
     }
 
     /// Settles one name from what the layers have under it, the highest first.
-    /// Adds the storeys of the directory it stands for, if it does.
-    pub(super) fn settle(
+    /// Adds the layer_dirs of the directory it stands for, if it does.
+    pub(super) fn resolve_name(
         &self,
         entries: impl Iterator<Item = (u16, &'a Child)>,
-        storeys: &mut Vec<Storey<'a>>,
-    ) -> Settled<'a> {
-        let start = storeys.len();
+        layer_dirs: &mut Vec<LayerDir<'a>>,
+    ) -> Resolved<'a> {
+        let start = layer_dirs.len();
         for (named_by, child) in entries {
             steps::add(1);
             let Some(origin) = self.origin(named_by, child) else {
@@ -130,7 +130,7 @@ impl<'a> Stack<'a> {
             let Node { meta, body } = layer.node(origin.node);
             let leaf = match body {
                 Body::Dir(dir) => {
-                    storeys.push(Storey {
+                    layer_dirs.push(LayerDir {
                         layer: origin.layer,
                         meta,
                         dir,
@@ -143,8 +143,8 @@ impl<'a> Stack<'a> {
                 Body::File(content) => Leaf::File(content),
                 Body::Symlink(target) => Leaf::Symlink(target),
             };
-            if storeys.len() == start {
-                return Settled::Object {
+            if layer_dirs.len() == start {
+                return Resolved::Object {
                     named_by,
                     origin,
                     meta,
@@ -153,17 +153,17 @@ impl<'a> Stack<'a> {
             }
             break;
         }
-        if storeys.len() == start {
-            Settled::Nothing
+        if layer_dirs.len() == start {
+            Resolved::Nothing
         } else {
-            Settled::Dir
+            Resolved::Dir
         }
     }
 
     /// Returns the object that an entry of a layer stands for, if it does.
-    fn origin(&self, layer: u16, child: &'a Child) -> Option<Origin> {
+    fn origin(&self, layer: u16, child: &'a Child) -> Option<LayerNode> {
         match child {
-            Child::Node(node) => Some(Origin { layer, node: *node }),
+            Child::Node(node) => Some(LayerNode { layer, node: *node }),
             Child::Whiteout => None,
             Child::LowerLink(target) => self.links.get(&(layer, target)).copied(),
         }
@@ -172,61 +172,61 @@ impl<'a> Stack<'a> {
     /// Finds the object that `target` names in the layers below `layer`.
     /// Follows no symbolic links. `last` spares the walk to the directory for
     /// links that follow one another.
-    fn resolve(
+    fn resolve_link(
         &self,
         layer: u16,
         target: &'a LayerPath,
-        last: &mut Option<Parent<'a>>,
-    ) -> Result<Origin, NoObject> {
-        let (names, name) = target.split_last().ok_or(NoObject::Directory)?;
+        last: &mut Option<MergedDir<'a>>,
+    ) -> Result<LayerNode, LinkError> {
+        let (names, name) = target.split_last().ok_or(LinkError::Directory)?;
         let parent = match last {
             Some(parent) if parent.names == names => parent,
             _ => last.insert(self.walk(layer, names)?),
         };
-        match self.settle(Self::entries(&parent.storeys, name), &mut Vec::new()) {
-            Settled::Nothing => Err(NoObject::Missing),
-            Settled::Dir => Err(NoObject::Directory),
-            Settled::Object { origin, .. } => Ok(origin),
+        match self.resolve_name(Self::entries(&parent.layer_dirs, name), &mut Vec::new()) {
+            Resolved::Nothing => Err(LinkError::Missing),
+            Resolved::Dir => Err(LinkError::Directory),
+            Resolved::Object { origin, .. } => Ok(origin),
         }
     }
 
     /// Walks down to a directory in the merge of the layers below `layer`.
-    fn walk(&self, layer: u16, names: &'a [Name]) -> Result<Parent<'a>, NoObject> {
-        let mut storeys = Vec::new();
-        self.roots(layer.into(), &mut storeys);
+    fn walk(&self, layer: u16, names: &'a [Name]) -> Result<MergedDir<'a>, LinkError> {
+        let mut layer_dirs = Vec::new();
+        self.roots(layer.into(), &mut layer_dirs);
         for name in names {
             let mut within = Vec::new();
-            match self.settle(Self::entries(&storeys, name), &mut within) {
-                Settled::Dir => storeys = within,
-                Settled::Nothing | Settled::Object { .. } => return Err(NoObject::Missing),
+            match self.resolve_name(Self::entries(&layer_dirs, name), &mut within) {
+                Resolved::Dir => layer_dirs = within,
+                Resolved::Nothing | Resolved::Object { .. } => return Err(LinkError::Missing),
             }
         }
-        Ok(Parent { names, storeys })
+        Ok(MergedDir { names, layer_dirs })
     }
 
-    /// Returns what the storeys of a directory have under a name.
-    fn entries(storeys: &[Storey<'a>], name: &Name) -> impl Iterator<Item = (u16, &'a Child)> {
-        storeys.iter().filter_map(|storey| {
-            let children = &storey.dir.children;
+    /// Returns what the layer_dirs of a directory have under a name.
+    fn entries(layer_dirs: &[LayerDir<'a>], name: &Name) -> impl Iterator<Item = (u16, &'a Child)> {
+        layer_dirs.iter().filter_map(|layer_dir| {
+            let children = &layer_dir.dir.children;
             let at = children.binary_search_by(|(have, _)| have.cmp(name)).ok()?;
-            children.get(at).map(|(_, child)| (storey.layer, child))
+            children.get(at).map(|(_, child)| (layer_dir.layer, child))
         })
     }
 }
 
 /// A directory of a merge, and how it was reached.
-struct Parent<'a> {
+struct MergedDir<'a> {
     names: &'a [Name],
-    storeys: Vec<Storey<'a>>,
+    layer_dirs: Vec<LayerDir<'a>>,
 }
 
 /// Why a hard link to a lower layer leads nowhere.
-enum NoObject {
+enum LinkError {
     Missing,
     Directory,
 }
 
-impl NoObject {
+impl LinkError {
     fn name(self, layer: u16, link: LayerPath, target: &LayerPath) -> ImageError {
         let (layer, target) = (layer.into(), target.clone());
         match self {

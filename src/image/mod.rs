@@ -27,21 +27,21 @@ mod inspect;
 mod lazy;
 mod merge;
 mod parts;
-mod places;
+mod slots_by_node;
 mod record;
 mod reference;
 #[cfg(feature = "store")]
-pub(crate) mod rest;
+pub(crate) mod index_file;
 #[cfg(feature = "store")]
-mod same;
+mod check_index;
 mod table;
-mod touched;
+mod checked;
 #[cfg_attr(
     not(feature = "store"),
     allow(dead_code, reason = "only images from a store have it")
 )]
-mod twins;
-mod view;
+mod files_by_size;
+mod records;
 mod walk;
 
 use std::collections::{HashMap, HashSet};
@@ -55,9 +55,9 @@ use index::Index;
 pub(crate) use index::{Dentry, SlotRef};
 pub use inspect::{ImageStats, Located};
 use parts::Parts;
-use places::Places;
+use slots_by_node::SlotsByNode;
 pub use reference::{ParseReferenceError, Reference};
-use twins::Twins;
+use files_by_size::FilesBySize;
 
 use crate::chunk::{Content, ContentError};
 use crate::digest::Digest;
@@ -102,7 +102,7 @@ pub type ImageId = Digest;
     not(feature = "store"),
     allow(dead_code, reason = "only images from a store have it")
 )]
-struct AtRest {
+struct IndexFile {
     id: ImageId,
     /// The whole index, header included.
     file: bytes::Bytes,
@@ -114,10 +114,10 @@ struct Inner {
     layers: Box<[Layer]>,
     layer_count: usize,
     /// What a store keeps the image as.
-    at_rest: Option<AtRest>,
+    index_file: Option<IndexFile>,
     index: Index,
-    places: OnceLock<Places>,
-    twins: OnceLock<Twins>,
+    slots_by_node: OnceLock<SlotsByNode>,
+    files_by_size: OnceLock<FilesBySize>,
     digest: OnceLock<Digest>,
     stats: OnceLock<ImageStats>,
 }
@@ -156,10 +156,10 @@ impl Image {
         Self(Arc::new(Inner {
             layers: layers.into(),
             layer_count: layers.len(),
-            at_rest: None,
+            index_file: None,
             index,
-            places: OnceLock::new(),
-            twins: OnceLock::new(),
+            slots_by_node: OnceLock::new(),
+            files_by_size: OnceLock::new(),
             digest: OnceLock::new(),
             stats: OnceLock::new(),
         }))
@@ -182,7 +182,7 @@ impl Image {
     /// Returns the name that a store keeps this image by, if it is from one.
     #[must_use]
     pub fn id(&self) -> Option<ImageId> {
-        self.0.at_rest.as_ref().map(|at_rest| at_rest.id)
+        self.0.index_file.as_ref().map(|index_file| index_file.id)
     }
 
     /// Returns the first damage found in the index of an image from a store.
@@ -196,7 +196,7 @@ impl Image {
         self.0.index.damage()
     }
 
-    /// Begins an operation, for what [`intact`](Self::intact) says at its end.
+    /// Begins an operation, for what [`check_undamaged`](Self::check_undamaged) says at its end.
     #[inline]
     pub(crate) fn begin(&self) {
         if self.0.index.guard.is_some() {
@@ -207,7 +207,7 @@ impl Image {
     /// Fails if the operation of this thread looked at something damaged: what
     /// was not found may have been there. Asked after looking.
     #[inline]
-    pub(crate) fn intact(&self) -> Result<(), Errno> {
+    pub(crate) fn check_undamaged(&self) -> Result<(), Errno> {
         match &self.0.index.guard {
             Some(guard) if guard::refused() || guard.is_cut() => Err(Errno::Io),
             Some(_) | None => Ok(()),
@@ -217,11 +217,11 @@ impl Image {
     /// Takes directories of one directory in the order of its entries: they have
     /// rising numbers. An index that has one twice is damaged, so that a walk
     /// takes as many steps as there are entries.
-    pub(crate) fn rises(&self, last: &mut u32, node: u32) -> bool {
+    pub(crate) fn check_order(&self, last: &mut u32, node: u32) -> bool {
         let rises = node > *last;
         *last = node;
         if !rises {
-            self.0.index.forged("a directory that has two names");
+            self.0.index.mark_malformed("a directory that has two names");
         }
         rises
     }
@@ -299,11 +299,11 @@ impl Image {
     /// Returns the entries that lead to an object. O(entries of the image) at
     /// the first call, O(1) for each from then on.
     pub(crate) fn slots_of(&self, node: u32) -> impl Iterator<Item = u32> {
-        let places = self.0.places.get_or_init(|| Places::of(&self.0.index));
-        if !places.whole && places.count(node) != self.names_of(node) {
+        let slots_by_node = self.0.slots_by_node.get_or_init(|| SlotsByNode::of(&self.0.index));
+        if !slots_by_node.whole && slots_by_node.count(node) != self.names_of(node) {
             guard::refuse();
         }
-        places.slots(node)
+        slots_by_node.slots(node)
     }
 
     /// Counts the names that lead to an object.
@@ -319,14 +319,14 @@ impl Image {
     /// the first question, which looks at every object: no lock is to be held. Damage that it
     /// finds is not its caller's: such files are not found.
     pub(crate) fn files_of(&self, size: u64) -> impl Iterator<Item = u32> {
-        let make = || guard::apart(|| Twins::of(&self.0.index, MAX_TWIN_OBJECTS)).0;
-        self.0.twins.get_or_init(make).of_size(size)
+        let make = || guard::isolated(|| FilesBySize::of(&self.0.index, MAX_TWIN_OBJECTS)).0;
+        self.0.files_by_size.get_or_init(make).of_size(size)
     }
 
     /// Returns whether [`files_of`](Self::files_of) may give some, looking at
     /// nothing: before its first question any size may be there.
     pub(crate) fn may_have_files_of(&self, size: u64) -> bool {
-        self.0.twins.get().is_none_or(|twins| twins.has(size))
+        self.0.files_by_size.get().is_none_or(|files_by_size| files_by_size.has(size))
     }
 
     /// Returns the directory that an entry is in.
@@ -398,6 +398,6 @@ impl fmt::Debug for Image {
 
 #[cfg(test)]
 #[cfg(feature = "store")]
-mod forged;
+mod malformed_tests;
 #[cfg(test)]
 mod tests;

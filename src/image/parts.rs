@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::attributes::{Attributes, Contents};
+use super::attributes::{XattrTable, ContentTable};
 use super::error::ImageError;
 use super::index::Index;
 use super::record::{NONE, NodeRecord, SlotRecord, encode};
-use super::table::{Building, hash};
-use super::touched::Touched;
-use super::view::{Records, View};
+use super::table::{TableBuilder, hash};
+use super::checked::CheckedEntries;
+use super::records::{Records, GuardedBytes};
 use crate::chunk::Content;
 use crate::meta::{Kind, Meta, Xattrs};
 use crate::name::Name;
@@ -130,7 +130,7 @@ impl Parts {
         self.slots.shrink_to_fit();
         self.names.shrink_to_fit();
         self.contents.shrink_to_fit();
-        let mut table = Building::new(self.slot_count());
+        let mut table = TableBuilder::new(self.slot_count());
         let mut rest = self.names.as_slice();
         for (at, slot) in (0..).zip(&self.slots) {
             // The names lie in the order of the slots.
@@ -144,13 +144,13 @@ impl Parts {
         Index {
             nodes: Records::owned(self.nodes),
             slots: Records::owned(self.slots),
-            names: View::owned(self.names),
-            targets: View::owned(self.targets),
-            contents: Contents::Held(self.contents),
-            xattrs: Attributes::Held(self.xattrs),
+            names: GuardedBytes::owned(self.names),
+            targets: GuardedBytes::owned(self.targets),
+            contents: ContentTable::InMemory(self.contents),
+            xattrs: XattrTable::InMemory(self.xattrs),
             table: table.finish(),
             guard: None,
-            touched: Touched::new(0),
+            checked: CheckedEntries::new(0),
         }
     }
 

@@ -9,10 +9,10 @@
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 use zerocopy::byteorder::little_endian::U32;
 
-use super::view::Records;
+use super::records::Records;
 use crate::steps;
 
-/// Places that an entry may lie in: a cache line of them.
+/// SlotsByNode that an entry may lie in: a cache line of them.
 pub(super) const WINDOW: usize = 16;
 
 const EMPTY: u32 = 0;
@@ -20,15 +20,15 @@ const EMPTY: u32 = 0;
 /// Each place holds 0, or the number of a slot plus one in its lower bits and
 /// as much of the hash as there is room for in the upper ones: most names that
 /// are not the wanted one are told by that alone.
-pub(super) struct Table {
+pub(super) struct NameTable {
     /// A power of two of places, and [`WINDOW`] more so that no search wraps.
-    pub(super) places: Records<U32>,
+    pub(super) buckets: Records<U32>,
     key: Key,
 }
 
 /// A table that is being filled.
-pub(super) struct Building {
-    places: Vec<U32>,
+pub(super) struct TableBuilder {
+    buckets: Vec<U32>,
     key: Key,
 }
 
@@ -42,7 +42,7 @@ struct Key {
 
 /// What a search in the table found.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum TableLookup {
     Slot(u32),
     /// The name is not there.
     Nothing,
@@ -56,12 +56,12 @@ pub(super) fn hash(dir: u32, name: &[u8]) -> u64 {
     xxh3_64_with_seed(name, u64::from(dir).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
-impl Building {
+impl TableBuilder {
     /// Makes a table for `slots` entries, at most half full. Below 2^31.
     pub(super) fn new(slots: u32) -> Self {
         let capacity = (slots as usize * 2).next_power_of_two();
         Self {
-            places: vec![U32::new(EMPTY); capacity + WINDOW - 1],
+            buckets: vec![U32::new(EMPTY); capacity + WINDOW - 1],
             key: Key::new(slots, capacity),
         }
     }
@@ -71,17 +71,17 @@ impl Building {
         let entry = self.key.tag(hash) << self.key.bits | (slot + 1);
         let start = self.key.start(hash);
         let free = self
-            .places
+            .buckets
             .get_mut(start..start + WINDOW)
             .and_then(|window| {
-                window.iter_mut().find(|place| {
+                window.iter_mut().find(|bucket| {
                     steps::add(1);
-                    place.get() == EMPTY
+                    bucket.get() == EMPTY
                 })
             });
         match free {
-            Some(place) => {
-                place.set(entry);
+            Some(bucket) => {
+                bucket.set(entry);
                 true
             }
             None => false,
@@ -89,51 +89,51 @@ impl Building {
     }
 
     /// Ends the table.
-    pub(super) fn finish(self) -> Table {
-        Table {
-            places: Records::owned(self.places),
+    pub(super) fn finish(self) -> NameTable {
+        NameTable {
+            buckets: Records::owned(self.buckets),
             key: self.key,
         }
     }
 }
 
-impl Table {
+impl NameTable {
     /// Takes over the places of a table for `slots` entries, if their number
     /// is right.
     #[cfg(feature = "store")]
-    pub(super) fn over(places: Records<U32>, slots: u32) -> Option<Self> {
+    pub(super) fn over(buckets: Records<U32>, slots: u32) -> Option<Self> {
         let capacity = (slots as usize)
             .checked_mul(2)?
             .checked_next_power_of_two()?;
-        (places.len() == capacity.checked_add(WINDOW - 1)?).then(|| Self {
-            places,
+        (buckets.len() == capacity.checked_add(WINDOW - 1)?).then(|| Self {
+            buckets,
             key: Key::new(slots, capacity),
         })
     }
 
     /// Finds the slot that goes by `hash` and that `is` says is the one.
     #[inline]
-    pub(super) fn find(&self, hash: u64, is: impl Fn(u32) -> bool) -> Found {
+    pub(super) fn find(&self, hash: u64, is: impl Fn(u32) -> bool) -> TableLookup {
         let Key { bits, .. } = self.key;
         let start = self.key.start(hash);
-        let Some(window) = self.places.slice(start..start + WINDOW) else {
-            return Found::Nothing;
+        let Some(window) = self.buckets.slice(start..start + WINDOW) else {
+            return TableLookup::Nothing;
         };
         let tag = self.key.tag(hash);
-        for place in window {
+        for bucket in window {
             steps::add(1);
-            let entry = place.get();
+            let entry = bucket.get();
             if entry == EMPTY {
-                return Found::Nothing;
+                return TableLookup::Nothing;
             }
             if entry >> bits == tag {
                 let slot = (entry & !(u32::MAX << bits)).wrapping_sub(1);
                 if is(slot) {
-                    return Found::Slot(slot);
+                    return TableLookup::Slot(slot);
                 }
             }
         }
-        Found::Full
+        TableLookup::Full
     }
 }
 
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn colliding_entries_are_bounded() {
         // All in one place, as names made to collide would be.
-        let mut table = Building::new(1000);
+        let mut table = TableBuilder::new(1000);
         let placed = (0..1000).filter(|slot| table.insert(7, *slot)).count();
         assert_eq!(placed, WINDOW);
         let table = table.finish();
@@ -173,21 +173,21 @@ mod tests {
             looked_at.set(looked_at.get() + 1);
             false
         });
-        assert_eq!((found, looked_at.get()), (Found::Full, WINDOW));
-        assert_eq!(table.find(7, |slot| slot == 5), Found::Slot(5));
-        assert_eq!(table.find(7 + WINDOW as u64, |_| true), Found::Nothing);
+        assert_eq!((found, looked_at.get()), (TableLookup::Full, WINDOW));
+        assert_eq!(table.find(7, |slot| slot == 5), TableLookup::Slot(5));
+        assert_eq!(table.find(7 + WINDOW as u64, |_| true), TableLookup::Nothing);
     }
 
     #[test]
     fn the_last_place_and_the_largest_slot_fit() {
-        let mut table = Building::new(5);
+        let mut table = TableBuilder::new(5);
         for slot in 0..5 {
             assert!(table.insert(u64::MAX, slot));
         }
         let table = table.finish();
         for slot in 0..5 {
-            assert_eq!(table.find(u64::MAX, |it| it == slot), Found::Slot(slot));
+            assert_eq!(table.find(u64::MAX, |it| it == slot), TableLookup::Slot(slot));
         }
-        assert_eq!(Building::new(0).finish().find(9, |_| true), Found::Nothing);
+        assert_eq!(TableBuilder::new(0).finish().find(9, |_| true), TableLookup::Nothing);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::chunk::{ChunkPool, ContentBuilder};
-use crate::image::walk::{Step, Walk};
+use crate::image::walk::{ImageStep, ImageWalk};
 use crate::layer::LayerBuilder;
 use crate::name::{LayerPath, show};
 use crate::steps::{assert_linear, counted};
@@ -53,8 +53,8 @@ fn list(text: &str) -> String {
 fn listing(image: &Image) -> String {
     let mut out = Vec::new();
     let mut dirs: Vec<String> = Vec::new();
-    for step in Walk::new(image) {
-        let (Step::Enter(entry) | Step::Leaf(entry)) = step else {
+    for step in ImageWalk::new(image) {
+        let (ImageStep::Enter(entry) | ImageStep::Leaf(entry)) = step else {
             dirs.pop();
             continue;
         };
@@ -276,10 +276,10 @@ fn case_99_a_forged_chunk_is_named() {
     let image = Image::new(std::slice::from_ref(&good)).unwrap();
     assert_eq!(image.verify(), Ok(image.digest()));
     let digest = Digest::of(b"wrong");
-    let forged = pool.forge(digest, bytes::Bytes::from_static(b"right"));
+    let mark_malformed = pool.forge(digest, bytes::Bytes::from_static(b"right"));
     let bad = layer(&pool, "f d/evil wrong");
     let error = Image::new(&[good, bad]).unwrap().verify().unwrap_err();
-    drop(forged);
+    drop(mark_malformed);
     let expected = ImageError::WrongChunk {
         path: path("d/evil"),
         offset: 0,
@@ -304,7 +304,7 @@ fn names_made_to_collide_are_found_all_the_same() {
     let image = Image::new(&[builder.finish().unwrap()]).unwrap();
     let Index { table, .. } = &image.0.index;
     let full = |name: &&String| table.find(table::hash(0, name.as_bytes()), |_| false);
-    let lost = there.iter().filter(|name| full(name) == table::Found::Full);
+    let lost = there.iter().filter(|name| full(name) == table::TableLookup::Full);
     assert_eq!(lost.count(), 2000, "the names do not collide");
     for name in &there {
         let found = image.lookup(0, name.as_bytes()).unwrap();

@@ -10,13 +10,13 @@ use crate::name::{LayerPath, Name};
 /// One step of a walk: a directory's entries by name, what is in a directory
 /// right after it. The root is entered before the first step. The walk ends
 /// early when the image turns out to be damaged.
-pub(super) enum Step<'a> {
+pub(super) enum ImageStep<'a> {
     Enter(SlotRef<'a>),
     Leaf(SlotRef<'a>),
     Leave,
 }
 
-pub(super) struct Walk<'a> {
+pub(super) struct ImageWalk<'a> {
     image: &'a Image,
     /// The directories that are entered, the root first: what is left of
     /// each, and the last directory seen there.
@@ -25,7 +25,7 @@ pub(super) struct Walk<'a> {
     path: Vec<u32>,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> ImageWalk<'a> {
     pub(super) fn new(image: &'a Image) -> Self {
         image.begin();
         Self {
@@ -45,20 +45,20 @@ impl<'a> Walk<'a> {
     }
 }
 
-impl<'a> Iterator for Walk<'a> {
-    type Item = Step<'a>;
+impl<'a> Iterator for ImageWalk<'a> {
+    type Item = ImageStep<'a>;
 
-    fn next(&mut self) -> Option<Step<'a>> {
+    fn next(&mut self) -> Option<ImageStep<'a>> {
         // Once damaged, directories may be within themselves.
-        self.image.intact().ok()?;
+        self.image.check_undamaged().ok()?;
         let (slots, last) = self.open.last_mut()?;
         let Some(slot) = slots.next() else {
             self.open.pop();
             self.path.pop();
-            return (!self.open.is_empty()).then_some(Step::Leave);
+            return (!self.open.is_empty()).then_some(ImageStep::Leave);
         };
         let entry = self.image.slot(slot)?;
-        if entry.kind == Kind::Dir && !self.image.rises(last, entry.node) {
+        if entry.kind == Kind::Dir && !self.image.check_order(last, entry.node) {
             return None;
         }
         if let Some(at) = self.path.last_mut() {
@@ -68,9 +68,9 @@ impl<'a> Iterator for Walk<'a> {
             Kind::Dir => {
                 self.open.push((self.image.slots(entry.node), 0));
                 self.path.push(slot);
-                Step::Enter(entry)
+                ImageStep::Enter(entry)
             }
-            Kind::File | Kind::Symlink => Step::Leaf(entry),
+            Kind::File | Kind::Symlink => ImageStep::Leaf(entry),
         })
     }
 }

@@ -119,7 +119,7 @@ impl Overlay {
             Copied::new()
         };
         // Again by its parts, so that image and inodes are borrowed apart.
-        self.image.intact()?;
+        self.image.check_undamaged()?;
         let held = self.inodes.get_mut(&id).and_then(Option::as_mut);
         let inode = held
             .ok_or(Errno::BadDescriptor)?

@@ -110,7 +110,7 @@ fn list_slots<'a>(
         let Some(entry) = image.slot(slot) else {
             continue;
         };
-        if entry.kind == Kind::Dir && !image.rises(last, entry.node) {
+        if entry.kind == Kind::Dir && !image.check_order(last, entry.node) {
             continue;
         }
         sink(Listed {

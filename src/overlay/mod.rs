@@ -209,7 +209,7 @@ impl Overlay {
     /// is copied.
     fn copy_up(&mut self, id: FileId, node: u32, hold: Hold) -> Result<(), Errno> {
         let inode = Inode::of_base(&self.image, node, hold);
-        self.image.intact()?;
+        self.image.check_undamaged()?;
         self.tally.targets += inode.body.target_bytes();
         self.usage.changed += 1;
         self.inodes.insert(id, Some(Held::new(inode)));
@@ -279,7 +279,7 @@ impl Overlay {
             Object::Own(inode) => Ok(inode.stat(id)),
             Object::Base(node) => {
                 let stat = self.image.stat(node);
-                self.image.intact().map(|()| stat)
+                self.image.check_undamaged().map(|()| stat)
             }
             Object::Gone => Err(Errno::BadDescriptor),
         }
@@ -289,7 +289,7 @@ impl Overlay {
     /// may have been there. Asked after looking.
     #[inline]
     pub(crate) fn intact(&self) -> Result<(), Errno> {
-        self.image.intact()
+        self.image.check_undamaged()
     }
 
     /// The target of a symbolic link.

@@ -197,7 +197,7 @@ impl Asked {
 #[inline]
 fn content_of(image: &Image, node: u32) -> Result<&Content, Errno> {
     let content = image.content(node);
-    image.intact()?;
+    image.check_undamaged()?;
     content.ok_or(Errno::Io)
 }
 

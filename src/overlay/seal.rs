@@ -98,7 +98,7 @@ impl Batch {
             content.is_some_and(|content| content.digest() == digest && content.is_readable(go_on))
         };
         let twin = twins.find(equals);
-        self.image.intact().ok().and(twin).map(Owner::Dedup)
+        self.image.check_undamaged().ok().and(twin).map(Owner::Dedup)
     }
 }
 

@@ -130,9 +130,9 @@ impl Read for BlobReader {
 }
 
 impl BlobRecord {
-    pub(super) fn runs(&self) -> Box<[crate::image::rest::RunRecord]> {
+    pub(super) fn runs(&self) -> Box<[crate::image::index_file::RunRecord]> {
         let runs = self.runs.iter();
-        runs.map(|(at, pack, offset, len)| crate::image::rest::RunRecord {
+        runs.map(|(at, pack, offset, len)| crate::image::index_file::RunRecord {
             at: (*at).into(),
             pack: (*pack).into(),
             offset: (*offset).into(),

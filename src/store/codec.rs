@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::StoreError;
 use crate::digest::Digest;
-use crate::image::rest::{RunRecord, decode_xattrs, encode_xattrs};
+use crate::image::index_file::{RunRecord, decode_xattrs, encode_xattrs};
 use crate::meta::{Meta, Time};
 
 /// Returns a count, a length or a place as the files of a store have it. `what`

@@ -7,7 +7,7 @@ use super::StoreError;
 use super::packs::PackList;
 use crate::chunk::{Content, ContentError, Stored, Unread};
 use crate::digest::Digest;
-use crate::image::rest::{Origin, RunRecord};
+use crate::image::index_file::{ContentSource, RunRecord};
 
 /// A file as runs of packs, in order; between them are holes.
 pub(super) struct StoredFile {
@@ -129,7 +129,7 @@ pub(super) struct IndexFiles {
     pub(super) file: std::path::PathBuf,
 }
 
-impl Origin for IndexFiles {
+impl ContentSource for IndexFiles {
     fn content(&self, size: u64, digest: Digest, runs: Option<&[RunRecord]>) -> Content {
         runs.and_then(|runs| {
             StoredFile::content(size, digest, runs.into(), Arc::clone(&self.packs))

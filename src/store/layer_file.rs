@@ -11,7 +11,7 @@ use super::file::StoredFile;
 use super::packs::{PackList, Packs};
 use crate::chunk::Content;
 use crate::digest::Digest;
-use crate::image::rest::RunRecord;
+use crate::image::index_file::RunRecord;
 use crate::layer::{Entry, EntryBody, Layer, LayerBuilder};
 use crate::meta::Meta;
 use crate::name::{LayerPath, Name};

@@ -93,7 +93,7 @@ pub use stat::StoreStat;
 pub use verify::VerifyReport;
 
 use crate::digest::{Digest, Sha256};
-use crate::image::rest::{INDEX_VERSION, IndexError};
+use crate::image::index_file::{INDEX_VERSION, IndexError};
 use crate::image::{Image, ImageId};
 use crate::layer::Layer;
 use crate::limits::MAX_PACK_BYTES;
@@ -282,7 +282,7 @@ impl Store {
             let file = path.clone();
             Ok(Arc::new(IndexFiles { packs, file }) as Arc<_>)
         };
-        let image = Image::at_rest(mapped.bytes, name, mapped.cut, record.index, id, origin);
+        let image = Image::from_index_file(mapped.bytes, name, mapped.cut, record.index, id, origin);
         image.unwrap_or_else(|why| Err(index_error(&path, record.index, why)))
     }
 

@@ -15,7 +15,7 @@ use super::packs::{PackList, Packs};
 use super::progress::{Progress, ProgressMeter};
 use crate::chunk::{Content, ChunkSink, FileSink, Stored};
 use crate::digest::Digest;
-use crate::image::rest::RunRecord;
+use crate::image::index_file::RunRecord;
 use crate::limits::{
     CHUNK_BYTES, REST_CHUNK_AVERAGE_BYTES, REST_CHUNK_MAX_BYTES, REST_CHUNK_MIN_BYTES,
 };

@@ -15,7 +15,7 @@ use super::pack_writer::{PackSink, PackWriter};
 use crate::chunk::{ChunkPool, Content, ContentBuilder};
 use crate::digest::Digest;
 use crate::image::Image;
-use crate::image::rest::{RunRecord, RunSource};
+use crate::image::index_file::{RunRecord, RunSource};
 use crate::layer::{EntryBody, Layer};
 
 /// Gives contents their runs in the packs of an import.

@@ -145,7 +145,7 @@ impl<'a> Merger<'a> {
         image.begin();
         let there = base.delta(theirs);
         base.expect_ancestor_of(theirs, &there)?;
-        image.intact()?;
+        image.check_undamaged()?;
         Ok(Self {
             base,
             theirs,

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::AtomicBool;
 
-use super::rest::{Origin, RunRecord, RunSource, name_of};
+use super::index_file::{ContentSource, RunRecord, RunSource, name_of};
 use super::tests::image;
-use super::walk::{Step, Walk};
+use super::walk::{ImageStep, ImageWalk};
 use super::*;
 use crate::chunk::{ChunkPool, ContentBuilder};
 use crate::name::check_name;
@@ -32,7 +32,7 @@ impl RunSource for Nothing {
     }
 }
 
-impl Origin for Nothing {
+impl ContentSource for Nothing {
     fn content(&self, size: u64, _: Digest, _: Option<&[RunRecord]>) -> Content {
         let pool = ChunkPool::new();
         let mut content = ContentBuilder::new(&pool);
@@ -53,11 +53,11 @@ fn table(file: &[u8], which: usize) -> std::ops::Range<usize> {
 }
 
 /// Puts the digests right again, and opens it.
-fn open(file: Vec<u8>) -> Result<Image, rest::IndexError> {
+fn open(file: Vec<u8>) -> Result<Image, index_file::IndexError> {
     open_with(file, Arc::new(Nothing))
 }
 
-fn open_with(mut file: Vec<u8>, origin: Arc<dyn Origin>) -> Result<Image, rest::IndexError> {
+fn open_with(mut file: Vec<u8>, origin: Arc<dyn ContentSource>) -> Result<Image, index_file::IndexError> {
     // Whoever forges the header may say anything in it.
     let body = number(&file, 16).min(file.len())..file.len();
     let blocks: Vec<_> = file[body].chunks(16 * 1024).map(Digest::of).collect();
@@ -69,7 +69,7 @@ fn open_with(mut file: Vec<u8>, origin: Arc<dyn Origin>) -> Result<Image, rest::
     let cut = Arc::new(AtomicBool::new(false));
     let id = Digest::from_bytes([0; 32]);
     let origin = |_| Ok::<_, std::convert::Infallible>(origin);
-    let opened = Image::at_rest(file.into(), "x".into(), cut, name, id, origin)?;
+    let opened = Image::from_index_file(file.into(), "x".into(), cut, name, id, origin)?;
     Ok(opened.unwrap_or_else(|never| match never {}))
 }
 
@@ -87,7 +87,7 @@ fn put(file: &mut [u8], at: usize, number: u32) {
 fn a_directory_within_itself_is_damage() {
     let file = good();
     let whole = open(file.clone()).unwrap();
-    let steps = Walk::new(&whole).count();
+    let steps = ImageWalk::new(&whole).count();
     assert!(whole.damage().is_none() && steps > 10);
     let (nodes, slots) = (table(&file, 1), table(&file, 2));
     for slot in 0..slots.len() / SLOT {
@@ -99,7 +99,7 @@ fn a_directory_within_itself_is_damage() {
             let mut bad = file.clone();
             put(&mut bad, at + 4, node);
             let image = open(bad).unwrap();
-            assert!(Walk::new(&image).count() <= steps, "{slot} {node}");
+            assert!(ImageWalk::new(&image).count() <= steps, "{slot} {node}");
             let same = file[at + 4..at + 8] == node.to_le_bytes();
             assert_eq!(image.damage().is_none(), same, "{slot} {node}");
         }
@@ -124,7 +124,7 @@ fn no_forged_table_makes_a_walk_without_end() {
             put(&mut bad, at, u32::try_from(below(14)).unwrap());
         }
         let Ok(image) = open(bad) else { continue };
-        assert!(Walk::new(&image).take(most + 1).count() <= most, "{round}");
+        assert!(ImageWalk::new(&image).take(most + 1).count() <= most, "{round}");
         for node in 0..image.nodes() {
             for slot in image.slots(node).take(most) {
                 if let Some(entry) = image.slot(slot) {
@@ -139,12 +139,12 @@ fn no_forged_table_makes_a_walk_without_end() {
 
 /// Everything that an image gives out: names, kinds, facts, targets.
 fn asked(image: &Image) {
-    let mut walk = Walk::new(image);
+    let mut walk = ImageWalk::new(image);
     let mut steps = 0;
     while let Some(step) = walk.next() {
         steps += 1;
         assert!(steps < 1000, "a walk without end");
-        let (Step::Enter(entry) | Step::Leaf(entry)) = step else {
+        let (ImageStep::Enter(entry) | ImageStep::Leaf(entry)) = step else {
             continue;
         };
         check_name(entry.name).unwrap();

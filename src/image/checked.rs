@@ -8,13 +8,13 @@ const WORDS: usize = 64;
 
 /// A bit for each entry, without making room for any before it is used.
 /// Atomic; a race checks an entry twice.
-pub(super) struct Touched {
-    blocks: Box<[OnceLock<Block>]>,
+pub(super) struct CheckedEntries {
+    blocks: Box<[OnceLock<Words>]>,
 }
 
-type Block = Box<[AtomicU64]>;
+type Words = Box<[AtomicU64]>;
 
-impl Touched {
+impl CheckedEntries {
     /// Makes the bits of this many entries.
     pub(super) fn new(entries: usize) -> Self {
         let blocks = entries.div_ceil(64 * WORDS);
@@ -26,7 +26,7 @@ impl Touched {
     /// Returns whether an entry has been checked.
     #[inline]
     pub(super) fn has(&self, entry: u32) -> bool {
-        let (block, word) = place(entry);
+        let (block, word) = position_of(entry);
         let block = self.blocks.get(block).and_then(OnceLock::get);
         let word = block.and_then(|block| block.get(word));
         word.is_some_and(|word| word.load(Ordering::Relaxed) >> (entry % 64) & 1 == 1)
@@ -34,7 +34,7 @@ impl Touched {
 
     /// Notes that an entry has been checked.
     pub(super) fn set(&self, entry: u32) {
-        let (block, word) = place(entry);
+        let (block, word) = position_of(entry);
         let Some(block) = self.blocks.get(block) else {
             return;
         };
@@ -45,7 +45,7 @@ impl Touched {
     }
 }
 
-fn place(entry: u32) -> (usize, usize) {
+fn position_of(entry: u32) -> (usize, usize) {
     let word = entry as usize / 64;
     (word / WORDS, word % WORDS)
 }
@@ -56,13 +56,13 @@ mod tests {
 
     #[test]
     fn each_entry_has_a_bit_of_its_own() {
-        let touched = Touched::new(10_000);
+        let checked = CheckedEntries::new(10_000);
         for entry in (0..10_000).step_by(7) {
-            touched.set(entry);
+            checked.set(entry);
         }
-        assert!((0..10_000).all(|entry| touched.has(entry) == (entry % 7 == 0)));
+        assert!((0..10_000).all(|entry| checked.has(entry) == (entry % 7 == 0)));
         // Past the end there is nothing.
-        touched.set(u32::MAX);
-        assert!(!touched.has(u32::MAX) && !Touched::new(0).has(0));
+        checked.set(u32::MAX);
+        assert!(!checked.has(u32::MAX) && !CheckedEntries::new(0).has(0));
     }
 }

@@ -10,7 +10,7 @@ use super::index::Index;
 const NOWHERE: u32 = u32::MAX;
 
 /// The slots that lead to each object.
-pub(super) struct Places {
+pub(super) struct SlotsByNode {
     /// The first, by object.
     first: Box<[u32]>,
     /// The others of files with several names.
@@ -19,10 +19,10 @@ pub(super) struct Places {
     pub(super) whole: bool,
 }
 
-impl Places {
+impl SlotsByNode {
     /// Looks at each slot once; those in a damaged block are left out.
     pub(super) fn of(index: &Index) -> Self {
-        let (mut places, refused) = guard::apart(|| Self::found(index));
+        let (mut places, refused) = guard::isolated(|| Self::found(index));
         places.whole = !refused;
         places
     }

@@ -12,18 +12,18 @@ use bytes::Bytes;
 use zerocopy::byteorder::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::attributes::{Attributes, Contents};
-pub(crate) use super::attributes::{Origin, decode as decode_xattrs, encode_xattrs};
-use super::entry::can_be;
+use super::attributes::{XattrTable, ContentTable};
+pub(crate) use super::attributes::{ContentSource, decode as decode_xattrs, encode_xattrs};
+use super::entry::is_valid_node;
 use super::guard::{GUARD_BLOCK, Guard};
 use super::index::Index;
 use super::lazy::Lazy;
 pub(crate) use super::record::{ContentRecord, RunRecord};
 use super::record::{DIR, SlotRecord};
-use super::table::Table;
-use super::touched::Touched;
-use super::view::{Record, Records, View};
-use super::{AtRest, Image, ImageId, Inner};
+use super::table::NameTable;
+use super::checked::CheckedEntries;
+use super::records::{FixedRecord, Records, GuardedBytes};
+use super::{IndexFile, Image, ImageId, Inner};
 use crate::chunk::Content;
 use crate::digest::Digest;
 
@@ -45,7 +45,7 @@ pub(super) const TABLES: [&str; SECTIONS] = [
     "in the names in directories",
     "in the bytes of names",
     "in the targets of links",
-    "in the places of the hash table",
+    "in the buckets of the hash table",
     "in the contents",
     "in the runs",
     "in the ends of attributes",
@@ -54,7 +54,7 @@ pub(super) const TABLES: [&str; SECTIONS] = [
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-struct Header {
+struct IndexHeader {
     magic: [u8; 8],
     version: U32,
     block: U32,
@@ -66,12 +66,12 @@ struct Header {
     reserved: U32,
     /// Where in the tables each one lies: packs, nodes, slots, names, targets,
     /// places, contents, runs, ends of attributes, attributes.
-    sections: [Span; SECTIONS],
+    sections: [SectionSpan; SECTIONS],
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-struct Span {
+struct SectionSpan {
     start: U64,
     len: U64,
 }
@@ -118,8 +118,8 @@ impl Image {
         let index = &self.0.index;
         let (mut contents, mut runs) = (Vec::new(), Vec::new());
         let held: &[Content] = match &index.contents {
-            Contents::Held(held) => held,
-            Contents::Mapped { .. } => &[],
+            ContentTable::InMemory(held) => held,
+            ContentTable::Mapped { .. } => &[],
         };
         for content in held {
             let own = source.runs(content)?;
@@ -147,7 +147,7 @@ impl Image {
                     .targets
                     .get(0..index.targets.len())
                     .unwrap_or_default(),
-                index.table.places.bytes().unwrap_or_default(),
+                index.table.buckets.bytes().unwrap_or_default(),
                 contents.as_bytes(),
                 runs.as_bytes(),
                 ends.as_bytes(),
@@ -158,13 +158,13 @@ impl Image {
 
     /// Takes an index over as it stands in a file. `cut` is set by whoever
     /// mapped it once it has become shorter; `open` gets the packs.
-    pub(crate) fn at_rest<E>(
+    pub(crate) fn from_index_file<E>(
         file: Bytes,
         name: String,
         cut: Arc<AtomicBool>,
         expected: Digest,
         id: ImageId,
-        open: impl FnOnce(Vec<Digest>) -> Result<Arc<dyn Origin>, E>,
+        open: impl FnOnce(Vec<Digest>) -> Result<Arc<dyn ContentSource>, E>,
     ) -> Result<Result<Self, E>, IndexError> {
         let header = header(&file, expected)?;
         let start = usize::try_from(header.start.get()).unwrap_or(usize::MAX);
@@ -189,10 +189,10 @@ impl Image {
         Ok(Ok(Self(Arc::new(Inner {
             layers: Box::default(),
             layer_count: header.layers.get() as usize,
-            at_rest: Some(AtRest { id, file, name }),
+            index_file: Some(IndexFile { id, file, name }),
             index,
-            places: std::sync::OnceLock::new(),
-            twins: std::sync::OnceLock::new(),
+            slots_by_node: std::sync::OnceLock::new(),
+            files_by_size: std::sync::OnceLock::new(),
             digest: std::sync::OnceLock::new(),
             stats: std::sync::OnceLock::new(),
         }))))
@@ -200,10 +200,10 @@ impl Image {
 }
 
 /// Reads the header and holds it and the block digests against the name.
-fn header(file: &[u8], expected: Digest) -> Result<Header, IndexError> {
+fn header(file: &[u8], expected: Digest) -> Result<IndexHeader, IndexError> {
     let short = |expected| IndexError::Length(file.len() as u64, expected);
     let page = file.get(..PAGE).ok_or_else(|| short(PAGE as u64))?;
-    let (header, _) = Header::read_from_prefix(page).map_err(|_| short(PAGE as u64))?;
+    let (header, _) = IndexHeader::read_from_prefix(page).map_err(|_| short(PAGE as u64))?;
     if header.magic != MAGIC {
         return Err(IndexError::Magic);
     }
@@ -236,7 +236,7 @@ pub(super) fn name_of(head: &[u8]) -> Digest {
 
 /// The tables of a file whose header held.
 struct Tables {
-    header: Header,
+    header: IndexHeader,
     guard: Arc<Guard>,
     body: Bytes,
 }
@@ -249,14 +249,14 @@ impl Tables {
         Ok(names.iter().copied().map(Digest::from_bytes).collect())
     }
 
-    fn index(&self, origin: Arc<dyn Origin>) -> Result<Index, IndexError> {
+    fn index(&self, origin: Arc<dyn ContentSource>) -> Result<Index, IndexError> {
         let [
             packs,
             nodes,
             slots,
             names,
             targets,
-            places,
+            buckets,
             contents,
             runs,
             ends,
@@ -265,42 +265,42 @@ impl Tables {
         let contents: Records<ContentRecord> = self.records(contents, "contents")?;
         let ends: Records<U64> = self.records(ends, "ends of attributes")?;
         let slots: Records<SlotRecord> = self.records(slots, "names in directories")?;
-        let touched = Touched::new(slots.len());
-        let places = self.records(places, "places")?;
+        let checked = CheckedEntries::new(slots.len());
+        let buckets = self.records(buckets, "buckets")?;
         let table = u32::try_from(slots.len())
             .ok()
-            .and_then(|slots| Table::over(places, slots))
-            .ok_or(IndexError::Table("places"))?;
+            .and_then(|slots| NameTable::over(buckets, slots))
+            .ok_or(IndexError::Table("buckets"))?;
         let index = Index {
             nodes: self.records(nodes, "objects")?,
             slots,
             names: self.view(names, "names")?,
             targets: self.view(targets, "targets")?,
-            contents: Contents::Mapped {
+            contents: ContentTable::Mapped {
                 made: Lazy::new(contents.len()),
                 records: contents,
                 runs: self.records(runs, "runs")?,
                 packs: self.records(packs, "packs")?,
                 origin,
             },
-            xattrs: Attributes::Mapped {
+            xattrs: XattrTable::Mapped {
                 made: Lazy::new(ends.len()),
                 ends,
                 bytes: self.view(xattrs, "attributes")?,
             },
             table,
             guard: Some(Arc::clone(&self.guard)),
-            touched,
+            checked,
         };
         match index.nodes.get(0) {
-            Some(root) if root.kind == DIR && root.parent.get() == 0 && can_be(root) => Ok(index),
+            Some(root) if root.kind == DIR && root.parent.get() == 0 && is_valid_node(root) => Ok(index),
             // Its block is damaged, which the image tells of.
             None if index.nodes() > 0 && index.damage().is_some() => Ok(index),
             _ => Err(IndexError::Table("objects")),
         }
     }
 
-    fn records<T: Record>(&self, span: Span, what: &'static str) -> Result<Records<T>, IndexError> {
+    fn records<T: FixedRecord>(&self, span: SectionSpan, what: &'static str) -> Result<Records<T>, IndexError> {
         let records = Records::over(self.view(span, what)?);
         match span.len.get() % size_of::<T>() as u64 {
             0 => Ok(records),
@@ -308,14 +308,14 @@ impl Tables {
         }
     }
 
-    fn view(&self, span: Span, what: &'static str) -> Result<View, IndexError> {
+    fn view(&self, span: SectionSpan, what: &'static str) -> Result<GuardedBytes, IndexError> {
         let start = usize::try_from(span.start.get()).ok();
         let range = start.zip(usize::try_from(span.len.get()).ok());
         let range = range.and_then(|(start, len)| Some(start..start.checked_add(len)?));
         let range = range.filter(|range| range.end <= self.body.len());
         let range = range.ok_or(IndexError::Table(what))?;
         let start = range.start;
-        Ok(View::mapped(
+        Ok(GuardedBytes::mapped(
             self.body.slice(range),
             Arc::clone(&self.guard),
             start,
@@ -330,14 +330,14 @@ pub(super) fn assemble(layers: usize, tables: [&[u8]; SECTIONS]) -> (Vec<u8>, Di
         let start = end;
         // Apart by a cache line's end, so that none begins within one.
         end = (start + table.len()).next_multiple_of(64);
-        Span {
+        SectionSpan {
             start: (start as u64).into(),
             len: (table.len() as u64).into(),
         }
     });
     let blocks = end.div_ceil(GUARD_BLOCK);
     let start = (PAGE + blocks * 32).next_multiple_of(PAGE);
-    let header = Header {
+    let header = IndexHeader {
         magic: MAGIC,
         version: INDEX_VERSION.into(),
         block: count(GUARD_BLOCK).into(),
@@ -354,23 +354,23 @@ pub(super) fn assemble(layers: usize, tables: [&[u8]; SECTIONS]) -> (Vec<u8>, Di
         file.resize(start + (file.len() - start).next_multiple_of(64), 0);
     }
     let (head, body) = file.split_at_mut(start);
-    if let Some(place) = head.get_mut(..size_of::<Header>()) {
-        place.copy_from_slice(header.as_bytes());
+    if let Some(bucket) = head.get_mut(..size_of::<IndexHeader>()) {
+        bucket.copy_from_slice(header.as_bytes());
     }
     let digests = head.get_mut(PAGE..).unwrap_or_default();
-    for (block, place) in body.chunks(GUARD_BLOCK).zip(digests.chunks_mut(32)) {
-        place.copy_from_slice(Digest::of(block).as_bytes());
+    for (block, bucket) in body.chunks(GUARD_BLOCK).zip(digests.chunks_mut(32)) {
+        bucket.copy_from_slice(Digest::of(block).as_bytes());
     }
     let named = head.get(..PAGE + blocks * 32).unwrap_or_default();
     let name = name_of(named);
     (file, name)
 }
 
-pub(super) fn xattrs(attributes: &Attributes) -> (Vec<U64>, Vec<u8>) {
+pub(super) fn xattrs(attributes: &XattrTable) -> (Vec<U64>, Vec<u8>) {
     let (mut ends, mut bytes) = (Vec::new(), Vec::new());
     let held: &[_] = match attributes {
-        Attributes::Held(held) => held,
-        Attributes::Mapped { .. } => &[],
+        XattrTable::InMemory(held) => held,
+        XattrTable::Mapped { .. } => &[],
     };
     for xattrs in held {
         encode_xattrs(xattrs, &mut bytes);

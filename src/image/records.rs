@@ -12,13 +12,13 @@ use super::guard::Guard;
 
 /// Bytes of an index, guarded where they come from a file.
 #[derive(Clone, Default)]
-pub(super) struct View {
+pub(super) struct GuardedBytes {
     bytes: Bytes,
     /// The guard of the file, and where in its body the bytes begin.
     guard: Option<(Arc<Guard>, usize)>,
 }
 
-impl View {
+impl GuardedBytes {
     /// Takes bytes that were made here.
     pub(super) fn owned(bytes: Vec<u8>) -> Self {
         Self {
@@ -53,29 +53,29 @@ impl View {
 }
 
 /// What can be read out of a file as it stands.
-pub(super) trait Record:
+pub(super) trait FixedRecord:
     FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned
 {
 }
 
-impl<T: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned> Record for T {}
+impl<T: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned> FixedRecord for T {}
 
 /// A table of records. One that is not there reads as `None`.
 pub(super) struct Records<T> {
-    view: View,
+    view: GuardedBytes,
     record: PhantomData<T>,
 }
 
-impl<T: Record + Send + Sync + 'static> Records<T> {
+impl<T: FixedRecord + Send + Sync + 'static> Records<T> {
     /// Takes records that were made here, without a copy.
     pub(super) fn owned(records: Vec<T>) -> Self {
-        let bytes = Bytes::from_owner(Owner(records));
-        Self::over(View { bytes, guard: None })
+        let bytes = Bytes::from_owner(OwnedRecords(records));
+        Self::over(GuardedBytes { bytes, guard: None })
     }
 }
 
-impl<T: Record> Records<T> {
-    pub(super) fn over(view: View) -> Self {
+impl<T: FixedRecord> Records<T> {
+    pub(super) fn over(view: GuardedBytes) -> Self {
         Self {
             view,
             record: PhantomData,
@@ -107,9 +107,9 @@ impl<T: Record> Records<T> {
     }
 }
 
-struct Owner<T>(Vec<T>);
+struct OwnedRecords<T>(Vec<T>);
 
-impl<T: Record> AsRef<[u8]> for Owner<T> {
+impl<T: FixedRecord> AsRef<[u8]> for OwnedRecords<T> {
     fn as_ref(&self) -> &[u8] {
         self.0.as_slice().as_bytes()
     }

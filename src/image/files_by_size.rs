@@ -6,7 +6,7 @@ use crate::limits::MAX_TWINS;
 use crate::meta::Kind;
 
 /// All files, in the order of their sizes.
-pub(super) struct Twins {
+pub(super) struct FilesBySize {
     /// Each size that a file has, in order.
     sizes: Box<[u64]>,
     /// Where in `files` those of each size end.
@@ -14,7 +14,7 @@ pub(super) struct Twins {
     files: Box<[u32]>,
 }
 
-impl Twins {
+impl FilesBySize {
     /// Looks at each object once; O(n log n). None are found in an image of
     /// more than `most` objects, nor where a damaged block has them.
     pub(super) fn of(index: &Index, most: u32) -> Self {
@@ -62,17 +62,17 @@ impl Twins {
 
 #[cfg(test)]
 mod tests {
-    use super::Twins;
+    use super::FilesBySize;
     use crate::image::tests::image;
 
     #[test]
     fn past_the_bound_no_equal_file_is_found() {
         // With the root these are four objects.
         let image = image("f a xx,f b yy,f c z");
-        let twins = |most| Twins::of(&image.0.index, most);
-        let found = |most, size| twins(most).of_size(size).count();
+        let files_by_size = |most| FilesBySize::of(&image.0.index, most);
+        let found = |most, size| files_by_size(most).of_size(size).count();
         assert_eq!([1, 2, 9].map(|size| found(4, size)), [1, 2, 0]);
         assert_eq!([1, 2, 9].map(|size| found(3, size)), [0, 0, 0]);
-        assert!(twins(4).has(2) && !twins(4).has(9) && !twins(3).has(2));
+        assert!(files_by_size(4).has(2) && !files_by_size(4).has(9) && !files_by_size(3).has(2));
     }
 }

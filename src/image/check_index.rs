@@ -8,21 +8,21 @@
 use zerocopy::IntoBytes;
 use zerocopy::byteorder::little_endian::U64;
 
-use super::attributes::Contents;
+use super::attributes::ContentTable;
 use super::error::ImageError;
 use super::record::{ContentRecord, RunRecord};
-use super::rest::{TABLES, assemble, xattrs};
-use super::view::Records;
-use super::{AtRest, Image};
+use super::index_file::{TABLES, assemble, xattrs};
+use super::records::Records;
+use super::{IndexFile, Image};
 use crate::chunk::{Content, ContentError};
 
 /// An index that does not say what its layers say.
 #[derive(Debug, thiserror::Error)]
-#[error("{file}: malformed: byte {offset}, {place}, is {found}, its layers make it {expected}")]
-struct NotOfItsLayers {
+#[error("{file}: malformed: byte {offset}, {bucket}, is {found}, its layers make it {expected}")]
+struct IndexMismatch {
     file: String,
     offset: usize,
-    place: &'static str,
+    bucket: &'static str,
     found: String,
     expected: String,
 }
@@ -38,7 +38,7 @@ impl Image {
     /// that is not what the layers make it.
     pub(crate) fn check_against(&self, made: &Self) -> Result<(), ImageError> {
         self.0.index.check_all().map_err(ImageError::Index)?;
-        let Some(AtRest { file, name, .. }) = &self.0.at_rest else {
+        let Some(IndexFile { file, name, .. }) = &self.0.index_file else {
             return Ok(());
         };
         let expected = self.expected(made).map_err(ImageError::Index)?;
@@ -52,10 +52,10 @@ impl Image {
             let byte = bytes.get(offset);
             byte.map_or("missing".to_owned(), |byte| format!("{byte:#04x}"))
         };
-        Err(ImageError::Index(ContentError::new(NotOfItsLayers {
+        Err(ImageError::Index(ContentError::new(IndexMismatch {
             file: name.clone(),
             offset,
-            place: place(&expected, offset),
+            bucket: bucket(&expected, offset),
             found: byte(file),
             expected: byte(&expected),
         })))
@@ -66,20 +66,20 @@ impl Image {
     fn expected(&self, made: &Self) -> Result<Vec<u8>, ContentError> {
         let index = &made.0.index;
         let held: &[Content] = match &index.contents {
-            Contents::Held(held) => held,
-            Contents::Mapped { .. } => &[],
+            ContentTable::InMemory(held) => held,
+            ContentTable::Mapped { .. } => &[],
         };
         let mut first = 0_u32;
         let mut contents = Vec::with_capacity(held.len());
         let (none, no_packs) = (Records::owned(Vec::new()), Records::owned(Vec::new()));
         let (records, runs, packs) = match &self.0.index.contents {
-            Contents::Mapped {
+            ContentTable::Mapped {
                 records,
                 runs,
                 packs,
                 ..
             } => (Some(records), runs, packs),
-            Contents::Held(_) => (None, &none, &no_packs),
+            ContentTable::InMemory(_) => (None, &none, &no_packs),
         };
         for (at, content) in held.iter().enumerate() {
             let record: Option<&ContentRecord> = records.and_then(|records| records.get(at));
@@ -105,7 +105,7 @@ impl Image {
                     .targets
                     .get(0..index.targets.len())
                     .unwrap_or_default(),
-                index.table.places.bytes().unwrap_or_default(),
+                index.table.buckets.bytes().unwrap_or_default(),
                 contents.as_bytes(),
                 runs.as_bytes(),
                 ends.as_bytes(),
@@ -130,7 +130,7 @@ fn named(runs: &[RunRecord]) -> usize {
 }
 
 /// Says in which part of an index a byte lies.
-fn place(file: &[u8], offset: usize) -> &'static str {
+fn bucket(file: &[u8], offset: usize) -> &'static str {
     let number = |at: usize| {
         let bytes = file.get(at..)?.first_chunk().copied()?;
         usize::try_from(u64::from_le_bytes(bytes)).ok()
