@@ -28,7 +28,7 @@ use stratafs::image::Image;
 use stratafs::layer::LayerBuilder;
 use stratafs::meta::Meta;
 use stratafs::name::LayerPath;
-use stratafs::runner::{Guest, Preopen, RunPlan, Runner, RunnerConfig, Sink, Stdio, Stream};
+use stratafs::runner::{Guest, Preopen, RunPlan, Runner, RunnerConfig, OutputSink, Stdio, Stream};
 use stratafs::vfs::Rights;
 use support::{Spread, World, guest, memory_dir, print_load};
 use theirs::Theirs;
@@ -43,7 +43,7 @@ const WARM_UP: usize = 2;
 #[derive(Default)]
 struct Said(Mutex<String>);
 
-impl Sink for Said {
+impl OutputSink for Said {
     fn write(&self, _instance: u32, _stream: Stream, bytes: &[u8]) {
         self.0.lock().push_str(&String::from_utf8_lossy(bytes));
     }

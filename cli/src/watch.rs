@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
-use stratafs::runner::{InstanceReport, Sink, Stream, Watch};
+use stratafs::runner::{InstanceReport, OutputSink, Stream, Watch};
 use stratafs::vfs::Fs;
 
 use super::failure::Failure;
@@ -18,7 +18,7 @@ pub(super) struct Terminal {
     error: Mutex<Option<io::Error>>,
 }
 
-impl Sink for Terminal {
+impl OutputSink for Terminal {
     fn write(&self, _: u32, stream: Stream, bytes: &[u8]) {
         let mut error = self.error.lock();
         if error.is_some() {
@@ -51,7 +51,7 @@ impl Terminal {
 #[derive(Default)]
 pub(super) struct FirstWords(Mutex<String>);
 
-impl Sink for FirstWords {
+impl OutputSink for FirstWords {
     fn write(&self, _: u32, stream: Stream, bytes: &[u8]) {
         let mut words = self.0.lock();
         if stream == Stream::Stderr && words.is_empty() {

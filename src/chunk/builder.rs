@@ -60,7 +60,7 @@ impl<'pool> ContentBuilder<'pool> {
             let (now, later) = bytes.split_at(bytes.len().min(CHUNK_BYTES - within));
             self.open.resize(within, 0);
             self.open.extend_from_slice(now);
-            self.advance(now.len() as u64);
+            self.move_on(now.len() as u64);
             bytes = later;
         }
     }
@@ -72,7 +72,7 @@ impl<'pool> ContentBuilder<'pool> {
             self.size += len;
             return;
         }
-        self.advance(to_end);
+        self.move_on(to_end);
         self.size += len - to_end;
     }
 
@@ -99,7 +99,7 @@ impl<'pool> ContentBuilder<'pool> {
     }
 
     /// Moves on by `len`, which ends at the chunk's end at the furthest.
-    fn advance(&mut self, len: u64) {
+    fn move_on(&mut self, len: u64) {
         let index = self.size / CHUNK_BYTES as u64;
         self.size += len;
         if self.within() == 0 {

@@ -19,10 +19,10 @@ pub struct Content(Arc<Inner>);
 struct Inner {
     size: u64,
     digest: Digest,
-    body: Body,
+    body: ContentBody,
 }
 
-enum Body {
+enum ContentBody {
     /// Sorted by `index`, none all zeros.
     Pool(Box<[Extent]>),
     Stored(Box<dyn Stored>),
@@ -38,7 +38,7 @@ impl Content {
     /// Wraps what the builder made.
     pub(super) fn from_parts(size: u64, extents: Vec<Extent>) -> Self {
         let digest = digest_of(size, pieces_of(&extents));
-        let body = Body::Pool(extents.into());
+        let body = ContentBody::Pool(extents.into());
         Self(Arc::new(Inner { size, digest, body }))
     }
 
@@ -46,15 +46,15 @@ impl Content {
     #[doc(hidden)]
     #[must_use]
     pub fn at_rest(size: u64, digest: Digest, stored: Box<dyn Stored>) -> Self {
-        let body = Body::Stored(stored);
+        let body = ContentBody::Stored(stored);
         Self(Arc::new(Inner { size, digest, body }))
     }
 
     /// Returns the data at rest, if this is that.
     pub(crate) fn stored(&self) -> Option<&dyn Stored> {
         match &self.0.body {
-            Body::Pool(_) => None,
-            Body::Stored(stored) => Some(&**stored),
+            ContentBody::Pool(_) => None,
+            ContentBody::Stored(stored) => Some(&**stored),
         }
     }
 
@@ -84,8 +84,8 @@ impl Content {
     /// and of data at rest from its bytes.
     pub(crate) fn recomputed_digest(&self) -> Result<Digest, ContentError> {
         let pieces = match &self.0.body {
-            Body::Pool(extents) => return Ok(digest_of(self.0.size, pieces_of(extents))),
-            Body::Stored(_) => self.pieces().filter_map(|piece| {
+            ContentBody::Pool(extents) => return Ok(digest_of(self.0.size, pieces_of(extents))),
+            ContentBody::Stored(_) => self.pieces().filter_map(|piece| {
                 let number = |(offset, bytes): (u64, Bytes)| {
                     let zeros = bytes.iter().all(|byte| *byte == 0);
                     (!zeros).then(|| (offset / CHUNK_BYTES as u64, Digest::of(&bytes)))
@@ -160,7 +160,7 @@ impl Content {
             return Ok(0);
         };
         let total = usize::try_from(rest).unwrap_or(usize::MAX).min(buf.len());
-        if let Body::Stored(stored) = &self.0.body {
+        if let ContentBody::Stored(stored) = &self.0.body {
             if total > 0 {
                 stored.read_at(offset, buf.get_mut(..total).unwrap_or_default())?;
             }
@@ -187,7 +187,7 @@ impl Content {
     /// rest, whose chunks are checked, and waits for none. Asks `go_on` before
     /// each piece, and does not know if that says no. O(bytes at rest).
     pub(crate) fn is_readable(&self, go_on: &dyn Fn() -> bool) -> bool {
-        let Body::Stored(stored) = &self.0.body else {
+        let ContentBody::Stored(stored) = &self.0.body else {
             return true;
         };
         let mut buf = vec![0; CHUNK_BYTES];
@@ -217,7 +217,7 @@ impl Content {
     #[must_use]
     pub fn is_hole(&self, offset: u64, len: u64) -> bool {
         let end = offset.saturating_add(len).min(self.0.size);
-        if let Body::Stored(stored) = &self.0.body {
+        if let ContentBody::Stored(stored) = &self.0.body {
             return stored.next_data(offset).is_none_or(|start| start >= end);
         }
         let first = offset / CHUNK_BYTES as u64;
@@ -232,7 +232,7 @@ impl Content {
     /// the rest is one. O(log chunks).
     #[must_use]
     pub fn next_data(&self, offset: u64) -> Option<u64> {
-        if let Body::Stored(stored) = &self.0.body {
+        if let ContentBody::Stored(stored) = &self.0.body {
             let data = stored.next_data(offset);
             return data.filter(|data| *data < self.0.size);
         }
@@ -245,7 +245,7 @@ impl Content {
     /// `offset` itself is not in one. O(log chunks, and chunks in between).
     #[must_use]
     pub fn data_end(&self, offset: u64, limit: u64) -> u64 {
-        if let Body::Stored(stored) = &self.0.body {
+        if let ContentBody::Stored(stored) = &self.0.body {
             return stored.data_end(offset, limit);
         }
         let grid = CHUNK_BYTES as u64;
@@ -277,8 +277,8 @@ impl Content {
 
     fn extents(&self) -> &[Extent] {
         match &self.0.body {
-            Body::Pool(extents) => extents,
-            Body::Stored(_) => &[],
+            ContentBody::Pool(extents) => extents,
+            ContentBody::Stored(_) => &[],
         }
     }
 

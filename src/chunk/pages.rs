@@ -75,7 +75,7 @@ pub(crate) struct Pages {
     slabs: Vec<Arc<Slab>>,
     /// The slab that pages are taken from, by its place in `slabs`.
     open: usize,
-    counts: Option<Arc<Counts>>,
+    counts: Option<Arc<PageCounts>>,
     /// Where slabs are mapped from, if they are not memory.
     file: Option<Arc<SpillFile>>,
     /// Pages of a file, for those that there is no memory for.
@@ -84,7 +84,7 @@ pub(crate) struct Pages {
 
 /// Counts of the pages of all slabs of an instance.
 #[derive(Default)]
-struct Counts {
+struct PageCounts {
     in_use: AtomicI64,
     /// Not in use, but their memory is there.
     idle: AtomicI64,
@@ -96,7 +96,7 @@ struct Counts {
     slabs: Mutex<Vec<Weak<Slab>>>,
 }
 
-impl Counts {
+impl PageCounts {
     /// Returns how many idle pages an instance may keep.
     fn bound(&self) -> i64 {
         let spare = self.spare.as_ref().map_or(0, Spare::pages);
@@ -137,7 +137,7 @@ impl Counts {
     }
 }
 
-impl Keeper for Counts {
+impl Keeper for PageCounts {
     /// Gives the memory of all idle pages back. O(slabs and ranges of such pages).
     fn give_back(&self) {
         for slab in self.slabs.lock().iter().filter_map(Weak::upgrade) {
@@ -153,13 +153,13 @@ impl Keeper for Counts {
 struct Slab {
     memory: Memory,
     holders: Box<[AtomicU32]>,
-    state: Mutex<State>,
-    counts: Arc<Counts>,
+    state: Mutex<SlabState>,
+    counts: Arc<PageCounts>,
     account: Account,
 }
 
 /// Which pages of a slab are free, and the memory of which of those is there.
-struct State {
+struct SlabState {
     free: [u64; WORDS],
     idle: [u64; WORDS],
     frees: u32,
@@ -315,11 +315,11 @@ impl Pages {
         let account = &self.account;
         let counts = self.counts.get_or_insert_with(|| {
             let spare = (!memory.is_in_file()).then(Spare::default);
-            let counts = Arc::new(Counts {
+            let counts = Arc::new(PageCounts {
                 spare,
-                ..Counts::default()
+                ..PageCounts::default()
             });
-            let keeper: Weak<Counts> = Arc::downgrade(&counts);
+            let keeper: Weak<PageCounts> = Arc::downgrade(&counts);
             account.add_keeper(keeper);
             counts
         });
@@ -330,7 +330,7 @@ impl Pages {
         Some(Slab {
             memory,
             holders: (0..pages).map(|_| AtomicU32::new(0)).collect(),
-            state: Mutex::new(State {
+            state: Mutex::new(SlabState {
                 free,
                 idle: if is_there { free } else { [0; WORDS] },
                 frees,
@@ -384,7 +384,7 @@ impl Slab {
     }
 
     /// Pays for a page whose memory is not there.
-    fn bring(&self, state: &mut State, index: usize, asking: Asking) -> Result<(), Errno> {
+    fn bring(&self, state: &mut SlabState, index: usize, asking: Asking) -> Result<(), Errno> {
         if self.memory.is_in_file() {
             // Those that follow come along, so that the system is called less often.
             let follow = (index..self.holders.len()).take(RESERVED_PAGES);
@@ -403,7 +403,7 @@ impl Slab {
     }
 
     /// Reserves room in the file for some pages. All but the first are idle then.
-    fn reserve(&self, state: &mut State, pages: Range<usize>) -> Result<(), Errno> {
+    fn reserve(&self, state: &mut SlabState, pages: Range<usize>) -> Result<(), Errno> {
         let bytes = (pages.len() * BLOCK_BYTES) as u64;
         self.account.take_block_at_once(bytes)?;
         if self.memory.reserve(pages.clone()).is_err() {
@@ -445,7 +445,7 @@ impl Slab {
     }
 
     /// Gives the memory of all idle pages back to the system.
-    fn give_back(&self, state: &mut State) {
+    fn give_back(&self, state: &mut SlabState) {
         if state.idles == 0 {
             return;
         }

@@ -19,18 +19,18 @@ pub struct Chunk(Arc<ChunkInner>);
 
 struct ChunkInner {
     digest: Digest,
-    bytes: Body,
+    bytes: ChunkBody,
     /// The pool to leave when the last holder goes.
     home: Weak<Chunks>,
 }
 
-enum Body {
+enum ChunkBody {
     Whole(Bytes),
     /// Most of it is zeros.
     Sparse(Sparse),
 }
 
-impl Body {
+impl ChunkBody {
     /// Holds bytes that are whole as `whole` makes them.
     fn of(bytes: &[u8], whole: impl FnOnce() -> Bytes) -> Self {
         Sparse::of(bytes).map_or_else(|| Self::Whole(whole()), Self::Sparse)
@@ -59,23 +59,23 @@ impl Chunk {
     #[must_use]
     pub fn bytes(&self) -> Bytes {
         match &self.0.bytes {
-            Body::Whole(bytes) => bytes.clone(),
-            Body::Sparse(sparse) => sparse.whole(),
+            ChunkBody::Whole(bytes) => bytes.clone(),
+            ChunkBody::Sparse(sparse) => sparse.whole(),
         }
     }
 
     /// Counts the bytes.
     pub(crate) fn len(&self) -> usize {
         match &self.0.bytes {
-            Body::Whole(bytes) => bytes.len(),
-            Body::Sparse(sparse) => sparse.len(),
+            ChunkBody::Whole(bytes) => bytes.len(),
+            ChunkBody::Sparse(sparse) => sparse.len(),
         }
     }
 
     /// Returns bytes from `from` on, at most `max`, if there are some that can be
     /// lent.
     pub(super) fn slice(&self, from: usize, max: usize) -> Option<Bytes> {
-        let Body::Whole(bytes) = &self.0.bytes else {
+        let ChunkBody::Whole(bytes) = &self.0.bytes else {
             return None;
         };
         let end = from.saturating_add(max).min(bytes.len());
@@ -86,8 +86,8 @@ impl Chunk {
     #[inline]
     pub(super) fn read(&self, from: usize, out: &mut [u8]) {
         match &self.0.bytes {
-            Body::Whole(bytes) => copy_or_zero(bytes.get(from..).unwrap_or_default(), out),
-            Body::Sparse(sparse) => sparse.read(from, out),
+            ChunkBody::Whole(bytes) => copy_or_zero(bytes.get(from..).unwrap_or_default(), out),
+            ChunkBody::Sparse(sparse) => sparse.read(from, out),
         }
     }
 
@@ -152,16 +152,16 @@ impl ChunkPool {
     #[must_use]
     pub fn put(&self, bytes: Bytes) -> Chunk {
         let digest = Digest::of(&bytes);
-        self.find_or_hold(digest, || Body::of(&bytes, || bytes.clone()))
+        self.find_or_hold(digest, || ChunkBody::of(&bytes, || bytes.clone()))
     }
 
     /// As [`put`](Self::put), with a copy if the bytes are new.
     pub(super) fn put_copy(&self, bytes: &[u8]) -> Chunk {
         let digest = Digest::of(bytes);
-        self.find_or_hold(digest, || Body::of(bytes, || self.arena.copy(bytes)))
+        self.find_or_hold(digest, || ChunkBody::of(bytes, || self.arena.copy(bytes)))
     }
 
-    fn find_or_hold(&self, digest: Digest, body: impl FnOnce() -> Body) -> Chunk {
+    fn find_or_hold(&self, digest: Digest, body: impl FnOnce() -> ChunkBody) -> Chunk {
         let hold = || self.hold(digest, body());
         Chunk(self.chunks.get_or_insert_with(digest, hold).0)
     }
@@ -170,12 +170,12 @@ impl ChunkPool {
     /// that the pool gives to whoever puts bytes of that digest.
     #[cfg(test)]
     pub(crate) fn forge(&self, digest: Digest, bytes: Bytes) -> Chunk {
-        let held = self.hold(digest, Body::Whole(bytes));
+        let held = self.hold(digest, ChunkBody::Whole(bytes));
         self.chunks.insert(digest, &held);
         Chunk(held)
     }
 
-    fn hold(&self, digest: Digest, bytes: Body) -> Arc<ChunkInner> {
+    fn hold(&self, digest: Digest, bytes: ChunkBody) -> Arc<ChunkInner> {
         Arc::new(ChunkInner {
             digest,
             bytes,

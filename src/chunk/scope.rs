@@ -12,7 +12,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::buffer::Buffer;
-use super::sealed::{Part, Piece, SealedFile, SealedTable};
+use super::sealed::{SealedBlock, Piece, SealedFile, SealedTable};
 use crate::weak_table::WeakTable;
 
 /// Samples that a long block is first looked for by, and the bytes of each.
@@ -91,7 +91,7 @@ impl Scope {
 
     /// Returns the scope's file that is made of these blocks, and whether it is
     /// new. `None` if another file has its hash. O(blocks).
-    pub(crate) fn put_file(&self, size: u64, parts: Vec<Part>) -> Option<(SealedFile, bool)> {
+    pub(crate) fn put_file(&self, size: u64, parts: Vec<SealedBlock>) -> Option<(SealedFile, bool)> {
         let mut key = Vec::with_capacity(8 * (parts.len() + 1));
         key.extend_from_slice(&size.to_le_bytes());
         for part in &parts {

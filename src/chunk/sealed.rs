@@ -70,12 +70,12 @@ impl SealedTable {
         self: &Arc<Self>,
         hash: u64,
         size: u64,
-        parts: Vec<Part>,
+        parts: Vec<SealedBlock>,
     ) -> Option<(SealedFile, bool)> {
         let mut given = Some(parts);
         let make = || {
             let parts = given.take().unwrap_or_default();
-            let pieces = parts.iter().filter_map(Part::piece);
+            let pieces = parts.iter().filter_map(SealedBlock::piece);
             Arc::new(FileInner {
                 size,
                 held: pieces.map(Piece::held_bytes).sum(),
@@ -156,14 +156,14 @@ pub(super) struct FileInner {
     size: u64,
     /// The bytes of all blocks, shown by their holder or not.
     held: u64,
-    parts: Box<[Part]>,
+    parts: Box<[SealedBlock]>,
     hash: u64,
     /// The scope to leave when the last holder goes.
     home: Weak<SealedTable>,
 }
 
 /// One block of a sealed file.
-pub(crate) enum Part {
+pub(crate) enum SealedBlock {
     /// All zeros.
     Zeros,
     /// A block that came into the scope with this file.
@@ -172,7 +172,7 @@ pub(crate) enum Part {
     Old(Piece),
 }
 
-impl Part {
+impl SealedBlock {
     pub(crate) fn piece(&self) -> Option<&Piece> {
         match self {
             Self::Zeros => None,
@@ -194,8 +194,8 @@ impl SealedFile {
     /// The bytes of block `number` that came into the scope with this file.
     pub(crate) fn new_bytes(&self, number: u64) -> u64 {
         match self.part(number) {
-            Some(Part::New(piece)) => piece.bytes().len() as u64,
-            Some(Part::Zeros | Part::Old(_)) | None => 0,
+            Some(SealedBlock::New(piece)) => piece.bytes().len() as u64,
+            Some(SealedBlock::Zeros | SealedBlock::Old(_)) | None => 0,
         }
     }
 
@@ -223,17 +223,17 @@ impl SealedFile {
 
     /// The blocks that it holds, each once for each place in it.
     pub(crate) fn pieces(&self) -> impl Iterator<Item = &Piece> {
-        self.0.parts.iter().filter_map(Part::piece)
+        self.0.parts.iter().filter_map(SealedBlock::piece)
     }
 
     /// All blocks, in order.
-    pub(crate) fn parts(&self) -> &[Part] {
+    pub(crate) fn parts(&self) -> &[SealedBlock] {
         &self.0.parts
     }
 
     /// The bytes of block `number`; `None` for zeros.
     pub(crate) fn piece(&self, number: u64) -> Option<&Piece> {
-        self.part(number).and_then(Part::piece)
+        self.part(number).and_then(SealedBlock::piece)
     }
 
     /// Fills `buf` from `offset` on; past the end with zeros.
@@ -250,14 +250,14 @@ impl SealedFile {
         }
     }
 
-    fn part(&self, number: u64) -> Option<&Part> {
+    fn part(&self, number: u64) -> Option<&SealedBlock> {
         self.0.parts.get(usize::try_from(number).ok()?)
     }
 }
 
 impl FileInner {
-    fn is_made_of(&self, size: u64, parts: &[Part]) -> bool {
-        let addresses = |parts: &[Part]| parts.iter().map(Part::address).collect::<Vec<_>>();
+    fn is_made_of(&self, size: u64, parts: &[SealedBlock]) -> bool {
+        let addresses = |parts: &[SealedBlock]| parts.iter().map(SealedBlock::address).collect::<Vec<_>>();
         self.size == size && addresses(&self.parts) == addresses(parts)
     }
 }

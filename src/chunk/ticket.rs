@@ -31,12 +31,12 @@ pub struct Arrival(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<TicketState>,
     arrived: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct TicketState {
     over: bool,
     next: u64,
     wakers: BTreeMap<u64, Waker>,

@@ -12,7 +12,7 @@ use cap_std::time::SystemTime;
 use super::copy::CopyError;
 use crate::chunk::Content;
 use crate::layer::Layer;
-use crate::layer::node::{Body, Child, NodeId};
+use crate::layer::node::{NodeBody, Child, NodeId};
 use crate::meta::Meta;
 use crate::name::{LayerPath, Name};
 use crate::path::IntoFsPath;
@@ -121,14 +121,14 @@ impl Unpack<'_> {
             return first_in.hard_link(first, into, &host);
         }
         match &from.body {
-            Body::Dir(_) => return into.create_dir(&host),
-            Body::File(content) => {
+            NodeBody::Dir(_) => return into.create_dir(&host),
+            NodeBody::File(content) => {
                 let mut options = OpenOptions::new();
                 let file = into.open_with(&host, options.write(true).create_new(true))?;
                 write_content(file, content)?;
                 set_meta(into, &host, &from.meta)?;
             }
-            Body::Symlink(target) => {
+            NodeBody::Symlink(target) => {
                 symlink(into, &os_string(target)?, &host)?;
                 let time =
                     SystemTimeSpec::Absolute(SystemTime::from_std(from.meta.mtime.to_system()));

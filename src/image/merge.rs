@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::error::ImageError;
 use crate::chunk::Content;
 use crate::layer::Layer;
-use crate::layer::node::{Body, Child, Dir, Node, NodeId};
+use crate::layer::node::{Child, Dir, Node, NodeBody, NodeId};
 use crate::meta::{Kind, Meta};
 use crate::name::{LayerPath, Name};
 use crate::steps;
@@ -59,12 +59,12 @@ impl Leaf<'_> {
 impl<'a> LayerDir<'a> {
     fn of(layer: u16, node: &'a Node) -> Option<Self> {
         match &node.body {
-            Body::Dir(dir) => Some(Self {
+            NodeBody::Dir(dir) => Some(Self {
                 layer,
                 meta: &node.meta,
                 dir,
             }),
-            Body::File(_) | Body::Symlink(_) => None,
+            NodeBody::File(_) | NodeBody::Symlink(_) => None,
         }
     }
 }
@@ -129,7 +129,7 @@ impl<'a> Stack<'a> {
             };
             let Node { meta, body } = layer.node(origin.node);
             let leaf = match body {
-                Body::Dir(dir) => {
+                NodeBody::Dir(dir) => {
                     layer_dirs.push(LayerDir {
                         layer: origin.layer,
                         meta,
@@ -140,8 +140,8 @@ impl<'a> Stack<'a> {
                     }
                     continue;
                 }
-                Body::File(content) => Leaf::File(content),
-                Body::Symlink(target) => Leaf::Symlink(target),
+                NodeBody::File(content) => Leaf::File(content),
+                NodeBody::Symlink(target) => Leaf::Symlink(target),
             };
             if layer_dirs.len() == start {
                 return Resolved::Object {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::LayerError;
-use super::node::{Body, Child, Dir, Node, NodeId};
+use super::node::{NodeBody, Child, Dir, Node, NodeId};
 use crate::chunk::Content;
 use crate::meta::Meta;
 use crate::name::{LayerPath, Name};
@@ -13,33 +13,33 @@ use crate::steps;
 /// Metadata of a directory that no entry names.
 const IMPLIED: Meta = Meta::with_mode(0o755);
 
-pub(super) struct Tree {
+pub(super) struct BuildTree {
     /// What has been replaced stays here until the end.
-    nodes: Vec<Growing>,
+    nodes: Vec<BuildNode>,
 }
 
-struct Growing {
+struct BuildNode {
     meta: Meta,
-    object: Object,
+    object: BuildBody,
     names: u32,
 }
 
-pub(super) enum Object {
+pub(super) enum BuildBody {
     File(Content),
     Symlink(Arc<[u8]>),
-    Dir(Box<GrowingDir>),
+    Dir(Box<BuildDir>),
 }
 
 #[derive(Default)]
-pub(super) struct GrowingDir {
+pub(super) struct BuildDir {
     opaque: bool,
     implied: bool,
-    children: HashMap<Name, Slot>,
+    children: HashMap<Name, NameSlot>,
 }
 
 /// A name: what stands there, and whether it hides lower layers' object.
 #[derive(Default)]
-pub(super) struct Slot {
+pub(super) struct NameSlot {
     pub(super) hides: bool,
     pub(super) placed: Option<Placed>,
 }
@@ -50,7 +50,7 @@ pub(super) enum Placed {
     LowerLink(Box<LayerPath>),
 }
 
-impl Tree {
+impl BuildTree {
     pub(super) const ROOT: u32 = 0;
 
     pub(super) fn new() -> Self {
@@ -60,17 +60,17 @@ impl Tree {
     }
 
     /// Adds a node that no name leads to yet, and counts the one that will.
-    pub(super) fn push(&mut self, object: Object, meta: Meta) -> u32 {
+    pub(super) fn push(&mut self, object: BuildBody, meta: Meta) -> u32 {
         let id = self.push_nameless(object, meta);
         self.node_mut(id).names = 1;
         id
     }
 
     /// Adds a node that no name may ever lead to.
-    pub(super) fn push_nameless(&mut self, object: Object, meta: Meta) -> u32 {
+    pub(super) fn push_nameless(&mut self, object: BuildBody, meta: Meta) -> u32 {
         // The builder's bound on entries keeps the count far below 2^32.
         let id = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
-        self.nodes.push(Growing {
+        self.nodes.push(BuildNode {
             meta,
             object,
             names: 0,
@@ -79,15 +79,15 @@ impl Tree {
     }
 
     pub(super) fn push_implied(&mut self) -> u32 {
-        let dir = GrowingDir {
+        let dir = BuildDir {
             implied: true,
-            ..GrowingDir::default()
+            ..BuildDir::default()
         };
-        self.push(Object::Dir(Box::new(dir)), IMPLIED)
+        self.push(BuildBody::Dir(Box::new(dir)), IMPLIED)
     }
 
     pub(super) fn is_dir(&self, id: u32) -> bool {
-        matches!(self.node(id).object, Object::Dir(_))
+        matches!(self.node(id).object, BuildBody::Dir(_))
     }
 
     /// Refuses what is no directory as a parent of `path`.
@@ -99,12 +99,12 @@ impl Tree {
     ) -> Result<(), LayerError> {
         let path = || path.clone();
         match self.node(id).object {
-            Object::Dir(_) => Ok(()),
-            Object::File(_) => Err(LayerError::BelowFile {
+            BuildBody::Dir(_) => Ok(()),
+            BuildBody::File(_) => Err(LayerError::BelowFile {
                 path: path(),
                 parent: parent(),
             }),
-            Object::Symlink(_) => Err(LayerError::BelowSymlink {
+            BuildBody::Symlink(_) => Err(LayerError::BelowSymlink {
                 path: path(),
                 parent: parent(),
             }),
@@ -129,11 +129,11 @@ impl Tree {
     }
 
     /// Finds or makes the slot of a name.
-    pub(super) fn slot(&mut self, dir: u32, name: &Name) -> &mut Slot {
+    pub(super) fn slot(&mut self, dir: u32, name: &Name) -> &mut NameSlot {
         let children = &mut self.dir_mut(dir).children;
         // Looked up twice when new, so that a known name is not cloned.
         if !children.contains_key(name) {
-            children.insert(name.clone(), Slot::default());
+            children.insert(name.clone(), NameSlot::default());
         }
         #[expect(clippy::unwrap_used, reason = "inserted above if it was missing")]
         children.get_mut(name).unwrap()
@@ -153,7 +153,7 @@ impl Tree {
         let mut found = Placed::Node(Self::ROOT);
         for name in path.names() {
             let Placed::Node(id) = found else { return None };
-            let Object::Dir(dir) = &self.node(id).object else {
+            let BuildBody::Dir(dir) = &self.node(id).object else {
                 return None;
             };
             found = dir.children.get(name)?.placed.clone()?;
@@ -171,10 +171,10 @@ impl Tree {
         order.number(Self::ROOT);
         let mut done = Vec::new();
         while let Some(id) = order.old.get(done.len()).copied() {
-            let body = match std::mem::replace(&mut self.node_mut(id).object, Object::empty()) {
-                Object::File(content) => Body::File(content),
-                Object::Symlink(target) => Body::Symlink(target),
-                Object::Dir(dir) => Body::Dir(self.settle(*dir, &mut order)),
+            let body = match std::mem::replace(&mut self.node_mut(id).object, BuildBody::empty()) {
+                BuildBody::File(content) => NodeBody::File(content),
+                BuildBody::Symlink(target) => NodeBody::Symlink(target),
+                BuildBody::Dir(dir) => NodeBody::Dir(self.compact_dir(*dir, &mut order)),
             };
             let meta = std::mem::replace(&mut self.node_mut(id).meta, IMPLIED);
             done.push(Node { meta, body });
@@ -182,7 +182,7 @@ impl Tree {
         done
     }
 
-    fn settle(&mut self, dir: GrowingDir, order: &mut Numbering) -> Dir {
+    fn compact_dir(&mut self, dir: BuildDir, order: &mut Numbering) -> Dir {
         let mut names: Vec<_> = dir.children.into_iter().collect();
         names.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         let mut children = Vec::with_capacity(names.len());
@@ -211,13 +211,13 @@ impl Tree {
     /// A directory beside a whiteout of its name: nothing of a lower layer
     /// shows through, its metadata neither.
     fn hide_below(&mut self, id: u32) {
-        if let Object::Dir(dir) = &mut self.node_mut(id).object {
+        if let BuildBody::Dir(dir) = &mut self.node_mut(id).object {
             dir.opaque = true;
             dir.implied = false;
         }
     }
 
-    fn node(&self, id: u32) -> &Growing {
+    fn node(&self, id: u32) -> &BuildNode {
         steps::add(1);
         #[expect(
             clippy::indexing_slicing,
@@ -226,7 +226,7 @@ impl Tree {
         &self.nodes[id as usize]
     }
 
-    fn node_mut(&mut self, id: u32) -> &mut Growing {
+    fn node_mut(&mut self, id: u32) -> &mut BuildNode {
         steps::add(1);
         #[expect(
             clippy::indexing_slicing,
@@ -235,17 +235,17 @@ impl Tree {
         &mut self.nodes[id as usize]
     }
 
-    fn dir_mut(&mut self, id: u32) -> &mut GrowingDir {
+    fn dir_mut(&mut self, id: u32) -> &mut BuildDir {
         match &mut self.node_mut(id).object {
-            Object::Dir(dir) => dir,
-            Object::File(_) | Object::Symlink(_) => {
+            BuildBody::Dir(dir) => dir,
+            BuildBody::File(_) | BuildBody::Symlink(_) => {
                 unreachable!("callers have made sure that it is a directory")
             }
         }
     }
 }
 
-impl Object {
+impl BuildBody {
     /// Takes the place of what has been moved out.
     fn empty() -> Self {
         Self::Dir(Box::default())

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::build_tree::{Placed, Tree};
-use super::spot::{DirId, ObjectId, Spot, fits};
-use super::{Layer, LayerError, seal};
+use super::build_tree::{Placed, BuildTree};
+use super::entry_pos::{DirId, ObjectId, EntryPos, fits};
+use super::{Layer, LayerError, finish};
 use crate::chunk::Content;
 use crate::limits::MAX_LAYER_ENTRIES;
 use crate::meta::{Meta, Xattrs};
@@ -35,13 +35,13 @@ const NAME_BYTES: usize = 48;
 /// An entry costs O(depth of its path). A builder that has given an error is
 /// good for dropping only.
 pub struct LayerBuilder {
-    pub(super) tree: Tree,
+    pub(super) tree: BuildTree,
     pub(super) max_entries: u64,
     pub(super) entries: u64,
     pub(super) metadata: u64,
     /// Attributes that were found to be sound last: a source may give the same
     /// to many entries.
-    pub(super) sound: Option<Arc<Xattrs>>,
+    pub(super) checked_xattrs: Option<Arc<Xattrs>>,
     lower_links: bool,
 }
 
@@ -57,11 +57,11 @@ impl LayerBuilder {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            tree: Tree::new(),
+            tree: BuildTree::new(),
             max_entries: MAX_LAYER_ENTRIES,
             entries: 0,
             metadata: 0,
-            sound: None,
+            checked_xattrs: None,
             lower_links: false,
         }
     }
@@ -94,8 +94,8 @@ impl LayerBuilder {
             return self.root(meta);
         }
         let whole = || path.clone();
-        let spot = self.spot(path, "a directory", &whole)?;
-        self.dir_in(spot, meta).map(drop)
+        let pos = self.position(path, "a directory", &whole)?;
+        self.dir_in(pos, meta).map(drop)
     }
 
     /// Adds a regular file.
@@ -111,8 +111,8 @@ impl LayerBuilder {
         content: Content,
     ) -> Result<(), LayerError> {
         let whole = || path.clone();
-        let spot = self.spot(path, "a file", &whole)?;
-        self.file_in(spot, meta, content).map(drop)
+        let pos = self.position(path, "a file", &whole)?;
+        self.file_in(pos, meta, content).map(drop)
     }
 
     /// Adds a symbolic link.
@@ -128,8 +128,8 @@ impl LayerBuilder {
         target: &[u8],
     ) -> Result<(), LayerError> {
         let whole = || path.clone();
-        let spot = self.spot(path, "a symbolic link", &whole)?;
-        self.symlink_in(spot, meta, target)
+        let pos = self.position(path, "a symbolic link", &whole)?;
+        self.symlink_in(pos, meta, target)
     }
 
     /// Adds one more name for a file or symbolic link. What is not in this
@@ -157,16 +157,16 @@ impl LayerBuilder {
             return Err(LayerError::LinkToItself { link, target });
         }
         let whole = || path.clone();
-        let spot = self.spot(path, "a hard link", &whole)?;
+        let pos = self.position(path, "a hard link", &whole)?;
         match placed {
-            Placed::Node(id) => self.link_in(spot, ObjectId(id)),
+            Placed::Node(id) => self.link_in(pos, ObjectId(id)),
             Placed::LowerLink(_) => {
                 self.lower_links = true;
                 let names = target.names().iter();
                 let bytes: usize = names.map(|name| name.as_bytes().len() + NAME_BYTES).sum();
                 self.metadata += bytes as u64;
                 self.count(&whole)?;
-                self.tree.place(spot.dir.0, spot.name, placed);
+                self.tree.place(pos.dir.0, pos.name, placed);
                 Ok(())
             }
         }
@@ -180,8 +180,8 @@ impl LayerBuilder {
     /// As [`dir`](Self::dir); [`LayerError::Root`].
     pub fn whiteout(&mut self, path: &LayerPath) -> Result<(), LayerError> {
         let whole = || path.clone();
-        let spot = self.spot(path, "a whiteout", &whole)?;
-        self.whiteout_in(spot)
+        let pos = self.position(path, "a whiteout", &whole)?;
+        self.whiteout_in(pos)
     }
 
     /// Makes a directory opaque; one that no entry names is implied.
@@ -207,23 +207,23 @@ impl LayerBuilder {
     pub fn finish(self) -> Result<Layer, LayerError> {
         let nodes = self.tree.compact();
         if self.lower_links {
-            seal::check_lower_links(&nodes)?;
+            finish::check_lower_links(&nodes)?;
         }
-        let digest = seal::digest(&nodes);
+        let digest = finish::digest(&nodes);
         Ok(Layer::from_parts(nodes, digest))
     }
 
     /// Finds or makes the parent of an entry.
-    pub(super) fn spot<'p>(
+    pub(super) fn position<'p>(
         &mut self,
         path: &'p LayerPath,
         what: &'static str,
         whole: &'p dyn Fn() -> LayerPath,
-    ) -> Result<Spot<'p>, LayerError> {
+    ) -> Result<EntryPos<'p>, LayerError> {
         check_path(path)?;
         let (parents, name) = path.split_last().ok_or(LayerError::Root(what))?;
         let dir = self.walk_dirs(path, parents)?;
-        Ok(Spot {
+        Ok(EntryPos {
             dir,
             name,
             path: whole,
@@ -233,7 +233,7 @@ impl LayerBuilder {
     /// Walks down `names`, the first components of `path`, making implied
     /// directories.
     fn walk_dirs(&mut self, path: &LayerPath, names: &[Name]) -> Result<DirId, LayerError> {
-        let mut dir = Tree::ROOT;
+        let mut dir = BuildTree::ROOT;
         for (depth, name) in names.iter().enumerate() {
             let parent = || LayerPath::from(names.get(..=depth).unwrap_or_default().to_vec());
             dir = match self.tree.slot(dir, name).placed {

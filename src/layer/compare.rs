@@ -2,12 +2,12 @@
 
 use std::cmp::Ordering;
 
-use super::{Entry, EntryBody, Layer};
+use super::{LayerEntry, EntryBody, Layer};
 use crate::name::LayerPath;
 
 /// How a path differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Change {
+pub enum ChangeKind {
     /// Only the second tree has it.
     Added,
     /// Both have it: kind, content, target or metadata differ.
@@ -16,7 +16,7 @@ pub enum Change {
     Deleted,
 }
 
-impl Change {
+impl ChangeKind {
     /// Returns the letter that `docker diff` shows: `A`, `C`, `D`.
     #[must_use]
     pub fn letter(self) -> char {
@@ -35,7 +35,7 @@ impl Change {
 ///
 /// O(entries): contents are compared by digest.
 #[must_use]
-pub fn compare(from: &Layer, to: &Layer) -> Vec<(Change, LayerPath)> {
+pub fn compare(from: &Layer, to: &Layer) -> Vec<(ChangeKind, LayerPath)> {
     let (mut old, mut new) = (from.entries().peekable(), to.entries().peekable());
     let mut changes = Vec::new();
     loop {
@@ -49,15 +49,15 @@ pub fn compare(from: &Layer, to: &Layer) -> Vec<(Change, LayerPath)> {
         let after = if order.is_ge() { new.next() } else { None };
         changes.extend(match (before, after) {
             (Some(before), Some(after)) if is_same(&before, &after) => None,
-            (Some(_), Some(after)) => Some((Change::Changed, after.path)),
-            (Some(before), None) => Some((Change::Deleted, before.path)),
-            (None, Some(after)) => Some((Change::Added, after.path)),
+            (Some(_), Some(after)) => Some((ChangeKind::Changed, after.path)),
+            (Some(before), None) => Some((ChangeKind::Deleted, before.path)),
+            (None, Some(after)) => Some((ChangeKind::Added, after.path)),
             (None, None) => None,
         });
     }
 }
 
-fn is_same(one: &Entry<'_>, other: &Entry<'_>) -> bool {
+fn is_same(one: &LayerEntry<'_>, other: &LayerEntry<'_>) -> bool {
     use EntryBody::{Dir, File, LowerLink, Symlink, Whiteout};
     match (&one.body, &other.body) {
         (Dir { meta: a, opaque: x }, Dir { meta: b, opaque: y }) => a == b && x == y,

@@ -7,7 +7,7 @@ use super::LayerBuilder;
 #[cfg(any(feature = "dir", feature = "tar"))]
 #[cfg(feature = "tar")]
 use super::node::Child;
-use super::node::{Body, Dir, Node, NodeId};
+use super::node::{NodeBody, Dir, Node, NodeId};
 use crate::digest::Digest;
 
 /// An immutable tree of entries and whiteouts, one storey of an image.
@@ -71,7 +71,7 @@ impl Layer {
             .children
             .binary_search_by(|(other, _)| other.as_bytes().cmp(name.as_bytes()));
         match found.ok().and_then(|at| dir.children.get(at)) {
-            Some((_, Child::Node(id))) => matches!(self.node(*id).body, Body::File(_)),
+            Some((_, Child::Node(id))) => matches!(self.node(*id).body, NodeBody::File(_)),
             _ => false,
         }
     }
@@ -87,8 +87,8 @@ impl Layer {
     /// Returns the directory at `id`, if it is one.
     pub(crate) fn dir(&self, id: NodeId) -> Option<&Dir> {
         match &self.node(id).body {
-            Body::Dir(dir) => Some(dir),
-            Body::File(_) | Body::Symlink(_) => None,
+            NodeBody::Dir(dir) => Some(dir),
+            NodeBody::File(_) | NodeBody::Symlink(_) => None,
         }
     }
 }

@@ -11,12 +11,12 @@ mod compare;
 mod error;
 mod finished;
 pub(crate) mod node;
-mod seal;
-pub(crate) mod spot;
+mod finish;
+pub(crate) mod entry_pos;
 pub(crate) mod walk;
 
 pub use builder::LayerBuilder;
-pub use compare::{Change, compare};
+pub use compare::{ChangeKind, compare};
 pub use error::LayerError;
 pub use finished::Layer;
-pub use walk::{Entries, Entry, EntryBody};
+pub use walk::{Entries, LayerEntry, EntryBody};

@@ -22,11 +22,11 @@ impl NodeId {
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) meta: Meta,
-    pub(crate) body: Body,
+    pub(crate) body: NodeBody,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Body {
+pub(crate) enum NodeBody {
     File(Content),
     Symlink(Arc<[u8]>),
     Dir(Dir),

@@ -3,14 +3,14 @@
 use std::slice;
 
 use super::Layer;
-use super::node::{Body, Child, Dir, Node, NodeId};
+use super::node::{NodeBody, Child, Dir, Node, NodeId};
 use crate::chunk::Content;
 use crate::meta::Meta;
 use crate::name::{LayerPath, Name};
 
 /// One step of a walk: a directory's entries by name, what is in a directory
 /// right after it. The root is entered before the first step.
-pub(crate) enum Step<'a> {
+pub(crate) enum LayerStep<'a> {
     Enter(&'a Name, &'a Node, &'a Dir),
     File(&'a Name, NodeId, &'a Meta, &'a Content),
     Symlink(&'a Name, NodeId, &'a Meta, &'a [u8]),
@@ -19,16 +19,16 @@ pub(crate) enum Step<'a> {
     Leave,
 }
 
-pub(crate) struct Walk<'a> {
+pub(crate) struct LayerWalk<'a> {
     nodes: &'a [Node],
     open: Vec<slice::Iter<'a, (Name, Child)>>,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> LayerWalk<'a> {
     pub(crate) fn new(nodes: &'a [Node]) -> Self {
         let root = match nodes.first() {
             Some(Node {
-                body: Body::Dir(dir),
+                body: NodeBody::Dir(dir),
                 ..
             }) => vec![dir.children.iter()],
             _ => Vec::new(),
@@ -37,29 +37,29 @@ impl<'a> Walk<'a> {
     }
 }
 
-impl<'a> Iterator for Walk<'a> {
-    type Item = Step<'a>;
+impl<'a> Iterator for LayerWalk<'a> {
+    type Item = LayerStep<'a>;
 
-    fn next(&mut self) -> Option<Step<'a>> {
+    fn next(&mut self) -> Option<LayerStep<'a>> {
         let Some((name, child)) = self.open.last_mut()?.next() else {
             self.open.pop();
             return if self.open.is_empty() {
                 None
             } else {
-                Some(Step::Leave)
+                Some(LayerStep::Leave)
             };
         };
         Some(match child {
-            Child::Whiteout => Step::Whiteout(name),
-            Child::LowerLink(target) => Step::LowerLink(name, target),
+            Child::Whiteout => LayerStep::Whiteout(name),
+            Child::LowerLink(target) => LayerStep::LowerLink(name, target),
             Child::Node(id) => {
                 let node = self.nodes.get(id.index())?;
                 match &node.body {
-                    Body::File(content) => Step::File(name, *id, &node.meta, content),
-                    Body::Symlink(target) => Step::Symlink(name, *id, &node.meta, target),
-                    Body::Dir(dir) => {
+                    NodeBody::File(content) => LayerStep::File(name, *id, &node.meta, content),
+                    NodeBody::Symlink(target) => LayerStep::Symlink(name, *id, &node.meta, target),
+                    NodeBody::Dir(dir) => {
                         self.open.push(dir.children.iter());
-                        Step::Enter(name, node, dir)
+                        LayerStep::Enter(name, node, dir)
                     }
                 }
             }
@@ -69,14 +69,14 @@ impl<'a> Iterator for Walk<'a> {
 
 /// One entry of a layer, as [`Layer::entries`] gives them.
 #[derive(Clone, Debug)]
-pub struct Entry<'a> {
+pub struct LayerEntry<'a> {
     /// Where it is.
     pub path: LayerPath,
     /// What it is.
     pub body: EntryBody<'a>,
 }
 
-/// What an [`Entry`] is.
+/// What an [`LayerEntry`] is.
 #[derive(Clone, Debug)]
 pub enum EntryBody<'a> {
     /// A directory.
@@ -120,7 +120,7 @@ pub enum EntryBody<'a> {
 /// Iterator of [`Layer::entries`].
 pub struct Entries<'a> {
     root: Option<&'a Node>,
-    walk: Walk<'a>,
+    walk: LayerWalk<'a>,
     path: Vec<Name>,
     /// How many names each node has.
     names: Vec<u32>,
@@ -135,7 +135,7 @@ impl Layer {
         let nodes = self.nodes();
         Entries {
             root: nodes.first(),
-            walk: Walk::new(nodes),
+            walk: LayerWalk::new(nodes),
             path: Vec::new(),
             names: count_names(nodes),
         }
@@ -143,31 +143,31 @@ impl Layer {
 }
 
 impl<'a> Iterator for Entries<'a> {
-    type Item = Entry<'a>;
+    type Item = LayerEntry<'a>;
 
-    fn next(&mut self) -> Option<Entry<'a>> {
+    fn next(&mut self) -> Option<LayerEntry<'a>> {
         if let Some(Node {
             meta,
-            body: Body::Dir(dir),
+            body: NodeBody::Dir(dir),
         }) = self.root.take()
         {
-            return Some(Entry {
+            return Some(LayerEntry {
                 path: LayerPath::root(),
                 body: dir_body(meta, dir),
             });
         }
         let (name, body) = loop {
             match self.walk.next()? {
-                Step::Leave => drop(self.path.pop()),
-                Step::Enter(name, node, dir) => {
+                LayerStep::Leave => drop(self.path.pop()),
+                LayerStep::Enter(name, node, dir) => {
                     self.path.push(name.clone());
                     let path = LayerPath::from(self.path.clone());
-                    return Some(Entry {
+                    return Some(LayerEntry {
                         path,
                         body: dir_body(&node.meta, dir),
                     });
                 }
-                Step::File(name, id, meta, content) => {
+                LayerStep::File(name, id, meta, content) => {
                     break (
                         name,
                         EntryBody::File {
@@ -178,7 +178,7 @@ impl<'a> Iterator for Entries<'a> {
                         },
                     );
                 }
-                Step::Symlink(name, id, meta, target) => {
+                LayerStep::Symlink(name, id, meta, target) => {
                     break (
                         name,
                         EntryBody::Symlink {
@@ -189,13 +189,13 @@ impl<'a> Iterator for Entries<'a> {
                         },
                     );
                 }
-                Step::Whiteout(name) => break (name, EntryBody::Whiteout),
-                Step::LowerLink(name, target) => break (name, EntryBody::LowerLink { target }),
+                LayerStep::Whiteout(name) => break (name, EntryBody::Whiteout),
+                LayerStep::LowerLink(name, target) => break (name, EntryBody::LowerLink { target }),
             }
         };
         let mut path = self.path.clone();
         path.push(name.clone());
-        Some(Entry {
+        Some(LayerEntry {
             path: path.into(),
             body,
         })
@@ -212,8 +212,8 @@ impl Entries<'_> {
 pub(super) fn count_names(nodes: &[Node]) -> Vec<u32> {
     let mut names = vec![0; nodes.len()];
     let dirs = nodes.iter().filter_map(|node| match &node.body {
-        Body::Dir(dir) => Some(dir),
-        Body::File(_) | Body::Symlink(_) => None,
+        NodeBody::Dir(dir) => Some(dir),
+        NodeBody::File(_) | NodeBody::Symlink(_) => None,
     });
     for (_, child) in dirs.flat_map(|dir| &dir.children) {
         let Child::Node(id) = child else { continue };

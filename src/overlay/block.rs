@@ -1,6 +1,6 @@
 //! One block of a changed or new file.
 
-use crate::chunk::{Buffer, Pages, Part, Piece};
+use crate::chunk::{Buffer, Pages, SealedBlock, Piece};
 use crate::errno::Errno;
 use crate::limits::BLOCK_BYTES;
 
@@ -57,11 +57,11 @@ impl Block {
 
     /// The first `len` bytes of a block of a sealed file, which this instance
     /// was the `first` to hold or not; more than those where it is not zeros.
-    pub(super) fn of_part(part: &Part, first: bool, len: u64) -> Self {
+    pub(super) fn of_part(part: &SealedBlock, first: bool, len: u64) -> Self {
         match part {
-            Part::Zeros => Self::Zeros(u16::try_from(len.min(BLOCK_BYTES as u64)).unwrap_or(0)),
-            Part::New(piece) if first => Self::Brought(piece.clone()),
-            Part::New(piece) | Part::Old(piece) => Self::Lent(piece.clone()),
+            SealedBlock::Zeros => Self::Zeros(u16::try_from(len.min(BLOCK_BYTES as u64)).unwrap_or(0)),
+            SealedBlock::New(piece) if first => Self::Brought(piece.clone()),
+            SealedBlock::New(piece) | SealedBlock::Old(piece) => Self::Lent(piece.clone()),
         }
     }
 

@@ -19,7 +19,7 @@ use super::blocks::FileBody;
 use super::data::Counts;
 use super::dirty::Dirty;
 use super::inode::Body;
-use crate::chunk::{Buffer, Part, Scope, digest_of};
+use crate::chunk::{Buffer, SealedBlock, Scope, digest_of};
 use crate::digest::Digest;
 use crate::image::Image;
 use crate::limits::{CHUNK_BYTES, MAX_CLOSE_BLOCKS, MIN_SCOPED_BYTES};
@@ -130,13 +130,13 @@ fn seal_file(file: &FileBody, scope: &Scope, go_on: &dyn Fn() -> bool) -> Option
             return None;
         }
         if Block::zeros_like(buffer.bytes()).is_some() {
-            return Some(Part::Zeros);
+            return Some(SealedBlock::Zeros);
         }
         let (piece, is_new) = scope.put(buffer)?;
         Some(if is_new {
-            Part::New(piece)
+            SealedBlock::New(piece)
         } else {
-            Part::Old(piece)
+            SealedBlock::Old(piece)
         })
     });
     let parts = parts.collect::<Option<Vec<_>>>()?;

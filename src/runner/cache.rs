@@ -59,12 +59,12 @@ impl fmt::Display for CacheUse {
 }
 
 /// The place of one guest in the cache.
-pub(super) struct Entry {
-    place: Option<Place>,
+pub(super) struct CacheEntry {
+    dir: Option<CacheDir>,
     off: Option<String>,
 }
 
-struct Place {
+struct CacheDir {
     home: PathBuf,
     dir: PathBuf,
     key: Key,
@@ -72,23 +72,23 @@ struct Place {
     is_whole: bool,
 }
 
-impl Entry {
+impl CacheEntry {
     /// Makes the directory of a guest ready. Never fails: a run without a
     /// cache is slower, no worse.
     pub(super) fn open(home: Option<&Path>, wasm: &[u8], settings: &str) -> Self {
         let Some(home) = home else {
             return Self {
-                place: None,
+                dir: None,
                 off: None,
             };
         };
-        match Place::open(home, wasm, settings) {
-            Ok(place) => Self {
-                place: Some(place),
+        match CacheDir::open(home, wasm, settings) {
+            Ok(dir) => Self {
+                dir: Some(dir),
                 off: None,
             },
             Err(reason) => Self {
-                place: None,
+                dir: None,
                 off: Some(format!("{}: {reason}", home.display())),
             },
         }
@@ -97,29 +97,29 @@ impl Entry {
     /// Returns the file of the guest's code, if it is there and nobody but this
     /// user's own processes can have written it.
     pub(super) fn code(&self) -> Option<PathBuf> {
-        let place = self.place.as_ref().filter(|place| place.is_whole)?;
-        Some(place.dir.join(CODE))
+        let dir = self.dir.as_ref().filter(|dir| dir.is_whole)?;
+        Some(dir.dir.join(CODE))
     }
 
     /// Tells that the code that was found is in use.
     pub(super) fn hit(self) -> CacheUse {
-        if let Some(place) = &self.place {
-            mark_used(&place.dir);
+        if let Some(dir) = &self.dir {
+            mark_used(&dir.dir);
         }
         CacheUse::Hit
     }
 
     /// Keeps code that was compiled, if there is a place for it.
     pub(super) fn keep(self, code: impl FnOnce() -> io::Result<Vec<u8>>) -> CacheUse {
-        let Some(place) = self.place else {
+        let Some(dir) = self.dir else {
             return CacheUse::Off { reason: self.off };
         };
-        let kept = code().and_then(|code| place.keep(&code));
-        forget_oldest(&place.home, MAX_CACHED_BYTES);
+        let kept = code().and_then(|code| dir.keep(&code));
+        forget_oldest(&dir.home, MAX_CACHED_BYTES);
         match kept {
             Ok(()) => CacheUse::Miss,
             Err(error) => CacheUse::Off {
-                reason: Some(format!("{}: {error}", place.dir.display())),
+                reason: Some(format!("{}: {error}", dir.dir.display())),
             },
         }
     }
@@ -128,7 +128,7 @@ impl Entry {
 /// The file of a guest's code in its directory.
 const CODE: &str = "code";
 
-impl Place {
+impl CacheDir {
     fn open(home: &Path, wasm: &[u8], settings: &str) -> Result<Self, String> {
         let text = |error: io::Error| error.to_string();
         make_dir(home).map_err(text)?;
@@ -359,17 +359,17 @@ mod tests {
     }
 
     /// Opens the place of a guest in a cache, or says why there is none.
-    fn opened(home: &Path) -> Result<Place, String> {
-        Place::open(home, b"guest", "settings")
+    fn opened(home: &Path) -> Result<CacheDir, String> {
+        CacheDir::open(home, b"guest", "settings")
     }
 
     /// A cache with one sealed guest, and the guest's directory.
     fn sealed() -> (tempfile::TempDir, PathBuf) {
         let home = tempfile::tempdir().unwrap();
-        let place = opened(home.path()).unwrap();
-        place.keep(b"machine code").unwrap();
-        assert!(is_whole(&place.dir, &place.key));
-        (home, place.dir)
+        let dir = opened(home.path()).unwrap();
+        dir.keep(b"machine code").unwrap();
+        assert!(is_whole(&dir.dir, &dir.key));
+        (home, dir.dir)
     }
 
     #[test]
@@ -398,10 +398,10 @@ mod tests {
     #[test]
     fn the_code_of_another_guest_does_not_fit() {
         let (home, dir) = sealed();
-        let other = Place::open(home.path(), b"other", "settings").unwrap().dir;
+        let other = CacheDir::open(home.path(), b"other", "settings").unwrap().dir;
         fs::remove_dir_all(&other).unwrap();
         fs::rename(&dir, &other).unwrap();
-        drop(Place::open(home.path(), b"other", "settings").unwrap());
+        drop(CacheDir::open(home.path(), b"other", "settings").unwrap());
         assert!(!other.join(CODE).exists());
     }
 

@@ -8,7 +8,7 @@ use wasmtime::{
     WasmBacktraceDetails,
 };
 
-use super::cache::{CacheUse, Entry};
+use super::cache::{CacheUse, CacheEntry};
 use super::code::Code;
 use super::{Guest, GuestKind, RunnerConfig, RunnerError};
 use crate::limits::{MAX_POOLED_MEMORIES, MAX_TABLE_ELEMENTS};
@@ -55,15 +55,15 @@ impl Compiled {
     /// for the pooling allocator if machine and guest fit it, otherwise on demand.
     pub(super) fn new(guest: &Guest, config: &RunnerConfig) -> Result<Self, RunnerError> {
         let kind = guest.kind();
-        let entry = Entry::open(
+        let entry = CacheEntry::open(
             config.cache_dir.as_deref(),
             guest.wasm(),
             &settings(kind, config),
         );
-        let settled = settled(kind, config);
+        let engine_config = engine_config(kind, config);
         let mapped = entry.code().and_then(|file| {
             let load = |engine: &Engine| Code::load(engine, kind, &file);
-            with_either(kind, config, &settled, load).ok()
+            with_either(kind, config, &engine_config, load).ok()
         });
         if let Some((engine, code, allocator)) = mapped {
             return Ok(Self {
@@ -74,7 +74,7 @@ impl Compiled {
             });
         }
         let compile = |engine: &Engine| Code::compile(engine, guest);
-        let compiled = with_either(kind, config, &settled, compile);
+        let compiled = with_either(kind, config, &engine_config, compile);
         let (engine, code, allocator) = compiled.map_err(|failed| match failed {
             Failed::Engine(source) => RunnerError::Engine { source },
             Failed::Code(source) => RunnerError::Compile {
@@ -103,13 +103,13 @@ enum Failed {
 fn with_either(
     kind: GuestKind,
     config: &RunnerConfig,
-    settled: &Config,
+    engine_config: &Config,
     make: impl Fn(&Engine) -> wasmtime::Result<Code>,
 ) -> Result<(Engine, Code, Allocator), Failed> {
-    match with_pool(kind, config, settled.clone(), &make) {
+    match with_pool(kind, config, engine_config.clone(), &make) {
         Ok((engine, code)) => Ok((engine, code, Allocator::Pooling)),
         Err(reason) => {
-            let engine = Engine::new(settled).map_err(Failed::Engine)?;
+            let engine = Engine::new(engine_config).map_err(Failed::Engine)?;
             let code = make(&engine).map_err(Failed::Code)?;
             Ok((engine, code, Allocator::OnDemand { reason }))
         }
@@ -120,13 +120,13 @@ fn with_either(
 fn with_pool(
     kind: GuestKind,
     config: &RunnerConfig,
-    mut settled: Config,
+    mut engine_config: Config,
     make: impl Fn(&Engine) -> wasmtime::Result<Code>,
 ) -> Result<(Engine, Code), String> {
     let pool = pool(kind, config.threads)?;
-    settled.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    engine_config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     let one_line = |error: wasmtime::Error| format!("{error:#}").replace('\n', " ");
-    let engine = Engine::new(&settled).map_err(one_line)?;
+    let engine = Engine::new(&engine_config).map_err(one_line)?;
     let code = make(&engine).map_err(one_line)?;
     Ok((engine, code))
 }
@@ -142,15 +142,15 @@ fn settings(kind: GuestKind, config: &RunnerConfig) -> String {
     )
 }
 
-fn settled(kind: GuestKind, config: &RunnerConfig) -> Config {
-    let mut settled = Config::new();
-    settled
+fn engine_config(kind: GuestKind, config: &RunnerConfig) -> Config {
+    let mut engine_config = Config::new();
+    engine_config
         .epoch_interruption(config.timeout.is_some())
         // What a store needs for it is made with each store.
         .concurrency_support(kind == GuestKind::AsyncComponent)
         // Never from the environment (invariant 10).
         .wasm_backtrace_details(WasmBacktraceDetails::Enable);
-    settled
+    engine_config
 }
 
 /// Sizes a pool for `threads` guests at a time.

@@ -5,16 +5,16 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::fixed;
 use super::limiter::Limiter;
-use super::output::{Held, Stream};
+use super::output::{OutputBuffer, Stream};
 use super::{INSTANCE_VARIABLE, RunPlan, RunnerConfig, RunnerError, Stdio};
 use crate::vfs::{Descriptor, Fs, Rights};
 use crate::wasi::{p1, p2};
 
 /// Everything an instance needs besides code.
-pub(super) struct Seat {
+pub(super) struct InstanceHost {
     wasi: WasiCtxBuilder,
     preopens: Vec<(Descriptor, String)>,
-    held: Vec<Held>,
+    outputs: Vec<OutputBuffer>,
     limiter: Limiter,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct ComponentHost {
     pub(super) limiter: Limiter,
 }
 
-impl Seat {
+impl InstanceHost {
     pub(super) fn new(
         fs: &Fs,
         volumes: &[(String, Fs)],
@@ -52,7 +52,7 @@ impl Seat {
         if plan.deterministic {
             fixed::fix(&mut wasi, fs, instance);
         }
-        let held = connect(&mut wasi, &plan.stdio, instance);
+        let outputs = connect(&mut wasi, &plan.stdio, instance);
         for dir in &plan.host_dirs {
             wasi.preopened_dir(&dir.dir, &dir.guest, perms(dir.rights))
                 .map_err(|source| RunnerError::HostDir {
@@ -86,14 +86,14 @@ impl Seat {
         Ok(Self {
             wasi,
             preopens,
-            held,
+            outputs,
             limiter,
         })
     }
 
     /// Returns the streams that wait for the end of the instance.
-    pub(super) fn held(&self) -> Vec<Held> {
-        self.held.clone()
+    pub(super) fn outputs(&self) -> Vec<OutputBuffer> {
+        self.outputs.clone()
     }
 
     pub(super) fn into_core(mut self) -> CoreHost {
@@ -139,7 +139,7 @@ impl p2::View for ComponentHost {
     }
 }
 
-fn connect(wasi: &mut WasiCtxBuilder, stdio: &Stdio, instance: u32) -> Vec<Held> {
+fn connect(wasi: &mut WasiCtxBuilder, stdio: &Stdio, instance: u32) -> Vec<OutputBuffer> {
     match stdio {
         Stdio::Null => Vec::new(),
         Stdio::Inherit => {
@@ -151,8 +151,8 @@ fn connect(wasi: &mut WasiCtxBuilder, stdio: &Stdio, instance: u32) -> Vec<Held>
             Vec::new()
         }
         Stdio::Collect(sink) => {
-            let out = Held::new(instance, Stream::Stdout, sink.clone());
-            let err = Held::new(instance, Stream::Stderr, sink.clone());
+            let out = OutputBuffer::new(instance, Stream::Stdout, sink.clone());
+            let err = OutputBuffer::new(instance, Stream::Stderr, sink.clone());
             wasi.stdout(out.clone()).stderr(err.clone());
             vec![out, err]
         }

@@ -40,7 +40,7 @@ mod private;
 mod program;
 mod report;
 mod run;
-mod show;
+mod file_systems;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -53,7 +53,7 @@ pub use engine::Allocator;
 pub use error::RunnerError;
 pub use guest::{Guest, GuestKind};
 pub use outcome::Outcome;
-pub use output::{Sink, Stdio, Stream};
+pub use output::{OutputSink, Stdio, Stream};
 pub use plan::{HostDir, INSTANCE_VARIABLE, Preopen, RunPlan, Volume};
 pub use report::{InstanceReport, RunReport};
 pub use run::Watch;
@@ -102,7 +102,7 @@ pub struct Runner {
     allocator: Allocator,
     cache: CacheUse,
     /// Held for a run: the pool has room for one.
-    turn: Mutex<()>,
+    run_lock: Mutex<()>,
 }
 
 impl fmt::Debug for Runner {
@@ -138,7 +138,7 @@ impl Runner {
             program,
             allocator,
             cache,
-            turn: Mutex::new(()),
+            run_lock: Mutex::new(()),
         })
     }
 

@@ -28,7 +28,7 @@ pub enum Stdio {
     /// No input; the output of each instance is held until it ends and then
     /// passed on in one piece. What exceeds
     /// [`MAX_HELD_OUTPUT_BYTES`] is passed on before, in pieces of that size.
-    Collect(Arc<dyn Sink>),
+    Collect(Arc<dyn OutputSink>),
 }
 
 impl fmt::Debug for Stdio {
@@ -43,7 +43,7 @@ impl fmt::Debug for Stdio {
 }
 
 /// Takes what the guests write. Called from the threads that run guests.
-pub trait Sink: Send + Sync {
+pub trait OutputSink: Send + Sync {
     /// Takes one piece of the output of one instance.
     fn write(&self, instance: u32, stream: Stream, bytes: &[u8]);
 }
@@ -59,18 +59,18 @@ pub enum Stream {
 
 /// One stream of one instance, held. Clones share it.
 #[derive(Clone)]
-pub(super) struct Held(Arc<Inner>);
+pub(super) struct OutputBuffer(Arc<Inner>);
 
 struct Inner {
     instance: u32,
     stream: Stream,
-    sink: Arc<dyn Sink>,
+    sink: Arc<dyn OutputSink>,
     /// Never longer than [`MAX_HELD_OUTPUT_BYTES`].
     bytes: Mutex<Vec<u8>>,
 }
 
-impl Held {
-    pub(super) fn new(instance: u32, stream: Stream, sink: Arc<dyn Sink>) -> Self {
+impl OutputBuffer {
+    pub(super) fn new(instance: u32, stream: Stream, sink: Arc<dyn OutputSink>) -> Self {
         Self(Arc::new(Inner {
             instance,
             stream,
@@ -103,13 +103,13 @@ impl Held {
     }
 }
 
-impl IsTerminal for Held {
+impl IsTerminal for OutputBuffer {
     fn is_terminal(&self) -> bool {
         false
     }
 }
 
-impl StdoutStream for Held {
+impl StdoutStream for OutputBuffer {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
         Box::new(self.clone())
     }
@@ -120,11 +120,11 @@ impl StdoutStream for Held {
 }
 
 #[wasmtime_wasi::async_trait]
-impl Pollable for Held {
+impl Pollable for OutputBuffer {
     async fn ready(&mut self) {}
 }
 
-impl OutputStream for Held {
+impl OutputStream for OutputBuffer {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.push(&bytes);
         Ok(())
@@ -140,7 +140,7 @@ impl OutputStream for Held {
     }
 }
 
-impl AsyncWrite for Held {
+impl AsyncWrite for OutputBuffer {
     fn poll_write(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
@@ -166,7 +166,7 @@ mod tests {
     #[derive(Default)]
     struct Lengths(Mutex<Vec<(u32, usize)>>);
 
-    impl Sink for Lengths {
+    impl OutputSink for Lengths {
         fn write(&self, instance: u32, _: Stream, bytes: &[u8]) {
             self.0.lock().push((instance, bytes.len()));
         }
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn output_is_held_up_to_the_bound_and_no_further() {
         let sink = Arc::new(Lengths::default());
-        let held = Held::new(7, Stream::Stdout, sink.clone());
+        let held = OutputBuffer::new(7, Stream::Stdout, sink.clone());
         held.push(b"abc");
         held.push(&vec![0; MAX_HELD_OUTPUT_BYTES - 4]);
         assert!(sink.0.lock().is_empty());

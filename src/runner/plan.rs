@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use super::show::check_volumes;
+use super::file_systems::check_volumes;
 use super::{RunnerError, Stdio};
 use crate::budget::Budget;
 use crate::limits::MAX_ARGUMENT_BYTES;

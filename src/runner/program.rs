@@ -11,7 +11,7 @@ use wasmtime_wasi::p3::bindings as bindings3;
 use super::code::Code;
 use super::engine::Compiled;
 use super::guest::CORE_ENTRY;
-use super::host::{ComponentHost, CoreHost, Seat};
+use super::host::{ComponentHost, CoreHost, InstanceHost};
 use super::{Guest, GuestKind, Outcome, RunnerConfig, RunnerError};
 use crate::vfs::seal_until;
 use crate::wasi::{p0, p1, p2, p3};
@@ -92,7 +92,7 @@ impl Program {
     pub(super) fn call(
         &self,
         engine: &Engine,
-        seat: Seat,
+        host: InstanceHost,
         started: &mut Option<Instant>,
         runtime: &mut Option<Runtime>,
     ) -> Outcome {
@@ -100,9 +100,9 @@ impl Program {
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
         match deadline {
             Some(deadline) => seal_until(deadline, || {
-                self.call_and_drop(engine, seat, started, runtime)
+                self.call_and_drop(engine, host, started, runtime)
             }),
-            None => self.call_and_drop(engine, seat, started, runtime),
+            None => self.call_and_drop(engine, host, started, runtime),
         }
     }
 
@@ -118,13 +118,13 @@ impl Program {
     fn call_and_drop(
         &self,
         engine: &Engine,
-        seat: Seat,
+        host: InstanceHost,
         started: &mut Option<Instant>,
         runtime: &mut Option<Runtime>,
     ) -> Outcome {
         match self {
             Self::Core(pre) => {
-                let mut store = core_store(engine, seat);
+                let mut store = core_store(engine, host);
                 ended(pre.instantiate(&mut store).and_then(|instance| {
                     let entry = instance.get_typed_func::<(), ()>(&mut store, CORE_ENTRY)?;
                     *started = Some(Instant::now());
@@ -132,14 +132,14 @@ impl Program {
                 }))
             }
             Self::Component(pre) => {
-                let mut store = component_store(engine, seat);
+                let mut store = component_store(engine, host);
                 ended(pre.instantiate(&mut store).and_then(|command| {
                     *started = Some(Instant::now());
                     command.wasi_cli_run().call_run(&mut store)
                 }))
             }
             Self::TimedCore(pre, limit) => {
-                let mut store = core_store(engine, seat);
+                let mut store = core_store(engine, host);
                 yield_at_ticks(&mut store);
                 waited(runtime, Some(*limit), async {
                     let instance = pre.instantiate_async(&mut store).await?;
@@ -149,7 +149,7 @@ impl Program {
                 })
             }
             Self::TimedComponent(pre, limit) => {
-                let mut store = component_store(engine, seat);
+                let mut store = component_store(engine, host);
                 yield_at_ticks(&mut store);
                 waited(runtime, Some(*limit), async {
                     let command = pre.instantiate_async(&mut store).await?;
@@ -158,7 +158,7 @@ impl Program {
                 })
             }
             Self::Async(entry, limit) => {
-                let mut store = component_store(engine, seat);
+                let mut store = component_store(engine, host);
                 if limit.is_some() {
                     yield_at_ticks(&mut store);
                 }
@@ -302,14 +302,14 @@ fn preview1(host: &mut CoreHost) -> &mut p1::Ctx {
     &mut host.p1
 }
 
-fn core_store(engine: &Engine, seat: Seat) -> Store<CoreHost> {
-    let mut store = Store::new(engine, seat.into_core());
+fn core_store(engine: &Engine, host: InstanceHost) -> Store<CoreHost> {
+    let mut store = Store::new(engine, host.into_core());
     store.limiter(|host| &mut host.limiter);
     store
 }
 
-fn component_store(engine: &Engine, seat: Seat) -> Store<ComponentHost> {
-    let mut store = Store::new(engine, seat.into_component());
+fn component_store(engine: &Engine, host: InstanceHost) -> Store<ComponentHost> {
+    let mut store = Store::new(engine, host.into_component());
     store.limiter(|host| &mut host.limiter);
     store
 }

@@ -9,9 +9,9 @@ use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 
 use super::engine::TICK;
-use super::host::Seat;
-use super::output::Held;
-use super::show::{make_fs, make_volumes};
+use super::host::InstanceHost;
+use super::output::OutputBuffer;
+use super::file_systems::{make_fs, make_volumes};
 use super::{InstanceReport, Outcome, RunPlan, RunReport, Runner, RunnerError};
 use crate::image::Image;
 use crate::vfs::Fs;
@@ -67,12 +67,12 @@ impl Runner {
         watch: &dyn Watch,
     ) -> Result<RunReport, RunnerError> {
         plan.check()?;
-        let _turn = self.turn.lock();
+        let _run_lock = self.run_lock.lock();
         // One that is thrown away finds what is wrong with the directories.
         let volumes = make_volumes(plan);
         let first = plan.first_instance;
         let fs = make_fs(image, plan, &volumes, first)?;
-        drop(Seat::new(&fs, &volumes, plan, &self.config, 0)?);
+        drop(InstanceHost::new(&fs, &volumes, plan, &self.config, 0)?);
         // It would count against the budget while the others are made.
         drop(fs);
         let waiting: Result<VecDeque<_>, RunnerError> = (0..plan.instances.max(1))
@@ -169,14 +169,14 @@ impl Runner {
     ) -> InstanceReport {
         let start = Instant::now();
         let mut started = None;
-        let seat = Seat::new(fs, volumes, plan, &self.config, instance);
-        let held = seat.as_ref().map(Seat::held).unwrap_or_default();
-        let outcome = match seat {
-            Ok(seat) => self.program.call(&self.engine, seat, &mut started, runtime),
+        let host = InstanceHost::new(fs, volumes, plan, &self.config, instance);
+        let outputs = host.as_ref().map(InstanceHost::outputs).unwrap_or_default();
+        let outcome = match host {
+            Ok(host) => self.program.call(&self.engine, host, &mut started, runtime),
             Err(error) => Outcome::Failed(error.to_string()),
         };
         let end = Instant::now();
-        held.iter().for_each(Held::release);
+        outputs.iter().for_each(OutputBuffer::release);
         let started = started.unwrap_or(end);
         InstanceReport {
             instance,

@@ -66,7 +66,7 @@ struct Package<R> {
     at: u64,
 }
 
-struct Member {
+struct ArMember {
     name: String,
     size: u64,
 }
@@ -99,7 +99,7 @@ impl<R: Read> Package<R> {
         let Some(first) = first.filter(|first| first.size <= VERSION_BYTES) else {
             let reason = "an ar archive that is no Debian package (a static library?): it holds \
                           no tree of files that could be read here";
-            return Err(SourceErrorKind::NoLayer(reason.into()));
+            return Err(SourceErrorKind::NotALayer(reason.into()));
         };
         let mut text = vec![0; usize::try_from(first.size).unwrap_or(0)];
         self.exactly(&mut text)?;
@@ -116,7 +116,7 @@ impl<R: Read> Package<R> {
     }
 
     /// Reads the next member's header; `None` at the end.
-    fn next(&mut self) -> Result<Option<Member>, SourceErrorKind> {
+    fn next(&mut self) -> Result<Option<ArMember>, SourceErrorKind> {
         let mut header = [0; HEADER_BYTES];
         let mut first = Vec::new();
         let read = self.reader.by_ref().take(1).read_to_end(&mut first);
@@ -134,7 +134,7 @@ impl<R: Read> Package<R> {
         let size = std::str::from_utf8(field(48..58)).ok();
         let size = size.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
         match (name, size.and_then(|text| text.parse().ok()), field(58..60)) {
-            (Some(name), Some(size), b"`") => Ok(Some(Member { name, size })),
+            (Some(name), Some(size), b"`") => Ok(Some(ArMember { name, size })),
             _ => Err(self.bad("the header of a member of the package is damaged")),
         }
     }
@@ -142,11 +142,11 @@ impl<R: Read> Package<R> {
     fn data(
         &mut self,
         pool: &ChunkPool,
-        member: &Member,
+        member: &ArMember,
         options: &SourceOptions,
         spent: &Spent,
     ) -> Result<Layer, SourceError> {
-        let mut data = Counted {
+        let mut data = CountedReader {
             reader: self.reader.by_ref().take(member.size),
             seen: 0,
         };
@@ -183,12 +183,12 @@ impl<R: Read> Package<R> {
     }
 }
 
-struct Counted<R> {
+struct CountedReader<R> {
     reader: R,
     seen: u64,
 }
 
-impl<R: Read> Read for Counted<R> {
+impl<R: Read> Read for CountedReader<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let len = self.reader.read(buf)?;
         self.seen += len as u64;

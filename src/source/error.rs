@@ -114,10 +114,10 @@ pub enum SourceErrorKind {
     },
     /// The source cannot be a layer for what it is.
     #[error("{}", show(.0.as_bytes()))]
-    NoLayer(String),
+    NotALayer(String),
     /// A blob of an image is not the one that was promised.
     #[error("{what} {} was promised, {} is there", show(promised.as_bytes()), show(found.as_bytes()))]
-    Promise {
+    Mismatch {
         /// What differs: the digest, or the size in bytes.
         what: &'static str,
         /// What the image says.
@@ -141,7 +141,7 @@ pub enum SourceErrorKind {
     },
     /// What is compressed is damaged, or followed by what is not part of it.
     #[error("cannot be unpacked: at byte {offset} of the {format} data: {reason}")]
-    Packed {
+    Compressed {
         /// How it is compressed.
         format: &'static str,
         /// About where it is damaged, in bytes as they lie there.

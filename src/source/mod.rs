@@ -14,7 +14,7 @@ mod deb;
 mod dir;
 mod error;
 #[cfg(feature = "tar")]
-mod looks;
+mod looks_like;
 #[cfg(any(feature = "dir", feature = "tar"))]
 mod marker;
 #[cfg(feature = "oci")]

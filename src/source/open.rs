@@ -40,10 +40,10 @@ pub fn open(
 /// directory or as an archive, or in the only directory of one.
 pub struct Source {
     name: PathBuf,
-    what: What,
+    what: SourceKind,
 }
 
-enum What {
+enum SourceKind {
     Dir(PathBuf),
     #[cfg(feature = "tar")]
     Archive(Arc<File>),
@@ -117,11 +117,11 @@ impl Source {
     /// As [`dir`](super::dir()) and [`tar`](super::tar()); names the source.
     pub fn read(self, pool: &ChunkPool, options: &SourceOptions) -> Result<Opened, SourceError> {
         let read = match self.what {
-            What::Dir(path) => open_dir(pool, &path, options).map(Opened::Layer),
+            SourceKind::Dir(path) => open_dir(pool, &path, options).map(Opened::Layer),
             #[cfg(feature = "tar")]
-            What::Archive(file) => read_archive(pool, &file, options),
+            SourceKind::Archive(file) => read_archive(pool, &file, options),
             #[cfg(feature = "oci")]
-            What::Image(image) => Ok(Opened::Image(image)),
+            SourceKind::Image(image) => Ok(Opened::Image(image)),
         };
         read.map_err(|error| error.of(&self.name))
     }
@@ -146,7 +146,7 @@ impl Source {
                     let reason = "an artifact with a program of WebAssembly, which is no layer: \
                                   import it, and run it as an image";
                     return Err(
-                        SourceError::from(SourceErrorKind::NoLayer(reason.into())).of(&name)
+                        SourceError::from(SourceErrorKind::NotALayer(reason.into())).of(&name)
                     );
                 }
                 let layers = image.layers().iter();
@@ -158,7 +158,7 @@ impl Source {
     }
 }
 
-fn open_what(path: &Path, options: &SourceOptions) -> Result<What, SourceError> {
+fn open_what(path: &Path, options: &SourceOptions) -> Result<SourceKind, SourceError> {
     let meta = std::fs::metadata(path).map_err(SourceErrorKind::Io)?;
     if meta.is_dir() {
         return open_image(path, options);
@@ -167,28 +167,28 @@ fn open_what(path: &Path, options: &SourceOptions) -> Result<What, SourceError> 
 }
 
 #[cfg(feature = "tar")]
-fn open_file(path: &Path, meta: &Metadata, options: &SourceOptions) -> Result<What, SourceError> {
+fn open_file(path: &Path, meta: &Metadata, options: &SourceOptions) -> Result<SourceKind, SourceError> {
     let opened = || File::open(path).map_err(SourceErrorKind::Io);
     if meta.is_file() {
         return archive(Arc::new(opened()?), options);
     }
     match what(meta) {
-        Odd::Fifo => archive(stream(opened()?, options)?, options),
-        Odd::Other(what) => {
+        SpecialFile::Fifo => archive(stream(opened()?, options)?, options),
+        SpecialFile::Other(what) => {
             let reason = format!("{what}: neither a directory nor an archive");
-            Err(SourceErrorKind::NoLayer(reason).into())
+            Err(SourceErrorKind::NotALayer(reason).into())
         }
     }
 }
 
 #[cfg(not(feature = "tar"))]
-fn open_file(_: &Path, _: &Metadata, _: &SourceOptions) -> Result<What, SourceError> {
-    Err(SourceErrorKind::NoLayer("a file: built without the feature `tar`".into()).into())
+fn open_file(_: &Path, _: &Metadata, _: &SourceOptions) -> Result<SourceKind, SourceError> {
+    Err(SourceErrorKind::NotALayer("a file: built without the feature `tar`".into()).into())
 }
 
 /// What is neither a file nor a directory.
 #[cfg(feature = "tar")]
-enum Odd {
+enum SpecialFile {
     #[cfg_attr(
         not(unix),
         expect(dead_code, reason = "other systems have none that a path leads to")
@@ -198,23 +198,23 @@ enum Odd {
 }
 
 #[cfg(feature = "tar")]
-fn what(meta: &Metadata) -> Odd {
+fn what(meta: &Metadata) -> SpecialFile {
     #[cfg(unix)]
     {
         use std::os::unix::fs::FileTypeExt;
         let kind = meta.file_type();
         if kind.is_fifo() {
-            return Odd::Fifo;
+            return SpecialFile::Fifo;
         }
         if kind.is_socket() {
-            return Odd::Other("a socket");
+            return SpecialFile::Other("a socket");
         }
         if kind.is_char_device() || kind.is_block_device() {
-            return Odd::Other("a device");
+            return SpecialFile::Other("a device");
         }
     }
     let _ = meta;
-    Odd::Other("no regular file")
+    SpecialFile::Other("no regular file")
 }
 
 /// Takes a stream to its end.
@@ -229,7 +229,7 @@ fn stream(mut reader: impl Read, options: &SourceOptions) -> Result<Arc<File>, S
         }
     })?;
     match file.metadata().map_err(SourceErrorKind::Io)?.len() {
-        0 => Err(SourceErrorKind::NoLayer(
+        0 => Err(SourceErrorKind::NotALayer(
             "0 bytes came: what should have written an archive here did not".into(),
         )),
         _ => Ok(file),
@@ -237,38 +237,38 @@ fn stream(mut reader: impl Read, options: &SourceOptions) -> Result<Arc<File>, S
 }
 
 #[cfg(feature = "oci")]
-fn open_image(path: &Path, options: &SourceOptions) -> Result<What, SourceError> {
+fn open_image(path: &Path, options: &SourceOptions) -> Result<SourceKind, SourceError> {
     Ok(match OciImage::open(path, options)? {
-        Some(image) => What::Image(Box::new(image)),
-        None => What::Dir(path.to_owned()),
+        Some(image) => SourceKind::Image(Box::new(image)),
+        None => SourceKind::Dir(path.to_owned()),
     })
 }
 
 #[cfg(feature = "oci")]
-fn archive(file: Arc<File>, options: &SourceOptions) -> Result<What, SourceError> {
+fn archive(file: Arc<File>, options: &SourceOptions) -> Result<SourceKind, SourceError> {
     Ok(match OciImage::in_archive(&file, options)? {
-        Some(image) => What::Image(Box::new(image)),
-        None => What::Archive(file),
+        Some(image) => SourceKind::Image(Box::new(image)),
+        None => SourceKind::Archive(file),
     })
 }
 
 /// Without the feature `oci` a layout is no layer either.
 #[cfg(not(feature = "oci"))]
-fn open_image(path: &Path, _: &SourceOptions) -> Result<What, SourceError> {
+fn open_image(path: &Path, _: &SourceOptions) -> Result<SourceKind, SourceError> {
     match path.join("oci-layout").is_file() && path.join("index.json").is_file() {
         true => Err(without_oci()),
-        false => Ok(What::Dir(path.to_owned())),
+        false => Ok(SourceKind::Dir(path.to_owned())),
     }
 }
 
 #[cfg(all(feature = "tar", not(feature = "oci")))]
-fn archive(file: Arc<File>, _: &SourceOptions) -> Result<What, SourceError> {
-    Ok(What::Archive(file))
+fn archive(file: Arc<File>, _: &SourceOptions) -> Result<SourceKind, SourceError> {
+    Ok(SourceKind::Archive(file))
 }
 
 #[cfg(not(feature = "oci"))]
 fn without_oci() -> SourceError {
-    SourceErrorKind::NoLayer("an image: built without the feature `oci`".into()).into()
+    SourceErrorKind::NotALayer("an image: built without the feature `oci`".into()).into()
 }
 
 #[cfg(feature = "dir")]
@@ -276,7 +276,7 @@ use super::dir_ambient as open_dir;
 
 #[cfg(not(feature = "dir"))]
 fn open_dir(_: &ChunkPool, _: &Path, _: &SourceOptions) -> Result<Layer, SourceError> {
-    Err(SourceErrorKind::NoLayer("a directory: built without the feature `dir`".into()).into())
+    Err(SourceErrorKind::NotALayer("a directory: built without the feature `dir`".into()).into())
 }
 
 /// Files that images have at their top.
@@ -328,7 +328,7 @@ fn read_zip(
     _: &SourceOptions,
     _: &super::Spent,
 ) -> Result<Opened, SourceError> {
-    Err(SourceErrorKind::NoLayer("a zip archive: built without the feature `zip`".into()).into())
+    Err(SourceErrorKind::NotALayer("a zip archive: built without the feature `zip`".into()).into())
 }
 
 #[cfg(feature = "oci")]

@@ -117,23 +117,23 @@ impl Eq for LeftOut {}
 #[derive(Debug, Default)]
 pub(super) struct Spent {
     /// Bytes of file content.
-    pub(super) bytes: Count,
+    pub(super) bytes: SharedCounter,
     /// Entries.
-    pub(super) entries: Count,
+    pub(super) entries: SharedCounter,
     /// Bytes of metadata, as a `LayerBuilder` counts them.
-    pub(super) metadata: Count,
+    pub(super) metadata: SharedCounter,
     /// Bytes of archives, and what came of them, decompressed.
-    pub(super) taken: Count,
-    pub(super) given: Count,
+    pub(super) taken: SharedCounter,
+    pub(super) given: SharedCounter,
 }
 
 /// A sum that several threads add to.
 #[cfg(feature = "tar")]
 #[derive(Debug, Default)]
-pub(super) struct Count(AtomicU64);
+pub(super) struct SharedCounter(AtomicU64);
 
 #[cfg(feature = "tar")]
-impl Count {
+impl SharedCounter {
     /// Adds and gives the sum.
     pub(super) fn add(&self, more: u64) -> u64 {
         // No sum comes near 2^64: what is added was read, or is a file's size.

@@ -40,8 +40,8 @@ const LOCAL: [u8; 4] = *b"PK\x03\x04";
 /// signature, with sizes of 32 and of 64 bits.
 const DESCRIPTORS: [u64; 4] = [12, 16, 20, 24];
 
-type Archive = ZipArchive<rawzip::FileReader>;
-type Entry<'a> = rawzip::ZipEntry<'a, rawzip::FileReader>;
+type RawArchive = ZipArchive<rawzip::FileReader>;
+type ZipMember<'a> = rawzip::ZipEntry<'a, rawzip::FileReader>;
 
 /// Makes a layer from a zip archive. The bounds are those that hold for a
 /// compressed tar.
@@ -104,13 +104,13 @@ fn damaged(offset: u64, error: rawzip::Error) -> SourceErrorKind {
 
 struct Zip<'a> {
     pool: &'a ChunkPool,
-    archive: &'a Archive,
+    archive: &'a RawArchive,
     builder: LayerBuilder,
     options: &'a SourceOptions,
     spent: &'a Spent,
     names: HashSet<LayerPath>,
     /// Where members lie.
-    spans: Vec<Span>,
+    spans: Vec<MemberBytes>,
     /// Bytes of metadata that have been counted.
     metadata: u64,
     local: Vec<u8>,
@@ -118,7 +118,7 @@ struct Zip<'a> {
 }
 
 /// The bytes of a member, its local header included.
-struct Span {
+struct MemberBytes {
     start: u64,
     end: u64,
     /// A record with sizes follows.
@@ -126,7 +126,7 @@ struct Span {
 }
 
 /// What a member is.
-enum Kind {
+enum MemberKind {
     File,
     Dir,
     Symlink,
@@ -171,13 +171,13 @@ impl Zip<'_> {
         }
         let kind = kind(record, name);
         let size = record.uncompressed_size_hint();
-        if matches!(kind, Kind::Dir) && size > 0 {
+        if matches!(kind, MemberKind::Dir) && size > 0 {
             return Err(bad(at, "a directory with data"));
         }
         match Marker::of_path(&path)? {
             Marker::Plain => self.place(record, &entry, kind, &path),
             Marker::Reserved => Ok(()),
-            Marker::Whiteout(_) | Marker::Opaque if !matches!(kind, Kind::File) || size > 0 => {
+            Marker::Whiteout(_) | Marker::Opaque if !matches!(kind, MemberKind::File) || size > 0 => {
                 Err(SourceErrorKind::Whiteout("it is no empty regular file"))
             }
             Marker::Whiteout(name) => Ok(self.builder.whiteout(&parent(&path).join(name))?),
@@ -189,7 +189,7 @@ impl Zip<'_> {
     fn agree(
         &mut self,
         record: &ZipFileHeaderRecord<'_>,
-        entry: &Entry<'_>,
+        entry: &ZipMember<'_>,
     ) -> Result<(), SourceErrorKind> {
         let at = record.local_header_offset();
         let local = entry.local_header(&mut self.local);
@@ -236,7 +236,7 @@ impl Zip<'_> {
                 return Err(differs("sizes or checksums"));
             }
         }
-        self.spans.push(Span {
+        self.spans.push(MemberBytes {
             start: at,
             end: entry.compressed_data_range().1,
             described,
@@ -247,14 +247,14 @@ impl Zip<'_> {
     fn place(
         &mut self,
         record: &ZipFileHeaderRecord<'_>,
-        entry: &Entry<'_>,
-        kind: Kind,
+        entry: &ZipMember<'_>,
+        kind: MemberKind,
         path: &LayerPath,
     ) -> Result<(), SourceErrorKind> {
         let meta = meta(record, &kind);
         match kind {
-            Kind::Dir => self.builder.dir(path, meta)?,
-            Kind::File => {
+            MemberKind::Dir => self.builder.dir(path, meta)?,
+            MemberKind::File => {
                 if path.is_root() {
                     return Err(LayerError::Root("a file").into());
                 }
@@ -263,7 +263,7 @@ impl Zip<'_> {
                 let content: Content = content.finish();
                 self.builder.file(path, meta, content)?;
             }
-            Kind::Symlink => {
+            MemberKind::Symlink => {
                 if record.uncompressed_size_hint() > MAX_SYMLINK_BYTES as u64 {
                     let path = path.clone();
                     return Err(LayerError::SymlinkTarget { path }.into());
@@ -272,7 +272,7 @@ impl Zip<'_> {
                 self.unpack(record, entry, &mut |bytes| target.extend_from_slice(bytes))?;
                 self.builder.symlink(path, meta, &target)?;
             }
-            Kind::Special(what) => match &self.options.skip_special {
+            MemberKind::Special(what) => match &self.options.skip_special {
                 Some(left_out) => left_out.note(path),
                 None => return Err(SourceErrorKind::Special(what)),
             },
@@ -284,7 +284,7 @@ impl Zip<'_> {
     fn unpack(
         &mut self,
         record: &ZipFileHeaderRecord<'_>,
-        entry: &Entry<'_>,
+        entry: &ZipMember<'_>,
         sink: &mut dyn FnMut(&[u8]),
     ) -> Result<(), SourceErrorKind> {
         let at = record.local_header_offset();
@@ -370,7 +370,7 @@ impl Zip<'_> {
     fn check_spans(&mut self) -> Result<(), SourceErrorKind> {
         self.spans.sort_unstable_by_key(|span| span.start);
         let directory = self.archive.directory_offset();
-        let last = Span {
+        let last = MemberBytes {
             start: directory,
             end: directory,
             described: false,
@@ -433,26 +433,26 @@ fn unix_mode(record: &ZipFileHeaderRecord<'_>) -> Option<u32> {
     Some(mode).filter(|mode| *mode != 0 && (unix || typed))
 }
 
-fn kind(record: &ZipFileHeaderRecord<'_>, name: &[u8]) -> Kind {
+fn kind(record: &ZipFileHeaderRecord<'_>, name: &[u8]) -> MemberKind {
     if name.ends_with(b"/") {
-        return Kind::Dir;
+        return MemberKind::Dir;
     }
     // The numbers of `S_IFMT`, the same on every Unix.
     match unix_mode(record).unwrap_or(0) >> 12 {
-        0o1 => Kind::Special("a FIFO"),
-        0o2 => Kind::Special("a character device"),
-        0o4 => Kind::Dir,
-        0o6 => Kind::Special("a block device"),
-        0o12 => Kind::Symlink,
-        0o14 => Kind::Special("a socket"),
-        _ => Kind::File,
+        0o1 => MemberKind::Special("a FIFO"),
+        0o2 => MemberKind::Special("a character device"),
+        0o4 => MemberKind::Dir,
+        0o6 => MemberKind::Special("a block device"),
+        0o12 => MemberKind::Symlink,
+        0o14 => MemberKind::Special("a socket"),
+        _ => MemberKind::File,
     }
 }
 
-fn meta(record: &ZipFileHeaderRecord<'_>, kind: &Kind) -> Meta {
+fn meta(record: &ZipFileHeaderRecord<'_>, kind: &MemberKind) -> Meta {
     let usual = match kind {
-        Kind::Dir => 0o755,
-        Kind::Symlink => 0o777,
+        MemberKind::Dir => 0o755,
+        MemberKind::Symlink => 0o777,
         _ => 0o644,
     };
     let mode = unix_mode(record).map_or(usual, |mode| mode & 0o7777);

@@ -53,12 +53,12 @@ pub(super) fn put_meta(out: &mut Vec<u8>, meta: &Meta) -> Result<(), StoreError>
 }
 
 /// Reads what was put, front to back; `None` where it ends too early.
-pub(super) struct Reader<'a> {
+pub(super) struct ByteReader<'a> {
     rest: &'a [u8],
     len: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ByteReader<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Self {
             rest: bytes,

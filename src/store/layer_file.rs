@@ -6,13 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::StoreError;
-use super::codec::{Reader, count, narrow, put_meta, put_runs};
+use super::codec::{ByteReader, count, narrow, put_meta, put_runs};
 use super::file::StoredFile;
 use super::packs::{PackList, Packs};
 use crate::chunk::Content;
 use crate::digest::Digest;
 use crate::image::index_file::RunRecord;
-use crate::layer::{Entry, EntryBody, Layer, LayerBuilder};
+use crate::layer::{LayerEntry, EntryBody, Layer, LayerBuilder};
 use crate::meta::Meta;
 use crate::name::{LayerPath, Name};
 
@@ -62,7 +62,7 @@ struct Encoder {
 impl Encoder {
     fn entry(
         &mut self,
-        entry: &Entry<'_>,
+        entry: &LayerEntry<'_>,
         runs: &mut dyn FnMut(&Content) -> Result<Vec<RunRecord>, StoreError>,
     ) -> Result<(), StoreError> {
         let path = &entry.path;
@@ -171,7 +171,7 @@ pub(super) fn decode(
     expected: Digest,
     packs: &Arc<Packs>,
 ) -> Result<Layer, StoreError> {
-    let mut reader = Reader::new(bytes);
+    let mut reader = ByteReader::new(bytes);
     if reader.array() != Some(MAGIC) {
         return Err(StoreError::Magic {
             file: path.to_owned(),
@@ -221,7 +221,7 @@ struct Decoder {
 
 impl Decoder {
     /// Reads one entry: `None` for what is none.
-    fn entry(&mut self, reader: &mut Reader<'_>) -> Option<Result<(), StoreError>> {
+    fn entry(&mut self, reader: &mut ByteReader<'_>) -> Option<Result<(), StoreError>> {
         let kind = reader.u8()?;
         let path = self.path(reader)?;
         let builder = &mut self.builder;
@@ -260,7 +260,7 @@ impl Decoder {
         &mut self,
         kind: u8,
         path: &LayerPath,
-        reader: &mut Reader<'_>,
+        reader: &mut ByteReader<'_>,
     ) -> Option<Result<(), StoreError>> {
         let meta: Option<Meta> = match kind & !OPAQUE {
             DIR => Some(reader.meta()?),
@@ -276,7 +276,7 @@ impl Decoder {
         Some(marked.map_err(StoreError::from))
     }
 
-    fn path(&mut self, reader: &mut Reader<'_>) -> Option<LayerPath> {
+    fn path(&mut self, reader: &mut ByteReader<'_>) -> Option<LayerPath> {
         let depth = usize::from(reader.u16()?);
         if depth > self.at.len() + 1 {
             return None;
@@ -291,17 +291,17 @@ impl Decoder {
     }
 }
 
-fn content(reader: &mut Reader<'_>, packs: &Arc<PackList>) -> Option<Content> {
+fn content(reader: &mut ByteReader<'_>, packs: &Arc<PackList>) -> Option<Content> {
     let (size, digest) = (reader.u64()?, reader.digest()?);
     StoredFile::content(size, digest, reader.runs()?, Arc::clone(packs))
 }
 
-fn read_name(reader: &mut Reader<'_>) -> Option<Name> {
+fn read_name(reader: &mut ByteReader<'_>) -> Option<Name> {
     let len = reader.u8()?.into();
     Name::new(reader.bytes(len)?).ok()
 }
 
-fn read_path(reader: &mut Reader<'_>) -> Option<LayerPath> {
+fn read_path(reader: &mut ByteReader<'_>) -> Option<LayerPath> {
     let count = reader.u16()?;
     let names: Option<Vec<Name>> = (0..count).map(|_| read_name(reader)).collect();
     names.map(LayerPath::from)

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::StoreError;
 use super::catalog::CatalogChange;
-use super::codec::Reader;
+use super::codec::ByteReader;
 use crate::digest::Digest;
 
 /// The first bytes of the file.
@@ -69,7 +69,7 @@ impl Head {
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, HeadError> {
-        let mut reader = Reader::new(bytes);
+        let mut reader = ByteReader::new(bytes);
         let magic = reader.array::<8>();
         let version = reader.u32().ok_or(HeadError::Damaged)?;
         if magic != Some(MAGIC) {
@@ -235,7 +235,7 @@ type RecordUpdate<'a> = (&'a [u8], Option<&'a [u8]>);
 
 /// Reads the changes of a batch: all, or none.
 fn changes(payload: &[u8]) -> Option<Vec<RecordUpdate<'_>>> {
-    let mut reader = Reader::new(payload);
+    let mut reader = ByteReader::new(payload);
     let mut updates = Vec::new();
     while !reader.is_at_end() {
         let kind = reader.u8()?;

@@ -30,7 +30,7 @@ pub(super) struct RunTable {
 }
 
 /// A file that was written.
-pub(super) struct Written<T> {
+pub(super) struct WrittenFile<T> {
     pub(super) record: T,
     pub(super) bytes: u64,
 }
@@ -130,7 +130,7 @@ impl RunTable {
         &mut self,
         disk: &Disk,
         layer: &Layer,
-    ) -> Result<Written<LayerRecord>, StoreError> {
+    ) -> Result<WrittenFile<LayerRecord>, StoreError> {
         self.next_file();
         let run_table = std::cell::RefCell::new(&mut *self);
         let bytes = layer_file::encode(
@@ -144,7 +144,7 @@ impl RunTable {
         };
         disk.put(LAYERS, &file_name(record.file), &bytes)?;
         let bytes = bytes.len() as u64;
-        Ok(Written { record, bytes })
+        Ok(WrittenFile { record, bytes })
     }
 
     /// Writes the index of an image. Returns its name and the packs it names.
@@ -152,11 +152,11 @@ impl RunTable {
         &mut self,
         disk: &Disk,
         image: &Image,
-    ) -> Result<Written<(Digest, Vec<Digest>)>, StoreError> {
+    ) -> Result<WrittenFile<(Digest, Vec<Digest>)>, StoreError> {
         self.next_file();
         let (bytes, index) = image.to_index(self)?;
         disk.put(INDEXES, &file_name(index), &bytes)?;
-        Ok(Written {
+        Ok(WrittenFile {
             record: (index, self.packs()?),
             bytes: bytes.len() as u64,
         })

@@ -8,7 +8,7 @@ use crate::chunk::Content;
 use crate::digest::Digest;
 use crate::errno::Errno;
 use crate::image::Reference;
-use crate::layer::{Entry, EntryBody, Layer};
+use crate::layer::{LayerEntry, EntryBody, Layer};
 use crate::meta::{Kind, Stat};
 use crate::name::LayerPath;
 use crate::store::{ImageInfo, Store, StoredChunk};
@@ -129,7 +129,7 @@ pub fn explain(
     })
 }
 
-fn entry_at<'a>(layer: &'a Layer, path: &LayerPath) -> Option<Entry<'a>> {
+fn entry_at<'a>(layer: &'a Layer, path: &LayerPath) -> Option<LayerEntry<'a>> {
     layer.entries().find(|entry| entry.path == *path)
 }
 
@@ -140,7 +140,7 @@ fn content_at(layer: &Layer, path: &LayerPath) -> Option<Content> {
     }
 }
 
-fn what(entry: &Entry<'_>) -> What {
+fn what(entry: &LayerEntry<'_>) -> What {
     match &entry.body {
         EntryBody::File { content, .. } => What::File(content.size()),
         EntryBody::Dir { opaque: true, .. } => What::OpaqueDir,

@@ -9,7 +9,7 @@ use crate::chunk::Content;
 use crate::errno::Errno;
 use crate::error::Error;
 use crate::layer::Layer;
-use crate::layer::node::{Body, Child, NodeId};
+use crate::layer::node::{NodeBody, Child, NodeId};
 use crate::limits::BLOCK_BYTES;
 use crate::meta::{FileId, Kind, Meta, Time};
 use crate::name::{LayerPath, Name};
@@ -90,8 +90,8 @@ impl Fetched {
                     continue;
                 };
                 match &layer.node(*node).body {
-                    Body::Dir(_) => todo.push(*node),
-                    Body::File(content) if content.stored().is_some() => {
+                    NodeBody::Dir(_) => todo.push(*node),
+                    NodeBody::File(content) if content.stored().is_some() => {
                         let read = read(content, &mut left);
                         let failed = read.is_err();
                         fetched.files.insert(*node, read);
@@ -99,7 +99,7 @@ impl Fetched {
                             return fetched;
                         }
                     }
-                    Body::File(_) | Body::Symlink(_) => {}
+                    NodeBody::File(_) | NodeBody::Symlink(_) => {}
                 }
             }
         }
@@ -196,7 +196,7 @@ impl Apply<'_> {
             }
             Child::Node(node) => *node,
         };
-        let Body::Dir(_) = &self.layer.node(node).body else {
+        let NodeBody::Dir(_) = &self.layer.node(node).body else {
             return self.leaf(dir, name, node).map(|()| None);
         };
         let found = self.state.find(dir, name.as_bytes());
@@ -220,16 +220,16 @@ impl Apply<'_> {
         }
         let from = self.layer.node(node).clone();
         let id = match &from.body {
-            Body::File(content) => {
+            NodeBody::File(content) => {
                 let id = self.state.create(dir, name, New::File, self.now)?;
                 self.write(id, node, content)?;
                 id
             }
-            Body::Symlink(target) => {
+            NodeBody::Symlink(target) => {
                 self.state
                     .create(dir, name, New::Symlink(target), self.now)?
             }
-            Body::Dir(_) => return Err(Errno::IsDirectory),
+            NodeBody::Dir(_) => return Err(Errno::IsDirectory),
         };
         self.made.insert(node, id);
         self.set_meta(id, &from.meta)

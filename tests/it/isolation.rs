@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use stratafs::chunk::ChunkPool;
 use stratafs::image::Image;
-use stratafs::runner::{Guest, Preopen, RunPlan, Runner, RunnerConfig, Sink, Stdio, Stream};
+use stratafs::runner::{Guest, Preopen, RunPlan, Runner, RunnerConfig, OutputSink, Stdio, Stream};
 use stratafs::source::{self, SourceOptions};
 use stratafs::vfs::{Access, Descriptor, Follow, Fs, OpenFlags, Rights};
 
@@ -26,7 +26,7 @@ fn image(pool: &ChunkPool) -> Image {
 #[derive(Default)]
 struct Said(Mutex<Vec<(u32, String)>>);
 
-impl Sink for Said {
+impl OutputSink for Said {
     fn write(&self, instance: u32, _: Stream, bytes: &[u8]) {
         let text = String::from_utf8_lossy(bytes).into_owned();
         self.0.lock().push((instance, text));

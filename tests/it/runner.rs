@@ -12,7 +12,7 @@ use stratafs::layer::Layer;
 use stratafs::meta::Meta;
 use stratafs::name::LayerPath;
 use stratafs::runner::{
-    Guest, InstanceReport, Outcome, Preopen, RunPlan, Runner, RunnerConfig, RunnerError, Sink,
+    Guest, InstanceReport, Outcome, Preopen, RunPlan, Runner, RunnerConfig, RunnerError, OutputSink,
     Stdio, Stream, Watch,
 };
 use stratafs::vfs::{Fs, Rights, Share};
@@ -211,7 +211,7 @@ fn a_run_is_followed_and_told_by_number() {
 #[derive(Default)]
 struct Kept(Mutex<Vec<(u32, Stream, Vec<u8>)>>);
 
-impl Sink for Kept {
+impl OutputSink for Kept {
     fn write(&self, instance: u32, stream: Stream, bytes: &[u8]) {
         self.0.lock().push((instance, stream, bytes.to_vec()));
     }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use stratafs::chunk::ChunkPool;
 use stratafs::image::{Image, Reference};
-use stratafs::layer::{Entry, EntryBody, Layer, compare};
+use stratafs::layer::{LayerEntry, EntryBody, Layer, compare};
 use stratafs::meta::{Kind, Meta, Time};
 use stratafs::name::{LayerPath, show};
 use stratafs::store::{ImageInfo, Store};
@@ -124,7 +124,7 @@ impl Shown {
             .collect())
     }
 
-    fn of(image: &Image, path: &LayerPath, entry: &Entry<'_>) -> Option<Self> {
+    fn of(image: &Image, path: &LayerPath, entry: &LayerEntry<'_>) -> Option<Self> {
         let (kind, meta, size, target) = match &entry.body {
             EntryBody::Dir { meta, .. } => (Kind::Dir, (*meta)?, 0, None),
             EntryBody::File { meta, content, .. } => (Kind::File, *meta, content.size(), None),

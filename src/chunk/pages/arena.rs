@@ -21,18 +21,18 @@ const MIN_BYTES: usize = 32 << 10;
 /// Takes copies of bytes. Holds nothing before the first; then at most as much as
 /// is held of it, a page for each copy, and a huge page.
 #[derive(Default)]
-pub(in crate::chunk) struct Arena(Mutex<Open>);
+pub(in crate::chunk) struct Arena(Mutex<OpenMapping>);
 
 /// The mapping that copies go to.
 #[derive(Default)]
-struct Open {
+struct OpenMapping {
     memory: Option<Arc<Memory>>,
     /// Pages of it that were given out, from its start on.
     taken: usize,
 }
 
 /// A copy: some pages of a mapping that nobody else has.
-struct Lot {
+struct ArenaCopy {
     memory: Arc<Memory>,
     pages: Range<usize>,
     len: usize,
@@ -44,15 +44,15 @@ impl Arena {
         if bytes.len() < MIN_BYTES {
             return Bytes::copy_from_slice(bytes);
         }
-        match self.lot(bytes.len()) {
-            Some(lot) => lot.filled(bytes),
+        match self.room(bytes.len()) {
+            Some(room) => room.filled(bytes),
             None => Bytes::copy_from_slice(bytes),
         }
     }
 
     /// Takes pages for `len` bytes. Returns none if the system has no memory, or
     /// maps none in parts.
-    fn lot(&self, len: usize) -> Option<Lot> {
+    fn room(&self, len: usize) -> Option<ArenaCopy> {
         let count = len.div_ceil(BLOCK_BYTES);
         if !Memory::IS_MAPPED || count > MAX_SLAB_PAGES {
             return None;
@@ -64,14 +64,14 @@ impl Arena {
             let pages = (2 * size).max(count).max(MIN_SLAB_PAGES);
             let pages = pages.next_power_of_two().min(MAX_SLAB_PAGES);
             let memory = Memory::map(pages, pages == MAX_SLAB_PAGES)?;
-            *open = Open {
+            *open = OpenMapping {
                 memory: Some(Arc::new(memory)),
                 taken: 0,
             };
         }
         let start = open.taken;
         open.taken += count;
-        Some(Lot {
+        Some(ArenaCopy {
             memory: Arc::clone(open.memory.as_ref()?),
             pages: start..start + count,
             len,
@@ -79,7 +79,7 @@ impl Arena {
     }
 }
 
-impl Lot {
+impl ArenaCopy {
     /// Fills it with `bytes`, which are as long.
     fn filled(self, bytes: &[u8]) -> Bytes {
         let to = self.memory.page(self.pages.start);
@@ -91,7 +91,7 @@ impl Lot {
     }
 }
 
-impl AsRef<[u8]> for Lot {
+impl AsRef<[u8]> for ArenaCopy {
     fn as_ref(&self) -> &[u8] {
         let start = self.memory.page(self.pages.start);
         // SAFETY: the pages lie in the mapping, which is there as long as `self`,
@@ -100,7 +100,7 @@ impl AsRef<[u8]> for Lot {
     }
 }
 
-impl Drop for Lot {
+impl Drop for ArenaCopy {
     fn drop(&mut self) {
         // What holds another lot of the mapping does not hold these pages.
         if Arc::strong_count(&self.memory) > 1 {

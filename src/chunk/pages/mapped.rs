@@ -17,16 +17,16 @@ pub(super) struct Memory {
     pages: usize,
     is_huge: bool,
     /// Goes after the mapping.
-    slot: Option<Slot>,
+    slot: Option<FileSlot>,
 }
 
 /// The part of a file that a mapping shows.
-struct Slot {
+struct FileSlot {
     file: Arc<SpillFile>,
     start: u64,
 }
 
-impl Drop for Slot {
+impl Drop for FileSlot {
     fn drop(&mut self) {
         self.file.give_slot(self.start);
     }
@@ -81,7 +81,7 @@ impl Memory {
         if len as u64 > SLOT_BYTES {
             return None;
         }
-        let slot = Slot {
+        let slot = FileSlot {
             start: file.take_slot(),
             file: Arc::clone(file),
         };

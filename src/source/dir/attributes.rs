@@ -8,7 +8,7 @@ use std::sync::Arc;
 use cap_std::fs::{Dir, File};
 
 use super::facts::Facts;
-use super::overlayfs::{Marks, take_marks};
+use super::overlayfs::{OverlayfsMarks, take_marks};
 use crate::meta::{Meta, Xattrs};
 use crate::source::SourceErrorKind;
 
@@ -16,7 +16,7 @@ pub(super) fn of_file(
     file: &File,
     facts: &Facts,
     buf: &mut [u8],
-) -> Result<(Meta, Marks), SourceErrorKind> {
+) -> Result<(Meta, OverlayfsMarks), SourceErrorKind> {
     with_marks(facts, read(file, buf)?)
 }
 
@@ -24,11 +24,11 @@ pub(super) fn of_dir(
     dir: &Dir,
     facts: &Facts,
     buf: &mut [u8],
-) -> Result<(Meta, Marks), SourceErrorKind> {
+) -> Result<(Meta, OverlayfsMarks), SourceErrorKind> {
     with_marks(facts, read(dir, buf)?)
 }
 
-fn with_marks(facts: &Facts, mut xattrs: Xattrs) -> Result<(Meta, Marks), SourceErrorKind> {
+fn with_marks(facts: &Facts, mut xattrs: Xattrs) -> Result<(Meta, OverlayfsMarks), SourceErrorKind> {
     let marks = take_marks(&mut xattrs)?;
     let xattrs = (!xattrs.is_empty()).then(|| Arc::new(xattrs));
     Ok((

@@ -29,7 +29,7 @@ pub(super) fn read_link(dir: &Dir, name: &OsStr) -> Result<Vec<u8>, SourceErrorK
     #[cfg(not(unix))]
     match target.into_string() {
         Ok(text) => Ok(text.replace('\\', "/").into_bytes()),
-        Err(_) => Err(SourceErrorKind::NoLayer(
+        Err(_) => Err(SourceErrorKind::NotALayer(
             "the link's target is not Unicode".into(),
         )),
     }

@@ -7,7 +7,7 @@ use cap_std::fs::Dir;
 use super::facts::Facts;
 use super::host::Host;
 use crate::layer::LayerError;
-use crate::layer::spot::{DirId, fits};
+use crate::layer::entry_pos::{DirId, fits};
 use crate::name::{LayerPath, Name};
 use crate::source::{SourceError, SourceErrorKind};
 
@@ -17,12 +17,12 @@ pub(super) const OPEN_LEVELS: usize = 16;
 
 #[derive(Default)]
 pub(super) struct Levels {
-    levels: Vec<Level>,
+    levels: Vec<DirLevel>,
     /// Names of all but the root.
     names: Vec<Name>,
 }
 
-struct Level {
+struct DirLevel {
     /// Closed when the walk is far below; opened again on the way back.
     dir: Option<Dir>,
     /// The host's name for it.
@@ -67,7 +67,7 @@ impl Levels {
             }
             None => (0, OsString::new()),
         };
-        self.levels.push(Level {
+        self.levels.push(DirLevel {
             dir: None,
             name,
             identity,

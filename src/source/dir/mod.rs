@@ -37,13 +37,13 @@ use cap_std::fs::Dir;
 use self::facts::{Facts, HostKind};
 use self::host::Host;
 use self::levels::Levels;
-use self::overlayfs::Marks;
-use self::read::Reader;
+use self::overlayfs::OverlayfsMarks;
+use self::read::FileReader;
 use super::error::At;
 use super::marker::Marker;
 use super::{SourceError, SourceErrorKind, SourceOptions};
 use crate::chunk::ChunkPool;
-use crate::layer::spot::{DirId, ObjectId, Spot};
+use crate::layer::entry_pos::{DirId, ObjectId, EntryPos};
 use crate::layer::{Layer, LayerBuilder};
 use crate::meta::Meta;
 use crate::name::Name;
@@ -59,7 +59,7 @@ use crate::name::Name;
 /// A [`SourceError`] that names the entry: unreadable, of a kind that a layer
 /// cannot have, a mount point, changed meanwhile, past a bound of `options`.
 pub fn dir(pool: &ChunkPool, dir: &Dir, options: &SourceOptions) -> Result<Layer, SourceError> {
-    let mut walk = Walk {
+    let mut walk = DirWalk {
         pool,
         options,
         builder: LayerBuilder::new().max_entries(options.max_entries),
@@ -91,7 +91,7 @@ pub fn dir_ambient(
     dir(pool, &opened, options).map_err(|error| error.of(path))
 }
 
-struct Walk<'a> {
+struct DirWalk<'a> {
     pool: &'a ChunkPool,
     options: &'a SourceOptions,
     builder: LayerBuilder,
@@ -106,14 +106,14 @@ struct Walk<'a> {
 }
 
 /// A directory that is open, and what is known of it.
-struct Opened {
+struct OpenedDir {
     dir: Dir,
     facts: Facts,
     meta: Meta,
-    marks: Marks,
+    marks: OverlayfsMarks,
 }
 
-impl Walk<'_> {
+impl DirWalk<'_> {
     fn root(&mut self, root: &Dir) -> Result<(), SourceError> {
         let opened = self
             .host
@@ -145,7 +145,7 @@ impl Walk<'_> {
         &mut self,
         name: &OsStr,
         own: &Name,
-    ) -> Result<Option<(Opened, DirId)>, SourceErrorKind> {
+    ) -> Result<Option<(OpenedDir, DirId)>, SourceErrorKind> {
         let Some((parent, place)) = self.levels.reopened(&self.host)? else {
             return Ok(None);
         };
@@ -153,19 +153,19 @@ impl Walk<'_> {
         let opened = self.look_at(dir)?;
         self.levels.check_depth(own)?;
         let path = || self.levels.path(own);
-        let spot = Spot {
+        let pos = EntryPos {
             dir: place,
             name: own,
             path: &path,
         };
-        let place = self.builder.dir_in(spot, opened.meta.clone())?;
+        let place = self.builder.dir_in(pos, opened.meta.clone())?;
         Ok(Some((opened, place)))
     }
 
-    fn look_at(&mut self, dir: Dir) -> Result<Opened, SourceErrorKind> {
+    fn look_at(&mut self, dir: Dir) -> Result<OpenedDir, SourceErrorKind> {
         let facts = Facts::of(&dir.dir_metadata().map_err(SourceErrorKind::Io)?);
         let (meta, marks) = attributes::of_dir(&dir, &facts, &mut self.buf)?;
-        Ok(Opened {
+        Ok(OpenedDir {
             dir,
             facts,
             meta,
@@ -176,11 +176,11 @@ impl Walk<'_> {
     /// Takes the names in a directory and makes it the current one.
     fn enter(
         &mut self,
-        opened: Opened,
+        opened: OpenedDir,
         place: DirId,
         name: Option<(Name, OsString)>,
     ) -> Result<(), SourceError> {
-        let Opened {
+        let OpenedDir {
             dir, facts, marks, ..
         } = opened;
         if marks.opaque {
@@ -191,8 +191,8 @@ impl Walk<'_> {
         let mut todo = Vec::new();
         for (name, kind) in listed.map_err(|kind| self.levels.blame_here(kind))? {
             match self.take(&dir, &name, kind, marks) {
-                Ok(Taken::Whole) => {}
-                Ok(Taken::IsDir) => todo.push(name),
+                Ok(TakenEntry::Whole) => {}
+                Ok(TakenEntry::IsDir) => todo.push(name),
                 Err(kind) => return Err(self.levels.blame(&name, kind)),
             }
         }
@@ -207,15 +207,15 @@ impl Walk<'_> {
         dir: &Dir,
         name: &OsStr,
         kind: HostKind,
-        marks: Marks,
-    ) -> Result<Taken, SourceErrorKind> {
+        marks: OverlayfsMarks,
+    ) -> Result<TakenEntry, SourceErrorKind> {
         // A directory's listing knows the kind of most; the rest are asked.
         let kind = match kind {
             HostKind::Unknown => host::facts_at(dir, name)?.kind,
             kind => kind,
         };
         if kind == HostKind::Dir {
-            return Ok(Taken::IsDir);
+            return Ok(TakenEntry::IsDir);
         }
         let own = layer_name(name)?;
         let marker = Marker::of(own.as_bytes())?;
@@ -224,7 +224,7 @@ impl Walk<'_> {
         }
         self.levels.check_depth(&own)?;
         let path = || self.levels.path(&own);
-        let spot = Spot {
+        let pos = EntryPos {
             dir: self.levels.place(),
             name: &own,
             path: &path,
@@ -232,7 +232,7 @@ impl Walk<'_> {
         match kind {
             HostKind::File => {
                 let file = self.host.open_file(dir, name)?;
-                let reader = Reader {
+                let reader = FileReader {
                     pool: self.pool,
                     builder: &mut self.builder,
                     files: &mut self.files,
@@ -240,20 +240,20 @@ impl Walk<'_> {
                     limit: self.options.max_bytes,
                     buf: &mut self.buf,
                 };
-                reader.take(&file, spot, marks)?;
+                reader.take(&file, pos, marks)?;
             }
             HostKind::Symlink => {
                 let meta = host::facts_at(dir, name)?.meta();
                 self.builder
-                    .symlink_in(spot, meta, &host::read_link(dir, name)?)?;
+                    .symlink_in(pos, meta, &host::read_link(dir, name)?)?;
             }
-            HostKind::WhiteoutDevice => self.builder.whiteout_in(spot)?,
+            HostKind::WhiteoutDevice => self.builder.whiteout_in(pos)?,
             other => match &self.options.skip_special {
                 Some(left_out) => left_out.note(&path()),
                 None => return Err(SourceErrorKind::Special(other.name())),
             },
         }
-        Ok(Taken::Whole)
+        Ok(TakenEntry::Whole)
     }
 
     /// Takes a whiteout by name.
@@ -263,9 +263,9 @@ impl Walk<'_> {
         name: &OsStr,
         kind: HostKind,
         marker: Marker,
-    ) -> Result<Taken, SourceErrorKind> {
+    ) -> Result<TakenEntry, SourceErrorKind> {
         if marker == Marker::Reserved {
-            return Ok(Taken::Whole);
+            return Ok(TakenEntry::Whole);
         }
         let facts = host::facts_at(dir, name)?;
         if kind != HostKind::File || facts.size > 0 || facts.links > 1 {
@@ -274,23 +274,23 @@ impl Walk<'_> {
         match marker {
             Marker::Whiteout(hidden) => {
                 let path = || self.levels.path(&hidden);
-                let spot = Spot {
+                let pos = EntryPos {
                     dir: self.levels.place(),
                     name: &hidden,
                     path: &path,
                 };
-                self.builder.whiteout_in(spot)?;
+                self.builder.whiteout_in(pos)?;
             }
             Marker::Opaque | Marker::Plain | Marker::Reserved => {
                 self.builder.opaque_in(self.levels.place());
             }
         }
-        Ok(Taken::Whole)
+        Ok(TakenEntry::Whole)
     }
 }
 
 /// What became of a name.
-enum Taken {
+enum TakenEntry {
     Whole,
     /// Still to be walked.
     IsDir,
@@ -318,7 +318,7 @@ fn layer_name(name: &OsStr) -> Result<Name, SourceErrorKind> {
     #[cfg(not(unix))]
     let bytes = match name.to_str() {
         Some(text) => text.as_bytes(),
-        None => return Err(SourceErrorKind::NoLayer("the name is not Unicode".into())),
+        None => return Err(SourceErrorKind::NotALayer("the name is not Unicode".into())),
     };
     Name::new(bytes).map_err(|error| SourceErrorKind::Name {
         what: "the name".into(),

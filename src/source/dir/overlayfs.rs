@@ -5,7 +5,7 @@ use crate::source::SourceErrorKind;
 
 /// What the attributes of one object mean.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Marks {
+pub(super) struct OverlayfsMarks {
     /// `overlay.opaque` is `y`.
     pub(super) opaque: bool,
     /// `overlay.opaque` is `x`: whiteouts may be empty files with a mark.
@@ -15,8 +15,8 @@ pub(super) struct Marks {
 }
 
 /// Takes overlayfs's own attributes out of `xattrs`.
-pub(super) fn take_marks(xattrs: &mut Xattrs) -> Result<Marks, SourceErrorKind> {
-    let mut marks = Marks::default();
+pub(super) fn take_marks(xattrs: &mut Xattrs) -> Result<OverlayfsMarks, SourceErrorKind> {
+    let mut marks = OverlayfsMarks::default();
     let mut refused = None;
     xattrs.retain(|(name, value)| {
         let prefixes: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
@@ -42,7 +42,7 @@ pub(super) fn take_marks(xattrs: &mut Xattrs) -> Result<Marks, SourceErrorKind> 
         false
     });
     match refused {
-        Some(name) => Err(SourceErrorKind::NoLayer(format!(
+        Some(name) => Err(SourceErrorKind::NotALayer(format!(
             "the attribute {name} points into another layer: only the mounted overlay has the \
              whole"
         ))),
@@ -54,7 +54,7 @@ pub(super) fn take_marks(xattrs: &mut Xattrs) -> Result<Marks, SourceErrorKind> 
 mod tests {
     use super::*;
 
-    fn take(list: &[(&str, &str)]) -> Result<(Marks, usize), SourceErrorKind> {
+    fn take(list: &[(&str, &str)]) -> Result<(OverlayfsMarks, usize), SourceErrorKind> {
         let mut xattrs: Xattrs = list
             .iter()
             .map(|(name, value)| (name.as_bytes().into(), value.as_bytes().into()))
@@ -64,14 +64,14 @@ mod tests {
 
     #[test]
     fn case_p04_opaque_is_y_and_x_announces_whiteouts() {
-        let none = Marks::default();
+        let none = OverlayfsMarks::default();
         for prefix in ["trusted", "user"] {
             let opaque = format!("{prefix}.overlay.opaque");
             let y = take(&[(&opaque, "y"), ("user.mine", "1")]).unwrap();
             assert_eq!(
                 y,
                 (
-                    Marks {
+                    OverlayfsMarks {
                         opaque: true,
                         ..none
                     },
@@ -82,7 +82,7 @@ mod tests {
             assert_eq!(
                 x,
                 (
-                    Marks {
+                    OverlayfsMarks {
                         holds_whiteouts: true,
                         ..none
                     },

@@ -8,15 +8,15 @@ use cap_std::fs::File;
 
 use super::attributes;
 use super::facts::{Facts, HostKind};
-use super::overlayfs::Marks;
+use super::overlayfs::OverlayfsMarks;
 use crate::chunk::{ChunkPool, Content, ContentBuilder};
 use crate::layer::LayerBuilder;
-use crate::layer::spot::{ObjectId, Spot};
+use crate::layer::entry_pos::{ObjectId, EntryPos};
 use crate::limits::MAX_FILE_BYTES;
 use crate::source::SourceErrorKind;
 
 /// What reading a file needs of the walk.
-pub(super) struct Reader<'w> {
+pub(super) struct FileReader<'w> {
     pub(super) pool: &'w ChunkPool,
     pub(super) builder: &'w mut LayerBuilder,
     /// Files with several names, by device and inode.
@@ -27,14 +27,14 @@ pub(super) struct Reader<'w> {
     pub(super) buf: &'w mut [u8],
 }
 
-impl Reader<'_> {
+impl FileReader<'_> {
     /// Takes a file into the layer, unless its directory's marks make it a
     /// whiteout.
     pub(super) fn take(
         self,
         file: &File,
-        spot: Spot<'_>,
-        marks: Marks,
+        pos: EntryPos<'_>,
+        marks: OverlayfsMarks,
     ) -> Result<(), SourceErrorKind> {
         let before = Facts::of(&file.metadata().map_err(SourceErrorKind::Io)?);
         if before.kind != HostKind::File {
@@ -45,11 +45,11 @@ impl Reader<'_> {
         if before.links > 1
             && let Some(first) = self.files.get(&before.identity())
         {
-            return Ok(self.builder.link_in(spot, *first)?);
+            return Ok(self.builder.link_in(pos, *first)?);
         }
         let (meta, own_marks) = attributes::of_file(file, &before, self.buf)?;
         if own_marks.whiteout && marks.holds_whiteouts && before.size == 0 {
-            return Ok(self.builder.whiteout_in(spot)?);
+            return Ok(self.builder.whiteout_in(pos)?);
         }
         let content = content(self.pool, file, &before, self.buf, self.left)?;
         let limit = SourceErrorKind::Limit {
@@ -59,7 +59,7 @@ impl Reader<'_> {
         let content = content.ok_or(limit)?;
         let after = Facts::of(&file.metadata().map_err(SourceErrorKind::Io)?);
         before.check_unchanged(&after)?;
-        let object = self.builder.file_in(spot, meta, content)?;
+        let object = self.builder.file_in(pos, meta, content)?;
         if before.links > 1 {
             self.files.insert(before.identity(), object);
         }

@@ -48,12 +48,12 @@ impl<R: Read> Read for Checked<'_, R> {
 }
 
 /// Bytes that are written to `copy` as they are read.
-pub(super) struct Copied<'c, R> {
+pub(super) struct TeeReader<'c, R> {
     pub(super) inner: R,
     pub(super) copy: &'c mut dyn Write,
 }
 
-impl<R: Read> Read for Copied<'_, R> {
+impl<R: Read> Read for TeeReader<'_, R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let len = self.inner.read(buf)?;
         self.copy.write_all(buf.get(..len).unwrap_or_default())?;
@@ -66,7 +66,7 @@ pub(super) fn same_size(promised: u64, found: u64) -> Result<(), SourceErrorKind
     if promised == found {
         return Ok(());
     }
-    Err(SourceErrorKind::Promise {
+    Err(SourceErrorKind::Mismatch {
         what: "the size",
         promised: promised.to_string(),
         found: found.to_string(),
@@ -78,7 +78,7 @@ pub(super) fn same_digest(promised: &BlobDigest, found: String) -> Result<(), So
     if promised.as_str() == found {
         return Ok(());
     }
-    Err(SourceErrorKind::Promise {
+    Err(SourceErrorKind::Mismatch {
         what: "the digest",
         promised: promised.to_string(),
         found,

@@ -6,9 +6,9 @@ use oci_spec::image::{Descriptor, ImageIndex, MediaType};
 use serde_json::Value;
 
 use super::blob::read_document;
-use super::document::{self, Document, Sort};
+use super::document::{self, Document, DocumentKind};
 use super::names::named as by_name;
-use super::place::Place;
+use super::oci_source::OciSource;
 use crate::limits::{MAX_OCI_IMAGES, MAX_OCI_NESTING};
 use crate::source::{BlobDigest, Platform, SourceError, SourceErrorKind, SourceOptions};
 
@@ -49,7 +49,7 @@ impl Candidate {
 }
 
 /// Lists the images below an index, nested indexes included.
-pub(super) fn candidates(place: &Place, index: ImageIndex) -> Result<Vec<Candidate>, SourceError> {
+pub(super) fn candidates(source: &OciSource, index: ImageIndex) -> Result<Vec<Candidate>, SourceError> {
     let mut found = Vec::new();
     let mut unknown = None;
     let mut waiting = vec![(index, Vec::new(), 0)];
@@ -62,9 +62,9 @@ pub(super) fn candidates(place: &Place, index: ImageIndex) -> Result<Vec<Candida
             }
             let mut names: Vec<String> = above.clone();
             names.extend(NAMES.iter().filter_map(|key| annotation(descriptor, key)));
-            match Sort::of(descriptor.media_type()) {
-                Sort::Index if depth < MAX_OCI_NESTING => {
-                    let bytes = blob(place, descriptor)?;
+            match DocumentKind::of(descriptor.media_type()) {
+                DocumentKind::Index if depth < MAX_OCI_NESTING => {
+                    let bytes = blob(source, descriptor)?;
                     match document::parse(&bytes, descriptor.media_type())
                         .map_err(|kind| named(kind, descriptor))?
                     {
@@ -72,17 +72,17 @@ pub(super) fn candidates(place: &Place, index: ImageIndex) -> Result<Vec<Candida
                         Document::Manifest(_) => {}
                     }
                 }
-                Sort::Index => {
+                DocumentKind::Index => {
                     let limit = u64::from(MAX_OCI_NESTING);
                     let what = "image indexes inside each other";
                     return Err(named(SourceErrorKind::Limit { what, limit }, descriptor));
                 }
-                Sort::Manifest => found.push(Candidate {
+                DocumentKind::Manifest => found.push(Candidate {
                     descriptor: descriptor.clone(),
                     platform,
                     names,
                 }),
-                Sort::Other => unknown = Some(descriptor.clone()),
+                DocumentKind::Other => unknown = Some(descriptor.clone()),
             }
             if found.len() + waiting.len() > MAX_OCI_IMAGES {
                 let limit = MAX_OCI_IMAGES as u64;
@@ -102,7 +102,7 @@ pub(super) fn candidates(place: &Place, index: ImageIndex) -> Result<Vec<Candida
 
 /// Chooses one, by the wishes of `options`.
 pub(super) fn choose(
-    place: &Place,
+    source: &OciSource,
     all: Vec<Candidate>,
     options: &SourceOptions,
 ) -> Result<Candidate, SourceError> {
@@ -113,7 +113,7 @@ pub(super) fn choose(
     if fitting.len() > 1 || options.platform.is_some() {
         for candidate in &mut fitting {
             if candidate.platform.is_none() {
-                candidate.platform = platform_of_config(place, &candidate.descriptor);
+                candidate.platform = platform_of_config(source, &candidate.descriptor);
             }
         }
         fitting = by_platform(&fitting, options.platform.as_ref());
@@ -126,13 +126,13 @@ pub(super) fn choose(
 
 /// Chooses an image that is the only one, if it is what is wished for.
 pub(super) fn the_only(
-    place: &Place,
+    source: &OciSource,
     mut only: Candidate,
     manifest: &[u8],
     options: &SourceOptions,
 ) -> Result<Candidate, SourceError> {
     if options.platform.is_some() {
-        only.platform = platform_of_manifest(place, &only.descriptor, manifest);
+        only.platform = platform_of_manifest(source, &only.descriptor, manifest);
     }
     let fits = |asked: &Platform| only.platform.as_ref().is_some_and(|own| asked.takes(own));
     match options.name.is_none() && options.platform.as_ref().is_none_or(fits) {
@@ -227,12 +227,12 @@ fn platform_of(descriptor: &Descriptor) -> Option<Platform> {
 
 /// What the image's own configuration says, if it is there to be read: an
 /// index may name images that a layout does not hold.
-fn platform_of_config(place: &Place, descriptor: &Descriptor) -> Option<Platform> {
-    platform_of_manifest(place, descriptor, &blob(place, descriptor).ok()?)
+fn platform_of_config(source: &OciSource, descriptor: &Descriptor) -> Option<Platform> {
+    platform_of_manifest(source, descriptor, &blob(source, descriptor).ok()?)
 }
 
 fn platform_of_manifest(
-    place: &Place,
+    source: &OciSource,
     descriptor: &Descriptor,
     manifest: &[u8],
 ) -> Option<Platform> {
@@ -240,7 +240,7 @@ fn platform_of_manifest(
     else {
         return None;
     };
-    let config: Value = serde_json::from_slice(&blob(place, manifest.config()).ok()?).ok()?;
+    let config: Value = serde_json::from_slice(&blob(source, manifest.config()).ok()?).ok()?;
     let text = |key| config.get(key).and_then(Value::as_str);
     Some(Platform::new(
         text("os")?,
@@ -250,10 +250,10 @@ fn platform_of_manifest(
 }
 
 /// Reads a document that a descriptor names.
-pub(super) fn blob(place: &Place, descriptor: &Descriptor) -> Result<Vec<u8>, SourceError> {
+pub(super) fn blob(source: &OciSource, descriptor: &Descriptor) -> Result<Vec<u8>, SourceError> {
     let read = || {
         let digest = document::digest_of(descriptor)?;
-        let found = place.open(&place.blob_file(&digest))?.ok_or_else(missing)?;
+        let found = source.open(&source.blob_file(&digest))?.ok_or_else(missing)?;
         super::blob::same_size(descriptor.size(), found.size)?;
         read_document(found.reader, found.size, &digest)
     };

@@ -9,7 +9,7 @@ use super::document;
 use super::hash::Hasher;
 use super::layout::{diff_ids, platform, read_config};
 use super::names::named;
-use super::place::Place;
+use super::oci_source::OciSource;
 use super::{Documents, LayerBlob, OciImage, config as config_of};
 use crate::source::tar::Input;
 use crate::source::{SourceError, SourceErrorKind, SourceOptions};
@@ -27,9 +27,9 @@ struct Saved {
 }
 
 /// Returns whether a file that is called `manifest.json` is this kind's.
-pub(super) fn is_here(place: &Place) -> bool {
+pub(super) fn is_here(source: &OciSource) -> bool {
     let read = || {
-        let found = place.open(MANIFEST).ok()??;
+        let found = source.open(MANIFEST).ok()??;
         let bytes = read_small(found.reader, found.size).ok()?;
         serde_json::from_slice::<Value>(&bytes).ok()
     };
@@ -39,12 +39,12 @@ pub(super) fn is_here(place: &Place) -> bool {
 }
 
 /// Opens the image that `options` choose.
-pub(super) fn open(place: Place, options: &SourceOptions) -> Result<OciImage, SourceError> {
-    let place = place.strict();
-    let saved = list(&place)
+pub(super) fn open(source: OciSource, options: &SourceOptions) -> Result<OciImage, SourceError> {
+    let source = source.strict();
+    let saved = list(&source)
         .and_then(|all| Ok(choose(all, options)?))
         .map_err(|error| error.part(MANIFEST))?;
-    let config_bytes = config(&place, &saved).map_err(|error| error.part(&saved.config))?;
+    let config_bytes = config(&source, &saved).map_err(|error| error.part(&saved.config))?;
     let named = |kind: SourceErrorKind| SourceError::from(kind).part(&saved.config);
     let config = read_config(&config_bytes).map_err(named)?;
     let diff_ids = diff_ids(&config, saved.layers.len()).map_err(named)?;
@@ -59,7 +59,7 @@ pub(super) fn open(place: Place, options: &SourceOptions) -> Result<OciImage, So
     }
     let mut layers = Vec::new();
     for (file, diff_id) in saved.layers.into_iter().zip(diff_ids) {
-        let found = place
+        let found = source
             .open(&file)
             .and_then(|found| found.ok_or_else(missing))
             .map_err(|kind| SourceError::from(kind).part(&file))?;
@@ -75,7 +75,7 @@ pub(super) fn open(place: Place, options: &SourceOptions) -> Result<OciImage, So
         });
     }
     Ok(OciImage {
-        place,
+        source,
         layers,
         platform,
         name: saved.tags.into_iter().next(),
@@ -88,8 +88,8 @@ pub(super) fn open(place: Place, options: &SourceOptions) -> Result<OciImage, So
     })
 }
 
-fn list(place: &Place) -> Result<Vec<Saved>, SourceError> {
-    let found = place.open(MANIFEST)?.ok_or_else(missing)?;
+fn list(source: &OciSource) -> Result<Vec<Saved>, SourceError> {
+    let found = source.open(MANIFEST)?.ok_or_else(missing)?;
     let bytes = read_small(found.reader, found.size)?;
     let value: Value = serde_json::from_slice(&bytes).map_err(document::bad)?;
     let images = value.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -155,8 +155,8 @@ fn distinct(all: Vec<Saved>) -> Vec<Saved> {
 }
 
 /// Reads the configuration, whose name is its digest where it looks like one.
-fn config(place: &Place, saved: &Saved) -> Result<Vec<u8>, SourceError> {
-    let found = place.open(&saved.config)?.ok_or_else(missing)?;
+fn config(source: &OciSource, saved: &Saved) -> Result<Vec<u8>, SourceError> {
+    let found = source.open(&saved.config)?.ok_or_else(missing)?;
     let bytes = read_small(found.reader, found.size)?;
     let file = saved.config.rsplit('/').next().unwrap_or_default();
     let stem = file.strip_suffix(".json").unwrap_or(file);

@@ -18,13 +18,13 @@ pub(super) enum Document {
 
 /// What a media type announces.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sort {
+pub(super) enum DocumentKind {
     Index,
     Manifest,
     Other,
 }
 
-impl Sort {
+impl DocumentKind {
     pub(super) fn of(media_type: &MediaType) -> Self {
         let is = |known: MediaType| {
             media_type == &known
@@ -69,14 +69,14 @@ pub(super) fn parse(bytes: &[u8], announced: &MediaType) -> Result<Document, Sou
         return Err(SourceErrorKind::Document(reason));
     }
     check_digests(&value)?;
-    match Sort::of(announced) {
-        Sort::Index => serde_json::from_value(value)
+    match DocumentKind::of(announced) {
+        DocumentKind::Index => serde_json::from_value(value)
             .map(Document::Index)
             .map_err(bad),
-        Sort::Manifest => serde_json::from_value(value)
+        DocumentKind::Manifest => serde_json::from_value(value)
             .map(Document::Manifest)
             .map_err(bad),
-        Sort::Other => Err(unknown(announced)),
+        DocumentKind::Other => Err(unknown(announced)),
     }
 }
 

@@ -9,7 +9,7 @@ use super::choose::{self, Candidate};
 use super::document::{self, Document};
 use super::hash;
 use super::layout;
-use super::place::Place;
+use super::oci_source::OciSource;
 use super::{OciImage, docker::MANIFEST};
 use crate::source::{SourceError, SourceErrorKind, SourceOptions};
 
@@ -19,39 +19,39 @@ const VERSION: &str = "version";
 const MARK: &[u8] = b"Directory Transport Version: ";
 
 /// Returns whether such a directory lies here.
-pub(super) fn is_here(place: &Place) -> bool {
+pub(super) fn is_here(source: &OciSource) -> bool {
     let begins = || {
-        let found = place.open(VERSION).ok()??;
+        let found = source.open(VERSION).ok()??;
         let bytes = read_small(found.reader, found.size).ok()?;
         Some(bytes.starts_with(MARK))
     };
-    place.has(MANIFEST) && begins() == Some(true)
+    source.has(MANIFEST) && begins() == Some(true)
 }
 
 /// Opens the image that `options` choose.
-pub(super) fn open(place: Place, options: &SourceOptions) -> Result<OciImage, SourceError> {
-    let place = place.flat();
-    let bytes = manifest(&place).map_err(|error| error.part(MANIFEST))?;
+pub(super) fn open(source: OciSource, options: &SourceOptions) -> Result<OciImage, SourceError> {
+    let source = source.flat();
+    let bytes = manifest(&source).map_err(|error| error.part(MANIFEST))?;
     let media_type = media_type(&bytes).map_err(|kind| SourceError::from(kind).part(MANIFEST))?;
     let document = document::parse(&bytes, &media_type);
     match document.map_err(|kind| SourceError::from(kind).part(MANIFEST))? {
         Document::Index(index) => {
-            let all = choose::candidates(&place, *index)?;
-            let chosen = choose::choose(&place, all, options)?;
-            let bytes = choose::blob(&place, &chosen.descriptor)?;
-            layout::with_manifest(place, chosen, bytes)
+            let all = choose::candidates(&source, *index)?;
+            let chosen = choose::choose(&source, all, options)?;
+            let bytes = choose::blob(&source, &chosen.descriptor)?;
+            layout::with_manifest(source, chosen, bytes)
         }
         Document::Manifest(_) => {
             let digest = hash::sha256(&bytes);
             let only = Candidate::only(media_type, &digest, bytes.len() as u64)?;
-            let chosen = choose::the_only(&place, only, &bytes, options)?;
-            layout::with_manifest(place, chosen, bytes)
+            let chosen = choose::the_only(&source, only, &bytes, options)?;
+            layout::with_manifest(source, chosen, bytes)
         }
     }
 }
 
-fn manifest(place: &Place) -> Result<Vec<u8>, SourceError> {
-    let found = place.open(MANIFEST)?.ok_or_else(choose::missing)?;
+fn manifest(source: &OciSource) -> Result<Vec<u8>, SourceError> {
+    let found = source.open(MANIFEST)?.ok_or_else(choose::missing)?;
     read_small(found.reader, found.size)
 }
 

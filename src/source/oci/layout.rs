@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::blob::{read_small, same_digest};
 use super::choose::{self, Candidate};
 use super::document::{self, Distribution, Document};
-use super::place::Place;
+use super::oci_source::OciSource;
 use super::{Documents, LayerBlob, OciImage, config, wasm};
 use crate::limits::MAX_LAYERS;
 use crate::source::BlobDigest;
@@ -19,23 +19,23 @@ pub(super) const INDEX: &str = "index.json";
 const VERSION: &str = "1.0.0";
 
 /// Returns whether a layout lies here.
-pub(super) fn is_here(place: &Place) -> bool {
-    place.has(MARK) && place.has(INDEX)
+pub(super) fn is_here(source: &OciSource) -> bool {
+    source.has(MARK) && source.has(INDEX)
 }
 
 /// Opens the image that `options` choose.
-pub(super) fn open(place: Place, options: &SourceOptions) -> Result<OciImage, SourceError> {
-    check_version(&place).map_err(|error| error.part(MARK))?;
-    let index = top_index(&place).map_err(|error| error.part(INDEX))?;
-    let all = choose::candidates(&place, index)?;
-    let chosen = choose::choose(&place, all, options)?;
-    let manifest_bytes = choose::blob(&place, &chosen.descriptor)?;
-    with_manifest(place, chosen, manifest_bytes)
+pub(super) fn open(source: OciSource, options: &SourceOptions) -> Result<OciImage, SourceError> {
+    check_version(&source).map_err(|error| error.part(MARK))?;
+    let index = top_index(&source).map_err(|error| error.part(INDEX))?;
+    let all = choose::candidates(&source, index)?;
+    let chosen = choose::choose(&source, all, options)?;
+    let manifest_bytes = choose::blob(&source, &chosen.descriptor)?;
+    with_manifest(source, chosen, manifest_bytes)
 }
 
 /// Opens the image of a manifest that has been read.
 pub(super) fn with_manifest(
-    place: Place,
+    source: OciSource,
     chosen: Candidate,
     manifest_bytes: Vec<u8>,
 ) -> Result<OciImage, SourceError> {
@@ -43,16 +43,16 @@ pub(super) fn with_manifest(
     let manifest =
         manifest(&manifest_bytes, &chosen).map_err(|kind| SourceError::from(kind).part(&part))?;
     if wasm::is_config(manifest.config().media_type().as_ref()) {
-        return wasm::open(place, chosen, manifest_bytes, &manifest);
+        return wasm::open(source, chosen, manifest_bytes, &manifest);
     }
-    let config_bytes = choose::blob(&place, manifest.config())?;
+    let config_bytes = choose::blob(&source, manifest.config())?;
     let config = read_config(&config_bytes).map_err(|kind| {
         SourceError::from(kind).part(format_args!("blob {}", manifest.config().digest()))
     })?;
     let layers =
-        layers(&place, &manifest, &config).map_err(|kind| SourceError::from(kind).part(&part))?;
+        layers(&source, &manifest, &config).map_err(|kind| SourceError::from(kind).part(&part))?;
     Ok(OciImage {
-        place,
+        source,
         layers,
         platform: platform(&config, chosen.platform),
         name: chosen.names.into_iter().next(),
@@ -65,8 +65,8 @@ pub(super) fn with_manifest(
     })
 }
 
-fn check_version(place: &Place) -> Result<(), SourceError> {
-    let found = place.open(MARK)?.ok_or_else(choose::missing)?;
+fn check_version(source: &OciSource) -> Result<(), SourceError> {
+    let found = source.open(MARK)?.ok_or_else(choose::missing)?;
     let bytes = read_small(found.reader, found.size)?;
     let value: Value = serde_json::from_slice(&bytes).map_err(document::bad)?;
     match value.get("imageLayoutVersion").and_then(Value::as_str) {
@@ -79,8 +79,8 @@ fn check_version(place: &Place) -> Result<(), SourceError> {
     }
 }
 
-fn top_index(place: &Place) -> Result<oci_spec::image::ImageIndex, SourceError> {
-    let found = place.open(INDEX)?.ok_or_else(choose::missing)?;
+fn top_index(source: &OciSource) -> Result<oci_spec::image::ImageIndex, SourceError> {
+    let found = source.open(INDEX)?.ok_or_else(choose::missing)?;
     let bytes = read_small(found.reader, found.size)?;
     match document::parse(&bytes, &MediaType::ImageIndex)? {
         Document::Index(index) => Ok(*index),
@@ -120,7 +120,7 @@ pub(super) fn platform(config: &ImageConfiguration, told: Option<Platform>) -> P
 
 /// Puts layers and the digests of what they hold together.
 fn layers(
-    place: &Place,
+    source: &OciSource,
     manifest: &ImageManifest,
     config: &ImageConfiguration,
 ) -> Result<Vec<LayerBlob>, SourceErrorKind> {
@@ -130,7 +130,7 @@ fn layers(
         .map(|(descriptor, diff_id)| {
             let media_type = descriptor.media_type().to_string();
             if wasm::is_program(&media_type) {
-                let program = wasm::blob(place, descriptor, media_type)?;
+                let program = wasm::blob(source, descriptor, media_type)?;
                 same_digest(&diff_id, program.diff_id.to_string())?;
                 return Ok(program);
             }
@@ -143,7 +143,7 @@ fn layers(
             })?;
             let digest = document::digest_of(descriptor)?;
             Ok(LayerBlob {
-                file: place.blob_file(&digest),
+                file: source.blob_file(&digest),
                 restricted: distribution == Distribution::Restricted,
                 size: descriptor.size(),
                 digest: Some(digest),

@@ -8,9 +8,9 @@ use std::io::{BufReader, Read, Seek};
 
 use ::tar::Header;
 
-use super::place::{Member, beside, plain};
+use super::oci_source::{ArchiveMember, beside, plain};
 use crate::limits::{MAX_OCI_MEMBER_BYTES, MAX_TAR_EXTENSION_BYTES};
-use crate::source::tar::{Records, header_name, pax_records, size_of, text};
+use crate::source::tar::{PaxRecords, header_name, pax_records, size_of, text};
 use crate::source::{SourceError, SourceErrorKind};
 
 const BLOCK: u64 = 512;
@@ -23,7 +23,7 @@ const MEMBER_BYTES: u64 = 128;
 pub(super) fn index(
     mut file: &File,
     max_entries: u64,
-) -> Result<HashMap<String, Member>, SourceError> {
+) -> Result<HashMap<String, ArchiveMember>, SourceError> {
     file.rewind().map_err(SourceErrorKind::Io)?;
     let mut headers = Headers {
         file: BufReader::new(file),
@@ -31,7 +31,7 @@ pub(super) fn index(
         read_to: 0,
     };
     let mut members = HashMap::new();
-    let mut about = About::default();
+    let mut about = MemberExtensions::default();
     let (mut count, mut held) = (0, 0_u64);
     while let Some(header) = headers.next()? {
         count += 1;
@@ -50,8 +50,8 @@ pub(super) fn index(
         let found = member(header.as_old().linkflag[0], name, link, (offset, size));
         if let Some((name, member)) = found {
             let link = match &member {
-                Member::Link(link) => link.len(),
-                Member::Bytes { .. } => 0,
+                ArchiveMember::Link(link) => link.len(),
+                ArchiveMember::Bytes { .. } => 0,
             };
             held += (name.len() + link) as u64 + MEMBER_BYTES;
             if held > MAX_OCI_MEMBER_BYTES {
@@ -147,13 +147,13 @@ impl Headers<'_> {
 
 /// What headers before a member say of it.
 #[derive(Default)]
-struct About {
-    records: Records,
+struct MemberExtensions {
+    records: PaxRecords,
     name: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
 }
 
-impl About {
+impl MemberExtensions {
     /// Takes a header that is about the next one; tells whether it was.
     fn takes(
         &mut self,
@@ -198,12 +198,12 @@ fn member(
     name: Vec<u8>,
     link: Vec<u8>,
     (offset, size): (u64, u64),
-) -> Option<(String, Member)> {
+) -> Option<(String, ArchiveMember)> {
     let name = plain(&String::from_utf8(name).ok()?);
     let member = match kind {
-        b'0' | b'\0' | b'7' => Member::Bytes { offset, size },
-        b'1' => Member::Link(plain(&String::from_utf8(link).ok()?)),
-        b'2' => Member::Link(beside(&name, &String::from_utf8(link).ok()?)?),
+        b'0' | b'\0' | b'7' => ArchiveMember::Bytes { offset, size },
+        b'1' => ArchiveMember::Link(plain(&String::from_utf8(link).ok()?)),
+        b'2' => ArchiveMember::Link(beside(&name, &String::from_utf8(link).ok()?)?),
         // Directories have no bytes; the rest is nothing images have.
         _ => return None,
     };

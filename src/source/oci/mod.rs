@@ -20,9 +20,9 @@ mod hash;
 mod layout;
 mod members;
 mod names;
-mod place;
+mod oci_source;
 mod wasm;
-mod what;
+mod form;
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -31,9 +31,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub(super) use self::blob::Checked;
-use self::blob::{Copied, same_digest, same_size};
+use self::blob::{TeeReader, same_digest, same_size};
 pub(super) use self::hash::{Hasher, sha256};
-use self::place::{Found, Place};
+use self::oci_source::{FoundFile, OciSource};
 #[cfg(all(feature = "dir", feature = "store"))]
 pub(crate) use self::wasm::is_program;
 use super::tar::{self, Input};
@@ -46,7 +46,7 @@ use crate::source::BlobDigest;
 /// An image in OCI's or Docker's form, opened: its documents have been read
 /// and verified, its layers not yet.
 pub struct OciImage {
-    place: Place,
+    source: OciSource,
     layers: Vec<LayerBlob>,
     platform: Platform,
     name: Option<String>,
@@ -118,7 +118,7 @@ impl OciImage {
     /// # Errors
     ///
     /// [`SourceErrorKind::Choice`] if there are several images and `options`
-    /// do not decide, or none that fits. [`SourceErrorKind::Promise`] and
+    /// do not decide, or none that fits. [`SourceErrorKind::Mismatch`] and
     /// [`SourceErrorKind::Document`] for documents that are not what they
     /// should be. All name the document.
     pub fn open(path: &Path, options: &SourceOptions) -> Result<Option<Self>, SourceError> {
@@ -130,11 +130,11 @@ impl OciImage {
         file: &Arc<File>,
         options: &SourceOptions,
     ) -> Result<Option<Self>, SourceError> {
-        if !place::looks_like_image(file, options) {
+        if !oci_source::looks_like_image(file, options) {
             return Ok(None);
         }
-        match Place::archive(file, options) {
-            Ok(place) => what::open(place, options),
+        match OciSource::archive(file, options) {
+            Ok(source) => form::open(source, options),
             Err(error) if matches!(error.kind(), SourceErrorKind::Limit { .. }) => Err(error),
             // Whoever reads it as a layer will say better what is wrong.
             Err(_) => Ok(None),
@@ -147,7 +147,7 @@ impl OciImage {
         file: &Arc<File>,
         options: &SourceOptions,
     ) -> Result<Option<Self>, SourceError> {
-        what::open(Place::archive(file, options)?, options)
+        form::open(OciSource::archive(file, options)?, options)
     }
 
     /// Returns the layers, the lowest first.
@@ -196,7 +196,7 @@ impl OciImage {
     ///
     /// # Errors
     ///
-    /// As [`tar`](super::tar()); [`SourceErrorKind::Promise`] if the blob or
+    /// As [`tar`](super::tar()); [`SourceErrorKind::Mismatch`] if the blob or
     /// what it decompresses to is another than was promised. All name the
     /// layer's digest.
     pub fn read_layer(
@@ -211,7 +211,7 @@ impl OciImage {
         let read = || {
             let found = self.find(layer)?.reader;
             let reader: Box<dyn Read + '_> = match copy {
-                Some(copy) => Box::new(Copied { inner: found, copy }),
+                Some(copy) => Box::new(TeeReader { inner: found, copy }),
                 None => Box::new(found),
             };
             if let Some(digest) = layer.digest.as_ref().filter(|_| layer.is_program()) {
@@ -228,8 +228,8 @@ impl OciImage {
         read().map_err(|error: SourceError| error.part(format_args!("layer {name}")))
     }
 
-    fn find(&self, layer: &LayerBlob) -> Result<Found, SourceError> {
-        let found = self.place.open(&layer.file)?;
+    fn find(&self, layer: &LayerBlob) -> Result<FoundFile, SourceError> {
+        let found = self.source.open(&layer.file)?;
         let found = found.ok_or_else(|| match layer.restricted {
             false => choose::missing(),
             true => SourceErrorKind::Document(
@@ -245,7 +245,7 @@ impl OciImage {
 fn open(path: &Path, options: &SourceOptions) -> Result<Option<OciImage>, SourceError> {
     let meta = path.metadata().map_err(SourceErrorKind::Io)?;
     if meta.is_dir() {
-        return what::open(Place::dir(path.to_owned()), options);
+        return form::open(OciSource::dir(path.to_owned()), options);
     }
     if !meta.is_file() {
         return Ok(None);

@@ -19,7 +19,7 @@ fn rank(wish: &str, name: &str) -> Option<u8> {
     if wish == name {
         return Some(0);
     }
-    let (wish, name) = (Full::of(wish)?, Full::of(name)?);
+    let (wish, name) = (FullName::of(wish)?, FullName::of(name)?);
     if wish.tag != name.tag || wish.digest.is_some() && wish.digest != name.digest {
         return None;
     }
@@ -32,14 +32,14 @@ fn rank(wish: &str, name: &str) -> Option<u8> {
 }
 
 /// A name in its parts.
-struct Full<'n> {
+struct FullName<'n> {
     host: Option<&'n str>,
     path: &'n str,
     tag: &'n str,
     digest: Option<&'n str>,
 }
 
-impl<'n> Full<'n> {
+impl<'n> FullName<'n> {
     fn of(name: &'n str) -> Option<Self> {
         let (name, digest) = match name.split_once('@') {
             Some((name, digest)) => (name, Some(digest)),

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::choose::{self, Candidate};
 use super::document::{self, checked_digest};
-use super::place::Place;
+use super::oci_source::OciSource;
 use super::{Documents, LayerBlob, OciImage};
 use crate::image::ImageConfig;
 use crate::limits::MAX_ARTIFACT_BYTES;
@@ -44,18 +44,18 @@ pub(crate) fn is_program(media_type: &str) -> bool {
 
 /// Opens an artifact.
 pub(super) fn open(
-    place: Place,
+    source: OciSource,
     chosen: Candidate,
     manifest_bytes: Vec<u8>,
     manifest: &ImageManifest,
 ) -> Result<OciImage, SourceError> {
     let part = format!("blob {}", chosen.descriptor.digest());
-    let config_bytes = choose::blob(&place, manifest.config())?;
+    let config_bytes = choose::blob(&source, manifest.config())?;
     let config: Value = serde_json::from_slice(&config_bytes).map_err(|error| {
         SourceError::from(document::bad(error))
             .part(format_args!("blob {}", manifest.config().digest()))
     })?;
-    let program = program(&place, manifest.layers(), &config)
+    let program = program(&source, manifest.layers(), &config)
         .map_err(|kind| SourceError::from(kind).part(&part))?;
     let config = configuration(&config);
     let platform = chosen.platform.unwrap_or_else(|| {
@@ -63,7 +63,7 @@ pub(super) fn open(
         Platform::new(&text(&config.os), &text(&config.architecture), None)
     });
     Ok(OciImage {
-        place,
+        source,
         layers: vec![program],
         platform,
         name: chosen.names.into_iter().next(),
@@ -78,7 +78,7 @@ pub(super) fn open(
 
 /// The one layer, if it is a program, and the one that the configuration names.
 fn program(
-    place: &Place,
+    source: &OciSource,
     layers: &[Descriptor],
     config: &Value,
 ) -> Result<LayerBlob, SourceErrorKind> {
@@ -107,12 +107,12 @@ fn program(
         let reason = "its configuration and its manifest name other layers";
         return Err(SourceErrorKind::Document(reason.into()));
     }
-    blob(place, layer, media_type)
+    blob(source, layer, media_type)
 }
 
 /// The blob of a program: it is what it unpacks to.
 pub(super) fn blob(
-    place: &Place,
+    source: &OciSource,
     layer: &Descriptor,
     media_type: String,
 ) -> Result<LayerBlob, SourceErrorKind> {
@@ -124,7 +124,7 @@ pub(super) fn blob(
     }
     let digest = checked_digest(layer.digest().as_ref())?;
     Ok(LayerBlob {
-        file: place.blob_file(&digest),
+        file: source.blob_file(&digest),
         size: layer.size(),
         diff_id: digest.clone(),
         digest: Some(digest),

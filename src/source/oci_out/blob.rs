@@ -2,9 +2,9 @@
 
 use std::io::{self, BufWriter, Write};
 
-use super::documents::Written;
-use super::members::{Members, Packing};
-use super::sink::{Sink, write_error};
+use super::documents::WrittenBlob;
+use super::members::{Members, MemberCompression};
+use super::sink::{BlobSink, write_error};
 use super::{Compression, OciExportError, OutLayer};
 use crate::layer::Layer;
 use crate::source::BlobDigest;
@@ -18,10 +18,10 @@ const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
 /// Writes a layer as a blob.
 pub(super) fn write_layer(
-    sink: &mut dyn Sink,
+    sink: &mut dyn BlobSink,
     layer: OutLayer<'_>,
     compression: Compression,
-) -> Result<Written, OciExportError> {
+) -> Result<WrittenBlob, OciExportError> {
     match layer {
         OutLayer::Layer(layer) => make(sink, &layer, compression),
         OutLayer::Blob {
@@ -31,7 +31,7 @@ pub(super) fn write_layer(
             diff_id,
             open,
         } => {
-            let written = Written {
+            let written = WrittenBlob {
                 digest,
                 size,
                 media_type: oci_type(media_type),
@@ -51,8 +51,8 @@ pub(super) fn write_layer(
 
 /// Copies a blob, and sees that it is the one.
 fn copy(
-    sink: &mut dyn Sink,
-    written: &Written,
+    sink: &mut dyn BlobSink,
+    written: &WrittenBlob,
     bytes: impl io::Read,
 ) -> Result<(), OciExportError> {
     let mut checked = Checked::new(bytes, &written.digest);
@@ -67,10 +67,10 @@ fn copy(
 
 /// Makes a blob of a layer, in a file whose name is found with its bytes.
 fn make(
-    sink: &mut dyn Sink,
+    sink: &mut dyn BlobSink,
     layer: &Layer,
     compression: Compression,
-) -> Result<Written, OciExportError> {
+) -> Result<WrittenBlob, OciExportError> {
     let mut file = sink.scratch()?;
     let named = |error| OciExportError::Layer {
         digest: layer.digest(),
@@ -92,8 +92,8 @@ fn make(
             crate::source::write_layer(layer, &mut out).map_err(named)?;
             None
         }
-        Compression::Gzip => packed(Packing::Gzip)?,
-        Compression::Zstd => packed(Packing::Zstd)?,
+        Compression::Gzip => packed(MemberCompression::Gzip)?,
+        Compression::Zstd => packed(MemberCompression::Zstd)?,
     };
     let (mut out, digest, size) = out.into_parts();
     let diff_id = diff_id.unwrap_or_else(|| digest.clone());
@@ -107,7 +107,7 @@ fn make(
         Compression::Gzip => "+gzip",
         Compression::Zstd => "+zstd",
     };
-    Ok(Written {
+    Ok(WrittenBlob {
         digest,
         size,
         media_type: format!("{LAYER}{suffix}"),

@@ -18,7 +18,7 @@ const OS: &str = "wasip1";
 const ARCHITECTURE: &str = "wasm";
 
 /// A blob of the layout.
-pub(super) struct Written {
+pub(super) struct WrittenBlob {
     pub(super) digest: BlobDigest,
     pub(super) size: u64,
     pub(super) media_type: String,
@@ -26,7 +26,7 @@ pub(super) struct Written {
     pub(super) diff_id: BlobDigest,
 }
 
-impl Written {
+impl WrittenBlob {
     fn descriptor(&self) -> Value {
         json!({
             "mediaType": self.media_type,
@@ -40,7 +40,7 @@ impl Written {
 pub(super) fn config(
     config: &ImageConfig,
     kept: Option<Vec<u8>>,
-    layers: &[Written],
+    layers: &[WrittenBlob],
 ) -> (Vec<u8>, &'static str) {
     let diff_ids: Vec<&str> = layers.iter().map(|layer| layer.diff_id.as_str()).collect();
     let kept = kept.filter(|kept| is_about(kept, &diff_ids));
@@ -52,7 +52,7 @@ pub(super) fn config(
 pub(super) fn artifact(
     config: &ImageConfig,
     kept: Option<Vec<u8>>,
-    layers: &[Written],
+    layers: &[WrittenBlob],
 ) -> (Vec<u8>, &'static str) {
     let digests: Vec<&str> = layers.iter().map(|layer| layer.digest.as_str()).collect();
     let made = || {
@@ -168,14 +168,14 @@ fn step(step: &HistoryEntry) -> Value {
 /// these blobs.
 pub(super) fn manifest(
     kept: Option<Vec<u8>>,
-    config: &Written,
-    layers: &[Written],
+    config: &WrittenBlob,
+    layers: &[WrittenBlob],
 ) -> (Vec<u8>, String) {
     let fits = |kept: Vec<u8>| Some((is_of(&kept, config, layers)?, kept));
     if let Some((media_type, kept)) = kept.and_then(fits) {
         return (kept, media_type);
     }
-    let layers: Vec<Value> = layers.iter().map(Written::descriptor).collect();
+    let layers: Vec<Value> = layers.iter().map(WrittenBlob::descriptor).collect();
     let mut manifest = json!({
         "schemaVersion": 2,
         "mediaType": MANIFEST,
@@ -192,7 +192,7 @@ pub(super) fn manifest(
 }
 
 /// Returns the media type of a manifest of these blobs.
-fn is_of(manifest: &[u8], config: &Written, layers: &[Written]) -> Option<String> {
+fn is_of(manifest: &[u8], config: &WrittenBlob, layers: &[WrittenBlob]) -> Option<String> {
     let value: Value = serde_json::from_slice(manifest).ok()?;
     let digest = |value: &Value| Some(value.get("digest")?.as_str()?.to_owned());
     let listed: Option<Vec<_>> = value
@@ -208,7 +208,7 @@ fn is_of(manifest: &[u8], config: &Written, layers: &[Written]) -> Option<String
     same.then(|| own.unwrap_or(MANIFEST).to_owned())
 }
 
-pub(super) fn index(manifest: &Written, name: Option<&str>) -> Vec<u8> {
+pub(super) fn index(manifest: &WrittenBlob, name: Option<&str>) -> Vec<u8> {
     let mut descriptor = manifest.descriptor();
     if let (Some(name), Some(map)) = (name, descriptor.as_object_mut()) {
         let annotations = json!({"org.opencontainers.image.ref.name": name});

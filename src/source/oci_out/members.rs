@@ -18,12 +18,12 @@ const MAX_WORKERS: usize = 8;
 
 /// How a member is compressed.
 #[derive(Clone, Copy)]
-pub(super) enum Packing {
+pub(super) enum MemberCompression {
     Gzip,
     Zstd,
 }
 
-impl Packing {
+impl MemberCompression {
     /// Bytes of the archive in a member. A larger one compresses a little better.
     fn member_bytes(self) -> usize {
         match self {
@@ -51,7 +51,7 @@ impl Packing {
 /// compressed.
 pub(super) struct Members<W: Write> {
     out: W,
-    packing: Packing,
+    packing: MemberCompression,
     /// The member that is being filled.
     open: Vec<u8>,
     workers: Workers,
@@ -60,12 +60,12 @@ pub(super) struct Members<W: Write> {
 
 impl<W: Write> Members<W> {
     /// Compresses on as many threads as this process may use.
-    pub(super) fn new(out: W, packing: Packing) -> Self {
+    pub(super) fn new(out: W, packing: MemberCompression) -> Self {
         let threads = thread::available_parallelism().map_or(1, |threads| threads.get());
         Self::on(out, packing, threads)
     }
 
-    fn on(out: W, packing: Packing, threads: usize) -> Self {
+    fn on(out: W, packing: MemberCompression, threads: usize) -> Self {
         Self {
             out,
             packing,
@@ -131,7 +131,7 @@ struct Job {
 
 /// Threads that compress, made with the first member.
 struct Workers {
-    packing: Packing,
+    packing: MemberCompression,
     wanted: usize,
     /// Ends the threads when it is dropped.
     jobs: Option<SyncSender<Job>>,
@@ -141,7 +141,7 @@ struct Workers {
 }
 
 impl Workers {
-    fn new(packing: Packing, wanted: usize) -> Self {
+    fn new(packing: MemberCompression, wanted: usize) -> Self {
         Self {
             packing,
             wanted,
@@ -231,7 +231,7 @@ mod tests {
         (0..len).map(&mut byte).collect()
     }
 
-    fn packed(packing: Packing, bytes: &[u8], threads: usize) -> Vec<u8> {
+    fn packed(packing: MemberCompression, bytes: &[u8], threads: usize) -> Vec<u8> {
         let mut members = Members::on(Vec::new(), packing, threads);
         bytes
             .chunks(70_001)
@@ -241,17 +241,17 @@ mod tests {
 
     #[test]
     fn the_bytes_do_not_depend_on_the_number_of_threads() {
-        for packing in [Packing::Gzip, Packing::Zstd] {
+        for packing in [MemberCompression::Gzip, MemberCompression::Zstd] {
             for len in [0, 1_000, 1 << 20, (1 << 20) + 1, 9 << 20] {
                 let bytes = archive(len);
                 let one = packed(packing, &bytes, 1);
                 assert!([0, 2, 5].iter().all(|n| packed(packing, &bytes, *n) == one));
                 let mut back = Vec::new();
                 match packing {
-                    Packing::Gzip => flate2::read::MultiGzDecoder::new(&one[..])
+                    MemberCompression::Gzip => flate2::read::MultiGzDecoder::new(&one[..])
                         .read_to_end(&mut back)
                         .unwrap(),
-                    Packing::Zstd => zstd::Decoder::new(&one[..])
+                    MemberCompression::Zstd => zstd::Decoder::new(&one[..])
                         .unwrap()
                         .read_to_end(&mut back)
                         .unwrap(),
@@ -277,7 +277,7 @@ mod tests {
                 Ok(())
             }
         }
-        let mut members = Members::on(Full(1 << 20), Packing::Gzip, 2);
+        let mut members = Members::on(Full(1 << 20), MemberCompression::Gzip, 2);
         let error = members.write_all(&archive(20 << 20)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     }

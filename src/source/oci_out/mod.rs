@@ -15,8 +15,8 @@ mod sink;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use self::documents::Written;
-use self::sink::{ArchiveSink, DirSink, Sink};
+use self::documents::WrittenBlob;
+use self::sink::{ArchiveSink, DirSink, BlobSink};
 use super::ExportError;
 use crate::image::ImageConfig;
 use crate::layer::Layer;
@@ -137,7 +137,7 @@ impl OciExport<'_> {
         sink.finish()
     }
 
-    fn write(self, sink: &mut dyn Sink) -> Result<(), OciExportError> {
+    fn write(self, sink: &mut dyn BlobSink) -> Result<(), OciExportError> {
         let mut written = Vec::new();
         for layer in self.layers {
             written.push(blob::write_layer(sink, layer, self.compression)?);
@@ -155,15 +155,15 @@ impl OciExport<'_> {
 }
 
 fn put_document(
-    sink: &mut dyn Sink,
+    sink: &mut dyn BlobSink,
     media_type: &str,
     bytes: &[u8],
-) -> Result<Written, OciExportError> {
+) -> Result<WrittenBlob, OciExportError> {
     let digest = super::oci::sha256(bytes);
     if !sink.has(&digest) {
         sink.blob(&digest, bytes.len() as u64, &mut io::Cursor::new(bytes))?;
     }
-    Ok(Written {
+    Ok(WrittenBlob {
         diff_id: digest.clone(),
         digest,
         size: bytes.len() as u64,

@@ -13,7 +13,7 @@ use crate::name::LayerPath;
 use crate::source::BlobDigest;
 use crate::source::{ExportError, TarWriter};
 
-pub(super) trait Sink {
+pub(super) trait BlobSink {
     /// Returns whether a blob has been written.
     fn has(&self, digest: &BlobDigest) -> bool;
 
@@ -84,7 +84,7 @@ impl<'a> DirSink<'a> {
     }
 }
 
-impl Sink for DirSink<'_> {
+impl BlobSink for DirSink<'_> {
     fn has(&self, digest: &BlobDigest) -> bool {
         self.blobs.contains(digest)
     }
@@ -174,7 +174,7 @@ impl<'a, W: Write> ArchiveSink<'a, W> {
     }
 }
 
-impl<W: Write> Sink for ArchiveSink<'_, W> {
+impl<W: Write> BlobSink for ArchiveSink<'_, W> {
     fn has(&self, digest: &BlobDigest) -> bool {
         self.blobs.contains(digest)
     }

@@ -3,7 +3,7 @@
 use super::format::Format;
 use super::input::Input;
 use crate::source::SourceErrorKind;
-use crate::source::looks::looks_like;
+use crate::source::looks_like::looks_like;
 
 pub(super) const BLOCK: usize = 512;
 
@@ -16,7 +16,7 @@ pub(super) struct Blocks<'r> {
 }
 
 /// What stands where a header is due.
-pub(super) enum Next {
+pub(super) enum NextBlock {
     Header(Box<::tar::Header>),
     /// A block of zeros.
     Zeros,
@@ -50,10 +50,10 @@ impl<'r> Blocks<'r> {
         };
         let like = looks_like(&self.front).map(|like| format!("it looks like {like}"));
         let reason = like.unwrap_or_else(|| reason.to_owned());
-        SourceErrorKind::NoLayer(format!("{place}: {reason}"))
+        SourceErrorKind::NotALayer(format!("{place}: {reason}"))
     }
 
-    pub(super) fn next_header(&mut self) -> Result<Next, SourceErrorKind> {
+    pub(super) fn next_header(&mut self) -> Result<NextBlock, SourceErrorKind> {
         self.header_at = self.input.given();
         let mut header = Box::new(::tar::Header::new_old());
         let len = self.input.read_full(header.as_mut_bytes())?;
@@ -62,9 +62,9 @@ impl<'r> Blocks<'r> {
             front.clone_into(&mut self.front);
         }
         match len {
-            0 => Ok(Next::End),
-            BLOCK if header.as_bytes().iter().all(|byte| *byte == 0) => Ok(Next::Zeros),
-            BLOCK => Ok(Next::Header(header)),
+            0 => Ok(NextBlock::End),
+            BLOCK if header.as_bytes().iter().all(|byte| *byte == 0) => Ok(NextBlock::Zeros),
+            BLOCK => Ok(NextBlock::Header(header)),
             _ if self.header_at > 0 => Err(self.bad("the archive ends within a header")),
             _ => Err(self.no_archive("it ends within the first header")),
         }

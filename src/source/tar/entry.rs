@@ -3,9 +3,9 @@
 
 use ::tar::Header;
 
-use super::pax::{Records, SEVERAL_VOLUMES};
-use super::sparse::{self, Map};
-use super::{Archive, fields};
+use super::pax::{PaxRecords, SEVERAL_VOLUMES};
+use super::sparse::{self, SparseMap};
+use super::{TarReader, fields};
 use crate::chunk::{Content, ContentBuilder};
 use crate::layer::LayerError;
 use crate::limits::{ENTRY_BYTES, MAX_FILE_BYTES};
@@ -18,7 +18,7 @@ use crate::source::{LeftOut, SourceError, SourceErrorKind};
 /// What headers before an entry say of it.
 #[derive(Default)]
 pub(super) struct Extensions {
-    pax: Option<Records>,
+    pax: Option<PaxRecords>,
     long_name: Option<Vec<u8>>,
     long_link: Option<Vec<u8>>,
 }
@@ -28,7 +28,7 @@ impl Extensions {
         self.pax.is_some() || self.long_name.is_some() || self.long_link.is_some()
     }
 
-    pub(super) fn set_pax(&mut self, records: Records) -> Result<(), &'static str> {
+    pub(super) fn set_pax(&mut self, records: PaxRecords) -> Result<(), &'static str> {
         match self.pax.replace(records) {
             Some(_) => Err("two extended headers for one entry"),
             None => Ok(()),
@@ -50,7 +50,7 @@ impl Extensions {
 
 /// An entry's type.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Type {
+enum EntryType {
     File,
     Sparse,
     Dir,
@@ -67,17 +67,17 @@ enum Type {
 }
 
 /// An entry, all its headers considered.
-struct Entry<'h> {
+struct TarEntry<'h> {
     header: &'h Header,
-    pax: Records,
-    kind: Type,
+    pax: PaxRecords,
+    kind: EntryType,
     name: Vec<u8>,
     link: Vec<u8>,
     /// Bytes of data in the archive.
     stored: u64,
 }
 
-impl Archive<'_, '_> {
+impl TarReader<'_, '_> {
     pub(super) fn entry(&mut self, header: &Header) -> Result<(), SourceError> {
         let extensions = std::mem::take(&mut self.pending);
         let pax = extensions.pax.unwrap_or_default();
@@ -91,10 +91,10 @@ impl Archive<'_, '_> {
         let link = link.map_err(|why| self.blocks.bad(why)).at(&name)?;
         let link = link.unwrap_or_else(|| fields::text(&header.as_old().linkname).to_vec());
         let at = name.clone();
-        let entry = Entry {
+        let entry = TarEntry {
             header,
             pax,
-            kind: Type::File,
+            kind: EntryType::File,
             name,
             link,
             stored: 0,
@@ -102,25 +102,25 @@ impl Archive<'_, '_> {
         self.take(entry).at(&at)
     }
 
-    fn take(&mut self, mut entry: Entry<'_>) -> Result<(), SourceErrorKind> {
+    fn take(&mut self, mut entry: TarEntry<'_>) -> Result<(), SourceErrorKind> {
         let size = entry.pax.size.get().copied();
         let size = size.or_else(|| fields::size(&entry.header.as_old().size));
         let size = size.ok_or_else(|| self.blocks.bad("the size is no number"))?;
         entry.kind = kind(entry.header, &entry.name).ok_or_else(|| self.refused(entry.header))?;
         // A directory by its name alone may have data to some readers.
         let is_file = matches!(entry.header.as_old().linkflag[0], b'0' | b'\0' | b'7');
-        if is_file && entry.kind == Type::Dir && size > 0 {
+        if is_file && entry.kind == EntryType::Dir && size > 0 {
             return Err(self.blocks.bad("data after a name that ends in a slash"));
         }
         // Other types have no data, whatever the size says: all readers agree.
         entry.stored = match entry.kind {
-            Type::File | Type::Sparse | Type::DumpDir => size,
+            EntryType::File | EntryType::Sparse | EntryType::DumpDir => size,
             _ => 0,
         };
-        if entry.pax.sparse.any() && entry.kind != Type::File {
+        if entry.pax.sparse.any() && entry.kind != EntryType::File {
             return Err(self.blocks.bad("a sparse map for what is no file"));
         }
-        if entry.kind == Type::Label {
+        if entry.kind == EntryType::Label {
             return Ok(());
         }
         let path = parse_path(&entry.name, || "the path".into())?;
@@ -131,7 +131,7 @@ impl Archive<'_, '_> {
             Marker::Plain => self.plain(&entry, &path),
             Marker::Reserved => self.reserved(&entry, path),
             Marker::Whiteout(_) | Marker::Opaque
-                if entry.kind != Type::File || size > 0 || entry.pax.sparse.any() =>
+                if entry.kind != EntryType::File || size > 0 || entry.pax.sparse.any() =>
             {
                 Err(SourceErrorKind::Whiteout("it is no empty regular file"))
             }
@@ -141,14 +141,14 @@ impl Archive<'_, '_> {
     }
 
     /// Takes an entry whose name is its own.
-    fn plain(&mut self, entry: &Entry<'_>, path: &LayerPath) -> Result<(), SourceErrorKind> {
+    fn plain(&mut self, entry: &TarEntry<'_>, path: &LayerPath) -> Result<(), SourceErrorKind> {
         match entry.kind {
-            Type::Dir | Type::DumpDir => {
+            EntryType::Dir | EntryType::DumpDir => {
                 let meta = self.meta(entry)?;
                 self.builder.dir(path, meta)?;
                 self.pass(entry.stored)?;
             }
-            Type::File | Type::Sparse => {
+            EntryType::File | EntryType::Sparse => {
                 if path.is_root() {
                     return Err(LayerError::Root("a file").into());
                 }
@@ -156,11 +156,11 @@ impl Archive<'_, '_> {
                 let content = self.content(entry)?;
                 self.builder.file(path, meta, content)?;
             }
-            Type::Symlink => {
+            EntryType::Symlink => {
                 let meta = self.meta(entry)?;
                 self.builder.symlink(path, meta, &entry.link)?;
             }
-            Type::HardLink => {
+            EntryType::HardLink => {
                 let shown = || format!("the hard link's target {}", crate::name::show(&entry.link));
                 if entry.link.is_empty() {
                     return Err(self.blocks.bad("a hard link without a target"));
@@ -168,9 +168,9 @@ impl Archive<'_, '_> {
                 let target = parse_path(&entry.link, shown)?;
                 self.hard_link(path, &target)?;
             }
-            Type::Whiteout => self.builder.whiteout(path)?,
-            Type::Special(what) => return self.special(entry, path, what),
-            Type::Label => {}
+            EntryType::Whiteout => self.builder.whiteout(path)?,
+            EntryType::Special(what) => return self.special(entry, path, what),
+            EntryType::Label => {}
         }
         Ok(())
     }
@@ -195,7 +195,7 @@ impl Archive<'_, '_> {
     /// Leaves out what a layer cannot have, if that is wished.
     fn special(
         &mut self,
-        entry: &Entry<'_>,
+        entry: &TarEntry<'_>,
         path: &LayerPath,
         what: &'static str,
     ) -> Result<(), SourceErrorKind> {
@@ -215,8 +215,8 @@ impl Archive<'_, '_> {
 
     /// Takes what AUFS kept for itself. It has no name in the layer, but hard
     /// links may lead to it: AUFS keeps a file that has several names that way.
-    fn reserved(&mut self, entry: &Entry<'_>, path: LayerPath) -> Result<(), SourceErrorKind> {
-        if !matches!(entry.kind, Type::File | Type::Sparse) {
+    fn reserved(&mut self, entry: &TarEntry<'_>, path: LayerPath) -> Result<(), SourceErrorKind> {
+        if !matches!(entry.kind, EntryType::File | EntryType::Sparse) {
             return self.pass(entry.stored);
         }
         let meta = self.meta(entry)?;
@@ -226,7 +226,7 @@ impl Archive<'_, '_> {
         Ok(())
     }
 
-    fn meta(&self, entry: &Entry<'_>) -> Result<Meta, SourceErrorKind> {
+    fn meta(&self, entry: &TarEntry<'_>) -> Result<Meta, SourceErrorKind> {
         let old = entry.header.as_old();
         let bad = |field| self.blocks.bad(format!("the {field} is no number"));
         let mode = fields::number(&old.mode).ok_or_else(|| bad("mode"))?;
@@ -256,14 +256,14 @@ impl Archive<'_, '_> {
         })
     }
 
-    fn content(&mut self, entry: &Entry<'_>) -> Result<Content, SourceErrorKind> {
+    fn content(&mut self, entry: &TarEntry<'_>) -> Result<Content, SourceErrorKind> {
         let (map, before) = match entry.kind {
-            Type::Sparse => (
+            EntryType::Sparse => (
                 sparse::old_gnu(&mut self.blocks, entry.header, entry.stored)?,
                 0,
             ),
             _ if entry.pax.sparse.any() => sparse::pax(&mut self.blocks, &entry.pax, entry.stored)?,
-            _ => (Map::dense(entry.stored), 0),
+            _ => (SparseMap::dense(entry.stored), 0),
         };
         if map.size > MAX_FILE_BYTES {
             return Err(SourceErrorKind::Limit {
@@ -326,7 +326,7 @@ impl Archive<'_, '_> {
     }
 }
 
-impl Map {
+impl SparseMap {
     fn dense(size: u64) -> Self {
         Self {
             size,
@@ -362,20 +362,20 @@ pub(in crate::source) fn header_name(header: &Header) -> Vec<u8> {
 }
 
 /// Returns the type; `None` for one that is not known.
-fn kind(header: &Header, name: &[u8]) -> Option<Type> {
+fn kind(header: &Header, name: &[u8]) -> Option<EntryType> {
     Some(match header.as_old().linkflag[0] {
-        b'0' | b'\0' | b'7' if name.ends_with(b"/") => Type::Dir,
-        b'0' | b'\0' | b'7' => Type::File,
-        b'1' => Type::HardLink,
-        b'2' => Type::Symlink,
-        b'3' if is_whiteout_device(header) => Type::Whiteout,
-        b'3' => Type::Special("a character device"),
-        b'4' => Type::Special("a block device"),
-        b'5' => Type::Dir,
-        b'6' => Type::Special("a FIFO"),
-        b'D' => Type::DumpDir,
-        b'S' => Type::Sparse,
-        b'V' => Type::Label,
+        b'0' | b'\0' | b'7' if name.ends_with(b"/") => EntryType::Dir,
+        b'0' | b'\0' | b'7' => EntryType::File,
+        b'1' => EntryType::HardLink,
+        b'2' => EntryType::Symlink,
+        b'3' if is_whiteout_device(header) => EntryType::Whiteout,
+        b'3' => EntryType::Special("a character device"),
+        b'4' => EntryType::Special("a block device"),
+        b'5' => EntryType::Dir,
+        b'6' => EntryType::Special("a FIFO"),
+        b'D' => EntryType::DumpDir,
+        b'S' => EntryType::Sparse,
+        b'V' => EntryType::Label,
         _ => return None,
     })
 }

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::rc::Rc;
 
 use super::format::Format;
-use super::unpack::{Count, Packed, Unpacked};
+use super::unpack::{ByteCount, Packed, Unpacked};
 use crate::limits::RATIO_FLOOR_BYTES;
 use crate::source::{SourceErrorKind, SourceOptions, Spent};
 
@@ -14,7 +14,7 @@ pub(in crate::source) struct Input<'r> {
     format: Format,
     is_empty: bool,
     /// Bytes taken from the source, and made of them.
-    count: Rc<Count>,
+    count: Rc<ByteCount>,
     given: u64,
     /// Bytes taken that have been counted there.
     told: u64,
@@ -53,7 +53,7 @@ impl<'r> Input<'r> {
     /// means: something that should have written one failed.
     pub(in crate::source) fn not_empty(self) -> Result<Self, SourceErrorKind> {
         match self.is_empty {
-            true => Err(SourceErrorKind::NoLayer(
+            true => Err(SourceErrorKind::NotALayer(
                 "empty: no archive has 0 bytes".into(),
             )),
             false => Ok(self),

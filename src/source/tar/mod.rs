@@ -36,7 +36,7 @@ use std::io::Read;
 
 use ::tar::Header;
 
-use self::blocks::{Blocks, Next};
+use self::blocks::{Blocks, NextBlock};
 use self::entry::Extensions;
 #[cfg(feature = "oci")]
 pub(super) use self::entry::header_name;
@@ -44,14 +44,14 @@ pub(super) use self::entry::header_name;
 pub(super) use self::fields::{size_of, text};
 pub(super) use self::format::Format;
 pub(super) use self::input::Input;
-pub(super) use self::pax::Records;
+pub(super) use self::pax::PaxRecords;
 #[cfg(feature = "oci")]
 pub(super) use self::pax::parse as pax_records;
 #[cfg(feature = "zip")]
 pub(super) use self::unpack::{Packed, Unpacked};
 use super::{SourceError, SourceErrorKind, SourceOptions, Spent};
 use crate::chunk::ChunkPool;
-use crate::layer::spot::ObjectId;
+use crate::layer::entry_pos::ObjectId;
 use crate::layer::{Layer, LayerBuilder};
 use crate::limits::MAX_TAR_EXTENSION_BYTES;
 use crate::name::LayerPath;
@@ -87,12 +87,12 @@ pub(super) fn read<'r>(
     spent: &'r Spent,
 ) -> Result<Layer, SourceError> {
     input.count_in(spent);
-    let mut archive = Archive {
+    let mut archive = TarReader {
         pool,
         blocks: Blocks::new(input),
         builder: LayerBuilder::new().max_entries(options.max_entries),
         pending: Extensions::default(),
-        global: Records::default(),
+        global: PaxRecords::default(),
         options,
         headers: 0,
         metadata: 0,
@@ -125,13 +125,13 @@ fn too_many(options: &SourceOptions) -> SourceErrorKind {
 }
 
 /// An archive that is being read.
-struct Archive<'a, 'r> {
+struct TarReader<'a, 'r> {
     pool: &'a ChunkPool,
     blocks: Blocks<'r>,
     builder: LayerBuilder,
     /// What the headers before the next entry say of it.
     pending: Extensions,
-    global: Records,
+    global: PaxRecords,
     options: &'a SourceOptions,
     headers: u64,
     /// Bytes of metadata that have been counted.
@@ -145,15 +145,15 @@ struct Archive<'a, 'r> {
     buf: Vec<u8>,
 }
 
-impl Archive<'_, '_> {
+impl TarReader<'_, '_> {
     fn next_header(&mut self) -> Result<Option<Box<Header>>, SourceErrorKind> {
         let header = match self.blocks.next_header()? {
-            Next::Header(header) => header,
-            Next::End => return self.end(),
-            Next::Zeros => {
+            NextBlock::Header(header) => header,
+            NextBlock::End => return self.end(),
+            NextBlock::Zeros => {
                 return match self.blocks.next_header()? {
-                    Next::Zeros | Next::End => self.end(),
-                    Next::Header(_) => Err(self.blocks.bad("more headers after a block of zeros")),
+                    NextBlock::Zeros | NextBlock::End => self.end(),
+                    NextBlock::Header(_) => Err(self.blocks.bad("more headers after a block of zeros")),
                 };
             }
         };
@@ -227,7 +227,7 @@ impl Archive<'_, '_> {
         Ok(())
     }
 
-    fn records(&mut self, header: &Header) -> Result<Records, SourceErrorKind> {
+    fn records(&mut self, header: &Header) -> Result<PaxRecords, SourceErrorKind> {
         let data = self.extension(header)?;
         pax::parse(&data).map_err(|why| self.blocks.bad(why))
     }

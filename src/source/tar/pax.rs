@@ -50,27 +50,27 @@ impl<T: Clone> Field<T> {
 /// mean nothing without the machine they come from; other records are for
 /// other readers.
 #[derive(Clone, Debug, Default)]
-pub(in crate::source) struct Records {
+pub(in crate::source) struct PaxRecords {
     pub(in crate::source) path: Field<Vec<u8>>,
     pub(in crate::source) linkpath: Field<Vec<u8>>,
     pub(in crate::source) size: Field<u64>,
     pub(super) uid: Field<u32>,
     pub(super) gid: Field<u32>,
     pub(super) mtime: Field<Time>,
-    xattrs: Attributes,
+    xattrs: PaxAttributes,
     pub(super) sparse: SparseKeys,
 }
 
 /// Extended attributes by name, with a bound on all of them.
 #[derive(Clone, Debug, Default)]
-struct Attributes {
+struct PaxAttributes {
     values: BTreeMap<Vec<u8>, Vec<u8>>,
     bytes: usize,
     /// Those of a global header, as each entry without its own has them.
     shared: Option<Arc<Xattrs>>,
 }
 
-impl Attributes {
+impl PaxAttributes {
     fn insert(&mut self, name: Vec<u8>, value: Vec<u8>) -> Result<(), &'static str> {
         self.bytes += name.len() + value.len();
         let len = name.len();
@@ -115,8 +115,8 @@ pub(super) const SEVERAL_VOLUMES: &str = "it is part of an archive in several vo
 
 /// Reads the records of an `x` or `g` header. Anything that is not a record
 /// is an error: skipping it would hide an entry's true name or size.
-pub(in crate::source) fn parse(mut data: &[u8]) -> Result<Records, &'static str> {
-    let mut records = Records::default();
+pub(in crate::source) fn parse(mut data: &[u8]) -> Result<PaxRecords, &'static str> {
+    let mut records = PaxRecords::default();
     while !data.is_empty() {
         let (record, rest) = split_record(data)?;
         let equals = record.iter().position(|byte| *byte == b'=');
@@ -153,7 +153,7 @@ fn split_record(data: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
     Ok((body, rest))
 }
 
-fn take_record(records: &mut Records, key: &[u8], value: &[u8]) -> Result<(), &'static str> {
+fn take_record(records: &mut PaxRecords, key: &[u8], value: &[u8]) -> Result<(), &'static str> {
     let text = |value: &[u8]| Field::read(value, |value| Some(value.to_vec()));
     match key {
         b"path" => records.path = text(value)?,
@@ -239,7 +239,7 @@ fn size(value: &[u8]) -> Option<u64> {
     fields::decimal(value).filter(|size| *size <= i64::MAX.unsigned_abs())
 }
 
-impl Records {
+impl PaxRecords {
     /// Adds a global header to those before it.
     pub(super) fn add_global(&mut self, newer: Self) -> Result<(), &'static str> {
         let fixed = [newer.path.get().is_some(), newer.linkpath.get().is_some()];

@@ -4,13 +4,13 @@ use ::tar::{GnuExtSparseHeader, GnuSparseHeader, Header};
 
 use super::blocks::{BLOCK, Blocks};
 use super::fields;
-use super::pax::{Records, SparseKeys};
+use super::pax::{PaxRecords, SparseKeys};
 use crate::limits::{MAX_FILE_BYTES, MAX_SPARSE_SEGMENTS, MAX_TAR_EXTENSION_BYTES};
 use crate::source::SourceErrorKind;
 
 /// The ranges that an archive holds of a sparse file, checked: in order,
 /// apart from each other, within the file, and as many bytes as there are.
-pub(super) struct Map {
+pub(super) struct SparseMap {
     /// Bytes of the file, holes included.
     pub(super) size: u64,
     pub(super) segments: Vec<(u64, u64)>,
@@ -18,7 +18,7 @@ pub(super) struct Map {
 
 const DAMAGED: &str = "its sparse map is damaged";
 
-impl Map {
+impl SparseMap {
     /// Checks a map against the bytes that the archive holds.
     fn new(size: u64, segments: Vec<(u64, u64)>, stored: u64) -> Result<Self, &'static str> {
         if size > MAX_FILE_BYTES {
@@ -46,7 +46,7 @@ pub(super) fn old_gnu(
     blocks: &mut Blocks<'_>,
     header: &Header,
     stored: u64,
-) -> Result<Map, SourceErrorKind> {
+) -> Result<SparseMap, SourceErrorKind> {
     let gnu = header
         .as_gnu()
         .ok_or_else(|| blocks.bad("a sparse file without GNU's magic"))?;
@@ -66,7 +66,7 @@ pub(super) fn old_gnu(
         more = extension.isextended[0] != 0;
     }
     check_count(&segments)?;
-    Map::new(size, segments, stored).map_err(|why| blocks.bad(why))
+    SparseMap::new(size, segments, stored).map_err(|why| blocks.bad(why))
 }
 
 /// Takes the fields in use; gives whether all were.
@@ -88,9 +88,9 @@ fn take_segments(
 /// before the data. Returns it with the bytes it took of the `stored` ones.
 pub(super) fn pax(
     blocks: &mut Blocks<'_>,
-    records: &Records,
+    records: &PaxRecords,
     stored: u64,
-) -> Result<(Map, u64), SourceErrorKind> {
+) -> Result<(SparseMap, u64), SourceErrorKind> {
     let keys = &records.sparse;
     let size = keys.size.get().copied();
     let size = size.ok_or_else(|| blocks.bad("its sparse map gives no size"))?;
@@ -101,7 +101,7 @@ pub(super) fn pax(
         _ => return Err(blocks.bad("it is in an unknown sparse format")),
     };
     check_count(&segments)?;
-    let map = Map::new(size, segments, stored - taken).map_err(|why| blocks.bad(why))?;
+    let map = SparseMap::new(size, segments, stored - taken).map_err(|why| blocks.bad(why))?;
     Ok((map, taken))
 }
 

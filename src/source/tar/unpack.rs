@@ -16,12 +16,12 @@ pub(in crate::source) struct Packed<'r> {
     buf: Box<[u8]>,
     start: usize,
     end: usize,
-    count: Rc<Count>,
+    count: Rc<ByteCount>,
 }
 
 /// How far a source has been read; shared with whoever holds it packed in.
 #[derive(Default)]
-pub(super) struct Count {
+pub(super) struct ByteCount {
     /// Bytes that the source gave.
     pub(super) taken: Cell<u64>,
     /// Bytes of them that have been used.
@@ -41,7 +41,7 @@ impl<'r> Packed<'r> {
         }
     }
 
-    pub(super) fn count(&self) -> Rc<Count> {
+    pub(super) fn count(&self) -> Rc<ByteCount> {
         Rc::clone(&self.count)
     }
 
@@ -102,7 +102,7 @@ impl Read for Packed<'_> {
 }
 
 /// A decoder of one member, which ends where the member does.
-trait Member<'r>: Read {
+trait MemberDecoder<'r>: Read {
     /// Gives back what it reads from, just behind the member.
     fn into_packed(self: Box<Self>) -> Packed<'r>;
 }
@@ -111,7 +111,7 @@ trait Member<'r>: Read {
 pub(in crate::source) struct Unpacked<'r> {
     format: Format,
     stage: Stage<'r>,
-    count: Rc<Count>,
+    count: Rc<ByteCount>,
     buf: Box<[u8]>,
     start: usize,
     end: usize,
@@ -119,7 +119,7 @@ pub(in crate::source) struct Unpacked<'r> {
 
 enum Stage<'r> {
     Plain(Packed<'r>),
-    Member(Box<dyn Member<'r> + 'r>),
+    MemberDecoder(Box<dyn MemberDecoder<'r> + 'r>),
     Over,
 }
 
@@ -132,7 +132,7 @@ impl<'r> Unpacked<'r> {
     ) -> Result<Self, SourceErrorKind> {
         let count = source.count();
         let (stage, len) = match format.is_packed() {
-            true => (Stage::Member(member(format, source)?), BUFFER_BYTES),
+            true => (Stage::MemberDecoder(member(format, source)?), BUFFER_BYTES),
             false => (Stage::Plain(source), 0),
         };
         Ok(Self {
@@ -161,7 +161,7 @@ impl<'r> Unpacked<'r> {
     /// Fills the buffer from the first member that still has something.
     fn fill(&mut self) -> Result<usize, SourceErrorKind> {
         loop {
-            let Stage::Member(member) = &mut self.stage else {
+            let Stage::MemberDecoder(member) = &mut self.stage else {
                 return Ok(0);
             };
             match member.read(&mut self.buf) {
@@ -175,7 +175,7 @@ impl<'r> Unpacked<'r> {
 
     /// Goes on behind a member: with the next one, or past zeros to the end.
     fn next(&mut self) -> Result<(), SourceErrorKind> {
-        let Stage::Member(done) = std::mem::replace(&mut self.stage, Stage::Over) else {
+        let Stage::MemberDecoder(done) = std::mem::replace(&mut self.stage, Stage::Over) else {
             return Ok(());
         };
         let mut source = done.into_packed();
@@ -195,7 +195,7 @@ impl<'r> Unpacked<'r> {
             };
             return Err(self.damaged(format!("{what}: cut it off, or pack the archive again")));
         }
-        self.stage = Stage::Member(member(self.format, source)?);
+        self.stage = Stage::MemberDecoder(member(self.format, source)?);
         Ok(())
     }
 
@@ -214,7 +214,7 @@ impl<'r> Unpacked<'r> {
     }
 
     fn damaged(&self, reason: String) -> SourceErrorKind {
-        SourceErrorKind::Packed {
+        SourceErrorKind::Compressed {
             format: self.format.name(),
             offset: self.count.used.get(),
             reason,
@@ -240,7 +240,7 @@ fn pass_zeros(source: &mut Packed<'_>) -> io::Result<u64> {
 fn member<'r>(
     format: Format,
     source: Packed<'r>,
-) -> Result<Box<dyn Member<'r> + 'r>, SourceErrorKind> {
+) -> Result<Box<dyn MemberDecoder<'r> + 'r>, SourceErrorKind> {
     match format {
         Format::Gzip => gzip(source),
         Format::Zstd => zstd(source),
@@ -250,7 +250,7 @@ fn member<'r>(
         Format::Deflate => Ok(Box::new(flate2::bufread::DeflateDecoder::new(source))),
         #[cfg(not(feature = "zip"))]
         Format::Deflate => without("zip"),
-        Format::Plain | Format::Zip | Format::Ar => Err(SourceErrorKind::NoLayer(format!(
+        Format::Plain | Format::Zip | Format::Ar => Err(SourceErrorKind::NotALayer(format!(
             "{}, where a tar archive was expected",
             format.name()
         ))),
@@ -265,37 +265,37 @@ fn member<'r>(
     feature = "bzip2",
     feature = "zip"
 )))]
-fn without<'r>(name: &str) -> Result<Box<dyn Member<'r> + 'r>, SourceErrorKind> {
+fn without<'r>(name: &str) -> Result<Box<dyn MemberDecoder<'r> + 'r>, SourceErrorKind> {
     let reason = format!("{name}: built without the feature `{name}`");
-    Err(SourceErrorKind::NoLayer(reason))
+    Err(SourceErrorKind::NotALayer(reason))
 }
 
 #[cfg(feature = "gzip")]
-fn gzip<'r>(source: Packed<'r>) -> Result<Box<dyn Member<'r> + 'r>, SourceErrorKind> {
+fn gzip<'r>(source: Packed<'r>) -> Result<Box<dyn MemberDecoder<'r> + 'r>, SourceErrorKind> {
     Ok(Box::new(flate2::bufread::GzDecoder::new(source)))
 }
 
 #[cfg(feature = "gzip")]
-impl<'r> Member<'r> for flate2::bufread::GzDecoder<Packed<'r>> {
+impl<'r> MemberDecoder<'r> for flate2::bufread::GzDecoder<Packed<'r>> {
     fn into_packed(self: Box<Self>) -> Packed<'r> {
         self.into_inner()
     }
 }
 
 #[cfg(feature = "zip")]
-impl<'r> Member<'r> for flate2::bufread::DeflateDecoder<Packed<'r>> {
+impl<'r> MemberDecoder<'r> for flate2::bufread::DeflateDecoder<Packed<'r>> {
     fn into_packed(self: Box<Self>) -> Packed<'r> {
         self.into_inner()
     }
 }
 
 #[cfg(not(feature = "gzip"))]
-fn gzip<'r>(_: Packed<'r>) -> Result<Box<dyn Member<'r> + 'r>, SourceErrorKind> {
+fn gzip<'r>(_: Packed<'r>) -> Result<Box<dyn MemberDecoder<'r> + 'r>, SourceErrorKind> {
     without("gzip")
 }
 
 #[cfg(feature = "zstd")]
-fn zstd<'r>(source: Packed<'r>) -> Result<Box<dyn Member<'r> + 'r>, SourceErrorKind> {
+fn zstd<'r>(source: Packed<'r>) -> Result<Box<dyn MemberDecoder<'r> + 'r>, SourceErrorKind> {
     let decoder = ::zstd::stream::read::Decoder::with_buffer(source);
     let mut decoder = decoder.map_err(SourceErrorKind::Io)?.single_frame();
     decoder
@@ -305,31 +305,31 @@ fn zstd<'r>(source: Packed<'r>) -> Result<Box<dyn Member<'r> + 'r>, SourceErrorK
 }
 
 #[cfg(feature = "zstd")]
-impl<'r> Member<'r> for ::zstd::stream::read::Decoder<'static, Packed<'r>> {
+impl<'r> MemberDecoder<'r> for ::zstd::stream::read::Decoder<'static, Packed<'r>> {
     fn into_packed(self: Box<Self>) -> Packed<'r> {
         self.finish()
     }
 }
 
 #[cfg(not(feature = "zstd"))]
-fn zstd<'r>(_: Packed<'r>) -> Result<Box<dyn Member<'r> + 'r>, SourceErrorKind> {
+fn zstd<'r>(_: Packed<'r>) -> Result<Box<dyn MemberDecoder<'r> + 'r>, SourceErrorKind> {
     without("zstd")
 }
 
 #[cfg(feature = "bzip2")]
-fn bzip2<'r>(source: Packed<'r>) -> Result<Box<dyn Member<'r> + 'r>, SourceErrorKind> {
+fn bzip2<'r>(source: Packed<'r>) -> Result<Box<dyn MemberDecoder<'r> + 'r>, SourceErrorKind> {
     Ok(Box::new(::bzip2::bufread::BzDecoder::new(source)))
 }
 
 #[cfg(feature = "bzip2")]
-impl<'r> Member<'r> for ::bzip2::bufread::BzDecoder<Packed<'r>> {
+impl<'r> MemberDecoder<'r> for ::bzip2::bufread::BzDecoder<Packed<'r>> {
     fn into_packed(self: Box<Self>) -> Packed<'r> {
         self.into_inner()
     }
 }
 
 #[cfg(not(feature = "bzip2"))]
-fn bzip2<'r>(_: Packed<'r>) -> Result<Box<dyn Member<'r> + 'r>, SourceErrorKind> {
+fn bzip2<'r>(_: Packed<'r>) -> Result<Box<dyn MemberDecoder<'r> + 'r>, SourceErrorKind> {
     without("bzip2")
 }
 
@@ -343,17 +343,17 @@ mod xz {
     use liblzma::bufread::XzDecoder;
     use liblzma::stream::{Error, Stream, TELL_UNSUPPORTED_CHECK};
 
-    use super::{Member, Packed};
+    use super::{MemberDecoder, Packed};
     use crate::limits::MAX_XZ_MEMORY_BYTES;
     use crate::source::SourceErrorKind;
 
-    pub(super) fn xz<'r>(source: Packed<'r>) -> Result<Box<dyn Member<'r> + 'r>, SourceErrorKind> {
+    pub(super) fn xz<'r>(source: Packed<'r>) -> Result<Box<dyn MemberDecoder<'r> + 'r>, SourceErrorKind> {
         let stream = Stream::new_stream_decoder(MAX_XZ_MEMORY_BYTES, TELL_UNSUPPORTED_CHECK);
         let stream = stream.map_err(|error| SourceErrorKind::Io(error.into()))?;
         Ok(Box::new(XzDecoder::new_stream(source, stream)))
     }
 
-    impl<'r> Member<'r> for XzDecoder<Packed<'r>> {
+    impl<'r> MemberDecoder<'r> for XzDecoder<Packed<'r>> {
         fn into_packed(self: Box<Self>) -> Packed<'r> {
             self.into_inner()
         }
@@ -372,6 +372,6 @@ mod xz {
 }
 
 #[cfg(not(feature = "xz"))]
-fn xz<'r>(_: Packed<'r>) -> Result<Box<dyn Member<'r> + 'r>, SourceErrorKind> {
+fn xz<'r>(_: Packed<'r>) -> Result<Box<dyn MemberDecoder<'r> + 'r>, SourceErrorKind> {
     without("xz")
 }

@@ -7,7 +7,7 @@ use crate::meta::Meta;
 use crate::name::LayerPath;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum HeaderKind {
     File,
     Dir,
     Symlink,
@@ -15,8 +15,8 @@ pub(super) enum Kind {
 }
 
 /// What an entry's header says.
-pub(super) struct Member<'a> {
-    pub(super) kind: Kind,
+pub(super) struct EntryHeader<'a> {
+    pub(super) kind: HeaderKind,
     pub(super) path: Vec<u8>,
     pub(super) link: &'a [u8],
     pub(super) meta: &'a Meta,
@@ -30,8 +30,8 @@ pub(super) struct Member<'a> {
 const MAX_ID: u64 = 0o777_7777;
 const MAX_LONG: u64 = 0o777_7777_7777;
 
-impl<'a> Member<'a> {
-    pub(super) fn new(kind: Kind, path: &LayerPath, meta: &'a Meta) -> Self {
+impl<'a> EntryHeader<'a> {
+    pub(super) fn new(kind: HeaderKind, path: &LayerPath, meta: &'a Meta) -> Self {
         let mut member = Self {
             kind,
             path: path_bytes(path),
@@ -40,7 +40,7 @@ impl<'a> Member<'a> {
             size: 0,
             real_size: None,
         };
-        if kind == Kind::Dir {
+        if kind == HeaderKind::Dir {
             member
                 .path
                 .extend_from_slice(if path.is_root() { b"./" } else { b"/" });
@@ -77,10 +77,10 @@ impl<'a> Member<'a> {
     fn header(&self) -> Header {
         let mut header = Header::new_ustar();
         header.set_entry_type(match self.kind {
-            Kind::File => EntryType::Regular,
-            Kind::Dir => EntryType::Directory,
-            Kind::Symlink => EntryType::Symlink,
-            Kind::HardLink => EntryType::Link,
+            HeaderKind::File => EntryType::Regular,
+            HeaderKind::Dir => EntryType::Directory,
+            HeaderKind::Symlink => EntryType::Symlink,
+            HeaderKind::HardLink => EntryType::Link,
         });
         header.set_mode(self.meta.mode);
         header
@@ -88,7 +88,7 @@ impl<'a> Member<'a> {
 
     /// Fills in what fits the header, and gives records for the rest.
     fn pax_records(&self, header: &mut Header) -> Vec<u8> {
-        let mut records = pax::Records::default();
+        let mut records = pax::PaxHeader::default();
         if let Some(real_size) = self.real_size {
             records.number("GNU.sparse.major", 1);
             records.number("GNU.sparse.minor", 0);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::Write;
 
 use super::{ExportError, TarWriter};
-use crate::layer::{Entry, EntryBody, Layer};
+use crate::layer::{LayerEntry, EntryBody, Layer};
 use crate::name::LayerPath;
 
 /// Writes a layer as an OCI layer tar and gives `out` back. Importing it
@@ -32,7 +32,7 @@ pub fn write_layer<W: Write>(layer: &Layer, out: W) -> Result<W, ExportError> {
 
 fn write_entry<W: Write>(
     writer: &mut TarWriter<W>,
-    entry: &Entry<'_>,
+    entry: &LayerEntry<'_>,
     first_names: &mut HashMap<u32, LayerPath>,
 ) -> Result<(), ExportError> {
     let path = &entry.path;

@@ -17,8 +17,8 @@ use std::io::{self, Read, Write};
 
 pub use self::layer::write_layer;
 
-use self::header::{Kind, Member};
-use self::sparse::{Form, Runs};
+use self::header::{HeaderKind, EntryHeader};
+use self::sparse::{FileForm, DataRuns};
 use super::marker::{is_marker, opaque_name, whiteout_name};
 use crate::chunk::Content;
 use crate::limits::{CHUNK_BYTES, MAX_NAME_BYTES, MAX_SPARSE_RATIO, MAX_SPARSE_RUNS};
@@ -112,7 +112,7 @@ impl<W: Write> TarWriter<W> {
     /// [`ExportError::ReservedName`], [`ExportError::Write`].
     pub fn dir(&mut self, path: &LayerPath, meta: &Meta) -> Result<(), ExportError> {
         check_path(path)?;
-        self.header(path, &Member::new(Kind::Dir, path, meta))
+        self.header(path, &EntryHeader::new(HeaderKind::Dir, path, meta))
     }
 
     /// Writes a regular file, as a sparse one if it has a MiB of holes, or if
@@ -131,9 +131,9 @@ impl<W: Write> TarWriter<W> {
         content: &Content,
     ) -> Result<(), ExportError> {
         check_below_root(path)?;
-        let form = Form::of(content, &mut self.zeros);
+        let form = FileForm::of(content, &mut self.zeros);
         let form = form.map_err(|error| read_error(path, io::Error::other(error)))?;
-        if let Form::Sparse(runs) = form {
+        if let FileForm::Sparse(runs) = form {
             return self.sparse_file(path, meta, content, &runs);
         }
         self.file_header(path, meta, content.size())?;
@@ -154,7 +154,7 @@ impl<W: Write> TarWriter<W> {
         path: &LayerPath,
         meta: &Meta,
         content: &Content,
-        runs: &Runs,
+        runs: &DataRuns,
     ) -> Result<(), ExportError> {
         if runs.is_scattered() {
             return Err(ExportError::Scattered {
@@ -165,10 +165,10 @@ impl<W: Write> TarWriter<W> {
         }
         let map = runs.map();
         let size = map.len() as u64 + runs.stored();
-        let member = Member {
+        let member = EntryHeader {
             size,
             real_size: Some(content.size()),
-            ..Member::new(Kind::File, path, meta)
+            ..EntryHeader::new(HeaderKind::File, path, meta)
         };
         self.header(path, &member)?;
         self.bytes(path, &map)?;
@@ -249,9 +249,9 @@ impl<W: Write> TarWriter<W> {
         check_below_root(path)?;
         self.header(
             path,
-            &Member {
+            &EntryHeader {
                 link: target,
-                ..Member::new(Kind::Symlink, path, meta)
+                ..EntryHeader::new(HeaderKind::Symlink, path, meta)
             },
         )
     }
@@ -291,9 +291,9 @@ impl<W: Write> TarWriter<W> {
         let target = header::path_bytes(target);
         self.header(
             path,
-            &Member {
+            &EntryHeader {
                 link: &target,
-                ..Member::new(Kind::HardLink, path, &meta)
+                ..EntryHeader::new(HeaderKind::HardLink, path, &meta)
             },
         )
     }
@@ -344,7 +344,7 @@ impl<W: Write> TarWriter<W> {
         name: &[u8],
     ) -> Result<(), ExportError> {
         let meta = Meta::with_mode(0o644);
-        let mut member = Member::new(Kind::File, dir, &meta);
+        let mut member = EntryHeader::new(HeaderKind::File, dir, &meta);
         member.add_name(name);
         self.header(about, &member)
     }
@@ -353,14 +353,14 @@ impl<W: Write> TarWriter<W> {
         check_below_root(path)?;
         self.header(
             path,
-            &Member {
+            &EntryHeader {
                 size,
-                ..Member::new(Kind::File, path, meta)
+                ..EntryHeader::new(HeaderKind::File, path, meta)
             },
         )
     }
 
-    fn header(&mut self, path: &LayerPath, member: &Member<'_>) -> Result<(), ExportError> {
+    fn header(&mut self, path: &LayerPath, member: &EntryHeader<'_>) -> Result<(), ExportError> {
         self.buf.clear();
         member.encode(&mut self.buf);
         self.out

@@ -6,12 +6,12 @@ use crate::meta::Time;
 const BINARY: &[u8] = b"BINARY";
 
 #[derive(Default)]
-pub(super) struct Records {
+pub(super) struct PaxHeader {
     out: Vec<u8>,
     binary: bool,
 }
 
-impl Records {
+impl PaxHeader {
     /// Adds a path. Bytes that are no UTF-8 are announced as such.
     pub(super) fn text(&mut self, key: &str, value: &[u8]) {
         self.binary |= std::str::from_utf8(value).is_err();

@@ -11,15 +11,15 @@ use crate::limits::{
 };
 
 /// How a file is written.
-pub(super) enum Form {
+pub(super) enum FileForm {
     /// All its bytes.
     Dense,
     /// These runs of it.
-    Sparse(Runs),
+    Sparse(DataRuns),
 }
 
 /// The runs of a file that hold data: offset and end of each, in order.
-pub(super) struct Runs {
+pub(super) struct DataRuns {
     runs: Vec<(u64, u64)>,
     /// Holes of fewer bytes are part of the run around them.
     least: u64,
@@ -28,7 +28,7 @@ pub(super) struct Runs {
     size: u64,
 }
 
-impl Form {
+impl FileForm {
     /// Chooses. `zeros` counts the bytes of holes that the archive has already:
     /// each may be small, and a guest can make many. Reads a file that is to be
     /// sparse once: O(bytes outside holes).
@@ -39,7 +39,7 @@ impl Form {
             *zeros = all;
             return Ok(Self::Dense);
         }
-        let mut runs = Runs {
+        let mut runs = DataRuns {
             runs: Vec::new(),
             least: BLOCK_BYTES as u64,
             data: 0,
@@ -60,7 +60,7 @@ impl Form {
     }
 }
 
-impl Runs {
+impl DataRuns {
     fn add(&mut self, start: u64, end: u64) {
         self.data += end - start;
         match self.runs.last_mut() {
@@ -121,8 +121,8 @@ mod tests {
     use crate::chunk::{ChunkPool, ContentBuilder};
     use crate::limits::MAX_TAR_EXTENSION_BYTES;
 
-    fn runs(size: u64) -> Runs {
-        Runs {
+    fn runs(size: u64) -> DataRuns {
+        DataRuns {
             runs: Vec::new(),
             least: BLOCK_BYTES as u64,
             data: 0,
@@ -165,7 +165,7 @@ mod tests {
         };
         let mut zeros = 0;
         let mut dense = 0;
-        while let Form::Dense = Form::of(&small, &mut zeros).unwrap() {
+        while let FileForm::Dense = FileForm::of(&small, &mut zeros).unwrap() {
             dense += 1;
         }
         assert_eq!(dense, MAX_ZEROS_BYTES / (MIN_SPARSE_BYTES - 1));

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::blob::read_small;
-use super::place::Place;
+use super::oci_source::OciSource;
 use super::{OciImage, docker, flat, layout};
 use crate::source::{SourceError, SourceErrorKind, SourceOptions};
 
@@ -12,21 +12,21 @@ const REPOSITORIES: &str = "repositories";
 
 /// Opens the image that lies in a place, or in the only directory there. `None`
 /// if nothing there looks like an image.
-pub(super) fn open(place: Place, options: &SourceOptions) -> Result<Option<OciImage>, SourceError> {
-    if let Some(form) = Form::of(&place)? {
-        return form.open(place, options).map(Some);
+pub(super) fn open(source: OciSource, options: &SourceOptions) -> Result<Option<OciImage>, SourceError> {
+    if let Some(form) = ImageForm::of(&source)? {
+        return form.open(source, options).map(Some);
     }
     let mut below = Vec::new();
-    for (name, place) in place.below()? {
-        match Form::of(&place).map_err(|error| error.part(&name))? {
-            Some(form) => below.push((name, place, form)),
+    for (name, source) in source.below()? {
+        match ImageForm::of(&source).map_err(|error| error.part(&name))? {
+            Some(form) => below.push((name, source, form)),
             // A tree of files that has images among others.
             None => return Ok(None),
         }
     }
     let names: Vec<String> = below.iter().map(|(name, ..)| name.clone()).collect();
     match <[_; 1]>::try_from(below) {
-        Ok([(_, place, form)]) => form.open(place, options).map(Some),
+        Ok([(_, source, form)]) => form.open(source, options).map(Some),
         Err(below) if below.is_empty() => Ok(None),
         Err(_) => {
             let names = names.join(", ");
@@ -37,34 +37,34 @@ pub(super) fn open(place: Place, options: &SourceOptions) -> Result<Option<OciIm
 }
 
 #[derive(Clone, Copy)]
-enum Form {
+enum ImageForm {
     Layout,
     Docker,
     Flat,
 }
 
-impl Form {
+impl ImageForm {
     /// Tells which form lies here; an error for one that is not whole, or not
     /// read any more.
-    fn of(place: &Place) -> Result<Option<Self>, SourceError> {
-        if layout::is_here(place) {
+    fn of(source: &OciSource) -> Result<Option<Self>, SourceError> {
+        if layout::is_here(source) {
             return Ok(Some(Self::Layout));
         }
-        if docker::is_here(place) {
+        if docker::is_here(source) {
             return Ok(Some(Self::Docker));
         }
-        if flat::is_here(place) {
+        if flat::is_here(source) {
             return Ok(Some(Self::Flat));
         }
         let refused = |reason: &str| Err(SourceErrorKind::Document(reason.into()).into());
-        if is_before_manifests(place) {
+        if is_before_manifests(source) {
             return refused(
                 "an image as Docker before 1.10 saved it (`repositories`, no `manifest.json`): \
                  load it into a newer Docker or Podman, and save it again",
             );
         }
-        if place.has_dir("blobs/sha256") {
-            match (place.has(layout::MARK), place.has(layout::INDEX)) {
+        if source.has_dir("blobs/sha256") {
+            match (source.has(layout::MARK), source.has(layout::INDEX)) {
                 (true, false) => return refused("an image layout without its `index.json`"),
                 (false, true) => return refused("an image layout without its `oci-layout`"),
                 _ => {}
@@ -73,19 +73,19 @@ impl Form {
         Ok(None)
     }
 
-    fn open(self, place: Place, options: &SourceOptions) -> Result<OciImage, SourceError> {
+    fn open(self, source: OciSource, options: &SourceOptions) -> Result<OciImage, SourceError> {
         match self {
-            Self::Layout => layout::open(place, options),
-            Self::Docker => docker::open(place, options),
-            Self::Flat => flat::open(place, options),
+            Self::Layout => layout::open(source, options),
+            Self::Docker => docker::open(source, options),
+            Self::Flat => flat::open(source, options),
         }
     }
 }
 
 /// Returns whether `repositories` names a layer that lies beside it.
-fn is_before_manifests(place: &Place) -> bool {
+fn is_before_manifests(source: &OciSource) -> bool {
     let read = || {
-        let found = place.open(REPOSITORIES).ok()??;
+        let found = source.open(REPOSITORIES).ok()??;
         let bytes = read_small(found.reader, found.size).ok()?;
         serde_json::from_slice::<Value>(&bytes).ok()
     };
@@ -97,6 +97,6 @@ fn is_before_manifests(place: &Place) -> bool {
         .filter_map(|(_, id)| id.as_str());
     ids.any(|id| {
         let is_hex = id.bytes().all(|byte| byte.is_ascii_hexdigit());
-        is_hex && !id.is_empty() && place.has(&format!("{id}/layer.tar"))
+        is_hex && !id.is_empty() && source.has(&format!("{id}/layer.tar"))
     })
 }

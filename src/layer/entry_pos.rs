@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::build_tree::{Object, Placed, Tree};
+use super::build_tree::{BuildBody, Placed, BuildTree};
 use super::{LayerBuilder, LayerError};
 use crate::chunk::Content;
 use crate::limits::{
@@ -21,7 +21,7 @@ pub(crate) struct DirId(pub(super) u32);
 
 #[cfg(feature = "dir")]
 impl DirId {
-    pub(crate) const ROOT: Self = Self(Tree::ROOT);
+    pub(crate) const ROOT: Self = Self(BuildTree::ROOT);
 }
 
 /// A file or symbolic link of the layer that is being built.
@@ -30,7 +30,7 @@ pub(crate) struct ObjectId(pub(super) u32);
 
 /// Where an entry goes.
 #[derive(Clone, Copy)]
-pub(crate) struct Spot<'p> {
+pub(crate) struct EntryPos<'p> {
     pub(crate) dir: DirId,
     pub(crate) name: &'p Name,
     /// The whole path, for messages.
@@ -47,16 +47,16 @@ impl LayerBuilder {
     /// Gives the root its metadata.
     pub(crate) fn root(&mut self, meta: Meta) -> Result<(), LayerError> {
         let meta = self.checked_meta(meta, &LayerPath::root)?;
-        self.tree.set_dir_meta(Tree::ROOT, meta);
+        self.tree.set_dir_meta(BuildTree::ROOT, meta);
         Ok(())
     }
 
     /// Finds or makes a directory, replacing what is none, and gives it its
     /// metadata.
-    pub(crate) fn dir_in(&mut self, spot: Spot<'_>, meta: Meta) -> Result<DirId, LayerError> {
-        let meta = self.checked_meta(meta, spot.path)?;
-        self.count_named(spot)?;
-        let there = match self.tree.slot(spot.dir.0, spot.name).placed {
+    pub(crate) fn dir_in(&mut self, pos: EntryPos<'_>, meta: Meta) -> Result<DirId, LayerError> {
+        let meta = self.checked_meta(meta, pos.path)?;
+        self.count_named(pos)?;
+        let there = match self.tree.slot(pos.dir.0, pos.name).placed {
             Some(Placed::Node(id)) => Some(id),
             _ => None,
         };
@@ -64,7 +64,7 @@ impl LayerBuilder {
             Some(id) => id,
             None => {
                 let id = self.tree.push_implied();
-                self.tree.place(spot.dir.0, spot.name, Placed::Node(id));
+                self.tree.place(pos.dir.0, pos.name, Placed::Node(id));
                 id
             }
         };
@@ -74,46 +74,46 @@ impl LayerBuilder {
 
     pub(crate) fn file_in(
         &mut self,
-        spot: Spot<'_>,
+        pos: EntryPos<'_>,
         meta: Meta,
         content: Content,
     ) -> Result<ObjectId, LayerError> {
         let size = content.size();
         if size > MAX_FILE_BYTES {
             return Err(LayerError::FileTooLarge {
-                path: (spot.path)(),
+                path: (pos.path)(),
                 size,
             });
         }
-        self.object_in(spot, Object::File(content), meta)
+        self.object_in(pos, BuildBody::File(content), meta)
     }
 
     pub(crate) fn symlink_in(
         &mut self,
-        spot: Spot<'_>,
+        pos: EntryPos<'_>,
         meta: Meta,
         target: &[u8],
     ) -> Result<(), LayerError> {
         if target.is_empty() || target.len() > MAX_SYMLINK_BYTES || target.contains(&0) {
             return Err(LayerError::SymlinkTarget {
-                path: (spot.path)(),
+                path: (pos.path)(),
             });
         }
         self.metadata += target.len() as u64;
-        self.object_in(spot, Object::Symlink(Arc::from(target)), meta)
+        self.object_in(pos, BuildBody::Symlink(Arc::from(target)), meta)
             .map(drop)
     }
 
     /// Gives an object one more name.
-    pub(crate) fn link_in(&mut self, spot: Spot<'_>, object: ObjectId) -> Result<(), LayerError> {
-        self.count_named(spot)?;
+    pub(crate) fn link_in(&mut self, pos: EntryPos<'_>, object: ObjectId) -> Result<(), LayerError> {
+        self.count_named(pos)?;
         if self.tree.add_name(object.0) > MAX_LINKS {
             return Err(LayerError::TooManyLinks {
-                path: (spot.path)(),
+                path: (pos.path)(),
             });
         }
         self.tree
-            .place(spot.dir.0, spot.name, Placed::Node(object.0));
+            .place(pos.dir.0, pos.name, Placed::Node(object.0));
         Ok(())
     }
 
@@ -135,7 +135,7 @@ impl LayerBuilder {
             .sum::<u64>();
         self.count(&whole)?;
         Ok(ObjectId(
-            self.tree.push_nameless(Object::File(content), meta),
+            self.tree.push_nameless(BuildBody::File(content), meta),
         ))
     }
 
@@ -153,13 +153,13 @@ impl LayerBuilder {
         object: ObjectId,
     ) -> Result<(), LayerError> {
         let whole = || path.clone();
-        let spot = self.spot(path, "a hard link", &whole)?;
-        self.link_in(spot, object)
+        let pos = self.position(path, "a hard link", &whole)?;
+        self.link_in(pos, object)
     }
 
-    pub(crate) fn whiteout_in(&mut self, spot: Spot<'_>) -> Result<(), LayerError> {
-        self.count_named(spot)?;
-        self.tree.slot(spot.dir.0, spot.name).hides = true;
+    pub(crate) fn whiteout_in(&mut self, pos: EntryPos<'_>) -> Result<(), LayerError> {
+        self.count_named(pos)?;
+        self.tree.slot(pos.dir.0, pos.name).hides = true;
         Ok(())
     }
 
@@ -180,21 +180,21 @@ impl LayerBuilder {
         Ok(())
     }
 
-    fn count_named(&mut self, spot: Spot<'_>) -> Result<(), LayerError> {
-        self.metadata += spot.name.as_bytes().len() as u64;
-        self.count(spot.path)
+    fn count_named(&mut self, pos: EntryPos<'_>) -> Result<(), LayerError> {
+        self.metadata += pos.name.as_bytes().len() as u64;
+        self.count(pos.path)
     }
 
     fn object_in(
         &mut self,
-        spot: Spot<'_>,
-        object: Object,
+        pos: EntryPos<'_>,
+        object: BuildBody,
         meta: Meta,
     ) -> Result<ObjectId, LayerError> {
-        let meta = self.checked_meta(meta, spot.path)?;
-        self.count_named(spot)?;
+        let meta = self.checked_meta(meta, pos.path)?;
+        self.count_named(pos)?;
         let id = self.tree.push(object, meta);
-        self.tree.place(spot.dir.0, spot.name, Placed::Node(id));
+        self.tree.place(pos.dir.0, pos.name, Placed::Node(id));
         Ok(ObjectId(id))
     }
 
@@ -210,7 +210,7 @@ impl LayerBuilder {
         };
         let bytes = bytes_of(&xattrs);
         self.metadata += bytes as u64;
-        let known = self.sound.as_ref();
+        let known = self.checked_xattrs.as_ref();
         if known.is_some_and(|known| Arc::ptr_eq(known, &xattrs)) {
             meta.xattrs = Some(xattrs);
             return Ok(meta);
@@ -232,7 +232,7 @@ impl LayerBuilder {
         if twice || !named || bytes > MAX_XATTR_BYTES {
             return Err(LayerError::Xattrs { path: path() });
         }
-        self.sound = Some(Arc::clone(&xattrs));
+        self.checked_xattrs = Some(Arc::clone(&xattrs));
         meta.xattrs = Some(xattrs);
         Ok(meta)
     }

@@ -1,5 +1,5 @@
 //! What a run shows besides each instance's own file system: volumes, and the
-//! places in the listings above where guests see directories.
+//! mount_points in the listings above where guests see directories.
 
 use std::num::NonZeroU64;
 
@@ -74,7 +74,7 @@ pub(super) fn make_fs(
         builder = builder.trace(Trace::new());
     }
     let fs = builder.build();
-    for (path, volume) in places(plan) {
+    for (path, volume) in mount_points(plan) {
         let made = volumes.iter().find(|(name, _)| Some(name) == volume);
         let shown = match made {
             Some((_, volume)) => fs.mount(&path, volume, "/", Rights::ReadWrite),
@@ -91,14 +91,14 @@ pub(super) fn make_fs(
 /// Where guest directories lie below others that are shown: paths of the
 /// layered file system that must be there for the guest to list, with the name
 /// of the volume that is mounted there.
-fn places(plan: &RunPlan) -> Vec<(String, Option<&String>)> {
+fn mount_points(plan: &RunPlan) -> Vec<(String, Option<&String>)> {
     let layered = plan.preopens.iter().map(|preopen| (&preopen.guest, None));
     let hosts = plan.host_dirs.iter().map(|dir| (&dir.guest, None));
     let volumes = plan
         .volumes
         .iter()
         .map(|volume| (&volume.guest, Some(&volume.name)));
-    let mut places = Vec::new();
+    let mut mount_points = Vec::new();
     for (guest, volume) in layered.chain(hosts).chain(volumes) {
         let below = components(guest);
         if below.contains(&"..") {
@@ -113,10 +113,10 @@ fn places(plan: &RunPlan) -> Vec<(String, Option<&String>)> {
             .max_by_key(|(above, _)| above.len());
         if let Some((above, dir)) = above {
             let rest = below.get(above.len()..).unwrap_or_default().join("/");
-            places.push((format!("{dir}/{rest}"), volume));
+            mount_points.push((format!("{dir}/{rest}"), volume));
         }
     }
-    places
+    mount_points
 }
 
 fn components(path: &str) -> Vec<&str> {
@@ -146,7 +146,7 @@ mod tests {
             ..RunPlan::default()
         };
         let paths = |plan: &RunPlan| -> Vec<_> {
-            let all = places(plan).into_iter();
+            let all = mount_points(plan).into_iter();
             all.map(|(path, volume)| (path, volume.is_some())).collect()
         };
         let volume = ("/srv/app/data".to_owned(), true);

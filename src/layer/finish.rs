@@ -1,8 +1,8 @@
 //! What is done once all entries are in: the last checks, and the digest.
 
 use super::LayerError;
-use super::node::{Body, Child, Dir, Node, NodeId};
-use super::walk::{Step, Walk, count_names};
+use super::node::{NodeBody, Child, Dir, Node, NodeId};
+use super::walk::{LayerStep, LayerWalk, count_names};
 use crate::digest::Digest;
 use crate::name::{LayerPath, Name};
 use crate::tree::{DirMark, TreeHasher};
@@ -11,15 +11,15 @@ use crate::tree::{DirMark, TreeHasher};
 /// layer neither has the path itself nor hides it.
 pub(super) fn check_lower_links(nodes: &[Node]) -> Result<(), LayerError> {
     let mut path: Vec<Name> = Vec::new();
-    for step in Walk::new(nodes) {
+    for step in LayerWalk::new(nodes) {
         match step {
-            Step::Enter(name, ..) => path.push(name.clone()),
-            Step::Leave => drop(path.pop()),
-            Step::LowerLink(name, target) => {
+            LayerStep::Enter(name, ..) => path.push(name.clone()),
+            LayerStep::Leave => drop(path.pop()),
+            LayerStep::LowerLink(name, target) => {
                 let link = || LayerPath::from(path.clone()).join(name.clone());
                 check_lower_link(nodes, link, target)?;
             }
-            Step::File(..) | Step::Symlink(..) | Step::Whiteout(..) => {}
+            LayerStep::File(..) | LayerStep::Symlink(..) | LayerStep::Whiteout(..) => {}
         }
     }
     Ok(())
@@ -69,7 +69,7 @@ fn check_lower_link(
 fn dir_at(nodes: &[Node], id: NodeId) -> Option<&Dir> {
     match nodes.get(id.index()) {
         Some(Node {
-            body: Body::Dir(dir),
+            body: NodeBody::Dir(dir),
             ..
         }) => Some(dir),
         _ => None,
@@ -80,7 +80,7 @@ fn dir_at(nodes: &[Node], id: NodeId) -> Option<&Dir> {
 pub(super) fn digest(nodes: &[Node]) -> Digest {
     let Some(Node {
         meta,
-        body: Body::Dir(root),
+        body: NodeBody::Dir(root),
     }) = nodes.first()
     else {
         return Digest::of(b"");
@@ -91,18 +91,18 @@ pub(super) fn digest(nodes: &[Node]) -> Digest {
         several.then_some(u64::from(id.0))
     };
     let mut hasher = TreeHasher::new(meta, mark(root));
-    for step in Walk::new(nodes) {
+    for step in LayerWalk::new(nodes) {
         match step {
-            Step::Enter(name, node, dir) => hasher.enter(name.as_bytes(), &node.meta, mark(dir)),
-            Step::Leave => hasher.leave(),
-            Step::File(name, id, meta, content) => {
+            LayerStep::Enter(name, node, dir) => hasher.enter(name.as_bytes(), &node.meta, mark(dir)),
+            LayerStep::Leave => hasher.leave(),
+            LayerStep::File(name, id, meta, content) => {
                 hasher.file(name.as_bytes(), meta, content.digest(), object(id));
             }
-            Step::Symlink(name, id, meta, target) => {
+            LayerStep::Symlink(name, id, meta, target) => {
                 hasher.symlink(name.as_bytes(), meta, target, object(id));
             }
-            Step::Whiteout(name) => hasher.whiteout(name.as_bytes()),
-            Step::LowerLink(name, target) => hasher.lower_link(name.as_bytes(), target),
+            LayerStep::Whiteout(name) => hasher.whiteout(name.as_bytes()),
+            LayerStep::LowerLink(name, target) => hasher.lower_link(name.as_bytes(), target),
         }
     }
     hasher.finish()

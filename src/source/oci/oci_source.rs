@@ -24,38 +24,38 @@ const PEEKED_HEADERS: usize = 8;
 
 /// Files by name. Reading never follows a name out of the archive; in a
 /// directory only names are asked for that have been checked.
-pub(super) struct Place {
-    files: Files,
+pub(super) struct OciSource {
+    files: Location,
     /// Blobs lie beside the manifest.
     flat: bool,
     /// Names come from a document, not from digests: none may lead out of here.
     strict: bool,
 }
 
-enum Files {
+enum Location {
     Dir(PathBuf),
     Archive {
         /// The archive as it can be sought in: decompressed, if it had to be,
         /// in a file without a name, which goes with the process however that
         /// ends.
         file: Arc<File>,
-        members: HashMap<String, Member>,
+        members: HashMap<String, ArchiveMember>,
     },
 }
 
 /// Where the bytes of a member are.
-pub(super) enum Member {
+pub(super) enum ArchiveMember {
     Bytes { offset: u64, size: u64 },
     Link(String),
 }
 
 /// A file that has been found, with its size.
-pub(super) struct Found {
+pub(super) struct FoundFile {
     pub(super) reader: BufReader<Part>,
     pub(super) size: u64,
 }
 
-impl Place {
+impl OciSource {
     /// Indexes the members of an archive; decompresses it into a temporary file
     /// first where needed.
     pub(super) fn archive(file: &Arc<File>, options: &SourceOptions) -> Result<Self, SourceError> {
@@ -64,14 +64,14 @@ impl Place {
             None => Arc::clone(file),
         };
         let members = super::members::index(&file, options.max_entries)?;
-        Ok(Self::of(Files::Archive { file, members }))
+        Ok(Self::of(Location::Archive { file, members }))
     }
 
     pub(super) fn dir(path: PathBuf) -> Self {
-        Self::of(Files::Dir(path))
+        Self::of(Location::Dir(path))
     }
 
-    fn of(files: Files) -> Self {
+    fn of(files: Location) -> Self {
         Self {
             files,
             flat: false,
@@ -106,8 +106,8 @@ impl Place {
     /// Returns the directories here, if there is nothing else, by name.
     pub(super) fn below(&self) -> Result<Vec<(String, Self)>, SourceErrorKind> {
         match &self.files {
-            Files::Dir(dir) => dirs_alone(dir).map_err(SourceErrorKind::Io),
-            Files::Archive { file, members } => {
+            Location::Dir(dir) => dirs_alone(dir).map_err(SourceErrorKind::Io),
+            Location::Archive { file, members } => {
                 let top = |name: &String| Some(name.split_once('/')?.0.to_owned());
                 let Some(first) = members.keys().next().and_then(top) else {
                     return Ok(Vec::new());
@@ -120,7 +120,7 @@ impl Place {
                 let inside: Option<HashMap<_, _>> = inside.collect();
                 let inside = inside.map(|members| {
                     let file = Arc::clone(file);
-                    (first, Self::of(Files::Archive { file, members }))
+                    (first, Self::of(Location::Archive { file, members }))
                 });
                 Ok(inside.into_iter().collect())
             }
@@ -128,11 +128,11 @@ impl Place {
     }
 
     /// Opens the file of this name: `None` if there is none.
-    pub(super) fn open(&self, name: &str) -> Result<Option<Found>, SourceErrorKind> {
+    pub(super) fn open(&self, name: &str) -> Result<Option<FoundFile>, SourceErrorKind> {
         match &self.files {
-            Files::Dir(dir) if self.strict => return open_inside(dir, name),
-            Files::Dir(dir) => open_file(&dir.join(name)),
-            Files::Archive { file, members } => open_member(file, members, name),
+            Location::Dir(dir) if self.strict => return open_inside(dir, name),
+            Location::Dir(dir) => open_file(&dir.join(name)),
+            Location::Archive { file, members } => open_member(file, members, name),
         }
         .map_err(SourceErrorKind::Io)
     }
@@ -140,16 +140,16 @@ impl Place {
     /// Returns whether there is a file of this name.
     pub(super) fn has(&self, name: &str) -> bool {
         match &self.files {
-            Files::Dir(dir) => dir.join(name).is_file(),
-            Files::Archive { members, .. } => members.contains_key(name),
+            Location::Dir(dir) => dir.join(name).is_file(),
+            Location::Archive { members, .. } => members.contains_key(name),
         }
     }
 
     /// Returns whether there is a directory of this name, with something in it.
     pub(super) fn has_dir(&self, name: &str) -> bool {
         match &self.files {
-            Files::Dir(dir) => dir.join(name).is_dir(),
-            Files::Archive { members, .. } => {
+            Location::Dir(dir) => dir.join(name).is_dir(),
+            Location::Archive { members, .. } => {
                 let inside = |member: &String| {
                     let below = member.strip_prefix(name);
                     below.is_some_and(|below| below.starts_with('/'))
@@ -160,7 +160,7 @@ impl Place {
     }
 }
 
-impl Member {
+impl ArchiveMember {
     /// The same member, seen from the directory `front`.
     fn below(&self, front: &str) -> Self {
         match self {
@@ -175,7 +175,7 @@ impl Member {
 }
 
 /// Opens a file that no link leads to from out of the directory.
-fn open_inside(dir: &Path, name: &str) -> Result<Option<Found>, SourceErrorKind> {
+fn open_inside(dir: &Path, name: &str) -> Result<Option<FoundFile>, SourceErrorKind> {
     let plain = |part| matches!(part, Component::Normal(_) | Component::CurDir);
     let led = || io::Result::Ok((dir.canonicalize()?, dir.join(name).canonicalize()?));
     match led() {
@@ -193,14 +193,14 @@ fn open_inside(dir: &Path, name: &str) -> Result<Option<Found>, SourceErrorKind>
 
 /// The directories in a directory; none if there are other things as well, or
 /// more than could be looked into.
-fn dirs_alone(dir: &Path) -> io::Result<Vec<(String, Place)>> {
+fn dirs_alone(dir: &Path) -> io::Result<Vec<(String, OciSource)>> {
     let mut found = Vec::new();
     for entry in dir.read_dir()? {
         let entry = entry?;
         let name = entry.file_name().into_string();
         match (name, entry.file_type()?.is_dir()) {
             (Ok(name), true) if found.len() < MAX_DIRS => {
-                found.push((name, Place::dir(entry.path())));
+                found.push((name, OciSource::dir(entry.path())));
             }
             _ => return Ok(Vec::new()),
         }
@@ -209,7 +209,7 @@ fn dirs_alone(dir: &Path) -> io::Result<Vec<(String, Place)>> {
     Ok(found)
 }
 
-fn open_file(path: &Path) -> io::Result<Option<Found>> {
+fn open_file(path: &Path) -> io::Result<Option<FoundFile>> {
     // Looked at first: opening a FIFO would wait.
     match path.metadata() {
         Ok(meta) if meta.is_file() => {}
@@ -219,7 +219,7 @@ fn open_file(path: &Path) -> io::Result<Option<Found>> {
     }
     let file = File::open(path)?;
     let size = file.metadata()?.len();
-    Ok(Some(Found {
+    Ok(Some(FoundFile {
         reader: BufReader::new(Part::whole(&Arc::new(file))),
         size,
     }))
@@ -227,17 +227,17 @@ fn open_file(path: &Path) -> io::Result<Option<Found>> {
 
 fn open_member(
     archive: &Arc<File>,
-    members: &HashMap<String, Member>,
+    members: &HashMap<String, ArchiveMember>,
     name: &str,
-) -> io::Result<Option<Found>> {
+) -> io::Result<Option<FoundFile>> {
     let mut name = name;
     for _ in 0..MAX_LINKS {
         match members.get(name) {
             None => return Ok(None),
-            Some(Member::Link(target)) => name = target,
-            Some(Member::Bytes { offset, size }) => {
+            Some(ArchiveMember::Link(target)) => name = target,
+            Some(ArchiveMember::Bytes { offset, size }) => {
                 let part = Part::new(archive, *offset, offset.saturating_add(*size));
-                return Ok(Some(Found {
+                return Ok(Some(FoundFile {
                     reader: BufReader::new(part),
                     size: *size,
                 }));

@@ -32,13 +32,13 @@ fn garbled(head: &[u8]) -> Option<String> {
 }
 
 /// A format by the bytes it begins with, and what to do about it.
-type Known = (&'static [u8], &'static str, &'static str);
+type KnownFormat = (&'static [u8], &'static str, &'static str);
 
 const UNPACK: &str = "unpack it first";
 const NO_FILES: &str = "it holds no tree of files that could be read here";
 const DISK: &str = "an image of a disk: mount it, and give the directory";
 
-const KNOWN: &[Known] = &[
+const KNOWN: &[KnownFormat] = &[
     (b"\x04\x22\x4d\x18", "lz4", "unpack it first (`lz4 -d`)"),
     (
         b"\x02\x21\x4c\x18",
