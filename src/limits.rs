@@ -156,12 +156,12 @@ pub const MIN_SCOPED_BYTES: u64 = 4096;
 
 /// Files of one size in a base that are compared with one that a guest wrote,
 /// to hold both once.
-pub const MAX_TWINS: usize = 256;
+pub const MAX_FILES_OF_ONE_SIZE: usize = 256;
 
 /// Objects of an image in which the equals of what guests write are looked for.
 /// The first look sorts all its files by size: half a second and 100 MB for so
 /// many, of which 32 MB stay. In a larger image none are found.
-pub const MAX_TWIN_OBJECTS: u32 = 4 << 20;
+pub const MAX_OBJECTS_BY_SIZE: u32 = 4 << 20;
 
 /// Objects created and not yet gone of one instance when its builder names
 /// no other quota.

@@ -28,7 +28,7 @@ use stratafs::image::Image;
 use stratafs::layer::LayerBuilder;
 use stratafs::meta::Meta;
 use stratafs::name::LayerPath;
-use stratafs::runner::{Guest, Preopen, RunPlan, Runner, RunnerConfig, OutputSink, Stdio, Stream};
+use stratafs::runner::{Guest, OutputSink, Preopen, RunPlan, Runner, RunnerConfig, Stdio, Stream};
 use stratafs::vfs::Rights;
 use support::{Spread, World, guest, memory_dir, print_load};
 use theirs::Theirs;

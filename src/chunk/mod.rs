@@ -24,7 +24,7 @@ pub(crate) use content::{copy_or_zero, digest_of};
 pub(crate) use pages::Pages;
 pub use pool::{Chunk, ChunkPool};
 pub use scope::Scope;
-pub(crate) use sealed::{SealedBlock, Piece, SealedFile};
+pub(crate) use sealed::{Piece, SealedBlock, SealedFile};
 pub use stored::ContentError;
 #[cfg(feature = "store")]
 pub(crate) use stored::{ChunkSink, FileSink};

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::buffer::Buffer;
-use super::sealed::{SealedBlock, Piece, SealedFile, SealedTable};
+use super::sealed::{Piece, SealedBlock, SealedFile, SealedTable};
 use crate::weak_table::WeakTable;
 
 /// Samples that a long block is first looked for by, and the bytes of each.
@@ -48,12 +48,18 @@ impl Scope {
     /// Makes a scope in which nothing is held.
     #[must_use]
     pub fn new() -> Self {
-        Self(Arc::new(SealedTable::new(WeakTable::default(), WeakTable::default())))
+        Self(Arc::new(SealedTable::new(
+            WeakTable::default(),
+            WeakTable::default(),
+        )))
     }
 
     /// Makes a scope for one instance and its forks: small.
     pub(crate) fn single() -> Self {
-        Self(Arc::new(SealedTable::new(WeakTable::small(), WeakTable::small())))
+        Self(Arc::new(SealedTable::new(
+            WeakTable::small(),
+            WeakTable::small(),
+        )))
     }
 
     /// Counts the blocks that are held now.
@@ -91,7 +97,11 @@ impl Scope {
 
     /// Returns the scope's file that is made of these blocks, and whether it is
     /// new. `None` if another file has its hash. O(blocks).
-    pub(crate) fn put_file(&self, size: u64, parts: Vec<SealedBlock>) -> Option<(SealedFile, bool)> {
+    pub(crate) fn put_file(
+        &self,
+        size: u64,
+        parts: Vec<SealedBlock>,
+    ) -> Option<(SealedFile, bool)> {
         let mut key = Vec::with_capacity(8 * (parts.len() + 1));
         key.extend_from_slice(&size.to_le_bytes());
         for part in &parts {

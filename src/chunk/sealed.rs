@@ -44,11 +44,7 @@ impl SealedTable {
 
     /// Returns the block with the bytes of `buffer`, and whether it is `buffer`
     /// itself, new. `None` if `hash` leads to a block with other bytes.
-    pub(super) fn put_block(
-        self: &Arc<Self>,
-        hash: u64,
-        buffer: &Buffer,
-    ) -> Option<(Piece, bool)> {
+    pub(super) fn put_block(self: &Arc<Self>, hash: u64, buffer: &Buffer) -> Option<(Piece, bool)> {
         let make = || {
             let len = buffer.bytes().len() as u64;
             self.held_bytes.fetch_add(len, Ordering::Relaxed);
@@ -257,7 +253,8 @@ impl SealedFile {
 
 impl FileInner {
     fn is_made_of(&self, size: u64, parts: &[SealedBlock]) -> bool {
-        let addresses = |parts: &[SealedBlock]| parts.iter().map(SealedBlock::address).collect::<Vec<_>>();
+        let addresses =
+            |parts: &[SealedBlock]| parts.iter().map(SealedBlock::address).collect::<Vec<_>>();
         self.size == size && addresses(&self.parts) == addresses(parts)
     }
 }

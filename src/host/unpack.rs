@@ -12,7 +12,7 @@ use cap_std::time::SystemTime;
 use super::copy::CopyError;
 use crate::chunk::Content;
 use crate::layer::Layer;
-use crate::layer::node::{NodeBody, Child, NodeId};
+use crate::layer::node::{Child, NodeBody, NodeId};
 use crate::meta::Meta;
 use crate::name::{LayerPath, Name};
 use crate::path::IntoFsPath;

@@ -8,7 +8,7 @@ use zerocopy::byteorder::little_endian::U64;
 use super::guard;
 use super::lazy::Lazy;
 use super::record::{ContentRecord, RunRecord};
-use super::records::{Records, GuardedBytes};
+use super::records::{GuardedBytes, Records};
 use crate::chunk::Content;
 use crate::digest::Digest;
 use crate::meta::Xattrs;

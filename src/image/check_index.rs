@@ -10,10 +10,10 @@ use zerocopy::byteorder::little_endian::U64;
 
 use super::attributes::ContentTable;
 use super::error::ImageError;
-use super::record::{ContentRecord, RunRecord};
 use super::index_file::{TABLES, assemble, xattrs};
+use super::record::{ContentRecord, RunRecord};
 use super::records::Records;
-use super::{IndexFile, Image};
+use super::{Image, IndexFile};
 use crate::chunk::{Content, ContentError};
 
 /// An index that does not say what its layers say.

@@ -2,7 +2,7 @@
 //! wrote may be. Made at the first question, shared by all instances.
 
 use super::index::Index;
-use crate::limits::MAX_TWINS;
+use crate::limits::MAX_FILES_OF_ONE_SIZE;
 use crate::meta::Kind;
 
 /// All files, in the order of their sizes.
@@ -49,14 +49,18 @@ impl FilesBySize {
         self.sizes.binary_search(&size).is_ok()
     }
 
-    /// The first [`MAX_TWINS`] files of `size` bytes.
+    /// The first [`MAX_FILES_OF_ONE_SIZE`] files of `size` bytes.
     pub(super) fn of_size(&self, size: u64) -> impl Iterator<Item = u32> + '_ {
         let range = self.sizes.binary_search(&size).ok().and_then(|at| {
             let start = at.checked_sub(1).map_or(Some(&0), |at| self.ends.get(at))?;
             Some(*start as usize..*self.ends.get(at)? as usize)
         });
         let files = range.and_then(|range| self.files.get(range));
-        files.into_iter().flatten().copied().take(MAX_TWINS)
+        files
+            .into_iter()
+            .flatten()
+            .copied()
+            .take(MAX_FILES_OF_ONE_SIZE)
     }
 }
 

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::error::ImageError;
 use super::index::Index;
-use super::merge::{Leaf, LayerNode, Resolved, Stack, LayerDir};
+use super::merge::{LayerDir, LayerNode, Leaf, Resolved, Stack};
 use super::parts::Parts;
 use crate::layer::Layer;
 use crate::layer::node::Child;
@@ -115,7 +115,8 @@ impl<'a> Flattener<'a, '_> {
         entries: impl Iterator<Item = (u16, &'a Child)>,
     ) -> Result<u32, ImageError> {
         let start = self.next.layer_dirs.len();
-        let (layer, node, kind) = match self.stack.resolve_name(entries, &mut self.next.layer_dirs) {
+        let (layer, node, kind) = match self.stack.resolve_name(entries, &mut self.next.layer_dirs)
+        {
             Resolved::Nothing => return Ok(0),
             Resolved::Dir => {
                 let (layer, node) = self.enqueue(parent, start)?;
@@ -144,7 +145,9 @@ impl<'a> Flattener<'a, '_> {
             .or(layer_dirs.first())
             .map_or((0, &NO_META), |layer_dir| (layer_dir.layer, layer_dir.meta));
         let node = self.parts.push_dir(parent, meta)?;
-        self.next.dirs.push((node, start..self.next.layer_dirs.len()));
+        self.next
+            .dirs
+            .push((node, start..self.next.layer_dirs.len()));
         Ok((layer, node))
     }
 

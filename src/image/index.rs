@@ -3,12 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::attributes::{XattrTable, ContentTable};
+use super::attributes::{ContentTable, XattrTable};
+use super::checked::CheckedEntries;
 use super::guard::Guard;
 use super::record::{NONE, NodeRecord, SlotRecord};
-use super::table::{TableLookup, NameTable, hash};
-use super::checked::CheckedEntries;
-use super::records::{Records, GuardedBytes};
+use super::records::{GuardedBytes, Records};
+use super::table::{NameTable, TableLookup, hash};
 use crate::chunk::{Content, ContentError};
 use crate::meta::{Kind, Meta, Stat, Xattrs};
 use crate::steps;

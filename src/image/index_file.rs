@@ -12,18 +12,18 @@ use bytes::Bytes;
 use zerocopy::byteorder::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::attributes::{XattrTable, ContentTable};
 pub(crate) use super::attributes::{ContentSource, decode as decode_xattrs, encode_xattrs};
+use super::attributes::{ContentTable, XattrTable};
+use super::checked::CheckedEntries;
 use super::entry::is_valid_node;
 use super::guard::{GUARD_BLOCK, Guard};
 use super::index::Index;
 use super::lazy::Lazy;
 pub(crate) use super::record::{ContentRecord, RunRecord};
 use super::record::{DIR, SlotRecord};
+use super::records::{FixedRecord, GuardedBytes, Records};
 use super::table::NameTable;
-use super::checked::CheckedEntries;
-use super::records::{FixedRecord, Records, GuardedBytes};
-use super::{IndexFile, Image, ImageId, Inner};
+use super::{Image, ImageId, IndexFile, Inner};
 use crate::chunk::Content;
 use crate::digest::Digest;
 
@@ -245,7 +245,9 @@ impl Tables {
     fn packs(&self) -> Result<Vec<Digest>, IndexError> {
         let [packs, ..] = self.header.sections;
         let packs: Records<[u8; 32]> = self.records(packs, "packs")?;
-        let names = packs.slice(0..packs.len()).ok_or(IndexError::Table("packs"))?;
+        let names = packs
+            .slice(0..packs.len())
+            .ok_or(IndexError::Table("packs"))?;
         Ok(names.iter().copied().map(Digest::from_bytes).collect())
     }
 
@@ -293,14 +295,20 @@ impl Tables {
             checked,
         };
         match index.nodes.get(0) {
-            Some(root) if root.kind == DIR && root.parent.get() == 0 && is_valid_node(root) => Ok(index),
+            Some(root) if root.kind == DIR && root.parent.get() == 0 && is_valid_node(root) => {
+                Ok(index)
+            }
             // Its block is damaged, which the image tells of.
             None if index.nodes() > 0 && index.damage().is_some() => Ok(index),
             _ => Err(IndexError::Table("objects")),
         }
     }
 
-    fn records<T: FixedRecord>(&self, span: SectionSpan, what: &'static str) -> Result<Records<T>, IndexError> {
+    fn records<T: FixedRecord>(
+        &self,
+        span: SectionSpan,
+        what: &'static str,
+    ) -> Result<Records<T>, IndexError> {
         let records = Records::over(self.view(span, what)?);
         match span.len.get() % size_of::<T>() as u64 {
             0 => Ok(records),

@@ -57,7 +57,10 @@ fn open(file: Vec<u8>) -> Result<Image, index_file::IndexError> {
     open_with(file, Arc::new(Nothing))
 }
 
-fn open_with(mut file: Vec<u8>, origin: Arc<dyn ContentSource>) -> Result<Image, index_file::IndexError> {
+fn open_with(
+    mut file: Vec<u8>,
+    origin: Arc<dyn ContentSource>,
+) -> Result<Image, index_file::IndexError> {
     // Whoever forges the header may say anything in it.
     let body = number(&file, 16).min(file.len())..file.len();
     let blocks: Vec<_> = file[body].chunks(16 * 1024).map(Digest::of).collect();
@@ -124,7 +127,10 @@ fn no_forged_table_makes_a_walk_without_end() {
             put(&mut bad, at, u32::try_from(below(14)).unwrap());
         }
         let Ok(image) = open(bad) else { continue };
-        assert!(ImageWalk::new(&image).take(most + 1).count() <= most, "{round}");
+        assert!(
+            ImageWalk::new(&image).take(most + 1).count() <= most,
+            "{round}"
+        );
         for node in 0..image.nodes() {
             for slot in image.slots(node).take(most) {
                 if let Some(entry) = image.slot(slot) {

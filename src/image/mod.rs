@@ -9,9 +9,17 @@
     allow(dead_code, reason = "only images from a store have it")
 )]
 mod attributes;
+#[cfg(feature = "store")]
+mod check_index;
+mod checked;
 mod config;
 mod entry;
 mod error;
+#[cfg_attr(
+    not(feature = "store"),
+    allow(dead_code, reason = "only images from a store have it")
+)]
+mod files_by_size;
 mod flatten;
 #[cfg_attr(
     not(feature = "store"),
@@ -19,6 +27,8 @@ mod flatten;
 )]
 mod guard;
 mod index;
+#[cfg(feature = "store")]
+pub(crate) mod index_file;
 mod inspect;
 #[cfg_attr(
     not(feature = "store"),
@@ -27,21 +37,11 @@ mod inspect;
 mod lazy;
 mod merge;
 mod parts;
-mod slots_by_node;
 mod record;
-mod reference;
-#[cfg(feature = "store")]
-pub(crate) mod index_file;
-#[cfg(feature = "store")]
-mod check_index;
-mod table;
-mod checked;
-#[cfg_attr(
-    not(feature = "store"),
-    allow(dead_code, reason = "only images from a store have it")
-)]
-mod files_by_size;
 mod records;
+mod reference;
+mod slots_by_node;
+mod table;
 mod walk;
 
 use std::collections::{HashMap, HashSet};
@@ -51,19 +51,19 @@ use std::sync::{Arc, OnceLock};
 
 pub use config::{HistoryEntry, ImageConfig};
 pub use error::ImageError;
+use files_by_size::FilesBySize;
 use index::Index;
 pub(crate) use index::{Dentry, SlotRef};
 pub use inspect::{ImageStats, Located};
 use parts::Parts;
-use slots_by_node::SlotsByNode;
 pub use reference::{ParseReferenceError, Reference};
-use files_by_size::FilesBySize;
+use slots_by_node::SlotsByNode;
 
 use crate::chunk::{Content, ContentError};
 use crate::digest::Digest;
 use crate::errno::Errno;
 use crate::layer::Layer;
-use crate::limits::{MAX_LAYERS, MAX_TWIN_OBJECTS};
+use crate::limits::{MAX_LAYERS, MAX_OBJECTS_BY_SIZE};
 use crate::meta::{Kind, Meta, Stat, Xattrs};
 use crate::name::LayerPath;
 
@@ -221,7 +221,9 @@ impl Image {
         let rises = node > *last;
         *last = node;
         if !rises {
-            self.0.index.mark_malformed("a directory that has two names");
+            self.0
+                .index
+                .mark_malformed("a directory that has two names");
         }
         rises
     }
@@ -299,7 +301,10 @@ impl Image {
     /// Returns the entries that lead to an object. O(entries of the image) at
     /// the first call, O(1) for each from then on.
     pub(crate) fn slots_of(&self, node: u32) -> impl Iterator<Item = u32> {
-        let slots_by_node = self.0.slots_by_node.get_or_init(|| SlotsByNode::of(&self.0.index));
+        let slots_by_node = self
+            .0
+            .slots_by_node
+            .get_or_init(|| SlotsByNode::of(&self.0.index));
         if !slots_by_node.whole && slots_by_node.count(node) != self.names_of(node) {
             guard::refuse();
         }
@@ -315,18 +320,21 @@ impl Image {
         }
     }
 
-    /// Returns the first [`MAX_TWINS`](crate::limits::MAX_TWINS) files of `size` bytes. O(log files) after
+    /// Returns the first [`MAX_FILES_OF_ONE_SIZE`](crate::limits::MAX_FILES_OF_ONE_SIZE) files of `size` bytes. O(log files) after
     /// the first question, which looks at every object: no lock is to be held. Damage that it
     /// finds is not its caller's: such files are not found.
     pub(crate) fn files_of(&self, size: u64) -> impl Iterator<Item = u32> {
-        let make = || guard::isolated(|| FilesBySize::of(&self.0.index, MAX_TWIN_OBJECTS)).0;
+        let make = || guard::isolated(|| FilesBySize::of(&self.0.index, MAX_OBJECTS_BY_SIZE)).0;
         self.0.files_by_size.get_or_init(make).of_size(size)
     }
 
     /// Returns whether [`files_of`](Self::files_of) may give some, looking at
     /// nothing: before its first question any size may be there.
     pub(crate) fn may_have_files_of(&self, size: u64) -> bool {
-        self.0.files_by_size.get().is_none_or(|files_by_size| files_by_size.has(size))
+        self.0
+            .files_by_size
+            .get()
+            .is_none_or(|files_by_size| files_by_size.has(size))
     }
 
     /// Returns the directory that an entry is in.

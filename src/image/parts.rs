@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::attributes::{XattrTable, ContentTable};
+use super::attributes::{ContentTable, XattrTable};
+use super::checked::CheckedEntries;
 use super::error::ImageError;
 use super::index::Index;
 use super::record::{NONE, NodeRecord, SlotRecord, encode};
+use super::records::{GuardedBytes, Records};
 use super::table::{TableBuilder, hash};
-use super::checked::CheckedEntries;
-use super::records::{Records, GuardedBytes};
 use crate::chunk::Content;
 use crate::meta::{Kind, Meta, Xattrs};
 use crate::name::Name;

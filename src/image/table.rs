@@ -175,7 +175,10 @@ mod tests {
         });
         assert_eq!((found, looked_at.get()), (TableLookup::Full, WINDOW));
         assert_eq!(table.find(7, |slot| slot == 5), TableLookup::Slot(5));
-        assert_eq!(table.find(7 + WINDOW as u64, |_| true), TableLookup::Nothing);
+        assert_eq!(
+            table.find(7 + WINDOW as u64, |_| true),
+            TableLookup::Nothing
+        );
     }
 
     #[test]
@@ -186,8 +189,14 @@ mod tests {
         }
         let table = table.finish();
         for slot in 0..5 {
-            assert_eq!(table.find(u64::MAX, |it| it == slot), TableLookup::Slot(slot));
+            assert_eq!(
+                table.find(u64::MAX, |it| it == slot),
+                TableLookup::Slot(slot)
+            );
         }
-        assert_eq!(TableBuilder::new(0).finish().find(9, |_| true), TableLookup::Nothing);
+        assert_eq!(
+            TableBuilder::new(0).finish().find(9, |_| true),
+            TableLookup::Nothing
+        );
     }
 }

@@ -304,7 +304,9 @@ fn names_made_to_collide_are_found_all_the_same() {
     let image = Image::new(&[builder.finish().unwrap()]).unwrap();
     let Index { table, .. } = &image.0.index;
     let full = |name: &&String| table.find(table::hash(0, name.as_bytes()), |_| false);
-    let lost = there.iter().filter(|name| full(name) == table::TableLookup::Full);
+    let lost = there
+        .iter()
+        .filter(|name| full(name) == table::TableLookup::Full);
     assert_eq!(lost.count(), 2000, "the names do not collide");
     for name in &there {
         let found = image.lookup(0, name.as_bytes()).unwrap();

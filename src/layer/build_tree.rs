@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::LayerError;
-use super::node::{NodeBody, Child, Dir, Node, NodeId};
+use super::node::{Child, Dir, Node, NodeBody, NodeId};
 use crate::chunk::Content;
 use crate::meta::Meta;
 use crate::name::{LayerPath, Name};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::build_tree::{Placed, BuildTree};
-use super::entry_pos::{DirId, ObjectId, EntryPos, fits};
+use super::build_tree::{BuildTree, Placed};
+use super::entry_pos::{DirId, EntryPos, ObjectId, fits};
 use super::{Layer, LayerError, finish};
 use crate::chunk::Content;
 use crate::limits::MAX_LAYER_ENTRIES;

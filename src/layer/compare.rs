@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::{LayerEntry, EntryBody, Layer};
+use super::{EntryBody, Layer, LayerEntry};
 use crate::name::LayerPath;
 
 /// How a path differs.

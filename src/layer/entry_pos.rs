@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::build_tree::{BuildBody, Placed, BuildTree};
+use super::build_tree::{BuildBody, BuildTree, Placed};
 use super::{LayerBuilder, LayerError};
 use crate::chunk::Content;
 use crate::limits::{
@@ -95,9 +95,7 @@ impl LayerBuilder {
         target: &[u8],
     ) -> Result<(), LayerError> {
         if target.is_empty() || target.len() > MAX_SYMLINK_BYTES || target.contains(&0) {
-            return Err(LayerError::SymlinkTarget {
-                path: (pos.path)(),
-            });
+            return Err(LayerError::SymlinkTarget { path: (pos.path)() });
         }
         self.metadata += target.len() as u64;
         self.object_in(pos, BuildBody::Symlink(Arc::from(target)), meta)
@@ -105,15 +103,16 @@ impl LayerBuilder {
     }
 
     /// Gives an object one more name.
-    pub(crate) fn link_in(&mut self, pos: EntryPos<'_>, object: ObjectId) -> Result<(), LayerError> {
+    pub(crate) fn link_in(
+        &mut self,
+        pos: EntryPos<'_>,
+        object: ObjectId,
+    ) -> Result<(), LayerError> {
         self.count_named(pos)?;
         if self.tree.add_name(object.0) > MAX_LINKS {
-            return Err(LayerError::TooManyLinks {
-                path: (pos.path)(),
-            });
+            return Err(LayerError::TooManyLinks { path: (pos.path)() });
         }
-        self.tree
-            .place(pos.dir.0, pos.name, Placed::Node(object.0));
+        self.tree.place(pos.dir.0, pos.name, Placed::Node(object.0));
         Ok(())
     }
 

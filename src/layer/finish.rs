@@ -1,7 +1,7 @@
 //! What is done once all entries are in: the last checks, and the digest.
 
 use super::LayerError;
-use super::node::{NodeBody, Child, Dir, Node, NodeId};
+use super::node::{Child, Dir, Node, NodeBody, NodeId};
 use super::walk::{LayerStep, LayerWalk, count_names};
 use crate::digest::Digest;
 use crate::name::{LayerPath, Name};
@@ -93,7 +93,9 @@ pub(super) fn digest(nodes: &[Node]) -> Digest {
     let mut hasher = TreeHasher::new(meta, mark(root));
     for step in LayerWalk::new(nodes) {
         match step {
-            LayerStep::Enter(name, node, dir) => hasher.enter(name.as_bytes(), &node.meta, mark(dir)),
+            LayerStep::Enter(name, node, dir) => {
+                hasher.enter(name.as_bytes(), &node.meta, mark(dir))
+            }
             LayerStep::Leave => hasher.leave(),
             LayerStep::File(name, id, meta, content) => {
                 hasher.file(name.as_bytes(), meta, content.digest(), object(id));

@@ -7,7 +7,7 @@ use super::LayerBuilder;
 #[cfg(any(feature = "dir", feature = "tar"))]
 #[cfg(feature = "tar")]
 use super::node::Child;
-use super::node::{NodeBody, Dir, Node, NodeId};
+use super::node::{Dir, Node, NodeBody, NodeId};
 use crate::digest::Digest;
 
 /// An immutable tree of entries and whiteouts, one storey of an image.

@@ -8,15 +8,15 @@
 mod build_tree;
 mod builder;
 mod compare;
+pub(crate) mod entry_pos;
 mod error;
+mod finish;
 mod finished;
 pub(crate) mod node;
-mod finish;
-pub(crate) mod entry_pos;
 pub(crate) mod walk;
 
 pub use builder::LayerBuilder;
 pub use compare::{ChangeKind, compare};
 pub use error::LayerError;
 pub use finished::Layer;
-pub use walk::{Entries, LayerEntry, EntryBody};
+pub use walk::{Entries, EntryBody, LayerEntry};

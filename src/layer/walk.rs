@@ -3,7 +3,7 @@
 use std::slice;
 
 use super::Layer;
-use super::node::{NodeBody, Child, Dir, Node, NodeId};
+use super::node::{Child, Dir, Node, NodeBody, NodeId};
 use crate::chunk::Content;
 use crate::meta::Meta;
 use crate::name::{LayerPath, Name};
@@ -190,7 +190,9 @@ impl<'a> Iterator for Entries<'a> {
                     );
                 }
                 LayerStep::Whiteout(name) => break (name, EntryBody::Whiteout),
-                LayerStep::LowerLink(name, target) => break (name, EntryBody::LowerLink { target }),
+                LayerStep::LowerLink(name, target) => {
+                    break (name, EntryBody::LowerLink { target });
+                }
             }
         };
         let mut path = self.path.clone();

@@ -1,6 +1,6 @@
 //! One block of a changed or new file.
 
-use crate::chunk::{Buffer, Pages, SealedBlock, Piece};
+use crate::chunk::{Buffer, Pages, Piece, SealedBlock};
 use crate::errno::Errno;
 use crate::limits::BLOCK_BYTES;
 
@@ -59,7 +59,9 @@ impl Block {
     /// was the `first` to hold or not; more than those where it is not zeros.
     pub(super) fn of_part(part: &SealedBlock, first: bool, len: u64) -> Self {
         match part {
-            SealedBlock::Zeros => Self::Zeros(u16::try_from(len.min(BLOCK_BYTES as u64)).unwrap_or(0)),
+            SealedBlock::Zeros => {
+                Self::Zeros(u16::try_from(len.min(BLOCK_BYTES as u64)).unwrap_or(0))
+            }
             SealedBlock::New(piece) if first => Self::Brought(piece.clone()),
             SealedBlock::New(piece) | SealedBlock::Old(piece) => Self::Lent(piece.clone()),
         }

@@ -97,7 +97,9 @@ impl Overlay {
     pub(super) fn is_empty_dir(&self, dir: FileId) -> bool {
         match self.object(dir) {
             // Of a damaged base nothing is known to be empty.
-            Object::Base(node) => self.image.slots(node).is_empty() && self.image.check_undamaged().is_ok(),
+            Object::Base(node) => {
+                self.image.slots(node).is_empty() && self.image.check_undamaged().is_ok()
+            }
             Object::Own(inode) => match &inode.body {
                 Body::Dir(entries) => entries.is_empty(),
                 Body::File(_) | Body::Symlink(_) => false,

@@ -19,7 +19,7 @@ use super::blocks::FileBody;
 use super::data::Counts;
 use super::dirty::Dirty;
 use super::inode::Body;
-use crate::chunk::{Buffer, SealedBlock, Scope, digest_of};
+use crate::chunk::{Buffer, Scope, SealedBlock, digest_of};
 use crate::digest::Digest;
 use crate::image::Image;
 use crate::limits::{CHUNK_BYTES, MAX_CLOSE_BLOCKS, MIN_SCOPED_BYTES};
@@ -98,7 +98,11 @@ impl Batch {
             content.is_some_and(|content| content.digest() == digest && content.is_readable(go_on))
         };
         let twin = twins.find(equals);
-        self.image.check_undamaged().ok().and(twin).map(Owner::Dedup)
+        self.image
+            .check_undamaged()
+            .ok()
+            .and(twin)
+            .map(Owner::Dedup)
     }
 }
 

@@ -398,7 +398,9 @@ mod tests {
     #[test]
     fn the_code_of_another_guest_does_not_fit() {
         let (home, dir) = sealed();
-        let other = CacheDir::open(home.path(), b"other", "settings").unwrap().dir;
+        let other = CacheDir::open(home.path(), b"other", "settings")
+            .unwrap()
+            .dir;
         fs::remove_dir_all(&other).unwrap();
         fs::rename(&dir, &other).unwrap();
         drop(CacheDir::open(home.path(), b"other", "settings").unwrap());

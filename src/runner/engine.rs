@@ -8,7 +8,7 @@ use wasmtime::{
     WasmBacktraceDetails,
 };
 
-use super::cache::{CacheUse, CacheEntry};
+use super::cache::{CacheEntry, CacheUse};
 use super::code::Code;
 use super::{Guest, GuestKind, RunnerConfig, RunnerError};
 use crate::limits::{MAX_POOLED_MEMORIES, MAX_TABLE_ELEMENTS};

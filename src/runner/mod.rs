@@ -29,6 +29,7 @@ mod cache;
 mod code;
 mod engine;
 mod error;
+mod file_systems;
 mod fixed;
 mod guest;
 mod host;
@@ -40,7 +41,6 @@ mod private;
 mod program;
 mod report;
 mod run;
-mod file_systems;
 
 use std::fmt;
 use std::path::PathBuf;

@@ -9,9 +9,9 @@ use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 
 use super::engine::TICK;
+use super::file_systems::{make_fs, make_volumes};
 use super::host::InstanceHost;
 use super::output::OutputBuffer;
-use super::file_systems::{make_fs, make_volumes};
 use super::{InstanceReport, Outcome, RunPlan, RunReport, Runner, RunnerError};
 use crate::image::Image;
 use crate::vfs::Fs;

@@ -167,7 +167,11 @@ fn open_what(path: &Path, options: &SourceOptions) -> Result<SourceKind, SourceE
 }
 
 #[cfg(feature = "tar")]
-fn open_file(path: &Path, meta: &Metadata, options: &SourceOptions) -> Result<SourceKind, SourceError> {
+fn open_file(
+    path: &Path,
+    meta: &Metadata,
+    options: &SourceOptions,
+) -> Result<SourceKind, SourceError> {
     let opened = || File::open(path).map_err(SourceErrorKind::Io);
     if meta.is_file() {
         return archive(Arc::new(opened()?), options);

@@ -177,7 +177,9 @@ impl Zip<'_> {
         match Marker::of_path(&path)? {
             Marker::Plain => self.place(record, &entry, kind, &path),
             Marker::Reserved => Ok(()),
-            Marker::Whiteout(_) | Marker::Opaque if !matches!(kind, MemberKind::File) || size > 0 => {
+            Marker::Whiteout(_) | Marker::Opaque
+                if !matches!(kind, MemberKind::File) || size > 0 =>
+            {
                 Err(SourceErrorKind::Whiteout("it is no empty regular file"))
             }
             Marker::Whiteout(name) => Ok(self.builder.whiteout(&parent(&path).join(name))?),

@@ -132,12 +132,14 @@ impl Read for BlobReader {
 impl BlobRecord {
     pub(super) fn runs(&self) -> Box<[crate::image::index_file::RunRecord]> {
         let runs = self.runs.iter();
-        runs.map(|(at, pack, offset, len)| crate::image::index_file::RunRecord {
-            at: (*at).into(),
-            pack: (*pack).into(),
-            offset: (*offset).into(),
-            len: (*len).into(),
-        })
+        runs.map(
+            |(at, pack, offset, len)| crate::image::index_file::RunRecord {
+                at: (*at).into(),
+                pack: (*pack).into(),
+                offset: (*offset).into(),
+                len: (*len).into(),
+            },
+        )
         .collect()
     }
 }

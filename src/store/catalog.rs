@@ -79,7 +79,11 @@ pub(super) enum CatalogChange {
 
 impl CatalogChange {
     /// Puts a record.
-    pub(super) fn put(kind: RecordKind, key: &[u8], record: &impl Serialize) -> Result<Self, StoreError> {
+    pub(super) fn put(
+        kind: RecordKind,
+        key: &[u8],
+        record: &impl Serialize,
+    ) -> Result<Self, StoreError> {
         let value = serde_json::to_vec(record).map_err(StoreError::Record)?;
         Ok(Self::Put(kind, key.to_vec(), value))
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::catalog::{CatalogChange, RecordKind, CatalogView};
+use super::catalog::{CatalogChange, CatalogView, RecordKind};
 use super::record::{BlobRecord, ImageRecord, LayerRecord, TagRecord};
 use super::{Store, StoreError};
 use crate::digest::Digest;

@@ -4,11 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Read};
 
 use super::blob::{BlobWriter, NewBlob};
-use super::catalog::{CatalogChange, RecordKind, CatalogView};
-use super::record::{BlobRecord, ImageRecord, LayerOrigin, StoredLayer, TagRecord};
-use super::pack_writer::PackWriter;
-use super::run_table::{RunTable, sync_names};
+use super::catalog::{CatalogChange, CatalogView, RecordKind};
 use super::locks::ImportLock;
+use super::pack_writer::PackWriter;
+use super::record::{BlobRecord, ImageRecord, LayerOrigin, StoredLayer, TagRecord};
+use super::run_table::{RunTable, sync_names};
 use super::{Blob, Progress, Store, StoreError, Watcher, reference};
 use crate::chunk::ChunkPool;
 use crate::digest::{Digest, Sha256};
@@ -175,21 +175,37 @@ impl Import {
         let mut changes = self.run_table.pack_changes(&fresh)?;
         for (digest, blob) in &self.blobs {
             let record = self.run_table.blob(&blob.content)?;
-            changes.push(CatalogChange::put(RecordKind::Blob, digest.as_bytes(), &record)?);
+            changes.push(CatalogChange::put(
+                RecordKind::Blob,
+                digest.as_bytes(),
+                &record,
+            )?);
         }
         let disk = &self.store.0.packs.disk;
         for layer in &layers {
             let record = self.run_table.layer(disk, layer)?.record;
             let digest = layer.digest();
-            changes.push(CatalogChange::put(RecordKind::Layer, digest.as_bytes(), &record)?);
+            changes.push(CatalogChange::put(
+                RecordKind::Layer,
+                digest.as_bytes(),
+                &record,
+            )?);
         }
         let (index, packs) = self.run_table.index(disk, &image)?.record;
         let record = self.record(&image, config, index, packs);
         let id = record.id().map_err(StoreError::Record)?;
-        changes.push(CatalogChange::put(RecordKind::Image, id.as_bytes(), &record)?);
+        changes.push(CatalogChange::put(
+            RecordKind::Image,
+            id.as_bytes(),
+            &record,
+        )?);
         if let Some(tag) = tag {
             let record = TagRecord { image: id };
-            changes.push(CatalogChange::put(RecordKind::Tag, tag.as_bytes(), &record)?);
+            changes.push(CatalogChange::put(
+                RecordKind::Tag,
+                tag.as_bytes(),
+                &record,
+            )?);
         }
         sync_names(disk)?;
         self.store.0.catalog.change(|view| {

@@ -12,7 +12,7 @@ use super::packs::{PackList, Packs};
 use crate::chunk::Content;
 use crate::digest::Digest;
 use crate::image::index_file::RunRecord;
-use crate::layer::{LayerEntry, EntryBody, Layer, LayerBuilder};
+use crate::layer::{EntryBody, Layer, LayerBuilder, LayerEntry};
 use crate::meta::Meta;
 use crate::name::{LayerPath, Name};
 

@@ -163,7 +163,8 @@ impl LogState {
 
     /// Returns the bytes that `changes` are as the next batch.
     pub(super) fn next(&self, changes: &[CatalogChange]) -> Result<Vec<u8>, StoreError> {
-        let keys: Vec<(Vec<u8>, Option<&[u8]>)> = changes.iter().map(CatalogChange::record).collect();
+        let keys: Vec<(Vec<u8>, Option<&[u8]>)> =
+            changes.iter().map(CatalogChange::record).collect();
         batch(
             &self.last,
             keys.iter().map(|(key, value)| (key.as_slice(), *value)),

@@ -43,12 +43,14 @@ mod identity;
 mod import;
 mod layer_file;
 mod legacy;
+mod locks;
 mod log;
 mod making;
 mod map;
 mod opening;
 mod pack;
 mod pack_table;
+mod pack_writer;
 mod packs;
 mod progress;
 mod record;
@@ -56,11 +58,9 @@ mod recorder;
 mod reference;
 mod repack;
 mod repair;
-mod pack_writer;
 mod run_table;
 mod stat;
 mod sweep;
-mod locks;
 mod verify;
 
 use std::fmt;
@@ -70,7 +70,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 pub use blob::{BlobReader, BlobWriter, NewBlob};
-use catalog::{Catalog, CatalogChange, RecordKind, CatalogView};
+use catalog::{Catalog, CatalogChange, CatalogView, RecordKind};
 pub use disk::Hook;
 use disk::{Disk, INDEXES, LAYERS};
 pub use error::StoreError;
@@ -82,13 +82,13 @@ pub use import::Import;
 use import::digest_of;
 pub use legacy::is_panic_caught;
 use pack::file_name;
+use pack_writer::ChunkIndex;
 use packs::{PackList, Packs};
 pub use progress::{Progress, Watcher};
 pub use record::{Blob, ImageInfo, LayerOrigin, StoredLayer};
 use record::{BlobRecord, ImageRecord, LayerRecord, TagRecord};
 pub use recorder::{FileStep, Recorder};
 pub use repair::RepairReport;
-use pack_writer::ChunkIndex;
 pub use stat::StoreStat;
 pub use verify::VerifyReport;
 
@@ -282,7 +282,8 @@ impl Store {
             let file = path.clone();
             Ok(Arc::new(IndexFiles { packs, file }) as Arc<_>)
         };
-        let image = Image::from_index_file(mapped.bytes, name, mapped.cut, record.index, id, origin);
+        let image =
+            Image::from_index_file(mapped.bytes, name, mapped.cut, record.index, id, origin);
         image.unwrap_or_else(|why| Err(index_error(&path, record.index, why)))
     }
 
@@ -340,7 +341,14 @@ impl Store {
         self.0.catalog.change(|view| {
             let (id, _) = reference::resolve(view, reference)?;
             let record = TagRecord { image: id };
-            Ok((vec![CatalogChange::put(RecordKind::Tag, tag.as_bytes(), &record)?], id))
+            Ok((
+                vec![CatalogChange::put(
+                    RecordKind::Tag,
+                    tag.as_bytes(),
+                    &record,
+                )?],
+                id,
+            ))
         })
     }
 
@@ -354,7 +362,10 @@ impl Store {
         self.0.catalog.change(|view| {
             let found = reference::tag_named(view, tag)?;
             let (tag, id) = found.ok_or_else(|| StoreError::NoImage(tag.to_owned()))?;
-            Ok((vec![CatalogChange::Remove(RecordKind::Tag, tag.into_bytes())], id))
+            Ok((
+                vec![CatalogChange::Remove(RecordKind::Tag, tag.into_bytes())],
+                id,
+            ))
         })
     }
 

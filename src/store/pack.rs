@@ -387,7 +387,9 @@ impl Pack {
             return Ok(HealOutcome::WasRight);
         }
         match self.overwrite(offset, bytes) {
-            Err(StoreError::Io { .. } | StoreError::NotAFile { .. }) => return Ok(HealOutcome::StaysWrong),
+            Err(StoreError::Io { .. } | StoreError::NotAFile { .. }) => {
+                return Ok(HealOutcome::StaysWrong);
+            }
             written => written?,
         }
         if !self.has(offset, bytes)? {

@@ -220,7 +220,11 @@ fn read_foot(path: &Path, len: u64, read: &Read<'_>) -> Result<Foot, StoreError>
 
 /// Finds the first byte of a pack's header and foot that is not what was
 /// written there, the ones included that reading does not need.
-pub(super) fn check_frame(path: &Path, table: &PackTable, read: &Read<'_>) -> Result<(), StoreError> {
+pub(super) fn check_frame(
+    path: &Path,
+    table: &PackTable,
+    read: &Read<'_>,
+) -> Result<(), StoreError> {
     let (tail, _) = tail(table.end() - HEADER, &table.records)?;
     for (at, expected) in [(0, header()), (table.end(), tail)] {
         let mut found = vec![0; expected.len()];

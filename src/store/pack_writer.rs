@@ -13,7 +13,7 @@ use super::file::{StoredFile, Unreadable};
 use super::pack::{HealOutcome, Pack, sync_pack, table_of};
 use super::packs::{PackList, Packs};
 use super::progress::{Progress, ProgressMeter};
-use crate::chunk::{Content, ChunkSink, FileSink, Stored};
+use crate::chunk::{ChunkSink, Content, FileSink, Stored};
 use crate::digest::Digest;
 use crate::image::index_file::RunRecord;
 use crate::limits::{

@@ -1,7 +1,7 @@
 //! How people name images: tags, digests, the beginnings of digests.
 
 use super::StoreError;
-use super::catalog::{RecordKind, CatalogView};
+use super::catalog::{CatalogView, RecordKind};
 use super::import::digest_of;
 use super::record::{ImageRecord, TagRecord};
 use crate::digest::Digest;
@@ -49,7 +49,10 @@ pub(super) fn resolve(
 }
 
 /// Returns a reference as the tag that it names, if it names one.
-pub(super) fn find_tag(view: &CatalogView<'_>, reference: &str) -> Result<Option<ImageId>, StoreError> {
+pub(super) fn find_tag(
+    view: &CatalogView<'_>,
+    reference: &str,
+) -> Result<Option<ImageId>, StoreError> {
     Ok(tag_named(view, reference)?.map(|(_, id)| id))
 }
 

@@ -16,11 +16,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::catalog::{CatalogChange, RecordKind, CatalogView};
+use super::catalog::{CatalogChange, CatalogView, RecordKind};
 use super::file::StoredFile;
 use super::pack_table::HEADER;
-use super::record::{BlobRecord, ImageRecord, LayerRecord, PackRecord};
 use super::pack_writer::{ChunkIndex, PackWriter, key};
+use super::record::{BlobRecord, ImageRecord, LayerRecord, PackRecord};
 use super::run_table::{RunTable, sync_names};
 use super::{Store, StoreError, digest_of};
 use crate::chunk::Content;
@@ -91,7 +91,10 @@ impl Store {
         kept_packs: &mut KeptPacks,
     ) -> Result<HashSet<Digest>, StoreError> {
         let mut ranges: Vec<(Digest, Ranges)> = Vec::new();
-        for name in packs.iter().filter(|name| !kept_packs.packs.contains(*name)) {
+        for name in packs
+            .iter()
+            .filter(|name| !kept_packs.packs.contains(*name))
+        {
             ranges.push((*name, merged(used.remove(name).unwrap_or_default())));
         }
         let sum = |ranges: &Ranges| ranges.iter().map(|(start, end)| end - start).sum::<u64>();
@@ -197,13 +200,30 @@ impl Store {
         }
     }
 
-    fn rewrite_packs(&self, catalog: &CatalogRecords, underused: &HashSet<Digest>) -> Result<Repacked, StoreError> {
+    fn rewrite_packs(
+        &self,
+        catalog: &CatalogRecords,
+        underused: &HashSet<Digest>,
+    ) -> Result<Repacked, StoreError> {
         let disk = &self.0.packs.disk;
         let is_underused = |packs: &[Digest]| packs.iter().any(|name| underused.contains(name));
-        let layers = || catalog.layers.iter().filter(|(_, it)| is_underused(&it.packs));
-        let blobs = || catalog.blobs.iter().filter(|(_, it)| is_underused(&it.packs));
+        let layers = || {
+            catalog
+                .layers
+                .iter()
+                .filter(|(_, it)| is_underused(&it.packs))
+        };
+        let blobs = || {
+            catalog
+                .blobs
+                .iter()
+                .filter(|(_, it)| is_underused(&it.packs))
+        };
         let mut known = ChunkIndex::default();
-        let kept = catalog.packs.iter().filter(|name| !underused.contains(*name));
+        let kept = catalog
+            .packs
+            .iter()
+            .filter(|name| !underused.contains(*name));
         known.refresh(disk, &kept.copied().collect::<Vec<_>>())?;
         let known = Arc::new(Mutex::new(known));
         let mut run_table = RunTable::new(PackWriter::new(&self.0.packs, &known));
@@ -218,15 +238,27 @@ impl Store {
         let mut written = run_table.writer.watch.sum().new_bytes;
         for (digest, _) in blobs() {
             let record = run_table.blob(self.blob(*digest)?.content())?;
-            changes.push(CatalogChange::put(RecordKind::Blob, digest.as_bytes(), &record)?);
+            changes.push(CatalogChange::put(
+                RecordKind::Blob,
+                digest.as_bytes(),
+                &record,
+            )?);
         }
         for (digest, _) in layers() {
             let file = run_table.layer(disk, &self.load_layer(*digest)?)?;
-            changes.push(CatalogChange::put(RecordKind::Layer, digest.as_bytes(), &file.record)?);
+            changes.push(CatalogChange::put(
+                RecordKind::Layer,
+                digest.as_bytes(),
+                &file.record,
+            )?);
             written += file.bytes;
         }
         // An index names what the layers name, or what they once did.
-        for (id, old) in catalog.images.iter().filter(|(_, it)| is_underused(&it.packs)) {
+        for (id, old) in catalog
+            .images
+            .iter()
+            .filter(|(_, it)| is_underused(&it.packs))
+        {
             let stack = old.layers.iter().map(|layer| self.load_layer(layer.digest));
             let image = Image::new(&stack.collect::<Result<Vec<_>, _>>()?)?;
             let file = run_table.index(disk, &image)?;
@@ -236,11 +268,17 @@ impl Store {
                 packs,
                 ..old.clone()
             };
-            changes.push(CatalogChange::put(RecordKind::Image, id.as_bytes(), &record)?);
+            changes.push(CatalogChange::put(
+                RecordKind::Image,
+                id.as_bytes(),
+                &record,
+            )?);
             written += file.bytes;
         }
         let gone = underused.iter().filter(|name| !fresh.contains(*name));
-        changes.extend(gone.map(|name| CatalogChange::Remove(RecordKind::Pack, name.as_bytes().to_vec())));
+        changes.extend(
+            gone.map(|name| CatalogChange::Remove(RecordKind::Pack, name.as_bytes().to_vec())),
+        );
         sync_names(disk)?;
         self.0.catalog.change(|_| Ok((changes, ())))?;
         Ok(Repacked {
@@ -280,7 +318,11 @@ impl KeptPacks {
 }
 
 /// Reads a file, if it would have to be written anew.
-fn readable(content: &Content, underused: &HashSet<Digest>, kept_packs: &KeptPacks) -> Result<(), StoreError> {
+fn readable(
+    content: &Content,
+    underused: &HashSet<Digest>,
+    kept_packs: &KeptPacks,
+) -> Result<(), StoreError> {
     let moves = |name: Digest| underused.contains(&name) || kept_packs.broken.contains(&name);
     let stays = StoredFile::of(content).is_some_and(|file| {
         let mut names = file.runs.iter().map(|run| file.packs.name(run.pack.get()));

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::catalog::{COPY, Catalog, LOG, OLD, RecordKind, CatalogView};
+use super::catalog::{COPY, Catalog, CatalogView, LOG, OLD, RecordKind};
 use super::disk::{Disk, IMPORTS, INDEXES, LAYERS, PACKS};
 use super::identity::{self, MARKER};
 use super::log::{HEAD, Head, LogState};

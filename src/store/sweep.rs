@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::fs::TryLockError;
 use std::path::Path;
 
-use super::catalog::{RecordKind, CatalogView};
+use super::catalog::{CatalogView, RecordKind};
 use super::disk::{Disk, INDEXES, LAYERS, PACKS, TMP};
 use super::identity;
 use super::pack::file_name;

@@ -8,7 +8,7 @@ use crate::chunk::Content;
 use crate::digest::Digest;
 use crate::errno::Errno;
 use crate::image::Reference;
-use crate::layer::{LayerEntry, EntryBody, Layer};
+use crate::layer::{EntryBody, Layer, LayerEntry};
 use crate::meta::{Kind, Stat};
 use crate::name::LayerPath;
 use crate::store::{ImageInfo, Store, StoredChunk};

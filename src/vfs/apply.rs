@@ -9,7 +9,7 @@ use crate::chunk::Content;
 use crate::errno::Errno;
 use crate::error::Error;
 use crate::layer::Layer;
-use crate::layer::node::{NodeBody, Child, NodeId};
+use crate::layer::node::{Child, NodeBody, NodeId};
 use crate::limits::BLOCK_BYTES;
 use crate::meta::{FileId, Kind, Meta, Time};
 use crate::name::{LayerPath, Name};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use stratafs::chunk::ChunkPool;
 use stratafs::image::Image;
-use stratafs::runner::{Guest, Preopen, RunPlan, Runner, RunnerConfig, OutputSink, Stdio, Stream};
+use stratafs::runner::{Guest, OutputSink, Preopen, RunPlan, Runner, RunnerConfig, Stdio, Stream};
 use stratafs::source::{self, SourceOptions};
 use stratafs::vfs::{Access, Descriptor, Follow, Fs, OpenFlags, Rights};
 

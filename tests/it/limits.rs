@@ -70,8 +70,14 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "MIN_SCOPED_BYTES",
         "small_files_are_compared_with_the_base_only",
     ),
-    ("MAX_TWINS", "only_so_many_files_of_one_size_are_compared"),
-    ("MAX_TWIN_OBJECTS", "past_the_bound_no_equal_file_is_found"),
+    (
+        "MAX_FILES_OF_ONE_SIZE",
+        "only_so_many_files_of_one_size_are_compared",
+    ),
+    (
+        "MAX_OBJECTS_BY_SIZE",
+        "past_the_bound_no_equal_file_is_found",
+    ),
     (
         "OBJECT_BYTES",
         "a_full_budget_refuses_objects_and_lets_names_go",

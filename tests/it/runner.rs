@@ -12,8 +12,8 @@ use stratafs::layer::Layer;
 use stratafs::meta::Meta;
 use stratafs::name::LayerPath;
 use stratafs::runner::{
-    Guest, InstanceReport, Outcome, Preopen, RunPlan, Runner, RunnerConfig, RunnerError, OutputSink,
-    Stdio, Stream, Watch,
+    Guest, InstanceReport, Outcome, OutputSink, Preopen, RunPlan, Runner, RunnerConfig,
+    RunnerError, Stdio, Stream, Watch,
 };
 use stratafs::vfs::{Fs, Rights, Share};
 

@@ -5,7 +5,9 @@ use stratafs::chunk::{ChunkPool, ContentBuilder, Scope};
 use stratafs::errno::Errno;
 use stratafs::image::Image;
 use stratafs::layer::Layer;
-use stratafs::limits::{BLOCK_BYTES, MAX_TWINS, MIN_SCOPED_BYTES, OBJECT_BYTES, REMOVED_BYTES};
+use stratafs::limits::{
+    BLOCK_BYTES, MAX_FILES_OF_ONE_SIZE, MIN_SCOPED_BYTES, OBJECT_BYTES, REMOVED_BYTES,
+};
 use stratafs::meta::Meta;
 use stratafs::name::LayerPath;
 use stratafs::vfs::{Access, Follow, Fs, OpenFlags, Sealing, Share};
@@ -278,14 +280,15 @@ fn small_files_are_compared_with_the_base_only() {
 
 #[test]
 fn only_so_many_files_of_one_size_are_compared() {
-    let files: Vec<_> = (0..MAX_TWINS as u64 + 1)
+    let files: Vec<_> = (0..MAX_FILES_OF_ONE_SIZE as u64 + 1)
         .map(|n| (format!("{n:04}"), noise(n + 100, 100)))
         .collect();
     let fs = Fs::new(&base(&files));
     fs.write("/first", &files[0].1).unwrap();
-    fs.write("/at", &files[MAX_TWINS - 1].1).unwrap();
+    fs.write("/at", &files[MAX_FILES_OF_ONE_SIZE - 1].1)
+        .unwrap();
     assert_eq!(private(&fs), 0);
-    fs.write("/past", &files[MAX_TWINS].1).unwrap();
+    fs.write("/past", &files[MAX_FILES_OF_ONE_SIZE].1).unwrap();
     assert_eq!(private(&fs), 100);
 }
 

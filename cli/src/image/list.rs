@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use stratafs::chunk::ChunkPool;
 use stratafs::image::{Image, Reference};
-use stratafs::layer::{LayerEntry, EntryBody, Layer, compare};
+use stratafs::layer::{EntryBody, Layer, LayerEntry, compare};
 use stratafs::meta::{Kind, Meta, Time};
 use stratafs::name::{LayerPath, show};
 use stratafs::store::{ImageInfo, Store};

@@ -28,7 +28,10 @@ pub(super) fn of_dir(
     with_marks(facts, read(dir, buf)?)
 }
 
-fn with_marks(facts: &Facts, mut xattrs: Xattrs) -> Result<(Meta, OverlayfsMarks), SourceErrorKind> {
+fn with_marks(
+    facts: &Facts,
+    mut xattrs: Xattrs,
+) -> Result<(Meta, OverlayfsMarks), SourceErrorKind> {
     let marks = take_marks(&mut xattrs)?;
     let xattrs = (!xattrs.is_empty()).then(|| Arc::new(xattrs));
     Ok((

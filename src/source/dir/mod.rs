@@ -43,7 +43,7 @@ use super::error::At;
 use super::marker::Marker;
 use super::{SourceError, SourceErrorKind, SourceOptions};
 use crate::chunk::ChunkPool;
-use crate::layer::entry_pos::{DirId, ObjectId, EntryPos};
+use crate::layer::entry_pos::{DirId, EntryPos, ObjectId};
 use crate::layer::{Layer, LayerBuilder};
 use crate::meta::Meta;
 use crate::name::Name;

@@ -11,7 +11,7 @@ use super::facts::{Facts, HostKind};
 use super::overlayfs::OverlayfsMarks;
 use crate::chunk::{ChunkPool, Content, ContentBuilder};
 use crate::layer::LayerBuilder;
-use crate::layer::entry_pos::{ObjectId, EntryPos};
+use crate::layer::entry_pos::{EntryPos, ObjectId};
 use crate::limits::MAX_FILE_BYTES;
 use crate::source::SourceErrorKind;
 

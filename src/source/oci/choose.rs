@@ -49,7 +49,10 @@ impl Candidate {
 }
 
 /// Lists the images below an index, nested indexes included.
-pub(super) fn candidates(source: &OciSource, index: ImageIndex) -> Result<Vec<Candidate>, SourceError> {
+pub(super) fn candidates(
+    source: &OciSource,
+    index: ImageIndex,
+) -> Result<Vec<Candidate>, SourceError> {
     let mut found = Vec::new();
     let mut unknown = None;
     let mut waiting = vec![(index, Vec::new(), 0)];
@@ -253,7 +256,9 @@ fn platform_of_manifest(
 pub(super) fn blob(source: &OciSource, descriptor: &Descriptor) -> Result<Vec<u8>, SourceError> {
     let read = || {
         let digest = document::digest_of(descriptor)?;
-        let found = source.open(&source.blob_file(&digest))?.ok_or_else(missing)?;
+        let found = source
+            .open(&source.blob_file(&digest))?
+            .ok_or_else(missing)?;
         super::blob::same_size(descriptor.size(), found.size)?;
         read_document(found.reader, found.size, &digest)
     };

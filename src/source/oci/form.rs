@@ -12,7 +12,10 @@ const REPOSITORIES: &str = "repositories";
 
 /// Opens the image that lies in a place, or in the only directory there. `None`
 /// if nothing there looks like an image.
-pub(super) fn open(source: OciSource, options: &SourceOptions) -> Result<Option<OciImage>, SourceError> {
+pub(super) fn open(
+    source: OciSource,
+    options: &SourceOptions,
+) -> Result<Option<OciImage>, SourceError> {
     if let Some(form) = ImageForm::of(&source)? {
         return form.open(source, options).map(Some);
     }

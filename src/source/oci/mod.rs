@@ -16,13 +16,13 @@ mod config;
 mod docker;
 mod document;
 mod flat;
+mod form;
 mod hash;
 mod layout;
 mod members;
 mod names;
 mod oci_source;
 mod wasm;
-mod form;
 
 use std::cell::RefCell;
 use std::fs::File;

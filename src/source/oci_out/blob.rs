@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, Write};
 
 use super::documents::WrittenBlob;
-use super::members::{Members, MemberCompression};
+use super::members::{MemberCompression, Members};
 use super::sink::{BlobSink, write_error};
 use super::{Compression, OciExportError, OutLayer};
 use crate::layer::Layer;

@@ -16,7 +16,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use self::documents::WrittenBlob;
-use self::sink::{ArchiveSink, DirSink, BlobSink};
+use self::sink::{ArchiveSink, BlobSink, DirSink};
 use super::ExportError;
 use crate::image::ImageConfig;
 use crate::layer::Layer;

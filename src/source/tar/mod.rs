@@ -153,7 +153,9 @@ impl TarReader<'_, '_> {
             NextBlock::Zeros => {
                 return match self.blocks.next_header()? {
                     NextBlock::Zeros | NextBlock::End => self.end(),
-                    NextBlock::Header(_) => Err(self.blocks.bad("more headers after a block of zeros")),
+                    NextBlock::Header(_) => {
+                        Err(self.blocks.bad("more headers after a block of zeros"))
+                    }
                 };
             }
         };

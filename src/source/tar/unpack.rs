@@ -347,7 +347,9 @@ mod xz {
     use crate::limits::MAX_XZ_MEMORY_BYTES;
     use crate::source::SourceErrorKind;
 
-    pub(super) fn xz<'r>(source: Packed<'r>) -> Result<Box<dyn MemberDecoder<'r> + 'r>, SourceErrorKind> {
+    pub(super) fn xz<'r>(
+        source: Packed<'r>,
+    ) -> Result<Box<dyn MemberDecoder<'r> + 'r>, SourceErrorKind> {
         let stream = Stream::new_stream_decoder(MAX_XZ_MEMORY_BYTES, TELL_UNSUPPORTED_CHECK);
         let stream = stream.map_err(|error| SourceErrorKind::Io(error.into()))?;
         Ok(Box::new(XzDecoder::new_stream(source, stream)))

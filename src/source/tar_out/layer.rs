@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::Write;
 
 use super::{ExportError, TarWriter};
-use crate::layer::{LayerEntry, EntryBody, Layer};
+use crate::layer::{EntryBody, Layer, LayerEntry};
 use crate::name::LayerPath;
 
 /// Writes a layer as an OCI layer tar and gives `out` back. Importing it

@@ -17,8 +17,8 @@ use std::io::{self, Read, Write};
 
 pub use self::layer::write_layer;
 
-use self::header::{HeaderKind, EntryHeader};
-use self::sparse::{FileForm, DataRuns};
+use self::header::{EntryHeader, HeaderKind};
+use self::sparse::{DataRuns, FileForm};
 use super::marker::{is_marker, opaque_name, whiteout_name};
 use crate::chunk::Content;
 use crate::limits::{CHUNK_BYTES, MAX_NAME_BYTES, MAX_SPARSE_RATIO, MAX_SPARSE_RUNS};
