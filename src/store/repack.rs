@@ -219,14 +219,7 @@ impl Store {
                 .iter()
                 .filter(|(_, it)| is_underused(&it.packs))
         };
-        let mut known = ChunkIndex::default();
-        let kept = catalog
-            .packs
-            .iter()
-            .filter(|name| !underused.contains(*name));
-        known.refresh(disk, &kept.copied().collect::<Vec<_>>())?;
-        let known = Arc::new(Mutex::new(known));
-        let mut run_table = RunTable::new(PackWriter::new(&self.0.packs, &known));
+        let mut run_table = self.run_table_without(catalog, underused)?;
         for (digest, _) in layers() {
             run_table.place_all(&self.load_layer(*digest)?)?;
         }
@@ -253,15 +246,53 @@ impl Store {
             )?);
             written += file.bytes;
         }
-        // An index names what the layers name, or what they once did.
-        for (id, old) in catalog
-            .images
-            .iter()
-            .filter(|(_, it)| is_underused(&it.packs))
-        {
+        written += self.rewrite_indexes(catalog, underused, &mut run_table, &mut changes)?;
+        let gone = underused.iter().filter(|name| !fresh.contains(*name));
+        changes.extend(
+            gone.map(|name| CatalogChange::Remove(RecordKind::Pack, name.as_bytes().to_vec())),
+        );
+        sync_names(disk)?;
+        self.0.catalog.change(|_| Ok((changes, ())))?;
+        Ok(Repacked {
+            packs: underused.len() as u64,
+            written_bytes: written,
+            damage: Vec::new(),
+        })
+    }
+
+    /// Starts to write packs, as an import that knows all packs but the underused
+    /// ones: what only these have is written anew.
+    fn run_table_without(
+        &self,
+        catalog: &CatalogRecords,
+        underused: &HashSet<Digest>,
+    ) -> Result<RunTable, StoreError> {
+        let mut index = ChunkIndex::default();
+        let kept = catalog.packs.iter().copied();
+        let kept: Vec<_> = kept.filter(|name| !underused.contains(name)).collect();
+        index.refresh(&self.0.packs.disk, &kept)?;
+        let index = Arc::new(Mutex::new(index));
+        Ok(RunTable::new(PackWriter::new(&self.0.packs, &index)))
+    }
+
+    /// Writes the index of each image anew that names an underused pack, and adds
+    /// its record to `changes`. Returns the bytes that were written.
+    fn rewrite_indexes(
+        &self,
+        catalog: &CatalogRecords,
+        underused: &HashSet<Digest>,
+        run_table: &mut RunTable,
+        changes: &mut Vec<CatalogChange>,
+    ) -> Result<u64, StoreError> {
+        let mut written = 0;
+        for (id, old) in &catalog.images {
+            // An index names what the layers name, or what they once did.
+            if !old.packs.iter().any(|name| underused.contains(name)) {
+                continue;
+            }
             let stack = old.layers.iter().map(|layer| self.load_layer(layer.digest));
             let image = Image::new(&stack.collect::<Result<Vec<_>, _>>()?)?;
-            let file = run_table.index(disk, &image)?;
+            let file = run_table.index(&self.0.packs.disk, &image)?;
             let (index, packs) = file.record;
             let record = ImageRecord {
                 index,
@@ -275,17 +306,7 @@ impl Store {
             )?);
             written += file.bytes;
         }
-        let gone = underused.iter().filter(|name| !fresh.contains(*name));
-        changes.extend(
-            gone.map(|name| CatalogChange::Remove(RecordKind::Pack, name.as_bytes().to_vec())),
-        );
-        sync_names(disk)?;
-        self.0.catalog.change(|_| Ok((changes, ())))?;
-        Ok(Repacked {
-            packs: underused.len() as u64,
-            written_bytes: written,
-            damage: Vec::new(),
-        })
+        Ok(written)
     }
 
     /// Reads a layer that the catalog has.
