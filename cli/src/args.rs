@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use stratafs::image::Reference;
-use stratafs::runner::{HostDir, Preopen, Volume};
+use stratafs::runner::{HostDir, Preopen};
 use stratafs::source::Platform;
 use stratafs::vfs::Share;
 
+use super::habits::{HabitArgs, Word};
 use super::image::args::{ImageArgs, StoreArgs};
-use super::parse::{self, Variable};
+use super::parse::{self, Saved, Shown, Variable};
 use super::sources::SourceArgs;
 
 const EXAMPLE: &str = "\
@@ -34,6 +35,10 @@ Exit codes:
 
 With several instances, and with `--layer -`, the guests' stdin is empty. What a guest writes to stdout and stderr \
 comes out in one piece when it ends, or in pieces of 1 MiB if it is longer.";
+
+const COMPLETIONS_EXAMPLE: &str = "\
+Example:
+  stratafs completions bash > ~/.local/share/bash-completion/completions/stratafs";
 
 const DEMO_EXAMPLE: &str = "\
 Example:
@@ -67,14 +72,39 @@ pub(super) enum Command {
     Bench(BenchArgs),
     Image(ImageArgs),
     Store(StoreArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
+    #[command(flatten)]
+    Docker(Word),
+}
+
+/// Prints the completions for a shell.
+#[derive(Debug, Args)]
+#[command(after_help = COMPLETIONS_EXAMPLE)]
+pub(super) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub(super) shell: clap_complete::Shell,
+}
+
+/// Writes the man pages, one for each command.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  stratafs man /usr/local/share/man/man1")]
+pub(super) struct ManArgs {
+    /// Where to; it is made if it is missing
+    #[arg(value_name = "DIR")]
+    pub(super) dir: PathBuf,
 }
 
 /// Runs a guest over layers: one instance, or many isolated ones.
 ///
 /// The guest is a WASI preview1 module or a component of WASI 0.2 or 0.3,
-/// binary or text. Everything after GUEST.wasm belongs to the guest.
+/// binary or text. Everything after GUEST.wasm, or after the image's first
+/// argument, belongs to the guest; a `--` right before that is dropped. An image
+/// without an entry point runs a guest of the host that is named after it.
+/// Guests have no network unless --allow-net or --inherit-network gives it.
 #[derive(Debug, Args)]
-#[command(after_help = RUN_EXAMPLE, override_usage = "stratafs run [OPTIONS] GUEST.wasm [GUEST ARGS...]\n       stratafs run [OPTIONS] --image REF [--] [GUEST ARGS...]")]
+#[command(after_help = RUN_EXAMPLE, override_usage = "stratafs run [OPTIONS] GUEST.wasm [GUEST ARGS...]\n       stratafs run [OPTIONS] --image REF [--] [GUEST ARGS...]\n       stratafs run [OPTIONS] --image REF GUEST.wasm [GUEST ARGS...]")]
 pub(super) struct RunArgs {
     /// A layer of the base, the lowest first: a directory; a tar archive (plain,
     /// gzip, zstd, xz, bzip2), or `-` or a FIFO with one; a zip (`.jar`, `.whl`); a
@@ -106,18 +136,61 @@ pub(super) struct RunArgs {
     #[arg(long = "preopen", value_name = "FS_DIR::GUEST_DIR[::ro]", value_parser = parse::preopen)]
     pub(super) preopens: Vec<Preopen>,
 
-    /// Show a directory of the host beside the layered ones
-    #[arg(long = "dir", value_name = "HOST_DIR::GUEST_DIR[::ro]", value_parser = parse::host_dir)]
+    /// Show what the layers hold and nothing more: no `/dev/null` and its kin, no
+    /// `/tmp`, which come with the default preopen
+    #[arg(long)]
+    pub(super) bare: bool,
+
+    /// Show no directory of the layered file system
+    #[arg(long, conflicts_with = "preopens")]
+    pub(super) no_preopen: bool,
+
+    /// Show a directory of the host beside the layered ones; one name is both
+    #[arg(long = "dir", value_name = "HOST_DIR[::GUEST_DIR[::ro]]", value_parser = parse::host_dir)]
     pub(super) dirs: Vec<HostDir>,
 
-    /// Show the volume NAME, writable and empty at first, which all instances
-    /// of this run share; the same NAME again shows it at a further place
-    #[arg(long = "volume", value_name = "NAME::GUEST_DIR", value_parser = parse::volume)]
-    pub(super) volumes: Vec<Volume>,
+    /// Show the volume NAME, writable, which all instances of this run share,
+    /// empty at first or from the image REF of the store; the same NAME again shows
+    /// it at a further place. Docker's NAME:GUEST_DIR and HOST_DIR:GUEST_DIR[:ro]
+    /// are taken as well
+    #[arg(short = 'v', long = "volume", value_name = "NAME[=REF]::GUEST_DIR", value_parser = parse::volume)]
+    pub(super) volumes: Vec<Shown>,
 
-    /// Set an environment variable for the guest; none is inherited
-    #[arg(long = "env", value_name = "K=V", value_parser = parse::variable)]
+    /// Make an image of the volume NAME once the run has ended, if every instance
+    /// exited with 0
+    #[arg(long = "save-volume", value_name = "NAME=REF", value_parser = parse::saved)]
+    pub(super) save_volumes: Vec<Saved>,
+
+    /// Set an environment variable for the guest, NAME alone to the value that the
+    /// host has, if it has one; none is inherited
+    #[arg(short = 'e', long = "env", value_name = "NAME[=VALUE]", value_parser = parse::variable)]
     pub(super) env: Vec<Variable>,
+
+    /// The directory that the guest starts in
+    #[arg(short = 'w', long, value_name = "DIR", value_parser = parse::workdir)]
+    pub(super) workdir: Option<String>,
+
+    /// The guest's first argument, its own name
+    #[arg(long, value_name = "NAME")]
+    pub(super) argv0: Option<String>,
+
+    /// The program of the image to run in place of its entry point; its usual
+    /// arguments are left away
+    #[arg(long, value_name = "PROG", requires = "image", conflicts_with = "over")]
+    pub(super) entrypoint: Option<String>,
+
+    /// A guest of the host to run over the image
+    #[arg(id = "over", long = "guest", value_name = "FILE", requires = "image")]
+    pub(super) over: Option<PathBuf>,
+
+    /// Call one function in place of the guest's command: the name of an export of
+    /// a module, whose arguments follow GUEST.wasm, or a call of a component's
+    /// function, such as 'add(1, 2)'. Results are printed
+    #[arg(long, value_name = "FUNCTION")]
+    pub(super) invoke: Option<String>,
+
+    #[command(flatten)]
+    pub(super) habits: HabitArgs,
 
     /// Make every write fail with EROFS
     #[arg(long)]
@@ -170,9 +243,9 @@ pub(super) struct RunArgs {
     pub(super) share: Share,
 
     /// Run N isolated instances over one base; each sees its number, from 0,
-    /// in STRATAFS_INSTANCE
-    #[arg(long, value_name = "N", default_value = "1", value_parser = parse::instances)]
-    pub(super) instances: u32,
+    /// in STRATAFS_INSTANCE [default: 1, which sees none]
+    #[arg(long, value_name = "N", value_parser = parse::instances)]
+    pub(super) instances: Option<u32>,
 
     /// Run T instances at a time
     #[arg(long, value_name = "T", default_value = "1", value_parser = parse::threads)]
@@ -181,6 +254,16 @@ pub(super) struct RunArgs {
     /// Write the run's figures as JSON into FILE (`-`: stderr)
     #[arg(long, value_name = "FILE")]
     pub(super) stats: Option<PathBuf>,
+
+    /// Write a line of JSON for each instance into FILE (`-`: stdout): how it
+    /// ended, its exit code, its times, what it held
+    #[arg(long, value_name = "FILE")]
+    pub(super) stats_instances: Option<PathBuf>,
+
+    /// Say on stderr what the run goes by: engine, cache, network, directories,
+    /// quotas
+    #[arg(long)]
+    pub(super) verbose: bool,
 
     /// Write what the one instance changed, as an OCI layer with whiteouts
     #[arg(long, value_name = "FILE.tar")]

@@ -81,6 +81,13 @@ pub(super) fn tell_json(document: &impl Serialize) -> Result<(), Failure> {
     put(&[&json_text(serde_json::to_string_pretty(document)?), "\n"])
 }
 
+/// Writes bytes of this program's own to stdout as they are: a script, a page.
+pub(super) fn tell_own(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(bytes);
+    taken(written.and_then(|()| stdout.flush())).map(drop)
+}
+
 fn put(parts: &[&str]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     let written = parts

@@ -1,8 +1,10 @@
 //! The guest that an image brings, and how it is to be started.
 
+use std::path::{Path, PathBuf};
+
 use stratafs::errno::Errno;
 use stratafs::image::{Image, ImageConfig, Reference};
-use stratafs::runner::{Guest, RunPlan};
+use stratafs::runner::{Guest, RunPlan, RunnerError};
 use stratafs::vfs::Fs;
 
 use super::failure::Failure;
@@ -12,21 +14,64 @@ use super::limits::MAX_PROGRAM_BYTES;
 /// has no `PATH`.
 const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// What was typed beside an image.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wanted {
+    /// Arguments; they take the place of the image's.
+    pub(super) typed: Vec<String>,
+    /// The directory to start in, in place of the image's.
+    pub(super) workdir: Option<String>,
+    /// What to run in place of the image's entry point and arguments.
+    pub(super) entrypoint: Option<String>,
+    /// A guest of the host to run in place of the image's.
+    pub(super) over: Option<PathBuf>,
+}
+
+impl Wanted {
+    /// Returns the configuration with what was typed in its place.
+    fn applied(&self, config: &ImageConfig) -> ImageConfig {
+        let mut config = config.clone();
+        if let Some(dir) = &self.workdir {
+            config.working_dir = Some(dir.clone());
+        }
+        if let Some(program) = &self.entrypoint {
+            // Empty, as with Docker: none.
+            config.entrypoint = (!program.is_empty()).then(|| vec![program.clone()]);
+            config.cmd = None;
+        }
+        config
+    }
+}
+
 /// Fills in what the image's configuration says, and reads the program out of
 /// the image, unless it is an artifact with a program of its own. Words that were typed take the place of the image's arguments;
-/// variables that were typed win over the image's.
+/// variables that were typed win over the image's. Where the image has no entry point,
+/// lacks the program that was typed, and that is a guest of the host, it is run.
 pub(super) fn guest(
     reference: &Reference,
     (image, config): (&Image, &ImageConfig),
-    (artifact, typed): (Option<Vec<u8>>, Vec<String>),
+    (artifact, wanted): (Option<Vec<u8>>, &Wanted),
     plan: &mut RunPlan,
 ) -> Result<Guest, Failure> {
+    let config = &wanted.applied(config);
+    let typed = wanted.typed.clone();
+    if let Some(file) = &wanted.over {
+        let guest = Guest::from_file(file)?;
+        set_out(config, file, typed, plan);
+        return Ok(guest);
+    }
     let mut words = config.entrypoint.clone().unwrap_or_default();
     match typed.is_empty() {
         true => words.extend(config.cmd.clone().unwrap_or_default()),
         false => words.extend(typed),
     }
     if let Some(bytes) = artifact {
+        if let Some(program) = &wanted.entrypoint {
+            return Err(Failure::new(format_args!(
+                "{reference}: the image is one program and has no {program:?} to choose: leave \
+                 --entrypoint away"
+            )));
+        }
         // The program is no file of the image; where it has no name, it goes by the image's.
         if config.entrypoint.is_none() {
             words.insert(0, reference.as_str().to_owned());
@@ -49,11 +94,13 @@ pub(super) fn guest(
         fs.metadata(path)
             .is_ok_and(|stat| stat.kind == stratafs::meta::Kind::File)
     });
-    let path = found.ok_or_else(|| {
-        Failure::new(format_args!(
-            "{reference}: the program {program:?} is no file of the image"
-        ))
-    })?;
+    let Some(path) = found else {
+        let may_be_hosts = config.entrypoint.is_none() && !wanted.typed.is_empty();
+        return match may_be_hosts {
+            true => of_host(reference, config, &wanted.typed, plan),
+            false => Err(no_file(reference, &program, "")),
+        };
+    };
     let bytes = fs.read_up_to(&path, MAX_PROGRAM_BYTES).map_err(|error| {
         let large = format!("{error}: a program has at most {MAX_PROGRAM_BYTES} bytes");
         match error.errno() {
@@ -62,6 +109,48 @@ pub(super) fn guest(
         }
     })?;
     Ok(Guest::from_bytes(format!("{reference}:{path}"), bytes)?)
+}
+
+fn no_file(reference: &Reference, program: &str, more: &str) -> Failure {
+    Failure::new(format_args!(
+        "{reference}: the program {program:?} is no file of the image{more}"
+    ))
+}
+
+/// Takes the first word as a file of the host, if it is WebAssembly.
+fn of_host(
+    reference: &Reference,
+    config: &ImageConfig,
+    typed: &[String],
+    plan: &mut RunPlan,
+) -> Result<Guest, Failure> {
+    let Some((program, args)) = typed.split_first() else {
+        return Err(no_file(reference, "", ""));
+    };
+    let file = Path::new(program);
+    if !file.is_file() {
+        return Err(no_file(reference, program, ", nor of the host"));
+    }
+    let guest = match Guest::from_file(file) {
+        Err(RunnerError::NotWasm { reason, .. }) => {
+            let more = format!(", and that of the host is not WebAssembly: {reason}");
+            return Err(no_file(reference, program, &more));
+        }
+        guest => guest?,
+    };
+    let dropped = usize::from(args.first().is_some_and(|word| word == "--"));
+    let args = args.iter().skip(dropped).cloned().collect();
+    set_out(config, file, args, plan);
+    Ok(guest)
+}
+
+/// Starts a guest of the host in the image's environment.
+fn set_out(config: &ImageConfig, file: &Path, args: Vec<String>, plan: &mut RunPlan) {
+    let name = file.file_name().unwrap_or(file.as_os_str());
+    plan.env = environment(config, std::mem::take(&mut plan.env));
+    plan.working_dir.clone_from(&config.working_dir);
+    plan.args = vec![name.to_string_lossy().into_owned()];
+    plan.args.extend(args);
 }
 
 /// The image's variables, then those that were typed, each name once; `PWD`

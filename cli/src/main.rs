@@ -9,8 +9,11 @@ mod demo;
 mod failure;
 mod from_image;
 mod guest_source;
+mod habits;
 mod image;
+mod instances;
 mod limits;
+mod manual;
 mod memory;
 mod outfile;
 mod parse;
@@ -44,6 +47,9 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::bench(args),
         Command::Image(args) => image::image(args, store),
         Command::Store(args) => image::store(args, store),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::pages(&args),
+        Command::Docker(word) => Err(habits::point(&word)),
     };
     done.unwrap_or_else(|failure| failure.report())
 }

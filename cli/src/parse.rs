@@ -1,5 +1,6 @@
 //! The small languages of the options' values.
 
+use std::net::{IpAddr, Ipv6Addr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,7 +15,39 @@ use stratafs::vfs::Share;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Variable {
     pub(super) name: String,
-    pub(super) value: String,
+    /// `None`: the host's value.
+    pub(super) value: Option<String>,
+}
+
+/// A host that guests may reach, and at which port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Door {
+    pub(super) host: String,
+    pub(super) port: Option<u16>,
+}
+
+impl Door {
+    /// Looks the host up.
+    pub(super) fn find(&self) -> std::io::Result<Vec<IpAddr>> {
+        let found = (self.host.as_str(), 0).to_socket_addrs()?;
+        Ok(found.map(|address| address.ip()).collect())
+    }
+}
+
+/// What `--volume` and `-v` show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// A volume, empty or from an image of the store.
+    Volume(Volume, Option<Reference>),
+    /// A directory of the host, as Docker's `-v /a:/b`.
+    Dir(HostDir),
+}
+
+/// What a volume is kept as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Saved {
+    pub(super) name: String,
+    pub(super) tag: Reference,
 }
 
 /// Reads a name that an image is to be given.
@@ -88,14 +121,51 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "expected a number of seconds above 0".to_owned())
 }
 
-/// Reads `K=V`.
+/// Reads `K=V`, or `K` for the host's value.
 pub(super) fn variable(text: &str) -> Result<Variable, String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok(Variable {
-            name: name.to_owned(),
-            value: value.to_owned(),
-        }),
-        _ => Err("expected NAME=VALUE".to_owned()),
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(value.to_owned())),
+        None => (text, None),
+    };
+    if name.is_empty() {
+        return Err("expected NAME=VALUE, or NAME for the value that the host has".to_owned());
+    }
+    Ok(Variable {
+        name: name.to_owned(),
+        value,
+    })
+}
+
+/// Reads `HOST[:PORT]`; an IPv6 address with a port stands in brackets.
+pub(super) fn door(text: &str) -> Result<Door, String> {
+    let (host, port) = match text.parse::<Ipv6Addr>() {
+        Ok(_) => (text, None),
+        Err(_) => match text.rsplit_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
+    };
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let port = port.map(str::parse::<u16>).transpose().ok();
+    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+    match (bare.unwrap_or(host), port) {
+        (host, Some(port)) if !host.is_empty() && host.chars().all(known) && port != Some(0) => {
+            Ok(Door {
+                host: host.to_owned(),
+                port,
+            })
+        }
+        _ => Err("expected HOST or HOST:PORT, such as db.internal:5432 or [::1]:80".to_owned()),
+    }
+}
+
+/// Reads the directory that a guest starts in.
+pub(super) fn workdir(text: &str) -> Result<String, String> {
+    match text.starts_with('/') {
+        true => Ok(text.to_owned()),
+        false => Err("expected an absolute path".to_owned()),
     }
 }
 
@@ -109,8 +179,15 @@ pub(super) fn preopen(text: &str) -> Result<Preopen, String> {
     })
 }
 
-/// Reads `HOST_DIR::GUEST_DIR[::ro]`.
+/// Reads `HOST_DIR::GUEST_DIR[::ro]`, or `DIR` for the same name on both sides.
 pub(super) fn host_dir(text: &str) -> Result<HostDir, String> {
+    if !text.is_empty() && !text.contains("::") {
+        return Ok(HostDir {
+            dir: PathBuf::from(text),
+            guest: text.to_owned(),
+            rights: Rights::ReadWrite,
+        });
+    }
     let (dir, guest, rights) = shown(text)?;
     Ok(HostDir {
         dir: PathBuf::from(dir),
@@ -119,16 +196,67 @@ pub(super) fn host_dir(text: &str) -> Result<HostDir, String> {
     })
 }
 
-/// Reads `NAME::GUEST_DIR`.
-pub(super) fn volume(text: &str) -> Result<Volume, String> {
-    match text.split_once("::") {
-        Some((name, guest)) if !name.is_empty() && !guest.is_empty() && !guest.contains("::") => {
-            Ok(Volume {
-                name: name.to_owned(),
-                guest: guest.to_owned(),
-            })
+/// Reads `NAME[=REF]::GUEST_DIR`, or what Docker's `-v` has: `NAME:GUEST_DIR` and
+/// `HOST_DIR:GUEST_DIR[:ro]`.
+pub(super) fn volume(text: &str) -> Result<Shown, String> {
+    let Some((name, guest)) = text.split_once("::") else {
+        return docker_volume(text);
+    };
+    let (name, from) = match name.split_once('=') {
+        Some((name, from)) => (name, Some(from)),
+        None => (name, None),
+    };
+    if name.is_empty() || guest.is_empty() || guest.contains("::") {
+        return Err("expected NAME::GUEST_DIR or NAME=REF::GUEST_DIR".to_owned());
+    }
+    let from = from.map(|from| from.parse().map_err(|error| format!("{error}")));
+    let volume = Volume {
+        name: name.to_owned(),
+        guest: guest.to_owned(),
+    };
+    Ok(Shown::Volume(volume, from.transpose()?))
+}
+
+fn docker_volume(text: &str) -> Result<Shown, String> {
+    let expected = || {
+        "expected NAME::GUEST_DIR for a volume, or as Docker's -v NAME:GUEST_DIR and \
+         HOST_DIR:GUEST_DIR[:ro], whose HOST_DIR has a slash"
+            .to_owned()
+    };
+    let mut parts = text.split(':');
+    let (Some(from), Some(guest)) = (parts.next(), parts.next()) else {
+        return Err(expected());
+    };
+    let rights = match (parts.next(), parts.next()) {
+        (None | Some("rw"), None) => Rights::ReadWrite,
+        (Some("ro"), None) => Rights::ReadOnly,
+        _ => return Err(expected()),
+    };
+    if from.is_empty() || !guest.starts_with('/') {
+        return Err(expected());
+    }
+    let guest = guest.to_owned();
+    if from.contains('/') || from.starts_with('.') {
+        let dir = PathBuf::from(from);
+        return Ok(Shown::Dir(HostDir { dir, guest, rights }));
+    }
+    match rights {
+        Rights::ReadWrite => {
+            let name = from.to_owned();
+            Ok(Shown::Volume(Volume { name, guest }, None))
         }
-        _ => Err("expected NAME::GUEST_DIR".to_owned()),
+        Rights::ReadOnly => Err("a volume is writable: leave `:ro` away".to_owned()),
+    }
+}
+
+/// Reads `NAME=REF`.
+pub(super) fn saved(text: &str) -> Result<Saved, String> {
+    match text.split_once('=') {
+        Some((name, reference)) if !name.is_empty() => Ok(Saved {
+            name: name.to_owned(),
+            tag: tag(reference)?,
+        }),
+        _ => Err("expected NAME=REF".to_owned()),
     }
 }
 
@@ -205,6 +333,10 @@ mod tests {
             ("/a b", "/c")
         );
         assert_eq!(host_dir("C:\\x::/c").unwrap().dir, PathBuf::from("C:\\x"));
+        assert_eq!(host_dir("a/b").unwrap().guest, "a/b");
+        for bad in ["", "/a::", "::/a", "/a::/b::rw"] {
+            assert!(host_dir(bad).is_err(), "{bad}");
+        }
         for bad in [
             "",
             "/a",
@@ -220,26 +352,69 @@ mod tests {
 
     #[test]
     fn volumes() {
-        let read = volume("cache::/var/cache").unwrap();
+        let of = |name: &str, guest: &str| Volume {
+            name: name.into(),
+            guest: guest.into(),
+        };
+        let cache = Shown::Volume(of("cache", "/var/cache"), None);
+        assert_eq!(volume("cache::/var/cache"), Ok(cache.clone()));
+        assert_eq!(volume("cache:/var/cache"), Ok(cache));
+        let from = "x:2".parse().unwrap();
         assert_eq!(
-            (read.name.as_str(), read.guest.as_str()),
-            ("cache", "/var/cache")
+            volume("a=x:2::/b"),
+            Ok(Shown::Volume(of("a", "/b"), Some(from)))
         );
-        for bad in ["", "a", "a::", "::/a", "a::/b::ro", "a::/b::"] {
-            assert_eq!(
-                volume(bad),
-                Err("expected NAME::GUEST_DIR".to_owned()),
-                "{bad}"
-            );
+        let dir = |dir: &str, rights| {
+            Ok(Shown::Dir(HostDir {
+                dir: dir.into(),
+                guest: "/b".into(),
+                rights,
+            }))
+        };
+        assert_eq!(volume("/a:/b"), dir("/a", Rights::ReadWrite));
+        assert_eq!(volume("./a:/b:ro"), dir("./a", Rights::ReadOnly));
+        for bad in [
+            "",
+            "a",
+            "a::",
+            "::/a",
+            "a::/b::ro",
+            "a::/b::",
+            "a:b",
+            "/a:/b:z",
+            "a:/b:ro",
+        ] {
+            assert!(volume(bad).is_err(), "{bad}");
+        }
+        for bad in ["a=::/b", "=x::/b", "a=x y::/b"] {
+            assert!(volume(bad).is_err(), "{bad}");
+        }
+        assert_eq!(saved("a=x:2").unwrap().name, "a");
+        for bad in ["", "a", "=x", "a=", "a=blake3:00"] {
+            assert!(saved(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn hosts() {
+        let read = |text: &str| door(text).map(|door| (door.host, door.port));
+        assert_eq!(read("a.example:80"), Ok(("a.example".into(), Some(80))));
+        assert_eq!(read("a.example"), Ok(("a.example".into(), None)));
+        assert_eq!(read("::1"), Ok(("::1".into(), None)));
+        assert_eq!(read("[::1]:80"), Ok(("::1".into(), Some(80))));
+        for bad in [
+            "", ":80", "a:0", "a:x", "a:65536", "a b", "http://a", "a/b", "[]:1",
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn variables() {
         let variable = |text| variable(text).map(|v| (v.name, v.value));
-        assert_eq!(variable("A=b=c"), Ok(("A".into(), "b=c".into())));
-        assert_eq!(variable("A="), Ok(("A".into(), String::new())));
-        assert!(variable("A").is_err());
-        assert!(variable("=b").is_err());
+        assert_eq!(variable("A=b=c"), Ok(("A".into(), Some("b=c".into()))));
+        assert_eq!(variable("A="), Ok(("A".into(), Some(String::new()))));
+        assert_eq!(variable("A"), Ok(("A".into(), None)));
+        assert!(variable("=b").is_err() && variable("").is_err());
     }
 }

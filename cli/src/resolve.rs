@@ -3,6 +3,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use stratafs::budget::Budget;
@@ -13,8 +14,9 @@ use stratafs::vfs::{Quota, Rights};
 
 use super::args::{CacheArgs, RunArgs};
 use super::failure::Failure;
+use super::from_image::Wanted;
 use super::memory;
-use super::parse::Variable;
+use super::parse::{Saved, Shown, Variable};
 use super::sources::Layers;
 
 /// Bytes that an instance may hold when `--max-bytes` is not given.
@@ -34,6 +36,8 @@ pub(super) struct Run {
     pub(super) config: RunnerConfig,
     pub(super) plan: RunPlan,
     pub(super) stats: Option<Stats>,
+    pub(super) stats_instances: Option<PathBuf>,
+    pub(super) verbose: bool,
     pub(super) diff: Option<PathBuf>,
     pub(super) trace: Option<PathBuf>,
     pub(super) commit: Option<Reference>,
@@ -41,14 +45,32 @@ pub(super) struct Run {
     pub(super) set_platform: Option<Platform>,
     /// The image of the store that is run, by its digest, once it is open.
     pub(super) base: Option<Reference>,
+    /// The images of the store that volumes start from, by the volumes' names.
+    pub(super) volume_bases: Vec<(String, Reference)>,
+    /// What volumes are kept as.
+    pub(super) save_volumes: Vec<Saved>,
+    /// The guest's first argument, if it is not its name.
+    pub(super) argv0: Option<String>,
 }
 
 /// Where the guest comes from.
 pub(super) enum GuestFrom {
     /// A file of the host.
     File(PathBuf),
-    /// An image, with the arguments that were typed.
-    Image(Reference, Vec<String>),
+    /// An image, with what was typed beside it.
+    Image(Reference, Wanted),
+}
+
+impl fmt::Display for GuestFrom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Image(reference, wanted) => match &wanted.over {
+                Some(path) => write!(f, "{} over image {reference}", path.display()),
+                None => write!(f, "image {reference}"),
+            },
+        }
+    }
 }
 
 /// Where the figures go.
@@ -58,38 +80,35 @@ pub(super) enum Stats {
 }
 
 impl Run {
-    pub(super) fn resolve(args: RunArgs) -> Result<Self, Failure> {
-        if args.diff.is_some() && args.instances > 1 {
-            return Err(Failure::usage(
-                "--diff shows what one instance changed: leave --instances away",
-            ));
-        }
-        if args.commit.is_some() && args.instances > 1 {
-            return Err(Failure::usage(
-                "--commit keeps what one instance changed: leave --instances away",
-            ));
-        }
-        let (guest, words) = guest(args.image, args.guest)?;
-        let usual = Quota::default();
+    pub(super) fn resolve(mut args: RunArgs) -> Result<Self, Failure> {
+        let instances = args.instances.unwrap_or(1);
+        refuse_several(&args, instances)?;
+        let mut config = RunnerConfig::default();
+        let asked = args.habits.apply(&mut config)?;
+        let workdir = args.workdir.take().or(asked.workdir);
+        let wanted = Wanted {
+            typed: Vec::new(),
+            workdir: workdir.clone(),
+            entrypoint: args.entrypoint.take(),
+            over: args.over.take(),
+        };
+        let (guest, words) = guest(args.image.take(), wanted, std::mem::take(&mut args.guest))?;
         let max_held = args.budget.or_else(memory::half);
         let budget = budget(max_held, args.spill.as_deref(), args.spill_max)?;
         let mut plan = RunPlan::default();
         plan.args = words;
-        plan.env = last_of_each(args.env);
-        plan.preopens = match args.preopens.is_empty() {
-            true => vec![root()],
-            false => args.preopens,
-        };
-        plan.host_dirs = args.dirs;
-        plan.volumes = args.volumes;
+        plan.env = last_of_each(std::mem::take(&mut args.env))?;
+        if let (GuestFrom::File(_), Some(dir)) = (&guest, workdir) {
+            // preview1 has no other way to say it.
+            if !plan.env.iter().any(|(name, _)| name == "PWD") {
+                plan.env.push(("PWD".to_owned(), dir.clone()));
+            }
+            plan.working_dir = Some(dir);
+        }
+        let volume_bases = show_all(&mut args, &mut plan)?;
         plan.deterministic = args.deterministic;
         plan.trace = args.trace.is_some();
-        plan.quota = Quota {
-            max_bytes: args.max_bytes.unwrap_or(MAX_BYTES),
-            max_inodes: args.max_inodes.unwrap_or(MAX_INODES),
-            max_open: args.max_open.unwrap_or(usual.max_open),
-            max_changed: args.max_changed.unwrap_or(MAX_CHANGED),
-        };
+        plan.quota = quota(&args);
         plan.budget = budget;
         plan.share = args.share;
         // Diff and commit read the one instance's file system after the run.
@@ -98,13 +117,17 @@ impl Run {
             true => Rights::ReadOnly,
             false => Rights::ReadWrite,
         };
-        plan.instances = args.instances;
-        let mut config = RunnerConfig::default();
-        config.threads = args.threads.min(args.instances);
-        config.cache_dir = cache_dir(args.cache);
-        config.timeout = args.timeout;
-        config.max_memory = args.max_memory;
-        config.trap_unknown_imports = args.trap_unknown_imports;
+        plan.instances = instances;
+        plan.tell_number = args.instances.is_some();
+        config.threads = args.threads.min(instances);
+        config.cache_dir = match asked.no_cache {
+            true => None,
+            false => cache_dir(args.cache),
+        };
+        config.timeout = args.timeout.or(config.timeout);
+        config.max_memory = args.max_memory.or(config.max_memory);
+        config.trap_unknown_imports |= args.trap_unknown_imports;
+        config.invoke = args.invoke;
         let stats = args.stats.map(|path| match path.as_os_str() == "-" {
             true => Stats::Stderr,
             false => Stats::File(path),
@@ -115,27 +138,127 @@ impl Run {
             config,
             plan,
             stats,
+            stats_instances: args.stats_instances,
+            verbose: args.verbose,
             diff: args.diff,
             commit: args.commit,
             set_platform: args.set_platform,
             base: None,
+            volume_bases,
+            save_volumes: args.save_volumes,
+            argv0: args.argv0,
             trace: args.trace,
         })
+    }
+}
+
+/// Shows the directories that were asked for, or the usual one, and returns what volumes
+/// start from.
+fn show_all(args: &mut RunArgs, plan: &mut RunPlan) -> Result<Vec<(String, Reference)>, Failure> {
+    let is_usual = args.preopens.is_empty() && !args.no_preopen;
+    plan.preopens = match is_usual {
+        true => vec![root()],
+        false => std::mem::take(&mut args.preopens),
+    };
+    plan.furnished = is_usual && !args.bare;
+    plan.host_dirs = std::mem::take(&mut args.dirs);
+    let volume_bases = show(std::mem::take(&mut args.volumes), plan)?;
+    check_saved(&args.save_volumes, plan)?;
+    if is_usual && plan.host_dirs.iter().any(|dir| dir.guest == "/") {
+        return Err(Failure::new(
+            "the guest directory \"/\" is given twice: show the layered file system elsewhere \
+             with --preopen /::/layers, or not at all with --no-preopen",
+        ));
+    }
+    Ok(volume_bases)
+}
+
+/// Refuses what makes sense for one instance only.
+fn refuse_several(args: &RunArgs, instances: u32) -> Result<(), Failure> {
+    let (option, what) = match (args.diff.is_some(), args.commit.is_some()) {
+        (true, _) => ("--diff", "shows"),
+        (false, true) => ("--commit", "keeps"),
+        (false, false) => return Ok(()),
+    };
+    match instances {
+        0 | 1 => Ok(()),
+        _ => Err(Failure::usage(format_args!(
+            "{option} {what} what one instance changed: leave --instances away"
+        ))),
+    }
+}
+
+/// What one instance may hold.
+fn quota(args: &RunArgs) -> Quota {
+    Quota {
+        max_bytes: args.max_bytes.unwrap_or(MAX_BYTES),
+        max_inodes: args.max_inodes.unwrap_or(MAX_INODES),
+        max_open: args.max_open.unwrap_or(Quota::default().max_open),
+        max_changed: args.max_changed.unwrap_or(MAX_CHANGED),
     }
 }
 
 /// Tells guest and arguments apart: an image brings its guest.
 fn guest(
     image: Option<Reference>,
-    words: Vec<OsString>,
+    mut wanted: Wanted,
+    mut words: Vec<OsString>,
 ) -> Result<(GuestFrom, Vec<String>), Failure> {
-    let mut words = words.into_iter();
     if let Some(image) = image {
-        return Ok((GuestFrom::Image(image, texts(words)?), Vec::new()));
+        wanted.typed = texts(words.into_iter())?;
+        return Ok((GuestFrom::Image(image, wanted), Vec::new()));
     }
+    // One that comes before the guest is gone already.
+    if words.get(1).is_some_and(|word| word == "--") {
+        words.remove(1);
+    }
+    let mut words = words.into_iter();
     let file = PathBuf::from(words.next().unwrap_or_default());
     let args = guest_args(&file, words)?;
     Ok((GuestFrom::File(file), args))
+}
+
+/// Shows volumes and directories of the host, and returns what volumes start from.
+fn show(shown: Vec<Shown>, plan: &mut RunPlan) -> Result<Vec<(String, Reference)>, Failure> {
+    let mut bases: Vec<(String, Reference)> = Vec::new();
+    for shown in shown {
+        let (volume, base) = match shown {
+            Shown::Dir(dir) => {
+                plan.host_dirs.push(dir);
+                continue;
+            }
+            Shown::Volume(volume, base) => (volume, base),
+        };
+        if let Some(base) = base {
+            let known = bases.iter().find(|(name, _)| *name == volume.name);
+            match known {
+                Some((name, known)) if *known != base => {
+                    return Err(Failure::usage(format_args!(
+                        "the volume {name} cannot start from both {known} and {base}"
+                    )));
+                }
+                Some(_) => {}
+                None => bases.push((volume.name.clone(), base)),
+            }
+        }
+        plan.volumes.push(volume);
+    }
+    Ok(bases)
+}
+
+/// Refuses to keep what is no volume of the run.
+fn check_saved(saved: &[Saved], plan: &RunPlan) -> Result<(), Failure> {
+    let unknown = saved
+        .iter()
+        .find(|saved| !plan.volumes.iter().any(|volume| volume.name == saved.name));
+    match unknown {
+        Some(saved) => Err(Failure::usage(format_args!(
+            "--save-volume {}={}: the run has no volume of that name: --volume {}::GUEST_DIR \
+             makes one",
+            saved.name, saved.tag, saved.name
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// The whole file system, as the guest's root.
@@ -170,16 +293,29 @@ fn texts(words: impl Iterator<Item = OsString>) -> Result<Vec<String>, Failure> 
     .collect()
 }
 
-/// A variable that is given twice has its last value, as in a shell.
-fn last_of_each(variables: Vec<Variable>) -> Vec<(String, String)> {
+/// A variable that is given twice has its last value, as in a shell; one without a
+/// value has the host's, and is left away where the host has none.
+fn last_of_each(variables: Vec<Variable>) -> Result<Vec<(String, String)>, Failure> {
     let mut all: Vec<(String, String)> = Vec::with_capacity(variables.len());
     for Variable { name, value } in variables {
+        let value = match value {
+            Some(value) => value,
+            None => match env::var(&name) {
+                Ok(value) => value,
+                Err(env::VarError::NotPresent) => continue,
+                Err(env::VarError::NotUnicode(_)) => {
+                    return Err(Failure::new(format_args!(
+                        "the host's value of {name} is not UTF-8"
+                    )));
+                }
+            },
+        };
         match all.iter_mut().find(|(known, _)| *known == name) {
             Some(known) => known.1 = value,
             None => all.push((name, value)),
         }
     }
-    all
+    Ok(all)
 }
 
 /// Decides where compiled guests are kept.

@@ -11,46 +11,47 @@ use stratafs::chunk::ChunkPool;
 use stratafs::image::{Image, Reference};
 use stratafs::layer::Layer;
 use stratafs::runner::{
-    Guest, InstanceReport, Outcome, RunReport, Runner, RunnerConfig, Stdio, Watch,
+    Guest, InstanceReport, Outcome, RunReport, Runner, RunnerConfig, RunnerError, Stdio, Watch,
 };
-use stratafs::source::{self, Source, SourceErrorKind};
+use stratafs::source::{self, Source, SourceError, SourceErrorKind};
 use stratafs::store::Store;
 use stratafs::transfer;
 use stratafs::vfs::{Fs, TracedFile};
 
 use super::args::RunArgs;
-use super::failure::{Failure, complain, complain_json, say};
+use super::failure::{Failure, complain, complain_json, say, tell};
 use super::from_image;
+use super::instances::{Lines, TIMEOUT_CODE, TRAP_CODE, tell_settings};
 use super::outfile::OutFile;
+use super::parse::Saved;
 use super::place::{self, Use};
 use super::resolve::{GuestFrom, Run, Stats};
 use super::sources::{self, Layers};
 use super::watch::{Memory, Terminal};
 use crate::report::RunFigures;
 
-/// What a shell shows for a program that aborted.
-const TRAP_CODE: u8 = 134;
-
-/// What `timeout` shows for a program that it stopped.
-const TIMEOUT_CODE: u8 = 124;
-
 /// Failures that are named in the one line about many instances.
 const NAMED_FAILURES: usize = 5;
 
 pub(super) fn run(args: RunArgs, store: Option<&Path>) -> Result<ExitCode, Failure> {
     let mut run = Run::resolve(args)?;
-    let store = match (&run.guest, &run.commit) {
-        (GuestFrom::File(_), None) => None,
-        (_, None) => Some(place::open(store, Use::Look)?),
-        (GuestFrom::File(_), Some(_)) => Some(place::open(store, Use::Fill)?),
-        (_, Some(_)) => Some(place::open(store, Use::Change)?),
-    };
+    let store = open_store(&run, store)?;
     let diff = run.diff.as_deref().map(OutFile::create).transpose()?;
     let trace = run.trace.as_deref().map(OutFile::create).transpose()?;
     let stats = run.stats.as_ref().map(Figures::open).transpose()?;
+    let lines = run
+        .stats_instances
+        .as_deref()
+        .map(Lines::open)
+        .transpose()?;
     let pool = ChunkPool::new();
+    start_volumes(&mut run, store.as_ref())?;
     let (runner, image) = ready(&mut run, store.as_ref(), &pool)?;
     run.layers.tell_left_out();
+    if run.verbose {
+        let guest = run.guest.to_string();
+        tell_settings((&guest, &run.layers.paths), &runner, &run.config, &run.plan);
+    }
     let _base = reserve_base(&run, &pool)?;
     let terminal = Arc::new(Terminal::default());
     run.plan.stdio = match run.plan.instances {
@@ -70,6 +71,9 @@ pub(super) fn run(args: RunArgs, store: Option<&Path>) -> Result<ExitCode, Failu
         figures.spilled_bytes = budget.map_or(0, Budget::most_spilled_bytes);
         stats.write(&figures)?;
     }
+    if let Some(lines) = lines {
+        lines.write(&report.instances)?;
+    }
     if let (Some(out), Some(fs)) = (diff, report.file_systems.first()) {
         write_diff(out, fs, &pool)?;
     }
@@ -77,10 +81,67 @@ pub(super) fn run(args: RunArgs, store: Option<&Path>) -> Result<ExitCode, Failu
         write_trace(out, traces.into_inner())?;
     }
     terminal.check()?;
+    tell_returned(&report)?;
     if let (Some(tag), Some(store)) = (&run.commit, &store) {
         commit(store, tag, &run, &report)?;
     }
+    if let Some(store) = &store {
+        save_volumes(store, &run, &report)?;
+    }
     Ok(exit_code(&report))
+}
+
+/// Opens the store, if the run reads or writes images.
+fn open_store(run: &Run, store: Option<&Path>) -> Result<Option<Store>, Failure> {
+    let reads = matches!(run.guest, GuestFrom::Image(..)) || !run.volume_bases.is_empty();
+    let writes = run.commit.is_some() || !run.save_volumes.is_empty();
+    let what = match (reads, writes) {
+        (false, false) => return Ok(None),
+        (true, false) => Use::Look,
+        (false, true) => Use::Fill,
+        (true, true) => Use::Change,
+    };
+    place::open(store, what).map(Some)
+}
+
+/// Prints what functions gave that were called in place of the guest's command.
+fn tell_returned(report: &RunReport) -> Result<(), Failure> {
+    let all = report.instances.iter();
+    let returned = all.filter_map(|one| one.returned.as_ref());
+    returned
+        .filter(|text| !text.is_empty())
+        .try_for_each(|text| tell(text))
+}
+
+/// Opens the images that volumes start from, by their digests from here on.
+fn start_volumes(run: &mut Run, store: Option<&Store>) -> Result<(), Failure> {
+    let Some(store) = store else { return Ok(()) };
+    for (name, reference) in &mut run.volume_bases {
+        *reference = Reference::Digest(store.resolve(reference.as_str())?.to_string());
+        let image = store.image(reference.as_str())?;
+        run.plan.volume_bases.push((name.clone(), image));
+    }
+    Ok(())
+}
+
+/// Keeps volumes as images, if all instances are content.
+fn save_volumes(store: &Store, run: &Run, report: &RunReport) -> Result<(), Failure> {
+    let failed = report.failed().next().is_some();
+    for Saved { name, tag } in &run.save_volumes {
+        if failed {
+            say(&format!(
+                "{tag}: not made, since not every guest exited with 0"
+            ));
+            continue;
+        }
+        let of_volume = report.volumes.iter().find(|(known, _)| known == name);
+        let Some((_, fs)) = of_volume else { continue };
+        let base = run.volume_bases.iter().find(|(known, _)| known == name);
+        let by = format!("volume {name} of {}", run.plan.args.join(" "));
+        let base = base.map(|(_, base)| base);
+        transfer::commit_for(store, fs, base, (tag, &by), None)?;
+    }
+    Ok(())
 }
 
 /// Counts what was read of `--layer` against the run's budget.
@@ -98,10 +159,25 @@ fn ready(
     store: Option<&Store>,
     pool: &ChunkPool,
 ) -> Result<(Runner, Image), Failure> {
+    let made = made(run, store, pool)?;
+    if let Some(name) = run.argv0.take() {
+        match run.plan.args.first_mut() {
+            Some(first) => *first = name,
+            None => run.plan.args.push(name),
+        }
+    }
+    Ok(made)
+}
+
+fn made(
+    run: &mut Run,
+    store: Option<&Store>,
+    pool: &ChunkPool,
+) -> Result<(Runner, Image), Failure> {
     let config = run.config.clone();
     let budget = run.plan.budget.as_ref();
     match (&run.guest, store) {
-        (GuestFrom::Image(reference, typed), Some(store)) => {
+        (GuestFrom::Image(reference, wanted), Some(store)) => {
             // By its digest from here on: a tag may move while the guest runs.
             let id = Reference::Digest(store.resolve(reference.as_str())?.to_string());
             let image = stacked(store, &id, &run.layers, pool, budget)?;
@@ -109,9 +185,9 @@ fn ready(
             run.base = Some(id);
             let parts = (&image, &info.config);
             let program = transfer::program(store, &info)?;
-            let words = (program, typed.clone());
+            let words = (program, wanted);
             let guest = from_image::guest(reference, parts, words, &mut run.plan)?;
-            Ok((Runner::new(&guest, config)?, image))
+            Ok((compiled(&guest, config)?, image))
         }
         (GuestFrom::File(path), _) => {
             prepare(Guest::from_file(path)?, config, &run.layers, pool, budget)
@@ -138,6 +214,14 @@ fn stacked(
     Ok(Image::new(&layers)?)
 }
 
+/// Compiles a guest. A call that cannot be read was typed wrongly.
+fn compiled(guest: &Guest, config: RunnerConfig) -> Result<Runner, Failure> {
+    Runner::new(guest, config).map_err(|error| match error {
+        RunnerError::Call { .. } => Failure::usage(format_args!("--invoke: {error}")),
+        error => error.into(),
+    })
+}
+
 /// Compiles the guest while the layers are read. Its bytes are not kept.
 pub(super) fn prepare(
     guest: Guest,
@@ -147,7 +231,7 @@ pub(super) fn prepare(
     budget: Option<&Budget>,
 ) -> Result<(Runner, Image), Failure> {
     thread::scope(|scope| {
-        let runner = scope.spawn(move || Runner::new(&guest, config));
+        let runner = scope.spawn(move || compiled(&guest, config));
         let image = open_all(layers, pool, budget).and_then(|layers| Ok(Image::new(&layers)?));
         let runner = match runner.join() {
             Ok(runner) => runner?,
@@ -175,11 +259,23 @@ fn open_all(
                 (SourceErrorKind::Limit { limit, .. }, Some(budget)) if Some(*limit) == left => {
                     too_large(path, budget)
                 }
-                _ => error.into(),
+                _ => no_source(path, error),
             });
         layers.extend(opened?);
     }
     Ok(layers)
+}
+
+/// A source that cannot be read, which may be meant for an image of the store.
+fn no_source(path: &Path, error: SourceError) -> Failure {
+    let text = path.to_str().unwrap_or_default();
+    let is_image = text.contains([':', '@']) && text.parse::<Reference>().is_ok();
+    match is_image && !path.exists() {
+        true => Failure::new(format_args!(
+            "{error}: if it is an image of the store, use --image {text}"
+        )),
+        false => error.into(),
+    }
 }
 
 /// The base does not fit into the memory that the run may hold.

@@ -14,7 +14,7 @@ use super::{Object, Overlay};
 use crate::chunk::{ChunkPool, Content, ContentBuilder};
 use crate::errno::Errno;
 use crate::layer::{Layer, LayerBuilder, LayerError};
-use crate::limits::CHUNK_BYTES;
+use crate::limits::{CHUNK_BYTES, MAX_LAYER_DEPTH};
 use crate::meta::{FileId, Kind, Meta};
 use crate::name::{LayerPath, Name};
 
@@ -47,6 +47,7 @@ impl Overlay {
         self.image.begin();
         loop {
             let mut diff = Diff::new(self, pool, retold);
+            diff.links_below = whole.below.is_some();
             diff.todo.push(whole.clone());
             diff.run()?;
             self.intact().map_err(|errno| LayerError::Unreadable {
@@ -77,6 +78,8 @@ struct Diff<'a> {
     /// Where a file with several names was told first.
     told: HashMap<FileId, LayerPath>,
     todo: Vec<Task>,
+    /// Whether the layer will lie on the base, so that its links may name what is there.
+    links_below: bool,
 }
 
 /// A directory to compare: at `path` the instance has `id`, the base the
@@ -100,6 +103,7 @@ impl<'a> Diff<'a> {
             touched: HashMap::new(),
             told: HashMap::new(),
             todo: Vec::new(),
+            links_below: false,
         };
         diff.find_dirty();
         diff
@@ -132,6 +136,9 @@ impl<'a> Diff<'a> {
             let Some(inode) = held.as_ref().filter(|inode| inode.nlink > 0) else {
                 continue;
             };
+            if tree.is_as_furnished(*id) || tree.is_only_furnished(*id) {
+                continue;
+            }
             match inode.body {
                 Body::Dir(_) => self.mark(*id),
                 Body::File(_) | Body::Symlink(_) => self.mark_names(*id),
@@ -206,8 +213,13 @@ impl<'a> Diff<'a> {
             && let Body::Dir(changed) = &inode.body
         {
             dir = Some(changed);
-            self.builder.dir(&task.path, self.meta(task.id))?;
+            if !self.tree.is_only_furnished(task.id) {
+                self.builder.dir(&task.path, self.meta(task.id))?;
+            }
             for own in changed.own_entries() {
+                if self.tree.is_as_furnished(own.id) {
+                    continue;
+                }
                 let old = image
                     .lookup(below, own.name.as_bytes())
                     .map(|old| (old.node, old.kind));
@@ -292,10 +304,15 @@ impl<'a> Diff<'a> {
             if let Some(first) = self.told.get(&id) {
                 return self.builder.hard_link(&path, first);
             }
-            self.told.insert(id, path.clone());
             if !self.is_changed(id) {
+                // Without a byte, if the base has it under another name still.
+                if let Some(standing) = self.standing_name(id) {
+                    self.told.insert(id, standing.clone());
+                    return self.builder.hard_link(&path, &standing);
+                }
                 self.more.insert(id);
             }
+            self.told.insert(id, path.clone());
         }
         let meta = self.meta(id);
         if kind == Kind::Symlink {
@@ -307,6 +324,43 @@ impl<'a> Diff<'a> {
             errno,
         })?;
         self.builder.file(&path, meta, content)
+    }
+
+    /// A name of the base that a file or link still has, at the place where the base has
+    /// it. O(names of the base, and directories above them).
+    fn standing_name(&self, id: FileId) -> Option<LayerPath> {
+        let node = self.tree.node(id).filter(|_| self.links_below)?;
+        let mut slots = self.tree.image.slots_of(node);
+        slots.find_map(|slot| self.standing_path(slot))
+    }
+
+    /// The path of an entry of the base, if neither it nor a directory above it was
+    /// taken from its place.
+    fn standing_path(&self, slot: u32) -> Option<LayerPath> {
+        let image = &self.tree.image;
+        let mut names = Vec::new();
+        let mut at = slot;
+        loop {
+            names.push(Name::from_checked(image.slot(at)?.name));
+            let dir = image.dir_of(at);
+            let stands = match self.tree.object(FileId::of_node(dir)) {
+                Object::Base(_) => true,
+                Object::Own(inode) => match &inode.body {
+                    Body::Dir(body) => body.base() == Some(dir) && !body.is_hidden(at),
+                    Body::File(_) | Body::Symlink(_) => false,
+                },
+                Object::Gone => false,
+            };
+            // A damaged base may have directories within themselves.
+            if !stands || names.len() > MAX_LAYER_DEPTH {
+                return None;
+            }
+            if FileId::of_node(dir) == FileId::ROOT {
+                names.reverse();
+                return Some(names.into());
+            }
+            at = image.slots_of(dir).next()?;
+        }
     }
 
     fn meta(&self, id: FileId) -> Meta {

@@ -42,6 +42,7 @@ impl Overlay {
             open: HashMap::default(),
             pinned: self.pinned.of_copy(),
             rules: self.rules.clone(),
+            furnished: self.furnished.clone(),
             turns: 0,
         }
     }

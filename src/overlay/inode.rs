@@ -29,6 +29,9 @@ pub(super) struct Inode {
     pub(super) birth: u64,
     /// The names that are own entries of directories.
     pub(super) given: Given,
+    /// Whether it was given a name here. What a base object had stays with it: a link of
+    /// a layer that a guest moved is as good as made by the guest.
+    pub(super) was_named: bool,
     /// What it costs its host besides its blocks.
     pub(super) hold: Hold,
     pub(super) body: Body,
@@ -92,6 +95,7 @@ impl Inode {
             Asking::Yes | Asking::No => {}
         }
         self.given.add(entry);
+        self.was_named = true;
         Ok(further)
     }
 
@@ -128,6 +132,7 @@ impl Inode {
             ctime: stat.ctime,
             birth: 0,
             given: Given::default(),
+            was_named: false,
             hold,
             body,
         }
@@ -150,6 +155,7 @@ impl Inode {
             ctime: now,
             birth,
             given: Given::first(name),
+            was_named: true,
             hold,
             body,
         }

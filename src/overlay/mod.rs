@@ -24,6 +24,7 @@ mod diff;
 mod dir;
 mod dirty;
 mod fork;
+mod furnished;
 mod given;
 mod hidden;
 mod inode;
@@ -108,6 +109,8 @@ pub(crate) struct Overlay {
     pinned: Pins,
     /// Absent if a host made none.
     rules: Option<Arc<Rules>>,
+    /// What a host put there for guests.
+    furnished: furnished::Furnished,
     /// See [`Self::turns`].
     turns: u64,
 }
@@ -131,6 +134,7 @@ impl Overlay {
             open: HashMap::default(),
             pinned: Pins::default(),
             rules: None,
+            furnished: furnished::Furnished::default(),
             turns: 0,
         }
     }
@@ -290,6 +294,16 @@ impl Overlay {
     #[inline]
     pub(crate) fn intact(&self) -> Result<(), Errno> {
         self.image.check_undamaged()
+    }
+
+    /// Tells whether a link came with the base and stands where it stood: one that was
+    /// renamed, or given a further name, is as good as made here.
+    pub(crate) fn is_of_base(&self, link: FileId) -> bool {
+        match self.object(link) {
+            Object::Base(_) => true,
+            Object::Own(inode) => self.node(link).is_some() && !inode.was_named,
+            Object::Gone => false,
+        }
     }
 
     /// The target of a symbolic link.

@@ -218,6 +218,10 @@ impl Overlay {
         inode.ctime = now;
         self.tally.names += u64::from(further);
         self.usage.links += 1;
+        if stat.kind == Kind::Symlink {
+            // One of a layer may lead elsewhere from now on.
+            self.turns += 1;
+        }
         self.add_entry(dir, name, id, stat.kind, now)?;
         self.moved_rules(id);
         Ok(())

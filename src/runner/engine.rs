@@ -136,9 +136,11 @@ fn with_pool(
 /// directories apart.
 fn settings(kind: GuestKind, config: &RunnerConfig) -> String {
     format!(
-        "{} {kind:?} timeout:{} mapped",
+        "{} {kind:?} timeout:{} fuel:{} {} mapped",
         env!("CARGO_PKG_VERSION"),
-        config.timeout.is_some()
+        config.timeout.is_some(),
+        config.fuel.is_some(),
+        config.proposals,
     )
 }
 
@@ -146,10 +148,12 @@ fn engine_config(kind: GuestKind, config: &RunnerConfig) -> Config {
     let mut engine_config = Config::new();
     engine_config
         .epoch_interruption(config.timeout.is_some())
+        .consume_fuel(config.fuel.is_some())
         // What a store needs for it is made with each store.
         .concurrency_support(kind == GuestKind::AsyncComponent)
         // Never from the environment (invariant 10).
         .wasm_backtrace_details(WasmBacktraceDetails::Enable);
+    config.proposals.apply(&mut engine_config);
     engine_config
 }
 
@@ -181,6 +185,7 @@ fn pool(kind: GuestKind, threads: u32) -> Result<PoolingAllocationConfig, String
         .max_tables_per_component(tables)
         .table_elements(MAX_TABLE_ELEMENTS)
         .total_stacks(threads.saturating_mul(stacks))
+        .total_gc_heaps(threads)
         .max_core_instance_size(16 << 20)
         .max_component_instance_size(64 << 20)
         .linear_memory_keep_resident(64 << 10)

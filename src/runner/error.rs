@@ -35,6 +35,23 @@ pub enum RunnerError {
         /// The export that a command has.
         wanted: &'static str,
     },
+    /// The call that [`RunnerConfig::invoke`](super::RunnerConfig::invoke) asks for is
+    /// none that could be made.
+    #[error("the call {call:?}: {reason}")]
+    Call {
+        /// The call as it was given.
+        call: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The guest has no such function.
+    #[error("{name}: {reason}")]
+    NoFunction {
+        /// The guest.
+        name: String,
+        /// What it lacks.
+        reason: String,
+    },
     /// The guest does not validate or compile.
     #[error("{name}: does not compile: {source:#}")]
     Compile {

@@ -16,7 +16,12 @@ pub(super) fn make_volumes(plan: &RunPlan) -> Vec<(String, Fs)> {
         if made.iter().any(|(name, _)| *name == volume.name) {
             continue;
         }
-        let mut builder = Fs::builder(&Image::empty())
+        let base = plan
+            .volume_bases
+            .iter()
+            .find(|(name, _)| *name == volume.name);
+        let base = base.map_or_else(Image::empty, |(_, base)| base.clone());
+        let mut builder = Fs::builder(&base)
             .quota(plan.volume_quota)
             .device(NonZeroU64::MIN.saturating_add(made.len() as u64 + 1));
         if matches!(plan.share, Share::None) {

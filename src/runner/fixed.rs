@@ -48,7 +48,7 @@ impl HostMonotonicClock for Counter {
 }
 
 /// The same for the same instance, on every machine: blocks of SplitMix64.
-fn bytes(what: &str, instance: u32) -> Vec<u8> {
+pub(super) fn bytes(what: &str, instance: u32) -> Vec<u8> {
     let start = what.bytes().fold(u64::from(instance), |seed, byte| {
         seed.wrapping_mul(257).wrapping_add(byte.into())
     });

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 
-use wasmparser::{Encoding, Parser, Payload};
+use wasmparser::{CanonicalFunction, CanonicalOption, Encoding, Parser, Payload};
 
 use super::RunnerError;
 
@@ -26,7 +26,8 @@ pub enum GuestKind {
     Core,
     /// A component: WASI 0.2.
     Component,
-    /// A component that uses WASI 0.3, alone or beside 0.2.
+    /// A component that uses WASI 0.3 or the asynchronous component model, alone or
+    /// beside 0.2.
     AsyncComponent,
 }
 
@@ -111,6 +112,19 @@ fn not_text(name: String, bytes: &[u8], error: &wat::Error) -> RunnerError {
     RunnerError::NotWasm { name, reason }
 }
 
+/// Tells whether a canonical function is one of the asynchronous component model.
+fn is_async(function: &CanonicalFunction) -> bool {
+    match function {
+        CanonicalFunction::Lift { options, .. } | CanonicalFunction::Lower { options, .. } => {
+            options.contains(&CanonicalOption::Async)
+        }
+        CanonicalFunction::ResourceNew { .. }
+        | CanonicalFunction::ResourceDrop { .. }
+        | CanonicalFunction::ResourceRep { .. } => false,
+        _ => true,
+    }
+}
+
 fn is_wasi_3(interface: &str) -> bool {
     interface.starts_with("wasi:") && interface.contains("@0.3.")
 }
@@ -135,6 +149,13 @@ fn kind_of(name: &str, wasm: &[u8]) -> Result<GuestKind, RunnerError> {
             Payload::ImportSection(_) if depth == 0 => return Ok(GuestKind::Core),
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
             Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentCanonicalSection(functions) => {
+                for function in functions {
+                    if is_async(&function.map_err(not_wasm)?) {
+                        kind = GuestKind::AsyncComponent;
+                    }
+                }
+            }
             Payload::ComponentImportSection(imports) if depth == 0 => {
                 for import in imports {
                     if is_wasi_3(import.map_err(not_wasm)?.name.name) {

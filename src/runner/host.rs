@@ -3,6 +3,7 @@
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
+use super::devices;
 use super::fixed;
 use super::limiter::Limiter;
 use super::output::{OutputBuffer, Stream};
@@ -45,13 +46,16 @@ impl InstanceHost {
         // has to be able to leave a call that hangs.
         wasi.allow_blocking_current_thread(config.timeout.is_none());
         wasi.args(&plan.args).envs(&plan.env);
-        wasi.env(INSTANCE_VARIABLE, instance.to_string());
+        if plan.tell_number {
+            wasi.env(INSTANCE_VARIABLE, instance.to_string());
+        }
         if let Some(dir) = &plan.working_dir {
             wasi.initial_cwd(dir);
         }
         if plan.deterministic {
             fixed::fix(&mut wasi, fs, instance);
         }
+        config.network.apply(&mut wasi);
         let outputs = connect(&mut wasi, &plan.stdio, instance);
         for dir in &plan.host_dirs {
             wasi.preopened_dir(&dir.dir, &dir.guest, perms(dir.rights))
@@ -82,6 +86,7 @@ impl InstanceHost {
             })?;
             preopens.push((root, volume.guest.clone()));
         }
+        preopens.extend(furnish(fs, plan, &outputs, instance)?);
         let limiter = Limiter::new(config.max_memory);
         Ok(Self {
             wasi,
@@ -137,6 +142,32 @@ impl p2::View for ComponentHost {
     fn strata(&mut self) -> &mut p2::Ctx {
         &mut self.strata
     }
+}
+
+/// Gives a guest the world that it expects, and returns `/dev` if that is a directory of
+/// its own: one that is shown under the name already goes first.
+fn furnish(
+    fs: &Fs,
+    plan: &RunPlan,
+    outputs: &[OutputBuffer],
+    instance: u32,
+) -> Result<Option<(Descriptor, String)>, RunnerError> {
+    if !plan.furnished {
+        return Ok(None);
+    }
+    let world = devices::world(plan, outputs, instance);
+    let dev = fs.furnish(&world).map_err(|error| RunnerError::Preopen {
+        path: b"/dev".to_vec(),
+        errno: error.errno(),
+    })?;
+    let layered = plan.preopens.iter().map(|preopen| &preopen.guest);
+    let hosts = plan.host_dirs.iter().map(|dir| &dir.guest);
+    let volumes = plan.volumes.iter().map(|volume| &volume.guest);
+    let mut shown = layered.chain(hosts).chain(volumes);
+    let is_taken = shown.any(|name| name.trim_end_matches('/') == "/dev");
+    Ok(dev
+        .filter(|_| !is_taken)
+        .map(|dev| (dev, "/dev".to_owned())))
 }
 
 fn connect(wasi: &mut WasiCtxBuilder, stdio: &Stdio, instance: u32) -> Vec<OutputBuffer> {

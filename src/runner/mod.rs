@@ -27,18 +27,23 @@
 
 mod cache;
 mod code;
+mod devices;
 mod engine;
 mod error;
 mod file_systems;
 mod fixed;
 mod guest;
 mod host;
+mod invoke;
 mod limiter;
+mod names;
+mod network;
 mod outcome;
 mod output;
 mod plan;
 mod private;
 mod program;
+mod proposals;
 mod report;
 mod run;
 
@@ -52,9 +57,11 @@ pub use cache::CacheUse;
 pub use engine::Allocator;
 pub use error::RunnerError;
 pub use guest::{Guest, GuestKind};
+pub use network::Network;
 pub use outcome::Outcome;
 pub use output::{OutputSink, Stdio, Stream};
 pub use plan::{HostDir, INSTANCE_VARIABLE, Preopen, RunPlan, Volume};
+pub use proposals::Proposals;
 pub use report::{InstanceReport, RunReport};
 pub use run::Watch;
 
@@ -62,7 +69,7 @@ use engine::Compiled;
 use program::Program;
 
 /// How guests are compiled and bounded. The default: one thread, no cache, no
-/// timeout, no memory bound but the guest's own, no unknown imports.
+/// timeout, no memory bound but the guest's own, no unknown imports, no network.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RunnerConfig {
@@ -79,6 +86,18 @@ pub struct RunnerConfig {
     /// Lets a guest start that imports functions nobody here has: a call of one
     /// is a trap. Without it such a guest does not link.
     pub trap_unknown_imports: bool,
+    /// Which proposals of WebAssembly are not as wasmtime has them.
+    pub proposals: Proposals,
+    /// Stops an instance that runs more than about as many instructions: a trap.
+    pub fuel: Option<u64>,
+    /// What guests may reach of the network.
+    pub network: Network,
+    /// What is called in place of the guest's command, as `wasmtime run --invoke` has
+    /// it: the name of an export of a core module, whose arguments are those of the
+    /// plan after the first, or a call of a component's function in WAVE, such as
+    /// `add(1, 2)`. What it gives is in
+    /// [`InstanceReport::returned`].
+    pub invoke: Option<String>,
 }
 
 impl Default for RunnerConfig {
@@ -89,6 +108,10 @@ impl Default for RunnerConfig {
             timeout: None,
             max_memory: None,
             trap_unknown_imports: false,
+            proposals: Proposals::default(),
+            fuel: None,
+            network: Network::none(),
+            invoke: None,
         }
     }
 }

@@ -47,6 +47,12 @@ impl Outcome {
         }
         let backtrace = error.downcast_ref::<WasmBacktrace>();
         let trap = error.downcast_ref::<Trap>();
+        if error.is::<wasmtime::ThrownException>() {
+            return Self::Trapped {
+                message: "uncaught exception".to_owned(),
+                backtrace: backtrace.map_or_else(String::new, WasmBacktrace::to_string),
+            };
+        }
         if backtrace.is_none() && trap.is_none() {
             return Self::Failed(one_line(error));
         }

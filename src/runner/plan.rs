@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::file_systems::check_volumes;
 use super::{RunnerError, Stdio};
 use crate::budget::Budget;
+use crate::image::Image;
 use crate::limits::MAX_ARGUMENT_BYTES;
 use crate::vfs::{Quota, Rights, Share};
 
@@ -19,17 +20,25 @@ pub const INSTANCE_VARIABLE: &str = "STRATAFS_INSTANCE";
 pub struct RunPlan {
     /// The guest's arguments; the first is its own name.
     pub args: Vec<String>,
-    /// The guest's environment. [`INSTANCE_VARIABLE`] is added.
+    /// The guest's environment.
     pub env: Vec<(String, String)>,
+    /// Adds [`INSTANCE_VARIABLE`] to it. Guests that count their variables are told
+    /// apart by other means.
+    pub tell_number: bool,
     /// The directory that a component starts in, and that `PWD` should name:
     /// preview1 has no way to say it, and a guest's libc starts in `/`.
     pub working_dir: Option<String>,
     /// Directories of the layered file system that the guest is shown.
     pub preopens: Vec<Preopen>,
+    /// Gives guests `/dev/null` and its kin and a `/tmp`, as [`Fs::furnish`](crate::vfs::Fs::furnish)
+    /// does. The default: they have what the layers hold.
+    pub furnished: bool,
     /// Directories of the host that the guest is shown beside those.
     pub host_dirs: Vec<HostDir>,
     /// Writable trees that all instances of the run share.
     pub volumes: Vec<Volume>,
+    /// What volumes start from, by name; the others are empty.
+    pub volume_bases: Vec<(String, Image)>,
     /// What one volume may hold, whoever writes it; its descriptors are those
     /// of all instances together, and count in no instance's own quota.
     pub volume_quota: Quota,
@@ -68,10 +77,13 @@ impl Default for RunPlan {
         Self {
             args: Vec::new(),
             env: Vec::new(),
+            tell_number: true,
             working_dir: None,
             preopens: Vec::new(),
+            furnished: false,
             host_dirs: Vec::new(),
             volumes: Vec::new(),
+            volume_bases: Vec::new(),
             volume_quota: Quota::default(),
             deterministic: false,
             trace: false,
@@ -110,7 +122,7 @@ pub struct HostDir {
 }
 
 /// A writable tree that all instances of a run share live, and what the guest
-/// calls it. It starts empty; the same name twice is one volume at two places.
+/// calls it. It starts empty or from [`RunPlan::volume_bases`]; the same name twice is one volume at two places.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Volume {
     /// Which one.
@@ -131,7 +143,7 @@ impl RunPlan {
             let what = || format!("environment variable {key:?}");
             no_nul(key, what)?;
             no_nul(value, what)?;
-            if key == INSTANCE_VARIABLE {
+            if self.tell_number && key == INSTANCE_VARIABLE {
                 let reason = "the runner sets it";
                 return Err(RunnerError::Argument {
                     what: what(),

@@ -12,6 +12,8 @@ use super::code::Code;
 use super::engine::Compiled;
 use super::guest::CORE_ENTRY;
 use super::host::{ComponentHost, CoreHost, InstanceHost};
+use super::invoke::{self, Call};
+use super::names;
 use super::{Guest, GuestKind, Outcome, RunnerConfig, RunnerError};
 use crate::vfs::seal_until;
 use crate::wasi::{p0, p1, p2, p3};
@@ -22,6 +24,9 @@ const COMPONENT_ENTRY: &str = "wasi:cli/run@0.2";
 /// What [`bindings3::CommandIndices`] looks for.
 const ASYNC_ENTRY: &str = "wasi:cli/run@0.3";
 
+/// What makes a module ready that is no command.
+const INITIALIZE: &str = "_initialize";
+
 /// A linked guest. One with a timeout, and any of 0.3, is linked for async
 /// stores: it can be left in the middle of a call.
 pub(super) enum Program {
@@ -31,6 +36,24 @@ pub(super) enum Program {
     TimedComponent(bindings::CommandPre<ComponentHost>, Duration),
     /// Linked to 0.2 and 0.3. Its command may be of either version.
     Async(AsyncEntry, Option<Duration>),
+    /// One function of a module, linked for async stores.
+    CoreCall(InstancePre<CoreHost>, String, Option<Duration>),
+    /// One function of a component, linked for async stores, to 0.3 as well if it is `true`.
+    ComponentCall(
+        component::InstancePre<ComponentHost>,
+        Call,
+        bool,
+        Option<Duration>,
+    ),
+}
+
+/// How far an instance has come.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// When its first instruction was reached.
+    pub(super) started: Option<Instant>,
+    /// What the function gave that was asked for.
+    pub(super) returned: Option<String>,
 }
 
 pub(super) enum AsyncEntry {
@@ -48,6 +71,9 @@ impl Program {
         config: &RunnerConfig,
     ) -> Result<Self, RunnerError> {
         let name = || guest.name().to_owned();
+        if let Some(call) = &config.invoke {
+            return link_call(compiled, guest, config, call);
+        }
         let linked = match &compiled.code {
             Code::Core(module) => {
                 if !matches!(module.get_export(CORE_ENTRY), Some(ExternType::Func(_))) {
@@ -93,16 +119,17 @@ impl Program {
         &self,
         engine: &Engine,
         host: InstanceHost,
-        started: &mut Option<Instant>,
+        what: (&RunnerConfig, &[String]),
+        progress: &mut Progress,
         runtime: &mut Option<Runtime>,
     ) -> Outcome {
         let limit = self.limit();
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
         match deadline {
             Some(deadline) => seal_until(deadline, || {
-                self.call_and_drop(engine, host, started, runtime)
+                self.call_and_drop(engine, host, what, progress, runtime)
             }),
-            None => self.call_and_drop(engine, host, started, runtime),
+            None => self.call_and_drop(engine, host, what, progress, runtime),
         }
     }
 
@@ -111,7 +138,9 @@ impl Program {
         match self {
             Self::Core(_) | Self::Component(_) => None,
             Self::TimedCore(_, limit) | Self::TimedComponent(_, limit) => Some(*limit),
-            Self::Async(_, limit) => *limit,
+            Self::Async(_, limit)
+            | Self::CoreCall(_, _, limit)
+            | Self::ComponentCall(_, _, _, limit) => *limit,
         }
     }
 
@@ -119,71 +148,103 @@ impl Program {
         &self,
         engine: &Engine,
         host: InstanceHost,
-        started: &mut Option<Instant>,
+        what: (&RunnerConfig, &[String]),
+        progress: &mut Progress,
         runtime: &mut Option<Runtime>,
     ) -> Outcome {
+        let (config, args) = what;
         match self {
             Self::Core(pre) => {
-                let mut store = core_store(engine, host);
+                let mut store = core_store(engine, host, config);
                 ended(pre.instantiate(&mut store).and_then(|instance| {
                     let entry = instance.get_typed_func::<(), ()>(&mut store, CORE_ENTRY)?;
-                    *started = Some(Instant::now());
+                    progress.started = Some(Instant::now());
                     entry.call(&mut store, ()).map(Ok)
                 }))
             }
             Self::Component(pre) => {
-                let mut store = component_store(engine, host);
+                let mut store = component_store(engine, host, config);
                 ended(pre.instantiate(&mut store).and_then(|command| {
-                    *started = Some(Instant::now());
+                    progress.started = Some(Instant::now());
                     command.wasi_cli_run().call_run(&mut store)
                 }))
             }
             Self::TimedCore(pre, limit) => {
-                let mut store = core_store(engine, host);
-                yield_at_ticks(&mut store);
+                let mut store = core_store(engine, host, config);
                 waited(runtime, Some(*limit), async {
                     let instance = pre.instantiate_async(&mut store).await?;
                     let entry = instance.get_typed_func::<(), ()>(&mut store, CORE_ENTRY)?;
-                    *started = Some(Instant::now());
+                    progress.started = Some(Instant::now());
                     entry.call_async(&mut store, ()).await.map(Ok)
                 })
             }
             Self::TimedComponent(pre, limit) => {
-                let mut store = component_store(engine, host);
-                yield_at_ticks(&mut store);
+                let mut store = component_store(engine, host, config);
                 waited(runtime, Some(*limit), async {
                     let command = pre.instantiate_async(&mut store).await?;
-                    *started = Some(Instant::now());
+                    progress.started = Some(Instant::now());
                     command.wasi_cli_run().call_run(&mut store).await
                 })
             }
             Self::Async(entry, limit) => {
-                let mut store = component_store(engine, host);
-                if limit.is_some() {
-                    yield_at_ticks(&mut store);
-                }
-                waited(runtime, *limit, entry.call(store, started))
+                let store = component_store(engine, host, config);
+                waited(runtime, *limit, entry.call(store, progress))
+            }
+            Self::CoreCall(pre, name, limit) => {
+                let mut store = core_store(engine, host, config);
+                let call = call_core(&mut store, pre, (name, args), progress);
+                waited(runtime, *limit, call)
+            }
+            Self::ComponentCall(pre, call, is_async, limit) => {
+                let mut store = component_store(engine, host, config);
+                waited(runtime, *limit, async {
+                    let instance = pre.instantiate_async(&mut store).await?;
+                    progress.started = Some(Instant::now());
+                    progress.returned = Some(call.make(&mut store, &instance, *is_async).await?);
+                    Ok(Ok(()))
+                })
             }
         }
     }
+}
+
+/// Makes a core module ready, as wasmtime does a reactor, and calls one function.
+async fn call_core(
+    store: &mut Store<CoreHost>,
+    pre: &InstancePre<CoreHost>,
+    (name, args): (&str, &[String]),
+    progress: &mut Progress,
+) -> wasmtime::Result<Result<(), ()>> {
+    let instance = pre.instantiate_async(&mut *store).await?;
+    if instance.get_func(&mut *store, INITIALIZE).is_some() {
+        let initialize = instance.get_typed_func::<(), ()>(&mut *store, INITIALIZE)?;
+        initialize.call_async(&mut *store, ()).await?;
+    }
+    let func = instance.get_func(&mut *store, name);
+    let func = func.ok_or_else(|| wasmtime::Error::msg("the export is no function"))?;
+    progress.started = Some(Instant::now());
+    let typed = args.get(1..).unwrap_or_default();
+    let results = invoke::call_core(store, func, typed).await?;
+    progress.returned = Some(results.join("\n"));
+    Ok(Ok(()))
 }
 
 impl AsyncEntry {
     async fn call(
         &self,
         mut store: Store<ComponentHost>,
-        started: &mut Option<Instant>,
+        progress: &mut Progress,
     ) -> wasmtime::Result<Result<(), ()>> {
         match self {
             Self::Two(pre) => {
                 let command = pre.instantiate_async(&mut store).await?;
-                *started = Some(Instant::now());
+                progress.started = Some(Instant::now());
                 command.wasi_cli_run().call_run(&mut store).await
             }
             Self::Three(pre, indices) => {
                 let instance = pre.instantiate_async(&mut store).await?;
                 let command = indices.load(&mut store, &instance)?;
-                *started = Some(Instant::now());
+                progress.started = Some(Instant::now());
                 store
                     .run_concurrent(async |store| command.wasi_cli_run().call_run(store).await)
                     .await?
@@ -192,25 +253,96 @@ impl AsyncEntry {
     }
 }
 
+/// Links a guest of which one function is called.
+fn link_call(
+    compiled: &Compiled,
+    guest: &Guest,
+    config: &RunnerConfig,
+    call: &str,
+) -> Result<Program, RunnerError> {
+    let linked = match &compiled.code {
+        Code::Core(module) => {
+            invoke::check_core(module, guest, call)?;
+            let pre = core_linker(compiled, module, config)
+                .and_then(|linker| linker.instantiate_pre(module));
+            pre.map(|pre| Program::CoreCall(pre, call.to_owned(), config.timeout))
+        }
+        Code::Component(component) => {
+            let call = Call::find(&compiled.engine, component, guest, call)?;
+            let is_async = guest.kind() == GuestKind::AsyncComponent;
+            let linker = match is_async {
+                true => async_linker(compiled, component, config),
+                false => component_linker(compiled, component, config),
+            };
+            let pre = linker.and_then(|linker| linker.instantiate_pre(component));
+            pre.map(|pre| Program::ComponentCall(pre, call, is_async, config.timeout))
+        }
+    };
+    linked.map_err(|source| RunnerError::Link {
+        name: guest.name().to_owned(),
+        source,
+    })
+}
+
+/// Links to preview1 and preview0 for async stores.
+fn core_linker(
+    compiled: &Compiled,
+    module: &Module,
+    config: &RunnerConfig,
+) -> wasmtime::Result<Linker<CoreHost>> {
+    let mut linker = Linker::new(&compiled.engine);
+    p1::add_to_linker_async(&mut linker, preview1)?;
+    p0::add_to_linker_async(&mut linker, preview1)?;
+    trap_unknown(&mut linker, module, config)?;
+    Ok(linker)
+}
+
 fn link_core(
     compiled: &Compiled,
     module: &Module,
     config: &RunnerConfig,
 ) -> wasmtime::Result<Program> {
-    let mut linker = Linker::new(&compiled.engine);
     match config.timeout {
         None => {
+            let mut linker = Linker::new(&compiled.engine);
             p1::add_to_linker_sync(&mut linker, preview1)?;
             p0::add_to_linker_sync(&mut linker, preview1)?;
             trap_unknown(&mut linker, module, config)?;
             Ok(Program::Core(linker.instantiate_pre(module)?))
         }
         Some(limit) => {
-            p1::add_to_linker_async(&mut linker, preview1)?;
-            p0::add_to_linker_async(&mut linker, preview1)?;
-            trap_unknown(&mut linker, module, config)?;
+            let linker = core_linker(compiled, module, config)?;
             Ok(Program::TimedCore(linker.instantiate_pre(module)?, limit))
         }
+    }
+}
+
+/// Links to 0.2 for async stores.
+fn component_linker(
+    compiled: &Compiled,
+    component: &Component,
+    config: &RunnerConfig,
+) -> wasmtime::Result<component::Linker<ComponentHost>> {
+    let mut linker = component::Linker::new(&compiled.engine);
+    p2::add_to_linker_async(&mut linker)?;
+    answer_names(&mut linker, config, GuestKind::Component)?;
+    trap_unknown_of_component(&mut linker, component, config)?;
+    Ok(linker)
+}
+
+/// Answers for names where the host has found them already.
+fn answer_names(
+    linker: &mut component::Linker<ComponentHost>,
+    config: &RunnerConfig,
+    kind: GuestKind,
+) -> wasmtime::Result<()> {
+    let Some(found) = config.network.names() else {
+        return Ok(());
+    };
+    names::answer_two(linker, &found)?;
+    match kind {
+        GuestKind::AsyncComponent => names::answer_three(linker, &found),
+        GuestKind::Core | GuestKind::Component => Ok(()),
     }
 }
 
@@ -219,18 +351,17 @@ fn link_component(
     component: &Component,
     config: &RunnerConfig,
 ) -> wasmtime::Result<Program> {
-    let mut linker = component::Linker::new(&compiled.engine);
     match config.timeout {
         None => {
+            let mut linker = component::Linker::new(&compiled.engine);
             p2::add_to_linker_sync(&mut linker)?;
+            answer_names(&mut linker, config, GuestKind::Component)?;
             trap_unknown_of_component(&mut linker, component, config)?;
             let pre = linker.instantiate_pre(component)?;
             bindings::sync::CommandPre::new(pre).map(Program::Component)
         }
         Some(limit) => {
-            p2::add_to_linker_async(&mut linker)?;
-            trap_unknown_of_component(&mut linker, component, config)?;
-            let pre = linker.instantiate_pre(component)?;
+            let pre = component_linker(compiled, component, config)?.instantiate_pre(component)?;
             let command = bindings::CommandPre::new(pre)?;
             Ok(Program::TimedComponent(command, limit))
         }
@@ -247,6 +378,7 @@ fn async_linker(
     let mut linker = component::Linker::new(&compiled.engine);
     p2::add_to_linker_async(&mut linker)?;
     p3::add_to_linker(&mut linker)?;
+    answer_names(&mut linker, config, GuestKind::AsyncComponent)?;
     trap_unknown_of_component(&mut linker, component, config)?;
     Ok(linker)
 }
@@ -302,16 +434,33 @@ fn preview1(host: &mut CoreHost) -> &mut p1::Ctx {
     &mut host.p1
 }
 
-fn core_store(engine: &Engine, host: InstanceHost) -> Store<CoreHost> {
+fn core_store(engine: &Engine, host: InstanceHost, config: &RunnerConfig) -> Store<CoreHost> {
     let mut store = Store::new(engine, host.into_core());
     store.limiter(|host| &mut host.limiter);
+    bound(&mut store, config);
     store
 }
 
-fn component_store(engine: &Engine, host: InstanceHost) -> Store<ComponentHost> {
+fn component_store(
+    engine: &Engine,
+    host: InstanceHost,
+    config: &RunnerConfig,
+) -> Store<ComponentHost> {
     let mut store = Store::new(engine, host.into_component());
     store.limiter(|host| &mut host.limiter);
+    bound(&mut store, config);
     store
+}
+
+/// Gives a guest the fuel that it may use, and stops at ticks if it has a time limit.
+fn bound<T>(store: &mut Store<T>, config: &RunnerConfig) {
+    if config.timeout.is_some() {
+        yield_at_ticks(store);
+    }
+    if let Some(fuel) = config.fuel {
+        let filled = store.set_fuel(fuel);
+        debug_assert!(filled.is_ok(), "the engine counts fuel");
+    }
 }
 
 /// Gives the runtime a look at its clock at each tick.

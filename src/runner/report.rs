@@ -18,6 +18,9 @@ pub struct InstanceReport {
     pub run_ns: u64,
     /// How it ended.
     pub outcome: Outcome,
+    /// What the function gave that [`RunnerConfig::invoke`](super::RunnerConfig::invoke)
+    /// asked for, as text; a line for each result of a core function.
+    pub returned: Option<String>,
     /// What its file system held when it ended.
     pub usage: Usage,
     /// Of what it held then, the bytes that no other instance held:

@@ -12,6 +12,7 @@ use super::engine::TICK;
 use super::file_systems::{make_fs, make_volumes};
 use super::host::InstanceHost;
 use super::output::OutputBuffer;
+use super::program::Progress;
 use super::{InstanceReport, Outcome, RunPlan, RunReport, Runner, RunnerError};
 use crate::image::Image;
 use crate::vfs::Fs;
@@ -168,22 +169,27 @@ impl Runner {
         runtime: &mut Option<Runtime>,
     ) -> InstanceReport {
         let start = Instant::now();
-        let mut started = None;
+        let mut progress = Progress::default();
         let host = InstanceHost::new(fs, volumes, plan, &self.config, instance);
         let outputs = host.as_ref().map(InstanceHost::outputs).unwrap_or_default();
         let outcome = match host {
-            Ok(host) => self.program.call(&self.engine, host, &mut started, runtime),
+            Ok(host) => {
+                let what = (&self.config, plan.args.as_slice());
+                self.program
+                    .call(&self.engine, host, what, &mut progress, runtime)
+            }
             Err(error) => Outcome::Failed(error.to_string()),
         };
         let end = Instant::now();
         outputs.iter().for_each(OutputBuffer::release);
-        let started = started.unwrap_or(end);
+        let started = progress.started.unwrap_or(end);
         InstanceReport {
             instance,
             fs_create_ns,
             start_ns: fs_create_ns.saturating_add(nanos(started - start)),
             run_ns: nanos(end - started),
             outcome,
+            returned: progress.returned,
             usage: fs.usage(),
             exclusive_bytes: fs.exclusive_bytes(),
         }

@@ -43,7 +43,7 @@ impl Descriptor {
     pub(crate) fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, NotDone> {
         self.expect_file(Access::READ)?;
         if let Some(live) = self.live() {
-            return Ok(live.read_at(offset, buf));
+            return live.read_at(offset, buf);
         }
         let begun = {
             let state = self.fs().lock();
@@ -86,7 +86,7 @@ impl Descriptor {
     fn try_read_bytes(&self, offset: u64, max: usize, fewer: bool) -> Result<Bytes, NotDone> {
         self.expect_file(Access::READ)?;
         if let Some(live) = self.live() {
-            return Ok(live.slice(offset, max));
+            return live.slice(offset, max);
         }
         let asked = {
             let state = self.fs().lock();

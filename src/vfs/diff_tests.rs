@@ -3,7 +3,7 @@
 use super::{Access, Follow, Fs, OpenFlags, SetTime};
 use crate::chunk::{ChunkPool, ContentBuilder};
 use crate::image::Image;
-use crate::layer::Layer;
+use crate::layer::{EntryBody, Layer};
 use crate::meta::{Meta, Time};
 use crate::name::LayerPath;
 use crate::steps::{assert_linear, counted};
@@ -94,6 +94,50 @@ fn a_file_that_lost_a_name_or_got_its_times_back_is_not_told() {
     fs.write("/two/0", "1").unwrap();
     times(before.mtime);
     assert_eq!(fs.diff(&pool).unwrap().node_count(), told + 2);
+}
+
+#[test]
+fn a_file_that_keeps_a_name_of_the_base_moves_without_a_byte() {
+    let reads = |fs: &Fs, layer: Layer| {
+        let layers = [fs.image().layers(), &[layer]].concat();
+        Fs::new(&Image::new(&layers).unwrap())
+    };
+    let fs = linked(2);
+    fs.rename("/one/0", "/new").unwrap();
+    fs.hard_link("/one/1", "/more").unwrap();
+    let pool = ChunkPool::new();
+    let layer = fs.diff(&pool).unwrap();
+    let has_files = |layer: &Layer| {
+        let mut entries = layer.entries();
+        entries.any(|entry| matches!(entry.body, EntryBody::File { .. }))
+    };
+    assert!(!has_files(&layer), "no content is told");
+    let again = reads(&fs, layer);
+    for name in ["/new", "/two/0"] {
+        assert_eq!(again.read(name).unwrap(), b"0");
+        assert_eq!(again.metadata(name).unwrap().nlink, 2);
+    }
+    assert_eq!(again.metadata("/one/1").unwrap().nlink, 3);
+    assert_eq!(
+        again.metadata("/new").unwrap().id,
+        again.metadata("/two/0").unwrap().id
+    );
+    // A whole tree has no base to link to.
+    let tree = fs.tree(b"/", &pool).unwrap();
+    let alone = Fs::new(&Image::new(&[tree]).unwrap());
+    assert_eq!(alone.read("/new").unwrap(), b"0");
+    // Once no name stands, or the bytes are others, they are told.
+    let pool = ChunkPool::new();
+    fs.rename("/two", "/three").unwrap();
+    fs.write("/one/1", "changed").unwrap();
+    let layer = fs.diff(&pool).unwrap();
+    assert!(has_files(&layer));
+    let again = reads(&fs, layer);
+    for (name, text) in [("/new", "0"), ("/three/0", "0"), ("/more", "changed")] {
+        assert_eq!(again.read(name).unwrap(), text.as_bytes(), "{name}");
+    }
+    assert_eq!(again.metadata("/new").unwrap().nlink, 2);
+    assert_eq!(again.metadata("/more").unwrap().nlink, 3);
 }
 
 #[test]

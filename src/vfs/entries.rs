@@ -28,6 +28,12 @@ struct Place {
     found: Option<Found>,
 }
 
+impl Place {
+    fn is_link(&self) -> bool {
+        self.found.is_some_and(|found| found.kind == Kind::Symlink)
+    }
+}
+
 /// Walks to the last name of a path. A slash after it asks for a directory,
 /// as wasmtime has it: a link before it is followed.
 fn spot(state: &State, from: &Descriptor, path: &[u8]) -> Result<Spot, Errno> {
@@ -84,6 +90,15 @@ fn spot_before_slash(
     })
 }
 
+/// Refuses a path whose last link leads out of the directory.
+fn expect_inside(state: &State, from: &Descriptor, path: &[u8]) -> Result<(), Errno> {
+    match resolve(state, from.start(state), path, Last::Walk(Follow::Yes)) {
+        Err(Errno::NotPermitted) => Err(Errno::NotPermitted),
+        // What is no directory is told next.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 impl Descriptor {
     /// Runs a change of a name as one step of the file system that it is in.
     fn change<R>(
@@ -129,18 +144,22 @@ impl Descriptor {
     /// In this order: [`Errno::NotDirectory`] if this is none,
     /// [`Errno::NotPermitted`] through a read-only preopen,
     /// [`Errno::ReadOnly`], those of the walk, [`Errno::Invalid`] for `.`,
-    /// `..` and the root, [`Errno::NoEntry`], [`Errno::NotDirectory`],
+    /// `..` and the root, [`Errno::NoEntry`]; for a link with a slash after it
+    /// [`Errno::NotPermitted`] if it leads out of this directory; [`Errno::NotDirectory`],
     /// [`Errno::Busy`] for a preopen, [`Errno::NotEmpty`].
     pub fn remove_dir_at(&self, path: &[u8]) -> Result<(), Errno> {
         self.change(
             path,
             Last::Keep,
-            |from, path, state, now| match spot_before_slash(state, from, path)?.0 {
-                Spot::Name(at) => {
+            |from, path, state, now| match spot_before_slash(state, from, path)? {
+                (Spot::Name(at), slash) => {
+                    if slash == Slash::Trailing && at.is_link() {
+                        expect_inside(state, from, path)?;
+                    }
                     let found = from.allow_removal(state, &at)?;
                     state.rmdir((at.dir, &at.name, found), now)
                 }
-                Spot::Dir(_) => Err(Errno::Invalid),
+                (Spot::Dir(_), _) => Err(Errno::Invalid),
             },
         )
     }

@@ -96,6 +96,9 @@ impl Setup {
     }
 }
 
+/// The device number of what is shown beside an instance: volumes count from 2 on.
+const BESIDE: NonZeroU64 = NonZeroU64::MAX;
+
 /// Sets up an instance. Made by [`Fs::builder`]. Clones of one make instances of
 /// the same kind, which pay on accounts of their own and share a clock, trace and scope that
 /// were set.
@@ -273,6 +276,20 @@ impl Fs {
             quota: Quota::default(),
             account: Account::default(),
         }
+    }
+
+    /// Makes a file system for what is shown beside this one: it has the same clock and
+    /// bound on descriptors, a device number that no other has, and room for nothing else.
+    pub(super) fn beside(&self, image: &Image) -> Self {
+        let Quota { max_open, .. } = self.lock().quota();
+        let mut builder = Self::builder(image).device(BESIDE).quota(Quota {
+            max_bytes: 0,
+            max_inodes: 0,
+            max_changed: 0,
+            max_open,
+        });
+        builder.setup.clock.clone_from(&self.0.setup.clock);
+        builder.build()
     }
 
     pub(super) fn of(setup: Setup, mounts: Option<Mounts>, state: Overlay) -> Self {

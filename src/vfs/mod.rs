@@ -28,6 +28,7 @@ mod subtree;
 mod trace;
 mod virtual_file;
 mod walk;
+mod world;
 
 pub use clock::{Clock, VirtualClock};
 pub use descriptor::{Access, Descriptor, Rights};
@@ -40,8 +41,9 @@ pub(crate) use pieces::Left;
 pub use seal::{Sealing, Share, seal_until};
 pub use stat::SetTime;
 pub use trace::{Trace, TracedFile};
-pub use virtual_file::VirtualFile;
+pub use virtual_file::{Filled, VirtualFile};
 pub use walk::Follow;
+pub use world::World;
 
 pub(crate) use crate::overlay::NotDone;
 pub use crate::overlay::{Change, Conflict, MergeError, Quota, Rule, TreePath, Usage};

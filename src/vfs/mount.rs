@@ -4,10 +4,13 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use parking_lot::MutexGuard;
+
 use super::Fs;
 use super::descriptor::Rights;
 use super::fs::{below_root, find_dir};
 use super::place::make_dirs;
+use super::state::State;
 use super::virtual_file::VirtualFile;
 use super::walk::{End, Follow, Last, Start, resolve};
 use crate::errno::Errno;
@@ -209,7 +212,6 @@ impl Fs {
     }
 
     fn mount_file_at(&self, path: &[u8], file: Arc<dyn VirtualFile>) -> Result<(), Errno> {
-        let writable = file.is_writable();
         let relative = below_root(path)?;
         let now = self.now();
         let mut state = self.lock();
@@ -233,6 +235,17 @@ impl Fs {
             Some((Kind::File, id)) => id,
             None => state.create(dir, &name, New::File, now)?,
         };
+        self.show_file(state, id, file)
+    }
+
+    /// Shows a file of the host's making in place of the file `id`.
+    pub(super) fn show_file(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        id: FileId,
+        file: Arc<dyn VirtualFile>,
+    ) -> Result<(), Errno> {
+        let writable = file.is_writable();
         let mut mounts = self.mounts().write();
         let is_new = !mounts.table.files.contains_key(&id);
         if is_new && mounts.table.len() >= MAX_MOUNTS {

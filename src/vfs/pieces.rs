@@ -94,10 +94,10 @@ pub(crate) struct Reading<'a> {
 impl<'a> Reading<'a> {
     /// Copies what the instance has itself of the bytes from `offset` on into
     /// `buf`. Gives how many bytes there are. Offsets come in order.
-    pub(crate) fn part(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
+    pub(crate) fn part(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize, NotDone> {
         match &self.state {
-            Some(state) => state.read_piece(self.file.id(), offset, buf, &mut self.rest),
-            None => self.file.read_at(offset, buf),
+            Some(state) => Ok(state.read_piece(self.file.id(), offset, buf, &mut self.rest)?),
+            None => self.file.try_read_at(offset, buf),
         }
     }
 

@@ -154,6 +154,10 @@ impl<'a> Tree<'a> for Among<'_, 'a> {
         Ok(cell.get_or_init(|| target.into()))
     }
 
+    fn is_of_layer(&self, link: FileId) -> bool {
+        self.state.is_of_base(link)
+    }
+
     fn mounted(&self, dir: FileId) -> Option<Crossing> {
         self.fs.mounted_dir(dir).map(Crossing::Into)
     }

@@ -9,9 +9,13 @@ use bytes::Bytes;
 
 use super::descriptor::{Access, Descriptor};
 use super::mount::FileMount;
+use crate::chunk::Ticket;
 use crate::errno::Errno;
-use crate::limits::{MAX_OPEN_VIRTUAL_BYTES, MAX_VIRTUAL_BYTES};
+use crate::limits::{
+    CHUNK_BYTES, MAX_DEVICE_STEP_BYTES, MAX_OPEN_VIRTUAL_BYTES, MAX_VIRTUAL_BYTES,
+};
 use crate::meta::Kind;
+use crate::overlay::NotDone;
 
 /// A file of the host's making. Shown by [`Fs::mount_file`](super::Fs::mount_file).
 ///
@@ -38,7 +42,29 @@ pub trait VirtualFile: Send + Sync {
     /// [`MAX_VIRTUAL_BYTES`] are [`Errno::FileTooLarge`]; what would make all
     /// open descriptors of the instance hold more than
     /// [`MAX_OPEN_VIRTUAL_BYTES`] is [`Errno::NoSpace`].
-    fn content(&self) -> Result<Bytes, Errno>;
+    ///
+    /// Default: none, as for devices.
+    fn content(&self) -> Result<Bytes, Errno> {
+        Ok(Bytes::new())
+    }
+
+    /// Tells whether the file is a device: it is not asked for its content when it is
+    /// opened but for the next bytes each time it is read, whatever the offset.
+    /// Default: no.
+    fn is_device(&self) -> bool {
+        false
+    }
+
+    /// Gives a device's next bytes: fewer than `buf` has room for, or none at an end, or
+    /// a ticket for whoever reads to wait for. `buf` has at most
+    /// [`MAX_DEVICE_STEP_BYTES`]. Default: none.
+    ///
+    /// # Errors
+    ///
+    /// What the one who reads is told.
+    fn fill(&self, _buf: &mut [u8]) -> Result<Filled, Errno> {
+        Ok(Filled::Bytes(0))
+    }
 
     /// Tells whether the file may be opened for writing. Asked when it is
     /// mounted. Default: no, and opening it so is [`Errno::NotPermitted`].
@@ -55,6 +81,15 @@ pub trait VirtualFile: Send + Sync {
     fn write(&self, _offset: Option<u64>, _bytes: &[u8]) -> Result<usize, Errno> {
         Err(Errno::NotPermitted)
     }
+}
+
+/// What a read of a device gave.
+#[derive(Clone, Debug)]
+pub enum Filled {
+    /// So many bytes.
+    Bytes(usize),
+    /// None yet: the read is to be made again once the wait is over.
+    Later(Ticket),
 }
 
 impl<F: Fn() -> Vec<u8> + Send + Sync> VirtualFile for F {
@@ -119,7 +154,7 @@ impl Drop for Shown {
 impl Live {
     fn open(mount: FileMount, access: Access, all: &VirtualBytes) -> Result<Self, Errno> {
         let mut content = Bytes::new();
-        if access.contains(Access::READ) {
+        if access.contains(Access::READ) && !mount.file.is_device() {
             content = guarded(|| mount.file.content())?;
         }
         if content.len() > MAX_VIRTUAL_BYTES {
@@ -137,19 +172,43 @@ impl Live {
         self.content.len() as u64
     }
 
-    /// Gives up to `max` bytes from `offset` on, without a copy.
-    pub(super) fn slice(&self, offset: u64, max: usize) -> Bytes {
+    /// Gives up to `max` bytes from `offset` on, without a copy; of a device its next
+    /// ones.
+    pub(super) fn slice(&self, offset: u64, max: usize) -> Result<Bytes, NotDone> {
+        if self.file.is_device() {
+            let mut bytes = vec![0; max.min(CHUNK_BYTES)];
+            let len = self.fill(&mut bytes)?;
+            bytes.truncate(len);
+            return Ok(bytes.into());
+        }
+        Ok(self.piece(offset, max))
+    }
+
+    fn piece(&self, offset: u64, max: usize) -> Bytes {
         let len = self.content.len();
         let from = usize::try_from(offset).map_or(len, |offset| offset.min(len));
         self.content.slice(from..len.min(from.saturating_add(max)))
     }
 
-    pub(super) fn read_at(&self, offset: u64, buf: &mut [u8]) -> usize {
-        let piece = self.slice(offset, buf.len());
+    pub(super) fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, NotDone> {
+        if self.file.is_device() {
+            return self.fill(buf);
+        }
+        let piece = self.piece(offset, buf.len());
         for (to, from) in buf.iter_mut().zip(&piece) {
             *to = *from;
         }
-        piece.len()
+        Ok(piece.len())
+    }
+
+    /// Asks a device for its next bytes, a bounded piece of them.
+    fn fill(&self, buf: &mut [u8]) -> Result<usize, NotDone> {
+        let len = buf.len().min(MAX_DEVICE_STEP_BYTES);
+        let room = buf.get_mut(..len).unwrap_or_default();
+        match guarded(|| self.file.fill(room))? {
+            Filled::Bytes(filled) => Ok(filled.min(len)),
+            Filled::Later(ticket) => Err(NotDone::Absent(Box::new(ticket))),
+        }
     }
 
     pub(super) fn write(&self, offset: Option<u64>, bytes: &[u8]) -> Result<usize, Errno> {

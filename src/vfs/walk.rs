@@ -78,6 +78,9 @@ pub(super) trait Tree<'a> {
     /// The target of a link, the `number`th that the walk follows, from 0.
     fn target(&self, link: FileId, number: usize) -> Result<&'a [u8], Errno>;
 
+    /// Tells whether a link came with a layer of the base.
+    fn is_of_layer(&self, link: FileId) -> bool;
+
     /// What is mounted on a directory.
     fn mounted(&self, dir: FileId) -> Option<Self::Crossing>;
 
@@ -120,7 +123,7 @@ impl Start<'_> {
 /// [`Errno::Invalid`] for a NUL, [`Errno::NotPermitted`] for an absolute path;
 /// then, as components come: [`Errno::NameTooLong`], [`Errno::NoEntry`],
 /// [`Errno::NotDirectory`], [`Errno::NotPermitted`] for a `..` or a link that
-/// leaves `start`, [`Errno::Loop`]. Before these [`Errno::Io`] if the base
+/// leaves `start` (a link of a layer stays at the root, if that is `start`), [`Errno::Loop`]. Before these [`Errno::Io`] if the base
 /// turned out to be damaged.
 pub(super) fn resolve<'a>(
     tree: &'a State,
@@ -220,6 +223,10 @@ impl<'a> Tree<'a> for Alone<'a> {
         self.state.target(link)
     }
 
+    fn is_of_layer(&self, link: FileId) -> bool {
+        self.state.is_of_base(link)
+    }
+
     fn mounted(&self, _: FileId) -> Option<Infallible> {
         None
     }
@@ -247,6 +254,14 @@ pub(super) fn find_shown(
     }
 }
 
+/// A path, or what is left of one.
+#[derive(Clone, Copy)]
+struct ToGo<'a> {
+    path: &'a [u8],
+    /// It is the target of a link that came with a layer.
+    of_layer: bool,
+}
+
 /// A walk under way.
 pub(super) struct Walk<'a> {
     /// Where it started.
@@ -258,12 +273,14 @@ pub(super) struct Walk<'a> {
     floor: usize,
     /// Paths to go, the next one last: the rest of the path, and above it the
     /// rest of each link's target. Each begins with a name.
-    rest: SmallVec<[&'a [u8]; 4]>,
+    rest: SmallVec<[ToGo<'a>; 4]>,
     /// A slash came after the last name of all paths that are done, so that
     /// what they lead to has to be a directory.
     slash: Slash,
     /// The part that the walk is at.
     part: &'a [u8],
+    /// It is of the target of a link that came with a layer.
+    of_layer: bool,
     links: usize,
     /// The directory that the path's own last name is looked up in, once that
     /// has been: not one that a link of this name led to. Absent if a path ends
@@ -280,10 +297,11 @@ impl<'a> Walk<'a> {
             rest: SmallVec::new(),
             slash: Slash::None,
             part: b"",
+            of_layer: false,
             links: 0,
             parent: None,
         };
-        walk.push(path);
+        walk.push(path, false);
         walk
     }
 
@@ -299,7 +317,12 @@ impl<'a> Walk<'a> {
                 b".." if self.passed.len() > self.floor => {
                     self.passed.pop();
                 }
-                b".." => return tree.up().map(Turn::Cross).ok_or(Errno::NotPermitted),
+                b".." => match tree.up() {
+                    Some(crossing) => return Ok(Turn::Cross(crossing)),
+                    // The root is above itself for what came with a layer, as in a chroot.
+                    None if self.of_layer && self.start == FileId::ROOT => {}
+                    None => return Err(Errno::NotPermitted),
+                },
                 name if name.len() > MAX_NAME_BYTES => return Err(Errno::NameTooLong),
                 name => {
                     if let Some(turn) = self.step(tree, name, last)? {
@@ -363,7 +386,9 @@ impl<'a> Walk<'a> {
 
     /// Goes on with the target of a link. An absolute one starts over where
     /// the walk did if that is the instance's root, as in a chroot; elsewhere
-    /// it would leave the directory the walk is confined to.
+    /// it would leave the directory the walk is confined to. So would `..` above
+    /// the start, but for the target of a link that came with a layer: where the
+    /// start is the root, that ends there. A guest makes no such link.
     fn follow<T: Tree<'a>>(
         &mut self,
         tree: &T,
@@ -384,7 +409,7 @@ impl<'a> Walk<'a> {
             Some(b'/') => return Err(Errno::NotPermitted),
             Some(_) => None,
         };
-        self.push(target);
+        self.push(target, tree.is_of_layer(link));
         Ok(crossing.map(Turn::Cross))
     }
 
@@ -416,27 +441,30 @@ impl<'a> Walk<'a> {
     }
 
     /// Puts a path before those to go.
-    fn push(&mut self, path: &'a [u8]) {
+    fn push(&mut self, path: &'a [u8], of_layer: bool) {
         let from = path.iter().position(|byte| *byte != b'/');
         if let Some(path) = from.and_then(|from| path.get(from..)) {
-            self.rest.push(path);
+            self.rest.push(ToGo { path, of_layer });
         }
         steps::add(from.unwrap_or(path.len()));
     }
 
     /// Takes the next component off the paths to go, and the slashes after it.
     fn next_part(&mut self) -> Option<&'a [u8]> {
-        let rest = self.rest.pop()?;
+        let ToGo {
+            path: rest,
+            of_layer,
+        } = self.rest.pop()?;
         let len = rest.iter().position(|byte| *byte == b'/');
         let (part, after) = rest.split_at(len.unwrap_or(rest.len()));
         let slashes = after.iter().position(|byte| *byte != b'/');
         match slashes.and_then(|slashes| after.get(slashes..)) {
-            Some(after) => self.rest.push(after),
+            Some(path) => self.rest.push(ToGo { path, of_layer }),
             None if self.rest.is_empty() && !after.is_empty() => self.slash = Slash::Trailing,
             None => {}
         }
         steps::add(part.len() + slashes.unwrap_or(after.len()));
-        self.part = part;
+        (self.part, self.of_layer) = (part, of_layer);
         Some(part)
     }
 }

@@ -268,6 +268,19 @@ fn errors_of_remove_directory_in_order() {
         (root.remove_dir_at(b"d"), Errno::Busy),
     ]);
     drop(pinned);
+    // A link with a slash after it is no directory to remove, and one that leads out is
+    // not even looked at.
+    for (target, errno) in [
+        (&b"e"[..], Errno::NotDirectory),
+        (b"nowhere", Errno::NotDirectory),
+        (b"..", Errno::NotPermitted),
+        (b"../../e", Errno::NotPermitted),
+    ] {
+        root.symlink_at(target, b"way").unwrap();
+        assert_eq!(root.remove_dir_at(b"way/"), Err(errno), "{target:?}");
+        assert_eq!(root.remove_dir_at(b"way"), Err(Errno::NotDirectory));
+        root.unlink_at(b"way").unwrap();
+    }
     assert_eq!(root.remove_dir_at(b"d"), Err(Errno::NotEmpty));
     assert_eq!(root.remove_dir_at(b"e/"), Ok(()));
 }

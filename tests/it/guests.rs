@@ -141,6 +141,7 @@ same_everywhere! {
 const OTHERS: &[&str] = &[
     "bench_ops",
     "bench_writes",
+    "connect",
     "dot_entries",
     "fill_until_full",
     "iovecs",

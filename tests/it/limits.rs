@@ -46,6 +46,7 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "MAX_POLL_SUBSCRIPTIONS",
         "polling_refuses_what_it_cannot_wait_for",
     ),
+    ("MAX_DEVICE_STEP_BYTES", "devices_do_what_they_are_for"),
     ("MAX_XZ_MEMORY_BYTES", "xz_takes_bounded_memory"),
     ("MAX_ARTIFACT_BYTES", "programs_of_artifacts_have_a_bound"),
     ("MAX_OCI_DOCUMENT_BYTES", "documents_have_a_bound"),

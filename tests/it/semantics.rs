@@ -254,7 +254,7 @@ fn case_p09_symbolic_links() {
         Ok(Kind::Dir)
     );
     assert_eq!(look("d/../.."), Err(Errno::NotPermitted));
-    assert_eq!(look("up"), Err(Errno::NotPermitted));
+    assert_eq!(look("up"), Err(Errno::NoEntry));
     assert_eq!(look("c40"), Ok(Kind::File));
     assert_eq!(look("c41"), Err(Errno::Loop));
     assert_eq!(look("loop"), Err(Errno::Loop));
@@ -281,6 +281,66 @@ fn case_p09_symbolic_links() {
     assert!(is_gone(&root, "d/new"));
     let made = open(Follow::Yes, OpenFlags::CREATE).unwrap();
     assert_eq!(stat(&root, "d/new").id, made);
+}
+
+#[test]
+fn links_of_a_layer_that_climb_past_the_root_end_there() {
+    let fs = fs(&["f = text\n a/\n a/b/\n a/b/over -> ../../../../f\n a/b/exact -> ../../f\n a/b/taken -> ../../../../f\n
+        a/b/root -> ../../../..\n a/b/again -> ../../../../a/b/over\n a/mine -> ../made\n a/b/gone -> ../../../../g"]);
+    let root = fs.root().unwrap();
+    let look = |path: &str| {
+        root.stat_at(Follow::Yes, path.as_bytes())
+            .map(|stat| stat.kind)
+    };
+    for path in [
+        "a/b/over",
+        "a/b/exact",
+        "a/b/again",
+        "a/b/root/f",
+        "a/b/root/a/b/over",
+    ] {
+        assert_eq!(look(path), Ok(Kind::File), "{path}");
+    }
+    assert_eq!(look("a/b/root"), Ok(Kind::Dir));
+    assert_eq!(look("a/b/gone"), Err(Errno::NoEntry));
+    assert_eq!(
+        &root.readlink_at(b"a/b/over").unwrap()[..],
+        b"../../../../f"
+    );
+    // One that a guest gave a name is as good as made by the guest, wherever it goes then;
+    // what is done to the directories above changes nothing.
+    root.rename_at(b"a/b/taken", &root, b"a/moved").unwrap();
+    assert_eq!(look("a/moved"), Err(Errno::NotPermitted));
+    root.rename_at(b"a/moved", &root, b"a/b/taken").unwrap();
+    assert_eq!(look("a/b/taken"), Err(Errno::NotPermitted));
+    root.rename_at(b"a/b", &root, b"c").unwrap();
+    assert_eq!(look("c/over"), Ok(Kind::File));
+    root.rename_at(b"c", &root, b"a/b").unwrap();
+    // What the path itself says leaves the root, behind such a link as well.
+    assert_eq!(look("a/b/root/.."), Err(Errno::NotPermitted));
+    // Links that were made here keep WASI's answer, also on the way.
+    for (name, target) in [
+        ("made", "../f"),
+        ("a/over", "../../f"),
+        ("a/via", "b/root/../f"),
+    ] {
+        root.symlink_at(target.as_bytes(), name.as_bytes()).unwrap();
+        assert_eq!(look(name), Err(Errno::NotPermitted), "{name}");
+    }
+    assert_eq!(look("a/mine"), Err(Errno::NotPermitted));
+    root.symlink_at(b"b/again", b"a/good").unwrap();
+    assert_eq!(look("a/good"), Ok(Kind::File));
+    // From another directory they leave it.
+    let below = fs.preopen(b"a", Rights::ReadWrite).unwrap();
+    for path in ["b/over", "b/exact", "b/root"] {
+        let found = below.stat_at(Follow::Yes, path.as_bytes());
+        assert_eq!(found, Err(Errno::NotPermitted), "{path}");
+    }
+    // In a fork they are what they are here.
+    let fork = fs.fork().root().unwrap();
+    assert_eq!(stat(&fork, "a/b/over").kind, Kind::Symlink);
+    assert!(fork.stat_at(Follow::Yes, b"a/b/over").is_ok());
+    assert_eq!(fork.stat_at(Follow::Yes, b"made"), Err(Errno::NotPermitted));
 }
 
 #[test]

@@ -258,8 +258,13 @@ impl World {
         else {
             return Err(Errno::Invalid);
         };
-        let tree = &mut self.trees[at];
         let id = found.ok_or(Errno::NoEntry)?;
+        if path.ends_with('/') && self.trees[at].kind(id) == Kind::Symlink {
+            // Of one that leads out nothing else is told.
+            let led = self.change(read_only, path, Last::Follow);
+            refuse(matches!(led, Err(Errno::NotPermitted)), Errno::NotPermitted)?;
+        }
+        let tree = &mut self.trees[at];
         tree.allow_departure(dir, id)?;
         refuse(tree.kind(id) != Kind::Dir, Errno::NotDirectory)?;
         refuse(tree.pinned.contains(&id), Errno::Busy)?;

@@ -17,6 +17,7 @@ mod support; // what is shared with the library's tests
 mod artifact; // OCI artifacts of WebAssembly, and what images say that they are for
 mod bench; // every way measured, or said why not
 mod bounds; // what a run may hold together, and what an interrupted one leaves
+mod habits; // what people type who come from wasmtime and Docker
 mod hostile; // images and archives that mean harm to the terminal or the memory
 mod image; // `image` and `store`: each command, and what it refuses
 #[cfg(unix)]
@@ -26,6 +27,7 @@ mod many; // many instances over one base
 mod one; // one instance: its exit code, streams, arguments, end
 mod options; // each option, good and bad
 mod shared; // volumes, places in listings, traces, runs that repeat
+mod world; // /dev, /tmp, and runs without them
 mod wrong; // wrong input to every option
 
 use std::fs;
@@ -90,9 +92,10 @@ impl Cli {
         Done::of(&mut self.command(words))
     }
 
-    /// Runs a script with these options before it.
+    /// Runs a script with these options before it, over what the layers hold.
     fn script(&self, options: &str, script: &Script) -> Done {
-        self.guest(script).run(&format!("run {options} guest.wat"))
+        self.guest(script)
+            .run(&format!("run --bare {options} guest.wat"))
     }
 
     /// The names in the test's directory.

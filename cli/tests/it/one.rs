@@ -95,12 +95,14 @@ fn everything_after_the_guest_is_the_guests() {
 }
 
 #[test]
-fn the_environment_is_what_was_given_and_the_number() {
+fn the_environment_is_what_was_given_and_the_number_if_there_are_instances() {
     let cli = Cli::new();
     cli.guest(&Script::new().print_env());
     let mut command = cli.command("run --env A=1 --env B=x=y --env A=2 --env C= guest.wat");
     let done = Done::of(command.env("SECRET", "not for guests"));
-    assert_eq!(done.fine().text(), "A=2\0B=x=y\0C=\0STRATAFS_INSTANCE=0\0");
+    assert_eq!(done.fine().text(), "A=2\0B=x=y\0C=\0");
+    let done = cli.run("run --instances 1 --env A=1 guest.wat");
+    assert_eq!(done.fine().text(), "A=1\0STRATAFS_INSTANCE=0\0");
 }
 
 #[test]

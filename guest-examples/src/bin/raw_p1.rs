@@ -57,7 +57,12 @@ fn every_call(fd: u32) -> String {
         ]
     };
     let mut line = String::new();
+    // wasmtime-wasi does not synchronise directories, stratafs does.
+    let is_dir = p1::fdstat(fd).is_ok_and(|stat| stat.filetype == 3);
     for (name, code) in codes {
+        if is_dir && name.ends_with("sync") {
+            continue;
+        }
         line += &format!("{name} {:?}, ", p1::Errno(code as u16));
     }
     line += &format!(
@@ -101,9 +106,6 @@ fn opening() {
         ("etc/motd/", CREAT, 0, 0),
         ("none/", 0, 0, 0),
         ("none/", CREAT, 0, 0),
-        ("etc/motd", 0, READ, 2),
-        ("etc/motd", 0, READ, 8),
-        ("etc/motd", 0, READ, 16),
         ("etc/motd", 0, READ, 4),
         ("", 0, 0, 0),
         (".", 0, 0, 0),
@@ -223,13 +225,8 @@ fn offsets() {
         p1::write(append, b"start"),
         p1::tell(append)
     );
-    println!(
-        "sync flags: {:?} {:?} {:?} {:?}",
-        flags(fd, 2),
-        flags(fd, 8),
-        flags(fd, 16),
-        flags(fd, 4)
-    );
+    // Those for synchronous writes are refused by wasmtime-wasi and taken by stratafs.
+    println!("no waiting: {:?}", flags(fd, 4));
 }
 
 fn flags(fd: u32, flags: u32) -> p1::Result<()> {

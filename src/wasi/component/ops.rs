@@ -103,9 +103,9 @@ pub(in crate::wasi) fn open_at(
     follow: Follow,
     path: &str,
     open: OpenFlags,
-    access: Result<Access, Errno>,
+    access: Access,
 ) -> Result<Descriptor, Errno> {
-    dir(d)?.open_at(follow, path.as_bytes(), open, access?)
+    dir(d)?.open_at(follow, path.as_bytes(), open, access)
 }
 
 /// A hard link to what a symbolic link points at is not offered.

@@ -45,8 +45,9 @@ impl Ctx {
         memory.store_u64(out.cast_unsigned(), offset)
     }
 
+    /// Directories too: databases ask for it after they made or removed a file.
     pub(super) fn fd_sync(&mut self, _: &mut Memory<'_, '_>, fd: i32) -> Result<()> {
-        Ok(self.table.file(fd)?.descriptor.sync()?)
+        Ok(self.descriptor(fd)?.sync()?)
     }
 
     pub(super) fn fd_datasync(&mut self, memory: &mut Memory<'_, '_>, fd: i32) -> Result<()> {

@@ -7,7 +7,6 @@ use wasmtime_wasi::p1::types;
 use super::abi::{Result, argument};
 use super::ctx::Ctx;
 use super::memory::Memory;
-use super::stat::SYNC_FLAGS;
 use super::table::{Dir, File, Slot};
 use crate::limits::MAX_PATH_BYTES;
 use crate::meta::Kind;
@@ -86,9 +85,6 @@ impl Ctx {
         let descriptor = {
             let path = text(memory, path, path_len)?;
             let dir = self.open_base(dir)?;
-            if fd_flags.intersects(SYNC_FLAGS) {
-                return Err(types::Errno::Notsup.into());
-            }
             self.table.check_room()?;
             dir.descriptor
                 .open_at(follow(dir_flags), &path, open_flags(flags), access(rights))?

@@ -164,11 +164,7 @@ impl Ctx {
         flags: i32,
     ) -> Result<()> {
         let flags: types::Fdflags = argument(flags)?;
-        let file = self.table.file_mut(fd)?;
-        if flags.intersects(SYNC_FLAGS) {
-            return Err(types::Errno::Inval.into());
-        }
-        file.flags = flags;
+        self.table.file_mut(fd)?.flags = flags;
         Ok(())
     }
 
@@ -187,7 +183,7 @@ impl Ctx {
 
     /// Gives the file or directory of stratafs behind a number.
     #[inline]
-    fn descriptor(&self, fd: i32) -> Result<&Descriptor> {
+    pub(super) fn descriptor(&self, fd: i32) -> Result<&Descriptor> {
         match self.table.slot(fd.cast_unsigned()) {
             Slot::File(file) => Ok(&file.descriptor),
             Slot::Dir(dir) => Ok(&dir.descriptor),
@@ -195,11 +191,6 @@ impl Ctx {
         }
     }
 }
-
-/// Flags that ask for synchronous writes, which wasmtime-wasi does not offer.
-pub(super) const SYNC_FLAGS: types::Fdflags = types::Fdflags::SYNC
-    .union(types::Fdflags::DSYNC)
-    .union(types::Fdflags::RSYNC);
 
 /// Gives preview1's number of a kind.
 pub(super) fn filetype(kind: Kind) -> types::Filetype {

@@ -378,6 +378,13 @@ fn descriptors(log: &mut Log) {
             .open_raw(3, true, path.as_bytes(), Oflags::empty(), rights, flags);
         log.add(("open", path), fd);
     }
+    // Of files alone: wasmtime-wasi refuses to sync a directory.
+    for fd in [5, 7, 8, 99] {
+        for name in ["fd_sync", "fd_datasync"] {
+            let done = log.guest.call(name, &[i64::from(fd)]);
+            log.add((name, fd), done);
+        }
+    }
     for fd in [0, 1, 2, 3, 4, 5, 6, 7, 8, 99, u32::MAX] {
         let fd64 = i64::from(fd);
         log.guest.put(DATA, b"xyz");
@@ -388,8 +395,6 @@ fn descriptors(log: &mut Log) {
             ("fd_advise", vec![fd64, 0, 0, 3]),
             ("fd_advise", vec![fd64, -1, -1, 3]),
             ("fd_allocate", vec![fd64, 0, 9]),
-            ("fd_sync", vec![fd64]),
-            ("fd_datasync", vec![fd64]),
             ("fd_tell", vec![fd64, 64]),
             ("fd_seek", vec![fd64, -1, 0, 64]),
             ("fd_seek", vec![fd64, 3, 1, 64]),
@@ -405,7 +410,6 @@ fn descriptors(log: &mut Log) {
             ("fd_read", vec![fd64, 1024, 0, 64]),
             ("fd_pread", vec![fd64, 1024, 1, -1, 64]),
             ("fd_pread", vec![fd64, 1024, 1, 99, 64]),
-            ("fd_fdstat_set_flags", vec![fd64, 16]),
             ("fd_fdstat_set_flags", vec![fd64, 4]),
             ("fd_fdstat_set_rights", vec![fd64, 0, 0]),
             ("fd_filestat_set_size", vec![fd64, 5]),

@@ -67,6 +67,16 @@ fn image() -> Image {
     Image::new(&[layer()]).unwrap()
 }
 
+/// An instance in which `up` was made by the host: one of a layer would end at
+/// the root, where a guest's leads out.
+fn fresh() -> Fs {
+    let fs = Fs::new(&image());
+    let root = fs.root().unwrap();
+    root.unlink_at(b"up").unwrap();
+    root.symlink_at(b"../x", b"up").unwrap();
+    fs
+}
+
 fn quiet() -> wasmtime_wasi::p1::WasiP1Ctx {
     WasiCtxBuilder::new().build_p1()
 }
@@ -78,12 +88,12 @@ fn on(mode: Mode, fs: &Fs) -> Guest {
 
 /// A guest on a file system of its own.
 fn guest(mode: Mode) -> Guest {
-    on(mode, &Fs::new(&image()))
+    on(mode, &fresh())
 }
 
 /// A guest with the whole tree as 3 and a read-only view of it as 4.
 fn with_read_only(mode: Mode) -> Guest {
-    let fs = Fs::new(&image());
+    let fs = fresh();
     let all = fs.root().unwrap();
     let read_only = fs.preopen(b"/", Allow::ReadOnly).unwrap();
     Guest::new(

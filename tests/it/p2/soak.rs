@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use std::ops::BitOr;
 
 use stratafs::image::Image;
-use stratafs::vfs::{Fs, Rights};
+use stratafs::vfs::Rights;
 use stratafs::wasi::p2::Ctx;
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::bindings::clocks::wall_clock::Datetime;
@@ -33,7 +33,7 @@ impl Twins for Filesystem {
     }
 
     fn logs(&self, episode: &Episode) -> [Vec<String>; 2] {
-        let fs = Fs::new(&self.image);
+        let fs = tree::instance(&self.image);
         let read_only = fs.preopen(b"/", Rights::ReadOnly).unwrap();
         let strata = Ctx::new()
             .preopen(fs.root().unwrap(), "/")

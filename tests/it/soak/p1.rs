@@ -1,7 +1,7 @@
 //! `soak_p1` under both hosts.
 
 use stratafs::image::Image;
-use stratafs::vfs::{Fs, Rights};
+use stratafs::vfs::Rights;
 use stratafs::wasi::p1;
 use wasmtime::{InstancePre, Linker, Module, Store};
 use wasmtime_wasi::p1::WasiP1Ctx;
@@ -45,7 +45,7 @@ impl Preview1 {
 
     /// Every other seed runs in an asynchronous store.
     fn run_ours(&self, episode: &Episode) -> Vec<String> {
-        let fs = Fs::new(&self.image);
+        let fs = tree::instance(&self.image);
         let (mut wasi, out) = wasi(episode);
         let ctx = p1::Ctx::new(wasi.build_p1())
             .preopen(fs.root().unwrap(), "/")

@@ -1,7 +1,6 @@
 //! The guest `soak` of 0.3 under both hosts.
 
 use stratafs::image::Image;
-use stratafs::vfs::Fs;
 
 use super::rules::{P2, Rule};
 use super::{Episode, Twins, calls, soak, tree};
@@ -32,7 +31,7 @@ impl Twins for Filesystem {
     }
 
     fn logs(&self, episode: &Episode) -> [Vec<String>; 2] {
-        let fs = Fs::new(&self.image);
+        let fs = tree::instance(&self.image);
         let ours = self.log(Files::Strata(&fs), episode);
         fs.check().unwrap();
         assert_eq!(fs.usage().open, 0, "{episode:?}");

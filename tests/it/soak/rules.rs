@@ -138,6 +138,28 @@ pub const P1: &[Rule] = &[
         harmless: true,
     },
     Rule {
+        why: "a directory can be synchronised, as by fsync",
+        excuses: |call| {
+            ["fd_sync ", "fd_datasync "]
+                .iter()
+                .any(|name| call.asked.starts_with(name))
+                && call.ours == "ok "
+                && call.theirs == "EBADF"
+        },
+        harmless: true,
+    },
+    Rule {
+        why: "synchronous writes are taken: each is done when its call returns",
+        excuses: |call| {
+            let open = call.asked.starts_with("path_open ") && call.theirs == "ENOTSUP";
+            let set = call.asked.starts_with("fd_fdstat_set_flags ")
+                && call.theirs == "EINVAL"
+                && call.ours == "ok ";
+            open || set
+        },
+        harmless: false,
+    },
+    Rule {
         why: "proc_exit passes on every code",
         excuses: |call| {
             let code = call.ours.strip_prefix("exit ");
@@ -150,6 +172,15 @@ pub const P1: &[Rule] = &[
 
 /// Those of 0.2.
 pub const P2: &[Rule] = &[
+    Rule {
+        why: "synchronous writes are taken: each is done when its call returns",
+        excuses: |call| {
+            call.asked.starts_with("open ")
+                && call.asked.contains("_SYNC")
+                && call.theirs == "unsupported"
+        },
+        harmless: false,
+    },
     Rule {
         why: "a stream that cannot be read is refused at once, not at its first read",
         excuses: |call| {

@@ -7,6 +7,7 @@ use std::path::Path;
 use stratafs::chunk::ChunkPool;
 use stratafs::image::Image;
 use stratafs::source::{self, SourceOptions};
+use stratafs::vfs::Fs;
 use tempfile::TempDir;
 
 const LINKS: [(&str, &str); 7] = [
@@ -45,6 +46,16 @@ pub fn fresh() -> TempDir {
     } else {
         tempfile::tempdir().unwrap()
     }
+}
+
+/// An instance in which `up` was made, as it was in the directory: one of a layer
+/// would end at the root.
+pub fn instance(image: &Image) -> Fs {
+    let fs = Fs::new(image);
+    let root = fs.root().unwrap();
+    root.unlink_at(b"up").unwrap();
+    root.symlink_at(b"../x", b"up").unwrap();
+    fs
 }
 
 /// The same tree as an image.

@@ -501,6 +501,7 @@ impl Model {
         };
         self.nodes.push(Node {
             own: true,
+            moved: false,
             nlink: if is_dir { 2 } else { 0 },
             times,
             ..Node::new(body, node.mode)

@@ -93,7 +93,7 @@ impl Model {
     ) -> Result<Place, Errno> {
         check_path(path)?;
         refuse(path[0] == b'/', Errno::NotPermitted)?;
-        let (mut names, mut links) = (split(path), 0);
+        let (mut names, mut links) = (split(path, false), 0);
         let here = |dir, slash| Place {
             dir,
             name: b".".to_vec(),
@@ -101,29 +101,34 @@ impl Model {
             slash,
         };
         let mut place = here(start, path.ends_with(b"/"));
-        while let Some(name) = names.pop_front() {
+        while let Some((name, of_layer)) = names.pop_front() {
             let dir = place.node.ok_or(Errno::NoEntry)?;
             let Body::Dir(body) = &self.nodes[dir].body else {
                 return Err(Errno::NotDirectory);
             };
             if name == b"." || name == b".." {
-                refuse(name == b".." && dir == start, Errno::NotPermitted)?;
-                place = here(if name == b"." { dir } else { body.parent }, place.slash);
+                // The root is its own parent to links that came with a layer.
+                let stays = name == b"." || of_layer && dir == start && dir == TOP;
+                refuse(!stays && dir == start, Errno::NotPermitted)?;
+                place = here(if stays { dir } else { body.parent }, place.slash);
                 continue;
             }
             let last = names.is_empty();
             refuse(name.len() > MAX_NAME_BYTES, Errno::NameTooLong)?;
             refuse(create && last && place.slash, Errno::IsDirectory)?;
             let node = self.find(dir, &name)?;
-            match node.map(|node| &self.nodes[node].body) {
-                Some(Body::Symlink(target)) if !last || place.slash || follow == Follow::Yes => {
+            let made = |node: Id| self.nodes[node].own || self.nodes[node].moved;
+            match node.map(|node| (&self.nodes[node].body, made(node))) {
+                Some((Body::Symlink(target), made))
+                    if !last || place.slash || follow == Follow::Yes =>
+                {
                     links += 1;
                     refuse(links > MAX_SYMLINKS, Errno::Loop)?;
                     let absolute = target[0] == b'/';
                     refuse(absolute && start != TOP, Errno::NotPermitted)?;
                     let slash = place.slash || (last && target.ends_with(b"/"));
                     place = here(if absolute { TOP } else { dir }, slash);
-                    let mut rest = std::mem::replace(&mut names, split(target));
+                    let mut rest = std::mem::replace(&mut names, split(target, !made));
                     names.append(&mut rest);
                 }
                 _ => {
@@ -146,10 +151,11 @@ fn check_path(path: &[u8]) -> Result<(), Errno> {
     refuse(path.len() > MAX_PATH_BYTES, Errno::NameTooLong)
 }
 
-fn split(path: &[u8]) -> VecDeque<Vec<u8>> {
+/// The names of a path, and whether they are of a link that came with a layer.
+fn split(path: &[u8], of_layer: bool) -> VecDeque<(Vec<u8>, bool)> {
     path.split(|byte| *byte == b'/')
         .filter(|name| !name.is_empty())
-        .map(<[u8]>::to_vec)
+        .map(|name| (name.to_vec(), of_layer))
         .collect()
 }
 

@@ -36,6 +36,8 @@ pub struct Node {
     pub times: [Time; 3],
     /// Made by the instance, not by a layer.
     pub own: bool,
+    /// Was given a name since: a link is no longer one of the layer then.
+    pub moved: bool,
     pub open: u32,
 }
 
@@ -251,8 +253,17 @@ impl Model {
 
     fn remove(&mut self, slot: Slot, path: &[u8], as_dir: bool) -> Outcome {
         let start = self.writable_dir(slot)?;
+        let full = path;
         let path = if as_dir { trim(path) } else { path };
         let (dir, name) = self.parent(start, path)?;
+        if as_dir && full.ends_with(b"/") && name != b"." {
+            // A link with a slash after it that leads out is not even looked at.
+            let found = self.find(dir, &name)?;
+            let is_link = found.is_some_and(|node| self.kind_of(node) == Kind::Symlink);
+            let led = self.walk(start, full, stratafs::vfs::Follow::Yes);
+            let leads_out = is_link && matches!(led, Err(Errno::NotPermitted));
+            refuse(leads_out, Errno::NotPermitted)?;
+        }
         if name == b"." {
             return Err(if as_dir {
                 Errno::Invalid
@@ -283,6 +294,7 @@ impl Model {
         self.nodes[node].nlink += 1;
         self.nodes[node].times[2] = self.now;
         self.usage.links += 1;
+        self.nodes[node].moved = true;
         self.attach(dir, &name, node);
         Ok(Seen::Done)
     }
@@ -313,6 +325,7 @@ impl Model {
         }
         self.detach(old_dir, &old_name);
         self.attach(dir, &name, node);
+        self.nodes[node].moved = true;
         self.nodes[node].times[2] = self.now;
         if let Body::Dir(moved) = &mut self.nodes[node].body {
             moved.parent = dir;
@@ -342,6 +355,7 @@ impl Model {
         };
         self.nodes.push(Node {
             own: true,
+            moved: false,
             times: [self.now; 3],
             ..Node::new(body, mode)
         });
@@ -457,6 +471,7 @@ impl Node {
             nlink,
             times: [Time::EPOCH; 3],
             own: false,
+            moved: false,
             open: 0,
         }
     }

@@ -1,0 +1,58 @@
+//! Docker's commands, and what does the same here.
+
+use std::ffi::OsString;
+
+use clap::{Args, Subcommand};
+
+use crate::failure::Failure;
+
+/// A command that Docker has at the top level.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Word {
+    #[command(hide = true)]
+    Images(Rest),
+    #[command(hide = true)]
+    Rmi(Rest),
+    #[command(hide = true)]
+    Pull(Rest),
+    #[command(hide = true)]
+    Push(Rest),
+    #[command(hide = true)]
+    Inspect(Rest),
+    #[command(hide = true)]
+    History(Rest),
+    #[command(hide = true)]
+    Load(Rest),
+    #[command(hide = true)]
+    Save(Rest),
+    #[command(hide = true)]
+    Tag(Rest),
+}
+
+/// What follows such a command.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Rest {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    _words: Vec<OsString>,
+}
+
+/// Says which command is meant.
+pub(crate) fn point(word: &Word) -> Failure {
+    let (typed, meant) = match word {
+        Word::Images(_) => ("images", "stratafs image ls"),
+        Word::Rmi(_) => ("rmi", "stratafs image rm REF"),
+        Word::Pull(_) => (
+            "pull",
+            "docker save NAME | stratafs image import - --tag NAME (`stratafs image pull` is not \
+             in this version)",
+        ),
+        Word::Push(_) => ("push", "stratafs image export REF OUT --format oci-archive"),
+        Word::Inspect(_) => ("inspect", "stratafs image inspect REF"),
+        Word::History(_) => ("history", "stratafs image history REF"),
+        Word::Load(_) => ("load", "stratafs image import SRC --tag REF"),
+        Word::Save(_) => ("save", "stratafs image export REF OUT --format oci-archive"),
+        Word::Tag(_) => ("tag", "stratafs image tag FROM TO"),
+    };
+    Failure::usage(format_args!("there is no `stratafs {typed}`: use {meant}"))
+}

@@ -1,0 +1,109 @@
+//! What a host puts into an instance for its guest to find, as `/tmp`: in no diff
+//! and no quota unless the guest makes something of it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::blocks::FileBody;
+use super::dir::DirBody;
+use super::inode::{Body, Inode};
+use super::maps::Held;
+use super::{Object, Overlay};
+use crate::budget::Hold;
+use crate::errno::Errno;
+use crate::limits::OBJECT_BYTES;
+use crate::meta::{FileId, Kind, Time};
+use crate::name::Name;
+
+/// The objects that a host put there, and the directories that they were put into.
+#[derive(Clone, Default)]
+pub(super) struct Furnished(Option<Arc<Things>>);
+
+#[derive(Clone, Default)]
+struct Things {
+    made: BTreeSet<FileId>,
+    within: BTreeSet<FileId>,
+}
+
+/// The permission bits that nobody else asks for, with those of a directory for
+/// everybody.
+const TEMPORARY: u32 = 0o1777;
+
+impl Overlay {
+    /// Makes an empty file or directory in `dir` that the guest is to find there: as
+    /// [`Self::create`], but the directory keeps its times, the quotas grow by what it takes,
+    /// and no budget refuses it.
+    pub(crate) fn furnish(
+        &mut self,
+        dir: FileId,
+        name: &[u8],
+        (kind, mode): (Kind, u32),
+        now: Time,
+    ) -> Result<FileId, Errno> {
+        let was = self.stat(dir)?;
+        let changed = self.usage.changed;
+        let body = match kind {
+            Kind::Dir => Body::Dir(DirBody::new(dir)),
+            Kind::File => Body::File(FileBody::new()),
+            Kind::Symlink => return Err(Errno::Invalid),
+        };
+        self.prepare_unasked(dir)?;
+        let id = self.next_id()?;
+        let name = Name::from_checked(name);
+        self.add_entry(dir, name.clone(), id, kind, now)?;
+        let hold = Hold::overdraw(self.pages.account(), OBJECT_BYTES);
+        let mut inode = Inode::new(body, now, self.branch, (dir, name), hold);
+        inode.mode = mode;
+        self.inodes.insert(id, Some(Held::new(inode)));
+        self.usage.inodes += 1;
+        let more = self.usage.changed.saturating_sub(changed);
+        self.quota.max_inodes = self.quota.max_inodes.saturating_add(1);
+        self.quota.max_changed = self.quota.max_changed.saturating_add(more);
+        let above = self.own(dir)?;
+        (above.mtime, above.ctime) = (was.mtime, was.ctime);
+        let things = Arc::make_mut(self.furnished.0.get_or_insert_default());
+        things.made.insert(id);
+        things.within.insert(dir);
+        Ok(id)
+    }
+
+    /// Tells whether an object is one that the host put there, and is as it was.
+    pub(super) fn is_as_furnished(&self, id: FileId) -> bool {
+        let Some(things) = &self.furnished.0 else {
+            return false;
+        };
+        if !things.made.contains(&id) {
+            return false;
+        }
+        match self.object(id) {
+            Object::Own(inode) => match &inode.body {
+                Body::File(file) => file.size() == 0 && inode.given.further() == 0,
+                Body::Dir(dir) => dir.own_entries().next().is_none() && inode.mode == TEMPORARY,
+                Body::Symlink(_) => false,
+            },
+            Object::Base(_) | Object::Gone => false,
+        }
+    }
+
+    /// Tells whether a directory of the base has nothing of its own but what the host
+    /// put there.
+    pub(super) fn is_only_furnished(&self, id: FileId) -> bool {
+        let Some(things) = &self.furnished.0 else {
+            return false;
+        };
+        let (true, Object::Own(inode), Some(node)) =
+            (things.within.contains(&id), self.object(id), self.node(id))
+        else {
+            return false;
+        };
+        let Body::Dir(dir) = &inode.body else {
+            return false;
+        };
+        let was = self.image.stat(node);
+        let is_same = (inode.mode, inode.uid, inode.gid, inode.mtime)
+            == (was.mode, was.uid, was.gid, was.mtime);
+        is_same
+            && dir.hidden().next().is_none()
+            && dir.own_entries().all(|own| self.is_as_furnished(own.id))
+    }
+}

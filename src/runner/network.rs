@@ -1,0 +1,250 @@
+//! What guests may reach of the network: nothing unless told.
+
+use std::future::ready;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use wasmtime_wasi::WasiCtxBuilder;
+use wasmtime_wasi::sockets::SocketAddrUse;
+
+/// What guests may reach of the network; nothing by default.
+///
+/// Names are looked up by whoever makes this, once: a guest that asks for one is
+/// given the addresses that were found then, and no query leaves the host.
+///
+/// ```
+/// use std::net::IpAddr;
+/// use stratafs::runner::Network;
+///
+/// let mut network = Network::none();
+/// network.allow("db.internal", &[IpAddr::from([10, 0, 0, 7])], Some(5432));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Network {
+    reach: Reach,
+    no_tcp: bool,
+    no_udp: bool,
+    no_names: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Reach {
+    #[default]
+    Nothing,
+    These(Arc<Vec<Place>>),
+    All,
+}
+
+/// A host that may be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    name: String,
+    addresses: Vec<IpAddr>,
+    port: Option<u16>,
+}
+
+impl Network {
+    /// Nothing may be reached.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// All that the host reaches may be reached, names are looked up for the
+    /// guest, and it may listen.
+    #[must_use]
+    pub fn inherit() -> Self {
+        Self {
+            reach: Reach::All,
+            ..Self::default()
+        }
+    }
+
+    /// Lets guests connect to, and listen on, these addresses by TCP and UDP, at
+    /// one port or at all, and look up `name`, which gives them. Changes nothing
+    /// where all may be reached already.
+    pub fn allow(&mut self, name: &str, addresses: &[IpAddr], port: Option<u16>) {
+        let place = Place {
+            name: canonical(name),
+            addresses: addresses.iter().map(IpAddr::to_canonical).collect(),
+            port,
+        };
+        match &mut self.reach {
+            Reach::All => {}
+            Reach::These(places) => Arc::make_mut(places).push(place),
+            Reach::Nothing => self.reach = Reach::These(Arc::new(vec![place])),
+        }
+    }
+
+    /// Tells whether anything may be reached.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.reach == Reach::Nothing
+    }
+
+    /// Turns TCP off or on again.
+    pub fn set_tcp(&mut self, on: bool) {
+        self.no_tcp = !on;
+    }
+
+    /// Turns UDP off or on again.
+    pub fn set_udp(&mut self, on: bool) {
+        self.no_udp = !on;
+    }
+
+    /// Turns looking up names off or on again.
+    pub fn set_names(&mut self, on: bool) {
+        self.no_names = !on;
+    }
+
+    /// Tells what it comes to, on one line.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let off = [
+            (self.no_tcp, ", no TCP"),
+            (self.no_udp, ", no UDP"),
+            (self.no_names, ", no names"),
+        ];
+        let off: String = off
+            .iter()
+            .filter(|(is, _)| *is)
+            .map(|(_, text)| *text)
+            .collect();
+        let reach = match &self.reach {
+            Reach::Nothing => return "none".to_owned(),
+            Reach::All => "the host's".to_owned(),
+            Reach::These(places) => {
+                let shown = places.iter().map(|place| {
+                    let port = place
+                        .port
+                        .map_or(String::new(), |port| format!(" port {port}"));
+                    format!("{} {:?}{port}", place.name, place.addresses)
+                });
+                shown.collect::<Vec<_>>().join("; ")
+            }
+        };
+        format!("{reach}{off}")
+    }
+
+    /// Tells guests' WASI what they may reach.
+    pub(super) fn apply(&self, wasi: &mut WasiCtxBuilder) {
+        if self.is_none() {
+            return;
+        }
+        wasi.allow_tcp(!self.no_tcp).allow_udp(!self.no_udp);
+        match &self.reach {
+            Reach::Nothing => {}
+            Reach::All => {
+                wasi.inherit_network().allow_ip_name_lookup(!self.no_names);
+            }
+            Reach::These(places) => {
+                let places = Arc::clone(places);
+                wasi.socket_addr_check(move |address, usage| {
+                    Box::pin(ready(is_allowed(&places, address, usage)))
+                });
+            }
+        }
+    }
+
+    /// Returns the names that are answered from here, if not by the host.
+    pub(super) fn names(&self) -> Option<Names> {
+        match &self.reach {
+            Reach::These(places) if !self.no_names => Some(Names(Arc::clone(places))),
+            _ => None,
+        }
+    }
+}
+
+/// The names that guests may look up, with what was found at the start.
+#[derive(Clone, Debug)]
+pub(super) struct Names(Arc<Vec<Place>>);
+
+impl Names {
+    /// Returns the addresses of a name, or of an address as text.
+    pub(super) fn look_up(&self, name: &str) -> Option<Vec<IpAddr>> {
+        let name = canonical(name);
+        let bare = name
+            .strip_prefix('[')
+            .and_then(|name| name.strip_suffix(']'));
+        if let Ok(address) = bare.unwrap_or(&name).parse() {
+            return Some(vec![address]);
+        }
+        let mut found: Vec<IpAddr> = Vec::new();
+        for place in self.0.iter().filter(|place| place.name == name) {
+            for address in &place.addresses {
+                if !found.contains(address) {
+                    found.push(*address);
+                }
+            }
+        }
+        (!found.is_empty()).then_some(found)
+    }
+}
+
+/// Names are the same whatever their case, and with the root's dot.
+fn canonical(name: &str) -> String {
+    name.trim_end_matches('.').to_ascii_lowercase()
+}
+
+fn is_allowed(places: &[Place], address: SocketAddr, usage: SocketAddrUse) -> bool {
+    let ip = address.ip().to_canonical();
+    let listed = places.iter().any(|place| {
+        place.addresses.contains(&ip) && place.port.is_none_or(|port| port == address.port())
+    });
+    match usage {
+        // A port that the system picks, as before connecting and sending: what arrives
+        // there is looked at for itself.
+        SocketAddrUse::TcpBind | SocketAddrUse::UdpBind => {
+            listed || (ip.is_unspecified() && address.port() == 0)
+        }
+        SocketAddrUse::TcpListen
+        | SocketAddrUse::TcpConnect
+        | SocketAddrUse::UdpSend
+        | SocketAddrUse::UdpReceive => listed,
+        // Whoever listens was allowed to.
+        SocketAddrUse::TcpAccept => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(port: Option<u16>) -> Vec<Place> {
+        let mut network = Network::none();
+        network.allow("Db.Internal.", &[[10, 0, 0, 7].into()], port);
+        match network.reach {
+            Reach::These(places) => places.to_vec(),
+            _ => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn only_what_was_named_is_reached() {
+        use SocketAddrUse::*;
+        let places = one(Some(80));
+        let yes = |text: &str, usage| is_allowed(&places, text.parse().unwrap(), usage);
+        for usage in [TcpConnect, UdpSend, UdpReceive, TcpListen, TcpBind, UdpBind] {
+            assert!(yes("10.0.0.7:80", usage), "{usage:?}");
+            assert!(yes("[::ffff:10.0.0.7]:80", usage), "{usage:?}");
+            assert!(!yes("10.0.0.7:81", usage), "{usage:?}");
+            assert!(!yes("10.0.0.8:80", usage), "{usage:?}");
+            assert!(!yes("0.0.0.0:80", usage), "{usage:?}");
+        }
+        assert!(yes("0.0.0.0:0", UdpBind) && yes("[::]:0", TcpBind));
+        assert!(!yes("0.0.0.0:0", TcpListen) && !yes("127.0.0.1:0", TcpBind));
+        let any = one(None);
+        assert!(is_allowed(&any, "10.0.0.7:9".parse().unwrap(), TcpConnect));
+    }
+
+    #[test]
+    fn only_names_that_were_given_are_found() {
+        let names = Names(Arc::new(one(None)));
+        let found = names.look_up("DB.internal").unwrap();
+        assert_eq!(found, [IpAddr::from([10, 0, 0, 7])]);
+        assert_eq!(names.look_up("secret.attacker.example"), None);
+        assert_eq!(names.look_up(""), None);
+        assert_eq!(names.look_up("[::1]"), names.look_up("::1"));
+        assert!(names.look_up("127.0.0.1").is_some(), "an address is itself");
+    }
+}

@@ -1,0 +1,333 @@
+//! What guests expect to find: `/dev/null` and its kin, and a `/tmp`.
+
+use std::sync::Arc;
+
+use super::Fs;
+use super::descriptor::{Descriptor, Rights};
+use super::fs::find_dir;
+use super::virtual_file::{Filled, VirtualFile};
+use crate::errno::Errno;
+use crate::error::Error;
+use crate::image::Image;
+use crate::meta::{FileId, Kind};
+use crate::overlay::Rule;
+
+/// Where the devices are.
+const DEV: &[u8] = b"/dev";
+
+/// What guests find in `/dev` and `/tmp`. See [`Fs::furnish`].
+#[derive(Clone)]
+pub struct World {
+    random: Arc<dyn VirtualFile>,
+    streams: [Arc<dyn VirtualFile>; 3],
+}
+
+impl World {
+    /// A world whose `/dev/random` and `/dev/urandom` read from `random`. Standard
+    /// input is at its end, the other two streams take all and keep nothing.
+    #[must_use]
+    pub fn new(random: Arc<dyn VirtualFile>) -> Self {
+        Self {
+            random,
+            streams: [Arc::new(Null), Arc::new(Null), Arc::new(Null)],
+        }
+    }
+
+    /// Sets what `/dev/stdin`, `/dev/stdout` and `/dev/stderr` are.
+    #[must_use]
+    pub fn streams(
+        mut self,
+        stdin: Arc<dyn VirtualFile>,
+        stdout: Arc<dyn VirtualFile>,
+        stderr: Arc<dyn VirtualFile>,
+    ) -> Self {
+        self.streams = [stdin, stdout, stderr];
+        self
+    }
+
+    /// The devices by name.
+    fn devices(&self) -> [(&'static str, Arc<dyn VirtualFile>); 8] {
+        let [stdin, stdout, stderr] = self.streams.clone();
+        [
+            ("null", Arc::new(Null)),
+            ("zero", Arc::new(Zero)),
+            ("full", Arc::new(Full)),
+            ("random", Arc::clone(&self.random)),
+            ("urandom", Arc::clone(&self.random)),
+            ("stdin", stdin),
+            ("stdout", stdout),
+            ("stderr", stderr),
+        ]
+    }
+}
+
+impl Fs {
+    /// Gives guests of this instance what they expect to find: a `/tmp` of mode 1777
+    /// if the base has no `/tmp`, and the devices `null`, `zero`, `full`, `random`, `urandom`,
+    /// `stdin`, `stdout` and `stderr`. Where the base has a directory `/dev`, those whose
+    /// names are missing are shown in it. Where it has none, or this instance is
+    /// read-only, a file system of their own is made, whose directory is returned: it is to
+    /// be a preopen `/dev`, and no listing of the root shows it.
+    ///
+    /// None of it counts against the quotas of this instance, but its devices'
+    /// descriptors do where they are shown in it. It is in no [`diff`](Self::diff) unless the
+    /// guest makes something in `/tmp`, which is then told with it; directories that
+    /// were put into keep their times.
+    ///
+    /// O(1): nothing of the image is looked at but the two names.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::mount_file`]; what was made until then stays.
+    pub fn furnish(&self, world: &World) -> Result<Option<Descriptor>, Error> {
+        let at = |path: &'static [u8]| move |errno| Error::new("furnish", path, errno);
+        let now = self.now();
+        let mut state = self.lock();
+        let is_read_only = self.is_read_only();
+        if state.find(FileId::ROOT, b"tmp").is_none() {
+            let made = state.furnish(FileId::ROOT, b"tmp", (Kind::Dir, 0o1777), now);
+            made.map_err(at(b"/tmp"))?;
+        }
+        let dev = state.find(FileId::ROOT, b"dev");
+        let dir = match dev.map(|found| found.kind) {
+            None => None,
+            Some(_) => match find_dir(&state, DEV) {
+                Ok(dir) => Some(dir),
+                // A file, or a link to nowhere: it stays what it is.
+                Err(_) => return Ok(None),
+            },
+        };
+        drop(state);
+        match dir {
+            None => apart(self, &Image::empty(), b"/", world).map(Some),
+            Some(_) if is_read_only => apart(self, self.image(), DEV, world).map(Some),
+            Some(dir) => {
+                self.show_devices(dir, world).map_err(at(DEV))?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Shows the devices in a directory, but where it has something of the name.
+    fn show_devices(&self, dir: FileId, world: &World) -> Result<(), Errno> {
+        let now = self.now();
+        for (name, device) in world.devices() {
+            let mut state = self.lock();
+            if state.find(dir, name.as_bytes()).is_some() {
+                continue;
+            }
+            let id = state.furnish(dir, name.as_bytes(), (Kind::File, 0o666), now)?;
+            self.show_file(state, id, device)?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes a file system for the devices, in which nothing can be made.
+fn apart(of: &Fs, image: &Image, dir: &'static [u8], world: &World) -> Result<Descriptor, Error> {
+    let fs = of.beside(image);
+    let at = |errno| Error::new("furnish", DEV, errno);
+    let id = find_dir(&fs.lock(), dir).map_err(at)?;
+    fs.show_devices(id, world).map_err(at)?;
+    fs.set_rule(dir, Rule::ReadOnly)?;
+    fs.preopen(dir, Rights::ReadWrite)
+}
+
+/// `/dev/null`.
+struct Null;
+
+/// `/dev/zero`.
+struct Zero;
+
+/// `/dev/full`.
+struct Full;
+
+impl VirtualFile for Null {
+    fn is_device(&self) -> bool {
+        true
+    }
+
+    fn is_writable(&self) -> bool {
+        true
+    }
+
+    fn write(&self, _: Option<u64>, bytes: &[u8]) -> Result<usize, Errno> {
+        Ok(bytes.len())
+    }
+}
+
+impl VirtualFile for Zero {
+    fn is_device(&self) -> bool {
+        true
+    }
+
+    fn fill(&self, buf: &mut [u8]) -> Result<Filled, Errno> {
+        buf.fill(0);
+        Ok(Filled::Bytes(buf.len()))
+    }
+
+    fn is_writable(&self) -> bool {
+        true
+    }
+
+    fn write(&self, _: Option<u64>, bytes: &[u8]) -> Result<usize, Errno> {
+        Ok(bytes.len())
+    }
+}
+
+impl VirtualFile for Full {
+    fn is_device(&self) -> bool {
+        true
+    }
+
+    fn fill(&self, buf: &mut [u8]) -> Result<Filled, Errno> {
+        Zero.fill(buf)
+    }
+
+    fn is_writable(&self) -> bool {
+        true
+    }
+
+    fn write(&self, _: Option<u64>, bytes: &[u8]) -> Result<usize, Errno> {
+        match bytes.is_empty() {
+            true => Ok(0),
+            false => Err(Errno::NoSpace),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk::{ChunkPool, ContentBuilder};
+    use crate::layer::LayerBuilder;
+    use crate::limits::MAX_DEVICE_STEP_BYTES;
+    use crate::meta::Meta;
+    use crate::name::LayerPath;
+    use crate::vfs::{Access, Follow, OpenFlags};
+
+    fn world() -> World {
+        World::new(Arc::new(Zero))
+    }
+
+    fn base(paths: &[&str]) -> Image {
+        let mut layer = LayerBuilder::new();
+        for path in paths {
+            let content = ContentBuilder::of(&ChunkPool::new(), b"base");
+            let path = LayerPath::parse(path.as_bytes()).unwrap();
+            layer.file(&path, Meta::with_mode(0o644), content).unwrap();
+        }
+        Image::new(&[layer.finish().unwrap()]).unwrap()
+    }
+
+    fn open(dir: &Descriptor, path: &str) -> Descriptor {
+        let access = Access::READ | Access::WRITE;
+        let flags = OpenFlags::CREATE | OpenFlags::TRUNCATE;
+        dir.open_at(Follow::Yes, path.as_bytes(), flags, access)
+            .unwrap()
+    }
+
+    fn names(fs: &Fs) -> Vec<String> {
+        let layer = fs.diff(&ChunkPool::new()).unwrap();
+        let entries = layer.entries().filter(|entry| !entry.path.is_root());
+        let mut names: Vec<_> = entries.map(|entry| entry.path.to_string()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn devices_do_what_they_are_for() {
+        let fs = Fs::new(&Image::empty());
+        let dev = fs.furnish(&world()).unwrap().unwrap();
+        assert!(
+            !fs.exists("/dev").unwrap(),
+            "no listing of the root shows it"
+        );
+        let mut buf = vec![7; 3 << 20];
+        let null = open(&dev, "null");
+        assert_eq!(
+            (null.write_at(5, b"gone"), null.append(b"gone")),
+            (Ok(4), Ok(4))
+        );
+        assert_eq!(null.read_at(0, &mut buf), Ok(0));
+        let full = open(&dev, "full");
+        assert_eq!(full.write_at(0, b"x"), Err(Errno::NoSpace));
+        for name in ["zero", "full"] {
+            let zero = open(&dev, name);
+            // As much as one asks for, a bounded piece a call.
+            assert_eq!(zero.read_at(u64::MAX, &mut buf), Ok(MAX_DEVICE_STEP_BYTES));
+            assert!(buf[..MAX_DEVICE_STEP_BYTES].iter().all(|byte| *byte == 0));
+            assert_eq!(zero.read_full(0, 9).unwrap(), [0; 9][..]);
+            assert_eq!(zero.hole_at(0), Ok(0));
+            assert_eq!(zero.stat().unwrap().size, 0);
+        }
+        assert_eq!(open(&dev, "stdin").read_at(0, &mut buf), Ok(0));
+        assert_eq!(open(&dev, "stdout").write_at(0, b"x"), Ok(1));
+        assert_eq!(fs.usage().logical_bytes, 0);
+        // Nothing is made beside them, nothing goes.
+        assert_eq!(dev.create_dir_at(b"x"), Err(Errno::NotPermitted));
+        assert_eq!(dev.unlink_at(b"null"), Err(Errno::NotPermitted));
+        assert_eq!(dev.rename_at(b"null", &dev, b"x"), Err(Errno::NotPermitted));
+        assert_eq!(null.set_size(9), Err(Errno::NotPermitted));
+    }
+
+    #[test]
+    fn the_temporary_directory_is_in_a_diff_only_with_something_in_it() {
+        let fs = Fs::builder(&Image::empty()).max_inodes(1).build();
+        fs.furnish(&world()).unwrap();
+        let stat = fs.metadata("/tmp").unwrap();
+        assert_eq!((stat.kind, stat.mode), (Kind::Dir, 0o1777));
+        assert_eq!(names(&fs), [""; 0]);
+        fs.write("/tmp/x", "1").unwrap();
+        assert_eq!(names(&fs), ["tmp", "tmp/x"], "the quota has room for one");
+        assert!(fs.write("/y", "1").is_err());
+        fs.remove_file("/tmp/x").unwrap();
+        assert_eq!(names(&fs), [""; 0]);
+        // One of the base stays as it is.
+        let image = base(&["tmp/kept"]);
+        let fs = Fs::new(&image);
+        fs.furnish(&world()).unwrap();
+        assert_eq!(fs.metadata("/tmp").unwrap().mode, 0o755);
+        assert_eq!(names(&fs), [""; 0]);
+        assert_eq!(fs.check(), Ok(()));
+    }
+
+    #[test]
+    fn devices_come_into_a_directory_of_the_base_where_names_are_missing() {
+        let image = base(&["dev/null", "dev/other", "tmp/x"]);
+        let fs = Fs::builder(&image).max_inodes(0).max_changed(0).build();
+        assert!(fs.furnish(&world()).unwrap().is_none());
+        let root = fs.root().unwrap();
+        assert_eq!(fs.read("/dev/null").unwrap(), b"base", "the base's own");
+        assert_eq!(
+            open(&root, "dev/full").write_at(0, b"x"),
+            Err(Errno::NoSpace)
+        );
+        assert_eq!(names(&fs), [""; 0]);
+        assert_eq!(fs.check(), Ok(()));
+        let fs = Fs::new(&image);
+        fs.furnish(&world()).unwrap();
+        fs.write("/dev/mine", "x").unwrap();
+        assert_eq!(names(&fs), ["dev", "dev/mine"]);
+    }
+
+    #[test]
+    fn a_read_only_instance_has_devices_too() {
+        let image = base(&["dev/other"]);
+        let fs = Fs::builder(&image).read_only().build();
+        let dev = fs.furnish(&world()).unwrap().unwrap();
+        assert_eq!(open(&dev, "null").write_at(0, b"x"), Ok(1));
+        assert!(dev.stat_at(Follow::Yes, b"other").is_ok());
+        let root = fs.root().unwrap();
+        assert_eq!(root.create_dir_at(b"tmp/x"), Err(Errno::ReadOnly));
+        assert_eq!(fs.metadata("/tmp").unwrap().mode, 0o1777);
+    }
+
+    #[test]
+    fn what_is_no_directory_stays() {
+        let fs = Fs::new(&base(&["dev", "tmp"]));
+        assert!(fs.furnish(&world()).unwrap().is_none());
+        assert_eq!(fs.read("/dev").unwrap(), b"base");
+        assert_eq!(fs.read("/tmp").unwrap(), b"base");
+    }
+}
