@@ -235,15 +235,17 @@ impl Fs {
             Some((Kind::File, id)) => id,
             None => state.create(dir, &name, New::File, now)?,
         };
-        self.show_file(state, id, file)
+        self.show_file(state, id, file, Rule::ReadOnly)
     }
 
-    /// Shows a file of the host's making in place of the file `id`.
+    /// Shows a file of the host's making in place of the file `id`, whose name is under
+    /// `rule`: it may be free where a directory above it is not.
     pub(super) fn show_file(
         &self,
         mut state: MutexGuard<'_, State>,
         id: FileId,
         file: Arc<dyn VirtualFile>,
+        rule: Rule,
     ) -> Result<(), Errno> {
         let writable = file.is_writable();
         let mut mounts = self.mounts().write();
@@ -251,7 +253,9 @@ impl Fs {
         if is_new && mounts.table.len() >= MAX_MOUNTS {
             return Err(Errno::NoSpace);
         }
-        state.set_rule(id, Rule::ReadOnly)?;
+        if rule != Rule::Free {
+            state.set_rule(id, rule)?;
+        }
         let table = Arc::make_mut(&mut mounts.table);
         let old = table.files.insert(id, FileMount { file, writable });
         // The host's own code runs when its last reference goes: under no lock.

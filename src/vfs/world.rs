@@ -102,14 +102,15 @@ impl Fs {
             None => apart(self, &Image::empty(), b"/", world).map(Some),
             Some(_) if is_read_only => apart(self, self.image(), DEV, world).map(Some),
             Some(dir) => {
-                self.show_devices(dir, world).map_err(at(DEV))?;
+                self.show_devices(dir, world, Rule::ReadOnly)
+                    .map_err(at(DEV))?;
                 Ok(None)
             }
         }
     }
 
     /// Shows the devices in a directory, but where it has something of the name.
-    fn show_devices(&self, dir: FileId, world: &World) -> Result<(), Errno> {
+    fn show_devices(&self, dir: FileId, world: &World, rule: Rule) -> Result<(), Errno> {
         let now = self.now();
         for (name, device) in world.devices() {
             let mut state = self.lock();
@@ -117,7 +118,7 @@ impl Fs {
                 continue;
             }
             let id = state.furnish(dir, name.as_bytes(), (Kind::File, 0o666), now)?;
-            self.show_file(state, id, device)?;
+            self.show_file(state, id, device, rule)?;
         }
         Ok(())
     }
@@ -128,7 +129,8 @@ fn apart(of: &Fs, image: &Image, dir: &'static [u8], world: &World) -> Result<De
     let fs = of.beside(image);
     let at = |errno| Error::new("furnish", DEV, errno);
     let id = find_dir(&fs.lock(), dir).map_err(at)?;
-    fs.show_devices(id, world).map_err(at)?;
+    // One rule for all of them: making one looks at what the others are for.
+    fs.show_devices(id, world, Rule::Free).map_err(at)?;
     fs.set_rule(dir, Rule::ReadOnly)?;
     fs.preopen(dir, Rights::ReadWrite)
 }
