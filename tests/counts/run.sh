@@ -44,12 +44,12 @@ for number in {10..73}; do echo "$number" >"$work/base/many/entry$number"; done
 
 # The instructions of a run in which a call is made so many times.
 count() {
-    valgrind --tool=callgrind --callgrind-out-file=/dev/null "$STRATAFS" run --layer "$work/base" \
+    valgrind --tool=callgrind --callgrind-out-file=/dev/null "$STRATAFS" run --bare --layer "$work/base" \
         --cache "$work/cache" calls.wat "$1" "$2" 2>&1 >/dev/null | sed -nE 's/.*Collected : ([0-9]+).*/\1/p'
 }
 
 # Compiles the guest, so that no run that counts does.
-"$STRATAFS" run --layer "$work/base" --cache "$work/cache" calls.wat a 1
+"$STRATAFS" run --bare --layer "$work/base" --cache "$work/cache" calls.wat a 1
 
 now=$work/now
 none=$(count a 0)

@@ -22,7 +22,7 @@ fetch "$work" LICENSE dist/langs/python-3.11.3.wasm dist/langs/python-3.11.3.tar
 sha256 -c --quiet "$here/package.sha256" || fail "$work/package is not the package this test is made for: remove it"
 
 cargo build --quiet --profile tests --bin stratafs --example host_dir_run
-strata() { "$built/stratafs" run "$@"; }
+strata() { "$built/stratafs" run --bare "$@"; }
 host() { "$built/examples/host_dir_run" --cache "$work/compiled" "$@"; }
 
 say "CPython with its library as a layer"

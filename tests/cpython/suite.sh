@@ -47,7 +47,7 @@ if [ ! -e "$work/debian/unpacked" ]; then
 fi
 
 cargo build --quiet --profile tests --bin stratafs --example host_dir_run --example componentize
-strata() { "$built/stratafs" run "$@"; }
+strata() { "$built/stratafs" run --bare "$@"; }
 host() { "$built/examples/host_dir_run" --cache "$work/compiled" "$@"; }
 
 # The layers: the library, its zip expanded (by a guest, as in run.sh), the tests.

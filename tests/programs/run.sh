@@ -21,7 +21,7 @@ fetch "$work" LICENSE dist/langs/{ruby-3.2.0,php-cgi-8.2.0,sqlite,wasmedge_quick
 sha256 -c --quiet "$here/package.sha256" || fail "$work/package is not the package this test is made for: remove it"
 
 cargo build --quiet --profile tests --bin stratafs --example host_dir_run
-strata() { "$built/stratafs" run "$@"; }
+strata() { "$built/stratafs" run --bare "$@"; }
 host() { "$built/examples/host_dir_run" --cache "$work/compiled" "$@"; }
 python=$langs/python-3.11.3.wasm
 library=$langs/python-3.11.3.tar.gz

@@ -17,7 +17,7 @@ targets=(wasm32-wasip1 wasm32-wasip2)
 
 say() { printf '\n== %s\n' "$*"; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
-strata() { "$built/stratafs" run "$@"; }
+strata() { "$built/stratafs" run --bare "$@"; }
 host() { "$built/examples/host_dir_run" --cache "$work/compiled" "$@"; }
 
 # quiet COMMAND...: shows what it said only if it failed.
