@@ -1,14 +1,18 @@
 #!/usr/bin/env bash
 # Builds and runs every bench that docs/PERFORMANCE.md quotes, one after the other, and keeps what each prints in a
-# file of DIR (default: target/bench-runs). Usage: benches/all.sh [DIR]. About half an hour of a quiet machine after
-# the builds, which come first, so that none runs beside a bench.
+# file of DIR (default: target/bench-runs). The builds come first, so that none runs beside a bench.
+#
+#     benches/all.sh [DIR [NAME...]]
+#
+# With names (ops, ops-0.2, streams, writes, ...) only those run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-$PWD/target}
 out=${1:-$target/bench-runs}
 mkdir -p "$out"
 out=$(realpath "$out")
-export RUST_BACKTRACE=0 CARGO_TARGET_DIR=$target
+# Nothing that is measured is built in pieces.
+export RUST_BACKTRACE=0 CARGO_INCREMENTAL=0 CARGO_TARGET_DIR=$target
 rustup target add wasm32-wasip1 wasm32-wasip2
 
 cargo build --release --locked
@@ -17,9 +21,12 @@ cargo bench --no-run --locked --bench ops --bench streams --bench sealing --benc
 cargo build --release --locked --manifest-path benches/peers/Cargo.toml --target-dir "$target/peers"
 export STRATAFS=$target/release/stratafs HOST=$target/release/examples/host_dir_run
 
+names=("${@:2}")
+
 run() { # NAME COMMAND...
     local name=$1
     shift
+    if ((${#names[@]})) && [[ " ${names[*]} " != *" $name "* ]]; then return; fi
     echo "$name: $*"
     "$@" >"$out/$name.txt" 2>"$out/$name.err" || { cat "$out/$name.err" >&2; exit 1; }
 }

@@ -50,7 +50,7 @@ fn write(fs: &Fs, files: &[Vec<u8>]) {
             )
             .unwrap();
         for (at, piece) in bytes.chunks(PIECE).enumerate() {
-            file.write_at((at * PIECE) as u64, piece).unwrap();
+            file.write_at(piece, (at * PIECE) as u64).unwrap();
         }
     }
 }

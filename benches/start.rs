@@ -21,7 +21,7 @@ use stratafs::layer::Layer;
 use stratafs::meta::Meta;
 use stratafs::name::LayerPath;
 use stratafs::vfs::Fs;
-use stratafs::wasi::{p1, p2};
+use stratafs::wasi::{StratafsCtx, StratafsView, p1, p2};
 use support::{Spread, World, guest, memory_dir, print_load};
 use wasmtime::component::{Component, ResourceTable};
 use wasmtime::{
@@ -49,15 +49,15 @@ struct Way {
 struct Host {
     wasi: WasiCtx,
     table: ResourceTable,
-    strata: p2::Ctx,
+    stratafs: StratafsCtx,
 }
 
 impl Host {
-    fn new(wasi: &mut WasiCtxBuilder, strata: p2::Ctx) -> Self {
+    fn new(wasi: &mut WasiCtxBuilder, stratafs: StratafsCtx) -> Self {
         Self {
             wasi: wasi.build(),
             table: ResourceTable::new(),
-            strata,
+            stratafs,
         }
     }
 }
@@ -71,9 +71,9 @@ impl WasiView for Host {
     }
 }
 
-impl p2::View for Host {
-    fn strata(&mut self) -> &mut p2::Ctx {
-        &mut self.strata
+impl StratafsView for Host {
+    fn stratafs(&mut self) -> &mut StratafsCtx {
+        &mut self.stratafs
     }
 }
 
@@ -190,7 +190,7 @@ fn ways_p2(engine: &Engine, image: &Image, host: PathBuf) -> [Way; 3] {
     let stock = wasmtime_wasi::p2::add_to_linker_sync::<Host>;
     [
         component("no file system", &hello, stock, || {
-            Host::new(&mut wasi(), p2::Ctx::new())
+            Host::new(&mut wasi(), StratafsCtx::new())
         }),
         component(
             "stratafs",
@@ -198,11 +198,11 @@ fn ways_p2(engine: &Engine, image: &Image, host: PathBuf) -> [Way; 3] {
             p2::add_to_linker_sync::<Host>,
             move || {
                 let root = Fs::new(&image).root().unwrap();
-                Host::new(&mut wasi(), p2::Ctx::new().preopen(root, "/"))
+                Host::new(&mut wasi(), StratafsCtx::new().preopen(root, "/"))
             },
         ),
         component("wasmtime-wasi, host directory", &hello, stock, move || {
-            Host::new(&mut wasi_with(&host), p2::Ctx::new())
+            Host::new(&mut wasi_with(&host), StratafsCtx::new())
         }),
     ]
 }

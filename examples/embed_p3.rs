@@ -3,7 +3,11 @@
 //! `cargo run --release --example embed_p3 [GUEST.wasm]`; without a guest, one
 //! that makes a directory (embed_p3.wat).
 
-use stratafs::{image::Image, vfs::Fs, wasi::p2, wasi::p3};
+use stratafs::{
+    image::Image,
+    vfs::Fs,
+    wasi::{StratafsState, p2, p3},
+};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, Result, Store};
 use wasmtime_wasi::{WasiCtx, p3::bindings::Command};
@@ -13,7 +17,7 @@ async fn main() -> Result<()> {
     let mut config = Config::new();
     config.wasm_component_model_async(true);
     let engine = Engine::new(&config)?;
-    let mut linker = Linker::<p3::State>::new(&engine);
+    let mut linker = Linker::<StratafsState>::new(&engine);
     p3::add_to_linker(&mut linker)?;
     // What the guest's language brings may speak 0.2 still: the same state
     // serves both.
@@ -24,7 +28,7 @@ async fn main() -> Result<()> {
     for number in 0..3 {
         let fs = Fs::new(&base);
         let wasi = WasiCtx::builder().inherit_stdio().build();
-        let state = p3::State::new(wasi).preopen(fs.root()?, "/");
+        let state = StratafsState::new(wasi).preopen(fs.root()?, "/");
         let mut store = Store::new(&engine, state);
         let command = Command::instantiate_async(&mut store, &component, &linker).await?;
         let ran = store

@@ -63,7 +63,8 @@ fn tell(change: &Change) -> String {
         Change::Content { path, ranges, size } => {
             format!("wrote {path}: {size} bytes now, others at {ranges:?}")
         }
-        Change::Meta { path } => format!("touched {path}"),
+        Change::Meta { path, .. } => format!("touched {path}"),
+        other => format!("changed {}", other.path()),
     }
 }
 

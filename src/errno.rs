@@ -9,7 +9,8 @@ use std::io;
 /// Why a file operation was refused or failed.
 ///
 /// Each variant names its POSIX twin. The set is what WASI can express, so a
-/// conversion into preview1's `errno` or 0.2's `error-code` loses nothing.
+/// conversion into preview1's `errno` or 0.2's `error-code` loses nothing. It is
+/// closed, so that a front end which forgets one does not compile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Errno {
     /// The descriptor is closed, or does not allow the operation (`EBADF`).

@@ -76,6 +76,13 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
+/// Compares the reason alone.
+impl PartialEq<Errno> for Error {
+    fn eq(&self, errno: &Errno) -> bool {
+        self.errno() == *errno
+    }
+}
+
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         Self::new(error.kind(), error)

@@ -38,6 +38,22 @@
 //! - `runner`: many instances of one guest
 //! - `staged`: files and directories of the host that appear when they are complete
 //!
+//! # Events
+//!
+//! The crate `tracing` tells of damage (at the level `error`), merges that ended in conflicts and
+//! commits (`info`), merges, and quotas and budgets that are full (`debug`), with the module as target. What a
+//! guest can bring about as often as it likes is never above `debug`. A subscriber must not use the
+//! instance that an event is of, which may be locked.
+//!
+//! # What may take long
+//!
+//! Calls of a host on [`vfs::Fs`] and [`host::File`] do not wait, except for content of a base in a
+//! store that is read for the first time. What goes by the size of a tree belongs on a thread that
+//! may block: [`vfs::Fs::diff`], `commit`, [`vfs::Fs::merge`], `import_*` and `export_*`,
+//! `apply`, `collect_trace`, everything of [`source`], `store` and `transfer`, and dropping a
+//! [`vfs::Descriptor`] of a large file that was written, which looks for equal blocks
+//! ([`vfs::Sealing`] puts that off).
+//!
 //! # Features
 //!
 //! | feature | brings |
@@ -48,6 +64,8 @@
 //! | `oci` | layers from OCI image layouts and `docker save` |
 //! | `store` | images at rest, shared by processes |
 //! | `p1`, `p2`, `p3` (default) | WASI preview1, 0.2 and 0.3 for wasmtime 48 |
+//! | `merge-lines` | `Contested::merge_lines`: texts that both sides of a merge changed, line by line |
+//! | `serde` | `Serialize` for quotas, usage, stat, statistics and reports of runs |
 //! | `runner` | running guests: engine, cache of compiled code, many instances |
 //!
 //! The command line is a package of its own, `stratafs-cli`, over this library.
@@ -103,6 +121,7 @@ const _: () = {
     share::<vfs::Fs>();
     share::<vfs::Snapshot>();
     share::<vfs::Descriptor>();
+    share::<vfs::Preopen>();
     share::<image::Image>();
     share::<layer::Layer>();
     share::<chunk::ChunkPool>();
@@ -113,14 +132,17 @@ const _: () = {
     send::<vfs::FsBuilder>();
     #[cfg(feature = "p1")]
     send::<wasi::p1::Ctx>();
-    #[cfg(feature = "p2")]
-    share::<wasi::p2::Ctx>();
-    #[cfg(feature = "p2")]
-    send::<wasi::p2::State>();
-    #[cfg(feature = "p3")]
-    send::<wasi::p3::State>();
+    #[cfg(any(feature = "p2", feature = "p3"))]
+    share::<wasi::StratafsCtx>();
+    #[cfg(any(feature = "p2", feature = "p3"))]
+    send::<wasi::StratafsState>();
     #[cfg(feature = "runner")]
     share::<runner::Runner>();
     #[cfg(feature = "store")]
     share::<store::Store>();
 };
+
+/// The code of the guide, as tests.
+#[cfg(all(doctest, feature = "runner"))]
+#[doc = include_str!("../docs/GUIDE.md")]
+struct Guide;

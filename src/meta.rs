@@ -4,7 +4,10 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// What an object is. Devices, FIFOs and sockets do not exist here.
+/// What an object is. Devices, FIFOs and sockets do not exist here. It is closed:
+/// what walks a tree has to know all of them.
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// A regular file.
@@ -18,6 +21,7 @@ pub enum Kind {
 /// A point in time: seconds since 1970 (negative before) and nanoseconds
 /// within that second. Any value of an archive can be held; what a front end
 /// cannot show is clamped there.
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time {
     secs: i64,
@@ -123,6 +127,7 @@ impl Time {
 
 /// The number of an object within its file system, what guests see as inode
 /// number: never 0, fixed from first sight on (invariant 6).
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId(NonZeroU64);
 
@@ -198,7 +203,9 @@ impl Meta {
 }
 
 /// What `stat` tells.
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Stat {
     /// Inode number.
     pub id: FileId,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use stratafs::image::Image;
 use stratafs::vfs::Fs;
-use stratafs::wasi::p2;
+use stratafs::wasi::{StratafsState, p2};
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME as NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER as ADAPTER,
 };
@@ -35,7 +35,7 @@ impl WasiView for Theirs {
 
 pub(crate) struct Component {
     engine: Engine,
-    ours: CommandPre<p2::State>,
+    ours: CommandPre<StratafsState>,
     theirs: CommandPre<Theirs>,
 }
 
@@ -60,7 +60,7 @@ impl Sides for Component {
     fn ours(&self, image: &Image) -> Figures {
         let out = MemoryOutputPipe::new(1 << 16);
         let root = Fs::new(image).root().unwrap();
-        let state = p2::State::new(wasi(&out).build()).preopen(root, "/");
+        let state = StratafsState::new(wasi(&out).build()).preopen(root, "/");
         let mut store = Store::new(&self.engine, state);
         let command = self.ours.instantiate(&mut store).unwrap();
         run(&command, store, &out)

@@ -125,7 +125,7 @@ fn print_first_byte(image: &Image) {
     let file = root
         .open_at(Follow::Yes, path, OpenFlags::empty(), access)
         .unwrap();
-    file.write_at(1 << 20, b"x").unwrap();
+    file.write_at(b"x", 1 << 20).unwrap();
     let usage = fs.usage();
     println!(
         "one byte into a base file of 64 MiB: {} private bytes",

@@ -88,7 +88,7 @@ fn number(bytes: &[u8]) -> Option<u64> {
 
 fn bytes_of(content: &Content) -> Result<Vec<u8>, Failure> {
     let mut bytes = vec![0; usize::try_from(content.size()).unwrap_or(0)];
-    content.read_at(0, &mut bytes)?;
+    content.read_at(&mut bytes, 0)?;
     Ok(bytes)
 }
 

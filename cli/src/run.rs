@@ -352,7 +352,7 @@ impl Watch for Follower {
 
     fn finished(&self, report: &InstanceReport, fs: &Fs) {
         if let Some(traces) = &self.traces {
-            let files = fs.traced().unwrap_or_default();
+            let files = fs.collect_trace().unwrap_or_default();
             traces.lock().push((report.instance, files));
         }
     }

@@ -4,7 +4,8 @@
 use std::ops::BitOr;
 
 use stratafs::vfs::{Fs, Rights};
-use stratafs::wasi::p2::{FsView, PreopensView, State, View as _};
+use stratafs::wasi::p2::{FsView, PreopensView};
+use stratafs::wasi::{StratafsState, StratafsView as _};
 use wasmtime::component::Resource;
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::filesystem::WasiFilesystemView as _;
@@ -27,7 +28,7 @@ const HANDLES: usize = 6;
 
 /// A guest: what it has open, by the numbers of its handles.
 struct Guest {
-    state: State,
+    state: StratafsState,
     open: Vec<u32>,
     listings: Vec<u32>,
     inputs: Vec<Resource<DynInputStream>>,
@@ -47,7 +48,7 @@ pub fn run(data: &[u8]) {
         .max_open(12)
         .build();
     let read_only = fs.preopen(b"/", Rights::ReadOnly).expect("a preopen");
-    let state = State::new(WasiCtxBuilder::new().build())
+    let state = StratafsState::new(WasiCtxBuilder::new().build())
         .preopen(fs.root().expect("the root"), "/")
         .preopen(read_only, "/ro");
     let mut guest = Guest::new(state);
@@ -124,9 +125,9 @@ fn time(feed: &mut Feed<'_>) -> NewTimestamp {
 }
 
 impl Guest {
-    fn new(mut state: State) -> Self {
-        let strata = state.strata().clone();
-        let mut view = PreopensView::new(strata, state.filesystem());
+    fn new(mut state: StratafsState) -> Self {
+        let stratafs = state.stratafs().clone();
+        let mut view = PreopensView::new(stratafs, state.filesystem());
         let preopens = view.get_directories().expect("preopens");
         let open = preopens.iter().map(|(dir, _)| dir.rep()).collect();
         Self {
@@ -272,7 +273,12 @@ impl Guest {
             }
             3 if !self.inputs.is_empty() => {
                 let at = feed.below(self.inputs.len());
-                let input = self.state.table.get_mut(&self.inputs[at]).expect("open");
+                let input = self
+                    .state
+                    .data
+                    .table
+                    .get_mut(&self.inputs[at])
+                    .expect("open");
                 let size = number as usize % 100_000;
                 match feed.coin() {
                     true => flows(input.read(size)),
@@ -281,7 +287,12 @@ impl Guest {
             }
             4 if !self.outputs.is_empty() => {
                 let at = feed.below(self.outputs.len());
-                let output = self.state.table.get_mut(&self.outputs[at]).expect("open");
+                let output = self
+                    .state
+                    .data
+                    .table
+                    .get_mut(&self.outputs[at])
+                    .expect("open");
                 let size = number as usize % 20_000;
                 match feed.coin() {
                     true => flows(output.write(vec![7; size].into())),
@@ -294,7 +305,11 @@ impl Guest {
 
     fn drop_stream<T: 'static>(&mut self, stream: Option<Resource<T>>) {
         if let Some(stream) = stream {
-            self.state.table.delete(stream).expect("an open stream");
+            self.state
+                .data
+                .table
+                .delete(stream)
+                .expect("an open stream");
         }
     }
 

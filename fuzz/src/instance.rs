@@ -1,6 +1,5 @@
 //! Calls of the host API on one instance, the whole of it checked after each.
 
-use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
 use stratafs::chunk::{ChunkPool, ContentBuilder};
@@ -64,7 +63,8 @@ pub fn run(data: &[u8]) {
         .max_open(12)
         .build();
     let read_only = fs.preopen(b"/", Rights::ReadOnly).expect("a preopen");
-    let mut open = vec![fs.root().expect("the root"), read_only];
+    let root = fs.root().expect("the root");
+    let mut open = vec![root.into_descriptor(), read_only.into_descriptor()];
     for _ in 0..CALLS {
         if feed.is_empty() {
             break;
@@ -87,15 +87,10 @@ pub fn run(data: &[u8]) {
 /// All names with kind and size, sorted.
 fn tree(fs: &Fs) -> Vec<(Vec<u8>, Kind, u64)> {
     let mut seen = Vec::new();
-    let mut dirs = vec![(fs.root().expect("the root"), Vec::new())];
+    let mut dirs = vec![(fs.root().expect("the root").into_descriptor(), Vec::new())];
     while let Some((dir, at)) = dirs.pop() {
-        let mut names = Vec::new();
-        dir.read_dir(0, &mut |entry| {
-            names.push((entry.name.to_vec(), entry.kind));
-            ControlFlow::Continue(())
-        })
-        .expect("a listing");
-        for (name, kind) in names {
+        for entry in dir.read_dir(0, usize::MAX).expect("a listing") {
+            let (name, kind) = (entry.name, entry.kind);
             let path = [&at[..], b"/", &name].concat();
             if kind == Kind::Dir {
                 let below = dir.open_at(Follow::No, &name, OpenFlags::DIRECTORY, Access::READ);
@@ -146,13 +141,13 @@ fn call(feed: &mut Feed<'_>, open: &mut Vec<Descriptor>) {
         4 if open.len() > 2 => drop(open.swap_remove(place.max(2) % open.len())),
         4 | 5 => {
             let (offset, len) = (feed.number(), feed.number().min(70_000) as usize);
-            any(one.read_at(offset, &mut vec![0; len]));
+            any(one.read_at(&mut vec![0; len], offset));
             any(one.read_bytes(offset, len));
             any(one.hole_at(offset));
         }
         6 | 7 => {
             let (offset, len) = (feed.number(), feed.number().min(70_000) as usize);
-            any(one.write_at(offset, &vec![feed.byte(); len]));
+            any(one.write_at(&vec![feed.byte(); len], offset));
         }
         8 => any(one.append(feed.bytes())),
         9 => any(one.set_size(feed.number())),
@@ -170,16 +165,8 @@ fn call(feed: &mut Feed<'_>, open: &mut Vec<Descriptor>) {
         17 => any(one.link_at(&feed.path(), two, &feed.path())),
         18 => any(one.rename_at(&feed.path(), two, &feed.path())),
         _ => {
-            let mut left = feed.below(20);
-            let listed = one.read_dir(feed.number(), &mut |_| {
-                left = left.saturating_sub(1);
-                if left == 0 {
-                    ControlFlow::Break(())
-                } else {
-                    ControlFlow::Continue(())
-                }
-            });
-            any(listed);
+            let max = feed.below(20);
+            any(one.read_dir(feed.number(), max));
         }
     }
 }

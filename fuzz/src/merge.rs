@@ -70,7 +70,7 @@ fn judge_changes(one: &Snapshot, two: &Snapshot) {
     let is_there = |fs: &Fs, path: &TreePath| fs.symlink_metadata(full(path)).is_ok();
     for change in &changes {
         let sound = match change {
-            Change::Added { path, .. } | Change::Meta { path } => is_there(&after, path),
+            Change::Added { path, .. } | Change::Meta { path, .. } => is_there(&after, path),
             Change::Content { path, ranges, .. } => {
                 let apart = ranges.is_sorted_by(|one, two| one.end < two.start);
                 let full = ranges.iter().all(|range| range.start < range.end);
@@ -78,6 +78,7 @@ fn judge_changes(one: &Snapshot, two: &Snapshot) {
             }
             Change::Removed { path, .. } => is_there(&before, path),
             Change::Renamed { from, to, .. } => is_there(&before, from) && is_there(&after, to),
+            other => unreachable!("{other:?} is not known"),
         };
         assert!(sound, "{change:?} is not so");
     }
@@ -120,6 +121,6 @@ fn write(feed: &mut Feed<'_>, fs: &Fs, path: &[u8]) {
         let _ = file.set_size(feed.number());
     } else {
         let offset = feed.number();
-        let _ = file.write_at(offset, &vec![feed.byte(); 1 + 40 * feed.below(200)]);
+        let _ = file.write_at(&vec![feed.byte(); 1 + 40 * feed.below(200)], offset);
     }
 }

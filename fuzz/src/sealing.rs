@@ -143,7 +143,7 @@ impl Instance {
     /// Writes as much as there is room for.
     fn write(&mut self, at: usize, offset: usize, bytes: &[u8]) {
         let (file, held) = self.file(at);
-        let wrote = match file.write_at(offset as u64, bytes) {
+        let wrote = match file.write_at(bytes, offset as u64) {
             Ok(wrote) => wrote,
             Err(errno) => {
                 assert_eq!(errno, Errno::NoSpace);
@@ -199,7 +199,7 @@ impl Instance {
         }
         for (file, bytes) in &self.unlinked {
             let mut read = vec![0xa5; bytes.len() + 1];
-            let len = file.read_at(0, &mut read).expect("an open file");
+            let len = file.read_at(&mut read, 0).expect("an open file");
             assert!(read[..len] == bytes[..], "an unlinked file differs");
         }
     }

@@ -1,7 +1,6 @@
 //! Path walks from a directory below the root: none leaves it.
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 
 use stratafs::meta::{FileId, Kind};
 use stratafs::vfs::{Access, Descriptor, Follow, Fs, OpenFlags};
@@ -44,18 +43,13 @@ fn below(start: &Descriptor) -> BTreeSet<FileId> {
     let mut seen = BTreeSet::from([start.id()]);
     let mut dirs = vec![start.try_clone().expect("a descriptor")];
     while let Some(dir) = dirs.pop() {
-        let mut names = Vec::new();
-        dir.read_dir(0, &mut |entry| {
+        for entry in dir.read_dir(0, usize::MAX).expect("a listing") {
             seen.insert(entry.id);
             if entry.kind == Kind::Dir {
-                names.push(entry.name.to_vec());
+                let flags = OpenFlags::DIRECTORY;
+                let below = dir.open_at(Follow::No, &entry.name, flags, Access::READ);
+                dirs.push(below.expect("a directory"));
             }
-            ControlFlow::Continue(())
-        })
-        .expect("a listing");
-        for name in names {
-            let below = dir.open_at(Follow::No, &name, OpenFlags::DIRECTORY, Access::READ);
-            dirs.push(below.expect("a directory"));
         }
     }
     seen

@@ -133,7 +133,7 @@ mod tests {
 
     fn read_all(content: &Content) -> Vec<u8> {
         let mut buf = vec![0xaa; usize::try_from(content.size()).unwrap() + 1];
-        let len = content.read_at(0, &mut buf).unwrap();
+        let len = content.read_at(&mut buf, 0).unwrap();
         buf.truncate(len);
         buf
     }

@@ -149,13 +149,13 @@ impl Content {
     ///
     /// [`ContentError`] for data at rest that cannot be read or is damaged;
     /// `buf` may have been written to.
-    pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, ContentError> {
-        waiting(|| self.try_read_at(offset, buf))
+    pub fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, ContentError> {
+        waiting(|| self.try_read_at(buf, offset))
     }
 
     /// As [`read_at`](Self::read_at), but never waits: gives a ticket for bytes
     /// that have to be fetched first.
-    pub(crate) fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, Unread> {
+    pub(crate) fn try_read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Unread> {
         let Some(rest) = self.0.size.checked_sub(offset) else {
             return Ok(0);
         };
@@ -196,7 +196,7 @@ impl Content {
             if !go_on() {
                 return false;
             }
-            match self.try_read_at(at, &mut buf) {
+            match self.try_read_at(&mut buf, at) {
                 Ok(read) => next = stored.next_data(at.saturating_add(read as u64)),
                 Err(_) => return false,
             }

@@ -32,6 +32,16 @@ pub enum CopyError {
     #[cfg(feature = "tar")]
     #[error("copy out: {0}")]
     Export(#[from] ExportError),
+    /// The directory of the host could not be made or opened; nothing was written.
+    #[cfg(feature = "dir")]
+    #[error("copy out: {}: {error}", path.display())]
+    Into {
+        /// The directory.
+        path: std::path::PathBuf,
+        /// Why not.
+        #[source]
+        error: io::Error,
+    },
     /// An entry could not be written to the host; what came before it was.
     #[error("copy out: {path}: {error}")]
     Host {

@@ -195,7 +195,7 @@ impl File {
     ///
     /// Those of [`Descriptor::read_at`].
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let read = self.descriptor.read_at(offset, buf);
+        let read = self.descriptor.read_at(buf, offset);
         read.map_err(self.failed("read"))
     }
 
@@ -205,7 +205,7 @@ impl File {
     ///
     /// Those of [`Descriptor::write_at`].
     pub fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        let written = self.descriptor.write_at(offset, buf);
+        let written = self.descriptor.write_at(buf, offset);
         written.map_err(self.failed("write"))
     }
 

@@ -149,7 +149,7 @@ impl Listing {
         let Some(cookie) = self.cookie.take() else {
             return Ok(entries);
         };
-        self.dir.read_dir(cookie, &mut |entry| {
+        self.dir.read_dir_with(cookie, &mut |entry| {
             entries.push(Entry {
                 above: self.above.clone(),
                 name: entry.name.into(),

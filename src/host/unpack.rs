@@ -6,6 +6,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
 use cap_fs_ext::{DirExt, SystemTimeSpec};
+use cap_std::ambient_authority;
 use cap_std::fs::{Dir, File, OpenOptions};
 use cap_std::time::SystemTime;
 
@@ -41,6 +42,31 @@ impl Fs {
             into,
         }
         .run()
+    }
+
+    /// As [`export_dir`](Self::export_dir), into the directory at a path of the host, which is
+    /// made if it is missing (not those above it).
+    ///
+    /// # Errors
+    ///
+    /// [`CopyError::Into`] if the directory cannot be made or opened, then those of
+    /// [`export_dir`](Self::export_dir).
+    pub fn export_to(
+        &self,
+        path: impl IntoFsPath,
+        into: impl AsRef<std::path::Path>,
+    ) -> Result<(), CopyError> {
+        let into = into.as_ref();
+        let made = match std::fs::create_dir(into) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made,
+        };
+        let opened = made.and_then(|()| Dir::open_ambient_dir(into, ambient_authority()));
+        let opened = opened.map_err(|error| CopyError::Into {
+            path: into.to_owned(),
+            error,
+        })?;
+        self.export_dir(path, &opened)
     }
 
     /// The same into a directory that is made for it: `into` itself gets the

@@ -26,7 +26,7 @@ fn open(
 pub(super) fn write_all(file: &Descriptor, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
     let mut done = 0;
     while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
-        done += file.write_at(offset + done as u64, rest)?;
+        done += file.write_at(rest, offset + done as u64)?;
     }
     Ok(())
 }
@@ -42,7 +42,7 @@ fn read_all(file: &Descriptor, max: u64) -> Result<Vec<u8>, Errno> {
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(size).map_err(|_| Errno::NoSpace)?;
     bytes.resize(size, 0);
-    let len = file.read_at(0, &mut bytes)?;
+    let len = file.read_at(&mut bytes, 0)?;
     bytes.truncate(len);
     Ok(bytes)
 }

@@ -138,6 +138,7 @@ impl Guard {
         if found != expected {
             refuse();
             self.damage.get_or_init(|| {
+                tracing::error!(file = %self.file, offset = self.start + start as u64, "a block of an image is damaged");
                 ContentError::new(WrongBlock {
                     file: self.file.clone(),
                     offset: self.start + start as u64,

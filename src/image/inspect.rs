@@ -12,6 +12,7 @@ use crate::name::LayerPath;
 use crate::tree::{DirMark, TreeHasher};
 
 /// What an image consists of.
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ImageStats {

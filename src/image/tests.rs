@@ -67,7 +67,7 @@ fn listing(image: &Image) -> String {
                 image
                     .content(entry.node)
                     .unwrap()
-                    .read_at(0, &mut text)
+                    .read_at(&mut text, 0)
                     .unwrap();
                 format!("f{}", show(&text))
             }

@@ -12,6 +12,7 @@ use crate::meta::{FileId, Kind};
 
 /// One difference between an earlier and a later state.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Change {
     /// A name came: of a new object, or a further one of an old.
     Added {
@@ -19,6 +20,8 @@ pub enum Change {
         path: TreePath,
         /// What it leads to.
         kind: Kind,
+        /// The size of the file, or of a link's target; 0 for a directory.
+        size: u64,
     },
     /// A name went, with its object or not.
     Removed {
@@ -26,6 +29,8 @@ pub enum Change {
         path: TreePath,
         /// What it led to.
         kind: Kind,
+        /// The size that it had, as for [`Added`](Self::Added).
+        size: u64,
     },
     /// An object has another name. What is below a directory is not told.
     Renamed {
@@ -35,6 +40,8 @@ pub enum Change {
         to: TreePath,
         /// What it leads to.
         kind: Kind,
+        /// Its size in the later state, as for [`Added`](Self::Added).
+        size: u64,
     },
     /// A file that is in both has other bytes.
     Content {
@@ -50,19 +57,51 @@ pub enum Change {
     Meta {
         /// Its name, in the later state.
         path: TreePath,
+        /// What it is.
+        kind: Kind,
+        /// Its size, as for [`Added`](Self::Added).
+        size: u64,
     },
 }
 
 impl Change {
-    /// The path that the change is about; of a rename the new one.
+    /// Returns the path that the change is about; of a rename the new one.
+    ///
+    /// Every call on [`Fs`](crate::vfs::Fs) takes it as a path, whatever bytes a
+    /// guest put into it.
     #[must_use]
     pub fn path(&self) -> &TreePath {
         match self {
             Self::Added { path, .. }
             | Self::Removed { path, .. }
             | Self::Content { path, .. }
-            | Self::Meta { path } => path,
+            | Self::Meta { path, .. } => path,
             Self::Renamed { to, .. } => to,
+        }
+    }
+
+    /// Returns what kind of object the change is about.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Added { kind, .. }
+            | Self::Removed { kind, .. }
+            | Self::Renamed { kind, .. }
+            | Self::Meta { kind, .. } => *kind,
+            Self::Content { .. } => Kind::File,
+        }
+    }
+
+    /// Returns the size of the file, or of a link's target, in the later state, or
+    /// in the earlier one if it was removed; 0 for a directory.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::Added { size, .. }
+            | Self::Removed { size, .. }
+            | Self::Renamed { size, .. }
+            | Self::Content { size, .. }
+            | Self::Meta { size, .. } => *size,
         }
     }
 }
@@ -107,6 +146,11 @@ impl Overlay {
 /// The states that a [`PathTable`] of changes is for, by place.
 const OLD: usize = 0;
 const NEW: usize = 1;
+
+/// The size of an object as `stat` returns it.
+fn size(tree: &Overlay, id: FileId) -> u64 {
+    tree.stat(id).map_or(0, |stat| stat.size)
+}
 
 struct Telling<'a> {
     old: &'a Overlay,
@@ -157,6 +201,7 @@ impl Telling<'_> {
                 from: self.paths.path(from),
                 to: self.paths.path(to),
                 kind: self.new.kind(id),
+                size: size(self.new, id),
             };
             self.told.push((to, change));
         }
@@ -165,16 +210,17 @@ impl Telling<'_> {
     fn tell_removed(&mut self, id: FileId, entry: &DirEntryKey) {
         if let Some(number) = self.paths.of_entry(OLD, entry) {
             let path = self.paths.path(number);
-            let kind = self.old.kind(id);
-            self.told.push((number, Change::Removed { path, kind }));
+            let (kind, size) = (self.old.kind(id), size(self.old, id));
+            self.told
+                .push((number, Change::Removed { path, kind, size }));
         }
     }
 
     fn tell_added(&mut self, id: FileId, entry: &DirEntryKey) {
         if let Some(number) = self.paths.of_entry(NEW, entry) {
             let path = self.paths.path(number);
-            let kind = self.new.kind(id);
-            self.told.push((number, Change::Added { path, kind }));
+            let (kind, size) = (self.new.kind(id), size(self.new, id));
+            self.told.push((number, Change::Added { path, kind, size }));
         }
     }
 
@@ -198,7 +244,8 @@ impl Telling<'_> {
         let owners = |inode: &Inode| (inode.mode, inode.uid, inode.gid);
         let times = |inode: &Inode| (inode.atime, inode.mtime);
         if owners(&before) != owners(&after) || (!told && times(&before) != times(&after)) {
-            self.tell_of(id, |path| Change::Meta { path });
+            let (kind, size) = (self.new.kind(id), size(self.new, id));
+            self.tell_of(id, |path| Change::Meta { path, kind, size });
         }
     }
 

@@ -167,7 +167,7 @@ fn bytes<'a>(
         Data::Hole => buf.get(..len),
         Data::Base(_) => {
             let buf = buf.get_mut(..len)?;
-            let read = content?.read_at(range.start, buf).ok()?;
+            let read = content?.read_at(buf, range.start).ok()?;
             buf.get_mut(read..)?.fill(0);
             Some(buf)
         }

@@ -346,7 +346,7 @@ impl Base<'_> {
             // Never: the write was refused before it began.
             return Err(Errno::Io);
         }
-        let read = content.read_at(number * BLOCK_BYTES as u64, block);
+        let read = content.read_at(block, number * BLOCK_BYTES as u64);
         let read = read.map_err(|_| Errno::Io)?;
         if let Some(missing) = block.get_mut(read..) {
             missing.fill(0);

@@ -8,6 +8,7 @@ use crate::limits::{
 /// Bounds of one instance. Bytes and inodes past theirs give
 /// [`Errno::NoSpace`](crate::errno::Errno::NoSpace), descriptors
 /// [`Errno::TooManyOpen`](crate::errno::Errno::TooManyOpen).
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     /// [`Usage::logical_bytes`]. What sharing saves is not given back, so that
@@ -47,6 +48,7 @@ impl Default for Quota {
 
 /// What one instance holds at one moment. Kept up to date by each operation,
 /// so reading it costs nothing.
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {

@@ -99,7 +99,7 @@ impl Rest {
     /// [`Errno::Io`] for data that cannot be read or is damaged; a ticket for
     /// what has to be fetched.
     pub(crate) fn read(&self, image: &Image, offset: u64, buf: &mut [u8]) -> Result<(), NotDone> {
-        let read = content_of(image, self.node)?.try_read_at(offset, buf)?;
+        let read = content_of(image, self.node)?.try_read_at(buf, offset)?;
         if let Some(missing) = buf.get_mut(read..) {
             missing.fill(0);
         }
@@ -143,7 +143,7 @@ impl Begun {
         buf: &mut [u8],
     ) -> Result<usize, NotDone> {
         match self {
-            Self::Base(node) => Ok(content_of(image, node)?.try_read_at(offset, buf)?),
+            Self::Base(node) => Ok(content_of(image, node)?.try_read_at(buf, offset)?),
             Self::Read(len, rest) => {
                 if !rest.is_empty() {
                     rest.fill(image, offset, buf.get_mut(..len).unwrap_or_default())?;
@@ -179,7 +179,7 @@ impl Asked {
                     Some(slice) if fewer || slice.len() == len => Ok(slice),
                     Some(_) | None => {
                         let mut buf = vec![0; len];
-                        let read = content.try_read_at(offset, &mut buf)?;
+                        let read = content.try_read_at(&mut buf, offset)?;
                         buf.truncate(read);
                         Ok(buf.into())
                     }
@@ -337,7 +337,7 @@ impl Brought {
     pub(crate) fn fetch(&mut self, image: &Image, need: Need) -> Result<(), NotDone> {
         let mut block = vec![0; BLOCK_BYTES];
         let offset = need.number.saturating_mul(BLOCK_BYTES as u64);
-        let read = content_of(image, need.node)?.try_read_at(offset, &mut block)?;
+        let read = content_of(image, need.node)?.try_read_at(&mut block, offset)?;
         block.truncate(read);
         // A write has two such blocks. More come up if others write as well.
         if self.0.len() >= 4 {

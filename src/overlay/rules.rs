@@ -25,6 +25,7 @@ use crate::meta::{FileId, Kind};
 /// What a guest may do with an object and all below it. Each allows less than
 /// the one before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Rule {
     /// Everything: an exception below another rule, or the end of one.
     Free,

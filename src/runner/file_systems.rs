@@ -83,7 +83,7 @@ pub(super) fn make_fs(
         let made = volumes.iter().find(|(name, _)| Some(name) == volume);
         let shown = match made {
             Some((_, volume)) => fs.mount(&path, volume, "/", Rights::ReadWrite),
-            None => fs.keep_place(&path),
+            None => fs.keep_dir(&path),
         };
         shown.map_err(|error| RunnerError::Preopen {
             path: path.into_bytes(),

@@ -21,6 +21,7 @@ pub struct Guest {
 
 /// What a guest speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum GuestKind {
     /// A core module: WASI preview1.
     Core,

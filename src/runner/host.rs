@@ -8,13 +8,13 @@ use super::fixed;
 use super::limiter::Limiter;
 use super::output::{OutputBuffer, Stream};
 use super::{INSTANCE_VARIABLE, RunPlan, RunnerConfig, RunnerError, Stdio};
-use crate::vfs::{Descriptor, Fs, Rights};
-use crate::wasi::{p1, p2};
+use crate::vfs::{Fs, Preopen, Rights};
+use crate::wasi::{StratafsCtx, StratafsView, p1};
 
 /// Everything an instance needs besides code.
 pub(super) struct InstanceHost {
     wasi: WasiCtxBuilder,
-    preopens: Vec<(Descriptor, String)>,
+    preopens: Vec<(Preopen, String)>,
     outputs: Vec<OutputBuffer>,
     limiter: Limiter,
 }
@@ -29,7 +29,7 @@ pub(super) struct CoreHost {
 pub(super) struct ComponentHost {
     wasi: WasiCtx,
     table: ResourceTable,
-    strata: p2::Ctx,
+    stratafs: StratafsCtx,
     pub(super) limiter: Limiter,
 }
 
@@ -115,15 +115,15 @@ impl InstanceHost {
     }
 
     pub(super) fn into_component(mut self) -> ComponentHost {
-        let strata = p2::Ctx::new();
-        let strata = self
+        let stratafs = StratafsCtx::new();
+        let stratafs = self
             .preopens
             .into_iter()
-            .fold(strata, |p2, (dir, guest)| p2.preopen(dir, guest));
+            .fold(stratafs, |p2, (dir, guest)| p2.preopen(dir, guest));
         ComponentHost {
             wasi: self.wasi.build(),
             table: ResourceTable::new(),
-            strata,
+            stratafs,
             limiter: self.limiter,
         }
     }
@@ -138,9 +138,9 @@ impl WasiView for ComponentHost {
     }
 }
 
-impl p2::View for ComponentHost {
-    fn strata(&mut self) -> &mut p2::Ctx {
-        &mut self.strata
+impl StratafsView for ComponentHost {
+    fn stratafs(&mut self) -> &mut StratafsCtx {
+        &mut self.stratafs
     }
 }
 
@@ -151,7 +151,7 @@ fn furnish(
     plan: &RunPlan,
     outputs: &[OutputBuffer],
     instance: u32,
-) -> Result<Option<(Descriptor, String)>, RunnerError> {
+) -> Result<Option<(Preopen, String)>, RunnerError> {
     if !plan.furnished {
         return Ok(None);
     }

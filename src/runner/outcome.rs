@@ -9,6 +9,8 @@ use wasmtime_wasi::I32Exit;
 use super::limiter::OutOfMemory;
 
 /// How an instance ended.
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {

@@ -17,6 +17,7 @@ use crate::limits::MAX_HELD_OUTPUT_BYTES;
 
 /// Where the standard streams of the guests lead.
 #[derive(Clone, Default)]
+#[non_exhaustive]
 pub enum Stdio {
     /// No input; output goes nowhere.
     #[default]

@@ -4,6 +4,7 @@ use super::Outcome;
 use crate::vfs::{Fs, Usage};
 
 /// One instance: how long each step took, how it ended, what it held then.
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct InstanceReport {
@@ -29,6 +30,7 @@ pub struct InstanceReport {
 }
 
 /// A whole run.
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RunReport {
@@ -36,8 +38,10 @@ pub struct RunReport {
     pub instances: Vec<InstanceReport>,
     /// Their file systems, by number, as the guests left them; none unless
     /// [`RunPlan::keep_file_systems`](super::RunPlan::keep_file_systems) is set.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub file_systems: Vec<Fs>,
     /// The volumes, by name, in the order the plan first names them.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub volumes: Vec<(String, Fs)>,
 }
 

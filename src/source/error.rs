@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::image::ImageError;
 use crate::layer::LayerError;
 use crate::name::{NameError, show};
 
@@ -103,6 +104,9 @@ pub enum SourceErrorKind {
     /// The entry does not fit into its layer.
     #[error(transparent)]
     Layer(#[from] LayerError),
+    /// The layers of all sources make no image together.
+    #[error("the layers make no image together: {0}")]
+    Image(#[from] ImageError),
     /// The entry's path, or the one its link names, is none.
     #[error("{what}: {error}")]
     Name {

@@ -6,6 +6,8 @@
 //! the reason. Content is read while the layer is made, so a later change of
 //! the source changes nothing (invariant 2). Sources are read, never written.
 
+#[cfg(any(feature = "dir", feature = "tar"))]
+mod base;
 #[cfg(feature = "oci")]
 mod blob_digest;
 #[cfg(feature = "tar")]

@@ -52,6 +52,7 @@ enum SourceKind {
 }
 
 /// What a [`Source`] turned out to be.
+#[non_exhaustive]
 pub enum Opened {
     /// Files: one layer.
     Layer(Layer),

@@ -104,7 +104,7 @@ impl BlobReader {
     }
 
     fn next(&mut self, buf: &mut [u8]) -> Result<usize, StoreError> {
-        let len = self.content.read_at(self.at, buf)?;
+        let len = self.content.read_at(buf, self.at)?;
         self.hasher.update(buf.get(..len).unwrap_or_default());
         self.at += len as u64;
         if self.at == self.content.size() && (len > 0 || self.at == 0) {

@@ -6,6 +6,7 @@ use super::record::{BlobRecord, ImageRecord, LayerRecord, PackRecord, TagRecord}
 use super::{Store, StoreError};
 
 /// What a store has, and the bytes that it takes.
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoreStat {

@@ -113,7 +113,7 @@ fn only_file(tree: &Layer, reference: &Reference) -> Result<Vec<u8>, TransferErr
     match usize::try_from(content.size()) {
         Ok(len) if content.size() <= MAX_ARTIFACT_BYTES => {
             let mut program = vec![0; len];
-            let read = content.read_at(0, &mut program);
+            let read = content.read_at(&mut program, 0);
             read.map_err(|error| TransferError::Artifact(format!("{reference}: {error}")))?;
             Ok(program)
         }

@@ -4,7 +4,7 @@ use super::TransferError;
 use super::platform::stamp;
 use crate::image::{HistoryEntry, ImageConfig, Reference};
 use crate::source::Platform;
-use crate::store::{ImageInfo, Import, LayerOrigin, Store};
+use crate::store::{ImageInfo, Import, LayerOrigin, Store, StoreError};
 use crate::vfs::Fs;
 
 /// Makes an image of the base of `fs` and, as one more layer, of what was
@@ -40,6 +40,16 @@ pub fn commit_for(
     (tag, by): (&Reference, &str),
     platform: Option<&Platform>,
 ) -> Result<ImageInfo, TransferError> {
+    commit_over(store, fs, base.map(Reference::as_str), (tag, by), platform)
+}
+
+fn commit_over(
+    store: &Store,
+    fs: &Fs,
+    base: Option<&str>,
+    (tag, by): (&Reference, &str),
+    platform: Option<&Platform>,
+) -> Result<ImageInfo, TransferError> {
     let mut import = store.import()?;
     let (mut config, known) = match base {
         Some(base) => take_base(store, &mut import, base)?,
@@ -54,6 +64,7 @@ pub fn commit_for(
     config.history.push(HistoryEntry::by(by));
     stamp(&mut config, platform);
     import.commit(config, Some(tag.as_str()))?;
+    tracing::info!(tag = tag.as_str(), "committed an instance as an image");
     Ok(store.info(tag.as_str())?)
 }
 
@@ -62,10 +73,10 @@ pub fn commit_for(
 fn take_base(
     store: &Store,
     import: &mut Import,
-    base: &Reference,
+    base: &str,
 ) -> Result<(ImageConfig, usize), TransferError> {
-    let info = store.info(base.as_str())?;
-    let layers = store.layers(base.as_str())?;
+    let info = store.info(base)?;
+    let layers = store.layers(base)?;
     let count = layers.len();
     for (layer, known) in layers.into_iter().zip(info.layers) {
         import.layer(layer, known.origin);
@@ -74,8 +85,13 @@ fn take_base(
 }
 
 impl Fs {
-    /// Makes an image of this instance and calls it `tag`: what [`commit`]
-    /// does, as a method. The instance goes on meanwhile.
+    /// Makes an image of this instance and calls it `tag`; `by` says in its history what
+    /// made it. The instance goes on meanwhile.
+    ///
+    /// If the image below came out of this store, its layers are taken from there and its
+    /// configuration and history are kept; else its layers are brought in. To say another
+    /// base: [`commit`]. O(changes) beside the layers of a base that is not in the store;
+    /// blocks the thread.
     ///
     /// # Errors
     ///
@@ -83,10 +99,17 @@ impl Fs {
     pub fn commit(
         &self,
         store: &Store,
-        base: Option<&Reference>,
         tag: &Reference,
         by: &str,
     ) -> Result<ImageInfo, TransferError> {
-        commit(store, self, base, tag, by)
+        let mut base = self.image().id().map(|id| id.to_string());
+        if let Some(id) = &base {
+            match store.resolve(id) {
+                Ok(_) => {}
+                Err(StoreError::NoImage(_)) => base = None,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        commit_over(store, self, base.as_deref(), (tag, by), None)
     }
 }

@@ -166,7 +166,7 @@ impl Store {
     /// let fs = Fs::new(&store.image("base")?);
     /// fs.write("/motd", "changed")?;
     /// let changed: Reference = "changed:1".parse()?;
-    /// fs.commit(&store, Some(&base), &changed, "set the motd")?;
+    /// fs.commit(&store, &changed, "set the motd")?;
     /// let again = Fs::new(&store.image("changed:1")?);
     /// assert_eq!(again.read("/motd")?, b"changed");
     /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -35,12 +35,12 @@ impl Descriptor {
     ///
     /// [`Errno::BadDescriptor`] for a directory or without
     /// [`Access::READ`]; [`Errno::Io`] for base content that cannot be read.
-    pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
-        NotDone::wait_for(|| self.try_read_at(offset, buf))
+    pub fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        NotDone::wait_for(|| self.try_read_at(buf, offset))
     }
 
     /// As [`Self::read_at`], but never waits.
-    pub(crate) fn try_read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, NotDone> {
+    pub(crate) fn try_read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, NotDone> {
         self.expect_file(Access::READ)?;
         if let Some(live) = self.live() {
             return live.read_at(offset, buf);
@@ -126,12 +126,12 @@ impl Descriptor {
     /// [`Errno::ReadOnly`], [`Errno::FileTooLarge`], [`Errno::NoSpace`] if not
     /// one byte fits, [`Errno::Io`] if a block that has to be copied cannot be
     /// read.
-    pub fn write_at(&self, offset: u64, buf: &[u8]) -> Result<usize, Errno> {
-        NotDone::wait_for(|| self.try_write_at(offset, buf))
+    pub fn write_at(&self, buf: &[u8], offset: u64) -> Result<usize, Errno> {
+        NotDone::wait_for(|| self.try_write_at(buf, offset))
     }
 
     /// As [`Self::write_at`], but never waits.
-    pub(crate) fn try_write_at(&self, offset: u64, buf: &[u8]) -> Result<usize, NotDone> {
+    pub(crate) fn try_write_at(&self, buf: &[u8], offset: u64) -> Result<usize, NotDone> {
         self.try_write(Some(offset), buf).map(|(len, _)| len)
     }
 

@@ -62,7 +62,7 @@ struct Traits(u32);
 
 /// Opened as a preopen: `..` of a listing is the directory itself, and the
 /// directory cannot be removed or moved.
-const TOP: u32 = 1;
+const PREOPEN: u32 = 1;
 /// Counted as open by the instance; the host's own root is not, nor is a
 /// directory in the middle of a path.
 const COUNTED: u32 = 2;
@@ -188,7 +188,7 @@ impl Descriptor {
     /// descriptors. The root cannot go, so nothing needs to hold it.
     pub(crate) fn host_root(fs: &Fs) -> Self {
         let mut root = Self::passing(fs.clone(), FileId::ROOT, Rights::ReadWrite, By::Host);
-        root.traits = root.traits.with(TOP);
+        root.traits = root.traits.with(PREOPEN);
         root
     }
 
@@ -199,10 +199,14 @@ impl Descriptor {
         Self::of(fs, id, traits)
     }
 
-    /// Makes this a preopen: pinned, so that its place stays.
-    pub(super) fn into_top(mut self, state: &mut Overlay) -> Self {
+    pub(super) fn is_preopen(&self) -> bool {
+        self.traits.has(PREOPEN)
+    }
+
+    /// Makes this a preopen: pinned, so that its directory stays where it is.
+    pub(super) fn into_preopen(mut self, state: &mut Overlay) -> Self {
         state.pin(self.id);
-        self.traits = self.traits.with(TOP);
+        self.traits = self.traits.with(PREOPEN);
         self
     }
 
@@ -225,8 +229,8 @@ impl Descriptor {
         twin = twin
             .ruled(self.by(), self.rule())
             .showing(self.live.clone());
-        if self.traits.has(TOP) {
-            twin = twin.into_top(state);
+        if self.traits.has(PREOPEN) {
+            twin = twin.into_preopen(state);
         }
         twin.list_end = AtomicU64::new(self.list_end.load(Ordering::Relaxed));
         Ok(twin)
@@ -243,8 +247,8 @@ impl Descriptor {
         clone = clone
             .ruled(self.by(), self.rule())
             .showing(self.live.clone());
-        if self.traits.has(TOP) {
-            clone = clone.into_top(&mut state);
+        if self.traits.has(PREOPEN) {
+            clone = clone.into_preopen(&mut state);
         }
         clone.list_end = AtomicU64::new(self.list_end.load(Ordering::Relaxed));
         Ok(clone)
@@ -314,7 +318,7 @@ impl Descriptor {
     /// [`Errno::NotDirectory`].
     pub fn parent_id(&self) -> Result<FileId, Errno> {
         self.expect_dir()?;
-        Ok(if self.traits.has(TOP) {
+        Ok(if self.traits.has(PREOPEN) {
             self.id
         } else {
             self.fs.lock().parent(self.id)
@@ -344,7 +348,7 @@ impl Drop for Descriptor {
         }
         let batch = {
             let mut state = self.fs.lock();
-            if self.traits.has(TOP) {
+            if self.traits.has(PREOPEN) {
                 state.unpin(self.id);
             }
             state.closed(self.id);
@@ -383,13 +387,16 @@ mod tests {
             for access in (0..4).map(Access::from_bits_truncate) {
                 for rights in [Rights::ReadWrite, Rights::ReadOnly] {
                     for by in [By::Guest, By::Host] {
-                        for (rule, flag) in rules.into_iter().zip([0, TOP, COUNTED, TOP | COUNTED])
+                        for (rule, flag) in
+                            rules
+                                .into_iter()
+                                .zip([0, PREOPEN, COUNTED, PREOPEN | COUNTED])
                         {
                             let traits = Traits::new(kind, access, rights, by, rule).with(flag);
                             let told = (traits.kind(), traits.access(), traits.rights());
                             assert_eq!(told, (kind, access, rights));
                             assert_eq!((traits.by(), traits.rule()), (by, rule));
-                            assert_eq!(traits.has(TOP), flag & TOP != 0);
+                            assert_eq!(traits.has(PREOPEN), flag & PREOPEN != 0);
                             assert_eq!(traits.has(COUNTED), flag & COUNTED != 0);
                         }
                     }

@@ -161,7 +161,7 @@ fn a_diff_of_a_sparse_file_takes_steps_for_its_blocks() {
         let file = root.open_at(Follow::Yes, b"f", OpenFlags::CREATE, access);
         let file = file.unwrap();
         for number in 0..blocks {
-            file.write_at(number * apart, b"x").unwrap();
+            file.write_at(b"x", number * apart).unwrap();
         }
         steps_of(&fs)
     };

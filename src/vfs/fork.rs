@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use super::fs::Setup;
 use super::mount::Mounts;
+use super::state::State;
 use super::{Descriptor, Fs};
 use crate::errno::Errno;
+use crate::error::Error;
 use crate::image::Image;
 use crate::overlay::{Change, Overlay, Usage};
 
@@ -100,8 +102,9 @@ impl Snapshot {
     ///
     /// [`Errno::CrossDevice`] for states of two images, [`Errno::Io`] once the
     /// image is known to be damaged.
-    pub fn changes_to(&self, later: &Self) -> Result<Vec<Change>, Errno> {
-        self.0.state.changes(&later.0.state)
+    pub fn changes_to(&self, later: &Self) -> Result<Vec<Change>, Error> {
+        let changes = self.0.state.changes(&later.0.state);
+        changes.map_err(|errno| Error::new("compare states of", b"/", errno))
     }
 
     pub(super) fn state(&self) -> &Overlay {
@@ -110,6 +113,31 @@ impl Snapshot {
 }
 
 impl Fs {
+    /// Returns what the instance changed of its image, sorted by path: with paths,
+    /// kinds and sizes.
+    ///
+    /// ```
+    /// use stratafs::{image::Image, vfs::Fs};
+    ///
+    /// let fs = Fs::new(&Image::empty());
+    /// fs.write("/new", "text")?;
+    /// for change in fs.changes()? {
+    ///     println!("{}: {} bytes", change.path(), change.size());
+    ///     assert_eq!(fs.read(change.path())?, b"text");
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// It is what [`Snapshot::changes_to`] returns for [`Snapshot::of`] the image and
+    /// the present state.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::Io`] once the image is known to be damaged.
+    pub fn changes(&self) -> Result<Vec<Change>, Error> {
+        Snapshot::of(self.image()).changes_to(&self.snapshot())
+    }
+
     /// Takes the present state as a value. O(1), whatever the instance holds.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
@@ -150,7 +178,12 @@ impl Fs {
     /// [`Errno::CrossDevice`] for a descriptor of another instance,
     /// [`Errno::BadDescriptor`] for one whose object a
     /// [`restore`](Self::restore) took away, [`Errno::TooManyOpen`].
-    pub fn fork_with(&self, open: &[&Descriptor]) -> Result<(Self, Vec<Descriptor>), Errno> {
+    pub fn fork_with(&self, open: &[&Descriptor]) -> Result<(Self, Vec<Descriptor>), Error> {
+        let forked = self.try_fork_with(open);
+        forked.map_err(|errno| Error::new("fork", b"/", errno))
+    }
+
+    fn try_fork_with(&self, open: &[&Descriptor]) -> Result<(Self, Vec<Descriptor>), Errno> {
         if !open.iter().all(|one| one.fs().is_same(self)) {
             return Err(Errno::CrossDevice);
         }
@@ -186,15 +219,54 @@ impl Fs {
     /// state exceeds the quotas; [`Errno::Busy`] if a descriptor is open here
     /// on an object whose number another one has there, or if the state lacks
     /// an object that a [`Rule`](super::Rule) here is for, something is mounted
-    /// on, or [`Self::keep_place`] keeps.
-    pub fn restore(&self, snapshot: &Snapshot) -> Result<(), Errno> {
-        self.change(|state, _| {
-            state.check_rules(snapshot.state())?;
-            state.check_places(snapshot.state())?;
-            state.restore(snapshot.state())?;
-            state.renew_rules();
-            Ok(())
-        })
+    /// on, or [`Self::keep_dir`] keeps.
+    pub fn restore(&self, snapshot: &Snapshot) -> Result<(), Error> {
+        let restored = self.change(|state, _| Self::restore_in(state, snapshot));
+        restored.map_err(|errno| Error::new("restore", b"/", errno))
+    }
+
+    pub(super) fn restore_in(state: &mut State, snapshot: &Snapshot) -> Result<(), Errno> {
+        state.check_rules(snapshot.state())?;
+        state.check_places(snapshot.state())?;
+        state.restore(snapshot.state())?;
+        state.renew_rules();
+        Ok(())
+    }
+
+    /// Calls `work`, and puts the instance back to the state that it had before if
+    /// `work` fails: whatever it did, nothing of it stays. Returns what `work`
+    /// returned.
+    ///
+    /// ```
+    /// use stratafs::{image::Image, vfs::Fs};
+    ///
+    /// let fs = Fs::new(&Image::empty());
+    /// let failed = fs.attempt(|fs| {
+    ///     fs.write("/half", "done")?;
+    ///     fs.read("/missing")
+    /// });
+    /// assert!(failed.is_err() && !fs.exists("/half")?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// Volumes that are mounted are instances of their own and keep what was done
+    /// to them. O(1) beside `work`, and O(log objects) for each open descriptor if
+    /// it fails.
+    ///
+    /// # Errors
+    ///
+    /// That of `work`; if the state cannot be put back, that of
+    /// [`restore`](Self::restore), and what `work` did stays.
+    pub fn attempt<R, E: From<Error>>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<R, E>,
+    ) -> Result<R, E> {
+        let before = self.snapshot();
+        let done = work(self);
+        if done.is_err() {
+            self.restore(&before)?;
+        }
+        done
     }
 }
 

@@ -6,12 +6,11 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
-use super::descriptor::{Descriptor, Rights};
 use super::mount::Mounts;
 use super::state::State;
 use super::virtual_file::VirtualBytes;
 use super::walk::{End, Follow, Last, Start, resolve};
-use super::{Access, Clock, Sealing, Share, Trace, VirtualClock};
+use super::{Clock, Sealing, Share, Trace, VirtualClock};
 use crate::budget::{Account, Budget};
 use crate::chunk::{ChunkPool, Scope};
 use crate::errno::Errno;
@@ -374,46 +373,6 @@ impl Fs {
         self.0.setup.trace.as_ref()
     }
 
-    /// Opens the root with all rights.
-    ///
-    /// # Errors
-    ///
-    /// [`Errno::TooManyOpen`].
-    pub fn root(&self) -> Result<Descriptor, Error> {
-        let mut state = self.lock();
-        let all = Rights::ReadWrite;
-        let opened = Descriptor::open(self, &mut state, FileId::ROOT, Access::all(), all)
-            .map_err(|errno| Error::new("open", b"/", errno))?;
-        Ok(opened.into_top(&mut state))
-    }
-
-    /// Opens the directory at `path` to be shown to a guest. Links are
-    /// followed. As long as the descriptor or a
-    /// clone of it lives, the directory cannot be removed, replaced or moved
-    /// ([`Errno::Busy`]): a guest that sees it in two places keeps both. With [`Rights::ReadOnly`] no change
-    /// can be made through the descriptor or any opened through it.
-    ///
-    /// # Errors
-    ///
-    /// Those of the walk (see [`Descriptor::stat_at`]), then
-    /// [`Errno::NotDirectory`], then [`Errno::TooManyOpen`].
-    pub fn preopen(&self, path: impl IntoFsPath, rights: Rights) -> Result<Descriptor, Error> {
-        let path = path.fs_path();
-        let opened = self.open_top(&path, rights);
-        opened.map_err(|errno| Error::new("preopen", &path, errno))
-    }
-
-    fn open_top(&self, path: &[u8], rights: Rights) -> Result<Descriptor, Errno> {
-        let mut state = self.lock();
-        let id = find_dir(&state, path)?;
-        let access = match rights {
-            Rights::ReadWrite => Access::all(),
-            Rights::ReadOnly => Access::READ,
-        };
-        let opened = Descriptor::open(self, &mut state, id, access, rights)?;
-        Ok(opened.into_top(&mut state))
-    }
-
     /// Gives what the instance changed as a layer: new and changed entries
     /// whole, whiteouts for what is gone, opaque directories for what was
     /// replaced. The instance may go on meanwhile: the layer is of one moment.
@@ -469,6 +428,10 @@ impl Fs {
         let mut state = self.lock();
         let result = step(&mut state, now);
         recheck(&state);
+        drop(state);
+        if let Err(Errno::NoSpace) = result {
+            tracing::debug!(device = self.device(), "a quota or a budget is full");
+        }
         result
     }
 

@@ -7,9 +7,23 @@ use super::descriptor::Descriptor;
 use crate::errno::Errno;
 use crate::meta::{FileId, Kind};
 
-/// One entry of a directory.
+/// One entry of a directory, as [`Descriptor::read_dir`] returns it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DirEntry {
+    /// The name's bytes.
+    pub name: Box<[u8]>,
+    /// Inode number, the same that `stat` returns.
+    pub id: FileId,
+    /// What the object is.
+    pub kind: Kind,
+    /// The cookie to go on with after this entry.
+    pub next: u64,
+}
+
+/// One entry of a directory, while the instance is locked.
 #[derive(Clone, Copy, Debug)]
-pub struct DirEntry<'a> {
+pub(crate) struct Listed<'a> {
     /// The name's bytes.
     pub name: &'a [u8],
     /// Inode number, the same that `stat` gives.
@@ -21,8 +35,8 @@ pub struct DirEntry<'a> {
 }
 
 impl Descriptor {
-    /// Hands the entries from `cookie` on to `sink`, without `.` and `..`,
-    /// until it breaks off. Linear in the entries passed.
+    /// Returns the entries from `cookie` on, without `.` and `..`: at most `max`
+    /// of them, none at the end. Linear in the entries returned.
     ///
     /// Cookie 0 starts over and shows the present state; entries made after
     /// that are not shown until the next start, so a listing ends whatever
@@ -31,16 +45,37 @@ impl Descriptor {
     /// past the end gives nothing. The order is by name for entries of the
     /// base, then by time of creation.
     ///
-    /// `sink` runs under the instance's lock: it must not use the instance.
-    ///
     /// # Errors
     ///
     /// [`Errno::NotDirectory`] if this is none; [`Errno::Io`] if the base
-    /// turned out to be damaged, and what was handed out is not all.
-    pub fn read_dir(
+    /// turned out to be damaged.
+    pub fn read_dir(&self, cookie: u64, max: usize) -> Result<Vec<DirEntry>, Errno> {
+        let mut entries = Vec::new();
+        if max == 0 {
+            return self.expect_dir().map(|()| entries);
+        }
+        self.read_dir_with(cookie, &mut |entry| {
+            entries.push(DirEntry {
+                name: entry.name.into(),
+                id: entry.id,
+                kind: entry.kind,
+                next: entry.next,
+            });
+            match entries.len() < max {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        })?;
+        Ok(entries)
+    }
+
+    /// As [`read_dir`](Self::read_dir), but hands the entries to `sink` until it
+    /// breaks off. It runs under the instance's lock: it must not use the instance.
+    /// After an error, what was handed out is not all.
+    pub(crate) fn read_dir_with(
         &self,
         cookie: u64,
-        sink: &mut dyn FnMut(DirEntry<'_>) -> ControlFlow<()>,
+        sink: &mut dyn FnMut(Listed<'_>) -> ControlFlow<()>,
     ) -> Result<(), Errno> {
         self.expect_dir()?;
         let state = self.fs().lock();
@@ -58,7 +93,7 @@ impl Descriptor {
             if rules.is_some_and(|rules| rules.hides(id)) {
                 return ControlFlow::Continue(());
             }
-            sink(DirEntry {
+            sink(Listed {
                 name,
                 id,
                 kind,

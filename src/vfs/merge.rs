@@ -6,7 +6,7 @@ use crate::errno::Errno;
 use crate::overlay::{MergeError, Merged, Merger, Overlay, Reading};
 
 /// How often a merge is worked out without the lock before it is done under it.
-const MERGE_ATTEMPTS: usize = 3;
+pub(super) const MERGE_ATTEMPTS: usize = 3;
 
 impl Fs {
     /// Does here what `theirs` changed since `base`: a merge of three states,
@@ -58,11 +58,27 @@ impl Fs {
     /// different ways; [`Errno::NoSpace`] when a budget ends on the way or if
     /// the outcome exceeds the quotas; [`Errno::Busy`] if it lacks an object that
     /// a [`Rule`](super::Rule) is for, something is mounted on, or
-    /// [`Self::keep_place`] keeps.
+    /// [`Self::keep_dir`] keeps.
     pub fn merge(&self, base: &Snapshot, theirs: &Snapshot) -> Result<(), MergeError> {
         if self.is_read_only() {
             return Err(Errno::ReadOnly.into());
         }
+        let merged = self.try_merge(base, theirs);
+        match &merged {
+            Ok(()) => tracing::debug!(device = self.device(), "merged"),
+            Err(MergeError::Conflicts(all)) => {
+                tracing::info!(
+                    device = self.device(),
+                    conflicts = all.len(),
+                    "a merge ended in conflicts"
+                );
+            }
+            Err(_) => {}
+        }
+        merged
+    }
+
+    fn try_merge(&self, base: &Snapshot, theirs: &Snapshot) -> Result<(), MergeError> {
         let now = self.now();
         let mut merger = Merger::new(self.image(), base.state(), theirs.state(), now)?;
         for _ in 0..MERGE_ATTEMPTS {
@@ -142,7 +158,7 @@ mod tests {
             for (fs, first) in [(&ours, 0), (&theirs, 1)] {
                 let file = open(fs, "f");
                 for block in (first..blocks).step_by(2) {
-                    file.write_at(block as u64 * 4096, b"new").unwrap();
+                    file.write_at(b"new", block as u64 * 4096).unwrap();
                 }
             }
             let steps = merge_steps(&ours, &base, &theirs);
@@ -240,11 +256,11 @@ mod tests {
             }
             let merged = merge_steps(&ours, &base, &theirs);
             let before = ours.snapshot();
-            open(&ours, "x").write_at(size / 2, b"!").unwrap();
+            open(&ours, "x").write_at(b"!", size / 2).unwrap();
             let after = ours.snapshot();
             let told = steps::counted(|| drop(before.changes_to(&after).unwrap()));
             // Another state of the other side's file: one block differs.
-            open(&theirs, "x").write_at(size / 2, b"?").unwrap();
+            open(&theirs, "x").write_at(b"?", size / 2).unwrap();
             let refused = ours.merge(&base, &theirs.snapshot());
             assert!(matches!(
                 refused,
@@ -264,7 +280,7 @@ mod tests {
             scope.spawn(|| {
                 let log = open(&ours, "log");
                 while !over.load(std::sync::atomic::Ordering::Acquire) {
-                    log.write_at(0, b"still here").unwrap();
+                    log.write_at(b"still here", 0).unwrap();
                 }
             });
             for round in 0..200 {

@@ -19,6 +19,8 @@ mod open;
 #[cfg(feature = "p1")]
 mod pieces;
 mod place;
+mod preopen;
+mod resolve;
 mod route;
 mod rules;
 mod seal;
@@ -35,9 +37,13 @@ pub use descriptor::{Access, Descriptor, Rights};
 pub use fork::Snapshot;
 pub use fs::{Fs, FsBuilder};
 pub use list::DirEntry;
+#[cfg(any(feature = "p2", feature = "p3"))]
+pub(crate) use list::Listed;
 pub use open::OpenFlags;
 #[cfg(feature = "p1")]
 pub(crate) use pieces::Left;
+pub use preopen::Preopen;
+pub use resolve::{Contested, Resolution};
 pub use seal::{Sealing, Share, seal_until};
 pub use stat::SetTime;
 pub use trace::{Trace, TracedFile};

@@ -138,9 +138,9 @@ impl Fs {
     /// mounted somewhere in it, or is being mounted by another thread (of two
     /// that would make a circle one fails, or both); those of the walk to `other_path`, which has to
     /// be a directory ([`Errno::NotDirectory`]), and of
-    /// [`Self::keep_place`] here; [`Errno::Busy`] for the root and where
+    /// [`Self::keep_dir`] here; [`Errno::Busy`] for the root and where
     /// something is mounted; [`Errno::NoSpace`] past
-    /// [`MAX_MOUNTS`](crate::limits::MAX_MOUNTS) and as [`Self::keep_place`].
+    /// [`MAX_MOUNTS`](crate::limits::MAX_MOUNTS) and as [`Self::keep_dir`].
     pub fn mount(
         &self,
         path: impl IntoFsPath,

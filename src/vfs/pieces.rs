@@ -97,7 +97,7 @@ impl<'a> Reading<'a> {
     pub(crate) fn part(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize, NotDone> {
         match &self.state {
             Some(state) => Ok(state.read_piece(self.file.id(), offset, buf, &mut self.rest)?),
-            None => self.file.try_read_at(offset, buf),
+            None => self.file.try_read_at(buf, offset),
         }
     }
 
@@ -215,7 +215,7 @@ impl Writing<'_> {
 
     fn write(&mut self, bytes: &[u8]) -> usize {
         let wrote = match &mut self.state {
-            None => self.file.write_at(self.at, bytes),
+            None => self.file.write_at(bytes, self.at),
             Some(state) => {
                 match state.try_write(self.file.id(), self.at, bytes, self.now, &self.brought) {
                     Ok(Wrote::Bytes(len)) => Ok(len),

@@ -23,7 +23,7 @@ impl Fs {
     /// Those of the walk, [`Errno::NotDirectory`] for another object or a link
     /// that leads nowhere, [`Errno::NoSpace`] by the quotas and past
     /// [`MAX_PLACES`](crate::limits::MAX_PLACES). What was made until then stays.
-    pub fn keep_place(&self, path: impl IntoFsPath) -> Result<(), Error> {
+    pub fn keep_dir(&self, path: impl IntoFsPath) -> Result<(), Error> {
         let path = path.fs_path();
         let now = self.now();
         let mut state = self.lock();
@@ -70,7 +70,7 @@ mod tests {
         let fs = Fs::builder(&Image::empty()).build();
         fs.symlink("nowhere", "/dangling").unwrap();
         fs.write("/file", "x").unwrap();
-        fs.keep_place(b"/mnt//data").unwrap();
+        fs.keep_dir(b"/mnt//data").unwrap();
         let root = fs.preopen(b"/", Rights::ReadWrite).unwrap();
         assert_eq!(root.remove_dir_at(b"mnt/data"), Err(Errno::Busy));
         assert_eq!(root.rename_at(b"mnt/data", &root, b"x"), Err(Errno::Busy));
@@ -80,14 +80,14 @@ mod tests {
             Err(Errno::Busy)
         );
         assert_eq!(root.remove_dir_at(b"mnt"), Err(Errno::NotEmpty));
-        let refused = |path: &str| fs.keep_place(path).unwrap_err().errno();
+        let refused = |path: &str| fs.keep_dir(path).unwrap_err().errno();
         assert_eq!(refused("/dangling"), Errno::NotDirectory);
         assert_eq!(refused("/file/x"), Errno::NotDirectory);
         assert_eq!(refused("/.."), Errno::NotPermitted);
         assert_eq!(refused(""), Errno::NoEntry);
         assert_eq!(fs.check(), Ok(()));
         let closed = Fs::builder(&Image::empty()).read_only().build();
-        closed.keep_place(b"mnt").unwrap();
+        closed.keep_dir(b"mnt").unwrap();
         assert!(closed.exists("/mnt").unwrap());
     }
 }

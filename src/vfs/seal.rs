@@ -15,6 +15,7 @@ const STEP: usize = 1024;
 ///
 /// With `None` and `Own`, no time, count or file tells a guest what others hold.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub enum Share {
     /// Nobody: what a guest writes is neither hashed nor compared.
     None,
@@ -41,6 +42,7 @@ impl From<&Scope> for Share {
 /// A sealed block reads and counts as before; writing into it again copies
 /// it. What it costs, and what it saves, is in docs/DECISIONS.md.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Sealing {
     /// When the last descriptor of a file that was written is closed, in the call
     /// that closes it, without the instance's lock. That costs time for each
@@ -130,6 +132,7 @@ impl Fs {
     pub(super) fn seal_batch(&self, batch: Batch) {
         let mut sealed = batch.seal(self.scope(), &in_time);
         while self.lock().put_sealed(&mut sealed, STEP) {}
+        tracing::trace!(device = self.device(), "what was written has been sealed");
     }
 }
 
@@ -158,7 +161,7 @@ mod tests {
             let write = |range: std::ops::Range<u64>| {
                 let file = open();
                 for number in range {
-                    file.write_at(number * BLOCK, &number.to_le_bytes())
+                    file.write_at(&number.to_le_bytes(), number * BLOCK)
                         .unwrap();
                 }
                 file

@@ -1,8 +1,6 @@
 //! The first facts about an instance; the wide tests are in `tests/it`.
 
-use std::ops::ControlFlow;
-
-use super::{Access, Descriptor, Follow, Fs, OpenFlags, Rights};
+use super::{Access, Descriptor, DirEntry, Follow, Fs, OpenFlags, Rights};
 use crate::chunk::{ChunkPool, ContentBuilder};
 use crate::errno::Errno;
 use crate::image::Image;
@@ -54,13 +52,9 @@ fn open(
 }
 
 fn names(dir: &Descriptor) -> Vec<String> {
-    let mut names = Vec::new();
-    dir.read_dir(0, &mut |entry| {
-        names.push(String::from_utf8(entry.name.to_vec()).unwrap());
-        ControlFlow::Continue(())
-    })
-    .unwrap();
-    names
+    let entries = dir.read_dir(0, usize::MAX).unwrap();
+    let name = |entry: DirEntry| String::from_utf8(entry.name.into()).unwrap();
+    entries.into_iter().map(name).collect()
 }
 
 #[test]
@@ -74,10 +68,10 @@ fn a_write_is_private_and_copies_one_block() {
         Access::all(),
     )
     .unwrap();
-    assert_eq!(file.write_at(100_000, b"x"), Ok(1));
+    assert_eq!(file.write_at(b"x", 100_000), Ok(1));
     assert_eq!(one.usage().private_bytes, 4096);
     let mut buf = [0; 3];
-    assert_eq!(file.read_at(99_999, &mut buf), Ok(3));
+    assert_eq!(file.read_at(&mut buf, 99_999), Ok(3));
     assert_eq!(&buf, b"\x07x\x07");
     let other = open(
         &two.root().unwrap(),
@@ -86,7 +80,7 @@ fn a_write_is_private_and_copies_one_block() {
         Access::READ,
     )
     .unwrap();
-    assert_eq!(other.read_at(99_999, &mut buf), Ok(3));
+    assert_eq!(other.read_at(&mut buf, 99_999), Ok(3));
     assert_eq!(&buf, b"\x07\x07\x07");
     assert_eq!(one.check(), Ok(()));
 }
@@ -141,7 +135,7 @@ fn an_unlinked_open_file_gives_its_space_back_at_the_end() {
     let fs = Fs::builder(&base()).max_bytes(5000).build();
     let root = fs.root().unwrap();
     let file = open(&root, "f", OpenFlags::CREATE, Access::all()).unwrap();
-    assert_eq!(file.write_at(0, &[1; 6000]), Ok(5000));
+    assert_eq!(file.write_at(&[1; 6000], 0), Ok(5000));
     assert_eq!(file.append(b"x"), Err(Errno::NoSpace));
     root.unlink_at(b"f").unwrap();
     assert_eq!(file.stat().unwrap().nlink, 0);
@@ -161,7 +155,7 @@ fn the_diff_over_the_base_is_the_instance() {
     root.create_dir_at(b"etc").unwrap();
     open(&root, "etc/new", OpenFlags::CREATE, Access::WRITE)
         .unwrap()
-        .write_at(70_000, b"end")
+        .write_at(b"end", 70_000)
         .unwrap();
     root.link_at(b"moved/hosts", &root, b"third").unwrap();
     let diff = fs.diff(&ChunkPool::new()).unwrap();
@@ -237,21 +231,14 @@ fn queue(entries: usize) -> Image {
 
 /// Lists from cookie to cookie, as guests do, and counts the names.
 fn count_in_batches(dir: &Descriptor, size: usize) -> usize {
-    let (mut seen, mut cookie, mut more) = (0, 0, true);
-    while more {
-        more = false;
-        let (from, mut batch) = (cookie, 0);
-        dir.read_dir(from, &mut |entry| {
-            (seen, batch, cookie, more) = (seen + 1, batch + 1, entry.next, true);
-            if batch == size {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        })
-        .unwrap();
+    let (mut seen, mut cookie) = (0, 0);
+    loop {
+        let batch = dir.read_dir(cookie, size).unwrap();
+        let Some(last) = batch.last() else {
+            return seen;
+        };
+        (seen, cookie) = (seen + batch.len(), last.next);
     }
-    seen
 }
 
 /// Lists `q`, removes the first name, and again, until none is left; returns
@@ -259,14 +246,8 @@ fn count_in_batches(dir: &Descriptor, size: usize) -> usize {
 fn empty_queue(fs: &Fs, entries: usize) -> u64 {
     let queue = fs.preopen(b"/q", Rights::ReadWrite).unwrap();
     let first = || {
-        let mut name = None;
-        queue
-            .read_dir(0, &mut |entry| {
-                name = Some(entry.name.to_vec());
-                ControlFlow::Break(())
-            })
-            .unwrap();
-        name
+        let entries = queue.read_dir(0, 1).unwrap();
+        entries.into_iter().next().map(|entry| entry.name)
     };
     counted(|| {
         let mut taken = 0;
@@ -327,7 +308,7 @@ fn case_p13_listing_is_linear() {
 fn a_rule_over_a_deep_tree_takes_linear_time() {
     let deep = |depth: usize, rules: usize| {
         let fs = Fs::new(&Image::empty());
-        let mut at = fs.root().unwrap();
+        let mut at = fs.root().unwrap().into_descriptor();
         let mut dirs = Vec::new();
         for _ in 0..depth {
             at.create_dir_at(b"d").unwrap();

@@ -66,7 +66,7 @@ struct Read {
     order: u64,
 }
 
-/// A file of the base that was opened. Made by [`Fs::traced`].
+/// A file of the base that was opened. Made by [`Fs::collect_trace`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TracedFile {
@@ -208,12 +208,13 @@ impl Touched {
 }
 
 impl Fs {
-    /// Gives what has been touched of the base until now, in the order of
-    /// first touch; `None` for an instance without a trace. Every descriptor
-    /// counts, the host's own calls included. Bytes that the instance itself
-    /// wrote into a base file count as read when they are. O(base).
+    /// Walks the base and returns what has been touched of it until now, in the order
+    /// of first touch; `None` for an instance without a trace. O(objects of the base).
+    ///
+    /// Every descriptor counts, the host's own calls included. Bytes that the
+    /// instance itself wrote into a base file count as read when they are.
     #[must_use]
-    pub fn traced(&self) -> Option<Vec<TracedFile>> {
+    pub fn collect_trace(&self) -> Option<Vec<TracedFile>> {
         let files = self.trace()?.0.lock().files.clone();
         let wanted = files.iter().filter_map(|file| self.base_node(file.id));
         let mut paths = self.image().paths_of(&wanted.collect());

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::Fs;
-use super::descriptor::{Descriptor, Rights};
+use super::descriptor::Rights;
 use super::fs::find_dir;
+use super::preopen::Preopen;
 use super::virtual_file::{Filled, VirtualFile};
 use crate::errno::Errno;
 use crate::error::Error;
@@ -79,7 +80,7 @@ impl Fs {
     /// # Errors
     ///
     /// Those of [`Self::mount_file`]; what was made until then stays.
-    pub fn furnish(&self, world: &World) -> Result<Option<Descriptor>, Error> {
+    pub fn furnish(&self, world: &World) -> Result<Option<Preopen>, Error> {
         let at = |path: &'static [u8]| move |errno| Error::new("furnish", path, errno);
         let now = self.now();
         let mut state = self.lock();
@@ -125,7 +126,7 @@ impl Fs {
 }
 
 /// Makes a file system for the devices, in which nothing can be made.
-fn apart(of: &Fs, image: &Image, dir: &'static [u8], world: &World) -> Result<Descriptor, Error> {
+fn apart(of: &Fs, image: &Image, dir: &'static [u8], world: &World) -> Result<Preopen, Error> {
     let fs = of.beside(image);
     let at = |errno| Error::new("furnish", DEV, errno);
     let id = find_dir(&fs.lock(), dir).map_err(at)?;
@@ -206,7 +207,7 @@ mod tests {
     use crate::limits::MAX_DEVICE_STEP_BYTES;
     use crate::meta::Meta;
     use crate::name::LayerPath;
-    use crate::vfs::{Access, Follow, OpenFlags};
+    use crate::vfs::{Access, Descriptor, Follow, OpenFlags};
 
     fn world() -> World {
         World::new(Arc::new(Zero))
@@ -248,23 +249,23 @@ mod tests {
         let mut buf = vec![7; 3 << 20];
         let null = open(&dev, "null");
         assert_eq!(
-            (null.write_at(5, b"gone"), null.append(b"gone")),
+            (null.write_at(b"gone", 5), null.append(b"gone")),
             (Ok(4), Ok(4))
         );
-        assert_eq!(null.read_at(0, &mut buf), Ok(0));
+        assert_eq!(null.read_at(&mut buf, 0), Ok(0));
         let full = open(&dev, "full");
-        assert_eq!(full.write_at(0, b"x"), Err(Errno::NoSpace));
+        assert_eq!(full.write_at(b"x", 0), Err(Errno::NoSpace));
         for name in ["zero", "full"] {
             let zero = open(&dev, name);
             // As much as one asks for, a bounded piece a call.
-            assert_eq!(zero.read_at(u64::MAX, &mut buf), Ok(MAX_DEVICE_STEP_BYTES));
+            assert_eq!(zero.read_at(&mut buf, u64::MAX), Ok(MAX_DEVICE_STEP_BYTES));
             assert!(buf[..MAX_DEVICE_STEP_BYTES].iter().all(|byte| *byte == 0));
             assert_eq!(zero.read_full(0, 9).unwrap(), [0; 9][..]);
             assert_eq!(zero.hole_at(0), Ok(0));
             assert_eq!(zero.stat().unwrap().size, 0);
         }
-        assert_eq!(open(&dev, "stdin").read_at(0, &mut buf), Ok(0));
-        assert_eq!(open(&dev, "stdout").write_at(0, b"x"), Ok(1));
+        assert_eq!(open(&dev, "stdin").read_at(&mut buf, 0), Ok(0));
+        assert_eq!(open(&dev, "stdout").write_at(b"x", 0), Ok(1));
         assert_eq!(fs.usage().logical_bytes, 0);
         // Nothing is made beside them, nothing goes.
         assert_eq!(dev.create_dir_at(b"x"), Err(Errno::NotPermitted));
@@ -302,7 +303,7 @@ mod tests {
         let root = fs.root().unwrap();
         assert_eq!(fs.read("/dev/null").unwrap(), b"base", "the base's own");
         assert_eq!(
-            open(&root, "dev/full").write_at(0, b"x"),
+            open(&root, "dev/full").write_at(b"x", 0),
             Err(Errno::NoSpace)
         );
         assert_eq!(names(&fs), [""; 0]);
@@ -318,7 +319,7 @@ mod tests {
         let image = base(&["dev/other"]);
         let fs = Fs::builder(&image).read_only().build();
         let dev = fs.furnish(&world()).unwrap().unwrap();
-        assert_eq!(open(&dev, "null").write_at(0, b"x"), Ok(1));
+        assert_eq!(open(&dev, "null").write_at(b"x", 0), Ok(1));
         assert!(dev.stat_at(Follow::Yes, b"other").is_ok());
         let root = fs.root().unwrap();
         assert_eq!(root.create_dir_at(b"tmp/x"), Err(Errno::ReadOnly));

@@ -12,5 +12,7 @@ pub mod p2;
 #[cfg(feature = "p3")]
 pub mod p3;
 
+#[cfg(any(feature = "p2", feature = "p3"))]
+pub use component::ctx::{StratafsCtx, StratafsState, StratafsView, WasiState};
 #[cfg(feature = "p1")]
 pub use p1::p0;

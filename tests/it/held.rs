@@ -42,7 +42,7 @@ fn after_cutting(files: u32, to: u64) -> u64 {
         let path = format!("f{n}");
         let room = usize::try_from(300_000 - fs.usage().logical_bytes).unwrap();
         open(&fs, &path)
-            .write_at(0, &noise(n.into(), room))
+            .write_at(&noise(n.into(), room), 0)
             .unwrap();
         open(&fs, &path).set_size(to).unwrap();
         fs.check().unwrap();
@@ -108,7 +108,7 @@ fn a_sealed_file_that_is_hidden_for_the_most_part_holds_what_shows() {
     for n in 0..blocks {
         let number = n * 7 % blocks;
         let at = number * BLOCK_BYTES + 100;
-        file.write_at(at as u64, &[n as u8; 50]).unwrap();
+        file.write_at(&[n as u8; 50], at as u64).unwrap();
         bytes[at..at + 50].fill(n as u8);
         let (shown, held) = ((blocks - 1 - n) as u64, scope.held_bytes());
         assert!(
@@ -138,11 +138,11 @@ fn blocks_to_be_sealed_are_no_more_than_the_blocks_there_are() {
         let file = open(&fs, "f");
         // `check` fails if more are noted than the file has blocks.
         for n in 0..1_000_u64 {
-            file.write_at(n % 7 * BLOCK, b"x").unwrap();
+            file.write_at(b"x", n % 7 * BLOCK).unwrap();
             file.set_size([0, BLOCK, 3][n as usize % 3]).unwrap();
             if n % 5 == 0 {
                 file.set_size(1_000 * BLOCK).unwrap();
-                file.write_at(n * 31 % 997 * BLOCK, b"y").unwrap();
+                file.write_at(b"y", n * 31 % 997 * BLOCK).unwrap();
             }
             fs.check().unwrap();
         }
@@ -185,7 +185,7 @@ fn holes_are_stepped_over_whatever_their_size() {
     // A hole that data follows, of a base file that was not changed.
     let last = (MAX - 1) / chunk * chunk;
     assert_eq!(file.hole_at(chunk).unwrap(), last - chunk);
-    file.write_at(10 * chunk, b"x").unwrap();
+    file.write_at(b"x", 10 * chunk).unwrap();
     assert_eq!(file.hole_at(chunk).unwrap(), 9 * chunk);
     assert_eq!(
         file.hole_at(10 * chunk + BLOCK).unwrap(),
@@ -215,10 +215,10 @@ fn a_byte_here_and_there_costs_a_diff_a_block_each() {
     for n in 0..2_000_u64 {
         let at = n * (64 << 10) + n % 9 * BLOCK;
         blocks += file
-            .write_at(at, &n.to_le_bytes()[..1 + n as usize % 2])
+            .write_at(&n.to_le_bytes()[..1 + n as usize % 2], at)
             .unwrap();
         if n % 5 == 0 {
-            blocks += file.write_at(at + 7 * BLOCK, b"x").unwrap();
+            blocks += file.write_at(b"x", at + 7 * BLOCK).unwrap();
         }
     }
     let (pool, most) = (ChunkPool::new(), blocks as u64 * BLOCK);
@@ -232,8 +232,8 @@ fn a_byte_here_and_there_costs_a_diff_a_block_each() {
     assert_eq!(same.stat().unwrap().size, file.stat().unwrap().size);
     let (mut one, mut two) = (vec![0; 300_000], vec![1; 300_000]);
     for at in (0..2_000 * (64 << 10)).step_by(299_993) {
-        let read = file.read_at(at, &mut one).unwrap();
-        assert_eq!(same.read_at(at, &mut two).unwrap(), read);
+        let read = file.read_at(&mut one, at).unwrap();
+        assert_eq!(same.read_at(&mut two, at).unwrap(), read);
         assert!(one[..read] == two[..read], "at {at}");
     }
     assert!(fs.diff(&pool).unwrap().digest() == image.layers()[0].digest());
@@ -244,8 +244,8 @@ fn how_a_file_is_held_is_no_difference() {
     let bytes = noise(5, 10 * BLOCK_BYTES + 17);
     let fs = Fs::new(&Image::empty());
     let file = open(&fs, "f");
-    file.write_at(0, &bytes).unwrap();
-    file.write_at(3 * BLOCK, &[0; BLOCK_BYTES]).unwrap();
+    file.write_at(&bytes, 0).unwrap();
+    file.write_at(&[0; BLOCK_BYTES], 3 * BLOCK).unwrap();
     let unsealed = fs.snapshot();
     drop(file);
     let sealed = fs.snapshot();
@@ -254,7 +254,7 @@ fn how_a_file_is_held_is_no_difference() {
     // Sealed and cut apart into blocks again, then put back as it was.
     let file = open(&fs, "f");
     file.set_size(4 * BLOCK).unwrap();
-    file.write_at(4 * BLOCK, &bytes[4 * BLOCK_BYTES..]).unwrap();
+    file.write_at(&bytes[4 * BLOCK_BYTES..], 4 * BLOCK).unwrap();
     assert!(edits(&unsealed, &fs.snapshot()).is_empty());
     assert!(edits(&sealed, &fs.snapshot()).is_empty());
     // Grown to the largest size, and one byte of it changed: in each way.
@@ -262,7 +262,7 @@ fn how_a_file_is_held_is_no_difference() {
         let fork = state.fork();
         let file = open(&fork, "f");
         file.set_size(MAX).unwrap();
-        file.write_at(5 * BLOCK + 9, b"?").unwrap();
+        file.write_at(b"?", 5 * BLOCK + 9).unwrap();
         let grown = bytes.len() as u64..MAX;
         let want = format!("f [{:?}, {grown:?}]", 5 * BLOCK..6 * BLOCK);
         for earlier in [&unsealed, &sealed] {
@@ -352,7 +352,7 @@ fn whoever_changes_something_pays_for_it() {
     touch(&fork, "own").unwrap();
     touch(&fork, "d0/f").unwrap();
     touch(&fork, "d1/f").unwrap();
-    open(&fork, "own").write_at(9, b"x").unwrap();
+    open(&fork, "own").write_at(b"x", 9).unwrap();
     fork.remove_file("/d2/f").unwrap();
     assert_eq!(paid(0), before);
     let object = u64::from(OBJECT_BYTES);
@@ -374,10 +374,10 @@ fn what_is_held_never_passes_what_the_quotas_say() {
             let file = open(&fs, &path);
             // A byte here and there, half blocks, whole files, cut blocks.
             let wrote = match pattern {
-                0 => file.write_at(n * 37 % 999 * BLOCK, b"x"),
-                1 => file.write_at(n % 9 * BLOCK, &noise(n, BLOCK_BYTES / 2 + 1)),
-                2 => file.write_at(0, &noise(n % 7, 30_000)),
-                _ => file.write_at(n % 50 * BLOCK, &noise(n, BLOCK_BYTES)),
+                0 => file.write_at(b"x", n * 37 % 999 * BLOCK),
+                1 => file.write_at(&noise(n, BLOCK_BYTES / 2 + 1), n % 9 * BLOCK),
+                2 => file.write_at(&noise(n % 7, 30_000), 0),
+                _ => file.write_at(&noise(n, BLOCK_BYTES), n % 50 * BLOCK),
             };
             if pattern == 3 {
                 file.set_size(n % 50 * BLOCK + 1).unwrap();

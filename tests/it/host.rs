@@ -177,7 +177,7 @@ impl<T: Read + Write + Seek> ReadWrite for T {}
 fn a_tree_deeper_than_a_path_can_name_is_removed() {
     let fs = Fs::builder(&Image::empty()).max_open(8).build();
     let name = "d".repeat(200);
-    let mut dir = fs.root().unwrap();
+    let mut dir = fs.root().unwrap().into_descriptor();
     for _ in 0..4 {
         // 18 levels at a time: 72 make three and a half paths.
         let path = vec![name.as_str(); 18].join("/");
@@ -254,7 +254,7 @@ fn the_empty_path_names_nothing_in_any_call() {
         ("create directory", fs.create_dir_all("").unwrap_err()),
         ("list", fs.read_dir("").unwrap_err()),
         ("preopen", fs.preopen("", Rights::ReadWrite).unwrap_err()),
-        ("keep", fs.keep_place("").unwrap_err()),
+        ("keep", fs.keep_dir("").unwrap_err()),
         ("set rule of", fs.set_rule("", Rule::Free).unwrap_err()),
         (
             "mount at",

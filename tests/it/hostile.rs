@@ -42,7 +42,7 @@ fn huge() -> Fs {
 /// descriptor, with names of the longest kind.
 fn deep(fs: &Fs, levels: usize) {
     let name = vec![b'd'; MAX_NAME_BYTES];
-    let mut dir: Descriptor = fs.root().unwrap();
+    let mut dir: Descriptor = fs.root().unwrap().into();
     for _ in 0..levels {
         dir.create_dir_at(&name).unwrap();
         let flags = OpenFlags::DIRECTORY;

@@ -51,20 +51,16 @@ fn resident() -> u64 {
 /// Names in the root and the bytes of the files there.
 fn root_files(fs: &Fs) -> Vec<(String, Vec<u8>)> {
     let root = fs.root().unwrap();
-    let mut names = Vec::new();
-    root.read_dir(0, &mut |entry| {
-        names.push(entry.name.to_vec());
-        std::ops::ControlFlow::Continue(())
-    })
-    .unwrap();
+    let entries = root.read_dir(0, usize::MAX).unwrap();
     let read = |name: Vec<u8>| {
         let file = open(&root, &name, OpenFlags::empty(), Access::READ);
         let size = usize::try_from(file.stat().unwrap().size).unwrap();
         let mut bytes = vec![0; size];
-        assert_eq!(file.read_at(0, &mut bytes).unwrap(), size);
+        assert_eq!(file.read_at(&mut bytes, 0).unwrap(), size);
         (String::from_utf8(name).unwrap(), bytes)
     };
-    names.into_iter().map(read).collect()
+    let names = entries.into_iter().map(|entry| entry.name.into());
+    names.map(read).collect()
 }
 
 fn open(root: &Descriptor, path: &[u8], flags: OpenFlags, access: Access) -> Descriptor {
@@ -165,7 +161,7 @@ fn case_c4_98_a_thousand_living_instances_see_only_their_own_changes() {
                         let shared =
                             open(&root, b"data/log.txt", OpenFlags::empty(), Access::WRITE);
                         shared
-                            .write_at(7_000 * round as u64 / 5, text.as_bytes())
+                            .write_at(text.as_bytes(), 7_000 * round as u64 / 5)
                             .unwrap();
                         let name = format!("docs/guide/{round}");
                         root.rename_at(b"docs/guide/intro.txt", &root, name.as_bytes())
@@ -215,7 +211,7 @@ fn case_c4_98_a_thousand_living_instances_see_only_their_own_changes() {
 fn root_files_named(fs: &Fs, path: &[u8]) -> Vec<u8> {
     let file = open(&fs.root().unwrap(), path, OpenFlags::empty(), Access::READ);
     let mut bytes = vec![0; usize::try_from(file.stat().unwrap().size).unwrap()];
-    let len = file.read_at(0, &mut bytes).unwrap();
+    let len = file.read_at(&mut bytes, 0).unwrap();
     bytes.truncate(len);
     bytes
 }

@@ -2,7 +2,6 @@
 //! and nobody else.
 
 use std::io::Write;
-use std::ops::ControlFlow;
 
 use stratafs::chunk::ChunkPool;
 use stratafs::errno::Errno;
@@ -32,7 +31,7 @@ fn told(layer: &Layer) -> Vec<u8> {
 /// Writes blocks of the far file whole: nothing of the base is needed.
 fn overwrite(file: &Descriptor) {
     for block in [2, 3, 9, 20] {
-        let wrote = file.write_at(block * 4096, &[7; 4096]);
+        let wrote = file.write_at(&[7; 4096], block * 4096);
         assert_eq!(wrote, Ok(4096));
     }
 }
@@ -43,7 +42,7 @@ type Call = fn(&Fs) -> Vec<u8>;
 const CALLS: &[(&str, Call)] = &[
     ("read_at", |fs| {
         let mut buf = vec![0; 100_000];
-        let len = open(fs).read_at(5000, &mut buf).unwrap();
+        let len = open(fs).read_at(&mut buf, 5000).unwrap();
         buf.truncate(len);
         buf
     }),
@@ -51,7 +50,7 @@ const CALLS: &[(&str, Call)] = &[
         let file = open(fs);
         overwrite(&file);
         let mut buf = vec![0; LEN + 10];
-        let len = file.read_at(1, &mut buf).unwrap();
+        let len = file.read_at(&mut buf, 1).unwrap();
         buf.truncate(len);
         buf
     }),
@@ -66,11 +65,11 @@ const CALLS: &[(&str, Call)] = &[
     ("read", |fs| fs.read("/dir/far").unwrap()),
     ("a write into a block", |fs| {
         let file = open(fs);
-        assert_eq!(file.write_at(70_000, b"inside"), Ok(6));
+        assert_eq!(file.write_at(b"inside", 70_000), Ok(6));
         fs.read("/dir/far").unwrap()
     }),
     ("a write over the borders of blocks", |fs| {
-        assert_eq!(open(fs).write_at(4000, &[1; 9000]), Ok(9000));
+        assert_eq!(open(fs).write_at(&[1; 9000], 4000), Ok(9000));
         fs.read("/dir/far").unwrap()
     }),
     ("an append", |fs| {
@@ -89,7 +88,7 @@ const CALLS: &[(&str, Call)] = &[
         let file = open(fs);
         file.set_size(10_000).unwrap();
         file.set_size(20_000).unwrap();
-        assert_eq!(file.write_at(9_990, &[5; 20]), Ok(20));
+        assert_eq!(file.write_at(&[5; 20], 9_990), Ok(20));
         fs.read("/dir/far").unwrap()
     }),
     ("a copy", |fs| {
@@ -112,20 +111,14 @@ fn busy(fs: &Fs) {
     let far = open(fs);
     assert_eq!(fs.read("/dir/near").unwrap(), b"near");
     assert!(far.stat().unwrap().size > 0);
-    assert_eq!(far.write_at(30 * 4096, &[9; 4096]), Ok(4096));
+    assert_eq!(far.write_at(&[9; 4096], 30 * 4096), Ok(4096));
     let mut own = [0; 4096];
-    assert_eq!(far.read_at(30 * 4096, &mut own), Ok(4096));
+    assert_eq!(far.read_at(&mut own, 30 * 4096), Ok(4096));
     assert_eq!(own, [9; 4096]);
     fs.write("/new", "text").unwrap();
     root.rename_at(b"new", &root, b"newer").unwrap();
     root.link_at(b"dir/far", &root, b"second").unwrap();
-    let mut names = 0;
-    root.read_dir(0, &mut |_| {
-        names += 1;
-        ControlFlow::Continue(())
-    })
-    .unwrap();
-    assert!(names >= 3);
+    assert!(root.read_dir(0, usize::MAX).unwrap().len() >= 3);
     root.unlink_at(b"newer").unwrap();
     root.unlink_at(b"second").unwrap();
     fs.snapshot().fork().write("/forked", "x").unwrap();
@@ -233,7 +226,7 @@ fn a_call_that_waits_has_changed_nothing() {
     let before = (fs.usage(), file.stat().unwrap());
     far.leave();
     let wrote = far.meanwhile(
-        || file.write_at(100, &[1; 10_000]),
+        || file.write_at(&[1; 10_000], 100),
         || {
             assert_eq!((fs.usage(), file.stat().unwrap()), before);
             // In vain: the wait is over and the bytes are not here.
@@ -247,14 +240,14 @@ fn a_call_that_waits_has_changed_nothing() {
     let before = (fs.usage(), file.stat().unwrap());
     far.leave();
     std::thread::scope(|threads| {
-        let call = threads.spawn(|| file.write_at(70_000, b"x"));
+        let call = threads.spawn(|| file.write_at(b"x", 70_000));
         far.wait_asked();
         far.break_off();
         assert_eq!(call.join().unwrap(), Err(Errno::Io));
     });
     assert_eq!((fs.usage(), file.stat().unwrap()), before);
-    assert_eq!(file.read_at(100_000, &mut [0; 10]), Err(Errno::Io));
-    assert_eq!(file.write_at(8 * 4096, &[2; 4096]), Ok(4096));
+    assert_eq!(file.read_at(&mut [0; 10], 100_000), Err(Errno::Io));
+    assert_eq!(file.write_at(&[2; 4096], 8 * 4096), Ok(4096));
     assert_eq!(fs.check(), Ok(()));
 }
 
@@ -265,7 +258,7 @@ fn what_others_write_while_a_write_waits_is_kept() {
     let cases: [(u64, Meanwhile); 5] = [
         // The block it waits for is written whole.
         (100, |file| {
-            assert_eq!(file.write_at(0, &[3; 4096]), Ok(4096))
+            assert_eq!(file.write_at(&[3; 4096], 0), Ok(4096))
         }),
         // It is cut before and after where the write goes.
         (100, |file| file.set_size(50).unwrap()),
@@ -280,7 +273,7 @@ fn what_others_write_while_a_write_waits_is_kept() {
     for (offset, meanwhile) in cases {
         let twin = Fs::new(&far_image(&Far::new(&bytes)));
         meanwhile(&open(&twin));
-        assert_eq!(open(&twin).write_at(offset, b"late"), Ok(4));
+        assert_eq!(open(&twin).write_at(b"late", offset), Ok(4));
         for stalled in [true, false] {
             let far = Far::new(&bytes);
             let fs = Fs::new(&far_image(&far));
@@ -290,7 +283,7 @@ fn what_others_write_while_a_write_waits_is_kept() {
             } else {
                 far.leave();
             }
-            let wrote = far.meanwhile(|| file.write_at(offset, b"late"), || meanwhile(&file));
+            let wrote = far.meanwhile(|| file.write_at(b"late", offset), || meanwhile(&file));
             assert_eq!(wrote, Ok(4));
             assert!(fs.read("/dir/far").unwrap() == twin.read("/dir/far").unwrap());
             assert_eq!(fs.usage().logical_bytes, twin.usage().logical_bytes);

@@ -241,9 +241,9 @@ fn files_have_max_file_bytes() {
     let file = make(&fs.root().unwrap(), "f", "");
     file.set_size(MAX_FILE_BYTES).unwrap();
     assert_eq!(file.set_size(MAX_FILE_BYTES + 1), Err(Errno::FileTooLarge));
-    assert_eq!(file.write_at(MAX_FILE_BYTES - 1, b"xx"), Ok(1));
+    assert_eq!(file.write_at(b"xx", MAX_FILE_BYTES - 1), Ok(1));
     assert_eq!(
-        file.write_at(MAX_FILE_BYTES, b"x"),
+        file.write_at(b"x", MAX_FILE_BYTES),
         Err(Errno::FileTooLarge)
     );
     let hole = |len: u64| -> Content {
@@ -309,7 +309,7 @@ fn chunks_have_chunk_bytes() {
 fn copy_up_takes_block_bytes() {
     let fs = fs(&["f * 1000000"]);
     edit(&fs.root().unwrap(), "f")
-        .write_at(500_000, b"x")
+        .write_at(b"x", 500_000)
         .unwrap();
     assert_eq!(fs.usage().private_bytes, BLOCK_BYTES as u64);
 }
@@ -651,14 +651,14 @@ fn bound_free_blocks_and_quota_bytes_per_block() {
             .unwrap()
     };
     let file = open(b"sparse");
-    let block = |number: u64| file.write_at(number * BLOCK_BYTES as u64, b"x");
+    let block = |number: u64| file.write_at(b"x", number * BLOCK_BYTES as u64);
     // The first block of a file is not counted.
     for number in 0..=FREE_BLOCKS + 10 {
         assert_eq!(block(number), Ok(1), "block {number}");
     }
     assert_eq!(block(FREE_BLOCKS + 11), Err(Errno::NoSpace));
     assert_eq!(block(3), Ok(1), "a block that is there");
-    assert_eq!(open(b"another").write_at(0, b"x"), Ok(1));
+    assert_eq!(open(b"another").write_at(b"x", 0), Ok(1));
     assert_eq!(file.set_size(BLOCK_BYTES as u64), Ok(()));
     assert_eq!(block(FREE_BLOCKS + 11), Ok(1));
     assert_eq!(fs.check(), Ok(()));

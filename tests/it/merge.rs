@@ -101,7 +101,7 @@ fn put(fs: &Fs, path: &str, offset: u64, bytes: &[u8]) {
             Access::WRITE,
         )
         .unwrap();
-    assert_eq!(file.write_at(offset, bytes), Ok(bytes.len()));
+    assert_eq!(file.write_at(bytes, offset), Ok(bytes.len()));
 }
 
 #[test]

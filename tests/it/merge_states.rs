@@ -55,7 +55,7 @@ fn put(fs: &Fs, path: &str, offset: usize, bytes: &[u8]) {
     let (file, mut done) = (open(fs, path), 0);
     while done < bytes.len() {
         done += file
-            .write_at((offset + done) as u64, &bytes[done..])
+            .write_at(&bytes[done..], (offset + done) as u64)
             .unwrap();
     }
 }

@@ -173,7 +173,7 @@ fn forks_show_what_is_mounted_and_diffs_do_not() {
     assert!(names(&view(&again.root().unwrap(), "a/m")).is_empty());
     here.restore(&before).unwrap();
     let bare = stratafs::vfs::Snapshot::of(here.image());
-    assert_eq!(here.restore(&bare), Err(Errno::Busy));
+    assert_eq!(here.restore(&bare).unwrap_err(), Errno::Busy);
     assert!(tree(&there).contains("shared"));
 }
 
@@ -230,15 +230,15 @@ fn an_instance_has_max_mounts() {
 fn an_instance_has_max_places() {
     let fs = Fs::new(&Image::empty());
     let there = Fs::new(&Image::empty());
-    fs.keep_place(b"/").unwrap();
+    fs.keep_dir(b"/").unwrap();
     for number in 0..MAX_PLACES {
-        fs.keep_place(format!("/{number}").as_bytes()).unwrap();
+        fs.keep_dir(format!("/{number}").as_bytes()).unwrap();
     }
-    assert_eq!(fs.keep_place(b"/past").unwrap_err().errno(), Errno::NoSpace);
+    assert_eq!(fs.keep_dir(b"/past").unwrap_err().errno(), Errno::NoSpace);
     let past = fs.mount(b"/past", &there, b"/", Rights::ReadOnly);
     assert_eq!(past.unwrap_err().errno(), Errno::NoSpace);
     // One that is kept already is no further one.
-    fs.keep_place(b"/7").unwrap();
+    fs.keep_dir(b"/7").unwrap();
     fs.mount(b"/8", &there, b"/", Rights::ReadOnly).unwrap();
 }
 
@@ -246,17 +246,17 @@ fn an_instance_has_max_places() {
 fn places_go_into_forks_and_stay_through_restores() {
     let fs = Fs::new(&Image::empty());
     let before = fs.snapshot();
-    fs.keep_place(b"/mnt/data").unwrap();
+    fs.keep_dir(b"/mnt/data").unwrap();
     let with = fs.snapshot();
     for fork in [fs.fork(), with.fork(), fs.fork_with(&[]).unwrap().0] {
         let root = fork.root().unwrap();
         assert_eq!(root.remove_dir_at(b"mnt/data"), Err(Errno::Busy));
         assert_eq!(root.rename_at(b"mnt/data", &root, b"x"), Err(Errno::Busy));
-        assert_eq!(fork.restore(&before), Err(Errno::Busy));
+        assert_eq!(fork.restore(&before).unwrap_err(), Errno::Busy);
         assert_eq!(fork.restore(&with), Ok(()));
         assert_eq!(root.remove_dir_at(b"mnt/data"), Err(Errno::Busy));
     }
-    assert_eq!(fs.restore(&before), Err(Errno::Busy));
+    assert_eq!(fs.restore(&before).unwrap_err(), Errno::Busy);
     // A fork of a state without it is free, and so is what is made there.
     let free = before.fork();
     let root = free.root().unwrap();
@@ -355,23 +355,23 @@ fn a_virtual_file_is_made_when_it_is_opened() {
     assert_eq!(text_of(&root, "a/desk"), "opened 1");
     assert_eq!(bytes(&clone), b"opened 0");
     let mut two = [0; 2];
-    assert_eq!(first.read_at(6, &mut two), Ok(2));
-    assert_eq!((&two, first.read_at(8, &mut [0; 2])), (b" 0", Ok(0)));
+    assert_eq!(first.read_at(&mut two, 6), Ok(2));
+    assert_eq!((&two, first.read_at(&mut [0; 2], 8)), (b" 0", Ok(0)));
     assert_eq!(&first.read_bytes(3, 99).unwrap()[..], b"ned 0");
     assert_eq!(&first.read_full(0, 4).unwrap()[..], b"open");
     assert!(first.read_full(u64::MAX, 4).unwrap().is_empty());
     assert_eq!(first.hole_at(0), Ok(0));
-    assert_eq!(first.read_at(7, &mut two), Ok(1));
+    assert_eq!(first.read_at(&mut two, 7), Ok(1));
 
     let truncate = OpenFlags::CREATE | OpenFlags::TRUNCATE;
     let out = root
         .open_at(Follow::Yes, b"a/desk", truncate, Access::WRITE)
         .unwrap();
-    assert_eq!((out.write_at(3, b"x"), out.append(b"y")), (Ok(1), Ok(1)));
-    assert_eq!(out.write_at(9, b"z"), Ok(1));
+    assert_eq!((out.write_at(b"x", 3), out.append(b"y")), (Ok(1), Ok(1)));
+    assert_eq!(out.write_at(b"z", 9), Ok(1));
     assert_eq!(out.set_size(0), Err(Errno::NotPermitted));
-    assert_eq!(out.read_at(0, &mut two), Err(Errno::BadDescriptor));
-    assert_eq!(first.write_at(0, b"x"), Err(Errno::BadDescriptor));
+    assert_eq!(out.read_at(&mut two, 0), Err(Errno::BadDescriptor));
+    assert_eq!(first.write_at(b"x", 0), Err(Errno::BadDescriptor));
     let want = [(Some(3), "x"), (None, "y"), (Some(9), "z")]
         .map(|(offset, bytes)| (offset, bytes.as_bytes().to_vec()));
     assert_eq!(*desk.taken.lock(), want);

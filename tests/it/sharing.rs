@@ -64,7 +64,7 @@ fn copying_a_base_tree_costs_metadata_only() {
     let file = top
         .open_at(Follow::Yes, b"copy/40", OpenFlags::empty(), access)
         .unwrap();
-    file.write_at(5_000, b"!").unwrap();
+    file.write_at(b"!", 5_000).unwrap();
     drop(file);
     assert_eq!(fs.usage().logical_bytes, total);
     assert_eq!(private(&fs), BLOCK_BYTES as u64);
@@ -127,7 +127,7 @@ fn case_p27_a_write_to_one_of_two_equal_files_leaves_the_other() {
         .open_at(Follow::Yes, b"one", OpenFlags::empty(), Access::WRITE)
         .unwrap();
     drop(top);
-    file.write_at(9_000, b"changed").unwrap();
+    file.write_at(b"changed", 9_000).unwrap();
     file.set_size(15_000).unwrap();
     drop(file);
     assert_eq!(fs.read("/two").unwrap(), bytes);
@@ -178,7 +178,7 @@ fn zeros_become_holes_and_still_count() {
         .unwrap();
     assert_eq!(file.hole_at(4_096).unwrap(), 8_192);
     assert_eq!(file.hole_at(0).unwrap(), 0);
-    file.write_at(5_000, b"x").unwrap();
+    file.write_at(b"x", 5_000).unwrap();
     drop(file);
     part[5_000] = b'x';
     assert_eq!(fs.read("/part").unwrap(), part);
@@ -211,9 +211,9 @@ fn sealing_can_be_put_off_and_turned_off() {
     let file = top
         .open_at(Follow::Yes, b"g", OpenFlags::CREATE, Access::WRITE)
         .unwrap();
-    file.write_at(0, &bytes[..8_192]).unwrap();
+    file.write_at(&bytes[..8_192], 0).unwrap();
     assert_eq!(later.seal(), 8_192);
-    file.write_at(100, b"mine").unwrap();
+    file.write_at(b"mine", 100).unwrap();
     assert_eq!(private(&later), 4_096);
     drop(file);
     let mut want = bytes[..8_192].to_vec();

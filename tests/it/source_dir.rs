@@ -204,7 +204,7 @@ fn case_c3_86_holes_are_not_read() {
         panic!("no file")
     };
     let mut middle = [0; 8];
-    content.read_at((1 << 39) - 1, &mut middle).unwrap();
+    content.read_at(&mut middle, (1 << 39) - 1).unwrap();
     assert_eq!(&middle, b"\0middle\0");
     assert!(pool.held_bytes() <= 64 * 1024);
     // A hole counts for nothing; data does.
@@ -441,7 +441,7 @@ fn case_c3_81_82_a_file_that_changes_meanwhile_is_never_torn() {
                     continue;
                 };
                 let mut bytes = vec![0; usize::try_from(content.size()).unwrap()];
-                content.read_at(0, &mut bytes).unwrap();
+                content.read_at(&mut bytes, 0).unwrap();
                 assert!(bytes.windows(2).all(|pair| pair[0] == pair[1]), "torn");
             }
         }

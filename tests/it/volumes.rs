@@ -6,7 +6,6 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU64;
-use std::ops::ControlFlow;
 
 use stratafs::errno::Errno;
 use stratafs::image::Image;
@@ -485,7 +484,7 @@ impl World {
         let kept = now.mounts.keys().chain(rules);
         let lacks = kept.filter(|id| now.nodes.contains_key(*id));
         let lacks = lacks.into_iter().any(|id| !then.nodes.contains_key(id));
-        let got = self.fs[0].restore(snapshot);
+        let got = self.fs[0].restore(snapshot).map_err(Errno::from);
         if lacks {
             assert_eq!(got, Err(Errno::Busy));
             return;
@@ -511,14 +510,14 @@ fn apply(root: &Descriptor, op: &Op) -> Result<Seen, Errno> {
     match op {
         Op::Put(path, bytes) => {
             let file = open(path, OpenFlags::CREATE | OpenFlags::TRUNCATE, both)?;
-            assert_eq!(file.write_at(0, bytes)?, bytes.len());
+            assert_eq!(file.write_at(bytes, 0)?, bytes.len());
         }
         Op::Append(path, bytes) => {
             assert_eq!(open(path, none, both)?.append(bytes)?, bytes.len());
         }
         Op::Get(path) => {
             let mut buf = vec![0; 4096];
-            let read = open(path, none, Access::READ)?.read_at(0, &mut buf)?;
+            let read = open(path, none, Access::READ)?.read_at(&mut buf, 0)?;
             buf.truncate(read);
             return Ok(Seen::Bytes(buf));
         }
@@ -535,11 +534,10 @@ fn apply(root: &Descriptor, op: &Op) -> Result<Seen, Errno> {
         Op::List(path) => {
             let dir = open(path, none, Access::READ)?;
             let mut names = BTreeSet::new();
-            dir.read_dir(0, &mut |entry| {
-                let name = String::from_utf8(entry.name.to_vec()).unwrap();
+            for entry in dir.read_dir(0, usize::MAX)? {
+                let name = String::from_utf8(entry.name.into()).unwrap();
                 assert!(names.insert(name), "listed once");
-                ControlFlow::Continue(())
-            })?;
+            }
             return Ok(Seen::Names(names));
         }
         Op::Mkdir(path) => root.create_dir_at(path.as_bytes())?,

@@ -251,9 +251,16 @@ fn memory(who: &str, what: &str) {
     let files = |len: usize, count: u64| {
         let fs = make(who, 0);
         fs.create_dir_all("/many");
+        // No two blocks are alike.
+        let mut content = vec![7; len];
         let before = resident();
-        let content = vec![7; len];
-        (0..count).for_each(|n| fs.write(&format!("/many/entry{n:05}"), &content));
+        for n in 0..count {
+            for (at, block) in (n << 32..).zip(content.chunks_mut(BLOCK)) {
+                let mark = at.to_le_bytes();
+                block.iter_mut().zip(mark).for_each(|(to, byte)| *to = byte);
+            }
+            fs.write(&format!("/many/entry{n:05}"), &content);
+        }
         ((resident() - before) / count).saturating_sub(len as u64)
     };
     let held = match what {

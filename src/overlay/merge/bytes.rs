@@ -162,7 +162,7 @@ impl Overlay {
         while at < range.end {
             let want = usize::try_from(range.end - at).unwrap_or(CHUNK_BYTES);
             let piece = buf.get_mut(..want.min(CHUNK_BYTES)).unwrap_or_default();
-            let read = content.read_at(at, piece).map_err(|_| Errno::Io)?;
+            let read = content.read_at(piece, at).map_err(|_| Errno::Io)?;
             let piece = piece.get(..read).filter(|piece| !piece.is_empty());
             self.put_bytes(id, at, piece.ok_or(Errno::Io)?, now)?;
             at += read as u64;

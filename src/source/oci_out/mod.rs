@@ -77,6 +77,7 @@ pub enum OciExportError {
 }
 
 /// A layer to be written.
+#[non_exhaustive]
 pub enum OutLayer<'a> {
     /// A blob that there is, with what opens it.
     Blob {

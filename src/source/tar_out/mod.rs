@@ -180,7 +180,7 @@ impl<W: Write> TarWriter<W> {
                 let want = usize::try_from(end - at).unwrap_or(usize::MAX);
                 let want = want.min(buf.len());
                 let piece = buf.get_mut(..want).unwrap_or_default();
-                let read = content.read_at(at, piece);
+                let read = content.read_at(piece, at);
                 read.map_err(|error| read_error(path, io::Error::other(error)))?;
                 self.bytes(path, piece)?;
                 at += want as u64;

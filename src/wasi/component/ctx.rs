@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 
-use crate::vfs::Descriptor;
+use crate::vfs::{Descriptor, Preopen};
 
 /// The directories shown to one component: what `wasi:filesystem/preopens`
-/// gives, before the host directories of the store's `WasiCtx`.
+/// returns, before the host directories of the store's `WasiCtx`.
 ///
 /// Empty by default. Cloning is cheap and shares the descriptors.
 #[derive(Clone, Debug, Default)]
-pub struct Ctx {
+pub struct StratafsCtx {
     preopens: Vec<(Arc<Descriptor>, String)>,
 }
 
-impl Ctx {
+impl StratafsCtx {
     /// Makes a context that shows nothing.
     #[must_use]
     pub fn new() -> Self {
@@ -26,63 +26,100 @@ impl Ctx {
     /// Shows `dir` to the guest as `guest_path`. The guest takes the last of
     /// equal paths; nested ones work as with any WASI host.
     #[must_use]
-    pub fn preopen(mut self, dir: Descriptor, guest_path: impl Into<String>) -> Self {
-        self.preopens.push((Arc::new(dir), guest_path.into()));
+    pub fn preopen(mut self, dir: Preopen, guest_path: impl Into<String>) -> Self {
+        let dir = Arc::new(dir.into_descriptor());
+        self.preopens.push((dir, guest_path.into()));
         self
     }
 
-    /// Gives what [`Self::preopen`] took, in that order.
+    /// Returns what [`Self::preopen`] took, in that order.
     pub(super) fn preopens(&self) -> impl Iterator<Item = (&Arc<Descriptor>, &str)> {
         self.preopens.iter().map(|(dir, path)| (dir, path.as_str()))
     }
 }
 
-/// Reaches the [`Ctx`] inside an embedder's store, beside [`WasiView`] which
-/// reaches wasmtime-wasi's part of it.
-pub trait View: WasiView {
-    /// Gives the directories to show to the guest.
-    fn strata(&mut self) -> &mut Ctx;
+/// Reaches the [`StratafsCtx`] in the data of an embedder's store, beside
+/// [`WasiView`], which reaches wasmtime-wasi's part of it.
+///
+/// [`StratafsState`] implements it around data that only have a [`WasiView`].
+pub trait StratafsView: WasiView {
+    /// Returns the directories to show to the guest.
+    fn stratafs(&mut self) -> &mut StratafsCtx;
 }
 
-/// The data of a store for a host that keeps none of its own: a [`WasiCtx`],
-/// its resource table, and a [`Ctx`].
-pub struct State {
+/// The data of a store: what the host keeps there, and a [`StratafsCtx`].
+///
+/// A host that has data with a [`WasiView`] wraps them by
+/// [`with`](Self::with) and implements nothing else; one without data of its own
+/// takes [`new`](StratafsState::new).
+///
+/// ```
+/// use stratafs::{image::Image, vfs::Fs, wasi::StratafsState};
+/// use wasmtime_wasi::WasiCtx;
+///
+/// let fs = Fs::new(&Image::empty());
+/// let state = StratafsState::new(WasiCtx::builder().build()).preopen(fs.root()?, "/");
+/// # drop(state);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct StratafsState<T = WasiState> {
+    /// What the host keeps besides.
+    pub data: T,
+    /// The directories to show to the guest.
+    pub stratafs: StratafsCtx,
+}
+
+/// What wasmtime-wasi needs of a store's data, and nothing else.
+pub struct WasiState {
     /// Arguments, environment, standard streams, host directories.
     pub wasi: WasiCtx,
     /// What the guest has open. Its capacity bounds that.
     pub table: ResourceTable,
-    /// The layered directories.
-    pub strata: Ctx,
 }
 
-impl fmt::Debug for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("State")
-            .field("strata", &self.strata)
-            .finish_non_exhaustive()
+impl StratafsState {
+    /// Makes the data of a store for a host that keeps none of its own. No
+    /// directory of stratafs is shown yet.
+    #[must_use]
+    pub fn new(wasi: WasiCtx) -> Self {
+        let table = ResourceTable::new();
+        Self::with(WasiState { wasi, table })
     }
 }
 
-impl State {
-    /// Starts with no layered directory.
+impl<T> StratafsState<T> {
+    /// Wraps the data of a host. No directory of stratafs is shown yet.
     #[must_use]
-    pub fn new(wasi: WasiCtx) -> Self {
+    pub fn with(data: T) -> Self {
         Self {
-            wasi,
-            table: ResourceTable::new(),
-            strata: Ctx::new(),
+            data,
+            stratafs: StratafsCtx::new(),
         }
     }
 
-    /// As [`Ctx::preopen`].
+    /// Shows a directory to the guest: [`StratafsCtx::preopen`].
     #[must_use]
-    pub fn preopen(mut self, dir: Descriptor, guest_path: impl Into<String>) -> Self {
-        self.strata = self.strata.preopen(dir, guest_path);
+    pub fn preopen(mut self, dir: Preopen, guest_path: impl Into<String>) -> Self {
+        self.stratafs = self.stratafs.preopen(dir, guest_path);
         self
     }
 }
 
-impl WasiView for State {
+impl<T> fmt::Debug for StratafsState<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StratafsState")
+            .field("stratafs", &self.stratafs)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for WasiState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WasiState").finish_non_exhaustive()
+    }
+}
+
+impl WasiView for WasiState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView {
             ctx: &mut self.wasi,
@@ -91,8 +128,14 @@ impl WasiView for State {
     }
 }
 
-impl View for State {
-    fn strata(&mut self) -> &mut Ctx {
-        &mut self.strata
+impl<T: WasiView> WasiView for StratafsState<T> {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.data.ctx()
+    }
+}
+
+impl<T: WasiView> StratafsView for StratafsState<T> {
+    fn stratafs(&mut self) -> &mut StratafsCtx {
+        &mut self.stratafs
     }
 }

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use super::ops;
 use crate::errno::Errno;
 use crate::meta::Kind;
-use crate::vfs::{Descriptor, DirEntry};
+use crate::vfs::{Descriptor, Listed};
 
 /// Entries fetched in one step: enough to pay for the lock, few enough that
 /// a guest which leaves many listings half-read costs little.
@@ -58,7 +58,7 @@ impl ReadDir {
         } = self;
         let mut full = false;
         let mut next = *cookie;
-        dir.read_dir(*cookie, &mut |entry| {
+        dir.read_dir_with(*cookie, &mut |entry| {
             next = entry.next;
             fetched.push_back(convert_entry(&entry));
             full = fetched.len() >= BATCH;
@@ -74,7 +74,7 @@ impl ReadDir {
     }
 }
 
-fn convert_entry(entry: &DirEntry<'_>) -> Result<Entry, Errno> {
+fn convert_entry(entry: &Listed<'_>) -> Result<Entry, Errno> {
     let name = std::str::from_utf8(entry.name).map_err(|_| Errno::IllegalByteSequence)?;
     Ok(Entry {
         kind: entry.kind,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use wasmtime::component::{HasData, Resource, ResourceTableError};
 use wasmtime_wasi::filesystem::{Descriptor as WasiDescriptor, WasiFilesystemCtxView};
 
-use super::ctx::Ctx;
+use super::ctx::StratafsCtx;
 use crate::vfs::Descriptor;
 
 /// Implements wasmtime-wasi's generated traits for `wasi:filesystem/types`:
@@ -30,7 +30,7 @@ impl HasData for HasFs {
 /// Implements `wasi:filesystem/preopens`: our directories, then those of the
 /// store's `WasiCtx`.
 pub struct PreopensView<'a> {
-    ctx: Ctx,
+    ctx: StratafsCtx,
     pub(in crate::wasi) fs: FsView<'a>,
 }
 
@@ -103,7 +103,7 @@ impl<'a> FsView<'a> {
 impl<'a> PreopensView<'a> {
     /// Shows the directories of `ctx` and those of wasmtime-wasi's context.
     #[must_use]
-    pub fn new(ctx: Ctx, stock: WasiFilesystemCtxView<'a>) -> Self {
+    pub fn new(ctx: StratafsCtx, stock: WasiFilesystemCtxView<'a>) -> Self {
         Self {
             ctx,
             fs: FsView::new(stock),

@@ -9,7 +9,7 @@ use wiggle::GuestMemory;
 
 use super::abi::{Fail, Result, answer};
 use super::table::{Dir, Slot, Table};
-use crate::vfs::Descriptor;
+use crate::vfs::Preopen;
 
 /// Numbers of standard input, output and error, in both tables.
 const STDIO: std::ops::Range<u32> = 0..3;
@@ -102,13 +102,12 @@ impl Ctx {
 
     /// Shows a directory of stratafs to the guest under a name, such as `/`.
     ///
-    /// What the guest may do below it is the descriptor's to say: see
-    /// [`Fs::preopen`](crate::vfs::Fs::preopen). A descriptor of a file is
-    /// ignored by guests, which look for directories.
+    /// What the guest may do below it was said when it was opened: see
+    /// [`Fs::preopen`](crate::vfs::Fs::preopen).
     #[must_use]
-    pub fn preopen(mut self, directory: Descriptor, name: impl Into<String>) -> Self {
+    pub fn preopen(mut self, dir: Preopen, name: impl Into<String>) -> Self {
         self.table.insert(Slot::Dir(Dir {
-            descriptor: directory,
+            descriptor: dir.into_descriptor(),
             preopen: Some(name.into().into_boxed_str()),
         }));
         self
@@ -170,27 +169,5 @@ impl Ctx {
             Slot::Host(theirs) => theirs.cast_signed(),
             Slot::Closed | Slot::File(_) | Slot::Dir(_) => -1,
         }
-    }
-}
-
-/// Store data that holds a [`Ctx`].
-///
-/// With it, `View::p1` is the projection that
-/// [`add_to_linker_sync`](super::add_to_linker_sync) and
-/// [`add_to_linker_async`](super::add_to_linker_async) ask for.
-pub trait View {
-    /// Gives the context.
-    fn p1(&mut self) -> &mut Ctx;
-}
-
-impl View for Ctx {
-    fn p1(&mut self) -> &mut Ctx {
-        self
-    }
-}
-
-impl<T: View + ?Sized> View for Box<T> {
-    fn p1(&mut self) -> &mut Ctx {
-        (**self).p1()
     }
 }

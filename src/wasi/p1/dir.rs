@@ -73,7 +73,7 @@ impl Ctx {
         }
         let mut outcome = Ok(());
         if listing.room > 0 {
-            dir.read_dir(cookie.saturating_sub(DOTS), &mut |entry| {
+            dir.read_dir_with(cookie.saturating_sub(DOTS), &mut |entry| {
                 let written = match entry.next.checked_add(DOTS) {
                     Some(next) => listing.entry(entry.name, entry.id, entry.kind, next),
                     None => Err(Fail::Errno(types::Errno::Overflow)),

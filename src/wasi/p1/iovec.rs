@@ -80,7 +80,7 @@ impl Iovecs {
             1 => {
                 let (at, len) = self.get(memory, 0)?;
                 memory.fill(at, len, |done, room| {
-                    file.try_read_at(offset.saturating_add(done.into()), room)
+                    file.try_read_at(room, offset.saturating_add(done.into()))
                 })
             }
             _ => self.read_many(memory, file, offset),
@@ -157,7 +157,7 @@ impl Iovecs {
             (Place::At(offset), 1) if !memory.is_shared() => {
                 check_offset(offset)?;
                 let (at, len) = self.get(memory, 0)?;
-                let written = memory.drain(at, len, |_, bytes| file.try_write_at(offset, bytes))?;
+                let written = memory.drain(at, len, |_, bytes| file.try_write_at(bytes, offset))?;
                 Ok((written, offset.saturating_add(written.into())))
             }
             (Place::End, 1) if !memory.is_shared() => {

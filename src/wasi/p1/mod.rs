@@ -63,5 +63,5 @@ mod stat;
 mod stock;
 mod table;
 
-pub use ctx::{Ctx, View};
+pub use ctx::Ctx;
 pub use link::{add_to_linker_async, add_to_linker_sync};

@@ -9,7 +9,7 @@ use wasmtime_wasi::random::{WasiRandom, WasiRandomView as _};
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView as _};
 use wasmtime_wasi_io::bindings::wasi::io;
 
-use crate::wasi::component::ctx::View;
+use crate::wasi::component::ctx::StratafsView;
 use crate::wasi::component::view::{FsView, HasFs, HasPreopens, PreopensView};
 
 /// `wasi:io` needs nothing but the table.
@@ -26,7 +26,7 @@ impl HasData for HasTable {
 ///
 /// # Errors
 /// As that function: an interface that is in the linker already.
-pub fn add_to_linker_async<T: View>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+pub fn add_to_linker_async<T: StratafsView>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     let l = linker;
     io::error::add_to_linker::<T, HasTable>(l, |t| t.ctx().table)?;
     io::poll::add_to_linker::<T, HasTable>(l, |t| t.ctx().table)?;
@@ -46,7 +46,7 @@ pub fn add_to_linker_async<T: View>(linker: &mut Linker<T>) -> wasmtime::Result<
 ///
 /// # Errors
 /// As that function: an interface that is in the linker already.
-pub fn add_to_linker_sync<T: View>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+pub fn add_to_linker_sync<T: StratafsView>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     let l = linker;
     io::error::add_to_linker::<T, HasTable>(l, |t| t.ctx().table)?;
     sync::io::poll::add_to_linker::<T, HasTable>(l, |t| t.ctx().table)?;
@@ -64,7 +64,9 @@ pub fn add_to_linker_sync<T: View>(linker: &mut Linker<T>) -> wasmtime::Result<(
 ///
 /// # Errors
 /// If the interface is in the linker and shadowing is off.
-pub fn add_filesystem_to_linker_async<T: View>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+pub fn add_filesystem_to_linker_async<T: StratafsView>(
+    linker: &mut Linker<T>,
+) -> wasmtime::Result<()> {
     bindings::filesystem::types::add_to_linker::<T, HasFs>(linker, |t| {
         FsView::new(t.filesystem())
     })?;
@@ -76,20 +78,22 @@ pub fn add_filesystem_to_linker_async<T: View>(linker: &mut Linker<T>) -> wasmti
 ///
 /// # Errors
 /// If the interface is in the linker and shadowing is off.
-pub fn add_filesystem_to_linker_sync<T: View>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+pub fn add_filesystem_to_linker_sync<T: StratafsView>(
+    linker: &mut Linker<T>,
+) -> wasmtime::Result<()> {
     sync::filesystem::types::add_to_linker::<T, HasFs>(linker, |t| FsView::new(t.filesystem()))?;
     add_preopens(linker)
 }
 
-fn add_preopens<T: View>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+fn add_preopens<T: StratafsView>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     bindings::filesystem::preopens::add_to_linker::<T, HasPreopens>(linker, |t| {
-        let ctx = t.strata().clone();
+        let ctx = t.stratafs().clone();
         PreopensView::new(ctx, t.filesystem())
     })
 }
 
 /// The interfaces that are the same for sync and async.
-fn add_common<T: View>(
+fn add_common<T: StratafsView>(
     l: &mut Linker<T>,
     options: &sockets::network::LinkOptions,
 ) -> wasmtime::Result<()> {

@@ -1,14 +1,14 @@
 //! WASI 0.2: `wasi:filesystem` over our descriptors, for components.
 //!
-//! A host that uses wasmtime-wasi today adds a [`Ctx`] to its store, gives the
-//! store a [`View`], and calls [`add_to_linker_sync`] or
+//! A host that uses wasmtime-wasi today wraps the data of its store in a
+//! [`StratafsState`], shows directories there, and calls [`add_to_linker_sync`] or
 //! [`add_to_linker_async`] from here. Everything besides files stays
 //! wasmtime-wasi's, and so do host directories given to its `WasiCtxBuilder`:
 //! the guest sees them after ours, and a link or rename from one to the other
 //! is `cross-device`.
 //!
 //! ```
-//! use stratafs::{image::Image, vfs::Fs, wasi::p2};
+//! use stratafs::{image::Image, vfs::Fs, wasi::{StratafsState, p2}}; // new
 //! use wasmtime::component::{Linker, ResourceTable};
 //! use wasmtime::{Engine, Store};
 //! use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -16,7 +16,6 @@
 //! struct State {
 //!     wasi: WasiCtx,
 //!     table: ResourceTable,
-//!     strata: p2::Ctx, // new
 //! }
 //!
 //! impl WasiView for State {
@@ -25,27 +24,27 @@
 //!     }
 //! }
 //!
-//! impl p2::View for State {
-//!     fn strata(&mut self) -> &mut p2::Ctx { // new
-//!         &mut self.strata
-//!     }
-//! }
-//!
 //! # fn main() -> wasmtime::Result<()> {
 //! let engine = Engine::default();
-//! let mut linker = Linker::<State>::new(&engine);
+//! let mut linker = Linker::<StratafsState<State>>::new(&engine); // was State
 //! p2::add_to_linker_sync(&mut linker)?; // was wasmtime_wasi::p2
 //!
-//! let fs = Fs::new(&Image::empty());
-//! let strata = p2::Ctx::new().preopen(fs.root()?, "/"); // new
 //! let (wasi, table) = (WasiCtx::builder().build(), ResourceTable::new());
-//! let store = Store::new(&engine, State { wasi, table, strata });
+//! let state = State { wasi, table };
+//! let fs = Fs::new(&Image::empty()); // new
+//! let state = StratafsState::with(state).preopen(fs.root()?, "/"); // new
+//! let store = Store::new(&engine, state);
 //! # drop(store);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! A host without data of its own takes [`State`] for its store.
+//! A host without data of its own makes a [`StratafsState`] of a `WasiCtx` alone. One whose
+//! data implement more than [`WasiView`](wasmtime_wasi::WasiView), such as the view of
+//! `wasmtime-wasi-http`, holds a [`StratafsCtx`] there and implements [`StratafsView`], of one
+//! method. Beside this module's linker functions, link only what files are not in:
+//! `wasmtime_wasi_http::p2::add_only_http_to_linker_async`, since the whole of it would define
+//! interfaces twice.
 //!
 //! # What differs
 //!
@@ -72,8 +71,9 @@ mod ops;
 mod stream;
 mod view;
 
-pub use super::component::ctx::{Ctx, State, View};
 pub use super::component::view::{FsView, HasFs, HasPreopens, PreopensView};
+#[cfg(doc)]
+use super::{StratafsCtx, StratafsState, StratafsView};
 pub use link::{
     add_filesystem_to_linker_async, add_filesystem_to_linker_sync, add_to_linker_async,
     add_to_linker_sync,

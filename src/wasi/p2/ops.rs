@@ -117,6 +117,6 @@ fn check_offset(offset: u64) -> Result<(), Errno> {
 pub(super) fn write(d: &Descriptor, bytes: &[u8], offset: u64) -> Result<u64, NotDone> {
     writable(d)?;
     check_offset(offset)?;
-    let written = d.try_write_at(offset, bytes)?;
+    let written = d.try_write_at(bytes, offset)?;
     Ok(u64::try_from(written).map_err(|_| Errno::Overflow)?)
 }

@@ -179,7 +179,7 @@ impl WriteStream {
         self.absent = None;
         while !self.kept.is_empty() {
             let wrote = match self.place {
-                Place::At(offset) => self.file.try_write_at(offset, &self.kept),
+                Place::At(offset) => self.file.try_write_at(&self.kept, offset),
                 Place::End => self.file.try_append(&self.kept).map(|(count, _)| count),
             };
             let errno = match wrote {

@@ -22,7 +22,7 @@ use super::listing::EntryStream;
 use super::stream::{End, Ending, Place, ReadStream, WriteStream};
 use crate::errno::Errno;
 use crate::vfs::Descriptor;
-use crate::wasi::component::ctx::View;
+use crate::wasi::component::ctx::StratafsView;
 use crate::wasi::component::listing::ReadDir;
 use crate::wasi::component::ops;
 use crate::wasi::component::view::{FsView, HasFs, Pair, PreopensView};
@@ -80,12 +80,14 @@ fn both<U, R>(
 }
 
 /// wasmtime-wasi's way into the same store.
-fn stock<U: View>(store: &Accessor<U, HasFs>) -> Accessor<U, WasiFilesystem> {
+fn stock<U: StratafsView>(store: &Accessor<U, HasFs>) -> Accessor<U, WasiFilesystem> {
     store.with_getter::<WasiFilesystem>(U::filesystem)
 }
 
 /// As [`stock`], for calls that do not wait.
-fn stock_now<'a, U: View>(store: &'a mut Access<'_, U, HasFs>) -> Access<'a, U, WasiFilesystem> {
+fn stock_now<'a, U: StratafsView>(
+    store: &'a mut Access<'_, U, HasFs>,
+) -> Access<'a, U, WasiFilesystem> {
     Access::<U, WasiFilesystem>::new(store.as_context_mut(), U::filesystem)
 }
 
@@ -110,7 +112,7 @@ fn write<U>(
     FutureReader::new(&mut store, end)
 }
 
-impl<U: View> HostDescriptorWithStore<U> for HasFs {
+impl<U: StratafsView> HostDescriptorWithStore<U> for HasFs {
     fn read_via_stream(
         mut store: Access<'_, U, Self>,
         fd: Fd,

@@ -5,7 +5,7 @@ use wasmtime_wasi::filesystem::WasiFilesystemView as _;
 use wasmtime_wasi::p3::bindings::filesystem::{preopens, types};
 use wasmtime_wasi::p3::{cli, clocks, random, sockets};
 
-use crate::wasi::component::ctx::View;
+use crate::wasi::component::ctx::StratafsView;
 use crate::wasi::component::view::{FsView, HasFs, HasPreopens, PreopensView};
 
 /// Adds all of WASI 0.3: `wasi:filesystem` from here, everything else from
@@ -16,7 +16,7 @@ use crate::wasi::component::view::{FsView, HasFs, HasPreopens, PreopensView};
 ///
 /// # Errors
 /// As that function: an interface that is in the linker already.
-pub fn add_to_linker<T: View>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+pub fn add_to_linker<T: StratafsView>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     cli::add_to_linker(linker)?;
     clocks::add_to_linker(linker)?;
     random::add_to_linker(linker)?;
@@ -29,10 +29,10 @@ pub fn add_to_linker<T: View>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
 ///
 /// # Errors
 /// If the interface is in the linker and shadowing is off.
-pub fn add_filesystem_to_linker<T: View>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+pub fn add_filesystem_to_linker<T: StratafsView>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     types::add_to_linker::<T, HasFs>(linker, |t| FsView::new(t.filesystem()))?;
     preopens::add_to_linker::<T, HasPreopens>(linker, |t| {
-        let ctx = t.strata().clone();
+        let ctx = t.stratafs().clone();
         PreopensView::new(ctx, t.filesystem())
     })
 }

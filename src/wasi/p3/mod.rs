@@ -1,18 +1,17 @@
 //! WASI 0.3: `wasi:filesystem` with streams and futures over our descriptors.
 //!
-//! A host that uses wasmtime-wasi today adds a [`Ctx`] to its store, gives the
-//! store a [`View`], and calls [`add_to_linker`] from here. Everything besides
-//! files stays wasmtime-wasi's, and so do host directories given to its
-//! `WasiCtxBuilder`: the guest sees them after ours, and a link or rename from
-//! one to the other is `cross-device`.
+//! A host that uses wasmtime-wasi today wraps the data of its store in a
+//! [`StratafsState`], shows directories there, and calls [`add_to_linker`] from
+//! here. Everything besides files stays wasmtime-wasi's, and so do host
+//! directories given to its `WasiCtxBuilder`: the guest sees them after ours, and
+//! a link or rename from one to the other is `cross-device`.
 //!
 //! Many 0.3 guests import 0.2 as well, since their language's library speaks
-//! it: link [`p2`](super::p2) into the same linker. [`Ctx`], [`View`] and
-//! [`State`] are the same types there, so both versions see one table and one
-//! set of preopens.
+//! it: link [`p2`](super::p2) into the same linker. Both versions see one table
+//! and one set of preopens.
 //!
 //! ```
-//! use stratafs::{image::Image, vfs::Fs, wasi::p3};
+//! use stratafs::{image::Image, vfs::Fs, wasi::{StratafsState, p3}};
 //! use wasmtime::component::Linker;
 //! use wasmtime::{Config, Engine, Store};
 //! use wasmtime_wasi::WasiCtx;
@@ -21,11 +20,11 @@
 //! let mut config = Config::new();
 //! config.wasm_component_model_async(true);
 //! let engine = Engine::new(&config)?;
-//! let mut linker = Linker::<p3::State>::new(&engine);
+//! let mut linker = Linker::<StratafsState>::new(&engine);
 //! p3::add_to_linker(&mut linker)?; // was wasmtime_wasi::p3
 //!
 //! let fs = Fs::new(&Image::empty());
-//! let state = p3::State::new(WasiCtx::builder().build()).preopen(fs.root()?, "/");
+//! let state = StratafsState::new(WasiCtx::builder().build()).preopen(fs.root()?, "/");
 //! let store = Store::new(&engine, state);
 //! # drop(store);
 //! # Ok(())
@@ -61,6 +60,7 @@ mod link;
 mod listing;
 mod stream;
 
-pub use super::component::ctx::{Ctx, State, View};
+#[cfg(doc)]
+use super::StratafsState;
 pub use super::component::view::{FsView, HasFs, HasPreopens, PreopensView};
 pub use link::{add_filesystem_to_linker, add_to_linker};

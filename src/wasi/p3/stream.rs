@@ -157,7 +157,7 @@ impl<D> StreamProducer<D> for ReadStream {
         };
         let room = room.unwrap_or_default();
         let (file, offset) = (&this.file, this.offset);
-        let read = this.absent.poll(cx, || file.try_read_at(offset, room));
+        let read = this.absent.poll(cx, || file.try_read_at(room, offset));
         Poll::Ready(Ok(match read {
             Poll::Pending => return pending(finish),
             Poll::Ready(Ok(0)) => this.ending.end(Ok(())),
@@ -219,7 +219,7 @@ impl WriteStream {
         let put = ready!(self.absent.poll(cx, || match place {
             Place::At(offset) => {
                 check_room(offset)?;
-                file.try_write_at(offset, bytes)
+                file.try_write_at(bytes, offset)
             }
             Place::End => file.try_append(bytes).map(|(count, _)| count),
         }));

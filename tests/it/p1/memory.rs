@@ -258,7 +258,7 @@ fn a_module_without_memory_is_told_so() {
         (func (export "run") (result i32) (call $tell (i32.const 3) (i32.const 0))))"#;
     let module = Module::new(&engine, text).unwrap();
     let mut linker: Linker<Ctx> = Linker::new(&engine);
-    p1::add_to_linker_sync(&mut linker, p1::View::p1).unwrap();
+    p1::add_to_linker_sync(&mut linker, |ctx| ctx).unwrap();
     let mut store = Store::new(&engine, Ctx::new(quiet()));
     let instance = linker.instantiate(&mut store, &module).unwrap();
     let run = instance

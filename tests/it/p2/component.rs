@@ -2,7 +2,7 @@
 
 use stratafs::image::Image;
 use stratafs::vfs::Fs;
-use stratafs::wasi::p2::{self, State};
+use stratafs::wasi::{StratafsState, p2};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, Store};
 use wasmtime_wasi::p2::bindings::{Command, sync};
@@ -13,8 +13,8 @@ use super::guest::{Guest, MODES};
 
 const GUEST: &str = include_str!("../../../examples/embed_p2.wat");
 
-fn store(engine: &Engine, fs: &Fs) -> Store<State> {
-    let state = State::new(WasiCtx::builder().build());
+fn store(engine: &Engine, fs: &Fs) -> Store<StratafsState> {
+    let state = StratafsState::new(WasiCtx::builder().build());
     Store::new(engine, state.preopen(fs.root().unwrap(), "/"))
 }
 
@@ -130,11 +130,11 @@ fn case_76_a_component_without_directories_reaches_none() {
     let guest = Component::new(&engine, GUEST).unwrap();
     let mut linker = Linker::new(&engine);
     p2::add_to_linker_sync(&mut linker).unwrap();
-    let mut store = Store::new(&engine, State::new(WasiCtx::builder().build()));
+    let mut store = Store::new(&engine, StratafsState::new(WasiCtx::builder().build()));
     let command = sync::Command::instantiate(&mut store, &guest, &linker).unwrap();
     // The guest uses the first directory, which is none: no handle, a trap.
     assert!(command.wasi_cli_run().call_run(&mut store).is_err());
-    assert!(store.data().table.is_empty());
+    assert!(store.data().data.table.is_empty());
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn a_host_directory_is_the_first_if_there_is_none_of_ours() {
     let mut wasi = WasiCtx::builder();
     wasi.preopened_dir(dir.path(), "/", FsPerms::ReadWrite)
         .unwrap();
-    let mut store = Store::new(&engine, State::new(wasi.build()));
+    let mut store = Store::new(&engine, StratafsState::new(wasi.build()));
     let command = sync::Command::instantiate(&mut store, &guest, &linker).unwrap();
     assert_eq!(command.wasi_cli_run().call_run(&mut store).unwrap(), Ok(()));
     assert_eq!(

@@ -5,7 +5,8 @@ use std::future::Future;
 use std::sync::LazyLock;
 
 use stratafs::vfs::{Fs, Rights};
-use stratafs::wasi::p2::{Ctx, FsView, PreopensView, View};
+use stratafs::wasi::p2::{FsView, PreopensView};
+use stratafs::wasi::{StratafsCtx, StratafsView};
 use tokio::runtime::{Builder, Runtime};
 use wasmtime::component::{Resource, ResourceTable};
 use wasmtime_wasi::filesystem::WasiFilesystemView as _;
@@ -21,7 +22,7 @@ use types::{DescriptorFlags, ErrorCode, NewTimestamp, OpenFlags, PathFlags};
 pub(super) struct Host {
     pub(super) wasi: WasiCtx,
     pub(super) table: ResourceTable,
-    pub(super) strata: Ctx,
+    pub(super) stratafs: StratafsCtx,
 }
 
 impl WasiView for Host {
@@ -33,9 +34,9 @@ impl WasiView for Host {
     }
 }
 
-impl View for Host {
-    fn strata(&mut self) -> &mut Ctx {
-        &mut self.strata
+impl StratafsView for Host {
+    fn stratafs(&mut self) -> &mut StratafsCtx {
+        &mut self.stratafs
     }
 }
 
@@ -97,37 +98,37 @@ macro_rules! call {
 impl Guest {
     /// A guest of `fs` with its root as the first directory.
     pub(super) fn new(fs: &Fs, mode: Mode) -> (Self, Fd) {
-        Self::with(Ctx::new().preopen(fs.root().unwrap(), "/"), mode)
+        Self::with(StratafsCtx::new().preopen(fs.root().unwrap(), "/"), mode)
     }
 
     /// As [`Self::new`], the root without the right to change anything.
     pub(super) fn read_only(fs: &Fs, mode: Mode) -> (Self, Fd) {
         Self::with(
-            Ctx::new().preopen(fs.preopen(b"/", Rights::ReadOnly).unwrap(), "/"),
+            StratafsCtx::new().preopen(fs.preopen(b"/", Rights::ReadOnly).unwrap(), "/"),
             mode,
         )
     }
 
-    /// A guest with the first directory of `strata` open.
-    pub(super) fn with(strata: Ctx, mode: Mode) -> (Self, Fd) {
-        let mut guest = Self::over(WasiCtxBuilder::new().build(), strata, mode);
+    /// A guest with the first directory of `stratafs` open.
+    pub(super) fn with(stratafs: StratafsCtx, mode: Mode) -> (Self, Fd) {
+        let mut guest = Self::over(WasiCtxBuilder::new().build(), stratafs, mode);
         let root = guest.preopens().remove(0).0;
         (guest, root)
     }
 
-    pub(super) fn over(wasi: WasiCtx, strata: Ctx, mode: Mode) -> Self {
+    pub(super) fn over(wasi: WasiCtx, stratafs: StratafsCtx, mode: Mode) -> Self {
         Self {
             host: Host {
                 wasi,
                 table: ResourceTable::new(),
-                strata,
+                stratafs,
             },
             mode,
         }
     }
 
     pub(super) fn preopens(&mut self) -> Vec<(Fd, String)> {
-        let ctx = self.host.strata.clone();
+        let ctx = self.host.stratafs.clone();
         let mut view = PreopensView::new(ctx, self.host.filesystem());
         let all = Preopens::get_directories(&mut view).unwrap();
         all.into_iter()

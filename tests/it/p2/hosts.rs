@@ -3,7 +3,7 @@
 use std::fs;
 
 use stratafs::vfs::Fs;
-use stratafs::wasi::p2::{self, Ctx};
+use stratafs::wasi::{StratafsCtx, p2};
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 use wasmtime_wasi::p2::bindings::sync::filesystem::types::{
@@ -18,7 +18,7 @@ const READ: DescriptorFlags = DescriptorFlags::READ;
 
 /// A guest with ours as `/` and a host directory as `/host`.
 fn with_host(dir: &tempfile::TempDir, mode: Mode) -> (Guest, Fd, Fd) {
-    let ours = Ctx::new().preopen(Fs::new(&base()).root().unwrap(), "/");
+    let ours = StratafsCtx::new().preopen(Fs::new(&base()).root().unwrap(), "/");
     let wasi = WasiCtxBuilder::new()
         .preopened_dir(dir.path(), "/host", FsPerms::ReadWrite)
         .unwrap()

@@ -8,7 +8,7 @@ use stratafs::image::Image;
 use stratafs::layer::LayerBuilder;
 use stratafs::meta::Meta;
 use stratafs::vfs::{Fs, Rights};
-use stratafs::wasi::p2::Ctx;
+use stratafs::wasi::StratafsCtx;
 use wasmtime_wasi::p2::bindings::sync::filesystem::types::{
     DescriptorFlags, ErrorCode, OpenFlags, PathFlags,
 };
@@ -75,7 +75,7 @@ fn case_55_absolute_links_of_the_base_stay_inside() {
         let (mut guest, root) = Guest::new(&fs, mode);
         assert_eq!(guest.readlink(root, "abs").unwrap(), "/d/g");
         assert_eq!(guest.get(root, "abs").unwrap(), b"inside");
-        let below = Ctx::new().preopen(fs.preopen(b"/", Rights::ReadWrite).unwrap(), "/w");
+        let below = StratafsCtx::new().preopen(fs.preopen(b"/", Rights::ReadWrite).unwrap(), "/w");
         let (mut guest, root) = Guest::with(below, mode);
         assert_eq!(guest.get(root, "abs").unwrap(), b"inside");
         // One that climbs ends at the root as well, one that is made here does not.
@@ -91,7 +91,7 @@ fn case_55_absolute_links_of_the_base_stay_inside() {
 fn case_57_a_read_only_preopen_lends_nothing_to_a_writable_one() {
     for mode in MODES {
         let fs = Fs::new(&base());
-        let ctx = Ctx::new()
+        let ctx = StratafsCtx::new()
             .preopen(fs.preopen(b"/d", Rights::ReadOnly).unwrap(), "/ro")
             .preopen(fs.preopen(b"/e", Rights::ReadWrite).unwrap(), "/rw");
         let (mut guest, _) = Guest::with(ctx, mode);
@@ -114,7 +114,7 @@ fn case_57_a_read_only_preopen_lends_nothing_to_a_writable_one() {
 fn case_58_renames_between_preopens_of_one_file_system_work() {
     for mode in MODES {
         let (one, two) = (Fs::new(&base()), Fs::new(&base()));
-        let ctx = Ctx::new()
+        let ctx = StratafsCtx::new()
             .preopen(one.preopen(b"/d", Rights::ReadWrite).unwrap(), "/a")
             .preopen(one.preopen(b"/e", Rights::ReadWrite).unwrap(), "/b")
             .preopen(two.preopen(b"/", Rights::ReadWrite).unwrap(), "/c");

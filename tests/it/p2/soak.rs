@@ -7,7 +7,7 @@ use std::ops::BitOr;
 
 use stratafs::image::Image;
 use stratafs::vfs::Rights;
-use stratafs::wasi::p2::Ctx;
+use stratafs::wasi::StratafsCtx;
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::bindings::clocks::wall_clock::Datetime;
 use wasmtime_wasi::p2::bindings::sync::filesystem::types::{
@@ -35,11 +35,11 @@ impl Twins for Filesystem {
     fn logs(&self, episode: &Episode) -> [Vec<String>; 2] {
         let fs = tree::instance(&self.image);
         let read_only = fs.preopen(b"/", Rights::ReadOnly).unwrap();
-        let strata = Ctx::new()
+        let stratafs = StratafsCtx::new()
             .preopen(fs.root().unwrap(), "/")
             .preopen(read_only, "/ro");
         let mode = MODES[usize::from(episode.seed.is_multiple_of(2))];
-        let ours = Caller::new(Guest::over(WasiCtxBuilder::new().build(), strata, mode));
+        let ours = Caller::new(Guest::over(WasiCtxBuilder::new().build(), stratafs, mode));
         let ours = ours.run(episode);
         fs.check().unwrap();
         assert_eq!(fs.usage().open, 0, "{episode:?}");
@@ -51,7 +51,7 @@ impl Twins for Filesystem {
         for (name, perms) in [("/", FsPerms::ReadWrite), ("/ro", FsPerms::ReadOnly)] {
             wasi.preopened_dir(dir.path(), name, perms).unwrap();
         }
-        let theirs = Caller::new(Guest::over(wasi.build(), Ctx::new(), Mode::Sync));
+        let theirs = Caller::new(Guest::over(wasi.build(), StratafsCtx::new(), Mode::Sync));
         [ours, theirs.run(episode)]
     }
 }

@@ -16,7 +16,7 @@ use stratafs::image::Image;
 use stratafs::layer::LayerBuilder;
 use stratafs::meta::Meta;
 use stratafs::vfs::Fs;
-use stratafs::wasi::p2::Ctx;
+use stratafs::wasi::StratafsCtx;
 use wasmtime_wasi::p2::bindings::sync::filesystem::types::{
     DescriptorFlags, DescriptorType, NewTimestamp, OpenFlags, PathFlags,
 };
@@ -383,7 +383,7 @@ fn theirs(dir: &Path) -> (Guest, Fd) {
     let mut wasi = WasiCtxBuilder::new();
     wasi.allow_blocking_current_thread(true);
     wasi.preopened_dir(dir, "/", FsPerms::ReadWrite).unwrap();
-    let mut guest = Guest::over(wasi.build(), Ctx::new(), Mode::Sync);
+    let mut guest = Guest::over(wasi.build(), StratafsCtx::new(), Mode::Sync);
     let root = guest.preopens().remove(0).0;
     (guest, root)
 }

@@ -210,7 +210,7 @@ fn told(layer: &Layer) -> Vec<String> {
                     ..
                 } => {
                     let mut bytes = vec![0; content.size() as usize];
-                    assert_eq!(content.read_at(0, &mut bytes).unwrap(), bytes.len());
+                    assert_eq!(content.read_at(&mut bytes, 0).unwrap(), bytes.len());
                     let sum = bytes.iter().fold(7_u64, |sum, byte| {
                         sum.wrapping_mul(31).wrapping_add(u64::from(*byte))
                     });

@@ -19,7 +19,7 @@ fn content(archive: Archive) -> Vec<u8> {
         panic!("no file")
     };
     let mut bytes = vec![1; usize::try_from(content.size()).unwrap()];
-    assert_eq!(content.read_at(0, &mut bytes), Ok(bytes.len()));
+    assert_eq!(content.read_at(&mut bytes, 0), Ok(bytes.len()));
     bytes
 }
 

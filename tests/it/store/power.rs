@@ -100,8 +100,7 @@ impl Work {
         let bytes = noise(number as u64, 50_000);
         let fs = Fs::new(&self.store.image(old).unwrap());
         fs.write("/file", &bytes).unwrap();
-        fs.commit(&self.store, Some(&tag(old)), &tag(new), "a change")
-            .unwrap();
+        fs.commit(&self.store, &tag(new), "a change").unwrap();
         self.tags.insert(new.to_owned(), bytes);
     }
 

@@ -180,7 +180,7 @@ pub(crate) fn list(layer: &Layer) -> String {
             }
             EntryBody::File { content, links, .. } => {
                 let mut text = vec![0; 20];
-                let len = content.read_at(0, &mut text).unwrap();
+                let len = content.read_at(&mut text, 0).unwrap();
                 let text = match content.size() {
                     0..20 => String::from_utf8_lossy(&text[..len]).into_owned(),
                     size => size.to_string(),

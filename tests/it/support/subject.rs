@@ -1,6 +1,5 @@
 //! Operations on a real file system of the library, through descriptors.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -68,8 +67,10 @@ impl Subject {
     /// Another set of descriptors on an instance that has its own clock.
     pub fn on(fs: Fs) -> Self {
         let mut slots: Vec<Option<Open>> = (0..SLOTS).map(|_| None).collect();
-        slots[ROOT] = Some(Open::new(fs.root().unwrap()));
-        slots[READ_ONLY] = Some(Open::new(fs.preopen(b"/", Rights::ReadOnly).unwrap()));
+        slots[ROOT] = Some(Open::new(fs.root().unwrap().into()));
+        slots[READ_ONLY] = Some(Open::new(
+            fs.preopen(b"/", Rights::ReadOnly).unwrap().into(),
+        ));
         Self {
             fs,
             clock: Arc::default(),
@@ -160,7 +161,7 @@ impl Subject {
                 salt,
             } => self
                 .slot(*slot)?
-                .write_at(*offset, &salted(*len, *salt))
+                .write_at(&salted(*len, *salt), *offset)
                 .map(Seen::Count),
             Op::Append { slot, len, salt } => self
                 .slot(*slot)?
@@ -213,7 +214,7 @@ impl Subject {
     fn read(&self, slot: Slot, offset: u64, len: usize) -> Outcome {
         let file = self.slot(slot)?;
         let mut buf = vec![0xa5; len];
-        let read = file.read_at(offset, &mut buf)?;
+        let read = file.read_at(&mut buf, offset)?;
         buf.truncate(read);
         let piece = file.read_bytes(offset, len)?;
         if self.shared {
@@ -231,18 +232,17 @@ impl Subject {
             From::Next => {}
             From::Mark => open.cookie = open.mark,
         }
-        let mut entries = Vec::new();
-        let mut end = true;
-        let cookie = &mut open.cookie;
-        open.descriptor.read_dir(*cookie, &mut |entry| {
-            if entries.len() == max {
-                end = false;
-                return ControlFlow::Break(());
-            }
-            entries.push((entry.name.to_vec(), entry.kind, entry.id.get()));
-            *cookie = entry.next;
-            ControlFlow::Continue(())
-        })?;
+        // One more than is taken says whether there are any.
+        let mut listed = open.descriptor.read_dir(open.cookie, max + 1)?;
+        let end = listed.len() <= max;
+        listed.truncate(max);
+        if let Some(last) = listed.last() {
+            open.cookie = last.next;
+        }
+        let entries = listed
+            .into_iter()
+            .map(|entry| (entry.name.into(), entry.kind, entry.id.get()))
+            .collect();
         if mark {
             open.mark = open.cookie;
         }

@@ -13,7 +13,6 @@
 //! ```
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 
 use stratafs::chunk::{ChunkPool, Content, ContentBuilder};
 use stratafs::image::Image;
@@ -194,13 +193,8 @@ pub fn fs(layers: &[&str]) -> Fs {
 
 /// The names in a directory, in the order they are listed.
 pub fn names(dir: &Descriptor) -> Vec<String> {
-    let mut names = Vec::new();
-    dir.read_dir(0, &mut |entry| {
-        names.push(show(entry.name));
-        ControlFlow::Continue(())
-    })
-    .unwrap();
-    names
+    let entries = dir.read_dir(0, usize::MAX).unwrap();
+    entries.iter().map(|entry| show(&entry.name)).collect()
 }
 
 /// All bytes of an open file.
@@ -208,7 +202,7 @@ pub fn bytes(file: &Descriptor) -> Vec<u8> {
     let mut bytes = vec![0xaa; file.stat().unwrap().size as usize];
     let mut at = 0;
     while at < bytes.len() {
-        let read = file.read_at(at as u64, &mut bytes[at..]).unwrap();
+        let read = file.read_at(&mut bytes[at..], at as u64).unwrap();
         assert!(read > 0, "the file ends before its size");
         at += read;
     }
@@ -243,12 +237,10 @@ pub fn walk(fs: &Fs) -> Vec<Object> {
     while let Some(at) = dirs.pop() {
         let none = OpenFlags::empty();
         let dir = root.open_at(Follow::No, &at, none, Access::READ).unwrap();
-        let mut entries: Vec<(Vec<u8>, FileId, Kind)> = Vec::new();
-        dir.read_dir(0, &mut |entry| {
-            entries.push((entry.name.to_vec(), entry.id, entry.kind));
-            ControlFlow::Continue(())
-        })
-        .unwrap();
+        let listed = dir.read_dir(0, usize::MAX).unwrap().into_iter();
+        let mut entries: Vec<(Vec<u8>, FileId, Kind)> = listed
+            .map(|entry| (entry.name.into(), entry.id, entry.kind))
+            .collect();
         entries.sort();
         for (name, id, kind) in entries {
             let stat = dir.stat_at(Follow::No, &name).unwrap();
@@ -348,7 +340,7 @@ pub fn view(dir: &Descriptor, path: &str) -> Descriptor {
 pub fn make(dir: &Descriptor, path: &str, text: &str) -> Descriptor {
     let flags = OpenFlags::CREATE | OpenFlags::EXCLUSIVE;
     let file = open(dir, path, flags, Access::READ | Access::WRITE);
-    assert_eq!(file.write_at(0, text.as_bytes()), Ok(text.len()));
+    assert_eq!(file.write_at(text.as_bytes(), 0), Ok(text.len()));
     file
 }
 

@@ -444,6 +444,7 @@ fn judge_changes(one: &Snapshot, two: &Snapshot) -> Result<(), String> {
                 continue;
             }
             Change::Meta { .. } => continue,
+            other => return Err(format!("{other:?}")),
         };
         for (end, path) in [from, to].into_iter().enumerate() {
             if let Some(path) = path.map(bytes) {

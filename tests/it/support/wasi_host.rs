@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use stratafs::vfs::Fs;
-use stratafs::wasi::{p1, p2, p3};
+use stratafs::wasi::{StratafsCtx, StratafsView, p1, p2, p3};
 use wasmtime::component::{Component, Linker as ComponentLinker, ResourceTable};
 use wasmtime::{Engine, Linker, Module, Store};
 use wasmtime_wasi::p1::WasiP1Ctx;
@@ -66,7 +66,7 @@ pub fn engine() -> &'static Engine {
 struct Host {
     wasi: WasiCtx,
     table: ResourceTable,
-    strata: p2::Ctx,
+    stratafs: StratafsCtx,
 }
 
 impl WasiView for Host {
@@ -78,9 +78,9 @@ impl WasiView for Host {
     }
 }
 
-impl p2::View for Host {
-    fn strata(&mut self) -> &mut p2::Ctx {
-        &mut self.strata
+impl StratafsView for Host {
+    fn stratafs(&mut self) -> &mut StratafsCtx {
+        &mut self.stratafs
     }
 }
 
@@ -128,9 +128,9 @@ impl Compiled {
                 block_on(strata_p1_async(module, p1_ctx(wasi, fs)))
             }
             (Self::P2(component) | Self::P3(component), _, mode) => {
-                let strata = match files {
-                    Files::HostDir(_) => p2::Ctx::new(),
-                    Files::Strata(fs) => p2::Ctx::new().preopen(fs.root().unwrap(), "/"),
+                let stratafs = match files {
+                    Files::HostDir(_) => StratafsCtx::new(),
+                    Files::Strata(fs) => StratafsCtx::new().preopen(fs.root().unwrap(), "/"),
                 };
                 let stock = matches!(files, Files::HostDir(_));
                 let three = matches!(self, Self::P3(_));
@@ -140,7 +140,7 @@ impl Compiled {
                 let host = Host {
                     wasi: wasi.build(),
                     table: ResourceTable::new(),
-                    strata,
+                    stratafs,
                 };
                 match mode {
                     _ if three => block_on(run_p3(component, host, stock)),
