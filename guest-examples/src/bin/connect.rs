@@ -7,8 +7,8 @@ use std::net::TcpStream;
 fn main() {
     for place in std::env::args().skip(1) {
         let mut heard = String::new();
-        let read = TcpStream::connect(&place)
-            .and_then(|mut stream| stream.read_to_string(&mut heard));
+        let read =
+            TcpStream::connect(&place).and_then(|mut stream| stream.read_to_string(&mut heard));
         match read {
             Ok(_) => println!("heard {heard:?}"),
             Err(error) => println!("{:?}", error.kind()),
