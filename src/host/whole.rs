@@ -6,9 +6,6 @@ use crate::limits::MAX_WHOLE_READ_BYTES;
 use crate::path::IntoFsPath;
 use crate::vfs::{Access, Descriptor, Follow, Fs, OpenFlags};
 
-/// Bytes that a copy moves at a time.
-const PIECE_BYTES: usize = 64 * 1024;
-
 fn open(
     root: &Descriptor,
     path: &[u8],
@@ -20,15 +17,6 @@ fn open(
         crate::meta::Kind::File => Ok(opened),
         crate::meta::Kind::Dir | crate::meta::Kind::Symlink => Err(Errno::IsDirectory),
     }
-}
-
-/// Writes all of `bytes` from `offset` on.
-pub(super) fn write_all(file: &Descriptor, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
-    let mut done = 0;
-    while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
-        done += file.write_at(rest, offset + done as u64)?;
-    }
-    Ok(())
 }
 
 /// Reads all bytes of a file, in memory that is asked for first: a guest says
@@ -108,7 +96,7 @@ impl Fs {
     pub fn write(&self, path: impl IntoFsPath, bytes: impl AsRef<[u8]>) -> Result<(), Error> {
         self.at("write", &path.fs_path(), |root, path| {
             let flags = OpenFlags::CREATE | OpenFlags::TRUNCATE;
-            write_all(&open(root, path, flags, Access::WRITE)?, 0, bytes.as_ref())
+            open(root, path, flags, Access::WRITE)?.write_all_at(bytes.as_ref(), 0)
         })
     }
 
@@ -130,29 +118,10 @@ impl Fs {
             if source.is_same_object(&target) {
                 return Err(Errno::Invalid);
             }
-            target.set_size(0)?;
             let stat = source.stat()?;
-            copy_bytes(&source, &target, stat.size)?;
+            target.copy_content_of(&source)?;
             root.set_owner_at(Follow::Yes, path, stat.mode, (stat.uid, stat.gid))?;
             Ok(stat.size)
         })
     }
-}
-
-fn copy_bytes(source: &Descriptor, target: &Descriptor, size: u64) -> Result<(), Errno> {
-    let mut at = 0;
-    while at < size {
-        let hole = source.hole_at(at)?;
-        if hole > 0 {
-            at += hole;
-            continue;
-        }
-        let piece = source.read_bytes(at, PIECE_BYTES)?;
-        if piece.is_empty() {
-            break;
-        }
-        write_all(target, at, &piece)?;
-        at += piece.len() as u64;
-    }
-    target.set_size(size)
 }

@@ -10,7 +10,7 @@ use zerocopy::byteorder::little_endian::U64;
 
 use super::attributes::ContentTable;
 use super::error::ImageError;
-use super::index_file::{TABLES, assemble, xattrs};
+use super::index_file::{TABLES, assemble, sections, xattrs};
 use super::record::{ContentRecord, RunRecord};
 use super::records::Records;
 use super::{Image, IndexFile};
@@ -96,21 +96,11 @@ impl Image {
         let (ends, xattrs): (Vec<U64>, Vec<u8>) = xattrs(&index.xattrs);
         Ok(assemble(
             made.layer_count(),
-            [
-                packs.as_bytes(),
-                index.nodes.bytes().unwrap_or_default(),
-                index.slots.bytes().unwrap_or_default(),
-                index.names.get(0..index.names.len()).unwrap_or_default(),
-                index
-                    .targets
-                    .get(0..index.targets.len())
-                    .unwrap_or_default(),
-                index.table.buckets.bytes().unwrap_or_default(),
-                contents.as_bytes(),
-                runs.as_bytes(),
-                ends.as_bytes(),
-                &xattrs,
-            ],
+            sections(
+                index,
+                [packs.as_bytes(), contents.as_bytes(), runs.as_bytes()],
+                [ends.as_bytes(), &xattrs],
+            ),
         )
         .0)
     }

@@ -138,21 +138,11 @@ impl Image {
         let packs: Vec<[u8; 32]> = packs.iter().map(|pack| *pack.as_bytes()).collect();
         Ok(assemble(
             self.layer_count(),
-            [
-                packs.as_bytes(),
-                index.nodes.bytes().unwrap_or_default(),
-                index.slots.bytes().unwrap_or_default(),
-                index.names.get(0..index.names.len()).unwrap_or_default(),
-                index
-                    .targets
-                    .get(0..index.targets.len())
-                    .unwrap_or_default(),
-                index.table.buckets.bytes().unwrap_or_default(),
-                contents.as_bytes(),
-                runs.as_bytes(),
-                ends.as_bytes(),
-                &xattrs,
-            ],
+            sections(
+                index,
+                [packs.as_bytes(), contents.as_bytes(), runs.as_bytes()],
+                [ends.as_bytes(), &xattrs],
+            ),
         ))
     }
 
@@ -329,6 +319,30 @@ impl Tables {
             start,
         ))
     }
+}
+
+/// Puts the tables of a file in their order: those that lie in `index` as they are, and those
+/// that are made for the file.
+pub(super) fn sections<'a>(
+    index: &'a Index,
+    [packs, contents, runs]: [&'a [u8]; 3],
+    [ends, xattrs]: [&'a [u8]; 2],
+) -> [&'a [u8]; SECTIONS] {
+    [
+        packs,
+        index.nodes.bytes().unwrap_or_default(),
+        index.slots.bytes().unwrap_or_default(),
+        index.names.get(0..index.names.len()).unwrap_or_default(),
+        index
+            .targets
+            .get(0..index.targets.len())
+            .unwrap_or_default(),
+        index.table.buckets.bytes().unwrap_or_default(),
+        contents,
+        runs,
+        ends,
+        xattrs,
+    ]
 }
 
 /// Lays the tables out behind a header and the digests of their blocks.

@@ -270,10 +270,7 @@ fn link_call(
         Code::Component(component) => {
             let call = Call::find(&compiled.engine, component, guest, call)?;
             let is_async = guest.kind() == GuestKind::AsyncComponent;
-            let linker = match is_async {
-                true => async_linker(compiled, component, config),
-                false => component_linker(compiled, component, config),
-            };
+            let linker = async_linker(compiled, component, config, guest.kind());
             let pre = linker.and_then(|linker| linker.instantiate_pre(component));
             pre.map(|pre| Program::ComponentCall(pre, call, is_async, config.timeout))
         }
@@ -317,15 +314,20 @@ fn link_core(
     }
 }
 
-/// Links to 0.2 for async stores.
-fn component_linker(
+/// Links for async stores: to 0.2, and for a guest of 0.3 to both, since what a
+/// language's own library speaks is mostly 0.2 still.
+fn async_linker(
     compiled: &Compiled,
     component: &Component,
     config: &RunnerConfig,
+    kind: GuestKind,
 ) -> wasmtime::Result<component::Linker<ComponentHost>> {
     let mut linker = component::Linker::new(&compiled.engine);
     p2::add_to_linker_async(&mut linker)?;
-    answer_names(&mut linker, config, GuestKind::Component)?;
+    if kind == GuestKind::AsyncComponent {
+        p3::add_to_linker(&mut linker)?;
+    }
+    answer_names(&mut linker, config, kind)?;
     trap_unknown_of_component(&mut linker, component, config)?;
     Ok(linker)
 }
@@ -361,26 +363,12 @@ fn link_component(
             bindings::sync::CommandPre::new(pre).map(Program::Component)
         }
         Some(limit) => {
-            let pre = component_linker(compiled, component, config)?.instantiate_pre(component)?;
+            let pre = async_linker(compiled, component, config, GuestKind::Component)?
+                .instantiate_pre(component)?;
             let command = bindings::CommandPre::new(pre)?;
             Ok(Program::TimedComponent(command, limit))
         }
     }
-}
-
-/// Links to both versions of WASI: what a language's own library speaks is
-/// mostly 0.2 still.
-fn async_linker(
-    compiled: &Compiled,
-    component: &Component,
-    config: &RunnerConfig,
-) -> wasmtime::Result<component::Linker<ComponentHost>> {
-    let mut linker = component::Linker::new(&compiled.engine);
-    p2::add_to_linker_async(&mut linker)?;
-    p3::add_to_linker(&mut linker)?;
-    answer_names(&mut linker, config, GuestKind::AsyncComponent)?;
-    trap_unknown_of_component(&mut linker, component, config)?;
-    Ok(linker)
 }
 
 /// Links a guest whose command is one of 0.3.
@@ -389,7 +377,8 @@ fn link_async(
     component: &Component,
     config: &RunnerConfig,
 ) -> wasmtime::Result<Program> {
-    let pre = async_linker(compiled, component, config)?.instantiate_pre(component)?;
+    let pre = async_linker(compiled, component, config, GuestKind::AsyncComponent)?
+        .instantiate_pre(component)?;
     let indices = bindings3::CommandIndices::new(&pre)?;
     Ok(Program::Async(
         AsyncEntry::Three(pre, indices),
@@ -403,7 +392,8 @@ fn link_mixed(
     component: &Component,
     config: &RunnerConfig,
 ) -> wasmtime::Result<Program> {
-    let pre = async_linker(compiled, component, config)?.instantiate_pre(component)?;
+    let pre = async_linker(compiled, component, config, GuestKind::AsyncComponent)?
+        .instantiate_pre(component)?;
     let command = bindings::CommandPre::new(pre)?;
     Ok(Program::Async(AsyncEntry::Two(command), config.timeout))
 }

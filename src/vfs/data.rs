@@ -13,6 +13,9 @@ use crate::limits::CHUNK_BYTES;
 use crate::meta::Kind;
 use crate::overlay::{Brought, NotDone, Wrote};
 
+/// Bytes that are copied from one file to another at a time.
+const COPIED_BYTES: usize = 64 << 10;
+
 impl Descriptor {
     pub(super) fn expect_file(&self, access: Access) -> Result<(), Errno> {
         match self.kind() {
@@ -174,6 +177,37 @@ impl Descriptor {
                 Wrote::Needs(need) => brought.fetch(self.fs().image(), need)?,
             }
         }
+    }
+
+    /// Writes all of `bytes` from `offset` on, or fails with those written that fitted.
+    pub(crate) fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<(), Errno> {
+        let mut done = 0;
+        while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
+            done += self.write_at(rest, offset + done as u64)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the content of this file that of another, holes as holes. O(bytes outside
+    /// holes), a piece at a time.
+    pub(crate) fn copy_content_of(&self, other: &Self) -> Result<(), Errno> {
+        let size = other.stat()?.size;
+        self.set_size(0)?;
+        let mut at = 0;
+        while at < size {
+            let hole = other.hole_at(at)?;
+            if hole > 0 {
+                at += hole;
+                continue;
+            }
+            let piece = other.read_bytes(at, COPIED_BYTES)?;
+            if piece.is_empty() {
+                break;
+            }
+            self.write_all_at(&piece, at)?;
+            at += piece.len() as u64;
+        }
+        self.set_size(size)
     }
 
     /// Cuts or grows the file to `size` bytes. Growing stores nothing.

@@ -250,7 +250,7 @@ impl Fs {
     /// ```
     ///
     /// Volumes that are mounted are instances of their own and keep what was done
-    /// to them. O(1) beside `work`, and O(log objects) for each open descriptor if
+    /// to them. If `work` panics, what it did stays. O(1) beside `work`, and O(log objects) for each open descriptor if
     /// it fails.
     ///
     /// # Errors

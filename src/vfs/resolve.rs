@@ -11,9 +11,6 @@ use crate::errno::Errno;
 use crate::meta::FileId;
 use crate::overlay::{Conflict, MergeError, TreePath};
 
-/// Bytes that are copied from one side to the other at a time.
-const PIECE_BYTES: usize = 64 << 10;
-
 /// A file that both sides of a merge changed in the same blocks, to be decided
 /// by the callback of [`Fs::merge_with`].
 #[derive(Debug)]
@@ -227,12 +224,12 @@ impl Sides {
         };
         match decide(&contested) {
             Resolution::Conflict => return Ok(false),
-            Resolution::Ours => copy(&ours, &theirs)?,
-            Resolution::Theirs => copy(&theirs, &ours)?,
+            Resolution::Ours => theirs.copy_content_of(&ours)?,
+            Resolution::Theirs => ours.copy_content_of(&theirs)?,
             Resolution::Bytes(bytes) => {
                 for file in [&ours, &theirs] {
                     file.set_size(0)?;
-                    write_all(file, 0, &bytes)?;
+                    file.write_all_at(&bytes, 0)?;
                 }
             }
         }
@@ -252,33 +249,6 @@ fn whole(file: &Descriptor, max: usize) -> Result<Vec<u8>, Errno> {
         Ok(size) if size <= max => Ok(file.read_full(0, size)?.to_vec()),
         _ => Err(Errno::FileTooLarge),
     }
-}
-
-fn write_all(file: &Descriptor, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
-    let mut done = 0;
-    while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
-        done += file.write_at(rest, offset + done as u64)?;
-    }
-    Ok(())
-}
-
-/// Makes a file the same as another: O(bytes outside holes).
-fn copy(from: &Descriptor, to: &Descriptor) -> Result<(), Errno> {
-    let size = from.stat()?.size;
-    to.set_size(0)?;
-    to.set_size(size)?;
-    let mut at = 0;
-    while at < size {
-        match from.hole_at(at)? {
-            0 => {
-                let bytes = from.read_bytes(at, PIECE_BYTES)?;
-                write_all(to, at, &bytes)?;
-                at += bytes.len().max(1) as u64;
-            }
-            hole => at += hole,
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
