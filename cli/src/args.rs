@@ -362,7 +362,7 @@ pub(super) struct BenchArgs {
     /// instances, threads and images in a store, up to MAX of each [default: a
     /// million, a minute and half a gigabyte of memory]
     #[arg(long, value_name = "MAX", num_args = 0..=1, require_equals = true)]
-    #[arg(default_missing_value = "1000000")]
+    #[arg(default_missing_value = "1000000", value_parser = parse::most)]
     pub(super) growth: Option<u64>,
 
     /// Print one JSON document instead of a table

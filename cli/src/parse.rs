@@ -112,6 +112,14 @@ fn number_up_to(most: u32, text: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("expected a number from 1 to {most}"))
 }
 
+/// Reads how many of each thing are measured.
+pub(super) fn most(text: &str) -> Result<u64, String> {
+    let number = text.parse::<u64>().ok();
+    number
+        .filter(|number| *number > 0)
+        .ok_or_else(|| "expected a whole number above 0".to_owned())
+}
+
 /// Reads seconds, with a fraction if wanted.
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok();

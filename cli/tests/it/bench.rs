@@ -96,6 +96,11 @@ fn wrong_input_is_told_before_anything_is_made() {
     for (words, code, says) in [
         ("bench --instances 0 guest.wat", 2, "--instances"),
         ("bench --budget never guest.wat", 2, "--budget"),
+        (
+            "bench --growth=x guest.wat",
+            2,
+            "expected a whole number above 0",
+        ),
         ("bench --layer base --out file guest.wat", 1, "file"),
         ("bench --layer base --work missing guest.wat", 1, "missing"),
         ("bench --layer missing guest.wat", 1, "missing"),
