@@ -431,12 +431,12 @@ impl Drop for Reservation {
 /// Bytes taken for as long as this lives. A clone takes as many again, and is
 /// not refused.
 #[derive(Default)]
-pub(crate) struct Hold {
+pub(crate) struct Charge {
     account: Account,
     bytes: u64,
 }
 
-impl Hold {
+impl Charge {
     /// Takes `bytes`.
     ///
     /// # Errors
@@ -498,13 +498,13 @@ impl Hold {
     }
 }
 
-impl Clone for Hold {
+impl Clone for Charge {
     fn clone(&self) -> Self {
         self.copy_for(&self.account)
     }
 }
 
-impl Drop for Hold {
+impl Drop for Charge {
     fn drop(&mut self) {
         self.account.give(self.bytes);
     }
@@ -518,9 +518,9 @@ mod tests {
     fn what_is_taken_is_given_back_whoever_holds_it() {
         let budget = Budget::new(100);
         let (one, two) = (budget.account("one"), budget.account("two"));
-        let hold = Hold::take(&one, 60).unwrap();
-        assert!(Hold::take(&two, 41).is_err());
-        let rest = Hold::take(&two, 40).unwrap();
+        let hold = Charge::take(&one, 60).unwrap();
+        assert!(Charge::take(&two, 41).is_err());
+        let rest = Charge::take(&two, 40).unwrap();
         assert_eq!(budget.held_bytes(), 100);
         // A copy of what is there is not refused.
         let copy = hold.clone();

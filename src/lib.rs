@@ -72,6 +72,7 @@
 #![deny(unsafe_code)]
 #![deny(missing_docs)]
 
+mod bounded;
 pub mod budget;
 pub mod chunk;
 pub mod digest;

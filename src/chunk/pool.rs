@@ -131,8 +131,8 @@ impl ChunkPool {
         Self::default()
     }
 
-    /// Makes a pool whose files go onto a sink as they are built; the pool
-    /// itself stays empty.
+    /// Makes a pool that sends files to a sink as they are built, and holds no chunk
+    /// itself.
     #[cfg(feature = "store")]
     pub(crate) fn with_sink(sink: Arc<dyn ChunkSink>) -> Self {
         Self {

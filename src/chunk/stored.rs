@@ -51,17 +51,17 @@ impl From<ContentError> for Unread {
     }
 }
 
-/// Where a pool that is on a sink puts what is new: the way from a source to
-/// a store, in bounded memory.
+/// Where a pool sends the files that are built with it: into a store, in bounded
+/// memory.
 pub(crate) trait ChunkSink: Send + Sync {
     /// Starts a file.
     fn open_file(&self) -> Box<dyn FileSink + '_>;
 }
 
-/// A file on its way onto a sink.
+/// A file that is being written to a sink.
 pub(crate) trait FileSink: Send {
-    /// Takes bytes, from front to back; what is left out is a hole. What goes
-    /// wrong is kept and told by the sink's owner and by every read.
+    /// Takes bytes, from front to back; what is left out is a hole. An error
+    /// is kept: the owner of the sink returns it, and so does every read of the file.
     fn put(&mut self, offset: u64, bytes: &[u8]);
 
     /// Ends the file.

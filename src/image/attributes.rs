@@ -125,8 +125,7 @@ fn parse(number: usize, ends: &Records<U64>, bytes: &GuardedBytes) -> Option<Xat
 #[cfg(feature = "store")]
 pub(crate) fn encode_xattrs(xattrs: &Xattrs, out: &mut Vec<u8>) {
     for part in xattrs.iter().flat_map(|(name, value)| [name, value]) {
-        // A layer has bounds far below 4 GiB.
-        let len = u32::try_from(part.len()).unwrap_or(u32::MAX);
+        let len = crate::bounded::bounded_u32(part.len(), "the bound on attributes of a layer");
         out.extend_from_slice(&len.to_le_bytes());
         out.extend_from_slice(part);
     }

@@ -1,4 +1,4 @@
-//! What an entry of a mapped index has to be.
+//! The rules that an entry of a mapped index has to keep.
 //!
 //! A digest says that a block is what was written, not that who wrote it kept
 //! to the rules. So each entry is held against the rules of a tree when it is

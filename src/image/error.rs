@@ -1,4 +1,4 @@
-//! Why a stack of layers is no image.
+//! Errors of images.
 
 use crate::chunk::ContentError;
 use crate::digest::Digest;
@@ -62,7 +62,7 @@ pub enum ImageError {
         path: LayerPath,
         /// Where in the file, in bytes.
         offset: u64,
-        /// The digest the chunk goes by.
+        /// The digest that the chunk should have.
         expected: Digest,
         /// The digest of its bytes.
         found: Digest,

@@ -1,7 +1,8 @@
-//! From a size to the files that have it: where the equal of what a guest
-//! wrote may be. Made at the first question, shared by all instances.
+//! From a size to the files of the base that have it: among them sealing looks for the
+//! equal of what a guest wrote. Built on first use, and shared by all instances.
 
 use super::index::Index;
+use crate::bounded::bounded_u32;
 use crate::limits::MAX_FILES_OF_ONE_SIZE;
 use crate::meta::Kind;
 
@@ -32,8 +33,7 @@ impl FilesBySize {
         let (mut sizes, mut ends) = (Vec::new(), Vec::new());
         for of_one_size in files.chunk_by(|one, two| one.0 == two.0) {
             let before: u32 = ends.last().copied().unwrap_or(0);
-            // There are fewer than the bound above.
-            let count = u32::try_from(of_one_size.len()).unwrap_or(u32::MAX);
+            let count = bounded_u32(of_one_size.len(), "the number of objects");
             ends.push(before.saturating_add(count));
             sizes.extend(of_one_size.first().map(|(size, _)| *size));
         }

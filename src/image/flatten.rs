@@ -1,6 +1,6 @@
 //! Merging a stack of layers into one index, once (invariants 2 to 4).
 //!
-//! Breadth first, one directory after the other: what the layer_dirs of a
+//! Breadth first, one directory after the other: what the parts of a
 //! directory have is merged by name, and the directories found join the queue.
 //! So numbers follow from the merged tree alone, however it is cut into
 //! layers, and depth costs no stack.
@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::error::ImageError;
 use super::index::Index;
-use super::merge::{LayerDir, LayerNode, Leaf, Resolved, Stack};
+use super::merge::{LayerDir, LayerNode, LeafEntry, Resolved, Stack};
 use super::parts::Parts;
 use crate::layer::Layer;
 use crate::layer::node::Child;
@@ -64,7 +64,7 @@ struct Flattener<'a, 's> {
     /// For each node of each layer its number in the index, so that a file
     /// with several names stays one.
     numbers: Vec<Vec<u32>>,
-    /// What the layer_dirs of the directory at hand have, kept for its memory.
+    /// What the parts of the directory at hand have, kept for its memory.
     gathered: Vec<(&'a Name, u16, &'a Child)>,
     next: Queue<'a>,
 }
@@ -152,7 +152,12 @@ impl<'a> Flattener<'a, '_> {
     }
 
     /// Numbers a file or symbolic link at its first name, counts its names.
-    fn object(&mut self, origin: LayerNode, meta: &Meta, leaf: Leaf) -> Result<u32, ImageError> {
+    fn object(
+        &mut self,
+        origin: LayerNode,
+        meta: &Meta,
+        leaf: LeafEntry,
+    ) -> Result<u32, ImageError> {
         let layer = self.numbers.get_mut(usize::from(origin.layer));
         let number = layer.and_then(|numbers| numbers.get_mut(origin.node.index()));
         if let Some(number) = &number
@@ -162,8 +167,8 @@ impl<'a> Flattener<'a, '_> {
             return Ok(**number);
         }
         let node = match leaf {
-            Leaf::File(content) => self.parts.push_file(meta, content)?,
-            Leaf::Symlink(target) => self.parts.push_symlink(meta, target)?,
+            LeafEntry::File(content) => self.parts.push_file(meta, content)?,
+            LeafEntry::Symlink(target) => self.parts.push_symlink(meta, target)?,
         };
         if let Some(number) = number {
             *number = node;

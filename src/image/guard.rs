@@ -42,16 +42,16 @@ pub(super) fn refuse() {
     REFUSED.set(true);
 }
 
-/// Looks at something as an operation of its own, within another. Tells also
-/// whether something was refused to it, which does not concern the other.
+/// Runs `look` as an operation of its own, within another. Returns its result, and
+/// whether something was refused to it, which does not concern the other operation.
 pub(super) fn isolated<R>(look: impl FnOnce() -> R) -> (R, bool) {
     let before = REFUSED.replace(false);
     let found = look();
     (found, REFUSED.replace(before))
 }
 
-/// Holds the blocks of a mapped index against their digests, once each, and
-/// keeps the first damage found to be told.
+/// Verifies each block of a mapped index once, when it is first touched, and keeps the
+/// first damage that was found.
 pub(crate) struct Guard {
     /// The guarded bytes: whole blocks but for the last.
     body: Bytes,
@@ -84,7 +84,7 @@ struct WrongBlock {
 #[error("{0}: cut short while in use")]
 struct CutShort(String);
 
-/// A table says what no index says.
+/// A table of an index is malformed, although its digest is right.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}: malformed: {1}")]
 struct MalformedTable(String, &'static str);
@@ -176,7 +176,7 @@ impl Guard {
         self.damage.get().cloned()
     }
 
-    /// Notes that a table says what cannot be, though its digest holds.
+    /// Records that a table is malformed although its digest is right.
     #[cold]
     pub(super) fn mark_malformed(&self, what: &'static str) {
         refuse();

@@ -9,6 +9,7 @@ use super::guard::Guard;
 use super::record::{NONE, NodeRecord, SlotRecord};
 use super::records::{GuardedBytes, Records};
 use super::table::{NameTable, TableLookup, hash};
+use crate::bounded::bounded_u32;
 use crate::chunk::{Content, ContentError};
 use crate::meta::{Kind, Meta, Stat, Xattrs};
 use crate::steps;
@@ -54,8 +55,7 @@ pub(super) struct Index {
 
 impl Index {
     pub(super) fn nodes(&self) -> u32 {
-        // `Parts` holds the bound.
-        u32::try_from(self.nodes.len()).unwrap_or(u32::MAX)
+        bounded_u32(self.nodes.len(), "`Parts`")
     }
 
     /// Returns what has been found wrong with a mapped index so far. What it
@@ -142,7 +142,7 @@ impl Index {
         let name = self.name(record);
         if self.guard.is_some() && (name.is_empty() || name.contains(&0)) {
             // It was a name when it was checked: the file was changed since.
-            self.mark_malformed("a name that is none any more");
+            self.mark_malformed("a name that is no longer valid");
             return None;
         }
         Some(SlotRef {
@@ -175,7 +175,7 @@ impl Index {
         }
     }
 
-    /// Notes what is wrong with a mapped index though its digest holds.
+    /// Records that a mapped index is malformed although its digest is right.
     pub(super) fn mark_malformed(&self, what: &'static str) {
         if let Some(guard) = &self.guard {
             guard.mark_malformed(what);

@@ -24,6 +24,7 @@ use super::record::{DIR, SlotRecord};
 use super::records::{FixedRecord, GuardedBytes, Records};
 use super::table::NameTable;
 use super::{Image, ImageId, IndexFile, Inner};
+use crate::bounded::bounded_u32;
 use crate::chunk::Content;
 use crate::digest::Digest;
 
@@ -76,7 +77,7 @@ struct SectionSpan {
     len: U64,
 }
 
-/// Why a file is no index. The caller knows which file.
+/// Why a file was refused as an index. The caller adds the path.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum IndexError {
     Magic,
@@ -89,7 +90,7 @@ pub(crate) enum IndexError {
     Table(&'static str),
 }
 
-/// Gives the runs of contents when an index is written.
+/// Where the runs of contents come from when an index is written.
 pub(crate) trait RunSource {
     /// Why a content has none.
     type Error;
@@ -97,7 +98,7 @@ pub(crate) trait RunSource {
     /// Returns the runs of a content, by numbers of packs.
     fn runs(&mut self, content: &Content) -> Result<Vec<RunRecord>, Self::Error>;
 
-    /// Returns the names of the packs that have been told of, by number.
+    /// Returns the names of the packs that runs have named so far, by number.
     ///
     /// # Errors
     ///
@@ -284,6 +285,8 @@ impl Tables {
             guard: Some(Arc::clone(&self.guard)),
             checked,
         };
+        // `Index::nodes` counts them in 32 bits.
+        u32::try_from(index.nodes.len()).map_err(|_| IndexError::Table("objects"))?;
         match index.nodes.get(0) {
             Some(root) if root.kind == DIR && root.parent.get() == 0 && is_valid_node(root) => {
                 Ok(index)
@@ -403,5 +406,5 @@ pub(super) fn xattrs(attributes: &XattrTable) -> (Vec<U64>, Vec<u8>) {
 
 /// A count as the file has it; `Parts` keeps all of them below 2^32.
 fn count(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
+    bounded_u32(count, "`Parts`")
 }

@@ -1,4 +1,4 @@
-//! What can be told of a whole image: counts, identity, soundness.
+//! Counts, digest and verification of a whole image.
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;

@@ -26,7 +26,7 @@ pub(super) struct LayerDir<'a> {
     pub(super) dir: &'a Dir,
 }
 
-/// What a name stands for once every layer has had its say.
+/// What a name stands for in the merge of all layers.
 pub(super) enum Resolved<'a> {
     /// Hidden, or in no layer.
     Nothing,
@@ -35,19 +35,19 @@ pub(super) enum Resolved<'a> {
         named_by: u16,
         origin: LayerNode,
         meta: &'a Meta,
-        leaf: Leaf<'a>,
+        leaf: LeafEntry<'a>,
     },
     /// A directory; its layer_dirs were handed out.
     Dir,
 }
 
 /// What has no children.
-pub(super) enum Leaf<'a> {
+pub(super) enum LeafEntry<'a> {
     File(&'a Content),
     Symlink(&'a [u8]),
 }
 
-impl Leaf<'_> {
+impl LeafEntry<'_> {
     pub(super) fn kind(&self) -> Kind {
         match self {
             Self::File(_) => Kind::File,
@@ -100,7 +100,7 @@ impl<'a> Stack<'a> {
         Ok(stack)
     }
 
-    /// Adds the layer_dirs of the root as the layers below `below` make it.
+    /// Adds the parts of the root as the layers below `below` make it.
     pub(super) fn roots(&self, below: usize, layer_dirs: &mut Vec<LayerDir<'a>>) {
         let layers = (0u16..).zip(self.layers).take(below);
         // Reversed by hand: the zip's length is not exact.
@@ -111,8 +111,11 @@ impl<'a> Stack<'a> {
         layer_dirs.extend(roots.drain(opaque.unwrap_or(0)..).rev());
     }
 
-    /// Settles one name from what the layers have under it, the highest first.
-    /// Adds the layer_dirs of the directory it stands for, if it does.
+    /// Resolves one name from what the layers have under it.
+    ///
+    /// Precondition: `entries` come from the highest layer to the lowest, and none is
+    /// from below an opaque directory. If the name stands for a directory, its parts
+    /// are added to `layer_dirs`, the highest first; otherwise nothing is added.
     pub(super) fn resolve_name(
         &self,
         entries: impl Iterator<Item = (u16, &'a Child)>,
@@ -140,8 +143,8 @@ impl<'a> Stack<'a> {
                     }
                     continue;
                 }
-                NodeBody::File(content) => Leaf::File(content),
-                NodeBody::Symlink(target) => Leaf::Symlink(target),
+                NodeBody::File(content) => LeafEntry::File(content),
+                NodeBody::Symlink(target) => LeafEntry::Symlink(target),
             };
             if layer_dirs.len() == start {
                 return Resolved::Object {
@@ -204,7 +207,7 @@ impl<'a> Stack<'a> {
         Ok(MergedDir { names, layer_dirs })
     }
 
-    /// Returns what the layer_dirs of a directory have under a name.
+    /// Returns what the parts of a directory have under a name.
     fn entries(layer_dirs: &[LayerDir<'a>], name: &Name) -> impl Iterator<Item = (u16, &'a Child)> {
         layer_dirs.iter().filter_map(|layer_dir| {
             let children = &layer_dir.dir.children;

@@ -214,18 +214,20 @@ impl Image {
         }
     }
 
-    /// Takes directories of one directory in the order of its entries: they have
-    /// rising numbers. An index that has one twice is damaged, so that a walk
-    /// takes as many steps as there are entries.
+    /// Returns whether `node` is above `last`, and makes it the last.
+    ///
+    /// A walk calls this with each subdirectory of a directory, in the order of the
+    /// entries. Their numbers rise: an index in which they do not is malformed, and is
+    /// marked so. So no walk visits a directory twice, whoever wrote the index.
     pub(crate) fn check_order(&self, last: &mut u32, node: u32) -> bool {
-        let rises = node > *last;
+        let is_above = node > *last;
         *last = node;
-        if !rises {
+        if !is_above {
             self.0
                 .index
                 .mark_malformed("a directory that has two names");
         }
-        rises
+        is_above
     }
 
     /// Returns the digest of the merged tree: names, kinds, metadata, hard links
@@ -264,7 +266,7 @@ impl Image {
         *self.0.stats.get_or_init(|| inspect::stats(self))
     }
 
-    /// Finds an entry and tells which layer it is from. Follows no symbolic
+    /// Finds an entry and the layer that it is from. Follows no symbolic
     /// links. One look-up for each name of the path.
     #[must_use]
     pub fn locate(&self, path: &LayerPath) -> Option<Located> {

@@ -9,6 +9,7 @@ use super::index::Index;
 use super::record::{NONE, NodeRecord, SlotRecord, encode};
 use super::records::{GuardedBytes, Records};
 use super::table::{TableBuilder, hash};
+use crate::bounded::bounded_u32;
 use crate::chunk::Content;
 use crate::meta::{Kind, Meta, Xattrs};
 use crate::name::Name;
@@ -56,8 +57,7 @@ impl Parts {
 
     /// Counts the slots.
     pub(super) fn slot_count(&self) -> u32 {
-        // `push_slot` holds the bound.
-        u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
+        bounded_u32(self.slots.len(), "`push_slot`")
     }
 
     /// Adds a directory, still without children. Returns its number.
@@ -101,13 +101,17 @@ impl Parts {
     ) -> Result<(), ImageError> {
         bounded(self.slots.len(), MAX_RECORDS, "names")?;
         let name = name.as_bytes();
+        // A `Name` has at most 255 bytes.
+        let name_len = u8::try_from(name.len()).map_err(|_| ImageError::TooLarge {
+            what: "bytes in a name",
+            bound: u8::MAX.into(),
+        })?;
         self.slots.push(SlotRecord {
             parent: parent.into(),
             node: node.into(),
             name: append(&mut self.names, name, "bytes of names")?.into(),
             layer: layer.into(),
-            // A `Name` has at most 255 bytes.
-            name_len: u8::try_from(name.len()).unwrap_or(u8::MAX),
+            name_len,
             kind: encode(kind),
         });
         Ok(())
@@ -186,10 +190,11 @@ impl Parts {
 
 /// Appends to an arena. Returns where the bytes start.
 fn append(arena: &mut Vec<u8>, bytes: &[u8], what: &'static str) -> Result<u32, ImageError> {
-    let start = bounded(arena.len().saturating_add(bytes.len()), u32::MAX, what)?;
+    let start = arena.len();
+    // Where the bytes end fits, so where they start does.
+    bounded(start.saturating_add(bytes.len()), u32::MAX, what)?;
     arena.extend_from_slice(bytes);
-    // At least `bytes.len()`, of which it is the sum.
-    Ok(start.saturating_sub(u32::try_from(bytes.len()).unwrap_or(u32::MAX)))
+    bounded(start, u32::MAX, what)
 }
 
 /// Returns a count as the number of what comes next, if that is in bounds.

@@ -61,7 +61,7 @@ impl fmt::Display for Reference {
 
 /// The text names no image.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no reference: {reason}")]
+#[error("invalid image reference {text:?}: {reason}")]
 pub struct ParseReferenceError {
     text: String,
     reason: &'static str,
@@ -213,7 +213,7 @@ mod tests {
         ] {
             let error = text.parse::<Reference>().unwrap_err().to_string();
             assert!(
-                error.starts_with(&format!("{text:?} is no reference: ")),
+                error.starts_with(&format!("invalid image reference {text:?}: ")),
                 "{error}"
             );
         }

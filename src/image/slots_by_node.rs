@@ -1,10 +1,11 @@
-//! From an object to the names it has in the base: the way back that look-ups
-//! do not need. Made at the first question, shared by all instances.
+//! From an object to the entries of the base that name it. Look-ups do not need it:
+//! it is built on first use, and shared by all instances.
 
 use std::collections::HashMap;
 
 use super::guard;
 use super::index::Index;
+use crate::bounded::bounded_u32;
 
 /// Stands for an object without a name: the root.
 const NOWHERE: u32 = u32::MAX;
@@ -30,7 +31,7 @@ impl SlotsByNode {
     fn found(index: &Index) -> Self {
         let mut first = vec![NOWHERE; index.nodes() as usize];
         let mut further: HashMap<u32, Vec<u32>> = HashMap::new();
-        for slot in 0..u32::try_from(index.slots.len()).unwrap_or(u32::MAX) {
+        for slot in 0..bounded_u32(index.slots.len(), "the hash table") {
             let Some(record) = index.record(slot) else {
                 continue;
             };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::LayerError;
 use super::node::{Child, Dir, Node, NodeBody, NodeId};
+use crate::bounded::bounded_u32;
 use crate::chunk::Content;
 use crate::meta::Meta;
 use crate::name::{LayerPath, Name};
@@ -68,8 +69,7 @@ impl BuildTree {
 
     /// Adds a node that no name may ever lead to.
     pub(super) fn push_nameless(&mut self, object: BuildBody, meta: Meta) -> u32 {
-        // The builder's bound on entries keeps the count far below 2^32.
-        let id = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+        let id = bounded_u32(self.nodes.len(), "the bound on entries of a layer");
         self.nodes.push(BuildNode {
             meta,
             object,
@@ -267,7 +267,10 @@ impl Numbering {
         )]
         *self.new[id as usize].get_or_insert_with(|| {
             self.old.push(id);
-            NodeId(u32::try_from(self.old.len() - 1).unwrap_or(u32::MAX))
+            NodeId(bounded_u32(
+                self.old.len() - 1,
+                "the bound on entries of a layer",
+            ))
         })
     }
 }

@@ -370,7 +370,7 @@ mod tests {
         assert!(error("h l /").contains("hard link to the directory /"));
         assert_eq!(list("f a x,h a a"), "a:f1");
         assert!(error("h a a").contains("to itself"));
-        assert!(error("h a b,h b a").contains("to itself by a"));
+        assert!(error("h a b,h b a").contains("to itself through a"));
         assert!(error("h a b,h b c,h c a").contains("comes later"));
         assert_eq!(list("s l /etc/x,h m l,f m new"), "l:s/etc/x m:f3");
         assert_eq!(list("s l t,h m l"), "l:st m:st");

@@ -1,4 +1,4 @@
-//! Entries by their place: an open directory and a name.
+//! Adding entries by their position: an open directory and a name.
 //!
 //! For sources that walk a tree themselves: an entry costs O(1) here, however
 //! deep it is. The rules are the builder's.
@@ -28,7 +28,7 @@ impl DirId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ObjectId(pub(super) u32);
 
-/// Where an entry goes.
+/// The position of an entry: its directory and its name.
 #[derive(Clone, Copy)]
 pub(crate) struct EntryPos<'p> {
     pub(crate) dir: DirId,
@@ -44,7 +44,7 @@ pub(crate) fn fits(names: usize, bytes: usize) -> bool {
 }
 
 impl LayerBuilder {
-    /// Gives the root its metadata.
+    /// Sets the metadata of the root.
     pub(crate) fn root(&mut self, meta: Meta) -> Result<(), LayerError> {
         let meta = self.checked_meta(meta, &LayerPath::root)?;
         self.tree.set_dir_meta(BuildTree::ROOT, meta);
@@ -102,7 +102,7 @@ impl LayerBuilder {
             .map(drop)
     }
 
-    /// Gives an object one more name.
+    /// Adds one more name of an object.
     pub(crate) fn link_in(
         &mut self,
         pos: EntryPos<'_>,
@@ -144,7 +144,7 @@ impl LayerBuilder {
         self.tree.find(path).is_some()
     }
 
-    /// Gives an object one more name.
+    /// Adds one more name of an object.
     #[cfg(feature = "tar")]
     pub(crate) fn link_object(
         &mut self,

@@ -1,4 +1,4 @@
-//! Why a layer cannot be made.
+//! Errors of layers.
 
 use crate::errno::Errno;
 use crate::error::Error;
@@ -8,7 +8,7 @@ use crate::limits::{
 };
 use crate::name::LayerPath;
 
-/// Why an entry does not fit into its layer. Names the entry and the reason.
+/// Why a layer cannot be made. The message names the entry and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LayerError {
@@ -53,7 +53,7 @@ pub enum LayerError {
         target: LayerPath,
     },
     /// A hard link leads to itself, directly or by another link.
-    #[error("{link}: hard link to itself by {target}")]
+    #[error("{link}: hard link to itself through {target}")]
     LinkToItself {
         /// The hard link.
         link: LayerPath,
@@ -94,7 +94,7 @@ pub enum LayerError {
         path: LayerPath,
     },
     /// The file is too large.
-    #[error("{path}: {size} bytes, a file has at most {MAX_FILE_BYTES}")]
+    #[error("{path}: {size} bytes are too many: a file has at most {MAX_FILE_BYTES}")]
     FileTooLarge {
         /// The file.
         path: LayerPath,

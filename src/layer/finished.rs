@@ -10,7 +10,7 @@ use super::node::Child;
 use super::node::{Dir, Node, NodeBody, NodeId};
 use crate::digest::Digest;
 
-/// An immutable tree of entries and whiteouts, one storey of an image.
+/// An immutable tree of entries and whiteouts, of which an image stacks several.
 /// Cloning is a reference count.
 #[derive(Clone)]
 pub struct Layer(Arc<Inner>);

@@ -13,7 +13,7 @@ use imbl::ordmap::DiffItem;
 use super::dir::DirBody;
 use super::inode::{Body, Inode};
 use super::{Object, Overlay, steps};
-use crate::budget::Hold;
+use crate::budget::Charge;
 use crate::meta::FileId;
 use crate::name::Name;
 
@@ -80,7 +80,7 @@ impl Overlay {
         match self.object(id) {
             Object::Own(inode) => (inode.nlink > 0).then_some(Cow::Borrowed(inode)),
             Object::Base(node) => {
-                let inode = Inode::of_base(&self.image, node, Hold::default());
+                let inode = Inode::of_base(&self.image, node, Charge::default());
                 Some(Cow::Owned(inode))
             }
             Object::Gone => None,

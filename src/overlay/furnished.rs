@@ -9,7 +9,7 @@ use super::dir::DirBody;
 use super::inode::{Body, Inode};
 use super::maps::Held;
 use super::{Object, Overlay};
-use crate::budget::Hold;
+use crate::budget::Charge;
 use crate::errno::Errno;
 use crate::limits::OBJECT_BYTES;
 use crate::meta::{FileId, Kind, Time};
@@ -17,10 +17,10 @@ use crate::name::Name;
 
 /// The objects that a host put there, and the directories that they were put into.
 #[derive(Clone, Default)]
-pub(super) struct Furnished(Option<Arc<Things>>);
+pub(super) struct Furnished(Option<Arc<FurnishedObjects>>);
 
 #[derive(Clone, Default)]
-struct Things {
+struct FurnishedObjects {
     made: BTreeSet<FileId>,
     within: BTreeSet<FileId>,
 }
@@ -51,7 +51,7 @@ impl Overlay {
         let id = self.next_id()?;
         let name = Name::from_checked(name);
         self.add_entry(dir, name.clone(), id, kind, now)?;
-        let hold = Hold::overdraw(self.pages.account(), OBJECT_BYTES);
+        let hold = Charge::overdraw(self.pages.account(), OBJECT_BYTES);
         let mut inode = Inode::new(body, now, self.branch, (dir, name), hold);
         inode.mode = mode;
         self.inodes.insert(id, Some(Held::new(inode)));

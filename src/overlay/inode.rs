@@ -7,7 +7,7 @@ use super::delta::DirEntryKey;
 use super::dir::DirBody;
 use super::given::Given;
 use super::maps::Held;
-use crate::budget::{Account, Asking, Hold};
+use crate::budget::{Account, Asking, Charge};
 use crate::errno::Errno;
 use crate::image::Image;
 use crate::limits::LINK_BYTES;
@@ -33,7 +33,7 @@ pub(super) struct Inode {
     /// a layer that a guest moved is as good as made by the guest.
     pub(super) was_named: bool,
     /// What it costs its host besides its blocks.
-    pub(super) hold: Hold,
+    pub(super) hold: Charge,
     pub(super) body: Body,
 }
 
@@ -112,7 +112,7 @@ impl Inode {
     }
 
     /// The state of a base object before its first change.
-    pub(super) fn of_base(image: &Image, node: u32, hold: Hold) -> Self {
+    pub(super) fn of_base(image: &Image, node: u32, hold: Charge) -> Self {
         let stat = image.stat(node);
         let body = match stat.kind {
             Kind::File => Body::File(FileBody::over(stat.size, node)),
@@ -139,7 +139,7 @@ impl Inode {
     }
 
     /// A new object, made `now`, with its first name.
-    pub(super) fn new(body: Body, now: Time, birth: u64, name: DirEntryKey, hold: Hold) -> Self {
+    pub(super) fn new(body: Body, now: Time, birth: u64, name: DirEntryKey, hold: Charge) -> Self {
         let (mode, nlink) = match body {
             Body::File(_) => (0o644, 1),
             Body::Dir(_) => (0o755, 2),

@@ -48,7 +48,7 @@ use std::sync::Arc;
 use imbl::OrdSet;
 use smallvec::SmallVec;
 
-use crate::budget::{Account, Hold};
+use crate::budget::{Account, Charge};
 use crate::chunk::Pages;
 use crate::errno::Errno;
 use crate::image::Image;
@@ -102,7 +102,7 @@ pub(crate) struct Overlay {
     tally: Tally,
     /// Pays for removed names of base directories that are gone themselves.
     /// Copies share it until one of them has more to pay for.
-    gone: Option<Arc<Hold>>,
+    gone: Option<Arc<Charge>>,
     /// How many descriptors are open on an object; absent for none.
     open: HashMap<FileId, u32, BuildHasherDefault<IdHasher>>,
     /// Directories that stay where they are.
@@ -211,7 +211,7 @@ impl Overlay {
 
     /// Copies the metadata of a base object up. No byte of content and no entry
     /// is copied.
-    fn copy_up(&mut self, id: FileId, node: u32, hold: Hold) -> Result<(), Errno> {
+    fn copy_up(&mut self, id: FileId, node: u32, hold: Charge) -> Result<(), Errno> {
         let inode = Inode::of_base(&self.image, node, hold);
         self.image.check_undamaged()?;
         self.tally.targets += inode.body.target_bytes();
@@ -235,7 +235,7 @@ impl Overlay {
                 continue;
             };
             let room = if self.usage.changed < self.quota.max_changed {
-                Hold::take(self.pages.account(), OBJECT_BYTES)
+                Charge::take(self.pages.account(), OBJECT_BYTES)
             } else {
                 Err(Errno::NoSpace)
             };
@@ -256,7 +256,7 @@ impl Overlay {
             return Ok(());
         }
         let node = self.node(id).ok_or(Errno::BadDescriptor)?;
-        let hold = Hold::overdraw(self.pages.account(), OBJECT_BYTES);
+        let hold = Charge::overdraw(self.pages.account(), OBJECT_BYTES);
         self.copy_up(id, node, hold)
     }
 
@@ -434,7 +434,7 @@ impl Overlay {
         }
         let mut hold = match &self.gone {
             Some(shared) => shared.copy_for(self.pages.account()),
-            None => Hold::overdraw(self.pages.account(), 0),
+            None => Charge::overdraw(self.pages.account(), 0),
         };
         hold.overdraw_more(bytes);
         self.gone = Some(Arc::new(hold));

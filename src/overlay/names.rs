@@ -8,7 +8,7 @@ use super::dir::{self, DirBody, Found, Listed, Place};
 use super::inode::{Body, Inode};
 use super::maps::Held;
 use super::{Object, Overlay};
-use crate::budget::{Asking, Hold};
+use crate::budget::{Asking, Charge};
 use crate::errno::Errno;
 use crate::limits::{MAX_LINKS, OBJECT_BYTES, REMOVED_BYTES};
 use crate::meta::{FileId, Kind, Time};
@@ -149,7 +149,7 @@ impl Overlay {
         let kind = body.kind();
         // A target has a bound below.
         let cost = OBJECT_BYTES.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
-        let hold = Hold::take(self.pages.account(), cost)?;
+        let hold = Charge::take(self.pages.account(), cost)?;
         self.prepare(&[dir])?;
         let id = self.next_id()?;
         let name = Name::from_checked(name);

@@ -30,7 +30,7 @@ use crate::limits::{MAX_CACHED_BYTES, MAX_CACHED_GUESTS};
 /// Keys the seals of a cache.
 type Key = [u8; 32];
 
-/// How compiled code was come by.
+/// How compiled code was obtained.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CacheUse {
@@ -58,7 +58,7 @@ impl fmt::Display for CacheUse {
     }
 }
 
-/// The place of one guest in the cache.
+/// The entry of one guest in the cache.
 pub(super) struct CacheEntry {
     dir: Option<CacheDir>,
     off: Option<String>,
@@ -101,7 +101,7 @@ impl CacheEntry {
         Some(dir.dir.join(CODE))
     }
 
-    /// Tells that the code that was found is in use.
+    /// Marks the code that was found as used.
     pub(super) fn hit(self) -> CacheUse {
         if let Some(dir) = &self.dir {
             mark_used(&dir.dir);
@@ -270,7 +270,7 @@ fn put(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     written
 }
 
-/// Tells [`forget_oldest`] that the entry is of use.
+/// Marks an entry as used, so that [`forget_oldest`] keeps it.
 fn mark_used(dir: &Path) {
     let seal = fs::File::options().append(true).open(dir.join("seal"));
     drop(seal.and_then(|seal| seal.set_modified(SystemTime::now())));

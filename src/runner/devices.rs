@@ -25,7 +25,7 @@ pub(super) fn world(plan: &RunPlan, outputs: &[OutputBuffer], instance: u32) -> 
         false => Arc::new(Random),
     };
     let world = World::new(random);
-    let input = |stream| Arc::new(Input::new(stream));
+    let input = |stream| Arc::new(SharedStdin::new(stream));
     let output = |stream| Arc::new(Output(Mutex::new(stream)));
     match (&plan.stdio, outputs) {
         (Stdio::Inherit, _) => world.streams(
@@ -133,10 +133,10 @@ impl VirtualFile for Output {
 
 /// The stream that the guest reads. What it waits for another read finds, too: both
 /// this and the guest's descriptor 0 take from one place.
-struct Input(Arc<Mutex<Turn>>);
+struct SharedStdin(Arc<Mutex<StdinOwner>>);
 
 /// Who has the stream.
-enum Turn {
+enum StdinOwner {
     Here(Box<dyn InputStream>),
     /// A thread that waits for bytes.
     Away(Ticket),
@@ -144,16 +144,16 @@ enum Turn {
     Over,
 }
 
-impl Input {
+impl SharedStdin {
     fn new(stream: Option<Box<dyn InputStream>>) -> Self {
         Self(Arc::new(Mutex::new(match stream {
-            Some(stream) => Turn::Here(stream),
-            None => Turn::Over,
+            Some(stream) => StdinOwner::Here(stream),
+            None => StdinOwner::Over,
         })))
     }
 }
 
-impl VirtualFile for Input {
+impl VirtualFile for SharedStdin {
     fn is_device(&self) -> bool {
         true
     }
@@ -162,13 +162,13 @@ impl VirtualFile for Input {
     fn fill(&self, buf: &mut [u8]) -> Result<Filled, Errno> {
         let mut turn = self.0.lock();
         let stream = match &mut *turn {
-            Turn::Over => return Ok(Filled::Bytes(0)),
-            Turn::Away(ticket) => return Ok(Filled::Later(ticket.clone())),
-            Turn::Here(stream) => stream,
+            StdinOwner::Over => return Ok(Filled::Bytes(0)),
+            StdinOwner::Away(ticket) => return Ok(Filled::Later(ticket.clone())),
+            StdinOwner::Here(stream) => stream,
         };
         match stream.read(buf.len()) {
             Err(StreamError::Closed) => {
-                *turn = Turn::Over;
+                *turn = StdinOwner::Over;
                 return Ok(Filled::Bytes(0));
             }
             Err(_) => return Err(Errno::Io),
@@ -181,7 +181,8 @@ impl VirtualFile for Input {
             }
         }
         let (ticket, arrival) = Ticket::new();
-        let Turn::Here(mut stream) = std::mem::replace(&mut *turn, Turn::Away(ticket.clone()))
+        let StdinOwner::Here(mut stream) =
+            std::mem::replace(&mut *turn, StdinOwner::Away(ticket.clone()))
         else {
             return Err(Errno::Io);
         };
@@ -190,13 +191,13 @@ impl VirtualFile for Input {
             .name("stdin".to_owned())
             .spawn(move || {
                 wait(stream.ready());
-                *back.lock() = Turn::Here(stream);
+                *back.lock() = StdinOwner::Here(stream);
                 drop(arrival);
             });
         match waits {
             Ok(_) => Ok(Filled::Later(ticket)),
             Err(_) => {
-                *turn = Turn::Over;
+                *turn = StdinOwner::Over;
                 Err(Errno::Io)
             }
         }
@@ -231,7 +232,7 @@ mod tests {
 
     #[test]
     fn input_is_read_to_its_end() {
-        let input = Input::new(Some(Box::new(MemoryInputPipe::new("abc"))));
+        let input = SharedStdin::new(Some(Box::new(MemoryInputPipe::new("abc"))));
         let mut buf = [0; 2];
         for want in [&b"ab"[..], b"c", b"", b""] {
             let Ok(Filled::Bytes(len)) = input.fill(&mut buf) else {
@@ -259,7 +260,7 @@ mod tests {
 
     #[test]
     fn whoever_reads_too_early_gets_a_ticket() {
-        let input = Input::new(Some(Box::new(Slow(false))));
+        let input = SharedStdin::new(Some(Box::new(Slow(false))));
         let mut buf = [0; 8];
         loop {
             match input.fill(&mut buf).unwrap() {

@@ -1,10 +1,10 @@
-//! Why a guest could not be made ready to run.
+//! Errors of runs.
 
 use std::path::PathBuf;
 
 use crate::errno::Errno;
 
-/// A guest, a plan or the machine does not allow a run. Nothing has run yet.
+/// Why a guest could not be run. Nothing has run yet.
 ///
 /// What a guest does wrong while it runs is no error here but an
 /// [`Outcome`](super::Outcome).
@@ -28,7 +28,7 @@ pub enum RunnerError {
         reason: String,
     },
     /// The guest is a library, not a command.
-    #[error("{name}: no command: it exports no {wanted}")]
+    #[error("{name}: not a command: it does not export {wanted}")]
     NoEntry {
         /// The guest.
         name: String,

@@ -1,5 +1,4 @@
-//! What a run shows besides each instance's own file system: volumes, and the
-//! mount_points in the listings above where guests see directories.
+//! The file systems of a run: one for each instance, and the volumes that all share.
 
 use std::num::NonZeroU64;
 

@@ -10,7 +10,7 @@ use crate::vfs::{Fs, VirtualClock};
 /// Bytes of random numbers before they come again.
 const CYCLE_BYTES: usize = 64 * 1024;
 
-/// Gives a guest the clock of its file system, so that both agree, a monotonic
+/// Sets the guest's clocks to the clock of its file system, so that both agree, a monotonic
 /// clock that counts its readings, and random numbers made from its number.
 pub(super) fn fix(wasi: &mut WasiCtxBuilder, fs: &Fs, instance: u32) {
     wasi.wall_clock(FileClock(fs.clone()))

@@ -177,7 +177,7 @@ impl Runner {
         self.config.threads
     }
 
-    /// Returns how the compiled code was come by.
+    /// Returns how the compiled code was obtained.
     #[must_use]
     pub fn cache(&self) -> &CacheUse {
         &self.cache

@@ -12,34 +12,34 @@ use wasmtime_wasi::p3::bindings::sockets as sockets3;
 use wasmtime_wasi_io::poll::{Pollable, subscribe};
 
 use super::host::ComponentHost;
-use super::network::Names;
+use super::network::LookupNames;
 
 /// What wasmtime-wasi links; guests with other numbers find it too.
 const TWO: &str = "wasi:sockets/ip-name-lookup@0.2.12";
 const THREE: &str = "wasi:sockets/ip-name-lookup@0.3.0";
 
 /// Addresses that a guest of 0.2 takes one by one.
-struct Found(IntoIter<IpAddr>);
+struct FoundAddresses(IntoIter<IpAddr>);
 
 #[wasmtime_wasi::async_trait]
-impl Pollable for Found {
+impl Pollable for FoundAddresses {
     async fn ready(&mut self) {}
 }
 
-type Lookup2 = Result<Resource<Found>, network2::ErrorCode>;
+type Lookup2 = Result<Resource<FoundAddresses>, network2::ErrorCode>;
 
 /// Takes the place of wasmtime-wasi's in a linker for 0.2.
 pub(super) fn answer_two(
     linker: &mut Linker<ComponentHost>,
-    names: &Names,
+    names: &LookupNames,
 ) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     let mut lookup = linker.instance(TWO)?;
     lookup.resource(
         "resolve-address-stream",
-        ResourceType::host::<Found>(),
+        ResourceType::host::<FoundAddresses>(),
         |mut store: StoreContextMut<'_, ComponentHost>, rep| {
-            let found = Resource::<Found>::new_own(rep);
+            let found = Resource::<FoundAddresses>::new_own(rep);
             store.data_mut().ctx().table.delete(found)?;
             Ok(())
         },
@@ -53,7 +53,7 @@ pub(super) fn answer_two(
             // The network is what allows the call.
             table.get(&network)?;
             let answer: Lookup2 = match names.look_up(&name) {
-                Some(found) => Ok(table.push(Found(found.into_iter()))?),
+                Some(found) => Ok(table.push(FoundAddresses(found.into_iter()))?),
                 None => Err(network2::ErrorCode::NameUnresolvable),
             };
             Ok((answer,))
@@ -61,7 +61,7 @@ pub(super) fn answer_two(
     )?;
     lookup.func_wrap(
         "[method]resolve-address-stream.resolve-next-address",
-        |mut store: StoreContextMut<'_, ComponentHost>, (found,): (Resource<Found>,)| {
+        |mut store: StoreContextMut<'_, ComponentHost>, (found,): (Resource<FoundAddresses>,)| {
             let next = store.data_mut().ctx().table.get_mut(&found)?.0.next();
             let next: Option<network2::IpAddress> = next.map(Into::into);
             Ok((Ok::<_, network2::ErrorCode>(next),))
@@ -69,7 +69,7 @@ pub(super) fn answer_two(
     )?;
     lookup.func_wrap(
         "[method]resolve-address-stream.subscribe",
-        |mut store: StoreContextMut<'_, ComponentHost>, (found,): (Resource<Found>,)| {
+        |mut store: StoreContextMut<'_, ComponentHost>, (found,): (Resource<FoundAddresses>,)| {
             let pollable: Resource<DynPollable> = subscribe(store.data_mut().ctx().table, found)?;
             Ok((pollable,))
         },
@@ -81,7 +81,7 @@ pub(super) fn answer_two(
 /// The same in a linker for 0.3.
 pub(super) fn answer_three(
     linker: &mut Linker<ComponentHost>,
-    names: &Names,
+    names: &LookupNames,
 ) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     let names = names.clone();

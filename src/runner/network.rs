@@ -31,13 +31,13 @@ pub struct Network {
 enum Reach {
     #[default]
     Nothing,
-    These(Arc<Vec<Place>>),
+    These(Arc<Vec<ReachableHost>>),
     All,
 }
 
 /// A host that may be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
+struct ReachableHost {
     name: String,
     addresses: Vec<IpAddr>,
     port: Option<u16>,
@@ -64,7 +64,7 @@ impl Network {
     /// one port or at all, and look up `name`, which gives them. Changes nothing
     /// where all may be reached already.
     pub fn allow(&mut self, name: &str, addresses: &[IpAddr], port: Option<u16>) {
-        let place = Place {
+        let place = ReachableHost {
             name: canonical(name),
             addresses: addresses.iter().map(IpAddr::to_canonical).collect(),
             port,
@@ -76,7 +76,7 @@ impl Network {
         }
     }
 
-    /// Tells whether anything may be reached.
+    /// Returns `true` if nothing may be reached.
     #[must_use]
     pub fn is_none(&self) -> bool {
         self.reach == Reach::Nothing
@@ -97,7 +97,7 @@ impl Network {
         self.no_names = !on;
     }
 
-    /// Tells what it comes to, on one line.
+    /// Returns what it comes to, on one line.
     #[must_use]
     pub fn summary(&self) -> String {
         let off = [
@@ -126,7 +126,7 @@ impl Network {
         format!("{reach}{off}")
     }
 
-    /// Tells guests' WASI what they may reach.
+    /// Allows guests in WASI what they may reach.
     pub(super) fn apply(&self, wasi: &mut WasiCtxBuilder) {
         if self.is_none() {
             return;
@@ -147,9 +147,9 @@ impl Network {
     }
 
     /// Returns the names that are answered from here, if not by the host.
-    pub(super) fn names(&self) -> Option<Names> {
+    pub(super) fn names(&self) -> Option<LookupNames> {
         match &self.reach {
-            Reach::These(places) if !self.no_names => Some(Names(Arc::clone(places))),
+            Reach::These(places) if !self.no_names => Some(LookupNames(Arc::clone(places))),
             _ => None,
         }
     }
@@ -157,9 +157,9 @@ impl Network {
 
 /// The names that guests may look up, with what was found at the start.
 #[derive(Clone, Debug)]
-pub(super) struct Names(Arc<Vec<Place>>);
+pub(super) struct LookupNames(Arc<Vec<ReachableHost>>);
 
-impl Names {
+impl LookupNames {
     /// Returns the addresses of a name, or of an address as text.
     pub(super) fn look_up(&self, name: &str) -> Option<Vec<IpAddr>> {
         let name = canonical(name);
@@ -186,7 +186,7 @@ fn canonical(name: &str) -> String {
     name.trim_end_matches('.').to_ascii_lowercase()
 }
 
-fn is_allowed(places: &[Place], address: SocketAddr, usage: SocketAddrUse) -> bool {
+fn is_allowed(places: &[ReachableHost], address: SocketAddr, usage: SocketAddrUse) -> bool {
     let ip = address.ip().to_canonical();
     let listed = places.iter().any(|place| {
         place.addresses.contains(&ip) && place.port.is_none_or(|port| port == address.port())
@@ -210,7 +210,7 @@ fn is_allowed(places: &[Place], address: SocketAddr, usage: SocketAddrUse) -> bo
 mod tests {
     use super::*;
 
-    fn one(port: Option<u16>) -> Vec<Place> {
+    fn one(port: Option<u16>) -> Vec<ReachableHost> {
         let mut network = Network::none();
         network.allow("Db.Internal.", &[[10, 0, 0, 7].into()], port);
         match network.reach {
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn only_names_that_were_given_are_found() {
-        let names = Names(Arc::new(one(None)));
+        let names = LookupNames(Arc::new(one(None)));
         let found = names.look_up("DB.internal").unwrap();
         assert_eq!(found, [IpAddr::from([10, 0, 0, 7])]);
         assert_eq!(names.look_up("secret.attacker.example"), None);

@@ -32,7 +32,7 @@ pub(super) fn make_dir(path: &Path) -> io::Result<()> {
 pub(super) fn check_home(home: &Path) -> Result<(), String> {
     let meta = fs::symlink_metadata(home).map_err(|error| error.to_string())?;
     if !meta.is_dir() {
-        return Err("is no directory".to_owned());
+        return Err("is not a directory".to_owned());
     }
     check_own(&meta)?;
     for dir in home.ancestors().skip(1) {
@@ -64,7 +64,7 @@ pub(super) fn check_tree(dir: &Path) -> Result<u64, String> {
             }
             let own = match meta.is_file() {
                 true => check_own(&meta),
-                false => Err("is no regular file".to_owned()),
+                false => Err("is not a regular file".to_owned()),
             };
             own.map_err(|why| format!("{} {why}", path.display()))?;
             bytes = bytes.saturating_add(meta.len());

@@ -49,7 +49,7 @@ pub(super) enum Program {
 
 /// How far an instance has come.
 #[derive(Default)]
-pub(super) struct Progress {
+pub(super) struct CallProgress {
     /// When its first instruction was reached.
     pub(super) started: Option<Instant>,
     /// What the function gave that was asked for.
@@ -120,7 +120,7 @@ impl Program {
         engine: &Engine,
         host: InstanceHost,
         what: (&RunnerConfig, &[String]),
-        progress: &mut Progress,
+        progress: &mut CallProgress,
         runtime: &mut Option<Runtime>,
     ) -> Outcome {
         let limit = self.limit();
@@ -149,7 +149,7 @@ impl Program {
         engine: &Engine,
         host: InstanceHost,
         what: (&RunnerConfig, &[String]),
-        progress: &mut Progress,
+        progress: &mut CallProgress,
         runtime: &mut Option<Runtime>,
     ) -> Outcome {
         let (config, args) = what;
@@ -213,7 +213,7 @@ async fn call_core(
     store: &mut Store<CoreHost>,
     pre: &InstancePre<CoreHost>,
     (name, args): (&str, &[String]),
-    progress: &mut Progress,
+    progress: &mut CallProgress,
 ) -> wasmtime::Result<Result<(), ()>> {
     let instance = pre.instantiate_async(&mut *store).await?;
     if instance.get_func(&mut *store, INITIALIZE).is_some() {
@@ -233,7 +233,7 @@ impl AsyncEntry {
     async fn call(
         &self,
         mut store: Store<ComponentHost>,
-        progress: &mut Progress,
+        progress: &mut CallProgress,
     ) -> wasmtime::Result<Result<(), ()>> {
         match self {
             Self::Two(pre) => {

@@ -1,4 +1,4 @@
-//! What a run gave.
+//! The results of a run.
 
 use super::Outcome;
 use crate::vfs::{Fs, Usage};

@@ -12,7 +12,7 @@ use super::engine::TICK;
 use super::file_systems::{make_fs, make_volumes};
 use super::host::InstanceHost;
 use super::output::OutputBuffer;
-use super::program::Progress;
+use super::program::CallProgress;
 use super::{InstanceReport, Outcome, RunPlan, RunReport, Runner, RunnerError};
 use crate::image::Image;
 use crate::vfs::Fs;
@@ -169,7 +169,7 @@ impl Runner {
         runtime: &mut Option<Runtime>,
     ) -> InstanceReport {
         let start = Instant::now();
-        let mut progress = Progress::default();
+        let mut progress = CallProgress::default();
         let host = InstanceHost::new(fs, volumes, plan, &self.config, instance);
         let outputs = host.as_ref().map(InstanceHost::outputs).unwrap_or_default();
         let outcome = match host {

@@ -1,4 +1,4 @@
-//! Why a source gives no layer.
+//! Errors of sources.
 
 use std::fmt;
 use std::io;
@@ -8,8 +8,8 @@ use crate::image::ImageError;
 use crate::layer::LayerError;
 use crate::name::{NameError, show};
 
-/// Why no layer came of a source: which source, which entry, which reason.
-/// No part of the layer is left behind.
+/// Why a layer could not be made from a source. The message names the source, the
+/// entry and the reason. No part of the layer is left behind.
 #[derive(Debug)]
 pub struct SourceError(Box<Inner>);
 
@@ -104,10 +104,10 @@ pub enum SourceErrorKind {
     /// The entry does not fit into its layer.
     #[error(transparent)]
     Layer(#[from] LayerError),
-    /// The layers of all sources make no image together.
-    #[error("the layers make no image together: {0}")]
+    /// The layers of all sources do not make an image together.
+    #[error("the layers do not make an image together: {0}")]
     Image(#[from] ImageError),
-    /// The entry's path, or the one its link names, is none.
+    /// The path of the entry, or the one that its link names, is not valid.
     #[error("{what}: {error}")]
     Name {
         /// Which of the two, or what the link names.
@@ -119,14 +119,14 @@ pub enum SourceErrorKind {
     /// The source cannot be a layer for what it is.
     #[error("{}", show(.0.as_bytes()))]
     NotALayer(String),
-    /// A blob of an image is not the one that was promised.
-    #[error("{what} {} was promised, {} is there", show(promised.as_bytes()), show(found.as_bytes()))]
+    /// A blob of an image has another digest or size than the image says.
+    #[error("expected {what} {}, found {}", show(promised.as_bytes()), show(found.as_bytes()))]
     Mismatch {
         /// What differs: the digest, or the size in bytes.
         what: &'static str,
         /// What the image says.
         promised: String,
-        /// What there is.
+        /// What was found.
         found: String,
     },
     /// A document of an image breaks a rule.
@@ -157,7 +157,7 @@ pub enum SourceErrorKind {
     /// opened.
     #[error("{0}, which a layer cannot have; --skip-special (`skip_special`) leaves such out")]
     Special(&'static str),
-    /// A whiteout is none.
+    /// An entry that is named like a whiteout breaks the rules for whiteouts.
     #[error("invalid whiteout: {0}")]
     Whiteout(&'static str),
     /// The layer would break a bound.

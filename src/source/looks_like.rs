@@ -1,4 +1,4 @@
-//! What bytes that are no archive look like, for whoever handed them over.
+//! Naming what a file is that is not an archive, for the error message.
 
 /// Says what `head`, the beginning of a file, looks like, and what to do.
 /// `None` if it looks like nothing in particular.
@@ -94,7 +94,7 @@ const KNOWN: &[KnownFormat] = &[
     (
         b"\0asm",
         "WebAssembly",
-        "a guest is no layer: name it after the options, without `--layer`",
+        "a guest is not a layer: name it after the options, without `--layer`",
     ),
     (b"\x7fELF", "an ELF program or library", NO_FILES),
     (b"MZ", "a program for Windows", NO_FILES),

@@ -47,7 +47,7 @@ impl Marker {
 
 #[cfg(feature = "tar")]
 impl Marker {
-    /// Tells what a path's last name stands for, its parents considered.
+    /// Returns what the last name of a path stands for, its parents considered.
     pub(super) fn of_path(path: &LayerPath) -> Result<Self, SourceErrorKind> {
         let Some((parents, name)) = path.split_last() else {
             return Ok(Self::Plain);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 #[cfg(feature = "tar")]
 use super::part::{Part, spool};
 #[cfg(feature = "tar")]
-use super::tar::{Format, Input};
+use super::tar::{ArchiveFormat, Input};
 #[cfg(feature = "oci")]
 use super::{LayerBlob, OciImage};
 use super::{SourceError, SourceErrorKind, SourceOptions};
@@ -219,7 +219,7 @@ fn what(meta: &Metadata) -> SpecialFile {
         }
     }
     let _ = meta;
-    SpecialFile::Other("no regular file")
+    SpecialFile::Other("not a regular file")
 }
 
 /// Takes a stream to its end.
@@ -297,11 +297,11 @@ fn read_archive(
 ) -> Result<Opened, SourceError> {
     let spent = super::Spent::default();
     let mut head = Vec::new();
-    let mut front = Part::whole(file).take(Format::MAGIC_BYTES as u64);
+    let mut front = Part::whole(file).take(ArchiveFormat::MAGIC_BYTES as u64);
     front.read_to_end(&mut head).map_err(SourceErrorKind::Io)?;
-    match Format::of(&head) {
-        Format::Zip => return read_zip(pool, file, options, &spent),
-        Format::Ar => {
+    match ArchiveFormat::of(&head) {
+        ArchiveFormat::Zip => return read_zip(pool, file, options, &spent),
+        ArchiveFormat::Ar => {
             let layer = super::deb::read(pool, Part::whole(file), options, &spent)?;
             return Ok(Opened::Layer(layer));
         }

@@ -87,7 +87,7 @@ impl fmt::Display for Platform {
 /// The text is no platform.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no platform: expected OS/ARCHITECTURE[/VARIANT], such as linux/amd64 or wasip1/wasm"
+    "invalid platform {0:?}: expected OS/ARCHITECTURE[/VARIANT], such as linux/amd64 or wasip1/wasm"
 )]
 pub struct ParsePlatformError(String);
 
@@ -130,7 +130,11 @@ mod tests {
             "a//b",
         ] {
             let error = text.parse::<Platform>().unwrap_err();
-            assert!(error.to_string().starts_with(&format!("{text:?} is no")));
+            assert!(
+                error
+                    .to_string()
+                    .starts_with(&format!("invalid platform {text:?}"))
+            );
         }
     }
 

@@ -22,7 +22,7 @@ use rawzip::{CompressionMethod, ZipArchive, ZipFileHeaderRecord, ZipLocator};
 
 use super::error::At;
 use super::marker::{Marker, parent};
-use super::tar::{Format, Packed, Unpacked};
+use super::tar::{ArchiveFormat, Packed, Unpacked};
 use super::{SourceError, SourceErrorKind, SourceOptions, Spent};
 use crate::chunk::{ChunkPool, Content, ContentBuilder};
 use crate::layer::{Layer, LayerBuilder, LayerError};
@@ -180,7 +180,7 @@ impl Zip<'_> {
             Marker::Whiteout(_) | Marker::Opaque
                 if !matches!(kind, MemberKind::File) || size > 0 =>
             {
-                Err(SourceErrorKind::Whiteout("it is no empty regular file"))
+                Err(SourceErrorKind::Whiteout("it is not an empty regular file"))
             }
             Marker::Whiteout(name) => Ok(self.builder.whiteout(&parent(&path).join(name))?),
             Marker::Opaque => Ok(self.builder.opaque(&parent(&path))?),
@@ -218,7 +218,7 @@ impl Zip<'_> {
             return Err(differs("times"));
         }
         // Where they follow the data they may be missing here.
-        let open = |own, told| described && own == 0 || own == told;
+        let open = |own, listed| described && own == 0 || own == listed;
         let sizes = open(local.compressed_size_hint(), packed)
             && open(local.uncompressed_size_hint(), size);
         if !sizes || !open(local.crc32().into(), record.crc32().into()) {
@@ -347,10 +347,10 @@ impl Zip<'_> {
     }
 
     fn finish(mut self) -> Result<Layer, SourceError> {
-        let (told, found) = (self.archive.entries_hint(), self.spans.len() as u64);
+        let (announced, found) = (self.archive.entries_hint(), self.spans.len() as u64);
         // Old tools count in sixteen bits, and go round.
-        if told != found && told != found % (1 << 16) {
-            let reason = format!("the zip says that it has {told} members, and has {found}");
+        if announced != found && announced != found % (1 << 16) {
+            let reason = format!("the directory announces {announced} members, found {found}");
             return Err(bad(self.archive.eocd_offset(), reason).into());
         }
         self.check_spans()?;
@@ -404,13 +404,13 @@ impl Zip<'_> {
     }
 }
 
-fn format(method: CompressionMethod, at: u64) -> Result<Format, SourceErrorKind> {
+fn format(method: CompressionMethod, at: u64) -> Result<ArchiveFormat, SourceErrorKind> {
     match method {
-        CompressionMethod::STORE => Ok(Format::Plain),
-        CompressionMethod::DEFLATE => Ok(Format::Deflate),
-        CompressionMethod::ZSTD => Ok(Format::Zstd),
-        CompressionMethod::XZ => Ok(Format::Xz),
-        CompressionMethod::BZIP2 => Ok(Format::Bzip2),
+        CompressionMethod::STORE => Ok(ArchiveFormat::Plain),
+        CompressionMethod::DEFLATE => Ok(ArchiveFormat::Deflate),
+        CompressionMethod::ZSTD => Ok(ArchiveFormat::Zstd),
+        CompressionMethod::XZ => Ok(ArchiveFormat::Xz),
+        CompressionMethod::BZIP2 => Ok(ArchiveFormat::Bzip2),
         other => {
             let name = other.name().unwrap_or("unknown");
             let number = other.as_u16();
@@ -461,17 +461,17 @@ fn meta(record: &ZipFileHeaderRecord<'_>, kind: &MemberKind) -> Meta {
     Meta::with_mode(mode).at(time(record.last_modified()))
 }
 
-fn time(told: ZipDateTimeKind) -> Time {
-    let utc = match told {
+fn time(stored: ZipDateTimeKind) -> Time {
+    let utc = match stored {
         ZipDateTimeKind::Utc(utc) => Some(utc),
         ZipDateTimeKind::Local(_) => UtcDateTime::from_components(
-            told.year(),
-            told.month(),
-            told.day(),
-            told.hour(),
-            told.minute(),
-            told.second(),
-            told.nanosecond(),
+            stored.year(),
+            stored.month(),
+            stored.day(),
+            stored.hour(),
+            stored.minute(),
+            stored.second(),
+            stored.nanosecond(),
         ),
     };
     utc.map_or(Time::EPOCH, |utc| {

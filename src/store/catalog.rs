@@ -38,7 +38,7 @@ pub(super) const OLD: &str = "catalog.redb";
 pub(super) const RESERVE: &str = "reserve";
 const RESERVE_BYTES: u64 = 256 << 10;
 
-/// What a record is of: the first byte of its key.
+/// The kind of a record, and the first byte of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RecordKind {
     Tag,
@@ -60,7 +60,11 @@ impl RecordKind {
     }
 }
 
-/// Where the catalog is, and what was read of it last.
+/// The catalog of one store.
+///
+/// `cached` is the log as this process read it last, protected by its mutex, and is
+/// only ever replaced by a later state of the same log. The files are protected by a
+/// lock on `lock`, which every reader takes shared and every writer exclusively.
 pub(super) struct Catalog {
     disk: Disk,
     log: PathBuf,
@@ -88,7 +92,7 @@ impl CatalogChange {
         Ok(Self::Put(kind, key.to_vec(), value))
     }
 
-    /// Returns the key with its sort, and the value if there is one.
+    /// Returns the key, its kind first, and the value if the record is put.
     pub(super) fn record(&self) -> (Vec<u8>, Option<&[u8]>) {
         match self {
             Self::Put(kind, key, value) => (full_key(*kind, key), Some(value)),
@@ -195,7 +199,7 @@ impl Catalog {
         drop(made.and_then(|file| self.disk.write_at(&file, &path, 0, &bytes)));
     }
 
-    /// Lets others neither read nor change the catalog.
+    /// Locks the catalog exclusively: others neither read nor change it.
     pub(super) fn lock_exclusive(&self) -> Result<File, StoreError> {
         let file = self.disk.open_lock(&self.lock)?;
         file.lock().map_err(StoreError::io("lock", &self.lock))?;
@@ -287,7 +291,10 @@ impl Catalog {
         })
     }
 
-    /// Takes in the one batch that the copy may have and the log has not.
+    /// Takes in the one batch that the copy may have and the log does not.
+    ///
+    /// A writer appends to the copy first, so a writer that was interrupted leaves
+    /// the copy at most one batch ahead. Whatever else the copy has is damage.
     fn take_pending(&self, loaded: &mut Loaded) -> Result<(), StoreError> {
         let torn = loaded.clean < loaded.len;
         let damaged = |what: &str| {
@@ -318,8 +325,8 @@ impl Catalog {
         }
     }
 
-    /// Finds the end of `state` in a copy of the log. Returns how many batches
-    /// follow there, and their bytes; `None` if the copy is of another log.
+    /// Returns how many batches of a copy of the log follow the end of `state`, and
+    /// their bytes; `None` if the copy does not begin with the batches of `state`.
     fn batches_after<'a>(&self, state: &LogState, copy: &'a [u8]) -> (Option<usize>, &'a [u8]) {
         let mut other = LogState::new(state.head);
         if Head::decode(copy) != Ok(state.head) {
@@ -338,7 +345,9 @@ impl Catalog {
         }
     }
 
-    /// Makes both files what was loaded, and appends a change.
+    /// Brings both files to what was loaded, then appends a change to each.
+    ///
+    /// The caller holds the exclusive lock, and `loaded` was read under it.
     fn append(&self, loaded: &Loaded, changes: &[CatalogChange]) -> Result<(), StoreError> {
         if self.is_old() {
             return Err(StoreError::Broken("a store of version 1 was to be changed"));
@@ -380,8 +389,8 @@ impl Catalog {
         self.disk.sync_dir("")
     }
 
-    /// Looks at length, head and last batch of the copy; what follows is cut
-    /// off.
+    /// Returns whether the copy has the same bytes as the log, as far as its length,
+    /// head and last batch show. What follows is cut off.
     fn copy_matches(&self, state: &LogState) -> Result<bool, StoreError> {
         if !self.disk.is_file(&self.copy) {
             return Ok(false);
@@ -483,7 +492,7 @@ impl CatalogView<'_> {
         found.map(|value| self.parse(&key, value)).transpose()
     }
 
-    /// Lists the records of a sort by key.
+    /// Returns the records of a kind in the order of their keys.
     pub(super) fn all<T: DeserializeOwned>(
         &self,
         kind: RecordKind,
@@ -497,7 +506,7 @@ impl CatalogView<'_> {
         .collect()
     }
 
-    /// Lists the keys of a sort. O(keys); nothing is parsed.
+    /// Returns the keys of a kind in order. O(keys); no record is parsed.
     pub(super) fn keys(&self, kind: RecordKind) -> impl Iterator<Item = &[u8]> {
         let (from, to) = (vec![kind.byte()], vec![kind.byte() + 1]);
         let all = self.state.records.range(from..to);

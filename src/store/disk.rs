@@ -13,7 +13,8 @@ use super::opening::{Refused, regular};
 use super::progress::{Progress, ProgressMeter, Watcher};
 use super::recorder::{FileStep, Recorder};
 
-/// Is asked before each step on a file; an error is the step's.
+/// A function that is called before each step on a file; if it returns an error, the
+/// step fails with that.
 pub type Hook = Arc<dyn Fn(&'static str, &Path) -> io::Result<()> + Send + Sync>;
 
 /// The directory of a store.
@@ -21,9 +22,9 @@ pub type Hook = Arc<dyn Fn(&'static str, &Path) -> io::Result<()> + Send + Sync>
 pub(super) struct Disk {
     root: PathBuf,
     hook: Option<Hook>,
-    /// Is told of what was done.
+    /// Gets each step that has succeeded.
     recorder: Option<Recorder>,
-    /// Is told of what is read of packs.
+    /// Counts what is read from packs.
     watch: Option<Arc<ProgressMeter>>,
 }
 
@@ -51,8 +52,8 @@ impl Disk {
         }
     }
 
-    /// Returns the same directory, with somebody who is told of what is read of
-    /// packs.
+    /// Returns a handle of the same directory that reports to `watcher` what is read
+    /// from packs.
     pub(super) fn watched(&self, watcher: Watcher) -> Self {
         let watch = ProgressMeter::default();
         watch.set(watcher);
@@ -62,14 +63,14 @@ impl Disk {
         }
     }
 
-    /// Tells of bytes that were read of a pack.
+    /// Reports to the watcher, if there is one, that bytes of a pack were read.
     pub(super) fn report_read(&self, bytes: usize) {
         if let Some(watch) = &self.watch {
             watch.add(Progress::read(bytes as u64));
         }
     }
 
-    /// Returns a place in the directory; of no name the directory itself.
+    /// Returns the path of a file of the store; `""` stands for the directory itself.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         match name {
             "" => self.root.clone(),
@@ -86,7 +87,7 @@ impl Disk {
         self.hook.as_ref().map_or(Ok(()), |hook| hook(action, path))
     }
 
-    /// Tells the recorder of a step that has succeeded.
+    /// Passes a step that has succeeded to the recorder.
     pub(super) fn record(&self, step: FileStep<'_>) {
         if let Some(recorder) = &self.recorder {
             recorder(step);

@@ -1,4 +1,4 @@
-//! Why a store does not do what it was asked for.
+//! Errors of a store.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,8 @@ use crate::digest::{Digest, Sha256};
 use crate::image::ImageError;
 use crate::layer::LayerError;
 
-/// Why a store cannot be used, or not for this. Names the file or the thing.
+/// Why a call on a store failed. The message names the file, or the image, layer or
+/// blob.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -24,15 +25,15 @@ pub enum StoreError {
         #[source]
         error: io::Error,
     },
-    /// Something else is in the place of a file of the store.
-    #[error("{path}: a regular file belongs here, found {found}", path = path.display())]
+    /// A file of the store is missing, and something else has its name.
+    #[error("{path}: expected a regular file, found {found}", path = path.display())]
     NotAFile {
         /// The place.
         path: PathBuf,
         /// What is there.
         found: &'static str,
     },
-    /// There is no store in the directory, and nothing else.
+    /// The directory is missing or empty.
     #[error(
         "{path}: no store there: import an image into it, or make one with `stratafs store init --store {path}`",
         path = .0.display()
@@ -46,7 +47,7 @@ pub enum StoreError {
     NotAStore {
         /// The directory, or what is in the place of a part of it.
         path: PathBuf,
-        /// What tells.
+        /// Why it is not one.
         why: String,
     },
     /// A store whose catalog is lost or damaged. Nothing in it is removed.
@@ -61,13 +62,13 @@ pub enum StoreError {
         why: String,
     },
     /// The store was opened to look only.
-    #[error("{path}: the store was opened to be read only", path = .0.display())]
+    #[error("{path}: the store was opened read-only and cannot be changed", path = .0.display())]
     ReadOnly(PathBuf),
     /// This thread has an import open, which the call would wait for.
     #[error("{path}: this thread has an import open: end it first", path = .0.display())]
     OwnImport(PathBuf),
     /// The file is not of the kind that belongs in its place.
-    #[error("{file}: no {what}: the first bytes are others", file = file.display())]
+    #[error("{file}: not a stratafs {what} (bad magic number)", file = file.display())]
     Magic {
         /// The file.
         file: PathBuf,
@@ -76,7 +77,7 @@ pub enum StoreError {
     },
     /// The file is of a version that is not known here.
     #[error(
-        "{file}: format version {found}, this program knows {supported}",
+        "{file}: format version {found}: this program reads version {supported}, a newer one may read it",
         file = file.display()
     )]
     Version {
@@ -88,7 +89,7 @@ pub enum StoreError {
         supported: u32,
     },
     /// The file is shorter or longer than it says.
-    #[error("{file}: {found} bytes, {expected} belong there", file = file.display())]
+    #[error("{file}: expected {expected} bytes, found {found}", file = file.display())]
     Length {
         /// The file.
         file: PathBuf,
@@ -112,7 +113,7 @@ pub enum StoreError {
         /// The digest that they have.
         found: Digest,
     },
-    /// The file says what cannot be, though its digest holds or has none.
+    /// The file contradicts itself, although its digest is right or it has none.
     #[error("{file}: malformed: {what}", file = file.display())]
     Malformed {
         /// The file.
@@ -123,27 +124,27 @@ pub enum StoreError {
     /// A part of an index of an image is damaged.
     #[error(transparent)]
     Content(#[from] ContentError),
-    /// No image goes by this name.
+    /// The store has no image of this name.
     #[error("{0}: no such image in the store")]
     NoImage(String),
     /// Several images' digests begin like this.
     #[error("{0}: more than one image in the store begins with this")]
     Ambiguous(String),
-    /// The name cannot be a tag.
-    #[error("{tag:?} is no tag: {reason}")]
+    /// The name breaks a rule for tags.
+    #[error("invalid tag {tag:?}: {reason}")]
     Tag {
         /// The name.
         tag: String,
         /// The rule that it breaks.
         reason: &'static str,
     },
-    /// No blob goes by this digest.
+    /// The store has no blob with this digest.
     #[error("{0}: no such blob in the store")]
     NoBlob(Sha256),
     /// A blob is not what its digest says.
-    #[error("blob {expected}: the bytes have the digest {found}")]
+    #[error("blob {expected}: its bytes have the digest {found}")]
     WrongBlob {
-        /// The digest it goes by.
+        /// The digest that it should have.
         expected: Sha256,
         /// The digest of its bytes.
         found: Sha256,
@@ -158,15 +159,15 @@ pub enum StoreError {
         error: io::Error,
     },
     /// The bytes of a file in an image or a layer are not those of its digest.
-    #[error("the bytes have the digest {found}, expected {expected}")]
+    #[error("expected bytes with the digest {expected}, found {found}")]
     WrongContent {
-        /// The digest it goes by.
+        /// The digest that it should have.
         expected: Digest,
         /// The digest of its bytes.
         found: Digest,
     },
     /// There is more of something than a file of the store can number.
-    #[error("{what}: {found}, a file of the store can number {bound}")]
+    #[error("too many {what}: {found}, a file of the store can number {bound}")]
     TooMany {
         /// What there is too much of.
         what: &'static str,
@@ -187,16 +188,16 @@ pub enum StoreError {
         #[source]
         error: Box<StoreError>,
     },
-    /// The store has lost its way. Nothing was written; please report it.
-    #[error("this is a mistake in stratafs, nothing was written: {0}")]
+    /// An invariant of the store is broken: a bug in stratafs. Nothing was written.
+    #[error("bug in stratafs, please report it; nothing was written: {0}")]
     Broken(&'static str),
-    /// The layers are no image together.
+    /// The layers do not make an image together.
     #[error(transparent)]
     Image(#[from] ImageError),
     /// A layer cannot be read back or made.
     #[error(transparent)]
     Layer(#[from] LayerError),
-    /// What was begun failed before; the first reason has been told.
+    /// An earlier step of the same import failed; this is its reason.
     #[error("an earlier write to the store failed: {0}")]
     Failed(Arc<StoreError>),
 }

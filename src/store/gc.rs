@@ -23,7 +23,7 @@ pub struct GcReport {
     /// been written anew, where it was not in another pack already.
     pub repacked: u64,
     /// Damage that was met: what it is in, and the packs that this may name,
-    /// were left as they are. `verify` tells of it.
+    /// were left as they are. [`Store::verify`] says what it is.
     pub damaged: u64,
     /// Whether packs were left as they are because the disk is full.
     pub postponed: bool,

@@ -86,9 +86,9 @@ impl Import {
     /// Keeps a blob that was written. It stays as long as an image names it:
     /// as the blob of a layer, as manifest, or as raw configuration.
     pub fn keep(&mut self, blob: NewBlob) -> Blob {
-        let told = blob.blob();
-        self.blobs.insert(told.digest, blob);
-        told
+        let info = blob.blob();
+        self.blobs.insert(info.digest, blob);
+        info
     }
 
     /// Keeps a blob that a reader gives, in bounded memory.

@@ -78,7 +78,7 @@ pub(super) fn read(disk: &Disk, path: &Path) -> Result<Records, StoreError> {
     match version {
         Some(CATALOG_VERSION) if expected == Some(sum) => Ok(records),
         Some(CATALOG_VERSION) => {
-            let what = "records are damaged or missing: their sum is another";
+            let what = "records are damaged or missing: their sum has changed";
             Err(StoreError::no_catalog(path, what))
         }
         found => Err(StoreError::Version {

@@ -18,7 +18,7 @@ use super::{Store, StoreError};
 /// The imports of this process: the store, and the thread that began it.
 static OPEN: Mutex<Vec<(PathBuf, ThreadId)>> = Mutex::new(Vec::new());
 
-/// The turn of an import, or of whoever reads what a collection may remove.
+/// The lock of an import, or of a reader of what a collection may remove.
 pub(super) struct ImportLock {
     _lock: Option<File>,
     /// What the list of open imports has of it.

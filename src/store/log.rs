@@ -28,7 +28,7 @@ const FRAME: usize = 4 + 32;
 const PUT: u8 = 1;
 const REMOVE: u8 = 2;
 
-/// Keys and values; the first byte of a key is the sort.
+/// Values by key; the first byte of a key is the kind of the record.
 pub(super) type Records = BTreeMap<Vec<u8>, Arc<[u8]>>;
 
 /// The identity of a store: drawn at random when it is made.
@@ -49,7 +49,7 @@ pub(super) struct Head {
     pub(super) id: StoreId,
 }
 
-/// Why the bytes are no log.
+/// Why the head of a log was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HeadError {
     Damaged,
@@ -118,8 +118,8 @@ impl LogState {
         }
     }
 
-    /// Takes in the next batch. `bytes` begin where the last one ended. Gives
-    /// how long the batch is; `None` if no whole one is there.
+    /// Takes in the next batch, which begins at the first of `bytes`. Returns the
+    /// length of the batch, or `None` if there is no whole one.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Option<usize> {
         let (payload, digest, len) = frame(bytes, &self.last)?;
         let changes = changes(payload)?;
@@ -171,7 +171,8 @@ impl LogState {
         )
     }
 
-    /// Returns whether most of the log is of records that are no more.
+    /// Returns whether most of the log is about records that have been removed or
+    /// replaced, so that writing it anew would pay.
     pub(super) fn is_mostly_stale(&self) -> bool {
         const SMALL: u64 = 64 << 10;
         let live = self.records.iter();

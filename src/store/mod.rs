@@ -111,7 +111,7 @@ struct Inner {
     known: Arc<Mutex<ChunkIndex>>,
 }
 
-/// How a store is opened: made if it is absent, nobody asked or told of steps.
+/// How a store is opened. By default it is made if there is none, and may be changed.
 #[derive(Clone, Default)]
 pub struct StoreOptions {
     existing: bool,
@@ -145,16 +145,16 @@ impl StoreOptions {
         self
     }
 
-    /// Asks `hook` before each step on a file: for tests of what happens when
-    /// one fails.
+    /// Calls `hook` before each step on a file, which fails if the hook does: for
+    /// tests of what happens then.
     #[must_use]
     pub fn hook(mut self, hook: Hook) -> Self {
         self.hook = Some(hook);
         self
     }
 
-    /// Tells `recorder` of each step on a file that has succeeded: for tests
-    /// of what a power loss leaves.
+    /// Calls `recorder` with each step on a file that has succeeded: for tests of
+    /// what a power loss leaves.
     #[must_use]
     pub fn recorder(mut self, recorder: Recorder) -> Self {
         self.recorder = Some(recorder);
@@ -223,7 +223,7 @@ impl Store {
         StoreOptions::new().open(dir)
     }
 
-    /// Returns a handle of the same store that tells `watcher` of the bytes of
+    /// Returns a handle of the same store that reports to `watcher` the bytes of
     /// files and blobs that are read through it, and through images, layers
     /// and blobs that it opens; about once a MiB. It holds packs of its own:
     /// chunks are checked anew.

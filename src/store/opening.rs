@@ -70,6 +70,6 @@ fn kind_of(kind: FileType) -> &'static str {
     } else if kind.is_dir() {
         "a directory"
     } else {
-        "no regular file"
+        "a special file"
     }
 }

@@ -32,7 +32,7 @@ const GATHERED: usize = 1 << 20;
 /// A pack, open for reading; while it has no name yet, for appending too.
 pub(super) struct Pack {
     disk: Disk,
-    source: Source,
+    source: PackBytes,
     path: Mutex<PathBuf>,
     /// What is not sealed yet.
     unsealed: Mutex<Unsealed>,
@@ -42,7 +42,7 @@ pub(super) struct Pack {
 }
 
 /// Where the bytes come from.
-enum Source {
+enum PackBytes {
     /// A file, and the descriptor counted if the pack has a name.
     File(
         File,
@@ -60,7 +60,7 @@ struct Unsealed {
     table: Vec<ChunkRecord>,
 }
 
-/// What became of a chunk whose right bytes are at hand.
+/// What [`Pack::heal`] found in the pack, and did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HealOutcome {
     /// The pack has these bytes.
@@ -86,7 +86,7 @@ impl Pack {
         disk.write_at(&file, &path, 0, &header())?;
         Ok(Self {
             disk: disk.clone(),
-            source: Source::File(file, None),
+            source: PackBytes::File(file, None),
             path: Mutex::new(path),
             unsealed: Mutex::default(),
             name: OnceLock::new(),
@@ -104,12 +104,12 @@ impl Pack {
         let path = disk.file_in(PACKS, &file_name(name));
         let file = disk.open(&path)?;
         let source = match descriptor {
-            Some(_) => Source::File(file, descriptor),
+            Some(_) => PackBytes::File(file, descriptor),
             None => match map::map(&file) {
-                Ok(mapped) => Source::Mapped(mapped),
+                Ok(mapped) => PackBytes::Mapped(mapped),
                 // No room among the addresses, or a file system that does not
                 // map: the descriptor is kept after all.
-                Err(_) => Source::File(file, None),
+                Err(_) => PackBytes::File(file, None),
             },
         };
         Ok(Self::of(disk, source, path, name))
@@ -118,11 +118,11 @@ impl Pack {
     /// Opens a sealed pack for a short while.
     pub(super) fn open_once(disk: &Disk, name: Digest) -> Result<Self, StoreError> {
         let path = disk.file_in(PACKS, &file_name(name));
-        let source = Source::File(disk.open(&path)?, None);
+        let source = PackBytes::File(disk.open(&path)?, None);
         Ok(Self::of(disk, source, path, name))
     }
 
-    fn of(disk: &Disk, source: Source, path: PathBuf, name: Digest) -> Self {
+    fn of(disk: &Disk, source: PackBytes, path: PathBuf, name: Digest) -> Self {
         Self {
             disk: disk.clone(),
             source,
@@ -155,8 +155,8 @@ impl Pack {
 
     fn len(&self, path: &Path) -> Result<u64, StoreError> {
         match &self.source {
-            Source::File(file, _) => self.disk.len(file, path),
-            Source::Mapped(mapped) => Ok(mapped.bytes.len() as u64),
+            PackBytes::File(file, _) => self.disk.len(file, path),
+            PackBytes::Mapped(mapped) => Ok(mapped.bytes.len() as u64),
         }
     }
 
@@ -178,7 +178,7 @@ impl Pack {
     }
 
     fn flush(&self, unsealed: &mut Unsealed) -> Result<(), StoreError> {
-        let Source::File(file, _) = &self.source else {
+        let PackBytes::File(file, _) = &self.source else {
             return Ok(());
         };
         let at = HEADER + unsealed.written;
@@ -203,7 +203,7 @@ impl Pack {
     /// Ends the pack: writes its table, makes it durable, gives it its name.
     /// The caller syncs the directory.
     pub(super) fn seal(&self) -> Result<Digest, StoreError> {
-        let Source::File(file, _) = &self.source else {
+        let PackBytes::File(file, _) = &self.source else {
             return Err(StoreError::malformed(
                 &self.path.lock(),
                 "a mapped pack cannot be written",
@@ -274,13 +274,13 @@ impl Pack {
 
     fn raw(&self, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
         let read = match &self.source {
-            Source::File(file, _) => self.disk.read_at(file, Path::new(""), offset, buf),
-            Source::Mapped(mapped) => self.copy(mapped, offset, buf),
+            PackBytes::File(file, _) => self.disk.read_at(file, Path::new(""), offset, buf),
+            PackBytes::Mapped(mapped) => self.copy(mapped, offset, buf),
         };
         read.map_err(|error| self.with_path(error))
     }
 
-    /// Copies out of a mapping. What was cut off reads as zeros, and is told.
+    /// Copies out of a mapping. What was cut off reads as zeros, and is an error.
     fn copy(&self, mapped: &Mapped, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
         let step = self.disk.step("read", Path::new(""));
         step.map_err(StoreError::io("read", Path::new("")))?;
@@ -300,7 +300,7 @@ impl Pack {
         })
     }
 
-    /// Puts the path into an error: it is not locked for every read.
+    /// Puts the path into an error. Reads leave it out, so that they need not lock it.
     fn with_path(&self, error: StoreError) -> StoreError {
         let file = self.path.lock().clone();
         match error {
@@ -320,8 +320,9 @@ impl Pack {
         }
     }
 
-    /// Holds what was read against the digests of the chunks it is from, where
-    /// that has not been done.
+    /// Verifies the chunks that a range was read from, unless they have been verified
+    /// before in this process. `buf` holds the bytes from `offset` on, and gets them
+    /// again where a chunk had to be read as a whole.
     fn check(&self, table: &PackTable, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
         let end = offset + buf.len() as u64;
         let mut number = table.chunk_at(offset);

@@ -1,4 +1,4 @@
-//! What a pack says of itself: header, table of chunks, foot.
+//! The header, the table of chunks and the foot of a pack.
 //!
 //! docs/FORMAT.md has the byte tables.
 
@@ -53,8 +53,8 @@ pub(super) struct PackTable {
     pub(super) records: Box<[ChunkRecord]>,
     /// Where each chunk begins in the file, and where the last one ends.
     starts: Box<[u64]>,
-    /// A bit for each chunk that has held against its digest. Atomic; a race
-    /// hashes a chunk twice.
+    /// A bit for each chunk whose bytes were found to have its digest. Atomic; of two
+    /// threads that race, both hash the chunk.
     verified: Box<[AtomicU64]>,
 }
 
@@ -100,7 +100,7 @@ impl PackTable {
         Some((*self.starts.get(number)?, *self.starts.get(number + 1)?))
     }
 
-    /// Returns whether a chunk has held against its digest.
+    /// Returns whether the bytes of a chunk have been found to have its digest.
     pub(super) fn is_verified(&self, number: u32) -> bool {
         let word = self.verified.get(number as usize / 64);
         word.is_some_and(|word| word.load(Ordering::Acquire) >> (number % 64) & 1 == 1)

@@ -1,4 +1,4 @@
-//! The way of new bytes into packs: cut by content, each chunk kept once.
+//! Writing new bytes into packs: files are cut by content, and each chunk is kept once.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;

@@ -59,11 +59,11 @@ impl Progress {
     }
 }
 
-/// Is reported of progress, about once a MiB, and of an import when all has been
-/// taken in.
+/// A function that is called with the progress about once a MiB, and once more when an
+/// import has taken everything in.
 pub type Watcher = Arc<dyn Fn(Progress) + Send + Sync>;
 
-/// Counts, and tells whoever watches.
+/// Counts the progress, and calls the watcher.
 #[derive(Default)]
 pub(super) struct ProgressMeter {
     counted: Mutex<Counted>,
@@ -100,12 +100,12 @@ impl ProgressMeter {
         }
     }
 
-    /// Tells of all there was.
+    /// Reports the sum at the end.
     pub(super) fn end(&self) {
         self.report();
     }
 
-    /// Tells the watcher, which may look again: not under the lock.
+    /// Calls the watcher, without the lock: it may ask for the progress itself.
     fn report(&self) {
         let counted = self.counted.lock();
         let (sum, watcher) = (counted.sum, counted.watcher.clone());

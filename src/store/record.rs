@@ -1,4 +1,4 @@
-//! What the catalog keeps of each thing, and what is told of it.
+//! The records of the catalog, and what callers learn of them.
 
 use serde::{Deserialize, Serialize};
 
@@ -34,13 +34,13 @@ pub struct LayerOrigin {
 }
 
 impl LayerOrigin {
-    /// Says that nothing is known.
+    /// Makes an origin of which nothing is known.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Says which blob it came in as.
+    /// Makes the origin of a layer that came in as a blob.
     #[must_use]
     pub fn of_blob(blob: Blob, media_type: impl Into<String>, diff_id: Sha256) -> Self {
         Self {

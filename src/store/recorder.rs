@@ -1,4 +1,4 @@
-//! What a store did to its files, told step by step.
+//! The steps that a store took on its files, recorded for tests.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -44,6 +44,6 @@ pub enum FileStep<'a> {
     Remove(&'a Path),
 }
 
-/// Is told of each step on the files of a store: for tests that play what a
-/// power loss leaves of them.
+/// A function that is called with each step on the files of a store that has
+/// succeeded: for tests that play what a power loss leaves.
 pub type Recorder = Arc<dyn Fn(FileStep<'_>) + Send + Sync>;

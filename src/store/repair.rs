@@ -155,7 +155,7 @@ fn check_place(disk: &Disk) -> Result<(), StoreError> {
         Ok(meta) if meta.is_dir() => {}
         Ok(_) => return Err(StoreError::not_a_store(&root, identity::NO_DIRECTORY)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            // A link that leads nowhere is told from nothing.
+            // A link whose target is missing has an error of its own.
             identity::inspect(disk)?;
             return Err(StoreError::NoStore(root));
         }

@@ -18,7 +18,10 @@ use crate::image::Image;
 use crate::image::index_file::{RunRecord, RunSource};
 use crate::layer::{EntryBody, Layer};
 
-/// Gives contents their runs in the packs of an import.
+/// Finds or makes the runs of contents in the packs of an import.
+///
+/// `numbers` and `named` belong to the one file that is being written: a file names
+/// its packs in a list of its own, in the order in which its runs use them.
 pub(super) struct RunTable {
     pub(super) writer: Arc<PackWriter>,
     pool: ChunkPool,

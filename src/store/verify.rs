@@ -36,7 +36,7 @@ pub struct VerifyReport {
 }
 
 impl VerifyReport {
-    /// Returns whether everything was looked at and is as it was.
+    /// Returns whether everything could be read and nothing is damaged.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.errors.is_empty() && self.unread.is_empty()

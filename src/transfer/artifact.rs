@@ -69,8 +69,9 @@ pub(super) fn made<'a>(
         Some(b"\0asm\x01\0\0\0") => "wasip1",
         Some(b"\0asm\x0d\0\x01\0") => "wasip2",
         _ => {
-            let reason =
-                format!("{reference}: its only file is no WebAssembly, which an artifact is");
+            let reason = format!(
+                "{reference}: its only file is not WebAssembly, and an artifact is a WebAssembly program"
+            );
             return Err(TransferError::Artifact(reason));
         }
     };

@@ -1,4 +1,4 @@
-//! Why an image does not get from here to there.
+//! Errors of importing, exporting and committing.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,24 +12,24 @@ use crate::name::{LayerPath, show_path};
 use crate::source::{ExportError, OciExportError, SourceError};
 use crate::store::StoreError;
 
-/// Why an image could not be brought in, taken out or looked into. Nothing
-/// half made is left under a name that was asked for.
+/// Why an image could not be imported, exported or inspected. Nothing half made is
+/// left under a name that was asked for.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransferError {
-    /// The source is none, or is damaged.
+    /// The source cannot be read as layers.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// The store says no.
+    /// The call on the store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The layers are no image together.
+    /// The layers do not make an image together.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// The tree is no layer.
+    /// The tree does not make a layer.
     #[error(transparent)]
     Layer(#[from] LayerError),
-    /// The tree cannot be told as an archive.
+    /// The tree cannot be written as an archive.
     #[error(transparent)]
     Archive(#[from] ExportError),
     /// The image cannot be written as an OCI layout.
@@ -64,7 +64,7 @@ pub enum TransferError {
         /// That layer's digest.
         digest: Digest,
     },
-    /// The image is no OCI artifact of WebAssembly, and could not be one.
+    /// The image is not an OCI artifact of WebAssembly, and cannot be exported as one.
     #[error("{0}")]
     Artifact(String),
     /// The image has no such path.

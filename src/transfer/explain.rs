@@ -26,7 +26,7 @@ pub struct Explanation {
     /// directory the one that its metadata is from. `None` for the root.
     pub layer: Option<(usize, Digest)>,
     /// What lower layers have there, the highest first.
-    pub below: Vec<Below>,
+    pub below: Vec<LowerEntry>,
     /// The chunks of a file, in order.
     pub chunks: Vec<StoredChunk>,
     /// Other files of the store that lie in some of these chunks.
@@ -36,13 +36,13 @@ pub struct Explanation {
 /// What a lower layer has at the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Below {
+pub struct LowerEntry {
     /// The layer, the lowest being 0.
     pub layer: usize,
     /// Its digest.
     pub digest: Digest,
     /// What it has there.
-    pub what: What,
+    pub what: EntryKind,
     /// Whether that still shows: a directory that others are merged with.
     pub merged: bool,
 }
@@ -50,7 +50,7 @@ pub struct Below {
 /// What a layer has at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum What {
+pub enum EntryKind {
     /// A file of so many bytes.
     File(u64),
     /// A directory.
@@ -65,7 +65,7 @@ pub enum What {
     Whiteout,
 }
 
-impl fmt::Display for What {
+impl fmt::Display for EntryKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::File(_) => "file",
@@ -140,22 +140,22 @@ fn content_at(layer: &Layer, path: &LayerPath) -> Option<Content> {
     }
 }
 
-fn what(entry: &LayerEntry<'_>) -> What {
+fn what(entry: &LayerEntry<'_>) -> EntryKind {
     match &entry.body {
-        EntryBody::File { content, .. } => What::File(content.size()),
-        EntryBody::Dir { opaque: true, .. } => What::OpaqueDir,
-        EntryBody::Dir { opaque: false, .. } => What::Dir,
-        EntryBody::Symlink { .. } => What::Symlink,
-        EntryBody::LowerLink { .. } => What::HardLink,
-        EntryBody::Whiteout => What::Whiteout,
+        EntryBody::File { content, .. } => EntryKind::File(content.size()),
+        EntryBody::Dir { opaque: true, .. } => EntryKind::OpaqueDir,
+        EntryBody::Dir { opaque: false, .. } => EntryKind::Dir,
+        EntryBody::Symlink { .. } => EntryKind::Symlink,
+        EntryBody::LowerLink { .. } => EntryKind::HardLink,
+        EntryBody::Whiteout => EntryKind::Whiteout,
     }
 }
 
 /// Lists what lies below the layer that shows, from there down.
-fn below(layers: &[Layer], path: &LayerPath, from: Option<usize>, kind: Kind) -> Vec<Below> {
+fn below(layers: &[Layer], path: &LayerPath, from: Option<usize>, kind: Kind) -> Vec<LowerEntry> {
     let shown = from.and_then(|number| Some(what(&entry_at(layers.get(number)?, path)?)));
     // A directory shows others below until one hides them.
-    let mut open = kind == Kind::Dir && shown != Some(What::OpaqueDir);
+    let mut open = kind == Kind::Dir && shown != Some(EntryKind::OpaqueDir);
     let mut found = Vec::new();
     for (number, layer) in layers.iter().enumerate().rev() {
         if from.is_some_and(|from| number >= from) {
@@ -166,16 +166,16 @@ fn below(layers: &[Layer], path: &LayerPath, from: Option<usize>, kind: Kind) ->
             continue;
         };
         let what = what(&entry);
-        let is_dir = matches!(what, What::Dir | What::OpaqueDir);
+        let is_dir = matches!(what, EntryKind::Dir | EntryKind::OpaqueDir);
         if from.is_some() || !path.is_root() {
-            found.push(Below {
+            found.push(LowerEntry {
                 layer: number,
                 digest: layer.digest(),
                 what,
                 merged: open && is_dir,
             });
         }
-        open = open && what == What::Dir;
+        open = open && what == EntryKind::Dir;
     }
     found
 }
@@ -186,18 +186,18 @@ fn is_cut(layer: &Layer, path: &LayerPath) -> bool {
     let names = path.names();
     (1..names.len()).any(|depth| {
         let above = LayerPath::from(names.get(..depth).unwrap_or_default().to_vec());
-        entry_at(layer, &above).is_some_and(|entry| what(&entry) != What::Dir)
+        entry_at(layer, &above).is_some_and(|entry| what(&entry) != EntryKind::Dir)
     })
 }
 
 /// Says why there is nothing.
 fn missing(path: &LayerPath, layers: &[Layer]) -> TransferError {
     let had = layers.iter().position(|layer| {
-        entry_at(layer, path).is_some_and(|entry| what(&entry) != What::Whiteout)
+        entry_at(layer, path).is_some_and(|entry| what(&entry) != EntryKind::Whiteout)
     });
     let above = had.map_or(0, |had| had + 1);
     let remover = layers.iter().enumerate().skip(above).find(|(_, layer)| {
-        entry_at(layer, path).is_some_and(|entry| what(&entry) == What::Whiteout)
+        entry_at(layer, path).is_some_and(|entry| what(&entry) == EntryKind::Whiteout)
             || is_cut(layer, path)
     });
     match (had, remover) {

@@ -24,7 +24,7 @@ mod staged;
 pub use artifact::program;
 pub use commit::{commit, commit_for};
 pub use error::TransferError;
-pub use explain::{Below, Explanation, Sharer, What, explain};
+pub use explain::{EntryKind, Explanation, LowerEntry, Sharer, explain};
 pub use export::{ExportOptions, Format, export};
 pub use import::{ImportOptions, import, import_opened};
 pub use squash::{squash, squash_for};

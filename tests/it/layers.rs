@@ -18,6 +18,7 @@ const LIBRARY: Package = Package {
         ("staged", 0),
         ("spill", 0),
         ("steps", 0),
+        ("bounded", 0),
         ("weak_table", 0),
         ("budget", 1),
         ("name", 1),

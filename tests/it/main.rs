@@ -69,4 +69,5 @@ mod source_zip; // zip archives and Debian packages
 mod spill; // blocks past a budget live in a file
 mod store; // images at rest: in and out, damage, crashes, several processes
 mod tidy; // lengths, heads, ASCII, named tests, forgotten files
+mod tidy_words; // words that were replaced, names of types, how docs begin
 mod volumes; // random calls over mounts, rules and forks against a model

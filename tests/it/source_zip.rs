@@ -325,7 +325,7 @@ fn encrypted_hidden_doubled_and_overlapping_members_are_refused() {
     let mut counted = zip(std::slice::from_ref(&f));
     let at = counted.len() - 14;
     counted[at..at + 4].copy_from_slice(&[2, 0, 2, 0]);
-    refused(&counted, &["says that it has 2 members, and has 1"]);
+    refused(&counted, &["announces 2 members, found 1"]);
     let whole = zip(&[f, g]);
     for cut in 4..whole.len() {
         assert!(import(&whole[..cut]).is_err(), "cut at {cut}");

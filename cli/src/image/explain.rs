@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use stratafs::name::{LayerPath, show};
 use stratafs::store::Store;
-use stratafs::transfer::{self, Below, Explanation, Sharer, What};
+use stratafs::transfer::{self, EntryKind, Explanation, LowerEntry, Sharer};
 
 use super::args::ExplainArgs;
 use super::text::{answer, date, kind, mode, put_bytes, rooted, rooted_bytes};
@@ -65,7 +65,7 @@ fn document(told: &Explanation) -> Value {
     document
 }
 
-fn below_json(below: &Below) -> Value {
+fn below_json(below: &LowerEntry) -> Value {
     json!({
         "layer": {"number": below.layer, "digest": below.digest.to_string()},
         "kind": below.what.to_string(),
@@ -74,9 +74,9 @@ fn below_json(below: &Below) -> Value {
     })
 }
 
-fn size(what: What) -> Option<u64> {
+fn size(what: EntryKind) -> Option<u64> {
     match what {
-        What::File(size) => Some(size),
+        EntryKind::File(size) => Some(size),
         _ => None,
     }
 }

@@ -82,11 +82,11 @@ fn import_makes_an_image_and_says_which() {
         .failed(1, &["nowhere"]);
     cli.run("image import dir").refused(&["--tag"]);
     cli.run("image import dir --tag Upper")
-        .refused(&["--tag", "no reference"]);
+        .refused(&["--tag", "invalid image reference"]);
     cli.run("image import dir --tag blake3:00112233")
         .refused(&["--tag", "digest"]);
     cli.run("image import dir --tag x --platform linux")
-        .refused(&["--platform", "no platform"]);
+        .refused(&["--platform", "invalid platform"]);
     cli.run("image import dir --tag x --max-bytes 0")
         .failed(1, &["more than 0 bytes"]);
     // What was refused left nothing.

@@ -7,7 +7,7 @@ use super::super::maps::Held;
 use super::super::quota::Quota;
 use super::super::{Counts, Overlay};
 use super::plan::{Attach, NewBytes, NewMeta, Plan, Target};
-use crate::budget::{Asking, Hold};
+use crate::budget::{Asking, Charge};
 use crate::errno::Errno;
 use crate::limits::OBJECT_BYTES;
 use crate::meta::{FileId, Kind, Time};
@@ -165,7 +165,7 @@ impl Overlay {
         let nlink = if body.kind() == Kind::Dir { 2 } else { 0 };
         let target = body.target_bytes();
         let cost = OBJECT_BYTES.saturating_add(u32::try_from(target).unwrap_or(u32::MAX));
-        let hold = Hold::take(self.account(), cost)?;
+        let hold = Charge::take(self.account(), cost)?;
         if let Body::File(file) = &body {
             self.recount(Counts::none(), Counts::of(file));
             self.take_unsealed(id, theirs, their_id);

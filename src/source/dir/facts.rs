@@ -77,13 +77,13 @@ impl Facts {
         }
     }
 
-    /// Returns whether a file was left alone between two looks at it.
+    /// Fails if a file was changed between two looks at it.
     pub(super) fn check_unchanged(&self, after: &Self) -> Result<(), SourceErrorKind> {
         if self.size != after.size {
-            return Err(SourceErrorKind::Changed("its size is another"));
+            return Err(SourceErrorKind::Changed("its size has changed"));
         }
         if (self.mtime, self.ctime) != (after.mtime, after.ctime) {
-            return Err(SourceErrorKind::Changed("its times are others"));
+            return Err(SourceErrorKind::Changed("its times have changed"));
         }
         Ok(())
     }

@@ -64,7 +64,8 @@ fn kind_of(kind: FileType) -> HostKind {
     HostKind::Unknown
 }
 
-/// Tells what has changed since the listing from what cannot be read.
+/// Makes the error of a call that failed: what has changed since the listing is one of
+/// its own.
 fn gone(error: io::Error) -> SourceErrorKind {
     match error.kind() {
         io::ErrorKind::NotFound => SourceErrorKind::Changed("it is gone"),

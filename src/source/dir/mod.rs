@@ -297,7 +297,7 @@ enum TakenEntry {
 }
 
 fn no_empty_file() -> SourceErrorKind {
-    SourceErrorKind::Whiteout("it is no empty regular file with one name")
+    SourceErrorKind::Whiteout("it is not an empty regular file with one name")
 }
 
 /// The name of a directory; `None` if it is to be left out.

@@ -58,14 +58,14 @@ pub(super) fn parse(bytes: &[u8], announced: &MediaType) -> Result<Document, Sou
         Some(2) => {}
         Some(other) => {
             return Err(SourceErrorKind::Document(format!(
-                "its schemaVersion is {other}, not 2"
+                "expected schemaVersion 2, found {other}"
             )));
         }
         None => return Err(SourceErrorKind::Document("it has no schemaVersion".into())),
     }
     let own = value.get("mediaType").and_then(Value::as_str);
     if let Some(own) = own.filter(|own| *own != announced.as_ref()) {
-        let reason = format!("it was announced as {announced} and says that it is {own}");
+        let reason = format!("it was announced as {announced}, but its mediaType is {own}");
         return Err(SourceErrorKind::Document(reason));
     }
     check_digests(&value)?;
@@ -105,7 +105,7 @@ pub(super) fn unknown(media_type: &MediaType) -> SourceErrorKind {
 }
 
 pub(super) fn bad(error: serde_json::Error) -> SourceErrorKind {
-    SourceErrorKind::Document(format!("no such document: {error}"))
+    SourceErrorKind::Document(format!("malformed document: {error}"))
 }
 
 /// The digest of a descriptor, which is to be a name in a directory.

@@ -47,7 +47,7 @@ enum ImageForm {
 }
 
 impl ImageForm {
-    /// Tells which form lies here; an error for one that is not whole, or not
+    /// Returns the form that lies here; an error for one that is not whole, or not
     /// read any more.
     fn of(source: &OciSource) -> Result<Option<Self>, SourceError> {
         if layout::is_here(source) {

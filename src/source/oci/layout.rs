@@ -84,14 +84,19 @@ fn top_index(source: &OciSource) -> Result<oci_spec::image::ImageIndex, SourceEr
     let bytes = read_small(found.reader, found.size)?;
     match document::parse(&bytes, &MediaType::ImageIndex)? {
         Document::Index(index) => Ok(*index),
-        Document::Manifest(_) => Err(SourceErrorKind::Document("it is no index".into()).into()),
+        Document::Manifest(_) => Err(SourceErrorKind::Document(
+            "expected an image index, found a manifest".into(),
+        )
+        .into()),
     }
 }
 
 fn manifest(bytes: &[u8], chosen: &Candidate) -> Result<ImageManifest, SourceErrorKind> {
     let Document::Manifest(manifest) = document::parse(bytes, chosen.descriptor.media_type())?
     else {
-        return Err(SourceErrorKind::Document("it is no manifest".into()));
+        return Err(SourceErrorKind::Document(
+            "expected a manifest, found an image index".into(),
+        ));
     };
     let config = manifest.config().media_type();
     let docker = MediaType::ImageConfig.to_docker_v2s2();
@@ -108,8 +113,8 @@ pub(super) fn read_config(bytes: &[u8]) -> Result<ImageConfiguration, SourceErro
     serde_json::from_slice(bytes).map_err(document::bad)
 }
 
-pub(super) fn platform(config: &ImageConfiguration, told: Option<Platform>) -> Platform {
-    told.unwrap_or_else(|| {
+pub(super) fn platform(config: &ImageConfiguration, announced: Option<Platform>) -> Platform {
+    announced.unwrap_or_else(|| {
         Platform::new(
             &config.os().to_string(),
             &config.architecture().to_string(),
@@ -136,7 +141,7 @@ fn layers(
             }
             let distribution = document::layer_type(&media_type).ok_or_else(|| {
                 let reason = format!(
-                    "layer {}: {media_type} is no layer's media type",
+                    "layer {}: {media_type} is not the media type of a layer",
                     descriptor.digest()
                 );
                 SourceErrorKind::Document(reason)

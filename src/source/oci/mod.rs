@@ -285,7 +285,10 @@ fn read_program(
     front.read_to_end(&mut magic).map_err(SourceErrorKind::Io)?;
     checked.finish(layer.size)?;
     if magic != wasm::MAGIC {
-        let reason = format!("{}, and no WebAssembly", layer.media_type);
+        let reason = format!(
+            "expected WebAssembly ({}), found other bytes",
+            layer.media_type
+        );
         return Err(SourceErrorKind::Document(reason).into());
     }
     Ok(LayerBuilder::new()

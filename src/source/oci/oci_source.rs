@@ -213,7 +213,7 @@ fn open_file(path: &Path) -> io::Result<Option<FoundFile>> {
     // Looked at first: opening a FIFO would wait.
     match path.metadata() {
         Ok(meta) if meta.is_file() => {}
-        Ok(_) => return Err(io::Error::other("no regular file")),
+        Ok(_) => return Err(io::Error::other("not a regular file")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     }

@@ -137,13 +137,13 @@ fn run(config: &ImageConfig) -> Value {
 /// Returns the history, one step for each layer at least: readers that show a
 /// layer beside its step count on it. None at all is well, too.
 fn history(steps: &[HistoryEntry], layers: usize) -> Vec<Value> {
-    let told = steps.iter().filter(|step| !step.empty_layer).count();
+    let with_layers = steps.iter().filter(|step| !step.empty_layer).count();
     let missing = match steps.is_empty() {
         true => 0,
-        false => layers.saturating_sub(told),
+        false => layers.saturating_sub(with_layers),
     };
-    let untold = HistoryEntry::default();
-    let all = steps.iter().chain(std::iter::repeat_n(&untold, missing));
+    let filler = HistoryEntry::default();
+    let all = steps.iter().chain(std::iter::repeat_n(&filler, missing));
     all.map(step).collect()
 }
 

@@ -1,6 +1,6 @@
 //! An archive as 512-byte blocks: headers and the data after them.
 
-use super::format::Format;
+use super::format::ArchiveFormat;
 use super::input::Input;
 use crate::source::SourceErrorKind;
 use crate::source::looks_like::looks_like;
@@ -45,7 +45,9 @@ impl<'r> Blocks<'r> {
     /// look like something else.
     pub(super) fn no_archive(&self, reason: &str) -> SourceErrorKind {
         let place = match self.input.format() {
-            Format::Plain => "no tar archive, neither plain nor in gzip, zstd, xz or bzip2".into(),
+            ArchiveFormat::Plain => {
+                "no tar archive, neither plain nor in gzip, zstd, xz or bzip2".into()
+            }
             packed => format!("no tar archive in the {} data", packed.name()),
         };
         let like = looks_like(&self.front).map(|like| format!("it looks like {like}"));

@@ -105,7 +105,7 @@ impl TarReader<'_, '_> {
     fn take(&mut self, mut entry: TarEntry<'_>) -> Result<(), SourceErrorKind> {
         let size = entry.pax.size.get().copied();
         let size = size.or_else(|| fields::size(&entry.header.as_old().size));
-        let size = size.ok_or_else(|| self.blocks.bad("the size is no number"))?;
+        let size = size.ok_or_else(|| self.blocks.bad("the size is not a number"))?;
         entry.kind = kind(entry.header, &entry.name).ok_or_else(|| self.refused(entry.header))?;
         // A directory by its name alone may have data to some readers.
         let is_file = matches!(entry.header.as_old().linkflag[0], b'0' | b'\0' | b'7');
@@ -118,7 +118,9 @@ impl TarReader<'_, '_> {
             _ => 0,
         };
         if entry.pax.sparse.any() && entry.kind != EntryType::File {
-            return Err(self.blocks.bad("a sparse map for what is no file"));
+            return Err(self
+                .blocks
+                .bad("a sparse map for an entry that is not a file"));
         }
         if entry.kind == EntryType::Label {
             return Ok(());
@@ -133,7 +135,7 @@ impl TarReader<'_, '_> {
             Marker::Whiteout(_) | Marker::Opaque
                 if entry.kind != EntryType::File || size > 0 || entry.pax.sparse.any() =>
             {
-                Err(SourceErrorKind::Whiteout("it is no empty regular file"))
+                Err(SourceErrorKind::Whiteout("it is not an empty regular file"))
             }
             Marker::Whiteout(name) => Ok(self.builder.whiteout(&parent(&path).join(name))?),
             Marker::Opaque => Ok(self.builder.opaque(&parent(&path))?),
@@ -228,7 +230,7 @@ impl TarReader<'_, '_> {
 
     fn meta(&self, entry: &TarEntry<'_>) -> Result<Meta, SourceErrorKind> {
         let old = entry.header.as_old();
-        let bad = |field| self.blocks.bad(format!("the {field} is no number"));
+        let bad = |field| self.blocks.bad(format!("the {field} is not a number"));
         let mode = fields::number(&old.mode).ok_or_else(|| bad("mode"))?;
         let (own, global) = (&entry.pax, &self.global);
         let uid = own

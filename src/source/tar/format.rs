@@ -2,7 +2,7 @@
 
 /// What a source may be packed in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::source) enum Format {
+pub(in crate::source) enum ArchiveFormat {
     /// A tar archive, or nothing that is known.
     Plain,
     Gzip,
@@ -17,7 +17,7 @@ pub(in crate::source) enum Format {
     Ar,
 }
 
-impl Format {
+impl ArchiveFormat {
     /// Bytes at the front that tell the format.
     pub(in crate::source) const MAGIC_BYTES: usize = 10;
 

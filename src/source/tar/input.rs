@@ -4,20 +4,20 @@
 use std::io::Read;
 use std::rc::Rc;
 
-use super::format::Format;
+use super::format::ArchiveFormat;
 use super::unpack::{ByteCount, Packed, Unpacked};
 use crate::limits::RATIO_FLOOR_BYTES;
 use crate::source::{SourceErrorKind, SourceOptions, Spent};
 
 pub(in crate::source) struct Input<'r> {
     inner: Unpacked<'r>,
-    format: Format,
+    format: ArchiveFormat,
     is_empty: bool,
     /// Bytes taken from the source, and made of them.
     count: Rc<ByteCount>,
     given: u64,
     /// Bytes taken that have been counted there.
-    told: u64,
+    reported: u64,
     /// What all layers of the image have used up.
     spent: Option<&'r Spent>,
     max_ratio: u64,
@@ -33,16 +33,16 @@ impl<'r> Input<'r> {
         options: &SourceOptions,
     ) -> Result<Self, SourceErrorKind> {
         let mut source = Packed::new(source);
-        let head = source.peek(Format::MAGIC_BYTES);
+        let head = source.peek(ArchiveFormat::MAGIC_BYTES);
         let head = head.map_err(SourceErrorKind::Io)?;
-        let (format, is_empty) = (Format::of(head), head.is_empty());
+        let (format, is_empty) = (ArchiveFormat::of(head), head.is_empty());
         Ok(Self {
             is_empty,
             count: source.count(),
             inner: Unpacked::new(format, source)?,
             format,
             given: 0,
-            told: 0,
+            reported: 0,
             spent: None,
             max_ratio: options.max_ratio,
             tap: None,
@@ -66,7 +66,7 @@ impl<'r> Input<'r> {
     }
 
     /// Returns how it is compressed, if it is.
-    pub(super) fn format(&self) -> Format {
+    pub(super) fn format(&self) -> ArchiveFormat {
         self.format
     }
 
@@ -125,10 +125,10 @@ impl<'r> Input<'r> {
         };
         let own = (self.count.taken.get(), self.given);
         let all = self.spent.map_or(own, |spent| {
-            let taken = spent.taken.add(own.0 - self.told);
+            let taken = spent.taken.add(own.0 - self.reported);
             (taken, spent.given.add(now))
         });
-        self.told = own.0;
+        self.reported = own.0;
         if self.compressed() && (past(own) || past(all)) {
             return Err(SourceErrorKind::Limit {
                 what: "bytes out of each byte of a compressed archive",

@@ -42,7 +42,7 @@ use self::entry::Extensions;
 pub(super) use self::entry::header_name;
 #[cfg(feature = "oci")]
 pub(super) use self::fields::{size_of, text};
-pub(super) use self::format::Format;
+pub(super) use self::format::ArchiveFormat;
 pub(super) use self::input::Input;
 pub(super) use self::pax::PaxRecords;
 #[cfg(feature = "oci")]
@@ -237,7 +237,7 @@ impl TarReader<'_, '_> {
     /// Reads the data of a header that is about another entry.
     fn extension(&mut self, header: &Header) -> Result<Vec<u8>, SourceErrorKind> {
         let size = fields::size(&header.as_old().size);
-        let size = size.ok_or_else(|| self.blocks.bad("the size is no number"))?;
+        let size = size.ok_or_else(|| self.blocks.bad("the size is not a number"))?;
         match usize::try_from(size) {
             Ok(len) if size <= MAX_TAR_EXTENSION_BYTES => self.blocks.data(len),
             _ => Err(SourceErrorKind::Limit {

@@ -36,7 +36,7 @@ impl<T: Clone> Field<T> {
         }
         parse(value)
             .map(Self::Set)
-            .ok_or("a value of its extended header is no number")
+            .ok_or("a value of its extended header is not a number")
     }
 
     fn update(&mut self, newer: Self) {

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::io::{self, BufRead, Read};
 use std::rc::Rc;
 
-use super::format::Format;
+use super::format::ArchiveFormat;
 use crate::source::SourceErrorKind;
 
 /// Bytes that are read ahead, before and after decompression.
@@ -109,7 +109,7 @@ trait MemberDecoder<'r>: Read {
 
 /// What comes out of a source.
 pub(in crate::source) struct Unpacked<'r> {
-    format: Format,
+    format: ArchiveFormat,
     stage: Stage<'r>,
     count: Rc<ByteCount>,
     buf: Box<[u8]>,
@@ -127,7 +127,7 @@ impl<'r> Unpacked<'r> {
     /// Begins to unpack what is in this format. Nothing at all is nothing
     /// unpacked, too.
     pub(in crate::source) fn new(
-        format: Format,
+        format: ArchiveFormat,
         source: Packed<'r>,
     ) -> Result<Self, SourceErrorKind> {
         let count = source.count();
@@ -180,18 +180,18 @@ impl<'r> Unpacked<'r> {
         };
         let mut source = done.into_packed();
         let zeros = pass_zeros(&mut source).map_err(SourceErrorKind::Io)?;
-        let head = source.peek(Format::MAGIC_BYTES);
+        let head = source.peek(ArchiveFormat::MAGIC_BYTES);
         let head = head.map_err(SourceErrorKind::Io)?;
         if head.is_empty() {
             return Ok(());
         }
         // Only xz has zeros between members, whole words of them: readers of
         // the other formats stop there, or do not.
-        let apart = zeros == 0 || self.format == Format::Xz && zeros.is_multiple_of(4);
-        if !apart || Format::of(head) != self.format {
+        let apart = zeros == 0 || self.format == ArchiveFormat::Xz && zeros.is_multiple_of(4);
+        if !apart || ArchiveFormat::of(head) != self.format {
             let what = match zeros {
                 0 => "what follows the end is neither more of it nor zeros",
-                _ => "what follows the zeros after the end is no more of it",
+                _ => "unexpected data after the zeros at its end",
             };
             return Err(self.damaged(format!("{what}: cut it off, or pack the archive again")));
         }
@@ -238,22 +238,24 @@ fn pass_zeros(source: &mut Packed<'_>) -> io::Result<u64> {
 }
 
 fn member<'r>(
-    format: Format,
+    format: ArchiveFormat,
     source: Packed<'r>,
 ) -> Result<Box<dyn MemberDecoder<'r> + 'r>, SourceErrorKind> {
     match format {
-        Format::Gzip => gzip(source),
-        Format::Zstd => zstd(source),
-        Format::Xz => xz(source),
-        Format::Bzip2 => bzip2(source),
+        ArchiveFormat::Gzip => gzip(source),
+        ArchiveFormat::Zstd => zstd(source),
+        ArchiveFormat::Xz => xz(source),
+        ArchiveFormat::Bzip2 => bzip2(source),
         #[cfg(feature = "zip")]
-        Format::Deflate => Ok(Box::new(flate2::bufread::DeflateDecoder::new(source))),
+        ArchiveFormat::Deflate => Ok(Box::new(flate2::bufread::DeflateDecoder::new(source))),
         #[cfg(not(feature = "zip"))]
-        Format::Deflate => without("zip"),
-        Format::Plain | Format::Zip | Format::Ar => Err(SourceErrorKind::NotALayer(format!(
-            "{}, where a tar archive was expected",
-            format.name()
-        ))),
+        ArchiveFormat::Deflate => without("zip"),
+        ArchiveFormat::Plain | ArchiveFormat::Zip | ArchiveFormat::Ar => {
+            Err(SourceErrorKind::NotALayer(format!(
+                "{}, where a tar archive was expected",
+                format.name()
+            )))
+        }
     }
 }
 

@@ -143,10 +143,7 @@ fn what_is_saved_is_verified() {
     let diff_id = sha256(&saved.layers[1].1);
     saved.layers[1].1 = Archive::new().file("evil", "x").end();
     let path = saved.path(&saved.archive(&manifest).end());
-    refused(
-        &path,
-        &[&diff_id, "was promised", &sha256(&saved.layers[1].1)],
-    );
+    refused(&path, &[&diff_id, "expected ", &sha256(&saved.layers[1].1)]);
 
     let mut saved = Saved::new();
     saved.config = String::from_utf8(saved.config)
@@ -154,7 +151,7 @@ fn what_is_saved_is_verified() {
         .replace("amd64", "arm64")
         .into_bytes();
     let path = saved.path(&saved.archive(&manifest).end());
-    refused(&path, &[&saved.config_name, "the digest", "was promised"]);
+    refused(&path, &[&saved.config_name, "expected the digest"]);
     // Under a name that is no digest it is taken as it is.
     saved.config_name = "config.json".into();
     let path = saved.path(&saved.archive(&saved.manifest()).end());
@@ -185,7 +182,7 @@ fn several_images_need_a_name() {
     };
     assert_eq!(super::read_with(&path, &name("app:1")).unwrap().len(), 2);
     // The reversed one is found, and is not what its configuration says.
-    refused_with(&path, &name("docker.io/library/also:3"), &["was promised"]);
+    refused_with(&path, &name("docker.io/library/also:3"), &["expected "]);
     refused_with(&path, &name("none"), &["no image named none", "app:1"]);
     let platform = SourceOptions {
         platform: Some("wasip1/wasm".parse().unwrap()),

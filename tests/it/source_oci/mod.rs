@@ -151,7 +151,7 @@ fn case_c1_44_wrong_bytes_name_the_digest_and_both_values() {
     refused(
         layout.path(),
         &[&format!(
-            "layer {digest}: the digest {digest} was promised, {} is there",
+            "layer {digest}: expected the digest {digest}, found {}",
             sha256(&wrong)
         )],
     );
@@ -177,7 +177,7 @@ fn every_blob_of_an_image_is_verified() {
         let last = wrong.len() - 1;
         wrong[last] ^= 0x20;
         fs::write(&path, wrong).unwrap();
-        refused(layout.path(), &[&digest, "was promised"]);
+        refused(layout.path(), &[&digest, "expected "]);
         fs::write(&path, good).unwrap();
     }
     assert_eq!(listed(layout.path()), TWO);
@@ -337,11 +337,11 @@ fn case_c1_49_what_is_no_file_is_not_waited_for() {
     fs::remove_file(&path).unwrap();
     let made = std::process::Command::new("mkfifo").arg(&path).status();
     if made.is_ok_and(|status| status.success()) {
-        refused(layout.path(), &[&digest, "no regular file"]);
+        refused(layout.path(), &[&digest, "not a regular file"]);
         fs::remove_file(&path).unwrap();
     }
     fs::create_dir(&path).unwrap();
-    refused(layout.path(), &[&digest, "no regular file"]);
+    refused(layout.path(), &[&digest, "not a regular file"]);
     fs::remove_dir(&path).unwrap();
     // A link to the bytes, as build tools make, is as good as the bytes.
     layout.file("elsewhere", &two_layers()[0]);

@@ -150,7 +150,7 @@ fn case_c1_32_fields_at_their_edges() {
     ] {
         has(
             &with(at, field).refused(),
-            &["f: ", &format!("the {what} is no number")],
+            &["f: ", &format!("the {what} is not a number")],
         );
     }
 }
@@ -164,13 +164,13 @@ fn floats_of_python_are_times() {
     for mtime in ["nan", "inf", "1e", "0x1p3", "1e5 ", "e5", "1_000"] {
         has(
             &with(mtime).refused(),
-            &["a value of its extended header is no number"],
+            &["a value of its extended header is not a number"],
         );
     }
     // A size is no float: readers would disagree on where the next entry is.
     has(
         &a().pax(&[("size", b"1e0")]).file("f", "x").refused(),
-        &["is no number"],
+        &["is not a number"],
     );
 }
 

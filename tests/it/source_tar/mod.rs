@@ -429,7 +429,7 @@ fn case_c1_32_headers_are_checked() {
     ] {
         has(
             &file(Head::new(b'0', "f").field(124, size)).refused(),
-            &["f: ", "the size is no number"],
+            &["f: ", "the size is not a number"],
         );
     }
     let largest = b"\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff";
@@ -439,7 +439,7 @@ fn case_c1_32_headers_are_checked() {
     );
     for (at, field) in [(100, "mode"), (108, "uid"), (116, "gid"), (136, "mtime")] {
         let bad = Head::new(b'0', "f").field(at, b"12z4\0");
-        has(&a().head(bad).refused(), &["f: ", field, "no number"]);
+        has(&a().head(bad).refused(), &["f: ", field, "not a number"]);
         let blank = Head::new(b'0', "f").field(at, &[b' '; 8]);
         assert_eq!(a().head(blank).listed(), "f:f");
     }

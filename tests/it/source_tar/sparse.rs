@@ -226,7 +226,7 @@ fn case_c1_31_damaged_pax_maps_are_refused() {
     let link = a().pax(&[("GNU.sparse.size", b"9")]).symlink("l", "t");
     has(
         &link.refused(),
-        &["l: ", "a sparse map for what is no file"],
+        &["l: ", "a sparse map for an entry that is not a file"],
     );
 }
 

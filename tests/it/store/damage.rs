@@ -163,8 +163,8 @@ fn case_104_cut_empty_foreign_and_newer_files_are_named() {
         let half = good[..good.len() / 2].to_vec();
         let longer = [&good[..], &[0; 7]].concat();
         for (bad, says) in [
-            (newer, "version 9, this program knows 1"),
-            (foreign, "first bytes"),
+            (newer, "version 9: this program reads version 1"),
+            (foreign, "bad magic number"),
             (half, ""),
             (longer, ""),
             (Vec::new(), ""),

@@ -62,7 +62,7 @@ fn what_is_no_regular_file_is_refused_at_once() {
             let kept = fs::read(&aside).unwrap();
             let error = told(dir.path()).expect_err("it was opened");
             let name = file.file_name().unwrap().to_string_lossy();
-            let says = format!("a regular file belongs here, found {kind}");
+            let says = format!("expected a regular file, found {kind}");
             let errno = stratafs::errno::Errno::Io.to_string();
             let named = error.contains(&*name) && error.contains(&says);
             assert!(named || error.contains(&errno), "{name}: {error}");

@@ -1,0 +1,259 @@
+//! The sources keep to the words of the field: what was renamed does not come back.
+
+use std::collections::BTreeMap;
+
+use crate::support::rust::{sources, tokens, without_tests};
+
+/// The code of the two packages.
+const PACKAGES: [&str; 2] = ["src", "cli/src"];
+
+/// Homemade words that no identifier may be, each with the word that took its place.
+const GONE: &[(&str, &str)] = &[
+    ("Shelf", "ChunkSink"),
+    ("Shelving", "FileSink, RunTable"),
+    ("Shelved", "RunSource"),
+    ("ImportShelf", "PackSink"),
+    ("shelf", "sink"),
+    ("shelving", "run_table"),
+    ("Packing", "PackWriter, MemberCompression"),
+    ("Cutter", "FileCutter"),
+    ("Twin", "FilesBySize"),
+    ("Twins", "FilesBySize"),
+    ("MAX_TWINS", "MAX_FILES_OF_ONE_SIZE"),
+    ("MAX_TWIN_OBJECTS", "MAX_OBJECTS_BY_SIZE"),
+    ("Storey", "LayerDir"),
+    ("storeys", "layer_dirs"),
+    ("Settled", "Resolved"),
+    ("Places", "SlotsByNode"),
+    ("Fresh", "DirtyBlocks"),
+    ("Loose", "Detached"),
+    ("Seat", "InstanceHost"),
+    ("seat", "host"),
+    ("Sort", "RecordKind, DocumentKind"),
+    ("Things", "CatalogRecords"),
+    ("poor", "underused"),
+    ("is_poor", "is_underused"),
+    ("at_hand", "load_layer"),
+    ("Forged", "MalformedTable"),
+    ("NoIndex", "IndexError"),
+    ("NoHead", "HeadError"),
+    ("NoObject", "LinkError"),
+    ("NoLayer", "NotALayer"),
+    ("Promise", "Mismatch"),
+    ("Odd", "SpecialFile"),
+    ("GrowingDir", "BuildDir"),
+    ("set_held", "set_verified"),
+    ("make_right", "heal"),
+    ("lock_alone", "lock_exclusive"),
+    ("written_anew", "rewritten"),
+];
+
+/// The rooms of which the second list is gone as well.
+const MENDED: &[&str] = &[
+    "src/store/",
+    "src/chunk/",
+    "src/image/",
+    "src/layer/",
+    "src/source/",
+    "src/transfer/",
+    "src/runner/",
+    "src/tree/",
+    "src/budget.rs",
+    "src/spill.rs",
+    "src/staged.rs",
+    "src/limits.rs",
+    "src/weak_table.rs",
+    "cli/src/report/",
+];
+
+/// Words that still have a meaning in other rooms.
+const GONE_FROM_MENDED: &[(&str, &str)] = &[
+    ("Spot", "EntryPos"),
+    ("Place", "ChunkPos, OciSource, CacheDir"),
+    ("Held", "OutputBuffer, PieceInner, HealOutcome"),
+    ("Known", "ChunkIndex, KnownFormat"),
+    ("Found", "TableLookup, StoreState, FoundFile"),
+    ("Walk", "ImageWalk, LayerWalk, DirWalk"),
+    ("Entry", "LayerEntry, TarEntry, CacheEntry"),
+    ("Brought", "Dedup"),
+    ("Lent", "Dedup"),
+    ("Turn", "ImportLock"),
+    ("Below", "HiddenLayer"),
+    ("Hold", "Charge"),
+    ("rises", "check_order"),
+    ("intact", "check_undamaged"),
+    ("settle", "resolve_name"),
+    ("told", "reported"),
+    ("twins", "files_by_size"),
+];
+
+fn is_mended(file: &str) -> bool {
+    MENDED.iter().any(|room| file.starts_with(room))
+}
+
+/// The code of both packages without its unit tests, by file.
+fn code() -> Vec<(String, String)> {
+    let files = PACKAGES.iter().flat_map(|dir| sources(dir));
+    files
+        .map(|(file, source)| (file, without_tests(&source).to_owned()))
+        .collect()
+}
+
+fn none(what: &str, wrong: &[String]) {
+    assert!(wrong.is_empty(), "{what}:\n{}", wrong.join("\n"));
+}
+
+/// The old words that `source` has as identifiers, with their lines. Names from
+/// elsewhere are left alone: what follows `::` or `.`, and variants of an enum.
+fn old_words(file: &str, source: &str) -> Vec<String> {
+    let tokens = tokens(source);
+    let mut found = Vec::new();
+    for (at, token) in tokens.iter().enumerate() {
+        let before = at.checked_sub(1).and_then(|before| tokens.get(before));
+        let is_path = before.is_some_and(|before| before.is("::"));
+        let after = tokens.get(at + 1);
+        let is_definition = before.is_some_and(|before| {
+            [
+                "struct", "enum", "trait", "type", "fn", "mod", "const", "let",
+            ]
+            .iter()
+            .any(|word| before.is(word))
+        });
+        let is_field = after.is_some_and(|after| after.is(":"));
+        let everywhere = GONE.iter().filter(|_| !is_path);
+        // Elsewhere these are the names of other crates and of other rooms.
+        let mended = GONE_FROM_MENDED.iter();
+        let mended = mended.filter(|_| is_mended(file) && (is_definition || is_field));
+        if let Some((old, new)) = everywhere.chain(mended).find(|(old, _)| token.is(old)) {
+            found.push(format!("{file}:{}: `{old}` is now {new}", token.line));
+        }
+    }
+    found
+}
+
+#[test]
+fn old_words_do_not_come_back() {
+    let files = code();
+    assert!(files.len() > 200, "the sources were not found");
+    let found = files
+        .iter()
+        .flat_map(|(file, source)| old_words(file, source));
+    none("words that were replaced", &found.collect::<Vec<_>>());
+}
+
+#[test]
+fn old_words_are_found_in_code_alone() {
+    let source = "// a Shelf\nstruct Shelf;\nstruct Spot { told: u8 }\nfn f(x: other::Sort) {}\n";
+    let lines = |file| {
+        old_words(file, source)
+            .iter()
+            .map(|found| found.split(": ").next().unwrap_or_default().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(lines("src/vfs/a.rs"), ["src/vfs/a.rs:2"]);
+    assert_eq!(
+        lines("src/store/a.rs"),
+        ["src/store/a.rs:2", "src/store/a.rs:3", "src/store/a.rs:3"]
+    );
+}
+
+/// Types that share a name because they are the same idea in several rooms, or that
+/// other rooms have still to rename: the numbers may only shrink.
+const SHARED: &[(&str, usize)] = &[
+    ("Inner", 8),
+    ("Place", 6),
+    ("Memory", 3),
+    ("State", 3),
+    ("Ctx", 2),
+    ("Descriptor", 2),
+    ("Dir", 2),
+    ("Entry", 2),
+    ("File", 2),
+    ("Found", 2),
+    ("Host", 2),
+    ("Level", 2),
+    ("Listed", 2),
+    ("Listing", 2),
+    ("Pair", 2),
+    ("Plan", 2),
+    ("Preopen", 2),
+    ("ReadStream", 2),
+    ("Reading", 2),
+    ("Shown", 2),
+    ("Sides", 2),
+    ("Spot", 2),
+    ("Table", 2),
+    ("Target", 2),
+    ("View", 2),
+    ("Walk", 2),
+    ("WriteStream", 2),
+];
+
+#[test]
+fn each_type_has_a_name_of_its_own() {
+    let mut defined: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (file, source) in code() {
+        if !file.starts_with("src/") || file.ends_with("tests.rs") {
+            continue;
+        }
+        for pair in tokens(&source).windows(2) {
+            let defines = ["struct", "enum", "trait"]
+                .iter()
+                .any(|word| pair[0].is(word));
+            if defines && pair[1].is_word() {
+                let place = format!("{file}:{}", pair[1].line);
+                defined.entry(pair[1].text.clone()).or_default().push(place);
+            }
+        }
+    }
+    let shared: BTreeMap<_, _> = SHARED.iter().copied().collect();
+    let wrong = defined.iter().filter_map(|(name, places)| {
+        let allowed = shared.get(name.as_str()).copied().unwrap_or(1);
+        (places.len() > allowed).then(|| format!("{name}: {}", places.join(", ")))
+    });
+    none(
+        "names that stand for several types: give each its own",
+        &wrong.collect::<Vec<_>>(),
+    );
+}
+
+/// Public functions whose documentation begins with one of `words`, by line.
+fn begins_with(source: &str, words: &[&str]) -> Vec<usize> {
+    let lines: Vec<&str> = source.lines().map(str::trim).collect();
+    let mut found = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let is_first = at == 0 || !lines[at - 1].starts_with("///");
+        let begins = words.iter().any(|word| {
+            let text = line.strip_prefix("/// ");
+            text.and_then(|text| text.strip_prefix(word))
+                .is_some_and(|rest| rest.starts_with(' '))
+        });
+        let item = lines[at..]
+            .iter()
+            .find(|line| !line.starts_with("///") && !line.starts_with("#["));
+        let is_function = item.is_some_and(|item| {
+            ["pub fn ", "pub const fn ", "pub async fn "]
+                .iter()
+                .any(|start| item.starts_with(start))
+        });
+        if is_first && begins && is_function {
+            found.push(at + 1);
+        }
+    }
+    found
+}
+
+#[test]
+fn functions_say_what_they_return() {
+    let mut wrong = Vec::new();
+    for (file, source) in code() {
+        if is_mended(&file) {
+            let lines = begins_with(&source, &["Gives", "Tells"]);
+            wrong.extend(lines.iter().map(|line| format!("{file}:{line}")));
+        }
+    }
+    none("write \"Returns ...\", as std does", &wrong);
+    let source = "/// Gives it.\n#[must_use]\npub fn a() {}\n/// Gives it.\nfn b() {}\n\
+                  /// One.\n/// Gives it.\npub fn c() {}\n/// Tells all.\npub const fn d() {}\n";
+    assert_eq!(begins_with(source, &["Gives", "Tells"]), [1, 9]);
+}
