@@ -74,6 +74,8 @@
 
 mod bounded;
 pub mod budget;
+#[cfg(feature = "freeze")]
+pub mod checkpoint;
 pub mod chunk;
 pub mod digest;
 pub mod errno;

@@ -297,3 +297,14 @@ pub const MAX_OCI_MEMBER_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Bytes in the tag of an image.
 pub const MAX_TAG_BYTES: usize = 255;
+
+/// Bytes in one memory of a program that is frozen: they stand in a module, and a module
+/// of more than 1 GiB is none for the engine. This leaves room for the code.
+pub const MAX_CHECKPOINT_MEMORY: u64 = 960 << 20;
+
+/// Bytes of the program of a checkpoint: what the engine takes for a module.
+pub const MAX_CHECKPOINT_PROGRAM: u64 = 1 << 30;
+
+/// Bytes of what an image says of its checkpoint: a full table of descriptors with paths
+/// of usual length.
+pub const MAX_CHECKPOINT_STATE: u64 = 16 << 20;

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use stratafs::image::Reference;
+use stratafs::runner::freeze::Point;
 use stratafs::runner::{HostDir, Preopen};
 use stratafs::source::Platform;
 use stratafs::vfs::Share;
 
 use super::habits::{HabitArgs, Word};
-use super::image::args::{ImageArgs, StoreArgs};
+use super::image::args::{IMAGE_EXAMPLE, ImageCommand, StoreArgs};
 use super::parse::{self, Saved, Shown, Variable};
 use super::sources::SourceArgs;
 
@@ -35,6 +36,19 @@ Exit codes:
 
 With several instances, and with `--layer -`, the guests' stdin is empty. What a guest writes to stdout and stderr \
 comes out in one piece when it ends, or in pieces of 1 MiB if it is longer.";
+
+const PREPARE_EXAMPLE: &str = "\
+Examples:
+  stratafs image prepare --at stdin --tag py:warm --layer python.tar.gz --layer ./app python.wasm /app/serve.py
+  echo 1+1 | stratafs run --image py:warm
+  stratafs image prepare --at path:/.stratafs/checkpoint --tag app:warm --image app:1
+
+Exit codes:
+  0   the guest was frozen
+  1   it cannot be frozen, or the work failed
+  2   the arguments are wrong
+  3   the guest ended before the point; nothing is tagged
+  124 --timeout ended it";
 
 const COMPLETIONS_EXAMPLE: &str = "\
 Example:
@@ -76,6 +90,47 @@ pub(super) enum Command {
     Man(ManArgs),
     #[command(flatten)]
     Docker(Word),
+}
+
+/// Images in the store: brings them in, looks inside, takes them out.
+#[derive(Debug, Args)]
+#[command(after_help = IMAGE_EXAMPLE)]
+pub(super) struct ImageArgs {
+    #[command(subcommand)]
+    pub(super) command: AnyImageCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AnyImageCommand {
+    #[command(flatten)]
+    Stored(Box<ImageCommand>),
+    Prepare(Box<PrepareArgs>),
+}
+
+/// Freezes a running guest: makes an image that goes on from the middle of a run.
+///
+/// Runs one instance of a guest of WASI preview1 up to a call that it makes, and keeps
+/// what it is there: memory, stack, open files, and what it wrote. `run --image REF` goes
+/// on from there, any number of times, each with files of its own. The guest need not know.
+///
+/// Standard input is not read. The image holds the memory of the guest, with the secrets
+/// in it, and its random state: see docs/FREEZE.md for what to draw anew.
+#[derive(Debug, Args)]
+#[command(after_help = PREPARE_EXAMPLE, override_usage = "stratafs image prepare --at POINT --tag REF [OPTIONS] GUEST.wasm [GUEST ARGS...]\n       stratafs image prepare --at POINT --tag REF [OPTIONS] --image REF0 [GUEST ARGS...]")]
+pub(super) struct PrepareArgs {
+    /// Where to freeze it: `stdin` (the first time that it reads its input or waits for it),
+    /// `path:/NAME` (the first call that names this path), `call:FUNCTION:N` (the Nth call of
+    /// this function of WASI, from 1)
+    #[arg(long, value_name = "POINT")]
+    pub(super) at: Point,
+    /// What to call the image
+    #[arg(long, value_name = "REF", value_parser = parse::tag)]
+    pub(super) tag: Reference,
+    /// Drop what the guest writes to stdout and stderr until then
+    #[arg(long)]
+    pub(super) quiet: bool,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
 }
 
 /// Prints the completions for a shell.

@@ -18,6 +18,8 @@ mod memory;
 mod outfile;
 mod parse;
 mod place;
+mod prepare;
+mod prepared;
 mod proof;
 mod report;
 mod resolve;
@@ -31,7 +33,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Command, Typed};
+use args::{AnyImageCommand, Command, Typed};
 
 fn main() -> ExitCode {
     quiet_panics();
@@ -45,7 +47,10 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(*args, store),
         Command::Demo(args) => demo::demo(args),
         Command::Bench(args) => bench::bench(args),
-        Command::Image(args) => image::image(args, store),
+        Command::Image(args) => match args.command {
+            AnyImageCommand::Stored(command) => image::image(*command, store),
+            AnyImageCommand::Prepare(args) => prepare::prepare(*args, store),
+        },
         Command::Store(args) => image::store(args, store),
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::pages(&args),

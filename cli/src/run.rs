@@ -10,6 +10,7 @@ use stratafs::budget::{Budget, Reservation};
 use stratafs::chunk::ChunkPool;
 use stratafs::image::{Image, Reference};
 use stratafs::layer::Layer;
+use stratafs::runner::freeze::Checkpoint;
 use stratafs::runner::{
     Guest, InstanceReport, Outcome, RunReport, Runner, RunnerConfig, RunnerError, Stdio, Watch,
 };
@@ -25,6 +26,7 @@ use super::instances::{Lines, TIMEOUT_CODE, TRAP_CODE, tell_settings};
 use super::outfile::OutFile;
 use super::parse::Saved;
 use super::place::{self, Use};
+use super::prepared;
 use super::resolve::{GuestFrom, Run, Stats};
 use super::sources::{self, Layers};
 use super::watch::{Memory, Terminal};
@@ -114,7 +116,7 @@ fn tell_returned(report: &RunReport) -> Result<(), Failure> {
 }
 
 /// Opens the images that volumes start from, by their digests from here on.
-fn start_volumes(run: &mut Run, store: Option<&Store>) -> Result<(), Failure> {
+pub(super) fn start_volumes(run: &mut Run, store: Option<&Store>) -> Result<(), Failure> {
     let Some(store) = store else { return Ok(()) };
     for (name, reference) in &mut run.volume_bases {
         *reference = Reference::Digest(store.resolve(reference.as_str())?.to_string());
@@ -175,27 +177,75 @@ fn made(
     pool: &ChunkPool,
 ) -> Result<(Runner, Image), Failure> {
     let config = run.config.clone();
-    let budget = run.plan.budget.as_ref();
-    match (&run.guest, store) {
-        (GuestFrom::Image(reference, wanted), Some(store)) => {
-            // By its digest from here on: a tag may move while the guest runs.
-            let id = Reference::Digest(store.resolve(reference.as_str())?.to_string());
-            let image = stacked(store, &id, &run.layers, pool, budget)?;
-            let info = store.info(id.as_str())?;
-            run.base = Some(id);
-            let parts = (&image, &info.config);
-            let program = transfer::program(store, &info)?;
-            let words = (program, wanted);
-            let guest = from_image::guest(reference, parts, words, &mut run.plan)?;
-            Ok((compiled(&guest, config)?, image))
-        }
-        (GuestFrom::File(path), _) => {
-            prepare(Guest::from_file(path)?, config, &run.layers, pool, budget)
-        }
-        (GuestFrom::Image(reference, _), None) => {
-            Err(Failure::new(format_args!("{reference}: no store is open")))
-        }
+    if let GuestFrom::File(path) = &run.guest {
+        let budget = run.plan.budget.as_ref();
+        return prepare(Guest::from_file(path)?, config, &run.layers, pool, budget);
     }
+    let image = image(run, store, pool)?;
+    if let Some(checkpoint) = Checkpoint::open(&image)? {
+        prepared::take_over(run, &checkpoint)?;
+        return Ok((checkpoint.runner(config)?, image));
+    }
+    let guest = guest_of(run, store, &image)?;
+    Ok((compiled(&guest, config)?, image))
+}
+
+/// Reads the base and the guest, for what does not run it as it is.
+pub(super) fn guest_and_image(
+    run: &mut Run,
+    store: Option<&Store>,
+    pool: &ChunkPool,
+) -> Result<(Guest, Image), Failure> {
+    let (guest, image) = match &run.guest {
+        GuestFrom::File(path) => {
+            let guest = Guest::from_file(path)?;
+            let layers = open_all(&run.layers, pool, run.plan.budget.as_ref())?;
+            (guest, Image::new(&layers)?)
+        }
+        GuestFrom::Image(..) => {
+            let image = image(run, store, pool)?;
+            if let (Some(_), GuestFrom::Image(reference, _)) =
+                (Checkpoint::inspect(&image)?, &run.guest)
+            {
+                return Err(Failure::new(format_args!(
+                    "{reference}: the image is prepared already: prepare the image that it was made of"
+                )));
+            }
+            (guest_of(run, store, &image)?, image)
+        }
+    };
+    if let (Some(name), Some(first)) = (run.argv0.take(), run.plan.args.first_mut()) {
+        *first = name;
+    }
+    Ok((guest, image))
+}
+
+/// Opens the image that is run, by its digest from here on: a tag may move while the
+/// guest runs.
+fn image(run: &mut Run, store: Option<&Store>, pool: &ChunkPool) -> Result<Image, Failure> {
+    let GuestFrom::Image(reference, _) = &run.guest else {
+        return Err(Failure::new("the guest is of no image"));
+    };
+    let Some(store) = store else {
+        return Err(Failure::new(format_args!("{reference}: no store is open")));
+    };
+    let id = Reference::Digest(store.resolve(reference.as_str())?.to_string());
+    let image = stacked(store, &id, &run.layers, pool, run.plan.budget.as_ref())?;
+    run.base = Some(id);
+    Ok(image)
+}
+
+/// Reads the program that the image says, and fills in how it is started.
+fn guest_of(run: &mut Run, store: Option<&Store>, image: &Image) -> Result<Guest, Failure> {
+    let (GuestFrom::Image(reference, wanted), Some(store), Some(id)) =
+        (&run.guest, store, &run.base)
+    else {
+        return Err(Failure::new("no store is open"));
+    };
+    let info = store.info(id.as_str())?;
+    let program = transfer::program(store, &info)?;
+    let parts = (image, &info.config);
+    from_image::guest(reference, parts, (program, wanted), &mut run.plan)
 }
 
 /// An image of the store, with layers on top of it.
@@ -330,6 +380,11 @@ fn commit(store: &Store, tag: &Reference, run: &Run, report: &RunReport) -> Resu
         ));
         return Ok(());
     };
+    if Checkpoint::remove_from(fs)? {
+        say(&format!(
+            "{tag}: starts from the beginning: the state that the guest went on from is not part of it"
+        ));
+    }
     let by = run.plan.args.join(" ");
     let (base, platform) = (run.base.as_ref(), run.set_platform.as_ref());
     Ok(transfer::commit_for(store, fs, base, (tag, &by), platform).map(drop)?)

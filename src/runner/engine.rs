@@ -92,6 +92,41 @@ impl Compiled {
     }
 }
 
+#[cfg(feature = "freeze")]
+impl Compiled {
+    /// The same for a guest that runs once: no pool is made for it.
+    pub(super) fn on_demand(guest: &Guest, config: &RunnerConfig) -> Result<Self, RunnerError> {
+        let kind = guest.kind();
+        let engine = Engine::new(&engine_config(kind, config));
+        let engine = engine.map_err(|source| RunnerError::Engine { source })?;
+        let dir = config.cache_dir.as_deref();
+        let entry = CacheEntry::open(dir, guest.wasm(), &settings(kind, config));
+        let reason = "it runs once".to_owned();
+        let mapped = entry
+            .code()
+            .and_then(|file| Code::load(&engine, kind, &file).ok());
+        if let Some(code) = mapped {
+            return Ok(Self {
+                engine,
+                code,
+                allocator: Allocator::OnDemand { reason },
+                cache: entry.hit(),
+            });
+        }
+        let code = Code::compile(&engine, guest).map_err(|source| RunnerError::Compile {
+            name: guest.name().to_owned(),
+            source,
+        })?;
+        let cache = entry.keep(|| code.serialize().map_err(std::io::Error::other));
+        Ok(Self {
+            engine,
+            code,
+            allocator: Allocator::OnDemand { reason },
+            cache,
+        })
+    }
+}
+
 /// What went wrong without a pool.
 enum Failed {
     Engine(wasmtime::Error),
@@ -177,7 +212,8 @@ fn pool(kind: GuestKind, threads: u32) -> Result<PoolingAllocationConfig, String
     pool.total_core_instances(threads.saturating_mul(instances))
         .max_core_instances_per_component(instances)
         .total_component_instances(threads)
-        .total_memories(slots)
+        // The heap of a guest with exceptions or collected objects is one more.
+        .total_memories(slots.saturating_add(threads))
         .max_memories_per_module(memories)
         .max_memories_per_component(memories)
         .total_tables(threads.saturating_mul(tables))

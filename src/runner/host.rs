@@ -8,6 +8,7 @@ use super::fixed;
 use super::limiter::Limiter;
 use super::output::{OutputBuffer, Stream};
 use super::{INSTANCE_VARIABLE, RunPlan, RunnerConfig, RunnerError, Stdio};
+use crate::error::Error;
 use crate::vfs::{Fs, Preopen, Rights};
 use crate::wasi::{StratafsCtx, StratafsView, p1};
 
@@ -17,6 +18,8 @@ pub(super) struct InstanceHost {
     preopens: Vec<(Preopen, String)>,
     outputs: Vec<OutputBuffer>,
     limiter: Limiter,
+    #[cfg(feature = "freeze")]
+    resumed: Option<(super::freeze::Resumed, Fs)>,
 }
 
 /// The store of a core module.
@@ -93,7 +96,32 @@ impl InstanceHost {
             preopens,
             outputs,
             limiter,
+            #[cfg(feature = "freeze")]
+            resumed: None,
         })
+    }
+
+    /// Has the arguments, environment, clock and open files of a guest that was frozen.
+    #[cfg(feature = "freeze")]
+    pub(super) fn going_on(
+        mut self,
+        resumed: &super::freeze::Resumed,
+        fs: &Fs,
+        instance: u32,
+    ) -> Result<Self, RunnerError> {
+        super::freeze::show(fs, instance).map_err(|errno| RunnerError::Preopen {
+            path: b"/.stratafs".to_vec(),
+            errno,
+        })?;
+        self.wasi.args(resumed.args()).envs(resumed.env());
+        self.resumed = Some((resumed.clone(), fs.clone()));
+        Ok(self.with_clock(resumed.clock()))
+    }
+
+    #[cfg(feature = "freeze")]
+    pub(super) fn with_clock(mut self, clock: super::freeze::MonotonicFrom) -> Self {
+        self.wasi.monotonic_clock(clock);
+        self
     }
 
     /// Returns the streams that wait for the end of the instance.
@@ -101,17 +129,24 @@ impl InstanceHost {
         self.outputs.clone()
     }
 
-    pub(super) fn into_core(mut self) -> CoreHost {
+    /// Fails only for a guest that goes on, if what it had open is not there.
+    pub(super) fn into_core(mut self) -> Result<CoreHost, Error> {
         // A core guest is one module, and each instance of it has a store.
         let p1 = p1::Ctx::new(self.wasi.build_p1()).for_one_instance();
         let p1 = self
             .preopens
             .into_iter()
             .fold(p1, |p1, (dir, guest)| p1.preopen(dir, guest));
-        CoreHost {
+        #[cfg(feature = "freeze")]
+        let mut p1 = p1;
+        #[cfg(feature = "freeze")]
+        if let Some((resumed, fs)) = &self.resumed {
+            resumed.reopen(&mut p1, fs)?;
+        }
+        Ok(CoreHost {
             p1,
             limiter: self.limiter,
-        }
+        })
     }
 
     pub(super) fn into_component(mut self) -> ComponentHost {

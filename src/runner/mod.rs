@@ -32,6 +32,8 @@ mod engine;
 mod error;
 mod file_systems;
 mod fixed;
+#[cfg(feature = "freeze")]
+pub mod freeze;
 mod guest;
 mod host;
 mod invoke;
@@ -124,6 +126,9 @@ pub struct Runner {
     program: Program,
     allocator: Allocator,
     cache: CacheUse,
+    /// What its instances go on from, if they do not start from the beginning.
+    #[cfg(feature = "freeze")]
+    resumed: Option<freeze::Resumed>,
     /// Held for a run: the pool has room for one.
     run_lock: Mutex<()>,
 }
@@ -161,8 +166,16 @@ impl Runner {
             program,
             allocator,
             cache,
+            #[cfg(feature = "freeze")]
+            resumed: None,
             run_lock: Mutex::new(()),
         })
+    }
+
+    #[cfg(feature = "freeze")]
+    fn going_on(mut self, resumed: freeze::Resumed) -> Self {
+        self.resumed = Some(resumed);
+        self
     }
 
     /// Returns who gives the guests their memories.

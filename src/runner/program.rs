@@ -125,12 +125,13 @@ impl Program {
     ) -> Outcome {
         let limit = self.limit();
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
-        match deadline {
+        let ended = match deadline {
             Some(deadline) => seal_until(deadline, || {
                 self.call_and_drop(engine, host, what, progress, runtime)
             }),
             None => self.call_and_drop(engine, host, what, progress, runtime),
-        }
+        };
+        ended.unwrap_or_else(|failed| failed)
     }
 
     /// Returns how long an instance may run.
@@ -144,6 +145,7 @@ impl Program {
         }
     }
 
+    /// Fails with how the instance ended that did not start.
     fn call_and_drop(
         &self,
         engine: &Engine,
@@ -151,11 +153,11 @@ impl Program {
         what: (&RunnerConfig, &[String]),
         progress: &mut CallProgress,
         runtime: &mut Option<Runtime>,
-    ) -> Outcome {
+    ) -> Result<Outcome, Outcome> {
         let (config, args) = what;
-        match self {
+        Ok(match self {
             Self::Core(pre) => {
-                let mut store = core_store(engine, host, config);
+                let mut store = core_store(engine, host, config)?;
                 ended(pre.instantiate(&mut store).and_then(|instance| {
                     let entry = instance.get_typed_func::<(), ()>(&mut store, CORE_ENTRY)?;
                     progress.started = Some(Instant::now());
@@ -170,7 +172,7 @@ impl Program {
                 }))
             }
             Self::TimedCore(pre, limit) => {
-                let mut store = core_store(engine, host, config);
+                let mut store = core_store(engine, host, config)?;
                 waited(runtime, Some(*limit), async {
                     let instance = pre.instantiate_async(&mut store).await?;
                     let entry = instance.get_typed_func::<(), ()>(&mut store, CORE_ENTRY)?;
@@ -191,7 +193,7 @@ impl Program {
                 waited(runtime, *limit, entry.call(store, progress))
             }
             Self::CoreCall(pre, name, limit) => {
-                let mut store = core_store(engine, host, config);
+                let mut store = core_store(engine, host, config)?;
                 let call = call_core(&mut store, pre, (name, args), progress);
                 waited(runtime, *limit, call)
             }
@@ -204,7 +206,7 @@ impl Program {
                     Ok(Ok(()))
                 })
             }
-        }
+        })
     }
 }
 
@@ -424,11 +426,17 @@ fn preview1(host: &mut CoreHost) -> &mut p1::Ctx {
     &mut host.p1
 }
 
-fn core_store(engine: &Engine, host: InstanceHost, config: &RunnerConfig) -> Store<CoreHost> {
-    let mut store = Store::new(engine, host.into_core());
+fn core_store(
+    engine: &Engine,
+    host: InstanceHost,
+    config: &RunnerConfig,
+) -> Result<Store<CoreHost>, Outcome> {
+    let host = host.into_core();
+    let host = host.map_err(|error| Outcome::Failed(error.to_string()))?;
+    let mut store = Store::new(engine, host);
     store.limiter(|host| &mut host.limiter);
     bound(&mut store, config);
-    store
+    Ok(store)
 }
 
 fn component_store(
@@ -443,7 +451,7 @@ fn component_store(
 }
 
 /// Gives a guest the fuel that it may use, and stops at ticks if it has a time limit.
-fn bound<T>(store: &mut Store<T>, config: &RunnerConfig) {
+pub(super) fn bound<T>(store: &mut Store<T>, config: &RunnerConfig) {
     if config.timeout.is_some() {
         yield_at_ticks(store);
     }

@@ -68,6 +68,13 @@ impl Runner {
         watch: &dyn Watch,
     ) -> Result<RunReport, RunnerError> {
         plan.check()?;
+        #[cfg(feature = "freeze")]
+        if self.resumed.is_some() && !(plan.args.is_empty() && plan.env.is_empty()) {
+            return Err(RunnerError::Argument {
+                what: "arguments and environment".to_owned(),
+                reason: "they are part of the state that the guest was frozen in",
+            });
+        }
         let _run_lock = self.run_lock.lock();
         // One that is thrown away finds what is wrong with the directories.
         let volumes = make_volumes(plan);
@@ -171,6 +178,11 @@ impl Runner {
         let start = Instant::now();
         let mut progress = CallProgress::default();
         let host = InstanceHost::new(fs, volumes, plan, &self.config, instance);
+        #[cfg(feature = "freeze")]
+        let host = host.and_then(|host| match &self.resumed {
+            Some(resumed) => host.going_on(resumed, fs, instance),
+            None => Ok(host),
+        });
         let outputs = host.as_ref().map(InstanceHost::outputs).unwrap_or_default();
         let outcome = match host {
             Ok(host) => {

@@ -444,7 +444,7 @@ impl Fs {
             .map_or_else(Time::now, |clock| clock.now())
     }
 
-    pub(super) fn is_same(&self, other: &Self) -> bool {
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 

@@ -110,6 +110,32 @@ impl Fs {
         }
     }
 
+    /// Shows files of the host's making in a directory of the root, which is made if there
+    /// is none. Neither is in a diff.
+    #[cfg(feature = "freeze")]
+    pub(crate) fn furnish_dir(
+        &self,
+        dir: &'static str,
+        files: Vec<(&'static str, Arc<dyn VirtualFile>)>,
+    ) -> Result<(), Errno> {
+        let now = self.now();
+        let mut state = self.lock();
+        let id = match state.find(FileId::ROOT, dir.as_bytes()) {
+            Some(found) => found.id,
+            None => state.furnish(FileId::ROOT, dir.as_bytes(), (Kind::Dir, 0o755), now)?,
+        };
+        drop(state);
+        for (name, file) in files {
+            let mut state = self.lock();
+            let id = match state.find(id, name.as_bytes()) {
+                Some(found) => found.id,
+                None => state.furnish(id, name.as_bytes(), (Kind::File, 0o444), now)?,
+            };
+            self.show_file(state, id, file, Rule::ReadOnly)?;
+        }
+        Ok(())
+    }
+
     /// Shows the devices in a directory, but where it has something of the name.
     fn show_devices(&self, dir: FileId, world: &World, rule: Rule) -> Result<(), Errno> {
         let now = self.now();

@@ -20,6 +20,7 @@ const LIBRARY: Package = Package {
         ("steps", 0),
         ("bounded", 0),
         ("weak_table", 0),
+        ("checkpoint", 1),
         ("budget", 1),
         ("name", 1),
         ("meta", 1),
@@ -64,9 +65,11 @@ const COMMAND_LINE: Package = Package {
         ("args", 4),
         ("manual", 5),
         ("resolve", 5),
-        ("run", 6),
-        ("bench", 7),
-        ("demo", 7),
+        ("prepared", 6),
+        ("run", 7),
+        ("bench", 8),
+        ("demo", 8),
+        ("prepare", 8),
     ],
 };
 

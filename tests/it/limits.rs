@@ -26,6 +26,12 @@ use crate::support::tree::{bytes, edit, fs, make, pattern, stat, view};
 /// Bounds whose test needs a guest, and the test that holds them.
 pub const ELSEWHERE: &[(&str, &str)] = &[
     (
+        "MAX_CHECKPOINT_MEMORY",
+        "a_memory_past_the_bound_is_refused",
+    ),
+    ("MAX_CHECKPOINT_PROGRAM", "programs_and_states_have_a_bound"),
+    ("MAX_CHECKPOINT_STATE", "programs_and_states_have_a_bound"),
+    (
         "MAX_CLOSE_BLOCKS",
         "a_close_costs_steps_for_what_was_written_since_and_never_more_than_a_bound",
     ),

@@ -8,7 +8,7 @@ use stratafs::image::Reference;
 use crate::parse;
 use crate::sources::{SourceArgs, StampArgs};
 
-const IMAGE_EXAMPLE: &str = "\
+pub(crate) const IMAGE_EXAMPLE: &str = "\
 Example:
   stratafs image import ./site --tag site:1
   stratafs image import base.oci.tar --layer ./app --tag app
@@ -24,14 +24,6 @@ Example:
   stratafs store verify --store /srv/images
   stratafs store gc --json
   stratafs store repair";
-
-/// Images in the store: brings them in, looks inside, takes them out.
-#[derive(Debug, Args)]
-#[command(after_help = IMAGE_EXAMPLE)]
-pub(crate) struct ImageArgs {
-    #[command(subcommand)]
-    pub(crate) command: ImageCommand,
-}
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageCommand {
@@ -267,6 +259,9 @@ pub(crate) enum Format {
     /// An OCI artifact of WebAssembly, for an image that is one program; an archive
     /// if OUT ends in .tar
     Artifact,
+    /// The program alone: of a prepared image the one that goes on from its point, without
+    /// its open files
+    Wasm,
 }
 
 /// How a layer is compressed.

@@ -12,13 +12,13 @@ mod whole;
 use std::path::Path;
 use std::process::ExitCode;
 
-use self::args::{ImageArgs, ImageCommand, StoreArgs, StoreCommand};
+use self::args::{ImageCommand, StoreArgs, StoreCommand};
 use super::failure::Failure;
 use super::place::{self, Use};
 
-pub(super) fn image(args: ImageArgs, store: Option<&Path>) -> Result<ExitCode, Failure> {
-    let store = place::open(store, use_of(&args.command))?;
-    match args.command {
+pub(super) fn image(command: ImageCommand, store: Option<&Path>) -> Result<ExitCode, Failure> {
+    let store = place::open(store, use_of(&command))?;
+    match command {
         ImageCommand::Import(args) => moving::import(&store, args),
         ImageCommand::Ls(args) => list::ls(&store, args),
         ImageCommand::Inspect(args) => show::inspect(&store, args),

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 use stratafs::image::Reference;
+use stratafs::runner::freeze::Checkpoint;
 use stratafs::source::Compression;
 use stratafs::store::{ImageInfo, Store};
 use stratafs::transfer::{self, ExportOptions, ImportOptions};
@@ -13,6 +14,7 @@ use super::args::{Compress, ExportArgs, Form, Format, ImportArgs, RmArgs, Squash
 use super::list::summary;
 use super::text::answer;
 use crate::failure::Failure;
+use crate::outfile::OutFile;
 use crate::sources::{self, Layers};
 use crate::watch::MovingBar;
 
@@ -72,6 +74,9 @@ fn say(form: Form, tag: &Reference, image: &ImageInfo) -> Result<(), Failure> {
 }
 
 pub(super) fn export(store: &Store, args: ExportArgs) -> Result<(), Failure> {
+    if args.format == Some(Format::Wasm) {
+        return export_program(store, args);
+    }
     let is_tar = args.out.extension().is_some_and(|end| end == "tar");
     let format = args.format.unwrap_or(match is_tar {
         true => Format::OciArchive,
@@ -83,7 +88,7 @@ pub(super) fn export(store: &Store, args: ExportArgs) -> Result<(), Failure> {
         Format::Tar => (transfer::Format::Tar, "tar"),
         Format::Dir => (transfer::Format::Dir, "dir"),
         Format::Artifact if is_tar => (transfer::Format::ArtifactArchive, "artifact"),
-        Format::Artifact => (transfer::Format::Artifact, "artifact"),
+        Format::Artifact | Format::Wasm => (transfer::Format::Artifact, "artifact"),
     };
     let compression = match args.compress {
         Compress::None => Compression::None,
@@ -103,6 +108,25 @@ pub(super) fn export(store: &Store, args: ExportArgs) -> Result<(), Failure> {
     done?;
     let out = args.out.display().to_string();
     let json = || json!({"image": reference.as_str(), "out": out, "format": name});
+    answer(args.form, json, String::new)
+}
+
+/// Writes the program of an image that is prepared, or is one program.
+fn export_program(store: &Store, args: ExportArgs) -> Result<(), Failure> {
+    let reference = &args.image.reference;
+    let info = store.info(reference.as_str())?;
+    let program = match Checkpoint::open(&store.image(reference.as_str())?)? {
+        Some(checkpoint) => Some(checkpoint.module().to_vec()),
+        None => transfer::program(store, &info)?,
+    };
+    let Some(program) = program else {
+        return Err(Failure::new(format_args!(
+            "{reference}: the image is neither prepared nor one program: `image cat` writes a file of it"
+        )));
+    };
+    OutFile::create(&args.out)?.write(|out| Ok(out.write_all(&program)?))?;
+    let out = args.out.display().to_string();
+    let json = || json!({"image": reference.as_str(), "out": out, "format": "wasm"});
     answer(args.form, json, String::new)
 }
 

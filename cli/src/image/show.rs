@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use stratafs::image::ImageConfig;
 use stratafs::meta::Time;
 use stratafs::name::show;
+use stratafs::runner::freeze::{Checkpoint, CheckpointInfo};
 use stratafs::store::{ImageInfo, Store, StoredLayer};
 
 use super::args::{HistoryArgs, InspectArgs};
@@ -15,10 +16,17 @@ use crate::report::{Align, Table, bytes, count};
 
 pub(super) fn inspect(store: &Store, args: InspectArgs) -> Result<(), Failure> {
     let info = store.info(args.image.reference.as_str())?;
-    answer(args.form, || inspected(&info), || lines(&info))
+    let image = store.image(args.image.reference.as_str())?;
+    let checkpoint = Checkpoint::inspect(&image)?;
+    let checkpoint = checkpoint.as_ref();
+    answer(
+        args.form,
+        || inspected(&info, checkpoint),
+        || lines(&info, checkpoint),
+    )
 }
 
-fn inspected(info: &ImageInfo) -> Value {
+fn inspected(info: &ImageInfo, checkpoint: Option<&CheckpointInfo>) -> Value {
     let layers: Vec<Value> = info.layers.iter().map(layer).collect();
     json!({
         "id": info.id.to_string(),
@@ -29,6 +37,13 @@ fn inspected(info: &ImageInfo) -> Value {
         "manifest": info.manifest.map(|digest| digest.to_string()),
         "config": config(&info.config),
         "layers": layers,
+        "checkpoint": checkpoint.map(|checkpoint| json!({
+            "point": checkpoint.point,
+            "program_digest": checkpoint.program_digest.to_string(),
+            "frames": checkpoint.frames,
+            "memory_bytes": checkpoint.memory_bytes,
+            "own_bytes": checkpoint.own_bytes,
+        })),
     })
 }
 
@@ -62,7 +77,7 @@ fn config(config: &ImageConfig) -> Value {
     })
 }
 
-fn lines(info: &ImageInfo) -> String {
+fn lines(info: &ImageInfo, checkpoint: Option<&CheckpointInfo>) -> String {
     let config = &info.config;
     let mut out = String::new();
     let mut line = |name: &str, value: Option<String>| {
@@ -91,6 +106,16 @@ fn lines(info: &ImageInfo) -> String {
     line("user", config.user.clone());
     for (name, value) in &config.labels {
         line("label", Some(format!("{name}={value}")));
+    }
+    if let Some(checkpoint) = checkpoint {
+        line("goes on from", Some(checkpoint.point.clone()));
+        line("program", Some(checkpoint.program_digest.to_string()));
+        line("frames", Some(checkpoint.frames.to_string()));
+        line("memory", Some(bytes(checkpoint.memory_bytes)));
+        line(
+            "notice",
+            Some("holds the memory of a running program, secrets included".to_owned()),
+        );
     }
     for layer in &info.layers {
         let came = layer.origin.blob.map(|blob| format!(" from {blob}"));

@@ -40,6 +40,12 @@ enum Callers {
     One,
     /// One instance, whose memory this is.
     Known(Memory),
+    /// The host calls, about this memory.
+    #[cfg_attr(
+        not(feature = "freeze"),
+        expect(dead_code, reason = "who freezes calls so")
+    )]
+    Host(Memory),
 }
 
 impl fmt::Debug for Ctx {
@@ -84,13 +90,45 @@ impl Ctx {
         self
     }
 
+    /// Makes a context of the same kind with another table.
+    pub(super) fn beside(&self, stock: WasiP1Ctx, table: Table) -> Self {
+        let memory = match self.memory {
+            Callers::Any => Callers::Any,
+            Callers::One | Callers::Known(_) | Callers::Host(_) => Callers::One,
+        };
+        Self {
+            stock,
+            table,
+            complete: self.complete,
+            memory,
+        }
+    }
+
+    /// Has other slots from now on. Host directories that were not looked for yet are not
+    /// among them.
+    pub(super) fn replace_table(&mut self, slots: Vec<Slot>) {
+        self.table = Table::of(slots);
+        self.complete = true;
+    }
+
     /// The memory of the one instance that calls, once it is known.
     #[inline]
     pub(super) fn memory(&self) -> Option<Memory> {
         match self.memory {
-            Callers::Known(memory) => Some(memory),
+            Callers::Known(memory) | Callers::Host(memory) => Some(memory),
             Callers::Any | Callers::One => None,
         }
+    }
+
+    /// Says whose memory calls are about that the host makes itself.
+    #[cfg(feature = "freeze")]
+    pub(crate) fn called_about(&mut self, memory: Memory) {
+        self.memory = Callers::Host(memory);
+    }
+
+    /// Tells whether the host makes the calls: no instance can be asked whose they are.
+    pub(super) fn is_called_by_host(&self) -> bool {
+        matches!(self.memory, Callers::Host(_))
     }
 
     /// Holds the memory of an instance that called, if it is the only one.

@@ -52,6 +52,7 @@ mod ctx;
 mod dir;
 mod export;
 mod fd;
+mod fork;
 mod iovec;
 mod link;
 mod memory;
@@ -64,4 +65,5 @@ mod stock;
 mod table;
 
 pub use ctx::Ctx;
+pub use fork::{Described, OpenDescriptor, OpenFile};
 pub use link::{add_to_linker_async, add_to_linker_sync};

@@ -52,6 +52,35 @@ impl Table {
         self.slots.get(fd as usize).unwrap_or(&Slot::Closed)
     }
 
+    /// Returns the slots by number.
+    pub(super) fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.iter()
+    }
+
+    /// Makes a table of the same numbers, each with what `make` makes of its slot.
+    pub(super) fn map<E>(
+        &self,
+        make: impl FnMut(&Slot) -> std::result::Result<Slot, E>,
+    ) -> std::result::Result<Self, E> {
+        Ok(Self {
+            slots: self
+                .slots
+                .iter()
+                .map(make)
+                .collect::<std::result::Result<_, E>>()?,
+            free: self.free.clone(),
+        })
+    }
+
+    /// Makes a table of slots by number.
+    pub(super) fn of(slots: Vec<Slot>) -> Self {
+        let closed = (0..)
+            .zip(&slots)
+            .filter(|(_, slot)| matches!(slot, Slot::Closed));
+        let free = closed.map(|(fd, _)| Reverse(fd)).collect();
+        Self { slots, free }
+    }
+
     /// The first number never given out.
     pub(super) fn end(&self) -> u32 {
         u32::try_from(self.slots.len()).unwrap_or(u32::MAX)

@@ -1,0 +1,78 @@
+//! `stratafs image prepare`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use stratafs::chunk::ChunkPool;
+use stratafs::runner::freeze::{Freezing, freeze};
+use stratafs::runner::{Outcome, Stdio};
+use stratafs::transfer;
+
+use super::args::PrepareArgs;
+use super::failure::{Failure, say};
+use super::instances::TIMEOUT_CODE;
+use super::place::{self, Use};
+use super::resolve::{GuestFrom, Run};
+use super::run::{guest_and_image, start_volumes};
+
+/// The guest ended before the point.
+const ENDED_CODE: u8 = 3;
+
+pub(super) fn prepare(args: PrepareArgs, store: Option<&Path>) -> Result<ExitCode, Failure> {
+    refuse(&args)?;
+    let mut run = Run::resolve(args.run)?;
+    let how = match run.guest {
+        GuestFrom::Image(..) => Use::Change,
+        GuestFrom::File(_) => Use::Fill,
+    };
+    let store = place::open(store, how)?;
+    let pool = ChunkPool::new();
+    start_volumes(&mut run, Some(&store))?;
+    let (guest, image) = guest_and_image(&mut run, Some(&store), &pool)?;
+    run.layers.tell_left_out();
+    run.plan.stdio = match args.quiet {
+        true => Stdio::Null,
+        false => Stdio::Output,
+    };
+    let tag = &args.tag;
+    let checkpoint = match freeze(&guest, &image, &run.plan, &run.config, &args.at)? {
+        Freezing::Frozen(checkpoint) => checkpoint,
+        Freezing::Ended(outcome) => {
+            say(&format!(
+                "{tag}: not made, since the guest ended before it came to {}: {outcome}",
+                args.at
+            ));
+            return Ok(ExitCode::from(match outcome {
+                Outcome::TimedOut(_) => TIMEOUT_CODE,
+                Outcome::OutOfMemory(_) | Outcome::Failed(_) => 1,
+                _ => ENDED_CODE,
+            }));
+        }
+    };
+    let by = format!("prepared at {}: {}", args.at, run.plan.args.join(" "));
+    let base = run.base.as_ref();
+    let platform = run.set_platform.as_ref();
+    transfer::commit_for(&store, &checkpoint.to_fs()?, base, (tag, &by), platform)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses what is about running to an end, or about many.
+fn refuse(args: &PrepareArgs) -> Result<(), Failure> {
+    let run = &args.run;
+    let given = [
+        ("--instances", run.instances.is_some()),
+        ("--commit", run.commit.is_some()),
+        ("--diff", run.diff.is_some()),
+        ("--trace", run.trace.is_some()),
+        ("--stats", run.stats.is_some()),
+        ("--stats-instances", run.stats_instances.is_some()),
+        ("--save-volume", !run.save_volumes.is_empty()),
+        ("--invoke", run.invoke.is_some()),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((option, _)) => Err(Failure::usage(format_args!(
+            "{option} is for a run: `image prepare` runs one instance, up to the point and no further"
+        ))),
+    }
+}

@@ -1,0 +1,310 @@
+//! `image prepare`, and runs of images that it made.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use super::{Cli, Done};
+
+/// Opens `data`, says `ready`, and answers each byte of its input with that byte and the
+/// next one of the file; exits with 7 at the end of its input.
+const ANSWERS: &str = r#"(module
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_unlink_file"
+    (func $unlink (param i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 16) "ready\n")
+  (data (i32.const 32) "data")
+  (data (i32.const 48) "note")
+  ;; Two vectors: bytes to be read or written.
+  (func $vector (param $at i32) (param $start i32) (param $len i32)
+    (i32.store (local.get $at) (local.get $start))
+    (i32.store offset=4 (local.get $at) (local.get $len)))
+  (func $must (param i32) (if (local.get 0) (then unreachable)))
+  (func $next (param $fd i32) (param $to i32) (result i32)
+    (call $vector (i32.const 0) (local.get $to) (i32.const 1))
+    (call $must (call $read (local.get $fd) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (i32.load (i32.const 8)))
+  (func (export "_start") (local $file i32) (local $note i32)
+    (call $must (call $open (i32.const 3) (i32.const 0) (i32.const 32) (i32.const 4) (i32.const 0)
+      (i64.const 0x3fffffff) (i64.const 0) (i32.const 0) (i32.const 64)))
+    (local.set $file (i32.load (i32.const 64)))
+    ;; A file without a name, made and written to.
+    (call $must (call $open (i32.const 3) (i32.const 0) (i32.const 48) (i32.const 4) (i32.const 9)
+      (i64.const 0x1fffffff) (i64.const 0) (i32.const 1) (i32.const 64)))
+    (local.set $note (i32.load (i32.const 64)))
+    (call $must (call $unlink (i32.const 3) (i32.const 48) (i32.const 4)))
+    (call $vector (i32.const 0) (i32.const 16) (i32.const 6))
+    (call $must (call $write (local.get $note) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (call $must (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (loop $again
+      (if (call $next (i32.const 0) (i32.const 100))
+        (then
+          (drop (call $next (local.get $file) (i32.const 101)))
+          (call $vector (i32.const 0) (i32.const 100) (i32.const 2))
+          (call $must (call $write (local.get $note) (i32.const 0) (i32.const 1) (i32.const 8)))
+          (call $must (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+          (br $again))))
+    (call $exit (i32.const 7))))"#;
+
+fn with_input(cli: &Cli, words: &str, input: &str) -> Done {
+    let mut command = cli.command(words);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(input.as_bytes()).unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    Done {
+        code: output.status.code(),
+        stdout: output.stdout,
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn prepared() -> Cli {
+    let cli = Cli::new();
+    cli.file("guest.wat", ANSWERS)
+        .file("base/data", "123456789");
+    let done = cli.run("image prepare --at stdin --tag warm --layer base guest.wat");
+    assert_eq!(done.fine().text(), "ready\n");
+    cli
+}
+
+#[test]
+fn a_prepared_guest_answers_its_own_input_with_its_own_files() {
+    let cli = prepared();
+    let whole = with_input(&cli, "run --layer base guest.wat", "ab");
+    assert_eq!(
+        (whole.code, whole.text()),
+        (Some(7), "ready\na1b2".to_owned())
+    );
+    for (input, output) in [("ab", "a1b2"), ("", ""), ("xyz", "x1y2z3")] {
+        let done = with_input(&cli, "run --image warm", input);
+        assert_eq!(
+            (done.code, done.text()),
+            (Some(7), output.to_owned()),
+            "{done:?}"
+        );
+        assert_eq!(done.stderr, "");
+    }
+    let many = cli.run("run --image warm --instances 5 --stats stats.json");
+    assert_eq!(many.code, Some(1), "each exits with 7: {many:?}");
+    let tree = cli.run("image tree warm").text();
+    assert!(tree.contains("frozen"), "{tree}");
+}
+
+#[test]
+fn inspect_knows_the_point_and_export_writes_the_program() {
+    let cli = prepared();
+    let inspected: Value =
+        serde_json::from_str(&cli.run("image inspect warm --json").text()).unwrap();
+    let checkpoint = &inspected["checkpoint"];
+    assert_eq!(checkpoint["point"], "stdin");
+    assert_eq!(checkpoint["frames"], 2);
+    assert_eq!(checkpoint["memory_bytes"], 65_536);
+    let digest = checkpoint["program_digest"].as_str().unwrap();
+    assert!(digest.starts_with("blake3:"), "{digest}");
+    assert!(checkpoint["own_bytes"].as_u64().unwrap() > 100);
+    cli.run("image export warm warm.wasm --format wasm").fine();
+    let program = std::fs::read(cli.path("warm.wasm")).unwrap();
+    assert!(program.starts_with(b"\0asm"));
+    // It is a command of its own, which lacks the open files alone.
+    let done = with_input(&cli, "run --layer base warm.wasm", "a");
+    assert_eq!(done.code, Some(134), "{done:?}");
+    // An image that travels is prepared still.
+    cli.run("image export warm warm.tar").fine();
+    cli.run("image import warm.tar --tag again").fine();
+    let done = with_input(&cli, "run --image again", "q");
+    assert_eq!(
+        (done.code, done.text()),
+        (Some(7), "q1".to_owned()),
+        "{done:?}"
+    );
+    cli.run("image squash warm --tag flat").fine();
+    let done = with_input(&cli, "run --image flat", "q");
+    assert_eq!(
+        (done.code, done.text()),
+        (Some(7), "q1".to_owned()),
+        "{done:?}"
+    );
+    let inspected: Value =
+        serde_json::from_str(&cli.run("image inspect flat --json").text()).unwrap();
+    assert_eq!(inspected["checkpoint"]["point"], "stdin");
+}
+
+#[test]
+fn what_is_part_of_the_prepared_state_is_refused() {
+    let cli = prepared();
+    for words in [
+        "run --image warm word",
+        "run --env A=B --image warm",
+        "run --argv0 x --image warm",
+        "run --entrypoint x --image warm",
+        "run --workdir /x --image warm",
+        "run --guest guest.wat --image warm",
+    ] {
+        cli.run(words)
+            .refused(&["warm", "part of the prepared state"]);
+    }
+    cli.run("image prepare --at stdin --tag b --image warm")
+        .failed(1, &["warm", "prepared already"]);
+}
+
+#[test]
+fn a_guest_that_ends_first_leaves_no_image() {
+    let cli = Cli::new();
+    cli.file("guest.wat", ANSWERS).file("base/data", "1");
+    let at = |point: &str| {
+        cli.run(&format!(
+            "image prepare --at {point} --tag none --layer base guest.wat"
+        ))
+    };
+    let done = at("call:clock_time_get:1");
+    assert_eq!(done.code, Some(3), "{done:?}");
+    assert!(
+        done.stderr
+            .contains("ended before it came to call:clock_time_get:1")
+    );
+    cli.run("run --image none").failed(1, &["none"]);
+    at("path:data").refused(&["path:/NAME"]);
+    at("call:fd_read:0").refused(&["call:fd_read:1"]);
+    for option in [
+        "--instances 2",
+        "--commit c",
+        "--diff d.tar",
+        "--stats -",
+        "--trace t",
+    ] {
+        let words = format!("image prepare --at stdin --tag none {option} guest.wat");
+        cli.run(&words)
+            .refused(&[option.split(' ').next().unwrap(), "one instance"]);
+    }
+    let done = cli.run("image prepare --quiet --at stdin --tag quiet --layer base guest.wat");
+    assert_eq!(done.fine().text(), "");
+}
+
+#[test]
+fn each_call_can_be_the_point() {
+    let cli = Cli::new();
+    cli.file("guest.wat", ANSWERS)
+        .file("base/data", "123456789");
+    for point in [
+        "path:/data",
+        "path:/note",
+        "call:fd_write:1",
+        "call:path_open:2",
+        "call:path_unlink_file:1",
+    ] {
+        let before = cli.run(&format!(
+            "image prepare --at {point} --tag warm --layer base guest.wat"
+        ));
+        let after = with_input(&cli, "run --image warm", "ab");
+        let text = before.fine().text() + &after.text();
+        assert_eq!(
+            (after.code, text),
+            (Some(7), "ready\na1b2".to_owned()),
+            "{point}: {after:?}"
+        );
+    }
+}
+
+#[test]
+fn a_prepared_guest_is_prepared_again_by_its_program() {
+    let cli = prepared();
+    // Two generations: the second stands in the loop that the first went on in.
+    cli.run("image export warm warm.wasm --format wasm").fine();
+    let refused = cli.run("image prepare --at stdin --tag second --layer base warm.wasm");
+    assert_eq!(refused.fine().text(), "");
+}
+
+#[test]
+fn a_commit_starts_from_the_beginning_and_says_so() {
+    let cli = Cli::new();
+    // Exits with 0, so that it is committed.
+    let guest = ANSWERS.replace("(i32.const 7)", "(i32.const 0)");
+    cli.file("guest.wat", guest).file("base/data", "123");
+    cli.run("image prepare --at stdin --tag warm --layer base guest.wat");
+    let done = with_input(&cli, "run --image warm --commit kept", "a");
+    assert_eq!(
+        (done.code, done.text()),
+        (Some(0), "a1".to_owned()),
+        "{done:?}"
+    );
+    assert!(
+        done.stderr.contains("starts from the beginning"),
+        "{done:?}"
+    );
+    let inspected: Value =
+        serde_json::from_str(&cli.run("image inspect kept --json").text()).unwrap();
+    assert!(inspected["checkpoint"].is_null());
+    assert_eq!(cli.run("image cat kept /data").text(), "123");
+    cli.run("run --image kept").failed(1, &["no entry point"]);
+}
+
+#[test]
+fn what_cannot_be_frozen_is_named() {
+    let cli = Cli::new();
+    let component = r#"(component)"#;
+    cli.file("component.wat", component);
+    cli.run("image prepare --at stdin --tag none component.wat")
+        .failed(1, &["cannot freeze", "component"]);
+    let threads = ANSWERS.replace(
+        r#"(memory (export "memory") 1)"#,
+        r#"(memory (export "memory") 1 2 shared)"#,
+    );
+    cli.file("threads.wat", threads);
+    cli.run("image prepare --at stdin --tag none threads.wat")
+        .failed(1, &["cannot freeze", "memory 0 is shared"]);
+    cli.file("guest.wat", ANSWERS)
+        .file("base/data", "1")
+        .file("host/data", "1");
+    cli.run("image prepare --at stdin --tag none --no-preopen --dir host::/ guest.wat")
+        .failed(
+            1,
+            &["cannot freeze", "descriptor 3", "directory of the host"],
+        );
+    cli.run("image prepare --at stdin --tag none --no-preopen --volume v::/ guest.wat");
+    assert_eq!(cli.run("image ls").text().matches("none").count(), 0);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_told() {
+    let cli = prepared();
+    cli.run("image export warm tree --format dir").fine();
+    let program = cli.path("tree/.stratafs/frozen/program.wasm");
+    let state = cli.path("tree/.stratafs/frozen/state.json");
+    let whole = std::fs::read_to_string(&state).unwrap();
+    let with = |text: &str| {
+        std::fs::write(&state, text).unwrap();
+        cli.run("image import tree --tag bad").fine();
+        cli.run("run --image bad")
+    };
+    with(&whole.replace("\"version\":1", "\"version\":9"))
+        .failed(1, &["version 9", "prepare it again"]);
+    with(&whole[..whole.len() / 2]).failed(1, &["damaged", "state.json"]);
+    with("[]").failed(1, &["damaged"]);
+    with(&whole.replace("\"frames\":2", "\"frames\":-2")).failed(1, &["damaged"]);
+    with(&whole.replace("\"path_hex\":\"", "\"path_hex\":\"z")).failed(1, &["damaged", "hex"]);
+    // Below another directory than those that are shown.
+    let outside = whole.replace(
+        "\"path_hex\":\"64617461\"",
+        "\"path_hex\":\"2e2e2f64617461\"",
+    );
+    assert_ne!(outside, whole);
+    with(&outside).failed(1, &["../data"]);
+    let stream = whole.replacen("\"number\":2", "\"number\":77", 1);
+    with(&stream).failed(1, &["77"]);
+    let other = whole.replace("\"name\":\"/\"", "\"name\":\"/elsewhere\"");
+    with(&other).failed(1, &["/elsewhere"]);
+    with(&whole);
+    let mut bytes = std::fs::read(&program).unwrap();
+    bytes.push(0);
+    std::fs::write(&program, bytes).unwrap();
+    with(&whole).failed(1, &["damaged", "program.wasm", "digest"]);
+}

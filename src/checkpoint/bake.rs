@@ -1,0 +1,486 @@
+//! The module that goes on from where a program was stopped.
+
+use std::collections::BTreeSet;
+
+use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
+use wasm_encoder::{ConstExpr, ElementSection, Elements, Encode, HeapType, RefType, ValType};
+use wasmparser::{DataKind, DataSectionReader, ElementItems, ElementKind, ElementSectionReader};
+
+use super::call_graph::{CallGraph, SegmentKind};
+use super::compose::{Items, SectionChange, compose, contents, id, length, types};
+use super::core_module::CoreModule;
+use super::error::{Refusal, missing};
+use super::frames::Frame;
+use super::resume::{NextCall, continuation, push_call};
+use super::signatures::Signatures;
+use super::unwind::declare;
+use super::value::Value;
+use crate::limits::MAX_CHECKPOINT_MEMORY;
+
+/// Bytes that are looked at together: those of a page of most systems.
+const PAGE: usize = 4096;
+
+/// Data segments that one module may have, with room for the program's own.
+const MAX_SEGMENTS: usize = 50_000;
+
+/// A memory of a stopped program.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct FrozenMemory<'b> {
+    pub(crate) bytes: &'b [u8],
+}
+
+/// All that a program is while it waits for an import to come back.
+pub(crate) struct Stopped<'b> {
+    /// The outermost first.
+    pub(crate) frames: Vec<Frame>,
+    /// The import that was called, which is called again, and its arguments.
+    pub(crate) import: u32,
+    pub(crate) arguments: Vec<Value>,
+    pub(crate) memories: Vec<FrozenMemory<'b>>,
+    /// What the globals hold that can change, by number.
+    pub(crate) globals: Vec<(u32, Value)>,
+    /// What the tables hold, if the program changes tables; `None` for a table.
+    pub(crate) tables: Vec<Vec<Value>>,
+    /// Segments that are not there any more.
+    pub(crate) dropped: Vec<(SegmentKind, u32)>,
+}
+
+/// Writes the module whose command goes on from where the program was stopped.
+pub(crate) fn bake(
+    program: &CoreModule<'_>,
+    reach: &CallGraph,
+    stopped: &Stopped<'_>,
+    entry: &str,
+) -> Result<Vec<u8>, Refusal> {
+    let mut signatures = Signatures::new(program.type_count());
+    let continuations = continuations(program, stopped, &mut signatures)?;
+    let data = data(program, stopped)?;
+    let names = names(program, stopped);
+    let mut data = Some(data);
+    let first = program.function_count();
+    compose(program, &names, |section| {
+        Ok(match section {
+            id::TYPE => types(&signatures).behind(program, section)?,
+            id::FUNCTION => function_types(&continuations).behind(program, section)?,
+            id::TABLE if reach.uses().changes_tables => tables(program, stopped)?,
+            id::MEMORY => memories(program, stopped)?,
+            id::GLOBAL => globals(program, stopped)?,
+            id::EXPORT => exports(program, entry, first)?,
+            id::START => SectionChange::Leave,
+            id::ELEMENT => elements(program, reach, stopped)?,
+            id::DATA_COUNT => data_count(program, data.as_ref()),
+            id::CODE => bodies(&continuations).behind(program, section)?,
+            id::DATA => data.take().map_or(SectionChange::Leave, |data| {
+                SectionChange::put(data.items.alone())
+            }),
+            _ => SectionChange::Keep,
+        })
+    })
+}
+
+/// A continuation: the number of its type, and its body.
+struct Continuation {
+    ty: u32,
+    body: Vec<u8>,
+}
+
+fn continuations(
+    program: &CoreModule<'_>,
+    stopped: &Stopped<'_>,
+    signatures: &mut Signatures,
+) -> Result<Vec<Continuation>, Refusal> {
+    let first = program.function_count();
+    let mut made = Vec::new();
+    for (at, frame) in stopped.frames.iter().enumerate() {
+        let next = match at + 1 == stopped.frames.len() {
+            true => NextCall::Import(stopped.import, &stopped.arguments),
+            false => NextCall::Continuation(first + length(at) + 1),
+        };
+        let body = continuation(program, frame, &next, signatures)?;
+        let results = program.plain_all(program.type_of(frame.function)?.results())?;
+        let ty = signatures.number(&[], &results);
+        made.push(Continuation { ty, body });
+    }
+    if made.is_empty() {
+        // The program handed its last frame over to the import.
+        let mut body = declare(std::iter::empty());
+        push_call(program, stopped.import, &stopped.arguments, &mut body)?;
+        wasm_encoder::Instruction::End.encode(&mut body);
+        let results = program.plain_all(program.type_of(stopped.import)?.results())?;
+        let ty = signatures.number(&[], &results);
+        made.push(Continuation { ty, body });
+    }
+    Ok(made)
+}
+
+fn function_types(continuations: &[Continuation]) -> Items {
+    let mut items = Items::default();
+    for one in continuations {
+        items.add(|out| one.ty.encode(out));
+    }
+    items
+}
+
+fn bodies(continuations: &[Continuation]) -> Items {
+    let mut items = Items::default();
+    for one in continuations {
+        items.add(|out| one.body.encode(out));
+    }
+    items
+}
+
+fn memories(
+    program: &CoreModule<'_>,
+    stopped: &Stopped<'_>,
+) -> Result<SectionChange<'static>, Refusal> {
+    let mut items = Items::default();
+    for (ty, memory) in program.memories.iter().zip(&stopped.memories) {
+        let mut ty = RoundtripReencoder
+            .memory_type(*ty)
+            .map_err(|error| Refusal::new(format!("a memory: {error}")))?;
+        let page = 1_u64 << ty.page_size_log2.unwrap_or(16);
+        ty.minimum = memory.bytes.len() as u64 / page;
+        items.add(|out| ty.encode(out));
+    }
+    Ok(put_unless_empty(items))
+}
+
+fn put_unless_empty(items: Items) -> SectionChange<'static> {
+    match items.count {
+        0 => SectionChange::Leave,
+        _ => SectionChange::put(items.alone()),
+    }
+}
+
+fn tables(
+    program: &CoreModule<'_>,
+    stopped: &Stopped<'_>,
+) -> Result<SectionChange<'static>, Refusal> {
+    let mut items = Items::default();
+    for (ty, held) in program.tables.iter().zip(&stopped.tables) {
+        let mut ty = RoundtripReencoder
+            .table_type(*ty)
+            .map_err(|error| Refusal::new(format!("a table: {error}")))?;
+        if !ty.element_type.nullable {
+            return Err(Refusal::new("a table whose elements are never null"));
+        }
+        ty.minimum = held.len() as u64;
+        items.add(|out| ty.encode(out));
+    }
+    Ok(put_unless_empty(items))
+}
+
+fn globals(
+    program: &CoreModule<'_>,
+    stopped: &Stopped<'_>,
+) -> Result<SectionChange<'static>, Refusal> {
+    let Some(section) = program.section(id::GLOBAL) else {
+        return Ok(SectionChange::Keep);
+    };
+    let own = contents(program, id::GLOBAL)?.unwrap_or_default();
+    let reader = wasmparser::BinaryReader::new(own, section.contents.start);
+    let reader = wasmparser::GlobalSectionReader::new(reader)?;
+    let mut items = Items::default();
+    for (number, global) in (0..).zip(reader) {
+        let global = global?;
+        let ty = RoundtripReencoder
+            .global_type(global.ty)
+            .map_err(|error| Refusal::new(format!("global {number}: {error}")))?;
+        let held = stopped.globals.iter().find(|(at, _)| *at == number);
+        let init = match held {
+            Some((_, value)) => value.to_const(ty.val_type)?,
+            None => RoundtripReencoder
+                .const_expr(global.init_expr)
+                .map_err(|error| Refusal::new(format!("global {number}: {error}")))?,
+        };
+        items.add(|out| {
+            ty.encode(out);
+            init.encode(out);
+        });
+    }
+    Ok(SectionChange::put(items.alone()))
+}
+
+fn exports(
+    program: &CoreModule<'_>,
+    entry: &str,
+    first: u32,
+) -> Result<SectionChange<'static>, Refusal> {
+    let mut items = Items::default();
+    for export in &program.exports {
+        let kind = RoundtripReencoder
+            .export_kind(export.kind)
+            .map_err(|error| Refusal::new(format!("export {:?}: {error}", export.name)))?;
+        let index = match export.name == entry {
+            true => first,
+            false => export.index,
+        };
+        items.add(|out| {
+            export.name.encode(out);
+            kind.encode(out);
+            index.encode(out);
+        });
+    }
+    Ok(put_unless_empty(items))
+}
+
+/// The functions that constants of the continuations name, which has to be said.
+fn named_functions(stopped: &Stopped<'_>) -> BTreeSet<u32> {
+    let frames = stopped.frames.iter();
+    let values = frames.flat_map(|frame| frame.locals.iter().chain(&frame.operands));
+    let values = values.chain(&stopped.arguments);
+    values
+        .filter_map(|value| match value {
+            Value::Function(number) => Some(*number),
+            _ => None,
+        })
+        .collect()
+}
+
+fn elements(
+    program: &CoreModule<'_>,
+    reach: &CallGraph,
+    stopped: &Stopped<'_>,
+) -> Result<SectionChange<'static>, Refusal> {
+    let mut named = named_functions(stopped);
+    let own = contents(program, id::ELEMENT)?;
+    let mut section = ElementSection::new();
+    if !reach.uses().changes_tables {
+        if named.is_empty() {
+            return Ok(own.map_or(SectionChange::Leave, |own| SectionChange::put(own.to_vec())));
+        }
+        let declared: Vec<u32> = named.into_iter().collect();
+        section.declared(Elements::Functions(declared.into()));
+        return super::leave::items_of(&section).behind(program, id::ELEMENT);
+    }
+    let start = program
+        .section(id::ELEMENT)
+        .map_or(0, |own| own.contents.start);
+    if let Some(own) = own {
+        let reader = wasmparser::BinaryReader::new(own, start);
+        let reader = ElementSectionReader::new(reader)?;
+        for (number, element) in (0..).zip(reader) {
+            let is_dropped = stopped.dropped.contains(&(SegmentKind::Elements, number));
+            keep_element(&mut section, element?, is_dropped, &mut named)?;
+        }
+    }
+    if !named.is_empty() {
+        let declared: Vec<u32> = named.into_iter().collect();
+        section.declared(Elements::Functions(declared.into()));
+    }
+    for (number, (ty, held)) in (0..).zip(program.tables.iter().zip(&stopped.tables)) {
+        let ty = program.plain(wasmparser::ValType::Ref(ty.element_type))?;
+        let table64 = program
+            .tables
+            .get(number as usize)
+            .is_some_and(|table| table.table64);
+        fill_table(&mut section, (number, table64), ty, held)?;
+    }
+    let mut bytes = Vec::new();
+    section.encode(&mut bytes);
+    let digits = bytes.iter().position(|byte| byte & 0x80 == 0).unwrap_or(0);
+    Ok(SectionChange::put(
+        bytes.get(digits + 1..).unwrap_or_default().to_vec(),
+    ))
+}
+
+/// A segment that was not dropped stays; one that was has nothing in it. What a segment
+/// said to be a function that code names goes on to be one.
+fn keep_element(
+    section: &mut ElementSection,
+    element: wasmparser::Element<'_>,
+    is_dropped: bool,
+    named: &mut BTreeSet<u32>,
+) -> Result<(), Refusal> {
+    if let ElementItems::Functions(functions) = &element.items {
+        for function in functions.clone() {
+            named.insert(function?);
+        }
+    }
+    if let ElementItems::Expressions(_, expressions) = &element.items {
+        for expression in expressions.clone() {
+            for operator in expression?.get_operators_reader() {
+                if let wasmparser::Operator::RefFunc { function_index } = operator? {
+                    named.insert(function_index);
+                }
+            }
+        }
+    }
+    let is_passive = matches!(element.kind, ElementKind::Passive);
+    if is_passive && !is_dropped {
+        return RoundtripReencoder
+            .parse_element(section, element)
+            .map_err(|error| Refusal::new(format!("a segment of elements: {error}")));
+    }
+    match element.items {
+        ElementItems::Functions(_) => section.passive(Elements::Functions([].as_slice().into())),
+        ElementItems::Expressions(ty, _) => {
+            let ty = RoundtripReencoder
+                .ref_type(ty)
+                .map_err(|error| Refusal::new(format!("a segment of elements: {error}")))?;
+            section.passive(Elements::Expressions(ty, [].as_slice().into()))
+        }
+    };
+    Ok(())
+}
+
+fn fill_table(
+    section: &mut ElementSection,
+    (number, table64): (u32, bool),
+    ty: ValType,
+    held: &[Value],
+) -> Result<(), Refusal> {
+    let ValType::Ref(reference) = ty else {
+        return Err(missing("table"));
+    };
+    let reference = RefType {
+        nullable: true,
+        heap_type: match reference.heap_type {
+            HeapType::Exact(index) => HeapType::Concrete(index),
+            other => other,
+        },
+    };
+    let expressions = held
+        .iter()
+        .map(|value| value.to_const(ValType::Ref(reference)))
+        .collect::<Result<Vec<_>, _>>()?;
+    if !expressions.is_empty() {
+        let start = match table64 {
+            true => ConstExpr::i64_const(0),
+            false => ConstExpr::i32_const(0),
+        };
+        section.active(
+            Some(number),
+            &start,
+            Elements::Expressions(reference, expressions.into()),
+        );
+    }
+    Ok(())
+}
+
+/// The data section, and how many segments it has.
+struct DataSegments {
+    items: Items,
+}
+
+fn data_count(program: &CoreModule<'_>, data: Option<&DataSegments>) -> SectionChange<'static> {
+    match (program.section(id::DATA_COUNT), data) {
+        (Some(_), Some(data)) => {
+            let mut out = Vec::new();
+            data.items.count.encode(&mut out);
+            SectionChange::put(out)
+        }
+        _ => SectionChange::Leave,
+    }
+}
+
+/// The program's own segments keep their numbers where code names them; those that are in
+/// memory already are empty. The memories follow.
+fn data(program: &CoreModule<'_>, stopped: &Stopped<'_>) -> Result<DataSegments, Refusal> {
+    let mut section = Items::default();
+    let own = contents(program, id::DATA)?;
+    if let (Some(own), Some(_)) = (own, program.section(id::DATA_COUNT)) {
+        let start = program
+            .section(id::DATA)
+            .map_or(0, |own| own.contents.start);
+        let reader = DataSectionReader::new(wasmparser::BinaryReader::new(own, start))?;
+        for (number, segment) in (0..).zip(reader) {
+            let segment = segment?;
+            let is_there = matches!(segment.kind, DataKind::Passive)
+                && !stopped.dropped.contains(&(SegmentKind::Data, number));
+            section.add(|out| {
+                out.push(1);
+                let bytes: &[u8] = if is_there { segment.data } else { &[] };
+                bytes.encode(out);
+            });
+        }
+    }
+    for (number, memory) in (0..).zip(&stopped.memories) {
+        if memory.bytes.len() as u64 > MAX_CHECKPOINT_MEMORY {
+            return Err(Refusal::new(format!(
+                "memory {number} has {} bytes, the limit is {MAX_CHECKPOINT_MEMORY}",
+                memory.bytes.len()
+            )));
+        }
+        let is_64 = program
+            .memories
+            .get(number as usize)
+            .is_some_and(|ty| ty.memory64);
+        for (start, bytes) in pieces(memory.bytes) {
+            section.add(|out| {
+                out.push(2);
+                number.encode(out);
+                offset(start, is_64).encode(out);
+                bytes.encode(out);
+            });
+        }
+    }
+    Ok(DataSegments { items: section })
+}
+
+fn offset(start: usize, is_64: bool) -> ConstExpr {
+    match is_64 {
+        true => ConstExpr::i64_const(i64::try_from(start).unwrap_or(i64::MAX)),
+        // The bits of an unsigned number.
+        false => ConstExpr::i32_const(u32::try_from(start).unwrap_or(u32::MAX).cast_signed()),
+    }
+}
+
+/// Returns what is not zero of a memory, in pieces with their offsets. Few zeros between
+/// two pieces join them; as many more as it takes to have few pieces.
+fn pieces(memory: &[u8]) -> Vec<(usize, &[u8])> {
+    let mut gap = 1;
+    loop {
+        let found = pieces_with(memory, gap);
+        if found.len() <= MAX_SEGMENTS {
+            return found;
+        }
+        gap *= 2;
+    }
+}
+
+fn pieces_with(memory: &[u8], gap: usize) -> Vec<(usize, &[u8])> {
+    let is_zero = |page: &[u8]| page.iter().all(|byte| *byte == 0);
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for (number, page) in memory.chunks(PAGE).enumerate() {
+        if is_zero(page) {
+            continue;
+        }
+        let start = number * PAGE;
+        match runs.last_mut() {
+            Some((_, end)) if start - *end < gap * PAGE => *end = start + page.len(),
+            Some(_) | None => runs.push((start, start + page.len())),
+        }
+    }
+    let trimmed = |(start, end): (usize, usize)| {
+        let run = memory.get(start..end)?;
+        let head = run.iter().position(|byte| *byte != 0)?;
+        let tail = run.iter().rposition(|byte| *byte != 0)?;
+        Some((start + head, run.get(head..=tail)?))
+    };
+    runs.into_iter().filter_map(trimmed).collect()
+}
+
+/// The names of the program's functions, and of each continuation that of its function.
+fn names(program: &CoreModule<'_>, stopped: &Stopped<'_>) -> Vec<u8> {
+    let mut all: Vec<(u32, String)> = program
+        .names()
+        .map(|(number, name)| (number, name.to_owned()))
+        .collect();
+    for (number, frame) in (program.function_count()..).zip(&stopped.frames) {
+        if let Some(name) = program.name(frame.function) {
+            all.push((number, name.to_owned()));
+        }
+    }
+    if all.is_empty() {
+        return Vec::new();
+    }
+    all.sort_unstable();
+    let mut map = wasm_encoder::NameMap::new();
+    for (number, name) in &all {
+        map.append(*number, name);
+    }
+    let mut section = wasm_encoder::NameSection::new();
+    section.functions(&map);
+    section.as_custom().data.to_vec()
+}

@@ -1,0 +1,186 @@
+//! Which functions can be on the stack while an import is called.
+
+use wasmparser::Operator;
+
+use super::core_module::CoreModule;
+use super::error::Refusal;
+
+/// What is known of all functions of a program.
+pub(crate) struct CallGraph {
+    /// Whether a call of the function may come to an import.
+    reaches: Vec<bool>,
+    /// Whether the function makes such a call that comes back to it.
+    left: Vec<bool>,
+    /// Segments of data and of elements that are dropped somewhere, in the order in which
+    /// they were found.
+    dropped: Vec<(SegmentKind, u32)>,
+    uses: Uses,
+}
+
+/// What the code does with references.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Uses {
+    /// It takes references to functions into its hands.
+    pub(crate) references: bool,
+    /// It changes tables.
+    pub(crate) changes_tables: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SegmentKind {
+    Data,
+    Elements,
+}
+
+/// What one function calls.
+#[derive(Default)]
+struct Calls {
+    direct: Vec<u32>,
+    /// Calls that hand over the frame.
+    tail: Vec<u32>,
+    /// Whether it calls through a table or a reference, which may be any function.
+    any: bool,
+    any_tail: bool,
+}
+
+impl CallGraph {
+    /// Reads all bodies. O(size of the code).
+    pub(crate) fn find(program: &CoreModule<'_>) -> Result<Self, Refusal> {
+        let imports = program.import_count() as usize;
+        let mut dropped = Vec::new();
+        let mut uses = Uses::default();
+        let calls = program
+            .defined
+            .iter()
+            .map(|defined| calls_of(defined, &mut dropped, &mut uses))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut reaches = vec![false; program.functions.len()];
+        reaches
+            .iter_mut()
+            .take(imports)
+            .for_each(|slot| *slot = true);
+        // Who is called by whom, to go from the imports upwards once.
+        let mut callers: Vec<Vec<usize>> = vec![Vec::new(); program.functions.len()];
+        for (at, calls) in calls.iter().enumerate() {
+            for callee in calls.direct.iter().chain(&calls.tail) {
+                if let Some(callers) = callers.get_mut(*callee as usize) {
+                    callers.push(imports + at);
+                }
+            }
+        }
+        let any =
+            |(at, calls): (usize, &Calls)| (calls.any || calls.any_tail).then_some(imports + at);
+        let mut open: Vec<usize> = (0..imports)
+            .chain(calls.iter().enumerate().filter_map(any))
+            .collect();
+        for function in &open {
+            if let Some(slot) = reaches.get_mut(*function) {
+                *slot = true;
+            }
+        }
+        while let Some(function) = open.pop() {
+            for caller in callers.get(function).into_iter().flatten() {
+                if let Some(slot) = reaches.get_mut(*caller).filter(|slot| !**slot) {
+                    *slot = true;
+                    open.push(*caller);
+                }
+            }
+        }
+        let leaves = |calls: &Calls| {
+            calls.any
+                || calls
+                    .direct
+                    .iter()
+                    .any(|callee| reaches.get(*callee as usize) == Some(&true))
+        };
+        let left = (0..imports)
+            .map(|_| false)
+            .chain(calls.iter().map(leaves))
+            .collect();
+        Ok(Self {
+            reaches,
+            left,
+            dropped,
+            uses,
+        })
+    }
+
+    /// Tells whether a function can be in the middle of a call that comes to an import.
+    pub(crate) fn is_left(&self, function: u32) -> bool {
+        self.left.get(function as usize).copied().unwrap_or(false)
+    }
+
+    /// Tells whether an operator is a call that may come to an import and then comes back.
+    pub(crate) fn may_leave(&self, operator: &Operator<'_>) -> bool {
+        match operator {
+            Operator::Call { function_index } => {
+                let reaches = self.reaches.get(*function_index as usize);
+                reaches.copied().unwrap_or(false)
+            }
+            Operator::CallIndirect { .. } | Operator::CallRef { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Returns what the code does with references.
+    pub(crate) fn uses(&self) -> Uses {
+        self.uses
+    }
+
+    /// Returns the segments that are dropped somewhere.
+    pub(crate) fn dropped(&self) -> &[(SegmentKind, u32)] {
+        &self.dropped
+    }
+
+    pub(crate) fn dropped_data(&self, segment: u32) -> u32 {
+        self.number(SegmentKind::Data, segment)
+    }
+
+    pub(crate) fn dropped_elements(&self, segment: u32) -> u32 {
+        self.number(SegmentKind::Elements, segment)
+    }
+
+    fn number(&self, kind: SegmentKind, segment: u32) -> u32 {
+        let at = self.dropped.iter().position(|one| *one == (kind, segment));
+        at.and_then(|at| u32::try_from(at).ok()).unwrap_or(u32::MAX)
+    }
+}
+
+fn calls_of(
+    defined: &super::core_module::Defined<'_>,
+    dropped: &mut Vec<(SegmentKind, u32)>,
+    uses: &mut Uses,
+) -> Result<Calls, Refusal> {
+    let mut calls = Calls::default();
+    for operator in defined.body.get_operators_reader()? {
+        match operator? {
+            Operator::Call { function_index } => calls.direct.push(function_index),
+            Operator::ReturnCall { function_index } => calls.tail.push(function_index),
+            Operator::CallIndirect { .. } | Operator::CallRef { .. } => calls.any = true,
+            Operator::ReturnCallIndirect { .. } | Operator::ReturnCallRef { .. } => {
+                calls.any_tail = true;
+            }
+            Operator::RefFunc { .. } | Operator::TableGet { .. } => uses.references = true,
+            Operator::TableSet { .. }
+            | Operator::TableInit { .. }
+            | Operator::TableCopy { .. }
+            | Operator::TableGrow { .. }
+            | Operator::TableFill { .. } => {
+                *uses = Uses {
+                    references: true,
+                    changes_tables: true,
+                };
+            }
+            Operator::DataDrop { data_index } => note(dropped, (SegmentKind::Data, data_index)),
+            Operator::ElemDrop { elem_index } => note(dropped, (SegmentKind::Elements, elem_index)),
+            _ => {}
+        }
+    }
+    Ok(calls)
+}
+
+fn note(dropped: &mut Vec<(SegmentKind, u32)>, segment: (SegmentKind, u32)) {
+    if !dropped.contains(&segment) {
+        dropped.push(segment);
+    }
+}

@@ -1,0 +1,169 @@
+//! Reading the frames that a program wrote while it left its stack.
+
+use wasm_encoder::ValType;
+
+use super::call_graph::CallGraph;
+use super::core_module::CoreModule;
+use super::error::Refusal;
+use super::function::Function;
+use super::signatures::Signatures;
+use super::unwind::{Added, HEAD_BYTES, Layout, leavable};
+use super::value::Value;
+
+/// One function on the stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    pub(crate) function: u32,
+    /// The position of the call that it stands at, counted in operators.
+    pub(crate) call: u32,
+    pub(crate) locals: Vec<Value>,
+    /// The operands below the arguments of the call, the lowest first.
+    pub(crate) operands: Vec<Value>,
+}
+
+/// What frames were written to.
+pub(crate) struct Written<'b> {
+    /// The memory up to its top, the innermost frame first.
+    pub(crate) bytes: &'b [u8],
+    /// The functions in the table of references.
+    pub(crate) references: &'b [Option<u32>],
+}
+
+/// Returns the frames, the outermost first.
+pub(crate) fn read_frames(
+    program: &CoreModule<'_>,
+    reach: &CallGraph,
+    added: Added,
+    written: &Written<'_>,
+) -> Result<Vec<Frame>, Refusal> {
+    let mut frames = Vec::new();
+    let mut rest = written.bytes;
+    while !rest.is_empty() {
+        let (frame, bytes) = read_frame(program, reach, added, written, rest)?;
+        rest = rest.get(bytes..).unwrap_or_default();
+        frames.push(frame);
+    }
+    frames.reverse();
+    Ok(frames)
+}
+
+fn cut_off() -> Refusal {
+    Refusal::new("the frames that the program wrote are cut off")
+}
+
+fn read_frame(
+    program: &CoreModule<'_>,
+    reach: &CallGraph,
+    added: Added,
+    written: &Written<'_>,
+    bytes: &[u8],
+) -> Result<(Frame, usize), Refusal> {
+    let function = number(bytes, 0)?;
+    let site = number(bytes, 4)?;
+    let name = program.name(function);
+    let read = || {
+        let mut signatures = Signatures::new(program.type_count());
+        let layout = leavable(program, function, reach, &mut signatures, added)?;
+        let (_, layout) = layout.ok_or_else(cut_off)?;
+        let call = *layout.sites.get(site as usize).ok_or_else(cut_off)?;
+        let values = read_values(&layout, written, bytes)?;
+        let (locals, saved) = values
+            .split_at_checked(layout.locals.len())
+            .ok_or_else(cut_off)?;
+        let at = program_offset(program, function, call);
+        let operands = operands_at(program, function, call, &layout, saved)
+            .map_err(|refusal| at.map_or(refusal.clone(), |at| refusal.at(at)))?;
+        let locals = locals
+            .iter()
+            .map(|value| value.ok_or_else(|| opaque("a local")))
+            .collect::<Result<_, _>>()
+            .map_err(|refusal| at.map_or(refusal.clone(), |at| refusal.at(at)))?;
+        let bytes = usize::try_from(layout.bytes()).map_err(|_| cut_off())?;
+        let call = u32::try_from(call).map_err(|_| cut_off())?;
+        Ok((
+            Frame {
+                function,
+                call,
+                locals,
+                operands,
+            },
+            bytes,
+        ))
+    };
+    read().map_err(|refusal: Refusal| refusal.in_function(function, name))
+}
+
+fn program_offset(program: &CoreModule<'_>, function: u32, call: usize) -> Option<usize> {
+    let function = Function::read(program, function).ok()?;
+    Some(function.op(call).ok()?.start)
+}
+
+fn opaque(what: &str) -> Refusal {
+    Refusal::new(format!(
+        "{what} holds a reference to something else than a function, which cannot be made again"
+    ))
+}
+
+fn number(bytes: &[u8], at: usize) -> Result<u32, Refusal> {
+    Ok(u32::from_le_bytes(array(bytes, at)?))
+}
+
+fn array<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], Refusal> {
+    let found = bytes.get(at..).and_then(|rest| rest.first_chunk::<N>());
+    found.copied().ok_or_else(cut_off)
+}
+
+/// Reads all values of a frame; `None` for a reference that cannot be made again.
+fn read_values(
+    layout: &Layout,
+    written: &Written<'_>,
+    bytes: &[u8],
+) -> Result<Vec<Option<Value>>, Refusal> {
+    let mut at = usize::try_from(HEAD_BYTES).map_err(|_| cut_off())?;
+    let mut values = Vec::new();
+    for ty in layout.values() {
+        values.push(match ty {
+            ValType::I32 => Some(Value::I32(i32::from_le_bytes(array(bytes, at)?))),
+            ValType::I64 => Some(Value::I64(i64::from_le_bytes(array(bytes, at)?))),
+            ValType::F32 => Some(Value::F32(u32::from_le_bytes(array(bytes, at)?))),
+            ValType::F64 => Some(Value::F64(u64::from_le_bytes(array(bytes, at)?))),
+            ValType::V128 => Some(Value::V128(u128::from_le_bytes(array(bytes, at)?))),
+            ValType::Ref(_) => match i64::from_le_bytes(array(bytes, at)?) {
+                0 => Some(Value::Null),
+                place => {
+                    let place = usize::try_from(place - 1).ok();
+                    let function = place.and_then(|place| written.references.get(place));
+                    function.copied().flatten().map(Value::Function)
+                }
+            },
+        });
+        at += if ty == ValType::V128 { 16 } else { 8 };
+    }
+    Ok(values)
+}
+
+/// Picks the operands of a call out of all that the frame saved.
+fn operands_at(
+    program: &CoreModule<'_>,
+    function: u32,
+    call: usize,
+    layout: &Layout,
+    saved: &[Option<Value>],
+) -> Result<Vec<Value>, Refusal> {
+    let mut function = Function::read(program, function)?;
+    for at in 0..call {
+        function.step(at)?;
+    }
+    let callee = function.callee(&function.op(call)?.operator)?;
+    let params = callee.ok_or_else(cut_off)?.params;
+    let types = function.operands(0)?;
+    let kept = types.len().checked_sub(params).ok_or_else(cut_off)?;
+    let types = types.get(..kept).unwrap_or_default();
+    let pick = |(height, ty): (usize, &ValType)| {
+        let ty = super::unwind::nullable(*ty);
+        let at = layout.operands.iter().position(|one| *one == (height, ty));
+        let value = at.and_then(|at| saved.get(at)).ok_or_else(cut_off)?;
+        value.ok_or_else(|| opaque("an operand"))
+    };
+    types.iter().enumerate().map(pick).collect()
+}

@@ -1,0 +1,209 @@
+//! The build of a program that can leave its stack, as a module.
+
+use wasm_encoder::{
+    ConstExpr, Elements, Encode, ExportKind, GlobalType, MemoryType, TableType, ValType,
+};
+
+use super::call_graph::CallGraph;
+use super::compose::{Items, SectionChange, compose, contents, id, length, types};
+use super::core_module::CoreModule;
+use super::error::Refusal;
+use super::signatures::Signatures;
+use super::unwind::{Added, REFERENCE, leavable};
+
+/// What every name begins with that is exported beside the program's own.
+pub(crate) const PREFIX: &str = "stratafs.checkpoint/";
+
+/// The names under which the host finds what it reads.
+pub(crate) mod export {
+    pub(crate) const LEAVING: &str = "leaving";
+    pub(crate) const TOP: &str = "top";
+    pub(crate) const FRAMES: &str = "frames";
+    pub(crate) const REFERENCES: &str = "references";
+    pub(crate) const FUNCTIONS: &str = "functions";
+}
+
+/// Returns the name under which an item is exported.
+pub(crate) fn exported(kind: &str, number: u32) -> String {
+    format!("{PREFIX}{kind}{number}")
+}
+
+/// Returns the numbers that the added items get.
+pub(crate) fn added(program: &CoreModule<'_>) -> Added {
+    let leaving = length(program.globals.len());
+    Added {
+        leaving,
+        top: leaving + 1,
+        dropped: leaving + 2,
+        memory: length(program.memories.len()),
+        references: length(program.tables.len()),
+    }
+}
+
+/// Writes the build of a program that can leave its stack.
+pub(crate) fn leavable_module(
+    program: &CoreModule<'_>,
+    reach: &CallGraph,
+) -> Result<Vec<u8>, Refusal> {
+    if let Some(taken) = program
+        .exports
+        .iter()
+        .find(|export| export.name.starts_with(PREFIX))
+    {
+        return Err(Refusal::new(format!(
+            "the program exports {:?}: names that begin with {PREFIX:?} are taken",
+            taken.name
+        )));
+    }
+    let added = added(program);
+    let mut signatures = Signatures::new(program.type_count());
+    let code = code(program, reach, added, &mut signatures)?;
+    let mut code = Some(code);
+    compose(program, &[], |section| {
+        Ok(match section {
+            id::TYPE => types(&signatures).behind(program, section)?,
+            id::TABLE => tables(program, reach).behind(program, section)?,
+            id::MEMORY => memories().behind(program, section)?,
+            id::GLOBAL => globals(reach).behind(program, section)?,
+            id::EXPORT => exports(program, reach, added).behind(program, section)?,
+            id::ELEMENT if reach.uses().references => {
+                elements(program, added).behind(program, section)?
+            }
+            id::CODE => code.take().map_or(SectionChange::Leave, SectionChange::put),
+            _ => SectionChange::Keep,
+        })
+    })
+}
+
+fn code(
+    program: &CoreModule<'_>,
+    reach: &CallGraph,
+    added: Added,
+    signatures: &mut Signatures,
+) -> Result<Vec<u8>, Refusal> {
+    let own = contents(program, id::CODE)?.map_or(0, <[u8]>::len);
+    let mut items = Items::default();
+    items.bytes.reserve(own * 2);
+    for (at, defined) in (program.import_count()..).zip(&program.defined) {
+        match leavable(program, at, reach, signatures, added)? {
+            Some((body, _)) => items.add(|out| body.encode(out)),
+            None => {
+                let body = program.wasm.get(defined.body.range()).unwrap_or_default();
+                items.add(|out| body.encode(out));
+            }
+        }
+    }
+    Ok(items.alone())
+}
+
+/// The table of references in frames, and one of all functions by their numbers, which is
+/// empty if the program never has a function in its hands.
+fn tables(program: &CoreModule<'_>, reach: &CallGraph) -> Items {
+    let functions = match reach.uses().references {
+        true => program.functions.len() as u64,
+        false => 0,
+    };
+    let table = |minimum| TableType {
+        element_type: REFERENCE,
+        table64: false,
+        minimum,
+        maximum: None,
+        shared: false,
+    };
+    let mut items = Items::default();
+    items.add(|out| table(0).encode(out));
+    items.add(|out| table(functions).encode(out));
+    items
+}
+
+fn memories() -> Items {
+    let frames = MemoryType {
+        minimum: 1,
+        maximum: None,
+        memory64: false,
+        shared: false,
+        page_size_log2: None,
+    };
+    let mut items = Items::default();
+    items.add(|out| frames.encode(out));
+    items
+}
+
+fn globals(reach: &CallGraph) -> Items {
+    let mut items = Items::default();
+    for _ in 0..2 + reach.dropped().len() {
+        items.add(|out| {
+            let ty = GlobalType {
+                val_type: ValType::I32,
+                mutable: true,
+                shared: false,
+            };
+            ty.encode(out);
+            ConstExpr::i32_const(0).encode(out);
+        });
+    }
+    items
+}
+
+fn exports(program: &CoreModule<'_>, reach: &CallGraph, added: Added) -> Items {
+    let mut items = Items::default();
+    let mut add = |name: &str, kind: ExportKind, index: u32| {
+        items.add(|out| {
+            name.encode(out);
+            kind.encode(out);
+            index.encode(out);
+        });
+    };
+    for (kind, word, count) in [
+        (ExportKind::Memory, "memory", program.memories.len()),
+        (ExportKind::Table, "table", program.tables.len()),
+        (ExportKind::Global, "global", program.globals.len()),
+    ] {
+        for index in 0..length(count) {
+            add(&exported(word, index), kind, index);
+        }
+    }
+    for (number, _) in (0..).zip(reach.dropped()) {
+        add(
+            &exported("dropped", number),
+            ExportKind::Global,
+            added.dropped + number,
+        );
+    }
+    let own = |name: &str| format!("{PREFIX}{name}");
+    add(&own(export::LEAVING), ExportKind::Global, added.leaving);
+    add(&own(export::TOP), ExportKind::Global, added.top);
+    add(&own(export::FRAMES), ExportKind::Memory, added.memory);
+    add(
+        &own(export::REFERENCES),
+        ExportKind::Table,
+        added.references,
+    );
+    add(
+        &own(export::FUNCTIONS),
+        ExportKind::Table,
+        added.references + 1,
+    );
+    items
+}
+
+fn elements(program: &CoreModule<'_>, added: Added) -> Items {
+    let mut section = wasm_encoder::ElementSection::new();
+    let functions: Vec<u32> = (0..program.function_count()).collect();
+    section.active(
+        Some(added.references + 1),
+        &ConstExpr::i32_const(0),
+        Elements::Functions(functions.into()),
+    );
+    items_of(&section)
+}
+
+/// Returns the one item of a section that was written with one.
+pub(crate) fn items_of(section: &wasm_encoder::ElementSection) -> Items {
+    let mut bytes = Vec::new();
+    section.encode(&mut bytes);
+    // The length of the section, then the number of items, which is one digit.
+    let digits = bytes.iter().position(|byte| byte & 0x80 == 0).unwrap_or(0);
+    let bytes = bytes.get(digits + 2..).unwrap_or_default().to_vec();
+    Items { count: 1, bytes }
+}

@@ -1,0 +1,31 @@
+//! Programs that stand still: leaving a stack, and modules that go on from there.
+//!
+//! A core module is rewritten twice. [`leave`] makes the build that runs until the point:
+//! each of its functions can write its frame down and return. From what that build left,
+//! [`bake`] writes a module with the program's own functions, byte for byte, the memory,
+//! globals and tables as they were, and one function for each frame that goes on where the
+//! frame stood. Nothing here runs code or knows an engine.
+//!
+//! Every construct is either carried over or refused by name, with function and offset:
+//! see [`Refusal`].
+
+mod bake;
+mod call_graph;
+mod compose;
+mod core_module;
+mod error;
+mod frames;
+mod function;
+mod leave;
+mod resume;
+mod signatures;
+mod unwind;
+mod value;
+
+pub(crate) use bake::{FrozenMemory, Stopped, bake};
+pub(crate) use call_graph::{CallGraph, SegmentKind};
+pub(crate) use core_module::CoreModule;
+pub use error::Refusal;
+pub(crate) use frames::{Written, read_frames};
+pub(crate) use leave::{PREFIX, added, export, exported, leavable_module};
+pub(crate) use value::Value;

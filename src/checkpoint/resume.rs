@@ -1,0 +1,387 @@
+//! Functions that go on from a frame.
+//!
+//! A continuation is the function itself, entered in the middle: it sets the locals, opens
+//! the blocks that the call stands in, pushes the operands of each, and calls the next
+//! continuation in place of the call. What follows is the function's own code.
+//!
+//! Code before the call that can never run again is left out. Where the call stands in a
+//! loop the code before it runs again in the next round, so it stays, in the other arm of
+//! an `if` whose condition is true the first time only. A loop has one head, and its code
+//! is there once.
+
+use wasm_encoder::{Encode, Instruction, ValType};
+use wasmparser::{FrameKind, Operator};
+
+use super::core_module::CoreModule;
+use super::error::{Refusal, missing};
+use super::frames::Frame;
+use super::function::{Function, block_type, opens, relabelled};
+use super::signatures::Signatures;
+use super::unwind::declare;
+use super::value::Value;
+
+/// What a continuation calls first.
+pub(crate) enum NextCall<'c> {
+    /// The continuation of the frame that was called.
+    Continuation(u32),
+    /// The import at which the program was stopped, with its arguments.
+    Import(u32, &'c [Value]),
+}
+
+/// Returns the body of the continuation of a frame.
+pub(crate) fn continuation(
+    program: &CoreModule<'_>,
+    frame: &Frame,
+    next: &NextCall<'_>,
+    signatures: &mut Signatures,
+) -> Result<Vec<u8>, Refusal> {
+    let mut write = || {
+        let mut function = Function::read(program, frame.function)?;
+        let call = frame.call as usize;
+        let levels = find_levels(&mut function, call)?;
+        let continues_a_loop = levels.iter().any(|level| level.kind == FrameKind::Loop);
+        let writer = ContinuationWriter {
+            function,
+            frame,
+            call,
+            levels,
+            signatures,
+            out: Vec::new(),
+        };
+        writer.write(next, continues_a_loop)
+    };
+    write().map_err(|refusal: Refusal| {
+        refusal.in_function(frame.function, program.name(frame.function))
+    })
+}
+
+/// A block that the call stands in. The first is the function itself.
+struct EnclosingBlock {
+    kind: FrameKind,
+    /// The position of the operator that opens it.
+    open: usize,
+    /// The position of the first operator in it, behind `else` if it stands there.
+    first: usize,
+    params: Vec<ValType>,
+    results: Vec<ValType>,
+    /// How many operands lie below it.
+    base: usize,
+    /// The types of the operands where the next level is opened, or at the call: those of
+    /// this level, what the operator takes included.
+    operands: Vec<ValType>,
+}
+
+fn find_levels(
+    function: &mut Function<'_, '_>,
+    call: usize,
+) -> Result<Vec<EnclosingBlock>, Refusal> {
+    let level = |kind, open, first, params, results, base| EnclosingBlock {
+        kind,
+        open,
+        first,
+        params,
+        results,
+        base,
+        operands: Vec::new(),
+    };
+    let mut levels = vec![level(
+        FrameKind::Block,
+        0,
+        0,
+        Vec::new(),
+        function.results.clone(),
+        0,
+    )];
+    for at in 0..call {
+        let operator = &function.op(at)?.operator;
+        let is_else = matches!(operator, Operator::Else);
+        if opens(operator) {
+            let ty = block_type(operator).ok_or_else(|| missing("block type"))?;
+            let (params, results) = function.block(ty)?;
+            // Where the call is not in it, this is set again.
+            let operands = operands_of_level(function)?;
+            if let Some(last) = levels.last_mut() {
+                last.operands = operands;
+            }
+            function.step(at)?;
+            let kind = function.kind().unwrap_or(FrameKind::Block);
+            levels.push(level(kind, at, at + 1, params, results, function.base()));
+            continue;
+        }
+        function.step(at)?;
+        if is_else && let Some(last) = levels.last_mut() {
+            last.kind = FrameKind::Else;
+            last.first = at + 1;
+        }
+        levels.truncate(function.depth() as usize);
+    }
+    let operands = operands_of_level(function)?;
+    if let Some(last) = levels.last_mut() {
+        last.operands = operands;
+    }
+    Ok(levels)
+}
+
+/// In code that cannot be reached there are none.
+fn operands_of_level(function: &Function<'_, '_>) -> Result<Vec<ValType>, Refusal> {
+    if !function.is_reachable() {
+        return Ok(Vec::new());
+    }
+    function.operands(function.base())
+}
+
+struct ContinuationWriter<'s, 'p, 'a> {
+    function: Function<'p, 'a>,
+    frame: &'s Frame,
+    call: usize,
+    levels: Vec<EnclosingBlock>,
+    signatures: &'s mut Signatures,
+    out: Vec<u8>,
+}
+
+impl ContinuationWriter<'_, '_, '_> {
+    fn write(mut self, next: &NextCall<'_>, continues_a_loop: bool) -> Result<Vec<u8>, Refusal> {
+        let locals = self.function.locals.clone();
+        if locals.len() != self.frame.locals.len() {
+            return Err(missing("local"));
+        }
+        let first = continues_a_loop.then_some(ValType::I32);
+        let mut body = declare(locals.iter().copied().chain(first));
+        for (local, (ty, value)) in (0..).zip(locals.iter().zip(&self.frame.locals)) {
+            if *value != Value::zero_of(*ty) {
+                value.push(*ty, &mut self.out)?;
+                Instruction::LocalSet(local).encode(&mut self.out);
+            }
+        }
+        if continues_a_loop {
+            Instruction::I32Const(1).encode(&mut self.out);
+            Instruction::LocalSet(self.first_time()).encode(&mut self.out);
+        }
+        for number in 0..self.levels.len() {
+            self.write_level(number, next)?;
+        }
+        self.write_rest()?;
+        body.extend_from_slice(&self.out);
+        Ok(body)
+    }
+
+    /// The local that is 1 until the call has come back once.
+    fn first_time(&self) -> u32 {
+        u32::try_from(self.function.locals.len()).unwrap_or(u32::MAX)
+    }
+
+    fn level(&self, number: usize) -> Result<&EnclosingBlock, Refusal> {
+        self.levels.get(number).ok_or_else(|| missing("block"))
+    }
+
+    /// Tells whether the code of a level runs again.
+    fn is_in_loop(&self, number: usize) -> bool {
+        let until = self.levels.get(1..=number).unwrap_or_default();
+        until.iter().any(|level| level.kind == FrameKind::Loop)
+    }
+
+    /// Writes what comes before the next level, or the call, and opens or calls it.
+    fn write_level(&mut self, number: usize, next: &NextCall<'_>) -> Result<(), Refusal> {
+        let is_last = number + 1 == self.levels.len();
+        let again = self.is_in_loop(number);
+        match (again, is_last) {
+            (false, true) => {
+                self.push_operands(number, None)?;
+                self.call_next(next)
+            }
+            (false, false) => {
+                let enters_loop = self.level(number + 1)?.kind == FrameKind::Loop;
+                self.push_operands(number, enters_loop.then_some(number + 1))?;
+                self.open(number + 1, enters_loop)
+            }
+            (true, true) => self.write_guarded_call(number, next),
+            (true, false) => {
+                self.write_guarded(number)?;
+                self.open(number + 1, true)
+            }
+        }
+    }
+
+    /// Pushes the operands of a level that lie below the next one, and zeros for what
+    /// the next one takes if it is given.
+    fn push_operands(&mut self, number: usize, takes: Option<usize>) -> Result<(), Refusal> {
+        let level = self.levels.get(number).ok_or_else(|| missing("block"))?;
+        let until = match self.levels.get(number + 1) {
+            Some(next) => next.base,
+            None => self.frame.operands.len(),
+        };
+        let values = self.frame.operands.get(level.base..until);
+        let values = values.ok_or_else(|| missing("operand"))?;
+        for (value, ty) in values.iter().zip(&level.operands) {
+            value.push(*ty, &mut self.out)?;
+        }
+        if let Some(taken) = takes.and_then(|number| self.levels.get(number)) {
+            for ty in &taken.params {
+                Value::zero_of(*ty).push(*ty, &mut self.out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a level: as it stands, or if its head never runs again as a plain block.
+    fn open(&mut self, number: usize, as_it_is: bool) -> Result<(), Refusal> {
+        let level = self.level(number)?;
+        let (open, kind) = (level.open, level.kind);
+        if as_it_is {
+            self.function.copy_raw(open, &mut self.out)?;
+            if kind == FrameKind::Else {
+                let first = self.level(number)?.first;
+                for at in open + 1..first {
+                    self.function.copy_raw(at, &mut self.out)?;
+                }
+            }
+            return Ok(());
+        }
+        let results = level.results.clone();
+        let ty = self.signatures.block(&[], &results);
+        if let Operator::TryTable { try_table } = &self.function.op(open)?.operator {
+            let opened = relabelled(try_table, |label| label)?;
+            if let Instruction::TryTable(_, catches) = opened {
+                Instruction::TryTable(ty, catches).encode(&mut self.out);
+            }
+        } else {
+            Instruction::Block(ty).encode(&mut self.out);
+        }
+        Ok(())
+    }
+
+    /// In a loop: the operands of a level the first time, its code every other time.
+    fn write_guarded(&mut self, number: usize) -> Result<(), Refusal> {
+        let level = self.level(number)?;
+        let next = self.level(number + 1)?;
+        let (first, until, kind) = (level.first, next.open, next.kind);
+        let params = level.params.clone();
+        let operands = level.operands.clone();
+        if first == until && params.is_empty() && operands.is_empty() {
+            return Ok(());
+        }
+        self.open_guard(&params, &operands);
+        self.push_operands(number, Some(number + 1))?;
+        match kind {
+            FrameKind::If => Instruction::I32Const(1).encode(&mut self.out),
+            FrameKind::Else => Instruction::I32Const(0).encode(&mut self.out),
+            _ => {}
+        }
+        Instruction::Else.encode(&mut self.out);
+        self.copy_inside(first, until)?;
+        Instruction::End.encode(&mut self.out);
+        Ok(())
+    }
+
+    /// In a loop: the next continuation the first time, the call every other time.
+    fn write_guarded_call(&mut self, number: usize, next: &NextCall<'_>) -> Result<(), Refusal> {
+        let level = self.level(number)?;
+        let (first, params) = (level.first, level.params.clone());
+        let callee = self
+            .function
+            .callee(&self.function.op(self.call)?.operator)?;
+        let callee = callee.ok_or_else(|| missing("call"))?;
+        let kept = level.operands.len().checked_sub(callee.params);
+        let kept = kept.ok_or_else(|| missing("operand"))?;
+        let mut results = level.operands.clone();
+        results.truncate(kept);
+        results.extend(callee.results);
+        self.open_guard(&params, &results);
+        Instruction::I32Const(0).encode(&mut self.out);
+        Instruction::LocalSet(self.first_time()).encode(&mut self.out);
+        self.push_operands(number, None)?;
+        self.call_next(next)?;
+        Instruction::Else.encode(&mut self.out);
+        self.copy_inside(first, self.call + 1)?;
+        Instruction::End.encode(&mut self.out);
+        Ok(())
+    }
+
+    /// Begins the arm of the first time, without what the level was given.
+    fn open_guard(&mut self, params: &[ValType], results: &[ValType]) {
+        let ty = self.signatures.block(params, results);
+        Instruction::LocalGet(self.first_time()).encode(&mut self.out);
+        Instruction::If(ty).encode(&mut self.out);
+        for _ in params {
+            Instruction::Drop.encode(&mut self.out);
+        }
+    }
+
+    /// Copies code into the arm of a guard, one block further in.
+    fn copy_inside(&mut self, from: usize, until: usize) -> Result<(), Refusal> {
+        let mut open = 0;
+        for at in from..until {
+            let function = &self.function;
+            let operator = &function.op(at)?.operator;
+            let label = |label: u32| if label >= open { label + 1 } else { label };
+            let opened = opens(operator);
+            let closed = matches!(operator, Operator::End);
+            function.copy(at, &mut self.out, label)?;
+            if opened {
+                open += 1;
+            } else if closed {
+                open -= 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn call_next(&mut self, next: &NextCall<'_>) -> Result<(), Refusal> {
+        match next {
+            NextCall::Continuation(function) => Instruction::Call(*function).encode(&mut self.out),
+            NextCall::Import(import, arguments) => {
+                let program = self.function.program;
+                push_call(program, *import, arguments, &mut self.out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies what follows the call, out of one level after the other.
+    fn write_rest(&mut self) -> Result<(), Refusal> {
+        let mut at = self.call + 1;
+        for number in (0..self.levels.len()).rev() {
+            let keeps_else = self.is_in_loop(number);
+            let mut open = 0_u32;
+            let mut skips = false;
+            loop {
+                let operator = &self.function.op(at)?.operator;
+                let is_end = open == 0 && matches!(operator, Operator::End);
+                if open == 0 && matches!(operator, Operator::Else) && !keeps_else {
+                    skips = true;
+                }
+                if opens(operator) {
+                    open += 1;
+                } else if matches!(operator, Operator::End) {
+                    open = open.saturating_sub(1);
+                }
+                if !skips || is_end {
+                    self.function.copy_raw(at, &mut self.out)?;
+                }
+                at += 1;
+                if is_end {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Pushes arguments and calls an import with them.
+pub(crate) fn push_call(
+    program: &CoreModule<'_>,
+    import: u32,
+    arguments: &[Value],
+    out: &mut Vec<u8>,
+) -> Result<(), Refusal> {
+    let types = program.plain_all(program.type_of(import)?.params())?;
+    if types.len() != arguments.len() {
+        return Err(missing("argument"));
+    }
+    for (value, ty) in arguments.iter().zip(types) {
+        value.push(ty, out)?;
+    }
+    Instruction::Call(import).encode(out);
+    Ok(())
+}

@@ -1,0 +1,254 @@
+//! Reading what a guest is that has left its stack.
+
+use std::collections::HashMap;
+
+use wasmtime::{Extern, Func, Instance, Memory as Linear, Ref, Store, Table, Val, ValType};
+
+use super::checkpoint::CheckpointInfo;
+use super::stop::{StopHost, StoppedCall, values};
+use super::{FreezeError, Guest, Point};
+use crate::checkpoint::{
+    CallGraph, CoreModule, FrozenMemory, PREFIX, Refusal, SegmentKind, Stopped, Value, Written,
+    added, bake, export, exported, read_frames,
+};
+use crate::digest::Digest;
+use crate::runner::guest::CORE_ENTRY;
+
+/// What was read.
+pub(super) struct Captured {
+    /// The module that goes on from there.
+    pub(super) module: Vec<u8>,
+    frames: usize,
+    memory_bytes: u64,
+}
+
+impl Captured {
+    pub(super) fn info(&self, point: &Point, guest: &Guest, reading: u64) -> CheckpointInfo {
+        CheckpointInfo {
+            point: point.to_string(),
+            program_digest: Digest::of(guest.wasm()),
+            frames: self.frames,
+            memory_bytes: self.memory_bytes,
+            own_bytes: self.module.len() as u64,
+            monotonic_ns: reading,
+        }
+    }
+}
+
+/// Reads an instance whose stack was left, and writes the module that goes on from there.
+pub(super) fn capture(
+    store: &mut Store<StopHost>,
+    instance: Instance,
+    (program, reach): (&CoreModule<'_>, &CallGraph),
+    call: &StoppedCall,
+) -> Result<Captured, FreezeError> {
+    let mut reader = InstanceReader {
+        store,
+        instance,
+        functions: HashMap::new(),
+    };
+    reader.read_functions()?;
+    let references = reader.references()?;
+    let frames = reader.written()?;
+    let written = Written {
+        bytes: &frames,
+        references: &references,
+    };
+    let frames = read_frames(program, reach, added(program), &written)?;
+    let globals = reader.globals(program)?;
+    let tables = match reach.uses().changes_tables {
+        true => reader.tables(program)?,
+        false => Vec::new(),
+    };
+    let dropped = reader.dropped(reach)?;
+    let memories = (0..program.memories.len())
+        .map(|number| reader.memory(&exported_number("memory", number)))
+        .collect::<Result<Vec<Linear>, _>>()?;
+    let memories: Vec<FrozenMemory<'_>> = memories
+        .iter()
+        .map(|memory| FrozenMemory {
+            bytes: memory.data(&*reader.store),
+        })
+        .collect();
+    let memory_bytes = memories
+        .iter()
+        .map(|memory| memory.bytes.len() as u64)
+        .sum();
+    let stopped = Stopped {
+        frames,
+        import: call.import,
+        arguments: values(&call.arguments)?,
+        memories,
+        globals,
+        tables,
+        dropped,
+    };
+    let module = bake(program, reach, &stopped, CORE_ENTRY)?;
+    Ok(Captured {
+        module,
+        frames: stopped.frames.len(),
+        memory_bytes,
+    })
+}
+
+fn exported_number(kind: &str, number: usize) -> String {
+    exported(kind, u32::try_from(number).unwrap_or(u32::MAX))
+}
+
+/// Returns a value that is no reference to an object.
+pub(super) fn plain(value: &Val) -> Option<Value> {
+    match value {
+        Val::I32(value) => Some(Value::I32(*value)),
+        Val::I64(value) => Some(Value::I64(*value)),
+        Val::F32(bits) => Some(Value::F32(*bits)),
+        Val::F64(bits) => Some(Value::F64(*bits)),
+        Val::V128(bits) => Some(Value::V128(bits.as_u128())),
+        Val::FuncRef(None)
+        | Val::ExternRef(None)
+        | Val::AnyRef(None)
+        | Val::ExnRef(None)
+        | Val::ContRef(None) => Some(Value::Null),
+        _ => None,
+    }
+}
+
+/// Returns a value of a type that nobody looks at.
+pub(super) fn zero_of(ty: &ValType) -> Val {
+    match ty {
+        ValType::I32 => Val::I32(0),
+        ValType::I64 => Val::I64(0),
+        ValType::F32 => Val::F32(0),
+        ValType::F64 => Val::F64(0),
+        ValType::V128 => Val::V128(0.into()),
+        ValType::Ref(reference) => Val::null_ref(reference.heap_type()),
+    }
+}
+
+struct InstanceReader<'s> {
+    store: &'s mut Store<StopHost>,
+    instance: Instance,
+    /// The numbers of functions, by what the engine calls them.
+    functions: HashMap<usize, u32>,
+}
+
+impl InstanceReader<'_> {
+    fn export(&mut self, name: &str) -> Result<Extern, Refusal> {
+        let found = self.instance.get_export(&mut *self.store, name);
+        found.ok_or_else(|| Refusal::of_call(&format!("the engine does not show {name:?}")))
+    }
+
+    fn own(name: &str) -> String {
+        format!("{PREFIX}{name}")
+    }
+
+    fn memory(&mut self, name: &str) -> Result<Linear, Refusal> {
+        let found = self.export(name)?.into_memory();
+        found.ok_or_else(|| Refusal::of_call(&format!("{name:?} is no memory")))
+    }
+
+    fn table(&mut self, name: &str) -> Result<Table, Refusal> {
+        let found = self.export(name)?.into_table();
+        found.ok_or_else(|| Refusal::of_call(&format!("{name:?} is no table")))
+    }
+
+    fn value(&mut self, name: &str) -> Result<Val, Refusal> {
+        let found = self.export(name)?.into_global();
+        let global = found.ok_or_else(|| Refusal::of_call(&format!("{name:?} is no global")))?;
+        Ok(global.get(&mut *self.store))
+    }
+
+    fn identity(&mut self, function: &Func) -> usize {
+        function.to_raw(&mut *self.store) as usize
+    }
+
+    fn read_functions(&mut self) -> Result<(), Refusal> {
+        let table = self.table(&Self::own(export::FUNCTIONS))?;
+        for number in 0..table.size(&*self.store) {
+            if let Some(Ref::Func(Some(function))) = table.get(&mut *self.store, number) {
+                let identity = self.identity(&function);
+                let number = u32::try_from(number).unwrap_or(u32::MAX);
+                self.functions.entry(identity).or_insert(number);
+            }
+        }
+        Ok(())
+    }
+
+    fn function(&mut self, function: &Func) -> Option<u32> {
+        let identity = self.identity(function);
+        self.functions.get(&identity).copied()
+    }
+
+    fn references(&mut self) -> Result<Vec<Option<u32>>, Refusal> {
+        let table = self.table(&Self::own(export::REFERENCES))?;
+        let mut references = Vec::new();
+        for number in 0..table.size(&*self.store) {
+            references.push(match table.get(&mut *self.store, number) {
+                Some(Ref::Func(Some(function))) => self.function(&function),
+                _ => None,
+            });
+        }
+        Ok(references)
+    }
+
+    fn written(&mut self) -> Result<Vec<u8>, Refusal> {
+        let top = self.value(&Self::own(export::TOP))?.i32();
+        let top = top.unwrap_or(0).cast_unsigned() as usize;
+        let memory = self.memory(&Self::own(export::FRAMES))?;
+        let bytes = memory.data(&*self.store).get(..top);
+        let bytes = bytes.ok_or_else(|| Refusal::of_call("the frames are cut off"))?;
+        Ok(bytes.to_vec())
+    }
+
+    fn globals(&mut self, program: &CoreModule<'_>) -> Result<Vec<(u32, Value)>, Refusal> {
+        let mut held = Vec::new();
+        for (number, ty) in (0..).zip(&program.globals) {
+            if !ty.mutable {
+                continue;
+            }
+            let value = self.value(&exported("global", number))?;
+            let value = self.held(&value).ok_or_else(|| {
+                Refusal::of_call(&format!(
+                    "global {number} holds a reference to something else than a function"
+                ))
+            })?;
+            held.push((number, value));
+        }
+        Ok(held)
+    }
+
+    fn held(&mut self, value: &Val) -> Option<Value> {
+        match value {
+            Val::FuncRef(Some(function)) => self.function(function).map(Value::Function),
+            value => plain(value),
+        }
+    }
+
+    fn tables(&mut self, program: &CoreModule<'_>) -> Result<Vec<Vec<Value>>, Refusal> {
+        let mut tables = Vec::new();
+        for number in 0..program.tables.len() {
+            let table = self.table(&exported_number("table", number))?;
+            let mut held = Vec::new();
+            for at in 0..table.size(&*self.store) {
+                let value = table.get(&mut *self.store, at).map(Val::from);
+                let value = value.and_then(|value| self.held(&value)).ok_or_else(|| {
+                    Refusal::of_call(&format!(
+                        "element {at} of table {number} is a reference to something else than a function"
+                    ))
+                })?;
+                held.push(value);
+            }
+            tables.push(held);
+        }
+        Ok(tables)
+    }
+
+    fn dropped(&mut self, reach: &CallGraph) -> Result<Vec<(SegmentKind, u32)>, Refusal> {
+        let mut dropped = Vec::new();
+        for (number, segment) in (0..).zip(reach.dropped()) {
+            if self.value(&exported("dropped", number))?.i32() == Some(1) {
+                dropped.push(*segment);
+            }
+        }
+        Ok(dropped)
+    }
+}

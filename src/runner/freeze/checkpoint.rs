@@ -1,0 +1,156 @@
+//! A frozen guest as a value.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::MonotonicFrom;
+use super::files::HIDDEN;
+use crate::digest::Digest;
+use crate::error::Error;
+use crate::image::Image;
+use crate::layer::Layer;
+use crate::runner::{Guest, Preopen, RunPlan, Runner, RunnerConfig, RunnerError};
+use crate::vfs::Fs;
+use crate::wasi::p1::{Ctx, Described};
+
+/// A guest that stands still: a program that goes on from there, its files, and what it
+/// has open. Immutable; cloning is a reference count.
+///
+/// It holds the memory of the guest once, as part of the program; instances share it until
+/// they write to it.
+#[derive(Clone)]
+pub struct Checkpoint(Arc<FrozenParts>);
+
+/// What a checkpoint is made of.
+pub(super) struct FrozenParts {
+    pub(super) name: String,
+    /// The module that goes on from the point.
+    pub(super) module: Vec<u8>,
+    /// The base of instances that go on.
+    pub(super) image: Image,
+    /// The base of the guest, and what it changed.
+    pub(super) base: Image,
+    pub(super) changes: Layer,
+    pub(super) table: Vec<Described>,
+    pub(super) hidden: bool,
+    pub(super) args: Vec<String>,
+    pub(super) env: Vec<(String, String)>,
+    pub(super) preopens: Vec<Preopen>,
+    pub(super) furnished: bool,
+    pub(super) info: CheckpointInfo,
+}
+
+/// What is known of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct CheckpointInfo {
+    /// The point, as [`Point`](super::Point) is written.
+    pub point: String,
+    /// The digest of the program that was frozen.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "as_text"))]
+    pub program_digest: Digest,
+    /// How many functions were on the stack.
+    pub frames: usize,
+    /// Bytes of the program's memories.
+    pub memory_bytes: u64,
+    /// Bytes of the program that goes on, which holds the memories but for their zeros.
+    pub own_bytes: u64,
+    /// What the monotonic clock read, in nanoseconds.
+    pub monotonic_ns: u64,
+}
+
+#[cfg(feature = "serde")]
+fn as_text<S: serde::Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(digest)
+}
+
+impl Checkpoint {
+    pub(super) fn new(parts: FrozenParts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// Returns the base of instances that go on from here: the base of the guest, and a
+    /// layer of what it changed until then.
+    #[must_use]
+    pub fn image(&self) -> &Image {
+        &self.0.image
+    }
+
+    /// Returns the program that goes on from the point: a command of preview1 like any
+    /// other, which another runtime can run as well, without the guest's open files.
+    #[must_use]
+    pub fn module(&self) -> &[u8] {
+        &self.0.module
+    }
+
+    /// Returns what is known of the point.
+    #[must_use]
+    pub fn info(&self) -> &CheckpointInfo {
+        &self.0.info
+    }
+
+    pub(super) fn parts(&self) -> &FrozenParts {
+        &self.0
+    }
+
+    /// Returns the plan of a run that shows the guest what it was shown before.
+    #[must_use]
+    pub fn plan(&self) -> RunPlan {
+        let mut plan = RunPlan::default();
+        plan.preopens.clone_from(&self.0.preopens);
+        plan.furnished = self.0.furnished;
+        plan
+    }
+
+    /// Compiles what goes on from here. [`Runner::run`] over [`image`](Self::image) then
+    /// starts any number of instances at the point, each with files of its own.
+    ///
+    /// A run has the arguments and the environment of the guest that was frozen: a plan
+    /// that brings its own is refused. It must show the guest the directories that it
+    /// had, as [`plan`](Self::plan) does.
+    ///
+    /// # Errors
+    /// As [`Runner::new`].
+    pub fn runner(&self, config: RunnerConfig) -> Result<Runner, RunnerError> {
+        let guest = Guest::from_bytes(self.0.name.clone(), self.0.module.clone())?;
+        let runner = Runner::new(&guest, config)?;
+        Ok(runner.going_on(Resumed(Arc::clone(&self.0))))
+    }
+}
+
+impl fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checkpoint")
+            .field("name", &self.0.name)
+            .field("info", &self.0.info)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What instances of a runner go on from.
+#[derive(Clone)]
+pub(in crate::runner) struct Resumed(Arc<FrozenParts>);
+
+impl Resumed {
+    pub(in crate::runner) fn args(&self) -> &[String] {
+        &self.0.args
+    }
+
+    pub(in crate::runner) fn env(&self) -> &[(String, String)] {
+        &self.0.env
+    }
+
+    pub(in crate::runner) fn clock(&self) -> MonotonicFrom {
+        MonotonicFrom::new(self.0.info.monotonic_ns)
+    }
+
+    /// Opens what the guest had open, in a context that has its preopens.
+    pub(in crate::runner) fn reopen(&self, ctx: &mut Ctx, fs: &Fs) -> Result<(), Error> {
+        ctx.reopen(&self.0.table)?;
+        if self.0.hidden && !fs.is_read_only() && fs.exists(HIDDEN)? {
+            fs.remove_dir_all(HIDDEN)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,194 @@
+//! The files of a guest that is frozen: its image, and what it has open.
+
+use std::collections::HashMap;
+
+use super::FreezeError;
+use crate::chunk::ChunkPool;
+use crate::error::Error;
+use crate::host::OpenOptions;
+use crate::image::Image;
+use crate::layer::Layer;
+use crate::meta::{FileId, Kind};
+use crate::runner::RunPlan;
+use crate::vfs::{Descriptor, Fs, Rights};
+use crate::wasi::p1::{Ctx, Described, OpenDescriptor};
+
+/// Where files lie that have no name but are open.
+pub(super) const HIDDEN: &str = "/.stratafs/open";
+
+/// What stays of a guest's files.
+pub(super) struct KeptFiles {
+    /// The base, and a layer of what the guest changed.
+    pub(super) image: Image,
+    pub(super) changes: Layer,
+    pub(super) table: Vec<Described>,
+    /// Whether there is something in [`HIDDEN`].
+    pub(super) hidden: bool,
+}
+
+/// Takes the files of a guest whose table is that of `p1`.
+pub(super) fn keep(p1: &Ctx, fs: &Fs, plan: &RunPlan) -> Result<KeptFiles, FreezeError> {
+    let names = names_of_open(p1, fs)?;
+    let nameless: Vec<&Descriptor> = p1
+        .open()
+        .filter(|open| open.preopen.is_none() && open.descriptor.fs().is_same(fs))
+        .map(|open| open.descriptor)
+        .filter(|descriptor| !names.contains_key(&descriptor.id()))
+        .collect();
+    let (fork, again) = fs.fork_with(&nameless).map_err(layer_error)?;
+    let mut places = names;
+    for (number, descriptor) in again.iter().enumerate() {
+        let id = descriptor.id();
+        if places.contains_key(&id) {
+            continue;
+        }
+        let path = format!("{HIDDEN}/{number}");
+        hide(&fork, descriptor, &path).map_err(layer_error)?;
+        places.insert(id, path.into_bytes());
+    }
+    drop(again);
+    let table = p1.describe(
+        |open| place(&open, fs, plan, &places, p1),
+        |fd| FreezeError::Files {
+            fd,
+            reason: "it is open in a directory of the host, which may be another one later; close it before the point".to_owned(),
+        },
+    )?;
+    let changes = fork
+        .diff(&ChunkPool::new())
+        .map_err(|error| FreezeError::Layer {
+            reason: error.to_string(),
+        })?;
+    let mut layers = fs.image().layers().to_vec();
+    layers.push(changes.clone());
+    let image = Image::new(&layers).map_err(|error| FreezeError::Layer {
+        reason: error.to_string(),
+    })?;
+    Ok(KeptFiles {
+        image,
+        changes,
+        table,
+        hidden: !nameless.is_empty(),
+    })
+}
+
+fn layer_error(error: Error) -> FreezeError {
+    FreezeError::Layer {
+        reason: error.to_string(),
+    }
+}
+
+/// Finds a name for each file and directory that is open, from the root of the file
+/// system that it lies in. O(files) if something is open.
+fn names_of_open(p1: &Ctx, fs: &Fs) -> Result<HashMap<FileId, Vec<u8>>, FreezeError> {
+    let wanted: Vec<FileId> = p1
+        .open()
+        .filter(|open| open.preopen.is_none() && open.descriptor.fs().is_same(fs))
+        .map(|open| open.descriptor.id())
+        .collect();
+    let mut names = HashMap::new();
+    if wanted.contains(&FileId::ROOT) {
+        names.insert(FileId::ROOT, b"/".to_vec());
+    }
+    if wanted.iter().all(|id| names.contains_key(id)) {
+        return Ok(names);
+    }
+    for entry in fs.walk("/").map_err(layer_error)? {
+        let entry = entry.map_err(layer_error)?;
+        if wanted.contains(&entry.id()) && !names.contains_key(&entry.id()) {
+            let mut path = entry.path();
+            if !path.starts_with(b"/") {
+                path.insert(0, b'/');
+            }
+            names.insert(entry.id(), path);
+        }
+    }
+    Ok(names)
+}
+
+/// Gives what has no name one that no guest uses.
+fn hide(fork: &Fs, descriptor: &Descriptor, path: &str) -> Result<(), Error> {
+    fork.create_dir_all(HIDDEN)?;
+    match descriptor.kind() {
+        Kind::Dir => fork.create_dir(path),
+        Kind::File | Kind::Symlink => {
+            let file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .open(fork, path)?;
+            file.descriptor()
+                .copy_content_of(descriptor)
+                .map_err(|errno| Error::new("copy", path.as_bytes(), errno))
+        }
+    }
+}
+
+/// Returns under which preopen something open is found again, and where below it.
+fn place(
+    open: &OpenDescriptor<'_>,
+    fs: &Fs,
+    plan: &RunPlan,
+    places: &HashMap<FileId, Vec<u8>>,
+    p1: &Ctx,
+) -> Result<(String, Vec<u8>), FreezeError> {
+    let refuse = |reason: String| FreezeError::Files {
+        fd: open.fd,
+        reason,
+    };
+    if !open.descriptor.fs().is_same(fs) {
+        return device(open, p1).ok_or_else(|| {
+            let volumes: Vec<_> = plan.volumes.iter().map(|volume| volume.name.as_str()).collect();
+            refuse(format!(
+                "it is open on a volume ({}), which is not part of what is frozen; close it before the point",
+                volumes.join(", ")
+            ))
+        });
+    }
+    let path = places
+        .get(&open.descriptor.id())
+        .ok_or_else(|| refuse("it has no name".to_owned()))?;
+    let rights = open.descriptor.rights();
+    let below = plan
+        .preopens
+        .iter()
+        .filter(|preopen| preopen.rights == rights || rights == Rights::ReadOnly)
+        .filter_map(|preopen| Some((preopen, below(path, preopen.dir.as_bytes())?)))
+        .min_by_key(|(_, below)| below.len());
+    let (preopen, below) = below.ok_or_else(|| {
+        refuse(format!(
+            "{} lies in no directory that the guest is shown",
+            String::from_utf8_lossy(path).escape_debug()
+        ))
+    })?;
+    Ok((preopen.guest.clone(), below))
+}
+
+/// Returns the rest of a path below a directory; `.` for the directory itself.
+fn below(path: &[u8], dir: &[u8]) -> Option<Vec<u8>> {
+    let parts = |path: &[u8]| -> Vec<Vec<u8>> {
+        let parts = path.split(|byte| *byte == b'/');
+        let named = parts.filter(|part| !part.is_empty() && *part != b".");
+        named.map(<[u8]>::to_vec).collect()
+    };
+    let (path, dir) = (parts(path), parts(dir));
+    let rest = path.strip_prefix(dir.as_slice())?;
+    match rest.is_empty() {
+        true => Some(b".".to_vec()),
+        false => Some(rest.join(&b'/')),
+    }
+}
+
+/// Finds a device of the directory of devices that lies beside the guest's own tree.
+fn device(open: &OpenDescriptor<'_>, p1: &Ctx) -> Option<(String, Vec<u8>)> {
+    let of = open.descriptor.fs();
+    let dev = p1
+        .open()
+        .find(|other| other.preopen == Some("/dev") && other.descriptor.fs().is_same(of))?;
+    let name = dev.preopen?.to_owned();
+    for entry in of.read_dir("/").ok()? {
+        if entry.id() == open.descriptor.id() {
+            return Some((name, entry.name().to_vec()));
+        }
+    }
+    None
+}

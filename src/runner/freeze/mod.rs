@@ -1,0 +1,87 @@
+//! Freezing a guest in the middle of its run, and instances that go on from there.
+//!
+//! [`freeze`] runs a command of preview1 up to a [`Point`], a call that it makes, and takes
+//! all that it is there: its stack, memory, globals and tables, its open files, and what
+//! it wrote. Each instance of [`Checkpoint::runner`] makes that call again and goes on
+//! behind it, with files of its own. The guest need not know.
+//!
+//! ```no_run
+//! use stratafs::image::Image;
+//! use stratafs::runner::freeze::{Freezing, Point, freeze};
+//! use stratafs::runner::{Guest, RunPlan, RunnerConfig};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let guest = Guest::from_file("python.wasm".as_ref())?;
+//! let mut plan = RunPlan::default();
+//! plan.args = vec!["python".into(), "serve.py".into()];
+//! let config = RunnerConfig::default();
+//! // Up to where it first asks for input.
+//! let frozen = freeze(&guest, &Image::empty(), &plan, &config, &Point::Stdin)?;
+//! if let Freezing::Frozen(checkpoint) = frozen {
+//!     let runner = checkpoint.runner(config)?;
+//!     let mut plan = checkpoint.plan();
+//!     plan.instances = 1000;
+//!     let report = runner.run(checkpoint.image(), &plan)?;
+//!     assert_eq!(report.failed().count(), 0);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod capture;
+mod checkpoint;
+mod clock;
+mod error;
+mod files;
+mod point;
+mod saved;
+mod shown;
+mod stop;
+pub(super) use checkpoint::Resumed;
+pub use checkpoint::{Checkpoint, CheckpointInfo};
+pub(super) use clock::MonotonicFrom;
+pub use error::{CheckpointError, FreezeError};
+pub use point::Point;
+pub(super) use shown::show;
+
+pub use crate::checkpoint::Refusal;
+
+use super::{Guest, Outcome, RunPlan, RunnerConfig};
+use crate::image::Image;
+
+/// How a run ended that was to be frozen.
+#[derive(Debug)]
+pub enum Freezing {
+    /// The guest came to the point and stands there.
+    Frozen(Checkpoint),
+    /// The guest ended before it came there.
+    Ended(Outcome),
+}
+
+/// Runs one instance of a guest up to a point and freezes it there.
+///
+/// The plan is that of a run of one instance; its volumes and host directories may be used
+/// until the point, but nothing of theirs may be open there. Standard input is not read.
+/// What the guest wrote to its other streams until then went where the plan says.
+///
+/// Takes the time that the guest takes, and that of compiling it twice: once so that it
+/// can be stopped, which [`RunnerConfig::cache_dir`] keeps, and the checkpoint itself when
+/// it is first run.
+///
+/// # Errors
+/// [`FreezeError::Runner`] as [`Runner::new`](super::Runner::new) and
+/// [`Runner::run`](super::Runner::run) have it, for a guest that is no core module as well;
+/// [`FreezeError::Refused`] for a program, or a place in it, that cannot be frozen;
+/// [`FreezeError::Files`] for what is open and cannot be opened again.
+pub fn freeze(
+    guest: &Guest,
+    image: &Image,
+    plan: &RunPlan,
+    config: &RunnerConfig,
+    point: &Point,
+) -> Result<Freezing, FreezeError> {
+    stop::freeze(guest, image, plan, config, point)
+}
+
+#[cfg(test)]
+mod tests;

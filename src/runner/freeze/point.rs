@@ -1,0 +1,206 @@
+//! Where a guest is frozen.
+
+use std::fmt;
+use std::str::FromStr;
+
+use wasmtime::{Caller, Extern, Val};
+
+use super::stop::StopHost;
+
+/// The call at which a guest is frozen. It has not been made then: each instance that
+/// goes on from there makes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Point {
+    /// The first time that the guest reads its standard input or waits for it.
+    Stdin,
+    /// The first call that names this absolute path of the guest.
+    Path(String),
+    /// A call of a function of WASI, counted from 1.
+    Call {
+        /// The name of the function, such as `fd_read`.
+        function: String,
+        /// Which one.
+        nth: u64,
+    },
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stdin => f.write_str("stdin"),
+            Self::Path(path) => write!(f, "path:{path}"),
+            Self::Call { function, nth } => write!(f, "call:{function}:{nth}"),
+        }
+    }
+}
+
+impl FromStr for Point {
+    type Err = String;
+
+    /// Reads what [`Display`](fmt::Display) writes.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let expected = || {
+            format!(
+                "{text:?}: expected stdin, path:/NAME or call:FUNCTION:N, such as call:fd_read:1"
+            )
+        };
+        if text == "stdin" {
+            return Ok(Self::Stdin);
+        }
+        if let Some(path) = text.strip_prefix("path:") {
+            return match path.starts_with('/') {
+                true => Ok(Self::Path(path.to_owned())),
+                false => Err(expected()),
+            };
+        }
+        let call = text
+            .strip_prefix("call:")
+            .and_then(|call| call.rsplit_once(':'));
+        let (function, nth) = call.ok_or_else(expected)?;
+        let nth = nth.parse().ok().filter(|nth| *nth > 0);
+        match (function.is_empty(), nth) {
+            (false, Some(nth)) => Ok(Self::Call {
+                function: function.to_owned(),
+                nth,
+            }),
+            _ => Err(expected()),
+        }
+    }
+}
+
+/// Where a path stands among the arguments of a call: the descriptor, then the address of
+/// the path, which its length follows.
+fn path_arguments(function: &str) -> &'static [(usize, usize)] {
+    match function {
+        "path_open" | "path_filestat_get" | "path_filestat_set_times" => &[(0, 2)],
+        "path_readlink"
+        | "path_create_directory"
+        | "path_unlink_file"
+        | "path_remove_directory" => &[(0, 1)],
+        "path_link" => &[(0, 2), (4, 5)],
+        "path_rename" => &[(0, 1), (3, 4)],
+        "path_symlink" => &[(2, 3)],
+        _ => &[],
+    }
+}
+
+/// Bytes of one subscription of `poll_oneoff`, and where its tag and descriptor are.
+const SUBSCRIPTION: usize = 48;
+const TAG: usize = 8;
+const FD: usize = 16;
+
+/// The tag of a subscription that waits for a read.
+const WAITS_TO_READ: u8 = 1;
+
+impl Point {
+    /// Tells whether a call, the `count`th of its function, is the point.
+    pub(super) fn is_call(
+        &self,
+        caller: &mut Caller<'_, StopHost>,
+        (function, count): (&str, u64),
+        arguments: &[Val],
+    ) -> bool {
+        match self {
+            Self::Call {
+                function: name,
+                nth,
+            } => name == function && *nth == count,
+            Self::Stdin => match function {
+                "fd_read" => is_stdin(caller, number(arguments, 0)),
+                "poll_oneoff" => waits_for_stdin(caller, arguments),
+                _ => false,
+            },
+            Self::Path(path) => path_arguments(function)
+                .iter()
+                .any(|at| names(caller, path, arguments, *at)),
+        }
+    }
+}
+
+fn number(arguments: &[Val], at: usize) -> Option<u32> {
+    arguments.get(at).and_then(Val::i32).map(i32::cast_unsigned)
+}
+
+fn is_stdin(caller: &mut Caller<'_, StopHost>, fd: Option<u32>) -> bool {
+    fd.is_some_and(|fd| caller.data_mut().core.p1.is_stream(fd, 0))
+}
+
+/// Copies a piece of the guest's memory, if there is such a piece.
+fn memory(caller: &mut Caller<'_, StopHost>, start: u32, length: usize) -> Option<Vec<u8>> {
+    let Some(Extern::Memory(memory)) = caller.get_export("memory") else {
+        return None;
+    };
+    let bytes = memory.data(&*caller).get(start as usize..)?;
+    bytes.get(..length).map(<[u8]>::to_vec)
+}
+
+fn waits_for_stdin(caller: &mut Caller<'_, StopHost>, arguments: &[Val]) -> bool {
+    let (Some(start), Some(count)) = (number(arguments, 0), number(arguments, 2)) else {
+        return false;
+    };
+    let Some(length) = (count as usize).checked_mul(SUBSCRIPTION) else {
+        return false;
+    };
+    let Some(all) = memory(caller, start, length) else {
+        return false;
+    };
+    all.chunks_exact(SUBSCRIPTION).any(|one| {
+        let fd = one.get(FD..).and_then(|rest| rest.first_chunk());
+        let waits = one.get(TAG) == Some(&WAITS_TO_READ);
+        waits && is_stdin(caller, fd.copied().map(u32::from_le_bytes))
+    })
+}
+
+/// Tells whether two arguments name a path below a descriptor that is `path`.
+fn names(
+    caller: &mut Caller<'_, StopHost>,
+    path: &str,
+    arguments: &[Val],
+    (fd, start): (usize, usize),
+) -> bool {
+    let fd = number(arguments, fd);
+    let start_and_length = number(arguments, start).zip(number(arguments, start + 1));
+    let (Some(fd), Some((start, length))) = (fd, start_and_length) else {
+        return false;
+    };
+    let Some(below) = memory(caller, start, length as usize) else {
+        return false;
+    };
+    caller
+        .data_mut()
+        .core
+        .p1
+        .is_path(fd, &below, path.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_are_read_as_they_are_written() {
+        for text in [
+            "stdin",
+            "path:/.stratafs/checkpoint",
+            "call:clock_time_get:3",
+        ] {
+            assert_eq!(text.parse::<Point>().unwrap().to_string(), text);
+        }
+        for text in [
+            "",
+            "stdout",
+            "path:",
+            "path:x",
+            "call:fd_read",
+            "call:fd_read:0",
+            "call::1",
+            "call:x:-1",
+        ] {
+            assert!(
+                text.parse::<Point>().unwrap_err().contains("expected"),
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,407 @@
+//! A checkpoint at rest: two files of an image.
+//!
+//! The program that goes on from the point lies in the image as [`PROGRAM`], and what is
+//! known of it as [`STATE`], a JSON document. So an image of a checkpoint is an image like
+//! any other: every tool that copies, signs, exports or collects images does it with these, and
+//! equal pieces of two checkpoints are held once.
+//!
+//! What is read comes from anywhere. The program is validated by the engine as every guest
+//! is; what the state asks to be opened is opened as a guest would, below the directories
+//! that the run shows.
+
+use serde::{Deserialize, Serialize};
+
+use super::checkpoint::{CheckpointInfo, FrozenParts};
+use super::{Checkpoint, CheckpointError};
+use crate::digest::Digest;
+use crate::errno::Errno;
+use crate::error::Error;
+use crate::image::Image;
+use crate::layer::LayerBuilder;
+use crate::limits::{MAX_CHECKPOINT_PROGRAM, MAX_CHECKPOINT_STATE};
+use crate::runner::Preopen;
+use crate::vfs::{Access, Fs, Rights};
+use crate::wasi::p1::{Described, OpenFile};
+
+/// The program that goes on from the point.
+pub(super) const PROGRAM: &str = "/.stratafs/frozen/program.wasm";
+
+/// What is known of it.
+pub(super) const STATE: &str = "/.stratafs/frozen/state.json";
+
+/// The version of the document. One that is newer is refused.
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedState {
+    version: u32,
+    point: String,
+    program: String,
+    program_digest: String,
+    module_digest: String,
+    frames: usize,
+    memory_bytes: u64,
+    own_bytes: u64,
+    monotonic_ns: u64,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    preopens: Vec<SavedPreopen>,
+    furnished: bool,
+    /// Whether files without a name lie in the image.
+    hidden: bool,
+    descriptors: Vec<SavedDescriptor>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedPreopen {
+    dir: String,
+    guest: String,
+    read_only: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
+enum SavedDescriptor {
+    Closed,
+    Stream {
+        number: u32,
+    },
+    Preopen {
+        name: String,
+    },
+    Dir {
+        preopen: String,
+        path_hex: String,
+        read: bool,
+    },
+    File {
+        preopen: String,
+        path_hex: String,
+        read: bool,
+        write: bool,
+        offset: u64,
+        append: bool,
+        nonblock: bool,
+    },
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut out, byte| {
+        // Writing into a text cannot fail.
+        let _always = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.is_ascii() || !text.len().is_multiple_of(2) {
+        return None;
+    }
+    let digits = text.as_bytes().chunks_exact(2);
+    digits
+        .map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok())
+        .collect()
+}
+
+impl From<&Described> for SavedDescriptor {
+    fn from(described: &Described) -> Self {
+        match described {
+            Described::Closed => Self::Closed,
+            Described::Stream(number) => Self::Stream { number: *number },
+            Described::Preopen { name } => Self::Preopen { name: name.clone() },
+            Described::Open {
+                preopen,
+                path,
+                access,
+                file: None,
+            } => Self::Dir {
+                preopen: preopen.clone(),
+                path_hex: hex(path),
+                read: access.contains(Access::READ),
+            },
+            Described::Open {
+                preopen,
+                path,
+                access,
+                file: Some(file),
+            } => Self::File {
+                preopen: preopen.clone(),
+                path_hex: hex(path),
+                read: access.contains(Access::READ),
+                write: access.contains(Access::WRITE),
+                offset: file.offset,
+                append: file.append,
+                nonblock: file.nonblock,
+            },
+        }
+    }
+}
+
+impl SavedDescriptor {
+    fn described(self) -> Option<Described> {
+        let access = |read, write| {
+            let mut access = Access::empty();
+            access.set(Access::READ, read);
+            access.set(Access::WRITE, write);
+            access
+        };
+        Some(match self {
+            Self::Closed => Described::Closed,
+            Self::Stream { number } => Described::Stream(number),
+            Self::Preopen { name } => Described::Preopen { name },
+            Self::Dir {
+                preopen,
+                path_hex,
+                read,
+            } => Described::Open {
+                preopen,
+                path: unhex(&path_hex)?,
+                access: access(read, false),
+                file: None,
+            },
+            Self::File {
+                preopen,
+                path_hex,
+                read,
+                write,
+                offset,
+                append,
+                nonblock,
+            } => Described::Open {
+                preopen,
+                path: unhex(&path_hex)?,
+                access: access(read, write),
+                file: Some(OpenFile {
+                    offset,
+                    append,
+                    nonblock,
+                }),
+            },
+        })
+    }
+}
+
+impl Checkpoint {
+    /// Returns an instance whose changes are the checkpoint: what the guest changed of its
+    /// base, the program and its state. Committing it makes an image that
+    /// [`open`](Self::open) reads.
+    ///
+    /// Holds the program once more.
+    ///
+    /// # Errors
+    /// Those of [`Fs::apply`] and [`Fs::write`].
+    pub fn to_fs(&self) -> Result<Fs, Error> {
+        let parts = self.parts();
+        let fs = Fs::new(&parts.base);
+        fs.apply("/", &parts.changes)?;
+        fs.create_dir_all("/.stratafs/frozen")?;
+        fs.write(PROGRAM, &parts.module)?;
+        let state = SavedState::of(parts);
+        let text = serde_json::to_vec(&state)
+            .map_err(|_| Error::new("write", STATE.as_bytes(), Errno::Io))?;
+        fs.write(STATE, text)?;
+        Ok(fs)
+    }
+
+    /// Reads the checkpoint of an image; `None` if it has none.
+    ///
+    /// Reads the program, which is compared with its digest, and holds it.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] if it is damaged, of a newer version, or asks for what no guest
+    /// can have.
+    pub fn open(image: &Image) -> Result<Option<Self>, CheckpointError> {
+        let fs = Fs::new(image);
+        let Some(state) = SavedState::read(&fs)? else {
+            return Ok(None);
+        };
+        let module = read_program(&fs)?;
+        let digest = Digest::of(&module).to_string();
+        if digest != state.module_digest {
+            return Err(CheckpointError::Damaged {
+                reason: format!(
+                    "{PROGRAM} has the digest {digest}, {STATE} says {}",
+                    state.module_digest
+                ),
+            });
+        }
+        state.into_checkpoint(image, module).map(Some)
+    }
+
+    /// Returns what is known of the checkpoint of an image, without reading the program;
+    /// `None` if it has none.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn inspect(image: &Image) -> Result<Option<CheckpointInfo>, CheckpointError> {
+        let state = SavedState::read(&Fs::new(image))?;
+        state.map(|state| state.info()).transpose()
+    }
+
+    /// Takes what belongs to a checkpoint out of an instance that went on from one, so that
+    /// an image made of it starts from the beginning. Returns whether there was
+    /// something.
+    ///
+    /// # Errors
+    /// Those of [`Fs::remove_dir_all`].
+    pub fn remove_from(fs: &Fs) -> Result<bool, Error> {
+        if !fs.exists(STATE)? {
+            return Ok(false);
+        }
+        for dir in ["/.stratafs/frozen", super::files::HIDDEN] {
+            if fs.exists(dir)? {
+                fs.remove_dir_all(dir)?;
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn read_program(fs: &Fs) -> Result<Vec<u8>, Error> {
+    fs.read_up_to(PROGRAM, MAX_CHECKPOINT_PROGRAM)
+}
+
+fn damaged(reason: impl Into<String>) -> CheckpointError {
+    CheckpointError::Damaged {
+        reason: reason.into(),
+    }
+}
+
+impl SavedState {
+    fn of(parts: &FrozenParts) -> Self {
+        let info = &parts.info;
+        Self {
+            version: VERSION,
+            point: info.point.clone(),
+            program: parts.name.clone(),
+            program_digest: info.program_digest.to_string(),
+            module_digest: Digest::of(&parts.module).to_string(),
+            frames: info.frames,
+            memory_bytes: info.memory_bytes,
+            own_bytes: info.own_bytes,
+            monotonic_ns: info.monotonic_ns,
+            args: parts.args.clone(),
+            env: parts.env.clone(),
+            preopens: parts
+                .preopens
+                .iter()
+                .map(|preopen| SavedPreopen {
+                    dir: preopen.dir.clone(),
+                    guest: preopen.guest.clone(),
+                    read_only: preopen.rights == Rights::ReadOnly,
+                })
+                .collect(),
+            furnished: parts.furnished,
+            hidden: parts.hidden,
+            descriptors: parts.table.iter().map(SavedDescriptor::from).collect(),
+        }
+    }
+
+    fn read(fs: &Fs) -> Result<Option<Self>, CheckpointError> {
+        let text = match fs.read_up_to(STATE, MAX_CHECKPOINT_STATE) {
+            Ok(text) => text,
+            Err(error) if matches!(error.errno(), Errno::NoEntry | Errno::NotDirectory) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let version: Version =
+            serde_json::from_slice(&text).map_err(|error| damaged(format!("{STATE}: {error}")))?;
+        if version.version != VERSION {
+            return Err(CheckpointError::Version {
+                found: version.version,
+                known: VERSION,
+            });
+        }
+        let state: Self =
+            serde_json::from_slice(&text).map_err(|error| damaged(format!("{STATE}: {error}")))?;
+        Ok(Some(state))
+    }
+
+    fn info(&self) -> Result<CheckpointInfo, CheckpointError> {
+        let digest = self.program_digest.parse();
+        Ok(CheckpointInfo {
+            point: self.point.clone(),
+            program_digest: digest
+                .map_err(|_| damaged(format!("{STATE}: {:?} is no digest", self.program_digest)))?,
+            frames: self.frames,
+            memory_bytes: self.memory_bytes,
+            own_bytes: self.own_bytes,
+            monotonic_ns: self.monotonic_ns,
+        })
+    }
+
+    fn into_checkpoint(
+        self,
+        image: &Image,
+        module: Vec<u8>,
+    ) -> Result<Checkpoint, CheckpointError> {
+        let info = self.info()?;
+        let table = self
+            .descriptors
+            .into_iter()
+            .map(SavedDescriptor::described)
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| damaged(format!("{STATE}: a path is no pairs of hex digits")))?;
+        let preopens = self.preopens.into_iter().map(|shown| Preopen {
+            dir: shown.dir,
+            guest: shown.guest,
+            rights: match shown.read_only {
+                true => Rights::ReadOnly,
+                false => Rights::ReadWrite,
+            },
+        });
+        Ok(Checkpoint::new(FrozenParts {
+            name: self.program,
+            module,
+            image: image.clone(),
+            base: image.clone(),
+            changes: LayerBuilder::new()
+                .finish()
+                .map_err(|error| damaged(error.to_string()))?,
+            table,
+            hidden: self.hidden,
+            args: self.args,
+            env: self.env,
+            preopens: preopens.collect(),
+            furnished: self.furnished,
+            info,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::OpenOptions;
+
+    /// A file system with a file of so many bytes, all of them holes.
+    fn with_hole(path: &str, bytes: u64) -> Fs {
+        let fs = Fs::builder(&Image::empty()).max_bytes(u64::MAX).build();
+        fs.create_dir_all("/.stratafs/frozen").unwrap();
+        let options = OpenOptions::new().write(true).create_new(true);
+        options.open(&fs, path).unwrap().set_len(bytes).unwrap();
+        fs
+    }
+
+    #[test]
+    fn programs_and_states_have_a_bound() {
+        let errno = |result: Result<Vec<u8>, Error>| result.unwrap_err().errno();
+        let fs = with_hole(PROGRAM, MAX_CHECKPOINT_PROGRAM + 1);
+        assert_eq!(errno(read_program(&fs)), Errno::FileTooLarge);
+        let fs = with_hole(STATE, MAX_CHECKPOINT_STATE + 1);
+        let error = SavedState::read(&fs).err().unwrap().to_string();
+        assert!(error.contains("state.json"), "{error}");
+        // At the bound it is read, and is no document.
+        let fs = with_hole(STATE, MAX_CHECKPOINT_STATE);
+        let error = SavedState::read(&fs).err().unwrap().to_string();
+        assert!(error.contains("damaged"), "{error}");
+    }
+}
