@@ -2,6 +2,7 @@
 
 mod descriptors; // numbers, renumber, close, flags, rights, quotas
 mod differential; // the same calls under wasmtime-wasi on a host directory
+mod fork; // contexts that go on from another one, tables from data
 mod host; // host directories and standard streams beside ours, poll
 mod listing; // fd_readdir
 mod memory; // pointers, iovecs, shared memory
