@@ -308,3 +308,14 @@ pub const MAX_CHECKPOINT_PROGRAM: u64 = 1 << 30;
 /// Bytes of what an image says of its checkpoint: a full table of descriptors with paths
 /// of usual length.
 pub const MAX_CHECKPOINT_STATE: u64 = 16 << 20;
+
+/// Bytes of the functions on a stack that is frozen, each counted as often as it is there:
+/// what goes on holds each of them once more.
+pub const MAX_CONTINUED_BYTES: u64 = 256 << 20;
+
+/// Pages of 64 KiB that the frames of a stack take while it is left. A frame of CPython's
+/// evaluation loop takes 2 KiB.
+pub const MAX_FRAME_PAGES: u64 = 1024;
+
+/// Values in all function types together that are added to a program for its blocks.
+pub const MAX_ADDED_TYPE_VALUES: usize = 4 << 20;

@@ -15,7 +15,7 @@ use super::resume::{NextCall, continuation, push_call};
 use super::signatures::Signatures;
 use super::unwind::declare;
 use super::value::Value;
-use crate::limits::MAX_CHECKPOINT_MEMORY;
+use crate::limits::{MAX_CHECKPOINT_MEMORY, MAX_CONTINUED_BYTES};
 
 /// Bytes that are looked at together: those of a page of most systems.
 const PAGE: usize = 4096;
@@ -91,6 +91,7 @@ fn continuations(
 ) -> Result<Vec<Continuation>, Refusal> {
     let first = program.function_count();
     let mut made = Vec::new();
+    check_depth(program, stopped)?;
     for (at, frame) in stopped.frames.iter().enumerate() {
         let next = match at + 1 == stopped.frames.len() {
             true => NextCall::Import(stopped.import, &stopped.arguments),
@@ -98,7 +99,7 @@ fn continuations(
         };
         let body = continuation(program, frame, &next, signatures)?;
         let results = program.plain_all(program.type_of(frame.function)?.results())?;
-        let ty = signatures.number(&[], &results);
+        let ty = signatures.number(&[], &results)?;
         made.push(Continuation { ty, body });
     }
     if made.is_empty() {
@@ -107,10 +108,25 @@ fn continuations(
         push_call(program, stopped.import, &stopped.arguments, &mut body)?;
         wasm_encoder::Instruction::End.encode(&mut body);
         let results = program.plain_all(program.type_of(stopped.import)?.results())?;
-        let ty = signatures.number(&[], &results);
+        let ty = signatures.number(&[], &results)?;
         made.push(Continuation { ty, body });
     }
     Ok(made)
+}
+
+/// Refuses a stack whose continuations would take more code than a program.
+fn check_depth(program: &CoreModule<'_>, stopped: &Stopped<'_>) -> Result<(), Refusal> {
+    let mut bytes = 0_u64;
+    for frame in &stopped.frames {
+        bytes += program.defined(frame.function)?.body.range().len() as u64;
+    }
+    if bytes > MAX_CONTINUED_BYTES {
+        return Err(Refusal::new(format!(
+            "the stack is too deep: the functions of its {} frames have {bytes} bytes together, the limit is {MAX_CONTINUED_BYTES}",
+            stopped.frames.len()
+        )));
+    }
+    Ok(())
 }
 
 fn function_types(continuations: &[Continuation]) -> Items {

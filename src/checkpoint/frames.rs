@@ -1,5 +1,7 @@
 //! Reading the frames that a program wrote while it left its stack.
 
+use std::collections::HashMap;
+
 use wasm_encoder::ValType;
 
 use super::call_graph::CallGraph;
@@ -32,14 +34,24 @@ pub(crate) struct Written<'b> {
 /// Returns the frames, the outermost first.
 pub(crate) fn read_frames(
     program: &CoreModule<'_>,
-    reach: &CallGraph,
+    calls: &CallGraph,
     added: Added,
     written: &Written<'_>,
 ) -> Result<Vec<Frame>, Refusal> {
+    let mut known = KnownFunctions {
+        program,
+        calls,
+        added,
+        layouts: HashMap::new(),
+        sites: HashMap::new(),
+    };
     let mut frames = Vec::new();
     let mut rest = written.bytes;
     while !rest.is_empty() {
-        let (frame, bytes) = read_frame(program, reach, added, written, rest)?;
+        let function = number(rest, 0)?;
+        let read = known.read_frame(function, written, rest);
+        let (frame, bytes) =
+            read.map_err(|refusal| refusal.in_function(function, program.name(function)))?;
         rest = rest.get(bytes..).unwrap_or_default();
         frames.push(frame);
     }
@@ -51,51 +63,64 @@ fn cut_off() -> Refusal {
     Refusal::new("the frames that the program wrote are cut off")
 }
 
-fn read_frame(
-    program: &CoreModule<'_>,
-    reach: &CallGraph,
+/// What frames of a function look like, found out once for each function and each call.
+struct KnownFunctions<'k, 'a> {
+    program: &'k CoreModule<'a>,
+    calls: &'k CallGraph,
     added: Added,
-    written: &Written<'_>,
-    bytes: &[u8],
-) -> Result<(Frame, usize), Refusal> {
-    let function = number(bytes, 0)?;
-    let site = number(bytes, 4)?;
-    let name = program.name(function);
-    let read = || {
-        let mut signatures = Signatures::new(program.type_count());
-        let layout = leavable(program, function, reach, &mut signatures, added)?;
-        let (_, layout) = layout.ok_or_else(cut_off)?;
-        let call = *layout.sites.get(site as usize).ok_or_else(cut_off)?;
-        let values = read_values(&layout, written, bytes)?;
+    layouts: HashMap<u32, Layout>,
+    sites: HashMap<(u32, usize), Site>,
+}
+
+/// A call: the operands that lie below its arguments, and its offset in the binary.
+#[derive(Clone)]
+struct Site {
+    operands: Vec<ValType>,
+    offset: usize,
+}
+
+impl KnownFunctions<'_, '_> {
+    fn read_frame(
+        &mut self,
+        function: u32,
+        written: &Written<'_>,
+        bytes: &[u8],
+    ) -> Result<(Frame, usize), Refusal> {
+        if !self.layouts.contains_key(&function) {
+            let mut signatures = Signatures::new(self.program.type_count());
+            let (program, calls, added) = (self.program, self.calls, self.added);
+            let layout = leavable(program, function, calls, &mut signatures, added)?;
+            let (_, layout) = layout.ok_or_else(cut_off)?;
+            self.layouts.insert(function, layout);
+        }
+        let layout = self.layouts.get(&function).ok_or_else(cut_off)?;
+        let site = number(bytes, 4)? as usize;
+        let call = *layout.sites.get(site).ok_or_else(cut_off)?;
+        let site = match self.sites.get(&(function, call)) {
+            Some(site) => site.clone(),
+            None => {
+                let site = site_of(self.program, function, call)?;
+                self.sites.insert((function, call), site.clone());
+                site
+            }
+        };
+        let values = read_values(layout, written, bytes)?;
         let (locals, saved) = values
             .split_at_checked(layout.locals.len())
             .ok_or_else(cut_off)?;
-        let at = program_offset(program, function, call);
-        let operands = operands_at(program, function, call, &layout, saved)
-            .map_err(|refusal| at.map_or(refusal.clone(), |at| refusal.at(at)))?;
         let locals = locals
             .iter()
-            .map(|value| value.ok_or_else(|| opaque("a local")))
-            .collect::<Result<_, _>>()
-            .map_err(|refusal| at.map_or(refusal.clone(), |at| refusal.at(at)))?;
+            .map(|value| value.ok_or_else(|| opaque("a local").at(site.offset)))
+            .collect::<Result<_, _>>()?;
+        let frame = Frame {
+            function,
+            call: u32::try_from(call).map_err(|_| cut_off())?,
+            locals,
+            operands: operands_at(&site, layout, saved)?,
+        };
         let bytes = usize::try_from(layout.bytes()).map_err(|_| cut_off())?;
-        let call = u32::try_from(call).map_err(|_| cut_off())?;
-        Ok((
-            Frame {
-                function,
-                call,
-                locals,
-                operands,
-            },
-            bytes,
-        ))
-    };
-    read().map_err(|refusal: Refusal| refusal.in_function(function, name))
-}
-
-fn program_offset(program: &CoreModule<'_>, function: u32, call: usize) -> Option<usize> {
-    let function = Function::read(program, function).ok()?;
-    Some(function.op(call).ok()?.start)
+        Ok((frame, bytes))
+    }
 }
 
 fn opaque(what: &str) -> Refusal {
@@ -142,28 +167,32 @@ fn read_values(
     Ok(values)
 }
 
-/// Picks the operands of a call out of all that the frame saved.
-fn operands_at(
-    program: &CoreModule<'_>,
-    function: u32,
-    call: usize,
-    layout: &Layout,
-    saved: &[Option<Value>],
-) -> Result<Vec<Value>, Refusal> {
+fn site_of(program: &CoreModule<'_>, function: u32, call: usize) -> Result<Site, Refusal> {
     let mut function = Function::read(program, function)?;
     for at in 0..call {
         function.step(at)?;
     }
-    let callee = function.callee(&function.op(call)?.operator)?;
+    let op = function.op(call)?;
+    let offset = op.start;
+    let callee = function.callee(&op.operator)?;
     let params = callee.ok_or_else(cut_off)?.params;
-    let types = function.operands(0)?;
-    let kept = types.len().checked_sub(params).ok_or_else(cut_off)?;
-    let types = types.get(..kept).unwrap_or_default();
+    let mut operands = function.operands(0)?;
+    let kept = operands.len().checked_sub(params).ok_or_else(cut_off)?;
+    operands.truncate(kept);
+    Ok(Site { operands, offset })
+}
+
+/// Picks the operands of a call out of all that the frame saved.
+fn operands_at(
+    site: &Site,
+    layout: &Layout,
+    saved: &[Option<Value>],
+) -> Result<Vec<Value>, Refusal> {
     let pick = |(height, ty): (usize, &ValType)| {
         let ty = super::unwind::nullable(*ty);
         let at = layout.operands.iter().position(|one| *one == (height, ty));
         let value = at.and_then(|at| saved.get(at)).ok_or_else(cut_off)?;
-        value.ok_or_else(|| opaque("an operand"))
+        value.ok_or_else(|| opaque("an operand").at(site.offset))
     };
-    types.iter().enumerate().map(pick).collect()
+    site.operands.iter().enumerate().map(pick).collect()
 }

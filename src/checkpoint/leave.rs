@@ -10,6 +10,7 @@ use super::core_module::CoreModule;
 use super::error::Refusal;
 use super::signatures::Signatures;
 use super::unwind::{Added, REFERENCE, leavable};
+use crate::limits::MAX_FRAME_PAGES;
 
 /// What every name begins with that is exported beside the program's own.
 pub(crate) const PREFIX: &str = "stratafs.checkpoint/";
@@ -119,7 +120,7 @@ fn tables(program: &CoreModule<'_>, reach: &CallGraph) -> Items {
 fn memories() -> Items {
     let frames = MemoryType {
         minimum: 1,
-        maximum: None,
+        maximum: Some(MAX_FRAME_PAGES),
         memory64: false,
         shared: false,
         page_size_log2: None,

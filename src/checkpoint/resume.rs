@@ -238,7 +238,7 @@ impl ContinuationWriter<'_, '_, '_> {
             return Ok(());
         }
         let results = level.results.clone();
-        let ty = self.signatures.block(&[], &results);
+        let ty = self.signatures.block(&[], &results)?;
         if let Operator::TryTable { try_table } = &self.function.op(open)?.operator {
             let opened = relabelled(try_table, |label| label)?;
             if let Instruction::TryTable(_, catches) = opened {
@@ -260,7 +260,7 @@ impl ContinuationWriter<'_, '_, '_> {
         if first == until && params.is_empty() && operands.is_empty() {
             return Ok(());
         }
-        self.open_guard(&params, &operands);
+        self.open_guard(&params, &operands)?;
         self.push_operands(number, Some(number + 1))?;
         match kind {
             FrameKind::If => Instruction::I32Const(1).encode(&mut self.out),
@@ -286,7 +286,7 @@ impl ContinuationWriter<'_, '_, '_> {
         let mut results = level.operands.clone();
         results.truncate(kept);
         results.extend(callee.results);
-        self.open_guard(&params, &results);
+        self.open_guard(&params, &results)?;
         Instruction::I32Const(0).encode(&mut self.out);
         Instruction::LocalSet(self.first_time()).encode(&mut self.out);
         self.push_operands(number, None)?;
@@ -298,13 +298,14 @@ impl ContinuationWriter<'_, '_, '_> {
     }
 
     /// Begins the arm of the first time, without what the level was given.
-    fn open_guard(&mut self, params: &[ValType], results: &[ValType]) {
-        let ty = self.signatures.block(params, results);
+    fn open_guard(&mut self, params: &[ValType], results: &[ValType]) -> Result<(), Refusal> {
+        let ty = self.signatures.block(params, results)?;
         Instruction::LocalGet(self.first_time()).encode(&mut self.out);
         Instruction::If(ty).encode(&mut self.out);
         for _ in params {
             Instruction::Drop.encode(&mut self.out);
         }
+        Ok(())
     }
 
     /// Copies code into the arm of a guard, one block further in.

@@ -260,7 +260,7 @@ impl LeavableWriter<'_, '_, '_> {
     fn write_leave(&mut self, at: usize, results: usize) -> Result<(), Refusal> {
         let base = self.function.base();
         let types = self.function.operands(base)?;
-        let block = self.signatures.block(&types, &types);
+        let block = self.signatures.block(&types, &types)?;
         Instruction::GlobalGet(self.added.leaving).encode(&mut self.out);
         Instruction::If(block).encode(&mut self.out);
         for _ in 0..results {

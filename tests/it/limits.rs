@@ -32,6 +32,15 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ("MAX_CHECKPOINT_PROGRAM", "programs_and_states_have_a_bound"),
     ("MAX_CHECKPOINT_STATE", "programs_and_states_have_a_bound"),
     (
+        "MAX_CONTINUED_BYTES",
+        "a_stack_whose_code_or_frames_are_too_large_is_refused",
+    ),
+    (
+        "MAX_FRAME_PAGES",
+        "a_stack_whose_code_or_frames_are_too_large_is_refused",
+    ),
+    ("MAX_ADDED_TYPE_VALUES", "types_that_are_added_have_a_bound"),
+    (
         "MAX_CLOSE_BLOCKS",
         "a_close_costs_steps_for_what_was_written_since_and_never_more_than_a_bound",
     ),

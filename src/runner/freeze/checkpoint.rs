@@ -9,7 +9,8 @@ use crate::digest::Digest;
 use crate::error::Error;
 use crate::image::Image;
 use crate::layer::Layer;
-use crate::runner::{Guest, Preopen, RunPlan, Runner, RunnerConfig, RunnerError};
+use crate::runner::guest::CORE_ENTRY;
+use crate::runner::{Guest, GuestKind, Preopen, RunPlan, Runner, RunnerConfig, RunnerError};
 use crate::vfs::Fs;
 use crate::wasi::p1::{Ctx, Described};
 
@@ -114,6 +115,13 @@ impl Checkpoint {
     /// As [`Runner::new`].
     pub fn runner(&self, config: RunnerConfig) -> Result<Runner, RunnerError> {
         let guest = Guest::from_bytes(self.0.name.clone(), self.0.module.clone())?;
+        if guest.kind() != GuestKind::Core {
+            // What goes on is written by `freeze`; this came from elsewhere.
+            return Err(RunnerError::NoEntry {
+                name: self.0.name.clone(),
+                wanted: CORE_ENTRY,
+            });
+        }
         let runner = Runner::new(&guest, config)?;
         Ok(runner.going_on(Resumed(Arc::clone(&self.0))))
     }

@@ -356,3 +356,65 @@ fn a_memory_past_the_bound_is_refused() {
     );
     assert!(frozen(wat(pages(MAX_CHECKPOINT_MEMORY) / 64)).is_ok());
 }
+
+/// A function that calls itself as often as it is told, then yields; it has `padding` in it.
+fn recursion(depth: u32, locals: u32, padding: &str) -> Guest {
+    let locals = "i64 ".repeat(locals as usize);
+    let wat = format!(
+        r#"(module
+          (import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))
+          (memory (export "memory") 1)
+          (func $down (param $n i32) (local {locals})
+            (if (local.get $n)
+              (then (call $down (i32.sub (local.get $n) (i32.const 1))))
+              (else (drop (call $yield))))
+            {padding})
+          (func (export "_start") (call $down (i32.const {depth}))))"#
+    );
+    Guest::from_bytes("guest", wat).unwrap()
+}
+
+fn frozen_in_recursion(guest: &Guest) -> Result<Freezing, super::FreezeError> {
+    let point = Point::Call {
+        function: "sched_yield".into(),
+        nth: 1,
+    };
+    let (written, config) = (Arc::default(), RunnerConfig::default());
+    freeze(guest, &Image::empty(), &plan(&written), &config, &point)
+}
+
+#[test]
+fn a_stack_whose_code_or_frames_are_too_large_is_refused() {
+    assert!(frozen_in_recursion(&recursion(500, 1, "")).is_ok());
+    // 128 KiB of code in each of 3,000 frames.
+    let padding = "(drop (i32.const 1000000))".repeat(131_072 / 5);
+    let error = frozen_in_recursion(&recursion(3000, 1, &padding)).unwrap_err();
+    assert!(
+        error.to_string().contains("the stack is too deep"),
+        "{error}"
+    );
+    // 64 MiB of locals, which nobody sets.
+    let error = frozen_in_recursion(&recursion(3000, 3000, "")).unwrap_err();
+    assert!(error.to_string().contains("cannot be left"), "{error}");
+}
+
+#[test]
+fn calls_above_too_many_operands_are_refused() {
+    let wat = |operands: usize| {
+        let pushed = "(i32.const 1)".repeat(operands);
+        let dropped = "(drop)".repeat(operands);
+        format!(
+            r#"(module
+              (import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))
+              (memory (export "memory") 1)
+              (func (export "_start") {pushed} (drop (call $yield)) {dropped}))"#
+        )
+    };
+    let guest = |operands| Guest::from_bytes("guest", wat(operands)).unwrap();
+    assert!(frozen_in_recursion(&guest(999)).is_ok());
+    let error = frozen_in_recursion(&guest(1001)).unwrap_err().to_string();
+    assert!(
+        error.contains("function 1: ") && error.contains("1000 operands"),
+        "{error}"
+    );
+}
