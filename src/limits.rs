@@ -319,3 +319,39 @@ pub const MAX_FRAME_PAGES: u64 = 1024;
 
 /// Values in all function types together that are added to a program for its blocks.
 pub const MAX_ADDED_TYPE_VALUES: usize = 4 << 20;
+/// Bytes in an answer of a token server. Tokens have a few thousand.
+pub const MAX_TOKEN_ANSWER_BYTES: u64 = 256 * 1024;
+
+/// Bytes in the head of an answer of a registry: tokens and addresses of storage have
+/// a few thousand.
+pub const MAX_ANSWER_HEADER_BYTES: usize = 64 * 1024;
+
+/// Bytes of what a registry says of a failure that are read.
+pub const MAX_REGISTRY_ERROR_BYTES: u64 = 64 * 1024;
+
+/// Seconds that a registry may ask to wait before it is asked again. If it asks for more,
+/// that is told instead.
+pub const MAX_RETRY_AFTER_SECONDS: u64 = 60;
+
+/// Pages of one list of tags.
+pub const MAX_TAG_PAGES: usize = 1_000;
+
+/// Tags in one list: 128 bytes each at most.
+pub const MAX_TAGS: usize = 1_000_000;
+
+/// Bytes of a blob that are sent to a registry at once, unless it wants more: what is lost
+/// when that breaks off and the registry does not say how far it came.
+pub const UPLOAD_CHUNK_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Bytes of a blob that a registry can want at once at least.
+pub const MAX_UPLOAD_CHUNK_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// Bytes of an answer of a credential helper.
+pub const MAX_HELPER_BYTES: u64 = 256 * 1024;
+
+/// Bytes in a file of credentials, or of mirrors.
+pub const MAX_REGISTRY_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Seconds after which what an interrupted pull left of a blob goes when the next pull
+/// begins: a week.
+pub const MAX_INCOMING_AGE_SECONDS: u64 = 7 * 24 * 3600;

@@ -86,6 +86,12 @@ impl StagedFile {
         parent(&self.staged.path)
     }
 
+    /// Returns the file itself.
+    #[cfg(feature = "registry")]
+    pub(crate) fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
     /// Waits until the content is on the disk, gives the file its name,
     /// replacing what has it, and waits until the name is on the disk.
     ///

@@ -53,6 +53,8 @@ if [ -n "$long" ]; then
     script tests/cpython/suite.sh
     say "images of other tools"
     script tests/interop/run.sh
+    say "a real registry"
+    script tests/registry/run.sh
     say "Ruby, PHP, SQLite, QuickJS, clang"
     script tests/programs/run.sh
     say "ripgrep, and redb with its own tests"
@@ -65,7 +67,7 @@ else
     say "a part of CPython's own file tests"
     script tests/cpython/suite.sh test_os test_posix test_shutil test_fileio test_file
     left_out "CPython a thousand times, and 36 more modules of its tests"
-    left_out "images in and out of skopeo, umoci and buildah"
+    left_out "images in and out of skopeo, umoci and buildah, and of a real registry"
     left_out "Ruby, PHP, SQLite, QuickJS, clang, ripgrep and redb as guests"
     left_out "instructions of common calls"
 fi

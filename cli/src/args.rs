@@ -13,6 +13,7 @@ use stratafs::vfs::Share;
 use super::habits::{HabitArgs, Word};
 use super::image::args::{IMAGE_EXAMPLE, ImageCommand, StoreArgs};
 use super::parse::{self, Saved, Shown, Variable};
+use super::reach::{PullWhen, ReachArgs};
 use super::sources::SourceArgs;
 
 const EXAMPLE: &str = "\
@@ -92,7 +93,7 @@ pub(super) enum Command {
     Docker(Word),
 }
 
-/// Images in the store: brings them in, looks inside, takes them out.
+/// Images in the store: brings them in, looks inside, takes them out, to registries as well.
 #[derive(Debug, Args)]
 #[command(after_help = IMAGE_EXAMPLE)]
 pub(super) struct ImageArgs {
@@ -171,10 +172,18 @@ pub(super) struct RunArgs {
     #[command(flatten)]
     pub(super) sources: SourceArgs,
 
-    /// An image of the store to run: entry point, arguments, environment and
+    /// An image of the store to run, or HOST/NAME:TAG of a registry: entry point, arguments, environment and
     /// working directory are its own; layers go on top of it
     #[arg(long, value_name = "REF")]
     pub(super) image: Option<Reference>,
+
+    /// When a registry is asked for an image that is named after one (HOST/NAME:TAG)
+    /// [default: missing]; for any other name none is ever asked
+    #[arg(long, value_enum, value_name = "WHEN", requires = "image")]
+    pub(super) pull: Option<PullWhen>,
+
+    #[command(flatten)]
+    pub(super) reach: ReachArgs,
 
     /// Make a new image of the base and what the one instance changed, if it
     /// exits with 0

@@ -12,3 +12,6 @@ pub(crate) const MAX_LINE_BYTES: usize = 4096;
 
 /// Bytes in one cell of a table that the command line prints.
 pub(crate) const MAX_CELL_BYTES: usize = 512;
+
+/// Bytes in a password that is read from stdin. Tokens have a few thousand.
+pub(crate) const MAX_PASSWORD_BYTES: u64 = 64 * 1024;

@@ -21,6 +21,7 @@ mod place;
 mod prepare;
 mod prepared;
 mod proof;
+mod reach;
 mod report;
 mod resolve;
 mod run;

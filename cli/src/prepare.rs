@@ -13,7 +13,7 @@ use super::failure::{Failure, say};
 use super::instances::TIMEOUT_CODE;
 use super::place::{self, Use};
 use super::resolve::{GuestFrom, Run};
-use super::run::{guest_and_image, start_volumes};
+use super::run::{fetch, guest_and_image, start_volumes};
 
 /// The guest ended before the point.
 const ENDED_CODE: u8 = 3;
@@ -21,6 +21,7 @@ const ENDED_CODE: u8 = 3;
 pub(super) fn prepare(args: PrepareArgs, store: Option<&Path>) -> Result<ExitCode, Failure> {
     refuse(&args)?;
     let mut run = Run::resolve(args.run)?;
+    fetch(&mut run, store)?;
     let how = match run.guest {
         GuestFrom::Image(..) => Use::Change,
         GuestFrom::File(_) => Use::Fill,

@@ -17,6 +17,7 @@ use super::failure::Failure;
 use super::from_image::Wanted;
 use super::memory;
 use super::parse::{Saved, Shown, Variable};
+use super::reach::{PullWhen, ReachArgs};
 use super::sources::Layers;
 
 /// Bytes that an instance may hold when `--max-bytes` is not given.
@@ -51,6 +52,8 @@ pub(super) struct Run {
     pub(super) save_volumes: Vec<Saved>,
     /// The guest's first argument, if it is not its name.
     pub(super) argv0: Option<String>,
+    /// When a registry is asked for the image, if that was said, and how.
+    pub(super) pull: (Option<PullWhen>, ReachArgs),
 }
 
 /// Where the guest comes from.
@@ -77,6 +80,15 @@ impl fmt::Display for GuestFrom {
 pub(super) enum Stats {
     Stderr,
     File(PathBuf),
+}
+
+impl Stats {
+    fn of(path: PathBuf) -> Self {
+        match path.as_os_str() == "-" {
+            true => Self::Stderr,
+            false => Self::File(path),
+        }
+    }
 }
 
 impl Run {
@@ -128,10 +140,7 @@ impl Run {
         config.max_memory = args.max_memory.or(config.max_memory);
         config.trap_unknown_imports |= args.trap_unknown_imports;
         config.invoke = args.invoke;
-        let stats = args.stats.map(|path| match path.as_os_str() == "-" {
-            true => Stats::Stderr,
-            false => Stats::File(path),
-        });
+        let stats = args.stats.map(Stats::of);
         Ok(Self {
             guest,
             layers: Layers::new(args.layers, &args.sources)?,
@@ -147,6 +156,7 @@ impl Run {
             volume_bases,
             save_volumes: args.save_volumes,
             argv0: args.argv0,
+            pull: (args.pull, args.reach),
             trace: args.trace,
         })
     }

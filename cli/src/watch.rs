@@ -162,3 +162,30 @@ impl MovingBar {
         self.0.finish_and_clear();
     }
 }
+
+/// Shows on a terminal how far transfers from and to registries have come.
+pub(super) struct TransferBar(ProgressBar);
+
+impl TransferBar {
+    pub(super) fn start() -> Self {
+        let bar = ProgressBar::new(0);
+        let style =
+            ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}");
+        if let Ok(style) = style {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+
+    pub(super) fn watcher(&self) -> stratafs::transfer::MovedWatcher {
+        let bar = self.0.clone();
+        std::sync::Arc::new(move |moving| {
+            bar.set_length(moving.of);
+            bar.set_position(moving.bytes);
+        })
+    }
+
+    pub(super) fn end(self) {
+        self.0.finish_and_clear();
+    }
+}

@@ -15,6 +15,9 @@ const DEFAULT_TAG: &str = "latest";
 /// Hex digits of a digest that are enough to ask for it.
 const LEAST_HEX: usize = 8;
 
+/// What stands between the name and the digest of an image of a registry.
+const OF_REGISTRY: &str = "@sha256:";
+
 /// The prefix of an image's own digest.
 const OWN: &str = "blake3:";
 
@@ -25,7 +28,8 @@ const OWN: &str = "blake3:";
 /// A name is words of lower-case letters and digits, with `.`, `_`, `__` or
 /// hyphens inside a word and `/` between words; the first may be a registry's
 /// host with a port. A tag is up to 128 letters, digits, `.`, `_` and `-`, and
-/// begins with none of the last two; without one `latest` is meant.
+/// begins with none of the last two; without one `latest` is meant. An image of a registry
+/// may go by its digest there instead, `HOST/NAME@sha256:HEX`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reference {
     /// `NAME:TAG`, the tag filled in.
@@ -47,6 +51,7 @@ impl Reference {
     #[must_use]
     pub fn tag(&self) -> Option<&str> {
         match self {
+            Self::Tag(text) if text.contains('@') => None,
             Self::Tag(text) => text.rsplit_once(':').map(|(_, tag)| tag),
             Self::Digest(_) => None,
         }
@@ -65,6 +70,14 @@ impl fmt::Display for Reference {
 pub struct ParseReferenceError {
     text: String,
     reason: &'static str,
+}
+
+impl ParseReferenceError {
+    /// Returns the rule that is broken.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        self.reason
+    }
 }
 
 impl FromStr for Reference {
@@ -86,6 +99,9 @@ fn parse(text: &str) -> Result<Reference, &'static str> {
             _ => Err("`blake3:` is followed by 8 to 64 lower-case hex digits"),
         };
     }
+    if let Some((name, hex)) = text.split_once(OF_REGISTRY) {
+        return of_registry(name, hex);
+    }
     // A colon before a slash is a port's.
     let (name, tag) = match text.rsplit_once(':') {
         Some((name, tag)) if !tag.contains('/') => (name, tag),
@@ -94,6 +110,29 @@ fn parse(text: &str) -> Result<Reference, &'static str> {
     check_name(name)?;
     check_tag(tag)?;
     Ok(Reference::Tag(format!("{name}:{tag}")))
+}
+
+/// An image of a registry by its digest there: the name has to be a registry's, and a tag
+/// beside the digest says nothing.
+fn of_registry(name: &str, hex: &str) -> Result<Reference, &'static str> {
+    let is_hex = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if hex.len() != 64 || !hex.bytes().all(is_hex) {
+        return Err("`@sha256:` is followed by 64 lower-case hex digits");
+    }
+    let name = match name.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => {
+            check_tag(tag)?;
+            name
+        }
+        _ => name,
+    };
+    check_name(name)?;
+    match name.split_once('/') {
+        Some((host, _)) if host.contains([':', '.']) || host == "localhost" => {
+            Ok(Reference::Tag(format!("{name}{OF_REGISTRY}{hex}")))
+        }
+        _ => Err("only an image of a registry goes by `@sha256:` and 64 hex digits"),
+    }
 }
 
 fn check_name(name: &str) -> Result<(), &'static str> {
@@ -106,6 +145,18 @@ fn check_name(name: &str) -> Result<(), &'static str> {
     let mut words = name.split('/').peekable();
     let first = words.next().unwrap_or_default();
     let is_host = words.peek().is_some() && first.contains([':', '.']);
+    if let Some(address) = first.strip_prefix('[').filter(|_| is_host) {
+        // An IPv6 address, with a port maybe.
+        let (address, port) = address.split_once(']').unwrap_or((address, ":"));
+        let port = port.strip_prefix(':').or((!port.is_empty()).then_some(""));
+        return match address.parse::<std::net::Ipv6Addr>().is_ok()
+            && port.is_none_or(is_port)
+            && words.all(is_word)
+        {
+            true => Ok(()),
+            false => Err("the host in brackets is no IPv6 address"),
+        };
+    }
     let first = match first.split_once(':') {
         Some((host, port)) if is_host && is_port(port) => host,
         _ => first,

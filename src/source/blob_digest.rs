@@ -23,6 +23,14 @@ impl BlobDigest {
         super::oci::sha256(bytes)
     }
 
+    /// Names bytes by the algorithm of another digest.
+    #[cfg(feature = "registry")]
+    pub(crate) fn like(other: &Self, bytes: &[u8]) -> Self {
+        let mut hasher = super::oci::Hasher::like(other);
+        hasher.update(bytes);
+        hasher.finish_digest()
+    }
+
     /// Takes a text that a hash was just written as.
     pub(super) fn hashed(text: String) -> Self {
         debug_assert!(text.parse::<Self>().is_ok());

@@ -43,10 +43,14 @@ pub use dir::{dir, dir_ambient};
 pub use error::{SourceError, SourceErrorKind};
 #[cfg(all(feature = "dir", feature = "oci", feature = "store"))]
 pub(crate) use oci::is_program;
+#[cfg(feature = "registry")]
+pub(crate) use oci::{BlobHome, Checked, Hasher, RawLayout, Told};
 #[cfg(feature = "oci")]
 pub use oci::{LayerBlob, OciImage};
 #[cfg(feature = "oci")]
-pub use oci_out::{Compression, OciExport, OciExportError, OutLayer};
+pub use oci_out::{Compression, OciExport, OciExportError, OpenBlob, OutLayer};
+#[cfg(feature = "registry")]
+pub(crate) use oci_out::{OutBlob, OutImage};
 #[cfg(any(feature = "dir", feature = "tar"))]
 pub use open::{Opened, Source, open};
 #[cfg(feature = "tar")]

@@ -38,6 +38,8 @@ impl Store {
     /// taken apart: their files are read, what no other pack has is written
     /// into new packs, and what named the old ones is written anew in one step.
     ///
+    /// What interrupted pulls left of blobs goes as well.
+    ///
     /// Waits for running imports, and lets new ones wait; those of a process that
     /// has one go on. Needs no free byte to free what it can. Readers go on: what
     /// they have open stays readable until they let go (on Windows an index
@@ -55,7 +57,7 @@ impl Store {
         self.check_writable()?;
         let _lock = self.lock_for_collection()?;
         let mut report = GcReport::default();
-        let mut freed = 0;
+        let mut freed = self.drop_incoming(true)?;
         loop {
             let round = self.0.catalog.change(forget)?;
             // Chunks of packs that are gone are not known any more.

@@ -29,7 +29,8 @@
 //!
 //! Several processes may use one store, and several threads one [`Store`].
 //! Locks, in this order: the gate of imports, the imports' file, the catalog's file, an import's
-//! state, the map of known chunks, the open packs, one pack.
+//! state, the map of known chunks, the open packs, one pack. The file of a blob on its way in
+//! is locked with none of these waited for: who cannot have it looks again later.
 
 mod blob;
 mod catalog;
@@ -41,6 +42,9 @@ mod file;
 mod gc;
 mod identity;
 mod import;
+mod incoming;
+#[cfg(feature = "registry")]
+mod incoming_blob;
 mod layer_file;
 mod legacy;
 mod locks;
@@ -80,6 +84,8 @@ pub use gc::GcReport;
 use identity::DirState;
 pub use import::Import;
 use import::digest_of;
+#[cfg(feature = "registry")]
+pub(crate) use incoming_blob::Incoming;
 pub use legacy::is_panic_caught;
 use pack::file_name;
 use pack_writer::ChunkIndex;

@@ -2,6 +2,7 @@
 
 use super::catalog::{COPY, LOG, OLD, RESERVE, RecordKind};
 use super::disk::{INDEXES, LAYERS, PACKS, TMP};
+use super::incoming::INCOMING;
 use super::record::{BlobRecord, ImageRecord, LayerRecord, PackRecord, TagRecord};
 use super::{Store, StoreError};
 
@@ -34,7 +35,8 @@ pub struct StoreStat {
     pub layer_bytes: u64,
     /// Bytes of the catalog, its copy, and the room that is kept for removals.
     pub catalog_bytes: u64,
-    /// Bytes of what is on its way in, or was left behind.
+    /// Bytes of what is on its way in, or was left behind, blobs of interrupted pulls
+    /// included.
     pub unfinished_bytes: u64,
 }
 
@@ -79,6 +81,9 @@ impl Store {
         stat.index_bytes = sum(INDEXES)?;
         stat.layer_bytes = sum(LAYERS)?;
         stat.unfinished_bytes = sum(TMP)?;
+        if disk.path(INCOMING).is_dir() {
+            stat.unfinished_bytes += sum(INCOMING)?;
+        }
         let own = [LOG, COPY, OLD, RESERVE].map(|name| disk.path(name).symlink_metadata());
         stat.catalog_bytes = own.into_iter().flatten().map(|meta| meta.len()).sum();
         Ok(stat)

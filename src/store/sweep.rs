@@ -8,6 +8,7 @@ use std::path::Path;
 use super::catalog::{CatalogView, RecordKind};
 use super::disk::{Disk, INDEXES, LAYERS, PACKS, TMP};
 use super::identity;
+use super::incoming::{self, INCOMING};
 use super::pack::file_name;
 use super::record::{ImageRecord, LayerRecord};
 use super::{Store, StoreError, log};
@@ -80,6 +81,7 @@ pub(super) fn is_written_by_a_store(disk: &Disk, dir: &str, path: &Path) -> bool
     let magic: &[u8] = match dir {
         PACKS => b"stratpak",
         INDEXES => b"stratidx",
+        INCOMING => &incoming::MAGIC,
         _ => b"stratlay",
     };
     let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);

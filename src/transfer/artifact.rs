@@ -2,6 +2,7 @@
 //! and out.
 
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use super::TransferError;
 use super::export::{bytes, tree};
@@ -81,12 +82,15 @@ pub(super) fn made<'a>(
     config.os = Some(os.to_owned());
     config.architecture = Some("wasm".to_owned());
     let digest = BlobDigest::of(&program);
+    let program: Arc<[u8]> = program.into();
     let layer = OutLayer::Blob {
         digest: digest.clone(),
         size: program.len() as u64,
         media_type: PROGRAM.to_owned(),
         diff_id: digest,
-        open: Box::new(move || Ok(Box::new(io::Cursor::new(program)) as Box<dyn Read>)),
+        open: Box::new(
+            move || Ok(Box::new(io::Cursor::new(Arc::clone(&program))) as Box<dyn Read>),
+        ),
     };
     Ok((layer, config))
 }

@@ -67,6 +67,14 @@ pub enum TransferError {
     /// The image is not an OCI artifact of WebAssembly, and cannot be exported as one.
     #[error("{0}")]
     Artifact(String),
+    /// A registry does not do what it was asked for.
+    #[cfg(feature = "registry")]
+    #[error(transparent)]
+    Registry(#[from] crate::registry::RegistryError),
+    /// The place that is to be copied from or to cannot be used.
+    #[cfg(feature = "registry")]
+    #[error("{0}")]
+    Place(String),
     /// The image has no such path.
     #[error("{path}: {errno}")]
     Path {

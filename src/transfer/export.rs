@@ -10,10 +10,10 @@ use super::platform::stamp;
 use super::{TransferError, artifact, staged};
 use crate::chunk::ChunkPool;
 use crate::digest::Sha256;
-use crate::image::Reference;
+use crate::image::{ImageConfig, Reference};
 use crate::layer::Layer;
 use crate::source::BlobDigest;
-use crate::source::{Compression, OciExport, OutLayer, Platform};
+use crate::source::{Compression, OciExport, OciExportError, OutLayer, Platform};
 use crate::store::{ImageInfo, Store, StoredLayer, Watcher};
 use crate::vfs::Fs;
 
@@ -111,9 +111,20 @@ pub(super) fn tree(store: &Store, reference: &Reference) -> Result<Layer, Transf
 fn oci(
     store: &Store,
     reference: &Reference,
-    (compression, platform, as_artifact): (Compression, Option<&Platform>, bool),
-    write: impl FnOnce(OciExport<'_>) -> Result<(), crate::source::OciExportError>,
+    form: (Compression, Option<&Platform>, bool),
+    write: impl FnOnce(OciExport<'_>) -> Result<(), OciExportError>,
 ) -> Result<(), TransferError> {
+    oci_image(store, reference, form, |image, _| Ok(write(image)?))
+}
+
+/// Hands an image on as it goes out, and the further platforms that it may say it is for:
+/// of one that was made here for WebAssembly, unless a platform is given.
+pub(super) fn oci_image<T>(
+    store: &Store,
+    reference: &Reference,
+    (compression, platform, as_artifact): (Compression, Option<&Platform>, bool),
+    write: impl FnOnce(OciExport<'_>, &[Platform]) -> Result<T, TransferError>,
+) -> Result<T, TransferError> {
     let info = store.info(reference.as_str())?;
     let mut config = info.config.clone();
     stamp(&mut config, platform);
@@ -134,16 +145,30 @@ fn oci(
             (config_bytes, manifest_bytes),
         ),
     };
+    let artifact = as_artifact || is_artifact;
+    let made_here = info.raw_config.is_none() && platform.is_none() && !artifact;
     let image = OciExport {
         name: reference.tag(),
         layers,
-        artifact: as_artifact || is_artifact,
+        artifact,
         config: &config,
         config_bytes: kept.0.transpose()?,
         manifest_bytes: kept.1.transpose()?,
         compression,
     };
-    Ok(write(image)?)
+    let further = match made_here && is_for_wasm(&config) {
+        true => ["amd64", "arm64"]
+            .map(|name| Platform::new("linux", name, None))
+            .to_vec(),
+        false => Vec::new(),
+    };
+    write(image, &further)
+}
+
+/// Returns whether an image is for guests: it says so, or says nothing.
+fn is_for_wasm(config: &ImageConfig) -> bool {
+    let architecture = config.architecture.as_deref();
+    architecture.is_none_or(|name| Platform::new("", name, None).is_wasm())
 }
 
 /// Returns each layer as its blob, where the store has that.

@@ -6,7 +6,7 @@ use super::TransferError;
 use super::platform::stamp;
 use crate::digest::Sha256;
 use crate::image::{HistoryEntry, ImageConfig, Reference};
-use crate::source::{BlobDigest, OciImage, Opened, Platform, Source, SourceOptions};
+use crate::source::{BlobDigest, LayerBlob, OciImage, Opened, Platform, Source, SourceOptions};
 use crate::store::{ImageInfo, Import, LayerOrigin, Store, Watcher};
 
 /// How images are brought in.
@@ -98,28 +98,37 @@ fn take_image(
     image: &OciImage,
     options: &SourceOptions,
 ) -> Result<(), TransferError> {
-    for blob in image.layers() {
-        let kept = blob.digest().and_then(sha256).zip(sha256(blob.diff_id()));
-        let mut origin = LayerOrigin::new();
-        let layer = match kept {
-            Some((_, diff_id)) => {
-                let mut keep = import.blob();
-                let layer = image.read_layer(import.pool(), blob, options, Some(&mut keep))?;
-                let kept = keep.finish();
-                origin = LayerOrigin::of_blob(import.keep(kept), blob.media_type(), diff_id);
-                layer
-            }
-            // Compressed by `docker save`, or named by a digest that the store
-            // does not know: only the tree is kept.
-            None => image.read_layer(import.pool(), blob, options, None)?,
-        };
-        import.layer(layer, origin);
-    }
+    let mut blobs = image.layers().iter();
+    blobs.try_for_each(|blob| take_layer(import, image, blob, options))
+}
+
+/// Takes one layer, and its blob.
+pub(super) fn take_layer(
+    import: &mut Import,
+    image: &OciImage,
+    blob: &LayerBlob,
+    options: &SourceOptions,
+) -> Result<(), TransferError> {
+    let kept = blob.digest().and_then(sha256).zip(sha256(blob.diff_id()));
+    let mut origin = LayerOrigin::new();
+    let layer = match kept {
+        Some((_, diff_id)) => {
+            let mut keep = import.blob();
+            let layer = image.read_layer(import.pool(), blob, options, Some(&mut keep))?;
+            let kept = keep.finish();
+            origin = LayerOrigin::of_blob(import.keep(kept), blob.media_type(), diff_id);
+            layer
+        }
+        // Compressed by `docker save`, or named by a digest that the store
+        // does not know: only the tree is kept.
+        None => image.read_layer(import.pool(), blob, options, None)?,
+    };
+    import.layer(layer, origin);
     Ok(())
 }
 
 /// Keeps manifest and configuration byte by byte.
-fn keep_documents(import: &mut Import, image: &OciImage) -> Result<(), TransferError> {
+pub(super) fn keep_documents(import: &mut Import, image: &OciImage) -> Result<(), TransferError> {
     import.raw_config(image.config_bytes())?;
     if let Some(manifest) = image.manifest_bytes() {
         import.manifest(manifest)?;
@@ -127,7 +136,7 @@ fn keep_documents(import: &mut Import, image: &OciImage) -> Result<(), TransferE
     Ok(())
 }
 
-fn sha256(digest: &BlobDigest) -> Option<Sha256> {
+pub(super) fn sha256(digest: &BlobDigest) -> Option<Sha256> {
     digest.as_str().parse().ok()
 }
 

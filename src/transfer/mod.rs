@@ -2,7 +2,8 @@
 //!
 //! [`import`] makes an image of directories, archives and OCI images,
 //! [`export`] writes one out, [`squash`] makes one layer of many, [`explain`]
-//! tells where an entry of an image comes from. [`Store::import_from`],
+//! tells where an entry of an image comes from. With the feature `registry`, `pull` and `push`
+//! move images between a store and a registry, and `copy` between registries and layouts. [`Store::import_from`],
 //! [`Store::export_to`] and [`Fs::commit`] are the same as methods. What is written appears whole
 //! or not at all: a process that is killed leaves nothing under the name that
 //! was asked for.
@@ -13,18 +14,38 @@
 
 mod artifact;
 mod commit;
+#[cfg(feature = "registry")]
+mod copy;
 mod error;
 mod explain;
 mod export;
 mod import;
+#[cfg(feature = "registry")]
+mod lanes;
+#[cfg(feature = "registry")]
+mod layout_out;
 mod platform;
+#[cfg(feature = "registry")]
+mod pull;
+#[cfg(feature = "registry")]
+mod push;
+#[cfg(feature = "registry")]
+mod remote;
 mod squash;
 mod staged;
 
 pub use artifact::program;
 pub use commit::{commit, commit_for};
+#[cfg(feature = "registry")]
+pub use copy::{CopyOptions, CopyPlace, copy};
 pub use error::TransferError;
 pub use explain::{EntryKind, Explanation, LowerEntry, Sharer, explain};
 pub use export::{ExportOptions, Format, export};
 pub use import::{ImportOptions, import, import_opened};
+#[cfg(feature = "registry")]
+pub use lanes::{MovedWatcher, Moving};
+#[cfg(feature = "registry")]
+pub use pull::{PullOptions, Pulled, pull};
+#[cfg(feature = "registry")]
+pub use push::{PushOptions, Pushed, push};
 pub use squash::{squash, squash_for};

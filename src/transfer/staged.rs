@@ -64,6 +64,14 @@ fn scratch(dir: &Path) -> io::Result<StagedDir> {
     StagedDir::create(&dir.join("scratch"))
 }
 
+/// Makes a directory for what is needed for a while: it goes when it is dropped, and with the
+/// process if that is asked to end.
+#[cfg(feature = "registry")]
+pub(super) fn temporary() -> Result<StagedDir, TransferError> {
+    let dir = std::env::temp_dir();
+    scratch(&dir).map_err(|error| out(&dir, error))
+}
+
 fn out(path: &Path, error: io::Error) -> TransferError {
     TransferError::Out {
         path: path.to_owned(),

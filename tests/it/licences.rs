@@ -3,7 +3,8 @@
 use std::process::Command;
 
 /// Permissive ones, and MPL-2.0 for crates used unmodified (imbl).
-const AGREED: [&str; 14] = [
+/// CDLA-Permissive-2.0 is that of Mozilla's list of roots of trust, which is data.
+const AGREED: [&str; 16] = [
     "MIT",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
@@ -12,6 +13,8 @@ const AGREED: [&str; 14] = [
     "BSD-3-Clause",
     "BSL-1.0",
     "CC0-1.0",
+    "CDLA-Permissive-2.0",
+    "ISC",
     "MIT-0",
     "bzip2-1.0.6",
     "Unicode-3.0",

@@ -40,6 +40,32 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "a_stack_whose_code_or_frames_are_too_large_is_refused",
     ),
     ("MAX_ADDED_TYPE_VALUES", "types_that_are_added_have_a_bound"),
+        "MAX_TOKEN_ANSWER_BYTES",
+        "a_token_server_is_not_believed_either",
+    ),
+    ("MAX_ANSWER_HEADER_BYTES", "heads_have_a_bound"),
+    (
+        "MAX_REGISTRY_ERROR_BYTES",
+        "errors_are_one_line_and_drive_no_terminal",
+    ),
+    (
+        "MAX_RETRY_AFTER_SECONDS",
+        "faults_that_stay_are_told_and_leave_nothing",
+    ),
+    ("MAX_TAG_PAGES", "lists_of_tags_end"),
+    ("MAX_TAGS", "lists_of_tags_end"),
+    ("UPLOAD_CHUNK_BYTES", "a_registry_may_want_larger_pieces"),
+    (
+        "MAX_UPLOAD_CHUNK_BYTES",
+        "a_registry_may_want_larger_pieces",
+    ),
+    ("MAX_HELPER_BYTES", "a_credential_helper_keeps_it"),
+    ("MAX_REGISTRY_CONFIG_BYTES", "a_file_has_a_bound"),
+    ("MAX_INCOMING_AGE_SECONDS", "what_lies_for_long_goes"),
+    (
+        "MAX_PASSWORD_BYTES",
+        "login_is_kept_once_the_registry_has_let_in",
+    ),
     (
         "MAX_CLOSE_BLOCKS",
         "a_close_costs_steps_for_what_was_written_since_and_never_more_than_a_bound",

@@ -185,7 +185,7 @@ fn as_it_came<'a>(image: &'a OciImage, blob: &[u8]) -> OciExport<'a> {
             size: layer.size(),
             media_type: layer.media_type().to_owned(),
             diff_id: layer.diff_id().clone(),
-            open: Box::new(move || Ok(Box::new(Cursor::new(bytes)))),
+            open: Box::new(move || Ok(Box::new(Cursor::new(bytes.clone())))),
         }
     });
     OciExport {

@@ -42,12 +42,8 @@ pub(crate) fn point(word: &Word) -> Failure {
     let (typed, meant) = match word {
         Word::Images(_) => ("images", "stratafs image ls"),
         Word::Rmi(_) => ("rmi", "stratafs image rm REF"),
-        Word::Pull(_) => (
-            "pull",
-            "docker save NAME | stratafs image import - --tag NAME (`stratafs image pull` is not \
-             in this version)",
-        ),
-        Word::Push(_) => ("push", "stratafs image export REF OUT --format oci-archive"),
+        Word::Pull(_) => ("pull", "stratafs image pull HOST/NAME:TAG"),
+        Word::Push(_) => ("push", "stratafs image push REF HOST/NAME:TAG"),
         Word::Inspect(_) => ("inspect", "stratafs image inspect REF"),
         Word::History(_) => ("history", "stratafs image history REF"),
         Word::Load(_) => ("load", "stratafs image import SRC --tag REF"),

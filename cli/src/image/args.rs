@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use stratafs::image::Reference;
 
+use super::remote_args::{CopyArgs, LoginArgs, LogoutArgs, LsRemoteArgs, PullArgs, PushArgs};
 use crate::parse;
+use crate::reach::ReachArgs;
 use crate::sources::{SourceArgs, StampArgs};
 
 pub(crate) const IMAGE_EXAMPLE: &str = "\
@@ -14,6 +16,7 @@ Example:
   stratafs image import base.oci.tar --layer ./app --tag app
   stratafs image tree app /srv
   stratafs image export app app.tar --format oci-archive
+  stratafs image push app localhost:5000/app:1
 
 REF is NAME[:TAG] (`latest` without a tag), or the image's own digest blake3:HEX, eight digits of which are
 enough if no other image begins with them.";
@@ -39,6 +42,13 @@ pub(crate) enum ImageCommand {
     Squash(SquashArgs),
     Tag(TagArgs),
     Rm(RmArgs),
+    Pull(PullArgs),
+    Push(PushArgs),
+    Copy(CopyArgs),
+    #[command(name = "ls-remote")]
+    LsRemote(LsRemoteArgs),
+    Login(LoginArgs),
+    Logout(LogoutArgs),
 }
 
 /// Makes an image of directories, archives and OCI images.
@@ -92,10 +102,18 @@ pub(crate) struct LsArgs {
 
 /// Shows an image's configuration and layers.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  stratafs image inspect app:1")]
+#[command(
+    after_help = "Examples:\n  stratafs image inspect app:1\n  stratafs image inspect ghcr.io/team/app:1 --referrers"
+)]
 pub(crate) struct InspectArgs {
     #[command(flatten)]
     pub(crate) image: One,
+    /// List as well what refers to the image in the registry that REF names: signatures,
+    /// lists of parts
+    #[arg(long)]
+    pub(crate) referrers: bool,
+    #[command(flatten)]
+    pub(crate) reach: ReachArgs,
     #[command(flatten)]
     pub(crate) form: Form,
 }

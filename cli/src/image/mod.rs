@@ -5,6 +5,8 @@ mod cat;
 mod explain;
 mod list;
 mod moving;
+pub(super) mod remote;
+mod remote_args;
 mod show;
 mod text;
 mod whole;
@@ -17,9 +19,14 @@ use super::failure::Failure;
 use super::place::{self, Use};
 
 pub(super) fn image(command: ImageCommand, store: Option<&Path>) -> Result<ExitCode, Failure> {
-    let store = place::open(store, use_of(&command))?;
+    let Some(how) = use_of(&command) else {
+        return without_store(command);
+    };
+    let store = place::open(store, how)?;
     match command {
         ImageCommand::Import(args) => moving::import(&store, args),
+        ImageCommand::Pull(args) => remote::pull(&store, args),
+        ImageCommand::Push(args) => remote::push(&store, args),
         ImageCommand::Ls(args) => list::ls(&store, args),
         ImageCommand::Inspect(args) => show::inspect(&store, args),
         ImageCommand::History(args) => show::history(&store, args),
@@ -31,13 +38,31 @@ pub(super) fn image(command: ImageCommand, store: Option<&Path>) -> Result<ExitC
         ImageCommand::Squash(args) => moving::squash(&store, args),
         ImageCommand::Tag(args) => moving::tag(&store, args),
         ImageCommand::Rm(args) => moving::rm(&store, args),
+        other => return without_store(other),
     }?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn use_of(command: &ImageCommand) -> Use {
+/// Does what needs no store.
+fn without_store(command: ImageCommand) -> Result<ExitCode, Failure> {
     match command {
-        ImageCommand::Import(_) => Use::Fill,
+        ImageCommand::Copy(args) => remote::copy(args),
+        ImageCommand::LsRemote(args) => remote::ls_remote(args),
+        ImageCommand::Login(args) => remote::login(args),
+        ImageCommand::Logout(args) => remote::logout(args),
+        _ => Err(Failure::new("no store is open")),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a command does with the store, if it needs one.
+fn use_of(command: &ImageCommand) -> Option<Use> {
+    Some(match command {
+        ImageCommand::Copy(_)
+        | ImageCommand::LsRemote(_)
+        | ImageCommand::Login(_)
+        | ImageCommand::Logout(_) => return None,
+        ImageCommand::Import(_) | ImageCommand::Pull(_) => Use::Fill,
         ImageCommand::Squash(_) | ImageCommand::Tag(_) | ImageCommand::Rm(_) => Use::Change,
         ImageCommand::Ls(_)
         | ImageCommand::Inspect(_)
@@ -46,8 +71,9 @@ fn use_of(command: &ImageCommand) -> Use {
         | ImageCommand::Cat(_)
         | ImageCommand::Diff(_)
         | ImageCommand::Explain(_)
-        | ImageCommand::Export(_) => Use::Look,
-    }
+        | ImageCommand::Export(_)
+        | ImageCommand::Push(_) => Use::Look,
+    })
 }
 
 pub(super) fn store(args: StoreArgs, store: Option<&Path>) -> Result<ExitCode, Failure> {

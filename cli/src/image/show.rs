@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 use stratafs::image::ImageConfig;
 use stratafs::meta::Time;
 use stratafs::name::show;
+use stratafs::registry::{Referrer, RegistryRef};
 use stratafs::runner::freeze::{Checkpoint, CheckpointInfo};
+use stratafs::source::BlobDigest;
 use stratafs::store::{ImageInfo, Store, StoredLayer};
 
 use super::args::{HistoryArgs, InspectArgs};
@@ -19,11 +21,61 @@ pub(super) fn inspect(store: &Store, args: InspectArgs) -> Result<(), Failure> {
     let image = store.image(args.image.reference.as_str())?;
     let checkpoint = Checkpoint::inspect(&image)?;
     let checkpoint = checkpoint.as_ref();
-    answer(
-        args.form,
-        || inspected(&info, checkpoint),
-        || lines(&info, checkpoint),
-    )
+    let referrers = match args.referrers {
+        true => Some(referrers(&info, &args)?),
+        false => None,
+    };
+    let json = || {
+        let mut told = inspected(&info, checkpoint);
+        if let (Some(found), Some(told)) = (&referrers, told.as_object_mut()) {
+            told.insert("referrers".into(), found.iter().map(referrer).collect());
+        }
+        told
+    };
+    answer(args.form, json, || {
+        let mut out = lines(&info, checkpoint);
+        for found in referrers.iter().flatten() {
+            let what = found.artifact_type.as_deref().unwrap_or("of no type");
+            // Writing into a text cannot fail.
+            let _always = writeln!(
+                out,
+                "{:<14}{} {}",
+                "referrer",
+                found.digest,
+                show(what.as_bytes())
+            );
+        }
+        out
+    })
+}
+
+/// Asks the registry that the image is named after what refers to it there.
+fn referrers(info: &ImageInfo, args: &InspectArgs) -> Result<Vec<Referrer>, Failure> {
+    let text = args.image.reference.as_str();
+    if !RegistryRef::names_registry(text) {
+        return Err(Failure::usage(format_args!(
+            "--referrers: {text} names no registry that could be asked"
+        )));
+    }
+    let name: RegistryRef = text.parse().map_err(Failure::usage)?;
+    let Some(manifest) = info.manifest else {
+        return Err(Failure::new(format_args!(
+            "{text}: the image did not come out of a registry: nothing refers to it"
+        )));
+    };
+    let digest = BlobDigest::sha256(manifest.as_bytes());
+    Ok(args.reach.client()?.referrers(&name, &digest)?)
+}
+
+fn referrer(found: &Referrer) -> Value {
+    let annotations = found.annotations.iter();
+    let annotations = annotations.map(|(key, value)| (key.clone(), json!(value)));
+    json!({
+        "digest": found.digest.as_str(),
+        "bytes": found.size,
+        "artifact_type": found.artifact_type,
+        "annotations": annotations.collect::<serde_json::Map<_, _>>(),
+    })
 }
 
 fn inspected(info: &ImageInfo, checkpoint: Option<&CheckpointInfo>) -> Value {

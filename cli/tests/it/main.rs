@@ -27,6 +27,7 @@ mod many; // many instances over one base
 mod one; // one instance: its exit code, streams, arguments, end
 mod options; // each option, good and bad
 mod prepare; // `image prepare`, and runs that go on from there
+mod registry; // images in registries: push, pull, copy, login
 mod shared; // volumes, places in listings, traces, runs that repeat
 mod world; // /dev, /tmp, and runs without them
 mod wrong; // wrong input to every option

@@ -14,6 +14,11 @@ const ARGUMENTS: &[Wrong] = &[
     ("run --skip-special=yes guest.wat", 2, "--skip-special"),
     ("run --platform linux guest.wat", 2, "--platform"),
     ("run --image-name", 2, "--image-name"),
+    ("run --pull sometimes --image x", 2, "--pull"),
+    ("run --pull always guest.wat", 2, "--image"),
+    ("run --plain-http=yes guest.wat", 2, "--plain-http"),
+    ("run --ca", 2, "--ca"),
+    ("run --hosts-dir", 2, "--hosts-dir"),
     (
         "run --commit x --set-platform linux guest.wat",
         2,

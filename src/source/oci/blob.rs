@@ -11,7 +11,7 @@ use crate::source::{SourceError, SourceErrorKind};
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// A blob that is being read, and hashed.
-pub(in crate::source) struct Checked<'a, R> {
+pub(crate) struct Checked<'a, R> {
     inner: R,
     digest: &'a BlobDigest,
     hasher: Hasher,
@@ -19,7 +19,7 @@ pub(in crate::source) struct Checked<'a, R> {
 }
 
 impl<'a, R: Read> Checked<'a, R> {
-    pub(in crate::source) fn new(inner: R, digest: &'a BlobDigest) -> Self {
+    pub(crate) fn new(inner: R, digest: &'a BlobDigest) -> Self {
         Self {
             inner,
             digest,
@@ -29,7 +29,7 @@ impl<'a, R: Read> Checked<'a, R> {
     }
 
     /// Reads what is left, and compares the digest.
-    pub(in crate::source) fn finish(mut self, size: u64) -> Result<(), SourceErrorKind> {
+    pub(crate) fn finish(mut self, size: u64) -> Result<(), SourceErrorKind> {
         let mut buffer = vec![0; BUFFER_BYTES];
         while self.read(&mut buffer).map_err(SourceErrorKind::Io)? > 0 {}
         same_size(size, self.seen)?;

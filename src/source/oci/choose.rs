@@ -14,7 +14,7 @@ use crate::source::{BlobDigest, Platform, SourceError, SourceErrorKind, SourceOp
 
 /// The annotations that name an image in a layout: OCI's, which is a tag alone as
 /// a rule, and containerd's.
-const NAMES: [&str; 2] = [
+pub(super) const NAMES: [&str; 2] = [
     "org.opencontainers.image.ref.name",
     "io.containerd.image.name",
 ];
@@ -215,7 +215,7 @@ fn describe(candidate: &Candidate) -> String {
     }
 }
 
-fn annotation(descriptor: &Descriptor, key: &str) -> Option<String> {
+pub(super) fn annotation(descriptor: &Descriptor, key: &str) -> Option<String> {
     descriptor.annotations().as_ref()?.get(key).cloned()
 }
 
@@ -256,6 +256,10 @@ fn platform_of_manifest(
 pub(super) fn blob(source: &OciSource, descriptor: &Descriptor) -> Result<Vec<u8>, SourceError> {
     let read = || {
         let digest = document::digest_of(descriptor)?;
+        #[cfg(feature = "registry")]
+        if let Some(bytes) = source.remote_document(descriptor) {
+            return read_document(bytes?.as_slice(), descriptor.size(), &digest);
+        }
         let found = source
             .open(&source.blob_file(&digest))?
             .ok_or_else(missing)?;

@@ -5,21 +5,21 @@ use sha2::{Digest as _, Sha256, Sha512};
 use crate::source::BlobDigest;
 
 /// A digest in the making, of the algorithm of another one.
-pub(in crate::source) enum Hasher {
+pub(crate) enum Hasher {
     Sha256(Sha256),
     Sha512(Sha512),
 }
 
 impl Hasher {
     /// Begins a digest that can be compared with `like`.
-    pub(in crate::source) fn like(like: &BlobDigest) -> Self {
+    pub(crate) fn like(like: &BlobDigest) -> Self {
         match like.algorithm() {
             "sha512" => Self::Sha512(Sha512::new()),
             _ => Self::Sha256(Sha256::new()),
         }
     }
 
-    pub(in crate::source) fn update(&mut self, bytes: &[u8]) {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Sha256(hasher) => hasher.update(bytes),
             Self::Sha512(hasher) => hasher.update(bytes),
@@ -27,17 +27,17 @@ impl Hasher {
     }
 
     /// Begins a digest of the usual kind.
-    pub(in crate::source) fn sha256() -> Self {
+    pub(crate) fn sha256() -> Self {
         Self::Sha256(Sha256::new())
     }
 
     /// Returns the digest.
-    pub(in crate::source) fn finish_digest(self) -> BlobDigest {
+    pub(crate) fn finish_digest(self) -> BlobDigest {
         BlobDigest::hashed(self.finish())
     }
 
     /// Returns the digest's text.
-    pub(in crate::source) fn finish(self) -> String {
+    pub(crate) fn finish(self) -> String {
         let hex = |bytes: &[u8]| -> String { bytes.iter().map(|b| format!("{b:02x}")).collect() };
         match self {
             Self::Sha256(hasher) => format!("sha256:{}", hex(&hasher.finalize())),
@@ -47,7 +47,7 @@ impl Hasher {
 }
 
 /// Names a document.
-pub(in crate::source) fn sha256(bytes: &[u8]) -> BlobDigest {
+pub(crate) fn sha256(bytes: &[u8]) -> BlobDigest {
     let mut hasher = Hasher::sha256();
     hasher.update(bytes);
     hasher.finish_digest()

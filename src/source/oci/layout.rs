@@ -33,6 +33,31 @@ pub(super) fn open(source: OciSource, options: &SourceOptions) -> Result<OciImag
     with_manifest(source, chosen, manifest_bytes)
 }
 
+/// Opens the image of a manifest, or the one that `options` choose of an index.
+#[cfg(feature = "registry")]
+pub(super) fn remote(
+    source: OciSource,
+    (media_type, digest, bytes): (&str, &BlobDigest, Vec<u8>),
+    options: &SourceOptions,
+) -> Result<OciImage, SourceError> {
+    let media_type = MediaType::from(media_type);
+    let document = document::parse(&bytes, &media_type)
+        .map_err(|kind| SourceError::from(kind).part(format_args!("blob {digest}")))?;
+    match document {
+        Document::Index(index) => {
+            let all = choose::candidates(&source, *index)?;
+            let chosen = choose::choose(&source, all, options)?;
+            let bytes = choose::blob(&source, &chosen.descriptor)?;
+            with_manifest(source, chosen, bytes)
+        }
+        Document::Manifest(_) => {
+            let only = Candidate::only(media_type, digest, bytes.len() as u64)?;
+            let chosen = choose::the_only(&source, only, &bytes, options)?;
+            with_manifest(source, chosen, bytes)
+        }
+    }
+}
+
 /// Opens the image of a manifest that has been read.
 pub(super) fn with_manifest(
     source: OciSource,
@@ -79,7 +104,7 @@ fn check_version(source: &OciSource) -> Result<(), SourceError> {
     }
 }
 
-fn top_index(source: &OciSource) -> Result<oci_spec::image::ImageIndex, SourceError> {
+pub(super) fn top_index(source: &OciSource) -> Result<oci_spec::image::ImageIndex, SourceError> {
     let found = source.open(INDEX)?.ok_or_else(choose::missing)?;
     let bytes = read_small(found.reader, found.size)?;
     match document::parse(&bytes, &MediaType::ImageIndex)? {

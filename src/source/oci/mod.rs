@@ -22,6 +22,8 @@ mod layout;
 mod members;
 mod names;
 mod oci_source;
+#[cfg(feature = "registry")]
+mod raw;
 mod wasm;
 
 use std::cell::RefCell;
@@ -30,10 +32,15 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-pub(super) use self::blob::Checked;
+pub(crate) use self::blob::Checked;
 use self::blob::{TeeReader, same_digest, same_size};
-pub(super) use self::hash::{Hasher, sha256};
+pub(crate) use self::hash::Hasher;
+pub(super) use self::hash::sha256;
+#[cfg(feature = "registry")]
+pub(crate) use self::oci_source::BlobHome;
 use self::oci_source::{FoundFile, OciSource};
+#[cfg(feature = "registry")]
+pub(crate) use self::raw::{RawLayout, Told};
 #[cfg(all(feature = "dir", feature = "store"))]
 pub(crate) use self::wasm::is_program;
 use super::tar::{self, Input};
@@ -123,6 +130,21 @@ impl OciImage {
     /// should be. All name the document.
     pub fn open(path: &Path, options: &SourceOptions) -> Result<Option<Self>, SourceError> {
         open(path, options).map_err(|error| error.of(path))
+    }
+
+    /// Opens the image of a manifest or index that was fetched. What else is needed of it is
+    /// fetched when it is needed, layers when they are read.
+    #[cfg(feature = "registry")]
+    pub(crate) fn remote(
+        home: Arc<dyn BlobHome>,
+        (media_type, digest, bytes): (&str, &BlobDigest, Vec<u8>),
+        options: &SourceOptions,
+    ) -> Result<Self, SourceError> {
+        layout::remote(
+            OciSource::remote(home),
+            (media_type, digest, bytes),
+            options,
+        )
     }
 
     /// Opens the image in an archive if its first members say that there is one.

@@ -4,8 +4,13 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader};
+#[cfg(feature = "registry")]
+use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+
+#[cfg(feature = "registry")]
+use oci_spec::image::Descriptor;
 
 use crate::limits::MAX_TAR_EXTENSION_BYTES;
 use crate::source::part::{Part, spool};
@@ -41,6 +46,20 @@ enum Location {
         file: Arc<File>,
         members: HashMap<String, ArchiveMember>,
     },
+    #[cfg(feature = "registry")]
+    Remote(Arc<dyn BlobHome>),
+}
+
+/// Where an image lies that is in no file: blobs by digest, as they are asked for.
+#[cfg(feature = "registry")]
+pub(crate) trait BlobHome: Send + Sync {
+    /// Returns the bytes of a document: at most those that a document may have. Whoever asks
+    /// checks them.
+    fn document(&self, descriptor: &Descriptor) -> io::Result<Vec<u8>>;
+
+    /// Waits until a blob is there, and returns the file that it is in, where it begins and
+    /// ends there.
+    fn blob(&self, digest: &BlobDigest) -> io::Result<(Arc<File>, Range<u64>)>;
 }
 
 /// Where the bytes of a member are.
@@ -69,6 +88,23 @@ impl OciSource {
 
     pub(super) fn dir(path: PathBuf) -> Self {
         Self::of(Location::Dir(path))
+    }
+
+    #[cfg(feature = "registry")]
+    pub(super) fn remote(home: Arc<dyn BlobHome>) -> Self {
+        Self::of(Location::Remote(home))
+    }
+
+    /// Fetches a document from where images are not in files; `None` where they are.
+    #[cfg(feature = "registry")]
+    pub(super) fn remote_document(
+        &self,
+        descriptor: &Descriptor,
+    ) -> Option<Result<Vec<u8>, SourceErrorKind>> {
+        match &self.files {
+            Location::Remote(home) => Some(home.document(descriptor).map_err(SourceErrorKind::Io)),
+            Location::Dir(_) | Location::Archive { .. } => None,
+        }
     }
 
     fn of(files: Location) -> Self {
@@ -124,6 +160,8 @@ impl OciSource {
                 });
                 Ok(inside.into_iter().collect())
             }
+            #[cfg(feature = "registry")]
+            Location::Remote(_) => Ok(Vec::new()),
         }
     }
 
@@ -133,6 +171,8 @@ impl OciSource {
             Location::Dir(dir) if self.strict => return open_inside(dir, name),
             Location::Dir(dir) => open_file(&dir.join(name)),
             Location::Archive { file, members } => open_member(file, members, name),
+            #[cfg(feature = "registry")]
+            Location::Remote(home) => open_remote(&**home, name),
         }
         .map_err(SourceErrorKind::Io)
     }
@@ -142,6 +182,8 @@ impl OciSource {
         match &self.files {
             Location::Dir(dir) => dir.join(name).is_file(),
             Location::Archive { members, .. } => members.contains_key(name),
+            #[cfg(feature = "registry")]
+            Location::Remote(_) => false,
         }
     }
 
@@ -156,6 +198,8 @@ impl OciSource {
                 };
                 members.keys().any(inside)
             }
+            #[cfg(feature = "registry")]
+            Location::Remote(_) => false,
         }
     }
 }
@@ -222,6 +266,23 @@ fn open_file(path: &Path) -> io::Result<Option<FoundFile>> {
     Ok(Some(FoundFile {
         reader: BufReader::new(Part::whole(&Arc::new(file))),
         size,
+    }))
+}
+
+/// Opens a blob by the name that it has in a layout.
+#[cfg(feature = "registry")]
+fn open_remote(home: &dyn BlobHome, name: &str) -> io::Result<Option<FoundFile>> {
+    let digest = name
+        .strip_prefix("blobs/")
+        .map(|name| name.replace('/', ":"));
+    let digest = digest.and_then(|text| text.parse::<BlobDigest>().ok());
+    let Some(digest) = digest else {
+        return Ok(None);
+    };
+    let (file, place) = home.blob(&digest)?;
+    Ok(Some(FoundFile {
+        size: place.end.saturating_sub(place.start),
+        reader: BufReader::new(Part::new(&file, place.start, place.end)),
     }))
 }
 

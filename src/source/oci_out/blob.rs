@@ -66,7 +66,7 @@ fn copy(
 }
 
 /// Makes a blob of a layer, in a file whose name is found with its bytes.
-fn make(
+pub(super) fn make(
     sink: &mut dyn BlobSink,
     layer: &Layer,
     compression: Compression,
@@ -116,7 +116,7 @@ fn make(
 }
 
 /// Docker's media types in OCI's words: a manifest of OCI's has no others.
-fn oci_type(media_type: String) -> String {
+pub(super) fn oci_type(media_type: String) -> String {
     let oci = "application/vnd.oci.image.layer";
     match media_type.strip_prefix("application/vnd.docker.image.rootfs.") {
         Some("diff.tar") => LAYER.to_owned(),

@@ -9,13 +9,13 @@ use crate::source::BlobDigest;
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const ARTIFACT_CONFIG: &str = "application/vnd.wasm.config.v0+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 pub(super) const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// What an image that says nothing of it is for: guests.
-const OS: &str = "wasip1";
-const ARCHITECTURE: &str = "wasm";
+pub(super) const OS: &str = "wasip1";
+pub(super) const ARCHITECTURE: &str = "wasm";
 
 /// A blob of the layout.
 pub(super) struct WrittenBlob {
@@ -215,5 +215,26 @@ pub(super) fn index(manifest: &WrittenBlob, name: Option<&str>) -> Vec<u8> {
         map.insert("annotations".into(), annotations);
     }
     let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [descriptor]});
+    index.to_string().into_bytes()
+}
+
+/// Returns an index of manifests, each for its platform.
+#[cfg(feature = "registry")]
+pub(super) fn index_of<'a>(
+    manifests: impl Iterator<Item = (&'a WrittenBlob, &'a crate::source::Platform)>,
+) -> Vec<u8> {
+    let listed = manifests.map(|(manifest, platform)| {
+        let mut descriptor = manifest.descriptor();
+        let mut own = json!({"os": platform.os(), "architecture": platform.architecture()});
+        if let (Some(variant), Some(own)) = (platform.variant(), own.as_object_mut()) {
+            own.insert("variant".into(), json!(variant));
+        }
+        if let Some(map) = descriptor.as_object_mut() {
+            map.insert("platform".into(), own);
+        }
+        descriptor
+    });
+    let listed: Vec<Value> = listed.collect();
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": listed});
     index.to_string().into_bytes()
 }

@@ -10,12 +10,16 @@
 mod blob;
 mod documents;
 mod members;
+#[cfg(feature = "registry")]
+mod prepared;
 mod sink;
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use self::documents::WrittenBlob;
+#[cfg(feature = "registry")]
+pub(crate) use self::prepared::{OutBlob, OutImage};
 use self::sink::{ArchiveSink, BlobSink, DirSink};
 use super::ExportError;
 use crate::image::ImageConfig;
@@ -76,6 +80,9 @@ pub enum OciExportError {
     },
 }
 
+/// Returns the bytes of a blob, as often as it is asked.
+pub type OpenBlob<'a> = Box<dyn Fn() -> io::Result<Box<dyn Read + 'a>> + Send + Sync + 'a>;
+
 /// A layer to be written.
 #[non_exhaustive]
 pub enum OutLayer<'a> {
@@ -89,8 +96,8 @@ pub enum OutLayer<'a> {
         media_type: String,
         /// The digest of its tar, decompressed.
         diff_id: BlobDigest,
-        /// Returns its bytes.
-        open: Box<dyn FnOnce() -> io::Result<Box<dyn Read + 'a>> + 'a>,
+        /// Returns its bytes, as often as it is asked.
+        open: OpenBlob<'a>,
     },
     /// A layer that has no blob yet.
     Layer(Layer),

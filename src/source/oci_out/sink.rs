@@ -47,7 +47,7 @@ pub(super) fn write_error(path: &Path, error: io::Error) -> OciExportError {
     }
 }
 
-fn scratch_in(dir: &Path) -> Result<NamedTempFile, OciExportError> {
+pub(super) fn scratch_in(dir: &Path) -> Result<NamedTempFile, OciExportError> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".stratafs-");
     #[cfg(unix)]

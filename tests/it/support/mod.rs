@@ -6,6 +6,8 @@ pub mod archive; // tar archives byte by byte
 #[cfg(feature = "runner")]
 pub mod base; // the base that guests run on, as a directory
 pub mod charge; // a file of the reference model, and what it may cost of a quota
+#[cfg(feature = "registry")]
+pub mod fake_registry; // a registry that can be told to misbehave
 pub mod far; // files whose bytes come late
 pub mod generator; // random operations and layers
 #[cfg(feature = "runner")]

@@ -1,0 +1,306 @@
+//! `image push`, `pull`, `copy`, `login`, `logout`, `ls-remote`.
+
+use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use stratafs::image::Reference;
+use stratafs::registry::{AuthFile, Client, Credential, Credentials, RegistryError, RegistryRef};
+use stratafs::source::{Compression, SourceOptions};
+use stratafs::store::Store;
+use stratafs::transfer::{self, CopyOptions, CopyPlace, PullOptions, Pulled, PushOptions, Pushed};
+
+use super::args::{Compress, One};
+use super::list::summary;
+use super::remote_args::{CopyArgs, LoginArgs, LogoutArgs, LsRemoteArgs, PullArgs, PushArgs};
+use super::text::answer;
+use crate::failure::Failure;
+use crate::limits::MAX_PASSWORD_BYTES;
+use crate::reach::{self, ReachArgs};
+use crate::report::bytes;
+use crate::watch::TransferBar;
+
+pub(super) fn pull(store: &Store, args: PullArgs) -> Result<(), Failure> {
+    let source = SourceOptions {
+        platform: args.platform,
+        ..SourceOptions::default()
+    };
+    let pulled = pull_named(store, &args.reach, &args.name, args.tag.as_ref(), source)?;
+    let full = args.name.store_name();
+    let tag = args.tag.as_ref().unwrap_or(&full);
+    let json = || {
+        let mut told = summary(&pulled.image);
+        if let Some(told) = told.as_object_mut() {
+            told.insert("tag".into(), json!(tag.as_str()));
+            told.insert("name".into(), json!(args.name.to_string()));
+            told.insert("manifest".into(), json!(pulled.digest.as_str()));
+            told.insert("fetched_layers".into(), json!(pulled.fetched_layers));
+            told.insert("fetched_bytes".into(), json!(pulled.fetched_bytes));
+            told.insert("known_layers".into(), json!(pulled.known_layers));
+        }
+        told
+    };
+    answer(args.form, json, || {
+        format!(
+            "{tag} {}\n{} from {}: {} layers fetched ({}), {} known",
+            pulled.image.id,
+            pulled.digest,
+            args.name,
+            pulled.fetched_layers,
+            bytes(pulled.fetched_bytes),
+            pulled.known_layers
+        )
+    })
+}
+
+/// Pulls an image into the store, and shows how far that has come.
+pub(crate) fn pull_named(
+    store: &Store,
+    reach: &ReachArgs,
+    name: &RegistryRef,
+    tag: Option<&Reference>,
+    source: SourceOptions,
+) -> Result<Pulled, Failure> {
+    let client = reach.client()?;
+    let bar = TransferBar::start();
+    let options = PullOptions {
+        source,
+        watcher: Some(bar.watcher()),
+        ..PullOptions::default()
+    };
+    let pulled = transfer::pull(store, &client, name, tag, &options);
+    bar.end();
+    Ok(pulled?)
+}
+
+pub(super) fn push(store: &Store, args: PushArgs) -> Result<(), Failure> {
+    let reference = &args.image.reference;
+    let to = match &args.to {
+        Some(to) => to.clone(),
+        None => own_name(&args.image)?,
+    };
+    let client = args.reach.client()?;
+    let bar = TransferBar::start();
+    let options = PushOptions {
+        compression: match args.compress {
+            Compress::None => Compression::None,
+            Compress::Gzip => Compression::Gzip,
+            Compress::Zstd => Compression::Zstd,
+        },
+        set_platform: args.stamp.set_platform.clone(),
+        artifact: args.artifact,
+        watcher: Some(bar.watcher()),
+        ..PushOptions::default()
+    };
+    let pushed = transfer::push(store, &client, reference, &to, &options);
+    bar.end();
+    let pushed = pushed?;
+    let json = || {
+        let mut told = sent(&pushed);
+        if let Some(told) = told.as_object_mut() {
+            told.insert("image".into(), json!(reference.as_str()));
+            told.insert("name".into(), json!(to.to_string()));
+        }
+        told
+    };
+    answer(args.form, json, || say_sent(&to.to_string(), &pushed))
+}
+
+/// The name in a registry that an image goes by in the store.
+fn own_name(image: &One) -> Result<RegistryRef, Failure> {
+    let text = image.reference.as_str();
+    if !RegistryRef::names_registry(text) {
+        return Err(Failure::usage(format_args!(
+            "{text} names no registry: say where to, as in `stratafs image push {text} HOST/NAME:TAG`"
+        )));
+    }
+    text.parse().map_err(Failure::usage)
+}
+
+fn sent(pushed: &Pushed) -> Value {
+    json!({
+        "manifest": pushed.digest.as_str(),
+        "sent_blobs": pushed.sent_blobs,
+        "sent_bytes": pushed.sent_bytes,
+        "mounted_blobs": pushed.mounted_blobs,
+        "known_blobs": pushed.known_blobs,
+    })
+}
+
+fn say_sent(to: &str, pushed: &Pushed) -> String {
+    format!(
+        "{to} {}\n{} blobs sent ({}), {} mounted, {} known",
+        pushed.digest,
+        pushed.sent_blobs,
+        bytes(pushed.sent_bytes),
+        pushed.mounted_blobs,
+        pushed.known_blobs
+    )
+}
+
+pub(super) fn copy(args: CopyArgs) -> Result<(), Failure> {
+    let (from, to) = (place(&args.from)?, place(&args.to)?);
+    let client = args.reach.client()?;
+    let bar = TransferBar::start();
+    let options = CopyOptions {
+        platform: args.platform,
+        watcher: Some(bar.watcher()),
+        ..CopyOptions::default()
+    };
+    let copied = transfer::copy(&client, &from, &to, &options);
+    bar.end();
+    let copied = copied?;
+    let json = || {
+        let mut told = sent(&copied);
+        if let Some(told) = told.as_object_mut() {
+            told.insert("from".into(), json!(args.from));
+            told.insert("to".into(), json!(args.to));
+        }
+        told
+    };
+    answer(args.form, json, || say_sent(&args.to, &copied))
+}
+
+/// Reads what is copied from or to.
+fn place(text: &str) -> Result<CopyPlace, Failure> {
+    let named = text.strip_prefix("docker://");
+    let path = text
+        .strip_prefix("oci:")
+        .or(text.strip_prefix("oci-archive:"));
+    let is_path = text.starts_with(['/', '.']) || text == "-" || Path::new(text).exists();
+    match (named, path) {
+        (Some(name), _) => Ok(CopyPlace::Registry(name.parse().map_err(Failure::usage)?)),
+        (None, Some(path)) => Ok(layout(path)),
+        (None, None) if is_path => Ok(layout(text)),
+        (None, None) => {
+            // A path that is there up to the name of the image in it.
+            let before = text.rsplit_once(':').map(|(path, _)| Path::new(path));
+            if before.is_some_and(Path::exists) && !RegistryRef::names_registry(text) {
+                return Ok(layout(text));
+            }
+            Ok(CopyPlace::Registry(text.parse().map_err(Failure::usage)?))
+        }
+    }
+}
+
+fn layout(text: &str) -> CopyPlace {
+    match text.rsplit_once(':') {
+        Some((path, name))
+            if !Path::new(text).exists() && !name.contains('/') && !path.is_empty() =>
+        {
+            CopyPlace::Layout(
+                path.into(),
+                Some(name.to_owned()).filter(|name| !name.is_empty()),
+            )
+        }
+        _ => CopyPlace::Layout(text.into(), None),
+    }
+}
+
+pub(super) fn ls_remote(args: LsRemoteArgs) -> Result<(), Failure> {
+    let client: Client = args.reach.client()?;
+    let tags = client.tags(&args.name)?;
+    let name = args.name.without_tag();
+    answer(
+        args.form,
+        || json!({"name": name, "tags": tags}),
+        || tags.join("\n"),
+    )
+}
+
+/// What was typed, for one host.
+struct Typed(Credential);
+
+impl Credentials for Typed {
+    fn find(&self, _: &str, _: &str) -> Result<Option<Credential>, RegistryError> {
+        Ok(Some(self.0.clone()))
+    }
+}
+
+pub(super) fn login(args: LoginArgs) -> Result<(), Failure> {
+    let host = args.host.trim_end_matches('/');
+    let user = match args.user {
+        Some(user) => user,
+        None => ask_user()?,
+    };
+    if user.is_empty() || user.contains(':') {
+        return Err(Failure::usage(
+            "a user's name has no colon and is not empty",
+        ));
+    }
+    let password = match args.password_stdin {
+        true => typed_password()?,
+        false => ask_password()?,
+    };
+    if password.is_empty() {
+        return Err(Failure::new("the password is empty: nothing is kept"));
+    }
+    let typed = Typed(Credential::basic(&user, &password));
+    args.reach.client_with(Arc::new(typed))?.check(host)?;
+    let Some(file) = reach::auth_files().into_iter().next() else {
+        let what = "no place for what to log in with: set DOCKER_CONFIG to a directory";
+        return Err(Failure::new(what));
+    };
+    file.store(host, &user, &password)?;
+    let path = file.path().display().to_string();
+    let json = || json!({"host": host, "user": user, "file": path});
+    answer(args.form, json, || {
+        format!("logged in at {host}, kept by {path}")
+    })
+}
+
+/// Asks at the terminal; there has to be one.
+fn ask_user() -> Result<String, Failure> {
+    if !io::stdin().is_terminal() {
+        return Err(no_terminal("-u USER"));
+    }
+    let mut stderr = io::stderr().lock();
+    write!(stderr, "user: ").and_then(|()| stderr.flush())?;
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    Ok(line.trim().to_owned())
+}
+
+fn ask_password() -> Result<String, Failure> {
+    if !io::stdin().is_terminal() {
+        return Err(no_terminal("--password-stdin"));
+    }
+    Ok(rpassword::prompt_password("password: ")?)
+}
+
+fn no_terminal(option: &str) -> Failure {
+    Failure::usage(format_args!(
+        "stdin is no terminal to ask at: give {option}"
+    ))
+}
+
+/// Reads a password from stdin: all of it, but for the end of its line.
+fn typed_password() -> Result<String, Failure> {
+    let mut text = String::new();
+    let mut bounded = io::stdin().lock().take(MAX_PASSWORD_BYTES + 1);
+    let read = bounded.read_to_string(&mut text);
+    read.map_err(|error| Failure::new(format_args!("stdin: {error}")))?;
+    if text.len() as u64 > MAX_PASSWORD_BYTES {
+        return Err(Failure::new(format_args!(
+            "a password has at most {MAX_PASSWORD_BYTES} bytes"
+        )));
+    }
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
+}
+
+pub(super) fn logout(args: LogoutArgs) -> Result<(), Failure> {
+    let host = args.host.trim_end_matches('/');
+    let mut forgotten = Vec::new();
+    for file in reach::auth_files() {
+        if AuthFile::erase(&file, host)? {
+            forgotten.push(file.path().display().to_string());
+        }
+    }
+    let json = || json!({"host": host, "files": forgotten});
+    answer(args.form, json, || match forgotten.is_empty() {
+        true => format!("not logged in at {host}"),
+        false => format!("logged out at {host}: {}", forgotten.join(", ")),
+    })
+}

@@ -1,0 +1,164 @@
+//! `image push`, `pull`, `copy`, `login`, `logout`, `ls-remote` as typed.
+
+use clap::Args;
+use stratafs::image::Reference;
+use stratafs::registry::RegistryRef;
+use stratafs::source::Platform;
+
+use super::args::{Compress, Form, One};
+use crate::parse;
+use crate::reach::ReachArgs;
+use crate::sources::StampArgs;
+
+/// Fetches an image from a registry. Layers that the store has are not fetched.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stratafs image pull ghcr.io/team/app:1
+  stratafs image pull localhost:5000/app --tag app:1
+  stratafs image pull alpine@sha256:HEX --platform linux/arm64
+
+Names are Docker's: without a host docker.io is meant. The store shows the image when all of it is there; what has come of it
+stays when a pull is interrupted, and the next one goes on there.")]
+pub(crate) struct PullArgs {
+    /// The image: HOST[:PORT]/NAME[:TAG][@DIGEST]
+    #[arg(value_name = "HOST/NAME:TAG")]
+    pub(crate) name: RegistryRef,
+
+    /// What to call it in the store [default: its full name]
+    #[arg(long, value_name = "REF", value_parser = parse::tag)]
+    pub(crate) tag: Option<Reference>,
+
+    /// Which image to take of an index [default: the only one, else the one
+    /// for Linux on this architecture, else the one for WebAssembly]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Option<Platform>,
+
+    #[command(flatten)]
+    pub(crate) reach: ReachArgs,
+
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// Sends an image to a registry. What the registry has is not sent.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stratafs image push app:1 localhost:5000/team/app:1
+  stratafs image push ghcr.io/team/app:1
+
+Layers that came as blobs go out as they came, so that digests stay; others are compressed with gzip. An image that was made
+here for WebAssembly says that it is for Linux as well, so that tools that do not know WebAssembly unpack it.")]
+pub(crate) struct PushArgs {
+    #[command(flatten)]
+    pub(crate) image: One,
+
+    /// Where to: HOST[:PORT]/NAME[:TAG] [default: REF, if that is such a name]
+    #[arg(value_name = "HOST/NAME:TAG")]
+    pub(crate) to: Option<RegistryRef>,
+
+    /// How layers that have no blob yet are compressed
+    #[arg(long, value_enum, default_value = "gzip", value_name = "HOW")]
+    pub(crate) compress: Compress,
+
+    /// Push an OCI artifact of WebAssembly, of an image that is one program
+    #[arg(long)]
+    pub(crate) artifact: bool,
+
+    #[command(flatten)]
+    pub(crate) stamp: StampArgs,
+
+    #[command(flatten)]
+    pub(crate) reach: ReachArgs,
+
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// Copies an image between registries and image layouts, byte by byte; no store is needed.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stratafs image copy ghcr.io/team/app:1 localhost:5000/app:1
+  stratafs image copy alpine:3 ./layout:3
+  stratafs image copy oci:layout.tar localhost:5000/app:1
+
+A place is a layout if it begins with `oci:`, `/` or `.`, or is there as a directory or archive; the name of the image in it
+may follow after a colon. Any other is a name in a registry. An index is copied with all its images unless --platform chooses.")]
+pub(crate) struct CopyArgs {
+    /// What to copy: HOST/NAME:TAG, or the PATH[:NAME] of a layout, a directory or an archive
+    #[arg(value_name = "FROM")]
+    pub(crate) from: String,
+
+    /// Where to: HOST/NAME:TAG, or the PATH[:NAME] of a layout, a directory that is there or
+    /// is made
+    #[arg(value_name = "TO")]
+    pub(crate) to: String,
+
+    /// The one image of an index to copy
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Option<Platform>,
+
+    #[command(flatten)]
+    pub(crate) reach: ReachArgs,
+
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// Keeps what to log in with at a registry, once the registry has taken it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  stratafs image login ghcr.io -u me
+  echo \"$TOKEN\" | stratafs image login localhost:5000 -u me --password-stdin
+
+It is kept where Docker keeps it: in config.json, or with the credential helper that this names. What podman keeps is read as
+well.")]
+pub(crate) struct LoginArgs {
+    /// The registry: HOST[:PORT], docker.io for Docker's
+    #[arg(value_name = "HOST")]
+    pub(crate) host: String,
+
+    /// Who you are there [default: asked for]
+    #[arg(short = 'u', long = "username", alias = "user", value_name = "USER")]
+    pub(crate) user: Option<String>,
+
+    /// Read the password from stdin in place of asking for it
+    #[arg(long, requires = "user")]
+    pub(crate) password_stdin: bool,
+
+    #[command(flatten)]
+    pub(crate) reach: ReachArgs,
+
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// Forgets what to log in with at a registry.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  stratafs image logout ghcr.io")]
+pub(crate) struct LogoutArgs {
+    /// The registry: HOST[:PORT]
+    #[arg(value_name = "HOST")]
+    pub(crate) host: String,
+
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// Lists the tags that a repository of a registry has.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  stratafs image ls-remote ghcr.io/team/app")]
+pub(crate) struct LsRemoteArgs {
+    /// The repository: HOST[:PORT]/NAME
+    #[arg(value_name = "HOST/NAME")]
+    pub(crate) name: RegistryRef,
+
+    #[command(flatten)]
+    pub(crate) reach: ReachArgs,
+
+    #[command(flatten)]
+    pub(crate) form: Form,
+}

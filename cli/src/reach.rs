@@ -1,0 +1,123 @@
+//! How registries are reached: what was typed, the environment, and the files of the
+//! machine and its user.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use stratafs::registry::{AuthFile, Client, ClientOptions, Credentials, Proxies};
+
+use super::failure::Failure;
+
+/// Where containerd and Docker keep what they know of registries.
+const HOSTS_DIRS: [&str; 2] = ["/etc/containerd/certs.d", "/etc/docker/certs.d"];
+
+/// How registries are reached.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ReachArgs {
+    /// Speak plain HTTP to the registry; this machine is spoken to so in any case, if it
+    /// does not speak TLS
+    #[arg(long)]
+    pub(crate) plain_http: bool,
+
+    /// Trust the certificates in FILE (PEM or DER) as well as those of the system; repeat
+    /// for several
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Vec<PathBuf>,
+
+    /// Look for mirrors in DIR/HOST/hosts.toml, as containerd does [default:
+    /// /etc/containerd/certs.d, /etc/docker/certs.d]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) hosts_dir: Vec<PathBuf>,
+}
+
+/// When `run` asks a registry for an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PullWhen {
+    /// If the store does not have it
+    #[default]
+    Missing,
+    /// Each time; what has not changed is not fetched
+    Always,
+    /// Never
+    Never,
+}
+
+impl ReachArgs {
+    /// Makes a client that logs in with what is known.
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
+        self.client_with(Arc::new(auth_files()))
+    }
+
+    /// Makes a client that logs in with `credentials`.
+    pub(crate) fn client_with(&self, credentials: Arc<dyn Credentials>) -> Result<Client, Failure> {
+        let dirs = match self.hosts_dir.is_empty() {
+            true => HOSTS_DIRS.map(PathBuf::from).to_vec(),
+            false => self.hosts_dir.clone(),
+        };
+        Ok(Client::new(ClientOptions {
+            plain_http: self.plain_http,
+            roots: self.roots()?,
+            proxies: proxies(),
+            credentials,
+            hosts_dirs: dirs,
+            ..ClientOptions::default()
+        })?)
+    }
+
+    /// Reads the roots that the system trusts, and those of `--ca`. None at all: those that
+    /// are built in.
+    fn roots(&self) -> Result<Vec<Vec<u8>>, Failure> {
+        let system = rustls_native_certs::load_native_certs();
+        let asked = env::var_os("SSL_CERT_FILE").filter(|file| !file.is_empty());
+        if let (Some(file), Some(error), true) =
+            (asked, system.errors.first(), system.certs.is_empty())
+        {
+            let text = format!("SSL_CERT_FILE: {error}");
+            return Err(Failure::at(Path::new(&file), text));
+        }
+        let mut roots: Vec<Vec<u8>> = system.certs.iter().map(|root| root.to_vec()).collect();
+        for file in &self.ca {
+            roots.push(std::fs::read(file).map_err(|error| Failure::at(file, error))?);
+        }
+        Ok(roots)
+    }
+}
+
+/// Returns the variable of one of these names.
+fn variable(names: &[&str]) -> Option<String> {
+    let mut found = names.iter().filter_map(|name| env::var(name).ok());
+    found.find(|value| !value.is_empty())
+}
+
+/// Reads which proxies the environment names, as curl does.
+fn proxies() -> Proxies {
+    let all = variable(&["ALL_PROXY", "all_proxy"]);
+    Proxies {
+        https: variable(&["HTTPS_PROXY", "https_proxy"]).or(all.clone()),
+        http: variable(&["HTTP_PROXY", "http_proxy"]).or(all),
+        except: variable(&["NO_PROXY", "no_proxy"]),
+    }
+}
+
+/// Returns the files that may know what to log in with, those first that count first:
+/// `REGISTRY_AUTH_FILE`, Docker's `config.json`, podman's `auth.json`.
+pub(crate) fn auth_files() -> Vec<AuthFile> {
+    let named = |name: &str| {
+        env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    let home = env::home_dir();
+    let below = |dir: &Option<PathBuf>, name: &str| dir.as_ref().map(|dir| dir.join(name));
+    let docker = named("DOCKER_CONFIG").or(below(&home, ".docker"));
+    let config = named("XDG_CONFIG_HOME").or(below(&home, ".config"));
+    let all = [
+        named("REGISTRY_AUTH_FILE"),
+        below(&docker, "config.json"),
+        below(&named("XDG_RUNTIME_DIR"), "containers/auth.json"),
+        below(&config, "containers/auth.json"),
+    ];
+    all.into_iter().flatten().map(AuthFile::new).collect()
+}

@@ -1,0 +1,488 @@
+//! What a registry is asked: manifests, tags, referrers, who one is.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde_json::Value;
+use ureq::http::Method;
+use ureq::http::header::{ACCEPT, CONTENT_TYPE, LINK};
+
+use super::auth::TokenScope;
+use super::error::{RegistryError, RegistryErrorKind};
+use super::hosts::{self, HostConfig};
+use super::http::{Answer, Http, Payload};
+use super::name::{RegistryRef, api_host, is_loopback, plain_host};
+use super::options::ClientOptions;
+use super::retry::{Attempt, repeated};
+use super::uplink::{RegistryCall, Uplink, failed};
+use super::url::Url;
+use crate::limits::{MAX_OCI_DOCUMENT_BYTES, MAX_TAG_PAGES, MAX_TAGS};
+use crate::source::BlobDigest;
+
+/// The manifests and indexes that are known.
+const MANIFESTS: [&str; 4] = [
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+];
+
+/// A client of registries. Cloning is a reference count; clones share connections and
+/// tokens. Several threads may use one.
+#[derive(Clone)]
+pub struct Client(pub(super) Arc<ClientState>);
+
+pub(super) struct ClientState {
+    pub(super) options: ClientOptions,
+    /// Those that have answered, by the name of the registry: itself last.
+    uplinks: Mutex<HashMap<String, Arc<Uplinks>>>,
+}
+
+/// Who answers for a registry.
+pub(super) struct Uplinks {
+    pub(super) own: Uplink,
+    mirrors: Vec<Mirror>,
+}
+
+impl Uplinks {
+    /// Returns the mirrors that may be asked for a name, in order.
+    pub(super) fn mirrors_of(&self, name: &RegistryRef) -> impl Iterator<Item = &Uplink> {
+        let by_digest = name.digest().is_some();
+        let mirrors = self.mirrors.iter();
+        mirrors
+            .filter(move |mirror| mirror.resolves || by_digest)
+            .map(|mirror| &mirror.uplink)
+    }
+}
+
+struct Mirror {
+    uplink: Uplink,
+    /// Whether it may say what a tag leads to.
+    resolves: bool,
+}
+
+/// A manifest or an index, as it lies in a registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Manifest {
+    /// The digest of its bytes.
+    pub digest: BlobDigest,
+    /// What it is.
+    pub media_type: String,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+impl Manifest {
+    pub(crate) fn new(digest: BlobDigest, media_type: String, bytes: Vec<u8>) -> Self {
+        Self {
+            digest,
+            media_type,
+            bytes,
+        }
+    }
+}
+
+/// What a registry has about an image: a signature, a list of parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Referrer {
+    /// The digest of its manifest.
+    pub digest: BlobDigest,
+    /// The bytes of its manifest.
+    pub size: u64,
+    /// What it is, as far as the registry says.
+    pub artifact_type: Option<String>,
+    /// What is noted of it, by name.
+    pub annotations: Vec<(String, String)>,
+}
+
+impl Client {
+    /// Makes a client. Nobody is spoken to yet.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryErrorKind::Options`] for roots of trust that are none, and proxies of
+    /// another kind.
+    pub fn new(options: ClientOptions) -> Result<Self, RegistryError> {
+        let made = Http::new(&options, &options.roots, false);
+        made.map_err(|kind| RegistryError::new("registries", "cannot be reached", kind))?;
+        Ok(Self(Arc::new(ClientState {
+            options,
+            uplinks: Mutex::default(),
+        })))
+    }
+
+    /// Fetches what the tag or the digest of `name` leads to, and checks it against the
+    /// digest, or what the registry says is its digest.
+    ///
+    /// # Errors
+    ///
+    /// Those of the registry; [`RegistryErrorKind::Mismatch`];
+    /// [`RegistryErrorKind::TooLarge`].
+    pub fn manifest(&self, name: &RegistryRef) -> Result<Manifest, RegistryError> {
+        let action = format!("cannot fetch the manifest {}", name.manifest_name());
+        let path = format!("/{}/manifests/{}", name.repository(), name.manifest_name());
+        self.ask_any(name, &action, |uplink, told| {
+            let scope = TokenScope::pull(name.repository());
+            let mut call = RegistryCall::new(Method::GET, uplink.url(&path), &scope, told);
+            call.headers.push((ACCEPT, MANIFESTS.join(", ")));
+            let mut answer = uplink.call(&self.0.options, call, &[])?;
+            read_manifest(&mut answer, name, told)
+        })
+    }
+
+    /// Returns the digest of what the tag or digest of `name` leads to; `None` if there is
+    /// no such thing. Nothing else is fetched.
+    ///
+    /// # Errors
+    ///
+    /// Those of the registry.
+    pub fn look_up(&self, name: &RegistryRef) -> Result<Option<BlobDigest>, RegistryError> {
+        let action = format!("cannot look up the manifest {}", name.manifest_name());
+        let path = format!("/{}/manifests/{}", name.repository(), name.manifest_name());
+        let full = name.without_tag();
+        let told = (full.as_str(), action.as_str());
+        let links = self.uplinks(name.host())?;
+        let scope = TokenScope::push(name.repository());
+        repeated(&self.0.options, || {
+            let mut call = RegistryCall::new(Method::HEAD, links.own.url(&path), &scope, told);
+            call.headers.push((ACCEPT, MANIFESTS.join(", ")));
+            let answer = links.own.call(&self.0.options, call, &[404])?;
+            let digest = answer.header("docker-content-digest");
+            Ok(match answer.status {
+                404 => None,
+                _ => digest
+                    .and_then(|text| text.parse().ok())
+                    .or(name.digest().cloned()),
+            })
+        })
+    }
+
+    /// Puts a manifest or an index where `name` says: at its tag, else at its digest. The
+    /// registry has to have what it names.
+    ///
+    /// # Errors
+    ///
+    /// Those of the registry; [`RegistryErrorKind::Mismatch`] if it says to have another.
+    pub fn put_manifest(
+        &self,
+        name: &RegistryRef,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<BlobDigest, RegistryError> {
+        let digest = BlobDigest::of(bytes);
+        let at = name.tag().unwrap_or(digest.as_str());
+        let action = format!("cannot send the manifest {at}");
+        let path = format!("/{}/manifests/{at}", name.repository());
+        let full = name.without_tag();
+        let told = (full.as_str(), action.as_str());
+        let links = self.uplinks(name.host())?;
+        let scope = TokenScope::push(name.repository());
+        let has = repeated(&self.0.options, || {
+            let mut call = RegistryCall::new(Method::PUT, links.own.url(&path), &scope, told);
+            call.headers.push((CONTENT_TYPE, media_type.to_owned()));
+            call.payload = Payload::Bytes(bytes);
+            let answer = links.own.call(&self.0.options, call, &[])?;
+            Ok(answer.header("docker-content-digest").map(str::to_owned))
+        })?;
+        match has {
+            Some(has) if has.starts_with("sha256:") && has != digest.as_str() => {
+                Err(mismatch(told, digest.as_str(), &has))
+            }
+            _ => Ok(digest),
+        }
+    }
+
+    /// Lists the tags of a repository, in the registry's order.
+    ///
+    /// # Errors
+    ///
+    /// Those of the registry; [`RegistryErrorKind::TooLarge`] past
+    /// [`MAX_TAGS`].
+    pub fn tags(&self, name: &RegistryRef) -> Result<Vec<String>, RegistryError> {
+        let full = name.without_tag();
+        let told = (full.as_str(), "cannot list the tags");
+        let links = self.uplinks(name.host())?;
+        let scope = TokenScope::pull(name.repository());
+        let mut at = links.own.url(&format!("/{}/tags/list", name.repository()));
+        let mut tags = Vec::new();
+        for _ in 0..MAX_TAG_PAGES {
+            let (mut page, next) = repeated(&self.0.options, || {
+                let call = RegistryCall::new(Method::GET, at.clone(), &scope, told);
+                let mut answer = links.own.call(&self.0.options, call, &[])?;
+                let bytes = answer.bytes("a list of tags", MAX_OCI_DOCUMENT_BYTES);
+                let bytes = bytes.map_err(|no| failed(told, no))?;
+                let next = next_page(&answer).and_then(|link| at.join(&link));
+                Ok((read_tags(&bytes, told)?, next))
+            })?;
+            tags.append(&mut page);
+            if tags.len() > MAX_TAGS {
+                let kind = RegistryErrorKind::TooLarge {
+                    what: "the names of tags, counted",
+                    limit: MAX_TAGS as u64,
+                };
+                return Err(RegistryError::new(told.0, told.1, kind));
+            }
+            match next.filter(|next| next.is_same_host(&at)) {
+                Some(next) => at = next,
+                None => return Ok(tags),
+            }
+        }
+        let what = format!("more than {MAX_TAG_PAGES} pages of tags");
+        let kind = RegistryErrorKind::Protocol(what);
+        Err(RegistryError::new(told.0, told.1, kind))
+    }
+
+    /// Lists what a registry has about the manifest of this digest. A registry that does not
+    /// know such lists is asked for the tag that stands for one.
+    ///
+    /// # Errors
+    ///
+    /// Those of the registry.
+    pub fn referrers(
+        &self,
+        name: &RegistryRef,
+        digest: &BlobDigest,
+    ) -> Result<Vec<Referrer>, RegistryError> {
+        let full = name.without_tag();
+        let action = format!("cannot list what refers to {digest}");
+        let told = (full.as_str(), action.as_str());
+        let links = self.uplinks(name.host())?;
+        let scope = TokenScope::pull(name.repository());
+        let repository = name.repository();
+        let tag = format!("{}-{}", digest.algorithm(), digest.hex());
+        let places = [
+            format!("/{repository}/referrers/{digest}"),
+            format!("/{repository}/manifests/{tag}"),
+        ];
+        for place in places {
+            let bytes = repeated(&self.0.options, || {
+                let mut call = RegistryCall::new(Method::GET, links.own.url(&place), &scope, told);
+                call.headers.push((ACCEPT, MANIFESTS.join(", ")));
+                let mut answer = links.own.call(&self.0.options, call, &[404])?;
+                if answer.status == 404 {
+                    return Ok(None);
+                }
+                let bytes = answer.bytes("a list of referrers", MAX_OCI_DOCUMENT_BYTES);
+                bytes.map(Some).map_err(|no| failed(told, no))
+            })?;
+            if let Some(bytes) = bytes {
+                return read_referrers(&bytes, told);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// Sees whether the registry lets in whoever is asking: what `login` does before it
+    /// keeps anything.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryErrorKind::Denied`]; those of the registry.
+    pub fn check(&self, host: &str) -> Result<(), RegistryError> {
+        let host = plain_host(host);
+        let told = (host, "cannot log in");
+        super::name::check_host(host)
+            .map_err(|what| RegistryError::new(host, told.1, RegistryErrorKind::Options(what)))?;
+        let links = self.uplinks(host)?;
+        let scope = TokenScope::default();
+        repeated(&self.0.options, || {
+            let call = RegistryCall::new(Method::GET, links.own.url("/"), &scope, told);
+            links.own.call(&self.0.options, call, &[]).map(drop)
+        })
+    }
+
+    /// Asks whoever may have it, mirrors first: of the last one the error is told.
+    pub(super) fn ask_any<T>(
+        &self,
+        name: &RegistryRef,
+        action: &str,
+        mut work: impl FnMut(&Uplink, (&str, &str)) -> Result<T, Attempt>,
+    ) -> Result<T, RegistryError> {
+        let full = name.without_tag();
+        let links = self.uplinks(name.host())?;
+        for mirror in links.mirrors_of(name) {
+            // One try: there is somebody else to ask.
+            match work(mirror, (&full, action)) {
+                Ok(done) => return Ok(done),
+                Err(attempt) => {
+                    let (mirror, error) = (&mirror.host, attempt.into_error());
+                    tracing::debug!(%mirror, %error, "a mirror does not help");
+                }
+            }
+        }
+        repeated(&self.0.options, || work(&links.own, (&full, action)))
+    }
+
+    /// Finds out, once, who answers for a registry.
+    pub(super) fn uplinks(&self, host: &str) -> Result<Arc<Uplinks>, RegistryError> {
+        if let Some(known) = self.0.uplinks.lock().get(host) {
+            return Ok(Arc::clone(known));
+        }
+        let options = &self.0.options;
+        let found = hosts::read(&options.hosts_dirs, host);
+        let error = |kind| RegistryError::new(host, "cannot be reached", kind);
+        let config = found.map_err(error)?;
+        let own = match config.server {
+            Some(server) => self.uplink(host, server, None).map_err(error)?,
+            None => self.own_uplink(host).map_err(error)?,
+        };
+        let mirrors = config.mirrors.into_iter().map(|mirror| {
+            let resolves = mirror.resolves;
+            let name = mirror.url.host.clone();
+            let uplink = self.uplink(&name, mirror, Some(host))?;
+            Ok(Mirror { uplink, resolves })
+        });
+        let mirrors: Result<_, RegistryErrorKind> = mirrors.collect();
+        let links = Arc::new(Uplinks {
+            own,
+            mirrors: mirrors.map_err(error)?,
+        });
+        let mut all = self.0.uplinks.lock();
+        Ok(Arc::clone(all.entry(host.to_owned()).or_insert(links)))
+    }
+
+    fn uplink(
+        &self,
+        host: &str,
+        config: HostConfig,
+        mirrored: Option<&str>,
+    ) -> Result<Uplink, RegistryErrorKind> {
+        let roots = [self.0.options.roots.clone(), config.roots].concat();
+        Ok(Uplink {
+            http: Http::new(&self.0.options, &roots, config.unverified)?,
+            base: config.url,
+            host: host.to_owned(),
+            headers: config.headers,
+            mirrored: mirrored.map(str::to_owned),
+            auth: Default::default(),
+        })
+    }
+
+    /// A registry that no file tells of: TLS, or on this machine plain HTTP if that is what
+    /// it speaks.
+    fn own_uplink(&self, host: &str) -> Result<Uplink, RegistryErrorKind> {
+        let options = &self.0.options;
+        let http = Http::new(options, &options.roots, false)?;
+        let api = api_host(host);
+        let secure = match (options.plain_http, is_loopback(api)) {
+            (true, _) => false,
+            (false, false) => true,
+            (false, true) => !speaks_plainly(&http, api),
+        };
+        Ok(Uplink {
+            http,
+            base: Url::new(secure, api, "/v2"),
+            host: host.to_owned(),
+            headers: Vec::new(),
+            mirrored: None,
+            auth: Default::default(),
+        })
+    }
+}
+
+/// Finds out whether a registry on this machine speaks plain HTTP: TLS is tried first, and
+/// where it is spoken with a certificate that is not trusted that is an error, and no
+/// reason to go without.
+fn speaks_plainly(http: &Http, host: &str) -> bool {
+    let ask = |secure| {
+        let url = Url::new(secure, host, "/v2/");
+        http.send(&Method::GET, &url, &[], Payload::Nothing)
+    };
+    match ask(true) {
+        Ok(_) => false,
+        Err(no) if !no.plain => false,
+        Err(_) => ask(false).is_ok_and(|answer| answer.status != 400),
+    }
+}
+
+pub(super) fn mismatch(told: (&str, &str), promised: &str, found: &str) -> RegistryError {
+    let kind = RegistryErrorKind::Mismatch {
+        what: "the digest",
+        promised: promised.to_owned(),
+        found: found.to_owned(),
+    };
+    RegistryError::new(told.0, told.1, kind)
+}
+
+fn read_manifest(
+    answer: &mut Answer,
+    name: &RegistryRef,
+    told: (&str, &str),
+) -> Result<Manifest, Attempt> {
+    let media_type = answer.header(CONTENT_TYPE.as_str()).unwrap_or_default();
+    let media_type = media_type.split(';').next().unwrap_or_default().trim();
+    let mut media_type = media_type.to_owned();
+    let promised = answer.header("docker-content-digest");
+    let promised = promised.and_then(|text| text.parse::<BlobDigest>().ok());
+    let promised = name.digest().cloned().or(promised);
+    let bytes = answer.bytes("a manifest", MAX_OCI_DOCUMENT_BYTES);
+    let bytes = bytes.map_err(|no| failed(told, no))?;
+    let digest = match &promised {
+        Some(promised) => BlobDigest::like(promised, &bytes),
+        None => BlobDigest::of(&bytes),
+    };
+    if let Some(promised) = promised
+        && promised != digest
+    {
+        let error = mismatch(told, promised.as_str(), digest.as_str());
+        return Err(Attempt::Again(error, None));
+    }
+    // Some registries say nothing but "application/json".
+    if !media_type.contains("vnd.") {
+        let own: Option<Value> = serde_json::from_slice(&bytes).ok();
+        let own = own.as_ref().and_then(|own| own.get("mediaType")?.as_str());
+        media_type = own.unwrap_or(&media_type).to_owned();
+    }
+    Ok(Manifest {
+        digest,
+        media_type,
+        bytes,
+    })
+}
+
+fn bad_json(told: (&str, &str), error: &serde_json::Error) -> RegistryError {
+    let kind = RegistryErrorKind::Protocol(error.to_string());
+    RegistryError::new(told.0, told.1, kind)
+}
+
+fn read_tags(bytes: &[u8], told: (&str, &str)) -> Result<Vec<String>, RegistryError> {
+    let value: Value = serde_json::from_slice(bytes).map_err(|error| bad_json(told, &error))?;
+    let tags = value.get("tags").and_then(Value::as_array);
+    let tags = tags.into_iter().flatten().filter_map(Value::as_str);
+    Ok(tags.map(str::to_owned).collect())
+}
+
+/// Returns where the next page is: `<ADDRESS>; rel="next"`.
+fn next_page(answer: &Answer) -> Option<String> {
+    let links = answer.headers.get_all(LINK).iter();
+    let links = links.filter_map(|link| link.to_str().ok());
+    let mut links = links.flat_map(|link| link.split(','));
+    let next = links.find(|link| link.contains("rel=\"next\"") || link.contains("rel=next"))?;
+    let (_, rest) = next.split_once('<')?;
+    let (address, _) = rest.split_once('>')?;
+    Some(address.to_owned())
+}
+
+fn read_referrers(bytes: &[u8], told: (&str, &str)) -> Result<Vec<Referrer>, RegistryError> {
+    let value: Value = serde_json::from_slice(bytes).map_err(|error| bad_json(told, &error))?;
+    let all = value.get("manifests").and_then(Value::as_array);
+    let read = |value: &Value| {
+        let annotations = value.get("annotations").and_then(Value::as_object);
+        let annotations = annotations.into_iter().flatten();
+        Some(Referrer {
+            digest: value.get("digest")?.as_str()?.parse().ok()?,
+            size: value.get("size").and_then(Value::as_u64).unwrap_or(0),
+            artifact_type: value
+                .get("artifactType")
+                .and_then(Value::as_str)
+                .map(str::to_owned),
+            annotations: annotations
+                .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+                .collect(),
+        })
+    };
+    Ok(all.into_iter().flatten().filter_map(read).collect())
+}

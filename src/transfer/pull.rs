@@ -1,0 +1,247 @@
+//! Out of a registry into a store.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::thread;
+
+use super::TransferError;
+use super::import::{keep_documents, sha256, take_layer};
+use super::lanes::{self, Meter, MovedWatcher};
+use super::remote::Remote;
+use crate::digest::{Digest, Sha256};
+use crate::image::Reference;
+use crate::registry::{Client, RegistryRef};
+use crate::source::{BlobDigest, OciImage, SourceErrorKind, SourceOptions};
+use crate::store::{ImageInfo, Import, LayerOrigin, Store};
+
+/// How an image is pulled.
+#[derive(Clone)]
+pub struct PullOptions {
+    /// Bounds, and which image to take of an index.
+    pub source: SourceOptions,
+    /// Blobs that are fetched at once. Default: 3.
+    pub lanes: usize,
+    /// Is told how many bytes have come.
+    pub watcher: Option<MovedWatcher>,
+}
+
+impl Default for PullOptions {
+    fn default() -> Self {
+        Self {
+            source: SourceOptions::default(),
+            lanes: 3,
+            watcher: None,
+        }
+    }
+}
+
+/// What a pull brought.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Pulled {
+    /// The image.
+    pub image: ImageInfo,
+    /// The digest of what the name leads to in the registry: a manifest, or an index.
+    pub digest: BlobDigest,
+    /// Layers that were fetched, or had been by an earlier pull that was interrupted.
+    pub fetched_layers: u64,
+    /// Bytes of these.
+    pub fetched_bytes: u64,
+    /// Layers that the store had.
+    pub known_layers: u64,
+}
+
+/// Fetches the image `name` into the store and calls it `tag`; without one it goes by its
+/// full name. Layers that the store has are not fetched.
+///
+/// Blobs are fetched into a place of the store's own, several at once, and read into the
+/// image in order as they come; no layer is held in memory. All or nothing: until the last
+/// step succeeds the store shows none of it, and a digest that does not match is never
+/// visible. What has come of blobs stays if the pull fails or the process is killed, and the
+/// next pull goes on there, whichever image it is for; [`Store::gc`] removes it.
+///
+/// # Errors
+///
+/// [`TransferError::Registry`], [`TransferError::Source`], [`TransferError::Store`].
+pub fn pull(
+    store: &Store,
+    client: &Client,
+    name: &RegistryRef,
+    tag: Option<&Reference>,
+    options: &PullOptions,
+) -> Result<Pulled, TransferError> {
+    let full = name.store_name();
+    let tag = tag.unwrap_or(&full);
+    let manifest = client.manifest(name)?;
+    store.drop_incoming(false)?;
+    let meter = Meter::new(options.watcher.clone());
+    let remote = Arc::new(Remote::new(client, name, store, meter));
+    let top = (
+        manifest.media_type.as_str(),
+        &manifest.digest,
+        manifest.bytes,
+    );
+    let home = Arc::clone(&remote);
+    let image = OciImage::remote(home, top, &options.source).map_err(|error| {
+        let error = error.of(std::path::Path::new(&name.to_string()));
+        remote.explained(error.into())
+    })?;
+    // Not before what is in the store is looked at: nothing of it is collected from here on.
+    let import = store.import()?;
+    if let Some(known) = same_image(store, &image)? {
+        store.tag(&known.id.to_string(), tag.as_str())?;
+        return Ok(Pulled {
+            known_layers: known.layers.len() as u64,
+            image: store.info(tag.as_str())?,
+            digest: manifest.digest,
+            fetched_layers: 0,
+            fetched_bytes: 0,
+        });
+    }
+    let plan = PullPlan::new(store, &image, &options.source)?;
+    remote.expect(&plan.missing);
+    let (fetched_layers, known_layers) = plan.counts();
+    let taken = together(&remote, import, (&image, &plan), options, tag);
+    match taken {
+        Ok(()) => remote.forget()?,
+        Err(error) => {
+            if is_mismatch(&error) {
+                // It was whole when it came, and is not right: nobody goes on with it.
+                remote.forget()?;
+            }
+            return Err(remote.explained(error));
+        }
+    }
+    Ok(Pulled {
+        image: store.info(tag.as_str())?,
+        digest: manifest.digest,
+        fetched_layers,
+        fetched_bytes: plan.missing.iter().map(|(_, size)| size).sum(),
+        known_layers,
+    })
+}
+
+fn is_mismatch(error: &TransferError) -> bool {
+    let TransferError::Source(error) = error else {
+        return false;
+    };
+    matches!(error.kind(), SourceErrorKind::Mismatch { .. })
+}
+
+/// Fetches and reads at the same time.
+fn together(
+    remote: &Remote,
+    import: Import,
+    (image, plan): (&OciImage, &PullPlan),
+    options: &PullOptions,
+    tag: &Reference,
+) -> Result<(), TransferError> {
+    thread::scope(|scope| {
+        let jobs = plan.missing.clone();
+        scope.spawn(|| lanes::all(options.lanes, jobs, &remote.meter, |job| remote.fetch(job)));
+        let taken = take(import, image, plan, options, tag);
+        remote.stop();
+        taken
+    })
+}
+
+/// Reads layer after layer, and makes the image.
+fn take(
+    mut import: Import,
+    image: &OciImage,
+    plan: &PullPlan,
+    options: &PullOptions,
+    tag: &Reference,
+) -> Result<(), TransferError> {
+    for (blob, known) in image.layers().iter().zip(&plan.known) {
+        match known {
+            Some((layer, origin)) => import.layer(layer.clone(), origin.clone()),
+            None => take_layer(&mut import, image, blob, &options.source)?,
+        }
+    }
+    keep_documents(&mut import, image)?;
+    import.commit(image.config().clone(), Some(tag.as_str()))?;
+    Ok(())
+}
+
+/// Returns the image of the store that came with the same manifest.
+fn same_image(store: &Store, image: &OciImage) -> Result<Option<ImageInfo>, TransferError> {
+    let manifest = image.manifest_bytes().map(BlobDigest::of);
+    let Some(manifest) = manifest.as_ref().and_then(sha256) else {
+        return Ok(None);
+    };
+    let mut all = store.list()?.into_iter();
+    Ok(all.find(|info| info.manifest == Some(manifest)))
+}
+
+/// What has to be fetched, and what is there.
+struct PullPlan {
+    /// For each layer of the image what the store has of it.
+    known: Vec<Option<(crate::layer::Layer, LayerOrigin)>>,
+    /// Blobs, each once, in the order in which they are read.
+    missing: Vec<(BlobDigest, u64)>,
+}
+
+impl PullPlan {
+    fn new(
+        store: &Store,
+        image: &OciImage,
+        options: &SourceOptions,
+    ) -> Result<Self, TransferError> {
+        let stored = stored_layers(store)?;
+        let mut plan = Self {
+            known: Vec::new(),
+            missing: Vec::new(),
+        };
+        let mut seen = HashSet::new();
+        for blob in image.layers() {
+            let pair = blob.digest().and_then(sha256).zip(sha256(blob.diff_id()));
+            let found = pair.and_then(|pair| stored.get(&pair));
+            let found = found.map(|(digest, origin)| {
+                let layer = store.layer(*digest)?;
+                Ok::<_, TransferError>(layer.map(|layer| (layer, origin.clone())))
+            });
+            let found = found.transpose()?.flatten();
+            if let (None, Some(digest)) = (&found, blob.digest())
+                && seen.insert(digest.clone())
+            {
+                plan.missing.push((digest.clone(), blob.size()));
+            }
+            plan.known.push(found);
+        }
+        let mut sum: u64 = 0;
+        for (_, size) in &plan.missing {
+            sum = sum.saturating_add(*size);
+        }
+        if sum > options.max_bytes {
+            let kind = SourceErrorKind::Limit {
+                what: "bytes in the layers, compressed as they are",
+                limit: options.max_bytes,
+            };
+            return Err(TransferError::Source(kind.into()));
+        }
+        Ok(plan)
+    }
+
+    /// Counts layers that are fetched, and those that are known.
+    fn counts(&self) -> (u64, u64) {
+        let known = self.known.iter().flatten().count() as u64;
+        (self.missing.len() as u64, known)
+    }
+}
+
+/// A blob, and what is in it.
+type BlobKey = (Sha256, Sha256);
+
+/// Lists the layers of the store that it has the blobs of.
+fn stored_layers(store: &Store) -> Result<HashMap<BlobKey, (Digest, LayerOrigin)>, TransferError> {
+    let mut found = HashMap::new();
+    for info in store.list()? {
+        for layer in info.layers {
+            if let Some(key) = layer.origin.blob.zip(layer.origin.diff_id) {
+                found.insert(key, (layer.digest, layer.origin));
+            }
+        }
+    }
+    Ok(found)
+}

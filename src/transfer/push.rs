@@ -1,0 +1,190 @@
+//! Out of a store into a registry.
+
+use std::collections::HashMap;
+use std::io::{self, Read};
+
+use parking_lot::Mutex;
+
+use super::export::oci_image;
+use super::lanes::{self, Meter, MovedWatcher};
+use super::{TransferError, staged};
+use crate::image::Reference;
+use crate::registry::{BlobBytes, Client, RegistryRef, Sent};
+use crate::source::{BlobDigest, Compression, OutBlob, OutImage, Platform};
+use crate::store::{ImageInfo, Store};
+
+/// How an image is pushed.
+#[derive(Clone)]
+pub struct PushOptions {
+    /// How layers are compressed that have no blob. Default: gzip, which every reader knows.
+    pub compression: Compression,
+    /// What the image says that it is for. Default: what it says; and of one that was made
+    /// here for WebAssembly, an index says that it is for Linux as well, so that tools that
+    /// do not know WebAssembly unpack it.
+    pub set_platform: Option<Platform>,
+    /// Pushes an OCI artifact of WebAssembly, of an image that is nothing but one program.
+    pub artifact: bool,
+    /// Blobs that are sent at once. Default: 3.
+    pub lanes: usize,
+    /// Is told how many bytes have gone.
+    pub watcher: Option<MovedWatcher>,
+}
+
+impl Default for PushOptions {
+    fn default() -> Self {
+        Self {
+            compression: Compression::Gzip,
+            set_platform: None,
+            artifact: false,
+            lanes: 3,
+            watcher: None,
+        }
+    }
+}
+
+/// What a push sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pushed {
+    /// The digest of what the name leads to now: a manifest, or an index.
+    pub digest: BlobDigest,
+    /// Blobs that were sent.
+    pub sent_blobs: u64,
+    /// Bytes of these.
+    pub sent_bytes: u64,
+    /// Blobs that another repository of the registry had.
+    pub mounted_blobs: u64,
+    /// Blobs that were there.
+    pub known_blobs: u64,
+}
+
+impl Pushed {
+    pub(super) fn of(digest: BlobDigest) -> Self {
+        Self {
+            digest,
+            sent_blobs: 0,
+            sent_bytes: 0,
+            mounted_blobs: 0,
+            known_blobs: 0,
+        }
+    }
+
+    /// Counts a blob.
+    pub(super) fn count(&mut self, sent: Sent, size: u64) {
+        match sent {
+            Sent::AlreadyThere => self.known_blobs += 1,
+            Sent::Mounted => self.mounted_blobs += 1,
+            Sent::Uploaded => {
+                self.sent_blobs += 1;
+                self.sent_bytes += size;
+            }
+        }
+    }
+}
+
+/// Sends the image `reference` to where `to` says. What is there is not sent.
+///
+/// Layers that came in as blobs, and an image that is still what it came as, go out byte by
+/// byte, so that digests stay. Other layers are written as archives, in temporary files. The
+/// manifest goes last: until then the name leads to what it led to before.
+///
+/// Blobs that another repository of the same registry has are taken from there, as far as
+/// the store knows: an image that is called by the repository's name has them.
+///
+/// # Errors
+///
+/// [`TransferError::Registry`], [`TransferError::Store`], [`TransferError::Oci`],
+/// [`TransferError::Artifact`]; [`TransferError::Place`] for a name with a digest.
+pub fn push(
+    store: &Store,
+    client: &Client,
+    reference: &Reference,
+    to: &RegistryRef,
+    options: &PushOptions,
+) -> Result<Pushed, TransferError> {
+    if to.digest().is_some() {
+        let what = format!("{to}: an image is pushed to a tag; its digest follows from it");
+        return Err(TransferError::Place(what));
+    }
+    let scratch = staged::temporary()?;
+    let form = (
+        options.compression,
+        options.set_platform.as_ref(),
+        options.artifact,
+    );
+    oci_image(store, reference, form, |image, platforms| {
+        let image = image.prepare(scratch.path(), platforms)?;
+        send((store, client), &image, to, options)
+    })
+}
+
+fn send(
+    (store, client): (&Store, &Client),
+    image: &OutImage<'_>,
+    to: &RegistryRef,
+    options: &PushOptions,
+) -> Result<Pushed, TransferError> {
+    let mut pushed = Pushed::of(image.top().digest.clone());
+    let top = image.top();
+    if client.look_up(&to.at(&top.digest))?.is_some() {
+        // It is there, and so is all that it names.
+        pushed.known_blobs = image.blobs.len() as u64;
+        client.put_manifest(to, &top.media_type, &top.bytes)?;
+        return Ok(pushed);
+    }
+    let from = neighbours(&store.list()?, to);
+    let meter = Meter::new(options.watcher.clone());
+    image.blobs.iter().for_each(|blob| meter.expect(blob.size));
+    let counts = Mutex::new(pushed);
+    let blobs = image.blobs.iter().collect();
+    lanes::all(options.lanes, blobs, &meter, |blob: &OutBlob<'_>| {
+        let from = from.get(&blob.digest).map_or(&[][..], Vec::as_slice);
+        let mut watch = |more| meter.moved(more);
+        let named = (&blob.digest, blob.size);
+        let sent = client.send_blob(to, named, &Bytes(blob), from, &mut watch)?;
+        counts.lock().count(sent, blob.size);
+        Ok(())
+    })?;
+    for manifest in &image.manifests {
+        let at = match std::ptr::eq(manifest, image.top()) {
+            true => to.clone(),
+            false => to.at(&manifest.digest),
+        };
+        client.put_manifest(&at, &manifest.media_type, &manifest.bytes)?;
+    }
+    Ok(counts.into_inner())
+}
+
+struct Bytes<'b, 'a>(&'b OutBlob<'a>);
+
+impl BlobBytes for Bytes<'_, '_> {
+    fn open(&self) -> io::Result<Box<dyn Read + '_>> {
+        self.0.open()
+    }
+}
+
+/// Finds out which repositories of a registry have which blobs: those of images that are
+/// called by a name of it.
+fn neighbours(images: &[ImageInfo], to: &RegistryRef) -> HashMap<BlobDigest, Vec<String>> {
+    let mut found: HashMap<BlobDigest, Vec<String>> = HashMap::new();
+    for info in images {
+        let tags = info.tags.iter();
+        let names = tags.filter(|tag| RegistryRef::names_registry(tag));
+        let names = names.filter_map(|tag| tag.parse::<RegistryRef>().ok());
+        let own: Vec<_> = names.filter(|name| name.host() == to.host()).collect();
+        for layer in &info.layers {
+            let Some(blob) = layer.origin.blob else {
+                continue;
+            };
+            let known = found
+                .entry(BlobDigest::sha256(blob.as_bytes()))
+                .or_default();
+            for name in &own {
+                if !known.iter().any(|known| known == name.repository()) {
+                    known.push(name.repository().to_owned());
+                }
+            }
+        }
+    }
+    found
+}
