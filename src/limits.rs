@@ -355,3 +355,12 @@ pub const MAX_REGISTRY_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
 /// Seconds after which what an interrupted pull left of a blob goes when the next pull
 /// begins: a week.
 pub const MAX_INCOMING_AGE_SECONDS: u64 = 7 * 24 * 3600;
+/// Bytes of a path that are told of one call of a guest; what is longer is cut.
+pub const MAX_TRACED_PATH_BYTES: usize = 1024;
+
+/// Bytes of content that are told of one call of a guest. As many as `strace` shows.
+pub const MAX_TRACED_CONTENT_BYTES: usize = 32;
+
+/// Buffers of one call of a guest that are looked at to tell of it: more than any
+/// libc passes at once (`IOV_MAX` is as many on Linux).
+pub const MAX_TRACED_BUFFERS: u32 = 1024;

@@ -15,6 +15,7 @@ use super::image::args::{IMAGE_EXAMPLE, ImageCommand, StoreArgs};
 use super::parse::{self, Saved, Shown, Variable};
 use super::reach::{PullWhen, ReachArgs};
 use super::sources::SourceArgs;
+use super::strace::StraceArgs;
 
 const EXAMPLE: &str = "\
 Example:
@@ -337,6 +338,9 @@ pub(super) struct RunArgs {
     /// read, as JSON lines
     #[arg(long, value_name = "FILE")]
     pub(super) trace: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) strace: StraceArgs,
 
     /// Make two runs leave the same bytes: clocks start in 2000 and count
     /// their readings, random numbers follow from the instance's number

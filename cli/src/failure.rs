@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde::Serialize;
+use serde_json::{Value, json};
 use stratafs::name::{drives_terminal, show, show_path};
 
 use super::limits::MAX_LINE_BYTES;
@@ -134,7 +135,7 @@ pub(super) fn cut(text: &str, max: usize) -> Cow<'_, str> {
 
 /// JSON as a terminal may get it: what acts on one stands inside strings only,
 /// and has an escape there. Characters below U+0020 have theirs already.
-fn json_text(text: String) -> String {
+pub(super) fn json_text(text: String) -> String {
     if !text.chars().any(|c| c != '\n' && drives_terminal(c)) {
         return text;
     }
@@ -148,6 +149,34 @@ fn json_text(text: String) -> String {
                 }
             }
             c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Puts bytes that are mostly text into a document: as they are under `key`,
+/// and what is not UTF-8 once more under `key` and `_bytes`, in base 64.
+pub(super) fn put_bytes(document: &mut Value, key: &str, bytes: &[u8]) {
+    let Some(map) = document.as_object_mut() else {
+        return;
+    };
+    map.insert(key.to_owned(), json!(String::from_utf8_lossy(bytes)));
+    if std::str::from_utf8(bytes).is_err() {
+        map.insert(format!("{key}_bytes"), json!(base64(bytes)));
+    }
+}
+
+/// RFC 4648, with padding.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let at = |at: usize| u32::from(group.get(at).copied().unwrap_or(0));
+        let bits = at(0) << 16 | at(1) << 8 | at(2);
+        for place in 0..4_usize {
+            let digit = usize::try_from(bits >> (18 - 6 * place) & 63).unwrap_or(0);
+            let digit = DIGITS.get(digit).filter(|_| place <= group.len());
+            out.push(digit.map_or('=', |digit| char::from(*digit)));
         }
     }
     out
@@ -177,5 +206,18 @@ mod tests {
             "{json}"
         );
         assert_eq!(serde_json::from_str::<Vec<String>>(&json).unwrap(), [text]);
+    }
+
+    #[test]
+    fn base_64_is_padded() {
+        for (bytes, want) in [
+            (&b""[..], ""),
+            (b"f", "Zg=="),
+            (b"fo", "Zm8="),
+            (b"foo", "Zm9v"),
+            (b"\xff\xfe\xfd\x00", "//79AA=="),
+        ] {
+            assert_eq!(base64(bytes), want);
+        }
     }
 }

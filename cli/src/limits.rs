@@ -15,3 +15,6 @@ pub(crate) const MAX_CELL_BYTES: usize = 512;
 
 /// Bytes in a password that is read from stdin. Tokens have a few thousand.
 pub(crate) const MAX_PASSWORD_BYTES: u64 = 64 * 1024;
+/// Bytes of lines of `--strace` that wait for a file or pipe that takes none: some ten
+/// thousand calls.
+pub(crate) const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;

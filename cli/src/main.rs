@@ -27,6 +27,7 @@ mod resolve;
 mod run;
 mod signals;
 mod sources;
+mod strace;
 mod watch;
 
 use std::io::{self, Write};

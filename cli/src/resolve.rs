@@ -19,6 +19,7 @@ use super::memory;
 use super::parse::{Saved, Shown, Variable};
 use super::reach::{PullWhen, ReachArgs};
 use super::sources::Layers;
+use super::strace::StraceArgs;
 
 /// Bytes that an instance may hold when `--max-bytes` is not given.
 const MAX_BYTES: u64 = 1 << 30;
@@ -41,6 +42,7 @@ pub(super) struct Run {
     pub(super) verbose: bool,
     pub(super) diff: Option<PathBuf>,
     pub(super) trace: Option<PathBuf>,
+    pub(super) strace: StraceArgs,
     pub(super) commit: Option<Reference>,
     /// What that image says that it is for.
     pub(super) set_platform: Option<Platform>,
@@ -158,6 +160,7 @@ impl Run {
             argv0: args.argv0,
             pull: (args.pull, args.reach),
             trace: args.trace,
+            strace: args.strace,
         })
     }
 }

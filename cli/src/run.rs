@@ -32,6 +32,7 @@ use super::prepared;
 use super::reach::PullWhen;
 use super::resolve::{GuestFrom, Run, Stats};
 use super::sources::{self, Layers};
+use super::strace::Strace;
 use super::watch::{Memory, Terminal};
 use crate::report::RunFigures;
 
@@ -50,6 +51,8 @@ pub(super) fn run(args: RunArgs, store: Option<&Path>) -> Result<ExitCode, Failu
         .as_deref()
         .map(Lines::open)
         .transpose()?;
+    let strace = Strace::open(&run.strace, run.plan.tell_number)?;
+    run.config.calls = strace.as_ref().map(Strace::watch);
     let pool = ChunkPool::new();
     start_volumes(&mut run, store.as_ref())?;
     let (runner, image) = ready(&mut run, store.as_ref(), &pool)?;
@@ -71,6 +74,7 @@ pub(super) fn run(args: RunArgs, store: Option<&Path>) -> Result<ExitCode, Failu
     };
     let report = runner.run_watched(&image, &run.plan, &follower)?;
     let memory = follower.memory.end();
+    let strace_end = strace.map_or(Ok(()), Strace::end);
     if let Some(stats) = stats {
         let mut figures = RunFigures::new(&runner, image.stats(), &report, memory);
         let budget = run.plan.budget.as_ref();
@@ -87,6 +91,7 @@ pub(super) fn run(args: RunArgs, store: Option<&Path>) -> Result<ExitCode, Failu
         write_trace(out, traces.into_inner())?;
     }
     terminal.check()?;
+    strace_end?;
     tell_returned(&report)?;
     if let (Some(tag), Some(store)) = (&run.commit, &store) {
         commit(store, tag, &run, &report)?;

@@ -158,7 +158,7 @@ fn with_pool(
     mut engine_config: Config,
     make: impl Fn(&Engine) -> wasmtime::Result<Code>,
 ) -> Result<(Engine, Code), String> {
-    let pool = pool(kind, config.threads)?;
+    let pool = pool(kind, config.threads, config.calls.is_some())?;
     engine_config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     let one_line = |error: wasmtime::Error| format!("{error:#}").replace('\n', " ");
     let engine = Engine::new(&engine_config).map_err(one_line)?;
@@ -192,13 +192,14 @@ fn engine_config(kind: GuestKind, config: &RunnerConfig) -> Config {
     engine_config
 }
 
-/// Sizes a pool for `threads` guests at a time.
-fn pool(kind: GuestKind, threads: u32) -> Result<PoolingAllocationConfig, String> {
+/// Sizes a pool for `threads` guests at a time. A core guest whose calls are traced has a
+/// second stack while the function behind runs.
+fn pool(kind: GuestKind, threads: u32, traced: bool) -> Result<PoolingAllocationConfig, String> {
     // What wit-component and the preview1 adapter make of one program, with
     // room: a handful of instances, one or two memories, a few tables.
     // A call of a 0.3 guest that waits has a stack of its own meanwhile.
     let (instances, memories, tables, stacks) = match kind {
-        GuestKind::Core => (1, 1, 4, 1),
+        GuestKind::Core => (1, 1, 4, 1 + u32::from(traced)),
         GuestKind::Component => (32, 4, 32, 1),
         GuestKind::AsyncComponent => (32, 4, 32, STACKS),
     };
@@ -236,8 +237,8 @@ mod tests {
 
     #[test]
     fn a_pool_has_its_bound() {
-        assert!(pool(GuestKind::Core, MAX_POOLED_MEMORIES).is_ok());
-        let reason = pool(GuestKind::Core, MAX_POOLED_MEMORIES + 1).err();
+        assert!(pool(GuestKind::Core, MAX_POOLED_MEMORIES, false).is_ok());
+        let reason = pool(GuestKind::Core, MAX_POOLED_MEMORIES + 1, true).err();
         assert!(reason.is_some_and(|reason| reason.contains("the limit is")));
     }
 }

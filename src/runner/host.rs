@@ -3,6 +3,7 @@
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
+use super::calls::{CoreCalls, Tracer};
 use super::devices;
 use super::fixed;
 use super::limiter::Limiter;
@@ -10,6 +11,7 @@ use super::output::{OutputBuffer, Stream};
 use super::{INSTANCE_VARIABLE, RunPlan, RunnerConfig, RunnerError, Stdio};
 use crate::error::Error;
 use crate::vfs::{Fs, Preopen, Rights};
+use crate::wasi::p3::Watched;
 use crate::wasi::{StratafsCtx, StratafsView, p1};
 
 /// Everything an instance needs besides code.
@@ -20,11 +22,15 @@ pub(super) struct InstanceHost {
     limiter: Limiter,
     #[cfg(feature = "freeze")]
     resumed: Option<(super::freeze::Resumed, Fs)>,
+    calls: Tracer,
+    /// The names of the host's directories, in order.
+    host_dirs: Vec<String>,
 }
 
 /// The store of a core module.
 pub(super) struct CoreHost {
     pub(super) p1: p1::Ctx,
+    pub(super) calls: CoreCalls,
     pub(super) limiter: Limiter,
 }
 
@@ -33,6 +39,9 @@ pub(super) struct ComponentHost {
     wasi: WasiCtx,
     table: ResourceTable,
     stratafs: StratafsCtx,
+    pub(super) calls: Tracer,
+    /// Who is told of the next stream of 0.3.
+    pub(super) next_stream: Watched,
     pub(super) limiter: Limiter,
 }
 
@@ -91,6 +100,9 @@ impl InstanceHost {
         }
         preopens.extend(furnish(fs, plan, &outputs, instance)?);
         let limiter = Limiter::new(config.max_memory);
+        let watch = config.calls.clone();
+        let calls = watch.map_or_else(Tracer::default, |watch| Tracer::new(instance, watch));
+        let host_dirs = plan.host_dirs.iter().map(|dir| dir.guest.clone());
         Ok(Self {
             wasi,
             preopens,
@@ -98,6 +110,8 @@ impl InstanceHost {
             limiter,
             #[cfg(feature = "freeze")]
             resumed: None,
+            calls,
+            host_dirs: host_dirs.collect(),
         })
     }
 
@@ -131,6 +145,8 @@ impl InstanceHost {
 
     /// Fails only for a guest that goes on, if what it had open is not there.
     pub(super) fn into_core(mut self) -> Result<CoreHost, Error> {
+        let shown = self.preopens.iter().map(|(_, guest)| guest);
+        let calls = CoreCalls::new(self.calls, shown.chain(&self.host_dirs));
         // A core guest is one module, and each instance of it has a store.
         let p1 = p1::Ctx::new(self.wasi.build_p1()).for_one_instance();
         let p1 = self
@@ -145,6 +161,7 @@ impl InstanceHost {
         }
         Ok(CoreHost {
             p1,
+            calls,
             limiter: self.limiter,
         })
     }
@@ -159,6 +176,8 @@ impl InstanceHost {
             wasi: self.wasi.build(),
             table: ResourceTable::new(),
             stratafs,
+            calls: self.calls,
+            next_stream: Watched::default(),
             limiter: self.limiter,
         }
     }

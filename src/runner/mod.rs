@@ -26,6 +26,7 @@
 //! ```
 
 mod cache;
+mod calls;
 mod code;
 mod devices;
 mod engine;
@@ -51,11 +52,13 @@ mod run;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
 pub use cache::CacheUse;
+pub use calls::{Argument, CallResult, Excerpt, FileCall, CallValue, WasiVersion, WatchCalls};
 pub use engine::Allocator;
 pub use error::RunnerError;
 pub use guest::{Guest, GuestKind};
@@ -100,6 +103,9 @@ pub struct RunnerConfig {
     /// `add(1, 2)`. What it gives is in
     /// [`InstanceReport::returned`].
     pub invoke: Option<String>,
+    /// Who is told of each call on files that guests make. `None`, the default: nobody,
+    /// and a call costs what it costs.
+    pub calls: Option<Arc<dyn WatchCalls>>,
 }
 
 impl Default for RunnerConfig {
@@ -114,6 +120,7 @@ impl Default for RunnerConfig {
             fuel: None,
             network: Network::none(),
             invoke: None,
+            calls: None,
         }
     }
 }

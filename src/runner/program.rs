@@ -8,6 +8,7 @@ use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, Store};
 use wasmtime_wasi::p2::bindings;
 use wasmtime_wasi::p3::bindings as bindings3;
 
+use super::calls::{interpose, interpose_three, interpose_two};
 use super::code::Code;
 use super::engine::Compiled;
 use super::guest::CORE_ENTRY;
@@ -27,13 +28,13 @@ const ASYNC_ENTRY: &str = "wasi:cli/run@0.3";
 /// What makes a module ready that is no command.
 const INITIALIZE: &str = "_initialize";
 
-/// A linked guest. One with a timeout, and any of 0.3, is linked for async
-/// stores: it can be left in the middle of a call.
+/// A linked guest. One with a timeout or whose calls are told, and any of 0.3, is
+/// linked for async stores: it can be left in the middle of a call.
 pub(super) enum Program {
     Core(InstancePre<CoreHost>),
     Component(bindings::sync::CommandPre<ComponentHost>),
-    TimedCore(InstancePre<CoreHost>, Duration),
-    TimedComponent(bindings::CommandPre<ComponentHost>, Duration),
+    AsyncCore(InstancePre<CoreHost>, Option<Duration>),
+    AsyncComponent(bindings::CommandPre<ComponentHost>, Option<Duration>),
     /// Linked to 0.2 and 0.3. Its command may be of either version.
     Async(AsyncEntry, Option<Duration>),
     /// One function of a module, linked for async stores.
@@ -138,8 +139,9 @@ impl Program {
     fn limit(&self) -> Option<Duration> {
         match self {
             Self::Core(_) | Self::Component(_) => None,
-            Self::TimedCore(_, limit) | Self::TimedComponent(_, limit) => Some(*limit),
-            Self::Async(_, limit)
+            Self::AsyncCore(_, limit)
+            | Self::AsyncComponent(_, limit)
+            | Self::Async(_, limit)
             | Self::CoreCall(_, _, limit)
             | Self::ComponentCall(_, _, _, limit) => *limit,
         }
@@ -171,18 +173,18 @@ impl Program {
                     command.wasi_cli_run().call_run(&mut store)
                 }))
             }
-            Self::TimedCore(pre, limit) => {
+            Self::AsyncCore(pre, limit) => {
                 let mut store = core_store(engine, host, config)?;
-                waited(runtime, Some(*limit), async {
+                waited(runtime, *limit, async {
                     let instance = pre.instantiate_async(&mut store).await?;
                     let entry = instance.get_typed_func::<(), ()>(&mut store, CORE_ENTRY)?;
                     progress.started = Some(Instant::now());
                     entry.call_async(&mut store, ()).await.map(Ok)
                 })
             }
-            Self::TimedComponent(pre, limit) => {
+            Self::AsyncComponent(pre, limit) => {
                 let mut store = component_store(engine, host, config);
-                waited(runtime, Some(*limit), async {
+                waited(runtime, *limit, async {
                     let command = pre.instantiate_async(&mut store).await?;
                     progress.started = Some(Instant::now());
                     command.wasi_cli_run().call_run(&mut store).await
@@ -293,7 +295,10 @@ fn core_linker(
     p1::add_to_linker_async(&mut linker, preview1)?;
     p0::add_to_linker_async(&mut linker, preview1)?;
     trap_unknown(&mut linker, module, config)?;
-    Ok(linker)
+    match config.calls {
+        Some(_) => interpose(linker),
+        None => Ok(linker),
+    }
 }
 
 fn link_core(
@@ -301,17 +306,17 @@ fn link_core(
     module: &Module,
     config: &RunnerConfig,
 ) -> wasmtime::Result<Program> {
-    match config.timeout {
-        None => {
+    match (config.timeout, &config.calls) {
+        (None, None) => {
             let mut linker = Linker::new(&compiled.engine);
             p1::add_to_linker_sync(&mut linker, preview1)?;
             p0::add_to_linker_sync(&mut linker, preview1)?;
             trap_unknown(&mut linker, module, config)?;
             Ok(Program::Core(linker.instantiate_pre(module)?))
         }
-        Some(limit) => {
+        (limit, _) => {
             let linker = core_linker(compiled, module, config)?;
-            Ok(Program::TimedCore(linker.instantiate_pre(module)?, limit))
+            Ok(Program::AsyncCore(linker.instantiate_pre(module)?, limit))
         }
     }
 }
@@ -328,6 +333,12 @@ fn async_linker(
     p2::add_to_linker_async(&mut linker)?;
     if kind == GuestKind::AsyncComponent {
         p3::add_to_linker(&mut linker)?;
+    }
+    if config.calls.is_some() {
+        interpose_two(&mut linker)?;
+        if kind == GuestKind::AsyncComponent {
+            interpose_three(&mut linker)?;
+        }
     }
     answer_names(&mut linker, config, kind)?;
     trap_unknown_of_component(&mut linker, component, config)?;
@@ -355,8 +366,8 @@ fn link_component(
     component: &Component,
     config: &RunnerConfig,
 ) -> wasmtime::Result<Program> {
-    match config.timeout {
-        None => {
+    match (config.timeout, &config.calls) {
+        (None, None) => {
             let mut linker = component::Linker::new(&compiled.engine);
             p2::add_to_linker_sync(&mut linker)?;
             answer_names(&mut linker, config, GuestKind::Component)?;
@@ -364,11 +375,11 @@ fn link_component(
             let pre = linker.instantiate_pre(component)?;
             bindings::sync::CommandPre::new(pre).map(Program::Component)
         }
-        Some(limit) => {
+        (limit, _) => {
             let pre = async_linker(compiled, component, config, GuestKind::Component)?
                 .instantiate_pre(component)?;
             let command = bindings::CommandPre::new(pre)?;
-            Ok(Program::TimedComponent(command, limit))
+            Ok(Program::AsyncComponent(command, limit))
         }
     }
 }

@@ -61,6 +61,7 @@ const COMMAND_LINE: Package = Package {
         ("proof", 2),
         ("reach", 2),
         ("sources", 2),
+        ("strace", 3),
         ("watch", 2),
         ("image", 3),
         ("instances", 3),

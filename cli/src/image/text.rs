@@ -1,10 +1,11 @@
 //! How times, modes and answers are written.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use stratafs::meta::{Kind, Time};
 use stratafs::name::{LayerPath, Name, show};
 
 use super::args::Form;
+pub(super) use crate::failure::put_bytes;
 use crate::failure::{Failure, cut, tell, tell_json};
 use crate::limits::MAX_CELL_BYTES;
 
@@ -29,34 +30,6 @@ pub(super) fn answer(
 /// Text of an image in a cell of a table.
 pub(super) fn cell(text: &str) -> String {
     cut(&show(text.as_bytes()), MAX_CELL_BYTES).into_owned()
-}
-
-/// Puts bytes that are mostly text into a document: as they are under `key`,
-/// and what is not UTF-8 once more under `key` and `_bytes`, in base 64.
-pub(super) fn put_bytes(document: &mut Value, key: &str, bytes: &[u8]) {
-    let Some(map) = document.as_object_mut() else {
-        return;
-    };
-    map.insert(key.to_owned(), json!(String::from_utf8_lossy(bytes)));
-    if std::str::from_utf8(bytes).is_err() {
-        map.insert(format!("{key}_bytes"), json!(base64(bytes)));
-    }
-}
-
-/// RFC 4648, with padding.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let at = |at: usize| u32::from(group.get(at).copied().unwrap_or(0));
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        for place in 0..4_usize {
-            let digit = usize::try_from(bits >> (18 - 6 * place) & 63).unwrap_or(0);
-            let digit = DIGITS.get(digit).filter(|_| place <= group.len());
-            out.push(digit.map_or('=', |digit| char::from(*digit)));
-        }
-    }
-    out
 }
 
 /// A path's bytes from the root on.
@@ -152,19 +125,6 @@ mod tests {
         }
         for secs in [i64::MIN, i64::MAX] {
             assert!(!date(Time::new(secs, 0)).is_empty());
-        }
-    }
-
-    #[test]
-    fn base_64_is_padded() {
-        for (bytes, want) in [
-            (&b""[..], ""),
-            (b"f", "Zg=="),
-            (b"fo", "Zm8="),
-            (b"foo", "Zm9v"),
-            (b"\xff\xfe\xfd\x00", "//79AA=="),
-        ] {
-            assert_eq!(base64(bytes), want);
         }
     }
 

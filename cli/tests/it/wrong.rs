@@ -82,6 +82,9 @@ const ARGUMENTS: &[Wrong] = &[
     ("run --image", 2, "--image"),
     ("run --volume", 2, "--volume"),
     ("run --trace", 2, "--trace"),
+    ("run --strace", 2, "--strace"),
+    ("run --strace-counts", 2, "--strace-counts"),
+    ("run --strace-json guest.wat", 2, "--strace-json"),
     ("run --store", 2, "--store"),
     ("run --deterministic=yes guest.wat", 2, "--deterministic"),
     (

@@ -12,4 +12,6 @@ pub(super) mod fetch;
 pub(super) mod listing;
 pub(super) mod ops;
 pub(super) mod view;
+#[cfg(feature = "p3")]
+pub(crate) mod watch;
 pub(super) mod words;

@@ -6,10 +6,14 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "runner")]
+use wasmtime::component::ResourceTable;
 use wasmtime::component::{HasData, Resource, ResourceTableError};
 use wasmtime_wasi::filesystem::{Descriptor as WasiDescriptor, WasiFilesystemCtxView};
 
 use super::ctx::StratafsCtx;
+#[cfg(feature = "p3")]
+use super::watch::Watched;
 use crate::vfs::Descriptor;
 
 /// Implements wasmtime-wasi's generated traits for `wasi:filesystem/types`:
@@ -18,6 +22,9 @@ use crate::vfs::Descriptor;
 /// Only a host that links interface by interface needs it by name.
 pub struct FsView<'a> {
     pub(in crate::wasi) stock: WasiFilesystemCtxView<'a>,
+    /// Who is told of the stream that the next call makes.
+    #[cfg(feature = "p3")]
+    watch: Watched,
 }
 
 /// Stands for [`FsView`] where wasmtime's `add_to_linker` wants a type.
@@ -55,7 +62,33 @@ impl<'a> FsView<'a> {
     /// Wraps wasmtime-wasi's view of the same store.
     #[must_use]
     pub fn new(stock: WasiFilesystemCtxView<'a>) -> Self {
-        Self { stock }
+        Self {
+            stock,
+            #[cfg(feature = "p3")]
+            watch: Watched::default(),
+        }
+    }
+
+    /// Names who is told of the stream that is made through this view.
+    #[cfg(feature = "runner")]
+    pub(crate) fn watched(mut self, watch: Watched) -> Self {
+        self.watch = watch;
+        self
+    }
+
+    /// What the guest has open.
+    #[cfg(feature = "runner")]
+    pub(crate) fn table(&mut self) -> &mut ResourceTable {
+        self.stock.table
+    }
+
+    /// The descriptor behind `fd` if it is ours, and who is told of its stream.
+    #[cfg(feature = "p3")]
+    pub(in crate::wasi) fn ours_watched(
+        &mut self,
+        fd: &Resource<WasiDescriptor>,
+    ) -> (Option<Arc<Descriptor>>, Watched) {
+        (self.ours(fd).cloned(), std::mem::take(&mut self.watch))
     }
 
     /// Gives the descriptor behind `fd` if it is ours.

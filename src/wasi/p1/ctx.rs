@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use wasmtime::Memory;
+use wasmtime::{Extern, Memory};
 use wasmtime_wasi::p1::wasi_snapshot_preview1::WasiSnapshotPreview1;
 use wasmtime_wasi::p1::{WasiP1Ctx, types};
 use wiggle::GuestMemory;
@@ -32,7 +32,6 @@ pub struct Ctx {
 }
 
 /// Who calls preview1 through a context.
-#[derive(Clone, Copy)]
 enum Callers {
     /// Any instance of the store: each call asks whose it is.
     Any,
@@ -42,10 +41,13 @@ enum Callers {
     Known(Memory),
     /// The host calls, about this memory.
     #[cfg_attr(
-        not(feature = "freeze"),
-        expect(dead_code, reason = "who freezes calls so")
+        not(feature = "runner"),
+        expect(dead_code, reason = "who freezes or traces calls so")
     )]
     Host(Memory),
+    /// The host calls, about a memory that threads share.
+    #[cfg(feature = "runner")]
+    HostShared(wasmtime::SharedMemory),
 }
 
 impl fmt::Debug for Ctx {
@@ -95,6 +97,8 @@ impl Ctx {
         let memory = match self.memory {
             Callers::Any => Callers::Any,
             Callers::One | Callers::Known(_) | Callers::Host(_) => Callers::One,
+            #[cfg(feature = "runner")]
+            Callers::HostShared(_) => Callers::One,
         };
         Self {
             stock,
@@ -117,6 +121,27 @@ impl Ctx {
         match self.memory {
             Callers::Known(memory) | Callers::Host(memory) => Some(memory),
             Callers::Any | Callers::One => None,
+            #[cfg(feature = "runner")]
+            Callers::HostShared(_) => None,
+        }
+    }
+
+    /// As [`Self::memory`], also one that threads share, if the host calls about it.
+    pub(super) fn export(&self) -> Option<Extern> {
+        #[cfg(feature = "runner")]
+        if let Callers::HostShared(memory) = &self.memory {
+            return Some(Extern::SharedMemory(memory.clone()));
+        }
+        self.memory().map(Extern::Memory)
+    }
+
+    /// Says what the instance exports as its memory in whose stead the host calls.
+    #[cfg(feature = "runner")]
+    pub(crate) fn called_instead(&mut self, memory: Extern) {
+        match memory {
+            Extern::Memory(memory) => self.memory = Callers::Host(memory),
+            Extern::SharedMemory(memory) => self.memory = Callers::HostShared(memory),
+            _ => {}
         }
     }
 

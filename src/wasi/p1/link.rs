@@ -58,7 +58,9 @@ pub(super) fn now<T: 'static, R>(
         let (bytes, data) = memory.data_and_store_mut(&mut *caller);
         return call(get(data), &mut GuestMemory::Unshared(bytes));
     }
-    let export = exports.memory(caller);
+    // A host that calls in a guest's stead has no exports.
+    let export = get(caller.data_mut()).export();
+    let export = export.or_else(|| exports.memory(caller));
     if let Some(Extern::Memory(memory)) = &export {
         get(caller.data_mut()).hold_memory(*memory);
     }
@@ -71,10 +73,8 @@ pub(super) fn known_or_exported<T: 'static>(
     caller: &mut Caller<'_, T>,
     get: impl Fn(&mut T) -> &mut Ctx,
 ) -> Option<Extern> {
-    match get(caller.data_mut()).memory() {
-        Some(memory) => Some(Extern::Memory(memory)),
-        None => caller.get_export("memory"),
-    }
+    let known = get(caller.data_mut()).export();
+    known.or_else(|| caller.get_export("memory"))
 }
 
 /// Tells whether a memory is that of the calling instance.

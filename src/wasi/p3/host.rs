@@ -26,6 +26,7 @@ use crate::wasi::component::ctx::StratafsView;
 use crate::wasi::component::listing::ReadDir;
 use crate::wasi::component::ops;
 use crate::wasi::component::view::{FsView, HasFs, Pair, PreopensView};
+use crate::wasi::component::watch::Watched;
 
 type Fd = Resource<WasiDescriptor>;
 
@@ -102,13 +103,14 @@ fn write<U>(
     file: Arc<Descriptor>,
     mut data: StreamReader<u8>,
     place: Place,
+    watch: Watched,
 ) -> wasmtime::Result<FutureReader<End>> {
     if let Err(errno) = WriteStream::check(&file, place) {
         data.close(&mut store)?;
         return now(&mut store, errno);
     }
     let (ending, end) = Ending::new();
-    data.pipe(&mut store, WriteStream::new(file, place, ending))?;
+    data.pipe(&mut store, WriteStream::new(file, place, ending, watch))?;
     FutureReader::new(&mut store, end)
 }
 
@@ -118,11 +120,12 @@ impl<U: StratafsView> HostDescriptorWithStore<U> for HasFs {
         fd: Fd,
         offset: Filesize,
     ) -> wasmtime::Result<Reading<u8>> {
-        let Some(file) = store.get().ours(&fd).cloned() else {
+        let (file, watch) = store.get().ours_watched(&fd);
+        let Some(file) = file else {
             return WasiFilesystem::read_via_stream(stock_now(&mut store), fd, offset);
         };
         let (ending, end) = Ending::new();
-        match ReadStream::new(&file, offset, ending) {
+        match ReadStream::new(&file, offset, ending, watch) {
             Ok(stream) => Ok((
                 StreamReader::new(&mut store, stream)?,
                 FutureReader::new(&mut store, end)?,
@@ -140,8 +143,9 @@ impl<U: StratafsView> HostDescriptorWithStore<U> for HasFs {
         data: StreamReader<u8>,
         offset: Filesize,
     ) -> wasmtime::Result<FutureReader<End>> {
-        match store.get().ours(&fd).cloned() {
-            Some(file) => write(store, file, data, Place::At(offset)),
+        let (file, watch) = store.get().ours_watched(&fd);
+        match file {
+            Some(file) => write(store, file, data, Place::At(offset), watch),
             None => WasiFilesystem::write_via_stream(stock_now(&mut store), fd, data, offset),
         }
     }
@@ -151,8 +155,9 @@ impl<U: StratafsView> HostDescriptorWithStore<U> for HasFs {
         fd: Fd,
         data: StreamReader<u8>,
     ) -> wasmtime::Result<FutureReader<End>> {
-        match store.get().ours(&fd).cloned() {
-            Some(file) => write(store, file, data, Place::End),
+        let (file, watch) = store.get().ours_watched(&fd);
+        match file {
+            Some(file) => write(store, file, data, Place::End, watch),
             None => WasiFilesystem::append_via_stream(stock_now(&mut store), fd, data),
         }
     }
@@ -161,14 +166,15 @@ impl<U: StratafsView> HostDescriptorWithStore<U> for HasFs {
         mut store: Access<'_, U, Self>,
         fd: Fd,
     ) -> wasmtime::Result<Reading<DirectoryEntry>> {
-        let Some(dir) = store.get().ours(&fd).cloned() else {
+        let (dir, watch) = store.get().ours_watched(&fd);
+        let Some(dir) = dir else {
             return WasiFilesystem::read_directory(stock_now(&mut store), fd);
         };
         match ReadDir::new(&dir) {
             Ok(listing) => {
                 let (ending, end) = Ending::new();
                 Ok((
-                    StreamReader::new(&mut store, EntryStream::new(listing, ending))?,
+                    StreamReader::new(&mut store, EntryStream::new(listing, ending, watch))?,
                     FutureReader::new(&mut store, end)?,
                 ))
             }

@@ -10,6 +10,7 @@ use wasmtime_wasi::p3::bindings::filesystem::types::DirectoryEntry;
 use super::convert;
 use super::stream::Ending;
 use crate::wasi::component::listing::ReadDir;
+use crate::wasi::component::watch::{Step, Watched};
 
 /// Entries made in one step at most, however many the guest has room for:
 /// the host holds them while they cross into the component.
@@ -19,11 +20,16 @@ const MAX_STEP: usize = 256;
 pub(super) struct EntryStream {
     listing: ReadDir,
     ending: Ending,
+    watch: Watched,
 }
 
 impl EntryStream {
-    pub(super) fn new(listing: ReadDir, ending: Ending) -> Self {
-        Self { listing, ending }
+    pub(super) fn new(listing: ReadDir, ending: Ending, watch: Watched) -> Self {
+        Self {
+            listing,
+            ending,
+            watch,
+        }
     }
 }
 
@@ -39,17 +45,23 @@ impl<D> StreamProducer<D> for EntryStream {
         _finish: bool,
     ) -> Poll<wasmtime::Result<StreamResult>> {
         let room = dst.remaining(&mut store).unwrap_or(MAX_STEP).min(MAX_STEP);
-        let mut entries = Vec::new();
+        self.watch.begin();
+        let mut entries: Vec<DirectoryEntry> = Vec::new();
         let mut result = StreamResult::Completed;
         while entries.len() < room {
             match self.listing.next() {
                 Ok(Some(entry)) => entries.push(convert::entry(entry)),
                 end => {
+                    if let Err(errno) = end {
+                        self.watch.end(Step::Failed(errno));
+                    }
                     result = self.ending.end(end.map(drop));
                     break;
                 }
             }
         }
+        let names = &mut entries.iter().map(|entry| entry.name.as_str());
+        self.watch.end(Step::Entries(names));
         dst.set_buffer(entries.into());
         Poll::Ready(Ok(result))
     }

@@ -63,4 +63,6 @@ mod stream;
 #[cfg(doc)]
 use super::StratafsState;
 pub use super::component::view::{FsView, HasFs, HasPreopens, PreopensView};
+#[cfg(feature = "runner")]
+pub(crate) use super::component::watch::{Step, WatchStream, Watched};
 pub use link::{add_filesystem_to_linker, add_to_linker};

@@ -20,6 +20,7 @@ use crate::limits::MAX_STREAM_STEP_BYTES;
 use crate::meta::Kind;
 use crate::vfs::{Access, Descriptor, NotDone};
 use crate::wasi::component::ops;
+use crate::wasi::component::watch::{Step, Watched};
 
 /// Bytes made at a time for a stream that the host itself reads.
 const HOST_BUFFER: usize = 64 * 1024;
@@ -111,13 +112,19 @@ pub(super) struct ReadStream {
     offset: u64,
     ending: Ending,
     absent: Absent,
+    watch: Watched,
 }
 
 impl ReadStream {
     /// Refuses a directory (`is-directory`), an offset that no file has
     /// (`invalid`) and a descriptor that is not for reading
     /// (`bad-descriptor`).
-    pub(super) fn new(file: &Arc<Descriptor>, offset: u64, ending: Ending) -> Result<Self, Errno> {
+    pub(super) fn new(
+        file: &Arc<Descriptor>,
+        offset: u64,
+        ending: Ending,
+        watch: Watched,
+    ) -> Result<Self, Errno> {
         match file.kind() {
             Kind::Dir => return Err(Errno::IsDirectory),
             Kind::File | Kind::Symlink => check_offset(offset)?,
@@ -131,6 +138,7 @@ impl ReadStream {
             offset,
             ending,
             absent: Absent::default(),
+            watch,
         })
     }
 }
@@ -157,16 +165,24 @@ impl<D> StreamProducer<D> for ReadStream {
         };
         let room = room.unwrap_or_default();
         let (file, offset) = (&this.file, this.offset);
+        this.watch.begin();
         let read = this.absent.poll(cx, || file.try_read_at(room, offset));
         Poll::Ready(Ok(match read {
             Poll::Pending => return pending(finish),
-            Poll::Ready(Ok(0)) => this.ending.end(Ok(())),
+            Poll::Ready(Ok(0)) => {
+                this.watch.end(Step::Bytes(&[]));
+                this.ending.end(Ok(()))
+            }
             Poll::Ready(Ok(count)) => {
+                this.watch.end(Step::Bytes(room.get(..count).unwrap_or_default()));
                 dst.mark_written(count);
                 this.offset = further(offset, count);
                 StreamResult::Completed
             }
-            Poll::Ready(Err(errno)) => this.ending.end(Err(errno)),
+            Poll::Ready(Err(errno)) => {
+                this.watch.end(Step::Failed(errno));
+                this.ending.end(Err(errno))
+            }
         }))
     }
 }
@@ -185,6 +201,7 @@ pub(super) struct WriteStream {
     place: Place,
     ending: Ending,
     absent: Absent,
+    watch: Watched,
 }
 
 impl WriteStream {
@@ -204,12 +221,18 @@ impl WriteStream {
     }
 
     /// Takes a file and a place that [`Self::check`] let pass.
-    pub(super) fn new(file: Arc<Descriptor>, place: Place, ending: Ending) -> Self {
+    pub(super) fn new(
+        file: Arc<Descriptor>,
+        place: Place,
+        ending: Ending,
+        watch: Watched,
+    ) -> Self {
         Self {
             file,
             place,
             ending,
             absent: Absent::default(),
+            watch,
         }
     }
 
@@ -246,13 +269,20 @@ impl<D> StreamConsumer<D> for WriteStream {
             0 => return Poll::Ready(Ok(StreamResult::Completed)),
             len => bytes.get(..len.min(MAX_STREAM_STEP_BYTES)),
         };
-        Poll::Ready(Ok(match self.put(cx, bytes.unwrap_or_default()) {
+        let bytes = bytes.unwrap_or_default();
+        self.watch.begin();
+        Poll::Ready(Ok(match self.put(cx, bytes) {
             Poll::Pending => return pending(finish),
             Poll::Ready(Ok(count)) => {
+                let written = bytes.get(..count).unwrap_or_default();
+                self.watch.end(Step::Bytes(written));
                 src.mark_read(count);
                 StreamResult::Completed
             }
-            Poll::Ready(Err(errno)) => self.ending.end(Err(errno)),
+            Poll::Ready(Err(errno)) => {
+                self.watch.end(Step::Failed(errno));
+                self.ending.end(Err(errno))
+            }
         }))
     }
 }
