@@ -219,7 +219,7 @@ const PROPOSALS: &[(&str, bool, &str)] = &[
     (
         "exceptions",
         true,
-        "(tag $t) (func (export \"_start\") (block $b (try_table (catch_all $b) (throw $t)) unreachable))",
+        "(memory 1) (tag $t) (func (export \"_start\") (block $b (try_table (catch_all $b) (throw $t)) unreachable))",
     ),
     (
         "gc",
