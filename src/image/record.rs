@@ -119,6 +119,7 @@ impl NodeRecord {
         Stat {
             id: FileId::of_node(node),
             kind: self.kind(),
+            is_device: false,
             size: self.size.get(),
             nlink: self.nlink.get(),
             mode: self.mode.get().into(),

@@ -170,6 +170,7 @@ impl Inode {
         Stat {
             id,
             kind: self.body.kind(),
+            is_device: false,
             size,
             nlink: self.nlink,
             mode: self.mode,

@@ -58,7 +58,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 pub use cache::CacheUse;
-pub use calls::{Argument, CallResult, Excerpt, FileCall, CallValue, WasiVersion, WatchCalls};
+pub use calls::{Argument, CallResult, CallValue, Excerpt, FileCall, WasiVersion, WatchCalls};
 pub use engine::Allocator;
 pub use error::RunnerError;
 pub use guest::{Guest, GuestKind};

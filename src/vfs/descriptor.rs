@@ -261,6 +261,13 @@ impl Descriptor {
     }
 
     /// What this shows in place of its object's bytes.
+    /// Returns whether this is a character device of the host's making, such as
+    /// `/dev/null`.
+    #[must_use]
+    pub fn is_device(&self) -> bool {
+        self.live().is_some_and(Live::is_device)
+    }
+
     pub(super) fn live(&self) -> Option<&Live> {
         self.live.as_deref()
     }

@@ -17,6 +17,8 @@ pub struct DirEntry {
     pub id: FileId,
     /// What the object is.
     pub kind: Kind,
+    /// Whether it is a character device of the host's making; its kind is a file then.
+    pub is_device: bool,
     /// The cookie to go on with after this entry.
     pub next: u64,
 }
@@ -30,6 +32,8 @@ pub(crate) struct Listed<'a> {
     pub id: FileId,
     /// What the object is.
     pub kind: Kind,
+    /// Whether it is a character device of the host's making.
+    pub is_device: bool,
     /// The cookie to go on with after this entry.
     pub next: u64,
 }
@@ -59,6 +63,7 @@ impl Descriptor {
                 name: entry.name.into(),
                 id: entry.id,
                 kind: entry.kind,
+                is_device: entry.is_device,
                 next: entry.next,
             });
             match entries.len() < max {
@@ -97,6 +102,7 @@ impl Descriptor {
                 name,
                 id,
                 kind,
+                is_device: kind == Kind::File && self.fs().shows_device(id),
                 next: position + 1,
             })
         });

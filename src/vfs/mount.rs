@@ -71,6 +71,7 @@ impl Drop for Shown {
 pub(super) struct FileMount {
     pub(super) file: Arc<dyn VirtualFile>,
     pub(super) writable: bool,
+    pub(super) is_device: bool,
 }
 
 /// What is shown in place of objects of an instance. Forks have the same.
@@ -247,7 +248,11 @@ impl Fs {
         file: Arc<dyn VirtualFile>,
         rule: Rule,
     ) -> Result<(), Errno> {
-        let writable = file.is_writable();
+        let mount = FileMount {
+            writable: file.is_writable(),
+            is_device: file.is_device(),
+            file,
+        };
         let mut mounts = self.mounts().write();
         let is_new = !mounts.table.files.contains_key(&id);
         if is_new && mounts.table.len() >= MAX_MOUNTS {
@@ -257,7 +262,7 @@ impl Fs {
             state.set_rule(id, rule)?;
         }
         let table = Arc::make_mut(&mut mounts.table);
-        let old = table.files.insert(id, FileMount { file, writable });
+        let old = table.files.insert(id, mount);
         // The host's own code runs when its last reference goes: under no lock.
         drop((mounts, state));
         drop(old);
@@ -272,6 +277,11 @@ impl Fs {
     /// What is mounted on the file `id`.
     pub(super) fn mounted_file(&self, id: FileId) -> Option<FileMount> {
         self.mounted()?.read().table.files.get(&id).cloned()
+    }
+
+    /// Whether a device is mounted on the file `id`.
+    pub(super) fn shows_device(&self, id: FileId) -> bool {
+        self.has_mounts() && self.mounted_file(id).is_some_and(|mount| mount.is_device)
     }
 
     /// All that is mounted, for a fork. O(1). Asked under the instance's lock,

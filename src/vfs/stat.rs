@@ -68,6 +68,7 @@ impl Descriptor {
         let mut stat = state.stat(self.id())?;
         if let Some(live) = self.live() {
             stat.size = live.size();
+            stat.is_device = live.is_device();
         }
         Ok(stat)
     }
@@ -101,8 +102,9 @@ impl Descriptor {
         from.expect_dir()?;
         let state = from.fs().lock();
         let mut stat = state.stat(find(&state, from, path, follow)?.id)?;
-        if from.fs().mounted_file(stat.id).is_some() {
+        if let Some(mount) = from.fs().mounted_file(stat.id) {
             stat.size = 0;
+            stat.is_device = mount.is_device;
         }
         Ok((stat, from.fs().device()))
     }

@@ -49,8 +49,8 @@ pub trait VirtualFile: Send + Sync {
     }
 
     /// Tells whether the file is a device: it is not asked for its content when it is
-    /// opened but for the next bytes each time it is read, whatever the offset.
-    /// Default: no.
+    /// opened but for the next bytes each time it is read, whatever the offset, and guests
+    /// are told that it is a character device. Asked when it is mounted. Default: no.
     fn is_device(&self) -> bool {
         false
     }
@@ -101,6 +101,7 @@ impl<F: Fn() -> Vec<u8> + Send + Sync> VirtualFile for F {
 /// A host's file as one descriptor has it open.
 pub(super) struct Live {
     file: Arc<dyn VirtualFile>,
+    is_device: bool,
     /// What the file held when it was opened; nothing if not to be read.
     content: Bytes,
     #[expect(dead_code, reason = "counts the content for as long as it is held")]
@@ -154,7 +155,7 @@ impl Drop for Shown {
 impl Live {
     fn open(mount: FileMount, access: Access, all: &VirtualBytes) -> Result<Self, Errno> {
         let mut content = Bytes::new();
-        if access.contains(Access::READ) && !mount.file.is_device() {
+        if access.contains(Access::READ) && !mount.is_device {
             content = guarded(|| mount.file.content())?;
         }
         if content.len() > MAX_VIRTUAL_BYTES {
@@ -163,9 +164,14 @@ impl Live {
         let shown = all.hold(content.len() as u64)?;
         Ok(Self {
             file: mount.file,
+            is_device: mount.is_device,
             content,
             shown,
         })
+    }
+
+    pub(super) fn is_device(&self) -> bool {
+        self.is_device
     }
 
     pub(super) fn size(&self) -> u64 {
@@ -175,7 +181,7 @@ impl Live {
     /// Gives up to `max` bytes from `offset` on, without a copy; of a device its next
     /// ones.
     pub(super) fn slice(&self, offset: u64, max: usize) -> Result<Bytes, NotDone> {
-        if self.file.is_device() {
+        if self.is_device {
             let mut bytes = vec![0; max.min(CHUNK_BYTES)];
             let len = self.fill(&mut bytes)?;
             bytes.truncate(len);
@@ -191,7 +197,7 @@ impl Live {
     }
 
     pub(super) fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, NotDone> {
-        if self.file.is_device() {
+        if self.is_device {
             return self.fill(buf);
         }
         let piece = self.piece(offset, buf.len());

@@ -289,7 +289,15 @@ mod tests {
             assert_eq!(zero.read_full(0, 9).unwrap(), [0; 9][..]);
             assert_eq!(zero.hole_at(0), Ok(0));
             assert_eq!(zero.stat().unwrap().size, 0);
+            assert!(zero.stat().unwrap().is_device && zero.is_device());
         }
+        let listed = dev.read_dir(0, 100).unwrap();
+        assert_eq!(listed.len(), 8);
+        for entry in &listed {
+            let stat = dev.stat_at(Follow::No, &entry.name).unwrap();
+            assert!(entry.is_device && stat.is_device, "{entry:?}");
+        }
+        assert!(!dev.stat().unwrap().is_device);
         assert_eq!(open(&dev, "stdin").read_at(&mut buf, 0), Ok(0));
         assert_eq!(open(&dev, "stdout").write_at(b"x", 0), Ok(1));
         assert_eq!(fs.usage().logical_bytes, 0);

@@ -89,8 +89,14 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ),
     ("MAX_DEVICE_STEP_BYTES", "devices_do_what_they_are_for"),
     ("MAX_TRACED_PATH_BYTES", "long_paths_and_contents_are_cut"),
-    ("MAX_TRACED_CONTENT_BYTES", "long_paths_and_contents_are_cut"),
-    ("MAX_TRACED_BUFFERS", "lists_of_buffers_are_looked_at_in_part"),
+    (
+        "MAX_TRACED_CONTENT_BYTES",
+        "long_paths_and_contents_are_cut",
+    ),
+    (
+        "MAX_TRACED_BUFFERS",
+        "lists_of_buffers_are_looked_at_in_part",
+    ),
     ("MAX_XZ_MEMORY_BYTES", "xz_takes_bounded_memory"),
     ("MAX_ARTIFACT_BYTES", "programs_of_artifacts_have_a_bound"),
     ("MAX_OCI_DOCUMENT_BYTES", "documents_have_a_bound"),

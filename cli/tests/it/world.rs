@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::process::Stdio;
 
 use super::{Cli, Done};
+use crate::support::guest::{World, guest};
 use crate::support::script::{EXIST, NOENT, NOSPC, OK, PERM, ROFS, ROOT, Script};
 
 /// The descriptor of the preopen `/dev`, which a base without one gets.
@@ -137,4 +138,62 @@ fn standard_input_by_name_is_the_one_that_there_is() {
     let held = child.stdin.take();
     assert_eq!(child.wait().unwrap().code(), Some(124));
     drop(held);
+}
+
+/// A guest that exits with the file type that preview1 has for `/dev/null`: told by its
+/// name (`stat`), by its descriptor (`fstat`), or beside the descriptor's rights (`tty`,
+/// which is 100 more where the guest may not seek, as on a terminal).
+fn file_type(how: &str) -> String {
+    let look = match how {
+        "stat" => {
+            "(drop (call $stat (i32.const 4) (i32.const 0) (i32.const 8) (i32.const 4) (i32.const 64)))
+             (call $exit (i32.load8_u (i32.const 80)))"
+        }
+        "fstat" => {
+            "(drop (call $fstat (i32.load (i32.const 0)) (i32.const 64)))
+             (call $exit (i32.load8_u (i32.const 80)))"
+        }
+        _ => {
+            "(drop (call $fdstat (i32.load (i32.const 0)) (i32.const 64)))
+             (call $exit (i32.add (i32.load8_u (i32.const 64))
+               (select (i32.const 0) (i32.const 100) (i32.and (i32.load8_u (i32.const 72)) (i32.const 4)))))"
+        }
+    };
+    format!(
+        r#"(module
+        (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (import "wasi_snapshot_preview1" "path_open"
+          (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "path_filestat_get"
+          (func $stat (param i32 i32 i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "fd_filestat_get" (func $fstat (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "fd_fdstat_get" (func $fdstat (param i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 8) "null")
+        (func (export "_start")
+          (drop (call $open (i32.const 4) (i32.const 0) (i32.const 8) (i32.const 4) (i32.const 0)
+            (i64.const -1) (i64.const -1) (i32.const 0) (i32.const 0)))
+          {look}))"#
+    )
+    .replace("(i64.const -1)", "(i64.const 66)")
+}
+
+#[test]
+fn devices_are_character_devices_and_no_terminals() {
+    let cli = Cli::new();
+    // A base with a `/dev` has them there.
+    cli.file("base/dev/mine", "mine");
+    for how in ["stat", "fstat", "tty"] {
+        cli.file("guest.wat", file_type(how));
+        assert_eq!(cli.run("run guest.wat").code, Some(2), "{how}");
+    }
+    for (world, version) in [(World::P2, "0.2"), (World::P3, "0.3")] {
+        let wasm = guest("list_walk", world);
+        let options = "--layer base --strace calls --strace-json";
+        let words = format!("run {options} {} /dev", wasm.display());
+        let done = cli.run(&words);
+        let calls = std::fs::read_to_string(cli.path("calls")).unwrap();
+        let is = |line: &&str| line.contains("CHARACTER_DEVICE") && line.contains(version);
+        assert!(calls.lines().any(|line| is(&line)), "{done:?} {calls}");
+    }
 }

@@ -15,6 +15,7 @@ const BATCH: usize = 16;
 /// What a listing tells of an object.
 pub(in crate::wasi) struct Entry {
     pub(in crate::wasi) kind: Kind,
+    pub(in crate::wasi) is_device: bool,
     pub(in crate::wasi) name: String,
 }
 
@@ -78,6 +79,7 @@ fn convert_entry(entry: &Listed<'_>) -> Result<Entry, Errno> {
     let name = std::str::from_utf8(entry.name).map_err(|_| Errno::IllegalByteSequence)?;
     Ok(Entry {
         kind: entry.kind,
+        is_device: entry.is_device,
         name: name.to_owned(),
     })
 }

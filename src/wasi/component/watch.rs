@@ -3,7 +3,10 @@
 use crate::errno::Errno;
 
 /// Is told of each step of one stream.
-#[cfg_attr(not(feature = "runner"), expect(dead_code, reason = "only a runner tells"))]
+#[cfg_attr(
+    not(feature = "runner"),
+    expect(dead_code, reason = "only a runner tells")
+)]
 pub(crate) trait WatchStream: Send + Sync {
     /// A step begins. One that has to wait begins again each time that it is tried.
     fn begin(&mut self);

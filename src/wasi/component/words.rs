@@ -62,8 +62,9 @@ macro_rules! words {
             }
         }
 
-        pub(super) fn kind(kind: Kind) -> $types::DescriptorType {
+        pub(super) fn kind(kind: Kind, is_device: bool) -> $types::DescriptorType {
             match kind {
+                Kind::File if is_device => $types::DescriptorType::CharacterDevice,
                 Kind::File => $types::DescriptorType::RegularFile,
                 Kind::Dir => $types::DescriptorType::Directory,
                 Kind::Symlink => $types::DescriptorType::SymbolicLink,

@@ -6,7 +6,7 @@ use super::abi::{Fail, Result};
 use super::ctx::Ctx;
 use super::memory::Memory;
 use super::stat::{filetype, record};
-use crate::meta::{FileId, Kind};
+use crate::meta::FileId;
 use wasmtime_wasi::p1::types;
 
 /// The cookies before those of [`Descriptor::read_dir`]: 0 is the start, 1
@@ -25,13 +25,19 @@ struct Listing<'a, 'm, 'g> {
 impl Listing<'_, '_, '_> {
     /// Writes an entry, or as much of it as there is room for: a listing that
     /// fills the buffer exactly tells the guest that there is more.
-    fn entry(&mut self, name: &[u8], id: FileId, kind: Kind, next: u64) -> Result<()> {
+    fn entry(
+        &mut self,
+        name: &[u8],
+        id: FileId,
+        filetype: types::Filetype,
+        next: u64,
+    ) -> Result<()> {
         let len = u32::try_from(name.len()).map_err(|_| types::Errno::Overflow)?;
         let head = record!(24:
             0 => next.to_le_bytes(),
             8 => id.get().to_le_bytes(),
             16 => len.to_le_bytes(),
-            20 => [filetype(kind) as u8],
+            20 => [filetype as u8],
         );
         self.put(&head)?;
         self.put(name)
@@ -66,16 +72,19 @@ impl Ctx {
             room: buf_len,
         };
         if cookie == 0 {
-            listing.entry(b".", dir.id(), Kind::Dir, 1)?;
+            listing.entry(b".", dir.id(), types::Filetype::Directory, 1)?;
         }
         if cookie < DOTS && listing.room > 0 {
-            listing.entry(b"..", dir.parent_id()?, Kind::Dir, DOTS)?;
+            listing.entry(b"..", dir.parent_id()?, types::Filetype::Directory, DOTS)?;
         }
         let mut outcome = Ok(());
         if listing.room > 0 {
             dir.read_dir_with(cookie.saturating_sub(DOTS), &mut |entry| {
                 let written = match entry.next.checked_add(DOTS) {
-                    Some(next) => listing.entry(entry.name, entry.id, entry.kind, next),
+                    Some(next) => {
+                        let filetype = filetype(entry.kind, entry.is_device);
+                        listing.entry(entry.name, entry.id, filetype, next)
+                    }
                     None => Err(Fail::Errno(types::Errno::Overflow)),
                 };
                 match written {

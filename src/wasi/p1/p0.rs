@@ -197,7 +197,7 @@ fn filestat(stat: &Stat, device: u64) -> [u8; 56] {
     record!(56:
         0 => device.to_le_bytes(),
         8 => stat.id.get().to_le_bytes(),
-        16 => [filetype(stat.kind) as u8],
+        16 => [filetype(stat.kind, stat.is_device) as u8],
         20 => stat.nlink.to_le_bytes(),
         24 => stat.size.to_le_bytes(),
         32 => stat.atime.as_nanos_clamped().to_le_bytes(),

@@ -192,9 +192,11 @@ impl Ctx {
     }
 }
 
-/// Gives preview1's number of a kind.
-pub(super) fn filetype(kind: Kind) -> types::Filetype {
+/// Gives preview1's number of a kind. A guest takes a character device for a terminal
+/// only if its descriptor has no right to seek, which ours have, as in wasmtime-wasi.
+pub(super) fn filetype(kind: Kind, is_device: bool) -> types::Filetype {
     match kind {
+        Kind::File if is_device => types::Filetype::CharacterDevice,
         Kind::File => types::Filetype::RegularFile,
         Kind::Dir => types::Filetype::Directory,
         Kind::Symlink => types::Filetype::SymbolicLink,
@@ -223,7 +225,7 @@ fn filestat(stat: &Stat, device: u64) -> [u8; 64] {
     record!(64:
         0 => device.to_le_bytes(),
         8 => stat.id.get().to_le_bytes(),
-        16 => [filetype(stat.kind) as u8],
+        16 => [filetype(stat.kind, stat.is_device) as u8],
         24 => u64::from(stat.nlink).to_le_bytes(),
         32 => stat.size.to_le_bytes(),
         40 => stat.atime.as_nanos_clamped().to_le_bytes(),
@@ -234,13 +236,13 @@ fn filestat(stat: &Stat, device: u64) -> [u8; 64] {
 
 /// Encodes an `fdstat`.
 fn fdstat(
-    kind: Kind,
+    filetype: types::Filetype,
     flags: types::Fdflags,
     rights: types::Rights,
     inheriting: types::Rights,
 ) -> [u8; 24] {
     record!(24:
-        0 => [filetype(kind) as u8],
+        0 => [filetype as u8],
         2 => flags.bits().to_le_bytes(),
         8 => rights.bits().to_le_bytes(),
         16 => inheriting.bits().to_le_bytes(),
@@ -249,18 +251,24 @@ fn fdstat(
 
 fn file_fdstat(file: &File) -> [u8; 24] {
     let rights = rights(file.descriptor.access(), types::Rights::all());
-    fdstat(Kind::File, file.flags, rights, rights)
+    let filetype = filetype(Kind::File, file.descriptor.is_device());
+    fdstat(filetype, file.flags, rights, rights)
 }
 
 fn dir_fdstat(dir: &Dir) -> [u8; 24] {
     let none = types::Fdflags::empty();
     if dir.preopen.is_some() {
-        return fdstat(Kind::Dir, none, PREOPEN_RIGHTS, PREOPEN_INHERITING);
+        return fdstat(
+            types::Filetype::Directory,
+            none,
+            PREOPEN_RIGHTS,
+            PREOPEN_INHERITING,
+        );
     }
     // Being allowed to change a directory is not FD_WRITE.
     let access = dir.descriptor.access().difference(Access::WRITE);
     let rights = rights(access, types::Rights::all().difference(FILE_ONLY));
-    fdstat(Kind::Dir, none, rights, rights)
+    fdstat(types::Filetype::Directory, none, rights, rights)
 }
 
 /// What is left of `all` for a descriptor opened for `access`.

@@ -12,7 +12,7 @@ words!(types, FsError);
 
 pub(super) fn stat(stat: &Stat) -> DescriptorStat {
     DescriptorStat {
-        type_: kind(stat.kind),
+        type_: kind(stat.kind, stat.is_device),
         link_count: stat.nlink.into(),
         size: stat.size,
         data_access_timestamp: Some(datetime(stat.atime)),

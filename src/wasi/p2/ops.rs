@@ -22,7 +22,7 @@ pub(super) fn flags(d: &Descriptor) -> DescriptorFlags {
 }
 
 pub(super) fn kind(d: &Descriptor) -> DescriptorType {
-    convert::kind(d.kind())
+    convert::kind(d.kind(), d.is_device())
 }
 
 pub(super) fn stat(d: &Descriptor) -> Result<DescriptorStat, Errno> {
@@ -90,7 +90,7 @@ pub(super) fn metadata_hash_at(
 
 pub(super) fn entry(entry: Entry) -> DirectoryEntry {
     DirectoryEntry {
-        type_: convert::kind(entry.kind),
+        type_: convert::kind(entry.kind, entry.is_device),
         name: entry.name,
     }
 }

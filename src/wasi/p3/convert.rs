@@ -15,7 +15,7 @@ words!(types, FilesystemError);
 
 pub(super) fn stat(stat: &Stat) -> DescriptorStat {
     DescriptorStat {
-        type_: kind(stat.kind),
+        type_: kind(stat.kind, stat.is_device),
         link_count: stat.nlink.into(),
         size: stat.size,
         data_access_timestamp: Some(instant(stat.atime)),
@@ -51,7 +51,7 @@ pub(super) fn set_time(time: NewTimestamp) -> Result<SetTime, Errno> {
 
 pub(super) fn entry(entry: Entry) -> DirectoryEntry {
     DirectoryEntry {
-        type_: kind(entry.kind),
+        type_: kind(entry.kind, entry.is_device),
         name: entry.name,
     }
 }

@@ -222,7 +222,7 @@ impl<U: StratafsView> HostDescriptorWithStore<U> for HasFs {
     }
 
     async fn get_type(store: &Accessor<U, Self>, fd: Fd) -> FilesystemResult<DescriptorType> {
-        match ours(store, &fd, |d| convert::kind(d.kind())) {
+        match ours(store, &fd, |d| convert::kind(d.kind(), d.is_device())) {
             Some(kind) => Ok(kind),
             None => WasiFilesystem::get_type(&stock(store), fd).await,
         }

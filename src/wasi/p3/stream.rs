@@ -174,7 +174,8 @@ impl<D> StreamProducer<D> for ReadStream {
                 this.ending.end(Ok(()))
             }
             Poll::Ready(Ok(count)) => {
-                this.watch.end(Step::Bytes(room.get(..count).unwrap_or_default()));
+                this.watch
+                    .end(Step::Bytes(room.get(..count).unwrap_or_default()));
                 dst.mark_written(count);
                 this.offset = further(offset, count);
                 StreamResult::Completed
@@ -221,12 +222,7 @@ impl WriteStream {
     }
 
     /// Takes a file and a place that [`Self::check`] let pass.
-    pub(super) fn new(
-        file: Arc<Descriptor>,
-        place: Place,
-        ending: Ending,
-        watch: Watched,
-    ) -> Self {
+    pub(super) fn new(file: Arc<Descriptor>, place: Place, ending: Ending, watch: Watched) -> Self {
         Self {
             file,
             place,
