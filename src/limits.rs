@@ -319,6 +319,7 @@ pub const MAX_FRAME_PAGES: u64 = 1024;
 
 /// Values in all function types together that are added to a program for its blocks.
 pub const MAX_ADDED_TYPE_VALUES: usize = 4 << 20;
+
 /// Bytes in an answer of a token server. Tokens have a few thousand.
 pub const MAX_TOKEN_ANSWER_BYTES: u64 = 256 * 1024;
 

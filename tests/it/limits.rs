@@ -40,6 +40,7 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "a_stack_whose_code_or_frames_are_too_large_is_refused",
     ),
     ("MAX_ADDED_TYPE_VALUES", "types_that_are_added_have_a_bound"),
+    (
         "MAX_TOKEN_ANSWER_BYTES",
         "a_token_server_is_not_believed_either",
     ),
