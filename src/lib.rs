@@ -77,7 +77,7 @@
 mod bounded;
 pub mod budget;
 #[cfg(feature = "freeze")]
-pub mod checkpoint;
+mod checkpoint;
 pub mod chunk;
 pub mod digest;
 pub mod errno;

@@ -141,7 +141,7 @@ impl Ctx {
         match memory {
             Extern::Memory(memory) => self.memory = Callers::Host(memory),
             Extern::SharedMemory(memory) => self.memory = Callers::HostShared(memory),
-            _ => {}
+            Extern::Func(_) | Extern::Global(_) | Extern::Table(_) | Extern::Tag(_) => {}
         }
     }
 
