@@ -69,12 +69,12 @@ struct KnownFunctions<'k, 'a> {
     calls: &'k CallGraph,
     added: Added,
     layouts: HashMap<u32, Layout>,
-    sites: HashMap<(u32, usize), Site>,
+    sites: HashMap<(u32, usize), CallSite>,
 }
 
 /// A call: the operands that lie below its arguments, and its offset in the binary.
 #[derive(Clone)]
-struct Site {
+struct CallSite {
     operands: Vec<ValType>,
     offset: usize,
 }
@@ -167,7 +167,7 @@ fn read_values(
     Ok(values)
 }
 
-fn site_of(program: &CoreModule<'_>, function: u32, call: usize) -> Result<Site, Refusal> {
+fn site_of(program: &CoreModule<'_>, function: u32, call: usize) -> Result<CallSite, Refusal> {
     let mut function = Function::read(program, function)?;
     for at in 0..call {
         function.step(at)?;
@@ -179,12 +179,12 @@ fn site_of(program: &CoreModule<'_>, function: u32, call: usize) -> Result<Site,
     let mut operands = function.operands(0)?;
     let kept = operands.len().checked_sub(params).ok_or_else(cut_off)?;
     operands.truncate(kept);
-    Ok(Site { operands, offset })
+    Ok(CallSite { operands, offset })
 }
 
 /// Picks the operands of a call out of all that the frame saved.
 fn operands_at(
-    site: &Site,
+    site: &CallSite,
     layout: &Layout,
     saved: &[Option<Value>],
 ) -> Result<Vec<Value>, Refusal> {

@@ -13,7 +13,7 @@ use wasmtime_wasi::filesystem::{Descriptor as WasiDescriptor, WasiFilesystemCtxV
 
 use super::ctx::StratafsCtx;
 #[cfg(feature = "p3")]
-use super::watch::Watched;
+use super::watch::StreamWatcher;
 use crate::vfs::Descriptor;
 
 /// Implements wasmtime-wasi's generated traits for `wasi:filesystem/types`:
@@ -24,7 +24,7 @@ pub struct FsView<'a> {
     pub(in crate::wasi) stock: WasiFilesystemCtxView<'a>,
     /// Who is told of the stream that the next call makes.
     #[cfg(feature = "p3")]
-    watch: Watched,
+    watch: StreamWatcher,
 }
 
 /// Stands for [`FsView`] where wasmtime's `add_to_linker` wants a type.
@@ -65,13 +65,13 @@ impl<'a> FsView<'a> {
         Self {
             stock,
             #[cfg(feature = "p3")]
-            watch: Watched::default(),
+            watch: StreamWatcher::default(),
         }
     }
 
     /// Names who is told of the stream that is made through this view.
     #[cfg(feature = "runner")]
-    pub(crate) fn watched(mut self, watch: Watched) -> Self {
+    pub(crate) fn watched(mut self, watch: StreamWatcher) -> Self {
         self.watch = watch;
         self
     }
@@ -87,7 +87,7 @@ impl<'a> FsView<'a> {
     pub(in crate::wasi) fn ours_watched(
         &mut self,
         fd: &Resource<WasiDescriptor>,
-    ) -> (Option<Arc<Descriptor>>, Watched) {
+    ) -> (Option<Arc<Descriptor>>, StreamWatcher) {
         (self.ours(fd).cloned(), std::mem::take(&mut self.watch))
     }
 

@@ -3,10 +3,6 @@
 use crate::errno::Errno;
 
 /// Is told of each step of one stream.
-#[cfg_attr(
-    not(feature = "runner"),
-    expect(dead_code, reason = "only a runner tells")
-)]
 pub(crate) trait WatchStream: Send + Sync {
     /// A step begins. One that has to wait begins again each time that it is tried.
     fn begin(&mut self);
@@ -16,6 +12,10 @@ pub(crate) trait WatchStream: Send + Sync {
 }
 
 /// What a step came to.
+#[cfg_attr(
+    not(feature = "runner"),
+    expect(dead_code, reason = "only a runner tells")
+)]
 pub(crate) enum Step<'a> {
     /// These bytes were moved; none at the end of the file.
     Bytes(&'a [u8]),
@@ -27,9 +27,9 @@ pub(crate) enum Step<'a> {
 
 /// Whoever is told, if there is anybody.
 #[derive(Default)]
-pub(crate) struct Watched(pub(crate) Option<Box<dyn WatchStream>>);
+pub(crate) struct StreamWatcher(pub(crate) Option<Box<dyn WatchStream>>);
 
-impl Watched {
+impl StreamWatcher {
     #[inline]
     pub(in crate::wasi) fn begin(&mut self) {
         if let Some(watch) = &mut self.0 {

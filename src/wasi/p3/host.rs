@@ -26,7 +26,7 @@ use crate::wasi::component::ctx::StratafsView;
 use crate::wasi::component::listing::ReadDir;
 use crate::wasi::component::ops;
 use crate::wasi::component::view::{FsView, HasFs, Pair, PreopensView};
-use crate::wasi::component::watch::Watched;
+use crate::wasi::component::watch::StreamWatcher;
 
 type Fd = Resource<WasiDescriptor>;
 
@@ -103,7 +103,7 @@ fn write<U>(
     file: Arc<Descriptor>,
     mut data: StreamReader<u8>,
     place: Place,
-    watch: Watched,
+    watch: StreamWatcher,
 ) -> wasmtime::Result<FutureReader<End>> {
     if let Err(errno) = WriteStream::check(&file, place) {
         data.close(&mut store)?;

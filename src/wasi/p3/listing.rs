@@ -10,7 +10,7 @@ use wasmtime_wasi::p3::bindings::filesystem::types::DirectoryEntry;
 use super::convert;
 use super::stream::Ending;
 use crate::wasi::component::listing::ReadDir;
-use crate::wasi::component::watch::{Step, Watched};
+use crate::wasi::component::watch::{Step, StreamWatcher};
 
 /// Entries made in one step at most, however many the guest has room for:
 /// the host holds them while they cross into the component.
@@ -20,11 +20,11 @@ const MAX_STEP: usize = 256;
 pub(super) struct EntryStream {
     listing: ReadDir,
     ending: Ending,
-    watch: Watched,
+    watch: StreamWatcher,
 }
 
 impl EntryStream {
-    pub(super) fn new(listing: ReadDir, ending: Ending, watch: Watched) -> Self {
+    pub(super) fn new(listing: ReadDir, ending: Ending, watch: StreamWatcher) -> Self {
         Self {
             listing,
             ending,

@@ -64,5 +64,5 @@ mod stream;
 use super::StratafsState;
 pub use super::component::view::{FsView, HasFs, HasPreopens, PreopensView};
 #[cfg(feature = "runner")]
-pub(crate) use super::component::watch::{Step, WatchStream, Watched};
+pub(crate) use super::component::watch::{Step, StreamWatcher, WatchStream};
 pub use link::{add_filesystem_to_linker, add_to_linker};

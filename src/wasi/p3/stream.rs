@@ -20,7 +20,7 @@ use crate::limits::MAX_STREAM_STEP_BYTES;
 use crate::meta::Kind;
 use crate::vfs::{Access, Descriptor, NotDone};
 use crate::wasi::component::ops;
-use crate::wasi::component::watch::{Step, Watched};
+use crate::wasi::component::watch::{Step, StreamWatcher};
 
 /// Bytes made at a time for a stream that the host itself reads.
 const HOST_BUFFER: usize = 64 * 1024;
@@ -112,7 +112,7 @@ pub(super) struct ReadStream {
     offset: u64,
     ending: Ending,
     absent: Absent,
-    watch: Watched,
+    watch: StreamWatcher,
 }
 
 impl ReadStream {
@@ -123,7 +123,7 @@ impl ReadStream {
         file: &Arc<Descriptor>,
         offset: u64,
         ending: Ending,
-        watch: Watched,
+        watch: StreamWatcher,
     ) -> Result<Self, Errno> {
         match file.kind() {
             Kind::Dir => return Err(Errno::IsDirectory),
@@ -202,7 +202,7 @@ pub(super) struct WriteStream {
     place: Place,
     ending: Ending,
     absent: Absent,
-    watch: Watched,
+    watch: StreamWatcher,
 }
 
 impl WriteStream {
@@ -222,7 +222,12 @@ impl WriteStream {
     }
 
     /// Takes a file and a place that [`Self::check`] let pass.
-    pub(super) fn new(file: Arc<Descriptor>, place: Place, ending: Ending, watch: Watched) -> Self {
+    pub(super) fn new(
+        file: Arc<Descriptor>,
+        place: Place,
+        ending: Ending,
+        watch: StreamWatcher,
+    ) -> Self {
         Self {
             file,
             place,
