@@ -11,7 +11,7 @@ use super::output::{OutputBuffer, Stream};
 use super::{INSTANCE_VARIABLE, RunPlan, RunnerConfig, RunnerError, Stdio};
 use crate::error::Error;
 use crate::vfs::{Fs, Preopen, Rights};
-use crate::wasi::p3::Watched;
+use crate::wasi::p3::StreamWatcher;
 use crate::wasi::{StratafsCtx, StratafsView, p1};
 
 /// Everything an instance needs besides code.
@@ -41,7 +41,7 @@ pub(super) struct ComponentHost {
     stratafs: StratafsCtx,
     pub(super) calls: Tracer,
     /// Who is told of the next stream of 0.3.
-    pub(super) next_stream: Watched,
+    pub(super) next_stream: StreamWatcher,
     pub(super) limiter: Limiter,
 }
 
@@ -177,7 +177,7 @@ impl InstanceHost {
             table: ResourceTable::new(),
             stratafs,
             calls: self.calls,
-            next_stream: Watched::default(),
+            next_stream: StreamWatcher::default(),
             limiter: self.limiter,
         }
     }

@@ -129,7 +129,7 @@ fn many_instances_are_told_apart_and_no_line_is_lost_or_torn() {
 #[test]
 fn guests_of_many_calls_are_told_whether_threads_share_their_memory_or_not() {
     let cli = Cli::new();
-    for memory in ["1", "1 1 shared"] {
+    for (memory, switch) in [("1", ""), ("1 1 shared", "-W shared-memory ")] {
         let guest = format!(
             r#"(module
             (import "wasi_snapshot_preview1" "fd_write" (func $w (param i32 i32 i32 i32) (result i32)))
@@ -143,7 +143,7 @@ fn guests_of_many_calls_are_told_whether_threads_share_their_memory_or_not() {
                 (br_if $more (i32.lt_u (local.get $n) (i32.const 300))))))"#
         );
         cli.file("guest.wat", guest);
-        let done = cli.run("run --strace calls guest.wat");
+        let done = cli.run(&format!("run {switch}--strace calls guest.wat"));
         assert_eq!(done.fine().text(), "a".repeat(300), "{memory}");
         let seen = lines(&cli, "calls");
         assert_eq!(seen.len(), 300);

@@ -20,7 +20,7 @@ use super::tracer::{Pending, Tracer};
 use super::{CallResult, CallValue, Excerpt, WasiVersion, errnos};
 use crate::limits::MAX_TRACED_PATH_BYTES;
 use crate::runner::host::ComponentHost;
-use crate::wasi::p3::{FsView, HasFs, Step, WatchStream, Watched};
+use crate::wasi::p3::{FsView, HasFs, Step, StreamWatcher, WatchStream};
 use words::{ended, nothing};
 
 mod words {
@@ -111,7 +111,7 @@ fn behind_now<'a>(
     store: &'a mut Access<'_, ComponentHost, HasTracedFsThree>,
     traced: TracedStream,
 ) -> Access<'a, ComponentHost, HasFs> {
-    store.data_mut().next_stream = Watched(Some(Box::new(traced)));
+    store.data_mut().next_stream = StreamWatcher(Some(Box::new(traced)));
     Access::<ComponentHost, HasFs>::new(store.as_context_mut(), |host| {
         let watch = std::mem::take(&mut host.next_stream);
         FsView::new(host.filesystem()).watched(watch)
