@@ -55,15 +55,35 @@ impl Compiled {
     /// for the pooling allocator if machine and guest fit it, otherwise on demand.
     pub(super) fn new(guest: &Guest, config: &RunnerConfig) -> Result<Self, RunnerError> {
         let kind = guest.kind();
+        let engine_config = engine_config(kind, config);
+        Self::obtain(guest, config, |make| {
+            with_either(kind, config, &engine_config, make)
+        })
+    }
+
+    /// The same for a guest that runs once: no pool is made for it.
+    #[cfg(feature = "freeze")]
+    pub(super) fn on_demand(guest: &Guest, config: &RunnerConfig) -> Result<Self, RunnerError> {
+        let engine_config = engine_config(guest.kind(), config);
+        Self::obtain(guest, config, |make| {
+            without_pool(&engine_config, make, "it runs once".to_owned())
+        })
+    }
+
+    fn obtain(
+        guest: &Guest,
+        config: &RunnerConfig,
+        with_engine: impl Fn(&MakeCode<'_>) -> Result<(Engine, Code, Allocator), Failed>,
+    ) -> Result<Self, RunnerError> {
+        let kind = guest.kind();
         let entry = CacheEntry::open(
             config.cache_dir.as_deref(),
             guest.wasm(),
             &settings(kind, config),
         );
-        let engine_config = engine_config(kind, config);
         let mapped = entry.code().and_then(|file| {
             let load = |engine: &Engine| Code::load(engine, kind, &file);
-            with_either(kind, config, &engine_config, load).ok()
+            with_engine(&load).ok()
         });
         if let Some((engine, code, allocator)) = mapped {
             return Ok(Self {
@@ -73,8 +93,7 @@ impl Compiled {
                 cache: entry.hit(),
             });
         }
-        let compile = |engine: &Engine| Code::compile(engine, guest);
-        let compiled = with_either(kind, config, &engine_config, compile);
+        let compiled = with_engine(&|engine| Code::compile(engine, guest));
         let (engine, code, allocator) = compiled.map_err(|failed| match failed {
             Failed::Engine(source) => RunnerError::Engine { source },
             Failed::Code(source) => RunnerError::Compile {
@@ -92,40 +111,8 @@ impl Compiled {
     }
 }
 
-#[cfg(feature = "freeze")]
-impl Compiled {
-    /// The same for a guest that runs once: no pool is made for it.
-    pub(super) fn on_demand(guest: &Guest, config: &RunnerConfig) -> Result<Self, RunnerError> {
-        let kind = guest.kind();
-        let engine = Engine::new(&engine_config(kind, config));
-        let engine = engine.map_err(|source| RunnerError::Engine { source })?;
-        let dir = config.cache_dir.as_deref();
-        let entry = CacheEntry::open(dir, guest.wasm(), &settings(kind, config));
-        let reason = "it runs once".to_owned();
-        let mapped = entry
-            .code()
-            .and_then(|file| Code::load(&engine, kind, &file).ok());
-        if let Some(code) = mapped {
-            return Ok(Self {
-                engine,
-                code,
-                allocator: Allocator::OnDemand { reason },
-                cache: entry.hit(),
-            });
-        }
-        let code = Code::compile(&engine, guest).map_err(|source| RunnerError::Compile {
-            name: guest.name().to_owned(),
-            source,
-        })?;
-        let cache = entry.keep(|| code.serialize().map_err(std::io::Error::other));
-        Ok(Self {
-            engine,
-            code,
-            allocator: Allocator::OnDemand { reason },
-            cache,
-        })
-    }
-}
+/// Makes a guest's code for an engine: maps it or compiles it.
+type MakeCode<'m> = dyn Fn(&Engine) -> wasmtime::Result<Code> + 'm;
 
 /// What went wrong without a pool.
 enum Failed {
@@ -139,16 +126,22 @@ fn with_either(
     kind: GuestKind,
     config: &RunnerConfig,
     engine_config: &Config,
-    make: impl Fn(&Engine) -> wasmtime::Result<Code>,
+    make: &MakeCode<'_>,
 ) -> Result<(Engine, Code, Allocator), Failed> {
-    match with_pool(kind, config, engine_config.clone(), &make) {
+    match with_pool(kind, config, engine_config.clone(), make) {
         Ok((engine, code)) => Ok((engine, code, Allocator::Pooling)),
-        Err(reason) => {
-            let engine = Engine::new(engine_config).map_err(Failed::Engine)?;
-            let code = make(&engine).map_err(Failed::Code)?;
-            Ok((engine, code, Allocator::OnDemand { reason }))
-        }
+        Err(reason) => without_pool(engine_config, make, reason),
     }
+}
+
+fn without_pool(
+    engine_config: &Config,
+    make: &MakeCode<'_>,
+    reason: String,
+) -> Result<(Engine, Code, Allocator), Failed> {
+    let engine = Engine::new(engine_config).map_err(Failed::Engine)?;
+    let code = make(&engine).map_err(Failed::Code)?;
+    Ok((engine, code, Allocator::OnDemand { reason }))
 }
 
 /// Makes code for an engine with a pool, or says why the pool does not do.
@@ -156,7 +149,7 @@ fn with_pool(
     kind: GuestKind,
     config: &RunnerConfig,
     mut engine_config: Config,
-    make: impl Fn(&Engine) -> wasmtime::Result<Code>,
+    make: &MakeCode<'_>,
 ) -> Result<(Engine, Code), String> {
     let pool = pool(kind, config.threads, config.calls.is_some())?;
     engine_config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));

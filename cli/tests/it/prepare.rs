@@ -215,15 +215,6 @@ fn each_call_can_be_the_point() {
 }
 
 #[test]
-fn a_prepared_guest_is_prepared_again_by_its_program() {
-    let cli = prepared();
-    // Two generations: the second stands in the loop that the first went on in.
-    cli.run("image export warm warm.wasm --format wasm").fine();
-    let refused = cli.run("image prepare --at stdin --tag second --layer base warm.wasm");
-    assert_eq!(refused.fine().text(), "");
-}
-
-#[test]
 fn a_commit_starts_from_the_beginning_and_says_so() {
     let cli = Cli::new();
     // Exits with 0, so that it is committed.
@@ -269,7 +260,9 @@ fn what_cannot_be_frozen_is_named() {
             1,
             &["cannot freeze", "descriptor 3", "directory of the host"],
         );
-    cli.run("image prepare --at stdin --tag none --no-preopen --volume v::/ guest.wat");
+    cli.run("image import base --tag vol").fine();
+    cli.run("image prepare --at stdin --tag none --no-preopen --volume v=vol::/ guest.wat")
+        .failed(1, &["cannot freeze", "descriptor 4", "volume (v)"]);
     assert_eq!(cli.run("image ls").text().matches("none").count(), 0);
 }
 

@@ -30,7 +30,7 @@ pub(super) struct KeptFiles {
 pub(super) fn keep(p1: &Ctx, fs: &Fs, plan: &RunPlan) -> Result<KeptFiles, FreezeError> {
     let names = names_of_open(p1, fs)?;
     let nameless: Vec<&Descriptor> = p1
-        .open()
+        .open_descriptors()
         .filter(|open| open.preopen.is_none() && open.descriptor.fs().is_same(fs))
         .map(|open| open.descriptor)
         .filter(|descriptor| !names.contains_key(&descriptor.id()))
@@ -82,7 +82,7 @@ fn layer_error(error: Error) -> FreezeError {
 /// system that it lies in. O(files) if something is open.
 fn names_of_open(p1: &Ctx, fs: &Fs) -> Result<HashMap<FileId, Vec<u8>>, FreezeError> {
     let wanted: Vec<FileId> = p1
-        .open()
+        .open_descriptors()
         .filter(|open| open.preopen.is_none() && open.descriptor.fs().is_same(fs))
         .map(|open| open.descriptor.id())
         .collect();
@@ -182,7 +182,7 @@ fn below(path: &[u8], dir: &[u8]) -> Option<Vec<u8>> {
 fn device(open: &OpenDescriptor<'_>, p1: &Ctx) -> Option<(String, Vec<u8>)> {
     let of = open.descriptor.fs();
     let dev = p1
-        .open()
+        .open_descriptors()
         .find(|other| other.preopen == Some("/dev") && other.descriptor.fs().is_same(of))?;
     let name = dev.preopen?.to_owned();
     for entry in of.read_dir("/").ok()? {

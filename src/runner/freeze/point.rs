@@ -40,11 +40,8 @@ impl FromStr for Point {
 
     /// Reads what [`Display`](fmt::Display) writes.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let expected = || {
-            format!(
-                "{text:?}: expected stdin, path:/NAME or call:FUNCTION:N, such as call:fd_read:1"
-            )
-        };
+        let expected =
+            || "expected stdin, path:/NAME or call:FUNCTION:N, such as call:fd_read:1".to_owned();
         if text == "stdin" {
             return Ok(Self::Stdin);
         }

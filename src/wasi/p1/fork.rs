@@ -165,7 +165,7 @@ impl Ctx {
     }
 
     /// Returns the descriptors of stratafs's that are open.
-    pub fn open(&self) -> impl Iterator<Item = OpenDescriptor<'_>> {
+    pub fn open_descriptors(&self) -> impl Iterator<Item = OpenDescriptor<'_>> {
         (0..)
             .zip(self.table.slots())
             .filter_map(|(fd, slot)| match slot {
