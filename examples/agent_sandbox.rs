@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use stratafs::chunk::ChunkPool;
 use stratafs::image::Image;
-use stratafs::runner::{Guest, Outcome, Preopen, RunPlan, Runner, RunnerConfig};
+use stratafs::runner::{Guest, GuestDir, Outcome, RunPlan, Runner, RunnerConfig};
 use stratafs::vfs::{Fs, Quota, Rights};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -36,7 +36,7 @@ impl Sandbox {
             max_inodes: 10_000,
             ..Quota::default()
         };
-        plan.preopens = vec![Preopen {
+        plan.preopens = vec![GuestDir {
             dir: "/".into(),
             guest: "/".into(),
             rights: Rights::ReadWrite,

@@ -92,8 +92,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn root() -> stratafs::runner::Preopen {
-    stratafs::runner::Preopen {
+fn root() -> stratafs::runner::GuestDir {
+    stratafs::runner::GuestDir {
         dir: "/".into(),
         guest: "/".into(),
         rights: stratafs::vfs::Rights::ReadWrite,

@@ -6,7 +6,7 @@
 use stratafs::budget::Budget;
 use stratafs::chunk::Scope;
 use stratafs::image::Image;
-use stratafs::runner::{Guest, Preopen, RunPlan, Runner, RunnerConfig};
+use stratafs::runner::{Guest, GuestDir, RunPlan, Runner, RunnerConfig};
 use stratafs::vfs::{Rights, Share};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     plan.budget = Some(budget.clone());
     // A guest could find out by timing what others wrote: share among guests that trust each other.
     plan.share = Share::Scope(Scope::new());
-    plan.preopens = vec![Preopen {
+    plan.preopens = vec![GuestDir {
         dir: "/".into(),
         guest: "/".into(),
         rights: Rights::ReadWrite,

@@ -28,7 +28,7 @@ use stratafs::image::Image;
 use stratafs::layer::LayerBuilder;
 use stratafs::meta::Meta;
 use stratafs::name::LayerPath;
-use stratafs::runner::{Guest, OutputSink, Preopen, RunPlan, Runner, RunnerConfig, Stdio, Stream};
+use stratafs::runner::{Guest, GuestDir, OutputSink, RunPlan, Runner, RunnerConfig, Stdio, Stream};
 use stratafs::vfs::Rights;
 use support::{Spread, World, guest, memory_dir, print_load};
 use theirs::Theirs;
@@ -55,7 +55,7 @@ fn turn(runner: &Runner, image: &Image, args: &[&str]) -> f64 {
     let mut plan = RunPlan::default();
     plan.args = args.iter().map(|arg| (*arg).to_owned()).collect();
     plan.stdio = Stdio::Collect(said.clone());
-    plan.preopens = vec![Preopen {
+    plan.preopens = vec![GuestDir {
         dir: "/".into(),
         guest: "/".into(),
         rights: Rights::ReadWrite,

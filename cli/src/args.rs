@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use stratafs::image::Reference;
 use stratafs::runner::freeze::Point;
-use stratafs::runner::{HostDir, Preopen};
+use stratafs::runner::{GuestDir, HostDir};
 use stratafs::source::Platform;
 use stratafs::vfs::Share;
 
@@ -199,7 +199,7 @@ pub(super) struct RunArgs {
     /// Show the directory FS_DIR of the layered file system to the guest as
     /// GUEST_DIR, read-only with `::ro` [default: /::/]
     #[arg(long = "preopen", value_name = "FS_DIR::GUEST_DIR[::ro]", value_parser = parse::preopen)]
-    pub(super) preopens: Vec<Preopen>,
+    pub(super) preopens: Vec<GuestDir>,
 
     /// Show what the layers hold and nothing more: no `/dev/null` and its kin, no
     /// `/tmp`, which come with the default preopen

@@ -7,7 +7,7 @@ use std::time::Duration;
 use stratafs::chunk::Scope;
 use stratafs::image::Reference;
 use stratafs::limits::{MAX_INSTANCES, MAX_THREADS};
-use stratafs::runner::{HostDir, Preopen, Volume};
+use stratafs::runner::{GuestDir, HostDir, Volume};
 use stratafs::vfs::Rights;
 use stratafs::vfs::Share;
 
@@ -178,9 +178,9 @@ pub(super) fn workdir(text: &str) -> Result<String, String> {
 }
 
 /// Reads `FS_DIR::GUEST_DIR[::ro]`.
-pub(super) fn preopen(text: &str) -> Result<Preopen, String> {
+pub(super) fn preopen(text: &str) -> Result<GuestDir, String> {
     let (dir, guest, rights) = shown(text)?;
-    Ok(Preopen {
+    Ok(GuestDir {
         dir: dir.to_owned(),
         guest: guest.to_owned(),
         rights,

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use stratafs::chunk::ChunkPool;
-use stratafs::runner::freeze::{Freezing, freeze};
-use stratafs::runner::{Outcome, Stdio};
+use stratafs::runner::freeze::{Checkpoint, Freezing, freeze};
+use stratafs::runner::{Outcome, RunnerConfig, Stdio};
 use stratafs::transfer;
 
 use super::args::PrepareArgs;
@@ -50,11 +50,24 @@ pub(super) fn prepare(args: PrepareArgs, store: Option<&Path>) -> Result<ExitCod
             }));
         }
     };
+    compile(&checkpoint, &run.config)?;
     let by = format!("prepared at {}: {}", args.at, run.plan.args.join(" "));
     let base = run.base.as_ref();
     let platform = run.set_platform.as_ref();
     transfer::commit_for(&store, &checkpoint.to_fs()?, base, (tag, &by), platform)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Compiles the checkpoint as a run without limits does, so that the first one on this
+/// machine finds its code in the cache.
+fn compile(checkpoint: &Checkpoint, config: &RunnerConfig) -> Result<(), Failure> {
+    if config.cache_dir.is_some() {
+        let mut config = config.clone();
+        (config.timeout, config.fuel) = (None, None);
+        (config.calls, config.max_memory) = (None, None);
+        checkpoint.runner(config)?;
+    }
+    Ok(())
 }
 
 /// Refuses what is about running to an end, or about many.

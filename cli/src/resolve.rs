@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use stratafs::budget::Budget;
 use stratafs::image::Reference;
-use stratafs::runner::{Preopen, RunPlan, RunnerConfig};
+use stratafs::runner::{GuestDir, RunPlan, RunnerConfig};
 use stratafs::source::Platform;
 use stratafs::vfs::{Quota, Rights};
 
@@ -275,8 +275,8 @@ fn check_saved(saved: &[Saved], plan: &RunPlan) -> Result<(), Failure> {
 }
 
 /// The whole file system, as the guest's root.
-pub(super) fn root() -> Preopen {
-    Preopen {
+pub(super) fn root() -> GuestDir {
+    GuestDir {
         dir: "/".to_owned(),
         guest: "/".to_owned(),
         rights: Rights::ReadWrite,

@@ -21,20 +21,20 @@ const BATCH_ENTRIES: usize = 256;
 /// hold no more than their names; [`path`](Self::path) puts it together.
 #[derive(Clone)]
 pub struct Entry {
-    above: Option<Arc<Above>>,
+    above: Option<Arc<ParentPath>>,
     name: Box<[u8]>,
     id: FileId,
     kind: Kind,
 }
 
 /// The path of a directory, by its last piece and the rest.
-struct Above {
+struct ParentPath {
     above: Option<Arc<Self>>,
     /// Begins with a slash.
     piece: Box<[u8]>,
 }
 
-impl Drop for Above {
+impl Drop for ParentPath {
     /// One after the other: the stack is too small for the deepest trees.
     fn drop(&mut self) {
         let mut above = self.above.take();
@@ -98,7 +98,7 @@ impl fmt::Debug for Entry {
 
 /// The path of a directory as entries in it have it: without slashes at its
 /// end, `None` for the root.
-fn prefix(path: &[u8]) -> Option<Arc<Above>> {
+fn prefix(path: &[u8]) -> Option<Arc<ParentPath>> {
     let mut path = match path {
         b"." => Vec::new(),
         path => [b"/", path].concat(),
@@ -107,7 +107,7 @@ fn prefix(path: &[u8]) -> Option<Arc<Above>> {
         path.pop();
     }
     (!path.is_empty()).then(|| {
-        Arc::new(Above {
+        Arc::new(ParentPath {
             above: None,
             piece: path.into(),
         })
@@ -117,7 +117,7 @@ fn prefix(path: &[u8]) -> Option<Arc<Above>> {
 /// A directory that is being listed.
 struct Listing {
     dir: Descriptor,
-    above: Option<Arc<Above>>,
+    above: Option<Arc<ParentPath>>,
     /// Where to go on; `None` at the end.
     cookie: Option<u64>,
 }
@@ -135,7 +135,7 @@ impl Listing {
     fn below(&self, entry: &Entry) -> Self {
         Self {
             dir: self.dir.pass_into(entry.id),
-            above: Some(Arc::new(Above {
+            above: Some(Arc::new(ParentPath {
                 above: entry.above.clone(),
                 piece: [b"/", &*entry.name].concat().into(),
             })),

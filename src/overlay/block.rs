@@ -12,9 +12,9 @@ pub(super) enum Block {
     /// This instance's own, not looked at yet.
     Own(Buffer),
     /// Sealed, and this instance brought it into its scope.
-    Brought(Piece),
+    First(Piece),
     /// Sealed, and equal to one that was in the scope.
-    Lent(Piece),
+    Shared(Piece),
     /// Nothing but so many zeros.
     Zeros(u16),
 }
@@ -23,7 +23,7 @@ impl Block {
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
             Self::Own(buffer) => buffer.bytes(),
-            Self::Brought(piece) | Self::Lent(piece) => piece.bytes(),
+            Self::First(piece) | Self::Shared(piece) => piece.bytes(),
             Self::Zeros(len) => ZEROS.get(..usize::from(*len)).unwrap_or_default(),
         }
     }
@@ -35,8 +35,8 @@ impl Block {
     /// The bytes that are there because of this instance.
     pub(super) fn private_len(&self) -> u64 {
         match self {
-            Self::Own(_) | Self::Brought(_) => self.len() as u64,
-            Self::Lent(_) | Self::Zeros(_) => 0,
+            Self::Own(_) | Self::First(_) => self.len() as u64,
+            Self::Shared(_) | Self::Zeros(_) => 0,
         }
     }
 
@@ -44,7 +44,7 @@ impl Block {
     pub(super) fn held_bytes(&self) -> u64 {
         match self {
             Self::Own(buffer) => buffer.capacity() as u64,
-            Self::Brought(piece) | Self::Lent(piece) => piece.held_bytes(),
+            Self::First(piece) | Self::Shared(piece) => piece.held_bytes(),
             Self::Zeros(_) => 0,
         }
     }
@@ -62,8 +62,8 @@ impl Block {
             SealedBlock::Zeros => {
                 Self::Zeros(u16::try_from(len.min(BLOCK_BYTES as u64)).unwrap_or(0))
             }
-            SealedBlock::New(piece) if first => Self::Brought(piece.clone()),
-            SealedBlock::New(piece) | SealedBlock::Old(piece) => Self::Lent(piece.clone()),
+            SealedBlock::New(piece) if first => Self::First(piece.clone()),
+            SealedBlock::New(piece) | SealedBlock::Old(piece) => Self::Shared(piece.clone()),
         }
     }
 
@@ -71,7 +71,7 @@ impl Block {
     pub(super) fn own(&self) -> Option<&Buffer> {
         match self {
             Self::Own(buffer) => Some(buffer),
-            Self::Brought(_) | Self::Lent(_) | Self::Zeros(_) => None,
+            Self::First(_) | Self::Shared(_) | Self::Zeros(_) => None,
         }
     }
 
@@ -91,14 +91,14 @@ impl Block {
     pub(super) fn buffer(&mut self, pages: &mut Pages) -> Result<&mut Buffer, Errno> {
         let alone = match self {
             Self::Own(buffer) => buffer.is_alone(),
-            Self::Brought(_) | Self::Lent(_) | Self::Zeros(_) => false,
+            Self::First(_) | Self::Shared(_) | Self::Zeros(_) => false,
         };
         if !alone {
             *self = Self::Own(Buffer::copy(self.bytes(), room_for(self.len()), pages)?);
         }
         match self {
             Self::Own(buffer) => Ok(buffer),
-            Self::Brought(_) | Self::Lent(_) | Self::Zeros(_) => Err(Errno::Io),
+            Self::First(_) | Self::Shared(_) | Self::Zeros(_) => Err(Errno::Io),
         }
     }
 
@@ -107,7 +107,7 @@ impl Block {
         match self {
             Self::Zeros(old) => *old = u16::try_from(len).map_or(*old, |len| len.min(*old)),
             Self::Own(buffer) => buffer.truncate(len, room_for(len), pages),
-            Self::Brought(_) | Self::Lent(_) => {
+            Self::First(_) | Self::Shared(_) => {
                 let kept = self.bytes().get(..len).unwrap_or_else(|| self.bytes());
                 *self = Self::Own(Buffer::copy_unasked(kept, room_for(len), pages));
             }
@@ -118,7 +118,7 @@ impl Block {
     pub(super) fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Own(one), Self::Own(two)) => one.is_same(two) && one.len() == two.len(),
-            (Self::Brought(one) | Self::Lent(one), Self::Brought(two) | Self::Lent(two)) => {
+            (Self::First(one) | Self::Shared(one), Self::First(two) | Self::Shared(two)) => {
                 one.is_same(two)
             }
             (Self::Zeros(one), Self::Zeros(two)) => one == two,

@@ -36,7 +36,7 @@ pub(super) struct FileBody {
 }
 
 /// What a write may use up, and who pays.
-pub(super) struct Terms<'a> {
+pub(super) struct WriteLimits<'a> {
     /// Bytes left of the quota.
     pub(super) bytes: u64,
     /// Blocks left, the first of a file not counted.
@@ -192,7 +192,7 @@ impl FileBody {
         base: &Base<'_>,
         offset: u64,
         buf: &[u8],
-        mut terms: Terms<'_>,
+        mut terms: WriteLimits<'_>,
     ) -> Result<usize, Errno> {
         let had = (self.further_blocks(), self.logical);
         let mut done = 0;
@@ -240,7 +240,7 @@ impl FileBody {
         piece: &[u8],
         room: usize,
         may_add: bool,
-        terms: &mut Terms<'_>,
+        terms: &mut WriteLimits<'_>,
     ) -> Result<usize, Errno> {
         let (number, within) = (at / BLOCK, within_block(at));
         if let Some(block) = self.blocks.get_mut(number) {

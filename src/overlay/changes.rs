@@ -123,7 +123,7 @@ impl Overlay {
         }
         self.image.begin();
         let delta = self.delta(later);
-        let mut telling = Telling {
+        let mut telling = ChangeLister {
             old: self,
             new: later,
             paths: PathTable::new(&[self, later]),
@@ -152,7 +152,7 @@ fn size(tree: &Overlay, id: FileId) -> u64 {
     tree.stat(id).map_or(0, |stat| stat.size)
 }
 
-struct Telling<'a> {
+struct ChangeLister<'a> {
     old: &'a Overlay,
     new: &'a Overlay,
     paths: PathTable<'a>,
@@ -164,7 +164,7 @@ struct Telling<'a> {
     told: Vec<(PathNumber, Change)>,
 }
 
-impl Telling<'_> {
+impl ChangeLister<'_> {
     /// All that was told, sorted by path.
     fn finish(self) -> Vec<Change> {
         let ranks = self.paths.ranks();

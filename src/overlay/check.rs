@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use super::Overlay;
 use super::dirty::Dirty;
 use super::inode::{Body, Inode};
-use super::quota::{Tally, Usage};
+use super::quota::{HostCosts, Usage};
 use crate::meta::{FileId, Kind};
 
 impl Overlay {
@@ -36,7 +36,7 @@ impl Overlay {
 
     /// Counts what all objects and descriptors make up, and looks at each object
     /// on the way. What is counted nowhere else is taken as it is.
-    fn recounted(&self) -> Result<(Usage, Tally), String> {
+    fn recounted(&self) -> Result<(Usage, HostCosts), String> {
         let open: u64 = self.open.values().map(|count| u64::from(*count)).sum();
         let mut usage = Usage {
             open: u32::try_from(open).unwrap_or(u32::MAX),
@@ -44,9 +44,9 @@ impl Overlay {
             held_bytes: self.usage.held_bytes,
             ..Usage::default()
         };
-        let mut tally = Tally {
+        let mut tally = HostCosts {
             removed: self.gone_names(),
-            ..Tally::default()
+            ..HostCosts::default()
         };
         for (id, held) in self.inodes.iter() {
             let is_base = self.node(*id).is_some();

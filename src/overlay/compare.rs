@@ -17,12 +17,12 @@ const BLOCK: u64 = BLOCK_BYTES as u64;
 
 /// A state of a file, and the content of the base file that shows in it.
 #[derive(Clone, Copy)]
-pub(super) struct State<'a> {
+pub(super) struct FileState<'a> {
     pub(super) file: &'a FileBody,
     pub(super) content: Option<&'a Content>,
 }
 
-impl<'a> State<'a> {
+impl<'a> FileState<'a> {
     fn runs(self, range: Range<u64>) -> Runs<'a> {
         self.file.runs(range).over(self.content)
     }
@@ -34,11 +34,11 @@ impl<'a> State<'a> {
 ///
 /// O(blocks that are not shared, and stored bytes of the base where only one
 /// of them shows it), whatever the sizes.
-pub(super) fn ranges(one: State<'_>, two: State<'_>) -> Vec<Range<u64>> {
+pub(super) fn ranges(one: FileState<'_>, two: FileState<'_>) -> Vec<Range<u64>> {
     let (short, long) = sizes(one, two);
     let mut found: Vec<Range<u64>> = Vec::new();
     for range in candidates(one.file, two.file, short) {
-        let pairs = Pairs::new(one.runs(range.clone()), two.runs(range));
+        let pairs = RunPairs::new(one.runs(range.clone()), two.runs(range));
         let mut done = 0;
         for pair in pairs {
             let mut at = pair.range.start.max(done);
@@ -65,12 +65,12 @@ pub(super) fn ranges(one: State<'_>, two: State<'_>) -> Vec<Range<u64>> {
 
 /// Tells whether two files read the same in `range`. O(blocks that are not
 /// shared, and stored bytes of the base where only one of them shows it).
-pub(super) fn is_equal(one: State<'_>, two: State<'_>, range: Range<u64>) -> bool {
+pub(super) fn is_equal(one: FileState<'_>, two: FileState<'_>, range: Range<u64>) -> bool {
     let (short, long) = sizes(one, two);
     if short.min(range.end) != long.min(range.end) {
         return false;
     }
-    let pairs = Pairs::new(one.runs(range.clone()), two.runs(range));
+    let pairs = RunPairs::new(one.runs(range.clone()), two.runs(range));
     pairs.into_iter().all(|pair| {
         let mut at = pair.range.start;
         while at < pair.range.end && !pair.is_known() {
@@ -84,7 +84,7 @@ pub(super) fn is_equal(one: State<'_>, two: State<'_>, range: Range<u64>) -> boo
     })
 }
 
-fn sizes(one: State<'_>, two: State<'_>) -> (u64, u64) {
+fn sizes(one: FileState<'_>, two: FileState<'_>) -> (u64, u64) {
     let (one, two) = (one.file.size(), two.file.size());
     (one.min(two), one.max(two))
 }
@@ -123,13 +123,13 @@ fn push(found: &mut Vec<Range<u64>>, range: Range<u64>) {
 }
 
 /// Two runs of one range.
-struct Pair<'a> {
+struct RunPair<'a> {
     range: Range<u64>,
     one: Data<'a>,
     two: Data<'a>,
 }
 
-impl Pair<'_> {
+impl RunPair<'_> {
     /// Tells whether both are the same bytes, known without a look at them.
     fn is_known(&self) -> bool {
         match (self.one, self.two) {
@@ -141,7 +141,7 @@ impl Pair<'_> {
     }
 
     /// Compares the bytes of `range`, which lies in one block.
-    fn is_equal(&self, range: Range<u64>, one: State<'_>, two: State<'_>) -> bool {
+    fn is_equal(&self, range: Range<u64>, one: FileState<'_>, two: FileState<'_>) -> bool {
         if self.is_known() {
             return true;
         }
@@ -179,27 +179,27 @@ fn bytes<'a>(
 }
 
 /// Goes through two files in step.
-struct Pairs<'a> {
+struct RunPairs<'a> {
     one: Runs<'a>,
     two: Runs<'a>,
     ahead: Option<(Run<'a>, Run<'a>)>,
 }
 
-impl<'a> Pairs<'a> {
+impl<'a> RunPairs<'a> {
     fn new(mut one: Runs<'a>, mut two: Runs<'a>) -> Self {
         let ahead = one.next().zip(two.next());
         Self { one, two, ahead }
     }
 }
 
-impl<'a> Iterator for Pairs<'a> {
-    type Item = Pair<'a>;
+impl<'a> Iterator for RunPairs<'a> {
+    type Item = RunPair<'a>;
 
-    fn next(&mut self) -> Option<Pair<'a>> {
+    fn next(&mut self) -> Option<RunPair<'a>> {
         steps::add(1);
         let (one, two) = self.ahead.take()?;
         let end = one.range.end.min(two.range.end);
-        let pair = Pair {
+        let pair = RunPair {
             range: one.range.start..end,
             one: part(one.data, end - one.range.start),
             two: part(two.data, end - two.range.start),

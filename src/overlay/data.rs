@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use super::blocks::{FileBody, Terms};
-use super::compare::{self, State};
+use super::blocks::{FileBody, WriteLimits};
+use super::compare::{self, FileState};
 use super::inode::Body;
-use super::read::{Brought, Need, NotDone};
+use super::read::{FetchedBlocks, NeededBlock, NotDone};
 use super::runs::{Data, Runs};
 use super::{Copied, Object, Overlay};
 use crate::chunk::{Content, copy_or_zero};
@@ -67,11 +67,13 @@ impl Overlay {
         buf: &[u8],
         now: Time,
     ) -> Result<usize, Errno> {
-        let mut brought = Brought::default();
+        let mut brought = FetchedBlocks::default();
         loop {
             match self.try_write(id, offset, buf, now, &brought)? {
-                Wrote::Bytes(len) => return Ok(len),
-                Wrote::Needs(need) => NotDone::wait_for(|| brought.fetch(&self.image, need))?,
+                WriteOutcome::Bytes(len) => return Ok(len),
+                WriteOutcome::Needs(need) => {
+                    NotDone::wait_for(|| brought.fetch(&self.image, need))?
+                }
             }
         }
     }
@@ -90,10 +92,10 @@ impl Overlay {
         offset: u64,
         buf: &[u8],
         now: Time,
-        brought: &Brought,
-    ) -> Result<Wrote, Errno> {
+        brought: &FetchedBlocks,
+    ) -> Result<WriteOutcome, Errno> {
         if buf.is_empty() {
-            return Ok(Wrote::Bytes(0));
+            return Ok(WriteOutcome::Bytes(0));
         }
         let below_max = MAX_FILE_BYTES.saturating_sub(offset);
         let len = usize::try_from(below_max)
@@ -111,7 +113,7 @@ impl Overlay {
             return Err(Errno::NoSpace);
         }
         if let Some(need) = self.need(id, offset, buf.len() as u64, brought) {
-            return Ok(Wrote::Needs(need));
+            return Ok(WriteOutcome::Needs(need));
         }
         let copied = if untouched {
             self.prepare(&[id])?
@@ -132,7 +134,7 @@ impl Overlay {
             brought,
         };
         let had = Counts::of(file);
-        let terms = Terms {
+        let terms = WriteLimits {
             bytes: room,
             blocks: self.quota.max_blocks().saturating_sub(self.tally.blocks),
             pages: &mut self.pages,
@@ -148,7 +150,7 @@ impl Overlay {
         let has = Counts::of(file);
         inode.touch(now);
         self.recount(had, has);
-        Ok(Wrote::Bytes(written))
+        Ok(WriteOutcome::Bytes(written))
     }
 
     /// A block of base content at rest that a write would cover in part and
@@ -159,8 +161,8 @@ impl Overlay {
         id: FileId,
         offset: u64,
         len: u64,
-        brought: &Brought,
-    ) -> Option<Need> {
+        brought: &FetchedBlocks,
+    ) -> Option<NeededBlock> {
         let (node, file) = match self.object(id) {
             Object::Base(node) => (node, None),
             Object::Own(inode) => match &inode.body {
@@ -185,7 +187,7 @@ impl Overlay {
                 None => content.size().saturating_sub(start).min(BLOCK_BYTES as u64),
             };
             let covered = offset <= start && end >= start + below;
-            let need = Need {
+            let need = NeededBlock {
                 node,
                 number: *number,
             };
@@ -193,7 +195,7 @@ impl Overlay {
         };
         let ends = [first, last];
         let number = ends.into_iter().find(needs)?;
-        Some(Need { node, number })
+        Some(NeededBlock { node, number })
     }
 
     /// Cuts or grows a file. Growing stores nothing.
@@ -269,9 +271,9 @@ impl Overlay {
         compare::is_equal(self.state(file), other.state(its), range)
     }
 
-    fn state<'a>(&'a self, file: &'a FileBody) -> State<'a> {
+    fn state<'a>(&'a self, file: &'a FileBody) -> FileState<'a> {
         let content = content_below(&self.image, file);
-        State { file, content }
+        FileState { file, content }
     }
 
     /// Follows what became of the counts of one file.
@@ -321,23 +323,23 @@ pub(super) fn content_below<'a>(image: &'a Image, file: &FileBody) -> Option<&'a
 }
 
 /// What came of a write.
-pub(crate) enum Wrote {
+pub(crate) enum WriteOutcome {
     /// So many bytes were written.
     Bytes(usize),
     /// Nothing was changed: this has to be brought first.
-    Needs(Need),
+    Needs(NeededBlock),
 }
 
 /// Where a write finds the bytes of a base block that it covers in part.
 pub(super) struct Base<'a> {
     image: &'a Image,
-    brought: &'a Brought,
+    brought: &'a FetchedBlocks,
 }
 
 impl Base<'_> {
     /// Fills `block` with the base's bytes from the start of block `number` on.
     pub(super) fn read_block(&self, node: u32, number: u64, block: &mut [u8]) -> Result<(), Errno> {
-        if let Some(bytes) = self.brought.get(Need { node, number }) {
+        if let Some(bytes) = self.brought.get(NeededBlock { node, number }) {
             copy_or_zero(bytes, block);
             return Ok(());
         }

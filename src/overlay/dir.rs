@@ -48,11 +48,11 @@ pub(super) struct Own {
 pub(crate) struct Found {
     pub(crate) id: FileId,
     pub(crate) kind: Kind,
-    pub(super) place: Place,
+    pub(super) place: EntrySlot,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Place {
+pub(super) enum EntrySlot {
     /// A slot of the base directory.
     Base(u32),
     /// The position of an own entry.
@@ -61,7 +61,7 @@ pub(super) enum Place {
 
 /// One entry of a listing.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Listed<'a> {
+pub(super) struct OwnListed<'a> {
     pub(super) name: &'a [u8],
     pub(super) id: FileId,
     pub(super) kind: Kind,
@@ -74,7 +74,7 @@ pub(super) fn find_in_base(image: &Image, node: u32, name: &[u8]) -> Option<Foun
     Some(Found {
         id: FileId::of_node(dentry.node),
         kind: dentry.kind,
-        place: Place::Base(dentry.slot),
+        place: EntrySlot::Base(dentry.slot),
     })
 }
 
@@ -83,7 +83,7 @@ pub(super) fn list_base<'a>(
     image: &'a Image,
     node: u32,
     position: u64,
-    sink: &mut dyn FnMut(Listed<'a>) -> ControlFlow<()>,
+    sink: &mut dyn FnMut(OwnListed<'a>) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
     let slots = image.slots(node);
     let from = slot_at(&slots, position);
@@ -103,7 +103,7 @@ fn list_slots<'a>(
     first: u32,
     slots: Range<u32>,
     last: &mut u32,
-    sink: &mut dyn FnMut(Listed<'a>) -> ControlFlow<()>,
+    sink: &mut dyn FnMut(OwnListed<'a>) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
     for slot in slots {
         steps::add(1);
@@ -113,7 +113,7 @@ fn list_slots<'a>(
         if entry.kind == Kind::Dir && !image.check_order(last, entry.node) {
             continue;
         }
-        sink(Listed {
+        sink(OwnListed {
             name: entry.name,
             id: FileId::of_node(entry.node),
             kind: entry.kind,
@@ -226,14 +226,14 @@ impl DirBody {
             return Some(Found {
                 id: own.id,
                 kind: own.kind,
-                place: Place::Own(*position),
+                place: EntrySlot::Own(*position),
             });
         }
         let dentry = image.lookup(self.base?, name)?;
         (!self.hidden.contains(dentry.slot)).then_some(Found {
             id: FileId::of_node(dentry.node),
             kind: dentry.kind,
-            place: Place::Base(dentry.slot),
+            place: EntrySlot::Base(dentry.slot),
         })
     }
 
@@ -256,14 +256,14 @@ impl DirBody {
     }
 
     /// Takes an entry out. Tells whether it was one of the base.
-    pub(super) fn remove(&mut self, place: Place) -> bool {
+    pub(super) fn remove(&mut self, place: EntrySlot) -> bool {
         self.live -= 1;
         match place {
-            Place::Base(slot) => {
+            EntrySlot::Base(slot) => {
                 self.hidden.insert(slot);
                 true
             }
-            Place::Own(position) => {
+            EntrySlot::Own(position) => {
                 if let Some(own) = self.by_position.remove(&position) {
                     self.by_name.remove(&own.name);
                 }
@@ -279,7 +279,7 @@ impl DirBody {
         image: &'a Image,
         position: u64,
         end: u64,
-        sink: &mut dyn FnMut(Listed<'a>) -> ControlFlow<()>,
+        sink: &mut dyn FnMut(OwnListed<'a>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         if let Some(node) = self.base {
             let slots = image.slots(node);
@@ -295,7 +295,7 @@ impl DirBody {
         }
         for (position, own) in self.by_position.range(position..end) {
             steps::add(1);
-            let listed = Listed {
+            let listed = OwnListed {
                 name: own.name.as_bytes(),
                 id: own.id,
                 kind: own.kind,

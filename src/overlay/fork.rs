@@ -42,7 +42,7 @@ impl Overlay {
             open: HashMap::default(),
             pinned: self.pinned.of_copy(),
             rules: self.rules.clone(),
-            furnished: self.furnished.clone(),
+            host_objects: self.host_objects.clone(),
             turns: 0,
         }
     }

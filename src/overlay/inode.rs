@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use super::added_names::AddedNames;
 use super::blocks::FileBody;
 use super::delta::DirEntryKey;
 use super::dir::DirBody;
-use super::given::Given;
-use super::maps::Held;
+use super::maps::ByPtr;
 use crate::budget::{Account, Asking, Charge};
 use crate::errno::Errno;
 use crate::image::Image;
@@ -28,7 +28,7 @@ pub(super) struct Inode {
     /// The branch that made it; 0 for an object of the base.
     pub(super) birth: u64,
     /// The names that are own entries of directories.
-    pub(super) given: Given,
+    pub(super) given: AddedNames,
     /// Whether it was given a name here. What a base object had stays with it: a link of
     /// a layer that a guest moved is as good as made by the guest.
     pub(super) was_named: bool,
@@ -63,7 +63,7 @@ impl Body {
     }
 }
 
-impl Held<Inode> {
+impl ByPtr<Inode> {
     /// The object to be changed: copied first where another state has it too,
     /// at the cost of `account`, whose owner makes the change.
     pub(super) fn change_by(&mut self, account: &Account) -> &mut Inode {
@@ -131,7 +131,7 @@ impl Inode {
             mtime: stat.mtime,
             ctime: stat.ctime,
             birth: 0,
-            given: Given::default(),
+            given: AddedNames::default(),
             was_named: false,
             hold,
             body,
@@ -154,7 +154,7 @@ impl Inode {
             mtime: now,
             ctime: now,
             birth,
-            given: Given::first(name),
+            given: AddedNames::first(name),
             was_named: true,
             hold,
             body,

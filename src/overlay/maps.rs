@@ -22,31 +22,31 @@ use crate::name::Name;
 
 /// The objects of an instance that are not as the base has them: `None` for
 /// one of the base that is gone.
-pub(super) type Inodes = OrdMap<FileId, Option<Held<Inode>>>;
+pub(super) type Inodes = OrdMap<FileId, Option<ByPtr<Inode>>>;
 
 /// A counted reference that is equal to its clones only, so that comparing
 /// two states looks at no content.
-pub(super) struct Held<T>(pub(super) Arc<T>);
+pub(super) struct ByPtr<T>(pub(super) Arc<T>);
 
-impl<T> Held<T> {
+impl<T> ByPtr<T> {
     pub(super) fn new(value: T) -> Self {
         Self(Arc::new(value))
     }
 }
 
-impl<T> Clone for Held<T> {
+impl<T> Clone for ByPtr<T> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<T> PartialEq for Held<T> {
+impl<T> PartialEq for ByPtr<T> {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl<T> Deref for Held<T> {
+impl<T> Deref for ByPtr<T> {
     type Target = T;
 
     fn deref(&self) -> &T {

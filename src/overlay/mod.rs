@@ -10,11 +10,11 @@
 //! them: `vfs` does. Each method that changes something checks all that can
 //! fail before it changes anything (invariant 7).
 
+mod added_names;
 mod backing;
 mod block;
 mod block_map;
 mod blocks;
-mod census;
 mod changes;
 mod check;
 mod compare;
@@ -24,9 +24,8 @@ mod diff;
 mod dir;
 mod dirty;
 mod fork;
-mod furnished;
-mod given;
 mod hidden;
+mod host_objects;
 mod inode;
 mod maps;
 mod merge;
@@ -38,6 +37,7 @@ mod read;
 mod rules;
 mod runs;
 mod seal;
+mod shared_count;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -58,21 +58,21 @@ use crate::steps;
 
 pub use changes::Change;
 use data::Counts;
-pub(crate) use data::Wrote;
+pub(crate) use data::WriteOutcome;
 pub(crate) use dir::Found;
 use dirty::Dirty;
 use inode::{Body, Inode};
-use maps::{Held, IdHasher, Inodes};
+use maps::{ByPtr, IdHasher, Inodes};
 pub use merge::{Conflict, MergeError};
-pub(crate) use merge::{Merged, Merger, Reading};
+pub(crate) use merge::{MergeReads, Merged, Merger};
 pub(crate) use names::New;
 pub use paths::TreePath;
 use pins::Pins;
-use quota::Tally;
+use quota::HostCosts;
 pub use quota::{Quota, Usage};
 #[cfg(feature = "p1")]
 pub(crate) use read::Rest;
-pub(crate) use read::{Brought, NotDone};
+pub(crate) use read::{FetchedBlocks, NotDone};
 pub use rules::Rule;
 pub(crate) use rules::Rules;
 pub(crate) use seal::Batch;
@@ -99,7 +99,7 @@ pub(crate) struct Overlay {
     usage: Usage,
     /// Blocks to be sealed; absent if none ever are.
     dirty: Option<Dirty>,
-    tally: Tally,
+    tally: HostCosts,
     /// Pays for removed names of base directories that are gone themselves.
     /// Copies share it until one of them has more to pay for.
     gone: Option<Arc<Charge>>,
@@ -110,7 +110,7 @@ pub(crate) struct Overlay {
     /// Absent if a host made none.
     rules: Option<Arc<Rules>>,
     /// What a host put there for guests.
-    furnished: furnished::Furnished,
+    host_objects: host_objects::HostObjects,
     /// See [`Self::turns`].
     turns: u64,
 }
@@ -129,12 +129,12 @@ impl Overlay {
             pages: Pages::default(),
             usage: Usage::default(),
             dirty: None,
-            tally: Tally::default(),
+            tally: HostCosts::default(),
             gone: None,
             open: HashMap::default(),
             pinned: Pins::default(),
             rules: None,
-            furnished: furnished::Furnished::default(),
+            host_objects: host_objects::HostObjects::default(),
             turns: 0,
         }
     }
@@ -216,7 +216,7 @@ impl Overlay {
         self.image.check_undamaged()?;
         self.tally.targets += inode.body.target_bytes();
         self.usage.changed += 1;
-        self.inodes.insert(id, Some(Held::new(inode)));
+        self.inodes.insert(id, Some(ByPtr::new(inode)));
         Ok(())
     }
 

@@ -4,9 +4,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::blocks::FileBody;
-use super::dir::{self, DirBody, Found, Listed, Place};
+use super::dir::{self, DirBody, EntrySlot, Found, OwnListed};
 use super::inode::{Body, Inode};
-use super::maps::Held;
+use super::maps::ByPtr;
 use super::{Object, Overlay};
 use crate::budget::{Asking, Charge};
 use crate::errno::Errno;
@@ -70,7 +70,7 @@ impl Overlay {
         sink: &mut dyn FnMut(&'a [u8], FileId, Kind, u64) -> ControlFlow<()>,
     ) {
         let sink =
-            &mut |listed: Listed<'a>| sink(listed.name, listed.id, listed.kind, listed.position);
+            &mut |listed: OwnListed<'a>| sink(listed.name, listed.id, listed.kind, listed.position);
         // Stopping early is the sink's own choice: nothing to pass on.
         let _: ControlFlow<()> = match self.object(dir) {
             Object::Base(node) => dir::list_base(&self.image, node, from, sink),
@@ -155,7 +155,7 @@ impl Overlay {
         let name = Name::from_checked(name);
         self.add_entry(dir, name.clone(), id, kind, now)?;
         let inode = Inode::new(body, now, self.branch, (dir, name), hold);
-        self.inodes.insert(id, Some(Held::new(inode)));
+        self.inodes.insert(id, Some(ByPtr::new(inode)));
         self.usage.inodes += 1;
         self.usage.logical_bytes += bytes;
         self.usage.private_bytes += bytes;
@@ -322,10 +322,10 @@ impl Overlay {
         }
         let name = Name::from_checked(to.1);
         match source.place {
-            Place::Own(position) if from.0 == to.0 => {
+            EntrySlot::Own(position) if from.0 == to.0 => {
                 self.rename_entry(to.0, (position, source.kind), name.clone(), now)?;
             }
-            Place::Own(_) | Place::Base(_) => {
+            EntrySlot::Own(_) | EntrySlot::Base(_) => {
                 self.take_entry(from.0, source, now)?;
                 self.add_entry(to.0, name.clone(), source.id, source.kind, now)?;
             }

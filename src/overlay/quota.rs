@@ -100,7 +100,7 @@ impl Usage {
 
 /// What is counted beside [`Usage`]: what costs the host something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tally {
+pub(super) struct HostCosts {
     /// Blocks that were written, the first of each file not counted.
     pub(super) blocks: u64,
     /// Bytes that are held for blocks.
@@ -113,7 +113,7 @@ pub(super) struct Tally {
     pub(super) names: u64,
 }
 
-impl Tally {
+impl HostCosts {
     /// What [`Usage::held_bytes`] tells, but for descriptors of virtual files and
     /// memory that is kept for the next writes.
     pub(super) fn held_bytes(&self, usage: &Usage) -> u64 {

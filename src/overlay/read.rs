@@ -122,14 +122,14 @@ impl Rest {
 }
 
 /// A read that has been begun under the lock.
-pub(crate) enum Begun {
+pub(crate) enum StartedRead {
     /// The file is as the base has it: all is left to be done.
     Base(u32),
     /// So many bytes are in the buffer, but for the rest.
     Read(usize, Rest),
 }
 
-impl Begun {
+impl StartedRead {
     /// Does the rest, without the lock. Gives the bytes read.
     ///
     /// # Errors
@@ -232,14 +232,14 @@ impl Overlay {
         id: FileId,
         offset: u64,
         buf: &mut [u8],
-    ) -> Result<Begun, Errno> {
+    ) -> Result<StartedRead, Errno> {
         match self.object(id) {
-            Object::Base(node) => Ok(Begun::Base(node)),
+            Object::Base(node) => Ok(StartedRead::Base(node)),
             Object::Own(inode) => match &inode.body {
                 Body::File(file) => {
                     let mut rest = Rest::default();
                     let len = file.read_own(offset, buf, &mut |node, range| rest.add(node, range));
-                    Ok(Begun::Read(len, rest))
+                    Ok(StartedRead::Read(len, rest))
                 }
                 Body::Dir(_) | Body::Symlink(_) => Err(Errno::Io),
             },
@@ -316,7 +316,7 @@ impl Overlay {
 /// A block of base content at rest that a write covers in part: its bytes have
 /// to be read before the lock is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Need {
+pub(crate) struct NeededBlock {
     pub(super) node: u32,
     /// The block, by its number.
     pub(super) number: u64,
@@ -325,16 +325,16 @@ pub(crate) struct Need {
 /// Blocks of base content that were read for a write. A base never changes, so
 /// they stay right whatever became of the file meanwhile.
 #[derive(Default)]
-pub(crate) struct Brought(SmallVec<[(Need, Vec<u8>); 2]>);
+pub(crate) struct FetchedBlocks(SmallVec<[(NeededBlock, Vec<u8>); 2]>);
 
-impl Brought {
+impl FetchedBlocks {
     /// Reads a block, without the lock.
     ///
     /// # Errors
     ///
     /// As [`Rest::read`].
     #[cold]
-    pub(crate) fn fetch(&mut self, image: &Image, need: Need) -> Result<(), NotDone> {
+    pub(crate) fn fetch(&mut self, image: &Image, need: NeededBlock) -> Result<(), NotDone> {
         let mut block = vec![0; BLOCK_BYTES];
         let offset = need.number.saturating_mul(BLOCK_BYTES as u64);
         let read = content_of(image, need.node)?.try_read_at(&mut block, offset)?;
@@ -348,7 +348,7 @@ impl Brought {
     }
 
     /// The bytes of a block, if it was read.
-    pub(super) fn get(&self, need: Need) -> Option<&[u8]> {
+    pub(super) fn get(&self, need: NeededBlock) -> Option<&[u8]> {
         let found = self.0.iter().find(|(have, _)| *have == need);
         found.map(|(_, block)| block.as_slice())
     }

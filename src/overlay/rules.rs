@@ -42,7 +42,7 @@ pub enum Rule {
 #[derive(Clone, Default)]
 pub(crate) struct Rules {
     /// In the order in which they were made. Few.
-    tops: Vec<Top>,
+    tops: Vec<RuleRoot>,
     /// The rule of each top, and of each file that was marked.
     marks: Marks,
     /// What a rule is for, and all directories above such: they stay in place.
@@ -53,7 +53,7 @@ type Marks = HashMap<FileId, Rule, BuildHasherDefault<IdHasher>>;
 
 /// An object that a host made a rule for.
 #[derive(Clone)]
-struct Top {
+struct RuleRoot {
     id: FileId,
     /// The branch that made it: with its number, its identity.
     birth: u64,
@@ -94,7 +94,7 @@ impl Overlay {
         if tops.len() >= MAX_RULES {
             return Err(Errno::NoSpace);
         }
-        tops.push(Top { id, birth, rule });
+        tops.push(RuleRoot { id, birth, rule });
         self.hold_rules(tops);
         self.intact()
     }
@@ -119,7 +119,7 @@ impl Overlay {
         Ok(())
     }
 
-    fn hold_rules(&mut self, mut tops: Vec<Top>) {
+    fn hold_rules(&mut self, mut tops: Vec<RuleRoot>) {
         // What a host itself removed takes its rule along.
         tops.retain(|top| self.birth(top.id) == Some(top.birth));
         let mut rules = Rules {
@@ -142,7 +142,7 @@ impl Overlay {
     }
 
     /// The tops and all directories above them. O(what it returns and `tops`).
-    fn above_all(&self, tops: &[Top]) -> HashSet<FileId, BuildHasherDefault<IdHasher>> {
+    fn above_all(&self, tops: &[RuleRoot]) -> HashSet<FileId, BuildHasherDefault<IdHasher>> {
         let mut all = HashSet::default();
         for top in tops {
             all.insert(top.id);

@@ -40,7 +40,7 @@ pub(super) struct Runs<'a> {
     /// Private blocks from `at` on, the first of them taken out.
     blocks: Option<Iter<'a>>,
     block: Option<(u64, &'a Block)>,
-    backing: Below<'a>,
+    backing: BackingRef<'a>,
     /// If given, holes of the base are told as such.
     content: Option<&'a Content>,
     at: u64,
@@ -48,7 +48,7 @@ pub(super) struct Runs<'a> {
 }
 
 /// What shows where no private block lies, and up to where.
-enum Below<'a> {
+enum BackingRef<'a> {
     Own(&'a Backing),
     /// A base file that was not changed.
     Base(u32, u64),
@@ -65,7 +65,7 @@ impl<'a> Runs<'a> {
         Self {
             blocks,
             block,
-            backing: Below::Own(backing),
+            backing: BackingRef::Own(backing),
             content: None,
             at: range.start,
             end: range.end,
@@ -77,7 +77,7 @@ impl<'a> Runs<'a> {
         Self {
             blocks: None,
             block: None,
-            backing: Below::Base(node, size),
+            backing: BackingRef::Base(node, size),
             content: None,
             at: range.start,
             end: range.end,
@@ -109,8 +109,8 @@ impl<'a> Runs<'a> {
     /// What lies below private blocks, at most up to `stop`.
     fn below(&self, stop: u64) -> Run<'a> {
         let (end, sealed, node) = match &self.backing {
-            Below::Base(node, size) => (*size, None, Some(*node)),
-            Below::Own(backing) => match backing.owner() {
+            BackingRef::Base(node, size) => (*size, None, Some(*node)),
+            BackingRef::Own(backing) => match backing.owner() {
                 Owner::Sealed(file, _) => (backing.end(), Some(file), None),
                 Owner::Base(node) | Owner::Dedup(node) => (backing.end(), None, Some(*node)),
                 Owner::None => (0, None, None),

@@ -38,10 +38,10 @@ pub(crate) struct Batch {
 /// What came of a batch.
 pub(crate) struct Sealed {
     id: FileId,
-    found: Found,
+    found: SealInput,
 }
 
-enum Found {
+enum SealInput {
     /// What the file, if it is still so, is to show as a whole.
     Whole(FileBody, Owner),
     /// Blocks by number: what was looked at, and what to put there.
@@ -66,11 +66,11 @@ impl Batch {
             let twin = self.twin(go_on);
             let in_scope = || (!small).then(|| seal_file(file, scope, go_on)).flatten();
             if let Some(owner) = twin.or_else(in_scope) {
-                let found = Found::Whole(self.file, owner);
+                let found = SealInput::Whole(self.file, owner);
                 return Sealed { id, found };
             }
             if small {
-                let found = Found::Blocks(Vec::new());
+                let found = SealInput::Blocks(Vec::new());
                 return Sealed { id, found };
             }
         }
@@ -81,7 +81,7 @@ impl Batch {
         };
         let numbers = self.numbers.iter().cloned().flatten();
         let in_time = numbers.take_while(|_| go_on());
-        let found = Found::Blocks(in_time.filter_map(own).collect());
+        let found = SealInput::Blocks(in_time.filter_map(own).collect());
         Sealed { id, found }
     }
 
@@ -156,9 +156,9 @@ fn seal_block(buffer: &Buffer, scope: &Scope) -> Option<Block> {
     }
     let (piece, is_new) = scope.put(buffer)?;
     Some(if is_new {
-        Block::Brought(piece)
+        Block::First(piece)
     } else {
-        Block::Lent(piece)
+        Block::Shared(piece)
     })
 }
 
@@ -222,7 +222,7 @@ impl Overlay {
     /// Puts up to `max` blocks in place where the file is as it was looked at.
     /// Tells whether more are left.
     pub(crate) fn put_sealed(&mut self, sealed: &mut Sealed, max: usize) -> bool {
-        if matches!(&sealed.found, Found::Blocks(blocks) if blocks.is_empty()) {
+        if matches!(&sealed.found, SealInput::Blocks(blocks) if blocks.is_empty()) {
             return false;
         }
         let held = self.inodes.get_mut(&sealed.id).and_then(Option::as_mut);
@@ -234,11 +234,11 @@ impl Overlay {
         };
         let had = Counts::of(file);
         let more = match &mut sealed.found {
-            Found::Whole(seen, owner) => {
+            SealInput::Whole(seen, owner) => {
                 file.show(seen, owner.clone());
                 false
             }
-            Found::Blocks(blocks) => {
+            SealInput::Blocks(blocks) => {
                 let from = blocks.len().saturating_sub(max);
                 for (number, seen, block) in blocks.drain(from..) {
                     file.replace(number, &seen, block);

@@ -10,7 +10,9 @@ use wasmtime::{
 
 use super::cache::{CacheEntry, CacheUse};
 use super::code::Code;
+use super::functions::FunctionFile;
 use super::{Guest, GuestKind, RunnerConfig, RunnerError};
+use crate::digest::Digest;
 use crate::limits::{MAX_POOLED_MEMORIES, MAX_TABLE_ELEMENTS};
 
 /// The time between two looks at the clock while a guest with a timeout runs.
@@ -55,35 +57,46 @@ impl Compiled {
     /// for the pooling allocator if machine and guest fit it, otherwise on demand.
     pub(super) fn new(guest: &Guest, config: &RunnerConfig) -> Result<Self, RunnerError> {
         let kind = guest.kind();
-        let engine_config = engine_config(kind, config);
-        Self::obtain(guest, config, |make| {
-            with_either(kind, config, &engine_config, make)
+        Self::obtain(guest, config, None, |engine_config, make| {
+            with_either(kind, config, engine_config, make)
+        })
+    }
+
+    /// The same for a checkpoint of a program, whose functions are compiled once for all
+    /// of the program's checkpoints.
+    #[cfg(feature = "freeze")]
+    pub(super) fn of_checkpoint(
+        guest: &Guest,
+        config: &RunnerConfig,
+        program: &Digest,
+    ) -> Result<Self, RunnerError> {
+        let kind = guest.kind();
+        Self::obtain(guest, config, Some(program), |engine_config, make| {
+            with_either(kind, config, engine_config, make)
         })
     }
 
     /// The same for a guest that runs once: no pool is made for it.
     #[cfg(feature = "freeze")]
     pub(super) fn on_demand(guest: &Guest, config: &RunnerConfig) -> Result<Self, RunnerError> {
-        let engine_config = engine_config(guest.kind(), config);
-        Self::obtain(guest, config, |make| {
-            without_pool(&engine_config, make, "it runs once".to_owned())
+        Self::obtain(guest, config, None, |engine_config, make| {
+            without_pool(engine_config, make, "it runs once".to_owned())
         })
     }
 
     fn obtain(
         guest: &Guest,
         config: &RunnerConfig,
-        with_engine: impl Fn(&MakeCode<'_>) -> Result<(Engine, Code, Allocator), Failed>,
+        program: Option<&Digest>,
+        with_engine: impl Fn(&Config, &MakeCode<'_>) -> Result<(Engine, Code, Allocator), SetupError>,
     ) -> Result<Self, RunnerError> {
         let kind = guest.kind();
-        let entry = CacheEntry::open(
-            config.cache_dir.as_deref(),
-            guest.wasm(),
-            &settings(kind, config),
-        );
+        let settings = settings(kind, config);
+        let mut engine_config = engine_config(kind, config);
+        let entry = CacheEntry::open(config.cache_dir.as_deref(), guest.wasm(), &settings);
         let mapped = entry.code().and_then(|file| {
             let load = |engine: &Engine| Code::load(engine, kind, &file);
-            with_engine(&load).ok()
+            with_engine(&engine_config, &load).ok()
         });
         if let Some((engine, code, allocator)) = mapped {
             return Ok(Self {
@@ -93,10 +106,22 @@ impl Compiled {
                 cache: entry.hit(),
             });
         }
-        let compiled = with_engine(&|engine| Code::compile(engine, guest));
+        let home = config.cache_dir.as_deref();
+        let functions = program
+            .filter(|_| home.is_some())
+            .map(|program| FunctionFile::open(home, program, &settings));
+        if let Some(functions) = &functions {
+            engine_config
+                .enable_incremental_compilation(functions.functions())
+                .map_err(|source| RunnerError::Engine { source })?;
+        }
+        let compiled = with_engine(&engine_config, &|engine| Code::compile(engine, guest));
+        if let Some(functions) = functions {
+            functions.keep();
+        }
         let (engine, code, allocator) = compiled.map_err(|failed| match failed {
-            Failed::Engine(source) => RunnerError::Engine { source },
-            Failed::Code(source) => RunnerError::Compile {
+            SetupError::Engine(source) => RunnerError::Engine { source },
+            SetupError::Code(source) => RunnerError::Compile {
                 name: guest.name().to_owned(),
                 source,
             },
@@ -115,7 +140,7 @@ impl Compiled {
 type MakeCode<'m> = dyn Fn(&Engine) -> wasmtime::Result<Code> + 'm;
 
 /// What went wrong without a pool.
-enum Failed {
+enum SetupError {
     Engine(wasmtime::Error),
     Code(wasmtime::Error),
 }
@@ -127,7 +152,7 @@ fn with_either(
     config: &RunnerConfig,
     engine_config: &Config,
     make: &MakeCode<'_>,
-) -> Result<(Engine, Code, Allocator), Failed> {
+) -> Result<(Engine, Code, Allocator), SetupError> {
     match with_pool(kind, config, engine_config.clone(), make) {
         Ok((engine, code)) => Ok((engine, code, Allocator::Pooling)),
         Err(reason) => without_pool(engine_config, make, reason),
@@ -138,9 +163,9 @@ fn without_pool(
     engine_config: &Config,
     make: &MakeCode<'_>,
     reason: String,
-) -> Result<(Engine, Code, Allocator), Failed> {
-    let engine = Engine::new(engine_config).map_err(Failed::Engine)?;
-    let code = make(&engine).map_err(Failed::Code)?;
+) -> Result<(Engine, Code, Allocator), SetupError> {
+    let engine = Engine::new(engine_config).map_err(SetupError::Engine)?;
+    let code = make(&engine).map_err(SetupError::Code)?;
     Ok((engine, code, Allocator::OnDemand { reason }))
 }
 

@@ -130,12 +130,12 @@ fn components(path: &str) -> Vec<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Preopen, Volume};
+    use super::super::{GuestDir, Volume};
     use super::*;
 
     #[test]
     fn places_lie_in_the_nearest_directory_above() {
-        let preopen = |dir: &str, guest: &str| Preopen {
+        let preopen = |dir: &str, guest: &str| GuestDir {
             dir: dir.into(),
             guest: guest.into(),
             rights: Rights::ReadWrite,

@@ -8,7 +8,7 @@
 //!
 //! ```no_run
 //! use stratafs::image::Image;
-//! use stratafs::runner::{Guest, Preopen, RunPlan, Runner, RunnerConfig};
+//! use stratafs::runner::{Guest, GuestDir, RunPlan, Runner, RunnerConfig};
 //! use stratafs::vfs::Rights;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -18,7 +18,7 @@
 //! plan.instances = 100;
 //! plan.args = vec!["guest.wasm".into()];
 //! plan.preopens =
-//!     vec![Preopen { dir: "/".into(), guest: "/".into(), rights: Rights::ReadWrite }];
+//!     vec![GuestDir { dir: "/".into(), guest: "/".into(), rights: Rights::ReadWrite }];
 //! let report = runner.run(&Image::empty(), &plan)?;
 //! assert_eq!(report.failed().count(), 0);
 //! # Ok(())
@@ -35,6 +35,7 @@ mod file_systems;
 mod fixed;
 #[cfg(feature = "freeze")]
 pub mod freeze;
+mod functions;
 mod guest;
 mod host;
 mod invoke;
@@ -65,7 +66,7 @@ pub use guest::{Guest, GuestKind};
 pub use network::Network;
 pub use outcome::Outcome;
 pub use output::{OutputSink, Stdio, Stream};
-pub use plan::{HostDir, INSTANCE_VARIABLE, Preopen, RunPlan, Volume};
+pub use plan::{GuestDir, HostDir, INSTANCE_VARIABLE, RunPlan, Volume};
 pub use proposals::Proposals;
 pub use report::{InstanceReport, RunReport};
 pub use run::Watch;
@@ -160,6 +161,10 @@ impl Runner {
     pub fn new(guest: &Guest, mut config: RunnerConfig) -> Result<Self, RunnerError> {
         config.threads = config.threads.max(1);
         let compiled = Compiled::new(guest, &config)?;
+        Self::link(compiled, guest, config)
+    }
+
+    fn link(compiled: Compiled, guest: &Guest, config: RunnerConfig) -> Result<Self, RunnerError> {
         let program = Program::link(&compiled, guest, &config)?;
         let Compiled {
             engine,
@@ -179,10 +184,19 @@ impl Runner {
         })
     }
 
+    /// Compiles and links a guest that goes on from a checkpoint of a program.
     #[cfg(feature = "freeze")]
-    fn going_on(mut self, resumed: freeze::Resumed) -> Self {
-        self.resumed = Some(resumed);
-        self
+    fn going_on(
+        guest: &Guest,
+        mut config: RunnerConfig,
+        program: &crate::digest::Digest,
+        resumed: freeze::Resumed,
+    ) -> Result<Self, RunnerError> {
+        config.threads = config.threads.max(1);
+        let compiled = Compiled::of_checkpoint(guest, &config, program)?;
+        let mut runner = Self::link(compiled, guest, config)?;
+        runner.resumed = Some(resumed);
+        Ok(runner)
     }
 
     /// Returns who gives the guests their memories.

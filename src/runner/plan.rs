@@ -29,7 +29,7 @@ pub struct RunPlan {
     /// preview1 has no way to say it, and a guest's libc starts in `/`.
     pub working_dir: Option<String>,
     /// Directories of the layered file system that the guest is shown.
-    pub preopens: Vec<Preopen>,
+    pub preopens: Vec<GuestDir>,
     /// Gives guests `/dev/null` and its kin and a `/tmp`, as [`Fs::furnish`](crate::vfs::Fs::furnish)
     /// does. The default: they have what the layers hold.
     pub furnished: bool,
@@ -101,7 +101,7 @@ impl Default for RunPlan {
 
 /// A directory of the layered file system, and what the guest calls it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Preopen {
+pub struct GuestDir {
     /// Where it lies, from the root of the file system.
     pub dir: String,
     /// The guest's name for it.
@@ -216,8 +216,8 @@ mod tests {
             .map_or_else(|error| error.to_string(), |()| "fine".to_owned())
     }
 
-    fn preopen(guest: &str) -> Preopen {
-        Preopen {
+    fn preopen(guest: &str) -> GuestDir {
+        GuestDir {
             dir: "/".into(),
             guest: guest.into(),
             rights: Rights::ReadWrite,

@@ -30,7 +30,7 @@ pub trait Watch: Sync {
 }
 
 /// An instance that has its file system and has not run yet.
-struct Waiting {
+struct ReadyInstance {
     instance: u32,
     fs: Fs,
     fs_create_ns: u64,
@@ -88,7 +88,7 @@ impl Runner {
                 let instance = first.saturating_add(number);
                 let start = Instant::now();
                 let fs = make_fs(image, plan, &volumes, instance)?;
-                Ok(Waiting {
+                Ok(ReadyInstance {
                     instance,
                     fs,
                     fs_create_ns: nanos(start.elapsed()),
@@ -109,7 +109,7 @@ impl Runner {
     /// systems in the same order if the plan keeps them.
     fn run_all(
         &self,
-        waiting: VecDeque<Waiting>,
+        waiting: VecDeque<ReadyInstance>,
         volumes: &[(String, Fs)],
         plan: &RunPlan,
         watch: &dyn Watch,
@@ -120,7 +120,7 @@ impl Runner {
         let next = || waiting.lock().pop_front();
         let work = || {
             let mut runtime = None;
-            while let Some(Waiting {
+            while let Some(ReadyInstance {
                 instance,
                 fs,
                 fs_create_ns,

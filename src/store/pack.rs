@@ -23,7 +23,7 @@ use super::codec::count;
 use super::disk::{Disk, PACKS};
 use super::map::{self, Mapped};
 use super::pack_table::{ChunkRecord, HEADER, PackTable, check_frame, header, read_table, tail};
-use super::packs::Descriptor;
+use super::packs::PackDescriptor;
 use crate::digest::Digest;
 
 /// Bytes that are gathered before they are written.
@@ -46,7 +46,7 @@ enum PackBytes {
     /// A file, and the descriptor counted if the pack has a name.
     File(
         File,
-        #[expect(dead_code, reason = "held until it is dropped")] Option<Descriptor>,
+        #[expect(dead_code, reason = "held until it is dropped")] Option<PackDescriptor>,
     ),
     Mapped(Mapped),
 }
@@ -99,7 +99,7 @@ impl Pack {
     pub(super) fn open(
         disk: &Disk,
         name: Digest,
-        descriptor: Option<Descriptor>,
+        descriptor: Option<PackDescriptor>,
     ) -> Result<Self, StoreError> {
         let path = disk.file_in(PACKS, &file_name(name));
         let file = disk.open(&path)?;

@@ -26,9 +26,9 @@ pub(super) struct Packs {
 }
 
 /// A descriptor that a pack may keep open, counted for as long as it does.
-pub(super) struct Descriptor(Arc<AtomicUsize>);
+pub(super) struct PackDescriptor(Arc<AtomicUsize>);
 
-impl Drop for Descriptor {
+impl Drop for PackDescriptor {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -70,8 +70,8 @@ impl Packs {
     }
 
     /// Lets a pack keep a descriptor, unless [`MAX_OPEN_PACKS`] have one.
-    fn descriptor(&self) -> Option<Descriptor> {
-        let descriptor = Descriptor(Arc::clone(&self.descriptors));
+    fn descriptor(&self) -> Option<PackDescriptor> {
+        let descriptor = PackDescriptor(Arc::clone(&self.descriptors));
         let held = self.descriptors.fetch_add(1, Ordering::Relaxed);
         (held < MAX_OPEN_PACKS).then_some(descriptor)
     }

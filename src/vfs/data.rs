@@ -11,7 +11,7 @@ use super::descriptor::{Access, Descriptor};
 use crate::errno::Errno;
 use crate::limits::CHUNK_BYTES;
 use crate::meta::Kind;
-use crate::overlay::{Brought, NotDone, Wrote};
+use crate::overlay::{FetchedBlocks, NotDone, WriteOutcome};
 
 /// Bytes that are copied from one file to another at a time.
 const COPIED_BYTES: usize = 64 << 10;
@@ -161,7 +161,7 @@ impl Descriptor {
             let len = live.write(at, buf)?;
             return Ok((len, start.saturating_add(len as u64)));
         }
-        let mut brought = Brought::default();
+        let mut brought = FetchedBlocks::default();
         loop {
             let (start, wrote) = self.fs().change(|state, now| {
                 let start = match at {
@@ -173,8 +173,8 @@ impl Descriptor {
                 Ok((start, wrote))
             })?;
             match wrote {
-                Wrote::Bytes(len) => return Ok((len, start.saturating_add(len as u64))),
-                Wrote::Needs(need) => brought.fetch(self.fs().image(), need)?,
+                WriteOutcome::Bytes(len) => return Ok((len, start.saturating_add(len as u64))),
+                WriteOutcome::Needs(need) => brought.fetch(self.fs().image(), need)?,
             }
         }
     }

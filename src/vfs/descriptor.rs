@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Fs;
 use super::fs::recheck;
-use super::virtual_file::Live;
+use super::virtual_file::VirtualHandle;
 use crate::errno::Errno;
 use crate::meta::{FileId, Kind};
 use crate::overlay::{Overlay, Rule};
@@ -34,7 +34,7 @@ pub enum Rights {
 
 /// Who works with a descriptor: rules hold for guests only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum By {
+pub(super) enum Caller {
     Guest,
     Host,
 }
@@ -49,7 +49,7 @@ pub struct Descriptor {
     id: FileId,
     traits: Traits,
     /// What a file of the host's making shows to this.
-    live: Option<Arc<Live>>,
+    live: Option<Arc<VirtualHandle>>,
     /// Entries at this position and past it are not listed: those that came
     /// after the listing was last rewound. Atomic.
     pub(super) list_end: AtomicU64,
@@ -75,7 +75,7 @@ const ACCESS: u32 = 8;
 
 impl Traits {
     #[inline]
-    fn new(kind: Kind, access: Access, rights: Rights, by: By, rule: Rule) -> Self {
+    fn new(kind: Kind, access: Access, rights: Rights, by: Caller, rule: Rule) -> Self {
         let kind = match kind {
             Kind::File => 0,
             Kind::Dir => 1,
@@ -91,7 +91,7 @@ impl Traits {
             kind << KIND
                 | rule << RULE
                 | u32::from(rights == Rights::ReadOnly) << RIGHTS
-                | u32::from(by == By::Host) << BY
+                | u32::from(by == Caller::Host) << BY
                 | u32::from(access.bits()) << ACCESS,
         )
     }
@@ -134,10 +134,10 @@ impl Traits {
     }
 
     #[inline]
-    fn by(self) -> By {
+    fn by(self) -> Caller {
         match self.0 >> BY & 1 {
-            0 => By::Guest,
-            _ => By::Host,
+            0 => Caller::Guest,
+            _ => Caller::Host,
         }
     }
 
@@ -161,7 +161,7 @@ impl Descriptor {
         // Of what lies in a damaged part of the base not even that is known.
         state.intact()?;
         state.opened(id)?;
-        let traits = Traits::new(kind, access, rights, By::Guest, Rule::Free).with(COUNTED);
+        let traits = Traits::new(kind, access, rights, Caller::Guest, Rule::Free).with(COUNTED);
         Ok(Self::of(fs.clone(), id, traits))
     }
 
@@ -187,14 +187,14 @@ impl Descriptor {
     /// The root, for the host's own calls: takes none of the guest's
     /// descriptors. The root cannot go, so nothing needs to hold it.
     pub(crate) fn host_root(fs: &Fs) -> Self {
-        let mut root = Self::passing(fs.clone(), FileId::ROOT, Rights::ReadWrite, By::Host);
+        let mut root = Self::passing(fs.clone(), FileId::ROOT, Rights::ReadWrite, Caller::Host);
         root.traits = root.traits.with(PREOPEN);
         root
     }
 
     /// A directory that a walk is in, for the rest of one call: if it goes
     /// meanwhile, nothing is found in it.
-    pub(super) fn passing(fs: Fs, id: FileId, rights: Rights, by: By) -> Self {
+    pub(super) fn passing(fs: Fs, id: FileId, rights: Rights, by: Caller) -> Self {
         let traits = Traits::new(Kind::Dir, Access::all(), rights, by, Rule::Free);
         Self::of(fs, id, traits)
     }
@@ -211,7 +211,7 @@ impl Descriptor {
     }
 
     /// Notes who opened this, and the rule of the name it was opened by.
-    fn ruled(mut self, by: By, rule: Rule) -> Self {
+    fn ruled(mut self, by: Caller, rule: Rule) -> Self {
         let counted = self.traits.0 & COUNTED;
         self.traits =
             Traits::new(self.kind(), self.access(), self.rights(), by, rule).with(counted);
@@ -255,7 +255,7 @@ impl Descriptor {
     }
 
     /// Notes what this shows in place of its object's bytes.
-    pub(super) fn showing(mut self, live: Option<Arc<Live>>) -> Self {
+    pub(super) fn showing(mut self, live: Option<Arc<VirtualHandle>>) -> Self {
         self.live = live;
         self
     }
@@ -265,14 +265,14 @@ impl Descriptor {
     /// `/dev/null`.
     #[must_use]
     pub fn is_device(&self) -> bool {
-        self.live().is_some_and(Live::is_device)
+        self.live().is_some_and(VirtualHandle::is_device)
     }
 
-    pub(super) fn live(&self) -> Option<&Live> {
+    pub(super) fn live(&self) -> Option<&VirtualHandle> {
         self.live.as_deref()
     }
 
-    pub(super) fn by(&self) -> By {
+    pub(super) fn by(&self) -> Caller {
         self.traits.by()
     }
 
@@ -393,7 +393,7 @@ mod tests {
         for kind in [Kind::File, Kind::Dir, Kind::Symlink] {
             for access in (0..4).map(Access::from_bits_truncate) {
                 for rights in [Rights::ReadWrite, Rights::ReadOnly] {
-                    for by in [By::Guest, By::Host] {
+                    for by in [Caller::Guest, Caller::Host] {
                         for (rule, flag) in
                             rules
                                 .into_iter()

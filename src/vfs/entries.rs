@@ -5,7 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::descriptor::Descriptor;
-use super::state::State;
+use super::state::FsState;
 use super::walk::{End, Follow, Last, Slash, resolve};
 use crate::errno::Errno;
 use crate::limits::MAX_SYMLINK_BYTES;
@@ -13,22 +13,22 @@ use crate::meta::{FileId, Kind, Time};
 use crate::overlay::{Found, New, Overlay};
 
 /// What an operation on names is about.
-enum Spot {
+enum EntryTarget {
     /// A name, taken or free.
-    Name(Place),
+    Name(OwnedEntry),
     /// A directory that the path leads to by `.`, `..` or a slash at its end,
     /// so that there is no name to make, remove or move.
     Dir(FileId),
 }
 
 /// A name, freed from the borrow of the tree.
-struct Place {
+struct OwnedEntry {
     dir: FileId,
     name: SmallVec<[u8; 64]>,
     found: Option<Found>,
 }
 
-impl Place {
+impl OwnedEntry {
     fn is_link(&self) -> bool {
         self.found.is_some_and(|found| found.kind == Kind::Symlink)
     }
@@ -36,15 +36,15 @@ impl Place {
 
 /// Walks to the last name of a path. A slash after it asks for a directory,
 /// as wasmtime has it: a link before it is followed.
-fn spot(state: &State, from: &Descriptor, path: &[u8]) -> Result<Spot, Errno> {
+fn spot(state: &FsState, from: &Descriptor, path: &[u8]) -> Result<EntryTarget, Errno> {
     match resolve(state, from.start(state), path, Last::Walk(Follow::No))? {
-        End::Dir(id) => Ok(Spot::Dir(id)),
+        End::Dir(id) => Ok(EntryTarget::Dir(id)),
         End::Entry {
             found: Some(found),
             slash: Slash::Trailing,
             ..
         } => match found.kind {
-            Kind::Dir => Ok(Spot::Dir(found.id)),
+            Kind::Dir => Ok(EntryTarget::Dir(found.id)),
             Kind::File | Kind::Symlink => Err(Errno::NotDirectory),
         },
         End::Entry {
@@ -57,7 +57,7 @@ fn spot(state: &State, from: &Descriptor, path: &[u8]) -> Result<Spot, Errno> {
             name,
             found,
             slash: Slash::None,
-        } => Ok(Spot::Name(Place {
+        } => Ok(EntryTarget::Name(OwnedEntry {
             dir,
             name: SmallVec::from_slice(name),
             found,
@@ -68,19 +68,19 @@ fn spot(state: &State, from: &Descriptor, path: &[u8]) -> Result<Spot, Errno> {
 /// Walks to the last name of a path for an operation that directories have
 /// in common with files: a slash after it is told, and changes nothing.
 fn spot_before_slash(
-    state: &State,
+    state: &FsState,
     from: &Descriptor,
     path: &[u8],
-) -> Result<(Spot, Slash), Errno> {
+) -> Result<(EntryTarget, Slash), Errno> {
     Ok(match resolve(state, from.start(state), path, Last::Keep)? {
-        End::Dir(id) => (Spot::Dir(id), Slash::None),
+        End::Dir(id) => (EntryTarget::Dir(id), Slash::None),
         End::Entry {
             dir,
             name,
             found,
             slash,
         } => (
-            Spot::Name(Place {
+            EntryTarget::Name(OwnedEntry {
                 dir,
                 name: SmallVec::from_slice(name),
                 found,
@@ -91,7 +91,7 @@ fn spot_before_slash(
 }
 
 /// Refuses a path whose last link leads out of the directory.
-fn expect_inside(state: &State, from: &Descriptor, path: &[u8]) -> Result<(), Errno> {
+fn expect_inside(state: &FsState, from: &Descriptor, path: &[u8]) -> Result<(), Errno> {
     match resolve(state, from.start(state), path, Last::Walk(Follow::Yes)) {
         Err(Errno::NotPermitted) => Err(Errno::NotPermitted),
         // What is no directory is told next.
@@ -105,7 +105,7 @@ impl Descriptor {
         &self,
         path: &[u8],
         last: Last,
-        step: impl FnOnce(&Self, &[u8], &mut State, Time) -> Result<R, Errno>,
+        step: impl FnOnce(&Self, &[u8], &mut FsState, Time) -> Result<R, Errno>,
     ) -> Result<R, Errno> {
         let reached = self.reach(path, last)?;
         let (from, path) = reached.parts();
@@ -128,11 +128,11 @@ impl Descriptor {
             path,
             Last::Keep,
             |from, path, state, now| match spot_before_slash(state, from, path)?.0 {
-                Spot::Name(at) if at.found.is_none() => {
+                EntryTarget::Name(at) if at.found.is_none() => {
                     from.allow_new(state, at.dir, &at.name)?;
                     state.create(at.dir, &at.name, New::Dir, now).map(drop)
                 }
-                Spot::Name(_) | Spot::Dir(_) => Err(Errno::Exist),
+                EntryTarget::Name(_) | EntryTarget::Dir(_) => Err(Errno::Exist),
             },
         )
     }
@@ -152,14 +152,14 @@ impl Descriptor {
             path,
             Last::Keep,
             |from, path, state, now| match spot_before_slash(state, from, path)? {
-                (Spot::Name(at), slash) => {
+                (EntryTarget::Name(at), slash) => {
                     if slash == Slash::Trailing && at.is_link() {
                         expect_inside(state, from, path)?;
                     }
                     let found = from.allow_removal(state, &at)?;
                     state.rmdir((at.dir, &at.name, found), now)
                 }
-                (Spot::Dir(_), _) => Err(Errno::Invalid),
+                (EntryTarget::Dir(_), _) => Err(Errno::Invalid),
             },
         )
     }
@@ -177,11 +177,11 @@ impl Descriptor {
         let last = Last::Walk(Follow::No);
         self.change(path, last, |from, path, state, now| {
             match spot(state, from, path)? {
-                Spot::Name(at) => {
+                EntryTarget::Name(at) => {
                     let found = from.allow_removal(state, &at)?;
                     state.unlink((at.dir, &at.name, found), now)
                 }
-                Spot::Dir(_) => Err(Errno::IsDirectory),
+                EntryTarget::Dir(_) => Err(Errno::IsDirectory),
             }
         })
     }
@@ -203,12 +203,12 @@ impl Descriptor {
         self.change(path, last, |from, path, state, now| {
             check_target(target)?;
             match spot(state, from, path)? {
-                Spot::Name(at) if at.found.is_none() => {
+                EntryTarget::Name(at) if at.found.is_none() => {
                     from.allow_new(state, at.dir, &at.name)?;
                     let link = New::Symlink(target);
                     state.create(at.dir, &at.name, link, now).map(drop)
                 }
-                Spot::Name(_) | Spot::Dir(_) => Err(Errno::Exist),
+                EntryTarget::Name(_) | EntryTarget::Dir(_) => Err(Errno::Exist),
             }
         })
     }
@@ -262,16 +262,16 @@ impl Descriptor {
             let from = spot(state, old_dir, path)?;
             let to = spot(state, new_dir, new_path)?;
             let (dir, id) = match from {
-                Spot::Name(from) => (from.dir, from.found.ok_or(Errno::NoEntry)?.id),
-                Spot::Dir(id) => (id, id),
+                EntryTarget::Name(from) => (from.dir, from.found.ok_or(Errno::NoEntry)?.id),
+                EntryTarget::Dir(id) => (id, id),
             };
             match to {
-                Spot::Name(to) if to.found.is_none() => {
+                EntryTarget::Name(to) if to.found.is_none() => {
                     old_dir.allow_change_of(state, dir, id)?;
                     new_dir.allow_arrival(state, to.dir, &to.name, None)?;
                     state.link(id, to.dir, &to.name, now)
                 }
-                Spot::Name(_) | Spot::Dir(_) => Err(Errno::Exist),
+                EntryTarget::Name(_) | EntryTarget::Dir(_) => Err(Errno::Exist),
             }
         })
     }
@@ -299,7 +299,7 @@ impl Descriptor {
         old_dir.fs().change(|state, now| {
             let (from, slash) = spot_before_slash(state, old_dir, path)?;
             let (to, new_slash) = spot_before_slash(state, new_dir, new_path)?;
-            let (Spot::Name(from), Spot::Name(to)) = (from, to) else {
+            let (EntryTarget::Name(from), EntryTarget::Name(to)) = (from, to) else {
                 return Err(Errno::Busy);
             };
             let found = from.found.ok_or(Errno::NoEntry)?;
@@ -317,7 +317,7 @@ impl Descriptor {
 
     /// Refuses to remove a name by the rules, or returns what it stands for. A
     /// free name, a hidden one included, is not there.
-    fn allow_removal(&self, state: &Overlay, at: &Place) -> Result<Found, Errno> {
+    fn allow_removal(&self, state: &Overlay, at: &OwnedEntry) -> Result<Found, Errno> {
         let found = at.found.ok_or(Errno::NoEntry)?;
         self.allow_departure(state, at.dir, found.id)?;
         Ok(found)

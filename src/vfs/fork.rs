@@ -7,9 +7,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::fs::Setup;
+use super::fs::FsConfig;
 use super::mount::Mounts;
-use super::state::State;
+use super::state::FsState;
 use super::{Descriptor, Fs};
 use crate::errno::Errno;
 use crate::error::Error;
@@ -34,10 +34,10 @@ use crate::overlay::{Change, Overlay, Usage};
 /// # Ok::<(), stratafs::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct Snapshot(Arc<Taken>);
+pub struct Snapshot(Arc<SnapshotState>);
 
-struct Taken {
-    setup: Setup,
+struct SnapshotState {
+    setup: FsConfig,
     mounts: Option<Mounts>,
     state: Overlay,
 }
@@ -160,9 +160,9 @@ impl Fs {
 
     /// Takes the state and what belongs to it under one hold of the lock: what
     /// is mounted is in both or in neither.
-    fn taken(&self, copy: impl FnOnce(&Overlay) -> Overlay) -> Taken {
+    fn taken(&self, copy: impl FnOnce(&Overlay) -> Overlay) -> SnapshotState {
         let state = self.lock();
-        Taken {
+        SnapshotState {
             setup: self.setup().of_fork(),
             mounts: self.all_mounted(),
             state: copy(&state),
@@ -225,7 +225,7 @@ impl Fs {
         restored.map_err(|errno| Error::new("restore", b"/", errno))
     }
 
-    pub(super) fn restore_in(state: &mut State, snapshot: &Snapshot) -> Result<(), Errno> {
+    pub(super) fn restore_in(state: &mut FsState, snapshot: &Snapshot) -> Result<(), Errno> {
         state.check_rules(snapshot.state())?;
         state.check_places(snapshot.state())?;
         state.restore(snapshot.state())?;

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::mount::Mounts;
-use super::state::State;
+use super::state::FsState;
 use super::virtual_file::VirtualBytes;
 use super::walk::{End, Follow, Last, Start, resolve};
 use super::{Clock, Sealing, Share, Trace, VirtualClock};
@@ -42,9 +42,9 @@ pub struct Fs(Arc<Inner>);
 
 struct Inner {
     /// Immutable.
-    setup: Setup,
+    setup: FsConfig,
     /// The one lock of the instance.
-    state: Mutex<State>,
+    state: Mutex<FsState>,
     /// Absent until something is mounted. Its lock comes after the instance's,
     /// and nothing comes after it.
     mounts: OnceLock<RwLock<Mounts>>,
@@ -54,7 +54,7 @@ struct Inner {
 
 /// What an instance has besides its state: its forks have the same.
 #[derive(Clone)]
-pub(super) struct Setup {
+pub(super) struct FsConfig {
     image: Image,
     pub(super) read_only: bool,
     /// The system's clock if absent.
@@ -68,7 +68,7 @@ pub(super) struct Setup {
     scope: OnceLock<Scope>,
 }
 
-impl Setup {
+impl FsConfig {
     pub(super) fn image(&self) -> &Image {
         &self.image
     }
@@ -102,7 +102,7 @@ const BESIDE: NonZeroU64 = NonZeroU64::MAX;
 /// the same kind, which pay on accounts of their own and share a clock, trace and scope that
 /// were set.
 pub struct FsBuilder {
-    setup: Setup,
+    setup: FsConfig,
     quota: Quota,
     account: Account,
 }
@@ -262,7 +262,7 @@ impl Fs {
     #[must_use]
     pub fn builder(image: &Image) -> FsBuilder {
         FsBuilder {
-            setup: Setup {
+            setup: FsConfig {
                 image: image.clone(),
                 read_only: false,
                 clock: None,
@@ -291,14 +291,14 @@ impl Fs {
         builder.build()
     }
 
-    pub(super) fn of(setup: Setup, mounts: Option<Mounts>, state: Overlay) -> Self {
+    pub(super) fn of(setup: FsConfig, mounts: Option<Mounts>, state: Overlay) -> Self {
         let shown = OnceLock::new();
         if let Some(mounts) = mounts {
             shown.get_or_init(|| RwLock::new(mounts));
         }
         Self(Arc::new(Inner {
             setup,
-            state: Mutex::new(State::new(state)),
+            state: Mutex::new(FsState::new(state)),
             mounts: shown,
             virtual_bytes: VirtualBytes::default(),
         }))
@@ -320,7 +320,7 @@ impl Fs {
         self.0.mounts.get_or_init(RwLock::default)
     }
 
-    pub(super) fn setup(&self) -> &Setup {
+    pub(super) fn setup(&self) -> &FsConfig {
         &self.0.setup
     }
 
@@ -410,7 +410,7 @@ impl Fs {
     /// Begins an operation: one step under the one lock. What it finds damaged
     /// in the base is its own to report.
     #[inline]
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, FsState> {
         let state = self.0.state.lock();
         self.image().begin();
         state
@@ -419,7 +419,7 @@ impl Fs {
     /// Runs one change as one step.
     pub(super) fn change<R>(
         &self,
-        step: impl FnOnce(&mut State, Time) -> Result<R, Errno>,
+        step: impl FnOnce(&mut FsState, Time) -> Result<R, Errno>,
     ) -> Result<R, Errno> {
         if self.0.setup.read_only {
             return Err(Errno::ReadOnly);
@@ -483,7 +483,7 @@ pub(super) fn below_root(path: &[u8]) -> Result<&[u8], Errno> {
     }
 }
 
-pub(super) fn find_dir(state: &State, path: &[u8]) -> Result<FileId, Errno> {
+pub(super) fn find_dir(state: &FsState, path: &[u8]) -> Result<FileId, Errno> {
     let relative = below_root(path)?;
     match resolve(state, Start::of_host(), relative, Last::Walk(Follow::Yes))? {
         End::Dir(id) => Ok(id),

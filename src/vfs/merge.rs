@@ -3,7 +3,7 @@
 use super::fork::Snapshot;
 use super::fs::{Fs, recheck};
 use crate::errno::Errno;
-use crate::overlay::{MergeError, Merged, Merger, Overlay, Reading};
+use crate::overlay::{MergeError, MergeReads, Merged, Merger, Overlay};
 
 /// How often a merge is worked out without the lock before it is done under it.
 pub(super) const MERGE_ATTEMPTS: usize = 3;
@@ -83,7 +83,7 @@ impl Fs {
         let mut merger = Merger::new(self.image(), base.state(), theirs.state(), now)?;
         for _ in 0..MERGE_ATTEMPTS {
             let ours = self.lock().twin();
-            let merged = merger.merge(&ours, Reading::Allowed)?;
+            let merged = merger.merge(&ours, MergeReads::Allowed)?;
             let mut state = self.lock();
             if state.is_still(&ours) {
                 // Else each of its blocks would seem to have a second owner.
@@ -92,7 +92,7 @@ impl Fs {
             }
         }
         let mut state = self.lock();
-        let merged = merger.merge(&state.twin(), Reading::Refused)?;
+        let merged = merger.merge(&state.twin(), MergeReads::Refused)?;
         Ok(self.take_over(&mut state, merged)?)
     }
 

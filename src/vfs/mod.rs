@@ -41,7 +41,7 @@ pub use list::DirEntry;
 pub(crate) use list::Listed;
 pub use open::OpenFlags;
 #[cfg(feature = "p1")]
-pub(crate) use pieces::Left;
+pub(crate) use pieces::PendingPieces;
 pub use preopen::Preopen;
 pub use resolve::{Contested, Resolution};
 pub use seal::{Sealing, Share, seal_until};

@@ -10,7 +10,7 @@ use super::Fs;
 use super::descriptor::Rights;
 use super::fs::{below_root, find_dir};
 use super::place::make_dirs;
-use super::state::State;
+use super::state::FsState;
 use super::virtual_file::VirtualFile;
 use super::walk::{End, Follow, Last, Start, resolve};
 use crate::errno::Errno;
@@ -23,11 +23,11 @@ use crate::steps;
 
 /// A directory of another file system that is shown in place of one here.
 #[derive(Clone)]
-pub(super) struct DirMount(Arc<Shown>);
+pub(super) struct DirMount(Arc<MountedDir>);
 
 /// A directory that is pinned for as long as it is mounted somewhere. It takes
 /// none of the descriptors that its users share.
-struct Shown {
+struct MountedDir {
     fs: Fs,
     id: FileId,
     rights: Rights,
@@ -39,7 +39,7 @@ impl DirMount {
         let id = find_dir(&state, path)?;
         state.pin(id);
         let fs = fs.clone();
-        Ok(Self(Arc::new(Shown { fs, id, rights })))
+        Ok(Self(Arc::new(MountedDir { fs, id, rights })))
     }
 
     pub(super) fn fs(&self) -> &Fs {
@@ -60,7 +60,7 @@ impl DirMount {
     }
 }
 
-impl Drop for Shown {
+impl Drop for MountedDir {
     fn drop(&mut self) {
         self.fs.lock().unpin(self.id);
     }
@@ -78,7 +78,7 @@ pub(super) struct FileMount {
 #[derive(Default)]
 pub(super) struct Mounts {
     /// Shared with forks until one of them changes it.
-    table: Arc<Table>,
+    table: Arc<MountTable>,
     /// File systems that are about to be mounted: in no walk and no fork yet,
     /// but seen by who looks for circles. So of several mounts that would make
     /// one together, the one that is noted last sees all others.
@@ -86,7 +86,7 @@ pub(super) struct Mounts {
 }
 
 #[derive(Clone, Default)]
-struct Table {
+struct MountTable {
     dirs: HashMap<FileId, DirMount>,
     files: HashMap<FileId, FileMount>,
 }
@@ -101,7 +101,7 @@ impl Mounts {
     }
 }
 
-impl Table {
+impl MountTable {
     fn len(&self) -> usize {
         self.dirs.len() + self.files.len()
     }
@@ -243,7 +243,7 @@ impl Fs {
     /// `rule`: it may be free where a directory above it is not.
     pub(super) fn show_file(
         &self,
-        mut state: MutexGuard<'_, State>,
+        mut state: MutexGuard<'_, FsState>,
         id: FileId,
         file: Arc<dyn VirtualFile>,
         rule: Rule,

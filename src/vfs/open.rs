@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::descriptor::{Access, Descriptor};
 use super::fs::recheck;
-use super::state::State;
+use super::state::FsState;
 use super::walk::{End, Follow, Last, Slash, resolve};
 use crate::errno::Errno;
 use crate::meta::{FileId, Kind, Time};
@@ -51,7 +51,7 @@ impl Descriptor {
         access: Access,
     ) -> Result<Self, Errno> {
         self.expect_dir()?;
-        let asks = Asks::new(follow, flags, access)?;
+        let asks = OpenRequest::new(follow, flags, access)?;
         let reached = self.reach(path, asks.last())?;
         let (from, path) = reached.parts();
         let (found, rule) = from.open_here(path, &asks)?;
@@ -60,7 +60,7 @@ impl Descriptor {
     }
 
     /// Finds what is opened, or makes it, and counts it as open.
-    fn open_here(&self, path: &[u8], asks: &Asks) -> Result<(Target, Rule), Errno> {
+    fn open_here(&self, path: &[u8], asks: &OpenRequest) -> Result<(Target, Rule), Errno> {
         if !asks.access.contains(Access::WRITE) {
             let mut state = self.fs().lock();
             let found = find(&state, self, path, asks)?;
@@ -103,13 +103,13 @@ struct Target {
 }
 
 /// What the caller wants, with WASI's implications drawn.
-struct Asks {
+struct OpenRequest {
     follow: Follow,
     flags: OpenFlags,
     access: Access,
 }
 
-impl Asks {
+impl OpenRequest {
     fn new(follow: Follow, flags: OpenFlags, access: Access) -> Result<Self, Errno> {
         let others = OpenFlags::CREATE | OpenFlags::EXCLUSIVE | OpenFlags::TRUNCATE;
         if flags.contains(OpenFlags::DIRECTORY) && flags.intersects(others) {
@@ -171,15 +171,20 @@ impl Asks {
 }
 
 /// Finds what is there, for an open that creates nothing.
-fn find(state: &State, from: &Descriptor, path: &[u8], asks: &Asks) -> Result<Target, Errno> {
+fn find(
+    state: &FsState,
+    from: &Descriptor,
+    path: &[u8],
+    asks: &OpenRequest,
+) -> Result<Target, Errno> {
     asks.take(resolve(state, from.start(state), path, asks.last())?)
 }
 
 fn find_or_create(
-    state: &mut State,
+    state: &mut FsState,
     from: &Descriptor,
     path: &[u8],
-    asks: &Asks,
+    asks: &OpenRequest,
     now: Time,
 ) -> Result<Target, Errno> {
     if !asks.has(OpenFlags::CREATE) {
@@ -212,7 +217,7 @@ fn cut(
     state: &mut Overlay,
     from: &Descriptor,
     found: Target,
-    asks: &Asks,
+    asks: &OpenRequest,
     now: Time,
 ) -> Result<Target, Errno> {
     // A host's file is asked when it is written; what is below it stays.

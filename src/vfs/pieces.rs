@@ -4,11 +4,11 @@ use parking_lot::MutexGuard;
 
 use super::descriptor::{Access, Descriptor};
 use super::fs::recheck;
-use super::state::State;
+use super::state::FsState;
 use crate::errno::Errno;
 use crate::limits::BLOCK_BYTES;
 use crate::meta::Time;
-use crate::overlay::{Brought, NotDone, Rest, Wrote};
+use crate::overlay::{FetchedBlocks, NotDone, Rest, WriteOutcome};
 
 impl Descriptor {
     /// Begins a read into several buffers. The lock is held until it is
@@ -47,7 +47,7 @@ impl Descriptor {
     pub(crate) fn writing(&self, at: Option<u64>, total: u64) -> Result<Writing<'_>, NotDone> {
         self.expect_file(Access::WRITE)?;
         let now = self.fs().now();
-        let mut brought = Brought::default();
+        let mut brought = FetchedBlocks::default();
         loop {
             let (state, start) = match self.live() {
                 Some(live) => (None, at.unwrap_or_else(|| live.size())),
@@ -87,7 +87,7 @@ impl Descriptor {
 pub(crate) struct Reading<'a> {
     file: &'a Descriptor,
     /// Absent for a file of the host's making.
-    state: Option<MutexGuard<'a, State>>,
+    state: Option<MutexGuard<'a, FsState>>,
     rest: Rest,
 }
 
@@ -103,8 +103,8 @@ impl<'a> Reading<'a> {
 
     /// Frees the lock. What is left is the base's bytes: buffers are to be
     /// filled where [`Rest::within`] says so.
-    pub(crate) fn unlock(self) -> Left<'a> {
-        Left {
+    pub(crate) fn unlock(self) -> PendingPieces<'a> {
+        PendingPieces {
             file: self.file,
             rest: self.rest,
         }
@@ -112,12 +112,12 @@ impl<'a> Reading<'a> {
 }
 
 /// What a read into several buffers leaves to be done without the lock.
-pub(crate) struct Left<'a> {
+pub(crate) struct PendingPieces<'a> {
     file: &'a Descriptor,
     pub(crate) rest: Rest,
 }
 
-impl Left<'_> {
+impl PendingPieces<'_> {
     /// Fills `buf` with the base's bytes from `offset` on.
     ///
     /// # Errors
@@ -146,8 +146,8 @@ pub(crate) struct Writing<'a> {
     file: &'a Descriptor,
     now: Time,
     /// Absent for a file of the host's making.
-    state: Option<MutexGuard<'a, State>>,
-    brought: Brought,
+    state: Option<MutexGuard<'a, FsState>>,
+    brought: FetchedBlocks,
     start: u64,
     /// Where the next byte goes: all before it are written.
     at: u64,
@@ -218,9 +218,9 @@ impl Writing<'_> {
             None => self.file.write_at(bytes, self.at),
             Some(state) => {
                 match state.try_write(self.file.id(), self.at, bytes, self.now, &self.brought) {
-                    Ok(Wrote::Bytes(len)) => Ok(len),
+                    Ok(WriteOutcome::Bytes(len)) => Ok(len),
                     // Never: all that the write needs was brought before it.
-                    Ok(Wrote::Needs(_)) => Err(Errno::Io),
+                    Ok(WriteOutcome::Needs(_)) => Err(Errno::Io),
                     Err(errno) => Err(errno),
                 }
             }

@@ -2,7 +2,7 @@
 
 use super::Fs;
 use super::fs::find_dir;
-use super::state::State;
+use super::state::FsState;
 use crate::errno::Errno;
 use crate::error::Error;
 use crate::meta::{FileId, Time};
@@ -34,7 +34,7 @@ impl Fs {
 
 /// Finds the directory at `path`, and makes it and those on the way that are
 /// missing.
-pub(super) fn make_dirs(state: &mut State, path: &[u8], now: Time) -> Result<FileId, Errno> {
+pub(super) fn make_dirs(state: &mut FsState, path: &[u8], now: Time) -> Result<FileId, Errno> {
     if path.is_empty() {
         return Err(Errno::NoEntry);
     }

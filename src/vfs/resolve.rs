@@ -144,7 +144,7 @@ impl Fs {
                 Err(MergeError::Conflicts(conflicts)) => conflicts,
                 ended => return ended,
             };
-            let sides = Sides {
+            let sides = MergeCopies {
                 base: base.fork(),
                 ours: self.fork(),
                 theirs: theirs.fork(),
@@ -165,13 +165,13 @@ impl Fs {
 }
 
 /// Copies of the three states, in which what is decided is written.
-struct Sides {
+struct MergeCopies {
     base: Fs,
     ours: Fs,
     theirs: Fs,
 }
 
-impl Sides {
+impl MergeCopies {
     /// Makes both sides alike in each file that is decided. Fails with the conflicts
     /// that are left over.
     fn decide(

@@ -2,12 +2,12 @@
 //! the path's last name is in.
 //!
 //! Each call on a path asks here first. Where nothing is mounted that is one
-//! look at a flag, and the call walks the path itself. Else [`Walk`] goes from
+//! look at a flag, and the call walks the path itself. Else [`PathWalk`] goes from
 //! tree to tree, each under its own lock and never two at once (invariant 7),
 //! to the directory that has its last name; the call then is one step in that
 //! tree. What another thread changes between the two may be met by either.
 //!
-//! What a path means is [`Walk`]'s alone. Here is only which lock is held.
+//! What a path means is [`PathWalk`]'s alone. Here is only which lock is held.
 
 use std::cell::OnceCell;
 use std::collections::HashSet;
@@ -16,17 +16,17 @@ use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
 use super::Fs;
-use super::descriptor::{By, Descriptor, Rights};
+use super::descriptor::{Caller, Descriptor, Rights};
 use super::mount::DirMount;
-use super::state::State;
-use super::walk::{End, Last, Slash, Tree, Turn, Walk, find_shown};
+use super::state::FsState;
+use super::walk::{End, Last, PathWalk, Slash, Tree, WalkEnd, find_shown};
 use crate::errno::Errno;
 use crate::limits::{MAX_PATH_BYTES, MAX_SYMLINKS};
 use crate::meta::{FileId, Kind};
 use crate::overlay::{Found, Overlay, Rule, Rules};
 
 /// Where a call on a path is to be made.
-pub(super) enum Reached<'a> {
+pub(super) enum Routed<'a> {
     /// Where it was asked for.
     Here(&'a Descriptor, &'a [u8]),
     /// Below the mounts that the path led through.
@@ -39,7 +39,7 @@ type Rest = SmallVec<[u8; 64]>;
 /// Targets of links, which outlive the locks under which they were found.
 type Targets = [OnceCell<Box<[u8]>>; MAX_SYMLINKS];
 
-impl Reached<'_> {
+impl Routed<'_> {
     /// The directory to start from, and the path from there.
     pub(super) fn parts(&self) -> (&Descriptor, &[u8]) {
         match self {
@@ -56,25 +56,25 @@ impl Descriptor {
     ///
     /// Errors: [`Errno::Loop`] past all links of a path that crosses.
     #[inline]
-    pub(super) fn reach<'a>(&'a self, path: &'a [u8], last: Last) -> Result<Reached<'a>, Errno> {
+    pub(super) fn reach<'a>(&'a self, path: &'a [u8], last: Last) -> Result<Routed<'a>, Errno> {
         if !self.fs().has_mounts() {
-            return Ok(Reached::Here(self, path));
+            return Ok(Routed::Here(self, path));
         }
         self.reach_across(path, last)
     }
 
-    fn reach_across<'a>(&'a self, path: &'a [u8], last: Last) -> Result<Reached<'a>, Errno> {
+    fn reach_across<'a>(&'a self, path: &'a [u8], last: Last) -> Result<Routed<'a>, Errno> {
         let odd = path.len() > MAX_PATH_BYTES || path.contains(&0) || path.first() == Some(&b'/');
         if odd || self.kind() != Kind::Dir {
-            return Ok(Reached::Here(self, path));
+            return Ok(Routed::Here(self, path));
         }
         let targets: Targets = [const { OnceCell::new() }; MAX_SYMLINKS];
-        let mut walk = Walk::new(self.id(), path);
+        let mut walk = PathWalk::new(self.id(), path);
         let mut route = Route::new(self);
         let end = route.run(&mut walk, last, &targets);
         let Some(level) = route.levels.pop().filter(|_| route.crossed) else {
             // No mount is on the way: the call meets the same.
-            return Ok(Reached::Here(self, path));
+            return Ok(Routed::Here(self, path));
         };
         let (dir, rest) = match end {
             Ok(End::Dir(dir)) => (dir, Rest::from_slice(b".")),
@@ -90,7 +90,7 @@ impl Descriptor {
             }
         };
         let dir = Self::passing(level.fs, dir, level.rights, self.by());
-        Ok(Reached::There(Box::new(dir), rest))
+        Ok(Routed::There(Box::new(dir), rest))
     }
 }
 
@@ -109,8 +109,8 @@ fn rest(part: &[u8], is_last: bool, slash: Slash) -> Rest {
 /// The trees that a walk is in.
 struct Route {
     /// The deepest last; never empty.
-    levels: SmallVec<[Level; 2]>,
-    by: By,
+    levels: SmallVec<[RouteLevel; 2]>,
+    by: Caller,
     /// A mount was met, even if the walk has left it since.
     crossed: bool,
     /// Mounts that the walk came into and that are not hidden there: asked
@@ -118,7 +118,7 @@ struct Route {
     shown: HashSet<usize>,
 }
 
-struct Level {
+struct RouteLevel {
     fs: Fs,
     rights: Rights,
     /// What the walk needs to go back to the level above.
@@ -133,7 +133,7 @@ enum Crossing {
 }
 
 /// One of several trees, under its lock.
-struct Among<'l, 'a> {
+struct MountedTree<'l, 'a> {
     fs: &'l Fs,
     state: &'l Overlay,
     rules: Option<&'l Rules>,
@@ -141,7 +141,7 @@ struct Among<'l, 'a> {
     targets: &'a Targets,
 }
 
-impl<'a> Tree<'a> for Among<'_, 'a> {
+impl<'a> Tree<'a> for MountedTree<'_, 'a> {
     type Crossing = Crossing;
 
     fn find(&self, dir: FileId, name: &[u8]) -> Option<Found> {
@@ -173,7 +173,7 @@ impl<'a> Tree<'a> for Among<'_, 'a> {
 
 impl Route {
     fn new(from: &Descriptor) -> Self {
-        let first = Level {
+        let first = RouteLevel {
             fs: from.fs().clone(),
             rights: from.rights(),
             floor: 0,
@@ -189,49 +189,49 @@ impl Route {
     /// Walks from tree to tree until the walk is done.
     fn run<'a>(
         &mut self,
-        walk: &mut Walk<'a>,
+        walk: &mut PathWalk<'a>,
         last: Last,
         targets: &'a Targets,
     ) -> Result<End<'a>, Errno> {
         while let Some(level) = self.levels.last() {
             let turn = {
-                let state: MutexGuard<'_, State> = level.fs.lock();
-                let tree = Among {
+                let state: MutexGuard<'_, FsState> = level.fs.lock();
+                let tree = MountedTree {
                     fs: &level.fs,
                     state: &state,
-                    rules: state.rules().filter(|_| self.by == By::Guest),
+                    rules: state.rules().filter(|_| self.by == Caller::Guest),
                     is_first: self.levels.len() == 1,
                     targets,
                 };
                 walk.run(&tree, last)?
             };
             match turn {
-                Turn::End(end) => return Ok(end),
-                Turn::Cross(Crossing::Into(mount)) => {
+                WalkEnd::End(end) => return Ok(end),
+                WalkEnd::Cross(Crossing::Into(mount)) => {
                     let shows = self.shows(&mount);
                     self.enter(walk, &mount);
                     if !shows {
                         break;
                     }
                 }
-                Turn::Cross(Crossing::Up) => {
+                WalkEnd::Cross(Crossing::Up) => {
                     if let Some(level) = self.levels.pop() {
                         walk.leave(level.floor);
                     }
                 }
-                Turn::Cross(Crossing::First) => self.levels.truncate(1),
+                WalkEnd::Cross(Crossing::First) => self.levels.truncate(1),
             }
         }
         Ok(End::Dir(walk.here()))
     }
 
-    fn enter(&mut self, walk: &mut Walk<'_>, mount: &DirMount) {
+    fn enter(&mut self, walk: &mut PathWalk<'_>, mount: &DirMount) {
         self.crossed = true;
         let rights = self.levels.last().map_or(mount.rights(), |level| {
             narrower(level.rights, mount.rights())
         });
         let floor = walk.enter(mount.id());
-        self.levels.push(Level {
+        self.levels.push(RouteLevel {
             fs: mount.fs().clone(),
             rights,
             floor,
@@ -241,7 +241,7 @@ impl Route {
     /// Tells whether what is mounted shows to who walks. If it does not, the
     /// walk stops there, and the call finds nothing.
     fn shows(&mut self, mount: &DirMount) -> bool {
-        if self.by == By::Host || self.shown.contains(&mount.address()) {
+        if self.by == Caller::Host || self.shown.contains(&mount.address()) {
             return true;
         }
         let shows = mount.fs().lock().rule_of_dir(mount.id()) != Rule::Hidden;

@@ -1,9 +1,9 @@
 //! Rules for objects of an instance, and what they refuse to whom.
 
 use super::Fs;
-use super::descriptor::{By, Descriptor};
+use super::descriptor::{Caller, Descriptor};
 use super::fs::below_root;
-use super::state::State;
+use super::state::FsState;
 use super::walk::{End, Follow, Last, Start, resolve};
 use crate::errno::Errno;
 use crate::error::Error;
@@ -52,7 +52,7 @@ impl Fs {
 }
 
 /// Finds an object.
-fn find(state: &State, path: &[u8]) -> Result<FileId, Errno> {
+fn find(state: &FsState, path: &[u8]) -> Result<FileId, Errno> {
     match resolve(
         state,
         Start::of_host(),
@@ -68,8 +68,8 @@ impl Descriptor {
     /// The rules that hold for who works with this.
     pub(super) fn rules<'a>(&self, state: &'a Overlay) -> Option<&'a Rules> {
         match self.by() {
-            By::Guest => state.rules(),
-            By::Host => None,
+            Caller::Guest => state.rules(),
+            Caller::Host => None,
         }
     }
 

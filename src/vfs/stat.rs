@@ -1,7 +1,7 @@
 //! Metadata: stat and times.
 
 use super::descriptor::Descriptor;
-use super::state::State;
+use super::state::FsState;
 use super::walk::{End, Follow, Last, Slash, resolve};
 use crate::errno::Errno;
 use crate::meta::{FileId, Kind, Stat, Time};
@@ -29,15 +29,20 @@ impl SetTime {
 
 /// An object, and the directory whose rule holds for it: its own if it is one.
 #[derive(Clone, Copy)]
-struct Spot {
+struct RuledObject {
     dir: FileId,
     id: FileId,
 }
 
 /// Walks to an object that has to be there.
-fn find(state: &State, from: &Descriptor, path: &[u8], follow: Follow) -> Result<Spot, Errno> {
+fn find(
+    state: &FsState,
+    from: &Descriptor,
+    path: &[u8],
+    follow: Follow,
+) -> Result<RuledObject, Errno> {
     match resolve(state, from.start(state), path, Last::Walk(follow))? {
-        End::Dir(id) => Ok(Spot { dir: id, id }),
+        End::Dir(id) => Ok(RuledObject { dir: id, id }),
         End::Entry {
             dir,
             found: Some(found),
@@ -45,8 +50,8 @@ fn find(state: &State, from: &Descriptor, path: &[u8], follow: Follow) -> Result
             ..
         } => match found.kind {
             Kind::File | Kind::Symlink if slash == Slash::Trailing => Err(Errno::NotDirectory),
-            Kind::File | Kind::Symlink => Ok(Spot { dir, id: found.id }),
-            Kind::Dir => Ok(Spot {
+            Kind::File | Kind::Symlink => Ok(RuledObject { dir, id: found.id }),
+            Kind::Dir => Ok(RuledObject {
                 dir: found.id,
                 id: found.id,
             }),

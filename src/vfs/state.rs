@@ -33,12 +33,12 @@ const MAX_REMEMBERED_BYTES: usize = 1024;
 const PATIENCE: u32 = 16;
 
 /// The state of an instance.
-pub(super) struct State {
+pub(super) struct FsState {
     overlay: Overlay,
     parents: RefCell<Parents>,
 }
 
-impl State {
+impl FsState {
     pub(super) fn new(overlay: Overlay) -> Self {
         Self {
             overlay,
@@ -78,7 +78,7 @@ impl State {
     }
 }
 
-impl Deref for State {
+impl Deref for FsState {
     type Target = Overlay;
 
     #[inline]
@@ -87,7 +87,7 @@ impl Deref for State {
     }
 }
 
-impl DerefMut for State {
+impl DerefMut for FsState {
     #[inline]
     fn deref_mut(&mut self) -> &mut Overlay {
         &mut self.overlay
@@ -97,13 +97,13 @@ impl DerefMut for State {
 /// Where paths led. Each has one place that it can be in.
 #[derive(Default)]
 struct Parents {
-    places: Option<Box<[Place; PLACES]>>,
+    places: Option<Box<[CachedPath; PLACES]>>,
     /// Walks that could have been remembered and were not.
     walks: u32,
 }
 
 /// One path, and where it led.
-struct Place {
+struct CachedPath {
     turns: u64,
     /// Absent in a place that was never taken.
     start: Option<FileId>,
@@ -114,7 +114,7 @@ struct Place {
     short: [u8; PLACE_BYTES],
 }
 
-impl Place {
+impl CachedPath {
     #[inline]
     fn path(&self) -> &[u8] {
         match &self.long {
@@ -134,7 +134,7 @@ impl Place {
     }
 }
 
-impl Default for Place {
+impl Default for CachedPath {
     fn default() -> Self {
         Self {
             turns: 0,

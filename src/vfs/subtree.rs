@@ -13,7 +13,7 @@ use crate::overlay::Overlay;
 const STEP_ENTRIES: usize = 256;
 
 /// A directory that is being emptied.
-struct Level {
+struct EmptiedDir {
     dir: FileId,
     /// Its name in the directory above.
     name: Vec<u8>,
@@ -27,7 +27,7 @@ enum Next {
     /// More of the same directory.
     More,
     /// A directory in it.
-    Down(Level),
+    Down(EmptiedDir),
     /// Nothing: it is empty.
     Up,
 }
@@ -79,7 +79,7 @@ impl Descriptor {
         self.expect_writable()?;
         let top = self.fs().change(|state, _| {
             let end = state.list_end(self.id());
-            Ok(Level {
+            Ok(EmptiedDir {
                 dir: self.id(),
                 name: Vec::new(),
                 from: 0,
@@ -105,7 +105,7 @@ impl Descriptor {
     }
 }
 
-impl Level {
+impl EmptiedDir {
     /// Removes entries up to the next directory.
     fn step(&mut self, state: &mut Overlay, now: Time) -> Result<Next, Errno> {
         let mut names = Vec::new();

@@ -21,11 +21,11 @@ use super::Fs;
 ///
 /// Its lock comes after the instance's, and nothing comes after it.
 #[derive(Clone, Debug, Default)]
-pub struct Trace(Arc<Mutex<Seen>>);
+pub struct Trace(Arc<Mutex<TraceRecords>>);
 
 #[derive(Debug)]
-struct Seen {
-    files: Vec<Touched>,
+struct TraceRecords {
+    files: Vec<FileTrace>,
     place: HashMap<FileId, usize>,
     /// Ranges of all files, the first of each not counted.
     ranges: usize,
@@ -35,7 +35,7 @@ struct Seen {
     max_ranges: usize,
 }
 
-impl Default for Seen {
+impl Default for TraceRecords {
     fn default() -> Self {
         Self {
             files: Vec::new(),
@@ -49,7 +49,7 @@ impl Default for Seen {
 }
 
 #[derive(Clone, Debug)]
-struct Touched {
+struct FileTrace {
     id: FileId,
     opens: u64,
     /// By start; none overlaps or adjoins another.
@@ -121,10 +121,10 @@ impl Trace {
     }
 }
 
-impl Seen {
+impl TraceRecords {
     /// The file, and how many ranges more there is room for; `None` if there is
     /// no room for the file.
-    fn touch(&mut self, id: FileId) -> Option<(&mut Touched, usize)> {
+    fn touch(&mut self, id: FileId) -> Option<(&mut FileTrace, usize)> {
         let room = self.max_ranges.saturating_sub(self.ranges);
         let at = match self.place.get(&id) {
             Some(at) => *at,
@@ -133,7 +133,7 @@ impl Seen {
                 return None;
             }
             None => {
-                self.files.push(Touched::new(id));
+                self.files.push(FileTrace::new(id));
                 self.place.insert(id, self.files.len() - 1);
                 self.files.len() - 1
             }
@@ -156,7 +156,7 @@ impl Seen {
     }
 }
 
-impl Touched {
+impl FileTrace {
     fn new(id: FileId) -> Self {
         Self {
             id,
@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     fn ranges(reads: &[(u64, u64)]) -> Vec<(u64, u64)> {
-        let mut seen = Seen::default();
+        let mut seen = TraceRecords::default();
         for (start, end) in reads {
             seen.read(FileId::ROOT, *start..*end);
         }
@@ -286,7 +286,7 @@ mod tests {
 
     #[test]
     fn a_trace_keeps_a_bounded_number_of_files() {
-        let mut seen = Seen::default();
+        let mut seen = TraceRecords::default();
         for number in 1..=MAX_TRACE_FILES as u64 {
             assert!(seen.touch(id(number)).is_some());
         }
@@ -300,13 +300,13 @@ mod tests {
     fn a_trace_keeps_a_bounded_number_of_ranges_of_all_files() {
         let each = MAX_TRACE_RANGES as u64 - 1;
         let files = MAX_TRACE_ALL_RANGES as u64 / each + 3;
-        let mut seen = Seen::default();
+        let mut seen = TraceRecords::default();
         for number in 1..=files {
             for at in 0..=each {
                 seen.read(id(number), at * 10..at * 10 + 1);
             }
         }
-        let all: usize = seen.files.iter().map(Touched::further_ranges).sum();
+        let all: usize = seen.files.iter().map(FileTrace::further_ranges).sum();
         assert_eq!(
             (all, seen.ranges),
             (MAX_TRACE_ALL_RANGES, MAX_TRACE_ALL_RANGES)

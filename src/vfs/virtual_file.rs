@@ -99,13 +99,13 @@ impl<F: Fn() -> Vec<u8> + Send + Sync> VirtualFile for F {
 }
 
 /// A host's file as one descriptor has it open.
-pub(super) struct Live {
+pub(super) struct VirtualHandle {
     file: Arc<dyn VirtualFile>,
     is_device: bool,
     /// What the file held when it was opened; nothing if not to be read.
     content: Bytes,
     #[expect(dead_code, reason = "counts the content for as long as it is held")]
-    shown: Shown,
+    shown: HeldContent,
 }
 
 /// Bytes that open descriptors of an instance hold of files of its host's
@@ -124,7 +124,7 @@ impl VirtualBytes {
     /// # Errors
     ///
     /// [`Errno::NoSpace`] past [`MAX_OPEN_VIRTUAL_BYTES`].
-    fn hold(&self, bytes: u64) -> Result<Shown, Errno> {
+    fn hold(&self, bytes: u64) -> Result<HeldContent, Errno> {
         let more = |held: u64| {
             let sum = held.checked_add(bytes);
             sum.filter(|sum| *sum <= MAX_OPEN_VIRTUAL_BYTES)
@@ -133,7 +133,7 @@ impl VirtualBytes {
             .0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         taken.map_err(|_| Errno::NoSpace)?;
-        Ok(Shown {
+        Ok(HeldContent {
             all: self.clone(),
             bytes,
         })
@@ -141,18 +141,18 @@ impl VirtualBytes {
 }
 
 /// What one descriptor and its clones hold.
-struct Shown {
+struct HeldContent {
     all: VirtualBytes,
     bytes: u64,
 }
 
-impl Drop for Shown {
+impl Drop for HeldContent {
     fn drop(&mut self) {
         self.all.0.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
-impl Live {
+impl VirtualHandle {
     fn open(mount: FileMount, access: Access, all: &VirtualBytes) -> Result<Self, Errno> {
         let mut content = Bytes::new();
         if access.contains(Access::READ) && !mount.is_device {
@@ -242,7 +242,7 @@ impl Descriptor {
     fn with_mounted(self) -> Result<Self, Errno> {
         match self.fs().mounted_file(self.id()) {
             Some(mount) if self.kind() == Kind::File => {
-                let live = Live::open(mount, self.access(), self.fs().virtual_bytes())?;
+                let live = VirtualHandle::open(mount, self.access(), self.fs().virtual_bytes())?;
                 Ok(self.showing(Some(Arc::new(live))))
             }
             Some(_) | None => Ok(self),

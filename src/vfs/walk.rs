@@ -14,7 +14,7 @@ use std::convert::Infallible;
 
 use smallvec::SmallVec;
 
-use super::state::State;
+use super::state::FsState;
 use crate::errno::Errno;
 use crate::limits::{MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_SYMLINKS};
 use crate::meta::{FileId, Kind};
@@ -92,7 +92,7 @@ pub(super) trait Tree<'a> {
 }
 
 /// How a walk in one tree ended.
-pub(super) enum Turn<'a, C> {
+pub(super) enum WalkEnd<'a, C> {
     /// It is done.
     End(End<'a>),
     /// It goes on in another tree.
@@ -126,7 +126,7 @@ impl Start<'_> {
 /// leaves `start` (a link of a layer stays at the root, if that is `start`), [`Errno::Loop`]. Before these [`Errno::Io`] if the base
 /// turned out to be damaged.
 pub(super) fn resolve<'a>(
-    tree: &'a State,
+    tree: &'a FsState,
     start: Start<'a>,
     path: &'a [u8],
     last: Last,
@@ -150,14 +150,14 @@ pub(super) fn resolve<'a>(
     if start.rules.is_some() && tree.rule_of_dir(start.dir) == Rule::Hidden {
         return Err(Errno::NoEntry);
     }
-    let alone = Alone {
+    let alone = SingleTree {
         state: tree,
         rules: start.rules,
     };
-    let mut walk = Walk::new(start.dir, path);
+    let mut walk = PathWalk::new(start.dir, path);
     let end = match walk.run(&alone, last) {
-        Ok(Turn::End(end)) => Ok(end),
-        Ok(Turn::Cross(never)) => match never {},
+        Ok(WalkEnd::End(end)) => Ok(end),
+        Ok(WalkEnd::Cross(never)) => match never {},
         Err(errno) => Err(errno),
     };
     tree.intact()?;
@@ -174,7 +174,12 @@ pub(super) fn resolve<'a>(
 /// `..` at the end, a slash there, a link there that is followed, rules, and
 /// what is wrong.
 #[inline]
-fn resolve_last<'a>(tree: &State, start: Start<'_>, path: &'a [u8], last: Last) -> Option<End<'a>> {
+fn resolve_last<'a>(
+    tree: &FsState,
+    start: Start<'_>,
+    path: &'a [u8],
+    last: Last,
+) -> Option<End<'a>> {
     if start.rules.is_some() {
         return None;
     }
@@ -207,12 +212,12 @@ fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// A tree in which a walk sees no mounts.
-struct Alone<'a> {
+struct SingleTree<'a> {
     state: &'a Overlay,
     rules: Option<&'a Rules>,
 }
 
-impl<'a> Tree<'a> for Alone<'a> {
+impl<'a> Tree<'a> for SingleTree<'a> {
     type Crossing = Infallible;
 
     fn find(&self, dir: FileId, name: &[u8]) -> Option<Found> {
@@ -256,14 +261,14 @@ pub(super) fn find_shown(
 
 /// A path, or what is left of one.
 #[derive(Clone, Copy)]
-struct ToGo<'a> {
+struct PathRest<'a> {
     path: &'a [u8],
     /// It is the target of a link that came with a layer.
     of_layer: bool,
 }
 
 /// A walk under way.
-pub(super) struct Walk<'a> {
+pub(super) struct PathWalk<'a> {
     /// Where it started.
     start: FileId,
     /// The directories that the walk is in below `start`.
@@ -273,7 +278,7 @@ pub(super) struct Walk<'a> {
     floor: usize,
     /// Paths to go, the next one last: the rest of the path, and above it the
     /// rest of each link's target. Each begins with a name.
-    rest: SmallVec<[ToGo<'a>; 4]>,
+    rest: SmallVec<[PathRest<'a>; 4]>,
     /// A slash came after the last name of all paths that are done, so that
     /// what they lead to has to be a directory.
     slash: Slash,
@@ -288,7 +293,7 @@ pub(super) struct Walk<'a> {
     parent: Option<FileId>,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> PathWalk<'a> {
     pub(super) fn new(start: FileId, path: &'a [u8]) -> Self {
         let mut walk = Self {
             start,
@@ -310,7 +315,7 @@ impl<'a> Walk<'a> {
         &mut self,
         tree: &T,
         last: Last,
-    ) -> Result<Turn<'a, T::Crossing>, Errno> {
+    ) -> Result<WalkEnd<'a, T::Crossing>, Errno> {
         while let Some(part) = self.next_part() {
             match part {
                 b"." => {}
@@ -318,7 +323,7 @@ impl<'a> Walk<'a> {
                     self.passed.pop();
                 }
                 b".." => match tree.up() {
-                    Some(crossing) => return Ok(Turn::Cross(crossing)),
+                    Some(crossing) => return Ok(WalkEnd::Cross(crossing)),
                     // The root is above itself for what came with a layer, as in a chroot.
                     None if self.of_layer && self.start == FileId::ROOT => {}
                     None => return Err(Errno::NotPermitted),
@@ -331,7 +336,7 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        Ok(Turn::End(End::Dir(self.here())))
+        Ok(WalkEnd::End(End::Dir(self.here())))
     }
 
     /// Takes one step by a name. Returns how the walk ended, if it did.
@@ -340,7 +345,7 @@ impl<'a> Walk<'a> {
         tree: &T,
         name: &'a [u8],
         last: Last,
-    ) -> Result<Option<Turn<'a, T::Crossing>>, Errno> {
+    ) -> Result<Option<WalkEnd<'a, T::Crossing>>, Errno> {
         let dir = self.here();
         let found = tree.find(dir, name);
         if self.is_last() {
@@ -363,19 +368,19 @@ impl<'a> Walk<'a> {
                 Some(_) | None => None,
             };
             let end = || {
-                Turn::End(End::Entry {
+                WalkEnd::End(End::Entry {
                     dir,
                     name,
                     found,
                     slash,
                 })
             };
-            return Ok(Some(mounted.map_or_else(end, Turn::Cross)));
+            return Ok(Some(mounted.map_or_else(end, WalkEnd::Cross)));
         }
         let found = found.ok_or(Errno::NoEntry)?;
         match found.kind {
             Kind::Dir => match tree.mounted(found.id) {
-                Some(mounted) => return Ok(Some(Turn::Cross(mounted))),
+                Some(mounted) => return Ok(Some(WalkEnd::Cross(mounted))),
                 None => self.passed.push(found.id),
             },
             Kind::Symlink => return self.follow(tree, found.id),
@@ -393,7 +398,7 @@ impl<'a> Walk<'a> {
         &mut self,
         tree: &T,
         link: FileId,
-    ) -> Result<Option<Turn<'a, T::Crossing>>, Errno> {
+    ) -> Result<Option<WalkEnd<'a, T::Crossing>>, Errno> {
         if self.links >= MAX_SYMLINKS {
             return Err(Errno::Loop);
         }
@@ -410,7 +415,7 @@ impl<'a> Walk<'a> {
             Some(_) => None,
         };
         self.push(target, tree.is_of_layer(link));
-        Ok(crossing.map(Turn::Cross))
+        Ok(crossing.map(WalkEnd::Cross))
     }
 
     /// Comes into another tree by its directory `top`, and returns what
@@ -444,14 +449,14 @@ impl<'a> Walk<'a> {
     fn push(&mut self, path: &'a [u8], of_layer: bool) {
         let from = path.iter().position(|byte| *byte != b'/');
         if let Some(path) = from.and_then(|from| path.get(from..)) {
-            self.rest.push(ToGo { path, of_layer });
+            self.rest.push(PathRest { path, of_layer });
         }
         steps::add(from.unwrap_or(path.len()));
     }
 
     /// Takes the next component off the paths to go, and the slashes after it.
     fn next_part(&mut self) -> Option<&'a [u8]> {
-        let ToGo {
+        let PathRest {
             path: rest,
             of_layer,
         } = self.rest.pop()?;
@@ -459,7 +464,7 @@ impl<'a> Walk<'a> {
         let (part, after) = rest.split_at(len.unwrap_or(rest.len()));
         let slashes = after.iter().position(|byte| *byte != b'/');
         match slashes.and_then(|slashes| after.get(slashes..)) {
-            Some(path) => self.rest.push(ToGo { path, of_layer }),
+            Some(path) => self.rest.push(PathRest { path, of_layer }),
             None if self.rest.is_empty() && !after.is_empty() => self.slash = Slash::Trailing,
             None => {}
         }

@@ -11,6 +11,8 @@ pub mod p1;
 pub mod p2;
 #[cfg(feature = "p3")]
 pub mod p3;
+#[cfg(any(feature = "p1", feature = "p2", feature = "p3"))]
+mod write_at;
 
 #[cfg(any(feature = "p2", feature = "p3"))]
 pub use component::ctx::{StratafsCtx, StratafsState, StratafsView, WasiState};

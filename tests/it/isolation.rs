@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use stratafs::chunk::ChunkPool;
 use stratafs::image::Image;
-use stratafs::runner::{Guest, OutputSink, Preopen, RunPlan, Runner, RunnerConfig, Stdio, Stream};
+use stratafs::runner::{Guest, GuestDir, OutputSink, RunPlan, Runner, RunnerConfig, Stdio, Stream};
 use stratafs::source::{self, SourceOptions};
 use stratafs::vfs::{Access, Descriptor, Follow, Fs, OpenFlags, Rights};
 
@@ -81,7 +81,7 @@ fn case_c2_79_a_thousand_guests_ravage_one_base_and_leave_it_whole() {
     let said = Arc::new(Said::default());
     let mut plan = RunPlan::default();
     plan.args = vec!["ravage".into()];
-    plan.preopens = vec![Preopen {
+    plan.preopens = vec![GuestDir {
         dir: "/".into(),
         guest: "/".into(),
         rights: Rights::ReadWrite,

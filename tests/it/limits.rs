@@ -198,6 +198,7 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ("MAX_POOLED_MEMORIES", "a_pool_has_its_bound"),
     ("MAX_CACHED_GUESTS", "the_guests_used_longest_ago_go"),
     ("MAX_CACHED_BYTES", "compiled_code_has_a_bound_in_bytes"),
+    ("MAX_FUNCTION_BYTES", "functions_have_a_bound_in_bytes"),
     (
         "MAX_INSTANCES",
         "numbers_and_times_that_are_none_are_refused",

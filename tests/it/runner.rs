@@ -12,7 +12,7 @@ use stratafs::layer::Layer;
 use stratafs::meta::Meta;
 use stratafs::name::LayerPath;
 use stratafs::runner::{
-    Guest, InstanceReport, Outcome, OutputSink, Preopen, RunPlan, Runner, RunnerConfig,
+    Guest, GuestDir, InstanceReport, Outcome, OutputSink, RunPlan, Runner, RunnerConfig,
     RunnerError, Stdio, Stream, Watch,
 };
 use stratafs::vfs::{Fs, Rights, Share};
@@ -32,7 +32,7 @@ fn plan(instances: u32) -> RunPlan {
     plan.instances = instances;
     plan.keep_file_systems = true;
     plan.args = vec!["guest".into()];
-    let root = Preopen {
+    let root = GuestDir {
         dir: "/".into(),
         guest: "/".into(),
         rights: Rights::ReadWrite,

@@ -1,18 +1,18 @@
 //! Carrying out a plan.
 
+use super::super::added_names::AddedNames;
 use super::super::dir::DirBody;
-use super::super::given::Given;
 use super::super::inode::{Body, Inode};
-use super::super::maps::Held;
+use super::super::maps::ByPtr;
 use super::super::quota::Quota;
 use super::super::{Counts, Overlay};
-use super::plan::{Attach, NewBytes, NewMeta, Plan, Target};
+use super::plan::{Attach, MergePlan, NewBytes, NewMeta, PlannedObject};
 use crate::budget::{Asking, Charge};
 use crate::errno::Errno;
 use crate::limits::OBJECT_BYTES;
 use crate::meta::{FileId, Kind, Time};
 
-impl Plan {
+impl MergePlan {
     /// Returns whether carrying it out may read bytes from a store: only blocks
     /// of files that both sides changed are copied.
     pub(super) fn reads_at_rest(&self, ours: &Overlay, theirs: &Overlay) -> bool {
@@ -93,7 +93,7 @@ impl Plan {
 struct Links(std::collections::BTreeMap<FileId, u32>);
 
 impl Links {
-    fn new(to: &Overlay, plan: &Plan, made: &[FileId]) -> Result<Self, Errno> {
+    fn new(to: &Overlay, plan: &MergePlan, made: &[FileId]) -> Result<Self, Errno> {
         let detached = plan.detach.iter().map(|(_, id)| Some(*id));
         let attached = plan.attach.iter().map(|one| id_of(one.what, made));
         let mut had = std::collections::BTreeMap::new();
@@ -115,10 +115,10 @@ impl Links {
     }
 }
 
-fn id_of(target: Target, made: &[FileId]) -> Option<FileId> {
+fn id_of(target: PlannedObject, made: &[FileId]) -> Option<FileId> {
     match target {
-        Target::Here(id) => Some(id),
-        Target::Made(at) => made.get(at).copied(),
+        PlannedObject::Here(id) => Some(id),
+        PlannedObject::Made(at) => made.get(at).copied(),
     }
 }
 
@@ -174,12 +174,12 @@ impl Overlay {
             nlink,
             birth: self.branch,
             ctime: now,
-            given: Given::default(),
+            given: AddedNames::default(),
             hold,
             body,
             ..there.into_owned()
         };
-        self.inodes.insert(id, Some(Held::new(inode)));
+        self.inodes.insert(id, Some(ByPtr::new(inode)));
         self.usage.inodes += 1;
         self.usage.logical_bytes += target;
         self.usage.private_bytes += target;

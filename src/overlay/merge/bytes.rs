@@ -18,7 +18,7 @@ use crate::meta::{FileId, Time};
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
 /// Which bytes each side changed. Where both did, both have the same.
-pub(super) struct Sides {
+pub(super) struct SideChanges {
     /// Of the outcome.
     pub(super) size: u64,
     pub(super) here: Arc<[Range<u64>]>,
@@ -83,7 +83,7 @@ impl Overlay {
     pub(super) fn merge_bytes(
         &mut self,
         id: FileId,
-        sides: &Sides,
+        sides: &SideChanges,
         theirs: &Overlay,
         now: Time,
     ) -> Result<(), Errno> {

@@ -29,13 +29,13 @@ use std::sync::Arc;
 
 use super::delta::{Delta, DirEntryKey, ObjectKey};
 use super::inode::{Body, Inode};
-use super::maps::Held;
+use super::maps::ByPtr;
 use super::paths::{PathNumber, PathTable, TreePath};
 use super::{Object, Overlay};
 use crate::errno::Errno;
 use crate::image::Image;
 use crate::meta::{FileId, Time};
-use plan::{Plan, Planner};
+use plan::{MergePlan, Planner};
 
 /// Something that both sides of a merge changed, each in its own way. Paths
 /// are of the common state for what was there, else of the other state.
@@ -107,7 +107,7 @@ pub(crate) struct Merger<'a> {
 
 /// Whether a merge may read bytes that are not in memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reading {
+pub(crate) enum MergeReads {
     /// It may: no lock is held.
     Allowed,
     /// It ends with [`Errno::Busy`] where it would have to.
@@ -163,7 +163,11 @@ impl<'a> Merger<'a> {
     /// # Errors
     ///
     /// As [`Fs::merge`](crate::vfs::Fs::merge) has them, quotas apart.
-    pub(crate) fn merge(&mut self, ours: &Overlay, reading: Reading) -> Result<Merged, MergeError> {
+    pub(crate) fn merge(
+        &mut self,
+        ours: &Overlay,
+        reading: MergeReads,
+    ) -> Result<Merged, MergeError> {
         ours.image.begin();
         let here = self.base.delta(ours);
         self.base.expect_ancestor_of(ours, &here)?;
@@ -180,8 +184,8 @@ impl<'a> Merger<'a> {
         self.apply(ours, plan, reading).map_err(MergeError::Errno)
     }
 
-    fn apply(&self, ours: &Overlay, plan: Plan, reading: Reading) -> Result<Merged, Errno> {
-        if reading == Reading::Refused && plan.reads_at_rest(ours, self.theirs) {
+    fn apply(&self, ours: &Overlay, plan: MergePlan, reading: MergeReads) -> Result<Merged, Errno> {
+        if reading == MergeReads::Refused && plan.reads_at_rest(ours, self.theirs) {
             return Err(Errno::Busy);
         }
         plan.apply(ours, self.theirs, self.now).map(Merged)
@@ -193,7 +197,7 @@ impl<'a> Merger<'a> {
 #[derive(Default)]
 struct Compared(BTreeMap<FileId, Answer>);
 
-type Answer = (Option<Held<Inode>>, Arc<[Range<u64>]>);
+type Answer = (Option<ByPtr<Inode>>, Arc<[Range<u64>]>);
 
 impl Compared {
     /// Returns where the file `id` of `base` differs in `side`: see
@@ -208,7 +212,7 @@ impl Compared {
         id: FileId,
         (base, was): (&Overlay, &Inode),
         (side, is): (&Overlay, &Inode),
-        reading: Reading,
+        reading: MergeReads,
     ) -> Result<Arc<[Range<u64>]>, Errno> {
         let (Body::File(was), Body::File(is)) = (&was.body, &is.body) else {
             return Ok(Arc::default());
@@ -227,7 +231,7 @@ impl Compared {
         if unchanged {
             return Ok(Arc::default());
         }
-        if reading == Reading::Refused && (base.is_at_rest(was) || side.is_at_rest(is)) {
+        if reading == MergeReads::Refused && (base.is_at_rest(was) || side.is_at_rest(is)) {
             return Err(Errno::Busy);
         }
         let ranges: Arc<[_]> = base.ranges(side, id, was, is).into();

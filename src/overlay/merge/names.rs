@@ -16,14 +16,14 @@ use super::super::dir::Found;
 use super::super::inode::Body;
 use super::super::steps;
 use super::Conflict;
-use super::plan::{Attach, Planner, Target};
+use super::plan::{Attach, PlannedObject, Planner};
 use crate::errno::Errno;
 use crate::limits::MAX_LINKS;
 use crate::meta::{FileId, Kind};
 use crate::name::Name;
 
 /// A name that an object of theirs has gained.
-struct Gain {
+struct GainedName {
     key: ObjectKey,
     entry: DirEntryKey,
     /// Whether it has lost another.
@@ -48,19 +48,19 @@ impl Planner<'_, '_> {
         }
         let gains = there.iter().flat_map(|(key, names)| {
             let moved = !names.lost.is_empty();
-            names.came().map(move |entry| Gain {
+            names.came().map(move |entry| GainedName {
                 key: *key,
                 entry: entry.clone(),
                 moved,
             })
         });
-        let gains: Vec<Gain> = gains.collect();
+        let gains: Vec<GainedName> = gains.collect();
         self.merger.there.names = there;
         self.gain_all(gains, &mut both_moved)?;
         for (key, agreed) in both_moved {
             if !agreed && self.moved_here(key) {
                 self.conflicts.of(key.0, |path| Conflict::Renamed { path });
-                self.refused.insert(Target::Here(key.0));
+                self.refused.insert(PlannedObject::Here(key.0));
             }
         }
         self.check_loops();
@@ -95,22 +95,29 @@ impl Planner<'_, '_> {
         }
         if self.ours.check_pin(key.0).is_err() {
             self.conflicts.of(key.0, |path| Conflict::Busy { path });
-            self.refused.insert(Target::Here(key.0));
+            self.refused.insert(PlannedObject::Here(key.0));
             return Ok(true);
         }
         let entry = (*dir, name.clone());
         self.plan.detach.push((entry.clone(), key.0));
         self.detached.insert(entry);
-        self.counts.entry(Target::Here(key.0)).or_default().lost += 1;
+        self.counts
+            .entry(PlannedObject::Here(key.0))
+            .or_default()
+            .lost += 1;
         Ok(true)
     }
 
     /// Plans all names that theirs has gained, each after the name of the
     /// directory that it is in, if theirs made that. O(n log n): a name waits
     /// for its directory in a list of its own, and is looked at once.
-    fn gain_all(&mut self, gains: Vec<Gain>, both_moved: &mut BothMoved) -> Result<(), Errno> {
-        let mut waiting: BTreeMap<FileId, Vec<Gain>> = BTreeMap::new();
-        let mut todo: Vec<Gain> = Vec::new();
+    fn gain_all(
+        &mut self,
+        gains: Vec<GainedName>,
+        both_moved: &mut BothMoved,
+    ) -> Result<(), Errno> {
+        let mut waiting: BTreeMap<FileId, Vec<GainedName>> = BTreeMap::new();
+        let mut todo: Vec<GainedName> = Vec::new();
         for gain in gains {
             let dir = gain.entry.0;
             if self.dir_here(dir).is_some() {
@@ -138,13 +145,13 @@ impl Planner<'_, '_> {
     }
 
     /// What is here, by now, for a directory of theirs.
-    fn dir_here(&self, dir: FileId) -> Option<Target> {
+    fn dir_here(&self, dir: FileId) -> Option<PlannedObject> {
         self.here((dir, self.merger.theirs.birth(dir)?))
     }
 
     /// What a name is going to lead to before anything of theirs comes.
-    fn stays_at(&self, dir: Target, name: &Name) -> Option<Found> {
-        let Target::Here(dir) = dir else {
+    fn stays_at(&self, dir: PlannedObject, name: &Name) -> Option<Found> {
+        let PlannedObject::Here(dir) = dir else {
             return None;
         };
         let found = self.ours.find(dir, name.as_bytes())?;
@@ -153,14 +160,14 @@ impl Planner<'_, '_> {
     }
 
     /// Plans to give an object of theirs a name that it has there.
-    fn gain(&mut self, gain: Gain, both_moved: &mut BothMoved) -> Result<(), Errno> {
+    fn gain(&mut self, gain: GainedName, both_moved: &mut BothMoved) -> Result<(), Errno> {
         let (key, (dir, name)) = (gain.key, &gain.entry);
         let Some(dir) = self.dir_here(*dir) else {
             return Ok(());
         };
         let there = self.stays_at(dir, name);
         let known = self.here(key);
-        if let (Some(found), Some(Target::Here(id))) = (there, known)
+        if let (Some(found), Some(PlannedObject::Here(id))) = (there, known)
             && found.id == id
         {
             // Both gave it this name, or it never went.
@@ -207,8 +214,8 @@ impl Planner<'_, '_> {
     }
 
     /// Plans to make an object of theirs here.
-    fn make(&mut self, key: ObjectKey) -> Target {
-        let target = Target::Made(self.plan.made.len());
+    fn make(&mut self, key: ObjectKey) -> PlannedObject {
+        let target = PlannedObject::Made(self.plan.made.len());
         self.plan.made.push(key);
         self.stand_ins.insert(key, target);
         target
@@ -235,7 +242,7 @@ impl Planner<'_, '_> {
             (Body::Dir(_) | Body::Symlink(_) | Body::File(_), _) => false,
         };
         if alike {
-            self.stand_ins.insert(key, Target::Here(found.id));
+            self.stand_ins.insert(key, PlannedObject::Here(found.id));
         }
         Ok(alike)
     }
@@ -245,13 +252,14 @@ impl Planner<'_, '_> {
     /// of which is passed once.
     fn check_loops(&mut self) {
         let dirs = self.plan.attach.iter().filter(|one| one.kind == Kind::Dir);
-        let parents: BTreeMap<Target, Target> = dirs.map(|one| (one.what, one.dir)).collect();
-        let above = |at: Target| match (parents.get(&at), at) {
+        let parents: BTreeMap<PlannedObject, PlannedObject> =
+            dirs.map(|one| (one.what, one.dir)).collect();
+        let above = |at: PlannedObject| match (parents.get(&at), at) {
             (Some(dir), _) => Some(*dir),
-            (None, Target::Here(FileId::ROOT) | Target::Made(_)) => None,
-            (None, Target::Here(id)) => Some(Target::Here(self.ours.parent(id))),
+            (None, PlannedObject::Here(FileId::ROOT) | PlannedObject::Made(_)) => None,
+            (None, PlannedObject::Here(id)) => Some(PlannedObject::Here(self.ours.parent(id))),
         };
-        let mut passed: BTreeMap<Target, usize> = BTreeMap::new();
+        let mut passed: BTreeMap<PlannedObject, usize> = BTreeMap::new();
         let mut looped = BTreeSet::new();
         for (walk, start) in parents.keys().enumerate() {
             let mut next = Some(*start);
@@ -266,7 +274,7 @@ impl Planner<'_, '_> {
             };
             let mut at = first;
             loop {
-                if let (Target::Here(id), true) = (at, parents.contains_key(&at)) {
+                if let (PlannedObject::Here(id), true) = (at, parents.contains_key(&at)) {
                     looped.insert(id);
                 }
                 match above(at).filter(|up| *up != first) {
@@ -288,12 +296,12 @@ impl Planner<'_, '_> {
             entries.entry(*dir).or_default().0 += 1;
         }
         for attach in &self.plan.attach {
-            if let Target::Here(dir) = attach.dir {
+            if let PlannedObject::Here(dir) = attach.dir {
                 entries.entry(dir).or_default().1 += 1;
             }
         }
         for (target, count) in std::mem::take(&mut self.counts) {
-            let Target::Here(id) = target else {
+            let PlannedObject::Here(id) = target else {
                 // What is made has a name; a file may have many.
                 if count.gained > MAX_LINKS {
                     return Err(Errno::TooManyLinks);

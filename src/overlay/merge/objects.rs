@@ -7,9 +7,9 @@ use super::super::blocks::FileBody;
 use super::super::delta::DirEntryKey;
 use super::super::inode::{Body, Inode};
 use super::super::steps;
-use super::bytes::Sides;
+use super::bytes::SideChanges;
 use super::plan::{NewBytes, NewMeta, Planner, owners};
-use super::{Conflict, Reading};
+use super::{Conflict, MergeReads};
 use crate::errno::Errno;
 use crate::meta::FileId;
 
@@ -80,7 +80,7 @@ impl Planner<'_, '_> {
     /// not.
     fn expect_in_memory(&self, files: &[&FileBody]) -> Result<(), Errno> {
         let at_rest = files.iter().any(|file| self.ours.is_at_rest(file));
-        if self.reading == Reading::Refused && at_rest {
+        if self.reading == MergeReads::Refused && at_rest {
             Err(Errno::Busy)
         } else {
             Ok(())
@@ -177,7 +177,7 @@ impl Planner<'_, '_> {
             return;
         }
         let size = if sizes.2 == sizes.0 { sizes.1 } else { sizes.2 };
-        let sides = Sides {
+        let sides = SideChanges {
             size,
             here: changed_here.into(),
             there: changed_there,

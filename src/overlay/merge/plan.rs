@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::Overlay;
 use super::super::delta::{DirEntryKey, ObjectKey};
 use super::super::inode::Inode;
-use super::{Conflict, Conflicts, Merger, Reading};
+use super::{Conflict, Conflicts, MergeReads, Merger};
 use crate::meta::{FileId, Kind, Time};
 
 /// What is to be done to this state, in the order of the fields.
 #[derive(Default)]
-pub(super) struct Plan {
+pub(super) struct MergePlan {
     pub(super) bytes: Vec<(FileId, NewBytes)>,
     pub(super) metas: Vec<(FileId, NewMeta)>,
     /// Objects of theirs to be made here, without a name at first.
@@ -28,7 +28,7 @@ pub(super) enum NewBytes {
     /// Theirs, whole: nothing was changed here.
     Theirs,
     /// Both: each side's where it changed them. The size is the one given.
-    Both(super::bytes::Sides),
+    Both(super::bytes::SideChanges),
 }
 
 /// What an object's metadata become; what is absent stays.
@@ -40,18 +40,18 @@ pub(super) struct NewMeta {
 
 /// A name to be given.
 pub(super) struct Attach {
-    pub(super) what: Target,
+    pub(super) what: PlannedObject,
     pub(super) kind: Kind,
-    pub(super) dir: Target,
+    pub(super) dir: PlannedObject,
     pub(super) name: crate::name::Name,
 }
 
 /// An object of this state as it is going to be.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Target {
+pub(super) enum PlannedObject {
     /// One that is here.
     Here(FileId),
-    /// One of [`Plan::made`], by its place.
+    /// One of [`MergePlan::made`], by its place.
     Made(usize),
 }
 
@@ -59,17 +59,17 @@ pub(super) enum Target {
 pub(super) struct Planner<'a, 'm> {
     pub(super) merger: &'m mut Merger<'a>,
     pub(super) ours: &'m Overlay,
-    pub(super) reading: Reading,
-    pub(super) plan: Plan,
+    pub(super) reading: MergeReads,
+    pub(super) plan: MergePlan,
     pub(super) conflicts: Conflicts<'m>,
     /// What stands here for objects that theirs made.
-    pub(super) stand_ins: BTreeMap<ObjectKey, Target>,
-    /// The entries of [`Plan::detach`].
+    pub(super) stand_ins: BTreeMap<ObjectKey, PlannedObject>,
+    /// The entries of [`MergePlan::detach`].
     pub(super) detached: BTreeSet<DirEntryKey>,
     /// The names that objects lose and gain by the plan.
-    pub(super) counts: BTreeMap<Target, NameCount>,
+    pub(super) counts: BTreeMap<PlannedObject, NameCount>,
     /// Objects that a conflict about names was noted of.
-    pub(super) refused: BTreeSet<Target>,
+    pub(super) refused: BTreeSet<PlannedObject>,
 }
 
 /// How many names an object loses and gains.
@@ -80,13 +80,13 @@ pub(super) struct NameCount {
 }
 
 impl<'a: 'm, 'm> Planner<'a, 'm> {
-    pub(super) fn new(merger: &'m mut Merger<'a>, ours: &'m Overlay, reading: Reading) -> Self {
+    pub(super) fn new(merger: &'m mut Merger<'a>, ours: &'m Overlay, reading: MergeReads) -> Self {
         let conflicts = Conflicts::new(merger.base, merger.theirs, ours);
         Self {
             merger,
             ours,
             reading,
-            plan: Plan::default(),
+            plan: MergePlan::default(),
             conflicts,
             stand_ins: BTreeMap::new(),
             detached: BTreeSet::new(),
@@ -96,17 +96,19 @@ impl<'a: 'm, 'm> Planner<'a, 'm> {
     }
 
     /// The plan, which is good only if there are no conflicts.
-    pub(super) fn finish(self) -> (Plan, Vec<Conflict>) {
+    pub(super) fn finish(self) -> (MergePlan, Vec<Conflict>) {
         (self.plan, self.conflicts.finish())
     }
 
     /// What is here for an object of theirs, by now or before; `None` if there
     /// is nothing.
-    pub(super) fn here(&self, key: ObjectKey) -> Option<Target> {
+    pub(super) fn here(&self, key: ObjectKey) -> Option<PlannedObject> {
         if let Some(target) = self.stand_ins.get(&key) {
             return Some(*target);
         }
-        self.ours.is_alive(key).then_some(Target::Here(key.0))
+        self.ours
+            .is_alive(key)
+            .then_some(PlannedObject::Here(key.0))
     }
 
     pub(super) fn was_in_base(&self, (id, birth): ObjectKey) -> bool {

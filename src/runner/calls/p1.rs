@@ -9,7 +9,7 @@ use std::sync::Arc;
 use wasmtime::{Caller, Extern, Func, FuncType, Linker, Val, ValType};
 use wiggle::{GuestMemory, GuestPtr};
 
-use super::rows::{ArgKind, DESCRIPTOR_FLAGS, FILE_TYPES, Gives, ROWS, Row, whence};
+use super::rows::{ArgKind, DESCRIPTOR_FLAGS, FILE_TYPES, FunctionRow, ROWS, ResultKind, whence};
 use super::tracer::{Pending, Tracer};
 use super::{CallResult, CallValue, Excerpt, WasiVersion, errnos};
 use crate::limits::{MAX_TRACED_BUFFERS, MAX_TRACED_CONTENT_BYTES, MAX_TRACED_PATH_BYTES};
@@ -109,14 +109,14 @@ async fn call(
         version: *version,
     };
     let pending = tracer.begin(*version, row.name);
-    let mut pending = View::with(memory.as_ref(), &mut caller, |view| {
+    let mut pending = MemoryView::with(memory.as_ref(), &mut caller, |view| {
         seen.before(&view, pending)
     });
     let done = func.call_async(&mut caller, params, results).await;
     let result = match &done {
         Err(error) => CallResult::Trapped(error.root_cause().to_string()),
         Ok(()) => match results.first() {
-            Some(Val::I32(0)) => View::with(memory.as_ref(), &mut caller, |view| {
+            Some(Val::I32(0)) => MemoryView::with(memory.as_ref(), &mut caller, |view| {
                 seen.after(&view, &mut pending)
             }),
             Some(Val::I32(errno)) => errnos::of_number(*errno),
@@ -128,15 +128,15 @@ async fn call(
 }
 
 /// The guest's memory, to be looked at.
-struct View<'a>(Option<GuestMemory<'a>>);
+struct MemoryView<'a>(Option<GuestMemory<'a>>);
 
-impl View<'_> {
+impl MemoryView<'_> {
     fn with<R>(
         memory: Option<&Extern>,
         caller: &mut Caller<'_, CoreHost>,
-        look: impl FnOnce(View<'_>) -> R,
+        look: impl FnOnce(MemoryView<'_>) -> R,
     ) -> R {
-        look(View(match memory {
+        look(MemoryView(match memory {
             Some(Extern::Memory(memory)) => Some(GuestMemory::Unshared(memory.data_mut(caller))),
             Some(Extern::SharedMemory(memory)) => Some(GuestMemory::Shared(memory.data())),
             _ => None,
@@ -222,7 +222,7 @@ impl View<'_> {
 
 /// A call of a function, with what it is passed.
 struct TracedCall<'a> {
-    row: &'static Row,
+    row: &'static FunctionRow,
     params: &'a [Val],
     version: WasiVersion,
 }
@@ -243,7 +243,7 @@ impl TracedCall<'_> {
         })
     }
 
-    fn before(&self, view: &View<'_>, mut pending: Pending) -> Pending {
+    fn before(&self, view: &MemoryView<'_>, mut pending: Pending) -> Pending {
         for (name, kind, first, second) in self.args() {
             let start = low(first);
             let value = match kind {
@@ -279,7 +279,7 @@ impl TracedCall<'_> {
     }
 
     /// Fills in what the call gave, once it has succeeded.
-    fn after(&self, view: &View<'_>, pending: &mut Pending) -> CallResult {
+    fn after(&self, view: &MemoryView<'_>, pending: &mut Pending) -> CallResult {
         let args: Vec<_> = self.args().collect();
         let out = args.last().map_or(0, |arg| low(arg.2));
         let given = self.given(view, out, pending);
@@ -306,19 +306,19 @@ impl TracedCall<'_> {
         CallResult::Done(given)
     }
 
-    fn given(&self, view: &View<'_>, out: u32, pending: &mut Pending) -> CallValue {
+    fn given(&self, view: &MemoryView<'_>, out: u32, pending: &mut Pending) -> CallValue {
         let traced = match self.row.gives {
-            Gives::Nothing => None,
-            Gives::Descriptor => view.number(out).map(|fd| CallValue::Descriptor(fd, None)),
-            Gives::Moved => view.number(out).map(|len| {
+            ResultKind::Nothing => None,
+            ResultKind::Descriptor => view.number(out).map(|fd| CallValue::Descriptor(fd, None)),
+            ResultKind::Moved => view.number(out).map(|len| {
                 pending.moved(len.into());
                 CallValue::Number(len.into())
             }),
-            Gives::Size => view.number(out).map(|len| CallValue::Number(len.into())),
-            Gives::Offset => view.long(out).map(CallValue::Number),
-            Gives::Stat => self.stat(view, out),
-            Gives::Fdstat => fdstat(view, out),
-            Gives::Prestat => view
+            ResultKind::Size => view.number(out).map(|len| CallValue::Number(len.into())),
+            ResultKind::Offset => view.long(out).map(CallValue::Number),
+            ResultKind::Stat => self.stat(view, out),
+            ResultKind::Fdstat => fdstat(view, out),
+            ResultKind::Prestat => view
                 .number(out.saturating_add(4))
                 .map(|len| CallValue::Record(vec![("name_len", CallValue::Number(len.into()))])),
         };
@@ -326,7 +326,7 @@ impl TracedCall<'_> {
     }
 
     /// A `filestat`, whose link count is shorter in preview0.
-    fn stat(&self, view: &View<'_>, out: u32) -> Option<CallValue> {
+    fn stat(&self, view: &MemoryView<'_>, out: u32) -> Option<CallValue> {
         let at = |offset: u32| out.saturating_add(offset);
         let [kind] = view.array(at(16))?;
         let (links, size, mtime) = match self.version {
@@ -343,7 +343,7 @@ impl TracedCall<'_> {
     }
 
     /// Keeps in mind what descriptors are.
-    fn note(&self, view: &View<'_>, out: u32, tracer: &Tracer) {
+    fn note(&self, view: &MemoryView<'_>, out: u32, tracer: &Tracer) {
         let args: Vec<_> = self.args().collect();
         let first = args.first().map_or(0, |arg| low(arg.2));
         match self.row.name {
@@ -371,7 +371,7 @@ fn low(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-fn fdstat(view: &View<'_>, out: u32) -> Option<CallValue> {
+fn fdstat(view: &MemoryView<'_>, out: u32) -> Option<CallValue> {
     let [kind] = view.array(out)?;
     let bits = view.array(out.saturating_add(2)).map(u16::from_le_bytes)?;
     let right = view.long(out.saturating_add(8))?;
@@ -440,7 +440,7 @@ mod tests {
         for room in bytes.iter_mut().skip(4).step_by(8) {
             *room = 1;
         }
-        let view = View(Some(GuestMemory::Unshared(&mut bytes)));
+        let view = MemoryView(Some(GuestMemory::Unshared(&mut bytes)));
         assert_eq!(
             view.room(0, MAX_TRACED_BUFFERS),
             u64::from(MAX_TRACED_BUFFERS)
@@ -454,7 +454,7 @@ mod tests {
         // Nothing outside of the memory is told.
         assert_eq!(view.buffers(u32::MAX - 3, 5).count(), 0);
         assert!(view.bytes(u32::MAX - 3, 8, 8).is_none());
-        assert!(View(None).bytes(0, 1, 1).is_none());
+        assert!(MemoryView(None).bytes(0, 1, 1).is_none());
     }
 
     #[test]

@@ -5,10 +5,10 @@ use wasmtime::ValType;
 use super::WasiVersion;
 
 /// A function, its arguments in order, and what it gives.
-pub(super) struct Row {
+pub(super) struct FunctionRow {
     pub(super) name: &'static str,
     pub(super) args: &'static [(&'static str, ArgKind)],
-    pub(super) gives: Gives,
+    pub(super) gives: ResultKind,
 }
 
 /// What an argument is. A path and a list of buffers are two numbers each.
@@ -40,7 +40,7 @@ pub(super) enum ArgKind {
 
 /// What stands where the last argument points after a call that succeeded.
 #[derive(Clone, Copy)]
-pub(super) enum Gives {
+pub(super) enum ResultKind {
     Nothing,
     Descriptor,
     /// The bytes of content that were moved.
@@ -103,8 +103,12 @@ pub(super) fn whence(version: WasiVersion) -> &'static [&'static str] {
     }
 }
 
-const fn row(name: &'static str, args: &'static [(&'static str, ArgKind)], gives: Gives) -> Row {
-    Row { name, args, gives }
+const fn row(
+    name: &'static str,
+    args: &'static [(&'static str, ArgKind)],
+    gives: ResultKind,
+) -> FunctionRow {
+    FunctionRow { name, args, gives }
 }
 
 const FD: (&str, ArgKind) = ("fd", ArgKind::Descriptor);
@@ -112,7 +116,7 @@ const PATH: (&str, ArgKind) = ("path", ArgKind::Path);
 const LOOK: (&str, ArgKind) = ("lookup", ArgKind::Flags(LOOKUP));
 const OUT: (&str, ArgKind) = ("", ArgKind::Out);
 
-pub(super) const ROWS: &[Row] = &[
+pub(super) const ROWS: &[FunctionRow] = &[
     row(
         "fd_advise",
         &[
@@ -121,20 +125,20 @@ pub(super) const ROWS: &[Row] = &[
             ("len", ArgKind::Long),
             ("advice", ArgKind::Choice(ADVICE)),
         ],
-        Gives::Nothing,
+        ResultKind::Nothing,
     ),
     row(
         "fd_allocate",
         &[FD, ("offset", ArgKind::Long), ("len", ArgKind::Long)],
-        Gives::Nothing,
+        ResultKind::Nothing,
     ),
-    row("fd_close", &[FD], Gives::Nothing),
-    row("fd_datasync", &[FD], Gives::Nothing),
-    row("fd_fdstat_get", &[FD, OUT], Gives::Fdstat),
+    row("fd_close", &[FD], ResultKind::Nothing),
+    row("fd_datasync", &[FD], ResultKind::Nothing),
+    row("fd_fdstat_get", &[FD, OUT], ResultKind::Fdstat),
     row(
         "fd_fdstat_set_flags",
         &[FD, ("flags", ArgKind::Flags(DESCRIPTOR_FLAGS))],
-        Gives::Nothing,
+        ResultKind::Nothing,
     ),
     row(
         "fd_fdstat_set_rights",
@@ -143,13 +147,13 @@ pub(super) const ROWS: &[Row] = &[
             ("rights", ArgKind::Rights),
             ("inheriting", ArgKind::Rights),
         ],
-        Gives::Nothing,
+        ResultKind::Nothing,
     ),
-    row("fd_filestat_get", &[FD, OUT], Gives::Stat),
+    row("fd_filestat_get", &[FD, OUT], ResultKind::Stat),
     row(
         "fd_filestat_set_size",
         &[FD, ("size", ArgKind::Long)],
-        Gives::Nothing,
+        ResultKind::Nothing,
     ),
     row(
         "fd_filestat_set_times",
@@ -159,18 +163,18 @@ pub(super) const ROWS: &[Row] = &[
             ("mtim", ArgKind::Long),
             ("flags", ArgKind::Flags(TIMES)),
         ],
-        Gives::Nothing,
+        ResultKind::Nothing,
     ),
     row(
         "fd_pread",
         &[FD, ("buf", ArgKind::Read), ("offset", ArgKind::Long), OUT],
-        Gives::Moved,
+        ResultKind::Moved,
     ),
-    row("fd_prestat_get", &[FD, OUT], Gives::Prestat),
+    row("fd_prestat_get", &[FD, OUT], ResultKind::Prestat),
     row(
         "fd_prestat_dir_name",
         &[FD, ("name", ArgKind::Text)],
-        Gives::Nothing,
+        ResultKind::Nothing,
     ),
     row(
         "fd_pwrite",
@@ -180,9 +184,13 @@ pub(super) const ROWS: &[Row] = &[
             ("offset", ArgKind::Long),
             OUT,
         ],
-        Gives::Moved,
+        ResultKind::Moved,
     ),
-    row("fd_read", &[FD, ("buf", ArgKind::Read), OUT], Gives::Moved),
+    row(
+        "fd_read",
+        &[FD, ("buf", ArgKind::Read), OUT],
+        ResultKind::Moved,
+    ),
     row(
         "fd_readdir",
         &[
@@ -191,12 +199,12 @@ pub(super) const ROWS: &[Row] = &[
             ("cookie", ArgKind::Long),
             OUT,
         ],
-        Gives::Size,
+        ResultKind::Size,
     ),
     row(
         "fd_renumber",
         &[FD, ("to", ArgKind::Descriptor)],
-        Gives::Nothing,
+        ResultKind::Nothing,
     ),
     row(
         "fd_seek",
@@ -206,17 +214,21 @@ pub(super) const ROWS: &[Row] = &[
             ("whence", ArgKind::Whence),
             OUT,
         ],
-        Gives::Offset,
+        ResultKind::Offset,
     ),
-    row("fd_sync", &[FD], Gives::Nothing),
-    row("fd_tell", &[FD, OUT], Gives::Offset),
+    row("fd_sync", &[FD], ResultKind::Nothing),
+    row("fd_tell", &[FD, OUT], ResultKind::Offset),
     row(
         "fd_write",
         &[FD, ("buf", ArgKind::Written), OUT],
-        Gives::Moved,
+        ResultKind::Moved,
     ),
-    row("path_create_directory", &[FD, PATH], Gives::Nothing),
-    row("path_filestat_get", &[FD, LOOK, PATH, OUT], Gives::Stat),
+    row("path_create_directory", &[FD, PATH], ResultKind::Nothing),
+    row(
+        "path_filestat_get",
+        &[FD, LOOK, PATH, OUT],
+        ResultKind::Stat,
+    ),
     row(
         "path_filestat_set_times",
         &[
@@ -227,7 +239,7 @@ pub(super) const ROWS: &[Row] = &[
             ("mtim", ArgKind::Long),
             ("flags", ArgKind::Flags(TIMES)),
         ],
-        Gives::Nothing,
+        ResultKind::Nothing,
     ),
     row(
         "path_link",
@@ -238,7 +250,7 @@ pub(super) const ROWS: &[Row] = &[
             ("new_fd", ArgKind::Descriptor),
             ("new_path", ArgKind::Path),
         ],
-        Gives::Nothing,
+        ResultKind::Nothing,
     ),
     row(
         "path_open",
@@ -252,14 +264,14 @@ pub(super) const ROWS: &[Row] = &[
             ("fdflags", ArgKind::Flags(DESCRIPTOR_FLAGS)),
             OUT,
         ],
-        Gives::Descriptor,
+        ResultKind::Descriptor,
     ),
     row(
         "path_readlink",
         &[FD, PATH, ("target", ArgKind::Text), OUT],
-        Gives::Size,
+        ResultKind::Size,
     ),
-    row("path_remove_directory", &[FD, PATH], Gives::Nothing),
+    row("path_remove_directory", &[FD, PATH], ResultKind::Nothing),
     row(
         "path_rename",
         &[
@@ -268,12 +280,12 @@ pub(super) const ROWS: &[Row] = &[
             ("new_fd", ArgKind::Descriptor),
             ("new_path", ArgKind::Path),
         ],
-        Gives::Nothing,
+        ResultKind::Nothing,
     ),
     row(
         "path_symlink",
         &[("target", ArgKind::Path), FD, PATH],
-        Gives::Nothing,
+        ResultKind::Nothing,
     ),
-    row("path_unlink_file", &[FD, PATH], Gives::Nothing),
+    row("path_unlink_file", &[FD, PATH], ResultKind::Nothing),
 ];

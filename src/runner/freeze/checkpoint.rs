@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::image::Image;
 use crate::layer::Layer;
 use crate::runner::guest::CORE_ENTRY;
-use crate::runner::{Guest, GuestKind, Preopen, RunPlan, Runner, RunnerConfig, RunnerError};
+use crate::runner::{Guest, GuestDir, GuestKind, RunPlan, Runner, RunnerConfig, RunnerError};
 use crate::vfs::Fs;
 use crate::wasi::p1::{Ctx, Described};
 
@@ -36,7 +36,7 @@ pub(super) struct FrozenParts {
     pub(super) hidden: bool,
     pub(super) args: Vec<String>,
     pub(super) env: Vec<(String, String)>,
-    pub(super) preopens: Vec<Preopen>,
+    pub(super) preopens: Vec<GuestDir>,
     pub(super) furnished: bool,
     pub(super) info: CheckpointInfo,
 }
@@ -104,7 +104,9 @@ impl Checkpoint {
         plan
     }
 
-    /// Compiles what goes on from here. [`Runner::run`] over [`image`](Self::image) then
+    /// Compiles what goes on from here, or maps it from [`RunnerConfig::cache_dir`].
+    /// Checkpoints of one program have most functions in common: with a cache, each of
+    /// them is compiled once. [`Runner::run`] over [`image`](Self::image) then
     /// starts any number of instances at the point, each with files of its own.
     ///
     /// A run has the arguments and the environment of the guest that was frozen: a plan
@@ -122,8 +124,8 @@ impl Checkpoint {
                 wanted: CORE_ENTRY,
             });
         }
-        let runner = Runner::new(&guest, config)?;
-        Ok(runner.going_on(Resumed(Arc::clone(&self.0))))
+        let program = &self.0.info.program_digest;
+        Runner::going_on(&guest, config, program, Resumed(Arc::clone(&self.0)))
     }
 }
 

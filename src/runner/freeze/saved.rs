@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::image::Image;
 use crate::layer::LayerBuilder;
 use crate::limits::{MAX_CHECKPOINT_PROGRAM, MAX_CHECKPOINT_STATE};
-use crate::runner::Preopen;
+use crate::runner::GuestDir;
 use crate::vfs::{Access, Fs, Rights};
 use crate::wasi::p1::{Described, OpenFile};
 
@@ -350,7 +350,7 @@ impl SavedState {
             .map(SavedDescriptor::described)
             .collect::<Option<Vec<_>>>()
             .ok_or_else(|| damaged(format!("{STATE}: a path is no pairs of hex digits")))?;
-        let preopens = self.preopens.into_iter().map(|shown| Preopen {
+        let preopens = self.preopens.into_iter().map(|shown| GuestDir {
             dir: shown.dir,
             guest: shown.guest,
             rights: match shown.read_only {

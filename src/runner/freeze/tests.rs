@@ -6,7 +6,7 @@ use super::{Freezing, Point, freeze};
 use crate::image::Image;
 use crate::limits::MAX_CHECKPOINT_MEMORY;
 use crate::runner::{
-    Guest, Outcome, OutputSink, Preopen, RunPlan, Runner, RunnerConfig, Stdio, Stream,
+    Guest, GuestDir, Outcome, OutputSink, RunPlan, Runner, RunnerConfig, Stdio, Stream,
 };
 use crate::vfs::Rights;
 
@@ -37,7 +37,7 @@ fn plan(written: &Arc<Mutex<Vec<u8>>>) -> RunPlan {
     let written = Arc::clone(written);
     RunPlan {
         tell_number: false,
-        preopens: vec![Preopen {
+        preopens: vec![GuestDir {
             dir: "/".into(),
             guest: "/".into(),
             rights: Rights::ReadWrite,

@@ -13,7 +13,7 @@ use crate::vfs::{Descriptor, Listed};
 const BATCH: usize = 16;
 
 /// What a listing tells of an object.
-pub(in crate::wasi) struct Entry {
+pub(in crate::wasi) struct ComponentEntry {
     pub(in crate::wasi) kind: Kind,
     pub(in crate::wasi) is_device: bool,
     pub(in crate::wasi) name: String,
@@ -24,7 +24,7 @@ pub(in crate::wasi) struct Entry {
 pub(in crate::wasi) struct ReadDir {
     dir: Descriptor,
     cookie: u64,
-    fetched: VecDeque<Result<Entry, Errno>>,
+    fetched: VecDeque<Result<ComponentEntry, Errno>>,
     ended: bool,
 }
 
@@ -43,7 +43,7 @@ impl ReadDir {
 
     /// Gives the next entry, `None` after the last. A name that is not UTF-8
     /// is an error, as with wasmtime; the call after it goes on behind it.
-    pub(in crate::wasi) fn next(&mut self) -> Result<Option<Entry>, Errno> {
+    pub(in crate::wasi) fn next(&mut self) -> Result<Option<ComponentEntry>, Errno> {
         if self.fetched.is_empty() && !self.ended {
             self.fetch()?;
         }
@@ -75,9 +75,9 @@ impl ReadDir {
     }
 }
 
-fn convert_entry(entry: &Listed<'_>) -> Result<Entry, Errno> {
+fn convert_entry(entry: &Listed<'_>) -> Result<ComponentEntry, Errno> {
     let name = std::str::from_utf8(entry.name).map_err(|_| Errno::IllegalByteSequence)?;
-    Ok(Entry {
+    Ok(ComponentEntry {
         kind: entry.kind,
         is_device: entry.is_device,
         name: name.to_owned(),

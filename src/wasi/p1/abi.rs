@@ -10,7 +10,7 @@ use crate::errno::Errno;
 use crate::vfs::NotDone;
 
 /// Why a call did not succeed.
-pub(super) enum Fail {
+pub(super) enum CallFailure {
     /// The guest is told.
     Errno(types::Errno),
     /// The guest ends: it broke the calling convention.
@@ -20,21 +20,21 @@ pub(super) enum Fail {
 }
 
 /// The outcome of a call.
-pub(super) type Result<T> = std::result::Result<T, Fail>;
+pub(super) type Result<T> = std::result::Result<T, CallFailure>;
 
-impl From<types::Errno> for Fail {
+impl From<types::Errno> for CallFailure {
     fn from(errno: types::Errno) -> Self {
         Self::Errno(errno)
     }
 }
 
-impl From<Errno> for Fail {
+impl From<Errno> for CallFailure {
     fn from(errno: Errno) -> Self {
         Self::Errno(code(errno))
     }
 }
 
-impl From<NotDone> for Fail {
+impl From<NotDone> for CallFailure {
     fn from(why: NotDone) -> Self {
         match why {
             NotDone::Errno(errno) => errno.into(),
@@ -43,7 +43,7 @@ impl From<NotDone> for Fail {
     }
 }
 
-impl From<GuestError> for Fail {
+impl From<GuestError> for CallFailure {
     /// Pointers and values that preview1's calling convention forbids.
     #[cold]
     fn from(error: GuestError) -> Self {
@@ -51,7 +51,7 @@ impl From<GuestError> for Fail {
     }
 }
 
-impl From<types::Error> for Fail {
+impl From<types::Error> for CallFailure {
     /// What wasmtime-wasi's own preview1 answered.
     fn from(error: types::Error) -> Self {
         match error.downcast() {
@@ -93,9 +93,9 @@ fn code(errno: Errno) -> types::Errno {
 pub(super) fn answer(outcome: Result<()>) -> wasmtime::Result<i32> {
     match outcome {
         Ok(()) => Ok(0),
-        Err(Fail::Errno(errno)) => Ok(errno as i32),
-        Err(Fail::Trap(trap)) => Err(trap),
-        Err(Fail::Absent(ticket)) => Err(Waits(*ticket).into()),
+        Err(CallFailure::Errno(errno)) => Ok(errno as i32),
+        Err(CallFailure::Trap(trap)) => Err(trap),
+        Err(CallFailure::Absent(ticket)) => Err(Waits(*ticket).into()),
     }
 }
 

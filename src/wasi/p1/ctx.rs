@@ -7,8 +7,8 @@ use wasmtime_wasi::p1::wasi_snapshot_preview1::WasiSnapshotPreview1;
 use wasmtime_wasi::p1::{WasiP1Ctx, types};
 use wiggle::GuestMemory;
 
-use super::abi::{Fail, Result, answer};
-use super::table::{Dir, Slot, Table};
+use super::abi::{CallFailure, Result, answer};
+use super::table::{DescriptorTable, Dir, Slot};
 use crate::vfs::Preopen;
 
 /// Numbers of standard input, output and error, in both tables.
@@ -22,7 +22,7 @@ pub struct Ctx {
     /// Answers what is not about files of stratafs. Its own table of
     /// descriptors is reached through [`Slot::Host`] only.
     pub(super) stock: WasiP1Ctx,
-    pub(super) table: Table,
+    pub(super) table: DescriptorTable,
     /// Whether `table` has `stock`'s preopens yet. Looking for them makes it
     /// set up its standard streams, so that waits for the guest's first call
     /// that could see them.
@@ -66,7 +66,7 @@ impl Ctx {
     /// of [`Self::preopen`], then the host directories preopened in `wasi`.
     #[must_use]
     pub fn new(wasi: WasiP1Ctx) -> Self {
-        let mut table = Table::default();
+        let mut table = DescriptorTable::default();
         for fd in STDIO {
             table.insert(Slot::Host(fd));
         }
@@ -93,7 +93,7 @@ impl Ctx {
     }
 
     /// Makes a context of the same kind with another table.
-    pub(super) fn beside(&self, stock: WasiP1Ctx, table: Table) -> Self {
+    pub(super) fn beside(&self, stock: WasiP1Ctx, table: DescriptorTable) -> Self {
         let memory = match self.memory {
             Callers::Any => Callers::Any,
             Callers::One | Callers::Known(_) | Callers::Host(_) => Callers::One,
@@ -111,7 +111,7 @@ impl Ctx {
     /// Has other slots from now on. Host directories that were not looked for yet are not
     /// among them.
     pub(super) fn replace_table(&mut self, slots: Vec<Slot>) {
-        self.table = Table::of(slots);
+        self.table = DescriptorTable::of(slots);
         self.complete = true;
     }
 
@@ -200,9 +200,9 @@ impl Ctx {
                 Ok(types::Prestat::Dir(_)) => {
                     self.table.insert(Slot::Host(fd));
                 }
-                Err(error) => match Fail::from(error) {
-                    Fail::Errno(_) => break,
-                    fail @ (Fail::Trap(_) | Fail::Absent(_)) => return Err(fail),
+                Err(error) => match CallFailure::from(error) {
+                    CallFailure::Errno(_) => break,
+                    fail @ (CallFailure::Trap(_) | CallFailure::Absent(_)) => return Err(fail),
                 },
             }
         }
@@ -216,7 +216,7 @@ impl Ctx {
         let fd = fd.cast_unsigned();
         if fd >= self.table.end() && !self.complete {
             match self.find_host_directories() {
-                Ok(()) | Err(Fail::Errno(_)) => {}
+                Ok(()) | Err(CallFailure::Errno(_)) => {}
                 Err(fail) => {
                     answer(Err(fail))?;
                 }

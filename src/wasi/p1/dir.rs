@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::abi::{Fail, Result};
+use super::abi::{CallFailure, Result};
 use super::ctx::Ctx;
 use super::memory::Memory;
 use super::stat::{filetype, record};
@@ -16,13 +16,13 @@ use wasmtime_wasi::p1::types;
 const DOTS: u64 = 2;
 
 /// The guest's buffer, filled entry by entry.
-struct Listing<'a, 'm, 'g> {
+struct DirBuffer<'a, 'm, 'g> {
     memory: &'a mut Memory<'m, 'g>,
     at: u32,
     room: u32,
 }
 
-impl Listing<'_, '_, '_> {
+impl DirBuffer<'_, '_, '_> {
     /// Writes an entry, or as much of it as there is room for: a listing that
     /// fills the buffer exactly tells the guest that there is more.
     fn entry(
@@ -66,7 +66,7 @@ impl Ctx {
     ) -> Result<()> {
         let dir = &self.table.dir(fd)?.descriptor;
         let (cookie, buf_len) = (cookie.cast_unsigned(), buf_len.cast_unsigned());
-        let mut listing = Listing {
+        let mut listing = DirBuffer {
             memory,
             at: buf.cast_unsigned(),
             room: buf_len,
@@ -85,7 +85,7 @@ impl Ctx {
                         let filetype = filetype(entry.kind, entry.is_device);
                         listing.entry(entry.name, entry.id, filetype, next)
                     }
-                    None => Err(Fail::Errno(types::Errno::Overflow)),
+                    None => Err(CallFailure::Errno(types::Errno::Overflow)),
                 };
                 match written {
                     Ok(()) if listing.room > 0 => ControlFlow::Continue(()),

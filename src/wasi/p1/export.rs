@@ -22,10 +22,10 @@ const ATTEMPTS: u32 = 16;
 
 /// What the functions of one linker know of the modules they serve.
 #[derive(Clone, Default)]
-pub(super) struct Exports(Arc<Known>);
+pub(super) struct Exports(Arc<MemoryExports>);
 
 #[derive(Default)]
-struct Known {
+struct MemoryExports {
     /// The memories of the first modules seen, without gaps. Set once each.
     modules: [OnceLock<ModuleExport>; 4],
     /// Look-ups by name while there is room. Atomic.

@@ -3,10 +3,11 @@
 use wasmtime_wasi::p1::types;
 use wiggle::GuestError;
 
-use super::abi::{Fail, Result};
+use super::abi::{CallFailure, Result};
 use super::memory::Memory;
 use crate::errno::Errno;
-use crate::vfs::{Descriptor, Left, NotDone};
+use crate::vfs::{Descriptor, NotDone, PendingPieces};
+use crate::wasi::write_at::WriteAt;
 
 /// Bytes of one `iovec`: an address and a length.
 const IOVEC_BYTES: u32 = 8;
@@ -17,15 +18,6 @@ const IOVEC_BYTES: u32 = 8;
 pub(super) struct Iovecs {
     start: u32,
     count: u32,
-}
-
-/// Where a write goes.
-#[derive(Clone, Copy)]
-pub(super) enum Place {
-    /// At this offset.
-    At(u64),
-    /// At the end of the file, wherever that is by then.
-    End,
 }
 
 impl Iovecs {
@@ -111,7 +103,7 @@ impl Iovecs {
     fn fill_rest(
         self,
         memory: &mut Memory<'_, '_>,
-        left: &Left<'_>,
+        left: &PendingPieces<'_>,
         offset: u64,
         total: u32,
     ) -> Result<u32> {
@@ -131,7 +123,7 @@ impl Iovecs {
                 match filled {
                     Ok(filled) if filled == want => {}
                     Ok(filled) => return Ok(skip.saturating_add(filled)),
-                    Err(Fail::Errno(_)) if skip > 0 => return Ok(skip),
+                    Err(CallFailure::Errno(_)) if skip > 0 => return Ok(skip),
                     Err(fail) => return Err(fail),
                 }
             }
@@ -151,16 +143,16 @@ impl Iovecs {
         self,
         memory: &mut Memory<'_, '_>,
         file: &Descriptor,
-        place: Place,
+        place: WriteAt,
     ) -> Result<(u32, u64)> {
         match (place, self.count) {
-            (Place::At(offset), 1) if !memory.is_shared() => {
+            (WriteAt::Offset(offset), 1) if !memory.is_shared() => {
                 check_offset(offset)?;
                 let (at, len) = self.get(memory, 0)?;
                 let written = memory.drain(at, len, |_, bytes| file.try_write_at(bytes, offset))?;
                 Ok((written, offset.saturating_add(written.into())))
             }
-            (Place::End, 1) if !memory.is_shared() => {
+            (WriteAt::End, 1) if !memory.is_shared() => {
                 let (at, len) = self.get(memory, 0)?;
                 let mut end = 0;
                 let written = memory.drain(at, len, |_, bytes| {
@@ -170,7 +162,7 @@ impl Iovecs {
                 })?;
                 Ok((written, end))
             }
-            (Place::At(_) | Place::End, _) => self.write_many(memory, file, place),
+            (WriteAt::Offset(_) | WriteAt::End, _) => self.write_many(memory, file, place),
         }
     }
 
@@ -178,21 +170,21 @@ impl Iovecs {
         self,
         memory: &mut Memory<'_, '_>,
         file: &Descriptor,
-        place: Place,
+        place: WriteAt,
     ) -> Result<(u32, u64)> {
         let total = self.check_total(memory)?;
         let at = match place {
-            Place::At(offset) => {
+            WriteAt::Offset(offset) => {
                 check_offset(offset)?;
                 Some(offset)
             }
-            Place::End => None,
+            WriteAt::End => None,
         };
         // Also of no buffers at all: a file that may not be written says so.
         let mut writing = file.writing(at, total.into())?;
         let start = writing.start();
         self.each(memory, |memory, _, at, len| {
-            memory.drain(at, len, |_, bytes| Ok::<_, Fail>(writing.put(bytes)))
+            memory.drain(at, len, |_, bytes| Ok::<_, CallFailure>(writing.put(bytes)))
         })?;
         let written = writing.finish()?;
         let count = u32::try_from(written).unwrap_or(total);
@@ -230,7 +222,7 @@ impl Iovecs {
                         break;
                     }
                 }
-                Err(Fail::Errno(_)) if total > 0 => break,
+                Err(CallFailure::Errno(_)) if total > 0 => break,
                 Err(fail) => return Err(fail),
             }
         }

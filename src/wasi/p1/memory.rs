@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use wiggle::{GuestError, GuestMemory, GuestPtr, Region};
 
-use super::abi::{Fail, Result};
+use super::abi::{CallFailure, Result};
 
 /// Bytes that cross at once into or out of a memory that threads share: those
 /// cannot be borrowed, so they pass through a buffer of the host.
@@ -15,12 +15,12 @@ const SHARED_PIECE_BYTES: u32 = 64 * 1024;
 pub(super) struct Memory<'a, 'm>(pub(super) &'a mut GuestMemory<'m>);
 
 #[cold]
-fn out_of_bounds(start: u32, len: u32) -> Fail {
+fn out_of_bounds(start: u32, len: u32) -> CallFailure {
     GuestError::PtrOutOfBounds(Region { start, len }).into()
 }
 
 #[cold]
-fn misaligned(start: u32, len: u32, align: u32) -> Fail {
+fn misaligned(start: u32, len: u32, align: u32) -> CallFailure {
     GuestError::PtrNotAligned(Region { start, len }, align).into()
 }
 
@@ -126,7 +126,7 @@ impl Memory<'_, '_> {
     /// Gives the number of bytes filled. An error after the first piece ends
     /// the filling early, as POSIX has it for a partial read.
     #[inline]
-    pub(super) fn fill<E: Into<Fail>>(
+    pub(super) fn fill<E: Into<CallFailure>>(
         &mut self,
         start: u32,
         len: u32,
@@ -142,7 +142,7 @@ impl Memory<'_, '_> {
     }
 
     #[cold]
-    fn fill_shared<E: Into<Fail>>(
+    fn fill_shared<E: Into<CallFailure>>(
         &mut self,
         start: u32,
         len: u32,
@@ -161,7 +161,7 @@ impl Memory<'_, '_> {
 
     /// Hands `len` bytes to `sink`: the inverse of [`Self::fill`].
     #[inline]
-    pub(super) fn drain<E: Into<Fail>>(
+    pub(super) fn drain<E: Into<CallFailure>>(
         &self,
         start: u32,
         len: u32,
@@ -202,7 +202,7 @@ fn pieces(start: u32, len: u32, mut step: impl FnMut(u32, u32, u32) -> Result<u3
                     return Ok(done);
                 }
             }
-            Err(Fail::Errno(_)) if done > 0 => return Ok(done),
+            Err(CallFailure::Errno(_)) if done > 0 => return Ok(done),
             Err(fail) => return Err(fail),
         }
     }

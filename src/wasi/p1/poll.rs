@@ -5,7 +5,7 @@ use wasmtime_wasi::p1::wasi_snapshot_preview1::WasiSnapshotPreview1;
 use wiggle::{GuestMemory, GuestPtr, GuestType};
 use zerocopy::IntoBytes;
 
-use super::abi::{Fail, Result, answer};
+use super::abi::{CallFailure, Result, answer};
 use super::ctx::Ctx;
 use super::memory::Memory;
 use super::stock::outcome;
@@ -200,7 +200,7 @@ fn at_once(number: u32) -> types::Subscription {
 }
 
 /// A file is always ready. At its end reading hangs up.
-fn ready(file: &File, kind: types::Eventtype) -> std::result::Result<types::Event, Fail> {
+fn ready(file: &File, kind: types::Eventtype) -> std::result::Result<types::Event, CallFailure> {
     let mut flags = types::Eventrwflags::empty();
     if kind == types::Eventtype::FdRead && file.descriptor.stat()?.size <= file.offset {
         flags |= types::Eventrwflags::FD_READWRITE_HANGUP;

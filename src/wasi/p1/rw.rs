@@ -4,9 +4,10 @@ use wasmtime_wasi::p1::types;
 
 use super::abi::Result;
 use super::ctx::Ctx;
-use super::iovec::{Iovecs, Place};
+use super::iovec::Iovecs;
 use super::memory::Memory;
 use super::table::File;
+use crate::wasi::write_at::WriteAt;
 
 impl Ctx {
     pub(super) fn fd_read(
@@ -75,10 +76,10 @@ impl Ctx {
 
 /// A file in append mode is written at its end whatever the offset, also by
 /// `fd_pwrite` (Linux `pwrite`, BUGS).
-fn place(file: &File, offset: u64) -> Place {
+fn place(file: &File, offset: u64) -> WriteAt {
     if file.flags.contains(types::Fdflags::APPEND) {
-        Place::End
+        WriteAt::End
     } else {
-        Place::At(offset)
+        WriteAt::Offset(offset)
     }
 }

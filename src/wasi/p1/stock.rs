@@ -8,7 +8,7 @@ use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as abi, WasiSnapshotPreview
 use wasmtime_wasi::runtime::{in_tokio, poll_noop, with_ambient_tokio_runtime};
 use wiggle::{GuestMemory, GuestPtr};
 
-use super::abi::{Fail, Result, argument};
+use super::abi::{CallFailure, Result, argument};
 use super::ctx::Ctx;
 use super::memory::Memory;
 use super::table::Slot;
@@ -96,5 +96,5 @@ impl Ctx {
 
 /// Turns wasmtime-wasi's answer to a call into an outcome.
 pub(super) fn outcome<T>(answer: std::result::Result<T, types::Error>) -> Result<T> {
-    answer.map_err(Fail::from)
+    answer.map_err(CallFailure::from)
 }

@@ -39,13 +39,13 @@ pub(super) struct Dir {
 
 /// Slots by number. A new descriptor gets the lowest free one.
 #[derive(Default)]
-pub(super) struct Table {
+pub(super) struct DescriptorTable {
     slots: Vec<Slot>,
     /// The closed numbers below `slots.len()`, each once.
     free: BinaryHeap<Reverse<u32>>,
 }
 
-impl Table {
+impl DescriptorTable {
     /// Gives the slot of a number; [`Slot::Closed`] past the end.
     #[inline]
     pub(super) fn slot(&self, fd: u32) -> &Slot {
@@ -189,13 +189,13 @@ impl Table {
 mod tests {
     use super::*;
 
-    fn numbers(table: &mut Table, count: u32) -> Vec<u32> {
+    fn numbers(table: &mut DescriptorTable, count: u32) -> Vec<u32> {
         (0..count).map(|n| table.insert(Slot::Host(n))).collect()
     }
 
     #[test]
     fn the_lowest_free_number_is_given() {
-        let mut table = Table::default();
+        let mut table = DescriptorTable::default();
         assert_eq!(numbers(&mut table, 5), [0, 1, 2, 3, 4]);
         for fd in [3, 1] {
             assert!(table.remove(fd).is_ok());
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn renumbering_moves_and_frees() {
-        let mut table = Table::default();
+        let mut table = DescriptorTable::default();
         numbers(&mut table, 4);
         assert!(matches!(table.renumber(2, 0), Ok(Some(Slot::Host(0)))));
         assert!(matches!(table.slot(0), Slot::Host(2)));
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn the_table_has_an_end() {
-        let mut table = Table::default();
+        let mut table = DescriptorTable::default();
         for n in 0..MAX_TABLE_SLOTS {
             assert!(table.check_room().is_ok());
             table.insert(Slot::Host(u32::try_from(n).unwrap()));
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_million_renumberings_leave_no_residue() {
-        let mut table = Table::default();
+        let mut table = DescriptorTable::default();
         numbers(&mut table, 4);
         for _ in 0..1_000_000 {
             let fd = table.insert(Slot::Host(9));

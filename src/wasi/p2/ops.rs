@@ -10,7 +10,7 @@ use super::convert;
 use crate::errno::Errno;
 use crate::limits::MAX_HOST_READ_BYTES;
 use crate::vfs::{Descriptor, NotDone};
-use crate::wasi::component::listing::Entry;
+use crate::wasi::component::listing::ComponentEntry;
 use crate::wasi::component::ops;
 pub(super) use crate::wasi::component::ops::{
     advise, create_dir_at, file, readlink_at, remove_dir_at, rename_at, set_size, symlink_at,
@@ -88,7 +88,7 @@ pub(super) fn metadata_hash_at(
     Ok(convert::metadata_hash(device, id))
 }
 
-pub(super) fn entry(entry: Entry) -> DirectoryEntry {
+pub(super) fn entry(entry: ComponentEntry) -> DirectoryEntry {
     DirectoryEntry {
         type_: convert::kind(entry.kind, entry.is_device),
         name: entry.name,

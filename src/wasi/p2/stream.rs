@@ -14,6 +14,7 @@ use crate::errno::Errno;
 use crate::limits::{MAX_HOST_READ_BYTES, MAX_STREAM_WRITE_BYTES};
 use crate::meta::Kind;
 use crate::vfs::{Access, Descriptor, NotDone};
+use crate::wasi::write_at::WriteAt;
 
 /// Zeros for `write-zeroes`, so that a guest's count allocates nothing.
 static ZEROS: [u8; MAX_STREAM_WRITE_BYTES] = [0; MAX_STREAM_WRITE_BYTES];
@@ -126,19 +127,13 @@ impl Pollable for ReadStream {
     }
 }
 
-/// Where a stream writes.
-enum Place {
-    At(u64),
-    End,
-}
-
 /// Writes a file from an offset on, or at its end. What `write` took is in the
 /// file, unless content has to be fetched before it can be: then it is kept
 /// here, and nothing more is taken, until the stream is ready or flushed. What
 /// is still kept when the stream is dropped is lost.
 pub(super) struct WriteStream {
     file: Arc<Descriptor>,
-    place: Place,
+    place: WriteAt,
     closed: bool,
     /// At most [`MAX_STREAM_WRITE_BYTES`] that wait for `absent`.
     kept: Bytes,
@@ -149,17 +144,17 @@ pub(super) struct WriteStream {
 
 impl WriteStream {
     pub(super) fn at(file: &Arc<Descriptor>, offset: u64) -> Result<Self, Errno> {
-        Self::new(file, Place::At(offset))
+        Self::new(file, WriteAt::Offset(offset))
     }
 
     pub(super) fn append(file: &Arc<Descriptor>) -> Result<Self, Errno> {
-        Self::new(file, Place::End)
+        Self::new(file, WriteAt::End)
     }
 
     /// Refuses a directory (`bad-descriptor`), a file under a read-only
     /// preopen (`not-permitted`) and a descriptor that is not for writing
     /// (`bad-descriptor`).
-    fn new(file: &Arc<Descriptor>, place: Place) -> Result<Self, Errno> {
+    fn new(file: &Arc<Descriptor>, place: WriteAt) -> Result<Self, Errno> {
         if !ops::writable(file)?.access().contains(Access::WRITE) {
             return Err(Errno::BadDescriptor);
         }
@@ -179,12 +174,12 @@ impl WriteStream {
         self.absent = None;
         while !self.kept.is_empty() {
             let wrote = match self.place {
-                Place::At(offset) => self.file.try_write_at(&self.kept, offset),
-                Place::End => self.file.try_append(&self.kept).map(|(count, _)| count),
+                WriteAt::Offset(offset) => self.file.try_write_at(&self.kept, offset),
+                WriteAt::End => self.file.try_append(&self.kept).map(|(count, _)| count),
             };
             let errno = match wrote {
                 Ok(count) if count > 0 => {
-                    if let Place::At(offset) = &mut self.place {
+                    if let WriteAt::Offset(offset) = &mut self.place {
                         *offset = offset.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
                     }
                     self.kept.advance(count.min(self.kept.len()));

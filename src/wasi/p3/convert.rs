@@ -8,7 +8,7 @@ use wasmtime_wasi::p3::filesystem::FilesystemError;
 
 use crate::meta::{Stat, Time};
 use crate::vfs::SetTime;
-use crate::wasi::component::listing::Entry;
+use crate::wasi::component::listing::ComponentEntry;
 use crate::wasi::component::words::words;
 
 words!(types, FilesystemError);
@@ -49,7 +49,7 @@ pub(super) fn set_time(time: NewTimestamp) -> Result<SetTime, Errno> {
     }
 }
 
-pub(super) fn entry(entry: Entry) -> DirectoryEntry {
+pub(super) fn entry(entry: ComponentEntry) -> DirectoryEntry {
     DirectoryEntry {
         type_: kind(entry.kind, entry.is_device),
         name: entry.name,

@@ -19,7 +19,7 @@ use wasmtime_wasi::p3::filesystem::{FilesystemError, FilesystemResult};
 
 use super::convert::{self, no_room};
 use super::listing::EntryStream;
-use super::stream::{End, Ending, Place, ReadStream, WriteStream};
+use super::stream::{End, Ending, ReadStream, WriteStream};
 use crate::errno::Errno;
 use crate::vfs::Descriptor;
 use crate::wasi::component::ctx::StratafsView;
@@ -27,6 +27,7 @@ use crate::wasi::component::listing::ReadDir;
 use crate::wasi::component::ops;
 use crate::wasi::component::view::{FsView, HasFs, Pair, PreopensView};
 use crate::wasi::component::watch::StreamWatcher;
+use crate::wasi::write_at::WriteAt;
 
 type Fd = Resource<WasiDescriptor>;
 
@@ -62,7 +63,7 @@ fn ours<U, R>(store: &Accessor<U, HasFs>, fd: &Fd, op: impl FnOnce(&Descriptor) 
 }
 
 /// What two descriptors of one call come to.
-enum Both<R> {
+enum PairResult<R> {
     Ours(R),
     Theirs,
     Mixed,
@@ -72,11 +73,11 @@ fn both<U, R>(
     store: &Accessor<U, HasFs>,
     (a, b): (&Fd, &Fd),
     op: impl FnOnce(&Descriptor, &Descriptor) -> R,
-) -> Both<R> {
+) -> PairResult<R> {
     store.with(|mut access| match access.get().pair(a, b) {
-        Pair::Ours(a, b) => Both::Ours(op(a, b)),
-        Pair::Theirs => Both::Theirs,
-        Pair::Mixed => Both::Mixed,
+        Pair::Ours(a, b) => PairResult::Ours(op(a, b)),
+        Pair::Theirs => PairResult::Theirs,
+        Pair::Mixed => PairResult::Mixed,
     })
 }
 
@@ -102,7 +103,7 @@ fn write<U>(
     mut store: Access<'_, U, HasFs>,
     file: Arc<Descriptor>,
     mut data: StreamReader<u8>,
-    place: Place,
+    place: WriteAt,
     watch: StreamWatcher,
 ) -> wasmtime::Result<FutureReader<End>> {
     if let Err(errno) = WriteStream::check(&file, place) {
@@ -145,7 +146,7 @@ impl<U: StratafsView> HostDescriptorWithStore<U> for HasFs {
     ) -> wasmtime::Result<FutureReader<End>> {
         let (file, watch) = store.get().ours_watched(&fd);
         match file {
-            Some(file) => write(store, file, data, Place::At(offset), watch),
+            Some(file) => write(store, file, data, WriteAt::Offset(offset), watch),
             None => WasiFilesystem::write_via_stream(stock_now(&mut store), fd, data, offset),
         }
     }
@@ -157,7 +158,7 @@ impl<U: StratafsView> HostDescriptorWithStore<U> for HasFs {
     ) -> wasmtime::Result<FutureReader<End>> {
         let (file, watch) = store.get().ours_watched(&fd);
         match file {
-            Some(file) => write(store, file, data, Place::End, watch),
+            Some(file) => write(store, file, data, WriteAt::End, watch),
             None => WasiFilesystem::append_via_stream(stock_now(&mut store), fd, data),
         }
     }
@@ -314,12 +315,12 @@ impl<U: StratafsView> HostDescriptorWithStore<U> for HasFs {
         match both(store, (&fd, &new_fd), |d, new| {
             ops::link_at((d, follow, &path), (new, &new_path))
         }) {
-            Both::Ours(done) => Ok(done?),
-            Both::Theirs => {
+            PairResult::Ours(done) => Ok(done?),
+            PairResult::Theirs => {
                 let store = stock(store);
                 WasiFilesystem::link_at(&store, fd, flags, path, new_fd, new_path).await
             }
-            Both::Mixed => Err(Errno::CrossDevice.into()),
+            PairResult::Mixed => Err(Errno::CrossDevice.into()),
         }
     }
 
@@ -382,12 +383,12 @@ impl<U: StratafsView> HostDescriptorWithStore<U> for HasFs {
         match both(store, (&fd, &new_fd), |d, new| {
             ops::rename_at((d, &path), (new, &new_path))
         }) {
-            Both::Ours(done) => Ok(done?),
-            Both::Theirs => {
+            PairResult::Ours(done) => Ok(done?),
+            PairResult::Theirs => {
                 let store = stock(store);
                 WasiFilesystem::rename_at(&store, fd, path, new_fd, new_path).await
             }
-            Both::Mixed => Err(Errno::CrossDevice.into()),
+            PairResult::Mixed => Err(Errno::CrossDevice.into()),
         }
     }
 
@@ -420,9 +421,9 @@ impl<U: StratafsView> HostDescriptorWithStore<U> for HasFs {
         other: Fd,
     ) -> wasmtime::Result<bool> {
         match both(store, (&fd, &other), Descriptor::is_same_object) {
-            Both::Ours(same) => Ok(same),
-            Both::Theirs => WasiFilesystem::is_same_object(&stock(store), fd, other).await,
-            Both::Mixed => Ok(false),
+            PairResult::Ours(same) => Ok(same),
+            PairResult::Theirs => WasiFilesystem::is_same_object(&stock(store), fd, other).await,
+            PairResult::Mixed => Ok(false),
         }
     }
 

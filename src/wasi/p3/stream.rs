@@ -21,6 +21,7 @@ use crate::meta::Kind;
 use crate::vfs::{Access, Descriptor, NotDone};
 use crate::wasi::component::ops;
 use crate::wasi::component::watch::{Step, StreamWatcher};
+use crate::wasi::write_at::WriteAt;
 
 /// Bytes made at a time for a stream that the host itself reads.
 const HOST_BUFFER: usize = 64 * 1024;
@@ -188,18 +189,11 @@ impl<D> StreamProducer<D> for ReadStream {
     }
 }
 
-/// Where a stream writes.
-#[derive(Clone, Copy)]
-pub(super) enum Place {
-    At(u64),
-    End,
-}
-
 /// Writes a file from an offset on, or at its end, straight from the guest's
 /// buffer. What the guest was told is written is in the file.
 pub(super) struct WriteStream {
     file: Arc<Descriptor>,
-    place: Place,
+    place: WriteAt,
     ending: Ending,
     absent: Absent,
     watch: StreamWatcher,
@@ -209,9 +203,9 @@ impl WriteStream {
     /// Refuses a directory (`bad-descriptor`), a file under a read-only
     /// preopen (`not-permitted`), an offset that no file has (`invalid`) and a
     /// descriptor that is not for writing (`bad-descriptor`).
-    pub(super) fn check(file: &Descriptor, place: Place) -> Result<(), Errno> {
+    pub(super) fn check(file: &Descriptor, place: WriteAt) -> Result<(), Errno> {
         let access = ops::writable(file)?.access();
-        if let Place::At(offset) = place {
+        if let WriteAt::Offset(offset) = place {
             check_offset(offset)?;
         }
         if access.contains(Access::WRITE) {
@@ -224,7 +218,7 @@ impl WriteStream {
     /// Takes a file and a place that [`Self::check`] let pass.
     pub(super) fn new(
         file: Arc<Descriptor>,
-        place: Place,
+        place: WriteAt,
         ending: Ending,
         watch: StreamWatcher,
     ) -> Self {
@@ -241,13 +235,13 @@ impl WriteStream {
     fn put(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, Errno>> {
         let (file, place) = (&self.file, self.place);
         let put = ready!(self.absent.poll(cx, || match place {
-            Place::At(offset) => {
+            WriteAt::Offset(offset) => {
                 check_room(offset)?;
                 file.try_write_at(bytes, offset)
             }
-            Place::End => file.try_append(bytes).map(|(count, _)| count),
+            WriteAt::End => file.try_append(bytes).map(|(count, _)| count),
         }));
-        if let (Place::At(offset), Ok(count)) = (&mut self.place, &put) {
+        if let (WriteAt::Offset(offset), Ok(count)) = (&mut self.place, &put) {
             *offset = further(*offset, *count);
         }
         Poll::Ready(put)

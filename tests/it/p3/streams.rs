@@ -6,7 +6,7 @@ use std::time::Duration;
 use stratafs::limits::MAX_STREAM_STEP_BYTES;
 use stratafs::meta::Kind;
 use stratafs::runner::{
-    Guest, GuestKind, Outcome, Preopen, RunPlan, RunReport, Runner, RunnerConfig,
+    Guest, GuestDir, GuestKind, Outcome, RunPlan, RunReport, Runner, RunnerConfig,
 };
 use stratafs::vfs::{Fs, Rights};
 
@@ -34,7 +34,7 @@ fn plan(args: &[&str]) -> RunPlan {
     plan.instances = 3;
     plan.keep_file_systems = true;
     plan.args = args.iter().map(|arg| (*arg).into()).collect();
-    plan.preopens = vec![Preopen {
+    plan.preopens = vec![GuestDir {
         dir: "/".into(),
         guest: "/".into(),
         rights: Rights::ReadWrite,

@@ -14,13 +14,13 @@ use crate::name::Name;
 ///
 /// Most objects have one; a set is made for the second.
 #[derive(Clone, Default)]
-pub(super) struct Given {
+pub(super) struct AddedNames {
     one: Option<DirEntryKey>,
     /// All others: none while `one` is absent.
     more: Option<Arc<OrdSet<DirEntryKey>>>,
 }
 
-impl Given {
+impl AddedNames {
     /// Those of an object with its first name.
     pub(super) fn first(entry: DirEntryKey) -> Self {
         Self {

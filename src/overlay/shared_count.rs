@@ -9,12 +9,12 @@ use crate::chunk::{Piece, SealedFile};
 
 /// What is held by counted reference, by address, and how often by this state.
 #[derive(Default)]
-struct Census<'a> {
+struct SharedCount<'a> {
     files: BTreeMap<u64, (&'a SealedFile, usize)>,
     pieces: BTreeMap<u64, (&'a Piece, usize)>,
 }
 
-impl<'a> Census<'a> {
+impl<'a> SharedCount<'a> {
     fn add_piece(&mut self, piece: &'a Piece) {
         self.pieces.entry(piece.address()).or_insert((piece, 0)).1 += 1;
     }
@@ -36,7 +36,7 @@ impl Overlay {
     /// Adds up the bytes that nothing but this state, its forks and snapshots
     /// hold. O(changed objects and blocks).
     pub(crate) fn exclusive_bytes(&self) -> u64 {
-        let (mut census, mut own) = (Census::default(), 0);
+        let (mut counts, mut own) = (SharedCount::default(), 0);
         for inode in self.inodes.values().flatten() {
             let Body::File(file) = &inode.body else {
                 if inode.birth != 0 {
@@ -45,17 +45,17 @@ impl Overlay {
                 continue;
             };
             if let Some(file) = file.backing().sealed() {
-                census.files.entry(file.address()).or_insert((file, 0)).1 += 1;
+                counts.files.entry(file.address()).or_insert((file, 0)).1 += 1;
             }
             for block in file.blocks() {
                 match block {
                     Block::Own(buffer) => own += buffer.bytes().len() as u64,
-                    Block::Brought(piece) | Block::Lent(piece) => census.add_piece(piece),
+                    Block::First(piece) | Block::Shared(piece) => counts.add_piece(piece),
                     Block::Zeros(_) => {}
                 }
             }
         }
-        own + census.lone_bytes()
+        own + counts.lone_bytes()
     }
 
     /// Adds up the bytes of buffers that can be reached from here, each once.
@@ -76,7 +76,7 @@ impl Overlay {
             for block in file.blocks() {
                 match block {
                     Block::Own(buffer) => own.push((buffer.address(), buffer.capacity() as u64)),
-                    Block::Brought(piece) | Block::Lent(piece) => add(piece),
+                    Block::First(piece) | Block::Shared(piece) => add(piece),
                     Block::Zeros(_) => {}
                 }
             }

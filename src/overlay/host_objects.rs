@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::blocks::FileBody;
 use super::dir::DirBody;
 use super::inode::{Body, Inode};
-use super::maps::Held;
+use super::maps::ByPtr;
 use super::{Object, Overlay};
 use crate::budget::Charge;
 use crate::errno::Errno;
@@ -17,10 +17,10 @@ use crate::name::Name;
 
 /// The objects that a host put there, and the directories that they were put into.
 #[derive(Clone, Default)]
-pub(super) struct Furnished(Option<Arc<FurnishedObjects>>);
+pub(super) struct HostObjects(Option<Arc<HostObjectSets>>);
 
 #[derive(Clone, Default)]
-struct FurnishedObjects {
+struct HostObjectSets {
     made: BTreeSet<FileId>,
     within: BTreeSet<FileId>,
 }
@@ -54,25 +54,25 @@ impl Overlay {
         let hold = Charge::overdraw(self.pages.account(), OBJECT_BYTES);
         let mut inode = Inode::new(body, now, self.branch, (dir, name), hold);
         inode.mode = mode;
-        self.inodes.insert(id, Some(Held::new(inode)));
+        self.inodes.insert(id, Some(ByPtr::new(inode)));
         self.usage.inodes += 1;
         let more = self.usage.changed.saturating_sub(changed);
         self.quota.max_inodes = self.quota.max_inodes.saturating_add(1);
         self.quota.max_changed = self.quota.max_changed.saturating_add(more);
         let above = self.own(dir)?;
         (above.mtime, above.ctime) = (was.mtime, was.ctime);
-        let things = Arc::make_mut(self.furnished.0.get_or_insert_default());
-        things.made.insert(id);
-        things.within.insert(dir);
+        let objects = Arc::make_mut(self.host_objects.0.get_or_insert_default());
+        objects.made.insert(id);
+        objects.within.insert(dir);
         Ok(id)
     }
 
     /// Tells whether an object is one that the host put there, and is as it was.
     pub(super) fn is_as_furnished(&self, id: FileId) -> bool {
-        let Some(things) = &self.furnished.0 else {
+        let Some(objects) = &self.host_objects.0 else {
             return false;
         };
-        if !things.made.contains(&id) {
+        if !objects.made.contains(&id) {
             return false;
         }
         match self.object(id) {
@@ -88,11 +88,11 @@ impl Overlay {
     /// Tells whether a directory of the base has nothing of its own but what the host
     /// put there.
     pub(super) fn is_only_furnished(&self, id: FileId) -> bool {
-        let Some(things) = &self.furnished.0 else {
+        let Some(objects) = &self.host_objects.0 else {
             return false;
         };
         let (true, Object::Own(inode), Some(node)) =
-            (things.within.contains(&id), self.object(id), self.node(id))
+            (objects.within.contains(&id), self.object(id), self.node(id))
         else {
             return false;
         };

@@ -1,0 +1,222 @@
+//! Compiled functions on disk, for programs that differ in few of them.
+//!
+//! The checkpoints of one program hold the same functions and some that go on in the
+//! middle of one. The first that is compiled leaves its functions in the cache, each
+//! under the digest that Cranelift makes of its body and settings; those that come later
+//! take what they find there and compile the rest. The file is sealed as compiled guests
+//! are, and read as a whole while a guest is compiled, not longer.
+//!
+//! ```text
+//! 0  32 bytes   Cranelift's digest of a function
+//! 32 4 bytes    length of its code, little endian
+//! 36 ...        its code
+//!               and so on, to the end of the file
+//! ```
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use wasmtime::CacheStore;
+
+use super::cache::CacheEntry;
+use crate::digest::Digest;
+use crate::limits::MAX_FUNCTION_BYTES;
+
+/// Bytes in a digest of Cranelift's.
+const KEY_BYTES: usize = 32;
+
+type Key = [u8; KEY_BYTES];
+
+/// The functions of a program, while one of its checkpoints is compiled.
+#[derive(Clone, Debug, Default)]
+pub(super) struct FunctionCache(Arc<Mutex<Functions>>);
+
+#[derive(Default)]
+struct Functions {
+    known: HashMap<Key, Arc<[u8]>>,
+    known_bytes: usize,
+    added: HashMap<Key, Arc<[u8]>>,
+    added_bytes: usize,
+}
+
+impl std::fmt::Debug for Functions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Functions")
+            .field("known", &self.known.len())
+            .field("added", &self.added.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where the functions of a program are kept.
+pub(super) struct FunctionFile {
+    entry: CacheEntry,
+    functions: FunctionCache,
+}
+
+impl FunctionFile {
+    /// Reads what is known of a program's functions. Never fails: what cannot be read is
+    /// compiled.
+    pub(super) fn open(home: Option<&Path>, program: &Digest, settings: &str) -> Self {
+        let settings = format!("{settings} functions");
+        let entry = CacheEntry::open(home, program.to_string().as_bytes(), &settings);
+        let functions = entry.code().and_then(|file| read(&file).ok());
+        Self {
+            entry,
+            functions: FunctionCache(Arc::new(Mutex::new(functions.unwrap_or_default()))),
+        }
+    }
+
+    /// Returns what a compiler is to look in, and to leave its functions in.
+    pub(super) fn functions(&self) -> Arc<dyn CacheStore> {
+        Arc::new(self.functions.clone())
+    }
+
+    /// Keeps what the compiler left, if it is worth a new file, and frees the memory: the
+    /// engine holds the cache for as long as it lives.
+    pub(super) fn keep(self) {
+        let functions = std::mem::take(&mut *self.functions.0.lock());
+        if functions.added_bytes <= functions.known_bytes / 4 {
+            drop(self.entry.hit());
+        } else {
+            drop(self.entry.keep(|| Ok(functions.to_bytes())));
+        }
+    }
+}
+
+impl CacheStore for FunctionCache {
+    fn get(&self, key: &[u8]) -> Option<Cow<'_, [u8]>> {
+        let functions = self.0.lock();
+        let found = functions.known.get(key)?.clone();
+        drop(functions);
+        Some(Cow::Owned(found.to_vec()))
+    }
+
+    fn insert(&self, key: &[u8], value: Vec<u8>) -> bool {
+        let Ok(key) = Key::try_from(key) else {
+            return false;
+        };
+        let mut functions = self.0.lock();
+        let bytes = functions.known_bytes + functions.added_bytes + value.len();
+        let has_room = bytes <= MAX_FUNCTION_BYTES;
+        if has_room && functions.added.insert(key, value.into()).is_none() {
+            functions.added_bytes = bytes - functions.known_bytes;
+        }
+        has_room
+    }
+}
+
+impl Functions {
+    fn to_bytes(&self) -> Vec<u8> {
+        let all = || self.known.iter().chain(&self.added);
+        let bytes = all().map(|(_, code)| KEY_BYTES + 4 + code.len()).sum();
+        let mut file = Vec::with_capacity(bytes);
+        for (key, code) in all() {
+            let Ok(len) = u32::try_from(code.len()) else {
+                continue;
+            };
+            file.extend_from_slice(key);
+            file.extend_from_slice(&len.to_le_bytes());
+            file.extend_from_slice(code);
+        }
+        file
+    }
+
+    fn from_bytes(mut file: &[u8]) -> io::Result<Self> {
+        let cut = || io::Error::from(io::ErrorKind::UnexpectedEof);
+        let mut functions = Self::default();
+        while !file.is_empty() {
+            let (key, rest) = file.split_first_chunk::<KEY_BYTES>().ok_or_else(cut)?;
+            let (len, rest) = rest.split_first_chunk::<4>().ok_or_else(cut)?;
+            let len = u32::from_le_bytes(*len) as usize;
+            let (code, rest) = rest.split_at_checked(len).ok_or_else(cut)?;
+            functions.known.insert(*key, code.into());
+            functions.known_bytes += len;
+            file = rest;
+        }
+        Ok(functions)
+    }
+}
+
+fn read(path: &Path) -> io::Result<Functions> {
+    let file = File::open(path)?;
+    let most = MAX_FUNCTION_BYTES as u64 * 2;
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    Functions::from_bytes(&bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: u8) -> Key {
+        [number; KEY_BYTES]
+    }
+
+    /// Compiles, as it were, functions of one byte each, and returns how many were known.
+    fn compile(home: &Path, program: &[u8], numbers: std::ops::Range<u8>) -> usize {
+        let file = FunctionFile::open(Some(home), &Digest::of(program), "settings");
+        let cache = file.functions();
+        let mut known = 0;
+        for number in numbers {
+            match cache.get(&key(number)) {
+                Some(code) => {
+                    assert_eq!(*code, [number]);
+                    known += 1;
+                }
+                None => assert!(cache.insert(&key(number), vec![number])),
+            }
+        }
+        file.keep();
+        assert!(
+            cache.get(&key(0)).is_none(),
+            "the engine's cache is emptied"
+        );
+        known
+    }
+
+    #[test]
+    fn functions_of_a_program_are_found_again() {
+        let home = tempfile::tempdir().unwrap();
+        assert_eq!(compile(home.path(), b"python", 0..100), 0);
+        assert_eq!(compile(home.path(), b"python", 0..110), 100);
+        // So few were new that they were not written.
+        assert_eq!(compile(home.path(), b"python", 0..110), 100);
+        assert_eq!(compile(home.path(), b"ruby", 0..10), 0);
+        assert_eq!(compile(home.path(), b"python", 50..150), 50);
+        assert_eq!(compile(home.path(), b"python", 0..150), 150);
+    }
+
+    #[test]
+    fn a_file_that_was_cut_or_changed_is_not_believed() {
+        let home = tempfile::tempdir().unwrap();
+        compile(home.path(), b"python", 0..10);
+        let of_program = std::fs::read_dir(home.path()).unwrap();
+        let code = of_program
+            .map(|entry| entry.unwrap().path().join("code"))
+            .find(|code| code.exists())
+            .unwrap();
+        let whole = std::fs::read(&code).unwrap();
+        assert_eq!(whole.len(), 10 * (KEY_BYTES + 5));
+        std::fs::write(&code, &whole[..whole.len() - 1]).unwrap();
+        assert_eq!(compile(home.path(), b"python", 0..10), 0);
+        for len in 1..KEY_BYTES + 5 {
+            assert!(Functions::from_bytes(&whole[..len]).is_err(), "{len}");
+        }
+    }
+
+    #[test]
+    fn functions_have_a_bound_in_bytes() {
+        let cache = FunctionCache::default();
+        cache.0.lock().known_bytes = MAX_FUNCTION_BYTES - 1;
+        assert!(cache.insert(&key(1), vec![0]));
+        assert!(!cache.insert(&key(2), vec![0]));
+        assert!(!cache.insert(b"short", vec![0]));
+    }
+}
