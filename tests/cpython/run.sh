@@ -28,6 +28,21 @@ host() { "$built/examples/host_dir_run" --cache "$work/compiled" "$@"; }
 say "CPython with its library as a layer"
 strata --layer "$library" "$wasm" -c "import sys, json, sqlite3; print(sys.version)"
 
+say "SQLite syncs the directory of its journal, and commits over two databases"
+said=$(strata --layer "$library" "$wasm" -c "
+import sqlite3
+db = sqlite3.connect('/one.db')
+db.execute('pragma synchronous=EXTRA')
+db.execute('attach \"/two.db\" as two')
+db.execute('create table a(x)')
+db.execute('create table two.b(x)')
+for n in range(50):
+    db.execute('insert into a values (?)', (n,))
+    db.execute('insert into two.b values (?)', (n,))
+    db.commit()
+print(db.execute('pragma synchronous').fetchone(), db.execute('select count(*) from a').fetchone(), db.execute('select count(*) from two.b').fetchone(), db.execute('pragma integrity_check').fetchone())")
+[ "$said" = "(3,) (50,) (50,) ('ok',)" ] || fail "expected two databases of 50 rows, found: $said"
+
 say "The second layer: the library's zip expanded by a guest, kept by --diff"
 # The guest's wasm carries a read-only /usr of its own, so the layered one is
 # shown to it under another name.
