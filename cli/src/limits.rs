@@ -18,3 +18,16 @@ pub(crate) const MAX_PASSWORD_BYTES: u64 = 64 * 1024;
 /// Bytes of lines of `--strace` that wait for a file or pipe that takes none: some ten
 /// thousand calls.
 pub(crate) const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
+
+/// Bytes of files that `image analyze` compresses to see how well they do: about a second.
+pub(crate) const MAX_SAMPLE_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Bytes of the page that `image analyze --html` writes: 100,000 files with names of usual
+/// length, and little enough to be sent by mail.
+pub(crate) const MAX_PAGE_BYTES: usize = 4_800_000;
+
+/// Bytes in one line of a trace that is read. What `run --trace` writes of a file has fewer.
+pub(crate) const MAX_TRACE_LINE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Paths in all traces that one command reads.
+pub(crate) const MAX_TRACED_PATHS: usize = 4_000_000;

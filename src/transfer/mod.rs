@@ -2,7 +2,7 @@
 //!
 //! [`import`] makes an image of directories, archives and OCI images,
 //! [`export`] writes one out, [`squash`] makes one layer of many, [`explain`]
-//! tells where an entry of an image comes from. With the feature `registry`, `pull` and `push`
+//! tells where an entry of an image comes from, and [`analyze`] what each layer does. With the feature `registry`, `pull` and `push`
 //! move images between a store and a registry, and `copy` between registries and layouts. [`Store::import_from`],
 //! [`Store::export_to`] and [`Fs::commit`] are the same as methods. What is written appears whole
 //! or not at all: a process that is killed leaves nothing under the name that
@@ -12,6 +12,7 @@
 //! [`Store::export_to`]: crate::store::Store::export_to
 //! [`Fs::commit`]: crate::vfs::Fs::commit
 
+mod analyze;
 mod artifact;
 mod commit;
 #[cfg(feature = "registry")]
@@ -34,6 +35,9 @@ mod remote;
 mod squash;
 mod staged;
 
+pub use analyze::{
+    AddedEntries, Analysis, AnalyzedEntry, FileSum, HiddenFile, LayerAnalysis, analyze,
+};
 pub use artifact::program;
 pub use commit::{commit, commit_for};
 #[cfg(feature = "registry")]

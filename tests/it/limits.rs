@@ -25,6 +25,16 @@ use crate::support::tree::{bytes, edit, fs, make, pattern, stat, view};
 
 /// Bounds whose test needs a guest, and the test that holds them.
 pub const ELSEWHERE: &[(&str, &str)] = &[
+    ("MAX_SAMPLE_BYTES", "compression_is_measured"),
+    ("MAX_PAGE_BYTES", "a_page_of_many_files_is_bounded"),
+    (
+        "MAX_TRACE_LINE_BYTES",
+        "traces_with_long_lines_or_many_paths_are_refused",
+    ),
+    (
+        "MAX_TRACED_PATHS",
+        "traces_with_long_lines_or_many_paths_are_refused",
+    ),
     (
         "MAX_CHECKPOINT_MEMORY",
         "a_memory_past_the_bound_is_refused",

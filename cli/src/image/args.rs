@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use stratafs::image::Reference;
 
+use super::look_args::AnalyzeArgs;
 use super::remote_args::{CopyArgs, LoginArgs, LogoutArgs, LsRemoteArgs, PullArgs, PushArgs};
 use crate::parse;
 use crate::reach::ReachArgs;
@@ -38,6 +39,7 @@ pub(crate) enum ImageCommand {
     Cat(CatArgs),
     Diff(DiffArgs),
     Explain(ExplainArgs),
+    Analyze(AnalyzeArgs),
     Export(ExportArgs),
     Squash(SquashArgs),
     Tag(TagArgs),

@@ -1,14 +1,17 @@
 //! `stratafs image` and `stratafs store`.
 
+mod analyze;
 pub(super) mod args;
 mod cat;
 mod explain;
 mod list;
+mod look_args;
 mod moving;
 pub(super) mod remote;
 mod remote_args;
 mod show;
 mod text;
+mod trace;
 mod whole;
 
 use std::path::Path;
@@ -34,6 +37,7 @@ pub(super) fn image(command: ImageCommand, store: Option<&Path>) -> Result<ExitC
         ImageCommand::Cat(args) => cat::cat(&store, args),
         ImageCommand::Diff(args) => list::diff(&store, args),
         ImageCommand::Explain(args) => explain::explain(&store, args),
+        ImageCommand::Analyze(args) => analyze::analyze(&store, args),
         ImageCommand::Export(args) => moving::export(&store, args),
         ImageCommand::Squash(args) => moving::squash(&store, args),
         ImageCommand::Tag(args) => moving::tag(&store, args),
@@ -71,6 +75,7 @@ fn use_of(command: &ImageCommand) -> Option<Use> {
         | ImageCommand::Cat(_)
         | ImageCommand::Diff(_)
         | ImageCommand::Explain(_)
+        | ImageCommand::Analyze(_)
         | ImageCommand::Export(_)
         | ImageCommand::Push(_) => Use::Look,
     })

@@ -17,7 +17,7 @@ pub(crate) use compare::{Absent, Comparison, Files, Growth, WayFigures};
 pub(crate) use html::page;
 pub(crate) use machine::Machine;
 pub(crate) use memory::{Resident, peak_bytes, reset_peak, resident_bytes, settled_bytes};
-pub(crate) use plot::{Axis, Line, Plot, Scale, Unit};
+pub(crate) use plot::{Axis, Line, Plot, Scale, Unit, escape};
 pub(crate) use run::{BaseFigures, RunFigures};
 pub(crate) use series::{Series, series_table};
 pub(crate) use summary::{Spread, Summary};

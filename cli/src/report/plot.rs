@@ -316,7 +316,7 @@ fn short(text: &str) -> String {
 }
 
 /// Makes text safe between tags and in attributes.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -14,6 +14,7 @@
 
 mod support; // what is shared with the library's tests
 
+mod analyze; // `image analyze`: figures of hand-made images, and its page
 mod artifact; // OCI artifacts of WebAssembly, and what images say that they are for
 mod bench; // every way measured, or said why not
 mod bounds; // what a run may hold together, and what an interrupted one leaves
