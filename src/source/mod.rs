@@ -15,6 +15,8 @@ mod deb;
 #[cfg(feature = "dir")]
 mod dir;
 mod error;
+#[cfg(all(feature = "oci", feature = "store"))]
+pub(crate) mod hidden;
 #[cfg(feature = "tar")]
 mod looks_like;
 #[cfg(any(feature = "dir", feature = "tar"))]
@@ -29,6 +31,7 @@ mod options;
 #[cfg(feature = "tar")]
 mod part;
 mod platform;
+mod start_set;
 #[cfg(feature = "tar")]
 mod tar;
 #[cfg(feature = "tar")]
@@ -49,6 +52,8 @@ pub(crate) use oci::{BlobHome, Checked, Hasher, RawLayout, Told};
 pub use oci::{LayerBlob, OciImage};
 #[cfg(feature = "oci")]
 pub use oci_out::{Compression, OciExport, OciExportError, OpenBlob, OutLayer};
+#[cfg(all(feature = "oci", feature = "store"))]
+pub(crate) use oci_out::{FrameMap, Framing};
 #[cfg(feature = "registry")]
 pub(crate) use oci_out::{OutBlob, OutImage};
 #[cfg(any(feature = "dir", feature = "tar"))]
@@ -57,7 +62,19 @@ pub use open::{Opened, Source, open};
 use options::Spent;
 pub use options::{LeftOut, SourceOptions};
 pub use platform::{ParsePlatformError, Platform};
+pub use start_set::StartSet;
 #[cfg(feature = "tar")]
 pub use tar::tar;
 #[cfg(feature = "tar")]
+#[cfg(all(feature = "oci", feature = "store"))]
+pub(crate) use tar_out::write_layer_with;
+#[cfg(feature = "tar")]
 pub use tar_out::{ExportError, TarWriter, write_layer};
+
+/// Says of a layer where its table is: `PLACE:BYTES:blake3:HEX`, in the blob.
+#[cfg(all(feature = "oci", feature = "store"))]
+pub(crate) const TABLE_ANNOTATION: &str = "dev.stratafs.table.v1";
+
+/// Says of a layer how many bytes at the beginning of its blob hold the start set.
+#[cfg(all(feature = "oci", feature = "store"))]
+pub(crate) const START_ANNOTATION: &str = "dev.stratafs.start.v1";

@@ -164,6 +164,14 @@ fn put_path(body: &mut Vec<u8>, path: &LayerPath) -> Result<(), StoreError> {
     names.iter().try_for_each(|name| put_name(body, name))
 }
 
+/// Returns the packs that a layer's file names, if it is one.
+#[cfg(test)]
+pub(super) fn packs_of(bytes: &[u8]) -> Option<Vec<Digest>> {
+    let mut reader = ByteReader::new(bytes);
+    let is_layer = reader.array() == Some(MAGIC) && reader.u32() == Some(LAYER_VERSION);
+    is_layer.then(|| reader.digests()).flatten()
+}
+
 /// Reads a layer back and holds it against its digest.
 pub(super) fn decode(
     bytes: &[u8],

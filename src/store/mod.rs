@@ -39,6 +39,8 @@ mod disk;
 mod error;
 mod explain;
 mod file;
+#[cfg(all(feature = "dir", feature = "oci"))]
+pub(crate) mod frame_table;
 mod gc;
 mod identity;
 mod import;

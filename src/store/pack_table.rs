@@ -240,7 +240,7 @@ pub(super) fn check_frame(
     Ok(())
 }
 
-fn name_of(data: u64, table: &[ChunkRecord]) -> Digest {
+pub(super) fn name_of(data: u64, table: &[ChunkRecord]) -> Digest {
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"stratafs pack 1\0");
     hasher.update(&data.to_le_bytes());

@@ -101,9 +101,9 @@ struct WriterState {
 
 /// Where a chunk lies.
 #[derive(Clone, Copy)]
-struct ChunkPos {
-    pack: u32,
-    offset: u32,
+pub(super) struct ChunkPos {
+    pub(super) pack: u32,
+    pub(super) offset: u32,
 }
 
 impl PackWriter {
@@ -328,7 +328,12 @@ impl FileCutter<'_> {
 
 /// Adds a chunk to the runs of a file: to the last, if it follows that in the
 /// file and in the pack.
-fn push(runs: &mut Vec<RunRecord>, at: u64, place: ChunkPos, len: usize) -> Result<(), StoreError> {
+pub(super) fn push(
+    runs: &mut Vec<RunRecord>,
+    at: u64,
+    place: ChunkPos,
+    len: usize,
+) -> Result<(), StoreError> {
     let len = count(len, "bytes of a chunk")?;
     if let Some(last) = runs.last_mut() {
         let have = last.len.get();

@@ -7,13 +7,15 @@ use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 
 use super::platform::stamp;
-use super::{TransferError, artifact, staged};
+use super::{TransferError, artifact, framing, staged};
 use crate::chunk::ChunkPool;
 use crate::digest::Sha256;
 use crate::image::{ImageConfig, Reference};
 use crate::layer::Layer;
 use crate::source::BlobDigest;
-use crate::source::{Compression, OciExport, OciExportError, OutLayer, Platform};
+use crate::source::{
+    Compression, Framing, OciExport, OciExportError, OutLayer, Platform, StartSet,
+};
 use crate::store::{ImageInfo, Store, StoredLayer, Watcher};
 use crate::vfs::Fs;
 
@@ -44,8 +46,11 @@ pub enum Format {
 pub struct ExportOptions {
     /// What it is written as.
     pub format: Format,
-    /// How layers that have no blob are compressed in a layout.
+    /// How layers that have no blob are compressed in a layout. Those that are can be read in
+    /// parts: they are cut into frames, and have a table behind them that other tools pass over.
     pub compression: Compression,
+    /// What comes first in layers that are compressed.
+    pub start_set: StartSet,
     /// What a layout says that the image is for, whatever its configuration says.
     pub set_platform: Option<Platform>,
     /// Is told how many bytes of files and blobs have been read.
@@ -77,13 +82,20 @@ pub fn export(
         Format::Artifact | Format::ArtifactArchive => (form.0, form.1, true),
         _ => (form.0, form.1, false),
     };
+    let framing = Framing {
+        start: &options.start_set,
+        table: &framing::table,
+    };
     match options.format {
         Format::Oci | Format::Artifact => staged::dir(out, |dir| {
-            oci(store, reference, form, |image| image.write_dir(dir))
+            oci(store, reference, form, |image| {
+                image.write_framed_dir(dir, &framing)
+            })
         }),
         Format::OciArchive | Format::ArtifactArchive => staged::file(out, |file, scratch| {
             oci(store, reference, form, |image| {
-                image.write_archive(file, scratch).map(drop)
+                let written = image.write_framed_archive(file, scratch, &framing);
+                written.map(drop)
             })
         }),
         Format::Tar => staged::file(out, |file, _| {

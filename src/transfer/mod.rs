@@ -20,6 +20,7 @@ mod copy;
 mod error;
 mod explain;
 mod export;
+mod framing;
 mod import;
 #[cfg(feature = "registry")]
 mod lanes;

@@ -7,10 +7,10 @@ use parking_lot::Mutex;
 
 use super::export::oci_image;
 use super::lanes::{self, Meter, MovedWatcher};
-use super::{TransferError, staged};
+use super::{TransferError, framing, staged};
 use crate::image::Reference;
 use crate::registry::{BlobBytes, Client, RegistryRef, Sent};
-use crate::source::{BlobDigest, Compression, OutBlob, OutImage, Platform};
+use crate::source::{BlobDigest, Compression, Framing, OutBlob, OutImage, Platform, StartSet};
 use crate::store::{ImageInfo, Store};
 
 /// How an image is pushed.
@@ -18,6 +18,9 @@ use crate::store::{ImageInfo, Store};
 pub struct PushOptions {
     /// How layers are compressed that have no blob. Default: gzip, which every reader knows.
     pub compression: Compression,
+    /// What comes first in layers that have no blob, so that it is fetched first where an image
+    /// is pulled in parts.
+    pub start_set: StartSet,
     /// What the image says that it is for. Default: what it says; and of one that was made
     /// here for WebAssembly, an index says that it is for Linux as well, so that tools that
     /// do not know WebAssembly unpack it.
@@ -34,6 +37,7 @@ impl Default for PushOptions {
     fn default() -> Self {
         Self {
             compression: Compression::Gzip,
+            start_set: StartSet::new(),
             set_platform: None,
             artifact: false,
             lanes: 3,
@@ -113,7 +117,11 @@ pub fn push(
         options.artifact,
     );
     oci_image(store, reference, form, |image, platforms| {
-        let image = image.prepare(scratch.path(), platforms)?;
+        let framing = Framing {
+            start: &options.start_set,
+            table: &framing::table,
+        };
+        let image = image.prepare(scratch.path(), platforms, &framing)?;
         send((store, client), &image, to, options)
     })
 }

@@ -74,6 +74,20 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ("MAX_REGISTRY_CONFIG_BYTES", "a_file_has_a_bound"),
     ("MAX_INCOMING_AGE_SECONDS", "what_lies_for_long_goes"),
     (
+        "FRAME_BYTES",
+        "a_compressed_layer_is_an_archive_for_everybody",
+    ),
+    ("MAX_FRAME_BYTES", "a_table_that_lies_is_refused"),
+    ("MAX_FRAME_CHUNKS", "a_table_that_lies_is_refused"),
+    (
+        "MAX_FRAME_TABLE_BYTES",
+        "what_expands_past_the_limit_is_refused",
+    ),
+    (
+        "MAX_START_LINE_BYTES",
+        "what_a_program_reads_to_start_comes_first",
+    ),
+    (
         "MAX_PASSWORD_BYTES",
         "login_is_kept_once_the_registry_has_let_in",
     ),

@@ -190,6 +190,7 @@ pub(crate) struct ExplainArgs {
 Example:
   stratafs image export app:1 app.tar --format oci-archive
   stratafs image export app:1 ./layout --compress gzip
+  stratafs image export app:1 ./layout --compress zstd --start-set app.trace
 
 A directory must not be there yet, or be empty; a file is replaced. `tar` and `dir` are the merged tree.")]
 pub(crate) struct ExportArgs {
@@ -204,6 +205,10 @@ pub(crate) struct ExportArgs {
     /// How layers that have no blob yet are compressed
     #[arg(long, value_enum, default_value = "none", value_name = "HOW")]
     pub(crate) compress: Compress,
+    /// A trace that `run --trace` wrote: what the program read comes first in layers that are
+    /// compressed, so that it is fetched first
+    #[arg(long, value_name = "TRACE")]
+    pub(crate) start_set: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) stamp: StampArgs,
     #[command(flatten)]

@@ -10,6 +10,7 @@ mod moving;
 pub(super) mod remote;
 mod remote_args;
 mod show;
+mod start_set;
 mod text;
 mod trace;
 mod whole;

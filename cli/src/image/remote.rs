@@ -14,6 +14,7 @@ use stratafs::transfer::{self, CopyOptions, CopyPlace, PullOptions, Pulled, Push
 use super::args::{Compress, One};
 use super::list::summary;
 use super::remote_args::{CopyArgs, LoginArgs, LogoutArgs, LsRemoteArgs, PullArgs, PushArgs};
+use super::start_set;
 use super::text::answer;
 use crate::failure::Failure;
 use crate::limits::MAX_PASSWORD_BYTES;
@@ -80,6 +81,7 @@ pub(super) fn push(store: &Store, args: PushArgs) -> Result<(), Failure> {
         Some(to) => to.clone(),
         None => own_name(&args.image)?,
     };
+    let start_set = start_set::read(args.start_set.as_deref())?;
     let client = args.reach.client()?;
     let bar = TransferBar::start();
     let options = PushOptions {
@@ -88,6 +90,7 @@ pub(super) fn push(store: &Store, args: PushArgs) -> Result<(), Failure> {
             Compress::Gzip => Compression::Gzip,
             Compress::Zstd => Compression::Zstd,
         },
+        start_set,
         set_platform: args.stamp.set_platform.clone(),
         artifact: args.artifact,
         watcher: Some(bar.watcher()),

@@ -1,5 +1,7 @@
 //! `image push`, `pull`, `copy`, `login`, `logout`, `ls-remote` as typed.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use stratafs::image::Reference;
 use stratafs::registry::RegistryRef;
@@ -47,6 +49,7 @@ pub(crate) struct PullArgs {
 Examples:
   stratafs image push app:1 localhost:5000/team/app:1
   stratafs image push ghcr.io/team/app:1
+  stratafs run --image app:1 --trace app.trace && stratafs image push app:1 ghcr.io/team/app:1 --start-set app.trace
 
 Layers that came as blobs go out as they came, so that digests stay; others are compressed with gzip. An image that was made
 here for WebAssembly says that it is for Linux as well, so that tools that do not know WebAssembly unpack it.")]
@@ -61,6 +64,11 @@ pub(crate) struct PushArgs {
     /// How layers that have no blob yet are compressed
     #[arg(long, value_enum, default_value = "gzip", value_name = "HOW")]
     pub(crate) compress: Compress,
+
+    /// A trace that `run --trace` wrote: what the program read comes first in layers that have
+    /// no blob yet, so that it is fetched first
+    #[arg(long, value_name = "TRACE")]
+    pub(crate) start_set: Option<PathBuf>,
 
     /// Push an OCI artifact of WebAssembly, of an image that is one program
     #[arg(long)]

@@ -752,3 +752,43 @@ fn an_export_that_is_killed_leaves_nothing_under_its_name() {
     }
     assert!(killed > 0, "none was killed");
 }
+
+#[test]
+fn what_a_program_reads_to_start_comes_first() {
+    let cli = Cli::new();
+    for (name, fill) in [("a", "aaaa\n"), ("m", "mmmm\n"), ("z", "zzzz\n")] {
+        cli.file(&format!("tree/{name}"), fill.repeat(50_000));
+    }
+    cli.run("image import tree --tag app").fine();
+    let trace = "{\"instance\":0,\"path\":\"/z\",\"size_bytes\":250000,\"opens\":1,\"read_bytes\":250000,\"ranges\":[[0,250000]]}\n";
+    cli.file("trace", trace);
+    let names = |words: &str| {
+        cli.run(words).fine();
+        let mut all: Vec<_> = std::fs::read_dir(cli.path("out/blobs/sha256"))
+            .unwrap()
+            .map(|entry| std::fs::read(entry.unwrap().path()).unwrap())
+            .collect();
+        all.retain(|blob| blob.starts_with(&[0x1f, 0x8b]));
+        std::fs::remove_dir_all(cli.path("out")).unwrap();
+        let mut tar = tar::Archive::new(flate2::read::MultiGzDecoder::new(all[0].as_slice()));
+        let entries = tar.entries().unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path().unwrap().display().to_string());
+        paths.filter(|path| path != "./").collect::<Vec<_>>()
+    };
+    assert_eq!(
+        names("image export app out --compress gzip"),
+        ["a", "m", "z"]
+    );
+    assert_eq!(
+        names("image export app out --compress gzip --start-set trace"),
+        ["z", "a", "m"]
+    );
+    cli.file("other", "no trace\n");
+    cli.run("image export app out --compress gzip --start-set other")
+        .failed(1, &["--start-set", "line 1 is no line of `run --trace`"]);
+    cli.file("long", "x".repeat(1 << 21));
+    cli.run("image export app out --compress gzip --start-set long")
+        .failed(1, &["line 1 is no line"]);
+    cli.run("image export app out --compress gzip --start-set none")
+        .failed(1, &["--start-set", "none"]);
+}

@@ -3,9 +3,11 @@
 use std::io::{self, BufWriter, Write};
 
 use super::documents::WrittenBlob;
+#[cfg(feature = "store")]
+use super::frames::{FrameMap, FrameMarks, Framer};
 use super::members::{MemberCompression, Members};
 use super::sink::{BlobSink, write_error};
-use super::{Compression, OciExportError, OutLayer};
+use super::{Compression, Framing, OciExportError, OutLayer};
 use crate::layer::Layer;
 use crate::source::BlobDigest;
 use crate::source::oci::{Checked, Hasher};
@@ -20,10 +22,10 @@ const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 pub(super) fn write_layer(
     sink: &mut dyn BlobSink,
     layer: OutLayer<'_>,
-    compression: Compression,
+    form: (Compression, Option<&Framing<'_>>),
 ) -> Result<WrittenBlob, OciExportError> {
     match layer {
-        OutLayer::Layer(layer) => make(sink, &layer, compression),
+        OutLayer::Layer(layer) => make(sink, &layer, form),
         OutLayer::Blob {
             digest,
             size,
@@ -36,6 +38,7 @@ pub(super) fn write_layer(
                 size,
                 media_type: oci_type(media_type),
                 diff_id,
+                annotations: Vec::new(),
             };
             if !sink.has(&written.digest) {
                 let opened = open().map_err(|error| OciExportError::Read {
@@ -66,10 +69,14 @@ fn copy(
 }
 
 /// Makes a blob of a layer, in a file whose name is found with its bytes.
+#[cfg_attr(
+    not(feature = "store"),
+    expect(unused_variables, reason = "without stores there are no frames")
+)]
 pub(super) fn make(
     sink: &mut dyn BlobSink,
     layer: &Layer,
-    compression: Compression,
+    (compression, framing): (Compression, Option<&Framing<'_>>),
 ) -> Result<WrittenBlob, OciExportError> {
     let mut file = sink.scratch()?;
     let named = |error| OciExportError::Layer {
@@ -79,8 +86,21 @@ pub(super) fn make(
     let path = file.path().to_owned();
     let failed = |error| write_error(&path, error);
     let mut out = Hashing::new(BufWriter::with_capacity(BUFFER_BYTES, file.as_file_mut()));
+    #[cfg_attr(not(feature = "store"), expect(unused_mut, reason = "likewise"))]
+    let mut annotations = Vec::new();
     let mut packed = |packing| {
         let members = Members::new(&mut out, packing);
+        #[cfg(feature = "store")]
+        if let Some(framing) = framing {
+            let marks = FrameMarks::default();
+            let out = Hashing::new(Framer::new(members, marks.clone()));
+            let marks = std::sync::Arc::new(marks);
+            let written = crate::source::write_layer_with(layer, out, marks, framing.start);
+            let (framer, diff_id, _) = written.map_err(named)?.into_parts();
+            let (out, map) = framer.finish().map_err(failed)?;
+            annotations = hide_table(out, layer, (compression, framing), &map).map_err(failed)?;
+            return Ok(Some(diff_id));
+        }
         let written = crate::source::write_layer(layer, Hashing::new(members)).map_err(named)?;
         let (members, diff_id, _) = written.into_parts();
         members.finish().map_err(failed)?;
@@ -112,7 +132,36 @@ pub(super) fn make(
         size,
         media_type: format!("{LAYER}{suffix}"),
         diff_id,
+        annotations,
     })
+}
+
+/// Writes the table of a layer behind its frames. Returns what is said of it where the layer
+/// is named; nothing if there is no table.
+#[cfg(feature = "store")]
+fn hide_table<W: Write>(
+    out: &mut Hashing<W>,
+    layer: &Layer,
+    (compression, framing): (Compression, &Framing<'_>),
+    map: &FrameMap,
+) -> io::Result<Vec<(&'static str, String)>> {
+    let Some(table) = (framing.table)(layer, map)? else {
+        return Ok(Vec::new());
+    };
+    let hidden = crate::source::hidden::hide(&table, compression)?;
+    let place = out.len;
+    out.write_all(&hidden)?;
+    let digest = crate::digest::Digest::of(&hidden);
+    let start = map.frames.iter().take(map.start_frames);
+    let start: u64 = start.map(|(compressed, _)| u64::from(*compressed)).sum();
+    let mut told = vec![(
+        crate::source::TABLE_ANNOTATION,
+        format!("{place}:{}:{digest}", hidden.len()),
+    )];
+    if start > 0 {
+        told.push((crate::source::START_ANNOTATION, start.to_string()));
+    }
+    Ok(told)
 }
 
 /// Docker's media types in OCI's words: a manifest of OCI's has no others.

@@ -24,15 +24,25 @@ pub(super) struct WrittenBlob {
     pub(super) media_type: String,
     /// Of a layer: the digest of its tar.
     pub(super) diff_id: BlobDigest,
+    /// What is said of it where it is named.
+    pub(super) annotations: Vec<(&'static str, String)>,
 }
 
 impl WrittenBlob {
     fn descriptor(&self) -> Value {
-        json!({
+        let mut told = json!({
             "mediaType": self.media_type,
             "digest": self.digest.as_str(),
             "size": self.size,
-        })
+        });
+        let annotations = self.annotations.iter();
+        let annotations: Map<_, _> = annotations
+            .map(|(key, value)| ((*key).to_owned(), json!(value)))
+            .collect();
+        if let (false, Some(told)) = (annotations.is_empty(), told.as_object_mut()) {
+            told.insert("annotations".into(), annotations.into());
+        }
+        told
     }
 }
 

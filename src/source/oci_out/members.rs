@@ -10,6 +10,8 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use crate::limits::FRAME_BYTES;
+
 /// zstd's own default, which is part of the bytes that come out.
 const ZSTD_LEVEL: i32 = 3;
 
@@ -24,14 +26,6 @@ pub(super) enum MemberCompression {
 }
 
 impl MemberCompression {
-    /// Bytes of the archive in a member. A larger one compresses a little better.
-    fn member_bytes(self) -> usize {
-        match self {
-            Self::Gzip => 1 << 20,
-            Self::Zstd => 4 << 20,
-        }
-    }
-
     fn pack(self, bytes: &[u8]) -> io::Result<Vec<u8>> {
         match self {
             Self::Gzip => {
@@ -56,6 +50,8 @@ pub(super) struct Members<W: Write> {
     open: Vec<u8>,
     workers: Workers,
     has_begun: bool,
+    /// Bytes of the members that have been written.
+    sizes: Vec<u32>,
 }
 
 impl<W: Write> Members<W> {
@@ -72,47 +68,66 @@ impl<W: Write> Members<W> {
             open: Vec::new(),
             workers: Workers::new(packing, threads.min(MAX_WORKERS)),
             has_begun: false,
+            sizes: Vec::new(),
         }
+    }
+
+    /// Adds bytes to the open member, however many it has.
+    #[cfg(feature = "store")]
+    pub(super) fn append(&mut self, bytes: &[u8]) {
+        self.open.extend_from_slice(bytes);
     }
 
     /// Hands the open member to a thread, and writes those that have to be done
     /// first.
-    fn close(&mut self) -> io::Result<()> {
+    pub(super) fn cut(&mut self) -> io::Result<()> {
         self.has_begun = true;
         let bytes = std::mem::take(&mut self.open);
         while self.workers.are_busy() {
-            self.out.write_all(&self.workers.first()?)?;
+            let member = self.workers.first()?;
+            self.put(&member)?;
         }
         match self.workers.give(bytes) {
             None => Ok(()),
             // There are no threads to be had.
-            Some(bytes) => self.out.write_all(&self.packing.pack(&bytes)?),
+            Some(bytes) => {
+                let member = self.packing.pack(&bytes)?;
+                self.put(&member)
+            }
         }
     }
 
-    /// Ends the archive and writes what is left.
-    pub(super) fn finish(mut self) -> io::Result<W> {
+    fn put(&mut self, member: &[u8]) -> io::Result<()> {
+        let len = u32::try_from(member.len()).map_err(io::Error::other)?;
+        self.sizes.push(len);
+        self.out.write_all(member)
+    }
+
+    /// Ends the archive and writes what is left. Returns the bytes of each member as well.
+    pub(super) fn finish(mut self) -> io::Result<(W, Vec<u32>)> {
         if !self.has_begun {
             // A single member: no thread is worth it.
-            self.out.write_all(&self.packing.pack(&self.open)?)?;
-            return Ok(self.out);
+            let member = self.packing.pack(&self.open)?;
+            self.put(&member)?;
+            return Ok((self.out, self.sizes));
         }
         if !self.open.is_empty() {
-            self.close()?;
+            self.cut()?;
         }
         while !self.workers.waiting.is_empty() {
-            self.out.write_all(&self.workers.first()?)?;
+            let member = self.workers.first()?;
+            self.put(&member)?;
         }
-        Ok(self.out)
+        Ok((self.out, self.sizes))
     }
 }
 
 impl<W: Write> Write for Members<W> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        if self.open.len() >= self.packing.member_bytes() {
-            self.close()?;
+        if self.open.len() >= FRAME_BYTES {
+            self.cut()?;
         }
-        let room = self.packing.member_bytes() - self.open.len();
+        let room = FRAME_BYTES - self.open.len();
         let now = buf.get(..room).unwrap_or(buf);
         self.open.extend_from_slice(now);
         Ok(now.len())
@@ -236,7 +251,7 @@ mod tests {
         bytes
             .chunks(70_001)
             .for_each(|part| members.write_all(part).unwrap());
-        members.finish().unwrap()
+        members.finish().unwrap().0
     }
 
     #[test]

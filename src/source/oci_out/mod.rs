@@ -9,6 +9,8 @@
 
 mod blob;
 mod documents;
+#[cfg(feature = "store")]
+mod frames;
 mod members;
 #[cfg(feature = "registry")]
 mod prepared;
@@ -18,6 +20,8 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use self::documents::WrittenBlob;
+#[cfg(feature = "store")]
+pub(crate) use self::frames::FrameMap;
 #[cfg(feature = "registry")]
 pub(crate) use self::prepared::{OutBlob, OutImage};
 use self::sink::{ArchiveSink, BlobSink, DirSink};
@@ -80,6 +84,23 @@ pub enum OciExportError {
     },
 }
 
+/// Makes the table of a layer that was cut into frames.
+#[cfg(feature = "store")]
+pub(crate) type MakeTable = dyn Fn(&Layer, &FrameMap) -> io::Result<Option<Vec<u8>>>;
+
+/// How layers are written that can be read in parts. Without stores there are none.
+#[cfg_attr(
+    not(feature = "store"),
+    expect(dead_code, reason = "tables are made with a store's rules")
+)]
+pub(crate) struct Framing<'a> {
+    /// The files that come first.
+    pub(crate) start: &'a super::StartSet,
+    /// Makes the table of a layer; none if it would be too large.
+    #[cfg(feature = "store")]
+    pub(crate) table: &'a MakeTable,
+}
+
 /// Returns the bytes of a blob, as often as it is asked.
 pub type OpenBlob<'a> = Box<dyn Fn() -> io::Result<Box<dyn Read + 'a>> + Send + Sync + 'a>;
 
@@ -130,7 +151,7 @@ impl OciExport<'_> {
     /// An [`OciExportError`]; what has been written by then is no layout, as
     /// `index.json` comes last.
     pub fn write_dir(self, dir: &Path) -> Result<(), OciExportError> {
-        self.write(&mut DirSink::new(dir)?)
+        self.write(&mut DirSink::new(dir)?, None)
     }
 
     /// Writes the image as a tar archive of a layout, and gives `out` back.
@@ -141,14 +162,46 @@ impl OciExport<'_> {
     /// An [`OciExportError`]; what has been written by then is no archive.
     pub fn write_archive<W: Write>(self, out: W, scratch: &Path) -> Result<W, OciExportError> {
         let mut sink = ArchiveSink::new(out, scratch);
-        self.write(&mut sink)?;
+        self.write(&mut sink, None)?;
         sink.finish()
     }
 
-    fn write(self, sink: &mut dyn BlobSink) -> Result<(), OciExportError> {
+    /// Writes a layout as [`write_dir`](Self::write_dir) does, with layers that can be read in
+    /// parts.
+    #[cfg(all(feature = "dir", feature = "store"))]
+    pub(crate) fn write_framed_dir(
+        self,
+        dir: &Path,
+        framing: &Framing<'_>,
+    ) -> Result<(), OciExportError> {
+        self.write(&mut DirSink::new(dir)?, Some(framing))
+    }
+
+    /// Writes an archive as [`write_archive`](Self::write_archive) does, with layers that can be
+    /// read in parts.
+    #[cfg(all(feature = "dir", feature = "store"))]
+    pub(crate) fn write_framed_archive<W: Write>(
+        self,
+        out: W,
+        scratch: &Path,
+        framing: &Framing<'_>,
+    ) -> Result<W, OciExportError> {
+        let mut sink = ArchiveSink::new(out, scratch);
+        self.write(&mut sink, Some(framing))?;
+        sink.finish()
+    }
+
+    fn write(
+        self,
+        sink: &mut dyn BlobSink,
+        framing: Option<&Framing<'_>>,
+    ) -> Result<(), OciExportError> {
+        // What is one program is no archive.
+        let framing = framing.filter(|_| !self.artifact);
+        let form = (self.compression, framing);
         let mut written = Vec::new();
         for layer in self.layers {
-            written.push(blob::write_layer(sink, layer, self.compression)?);
+            written.push(blob::write_layer(sink, layer, form)?);
         }
         let (config, media_type) = match self.artifact {
             true => documents::artifact(self.config, self.config_bytes, &written),
@@ -176,5 +229,6 @@ fn put_document(
         digest,
         size: bytes.len() as u64,
         media_type: media_type.to_owned(),
+        annotations: Vec::new(),
     })
 }

@@ -12,7 +12,7 @@ use tempfile::NamedTempFile;
 use super::blob::{make, oci_type};
 use super::documents::{self, WrittenBlob};
 use super::sink::{BlobSink, scratch_in, write_error};
-use super::{OciExport, OciExportError, OpenBlob, OutLayer};
+use super::{Framing, OciExport, OciExportError, OpenBlob, OutLayer};
 use crate::image::ImageConfig;
 use crate::source::part::Part;
 use crate::source::{BlobDigest, Platform};
@@ -115,6 +115,7 @@ impl<'b> OciExport<'b> {
         self,
         scratch: &Path,
         further: &[Platform],
+        framing: &Framing<'_>,
     ) -> Result<OutImage<'b>, OciExportError> {
         let mut out = OutImage {
             blobs: Vec::new(),
@@ -128,7 +129,8 @@ impl<'b> OciExport<'b> {
         for layer in self.layers {
             match layer {
                 OutLayer::Layer(layer) => {
-                    let made = make(&mut sink, &layer, self.compression)?;
+                    let framing = (!self.artifact).then_some(framing);
+                    let made = make(&mut sink, &layer, (self.compression, framing))?;
                     if let Some(file) = sink.files.get(&made.digest) {
                         let file = file.try_clone();
                         let file = file.map_err(|error| write_error(scratch, error))?;
@@ -148,6 +150,7 @@ impl<'b> OciExport<'b> {
                         size,
                         media_type: oci_type(media_type),
                         diff_id,
+                        annotations: Vec::new(),
                     };
                     out.blob(&kept, OutBytes::Kept(open));
                     written.push(kept);
@@ -220,6 +223,7 @@ impl<'b> OutImage<'b> {
                 digest,
                 size: bytes.len() as u64,
                 media_type: media_type.to_owned(),
+                annotations: Vec::new(),
             }
         };
         let written = of(&config, media_type);

@@ -3,9 +3,13 @@
 use std::collections::HashMap;
 use std::io::Write;
 
+#[cfg(all(feature = "oci", feature = "store"))]
+use super::SpanSink;
 use super::{ExportError, TarWriter};
 use crate::layer::{EntryBody, Layer, LayerEntry};
 use crate::name::LayerPath;
+#[cfg(all(feature = "oci", feature = "store"))]
+use crate::source::StartSet;
 
 /// Writes a layer as an OCI layer tar and gives `out` back. Importing it
 /// gives a layer of the same digest.
@@ -28,6 +32,63 @@ pub fn write_layer<W: Write>(layer: &Layer, out: W) -> Result<W, ExportError> {
         path: LayerPath::root(),
         error,
     })
+}
+
+/// Writes a layer as [`write_layer`] does, and tells `spans` where the bytes of files are. With
+/// a start set the order is another: directories; the files of the set that are read whole, in
+/// its order; those that are read in part; the rest.
+#[cfg(all(feature = "oci", feature = "store"))]
+pub(crate) fn write_layer_with<W: Write>(
+    layer: &Layer,
+    out: W,
+    spans: std::sync::Arc<dyn SpanSink>,
+    start: &StartSet,
+) -> Result<W, ExportError> {
+    let mut writer = TarWriter::new(out).telling(std::sync::Arc::clone(&spans));
+    let mut first_names = HashMap::new();
+    if start.is_empty() {
+        for entry in layer.entries() {
+            write_entry(&mut writer, &entry, &mut first_names)?;
+        }
+    } else {
+        let (dirs, others): (Vec<_>, Vec<_>) = layer
+            .entries()
+            .partition(|entry| matches!(entry.body, EntryBody::Dir { .. }));
+        let mut ordered: Vec<_> = others
+            .into_iter()
+            .map(|entry| (order_of(&entry, start), entry))
+            .collect();
+        // Within a group they stay in the order of the layer.
+        ordered.sort_by_key(|(order, _)| *order);
+        for entry in &dirs {
+            write_entry(&mut writer, entry, &mut first_names)?;
+        }
+        let first_part = ordered.partition_point(|(order, _)| order.0 == 0);
+        for (number, (_, entry)) in ordered.iter().enumerate() {
+            if number == first_part && number > 0 {
+                spans.start_ends();
+            }
+            write_entry(&mut writer, entry, &mut first_names)?;
+        }
+        if first_part == ordered.len() && first_part > 0 {
+            spans.start_ends();
+        }
+    }
+    writer.finish().map_err(|error| ExportError::Write {
+        path: LayerPath::root(),
+        error,
+    })
+}
+
+/// The group that an entry belongs to, and its place in that.
+#[cfg(all(feature = "oci", feature = "store"))]
+fn order_of(entry: &LayerEntry<'_>, start: &StartSet) -> (u8, usize) {
+    let is_file = matches!(entry.body, EntryBody::File { .. });
+    match start.place(&entry.path).filter(|_| is_file) {
+        Some((place, true)) => (0, place),
+        Some((place, false)) => (1, place),
+        None => (2, 0),
+    }
 }
 
 fn write_entry<W: Write>(

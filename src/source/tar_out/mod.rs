@@ -14,13 +14,17 @@ mod pax;
 mod sparse;
 
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 pub use self::layer::write_layer;
+#[cfg(all(feature = "oci", feature = "store"))]
+pub(crate) use self::layer::write_layer_with;
 
 use self::header::{EntryHeader, HeaderKind};
 use self::sparse::{DataRuns, FileForm};
 use super::marker::{is_marker, opaque_name, whiteout_name};
 use crate::chunk::Content;
+use crate::digest::Digest;
 use crate::limits::{CHUNK_BYTES, MAX_NAME_BYTES, MAX_SPARSE_RATIO, MAX_SPARSE_RUNS};
 use crate::meta::Meta;
 use crate::name::LayerPath;
@@ -84,6 +88,22 @@ pub enum ExportError {
     },
 }
 
+/// Is told what a writer is about to write: which bytes of the archive are those of files.
+pub(crate) trait SpanSink: Send + Sync {
+    /// What follows is a file with this content.
+    fn file(&self, content: Digest);
+
+    /// The next `len` bytes are those of the file from `at` on.
+    fn span(&self, at: u64, len: u64);
+
+    /// All files that are needed to start have been written.
+    #[cfg_attr(
+        not(all(feature = "oci", feature = "store")),
+        expect(dead_code, reason = "start sets are of stores")
+    )]
+    fn start_ends(&self);
+}
+
 /// Writes a tar archive entry by entry.
 ///
 /// Hard links come after what they name, as readers want it; the order is the
@@ -93,6 +113,7 @@ pub struct TarWriter<W> {
     buf: Vec<u8>,
     /// Bytes of holes that were written as zeros.
     zeros: u64,
+    spans: Option<Arc<dyn SpanSink>>,
 }
 
 impl<W: Write> TarWriter<W> {
@@ -102,6 +123,22 @@ impl<W: Write> TarWriter<W> {
             out,
             buf: Vec::new(),
             zeros: 0,
+            spans: None,
+        }
+    }
+
+    /// Tells `spans` which bytes are those of files.
+    #[cfg(all(feature = "oci", feature = "store"))]
+    fn telling(self, spans: Arc<dyn SpanSink>) -> Self {
+        Self {
+            spans: Some(spans),
+            ..self
+        }
+    }
+
+    fn span(&self, at: u64, len: u64) {
+        if let Some(spans) = &self.spans {
+            spans.span(at, len);
         }
     }
 
@@ -133,6 +170,9 @@ impl<W: Write> TarWriter<W> {
         check_below_root(path)?;
         let form = FileForm::of(content, &mut self.zeros);
         let form = form.map_err(|error| read_error(path, io::Error::other(error)))?;
+        if let Some(spans) = &self.spans {
+            spans.file(content.digest());
+        }
         if let FileForm::Sparse(runs) = form {
             return self.sparse_file(path, meta, content, &runs);
         }
@@ -142,6 +182,7 @@ impl<W: Write> TarWriter<W> {
             let (offset, bytes) =
                 piece.map_err(|error| read_error(path, io::Error::other(error)))?;
             self.zeros(path, offset - end)?;
+            self.span(offset, bytes.len() as u64);
             self.bytes(path, &bytes)?;
             end = offset + bytes.len() as u64;
         }
@@ -182,6 +223,7 @@ impl<W: Write> TarWriter<W> {
                 let piece = buf.get_mut(..want).unwrap_or_default();
                 let read = content.read_at(piece, at);
                 read.map_err(|error| read_error(path, io::Error::other(error)))?;
+                self.span(at, want as u64);
                 self.bytes(path, piece)?;
                 at += want as u64;
             }
