@@ -57,7 +57,7 @@ impl Store {
         self.check_writable()?;
         let _lock = self.lock_for_collection()?;
         let mut report = GcReport::default();
-        let mut freed = self.drop_incoming(true)?;
+        let mut freed = self.drop_incoming(&|_| true)?;
         loop {
             let round = self.0.catalog.change(forget)?;
             // Chunks of packs that are gone are not known any more.

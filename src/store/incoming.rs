@@ -7,10 +7,8 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::time::SystemTime;
 
 use super::{Store, StoreError};
-use crate::limits::MAX_INCOMING_AGE_SECONDS;
 
 /// The directory.
 pub(super) const INCOMING: &str = "incoming";
@@ -19,9 +17,12 @@ pub(super) const INCOMING: &str = "incoming";
 pub(super) const MAGIC: [u8; 8] = *b"stratinc";
 
 impl Store {
-    /// Removes blobs that are on no one's way: all of them, or those that have been lying
-    /// for long. Returns the bytes that are free now.
-    pub(crate) fn drop_incoming(&self, all: bool) -> Result<u64, StoreError> {
+    /// Removes those blobs of which `is_chosen` says so by the name, unless somebody fetches
+    /// or reads them. Returns the bytes that are free now.
+    pub(crate) fn drop_incoming(
+        &self,
+        is_chosen: &dyn Fn(&Path) -> bool,
+    ) -> Result<u64, StoreError> {
         let disk = &self.0.packs.disk;
         if !disk.path(INCOMING).is_dir() {
             return Ok(0);
@@ -30,7 +31,7 @@ impl Store {
         let mut freed = 0;
         for (path, _) in disk.list(INCOMING)? {
             let is_ours = super::sweep::is_written_by_a_store(disk, INCOMING, &path);
-            if !is_ours || !(all || is_old(&path)) {
+            if !is_ours || !is_chosen(&path) {
                 continue;
             }
             let Ok(file) = disk.open(&path) else { continue };
@@ -40,13 +41,6 @@ impl Store {
         }
         Ok(freed)
     }
-}
-
-fn is_old(path: &Path) -> bool {
-    let changed = path.symlink_metadata().and_then(|meta| meta.modified());
-    let age = changed.map(|changed| SystemTime::now().duration_since(changed));
-    let age = age.ok().and_then(Result::ok);
-    age.is_some_and(|age| age.as_secs() > MAX_INCOMING_AGE_SECONDS)
 }
 
 /// Returns whether a file is still the one of its name.

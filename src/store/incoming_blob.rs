@@ -6,12 +6,13 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::disk::Disk;
 use super::incoming::{INCOMING, MAGIC, is_still};
 use super::{Store, StoreError};
 use crate::digest::Sha256;
+use crate::limits::MAX_INCOMING_AGE_SECONDS;
 
 /// Bytes before those of the blob.
 const HEAD: u64 = 64;
@@ -55,9 +56,7 @@ impl Store {
             disk.make_dir(&dir)?;
         }
         super::identity::check_dirs(disk)?;
-        let hex = digest.to_string();
-        let hex = hex.rsplit(':').next().unwrap_or_default();
-        let path = disk.file_in(INCOMING, hex);
+        let path = disk.file_in(INCOMING, &blob_file_name(digest));
         let head = head(digest, size);
         loop {
             let file = disk.open_or_make(&path)?;
@@ -207,4 +206,17 @@ impl Incoming {
         self.len = HEAD;
         Ok(())
     }
+}
+/// Returns whether a blob has been lying for so long that nobody will go on with it.
+pub(crate) fn is_old(path: &Path) -> bool {
+    let changed = path.symlink_metadata().and_then(|meta| meta.modified());
+    let age = changed.map(|changed| SystemTime::now().duration_since(changed));
+    let age = age.ok().and_then(Result::ok);
+    age.is_some_and(|age| age.as_secs() > MAX_INCOMING_AGE_SECONDS)
+}
+
+/// Returns the name of a blob's file.
+pub(crate) fn blob_file_name(digest: Sha256) -> String {
+    let hex = digest.to_string();
+    hex.rsplit(':').next().unwrap_or_default().to_owned()
 }

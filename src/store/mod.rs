@@ -87,7 +87,7 @@ use identity::DirState;
 pub use import::Import;
 use import::digest_of;
 #[cfg(feature = "registry")]
-pub(crate) use incoming_blob::Incoming;
+pub(crate) use incoming_blob::{Incoming, blob_file_name, is_old};
 pub use legacy::is_panic_caught;
 use pack::file_name;
 use pack_writer::ChunkIndex;

@@ -1,6 +1,7 @@
 //! Out of a registry into a store.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
@@ -12,7 +13,7 @@ use crate::digest::{Digest, Sha256};
 use crate::image::Reference;
 use crate::registry::{Client, RegistryRef};
 use crate::source::{BlobDigest, OciImage, SourceErrorKind, SourceOptions};
-use crate::store::{ImageInfo, Import, LayerOrigin, Store};
+use crate::store::{ImageInfo, Import, LayerOrigin, Store, blob_file_name, is_old};
 
 /// How an image is pulled.
 #[derive(Clone)]
@@ -73,7 +74,7 @@ pub fn pull(
     let full = name.store_name();
     let tag = tag.unwrap_or(&full);
     let manifest = client.manifest(name)?;
-    store.drop_incoming(false)?;
+    store.drop_incoming(&is_old)?;
     let meter = Meter::new(options.watcher.clone());
     let remote = Arc::new(Remote::new(client, name, store, meter));
     let top = (
@@ -83,13 +84,14 @@ pub fn pull(
     );
     let home = Arc::clone(&remote);
     let image = OciImage::remote(home, top, &options.source).map_err(|error| {
-        let error = error.of(std::path::Path::new(&name.to_string()));
+        let error = error.of(Path::new(&name.to_string()));
         remote.explained(error.into())
     })?;
     // Not before what is in the store is looked at: nothing of it is collected from here on.
     let import = store.import()?;
     if let Some(known) = same_image(store, &image)? {
         store.tag(&known.id.to_string(), tag.as_str())?;
+        forget_blobs(store, &image)?;
         return Ok(Pulled {
             known_layers: known.layers.len() as u64,
             image: store.info(tag.as_str())?,
@@ -161,6 +163,19 @@ fn take(
     }
     keep_documents(&mut import, image)?;
     import.commit(image.config().clone(), Some(tag.as_str()))?;
+    Ok(())
+}
+
+/// Removes the blobs of an image that the store has: a pull that was killed once the image
+/// was there has left them.
+fn forget_blobs(store: &Store, image: &OciImage) -> Result<(), TransferError> {
+    let blobs = image.layers().iter().filter_map(|blob| blob.digest());
+    let names: HashSet<String> = blobs.filter_map(sha256).map(blob_file_name).collect();
+    let is_of_image = |path: &Path| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| names.contains(name))
+    };
+    store.drop_incoming(&is_of_image)?;
     Ok(())
 }
 

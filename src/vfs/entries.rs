@@ -13,7 +13,7 @@ use crate::meta::{FileId, Kind, Time};
 use crate::overlay::{Found, New, Overlay};
 
 /// What an operation on names is about.
-enum EntryTarget {
+enum EntryPlace {
     /// A name, taken or free.
     Name(OwnedEntry),
     /// A directory that the path leads to by `.`, `..` or a slash at its end,
@@ -36,15 +36,15 @@ impl OwnedEntry {
 
 /// Walks to the last name of a path. A slash after it asks for a directory,
 /// as wasmtime has it: a link before it is followed.
-fn spot(state: &FsState, from: &Descriptor, path: &[u8]) -> Result<EntryTarget, Errno> {
+fn spot(state: &FsState, from: &Descriptor, path: &[u8]) -> Result<EntryPlace, Errno> {
     match resolve(state, from.start(state), path, Last::Walk(Follow::No))? {
-        End::Dir(id) => Ok(EntryTarget::Dir(id)),
+        End::Dir(id) => Ok(EntryPlace::Dir(id)),
         End::Entry {
             found: Some(found),
             slash: Slash::Trailing,
             ..
         } => match found.kind {
-            Kind::Dir => Ok(EntryTarget::Dir(found.id)),
+            Kind::Dir => Ok(EntryPlace::Dir(found.id)),
             Kind::File | Kind::Symlink => Err(Errno::NotDirectory),
         },
         End::Entry {
@@ -57,7 +57,7 @@ fn spot(state: &FsState, from: &Descriptor, path: &[u8]) -> Result<EntryTarget, 
             name,
             found,
             slash: Slash::None,
-        } => Ok(EntryTarget::Name(OwnedEntry {
+        } => Ok(EntryPlace::Name(OwnedEntry {
             dir,
             name: SmallVec::from_slice(name),
             found,
@@ -71,16 +71,16 @@ fn spot_before_slash(
     state: &FsState,
     from: &Descriptor,
     path: &[u8],
-) -> Result<(EntryTarget, Slash), Errno> {
+) -> Result<(EntryPlace, Slash), Errno> {
     Ok(match resolve(state, from.start(state), path, Last::Keep)? {
-        End::Dir(id) => (EntryTarget::Dir(id), Slash::None),
+        End::Dir(id) => (EntryPlace::Dir(id), Slash::None),
         End::Entry {
             dir,
             name,
             found,
             slash,
         } => (
-            EntryTarget::Name(OwnedEntry {
+            EntryPlace::Name(OwnedEntry {
                 dir,
                 name: SmallVec::from_slice(name),
                 found,
@@ -128,11 +128,11 @@ impl Descriptor {
             path,
             Last::Keep,
             |from, path, state, now| match spot_before_slash(state, from, path)?.0 {
-                EntryTarget::Name(at) if at.found.is_none() => {
+                EntryPlace::Name(at) if at.found.is_none() => {
                     from.allow_new(state, at.dir, &at.name)?;
                     state.create(at.dir, &at.name, New::Dir, now).map(drop)
                 }
-                EntryTarget::Name(_) | EntryTarget::Dir(_) => Err(Errno::Exist),
+                EntryPlace::Name(_) | EntryPlace::Dir(_) => Err(Errno::Exist),
             },
         )
     }
@@ -152,14 +152,14 @@ impl Descriptor {
             path,
             Last::Keep,
             |from, path, state, now| match spot_before_slash(state, from, path)? {
-                (EntryTarget::Name(at), slash) => {
+                (EntryPlace::Name(at), slash) => {
                     if slash == Slash::Trailing && at.is_link() {
                         expect_inside(state, from, path)?;
                     }
                     let found = from.allow_removal(state, &at)?;
                     state.rmdir((at.dir, &at.name, found), now)
                 }
-                (EntryTarget::Dir(_), _) => Err(Errno::Invalid),
+                (EntryPlace::Dir(_), _) => Err(Errno::Invalid),
             },
         )
     }
@@ -177,11 +177,11 @@ impl Descriptor {
         let last = Last::Walk(Follow::No);
         self.change(path, last, |from, path, state, now| {
             match spot(state, from, path)? {
-                EntryTarget::Name(at) => {
+                EntryPlace::Name(at) => {
                     let found = from.allow_removal(state, &at)?;
                     state.unlink((at.dir, &at.name, found), now)
                 }
-                EntryTarget::Dir(_) => Err(Errno::IsDirectory),
+                EntryPlace::Dir(_) => Err(Errno::IsDirectory),
             }
         })
     }
@@ -203,12 +203,12 @@ impl Descriptor {
         self.change(path, last, |from, path, state, now| {
             check_target(target)?;
             match spot(state, from, path)? {
-                EntryTarget::Name(at) if at.found.is_none() => {
+                EntryPlace::Name(at) if at.found.is_none() => {
                     from.allow_new(state, at.dir, &at.name)?;
                     let link = New::Symlink(target);
                     state.create(at.dir, &at.name, link, now).map(drop)
                 }
-                EntryTarget::Name(_) | EntryTarget::Dir(_) => Err(Errno::Exist),
+                EntryPlace::Name(_) | EntryPlace::Dir(_) => Err(Errno::Exist),
             }
         })
     }
@@ -262,16 +262,16 @@ impl Descriptor {
             let from = spot(state, old_dir, path)?;
             let to = spot(state, new_dir, new_path)?;
             let (dir, id) = match from {
-                EntryTarget::Name(from) => (from.dir, from.found.ok_or(Errno::NoEntry)?.id),
-                EntryTarget::Dir(id) => (id, id),
+                EntryPlace::Name(from) => (from.dir, from.found.ok_or(Errno::NoEntry)?.id),
+                EntryPlace::Dir(id) => (id, id),
             };
             match to {
-                EntryTarget::Name(to) if to.found.is_none() => {
+                EntryPlace::Name(to) if to.found.is_none() => {
                     old_dir.allow_change_of(state, dir, id)?;
                     new_dir.allow_arrival(state, to.dir, &to.name, None)?;
                     state.link(id, to.dir, &to.name, now)
                 }
-                EntryTarget::Name(_) | EntryTarget::Dir(_) => Err(Errno::Exist),
+                EntryPlace::Name(_) | EntryPlace::Dir(_) => Err(Errno::Exist),
             }
         })
     }
@@ -299,7 +299,7 @@ impl Descriptor {
         old_dir.fs().change(|state, now| {
             let (from, slash) = spot_before_slash(state, old_dir, path)?;
             let (to, new_slash) = spot_before_slash(state, new_dir, new_path)?;
-            let (EntryTarget::Name(from), EntryTarget::Name(to)) = (from, to) else {
+            let (EntryPlace::Name(from), EntryPlace::Name(to)) = (from, to) else {
                 return Err(Errno::Busy);
             };
             let found = from.found.ok_or(Errno::NoEntry)?;
