@@ -132,13 +132,21 @@ pub(crate) struct HistoryArgs {
 
 /// Lists what is in an image, all layers merged.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  stratafs image tree app:1 /etc")]
+#[command(
+    after_help = "Example:\n  stratafs image tree app:1 /etc\n  stratafs image tree app:1 --depth 1 --sizes"
+)]
 pub(crate) struct TreeArgs {
     #[command(flatten)]
     pub(crate) image: One,
     /// Where to begin
     #[arg(value_name = "PATH", default_value = "/")]
     pub(crate) path: String,
+    /// Show no more than N levels below PATH
+    #[arg(long, value_name = "N")]
+    pub(crate) depth: Option<usize>,
+    /// Show of each directory how many bytes the files below it have
+    #[arg(long)]
+    pub(crate) sizes: bool,
     #[command(flatten)]
     pub(crate) form: Form,
 }
@@ -158,7 +166,9 @@ pub(crate) struct CatArgs {
 
 /// Lists what differs between two images: A added, C changed, D deleted.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  stratafs image diff app:1 app:2")]
+#[command(
+    after_help = "Example:\n  stratafs image diff app:1 app:2\n  stratafs image diff app:1 app:2 --stat"
+)]
 pub(crate) struct DiffArgs {
     /// The image to begin with
     #[arg(value_name = "REF_A")]
@@ -166,6 +176,9 @@ pub(crate) struct DiffArgs {
     /// The image to compare with it
     #[arg(value_name = "REF_B")]
     pub(crate) to: Reference,
+    /// Count what was added, changed and deleted, with bytes before and after
+    #[arg(long)]
+    pub(crate) stat: bool,
     #[command(flatten)]
     pub(crate) form: Form,
 }
@@ -180,6 +193,9 @@ pub(crate) struct ExplainArgs {
     /// The path; links are not followed
     #[arg(value_name = "PATH")]
     pub(crate) path: String,
+    /// Tell how many files and bytes at and below PATH come from each layer
+    #[arg(long)]
+    pub(crate) sizes: bool,
     #[command(flatten)]
     pub(crate) form: Form,
 }

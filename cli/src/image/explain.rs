@@ -1,14 +1,19 @@
 //! `image explain`.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
+use stratafs::image::Image;
+use stratafs::meta::Kind;
 use stratafs::name::{LayerPath, show};
 use stratafs::store::Store;
 use stratafs::transfer::{self, EntryKind, Explanation, LowerEntry, Sharer};
 
 use super::args::ExplainArgs;
 use super::text::{answer, date, kind, mode, put_bytes, rooted, rooted_bytes};
+use super::tree::Shown;
 use crate::failure::Failure;
-use crate::report::bytes;
+use crate::report::{bytes, count};
 
 /// Lines of chunks and of sharers that are shown to a person.
 const SHOWN: usize = 20;
@@ -17,7 +22,43 @@ pub(super) fn explain(store: &Store, args: ExplainArgs) -> Result<(), Failure> {
     let path = LayerPath::parse(args.path.as_bytes())
         .map_err(|error| Failure::usage(format_args!("{}: {error}", show(args.path.as_bytes()))))?;
     let told = transfer::explain(store, &args.image.reference, &path)?;
-    answer(args.form, || document(&told), || lines(&told))
+    let sizes = match args.sizes {
+        true => Some(sizes(&store.image(args.image.reference.as_str())?, &path)?),
+        false => None,
+    };
+    let json = || {
+        let mut document = document(&told);
+        if let (Some(sizes), Some(document)) = (&sizes, document.as_object_mut()) {
+            let sizes = sizes.iter().map(|(layer, (files, bytes))| {
+                json!({"layer": layer, "files": files, "size_bytes": bytes})
+            });
+            document.insert("sizes".into(), sizes.collect());
+        }
+        document
+    };
+    let text = || {
+        let mut text = lines(&told);
+        for (layer, (files, size)) in sizes.iter().flatten() {
+            let (files, size) = (count(*files), bytes(*size));
+            text.push_str(&format!("{size} in {files} files of layer {layer}\n"));
+        }
+        text
+    };
+    answer(args.form, json, text)
+}
+
+/// The files at and below a path, and their bytes, by layer; a file with several names
+/// counts by its first.
+fn sizes(image: &Image, path: &LayerPath) -> Result<BTreeMap<usize, (u64, u64)>, Failure> {
+    let mut sizes: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
+    for entry in Shown::collect(image, path)? {
+        if let (Kind::File, Some(layer), false) = (entry.kind, entry.layer, entry.is_further_name) {
+            let (files, bytes) = sizes.entry(layer).or_default();
+            *files += 1;
+            *bytes = bytes.saturating_add(entry.size);
+        }
+    }
+    Ok(sizes)
 }
 
 fn document(told: &Explanation) -> Value {

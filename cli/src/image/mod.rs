@@ -3,6 +3,7 @@
 mod analyze;
 pub(super) mod args;
 mod cat;
+mod diff;
 mod explain;
 mod list;
 mod look_args;
@@ -13,6 +14,7 @@ mod show;
 mod start_set;
 mod text;
 mod trace;
+mod tree;
 mod whole;
 
 use std::path::Path;
@@ -34,9 +36,9 @@ pub(super) fn image(command: ImageCommand, store: Option<&Path>) -> Result<ExitC
         ImageCommand::Ls(args) => list::ls(&store, args),
         ImageCommand::Inspect(args) => show::inspect(&store, args),
         ImageCommand::History(args) => show::history(&store, args),
-        ImageCommand::Tree(args) => list::tree(&store, args),
+        ImageCommand::Tree(args) => tree::tree(&store, args),
         ImageCommand::Cat(args) => cat::cat(&store, args),
-        ImageCommand::Diff(args) => list::diff(&store, args),
+        ImageCommand::Diff(args) => diff::diff(&store, args),
         ImageCommand::Explain(args) => explain::explain(&store, args),
         ImageCommand::Analyze(args) => analyze::analyze(&store, args),
         ImageCommand::Export(args) => moving::export(&store, args),

@@ -30,6 +30,7 @@ mod options; // each option, good and bad
 mod prepare; // `image prepare`, and runs that go on from there
 mod registry; // images in registries: push, pull, copy, login
 mod shared; // volumes, places in listings, traces, runs that repeat
+mod sizes; // counts and sizes of `diff`, `tree` and `explain`
 mod strace; // each file call of a guest, as strace tells it
 mod world; // /dev, /tmp, and runs without them
 mod wrong; // wrong input to every option
