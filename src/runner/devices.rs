@@ -38,12 +38,12 @@ pub(super) fn world(plan: &RunPlan, outputs: &[OutputBuffer], instance: u32) -> 
             output(wasmtime_wasi::cli::stdout().p2_stream()),
             output(wasmtime_wasi::cli::stderr().p2_stream()),
         ),
-        (Stdio::Collect(_), [out, err]) => world.streams(
+        (Stdio::Collect(_) | Stdio::Forward(_), [out, err]) => world.streams(
             input(None),
             output(out.p2_stream()),
             output(err.p2_stream()),
         ),
-        (Stdio::Collect(_) | Stdio::Null, _) => world,
+        (Stdio::Collect(_) | Stdio::Forward(_) | Stdio::Null, _) => world,
     }
 }
 

@@ -35,6 +35,12 @@ pub enum RunnerError {
         /// The export that a command has.
         wanted: &'static str,
     },
+    /// The guest is a core module, where a component is needed.
+    #[error("{name}: not a component: it is a core module")]
+    NotAComponent {
+        /// The guest.
+        name: String,
+    },
     /// The call that [`RunnerConfig::invoke`](super::RunnerConfig::invoke) asks for is
     /// none that could be made.
     #[error("the call {call:?}: {reason}")]

@@ -241,6 +241,12 @@ fn connect(wasi: &mut WasiCtxBuilder, stdio: &Stdio, instance: u32) -> Vec<Outpu
             wasi.stdout(out.clone()).stderr(err.clone());
             vec![out, err]
         }
+        Stdio::Forward(sink) => {
+            let out = OutputBuffer::forwarding(instance, Stream::Stdout, sink.clone());
+            let err = OutputBuffer::forwarding(instance, Stream::Stderr, sink.clone());
+            wasi.stdout(out.clone()).stderr(err.clone());
+            vec![out, err]
+        }
     }
 }
 

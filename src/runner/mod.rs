@@ -38,6 +38,7 @@ pub mod freeze;
 mod functions;
 mod guest;
 mod host;
+mod hosted;
 mod invoke;
 mod limiter;
 mod names;
@@ -63,7 +64,8 @@ pub use calls::{Argument, CallResult, CallValue, Excerpt, FileCall, WasiVersion,
 pub use engine::Allocator;
 pub use error::RunnerError;
 pub use guest::{Guest, GuestKind};
-pub use network::Network;
+pub use hosted::{HostedComponent, HostedState, InstanceTemplate};
+pub use network::{Destination, Network};
 pub use outcome::Outcome;
 pub use output::{OutputSink, Stdio, Stream};
 pub use plan::{GuestDir, HostDir, INSTANCE_VARIABLE, RunPlan, Volume};

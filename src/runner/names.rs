@@ -11,7 +11,6 @@ use wasmtime_wasi::p2::bindings::sockets::network as network2;
 use wasmtime_wasi::p3::bindings::sockets as sockets3;
 use wasmtime_wasi_io::poll::{Pollable, subscribe};
 
-use super::host::ComponentHost;
 use super::network::LookupNames;
 
 /// What wasmtime-wasi links; guests with other numbers find it too.
@@ -29,8 +28,8 @@ impl Pollable for FoundAddresses {
 type Lookup2 = Result<Resource<FoundAddresses>, network2::ErrorCode>;
 
 /// Takes the place of wasmtime-wasi's in a linker for 0.2.
-pub(super) fn answer_two(
-    linker: &mut Linker<ComponentHost>,
+pub(super) fn answer_two<T: WasiView>(
+    linker: &mut Linker<T>,
     names: &LookupNames,
 ) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
@@ -38,7 +37,7 @@ pub(super) fn answer_two(
     lookup.resource(
         "resolve-address-stream",
         ResourceType::host::<FoundAddresses>(),
-        |mut store: StoreContextMut<'_, ComponentHost>, rep| {
+        |mut store: StoreContextMut<'_, T>, rep| {
             let found = Resource::<FoundAddresses>::new_own(rep);
             store.data_mut().ctx().table.delete(found)?;
             Ok(())
@@ -47,7 +46,7 @@ pub(super) fn answer_two(
     let names = names.clone();
     lookup.func_wrap(
         "resolve-addresses",
-        move |mut store: StoreContextMut<'_, ComponentHost>,
+        move |mut store: StoreContextMut<'_, T>,
               (network, name): (Resource<wasmtime_wasi::p2::Network>, String)| {
             let table = store.data_mut().ctx().table;
             // The network is what allows the call.
@@ -61,7 +60,7 @@ pub(super) fn answer_two(
     )?;
     lookup.func_wrap(
         "[method]resolve-address-stream.resolve-next-address",
-        |mut store: StoreContextMut<'_, ComponentHost>, (found,): (Resource<FoundAddresses>,)| {
+        |mut store: StoreContextMut<'_, T>, (found,): (Resource<FoundAddresses>,)| {
             let next = store.data_mut().ctx().table.get_mut(&found)?.0.next();
             let next: Option<network2::IpAddress> = next.map(Into::into);
             Ok((Ok::<_, network2::ErrorCode>(next),))
@@ -69,7 +68,7 @@ pub(super) fn answer_two(
     )?;
     lookup.func_wrap(
         "[method]resolve-address-stream.subscribe",
-        |mut store: StoreContextMut<'_, ComponentHost>, (found,): (Resource<FoundAddresses>,)| {
+        |mut store: StoreContextMut<'_, T>, (found,): (Resource<FoundAddresses>,)| {
             let pollable: Resource<DynPollable> = subscribe(store.data_mut().ctx().table, found)?;
             Ok((pollable,))
         },
@@ -79,8 +78,8 @@ pub(super) fn answer_two(
 }
 
 /// The same in a linker for 0.3.
-pub(super) fn answer_three(
-    linker: &mut Linker<ComponentHost>,
+pub(super) fn answer_three<T: WasiView>(
+    linker: &mut Linker<T>,
     names: &LookupNames,
 ) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);

@@ -35,6 +35,18 @@ enum Reach {
     All,
 }
 
+/// Where a connection may go: [`Network::destination`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Destination {
+    /// Nowhere.
+    Refused,
+    /// To one of these addresses, which were found when the network was made.
+    At(Vec<IpAddr>),
+    /// Wherever the host's own lookup of the name leads.
+    ByName,
+}
+
 /// A host that may be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct ReachableHost {
@@ -80,6 +92,44 @@ impl Network {
     #[must_use]
     pub fn is_none(&self) -> bool {
         self.reach == Reach::Nothing
+    }
+
+    /// Returns where a host that connects on behalf of a guest may connect to, by TCP, for
+    /// a name or an address as text.
+    ///
+    /// ```
+    /// use std::net::IpAddr;
+    /// use stratafs::runner::{Destination, Network};
+    ///
+    /// let mut network = Network::none();
+    /// network.allow("db.internal", &[IpAddr::from([10, 0, 0, 7])], Some(5432));
+    /// let found = Destination::At(vec![IpAddr::from([10, 0, 0, 7])]);
+    /// assert_eq!(network.destination("db.internal", 5432), found);
+    /// assert_eq!(network.destination("db.internal", 80), Destination::Refused);
+    /// ```
+    #[must_use]
+    pub fn destination(&self, name: &str, port: u16) -> Destination {
+        if self.no_tcp {
+            return Destination::Refused;
+        }
+        let places = match &self.reach {
+            Reach::Nothing => return Destination::Refused,
+            Reach::All => return Destination::ByName,
+            Reach::These(places) => places,
+        };
+        let found = LookupNames(Arc::clone(places)).look_up(name);
+        let mut found = found.unwrap_or_default();
+        found.retain(|ip| {
+            is_allowed(
+                places,
+                SocketAddr::new(*ip, port),
+                SocketAddrUse::TcpConnect,
+            )
+        });
+        match found.is_empty() {
+            true => Destination::Refused,
+            false => Destination::At(found),
+        }
     }
 
     /// Turns TCP off or on again.

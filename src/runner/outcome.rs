@@ -39,8 +39,10 @@ impl Outcome {
         *self == Self::Exited(0)
     }
 
-    /// Reads what wasmtime says about a call that did not return.
-    pub(super) fn of_error(error: &wasmtime::Error) -> Self {
+    /// Reads what wasmtime says about a call that did not return: an exit, a trap, a
+    /// memory bound, or a failure of the host.
+    #[must_use]
+    pub fn of_error(error: &wasmtime::Error) -> Self {
         if let Some(I32Exit(code)) = error.downcast_ref() {
             return Self::Exited(*code);
         }

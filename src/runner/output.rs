@@ -30,6 +30,8 @@ pub enum Stdio {
     /// passed on in one piece. What exceeds
     /// [`MAX_HELD_OUTPUT_BYTES`] is passed on before, in pieces of that size.
     Collect(Arc<dyn OutputSink>),
+    /// No input; the output of each instance is passed on as it is written.
+    Forward(Arc<dyn OutputSink>),
 }
 
 impl fmt::Debug for Stdio {
@@ -39,6 +41,7 @@ impl fmt::Debug for Stdio {
             Self::Inherit => "Inherit",
             Self::Output => "Output",
             Self::Collect(_) => "Collect",
+            Self::Forward(_) => "Forward",
         })
     }
 }
@@ -58,7 +61,7 @@ pub enum Stream {
     Stderr,
 }
 
-/// One stream of one instance, held. Clones share it.
+/// One stream of one instance on its way to a sink. Clones share it.
 #[derive(Clone)]
 pub(super) struct OutputBuffer(Arc<Inner>);
 
@@ -66,6 +69,8 @@ struct Inner {
     instance: u32,
     stream: Stream,
     sink: Arc<dyn OutputSink>,
+    /// Whether bytes wait for the end of the instance.
+    is_held: bool,
     /// Never longer than [`MAX_HELD_OUTPUT_BYTES`].
     bytes: Mutex<Vec<u8>>,
 }
@@ -76,6 +81,18 @@ impl OutputBuffer {
             instance,
             stream,
             sink,
+            is_held: true,
+            bytes: Mutex::default(),
+        }))
+    }
+
+    /// The same, but nothing waits in it.
+    pub(super) fn forwarding(instance: u32, stream: Stream, sink: Arc<dyn OutputSink>) -> Self {
+        Self(Arc::new(Inner {
+            instance,
+            stream,
+            sink,
+            is_held: false,
             bytes: Mutex::default(),
         }))
     }
@@ -89,6 +106,10 @@ impl OutputBuffer {
     }
 
     fn push(&self, mut bytes: &[u8]) {
+        if !self.0.is_held {
+            self.0.sink.write(self.0.instance, self.0.stream, bytes);
+            return;
+        }
         while !bytes.is_empty() {
             let mut held = self.0.bytes.lock();
             let room = MAX_HELD_OUTPUT_BYTES.saturating_sub(held.len());
@@ -186,5 +207,13 @@ mod tests {
         assert_eq!(sink.0.lock().last(), Some(&(7, 1)));
         held.release();
         assert_eq!(sink.0.lock().len(), 3);
+    }
+
+    #[test]
+    fn forwarded_output_does_not_wait() {
+        let sink = Arc::new(Lengths::default());
+        let forwarded = OutputBuffer::forwarding(7, Stream::Stderr, sink.clone());
+        forwarded.push(b"abc");
+        assert_eq!(*sink.0.lock(), [(7, 3)]);
     }
 }

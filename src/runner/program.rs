@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use wasmtime::component::{self, Component};
 use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, Store};
+use wasmtime_wasi::WasiView;
 use wasmtime_wasi::p2::bindings;
 use wasmtime_wasi::p3::bindings as bindings3;
 
@@ -346,8 +347,8 @@ fn async_linker(
 }
 
 /// Answers for names where the host has found them already.
-fn answer_names(
-    linker: &mut component::Linker<ComponentHost>,
+pub(super) fn answer_names<T: WasiView>(
+    linker: &mut component::Linker<T>,
     config: &RunnerConfig,
     kind: GuestKind,
 ) -> wasmtime::Result<()> {
@@ -422,8 +423,8 @@ fn trap_unknown(
     }
 }
 
-fn trap_unknown_of_component(
-    linker: &mut component::Linker<ComponentHost>,
+pub(super) fn trap_unknown_of_component<T: 'static>(
+    linker: &mut component::Linker<T>,
     component: &Component,
     config: &RunnerConfig,
 ) -> wasmtime::Result<()> {

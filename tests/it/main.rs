@@ -28,6 +28,7 @@ mod fuzz; // the fuzz targets in plain loops
 mod guests; // each example guest under wasmtime-wasi and under stratafs
 mod held; // what a host holds because of what guests did
 mod host; // the std-like API for embedders
+mod hosted; // components that a host calls itself
 mod hostile; // host calls on what guests and archives made to harm
 mod image; // stacks of layers as one tree
 #[cfg(feature = "runner")]

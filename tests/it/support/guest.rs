@@ -70,29 +70,46 @@ fn home() -> PathBuf {
 /// Gives the file of a guest, built from the sources as they are now.
 pub fn guest(name: &str, world: World) -> PathBuf {
     let out = home().join("target");
-    fs::create_dir_all(&out).unwrap();
-    let stamp = out.join("built");
-    let want = sources();
-    if fs::read_to_string(&stamp).ok().as_ref() != Some(&want) {
-        let lock = File::create(out.join("lock")).unwrap();
-        lock.lock().unwrap();
-        if fs::read_to_string(&stamp).ok().as_ref() != Some(&want) {
-            build(World::P1, &out);
-            build(World::P2, &out);
-            build(World::P3, &out);
-            fs::write(&stamp, &want).unwrap();
+    build_once(&out.join("built"), &sources(), || {
+        for world in [World::P1, World::P2, World::P3] {
+            build(&world.home(), world.target(), world.features(), &out);
         }
-    }
+    });
     let file = out.join(world.file(name));
     assert!(file.exists(), "no guest {name} for {}", world.target());
     file
 }
 
-fn build(world: World, out: &Path) {
-    let target = world.target();
+/// Gives the file of the guest that answers HTTP requests.
+pub fn http_guest() -> PathBuf {
+    let (package, out) = (home().join("http"), home().join("target"));
+    let files = ["Cargo.toml", "Cargo.lock", "src/lib.rs"];
+    let want = as_text(files.map(|file| package.join(file)).into());
+    let target = World::P2.target();
+    build_once(&out.join("built-http"), &want, || {
+        build(&package, target, &[], &out);
+    });
+    out.join(target).join("release/answers.wasm")
+}
+
+/// Builds under a lock, unless the stamp says that these sources are built.
+fn build_once(stamp: &Path, want: &String, build: impl FnOnce()) {
+    let out = stamp.parent().unwrap();
+    fs::create_dir_all(out).unwrap();
+    if fs::read_to_string(stamp).ok().as_ref() != Some(want) {
+        let lock = File::create(out.join("lock")).unwrap();
+        lock.lock().unwrap();
+        if fs::read_to_string(stamp).ok().as_ref() != Some(want) {
+            build();
+            fs::write(stamp, want).unwrap();
+        }
+    }
+}
+
+fn build(package: &Path, target: &str, features: &[&str], out: &Path) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
-        .current_dir(world.home())
+        .current_dir(package)
         .args([
             "build",
             "--release",
@@ -102,7 +119,7 @@ fn build(world: World, out: &Path) {
             "--target-dir",
         ])
         .arg(out)
-        .args(world.features())
+        .args(features)
         // What builds the host's side is not for the guests.
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
@@ -136,6 +153,10 @@ fn sources() -> String {
         }
     }
     files.sort();
+    as_text(files)
+}
+
+fn as_text(files: Vec<PathBuf>) -> String {
     let line = |path: PathBuf| {
         let digest = stratafs::digest::Digest::of(&fs::read(&path).unwrap());
         format!("{} {digest}\n", path.display())
