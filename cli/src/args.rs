@@ -1,5 +1,7 @@
 //! The arguments as typed: syntax only, nothing looked up.
 
+mod serve;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -16,6 +18,8 @@ use super::parse::{self, Saved, Shown, Variable};
 use super::reach::{PullWhen, ReachArgs};
 use super::sources::SourceArgs;
 use super::strace::StraceArgs;
+
+pub(super) use serve::{Keep, ServeArgs};
 
 const EXAMPLE: &str = "\
 Example:
@@ -84,6 +88,7 @@ pub(super) struct Typed {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     Run(Box<RunArgs>),
+    Serve(Box<ServeArgs>),
     Demo(DemoArgs),
     Bench(BenchArgs),
     Image(ImageArgs),

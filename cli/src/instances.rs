@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use stratafs::runner::{InstanceReport, Outcome, RunPlan, Runner, RunnerConfig};
+use stratafs::runner::{Allocator, CacheUse, InstanceReport, Outcome, RunPlan, RunnerConfig};
 use stratafs::vfs::Rights;
 
 use super::failure::{Failure, complain, tell_own};
@@ -108,7 +108,7 @@ impl<'a> Line<'a> {
 /// Says on stderr what a run goes by: `what: how`, a line each.
 pub(super) fn tell_settings(
     (guest, layers): (&str, &[PathBuf]),
-    runner: &Runner,
+    (allocator, cache, threads): (&Allocator, &CacheUse, u32),
     config: &RunnerConfig,
     plan: &RunPlan,
 ) {
@@ -130,8 +130,8 @@ pub(super) fn tell_settings(
         ("arguments", format!("{:?}", plan.args)),
         ("directories", or_none(&shown)),
         ("network", config.network.summary()),
-        ("memory of guests", runner.allocator().to_string()),
-        ("cache of compiled code", runner.cache().to_string()),
+        ("memory of guests", allocator.to_string()),
+        ("cache of compiled code", cache.to_string()),
         ("proposals", proposals),
         (
             "fuel",
@@ -161,7 +161,7 @@ pub(super) fn tell_settings(
         ),
         (
             "instances",
-            format!("{}, {} at a time", plan.instances, runner.threads()),
+            format!("{}, {} at a time", plan.instances, threads),
         ),
     ];
     let lines = lines.map(|(what, how)| format!("{what}: {}", how.replace('\n', " ")));

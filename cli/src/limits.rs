@@ -31,6 +31,34 @@ pub(crate) const MAX_TRACE_LINE_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Paths in all traces that one command reads.
 pub(crate) const MAX_TRACED_PATHS: usize = 4_000_000;
+
 /// Bytes in a line of a trace that a start set is read from: a path and the ranges that
 /// were read, of which a trace has 1,024 for a file.
 pub(crate) const MAX_START_LINE_BYTES: u64 = 1024 * 1024;
+
+/// Requests that `serve` may be told to answer at a time: what a pool has room for.
+pub(crate) const MAX_IN_FLIGHT: u32 = 1024;
+
+/// Sessions that `serve` may be told to keep: a cookie for each of a million clients.
+pub(crate) const MAX_SESSIONS: u32 = 1_000_000;
+
+/// Connections that `serve` has open at a time. Past it the one that has waited longest
+/// for a request is closed.
+pub(crate) const MAX_CONNECTIONS: usize = 1024;
+
+/// Bytes in the head of a request: line and headers. Servers have 8 to 64 KiB.
+pub(crate) const MAX_HEAD_BYTES: usize = 64 * 1024;
+
+/// Bytes of a body that `serve` takes before it starts a guest, so that no guest waits
+/// for the client of a small one.
+pub(crate) const MAX_EARLY_BODY_BYTES: usize = 64 * 1024;
+
+/// Requests of one connection of HTTP/2 at a time.
+pub(crate) const MAX_STREAMS: u32 = 64;
+
+/// Bytes of one piece of an answer; a guest is at most two pieces ahead of its client.
+pub(crate) const MAX_PIECE_BYTES: usize = 256 * 1024;
+
+/// Bytes of lines that `serve` holds for a log that takes none; further ones are counted
+/// and left out.
+pub(crate) const MAX_LOG_BYTES: usize = 4 * 1024 * 1024;

@@ -25,6 +25,7 @@ mod reach;
 mod report;
 mod resolve;
 mod run;
+mod serve;
 mod signals;
 mod sources;
 mod strace;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
     let store = typed.store.as_deref();
     let done = match typed.command {
         Command::Run(args) => run::run(*args, store),
+        Command::Serve(args) => serve::serve(*args, store),
         Command::Demo(args) => demo::demo(args),
         Command::Bench(args) => bench::bench(args),
         Command::Image(args) => match args.command {

@@ -11,6 +11,8 @@ use stratafs::runner::{GuestDir, HostDir, Volume};
 use stratafs::vfs::Rights;
 use stratafs::vfs::Share;
 
+use super::limits::{MAX_IN_FLIGHT, MAX_SESSIONS};
+
 /// An environment variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Variable {
@@ -32,6 +34,22 @@ impl Door {
         let found = (self.host.as_str(), 0).to_socket_addrs()?;
         Ok(found.map(|address| address.ip()).collect())
     }
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Address {
+    pub(super) host: String,
+    pub(super) port: u16,
+}
+
+/// What is kept when files would go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum OnEnd {
+    /// Base and changes, as images whose tags begin with this.
+    Commit(Reference),
+    /// What was changed, as layers in this directory.
+    Diff(PathBuf),
 }
 
 /// What `--volume` and `-v` show.
@@ -110,6 +128,43 @@ fn number_up_to(most: u32, text: &str) -> Result<u32, String> {
     number
         .filter(|number| (1..=most).contains(number))
         .ok_or_else(|| format!("expected a number from 1 to {most}"))
+}
+
+/// Reads how many requests are answered at a time.
+pub(super) fn in_flight(text: &str) -> Result<u32, String> {
+    number_up_to(MAX_IN_FLIGHT, text)
+}
+
+/// Reads how many sessions there may be.
+pub(super) fn sessions(text: &str) -> Result<u32, String> {
+    number_up_to(MAX_SESSIONS, text)
+}
+
+/// Reads where to listen: `HOST:PORT`, or `:PORT` for all of this machine's addresses.
+pub(super) fn address(text: &str) -> Result<Address, String> {
+    let parts = text.rsplit_once(':');
+    let read = parts.and_then(|(host, port)| {
+        let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+        let host = match (host, bare) {
+            ("", _) => "0.0.0.0",
+            (_, Some(bare)) => bare.parse::<Ipv6Addr>().ok().map(|_| bare)?,
+            (host, None) => host,
+        };
+        let is_name = bare.is_some() || !host.contains(':');
+        let port = port.parse().ok().filter(|_| is_name)?;
+        let host = host.to_owned();
+        Some(Address { host, port })
+    });
+    read.ok_or_else(|| "expected HOST:PORT, such as 127.0.0.1:8080".to_owned())
+}
+
+/// Reads what is kept when files would go.
+pub(super) fn on_end(text: &str) -> Result<OnEnd, String> {
+    match text.split_once(':') {
+        Some(("diff", dir)) if !dir.is_empty() => Ok(OnEnd::Diff(dir.into())),
+        Some(("commit", name)) if !name.is_empty() => tag(name).map(OnEnd::Commit),
+        _ => Err("expected commit:REF or diff:DIR".to_owned()),
+    }
 }
 
 /// Reads how many of each thing are measured.

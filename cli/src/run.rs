@@ -59,7 +59,8 @@ pub(super) fn run(args: RunArgs, store: Option<&Path>) -> Result<ExitCode, Failu
     run.layers.tell_left_out();
     if run.verbose {
         let guest = run.guest.to_string();
-        tell_settings((&guest, &run.layers.paths), &runner, &run.config, &run.plan);
+        let how = (runner.allocator(), runner.cache(), runner.threads());
+        tell_settings((&guest, &run.layers.paths), how, &run.config, &run.plan);
     }
     let _base = reserve_base(&run, &pool)?;
     let terminal = Arc::new(Terminal::default());
@@ -136,7 +137,7 @@ pub(super) fn fetch(run: &mut Run, place: Option<&Path>) -> Result<(), Failure> 
 }
 
 /// Opens the store, if the run reads or writes images.
-fn open_store(run: &Run, store: Option<&Path>) -> Result<Option<Store>, Failure> {
+pub(super) fn open_store(run: &Run, store: Option<&Path>) -> Result<Option<Store>, Failure> {
     let reads = matches!(run.guest, GuestFrom::Image(..)) || !run.volume_bases.is_empty();
     let writes = run.commit.is_some() || !run.save_volumes.is_empty();
     let what = match (reads, writes) {
@@ -189,7 +190,7 @@ fn save_volumes(store: &Store, run: &Run, report: &RunReport) -> Result<(), Fail
 }
 
 /// Counts what was read of `--layer` against the run's budget.
-fn reserve_base(run: &Run, pool: &ChunkPool) -> Result<Option<Reservation>, Failure> {
+pub(super) fn reserve_base(run: &Run, pool: &ChunkPool) -> Result<Option<Reservation>, Failure> {
     let (Some(budget), Some(last)) = (&run.plan.budget, run.layers.paths.last()) else {
         return Ok(None);
     };

@@ -1,19 +1,32 @@
 //! What the program does when it is asked to end.
 
 #[cfg(unix)]
-pub(super) use unix::end_cleanly;
+pub(super) use unix::{end_cleanly, instead_of_ending};
 
 /// Does nothing where there are no Unix signals: what an ended process left is
 /// removed by the next one.
 #[cfg(not(unix))]
 pub(super) fn end_cleanly() {}
 
+/// Does nothing there either.
+#[cfg(not(unix))]
+pub(super) fn instead_of_ending(_: impl FnOnce() + Send + 'static) {}
+
 #[cfg(unix)]
 mod unix {
     use std::thread;
 
     use nix::sys::signal::{SigSet, Signal};
+    use parking_lot::Mutex;
     use stratafs::staged;
+
+    /// What the next signal does in place of ending the program.
+    static INSTEAD: Mutex<Option<Box<dyn FnOnce() + Send>>> = Mutex::new(None);
+
+    /// Has the next signal do this; the one after it ends the program again.
+    pub(crate) fn instead_of_ending(work: impl FnOnce() + Send + 'static) {
+        *INSTEAD.lock() = Some(Box::new(work));
+    }
 
     /// From now on INT and TERM remove output that is not complete, and end the
     /// program with 130 and 143, as a shell shows them. Called before the first
@@ -37,7 +50,10 @@ mod unix {
             .name("signals".to_owned())
             .spawn(move || {
                 while let Ok(signal) = signals.wait() {
-                    if signals.contains(signal) {
+                    let instead = INSTEAD.lock().take();
+                    if let Some(work) = instead {
+                        work();
+                    } else if signals.contains(signal) {
                         staged::abandon_all();
                         std::process::exit(128 + signal as i32);
                     }

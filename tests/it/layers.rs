@@ -73,6 +73,7 @@ const COMMAND_LINE: Package = Package {
         ("bench", 8),
         ("demo", 8),
         ("prepare", 8),
+        ("serve", 8),
     ],
 };
 

@@ -177,6 +177,23 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "MAX_WAITING_BYTES",
         "a_pipe_that_nobody_reads_holds_guests_up_once_and_what_is_lost_is_told",
     ),
+    ("MAX_IN_FLIGHT", "what_answers_no_requests_is_named"),
+    ("MAX_SESSIONS", "what_answers_no_requests_is_named"),
+    (
+        "MAX_CONNECTIONS",
+        "more_connections_than_there_is_room_for_harm_nobody",
+    ),
+    ("MAX_HEAD_BYTES", "heads_have_a_bound"),
+    (
+        "MAX_EARLY_BODY_BYTES",
+        "small_bodies_that_do_not_come_hold_no_place",
+    ),
+    ("MAX_STREAMS", "the_second_version_of_http_is_spoken"),
+    (
+        "MAX_PIECE_BYTES",
+        "those_that_do_not_read_are_left_and_their_guests_stopped",
+    ),
+    ("MAX_LOG_BYTES", "a_log_that_takes_nothing_holds_nobody_up"),
     ("MIN_SPARSE_BYTES", "holes_leave_as_holes"),
     ("MAX_ZEROS_BYTES", "many_small_holes_do_not_add_up"),
     ("MAX_SPARSE_RUNS", "a_map_is_never_longer_than_readers_take"),

@@ -29,6 +29,8 @@ mod one; // one instance: its exit code, streams, arguments, end
 mod options; // each option, good and bad
 mod prepare; // `image prepare`, and runs that go on from there
 mod registry; // images in registries: push, pull, copy, login
+#[cfg(unix)]
+mod serve; // `serve`: requests, sessions, bounds, clients that mean harm
 mod shared; // volumes, places in listings, traces, runs that repeat
 mod sizes; // counts and sizes of `diff`, `tree` and `explain`
 mod strace; // each file call of a guest, as strace tells it

@@ -1,0 +1,241 @@
+//! What is known of one request, from its head to the end of its guest and its answer.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use hyper::{Request, Version};
+use parking_lot::Mutex;
+use serde_json::json;
+use stratafs::runner::Outcome;
+use stratafs::vfs::Usage;
+use tokio::sync::Notify;
+
+use super::client::Client;
+use super::server::Server;
+use crate::failure::json_text;
+
+/// One request. It is in progress for as long as somebody holds it.
+pub(super) struct Record {
+    server: Arc<Server>,
+    client: Arc<Client>,
+    pub(super) number: u64,
+    head: Head,
+    began: Instant,
+    at: SystemTime,
+    state: Mutex<State>,
+    received: AtomicU64,
+    sent: AtomicU64,
+    /// Tells the guest's task that nobody waits for the answer.
+    pub(super) abandoned: Notify,
+    /// The guest has failed: its answer is not complete.
+    has_failed: AtomicBool,
+}
+
+/// What the client asked for.
+struct Head {
+    method: String,
+    target: String,
+    version: &'static str,
+}
+
+struct State {
+    status: u16,
+    outcome: &'static str,
+    message: Option<String>,
+    start: Duration,
+    run: Duration,
+    usage: Option<Usage>,
+    /// When the guest ended, or was not even started.
+    over: Option<Instant>,
+    /// Since when the client has been taking a part of the answer.
+    handed: Option<Instant>,
+}
+
+/// How a guest ended.
+pub(super) enum Ended {
+    /// It returned.
+    Fine,
+    /// It did not return in its time.
+    TimedOut,
+    /// Its client went away before.
+    Abandoned,
+    /// It trapped, or the host failed it.
+    Failed(Outcome),
+}
+
+impl Record {
+    pub(super) fn new<B>(
+        server: &Arc<Server>,
+        client: &Arc<Client>,
+        request: &Request<B>,
+    ) -> Arc<Self> {
+        let version = match request.version() {
+            Version::HTTP_10 => "HTTP/1.0",
+            Version::HTTP_2 => "HTTP/2",
+            _ => "HTTP/1.1",
+        };
+        let record = Arc::new(Self {
+            server: Arc::clone(server),
+            client: Arc::clone(client),
+            number: server.next_request(),
+            head: Head {
+                method: request.method().to_string(),
+                target: request.uri().to_string(),
+                version,
+            },
+            began: Instant::now(),
+            at: SystemTime::now(),
+            state: Mutex::new(State {
+                status: 0,
+                outcome: "refused",
+                message: None,
+                start: Duration::ZERO,
+                run: Duration::ZERO,
+                usage: None,
+                over: None,
+                handed: None,
+            }),
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            abandoned: Notify::new(),
+            has_failed: AtomicBool::new(false),
+        });
+        client.began(&record);
+        record
+    }
+
+    pub(super) fn answered(&self, status: u16) {
+        self.state.lock().status = status;
+    }
+
+    pub(super) fn received(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Counts a part of the answer that is handed to the client from here on.
+    pub(super) fn hand(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.state.lock().handed = Some(Instant::now());
+    }
+
+    /// The client has taken what it was handed. Returns the bytes so far.
+    pub(super) fn took(&self) -> u64 {
+        self.state.lock().handed = None;
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Tells whether the client has not taken a part of the answer for so long.
+    pub(super) fn is_stuck(&self, patience: Duration) -> bool {
+        let handed = self.state.lock().handed;
+        handed.is_some_and(|since| since.elapsed() > patience)
+    }
+
+    /// The guest comes to its first instruction.
+    pub(super) fn started(&self) {
+        self.state.lock().start = self.began.elapsed();
+    }
+
+    /// The guest has ended; its store is still there, so that whoever waits for the rest of
+    /// its answer learns of this first.
+    pub(super) fn ended(&self, ended: &Ended, usage: Usage) {
+        let mut state = self.state.lock();
+        state.run = self.began.elapsed().saturating_sub(state.start);
+        state.usage = Some(usage);
+        state.outcome = match ended {
+            Ended::Fine => "ended",
+            Ended::TimedOut => "timed-out",
+            Ended::Abandoned => "abandoned",
+            Ended::Failed(Outcome::Trapped { .. }) => "trapped",
+            Ended::Failed(Outcome::OutOfMemory(_)) => "out-of-memory",
+            Ended::Failed(Outcome::Exited(_)) => "exited",
+            Ended::Failed(_) => "failed",
+        };
+        state.message = match ended {
+            Ended::Failed(outcome) => Some(outcome.to_string()),
+            _ => None,
+        };
+        let has_failed = !matches!(ended, Ended::Fine);
+        self.has_failed.store(has_failed, Ordering::Release);
+    }
+
+    /// Says why there is no guest.
+    pub(super) fn refused(&self, why: &str) {
+        self.state.lock().message = Some(why.to_owned());
+    }
+
+    /// Nothing of the guest is left, or there never was one.
+    pub(super) fn over(&self) {
+        self.state.lock().over = Some(Instant::now());
+    }
+
+    /// Returns since when only the client is waited for.
+    pub(super) fn over_since(&self) -> Option<Instant> {
+        self.state.lock().over
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Acquire)
+    }
+
+    /// The line of the access log. docs/JSON.md has the meaning of each key.
+    fn line(&self, state: &State) -> String {
+        let at = self.at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let address: SocketAddr = self.client.address;
+        let usage = state.usage.map(|usage| {
+            json!({
+                "logical_bytes": usage.logical_bytes,
+                "private_bytes": usage.private_bytes,
+                "held_bytes": usage.held_bytes,
+                "inodes": usage.inodes,
+                "changed": usage.changed,
+                "links": usage.links,
+            })
+        });
+        let mut line = json!({
+            "request": self.number,
+            "time_ms": u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
+            "client": address.to_string(),
+            "method": self.head.method,
+            "target": self.head.target,
+            "version": self.head.version,
+            "status": state.status,
+            "outcome": state.outcome,
+            "received_bytes": self.received.load(Ordering::Relaxed),
+            "sent_bytes": self.sent.load(Ordering::Relaxed),
+            "start_ns": nanos(state.start),
+            "run_ns": nanos(state.run),
+            "total_ns": nanos(self.began.elapsed()),
+        });
+        if let Some(line) = line.as_object_mut() {
+            if let Some(message) = &state.message {
+                line.insert("message".to_owned(), json!(message));
+            }
+            if let Some(usage) = usage {
+                line.insert("usage".to_owned(), usage);
+            }
+        }
+        json_text(line.to_string())
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.client.ended();
+        let state = self.state.lock();
+        let metrics = &self.server.metrics;
+        metrics.answered(state.status, state.outcome, self.began.elapsed());
+        metrics.received.add(self.received.load(Ordering::Relaxed));
+        metrics.sent.add(self.sent.load(Ordering::Relaxed));
+        let written = state.usage.map_or(0, |usage| usage.logical_bytes);
+        metrics.written.add(written);
+        if let Some(log) = &self.server.access_log {
+            log.push(&self.line(&state));
+        }
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
