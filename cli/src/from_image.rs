@@ -111,6 +111,20 @@ pub(super) fn guest(
     Ok(Guest::from_bytes(format!("{reference}:{path}"), bytes)?)
 }
 
+/// Finds the program that an image starts by itself, if that is a file of it.
+pub(super) fn program_path(image: &Image, config: &ImageConfig) -> Option<String> {
+    let words = config.entrypoint.iter().chain(&config.cmd).flatten();
+    let program = words.map(String::as_str).next()?;
+    let mut plan = RunPlan::default();
+    plan.env = environment(config, Vec::new());
+    plan.working_dir.clone_from(&config.working_dir);
+    let fs = Fs::new(image);
+    candidates(program, &plan).into_iter().find(|path| {
+        fs.metadata(path)
+            .is_ok_and(|stat| stat.kind == stratafs::meta::Kind::File)
+    })
+}
+
 fn no_file(reference: &Reference, program: &str, more: &str) -> Failure {
     Failure::new(format_args!(
         "{reference}: the program {program:?} is no file of the image{more}"

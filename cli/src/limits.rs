@@ -62,3 +62,8 @@ pub(crate) const MAX_PIECE_BYTES: usize = 256 * 1024;
 /// Bytes of lines that `serve` holds for a log that takes none; further ones are counted
 /// and left out.
 pub(crate) const MAX_LOG_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes in a pattern of paths.
+pub(crate) const MAX_GLOB_BYTES: usize = 4096;
+
+/// Paths that a guest missed in a trial run and that are kept to be counted.
+pub(crate) const MAX_MISSED_PATHS: usize = 1000;

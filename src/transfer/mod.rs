@@ -1,7 +1,7 @@
 //! Images between a store and what other tools read.
 //!
 //! [`import`] makes an image of directories, archives and OCI images,
-//! [`export`] writes one out, [`squash`] makes one layer of many, [`explain`]
+//! [`export`] writes one out, [`squash`] makes one layer of many, [`slim`] leaves out what is not needed, [`explain`]
 //! tells where an entry of an image comes from, and [`analyze`] what each layer does. With the feature `registry`, `pull` and `push`
 //! move images between a store and a registry, and `copy` between registries and layouts. [`Store::import_from`],
 //! [`Store::export_to`] and [`Fs::commit`] are the same as methods. What is written appears whole
@@ -33,6 +33,8 @@ mod pull;
 mod push;
 #[cfg(feature = "registry")]
 mod remote;
+mod slim;
+mod slim_links;
 mod squash;
 mod staged;
 
@@ -53,4 +55,5 @@ pub use lanes::{MovedWatcher, Moving};
 pub use pull::{PullOptions, Pulled, pull};
 #[cfg(feature = "registry")]
 pub use push::{PushOptions, Pushed, push};
+pub use slim::{KeepList, RemovedEntry, Slimmed, slim};
 pub use squash::{squash, squash_for};

@@ -25,6 +25,8 @@ use crate::support::tree::{bytes, edit, fs, make, pattern, stat, view};
 
 /// Bounds whose test needs a guest, and the test that holds them.
 pub const ELSEWHERE: &[(&str, &str)] = &[
+    ("MAX_GLOB_BYTES", "patterns_match_as_their_words_say"),
+    ("MAX_MISSED_PATHS", "what_is_missed_is_kept_up_to_a_bound"),
     ("MAX_SAMPLE_BYTES", "compression_is_measured"),
     ("MAX_PAGE_BYTES", "a_page_of_many_files_is_bounded"),
     (

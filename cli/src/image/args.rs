@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use stratafs::image::Reference;
 
 use super::look_args::AnalyzeArgs;
+use super::make_args::SlimArgs;
 use super::remote_args::{CopyArgs, LoginArgs, LogoutArgs, LsRemoteArgs, PullArgs, PushArgs};
 use crate::parse;
 use crate::reach::ReachArgs;
@@ -42,6 +43,7 @@ pub(crate) enum ImageCommand {
     Analyze(AnalyzeArgs),
     Export(ExportArgs),
     Squash(SquashArgs),
+    Slim(SlimArgs),
     Tag(TagArgs),
     Rm(RmArgs),
     Pull(PullArgs),

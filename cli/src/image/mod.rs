@@ -3,14 +3,18 @@
 mod analyze;
 pub(super) mod args;
 mod cat;
+mod check;
 mod diff;
 mod explain;
+mod glob;
 mod list;
 mod look_args;
+mod make_args;
 mod moving;
 pub(super) mod remote;
 mod remote_args;
 mod show;
+mod slim;
 mod start_set;
 mod text;
 mod trace;
@@ -42,6 +46,7 @@ pub(super) fn image(command: ImageCommand, store: Option<&Path>) -> Result<ExitC
         ImageCommand::Explain(args) => explain::explain(&store, args),
         ImageCommand::Analyze(args) => analyze::analyze(&store, args),
         ImageCommand::Export(args) => moving::export(&store, args),
+        ImageCommand::Slim(args) => slim::slim(&store, args),
         ImageCommand::Squash(args) => moving::squash(&store, args),
         ImageCommand::Tag(args) => moving::tag(&store, args),
         ImageCommand::Rm(args) => moving::rm(&store, args),
@@ -70,7 +75,10 @@ fn use_of(command: &ImageCommand) -> Option<Use> {
         | ImageCommand::Login(_)
         | ImageCommand::Logout(_) => return None,
         ImageCommand::Import(_) | ImageCommand::Pull(_) => Use::Fill,
-        ImageCommand::Squash(_) | ImageCommand::Tag(_) | ImageCommand::Rm(_) => Use::Change,
+        ImageCommand::Slim(_)
+        | ImageCommand::Squash(_)
+        | ImageCommand::Tag(_)
+        | ImageCommand::Rm(_) => Use::Change,
         ImageCommand::Ls(_)
         | ImageCommand::Inspect(_)
         | ImageCommand::History(_)

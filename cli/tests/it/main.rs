@@ -33,6 +33,7 @@ mod registry; // images in registries: push, pull, copy, login
 mod serve; // `serve`: requests, sessions, bounds, clients that mean harm
 mod shared; // volumes, places in listings, traces, runs that repeat
 mod sizes; // counts and sizes of `diff`, `tree` and `explain`
+mod slim; // `image slim`: what is left, and the trial run
 mod strace; // each file call of a guest, as strace tells it
 mod world; // /dev, /tmp, and runs without them
 mod wrong; // wrong input to every option
