@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use stratafs::image::{Image, ImageConfig, Reference};
 use stratafs::runner::{
-    CallResult, CallValue, FileCall, OutputSink, Preopen, RunPlan, Runner, RunnerConfig, Stdio,
+    CallResult, CallValue, FileCall, GuestDir, OutputSink, RunPlan, Runner, RunnerConfig, Stdio,
     Stream, WatchCalls,
 };
 use stratafs::vfs::{Fs, Rights};
@@ -35,7 +35,7 @@ pub(super) fn check(
     let mut plan = RunPlan::default();
     plan.tell_number = false;
     plan.furnished = true;
-    plan.preopens = vec![Preopen {
+    plan.preopens = vec![GuestDir {
         dir: "/".to_owned(),
         guest: "/".to_owned(),
         rights: Rights::ReadWrite,
