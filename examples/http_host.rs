@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
 use stratafs::image::Image;
-use stratafs::runner::{Guest, HostedComponent, HostedState, InstanceTemplate, Preopen};
+use stratafs::runner::{Guest, GuestDir, HostedComponent, HostedState, InstanceTemplate};
 use stratafs::runner::{RunPlan, RunnerConfig};
 use stratafs::wasi::{StratafsCtx, StratafsView};
 use stratafs::{vfs::Rights, wasmtime::Result};
@@ -70,7 +70,7 @@ async fn main() -> Result<()> {
     config.max_memory = Some(256 << 20);
     let mut plan = RunPlan::default();
     let (dir, name) = ("/".to_owned(), "/".to_owned());
-    plan.preopens.push(Preopen {
+    plan.preopens.push(GuestDir {
         dir,
         guest: name,
         rights: Rights::ReadWrite,

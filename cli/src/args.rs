@@ -12,6 +12,7 @@ use stratafs::runner::{GuestDir, HostDir};
 use stratafs::source::Platform;
 use stratafs::vfs::Share;
 
+use super::build_args::BuildArgs;
 use super::habits::{HabitArgs, Word};
 use super::image::args::{IMAGE_EXAMPLE, ImageCommand, StoreArgs};
 use super::parse::{self, Saved, Shown, Variable};
@@ -112,6 +113,7 @@ pub(super) enum AnyImageCommand {
     #[command(flatten)]
     Stored(Box<ImageCommand>),
     Prepare(Box<PrepareArgs>),
+    Build(Box<BuildArgs>),
 }
 
 /// Freezes a running guest: makes an image that goes on from the middle of a run.

@@ -41,6 +41,11 @@ impl Failure {
         }
     }
 
+    /// Returns the line without the code.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Says it on stderr.
     pub(super) fn report(self) -> ExitCode {
         say(&self.message);

@@ -189,7 +189,7 @@ fn environment(config: &ImageConfig, typed: Vec<(String, String)>) -> Vec<(Strin
 /// Where a program may lie, as a shell would look for it: with a slash from
 /// the working directory on, without one along `PATH` and in the working
 /// directory.
-fn candidates(program: &str, plan: &RunPlan) -> Vec<String> {
+pub(super) fn candidates(program: &str, plan: &RunPlan) -> Vec<String> {
     let dir = plan.working_dir.as_deref().unwrap_or("/");
     let below = |dir: &str| match dir.trim_matches('/') {
         "" => format!("/{program}"),

@@ -67,3 +67,36 @@ pub(crate) const MAX_GLOB_BYTES: usize = 4096;
 
 /// Paths that a guest missed in a trial run and that are kept to be counted.
 pub(crate) const MAX_MISSED_PATHS: usize = 1000;
+/// Bytes in a recipe. The largest that were seen have some 50 KB.
+pub(crate) const MAX_RECIPE_BYTES: usize = 1024 * 1024;
+
+/// Instructions in a recipe: each may be a layer, of which an image has 4096 at most.
+pub(crate) const MAX_INSTRUCTIONS: usize = 10_000;
+
+/// Stages in a recipe.
+pub(crate) const MAX_STAGES: usize = 1000;
+
+/// Bytes in a word of a recipe once its variables are replaced: what a guest's environment
+/// could just hold.
+pub(crate) const MAX_EXPANDED_BYTES: usize = 1024 * 1024;
+
+/// Variables within variables within a word of a recipe.
+pub(crate) const MAX_EXPANSION_DEPTH: usize = 64;
+
+/// Steps that the patterns of one word's variables may take: well below a second.
+pub(crate) const MAX_EXPANSION_STEPS: u64 = 10_000_000;
+
+/// Bytes in a pattern for paths, as long as a path can be.
+pub(crate) const MAX_WILDCARD_BYTES: usize = 4096;
+
+/// Patterns in a `.dockerignore`: each is asked of each name of the context.
+pub(crate) const MAX_IGNORE_PATTERNS: usize = 10_000;
+
+/// Bytes in the environment that a recipe sets: what a guest can be given, arguments included.
+pub(crate) const MAX_ENVIRONMENT_BYTES: usize = 1024 * 1024;
+
+/// Bytes in a secret that a build gives to a guest. Keys and tokens have a few thousand.
+pub(crate) const MAX_SECRET_BYTES: u64 = 1024 * 1024;
+
+/// Bytes of a guest's output that a build keeps and shows: the last ones.
+pub(crate) const MAX_RUN_OUTPUT_BYTES: usize = 1024 * 1024;

@@ -5,6 +5,9 @@
 mod args;
 mod base;
 mod bench;
+mod build;
+mod build_args;
+mod cached;
 mod demo;
 mod failure;
 mod from_image;
@@ -22,6 +25,7 @@ mod prepare;
 mod prepared;
 mod proof;
 mod reach;
+mod recipe;
 mod report;
 mod resolve;
 mod run;
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
         Command::Image(args) => match args.command {
             AnyImageCommand::Stored(command) => image::image(*command, store),
             AnyImageCommand::Prepare(args) => prepare::prepare(*args, store),
+            AnyImageCommand::Build(args) => build::build(*args, store),
         },
         Command::Store(args) => image::store(args, store),
         Command::Completions(args) => manual::completions(&args),

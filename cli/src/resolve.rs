@@ -331,6 +331,14 @@ fn last_of_each(variables: Vec<Variable>) -> Result<Vec<(String, String)>, Failu
     Ok(all)
 }
 
+/// Returns where compiled guests are kept if nobody says it.
+pub(super) fn usual_cache_dir() -> Option<PathBuf> {
+    cache_dir(CacheArgs {
+        dir: None,
+        off: false,
+    })
+}
+
 /// Decides where compiled guests are kept.
 pub(super) fn cache_dir(args: CacheArgs) -> Option<PathBuf> {
     if args.off {

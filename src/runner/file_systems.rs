@@ -1,11 +1,14 @@
 //! The file systems of a run: one for each instance, and the volumes that all share.
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::{RunPlan, RunnerError};
 use crate::image::Image;
 use crate::limits::MAX_VOLUMES;
-use crate::vfs::{Fs, Rights, Share, Trace};
+use crate::vfs::{Fs, Rights, Share, Trace, VirtualFile};
 
 /// Makes the volumes of a run, one for each name, in the order of first use.
 /// Their device numbers count on from 2: 1 is each instance's own tree.
@@ -31,6 +34,9 @@ pub(super) fn make_volumes(plan: &RunPlan) -> Vec<(String, Fs)> {
         }
         if plan.deterministic {
             builder = builder.deterministic();
+        }
+        if plan.read_only_volumes.contains(&volume.name) {
+            builder = builder.read_only();
         }
         made.push((volume.name.clone(), builder.build()));
     }
@@ -78,6 +84,15 @@ pub(super) fn make_fs(
         builder = builder.trace(Trace::new());
     }
     let fs = builder.build();
+    for file in &plan.files {
+        let bytes = Bytes::copy_from_slice(&file.bytes);
+        let given: Arc<dyn VirtualFile> = Arc::new(move || bytes.to_vec());
+        let shown = fs.mount_file(&file.path, given);
+        shown.map_err(|error| RunnerError::Preopen {
+            path: file.path.clone().into_bytes(),
+            errno: error.errno(),
+        })?;
+    }
     for (path, volume) in mount_points(plan) {
         let made = volumes.iter().find(|(name, _)| Some(name) == volume);
         let shown = match made {

@@ -68,7 +68,7 @@ pub use hosted::{HostedComponent, HostedState, InstanceTemplate};
 pub use network::{Destination, Network};
 pub use outcome::Outcome;
 pub use output::{OutputSink, Stdio, Stream};
-pub use plan::{GuestDir, HostDir, INSTANCE_VARIABLE, RunPlan, Volume};
+pub use plan::{GivenFile, GuestDir, HostDir, INSTANCE_VARIABLE, RunPlan, Volume};
 pub use proposals::Proposals;
 pub use report::{InstanceReport, RunReport};
 pub use run::Watch;

@@ -1,6 +1,7 @@
 //! What to run: everything about a run but the guest and the base.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::path::PathBuf;
 
 use super::file_systems::check_volumes;
@@ -42,6 +43,11 @@ pub struct RunPlan {
     /// What one volume may hold, whoever writes it; its descriptors are those
     /// of all instances together, and count in no instance's own quota.
     pub volume_quota: Quota,
+    /// Volumes, by name, in which every change of a guest fails with `EROFS`.
+    pub read_only_volumes: Vec<String>,
+    /// Files that guests may read and that are no part of the file system: what it holds
+    /// under their paths is in its diff, empty if there was nothing.
+    pub files: Vec<GivenFile>,
     /// Clocks count their readings and random numbers follow from the
     /// instance's number, so that two runs leave the same bytes. A volume's
     /// content depends on which of several threads comes first all the same.
@@ -85,6 +91,8 @@ impl Default for RunPlan {
             volumes: Vec::new(),
             volume_bases: Vec::new(),
             volume_quota: Quota::default(),
+            read_only_volumes: Vec::new(),
+            files: Vec::new(),
             deterministic: false,
             trace: false,
             quota: Quota::default(),
@@ -108,6 +116,22 @@ pub struct GuestDir {
     pub guest: String,
     /// Whether the guest may change what is below.
     pub rights: Rights,
+}
+
+/// A file of the host's making that guests may read, such as a secret. Its bytes are in no
+/// diff, and `Debug` does not show them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct GivenFile {
+    /// Where it lies, from the root of the file system.
+    pub path: String,
+    /// Its bytes: [`MAX_VIRTUAL_BYTES`](crate::limits::MAX_VIRTUAL_BYTES) at most.
+    pub bytes: Vec<u8>,
+}
+
+impl fmt::Debug for GivenFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GivenFile({:?}, {} bytes)", self.path, self.bytes.len())
+    }
 }
 
 /// A directory of the host, and what the guest calls it.

@@ -61,6 +61,9 @@ const COMMAND_LINE: Package = Package {
         ("proof", 2),
         ("reach", 2),
         ("sources", 2),
+        ("recipe", 2),
+        ("cached", 2),
+        ("build_args", 3),
         ("strace", 3),
         ("watch", 2),
         ("image", 3),
@@ -74,6 +77,7 @@ const COMMAND_LINE: Package = Package {
         ("demo", 8),
         ("prepare", 8),
         ("serve", 8),
+        ("build", 8),
     ],
 };
 

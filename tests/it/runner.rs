@@ -8,16 +8,16 @@ use parking_lot::Mutex;
 use stratafs::budget::Budget;
 use stratafs::chunk::{ChunkPool, ContentBuilder, Scope};
 use stratafs::image::Image;
-use stratafs::layer::Layer;
+use stratafs::layer::{EntryBody, Layer};
 use stratafs::meta::Meta;
 use stratafs::name::LayerPath;
 use stratafs::runner::{
-    Guest, GuestDir, InstanceReport, Outcome, OutputSink, RunPlan, Runner, RunnerConfig,
-    RunnerError, Stdio, Stream, Watch,
+    GivenFile, Guest, GuestDir, InstanceReport, Outcome, OutputSink, RunPlan, Runner, RunnerConfig,
+    RunnerError, Stdio, Stream, Volume, Watch,
 };
 use stratafs::vfs::{Fs, Rights, Share};
 
-use crate::support::script::Script;
+use crate::support::script::{OK, PERM, ROFS, ROOT, Script};
 
 fn guest(script: &Script) -> Guest {
     Guest::from_bytes("guest", script.wat().as_bytes()).unwrap()
@@ -283,4 +283,36 @@ fn equal_blocks_are_shared_as_the_plan_says() {
     assert_eq!(private(Share::Own), 3 * 4096);
     assert_eq!(private(Share::Scope(Scope::new())), 4096);
     assert!(matches!(RunPlan::default().share, Share::Own));
+}
+
+#[test]
+fn given_files_and_read_only_volumes_are_there_to_be_read() {
+    let script = Script::new()
+        .cat("run/key")
+        .write_in(ROOT, "run/key", b"x", PERM, OK)
+        .write_in(ROOT, "data/new", b"x", ROFS, OK)
+        .write("out", b"1");
+    let mut plan = plan(1);
+    plan.files = vec![GivenFile {
+        path: "/run/key".into(),
+        bytes: b"hidden".to_vec(),
+    }];
+    plan.volumes = vec![Volume {
+        name: "data".into(),
+        guest: "/data".into(),
+    }];
+    plan.read_only_volumes = vec!["data".into()];
+    assert!(!format!("{plan:?}").contains("hidden"));
+    let report = runner(&script).run(&base(), &plan).unwrap();
+    assert_eq!(report.instances[0].outcome, Outcome::Exited(0));
+    let fs = &report.file_systems[0];
+    assert_eq!(fs.read("/out").unwrap(), b"1");
+    let diff = fs.diff(&ChunkPool::new()).unwrap();
+    let key = diff
+        .entries()
+        .find(|entry| entry.path.to_string() == "run/key");
+    let EntryBody::File { content, .. } = key.unwrap().body else {
+        panic!("no file")
+    };
+    assert_eq!(content.size(), 0);
 }

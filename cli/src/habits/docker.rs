@@ -10,6 +10,8 @@ use crate::failure::Failure;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Word {
     #[command(hide = true)]
+    Build(Rest),
+    #[command(hide = true)]
     Images(Rest),
     #[command(hide = true)]
     Rmi(Rest),
@@ -40,6 +42,7 @@ pub(crate) struct Rest {
 /// Says which command is meant.
 pub(crate) fn point(word: &Word) -> Failure {
     let (typed, meant) = match word {
+        Word::Build(_) => ("build", "stratafs image build CONTEXT --tag REF"),
         Word::Images(_) => ("images", "stratafs image ls"),
         Word::Rmi(_) => ("rmi", "stratafs image rm REF"),
         Word::Pull(_) => ("pull", "stratafs image pull HOST/NAME:TAG"),

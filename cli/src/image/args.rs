@@ -100,6 +100,9 @@ pub(crate) struct ImportArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  stratafs image ls --json")]
 pub(crate) struct LsArgs {
+    /// List as well what `image build` keeps for the next build
+    #[arg(long)]
+    pub(crate) all: bool,
     #[command(flatten)]
     pub(crate) form: Form,
 }
@@ -326,6 +329,17 @@ pub(crate) struct StoreArgs {
     pub(crate) command: StoreCommand,
 }
 
+/// What a collection keeps.
+#[derive(Debug, Args)]
+pub(crate) struct GcArgs {
+    /// Keep what `image build` made last and goes by no other name, up to N bytes of files
+    /// (K, M, G); without this it goes
+    #[arg(long, value_name = "N", default_value = "0", value_parser = parse::size)]
+    pub(crate) keep_cache: u64,
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum StoreCommand {
     /// Counts what the store holds
@@ -335,8 +349,8 @@ pub(crate) enum StoreCommand {
     #[command(after_help = "Example:\n  stratafs store verify")]
     Verify(Form),
     /// Frees what no tag leads to; others may use the store meanwhile
-    #[command(after_help = "Example:\n  stratafs store gc")]
-    Gc(Form),
+    #[command(after_help = "Example:\n  stratafs store gc --keep-cache 10G")]
+    Gc(GcArgs),
     /// Makes an empty store; one that is there already stays as it is
     #[command(
         after_help = "Example:\n  stratafs store init --store /srv/images\n\nThe directory must not be there yet, or be empty. `image import` makes the store as well."

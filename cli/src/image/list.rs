@@ -6,11 +6,15 @@ use stratafs::store::{ImageInfo, Store};
 
 use super::args::LsArgs;
 use super::text::{answer, cell, date};
+use crate::cached;
 use crate::failure::Failure;
 use crate::report::{Align, Table, bytes, count};
 
 pub(super) fn ls(store: &Store, args: LsArgs) -> Result<(), Failure> {
-    let images = store.list()?;
+    let mut images = store.list()?;
+    if !args.all {
+        images.retain(|image| !cached::is_for_builds(image));
+    }
     let json = || {
         let all: Vec<Value> = images.iter().map(summary).collect();
         json!({"images": all})
@@ -25,9 +29,14 @@ pub(super) fn ls(store: &Store, args: LsArgs) -> Result<(), Failure> {
             ("added", Align::Left),
         ]);
         for image in &images {
-            let names = match image.tags.is_empty() {
+            let names = match args.all {
+                true => image.tags.iter().collect(),
+                false => cached::typed_tags(image),
+            };
+            let names: Vec<&str> = names.iter().map(|tag| tag.as_str()).collect();
+            let names = match names.is_empty() {
                 true => "-".to_owned(),
-                false => image.tags.join(", "),
+                false => names.join(", "),
             };
             table.row(vec![
                 cell(&names),
@@ -46,7 +55,7 @@ pub(super) fn ls(store: &Store, args: LsArgs) -> Result<(), Failure> {
 pub(super) fn summary(image: &ImageInfo) -> Value {
     json!({
         "id": image.id.to_string(),
-        "tags": image.tags,
+        "tags": cached::typed_tags(image),
         "layers": image.layers.len(),
         "entries": image.entries,
         "logical_bytes": image.logical_bytes,

@@ -21,6 +21,8 @@ mod trace;
 mod tree;
 mod whole;
 
+pub(super) use self::text::date;
+
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -97,7 +99,7 @@ pub(super) fn store(args: StoreArgs, store: Option<&Path>) -> Result<ExitCode, F
     match args.command {
         StoreCommand::Stat(form) => whole::stat(&open(Use::Look)?, form),
         StoreCommand::Verify(form) => whole::verify(&open(Use::Look)?, form),
-        StoreCommand::Gc(form) => whole::gc(&open(Use::Change)?, form),
+        StoreCommand::Gc(args) => whole::gc(&open(Use::Change)?, &args),
         StoreCommand::Init(form) => whole::init(store, form),
         StoreCommand::Repair(form) => whole::repair(store, form),
     }?;

@@ -13,6 +13,7 @@ use stratafs::store::{ImageInfo, Store, StoredLayer};
 
 use super::args::{HistoryArgs, InspectArgs};
 use super::text::{answer, cell, date};
+use crate::cached;
 use crate::failure::Failure;
 use crate::report::{Align, Table, bytes, count};
 
@@ -82,7 +83,7 @@ fn inspected(info: &ImageInfo, checkpoint: Option<&CheckpointInfo>) -> Value {
     let layers: Vec<Value> = info.layers.iter().map(layer).collect();
     json!({
         "id": info.id.to_string(),
-        "tags": info.tags,
+        "tags": cached::typed_tags(info),
         "added_ns": Time::new(info.added, 0).as_nanos_clamped(),
         "entries": info.entries,
         "logical_bytes": info.logical_bytes,
@@ -139,7 +140,11 @@ fn lines(info: &ImageInfo, checkpoint: Option<&CheckpointInfo>) -> String {
         }
     };
     line("digest", Some(info.id.to_string()));
-    line("tags", Some(info.tags.join(", ")));
+    let tags: Vec<&str> = cached::typed_tags(info)
+        .iter()
+        .map(|tag| tag.as_str())
+        .collect();
+    line("tags", Some(tags.join(", ")));
     line("added", Some(date(Time::new(info.added, 0))));
     line("entries", Some(count(info.entries)));
     line("size", Some(bytes(info.logical_bytes)));

@@ -43,7 +43,7 @@ pub(super) fn rooted_bytes(path: &LayerPath) -> Vec<u8> {
 }
 
 /// `2024-01-31 23:59:59`, in UTC.
-pub(super) fn date(time: Time) -> String {
+pub(crate) fn date(time: Time) -> String {
     let (days, second) = (
         time.secs().div_euclid(86_400),
         time.secs().rem_euclid(86_400),

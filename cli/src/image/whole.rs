@@ -5,8 +5,9 @@ use std::path::Path;
 use serde_json::json;
 use stratafs::store::{Store, StoreError};
 
-use super::args::Form;
+use super::args::{Form, GcArgs};
 use super::text::answer;
+use crate::cached;
 use crate::failure::Failure;
 use crate::place;
 use crate::report::{bytes, count};
@@ -122,10 +123,12 @@ fn first_of(errors: &[String]) -> String {
     format!("{}{more}", named.join("; "))
 }
 
-pub(super) fn gc(store: &Store, form: Form) -> Result<(), Failure> {
-    let report = store.gc()?;
+pub(super) fn gc(store: &Store, args: &GcArgs) -> Result<(), Failure> {
+    let forgotten = cached::trim(store, args.keep_cache)?;
+    let (report, form) = (store.gc()?, args.form);
     let json = || {
         json!({
+            "cache_entries": forgotten,
             "images": report.images,
             "layers": report.layers,
             "blobs": report.blobs,

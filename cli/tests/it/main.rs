@@ -18,6 +18,7 @@ mod analyze; // `image analyze`: figures of hand-made images, and its page
 mod artifact; // OCI artifacts of WebAssembly, and what images say that they are for
 mod bench; // every way measured, or said why not
 mod bounds; // what a run may hold together, and what an interrupted one leaves
+mod build; // `image build`: recipes, their cache, what is refused
 mod habits; // what people type who come from wasmtime and Docker
 mod hostile; // images and archives that mean harm to the terminal or the memory
 mod image; // `image` and `store`: each command, and what it refuses

@@ -1,0 +1,119 @@
+//! Steps that were built before, kept in the store by what went into them.
+
+use stratafs::digest::Digest;
+use stratafs::image::ImageConfig;
+use stratafs::layer::{EntryBody, Layer};
+use stratafs::store::{Import, LayerOrigin, Store, StoreError};
+
+use crate::cached;
+use crate::failure::Failure;
+
+/// What the labels of a kept step begin with.
+const LABEL: &str = "stratafs.build.";
+
+/// The label that says which layer the step made.
+const LAYER: &str = "stratafs.build.layer";
+
+/// What it says if the step made none.
+const NONE: &str = "none";
+
+/// The version of what is kept: another one finds nothing of this.
+const VERSION: &str = "1";
+
+/// What goes into a step, each part with its name.
+pub(super) struct StepKey {
+    /// The line as written, to find what was made of it before.
+    pub(super) line: String,
+    pub(super) parts: Vec<(&'static str, String)>,
+}
+
+impl StepKey {
+    fn tag(&self) -> String {
+        let parts = serde_json::to_vec(&(VERSION, &self.parts)).unwrap_or_default();
+        cached::tag("step", Digest::of(&parts))
+    }
+
+    fn labelled(&self, name: &str) -> Option<String> {
+        let part = self.parts.iter().find(|(known, _)| *known == name)?;
+        Some(Digest::of(part.1.as_bytes()).to_string())
+    }
+}
+
+/// The layer that a step made, if it made one.
+pub(super) type Kept = Option<Digest>;
+
+/// Looks for a step.
+pub(super) fn find(store: &Store, key: &StepKey) -> Result<Option<Kept>, Failure> {
+    let info = match store.info(&key.tag()) {
+        Ok(info) => info,
+        Err(StoreError::NoImage(_)) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let said = info.config.labels.get(LAYER).map(String::as_str);
+    Ok(match said {
+        Some(NONE) => Some(None),
+        Some(layer) => layer.parse().ok().map(Some),
+        None => None,
+    })
+}
+
+/// Keeps what a step made: durable, and found by its key, once this returns.
+pub(super) fn keep(
+    store: &Store,
+    mut import: Import,
+    key: &StepKey,
+    (layer, below): (Option<Layer>, &dyn Fn() -> Result<Vec<Layer>, Failure>),
+) -> Result<Kept, Failure> {
+    let mut config = ImageConfig::new();
+    let made = layer.as_ref().map(Layer::digest);
+    let said = made.map_or_else(|| NONE.to_owned(), |made| made.to_string());
+    config.labels.insert(LAYER.to_owned(), said);
+    config
+        .labels
+        .insert(format!("{LABEL}line"), key.line.clone());
+    for (name, _) in &key.parts {
+        if let Some(digest) = key.labelled(name) {
+            config.labels.insert(format!("{LABEL}part.{name}"), digest);
+        }
+    }
+    if let Some(layer) = layer {
+        // A link into what lies below is none without it.
+        let is_linked = layer
+            .entries()
+            .any(|entry| matches!(entry.body, EntryBody::LowerLink { .. }));
+        if is_linked {
+            for layer in below()? {
+                import.layer(layer, LayerOrigin::new());
+            }
+        }
+        import.layer(layer, LayerOrigin::new());
+    }
+    import.commit(config, Some(&key.tag()))?;
+    // What was there already may be another object than what was made.
+    match made.map(|made| store.layer(made)).transpose()?.flatten() {
+        None if made.is_some() => Err(Failure::new("a layer left the store as it was made")),
+        _ => Ok(made),
+    }
+}
+
+/// Says why a step was not found: what differs from the last time that its line was built.
+pub(super) fn why_not(store: &Store, key: &StepKey) -> Result<String, Failure> {
+    let line = format!("{LABEL}line");
+    let images = store.list()?;
+    let mut before = images
+        .iter()
+        .rev()
+        .filter(|image| image.config.labels.get(&line) == Some(&key.line));
+    let Some(before) = before.next() else {
+        return Ok("this line was not built before".to_owned());
+    };
+    let differs = key.parts.iter().filter(|(name, _)| {
+        let then = before.config.labels.get(&format!("{LABEL}part.{name}"));
+        then.cloned() != key.labelled(name)
+    });
+    let differs: Vec<&str> = differs.map(|(name, _)| *name).collect();
+    Ok(match differs.is_empty() {
+        true => "what was kept of it went with a collection".to_owned(),
+        false => format!("changed since it was built last: {}", differs.join(", ")),
+    })
+}

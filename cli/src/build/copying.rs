@@ -1,0 +1,201 @@
+//! Steps that copy files, and those that make a directory.
+
+use std::rc::Rc;
+
+use stratafs::errno::Errno;
+use stratafs::image::Image;
+use stratafs::layer::Layer;
+use stratafs::meta::Meta;
+use stratafs::vfs::Fs;
+
+use super::Builder;
+use super::built::Built;
+use super::cache::StepKey;
+use super::gather::{self, Gatherer};
+use super::lay::{self, Destination};
+use super::origins::Origin;
+use super::steps::{CopyPlan, StepPlan};
+use super::tree::{FileTree, HostTree, StoredTree};
+use super::work::{Outcome, Work};
+use crate::failure::Failure;
+use crate::limits::MAX_PROGRAM_BYTES;
+use crate::recipe::dockerignore::Ignore;
+
+impl Builder<'_> {
+    /// `WORKDIR`: a directory is made if the stage lacks it.
+    pub(super) fn make_dir(
+        &self,
+        stage: &Built,
+        dir: &str,
+        step: &StepPlan,
+    ) -> Result<Outcome, Failure> {
+        let key = StepKey {
+            line: step.text.clone(),
+            parts: vec![
+                ("what lies below", stage.digest().to_string()),
+                ("the directory", dir.to_owned()),
+                ("the time", self.settings.epoch.secs().to_string()),
+            ],
+        };
+        let meta = Meta::with_mode(0o755).at(self.settings.epoch);
+        let make = |_: &Work<'_>| lay::workdir(&stage.image(self.store)?, dir, meta.clone());
+        self.kept_or_made(stage, &key, None, &make)
+    }
+
+    /// `COPY` and `ADD`.
+    pub(super) fn copy(
+        &self,
+        stage: &Built,
+        plan: &CopyPlan,
+        step: &StepPlan,
+    ) -> Result<Outcome, Failure> {
+        let (tree, ignore) = self.tree(&plan.from)?;
+        let excludes = Ignore::of(&plan.excludes).map_err(Failure::new)?;
+        let owner = self.owner(stage, plan)?;
+        let import = self.store.import()?;
+        let epoch = self.settings.epoch;
+        let gatherer = Gatherer {
+            tree: &tree,
+            ignore: &ignore,
+            excludes: &excludes,
+            pool: import.pool(),
+            epoch,
+            owner,
+            mode: plan.mode,
+            parents: plan.parents,
+            unpack: plan.unpack,
+            is_add: plan.is_add,
+        };
+        let mut all = Vec::new();
+        for source in &plan.sources {
+            all.extend(gatherer.gather(source)?);
+        }
+        let (uid, gid) = owner.unwrap_or((0, 0));
+        let mut meta = Meta::with_mode(plan.mode.unwrap_or(0o644)).at(epoch);
+        (meta.uid, meta.gid) = (uid, gid);
+        for (name, text) in &plan.texts {
+            all.push(gather::of_text(name, text, meta.clone(), import.pool()));
+        }
+        let mut dir_meta = Meta::with_mode(0o755).at(epoch);
+        (dir_meta.uid, dir_meta.gid) = (uid, gid);
+        let key = StepKey {
+            line: step.text.clone(),
+            parts: vec![
+                ("what lies below", stage.digest().to_string()),
+                (
+                    "the instruction",
+                    format!(
+                        "{} {} {} {} {owner:?} {:?}",
+                        plan.to, plan.is_dir, plan.link, plan.parents, plan.mode
+                    ),
+                ),
+                ("the files", gather::digest(&all).to_string()),
+                ("the time", epoch.secs().to_string()),
+            ],
+        };
+        let all = std::cell::RefCell::new(Some(all));
+        let make = |_: &Work<'_>| {
+            let to = Destination {
+                path: &plan.to,
+                is_dir: plan.is_dir,
+                dir_meta: dir_meta.clone(),
+                link: plan.link,
+            };
+            let all = all.take().unwrap_or_default();
+            let layer = lay::lay(&stage.image(self.store)?, all, &to)?;
+            Ok(not_empty(layer))
+        };
+        self.kept_or_made(stage, &key, Some(import), &make)
+    }
+
+    /// Opens what files are copied from, with what of it nobody sees.
+    pub(super) fn tree(&self, from: &Origin) -> Result<(Rc<FileTree>, Ignore), Failure> {
+        let none = Ignore::default();
+        Ok(match from {
+            Origin::Context => {
+                let (tree, ignore) = self.context()?;
+                (tree, ignore)
+            }
+            Origin::Dir(path) => {
+                let tree = HostTree::open(path)?;
+                let ignore = ignore_of(&tree, &[".dockerignore".to_owned()])?;
+                (Rc::new(FileTree::Host(tree)), ignore)
+            }
+            Origin::Stage(number) => (self.stage(*number)?.tree(self.store)?, none),
+            Origin::Image(image) => {
+                let image = self.store.image(image.id.as_str())?;
+                (Rc::new(FileTree::Stored(StoredTree::of(&image)?)), none)
+            }
+            Origin::Scratch => {
+                let tree = StoredTree::of(&Image::empty())?;
+                (Rc::new(FileTree::Stored(tree)), none)
+            }
+        })
+    }
+
+    /// Finds the numbers of `--chown`: names are those of the stage.
+    fn owner(&self, stage: &Built, plan: &CopyPlan) -> Result<Option<(u32, u32)>, Failure> {
+        let Some(text) = &plan.owner else {
+            return Ok(match plan.from {
+                Origin::Context | Origin::Dir(_) => Some((0, 0)),
+                _ => None,
+            });
+        };
+        let (user, group) = match text.split_once(':') {
+            Some((user, group)) => (user, Some(group)),
+            None => (text.as_str(), None),
+        };
+        let names = |file: &str, name: &str| -> Result<Vec<String>, Failure> {
+            let fs = Fs::new(&stage.image(self.store)?);
+            let bytes = match fs.read_up_to(format!("/etc/{file}"), MAX_PROGRAM_BYTES) {
+                Ok(bytes) => bytes,
+                Err(error) if error.errno() == Errno::NoEntry => Vec::new(),
+                Err(error) => return Err(error.into()),
+            };
+            let text = String::from_utf8_lossy(&bytes);
+            let fields = text
+                .lines()
+                .map(|line| line.split(':').map(str::to_owned).collect());
+            let found = fields
+                .into_iter()
+                .find(|fields: &Vec<String>| fields.first().is_some_and(|known| known == name));
+            found.ok_or_else(|| {
+                Failure::new(format_args!(
+                    "--chown={text_of}: /etc/{file} of the stage has no {name:?}: write numbers, as in --chown=1000:1000",
+                    text_of = plan.owner.as_deref().unwrap_or_default()
+                ))
+            })
+        };
+        let number =
+            |fields: &[String], at: usize| fields.get(at).and_then(|field| field.parse().ok());
+        let (uid, own_gid) = match user.parse() {
+            Ok(uid) => (uid, None),
+            Err(_) => {
+                let fields = names("passwd", user)?;
+                (number(&fields, 2).unwrap_or(0), number(&fields, 3))
+            }
+        };
+        let gid = match group {
+            None => own_gid.unwrap_or(uid),
+            Some(group) => match group.parse() {
+                Ok(gid) => gid,
+                Err(_) => number(&names("group", group)?, 2).unwrap_or(0),
+            },
+        };
+        Ok(Some((uid, gid)))
+    }
+}
+
+/// Reads the first of these files that is there.
+pub(super) fn ignore_of(tree: &HostTree, files: &[String]) -> Result<Ignore, Failure> {
+    for file in files {
+        if let Some(text) = tree.small_text(file)? {
+            return Ignore::parse(&text).map_err(|why| Failure::new(format_args!("{file}: {why}")));
+        }
+    }
+    Ok(Ignore::default())
+}
+
+pub(super) fn not_empty(layer: Layer) -> Option<Layer> {
+    (layer.node_count() > 1).then_some(layer)
+}

@@ -1,0 +1,233 @@
+//! What a `RUN` is shown beside its stage.
+
+use stratafs::chunk::ChunkPool;
+use stratafs::digest::Digest;
+use stratafs::image::{Image, ImageConfig};
+use stratafs::layer::{Layer, LayerBuilder};
+use stratafs::meta::{Kind, Meta};
+use stratafs::name::LayerPath;
+use stratafs::runner::{GivenFile, RunPlan, Volume};
+use stratafs::store::{LayerOrigin, StoreError};
+use stratafs::vfs::Fs;
+
+use super::Builder;
+use super::gather::Gatherer;
+use super::lay::{self, Destination};
+use super::origins::Origin;
+use super::steps::{GuestPlan, MountPlan, MountWhat};
+use crate::cached;
+use crate::failure::Failure;
+use crate::recipe::dockerignore::Ignore;
+
+/// Mounts that are ready.
+#[derive(Default)]
+pub(super) struct Mounted {
+    /// What goes into the key: no byte of a secret, and nothing of a cache.
+    pub(super) key: Vec<String>,
+    volumes: Vec<(Volume, Image, bool)>,
+    files: Vec<GivenFile>,
+    pub(super) variables: Vec<(String, String)>,
+    /// Secrets by id, to keep them out of output and layer.
+    pub(super) secrets: Vec<(String, Vec<u8>)>,
+    /// Caches: the volume's name, and the name that the store has for it.
+    caches: Vec<(String, String)>,
+    /// Where something is shown.
+    pub(super) targets: Vec<LayerPath>,
+}
+
+impl Mounted {
+    /// Shows them to a run.
+    pub(super) fn apply(&self, run: &mut RunPlan) {
+        for (volume, base, read_only) in &self.volumes {
+            run.volumes.push(volume.clone());
+            run.volume_bases.push((volume.name.clone(), base.clone()));
+            if *read_only {
+                run.read_only_volumes.push(volume.name.clone());
+            }
+        }
+        run.files.extend(self.files.iter().cloned());
+    }
+
+    fn volume(&mut self, mount: &MountPlan, base: Image) -> String {
+        let name = format!("mount {}", self.volumes.len());
+        let volume = Volume {
+            name: name.clone(),
+            guest: mount.target.clone(),
+        };
+        self.volumes.push((volume, base, mount.read_only));
+        name
+    }
+}
+
+impl Builder<'_> {
+    /// Prepares the mounts of a `RUN`.
+    pub(super) fn mounted(&self, plan: &GuestPlan) -> Result<Mounted, Failure> {
+        let mut ready = Mounted::default();
+        for mount in &plan.mounts {
+            if !mount.target.is_empty() {
+                ready
+                    .targets
+                    .push(LayerPath::parse(mount.target.as_bytes())?);
+            }
+            let target = format!("{} {}", mount.target, mount.read_only);
+            match &mount.what {
+                MountWhat::Tmpfs => {
+                    ready.key.push(format!("tmpfs {target}"));
+                    ready.volume(mount, Image::empty());
+                }
+                MountWhat::Bind { from, source } => self.bind(&mut ready, mount, from, source)?,
+                MountWhat::Cache { id, from } => {
+                    ready.key.push(format!("cache {id} {target}"));
+                    let tag = cached::tag("cache", Digest::of(id.as_bytes()));
+                    let base = match self.store.image(&tag) {
+                        Ok(image) => image,
+                        Err(StoreError::NoImage(_)) => match from {
+                            Some((origin, source)) => Image::new(&[self.shown(origin, source)?])?,
+                            None => Image::empty(),
+                        },
+                        Err(error) => return Err(error.into()),
+                    };
+                    let name = ready.volume(mount, base);
+                    ready.caches.push((name, tag));
+                }
+                MountWhat::Secret { id, variable } => {
+                    ready
+                        .key
+                        .push(format!("secret {id} {} {variable:?}", mount.target));
+                    self.secret(&mut ready, mount, (id, variable.as_ref()))?;
+                }
+            }
+        }
+        Ok(ready)
+    }
+
+    fn bind(
+        &self,
+        ready: &mut Mounted,
+        mount: &MountPlan,
+        from: &Origin,
+        source: &str,
+    ) -> Result<(), Failure> {
+        let layer = self.shown(from, source)?;
+        ready.key.push(format!(
+            "bind {} {} {}",
+            mount.target,
+            mount.read_only,
+            layer.digest()
+        ));
+        let image = Image::new(&[layer])?;
+        let file = LayerPath::parse(FILE.as_bytes())?;
+        let is_file = image
+            .locate(&file)
+            .is_some_and(|found| found.stat.kind == Kind::File);
+        if !is_file {
+            let dir = LayerPath::parse(DIR.as_bytes())?;
+            let shown = match image.locate(&dir) {
+                Some(_) => {
+                    Image::new(&[Fs::new(&image).tree(format!("/{DIR}"), &ChunkPool::new())?])?
+                }
+                None => Image::empty(),
+            };
+            ready.volume(mount, shown);
+            return Ok(());
+        }
+        if !mount.read_only {
+            return Err(Failure::new(format_args!(
+                "--mount: {source}: a file is mounted to be read alone: leave rw away"
+            )));
+        }
+        let most = stratafs::limits::MAX_VIRTUAL_BYTES as u64;
+        ready.files.push(GivenFile {
+            path: mount.target.clone(),
+            bytes: Fs::new(&image).read_up_to(format!("/{FILE}"), most)?,
+        });
+        Ok(())
+    }
+
+    /// Reads what a mount shows: below [`DIR`] if it is a directory, else as [`FILE`].
+    fn shown(&self, from: &Origin, source: &str) -> Result<Layer, Failure> {
+        let (tree, ignore) = self.tree(from)?;
+        let pool = ChunkPool::new();
+        let gatherer = Gatherer {
+            tree: &tree,
+            ignore: &ignore,
+            excludes: &Ignore::default(),
+            pool: &pool,
+            epoch: self.settings.epoch,
+            owner: None,
+            mode: None,
+            parents: false,
+            unpack: None,
+            is_add: false,
+        };
+        let word = match source.trim_matches('/') {
+            "" => "/",
+            _ => source,
+        };
+        let all = gatherer.gather(word)?;
+        let is_dir = all.first().is_some_and(|one| one.is_dir);
+        let to = Destination {
+            path: if is_dir { "/dir" } else { "/file" },
+            is_dir: false,
+            dir_meta: Meta::with_mode(0o755).at(self.settings.epoch),
+            link: false,
+        };
+        match all.len() {
+            1 => lay::lay(&Image::empty(), all, &to),
+            _ => Ok(LayerBuilder::new().finish()?),
+        }
+    }
+
+    fn secret(
+        &self,
+        ready: &mut Mounted,
+        mount: &MountPlan,
+        (id, variable): (&str, Option<&String>),
+    ) -> Result<(), Failure> {
+        // One that is required and not there was refused before anything ran.
+        let Some(bytes) = self.settings.secrets.get(id) else {
+            return Ok(());
+        };
+        ready.secrets.push((id.to_owned(), bytes.clone()));
+        if !mount.target.is_empty() {
+            ready.files.push(GivenFile {
+                path: mount.target.clone(),
+                bytes: bytes.clone(),
+            });
+        }
+        if let Some(name) = variable {
+            let value = String::from_utf8(bytes.clone());
+            let value = value.map_err(|_| {
+                Failure::new(format_args!(
+                    "the secret {id:?} is not UTF-8, and a variable is: leave env away"
+                ))
+            })?;
+            ready.variables.push((name.clone(), value));
+        }
+        Ok(())
+    }
+
+    /// Keeps what caches hold now.
+    pub(super) fn keep_caches(
+        &self,
+        mounted: &Mounted,
+        volumes: &[(String, Fs)],
+    ) -> Result<(), Failure> {
+        for (name, tag) in &mounted.caches {
+            let Some((_, fs)) = volumes.iter().find(|(known, _)| known == name) else {
+                continue;
+            };
+            let mut import = self.store.import()?;
+            let tree = fs.tree("/", import.pool())?;
+            import.layer(tree, LayerOrigin::new());
+            import.commit(ImageConfig::new(), Some(tag))?;
+        }
+        Ok(())
+    }
+}
+
+/// Where a directory is put on its way to a mount.
+const DIR: &str = "dir";
+
+/// Where a file is put.
+const FILE: &str = "file";

@@ -1,0 +1,154 @@
+//! Instructions that change the configuration alone.
+
+use super::StagePlanner;
+use crate::recipe::{CommandLine, InstructionBody, Piece, Position, Problem};
+
+impl StagePlanner<'_, '_> {
+    /// Takes an instruction over into the configuration, and says what the history says.
+    pub(super) fn fact(&mut self, body: &InstructionBody, at: Position) -> Result<String, Problem> {
+        Ok(match body {
+            InstructionBody::Arg(args) => self.args(args)?,
+            InstructionBody::Env(pairs) => {
+                let pairs = self.pairs(pairs)?;
+                for (name, value) in &pairs {
+                    if name.contains(['=', '\0']) || value.contains('\0') {
+                        let what = format_args!("{name:?} cannot be a variable's name");
+                        return Err(Problem::new(at, what));
+                    }
+                    self.own.set(name.clone(), value.clone(), at)?;
+                }
+                self.config.env = self.own.env();
+                format!("ENV {}", told(&pairs))
+            }
+            InstructionBody::Label(pairs) => {
+                let pairs = self.pairs(pairs)?;
+                self.config.labels.extend(pairs.iter().cloned());
+                format!("LABEL {}", told(&pairs))
+            }
+            InstructionBody::User(user) => {
+                let user = self.word(user)?;
+                self.config.user = Some(user.clone());
+                format!("USER {user}")
+            }
+            InstructionBody::Expose(ports) => self.expose(ports)?,
+            InstructionBody::Volume(dirs) => {
+                let mut all = Vec::new();
+                for dir in dirs {
+                    let dir = super::absolute(&self.workdir(), &self.word(dir)?, dir.at)?;
+                    add(&mut self.config.volumes, &dir);
+                    all.push(dir);
+                }
+                format!("VOLUME {}", all.join(" "))
+            }
+            InstructionBody::StopSignal(signal) => {
+                let signal = self.word(signal)?;
+                self.config.stop_signal = Some(signal.clone());
+                format!("STOPSIGNAL {signal}")
+            }
+            InstructionBody::Maintainer(name) => {
+                self.config.author = Some(name.text.clone());
+                format!("MAINTAINER {}", name.text)
+            }
+            InstructionBody::Entrypoint(command) => {
+                let words = self.words("ENTRYPOINT", command)?;
+                let told = format!("ENTRYPOINT {}", json(&words));
+                self.config.entrypoint = Some(words);
+                if !self.has_cmd {
+                    self.config.cmd = None;
+                }
+                told
+            }
+            InstructionBody::Cmd(command) => {
+                let words = self.words("CMD", command)?;
+                let told = format!("CMD {}", json(&words));
+                self.config.cmd = Some(words);
+                self.has_cmd = true;
+                told
+            }
+            InstructionBody::Shell(words) => {
+                self.shell = Some(words.clone());
+                format!("SHELL {}", json(words))
+            }
+            // The others are steps of their own, or were refused.
+            _ => String::from("HEALTHCHECK"),
+        })
+    }
+
+    fn args(&mut self, args: &[(String, Option<Piece>)]) -> Result<String, Problem> {
+        for (name, value) in args {
+            self.head.declare_in(&mut self.own, name, value.as_ref())?;
+        }
+        let names: Vec<&str> = args.iter().map(|(name, _)| name.as_str()).collect();
+        Ok(format!("ARG {}", names.join(" ")))
+    }
+
+    /// Expands pairs: all of a line see what stood before it.
+    fn pairs(&self, pairs: &[(Piece, Piece)]) -> Result<Vec<(String, String)>, Problem> {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(name, value)| Ok((self.word(name)?, self.word(value)?)))
+            .collect()
+    }
+
+    fn expose(&mut self, ports: &[Piece]) -> Result<String, Problem> {
+        let mut all = Vec::new();
+        for piece in ports {
+            for port in self.word(piece)?.split_whitespace() {
+                let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
+                let mut ends = number.split('-');
+                let valid = ends.clone().count() <= 2
+                    && ends.all(|end| end.parse::<u16>().is_ok_and(|end| end > 0))
+                    && ["tcp", "udp", "sctp"].contains(&protocol.to_ascii_lowercase().as_str());
+                if !valid {
+                    return Err(Problem::new(
+                        piece.at,
+                        format_args!("{port:?} is no port: write EXPOSE 80, 80/udp or 8000-8010"),
+                    ));
+                }
+                let port = format!("{number}/{}", protocol.to_ascii_lowercase());
+                add(&mut self.config.exposed_ports, &port);
+                all.push(port);
+            }
+        }
+        Ok(format!("EXPOSE {}", all.join(" ")))
+    }
+
+    /// The words of a command: text is for the stage's shell.
+    pub(super) fn words(&self, name: &str, command: &CommandLine) -> Result<Vec<String>, Problem> {
+        let text = match command {
+            CommandLine::Exec(words) => return Ok(words.clone()),
+            CommandLine::Shell(text) => text,
+        };
+        let Some(shell) = &self.shell else {
+            let hint = match text.text.starts_with('[') {
+                true => "what stands there is no JSON array of strings in double quotes",
+                false => "text is for a shell, and this stage has none",
+            };
+            return Err(Problem::new(
+                text.at,
+                format_args!(
+                    "{hint}: write {name} [\"/PROGRAM.wasm\", \"ARGUMENT\"], or name a shell that is WebAssembly before it: SHELL [\"/bin/sh.wasm\", \"-c\"]"
+                ),
+            ));
+        };
+        Ok([shell.as_slice(), std::slice::from_ref(&text.text)].concat())
+    }
+}
+
+fn add(all: &mut Vec<String>, one: &str) {
+    if !all.iter().any(|known| known == one) {
+        all.push(one.to_owned());
+    }
+}
+
+fn told(pairs: &[(String, String)]) -> String {
+    let pairs = pairs.iter();
+    let pairs: Vec<String> = pairs
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    pairs.join(" ")
+}
+
+pub(super) fn json(words: &[String]) -> String {
+    serde_json::to_string(words).unwrap_or_default()
+}

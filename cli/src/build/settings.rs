@@ -1,0 +1,183 @@
+//! What a build goes by, from what was typed and the environment.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::io::{self, IsTerminal, Read};
+use std::path::{Path, PathBuf};
+
+use stratafs::meta::Time;
+use stratafs::name::show_path;
+use stratafs::runner::{Network, RunnerConfig};
+
+use crate::build_args::{BuildArgs, ProgressKind, SecretFrom};
+use crate::failure::Failure;
+use crate::limits::{MAX_RECIPE_BYTES, MAX_SECRET_BYTES};
+
+/// What a recipe is called where nobody says it.
+const USUAL_NAMES: [&str; 3] = ["Dockerfile", "Containerfile", "Recipe"];
+
+/// What everything of a build goes by.
+pub(super) struct Settings {
+    /// What messages call the recipe.
+    pub(super) name: String,
+    pub(super) build_args: BTreeMap<String, String>,
+    pub(super) secrets: BTreeMap<String, Vec<u8>>,
+    /// The time of everything that is made.
+    pub(super) epoch: Time,
+    pub(super) progress: Option<ProgressKind>,
+    pub(super) no_cache: bool,
+    pub(super) explain: bool,
+    /// How guests are run.
+    pub(super) config: RunnerConfig,
+    /// The hosts that they reach, as typed.
+    pub(super) doors: String,
+}
+
+impl Settings {
+    pub(super) fn of(args: &BuildArgs, name: String) -> Result<Self, Failure> {
+        let mut config = RunnerConfig::default();
+        config.cache_dir = crate::resolve::usual_cache_dir();
+        config.timeout = args.timeout;
+        config.max_memory = args.max_memory;
+        let mut doors = Vec::new();
+        let mut network = Network::none();
+        for door in &args.allow_net {
+            let found = door.find().map_err(|error| {
+                Failure::new(format_args!(
+                    "--allow-net {}: the host is not found: {error}",
+                    door.host
+                ))
+            })?;
+            network.allow(&door.host, &found, door.port);
+            doors.push(format!("{}:{}", door.host, door.port.unwrap_or(0)));
+        }
+        config.network = network;
+        let usual = match io::stderr().is_terminal() {
+            true => ProgressKind::Tty,
+            false => ProgressKind::Plain,
+        };
+        Ok(Self {
+            name,
+            build_args: build_args(args)?,
+            secrets: secrets(&args.secrets)?,
+            epoch: epoch()?,
+            progress: (!args.quiet).then(|| args.progress.unwrap_or(usual)),
+            no_cache: args.no_cache,
+            explain: args.explain,
+            config,
+            doors: doors.join(" "),
+        })
+    }
+}
+
+fn build_args(args: &BuildArgs) -> Result<BTreeMap<String, String>, Failure> {
+    let mut all = BTreeMap::new();
+    for variable in &args.build_args {
+        let value = match &variable.value {
+            Some(value) => Some(value.clone()),
+            None => host_value(&variable.name)?,
+        };
+        if let Some(value) = value {
+            all.insert(variable.name.clone(), value);
+        }
+    }
+    Ok(all)
+}
+
+/// Returns the host's value of a variable, if it has one.
+fn host_value(name: &str) -> Result<Option<String>, Failure> {
+    match env::var(name) {
+        Ok(value) => Ok(Some(value)),
+        Err(env::VarError::NotPresent) => Ok(None),
+        Err(env::VarError::NotUnicode(_)) => Err(Failure::new(format_args!(
+            "the host's value of {name} is not UTF-8"
+        ))),
+    }
+}
+
+/// Reads secrets; no message ever has their bytes.
+fn secrets(given: &[SecretFrom]) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
+    let mut all = BTreeMap::new();
+    for secret in given {
+        let id = &secret.id;
+        let bytes = match (&secret.file, &secret.variable) {
+            (Some(file), _) => read_bounded(file, MAX_SECRET_BYTES)?,
+            (None, variable) => {
+                let name = variable.as_ref().unwrap_or(id);
+                let value = host_value(name)?.ok_or_else(|| {
+                    Failure::new(format_args!(
+                        "--secret id={id}: the host has no variable {name}: write src=FILE or env=VARIABLE"
+                    ))
+                })?;
+                value.into_bytes()
+            }
+        };
+        all.insert(id.clone(), bytes);
+    }
+    Ok(all)
+}
+
+/// The time that everything gets: `SOURCE_DATE_EPOCH`, else 0.
+fn epoch() -> Result<Time, Failure> {
+    let Some(text) = host_value("SOURCE_DATE_EPOCH")?.filter(|text| !text.is_empty()) else {
+        return Ok(Time::EPOCH);
+    };
+    match text.parse::<u32>() {
+        Ok(seconds) => Ok(Time::new(i64::from(seconds), 0)),
+        Err(_) => Err(Failure::new(format_args!(
+            "SOURCE_DATE_EPOCH={text}: it is a number of seconds since 1970"
+        ))),
+    }
+}
+
+/// Reads the recipe, and says what it is called.
+pub(super) fn read_recipe(args: &BuildArgs) -> Result<(String, String), Failure> {
+    let file = match &args.file {
+        Some(file) if file.as_os_str() == "-" => {
+            let mut bytes = Vec::new();
+            let mut bounded = io::stdin().lock().take(MAX_RECIPE_BYTES as u64 + 1);
+            let read = bounded.read_to_end(&mut bytes);
+            read.map_err(|error| Failure::new(format_args!("stdin: {error}")))?;
+            return Ok(("stdin".to_owned(), text_of("stdin", bytes)?));
+        }
+        Some(file) => file.clone(),
+        None => usual_file(&args.context)?,
+    };
+    let name = show_path(&file);
+    let bytes = read_bounded(&file, MAX_RECIPE_BYTES as u64)?;
+    let text = text_of(&name, bytes)?;
+    Ok((name, text))
+}
+
+fn usual_file(context: &Path) -> Result<PathBuf, Failure> {
+    let files = USUAL_NAMES.map(|name| context.join(name));
+    let found = files.iter().find(|file| file.is_file());
+    found.cloned().ok_or_else(|| {
+        Failure::at(
+            context,
+            format_args!(
+                "no recipe there: it has none of {}: name one with -f RECIPE",
+                USUAL_NAMES.join(", ")
+            ),
+        )
+    })
+}
+
+fn text_of(name: &str, bytes: Vec<u8>) -> Result<String, Failure> {
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Failure::new(format_args!("{name}: not UTF-8 at byte {at}"))
+    })
+}
+
+/// Reads a file of at most `most` bytes.
+fn read_bounded(file: &Path, most: u64) -> Result<Vec<u8>, Failure> {
+    let opened = std::fs::File::open(file).map_err(|error| Failure::at(file, error))?;
+    let mut bytes = Vec::new();
+    let read = opened.take(most + 1).read_to_end(&mut bytes);
+    read.map_err(|error| Failure::at(file, error))?;
+    match bytes.len() as u64 > most {
+        true => Err(Failure::at(file, format_args!("it may have {most} bytes"))),
+        false => Ok(bytes),
+    }
+}

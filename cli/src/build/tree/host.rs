@@ -1,0 +1,184 @@
+//! A directory of the host, below which everything is looked up.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use stratafs::cap_std::ambient_authority;
+use stratafs::cap_std::fs::{Dir, Metadata};
+use stratafs::chunk::{ChunkPool, Content, ContentBuilder};
+use stratafs::limits::MAX_LAYER_ENTRIES;
+use stratafs::meta::{Kind, Meta};
+use stratafs::name::show;
+
+use super::TreeEntry;
+use crate::failure::Failure;
+use crate::limits::MAX_RECIPE_BYTES;
+
+/// Bytes of a file that are read at a time.
+const READ_BYTES: usize = 256 * 1024;
+
+/// A directory of the host.
+pub(in crate::build) struct HostTree {
+    root: Dir,
+    /// What messages call it.
+    name: PathBuf,
+}
+
+impl HostTree {
+    pub(in crate::build) fn open(path: &Path) -> Result<Self, Failure> {
+        let root = Dir::open_ambient_dir(path, ambient_authority());
+        Ok(Self {
+            root: root.map_err(|error| Failure::at(path, error))?,
+            name: path.to_owned(),
+        })
+    }
+
+    fn failed(&self, path: &[u8], why: impl std::fmt::Display) -> Failure {
+        Failure::at(&self.name, format_args!("{}: {why}", show(path)))
+    }
+
+    fn host_path(&self, path: &[u8]) -> Result<PathBuf, Failure> {
+        match path.is_empty() {
+            true => Ok(PathBuf::from(".")),
+            false => os_path(path).ok_or_else(|| self.failed(path, "the name is not Unicode")),
+        }
+    }
+
+    pub(super) fn look(&self, path: &[u8]) -> Result<Option<TreeEntry>, Failure> {
+        let host_path = self.host_path(path)?;
+        let meta = match self.root.symlink_metadata(&host_path) {
+            Ok(meta) => meta,
+            Err(error) if is_missing(&error) => return Ok(None),
+            Err(error) => return Err(self.failed(path, error)),
+        };
+        let kind = meta.file_type();
+        let (kind, target) = if kind.is_dir() {
+            (Kind::Dir, None)
+        } else if kind.is_file() {
+            (Kind::File, None)
+        } else if kind.is_symlink() {
+            let target = self.root.read_link_contents(&host_path);
+            let target = target.map_err(|error| self.failed(path, error))?;
+            let bytes = path_bytes(&target);
+            (
+                Kind::Symlink,
+                Some(bytes.ok_or_else(|| self.failed(path, "what the link says is not Unicode"))?),
+            )
+        } else {
+            return Err(self.failed(
+                path,
+                "a device, FIFO or socket: a layer has none: leave it out with .dockerignore or --exclude",
+            ));
+        };
+        Ok(Some(TreeEntry {
+            kind,
+            meta: Meta::with_mode(mode(&meta, kind)),
+            target,
+            object: None,
+        }))
+    }
+
+    pub(super) fn list(&self, path: &[u8]) -> Result<Vec<Vec<u8>>, Failure> {
+        let failed = |error| self.failed(path, error);
+        let most = usize::try_from(MAX_LAYER_ENTRIES).unwrap_or(usize::MAX);
+        let mut found = Vec::new();
+        for entry in self.root.read_dir(self.host_path(path)?).map_err(failed)? {
+            let name = PathBuf::from(entry.map_err(failed)?.file_name());
+            let bytes = path_bytes(&name);
+            found.push(bytes.ok_or_else(|| self.failed(path, "a name in it is not Unicode"))?);
+            if found.len() > most {
+                return Err(self.failed(path, format_args!("it has more than {most} entries")));
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    pub(super) fn content(&self, path: &[u8], pool: &ChunkPool) -> Result<Content, Failure> {
+        let failed = |error| self.failed(path, error);
+        let mut file = self.root.open(self.host_path(path)?).map_err(failed)?;
+        if !file.metadata().map_err(failed)?.is_file() {
+            return Err(self.failed(path, "it was a file and is none any more"));
+        }
+        let mut builder = ContentBuilder::new(pool);
+        let mut buf = vec![0; READ_BYTES];
+        loop {
+            match file.read(&mut buf) {
+                Ok(0) => return Ok(builder.finish()),
+                Ok(len) => builder.write(buf.get(..len).unwrap_or_default()),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    }
+
+    /// Reads a small file of text, if it is there.
+    pub(in crate::build) fn small_text(&self, path: &str) -> Result<Option<String>, Failure> {
+        let file = match self.root.open(path) {
+            Ok(file) => file,
+            Err(error) if is_missing(&error) => return Ok(None),
+            Err(error) => return Err(self.failed(path.as_bytes(), error)),
+        };
+        let mut text = String::new();
+        let read = file
+            .take(MAX_RECIPE_BYTES as u64 + 1)
+            .read_to_string(&mut text);
+        read.map_err(|error| self.failed(path.as_bytes(), error))?;
+        match text.len() > MAX_RECIPE_BYTES {
+            true => Err(self.failed(
+                path.as_bytes(),
+                format_args!("it may have {MAX_RECIPE_BYTES} bytes"),
+            )),
+            false => Ok(Some(text)),
+        }
+    }
+
+    /// Opens a file, for what looks at its beginning.
+    pub(in crate::build) fn file(&self, path: &[u8]) -> Result<std::fs::File, Failure> {
+        let opened = self.root.open(self.host_path(path)?);
+        let opened = opened.map_err(|error| self.failed(path, error))?;
+        Ok(opened.into_std())
+    }
+}
+
+fn is_missing(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory)
+}
+
+#[cfg(unix)]
+fn os_path(bytes: &[u8]) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStrExt;
+    Some(PathBuf::from(std::ffi::OsStr::from_bytes(bytes)))
+}
+
+#[cfg(not(unix))]
+fn os_path(bytes: &[u8]) -> Option<PathBuf> {
+    std::str::from_utf8(bytes).ok().map(PathBuf::from)
+}
+
+#[cfg(unix)]
+fn path_bytes(path: &Path) -> Option<Vec<u8>> {
+    use std::os::unix::ffi::OsStrExt;
+    Some(path.as_os_str().as_bytes().to_vec())
+}
+
+#[cfg(not(unix))]
+fn path_bytes(path: &Path) -> Option<Vec<u8>> {
+    Some(path.to_str()?.replace('\\', "/").into_bytes())
+}
+
+#[cfg(unix)]
+fn mode(meta: &Metadata, _: Kind) -> u32 {
+    use stratafs::cap_std::fs::MetadataExt;
+    meta.mode() & 0o7777
+}
+
+#[cfg(not(unix))]
+fn mode(_: &Metadata, kind: Kind) -> u32 {
+    match kind {
+        Kind::Dir => 0o755,
+        Kind::File => 0o644,
+        Kind::Symlink => 0o777,
+    }
+}

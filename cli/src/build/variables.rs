@@ -1,0 +1,326 @@
+//! Which variables a line sees: `ENV` before `ARG`, and `ARG` from where it stands.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use stratafs::source::Platform;
+
+use crate::limits::MAX_ENVIRONMENT_BYTES;
+use crate::recipe::expand::{self, Quoting};
+use crate::recipe::{Instruction, InstructionBody, Piece, Position, Problem};
+
+/// Variables by name.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Variables {
+    /// What `ARG` declared: `None` for one without a value.
+    args: BTreeMap<String, Option<String>>,
+    /// What `ENV` set, and the base's, in order.
+    env: Vec<(String, String)>,
+}
+
+/// What is the same for all stages.
+pub(super) struct Head {
+    pub(super) escape: char,
+    pub(super) build_args: BTreeMap<String, String>,
+    /// `ARG` before the first `FROM`, and what is always there.
+    global: Variables,
+    /// Build arguments that a line asked for.
+    pub(super) used: BTreeSet<String>,
+}
+
+impl Head {
+    pub(super) fn new(
+        escape: char,
+        build_args: &BTreeMap<String, String>,
+        platform: Option<&Platform>,
+        instructions: &[Instruction],
+    ) -> Result<Self, Problem> {
+        let mut head = Self {
+            escape,
+            build_args: build_args.clone(),
+            global: Variables::of_platform(platform),
+            used: BTreeSet::new(),
+        };
+        let mut global = head.global.clone();
+        for instruction in instructions {
+            if let InstructionBody::Arg(args) = &instruction.body {
+                for (name, value) in args {
+                    head.declare(&mut global, name, value.as_ref(), None)?;
+                }
+            }
+        }
+        head.global = global;
+        Ok(head)
+    }
+
+    /// Takes `ARG NAME=VALUE`: a build argument wins over the value, which wins over that
+    /// of a declaration before the first `FROM`.
+    fn declare(
+        &mut self,
+        variables: &mut Variables,
+        name: &str,
+        value: Option<&Piece>,
+        global: Option<&Variables>,
+    ) -> Result<(), Problem> {
+        let given = self.build_args.get(name).cloned();
+        if given.is_some() {
+            self.used.insert(name.to_owned());
+        }
+        let value = match (given, value) {
+            (Some(given), _) => Some(given),
+            (None, Some(value)) => Some(variables.expand(value, self.escape)?),
+            (None, None) => global.and_then(|global| global.get(name)),
+        };
+        variables.args.insert(name.to_owned(), value);
+        Ok(())
+    }
+
+    /// Takes `ARG` of a stage.
+    pub(super) fn declare_in(
+        &mut self,
+        variables: &mut Variables,
+        name: &str,
+        value: Option<&Piece>,
+    ) -> Result<(), Problem> {
+        let global = self.global.clone();
+        self.declare(variables, name, value, Some(&global))
+    }
+
+    /// Expands what `FROM` says, which sees nothing of stages.
+    pub(super) fn expand(&self, piece: &Piece) -> Result<String, Problem> {
+        self.global.expand(piece, self.escape)
+    }
+}
+
+impl Variables {
+    /// What BuildKit sets of itself: here the guest's platform is that of the build.
+    fn of_platform(platform: Option<&Platform>) -> Self {
+        let whole = platform.map_or_else(|| "wasip1/wasm".to_owned(), ToString::to_string);
+        let mut parts = whole.splitn(3, '/');
+        let mut part = || parts.next().unwrap_or_default().to_owned();
+        let (os, arch, variant) = (part(), part(), part());
+        let mut variables = Self::default();
+        for side in ["TARGET", "BUILD"] {
+            for (name, value) in [
+                ("PLATFORM", &whole),
+                ("OS", &os),
+                ("ARCH", &arch),
+                ("VARIANT", &variant),
+            ] {
+                let value = Some(value.clone());
+                variables.args.insert(format!("{side}{name}"), value);
+            }
+        }
+        variables
+    }
+
+    /// Starts a stage with the environment of its base.
+    pub(super) fn of_base(env: &[String]) -> Self {
+        let env = env.iter().filter_map(|both| {
+            let (name, value) = both.split_once('=')?;
+            Some((name.to_owned(), value.to_owned()))
+        });
+        Self {
+            args: BTreeMap::new(),
+            env: env.collect(),
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<String> {
+        let env = self.env.iter().find(|(known, _)| known == name);
+        match env {
+            Some((_, value)) => Some(value.clone()),
+            None => self.args.get(name).cloned().flatten(),
+        }
+    }
+
+    /// Expands a word.
+    pub(super) fn expand(&self, piece: &Piece, escape: char) -> Result<String, Problem> {
+        self.expand_text(&piece.text, piece.at, escape, Quoting::Words)
+    }
+
+    /// Expands text that stands at `at`.
+    pub(super) fn expand_text(
+        &self,
+        text: &str,
+        at: Position,
+        escape: char,
+        quoting: Quoting,
+    ) -> Result<String, Problem> {
+        let lookup = |name: &str| self.get(name);
+        expand::expand(text, escape, quoting, &lookup)
+            .map_err(|why| Problem::new(at, format_args!("{}: {why}", shortened(text))))
+    }
+
+    /// Sets a variable of the environment.
+    pub(super) fn set(&mut self, name: String, value: String, at: Position) -> Result<(), Problem> {
+        match self.env.iter_mut().find(|(known, _)| *known == name) {
+            Some(known) => known.1 = value,
+            None => self.env.push((name, value)),
+        }
+        let bytes: usize = self
+            .env
+            .iter()
+            .map(|(name, value)| name.len() + value.len() + 2)
+            .sum();
+        match bytes > MAX_ENVIRONMENT_BYTES {
+            true => Err(Problem::new(
+                at,
+                format_args!(
+                    "the environment has more than {MAX_ENVIRONMENT_BYTES} bytes with this"
+                ),
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// Returns the environment as an image has it.
+    pub(super) fn env(&self) -> Vec<String> {
+        let all = self.env.iter();
+        all.map(|(name, value)| format!("{name}={value}")).collect()
+    }
+
+    /// Returns what a guest sees: declared arguments that have a value, then the environment.
+    pub(super) fn of_guest(&self) -> Vec<(String, String)> {
+        let args = self.args.iter().filter_map(|(name, value)| {
+            let hidden = self.env.iter().any(|(known, _)| known == name);
+            let value = value.clone().filter(|_| !hidden)?;
+            Some((name.clone(), value))
+        });
+        args.chain(self.env.iter().cloned()).collect()
+    }
+}
+
+/// A word in a message.
+fn shortened(text: &str) -> String {
+    crate::failure::cut(&stratafs::name::show(text.as_bytes()), 100).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::parse;
+
+    /// The environment and the guest's variables at the end of a recipe's one stage.
+    fn end(recipe: &str, given: &[(&str, &str)]) -> (String, Vec<String>) {
+        let recipe = parse(recipe).unwrap();
+        let given = given.iter();
+        let given = given.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let mut head = Head::new('\\', &given.collect(), None, &recipe.head).unwrap();
+        let stage = &recipe.stages[0];
+        let image = head.expand(&stage.image).unwrap();
+        let mut own = Variables::of_base(&["BASE=b".into()]);
+        for instruction in &stage.instructions {
+            match &instruction.body {
+                InstructionBody::Arg(args) => {
+                    for (name, value) in args {
+                        head.declare_in(&mut own, name, value.as_ref()).unwrap();
+                    }
+                }
+                InstructionBody::Env(pairs) => {
+                    let sees = own.clone();
+                    for (name, value) in pairs {
+                        let value = sees.expand(value, '\\').unwrap();
+                        own.set(name.text.clone(), value, name.at).unwrap();
+                    }
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        let guest = own.of_guest().into_iter();
+        (
+            image,
+            guest
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn arguments_have_the_scopes_of_buildkit() {
+        for (recipe, given, image, want) in [
+            // Before FROM: for FROM, and for who asks by name.
+            ("ARG V=1\nFROM a:$V", vec![], "a:1", "BASE=b"),
+            ("ARG V=1\nFROM a:$V", vec![("V", "2")], "a:2", "BASE=b"),
+            ("ARG V=1\nFROM a\nARG V", vec![], "a", "V=1 BASE=b"),
+            ("ARG V=1\nFROM a\nARG V=3", vec![], "a", "V=3 BASE=b"),
+            (
+                "ARG V=1\nFROM a\nARG V=3",
+                vec![("V", "2")],
+                "a",
+                "V=2 BASE=b",
+            ),
+            ("ARG V=1\nARG W=$V.0\nFROM a:$W", vec![], "a:1.0", "BASE=b"),
+            // An ARG without a value is no variable.
+            ("FROM a\nARG V", vec![], "a", "BASE=b"),
+            ("FROM a\nARG V", vec![("V", "x")], "a", "V=x BASE=b"),
+            ("FROM a\nARG V=1 W=${V}2", vec![], "a", "V=1 W=12 BASE=b"),
+            // ENV wins over ARG, before and after it.
+            (
+                "FROM a\nARG V=1\nENV V=2",
+                vec![("V", "3")],
+                "a",
+                "BASE=b V=2",
+            ),
+            ("FROM a\nENV V=2\nARG V=1", vec![], "a", "BASE=b V=2"),
+            ("FROM a\nARG V=1\nENV V=$V.x", vec![], "a", "BASE=b V=1.x"),
+            // One line sees what stood before it.
+            (
+                "FROM a\nENV A=1\nENV A=2 B=$A",
+                vec![],
+                "a",
+                "BASE=b A=2 B=1",
+            ),
+            ("FROM a\nENV C=${BASE}c", vec![], "a", "BASE=b C=bc"),
+            // What stages see only when they ask.
+            (
+                "FROM a:$TARGETARCH\nENV A=$TARGETARCH",
+                vec![],
+                "a:wasm",
+                "BASE=b A=",
+            ),
+            (
+                "FROM a\nARG TARGETOS\nENV A=$TARGETOS",
+                vec![],
+                "a",
+                "TARGETOS=wasip1 BASE=b A=wasip1",
+            ),
+        ] {
+            let (have, env) = end(recipe, &given);
+            assert_eq!(
+                (have.as_str(), env.join(" ").as_str()),
+                (image, want),
+                "{recipe}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_environment_that_doubles_is_stopped() {
+        let mut variables = Variables::default();
+        let at = Position { line: 3, column: 5 };
+        variables.set("A".into(), "x".repeat(64), at).unwrap();
+        let piece = Piece {
+            text: "$A$A".into(),
+            at,
+        };
+        let told = (0..100).find_map(|_| {
+            let twice = variables.expand(&piece, '\\').err();
+            twice.or_else(|| {
+                let twice = variables.expand(&piece, '\\').unwrap();
+                variables.set("A".into(), twice, at).err()
+            })
+        });
+        let told = told.unwrap().to_string();
+        assert!(told.starts_with("line 3, column 5"), "{told}");
+        assert!(told.contains("more than"), "{told}");
+        let many = (0..10_000).find_map(|number| {
+            let value = "x".repeat(1000);
+            variables.set(format!("N{number}"), value, at).err()
+        });
+        assert!(
+            many.unwrap()
+                .to_string()
+                .contains("the environment has more than")
+        );
+    }
+}

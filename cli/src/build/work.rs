@@ -1,0 +1,69 @@
+//! One step: from what was kept, or made and kept.
+
+use stratafs::layer::Layer;
+use stratafs::store::Import;
+
+use super::Builder;
+use super::built::Built;
+use super::cache::{self, Kept, StepKey};
+use crate::failure::Failure;
+
+/// What a step came to.
+pub(super) struct Outcome {
+    pub(super) layer: Kept,
+    pub(super) cached: bool,
+    /// Why it was taken from what was kept, or why not, if that was asked for.
+    pub(super) why: Option<String>,
+}
+
+/// What a step is made with.
+pub(super) struct Work<'a> {
+    pub(super) import: &'a Import,
+}
+
+impl Builder<'_> {
+    /// Takes a step from what was kept, or makes it. `import` is one whose pool has been used
+    /// already.
+    pub(super) fn kept_or_made(
+        &self,
+        stage: &Built,
+        key: &StepKey,
+        import: Option<Import>,
+        make: &dyn Fn(&Work<'_>) -> Result<Option<Layer>, Failure>,
+    ) -> Result<Outcome, Failure> {
+        let settings = self.settings;
+        let found = match settings.no_cache {
+            true => None,
+            false => cache::find(self.store, key)?,
+        };
+        let told = |why: &str| settings.explain.then(|| why.to_owned());
+        if let Some(layer) = found {
+            let why = told("nothing that goes into it has changed");
+            return Ok(Outcome {
+                layer,
+                cached: true,
+                why,
+            });
+        }
+        let why = match (settings.explain, settings.no_cache) {
+            (false, _) => None,
+            (true, true) => told("--no-cache builds every step anew"),
+            (true, false) => Some(cache::why_not(self.store, key)?),
+        };
+        let import = match import {
+            Some(import) => import,
+            None => self.store.import()?,
+        };
+        let layer = make(&Work { import: &import })?;
+        let below = || {
+            let layers = stage.layers(self.store)?.into_iter();
+            Ok(layers.map(|(layer, _)| layer).collect())
+        };
+        let layer = cache::keep(self.store, import, key, (layer, &below))?;
+        Ok(Outcome {
+            layer,
+            cached: false,
+            why,
+        })
+    }
+}

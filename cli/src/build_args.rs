@@ -1,0 +1,243 @@
+//! `image build` as typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use stratafs::image::Reference;
+use stratafs::source::Platform;
+
+use super::parse::{self, Door, Variable};
+use super::reach::{PullWhen, ReachArgs};
+
+const BUILD_EXAMPLE: &str = "\
+Examples:
+  stratafs image build ./site --tag site:1
+  stratafs image build -f Recipe --build-arg VERSION=2 --target test . --tag app:test
+  stratafs image build --build-context assets=../assets --secret id=key,src=key.txt . --tag app:2
+  stratafs image build --explain . --tag app:3
+
+A recipe is written in the syntax of a Dockerfile; RUN runs WebAssembly of the stage: RUN [\"/bin/tool.wasm\", \"--all\"].
+docs/RECIPES.md has a tutorial and a table of every instruction. Times in the image are those of SOURCE_DATE_EPOCH,
+or 0, so that equal recipes give equal images.
+
+Exit codes:
+  0   built
+  1   a line cannot be built, or a RUN failed
+  2   the arguments are wrong";
+
+/// Builds an image by a recipe in the syntax of a Dockerfile, whose RUN runs WebAssembly.
+///
+/// Each step is a layer that is kept, by what goes into it, until one of that changes.
+/// Every line is read and every name is looked up before anything runs.
+#[derive(Debug, Args)]
+#[command(after_help = BUILD_EXAMPLE)]
+pub(crate) struct BuildArgs {
+    /// What COPY and ADD take files from: a directory, or an archive
+    #[arg(value_name = "CONTEXT", default_value = ".")]
+    pub(crate) context: PathBuf,
+
+    /// The recipe; `-`: stdin [default: Dockerfile, Containerfile or Recipe in CONTEXT]
+    #[arg(short = 'f', long, value_name = "RECIPE")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// What to call the image; repeat for several names
+    #[arg(short = 't', long = "tag", value_name = "REF", value_parser = parse::tag)]
+    #[arg(required_unless_present_any = ["output", "iidfile"])]
+    pub(crate) tags: Vec<Reference>,
+
+    /// The stage to build, by name or number [default: the last]
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+
+    /// Set an ARG of the recipe, NAME alone to the value that the host has
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]", value_parser = parse::variable)]
+    pub(crate) build_args: Vec<Variable>,
+
+    /// What FROM, COPY --from and mounts mean by NAME: a directory, an archive, an OCI layout,
+    /// or docker-image://REF
+    #[arg(long = "build-context", value_name = "NAME=SRC", value_parser = named)]
+    pub(crate) contexts: Vec<(String, String)>,
+
+    /// Give RUN --mount=type=secret a file of the host, or the value of a variable
+    #[arg(long = "secret", value_name = "id=NAME[,src=FILE|,env=VARIABLE]", value_parser = secret)]
+    pub(crate) secrets: Vec<SecretFrom>,
+
+    /// Add a label to the image
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = named)]
+    pub(crate) labels: Vec<(String, String)>,
+
+    /// Which image FROM takes of an index
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Option<Platform>,
+
+    /// What the image says that it is for
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) set_platform: Option<Platform>,
+
+    /// Write the digest of the image into FILE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) iidfile: Option<PathBuf>,
+
+    /// Write the image as well: type=oci|oci-archive|tar|dir (Docker's `docker` and `local` are
+    /// taken) and dest=PATH, or a PATH alone for its tree as a directory
+    #[arg(short = 'o', long, value_name = "type=TYPE,dest=PATH", value_parser = output)]
+    pub(crate) output: Vec<OutputTo>,
+
+    /// How progress is shown on stderr [default: tty on a terminal, else plain]
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub(crate) progress: Option<ProgressKind>,
+
+    /// Show no progress
+    #[arg(short = 'q', long, conflicts_with = "progress")]
+    pub(crate) quiet: bool,
+
+    /// Build every step anew
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+
+    /// Say of each step why it was taken from the cache, or why not
+    #[arg(long)]
+    pub(crate) explain: bool,
+
+    /// When a registry is asked for an image that is named after one [default: missing]
+    #[arg(long, value_enum, value_name = "WHEN", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "always")]
+    pub(crate) pull: Option<PullWhen>,
+
+    #[command(flatten)]
+    pub(crate) reach: ReachArgs,
+
+    /// Let RUN connect to HOST; without this it has no network
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = parse::door)]
+    pub(crate) allow_net: Vec<Door>,
+
+    /// Stop a RUN that takes longer
+    #[arg(long, value_name = "SECONDS", value_parser = parse::seconds)]
+    pub(crate) timeout: Option<std::time::Duration>,
+
+    /// Stop a RUN whose memories and tables grow past N bytes (K, M, G)
+    #[arg(long, value_name = "N", value_parser = parse::size)]
+    pub(crate) max_memory: Option<u64>,
+
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgressKind {
+    /// A line for each step and each line of output
+    Plain,
+    /// One line that changes
+    Tty,
+}
+
+/// Where a secret comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SecretFrom {
+    pub(crate) id: String,
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) variable: Option<String>,
+}
+
+/// Where an image is written as well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OutputTo {
+    pub(crate) format: stratafs::transfer::Format,
+    pub(crate) dest: PathBuf,
+}
+
+/// Reads `NAME=VALUE`.
+fn named(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => {
+            Ok((name.to_owned(), value.to_owned()))
+        }
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
+}
+
+/// Reads `id=NAME,src=FILE` and its kin.
+fn secret(text: &str) -> Result<SecretFrom, String> {
+    let expected = || "expected id=NAME, with src=FILE or env=VARIABLE or neither".to_owned();
+    let mut read = SecretFrom {
+        id: String::new(),
+        file: None,
+        variable: None,
+    };
+    for word in text.split(',') {
+        match word.split_once('=') {
+            Some(("id", id)) if !id.is_empty() => read.id = id.to_owned(),
+            Some(("src" | "source", file)) if !file.is_empty() => read.file = Some(file.into()),
+            Some(("env", name)) if !name.is_empty() => read.variable = Some(name.to_owned()),
+            Some(("type", "file" | "env")) => {}
+            _ => return Err(expected()),
+        }
+    }
+    match read.id.is_empty() || (read.file.is_some() && read.variable.is_some()) {
+        true => Err(expected()),
+        false => Ok(read),
+    }
+}
+
+/// Reads `type=TYPE,dest=PATH`, or a path.
+fn output(text: &str) -> Result<OutputTo, String> {
+    use stratafs::transfer::Format;
+    if !text.contains('=') {
+        let format = match text {
+            "-" => Format::Tar,
+            _ => Format::Dir,
+        };
+        return Ok(OutputTo {
+            format,
+            dest: text.into(),
+        });
+    }
+    let (mut format, mut dest) = (None, None);
+    for word in text.split(',') {
+        match word.split_once('=') {
+            Some(("type", kind)) => format = Some(kind),
+            Some(("dest", path)) if !path.is_empty() => dest = Some(PathBuf::from(path)),
+            _ => return Err("expected type=TYPE,dest=PATH".to_owned()),
+        }
+    }
+    let format = match format {
+        Some("tar") => Format::Tar,
+        Some("dir" | "local") => Format::Dir,
+        Some("oci-archive" | "docker") => Format::OciArchive,
+        Some("oci") => match dest.as_ref().and_then(|dest| dest.extension()) {
+            Some(end) if end == "tar" => Format::OciArchive,
+            _ => Format::Oci,
+        },
+        _ => return Err("the type is one of oci, oci-archive, tar and dir".to_owned()),
+    };
+    let dest = dest.ok_or("where to is missing: write dest=PATH")?;
+    Ok(OutputTo { format, dest })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_languages_are_read() {
+        assert_eq!(named("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert!(named("a").is_err() && named("=b").is_err());
+        let key = secret("id=k,src=/f").unwrap();
+        assert_eq!((key.id.as_str(), key.file), ("k", Some("/f".into())));
+        assert!(secret("src=/f").is_err() && secret("id=k,src=a,env=B").is_err());
+        let out = |text| output(text).map(|out| (out.format, out.dest));
+        use stratafs::transfer::Format;
+        assert_eq!(out("x"), Ok((Format::Dir, "x".into())));
+        assert_eq!(out("-"), Ok((Format::Tar, "-".into())));
+        assert_eq!(
+            out("type=oci,dest=a.tar"),
+            Ok((Format::OciArchive, "a.tar".into()))
+        );
+        assert_eq!(out("type=oci,dest=a"), Ok((Format::Oci, "a".into())));
+        for bad in ["type=x,dest=a", "type=tar", "dest=a", "type=tar,dest="] {
+            assert!(out(bad).is_err(), "{bad}");
+        }
+    }
+}

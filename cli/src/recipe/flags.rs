@@ -1,0 +1,103 @@
+//! `--name=value` words between an instruction's name and its arguments.
+
+use super::lexer::LogicalLine;
+use super::problem::{Position, Problem};
+
+/// One flag as written.
+#[derive(Clone, Debug)]
+pub(super) struct Flag {
+    pub(super) name: String,
+    pub(super) value: Option<String>,
+    pub(super) at: Position,
+}
+
+/// Takes the flags off the front of the text at `start` of a line, and gives the offset
+/// where the arguments begin.
+pub(super) fn take(line: &LogicalLine, start: usize, escape: char) -> (Vec<Flag>, usize) {
+    let mut flags = Vec::new();
+    let mut offset = start;
+    loop {
+        let rest = line.text.get(offset..).unwrap_or_default();
+        let blank = rest.len() - rest.trim_start().len();
+        let (at, rest) = (offset + blank, rest.trim_start());
+        if !rest.starts_with("--") {
+            return (flags, at);
+        }
+        let (word, len) = word(rest, escape);
+        offset = at + len;
+        if word == "--" {
+            return (flags, offset);
+        }
+        let text = word.trim_start_matches("--");
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (text, None),
+        };
+        flags.push(Flag {
+            name: name.to_owned(),
+            value,
+            at: line.position(at),
+        });
+    }
+}
+
+/// Reads one word, quotes and escapes undone, and the bytes that it takes.
+fn word(text: &str, escape: char) -> (String, usize) {
+    let mut word = String::new();
+    let mut quote: Option<char> = None;
+    let mut chars = text.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match quote {
+            Some(open) if c == open => quote = None,
+            None if c.is_whitespace() => return (word, at),
+            None if c == '"' || c == '\'' => quote = Some(c),
+            _ if c == escape => {
+                if let Some((_, next)) = chars.next() {
+                    word.push(next);
+                }
+            }
+            _ => word.push(c),
+        }
+    }
+    (word, text.len())
+}
+
+impl Flag {
+    /// Returns the value, which has to be there.
+    pub(super) fn value(&self) -> Result<String, Problem> {
+        match &self.value {
+            Some(value) if !value.is_empty() => Ok(value.clone()),
+            _ => Err(Problem::new(
+                self.at,
+                format_args!("--{} has no value: write --{}=VALUE", self.name, self.name),
+            )),
+        }
+    }
+
+    /// Returns what a flag that is on or off says.
+    pub(super) fn on(&self) -> Result<bool, Problem> {
+        match self.value.as_deref() {
+            None | Some("true" | "1") => Ok(true),
+            Some("false" | "0") => Ok(false),
+            Some(other) => Err(Problem::new(
+                self.at,
+                format_args!(
+                    "--{}={other}: write --{} or --{}=false",
+                    self.name, self.name, self.name
+                ),
+            )),
+        }
+    }
+
+    /// The flag is none of this instruction.
+    pub(super) fn unknown(&self, instruction: &str, known: &str) -> Problem {
+        let takes = match known {
+            "" => "takes no flags".to_owned(),
+            known => format!("takes {known}"),
+        };
+        Problem::new(
+            self.at,
+            format_args!("--{}: unknown here: {instruction} {takes}", self.name),
+        )
+    }
+}

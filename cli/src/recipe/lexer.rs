@@ -1,0 +1,392 @@
+//! From text to logical lines: directives, comments, continuations, here-documents.
+
+use super::heredoc::{self, Heredoc};
+use super::problem::{Position, Problem};
+use crate::limits::{MAX_INSTRUCTIONS, MAX_RECIPE_BYTES};
+
+/// The front end whose syntax this is; tags of version 1 are taken.
+const SYNTAX: &str = "docker/dockerfile";
+
+/// A line with its continuations joined, and the bodies of its here-documents.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LogicalLine {
+    pub(super) text: String,
+    /// Where pieces of the text come from: offset there, and position in the recipe.
+    marks: Vec<(usize, Position)>,
+    pub(super) heredocs: Vec<Heredoc>,
+}
+
+impl LogicalLine {
+    /// Returns where the byte at `offset` stands in the recipe.
+    pub(super) fn position(&self, offset: usize) -> Position {
+        let after = self.marks.partition_point(|(start, _)| *start <= offset);
+        let Some((start, at)) = after.checked_sub(1).and_then(|mark| self.marks.get(mark)) else {
+            return Position::default();
+        };
+        let between = self.text.get(*start..offset).unwrap_or_default();
+        Position {
+            line: at.line,
+            column: at.column + between.chars().count(),
+        }
+    }
+
+    fn push(&mut self, text: &str, at: Position) {
+        self.marks.push((self.text.len(), at));
+        self.text.push_str(text);
+    }
+}
+
+/// A recipe as logical lines.
+#[derive(Debug)]
+pub(super) struct Lexed {
+    pub(super) escape: char,
+    pub(super) lines: Vec<LogicalLine>,
+    /// What is odd and no error.
+    pub(super) warnings: Vec<Problem>,
+}
+
+/// Splits a recipe.
+pub(super) fn lex(text: &str) -> Result<Lexed, Problem> {
+    let start = Position { line: 1, column: 1 };
+    if text.len() > MAX_RECIPE_BYTES {
+        let have = text.len();
+        return Err(Problem::new(
+            start,
+            format_args!("the recipe has {have} bytes, and may have {MAX_RECIPE_BYTES}"),
+        ));
+    }
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut lexer = Lexer {
+        lines: text
+            .split('\n')
+            .map(|line| line.strip_suffix('\r').unwrap_or(line))
+            .collect(),
+        next: 0,
+        directives: Directives::default(),
+        warnings: Vec::new(),
+    };
+    let mut lines = Vec::new();
+    while let Some(line) = lexer.logical()? {
+        if lines.len() >= MAX_INSTRUCTIONS {
+            return Err(Problem::new(
+                line.position(0),
+                format_args!("a recipe may have {MAX_INSTRUCTIONS} instructions"),
+            ));
+        }
+        lines.push(line);
+    }
+    Ok(Lexed {
+        escape: lexer.directives.escape,
+        lines,
+        warnings: lexer.warnings,
+    })
+}
+
+struct Lexer<'a> {
+    lines: Vec<&'a str>,
+    next: usize,
+    directives: Directives,
+    warnings: Vec<Problem>,
+}
+
+impl Lexer<'_> {
+    /// Reads the next instruction's line, or `None` at the end.
+    fn logical(&mut self) -> Result<Option<LogicalLine>, Problem> {
+        while let Some(raw) = self.lines.get(self.next) {
+            let number = self.next + 1;
+            let trimmed = raw.trim_start();
+            let indent = raw.len() - trimmed.len();
+            if trimmed.starts_with('#') {
+                let column = raw.get(..indent).unwrap_or_default().chars().count() + 1;
+                let at = Position {
+                    line: number,
+                    column,
+                };
+                self.directives.take(trimmed, at)?;
+                self.next += 1;
+                continue;
+            }
+            self.directives.done = true;
+            if trimmed.is_empty() {
+                self.next += 1;
+                continue;
+            }
+            let line = self.joined()?;
+            if !line.text.trim().is_empty() {
+                return Ok(Some(line));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Joins a line with those that it goes on in, and reads its here-documents.
+    fn joined(&mut self) -> Result<LogicalLine, Problem> {
+        let mut joined = LogicalLine::default();
+        let mut is_first = true;
+        while let Some(raw) = self.lines.get(self.next) {
+            let at = self.next + 1;
+            self.next += 1;
+            let trimmed = raw.trim_start();
+            let body = if is_first { trimmed } else { raw };
+            let column = raw
+                .get(..raw.len() - body.len())
+                .unwrap_or_default()
+                .chars()
+                .count()
+                + 1;
+            let place = Position { line: at, column };
+            if !is_first && trimmed.starts_with('#') {
+                continue;
+            }
+            if !is_first && trimmed.is_empty() {
+                self.warnings.push(Problem::new(
+                    place,
+                    "an empty line inside an instruction: remove it, or end the line before without the escape character",
+                ));
+                continue;
+            }
+            is_first = false;
+            let (text, goes_on) = continued(body, self.directives.escape);
+            joined.push(text, place);
+            if !goes_on {
+                break;
+            }
+        }
+        self.read_heredocs(&mut joined)?;
+        Ok(joined)
+    }
+
+    fn read_heredocs(&mut self, line: &mut LogicalLine) -> Result<(), Problem> {
+        let name = line.text.split_whitespace().next().unwrap_or_default();
+        if !["RUN", "COPY", "ADD"].contains(&name.to_ascii_uppercase().as_str()) {
+            return Ok(());
+        }
+        for (offset, mut found) in heredoc::find(&line.text, self.directives.escape) {
+            let at = line.position(offset);
+            loop {
+                let Some(raw) = self.lines.get(self.next) else {
+                    return Err(Problem::new(
+                        at,
+                        format_args!(
+                            "the here-document {:?} does not end: write a line with {} alone after it",
+                            found.name, found.name
+                        ),
+                    ));
+                };
+                self.next += 1;
+                let body = match found.strips_tabs {
+                    true => raw.trim_start_matches('\t'),
+                    false => raw,
+                };
+                if body == found.name {
+                    break;
+                }
+                found.content.push_str(body);
+                found.content.push('\n');
+            }
+            line.heredocs.push(found);
+        }
+        Ok(())
+    }
+}
+
+/// Cuts the escape character off a line that goes on in the next one. Two of them at the
+/// end are one that is meant.
+fn continued(line: &str, escape: char) -> (&str, bool) {
+    let trimmed = line.trim_end_matches([' ', '\t']);
+    match trimmed.strip_suffix(escape) {
+        Some(rest) if !rest.ends_with(escape) => (rest, true),
+        _ => (line, false),
+    }
+}
+
+/// What the comments at the head of a recipe say of how it is read.
+struct Directives {
+    escape: char,
+    done: bool,
+    seen: Vec<String>,
+}
+
+impl Default for Directives {
+    fn default() -> Self {
+        Self {
+            escape: '\\',
+            done: false,
+            seen: Vec::new(),
+        }
+    }
+}
+
+impl Directives {
+    /// Takes a comment, if it can still be a directive.
+    fn take(&mut self, comment: &str, at: Position) -> Result<(), Problem> {
+        if self.done {
+            return Ok(());
+        }
+        let text = comment.strip_prefix('#').unwrap_or(comment);
+        let Some((key, value)) = text.split_once('=') else {
+            // What looks like the first line of a script says nothing here.
+            self.done = !(at.line == 1 && text.starts_with('!'));
+            return Ok(());
+        };
+        let (key, value) = (key.trim().to_ascii_lowercase(), value.trim());
+        if !["syntax", "escape", "check"].contains(&key.as_str()) || value.is_empty() {
+            self.done = true;
+            return Ok(());
+        }
+        if self.seen.contains(&key) {
+            return Err(Problem::new(
+                at,
+                format_args!("the directive {key} is given twice: leave one away"),
+            ));
+        }
+        match key.as_str() {
+            "escape" => self.set_escape(value, at)?,
+            "syntax" => check_syntax(value, at)?,
+            _ => {}
+        }
+        self.seen.push(key);
+        Ok(())
+    }
+
+    fn set_escape(&mut self, value: &str, at: Position) -> Result<(), Problem> {
+        self.escape = match value {
+            "\\" => '\\',
+            "`" => '`',
+            _ => {
+                return Err(Problem::new(
+                    at,
+                    format_args!("# escape={value}: the escape character is \\ or `"),
+                ));
+            }
+        };
+        Ok(())
+    }
+}
+
+/// Refuses a recipe that is written for another front end.
+fn check_syntax(value: &str, at: Position) -> Result<(), Problem> {
+    let name = value.split_whitespace().next().unwrap_or_default();
+    let name = name.strip_prefix("docker.io/").unwrap_or(name);
+    let version = match name.strip_prefix(SYNTAX) {
+        Some("") => Some("1"),
+        Some(rest) => rest.strip_prefix(':'),
+        None => None,
+    };
+    let version = version.map(|text| text.split(['@', '-', '.']).next().unwrap_or_default());
+    match version {
+        Some("1" | "latest") => Ok(()),
+        _ => Err(Problem::new(
+            at,
+            format_args!(
+                "# syntax={value}: another language than the recipes here: write `# syntax={SYNTAX}:1`, or leave the line away"
+            ),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(recipe: &str) -> Vec<String> {
+        let lexed = lex(recipe).unwrap();
+        lexed.lines.into_iter().map(|line| line.text).collect()
+    }
+
+    #[test]
+    fn lines_are_joined_as_buildkit_joins_them() {
+        for (recipe, want) in [
+            ("FROM a\nRUN b", vec!["FROM a", "RUN b"]),
+            ("  FROM a\r\n\tRUN b\r\n", vec!["FROM a", "RUN b"]),
+            ("RUN a \\\n  b", vec!["RUN a   b"]),
+            ("RUN a\\\nb", vec!["RUN ab"]),
+            ("RUN a \\  \t\n b", vec!["RUN a  b"]),
+            ("RUN a \\\n# a comment\n  # another\n b", vec!["RUN a  b"]),
+            ("RUN a \\\n\n b", vec!["RUN a  b"]),
+            ("RUN a \\\\\nCMD b", vec!["RUN a \\\\", "CMD b"]),
+            (
+                "# escape=`\nRUN a `\nb \\\nCMD c",
+                vec!["RUN a b \\", "CMD c"],
+            ),
+            ("RUN a # no comment", vec!["RUN a # no comment"]),
+            ("\u{feff}FROM a", vec!["FROM a"]),
+            ("RUN a \\", vec!["RUN a "]),
+            ("\\\nFROM a", vec!["FROM a"]),
+            ("\\", vec![]),
+            ("", vec![]),
+        ] {
+            assert_eq!(texts(recipe), want, "{recipe:?}");
+        }
+    }
+
+    #[test]
+    fn directives_stand_at_the_head_and_once() {
+        let escape = |recipe: &str| lex(recipe).map(|lexed| lexed.escape);
+        assert_eq!(escape("# escape=`\n"), Ok('`'));
+        assert_eq!(escape("#!/usr/bin/env x\n#ESCAPE = `\n"), Ok('`'));
+        assert_eq!(escape("# a comment\n# escape=`\n"), Ok('\\'));
+        assert_eq!(escape("\n# escape=`\n"), Ok('\\'));
+        assert_eq!(escape("FROM a\n# escape=`\n"), Ok('\\'));
+        assert_eq!(escape("# unknown=x\n# escape=`\n"), Ok('\\'));
+        assert_eq!(escape("# check=skip=all\n# escape=`\n"), Ok('`'));
+        for (recipe, want) in [
+            (
+                "# escape=`\n# escape=`",
+                "line 2, column 1: the directive escape",
+            ),
+            ("# escape=x", "line 1, column 1: # escape=x: the escape"),
+            (
+                "# syntax=mine/front:1",
+                "line 1, column 1: # syntax=mine/front:1",
+            ),
+            ("# syntax=docker/dockerfile:2", "another language"),
+        ] {
+            let told = lex(recipe).unwrap_err().to_string();
+            assert!(told.contains(want), "{recipe:?}: {told}");
+        }
+        for fine in [
+            "docker/dockerfile",
+            "docker/dockerfile:1",
+            "docker/dockerfile:1.7-labs",
+            "docker.io/docker/dockerfile:1@sha256:00",
+        ] {
+            lex(&format!("# syntax={fine}\n")).unwrap();
+        }
+    }
+
+    #[test]
+    fn positions_are_those_of_the_recipe() {
+        let lexed = lex("FROM a\n  COPY b \\\n   \u{e9}c d").unwrap();
+        let line = &lexed.lines[1];
+        let of = |what: &str| {
+            let at = line.position(line.text.find(what).unwrap());
+            (at.line, at.column)
+        };
+        assert_eq!((of("COPY"), of("b")), ((2, 3), (2, 8)));
+        assert_eq!((of("\u{e9}c"), of("d")), ((3, 4), (3, 7)));
+    }
+
+    #[test]
+    fn here_documents_end_with_their_name() {
+        let lexed = lex("COPY <<A <<-\"B\" /x\n a\nA\n\t\tb\n\tB\nRUN c").unwrap();
+        let docs = &lexed.lines[0].heredocs;
+        assert_eq!((docs[0].content.as_str(), docs[0].expands), (" a\n", true));
+        assert_eq!((docs[1].content.as_str(), docs[1].expands), ("b\n", false));
+        assert_eq!(lexed.lines[1].text, "RUN c");
+        assert!(lex("ENV a=<<A").unwrap().lines[0].heredocs.is_empty());
+        let told = lex("RUN x\nRUN <<EOF\n a\n EOF").unwrap_err().to_string();
+        assert!(told.starts_with("line 2, column 5: the here-document \"EOF\""));
+    }
+
+    #[test]
+    fn a_recipe_has_a_bound() {
+        let told = lex(&" ".repeat(MAX_RECIPE_BYTES + 1)).unwrap_err();
+        assert!(told.to_string().contains("may have 1048576"), "{told}");
+        lex(&" ".repeat(MAX_RECIPE_BYTES)).unwrap();
+        let lines = |count| "RUN x\n".repeat(count);
+        let told = lex(&lines(MAX_INSTRUCTIONS + 1)).unwrap_err();
+        assert!(told.to_string().contains("instructions"), "{told}");
+        lex(&lines(MAX_INSTRUCTIONS)).unwrap();
+    }
+}

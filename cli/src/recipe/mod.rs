@@ -1,0 +1,23 @@
+//! The language of recipes: Dockerfile syntax, from text to stages of instructions, with the small
+//! languages inside it. Pure text: nothing here reads a file or asks the environment.
+
+pub(crate) mod dockerignore;
+pub(crate) mod expand;
+mod flags;
+mod heredoc;
+mod instruction;
+mod lexer;
+mod mounts;
+mod parse;
+mod problem;
+mod stages;
+mod transfer;
+pub(crate) mod wildcard;
+mod words;
+
+pub(crate) use instruction::{CommandLine, Instruction, InstructionBody, Piece, RunLine};
+pub(crate) use mounts::{MountKind, MountLine};
+pub(crate) use parse::parse;
+pub(crate) use problem::{Position, Problem};
+pub(crate) use stages::{Recipe, Stage, StageSource};
+pub(crate) use transfer::TransferLine;

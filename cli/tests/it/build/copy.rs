@@ -1,0 +1,313 @@
+//! `COPY`, `ADD`, `WORKDIR`: what lands where, and what stays out.
+
+use std::fs;
+
+use super::{Cli, build, cat, id, tree, with};
+
+/// A context with files of all sorts.
+fn context(recipe: &str) -> Cli {
+    let cli = with(recipe);
+    cli.file("ctx/a.txt", "a")
+        .file("ctx/b.txt", "b")
+        .file("ctx/c.md", "c")
+        .file("ctx/dir/one", "1")
+        .file("ctx/dir/sub/two", "2")
+        .file("ctx/x y", "blank");
+    cli
+}
+
+#[test]
+fn copies_land_where_those_of_docker_land() {
+    let all: &[(&str, &[&str])] = &[
+        ("COPY a.txt /", &["/a.txt"]),
+        ("COPY a.txt /new", &["/new"]),
+        ("COPY a.txt /new/", &["/new", "/new/a.txt"]),
+        ("COPY a.txt b.txt /n/", &["/n", "/n/a.txt", "/n/b.txt"]),
+        ("COPY *.txt /n/", &["/n", "/n/a.txt", "/n/b.txt"]),
+        ("COPY ?.md /n/", &["/n", "/n/c.md"]),
+        ("COPY [ab].txt /n/", &["/n", "/n/a.txt", "/n/b.txt"]),
+        ("COPY dir /n", &["/n", "/n/one", "/n/sub", "/n/sub/two"]),
+        ("COPY dir/ /n/", &["/n", "/n/one", "/n/sub", "/n/sub/two"]),
+        ("COPY ./dir/../dir/sub /", &["/two"]),
+        ("COPY /dir/sub /", &["/two"]),
+        ("COPY d*/s*/two /", &["/two"]),
+        ("COPY [\"x y\", \"/z q\"]", &["/z q"]),
+        (
+            "COPY a.txt /n/\nCOPY b.txt /n",
+            &["/n", "/n/a.txt", "/n/b.txt"],
+        ),
+        ("WORKDIR /w\nCOPY a.txt .", &["/w", "/w/a.txt"]),
+        (
+            "WORKDIR /w\nWORKDIR v\nCOPY a.txt b",
+            &["/w", "/w/v", "/w/v/b"],
+        ),
+        (
+            "COPY --exclude=*.md --exclude=dir . /n/",
+            &["/n", "/n/Dockerfile", "/n/a.txt", "/n/b.txt", "/n/x y"],
+        ),
+        ("COPY --exclude=**/two dir /", &["/one", "/sub"]),
+        (
+            "COPY --parents dir/sub/two /n/",
+            &["/n", "/n/dir", "/n/dir/sub", "/n/dir/sub/two"],
+        ),
+        (
+            "COPY --parents dir/./sub/two /n/",
+            &["/n", "/n/sub", "/n/sub/two"],
+        ),
+        (
+            "COPY --parents **/two /n/",
+            &["/n", "/n/dir", "/n/dir/sub", "/n/dir/sub/two"],
+        ),
+        ("COPY --link a.txt /n/m/", &["/n", "/n/m", "/n/m/a.txt"]),
+        ("COPY <<f /\ntext\nf", &["/f"]),
+        ("COPY <<f <<g /n/\n1\nf\n2\ng", &["/n", "/n/f", "/n/g"]),
+        ("ARG F=a.txt\nENV D=/n\nCOPY $F ${D}/", &["/n", "/n/a.txt"]),
+        ("COPY a.txt /n\nCOPY b.txt /n", &["/n"]),
+    ];
+    for (lines, want) in all {
+        let cli = context(&format!("FROM scratch\n{lines}"));
+        id(&build(&cli, ""));
+        assert_eq!(&tree(&cli), want, "{lines}");
+    }
+}
+
+#[test]
+fn copies_that_cannot_be_made_say_where_and_why() {
+    for (lines, place, parts) in [
+        (
+            "COPY ../x /",
+            "line 2, column 6",
+            &["it leaves the context", "--build-context"] as &[&str],
+        ),
+        (
+            "COPY dir/../../x /",
+            "line 2, column 6",
+            &["it leaves the context"],
+        ),
+        ("ADD ../x /", "line 2, column 5", &["it leaves the context"]),
+        ("COPY none /", "line 2, column 1", &["none: nothing there"]),
+        ("COPY *.none /", "line 2, column 1", &["nothing there"]),
+        ("COPY a.txt b.txt /n", "line 2, column 18", &["write /n/"]),
+        ("COPY *.txt /n", "line 2, column 1", &["write /n/"]),
+        ("COPY [a /n/", "line 2, column 6", &["is malformed"]),
+        ("COPY $NONE /n/", "line 2, column 6", &["empty"]),
+        (
+            "COPY --chmod=u+x a.txt /",
+            "line 2, column 6",
+            &["--chmod=755"],
+        ),
+        (
+            "COPY --chown=nobody a.txt /",
+            "line 2, column 1",
+            &["/etc/passwd", "nobody"],
+        ),
+        (
+            "COPY --from=nowhere a /",
+            "line 2, column 6",
+            &["nowhere: no image of the store"],
+        ),
+        (
+            "COPY dir /n\nCOPY a.txt /n/sub/two/x",
+            "line 3, column 1",
+            &["cannot be copied there"],
+        ),
+        (
+            "COPY a.txt /sub\nCOPY dir /",
+            "line 3, column 1",
+            &["/sub: a directory cannot"],
+        ),
+        ("ENV A=${B", "line 2, column 7", &["a `}` is missing"]),
+        ("EXPOSE high", "line 2, column 8", &["EXPOSE 80"]),
+    ] {
+        let cli = context(&format!("FROM scratch\n{lines}"));
+        let done = build(&cli, "");
+        done.failed(1, &[&[place, "Dockerfile"], parts].concat());
+        assert!(cli.run("image inspect made").code == Some(1), "{lines}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn links_that_lead_out_of_the_context_are_refused() {
+    use std::os::unix::fs::symlink;
+    let cli = context("FROM scratch\nCOPY out /o\n");
+    cli.file("secret/key", "s");
+    symlink("../secret", cli.path("ctx/out")).unwrap();
+    build(&cli, "").failed(1, &["out: a link there leads out of the context"]);
+    cli.file("ctx/Dockerfile", "FROM scratch\nCOPY out/key /o\n");
+    build(&cli, "").failed(1, &["leads out of the context"]);
+    fs::remove_file(cli.path("ctx/out")).unwrap();
+    symlink("/etc", cli.path("ctx/out")).unwrap();
+    build(&cli, "").failed(1, &["leads out of the context"]);
+    // One that stays is followed where it is named, and kept where it is found.
+    symlink("dir", cli.path("ctx/in")).unwrap();
+    symlink("../a.txt", cli.path("ctx/dir/link")).unwrap();
+    cli.file(
+        "ctx/Dockerfile",
+        "FROM scratch\nCOPY in /o\nCOPY in/sub /p\n",
+    );
+    id(&build(&cli, ""));
+    assert_eq!(
+        tree(&cli),
+        [
+            "/o",
+            "/o/link",
+            "/o/one",
+            "/o/sub",
+            "/o/sub/two",
+            "/p",
+            "/p/two"
+        ]
+    );
+    let linked = cli.run("image tree made /o/link").text();
+    assert!(linked.contains("-> ../a.txt"), "{linked}");
+    // Links of the stage are followed within it, but not by --link.
+    cli.file(
+        "ctx/Dockerfile",
+        "FROM scratch\nCOPY links /\nCOPY a.txt /run/\n",
+    );
+    fs::create_dir(cli.path("ctx/links")).unwrap();
+    symlink("/var/run", cli.path("ctx/links/run")).unwrap();
+    id(&build(&cli, ""));
+    assert_eq!(tree(&cli), ["/run", "/var", "/var/run", "/var/run/a.txt"]);
+    cli.file(
+        "ctx/Dockerfile",
+        "FROM scratch\nCOPY links /\nCOPY --link a.txt /run/\n",
+    );
+    id(&build(&cli, ""));
+    assert_eq!(tree(&cli), ["/run", "/run/a.txt"]);
+}
+
+#[test]
+fn what_is_ignored_is_not_there() {
+    let cli = context("FROM scratch\nCOPY . /\n");
+    cli.file(
+        "ctx/.dockerignore",
+        "# all but\n*\n!dir\n!*.txt\nb.*\ndir/sub\n",
+    );
+    id(&build(&cli, ""));
+    assert_eq!(tree(&cli), ["/a.txt", "/dir", "/dir/one"]);
+    cli.file("ctx/Dockerfile", "FROM scratch\nCOPY b.txt /\n");
+    build(&cli, "").failed(1, &["b.txt: nothing there", ".dockerignore"]);
+    cli.file("ctx/.dockerignore", "[");
+    build(&cli, "").failed(1, &[".dockerignore: line 1"]);
+    // One beside the recipe goes first.
+    cli.file("ctx/Dockerfile.dockerignore", "a.txt");
+    cli.run("image build -q -f ctx/Dockerfile ctx --tag made")
+        .fine();
+    assert_eq!(tree(&cli), ["/b.txt"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn owners_and_modes_are_those_that_were_asked_for() {
+    use std::os::unix::fs::PermissionsExt;
+    let cli = context(
+        "FROM scratch\nCOPY etc /etc\nCOPY a.txt /plain\nCOPY --chown=app --chmod=4750 a.txt /n/own\nCOPY --chown=5:team b.txt /five\n",
+    );
+    cli.file("ctx/etc/passwd", "root:x:0:0::/:\napp:x:77:78::/:\n")
+        .file("ctx/etc/group", "team:x:99:\n");
+    fs::set_permissions(cli.path("ctx/a.txt"), fs::Permissions::from_mode(0o640)).unwrap();
+    id(&build(&cli, ""));
+    let told: serde_json::Value =
+        serde_json::from_str(&cli.run("image tree made --json").text()).unwrap();
+    let of = |path: &str| {
+        let entries = told["entries"].as_array().unwrap();
+        let found = entries.iter().find(|entry| entry["path"] == path).unwrap();
+        (
+            found["mode"].clone(),
+            found["uid"].clone(),
+            found["gid"].clone(),
+        )
+    };
+    let plain = of("/plain");
+    assert_eq!((plain.1, plain.2), (0.into(), 0.into()));
+    let own = of("/n/own");
+    assert_eq!((own.1, own.2), (77.into(), 78.into()));
+    assert_eq!((of("/n").1, of("/five").2), (77.into(), 99.into()));
+    let shown = cli.run("image tree made").text();
+    assert!(shown.contains("rwsr-x---"), "{shown}");
+    assert!(shown.contains("-rw-r-----"), "{shown}");
+}
+
+#[test]
+fn archives_are_unpacked_by_add_alone() {
+    let cli = context(
+        "FROM scratch\nADD in.tar.gz /n/\nADD --unpack=false in.tar.gz /raw/\nCOPY in.tar.gz /c/\nADD a.txt /n/\nADD odd.gz /\n",
+    );
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(2);
+    header.set_mode(0o644);
+    header.set_mtime(1_000_000);
+    archive
+        .append_data(&mut header, "deep/file", &b"in"[..])
+        .unwrap();
+    let tar = archive.into_inner().unwrap();
+    let gzip = |bytes: &[u8]| {
+        let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut out, bytes).unwrap();
+        out.finish().unwrap()
+    };
+    cli.file("ctx/in.tar.gz", gzip(&tar))
+        .file("ctx/odd.gz", gzip(b"no archive"));
+    id(&build(&cli, ""));
+    let want = [
+        "/c",
+        "/c/in.tar.gz",
+        "/n",
+        "/n/a.txt",
+        "/n/deep",
+        "/n/deep/file",
+        "/odd.gz",
+        "/raw",
+        "/raw/in.tar.gz",
+    ];
+    assert_eq!(tree(&cli), want);
+    assert_eq!(cat(&cli, "/n/deep/file"), "in");
+    let cut = gzip(&tar);
+    cli.file("ctx/in.tar.gz", &cut[..cut.len() / 2]);
+    build(&cli, "").failed(1, &["in.tar.gz: it cannot be unpacked", "--unpack=false"]);
+}
+
+#[test]
+fn stages_contexts_and_images_give_files() {
+    let cli = context(
+        "FROM scratch AS one\nCOPY dir /d\nENV FROM_ONE=yes\nFROM one AS two\nCOPY a.txt /\nFROM scratch\nCOPY --from=one /d /one\nCOPY --from=1 /a.txt /two\nCOPY --from=other f /other\nCOPY --from=base /b.txt /base\nCOPY --from=lay / /lay\n",
+    );
+    cli.file("other/f", "o").file("base/b.txt", "B");
+    cli.run("image import base --tag base").fine();
+    cli.run("image export base layout").fine();
+    id(&build(
+        &cli,
+        "--build-context other=other --build-context lay=oci-layout://layout",
+    ));
+    let want = [
+        "/base",
+        "/lay",
+        "/lay/b.txt",
+        "/one",
+        "/one/one",
+        "/one/sub",
+        "/one/sub/two",
+        "/other",
+        "/two",
+    ];
+    assert_eq!(tree(&cli), want);
+    // A stage that nobody needs is not built, and one that is named is the image.
+    id(&build(&cli, "--target two"));
+    assert_eq!(
+        tree(&cli),
+        ["/a.txt", "/d", "/d/one", "/d/sub", "/d/sub/two"]
+    );
+    let told = super::inspect(&cli).to_string();
+    assert!(told.contains("FROM_ONE=yes"), "{told}");
+    build(&cli, "--target nine").failed(1, &["--target nine", "one, two, 2"]);
+    build(&cli, "--build-context other=https://x").failed(1, &["fetch it before"]);
+    cli.file("ctx/Dockerfile", "FROM other\n");
+    build(&cli, "--build-context other=other").failed(1, &["FROM scratch", "COPY --from=other"]);
+    cli.file("ctx/Dockerfile", "FROM other\nCOPY a.txt /\n");
+    id(&build(&cli, "--build-context other=docker-image://base"));
+    assert_eq!(tree(&cli), ["/a.txt", "/b.txt"]);
+    build(&cli, "").failed(1, &["other: no image of the store"]);
+}

@@ -1,0 +1,204 @@
+//! What instructions leave in the configuration, and recipes that mean harm.
+
+use super::{Cli, build, id, inspect, tree, with};
+
+#[test]
+fn the_configuration_is_what_the_lines_say() {
+    let cli = with(
+        "ARG BASE=scratch\nFROM $BASE\nARG V=1\nENV A=$V B=\"two words\"\nLABEL k=v \"a b\"=c\nWORKDIR /srv\nWORKDIR app\nUSER 5:6\nEXPOSE 80 53/udp\nVOLUME /data more\nSTOPSIGNAL SIGTERM\nENTRYPOINT [\"/x.wasm\", \"-a\"]\nCMD [\"b\"]\nMAINTAINER me\nSHELL [\"/sh.wasm\", \"-c\"]\nHEALTHCHECK CMD x\n",
+    );
+    id(&build(
+        &cli,
+        "--build-arg V=2 --label l=m --set-platform linux/arm64",
+    ));
+    let told = inspect(&cli);
+    let config = told.to_string();
+    for part in [
+        "\"A=2\"",
+        "\"B=two words\"",
+        "\"k\":\"v\"",
+        "\"a b\":\"c\"",
+        "/srv/app",
+        "\"5:6\"",
+        "80/tcp",
+        "53/udp",
+        "\"/data\"",
+        "\"/srv/app/more\"",
+        "SIGTERM",
+        "/x.wasm",
+        "\"l\":\"m\"",
+        "arm64",
+        "\"me\"",
+    ] {
+        assert!(config.contains(part), "{part} is not in {config}");
+    }
+    let history = cli.run("image history made").text();
+    assert!(history.contains("ENV A=2 B=two words"), "{history}");
+    assert!(history.contains("WORKDIR /srv/app"), "{history}");
+    assert_eq!(tree(&cli), ["/srv", "/srv/app"]);
+    // What a base says stays, but for the arguments of another entry point.
+    cli.run("image tag made base").fine();
+    cli.file(
+        "ctx/Dockerfile",
+        "FROM base\nENTRYPOINT [\"/y.wasm\"]\nENV A=3\n",
+    );
+    id(&build(&cli, ""));
+    let config = inspect(&cli).to_string();
+    assert!(
+        config.contains("\"A=3\"") && config.contains("B=two words"),
+        "{config}"
+    );
+    assert!(!config.contains("\"cmd\":[\"b\"]"), "{config}");
+}
+
+#[test]
+fn every_refusal_names_the_recipe_the_line_and_what_to_write() {
+    for (lines, parts) in [
+        (
+            "RUN make",
+            &[
+                "line 2, column 5",
+                "this stage has none",
+                "RUN [\"/PROGRAM.wasm\"",
+                "SHELL [",
+            ] as &[&str],
+        ),
+        (
+            "CMD run me",
+            &["line 2, column 5", "CMD [\"/PROGRAM.wasm\""],
+        ),
+        ("ENTRYPOINT ['a']", &["line 2, column 12", "no JSON array"]),
+        (
+            "RUN <<EOF\nx\nEOF",
+            &["line 2, column 5", "this stage has none"],
+        ),
+        ("ADD https://x/y /", &["line 2, column 5"]),
+        ("ONBUILD RUN x", &["line 2, column 1"]),
+        (
+            "RUN --mount=type=secret,required,id=k [\"a\"]",
+            &["line 2, column 5", "--secret id=k"],
+        ),
+        (
+            "RUN --mount=target=/ [\"a\"]",
+            &["line 2, column 5", "target=/DIR"],
+        ),
+        (
+            "RUN --mount=target=/a --mount=type=tmpfs,target=/a/b [\"a\"]",
+            &["line 2, column 23", "choose targets apart"],
+        ),
+        (
+            "COPY --from=$X a b",
+            &["line 2, column 6", "--from takes no variables"],
+        ),
+        ("WORKDIR $NONE", &["line 2, column 1"]),
+        (
+            "FROM none:1",
+            &["line 2, column 6", "docker.io/library/none:1"],
+        ),
+        (
+            "FROM $NONE",
+            &["line 2, column 6", "ARG before the first FROM"],
+        ),
+        (
+            "FROM Bad_Name",
+            &["line 2, column 6", "invalid image reference"],
+        ),
+        (
+            "FROM --platform=x scratch",
+            &["line 2, column 6", "--platform=x"],
+        ),
+    ] {
+        // The step before would fail if anything ran.
+        let cli = with(&format!("FROM scratch\n{lines}\n"));
+        build(&cli, "").failed(1, &[&["ctx/Dockerfile: "], parts].concat());
+        assert!(
+            !cli.run("image ls --all").text().contains("BUILD"),
+            "{lines}"
+        );
+    }
+    let cli = Cli::new();
+    cli.file("ctx/a", "a");
+    build(&cli, "").failed(1, &["ctx: no recipe there", "-f RECIPE"]);
+    cli.run("image build -q ctx").refused(&["--tag"]);
+    cli.run("image build -q ctx --tag a --secret x")
+        .refused(&["id=NAME"]);
+    cli.run("image build -q ctx --tag a -o type=x,dest=y")
+        .refused(&["oci-archive"]);
+    cli.run("image build -q -f none ctx --tag a")
+        .failed(1, &["none"]);
+}
+
+#[test]
+fn warnings_are_told_and_stop_nothing() {
+    let cli = with("FROM scratch\nHEALTHCHECK CMD x\nMAINTAINER me\n");
+    let done = cli.run("image build ctx --tag made --build-arg NONE=1 --progress plain");
+    assert_eq!(done.code, Some(0));
+    for part in [
+        "line 2, column 1: HEALTHCHECK",
+        "MAINTAINER",
+        "--build-arg NONE",
+        "#3 of 3: [0] MAINTAINER me",
+    ] {
+        assert!(done.stderr.contains(part), "{part}: {}", done.stderr);
+    }
+}
+
+#[test]
+fn hostile_recipes_end_by_a_bound() {
+    let doubling = format!(
+        "FROM scratch\nENV A={}\n{}",
+        "x".repeat(100),
+        "ENV A=$A$A\n".repeat(60)
+    );
+    let nested = format!(
+        "FROM scratch\nENV A={}{}\n",
+        "${B:-".repeat(10_000),
+        "}".repeat(10_000)
+    );
+    let chain: String = (0..2000)
+        .map(|at| format!("FROM scratch AS s{at}\n"))
+        .collect();
+    let many = "RUN x\n".repeat(1_000_000);
+    let lines = format!("FROM scratch\n{}", "WORKDIR /\n".repeat(11_000));
+    for (recipe, part) in [
+        (doubling, "more than"),
+        (nested, "deep"),
+        (chain, "1000 stages"),
+        (many, "it may have 1048576 bytes"),
+        (lines, "10000 instructions"),
+        ("FROM a\0b\n".to_owned(), "invalid image reference"),
+        ("FROM scratch\nCOPY <<A /\n".to_owned(), "does not end"),
+    ] {
+        let cli = with(&recipe);
+        let done = build(&cli, "");
+        assert_eq!(done.code, Some(1), "{part}: {}", done.stderr);
+        assert!(done.stderr.contains(part), "{part}: {}", done.stderr);
+    }
+    let cli = with("");
+    cli.file("ctx/Dockerfile", b"FROM \xff\n");
+    build(&cli, "").failed(1, &["not UTF-8 at byte 5"]);
+    // Stages that build on each other are no recursion.
+    let chain: String = (1..1000)
+        .map(|at| format!("FROM s{} AS s{at}\n", at - 1))
+        .collect();
+    let cli = with(&format!("FROM scratch AS s0\n{chain}"));
+    id(&build(&cli, ""));
+}
+
+#[test]
+fn outputs_and_digests_are_written() {
+    let cli = with("FROM scratch\nCOPY <<f /\ntext\nf\n");
+    let words =
+        "image build -q ctx --iidfile id -o out -o type=tar,dest=t.tar -o type=oci,dest=lay";
+    let id = cli.run(words).fine().text();
+    let written = std::fs::read_to_string(cli.path("id")).unwrap();
+    assert_eq!(id.trim(), written);
+    assert_eq!(std::fs::read(cli.path("out/f")).unwrap(), b"text\n");
+    assert!(cli.path("t.tar").is_file() && cli.path("lay/index.json").is_file());
+    // A recipe comes by stdin as well.
+    let mut command = cli.command("image build -q -f - ctx --tag a --tag b:1");
+    command.stdin(std::fs::File::open(cli.path("ctx/Dockerfile")).unwrap());
+    let done = super::Done::of(&mut command);
+    assert_eq!(done.fine().text().lines().count(), 2);
+    assert!(done.text().contains(&written));
+}
