@@ -2,7 +2,7 @@
 
 use stratafs::image::Image;
 use stratafs::runner::{
-    Guest, HostedComponent, HostedState, InstanceTemplate, Preopen, RunPlan, RunnerConfig,
+    Guest, GuestDir, HostedComponent, HostedState, InstanceTemplate, RunPlan, RunnerConfig,
     RunnerError,
 };
 use stratafs::vfs::Rights;
@@ -38,7 +38,7 @@ fn instances_find_what_was_prepared_and_nothing_of_each_other() {
     let component = HostedComponent::new(&file, config()).unwrap();
     let pre = component.link(component.linker().unwrap()).unwrap();
     let mut plan = RunPlan::default();
-    plan.preopens = vec![Preopen {
+    plan.preopens = vec![GuestDir {
         dir: "/".into(),
         guest: "/".into(),
         rights: Rights::ReadWrite,
@@ -63,5 +63,5 @@ fn instances_find_what_was_prepared_and_nothing_of_each_other() {
     assert_eq!(other.read("/prepared").unwrap(), b"all");
     plan.preopens[0].dir = "/missing".into();
     let error = InstanceTemplate::new(&Image::empty(), plan, &config()).unwrap_err();
-    assert!(matches!(error, RunnerError::Preopen { .. }), "{error}");
+    assert!(matches!(error, RunnerError::GuestDir { .. }), "{error}");
 }
