@@ -63,5 +63,5 @@ fn instances_find_what_was_prepared_and_nothing_of_each_other() {
     assert_eq!(other.read("/prepared").unwrap(), b"all");
     plan.preopens[0].dir = "/missing".into();
     let error = InstanceTemplate::new(&Image::empty(), plan, &config()).unwrap_err();
-    assert!(matches!(error, RunnerError::GuestDir { .. }), "{error}");
+    assert!(matches!(error, RunnerError::Preopen { .. }), "{error}");
 }
