@@ -2,7 +2,8 @@
 
 use stratafs::digest::Digest;
 use stratafs::image::ImageConfig;
-use stratafs::layer::{EntryBody, Layer};
+use stratafs::layer::{EntryBody, Layer, compare};
+use stratafs::name::show;
 use stratafs::store::{Import, LayerOrigin, Store, StoreError};
 
 use crate::cached;
@@ -96,8 +97,9 @@ pub(super) fn keep(
     }
 }
 
-/// Says why a step was not found: what differs from the last time that its line was built.
-pub(super) fn why_not(store: &Store, key: &StepKey) -> Result<String, Failure> {
+/// Says why a step was not found: what differs from the last time that its line was built,
+/// and which layer it made then.
+pub(super) fn why_not(store: &Store, key: &StepKey) -> Result<(String, Option<Digest>), Failure> {
     let line = format!("{LABEL}line");
     let images = store.list()?;
     let mut before = images
@@ -105,15 +107,37 @@ pub(super) fn why_not(store: &Store, key: &StepKey) -> Result<String, Failure> {
         .rev()
         .filter(|image| image.config.labels.get(&line) == Some(&key.line));
     let Some(before) = before.next() else {
-        return Ok("this line was not built before".to_owned());
+        return Ok(("this line was not built before".to_owned(), None));
     };
     let differs = key.parts.iter().filter(|(name, _)| {
         let then = before.config.labels.get(&format!("{LABEL}part.{name}"));
         then.cloned() != key.labelled(name)
     });
     let differs: Vec<&str> = differs.map(|(name, _)| *name).collect();
-    Ok(match differs.is_empty() {
+    let why = match differs.is_empty() {
         true => "what was kept of it went with a collection".to_owned(),
         false => format!("changed since it was built last: {}", differs.join(", ")),
-    })
+    };
+    let layer = before.config.labels.get(LAYER);
+    Ok((why, layer.and_then(|layer| layer.parse().ok())))
+}
+
+/// Names the first entry that differs from the layer that the line made before.
+pub(super) fn first_change(
+    store: &Store,
+    before: Option<Digest>,
+    now: Option<&Layer>,
+) -> Result<Option<String>, Failure> {
+    let (Some(before), Some(now)) = (before, now) else {
+        return Ok(None);
+    };
+    let Some(before) = store.layer(before)? else {
+        return Ok(None);
+    };
+    let changes = compare(&before, now);
+    let first = changes.first().map(|(kind, path)| {
+        let path = show(&path.to_bytes());
+        format!("{} /{path}", kind.letter())
+    });
+    Ok(first)
 }

@@ -1,5 +1,6 @@
 //! The image that a build ends in: named, written out, told of.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -7,14 +8,14 @@ use stratafs::digest::Digest;
 use stratafs::image::{ImageConfig, Reference};
 use stratafs::meta::Time;
 use stratafs::store::{ImageInfo, StoreError};
-use stratafs::transfer::{self, ExportOptions};
+use stratafs::transfer::{self, ExportOptions, Format};
 
 use super::Builder;
 use super::built::Built;
 use super::planner::BuildPlan;
 use super::steps::{StagePlan, StepPlan};
 use super::work::Outcome;
-use crate::build_args::BuildArgs;
+use crate::build_args::{BuildArgs, OutputTo};
 use crate::cached;
 use crate::failure::{Failure, tell, tell_json};
 use crate::image;
@@ -113,7 +114,11 @@ pub(super) fn finish(
             ..ExportOptions::default()
         };
         let reference = Reference::Digest(id.clone());
-        transfer::export(builder.store, &reference, &output.dest, options)?;
+        let dest = match is_stdout(output) {
+            true => Path::new("/dev/stdout"),
+            false => &output.dest,
+        };
+        transfer::export(builder.store, &reference, dest, options)?;
     }
     tell_of(&info, (plan, args), told)
 }
@@ -162,14 +167,40 @@ fn tell_of(
             "warnings": plan.warnings,
         }));
     }
-    match tags.is_empty() {
-        true => tell(&info.id.to_string()),
+    let lines = match tags.is_empty() {
+        true => info.id.to_string(),
         false => {
-            let lines: Vec<String> = tags
-                .iter()
-                .map(|tag| format!("{tag} {}", info.id))
-                .collect();
-            tell(&lines.join("\n"))
+            let lines = tags.iter().map(|tag| format!("{tag} {}", info.id));
+            lines.collect::<Vec<_>>().join("\n")
         }
+    };
+    match args.output.iter().any(is_stdout) {
+        // What is there is an archive.
+        true => Ok(()),
+        false => tell(&lines),
     }
+}
+
+/// Refuses two things on one stdout, and what stdout cannot be.
+pub(super) fn check_stdout(args: &BuildArgs) -> Result<(), Failure> {
+    let mut outputs = args.output.iter().filter(|output| is_stdout(output));
+    let Some(output) = outputs.next() else {
+        return Ok(());
+    };
+    if args.json || outputs.next().is_some() {
+        return Err(Failure::usage(
+            "stdout is asked for twice: leave --json or one of --output away, or name a file",
+        ));
+    }
+    match output.format {
+        Format::Tar | Format::OciArchive => Ok(()),
+        _ => Err(Failure::usage(
+            "--output: a directory cannot go to stdout: write type=tar,dest=- or type=oci-archive,dest=-",
+        )),
+    }
+}
+
+/// Tells whether an output goes to stdout.
+fn is_stdout(output: &OutputTo) -> bool {
+    output.dest.as_os_str() == "-"
 }

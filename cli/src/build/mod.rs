@@ -20,7 +20,7 @@ mod work;
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 
@@ -55,6 +55,7 @@ struct Builder<'a> {
 }
 
 pub(super) fn build(args: BuildArgs, store: Option<&Path>) -> Result<ExitCode, Failure> {
+    finish::check_stdout(&args)?;
     let (name, text) = settings::read_recipe(&args)?;
     let settings = Settings::of(&args, name)?;
     let recipe = recipe::parse(&text)
@@ -89,10 +90,14 @@ pub(super) fn build(args: BuildArgs, store: Option<&Path>) -> Result<ExitCode, F
 /// The ignore file that goes with a recipe stands beside it, or in the context.
 fn ignore_files(args: &BuildArgs) -> Vec<String> {
     let own = args.file.as_ref().and_then(|file| {
-        let inner = file.strip_prefix(&args.context).unwrap_or(file);
-        inner
-            .is_relative()
-            .then(|| format!("{}.dockerignore", inner.display()))
+        let inner = match args.context == Path::new(".") {
+            true => file,
+            false => file.strip_prefix(&args.context).ok()?,
+        };
+        let is_inside = inner
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)));
+        is_inside.then(|| format!("{}.dockerignore", inner.display()))
     });
     own.into_iter()
         .chain([".dockerignore".to_owned()])

@@ -45,16 +45,22 @@ impl Builder<'_> {
                 why,
             });
         }
-        let why = match (settings.explain, settings.no_cache) {
-            (false, _) => None,
-            (true, true) => told("--no-cache builds every step anew"),
-            (true, false) => Some(cache::why_not(self.store, key)?),
+        let (mut why, before) = match (settings.explain, settings.no_cache) {
+            (false, _) => (None, None),
+            (true, true) => (told("--no-cache builds every step anew"), None),
+            (true, false) => {
+                let (why, before) = cache::why_not(self.store, key)?;
+                (Some(why), before)
+            }
         };
         let import = match import {
             Some(import) => import,
             None => self.store.import()?,
         };
         let layer = make(&Work { import: &import })?;
+        if let Some(change) = cache::first_change(self.store, before, layer.as_ref())? {
+            why = why.map(|why| format!("{why}; first change: {change}"));
+        }
         let below = || {
             let layers = stage.layers(self.store)?.into_iter();
             Ok(layers.map(|(layer, _)| layer).collect())

@@ -97,11 +97,14 @@ impl HostTree {
     pub(super) fn content(&self, path: &[u8], pool: &ChunkPool) -> Result<Content, Failure> {
         let failed = |error| self.failed(path, error);
         let mut file = self.root.open(self.host_path(path)?).map_err(failed)?;
-        if !file.metadata().map_err(failed)?.is_file() {
+        let meta = file.metadata().map_err(failed)?;
+        if !meta.is_file() {
             return Err(self.failed(path, "it was a file and is none any more"));
         }
         let mut builder = ContentBuilder::new(pool);
-        let mut buf = vec![0; READ_BYTES];
+        // One more than there should be, to see the end.
+        let size = usize::try_from(meta.len()).unwrap_or(READ_BYTES);
+        let mut buf = vec![0; size.saturating_add(1).min(READ_BYTES)];
         loop {
             match file.read(&mut buf) {
                 Ok(0) => return Ok(builder.finish()),

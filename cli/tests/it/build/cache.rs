@@ -58,7 +58,7 @@ fn a_change_rebuilds_from_its_step_on_and_explain_says_why() {
         told[5],
         (
             false,
-            "changed since it was built last: the files".to_owned()
+            "changed since it was built last: the files; first change: C /last".to_owned()
         )
     );
     cli.file("ctx/src/a", "b");

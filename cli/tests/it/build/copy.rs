@@ -196,6 +196,13 @@ fn what_is_ignored_is_not_there() {
     cli.run("image build -q -f ctx/Dockerfile ctx --tag made")
         .fine();
     assert_eq!(tree(&cli), ["/b.txt"]);
+    // A recipe elsewhere has none in the context.
+    cli.file("ctx/.dockerignore", "")
+        .file("elsewhere/R", "FROM scratch\nCOPY b.txt /\n");
+    cli.run("image build -q -f elsewhere/R ctx --tag made")
+        .fine();
+    cli.run("image build -q -f ./elsewhere/../elsewhere/R ctx --tag made")
+        .fine();
 }
 
 #[cfg(unix)]

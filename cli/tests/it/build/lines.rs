@@ -195,6 +195,12 @@ fn outputs_and_digests_are_written() {
     assert_eq!(id.trim(), written);
     assert_eq!(std::fs::read(cli.path("out/f")).unwrap(), b"text\n");
     assert!(cli.path("t.tar").is_file() && cli.path("lay/index.json").is_file());
+    let done = cli.run("image build -q ctx -o -");
+    assert_eq!(&done.fine().stdout[257..262], b"ustar");
+    cli.run("image build -q ctx -o - --json")
+        .refused(&["stdout is asked for twice"]);
+    cli.run("image build -q ctx -o type=dir,dest=-")
+        .refused(&["type=tar,dest=-"]);
     // A recipe comes by stdin as well.
     let mut command = cli.command("image build -q -f - ctx --tag a --tag b:1");
     command.stdin(std::fs::File::open(cli.path("ctx/Dockerfile")).unwrap());
