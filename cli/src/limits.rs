@@ -100,3 +100,7 @@ pub(crate) const MAX_SECRET_BYTES: u64 = 1024 * 1024;
 
 /// Bytes of a guest's output that a build keeps and shows: the last ones.
 pub(crate) const MAX_RUN_OUTPUT_BYTES: usize = 1024 * 1024;
+
+/// Bytes that the plan of a build may hold: all words with their variables replaced, and what
+/// each stage and each guest is given of the environment.
+pub(crate) const MAX_PLANNED_BYTES: usize = 64 * 1024 * 1024;

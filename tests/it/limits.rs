@@ -49,6 +49,7 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "MAX_ENVIRONMENT_BYTES",
         "an_environment_that_doubles_is_stopped",
     ),
+    ("MAX_PLANNED_BYTES", "hostile_recipes_end_by_a_bound"),
     ("MAX_SECRET_BYTES", "secrets_and_output_have_bounds"),
     ("MAX_RUN_OUTPUT_BYTES", "secrets_and_output_have_bounds"),
     (

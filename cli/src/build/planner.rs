@@ -144,6 +144,9 @@ impl StagePlanner<'_, '_> {
             Origin::Scratch | Origin::Context | Origin::Dir(_) => {}
         }
         self.own = Variables::of_base(&self.config.env);
+        let labels = self.config.labels.iter();
+        let labels: usize = labels.map(|(key, value)| key.len() + value.len()).sum();
+        self.head.count(self.own.bytes() + labels, stage.at)?;
         let mut steps = Vec::with_capacity(stage.instructions.len());
         for instruction in &stage.instructions {
             steps.push(self.step(instruction)?);
@@ -173,7 +176,9 @@ impl StagePlanner<'_, '_> {
 
     /// Expands a word of the stage.
     fn word(&self, piece: &Piece) -> Result<String, Problem> {
-        self.own.expand(piece, self.head.escape)
+        let expanded = self.own.expand(piece, self.head.escape)?;
+        self.head.count(expanded.len(), piece.at)?;
+        Ok(expanded)
     }
 
     fn step(&mut self, instruction: &Instruction) -> Result<StepPlan, Problem> {

@@ -1,10 +1,11 @@
 //! Which variables a line sees: `ENV` before `ARG`, and `ARG` from where it stands.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use stratafs::source::Platform;
 
-use crate::limits::MAX_ENVIRONMENT_BYTES;
+use crate::limits::{MAX_ENVIRONMENT_BYTES, MAX_PLANNED_BYTES};
 use crate::recipe::expand::{self, Quoting};
 use crate::recipe::{Instruction, InstructionBody, Piece, Position, Problem};
 
@@ -25,6 +26,8 @@ pub(super) struct Head {
     global: Variables,
     /// Build arguments that a line asked for.
     pub(super) used: BTreeSet<String>,
+    /// Bytes of what the plan holds.
+    planned: Cell<usize>,
 }
 
 impl Head {
@@ -39,6 +42,7 @@ impl Head {
             build_args: build_args.clone(),
             global: Variables::of_platform(platform),
             used: BTreeSet::new(),
+            planned: Cell::new(0),
         };
         let mut global = head.global.clone();
         for instruction in instructions {
@@ -50,6 +54,21 @@ impl Head {
         }
         head.global = global;
         Ok(head)
+    }
+
+    /// Counts what the plan holds, and refuses more than it may.
+    pub(super) fn count(&self, bytes: usize, at: Position) -> Result<(), Problem> {
+        let sum = self.planned.get().saturating_add(bytes);
+        self.planned.set(sum);
+        match sum > MAX_PLANNED_BYTES {
+            true => Err(Problem::new(
+                at,
+                format_args!(
+                    "the recipe has more than {MAX_PLANNED_BYTES} bytes with all its variables replaced, up to here"
+                ),
+            )),
+            false => Ok(()),
+        }
     }
 
     /// Takes `ARG NAME=VALUE`: a build argument wins over the value, which wins over that
@@ -67,7 +86,11 @@ impl Head {
         }
         let value = match (given, value) {
             (Some(given), _) => Some(given),
-            (None, Some(value)) => Some(variables.expand(value, self.escape)?),
+            (None, Some(value)) => {
+                let expanded = variables.expand(value, self.escape)?;
+                self.count(expanded.len(), value.at)?;
+                Some(expanded)
+            }
             (None, None) => global.and_then(|global| global.get(name)),
         };
         variables.args.insert(name.to_owned(), value);
@@ -81,8 +104,10 @@ impl Head {
         name: &str,
         value: Option<&Piece>,
     ) -> Result<(), Problem> {
-        let global = self.global.clone();
-        self.declare(variables, name, value, Some(&global))
+        let global = std::mem::take(&mut self.global);
+        let declared = self.declare(variables, name, value, Some(&global));
+        self.global = global;
+        declared
     }
 
     /// Expands what `FROM` says, which sees nothing of stages.
@@ -177,6 +202,15 @@ impl Variables {
     pub(super) fn env(&self) -> Vec<String> {
         let all = self.env.iter();
         all.map(|(name, value)| format!("{name}={value}")).collect()
+    }
+
+    /// Counts the bytes of all.
+    pub(super) fn bytes(&self) -> usize {
+        let env = self.env.iter();
+        let env: usize = env.map(|(name, value)| name.len() + value.len()).sum();
+        let args = self.args.iter();
+        let args = args.map(|(name, value)| name.len() + value.as_ref().map_or(0, String::len));
+        env + args.sum::<usize>()
     }
 
     /// Returns what a guest sees: declared arguments that have a value, then the environment.

@@ -24,6 +24,7 @@ impl StagePlanner<'_, '_> {
                 "RUN needs a program: write RUN [\"/PROGRAM.wasm\"]",
             ));
         }
+        self.head.count(self.own.bytes(), at)?;
         let said = format!("RUN {}", json(&argv));
         let plan = GuestPlan {
             argv,

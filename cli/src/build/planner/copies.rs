@@ -92,6 +92,7 @@ impl StagePlanner<'_, '_> {
                 }
                 false => doc.content.clone(),
             };
+            self.head.count(text.len(), at)?;
             Ok((doc.name.clone(), text))
         });
         texts.collect()

@@ -150,6 +150,21 @@ fn hostile_recipes_end_by_a_bound() {
         "x".repeat(100),
         "ENV A=$A$A\n".repeat(60)
     );
+    let large = format!(
+        "FROM scratch\nENV A={}\n{}",
+        "x".repeat(100),
+        "ENV A=$A$A\n".repeat(12)
+    );
+    let runs = format!("{large}{}", "RUN [\"/a\"]\n".repeat(300));
+    let args: String = (0..300).map(|at| format!("ARG A{at}=$A\n")).collect();
+    let labels: String = (0..300).map(|at| format!("LABEL l{at}=$A\n")).collect();
+    let stages: String = (0..300)
+        .map(|at| format!("FROM s{at} AS s{}\n", at + 1))
+        .collect();
+    let stages = format!(
+        "{}{stages}",
+        large.replace("FROM scratch", "FROM scratch AS s0")
+    );
     let nested = format!(
         "FROM scratch\nENV A={}{}\n",
         "${B:-".repeat(10_000),
@@ -162,6 +177,13 @@ fn hostile_recipes_end_by_a_bound() {
     let lines = format!("FROM scratch\n{}", "WORKDIR /\n".repeat(11_000));
     for (recipe, part) in [
         (doubling, "more than"),
+        (runs, "with all its variables replaced"),
+        (format!("{large}{args}"), "with all its variables replaced"),
+        (
+            format!("{large}{labels}"),
+            "with all its variables replaced",
+        ),
+        (stages, "with all its variables replaced"),
         (nested, "deep"),
         (chain, "1000 stages"),
         (many, "it may have 1048576 bytes"),
