@@ -83,9 +83,9 @@ pub(crate) struct BuildArgs {
     #[arg(short = 'o', long, value_name = "type=TYPE,dest=PATH", value_parser = output)]
     pub(crate) output: Vec<OutputTo>,
 
-    /// How progress is shown on stderr [default: tty on a terminal, else plain]
-    #[arg(long, value_enum, value_name = "HOW")]
-    pub(crate) progress: Option<ProgressKind>,
+    /// How progress is shown on stderr: auto is tty on a terminal, else plain
+    #[arg(long, value_enum, value_name = "HOW", default_value = "auto")]
+    pub(crate) progress: ProgressKind,
 
     /// Show no progress
     #[arg(short = 'q', long, conflicts_with = "progress")]
@@ -127,6 +127,8 @@ pub(crate) struct BuildArgs {
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ProgressKind {
+    /// What suits stderr
+    Auto,
     /// A line for each step and each line of output
     Plain,
     /// One line that changes

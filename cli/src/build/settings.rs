@@ -61,7 +61,10 @@ impl Settings {
             build_args: build_args(args)?,
             secrets: secrets(&args.secrets)?,
             epoch: epoch()?,
-            progress: (!args.quiet).then(|| args.progress.unwrap_or(usual)),
+            progress: (!args.quiet).then_some(match args.progress {
+                ProgressKind::Auto => usual,
+                typed => typed,
+            }),
             no_cache: args.no_cache,
             explain: args.explain,
             config,
