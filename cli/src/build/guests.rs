@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use memchr::memmem;
 use parking_lot::Mutex;
+use stratafs::budget::Budget;
 use stratafs::errno::Errno;
 use stratafs::image::Image;
 use stratafs::layer::{EntryBody, Layer, LayerBuilder, LayerEntry};
@@ -25,6 +26,7 @@ use super::work::{Outcome, Work};
 use crate::failure::{Failure, cut};
 use crate::from_image;
 use crate::limits::{MAX_PROGRAM_BYTES, MAX_RUN_OUTPUT_BYTES};
+use crate::memory;
 
 /// Lines of a guest's output that the error about it repeats.
 const LAST_LINES: usize = 5;
@@ -102,6 +104,8 @@ impl Builder<'_> {
         run.furnished = true;
         run.deterministic = true;
         run.keep_file_systems = true;
+        // What a guest writes is held in memory until it is a layer.
+        run.budget = memory::half().map(Budget::new);
         mounted.apply(&mut run);
         let output = Arc::new(Output::default());
         run.stdio = Stdio::Collect(output.clone());
