@@ -104,3 +104,12 @@ pub(crate) const MAX_RUN_OUTPUT_BYTES: usize = 1024 * 1024;
 /// Bytes that the plan of a build may hold: all words with their variables replaced, and what
 /// each stage and each guest is given of the environment.
 pub(crate) const MAX_PLANNED_BYTES: usize = 64 * 1024 * 1024;
+
+/// Findings of one rule that `image lint` lists.
+pub(crate) const MAX_FINDINGS: u64 = 100;
+
+/// Bytes of one file that are looked through for secrets.
+pub(crate) const MAX_SCANNED_FILE_BYTES: u64 = 1024 * 1024;
+
+/// Bytes of all files that are looked through for secrets: some seconds.
+pub(crate) const MAX_SCANNED_BYTES: u64 = 1024 * 1024 * 1024;

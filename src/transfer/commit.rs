@@ -70,7 +70,7 @@ fn commit_over(
 
 /// Takes over the layers of an image of the store; gives its configuration
 /// and their number.
-fn take_base(
+pub(super) fn take_base(
     store: &Store,
     import: &mut Import,
     base: &str,

@@ -76,12 +76,12 @@ pub fn import_opened(
                 }
                 match config {
                     None => config = Some(image.config().clone()),
-                    Some(_) => steps.extend(image.layers().iter().map(|_| step(&path))),
+                    Some(_) => steps.extend(image.layers().iter().map(|_| step("import", &path))),
                 }
             }
             Opened::Layer(layer) => {
                 import.layer(layer, LayerOrigin::new());
-                steps.push(step(&path));
+                steps.push(step("import", &path));
             }
         }
     }
@@ -93,7 +93,7 @@ pub fn import_opened(
 }
 
 /// Takes the layers of an OCI image, and their blobs.
-fn take_image(
+pub(super) fn take_image(
     import: &mut Import,
     image: &OciImage,
     options: &SourceOptions,
@@ -141,9 +141,9 @@ pub(super) fn sha256(digest: &BlobDigest) -> Option<Sha256> {
 }
 
 /// What the history says of a layer that was brought in.
-fn step(path: &Path) -> HistoryEntry {
+pub(super) fn step(verb: &str, path: &Path) -> HistoryEntry {
     let name = path.file_name().unwrap_or(path.as_os_str());
-    HistoryEntry::by(format!("import {}", name.display()))
+    HistoryEntry::by(format!("{verb} {}", name.display()))
 }
 
 /// Names the source in an error that does not.

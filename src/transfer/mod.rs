@@ -20,6 +20,7 @@ mod copy;
 mod error;
 mod explain;
 mod export;
+mod extend;
 mod framing;
 mod import;
 #[cfg(feature = "registry")]
@@ -48,6 +49,7 @@ pub use copy::{CopyOptions, CopyPlace, copy};
 pub use error::TransferError;
 pub use explain::{EntryKind, Explanation, LowerEntry, Sharer, explain};
 pub use export::{ExportOptions, Format, export};
+pub use extend::{append, reconfigure};
 pub use import::{ImportOptions, import, import_opened};
 #[cfg(feature = "registry")]
 pub use lanes::{MovedWatcher, Moving};

@@ -25,6 +25,12 @@ use crate::support::tree::{bytes, edit, fs, make, pattern, stat, view};
 
 /// Bounds whose test needs a guest, and the test that holds them.
 pub const ELSEWHERE: &[(&str, &str)] = &[
+    (
+        "MAX_FINDINGS",
+        "findings_of_a_rule_are_listed_up_to_a_bound",
+    ),
+    ("MAX_SCANNED_FILE_BYTES", "no_more_is_read_than_a_bound"),
+    ("MAX_SCANNED_BYTES", "no_more_is_read_than_a_bound"),
     ("MAX_GLOB_BYTES", "patterns_match_as_their_words_say"),
     ("MAX_MISSED_PATHS", "what_is_missed_is_kept_up_to_a_bound"),
     ("MAX_SAMPLE_BYTES", "compression_is_measured"),

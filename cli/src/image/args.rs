@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use stratafs::image::Reference;
 
-use super::look_args::AnalyzeArgs;
-use super::make_args::SlimArgs;
+use super::look_args::{AnalyzeArgs, LintArgs};
+use super::make_args::{AppendArgs, MutateArgs, SlimArgs};
 use super::remote_args::{CopyArgs, LoginArgs, LogoutArgs, LsRemoteArgs, PullArgs, PushArgs};
 use crate::parse;
 use crate::reach::ReachArgs;
@@ -41,9 +41,12 @@ pub(crate) enum ImageCommand {
     Diff(DiffArgs),
     Explain(ExplainArgs),
     Analyze(AnalyzeArgs),
+    Lint(LintArgs),
     Export(ExportArgs),
     Squash(SquashArgs),
     Slim(SlimArgs),
+    Append(AppendArgs),
+    Mutate(MutateArgs),
     Tag(TagArgs),
     Rm(RmArgs),
     Pull(PullArgs),

@@ -1,10 +1,11 @@
-//! `image analyze` as typed.
+//! `image analyze` and `image lint` as typed.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::args::{Form, One};
+use super::lint::rules::{RuleName, Severity};
 
 /// Tells layer by layer what an image adds, overwrites, removes, wastes and shares.
 #[derive(Debug, Args)]
@@ -29,6 +30,33 @@ pub(crate) struct AnalyzeArgs {
     /// Entries in each list of the largest
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub(crate) top: usize,
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// Holds an image against practices of the field: secrets, bytes carried for nothing,
+/// programs that do not run.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  stratafs image lint app:1
+  stratafs image lint app:1 --fail-on warning --allow leftover
+  stratafs image lint app:1 --sarif app.sarif
+
+Exit code 4 if there are findings of --fail-on or worse. docs/LINT.md has the rules. Secrets are looked for in the first MiB of
+each file, of hidden files too.")]
+pub(crate) struct LintArgs {
+    #[command(flatten)]
+    pub(crate) image: One,
+    /// Write the findings as SARIF 2.1.0 into FILE (`-`: stdout)
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub(crate) sarif: Option<PathBuf>,
+    /// From which severity on findings make the command fail
+    #[arg(long, value_enum, default_value = "error", value_name = "SEVERITY")]
+    pub(crate) fail_on: Severity,
+    /// Leave a rule out; repeat for several
+    #[arg(long = "allow", value_name = "RULE")]
+    pub(crate) allow: Vec<RuleName>,
     #[command(flatten)]
     pub(crate) form: Form,
 }

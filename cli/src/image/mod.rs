@@ -6,7 +6,9 @@ mod cat;
 mod check;
 mod diff;
 mod explain;
+mod extend;
 mod glob;
+mod lint;
 mod list;
 mod look_args;
 mod make_args;
@@ -47,7 +49,10 @@ pub(super) fn image(command: ImageCommand, store: Option<&Path>) -> Result<ExitC
         ImageCommand::Diff(args) => diff::diff(&store, args),
         ImageCommand::Explain(args) => explain::explain(&store, args),
         ImageCommand::Analyze(args) => analyze::analyze(&store, args),
+        ImageCommand::Lint(args) => return lint::lint(&store, args),
         ImageCommand::Export(args) => moving::export(&store, args),
+        ImageCommand::Append(args) => extend::append(&store, args),
+        ImageCommand::Mutate(args) => extend::mutate(&store, args),
         ImageCommand::Slim(args) => slim::slim(&store, args),
         ImageCommand::Squash(args) => moving::squash(&store, args),
         ImageCommand::Tag(args) => moving::tag(&store, args),
@@ -77,7 +82,9 @@ fn use_of(command: &ImageCommand) -> Option<Use> {
         | ImageCommand::Login(_)
         | ImageCommand::Logout(_) => return None,
         ImageCommand::Import(_) | ImageCommand::Pull(_) => Use::Fill,
-        ImageCommand::Slim(_)
+        ImageCommand::Append(_)
+        | ImageCommand::Mutate(_)
+        | ImageCommand::Slim(_)
         | ImageCommand::Squash(_)
         | ImageCommand::Tag(_)
         | ImageCommand::Rm(_) => Use::Change,
@@ -89,6 +96,7 @@ fn use_of(command: &ImageCommand) -> Option<Use> {
         | ImageCommand::Diff(_)
         | ImageCommand::Explain(_)
         | ImageCommand::Analyze(_)
+        | ImageCommand::Lint(_)
         | ImageCommand::Export(_)
         | ImageCommand::Push(_) => Use::Look,
     })

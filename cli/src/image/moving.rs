@@ -70,7 +70,7 @@ fn named(tag: &Reference, image: &ImageInfo) -> Value {
 }
 
 /// Says which image goes by a name now.
-fn say(form: Form, tag: &Reference, image: &ImageInfo) -> Result<(), Failure> {
+pub(super) fn say(form: Form, tag: &Reference, image: &ImageInfo) -> Result<(), Failure> {
     answer(form, || named(tag, image), || format!("{tag} {}", image.id))
 }
 

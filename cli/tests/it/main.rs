@@ -19,12 +19,14 @@ mod artifact; // OCI artifacts of WebAssembly, and what images say that they are
 mod bench; // every way measured, or said why not
 mod bounds; // what a run may hold together, and what an interrupted one leaves
 mod build; // `image build`: recipes, their cache, what is refused
+mod extend; // `image append` and `image mutate`
 mod habits; // what people type who come from wasmtime and Docker
 mod hostile; // images and archives that mean harm to the terminal or the memory
 mod image; // `image` and `store`: each command, and what it refuses
 #[cfg(unix)]
 mod inputs; // docs/INPUTS.md: each command in it
 mod killed; // commands killed at any moment
+mod lint; // `image lint`: each rule fires, and all are silent on a clean image
 mod many; // many instances over one base
 mod one; // one instance: its exit code, streams, arguments, end
 mod options; // each option, good and bad
