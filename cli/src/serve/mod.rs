@@ -2,6 +2,7 @@
 //! one file system.
 
 mod body;
+mod call;
 mod client;
 mod files;
 mod keep;

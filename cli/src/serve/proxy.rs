@@ -12,16 +12,18 @@ use stratafs::wasi::{StratafsCtx, StratafsView};
 use stratafs::wasmtime::ResourceLimiter;
 use stratafs::wasmtime_wasi::{WasiCtxView, WasiView};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime_wasi_http::p3::bindings::ServicePre;
 use wasmtime_wasi_http::{
     Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
-    default_send_request,
+    default_send_request, p2, p3,
 };
 
 use crate::failure::Failure;
 use crate::limits::MAX_PIECE_BYTES;
 
-/// What answers requests of 0.2.
+/// What answers requests, in 0.2 and in 0.3.
 const HANDLER: &str = "wasi:http/incoming-handler@0.2";
+const HANDLER_THREE: &str = "wasi:http/handler@0.3";
 
 /// How many exports an error names.
 const NAMED_EXPORTS: usize = 5;
@@ -29,7 +31,13 @@ const NAMED_EXPORTS: usize = 5;
 /// A component that answers requests, compiled and linked once.
 pub(super) struct Proxy {
     pub(super) component: HostedComponent,
-    pub(super) pre: ProxyPre<Data>,
+    pub(super) entry: Entry,
+}
+
+/// What is called for a request.
+pub(super) enum Entry {
+    Two(ProxyPre<Data>),
+    Three(ServicePre<Data>),
 }
 
 /// What the store of one instance holds.
@@ -54,22 +62,33 @@ impl Proxy {
         }
         let component = HostedComponent::new(guest, config)?;
         let exports = component.exports();
-        if !exports.iter().any(|name| name.starts_with(HANDLER)) {
+        let has = |handler: &str| exports.iter().any(|name| name.starts_with(handler));
+        let (is_two, is_three) = (has(HANDLER), has(HANDLER_THREE));
+        if !is_two && !is_three {
             return Err(no_proxy(guest, &found(&exports)));
         }
         let mut linker = component.linker()?;
-        let linked = wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker);
+        // A guest of 0.3 may import both.
+        let linked = p2::add_only_http_to_linker_async(&mut linker);
+        let linked = linked.and_then(|()| match guest.kind() {
+            GuestKind::AsyncComponent => p3::add_to_linker(&mut linker),
+            _ => Ok(()),
+        });
         linked.map_err(|error| Failure::new(format_args!("wasi:http: {error:#}")))?;
-        let pre = ProxyPre::new(component.link(linker)?);
-        let pre = pre.map_err(|error| no_proxy(guest, &format!("a component: {error:#}")))?;
-        Ok(Self { component, pre })
+        let pre = component.link(linker)?;
+        let entry = match is_three {
+            true => ServicePre::new(pre).map(Entry::Three),
+            false => ProxyPre::new(pre).map(Entry::Two),
+        };
+        let entry = entry.map_err(|error| no_proxy(guest, &format!("a component: {error:#}")))?;
+        Ok(Self { component, entry })
     }
 }
 
 fn no_proxy(guest: &Guest, found: &str) -> Failure {
     Failure::new(format_args!(
         "{}: expected a component that answers requests (the world wasi:http/proxy, which exports \
-         {HANDLER}), found {found}: `stratafs run` runs commands",
+         {HANDLER}, or wasi:http/service, which exports {HANDLER_THREE}), found {found}: `stratafs run` runs commands",
         guest.name()
     ))
 }
@@ -148,6 +167,10 @@ impl WasiHttpHooks for Hooks {
     }
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        MAX_PIECE_BYTES
+    }
+
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
         MAX_PIECE_BYTES
     }
 }

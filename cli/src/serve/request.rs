@@ -12,13 +12,12 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use stratafs::runner::Outcome;
 use stratafs::vfs::seal_until;
 use stratafs::wasmtime::Store;
-use stratafs::wasmtime::component::Resource;
-use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 use tokio::task::JoinHandle;
-use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
-use wasmtime_wasi_http::{WasiBody, WasiHttpView};
+use wasmtime_wasi_http::WasiBody;
 
 use super::body::{Answer, BodyFault, Received};
+use super::call::{Call, Given};
 use super::client::Client;
 use super::files::Taken;
 use super::proxy::Data;
@@ -49,9 +48,6 @@ struct Held {
     _permit: OwnedSemaphorePermit,
     _turn: Option<OwnedMutexGuard<()>>,
 }
-
-/// What the guest gives in answer.
-type Given = oneshot::Receiver<Result<Response<WasiBody>, ErrorCode>>;
 
 /// Stops the guest if the client goes away before there is an answer.
 struct Waiting<'a> {
@@ -142,7 +138,7 @@ async fn ask(
         Ok(Ok(response)) => Ok((response, cookie)),
         Ok(Err(code)) => Err(Refusal::new(
             StatusCode::INTERNAL_SERVER_ERROR,
-            format!("the guest answered with an error: {code:?}"),
+            format!("the guest answered with an error: {code}"),
         )),
         Err(_) => Err(no_answer(guest.await.ok(), server.bounds.timeout)),
     };
@@ -258,7 +254,7 @@ fn start(
         _ => None,
     };
     let made = make_store(server, record, &taken, request);
-    let (store, parts, given) = match made {
+    let (store, call, given) = match made {
         Ok(made) => made,
         Err(refusal) => {
             server.files.end(taken, record.number);
@@ -272,21 +268,15 @@ fn start(
         taken,
         held,
     };
-    Ok((given, tokio::spawn(guest.run(parts)), cookie))
+    Ok((given, tokio::spawn(guest.run(call)), cookie))
 }
-
-/// What the guest's function is called with.
-type Parts = (
-    Resource<wasmtime_wasi_http::p2::types::HostIncomingRequest>,
-    Resource<wasmtime_wasi_http::p2::types::HostResponseOutparam>,
-);
 
 fn make_store(
     server: &Server,
     record: &Record,
     taken: &Taken,
     request: Request<Received>,
-) -> Result<(Store<Data>, Parts, Given), Refusal> {
+) -> Result<(Store<Data>, Call, Given), Refusal> {
     let internal = |why: String| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, why);
     let number = u32::try_from(record.number & u64::from(u32::MAX)).unwrap_or(0);
     let state = server.files.state(&taken.fs, number);
@@ -294,13 +284,9 @@ fn make_store(
     let data = Data::new(state, &server.network);
     let mut store = server.proxy.component.store(data);
     store.limiter(Data::limiter);
-    let (sender, given) = oneshot::channel();
-    let mut http = store.data_mut().http();
-    let request = http.new_incoming_request(Scheme::Http, request);
-    let request = request.map_err(|error| internal(format!("{error:#}")))?;
-    let out = http.new_response_outparam(sender);
-    let out = out.map_err(|error| internal(format!("{error:#}")))?;
-    Ok((store, (request, out), given))
+    let call = Call::new(&server.proxy.entry, &mut store, request);
+    let (call, given) = call.map_err(|error| internal(format!("{error:#}")))?;
+    Ok((store, call, given))
 }
 
 /// A guest that answers one request.
@@ -314,7 +300,7 @@ struct Guest {
 
 impl Guest {
     /// Runs it to its end, and lets all go that it had.
-    async fn run(mut self, parts: Parts) -> Ended {
+    async fn run(mut self, call: Call) -> Ended {
         let bounds = self.server.bounds;
         let now = Instant::now();
         // In files that are about to go nobody looks for equal blocks.
@@ -323,7 +309,8 @@ impl Guest {
             false => now + bounds.timeout,
         };
         let ended = {
-            let call = call(&self.server, &self.record, &mut self.store, parts);
+            let entry = &self.server.proxy.entry;
+            let call = call.make(entry, &mut self.store, &self.record);
             let mut call = pin!(call);
             let sealed = poll_fn(|cx| seal_until(seal, || call.as_mut().poll(cx)));
             tokio::select! {
@@ -349,16 +336,4 @@ impl Guest {
         drop(self.held);
         ended
     }
-}
-
-async fn call(
-    server: &Server,
-    record: &Record,
-    store: &mut Store<Data>,
-    (request, out): Parts,
-) -> Result<(), stratafs::wasmtime::Error> {
-    let proxy = server.proxy.pre.instantiate_async(&mut *store).await?;
-    record.started();
-    let handler = proxy.wasi_http_incoming_handler();
-    handler.call_handle(&mut *store, request, out).await
 }

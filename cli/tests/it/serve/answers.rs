@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::super::support::guest::{World, guest};
 use super::{Cli, Served, ask, read_answer, send};
 
 #[test]
@@ -239,6 +240,31 @@ fn requests_go_where_the_network_is_open() {
     served
         .get("/fetch?url=example.com")
         .is(502, "ErrorCode::HttpRequestDenied\n");
+}
+
+#[test]
+fn guests_of_0_3_answer_too() {
+    let cli = Cli::new();
+    let file = guest("answers", World::P3);
+    std::fs::copy(file, cli.path("answers.wasm")).unwrap();
+    let served = Served::start_in(cli, "--timeout 2 --keep session", &|_| {});
+    let mut kept = served.connect();
+    let first = ask(&mut kept, "/count");
+    first.is(200, "1\n");
+    served
+        .get_as("/count", first.cookie().unwrap())
+        .is(200, "2\n");
+    ask(&mut kept, "/count").is(200, "1\n");
+    ask(&mut kept, "/hello").is(200, "hello\n");
+    assert_eq!(ask(&mut kept, "/big").body.len(), 8 << 20);
+    let echo = b"POST /echo HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\n\r\nabcde";
+    send(&mut kept, echo).is(200, "abcde");
+    ask(&mut kept, "/trap").is(500, "500: the guest trapped\n");
+    assert_eq!(ask(&mut kept, "/error").status, 500);
+    assert_eq!(ask(&mut kept, "/loop").status, 504);
+    ask(&mut kept, "/hello").is(200, "hello\n");
+    drop(kept);
+    served.end();
 }
 
 #[test]

@@ -45,7 +45,10 @@ impl Served {
     }
 
     fn start_in(cli: Cli, options: &str, change: &dyn Fn(&mut Command)) -> Self {
-        fs::copy(http_guest(), cli.path("answers.wasm")).unwrap();
+        let guest = cli.path("answers.wasm");
+        if !guest.exists() {
+            fs::copy(http_guest(), guest).unwrap();
+        }
         let words = format!(
             "serve --addr 127.0.0.1:0 --metrics 127.0.0.1:0 --access-log log.jsonl {options} \
              answers.wasm"
