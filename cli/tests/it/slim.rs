@@ -194,3 +194,32 @@ fn slim_refuses_what_it_cannot_do() {
     );
     cli.run("image inspect slim:1").failed(1, &["slim:1"]);
 }
+
+#[test]
+fn links_that_lead_nowhere_or_in_circles_harm_nobody() {
+    let cli = Cli::new();
+    let mut archive = Archive::new()
+        .symlink("a", "b")
+        .symlink("b", "a")
+        .symlink("climbs", "../../d/f")
+        .symlink("through", "d/f/x")
+        .symlink("root", "/")
+        .file("d/f", "x");
+    // More links in a row than a guest may follow.
+    for number in 0..60 {
+        archive = archive.symlink(format!("l{number:02}"), format!("l{:02}", number + 1));
+    }
+    archive = archive.symlink("l60", "d/f");
+    cli.file("t.tar", archive.end());
+    cli.run("image import t.tar --tag t:1").fine();
+    let done = cli.run("image slim t:1 --keep a --keep through --keep f --tag t:2");
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let left = cli.left("t:2");
+    let (links, others): (Vec<_>, Vec<_>) = left.iter().partition(|path| path.starts_with("/l"));
+    assert_eq!(
+        others,
+        ["/", "/a", "/climbs", "/d", "/d/f", "/root", "/through"]
+    );
+    // Forty can be followed.
+    assert_eq!((links.len(), links[0].as_str()), (40, "/l21"));
+}
