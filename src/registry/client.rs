@@ -325,8 +325,8 @@ impl Client {
         let found = hosts::read(&options.hosts_dirs, host);
         let error = |kind| RegistryError::new(host, "cannot be reached", kind);
         let config = found.map_err(error)?;
-        let own = match config.server {
-            Some(server) => self.uplink(host, server, None).map_err(error)?,
+        let (own, has_answered) = match config.server {
+            Some(server) => (self.uplink(host, server, None).map_err(error)?, true),
             None => self.own_uplink(host).map_err(error)?,
         };
         let mirrors = config.mirrors.into_iter().map(|mirror| {
@@ -340,6 +340,10 @@ impl Client {
             own,
             mirrors: mirrors.map_err(error)?,
         });
+        if !has_answered {
+            // What it speaks is found out when it is back.
+            return Ok(links);
+        }
         let mut all = self.0.uplinks.lock();
         Ok(Arc::clone(all.entry(host.to_owned()).or_insert(links)))
     }
@@ -362,39 +366,43 @@ impl Client {
     }
 
     /// A registry that no file tells of: TLS, or on this machine plain HTTP if that is what
-    /// it speaks.
-    fn own_uplink(&self, host: &str) -> Result<Uplink, RegistryErrorKind> {
+    /// it speaks. Says as well whether that is known: nobody may have answered.
+    fn own_uplink(&self, host: &str) -> Result<(Uplink, bool), RegistryErrorKind> {
         let options = &self.0.options;
         let http = Http::new(options, &options.roots, false)?;
         let api = api_host(host);
-        let secure = match (options.plain_http, is_loopback(api)) {
-            (true, _) => false,
-            (false, false) => true,
-            (false, true) => !speaks_plainly(&http, api),
+        let (secure, has_answered) = match (options.plain_http, is_loopback(api)) {
+            (true, _) => (false, true),
+            (false, false) => (true, true),
+            (false, true) => match speaks_plainly(&http, api) {
+                Some(plainly) => (!plainly, true),
+                None => (true, false),
+            },
         };
-        Ok(Uplink {
+        let uplink = Uplink {
             http,
             base: Url::new(secure, api, "/v2"),
             host: host.to_owned(),
             headers: Vec::new(),
             mirrored: None,
             auth: Default::default(),
-        })
+        };
+        Ok((uplink, has_answered))
     }
 }
 
 /// Finds out whether a registry on this machine speaks plain HTTP: TLS is tried first, and
 /// where it is spoken with a certificate that is not trusted that is an error, and no
-/// reason to go without.
-fn speaks_plainly(http: &Http, host: &str) -> bool {
+/// reason to go without. `None` if nobody answers.
+fn speaks_plainly(http: &Http, host: &str) -> Option<bool> {
     let ask = |secure| {
         let url = Url::new(secure, host, "/v2/");
         http.send(&Method::GET, &url, &[], Payload::Nothing)
     };
     match ask(true) {
-        Ok(_) => false,
-        Err(no) if !no.plain => false,
-        Err(_) => ask(false).is_ok_and(|answer| answer.status != 400),
+        Ok(_) => Some(false),
+        Err(no) if !no.plain => Some(false),
+        Err(_) => ask(false).ok().map(|answer| answer.status != 400),
     }
 }
 

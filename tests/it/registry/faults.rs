@@ -490,3 +490,16 @@ fn a_full_disk_is_told_and_nothing_shows() {
         assert!(again.verify().unwrap().is_sound());
     }
 }
+
+#[test]
+fn a_registry_that_did_not_answer_at_first_is_asked_anew() {
+    let world = World::new();
+    world.image("app:1", 0..1, 1000);
+    world.push("app:1", "app:1").unwrap();
+    let client = client();
+    let store = world.other("other");
+    world.fake.misbehave(|_, _| Fault::Drop);
+    pull_with(&client, &store, &world.name("app:1")).unwrap_err();
+    world.fake.behave();
+    pull_with(&client, &store, &world.name("app:1")).unwrap();
+}
