@@ -101,13 +101,8 @@ pub(super) fn finish(
         config.variant = parts.next();
     }
     let info = image_of(builder, built, config)?;
-    for tag in &args.tags {
-        builder.store.tag(&info.id.to_string(), tag.as_str())?;
-    }
     let id = info.id.to_string();
-    if let Some(file) = &args.iidfile {
-        OutFile::create(file)?.write(|out| Ok(write!(out, "{id}")?))?;
-    }
+    let iidfile = args.iidfile.as_deref().map(OutFile::create).transpose()?;
     for output in &args.output {
         let options = ExportOptions {
             format: output.format,
@@ -119,6 +114,13 @@ pub(super) fn finish(
             false => &output.dest,
         };
         transfer::export(builder.store, &reference, dest, options)?;
+    }
+    // Last: a build of which an output cannot be written tags nothing.
+    for tag in &args.tags {
+        builder.store.tag(&id, tag.as_str())?;
+    }
+    if let Some(file) = iidfile {
+        file.write(|out| Ok(write!(out, "{id}")?))?;
     }
     tell_of(&info, (plan, args), told)
 }

@@ -223,6 +223,11 @@ fn outputs_and_digests_are_written() {
         .refused(&["stdout is asked for twice"]);
     cli.run("image build -q ctx -o type=dir,dest=-")
         .refused(&["type=tar,dest=-"]);
+    for output in ["--iidfile no/where", "-o type=tar,dest=no/where"] {
+        let failed = cli.run(&format!("image build -q ctx --tag late:1 {output}"));
+        assert_eq!(failed.code, Some(1), "{output}");
+        assert_eq!(cli.run("image inspect late:1").code, Some(1), "{output}");
+    }
     // A recipe comes by stdin as well.
     let mut command = cli.command("image build -q -f - ctx --tag a --tag b:1");
     command.stdin(std::fs::File::open(cli.path("ctx/Dockerfile")).unwrap());
