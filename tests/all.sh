@@ -32,14 +32,14 @@ rustup target add wasm32-wasip1 wasm32-wasip2
 cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest
 
 say "build"
-cargo nextest run --cargo-profile tests --locked --no-run
+cargo nextest run --workspace --cargo-profile tests --locked --no-run
 SECONDS=0
 
 say "unit, integration and guest tests"
 if [ -n "$long" ]; then
-    STRATAFS_TEST_LONG=1 cargo nextest run --cargo-profile tests --locked
+    STRATAFS_TEST_LONG=1 cargo nextest run --workspace --cargo-profile tests --locked
 else
-    cargo nextest run --cargo-profile tests --locked
+    cargo nextest run --workspace --cargo-profile tests --locked
     left_out "three quarters of the runs with random input"
 fi
 
@@ -63,6 +63,8 @@ if [ -n "$long" ]; then
     script tests/programs/go.sh
     say "yosys, nextpnr and icepack"
     script tests/programs/yowasp.sh
+    say "the simulated fleet beside ten stores"
+    script sim/check.sh
     say "instructions of common calls"
     script tests/counts/run.sh
 else
@@ -73,7 +75,7 @@ else
     left_out "CPython a thousand times, and 36 more modules of its tests"
     left_out "images in and out of skopeo, umoci and buildah, and of a real registry"
     left_out "Ruby, PHP, SQLite, QuickJS, clang, ripgrep, redb, Go and the tools of a chip as guests"
-    left_out "instructions of common calls"
+    left_out "instructions of common calls, and the simulated fleet beside ten stores"
 fi
 
 say "passed"

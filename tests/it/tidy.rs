@@ -21,6 +21,7 @@ const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[];
 const HOMES: &[&str] = &[
     "src",
     "cli",
+    "sim",
     "tests",
     "benches",
     "examples",
