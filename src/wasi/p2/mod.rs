@@ -64,8 +64,7 @@
 #![deny(clippy::arithmetic_side_effects, clippy::wildcard_enum_match_arm)]
 
 mod convert;
-mod host_async;
-mod host_sync;
+mod host;
 mod link;
 mod ops;
 mod stream;

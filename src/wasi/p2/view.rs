@@ -19,9 +19,9 @@ fn push<T: Send + 'static>(table: &mut ResourceTable, entry: T) -> FsResult<Reso
 }
 
 impl FsView<'_> {
-    /// Hands a descriptor to the guest.
-    pub(super) fn give(&mut self, d: Arc<Descriptor>) -> FsResult<Resource<WasiDescriptor>> {
-        self.put(d).map_err(no_room)
+    /// Hands a descriptor that was just opened to the guest.
+    pub(super) fn give_opened(&mut self, d: Descriptor) -> FsResult<Resource<WasiDescriptor>> {
+        self.put(Arc::new(d)).map_err(no_room)
     }
 
     pub(super) fn give_listing(
