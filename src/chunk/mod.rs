@@ -9,6 +9,8 @@
 mod buffer;
 mod builder;
 mod content;
+#[cfg(feature = "store")]
+mod cut;
 mod pages;
 mod pool;
 mod scope;
@@ -21,6 +23,8 @@ pub(crate) use buffer::Buffer;
 pub use builder::ContentBuilder;
 pub use content::Content;
 pub(crate) use content::{copy_or_zero, digest_of};
+#[cfg(feature = "store")]
+pub(crate) use cut::next_chunk;
 pub(crate) use pages::Pages;
 pub use pool::{Chunk, ChunkPool};
 pub use scope::Scope;

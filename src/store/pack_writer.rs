@@ -3,7 +3,6 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use fastcdc::v2020::FastCDC;
 use parking_lot::Mutex;
 
 use super::StoreError;
@@ -13,12 +12,10 @@ use super::file::{StoredFile, Unreadable};
 use super::pack::{HealOutcome, Pack, sync_pack, table_of};
 use super::packs::{PackList, Packs};
 use super::progress::{Progress, ProgressMeter};
-use crate::chunk::{ChunkSink, Content, FileSink, Stored};
+use crate::chunk::{ChunkSink, Content, FileSink, Stored, next_chunk};
 use crate::digest::Digest;
 use crate::image::index_file::RunRecord;
-use crate::limits::{
-    CHUNK_BYTES, REST_CHUNK_AVERAGE_BYTES, REST_CHUNK_MAX_BYTES, REST_CHUNK_MIN_BYTES,
-};
+use crate::limits::CHUNK_BYTES;
 
 /// Where each chunk of the store is, by the first 8 bytes of its digest: 16
 /// bytes a chunk, filled at a process's first import. A hit is looked up in
@@ -300,18 +297,10 @@ struct FileCutter<'a> {
 impl FileCutter<'_> {
     /// Makes chunks while there are bytes for the longest, or of all there is.
     fn cut(&mut self, all: bool) {
-        while let Some(bytes) = self.cut.get(self.used..).filter(|bytes| !bytes.is_empty()) {
-            if self.failed.is_some() || (!all && bytes.len() < REST_CHUNK_MAX_BYTES) {
-                break;
-            }
-            let cutter = FastCDC::new(
-                bytes,
-                REST_CHUNK_MIN_BYTES,
-                REST_CHUNK_AVERAGE_BYTES,
-                REST_CHUNK_MAX_BYTES,
-            );
-            let (_, end) = cutter.cut(0, bytes.len());
-            let chunk = bytes.get(..end).unwrap_or(bytes);
+        while self.failed.is_none()
+            && let Some(bytes) = self.cut.get(self.used..)
+            && let Some(chunk) = next_chunk(bytes, all).and_then(|len| bytes.get(..len))
+        {
             let placed = self.writer.place(chunk).and_then(|place| {
                 push(&mut self.runs, self.start, place, chunk.len()).map_err(Arc::new)
             });

@@ -7,14 +7,11 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fastcdc::v2020::FastCDC;
-
 use super::members::Members;
+use crate::bounded::bounded_u32;
+use crate::chunk::next_chunk;
 use crate::digest::Digest;
-use crate::limits::{
-    FRAME_BYTES, MAX_FRAME_CHUNKS, REST_CHUNK_AVERAGE_BYTES, REST_CHUNK_MAX_BYTES,
-    REST_CHUNK_MIN_BYTES,
-};
+use crate::limits::{FRAME_BYTES, MAX_FRAME_CHUNKS};
 use crate::source::tar_out::SpanSink;
 
 /// What lies where in a layer that was cut into frames.
@@ -146,25 +143,18 @@ impl<W: Write> Framer<W> {
         Ok(())
     }
 
-    /// Makes chunks of what waits, while there are bytes for the longest, or of all: as a
-    /// store does, so that they have the names that they have there.
+    /// Makes chunks of the bytes that wait, or of all of them if `all`. They are cut as a
+    /// store cuts them, so that they have the digests that they have there.
     fn cut(&mut self, all: bool) -> io::Result<()> {
         let mut used = 0;
-        while let Some(bytes) = self.pending.get(used..).filter(|bytes| !bytes.is_empty()) {
-            if !all && bytes.len() < REST_CHUNK_MAX_BYTES {
-                break;
-            }
-            let cutter = FastCDC::new(
-                bytes,
-                REST_CHUNK_MIN_BYTES,
-                REST_CHUNK_AVERAGE_BYTES,
-                REST_CHUNK_MAX_BYTES,
-            );
-            let (_, end) = cutter.cut(0, bytes.len());
-            let chunk = bytes.get(..end).unwrap_or(bytes).to_vec();
+        let waiting = std::mem::take(&mut self.pending);
+        while let Some(bytes) = waiting.get(used..)
+            && let Some(chunk) = next_chunk(bytes, all).and_then(|len| bytes.get(..len))
+        {
             used += chunk.len();
-            self.chunk(&chunk)?;
+            self.chunk(chunk)?;
         }
+        self.pending = waiting;
         self.pending.drain(..used);
         Ok(())
     }
@@ -216,9 +206,10 @@ impl<W: Write> Framer<W> {
     }
 }
 
-/// Frames and their chunks are counted well below this.
+/// Frames and chunks are bounded by [`MAX_FRAME_CHUNKS`] and by the size of a layer,
+/// places and lengths by that of a frame.
 fn small(number: usize) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
+    bounded_u32(number, "the bounds of a layer in frames")
 }
 
 impl<W: Write> Write for Framer<W> {
