@@ -177,16 +177,43 @@ pub(super) fn put_bytes(document: &mut Value, key: &str, bytes: &[u8]) {
     }
 }
 
+const BASE64_DIGITS: &[u8; 64] =
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// Returns the bytes of a text in base 64, as [`put_bytes`] writes it; `None` if it is none.
+pub(super) fn from_base64(text: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    for group in text.as_bytes().chunks(4) {
+        let digits = group.iter().take_while(|byte| **byte != b'=').count();
+        let (digits, padding) = group.split_at(digits);
+        if group.len() != 4 || digits.len() < 2 || padding.iter().any(|byte| *byte != b'=') {
+            return None;
+        }
+        let mut bits = 0_u32;
+        for digit in digits {
+            let value = BASE64_DIGITS.iter().position(|known| known == digit)?;
+            bits = bits << 6 | u32::try_from(value).ok()?;
+        }
+        bits <<= 6 * padding.len();
+        out.extend(
+            bits.to_be_bytes()
+                .into_iter()
+                .skip(1)
+                .take(digits.len() - 1),
+        );
+    }
+    Some(out)
+}
+
 /// RFC 4648, with padding.
 fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
         let at = |at: usize| u32::from(group.get(at).copied().unwrap_or(0));
         let bits = at(0) << 16 | at(1) << 8 | at(2);
         for place in 0..4_usize {
             let digit = usize::try_from(bits >> (18 - 6 * place) & 63).unwrap_or(0);
-            let digit = DIGITS.get(digit).filter(|_| place <= group.len());
+            let digit = BASE64_DIGITS.get(digit).filter(|_| place <= group.len());
             out.push(digit.map_or('=', |digit| char::from(*digit)));
         }
     }
@@ -229,6 +256,10 @@ mod tests {
             (b"\xff\xfe\xfd\x00", "//79AA=="),
         ] {
             assert_eq!(base64(bytes), want);
+            assert_eq!(from_base64(want).as_deref(), Some(bytes));
+        }
+        for wrong in ["Zg", "Zg=", "Z===", "Zg=a", "Z?==", "Zm9v====", "Zg==Zg"] {
+            assert_eq!(from_base64(wrong), None, "{wrong}");
         }
     }
 }

@@ -32,10 +32,6 @@ pub(crate) const MAX_TRACE_LINE_BYTES: u64 = 8 * 1024 * 1024;
 /// Paths in all traces that one command reads.
 pub(crate) const MAX_TRACED_PATHS: usize = 4_000_000;
 
-/// Bytes in a line of a trace that a start set is read from: a path and the ranges that
-/// were read, of which a trace has 1,024 for a file.
-pub(crate) const MAX_START_LINE_BYTES: u64 = 1024 * 1024;
-
 /// Requests that `serve` may be told to answer at a time: what a pool has room for.
 pub(crate) const MAX_IN_FLIGHT: u32 = 1024;
 

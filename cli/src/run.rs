@@ -21,7 +21,7 @@ use stratafs::transfer;
 use stratafs::vfs::{Fs, TracedFile};
 
 use super::args::RunArgs;
-use super::failure::{Failure, complain, complain_json, say, tell};
+use super::failure::{Failure, complain, complain_json, put_bytes, say, tell};
 use super::from_image;
 use super::image::remote;
 use super::instances::{Lines, TIMEOUT_CODE, TRAP_CODE, tell_settings};
@@ -464,14 +464,15 @@ fn write_trace(out: OutFile, mut traces: Vec<Traced>) -> Result<(), Failure> {
         for (instance, files) in &traces {
             for file in files {
                 let ranges = file.ranges.iter().map(|range| (range.start, range.end));
-                let line = serde_json::json!({
+                let mut line = serde_json::json!({
                     "instance": instance,
-                    "path": format!("/{}", file.path),
                     "size_bytes": file.size,
                     "opens": file.opens,
                     "read_bytes": file.read_bytes(),
                     "ranges": ranges.collect::<Vec<_>>(),
                 });
+                let path = [b"/", file.path.to_bytes().as_slice()].concat();
+                put_bytes(&mut line, "path", &path);
                 writeln!(writer, "{line}")?;
             }
         }

@@ -107,10 +107,6 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "what_expands_past_the_limit_is_refused",
     ),
     (
-        "MAX_START_LINE_BYTES",
-        "what_a_program_reads_to_start_comes_first",
-    ),
-    (
         "MAX_PASSWORD_BYTES",
         "login_is_kept_once_the_registry_has_let_in",
     ),

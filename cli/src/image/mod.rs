@@ -17,7 +17,6 @@ pub(super) mod remote;
 mod remote_args;
 mod show;
 mod slim;
-mod start_set;
 mod text;
 mod trace;
 mod tree;

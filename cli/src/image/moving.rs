@@ -12,8 +12,8 @@ use stratafs::transfer::{self, ExportOptions, ImportOptions};
 
 use super::args::{Compress, ExportArgs, Form, Format, ImportArgs, RmArgs, SquashArgs, TagArgs};
 use super::list::summary;
-use super::start_set;
 use super::text::answer;
+use super::trace;
 use crate::failure::Failure;
 use crate::outfile::OutFile;
 use crate::sources::{self, Layers};
@@ -100,7 +100,7 @@ pub(super) fn export(store: &Store, args: ExportArgs) -> Result<(), Failure> {
     let options = ExportOptions {
         format,
         compression,
-        start_set: start_set::read(args.start_set.as_deref())?,
+        start_set: trace::start_set(args.start_set.as_deref())?,
         set_platform: args.stamp.set_platform,
         watcher: Some(bar.watcher()),
     };

@@ -14,8 +14,8 @@ use stratafs::transfer::{self, CopyOptions, CopyPlace, PullOptions, Pulled, Push
 use super::args::{Compress, One};
 use super::list::summary;
 use super::remote_args::{CopyArgs, LoginArgs, LogoutArgs, LsRemoteArgs, PullArgs, PushArgs};
-use super::start_set;
 use super::text::answer;
+use super::trace;
 use crate::failure::Failure;
 use crate::limits::MAX_PASSWORD_BYTES;
 use crate::reach::{self, ReachArgs};
@@ -81,7 +81,7 @@ pub(super) fn push(store: &Store, args: PushArgs) -> Result<(), Failure> {
         Some(to) => to.clone(),
         None => own_name(&args.image)?,
     };
-    let start_set = start_set::read(args.start_set.as_deref())?;
+    let start_set = trace::start_set(args.start_set.as_deref())?;
     let client = args.reach.client()?;
     let bar = TransferBar::start();
     let options = PushOptions {
@@ -242,7 +242,7 @@ pub(super) fn login(args: LoginArgs) -> Result<(), Failure> {
     let typed = Typed(Credential::basic(&user, &password));
     args.reach.client_with(Arc::new(typed))?.check(host)?;
     let Some(file) = reach::auth_files().into_iter().next() else {
-        let what = "no place for what to log in with: set DOCKER_CONFIG to a directory";
+        let what = "there is no directory to save credentials in: set DOCKER_CONFIG to one";
         return Err(Failure::new(what));
     };
     file.store(host, &user, &password)?;
@@ -274,7 +274,7 @@ fn ask_password() -> Result<String, Failure> {
 
 fn no_terminal(option: &str) -> Failure {
     Failure::usage(format_args!(
-        "stdin is no terminal to ask at: give {option}"
+        "stdin is not a terminal, so nobody can be asked: give {option}"
     ))
 }
 

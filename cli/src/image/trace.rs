@@ -7,23 +7,77 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use stratafs::name::LayerPath;
+use stratafs::source::StartSet;
 
-use super::text::rooted;
-use crate::failure::Failure;
+use crate::failure::{Failure, from_base64};
 use crate::limits::{MAX_TRACE_LINE_BYTES, MAX_TRACED_PATHS};
-
-/// Which files of an image were opened, by path as traces write it, and how many bytes of
-/// each were read at most.
-#[derive(Debug, Default)]
-pub(super) struct Touched(HashMap<String, u64>);
 
 /// A line of a trace, as far as it matters here.
 #[derive(Deserialize)]
 struct TraceLine {
     path: String,
+    /// The path in base64, where it is not UTF-8.
+    path_bytes: Option<String>,
+    #[serde(default)]
+    size_bytes: u64,
     #[serde(default)]
     read_bytes: u64,
 }
+
+impl TraceLine {
+    fn path(&self) -> Result<LayerPath, String> {
+        let bytes = match &self.path_bytes {
+            Some(text) => from_base64(text).ok_or("`path_bytes` is not base64")?,
+            None => self.path.clone().into_bytes(),
+        };
+        LayerPath::parse(&bytes).map_err(|error| error.to_string())
+    }
+}
+
+/// Reads a trace. Calls `each` with the path of each line, and the line, until it fails.
+/// Empty lines are skipped. `option` is the one that names the file.
+fn read_lines(
+    option: &str,
+    file: &Path,
+    mut each: impl FnMut(LayerPath, &TraceLine) -> Result<(), String>,
+) -> Result<(), Failure> {
+    let at = |what: &dyn std::fmt::Display| {
+        Failure::new(format_args!("{option} {}: {what}", file.display()))
+    };
+    let opened = File::open(file).map_err(|error| at(&error))?;
+    let mut reader = BufReader::new(opened);
+    let mut bytes = Vec::new();
+    for number in 1_u64.. {
+        bytes.clear();
+        let mut limited = (&mut reader).take(MAX_TRACE_LINE_BYTES + 1);
+        let read = limited.read_until(b'\n', &mut bytes);
+        if read.map_err(|error| at(&error))? == 0 {
+            break;
+        }
+        let bad = |why: String| {
+            at(&format_args!(
+                "line {number} is not a line of `run --trace`: {why}"
+            ))
+        };
+        if bytes.len() as u64 > MAX_TRACE_LINE_BYTES {
+            return Err(bad(format!(
+                "it has more than {MAX_TRACE_LINE_BYTES} bytes"
+            )));
+        }
+        if bytes.trim_ascii().is_empty() {
+            continue;
+        }
+        let line: TraceLine =
+            serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
+        let path = line.path().map_err(&bad)?;
+        each(path, &line).map_err(&bad)?;
+    }
+    Ok(())
+}
+
+/// Which files of an image were opened, and how many bytes of each were read at most.
+#[derive(Debug, Default)]
+pub(super) struct Touched(HashMap<LayerPath, u64>);
 
 impl Touched {
     /// Reads traces.
@@ -35,44 +89,17 @@ impl Touched {
         Ok(touched)
     }
 
-    fn take(&mut self, path: &Path, max_paths: usize) -> Result<(), Failure> {
-        let at = |error: std::io::Error| Failure::at(path, error);
-        let mut reader = BufReader::new(File::open(path).map_err(at)?);
-        let mut line = Vec::new();
-        for number in 1_u64.. {
-            line.clear();
-            let mut limited = (&mut reader).take(MAX_TRACE_LINE_BYTES + 1);
-            if limited.read_until(b'\n', &mut line).map_err(at)? == 0 {
-                break;
-            }
-            let bad = |what: &dyn std::fmt::Display| {
-                Failure::at(
-                    path,
-                    format_args!(
-                        "line {number}: {what}: expected what `stratafs run --trace` writes"
-                    ),
-                )
-            };
-            if line.len() as u64 > MAX_TRACE_LINE_BYTES {
-                return Err(bad(&format_args!("more than {MAX_TRACE_LINE_BYTES} bytes")));
-            }
-            if line.trim_ascii().is_empty() {
-                continue;
-            }
-            let TraceLine { path, read_bytes } =
-                serde_json::from_slice(&line).map_err(|error| bad(&error))?;
+    fn take(&mut self, file: &Path, max_paths: usize) -> Result<(), Failure> {
+        read_lines("--trace", file, |path, line| {
             let most = self.0.entry(path).or_default();
-            *most = read_bytes.max(*most);
-            if self.0.len() > max_paths {
-                return Err(bad(&format_args!("more than {max_paths} paths")));
-            }
-        }
-        Ok(())
+            *most = line.read_bytes.max(*most);
+            bounded(self.0.len(), max_paths)
+        })
     }
 
-    /// How many bytes of the file at `path` were read; `None` if it was never opened.
+    /// Returns how many bytes of the file at `path` were read; `None` if it was never opened.
     pub(super) fn of(&self, path: &LayerPath) -> Option<u64> {
-        self.0.get(&rooted(path)).copied()
+        self.0.get(path).copied()
     }
 
     /// Counts the paths.
@@ -81,26 +108,69 @@ impl Touched {
     }
 }
 
+/// Reads the files that a program needs to start from a trace, in the order in which it
+/// opened them. A file of which at least half was read counts as read whole.
+pub(super) fn start_set(file: Option<&Path>) -> Result<StartSet, Failure> {
+    let mut set = StartSet::new();
+    if let Some(file) = file {
+        read_lines("--start-set", file, |path, line| {
+            set.add(path, line.read_bytes >= line.size_bytes / 2);
+            bounded(set.len(), MAX_TRACED_PATHS)
+        })?;
+    }
+    Ok(set)
+}
+
+fn bounded(paths: usize, max_paths: usize) -> Result<(), String> {
+    match paths > max_paths {
+        true => Err(format!(
+            "with it the traces name more than {max_paths} paths"
+        )),
+        false => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn written(text: &[u8]) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    }
+
     #[test]
     fn traces_with_long_lines_or_many_paths_are_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("trace");
         let take = |text: &[u8], max| {
-            std::fs::write(&file, text).unwrap();
             let mut touched = Touched::default();
-            let taken = touched.take(&file, max).map(|()| touched.len());
+            let taken = touched.take(written(text).path(), max);
+            let taken = taken.map(|()| touched.len());
             taken.map_err(|failure| format!("{failure:?}"))
         };
         let two = b"{\"path\":\"/a\"}\n\n{\"path\":\"/b\",\"read_bytes\":1}\n{\"path\":\"/a\"}";
         assert_eq!(take(two, 2), Ok(2));
         let many = take(two, 1).unwrap_err();
-        assert!(many.contains("line 3: more than 1 paths"), "{many}");
+        assert!(many.contains("line 3 is not a line"), "{many}");
+        assert!(many.contains("more than 1 paths"), "{many}");
         let long = vec![b' '; usize::try_from(MAX_TRACE_LINE_BYTES).unwrap() + 1];
         let long = take(&long, MAX_TRACED_PATHS).unwrap_err();
-        assert!(long.contains("line 1: more than"), "{long}");
+        assert!(long.contains("line 1 is not a line"), "{long}");
+        let climbing = take(b"{\"path\":\"/../a\"}", 1).unwrap_err();
+        assert!(climbing.contains("line 1"), "{climbing}");
+    }
+
+    #[test]
+    fn names_of_any_bytes_are_read_as_they_were_written() {
+        let lines = b"{\"path\":\"/li\\nne\",\"read_bytes\":3}\n\
+            {\"path\":\"/\xef\xbf\xbd\",\"path_bytes\":\"L/8=\",\"read_bytes\":4}\n";
+        let file = written(lines);
+        let touched = Touched::read(&[file.path().to_owned()]).unwrap();
+        let of = |name: &[u8]| touched.of(&LayerPath::parse(name).unwrap());
+        assert_eq!((of(b"li\nne"), of(b"\xff")), (Some(3), Some(4)));
+        assert_eq!(start_set(Some(file.path())).unwrap().len(), 2);
+        let bad = written(b"{\"path\":\"x\",\"path_bytes\":\"?\"}");
+        let bad = format!("{:?}", start_set(Some(bad.path())).unwrap_err());
+        assert!(bad.contains("base64"), "{bad}");
     }
 }

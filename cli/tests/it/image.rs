@@ -785,10 +785,10 @@ fn what_a_program_reads_to_start_comes_first() {
     );
     cli.file("other", "no trace\n");
     cli.run("image export app out --compress gzip --start-set other")
-        .failed(1, &["--start-set", "line 1 is no line of `run --trace`"]);
+        .failed(1, &["--start-set", "line 1 is not a line of `run --trace`"]);
     cli.file("long", "x".repeat(1 << 21));
     cli.run("image export app out --compress gzip --start-set long")
-        .failed(1, &["line 1 is no line"]);
+        .failed(1, &["line 1 is not a line"]);
     cli.run("image export app out --compress gzip --start-set none")
         .failed(1, &["--start-set", "none"]);
 }
