@@ -69,6 +69,8 @@
 //! | `merge-lines` | `Contested::merge_lines`: texts that both sides of a merge changed, line by line |
 //! | `serde` | `Serialize` for quotas, usage, stat, statistics and reports of runs |
 //! | `runner` | running guests: engine, cache of compiled code, many instances |
+//! | `freeze` | freezing a running guest, and instances that continue from there |
+//! | `tokio` | `host::AsyncFile`: tokio's `AsyncRead`, `AsyncWrite` and `AsyncSeek` |
 //!
 //! The command line is a package of its own, `stratafs-cli`, over this library.
 #![deny(unsafe_code)]
@@ -150,6 +152,12 @@ const _: () = {
 };
 
 /// The code of the guide, as tests.
-#[cfg(all(doctest, feature = "runner"))]
+#[cfg(all(
+    doctest,
+    feature = "freeze",
+    feature = "merge-lines",
+    feature = "registry",
+    feature = "tokio"
+))]
 #[doc = include_str!("../docs/GUIDE.md")]
 struct Guide;

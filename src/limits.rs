@@ -174,6 +174,10 @@ pub const DEFAULT_MAX_OPEN: u32 = 16_384;
 /// them while they cross into the component.
 pub const MAX_HOST_READ_BYTES: usize = 1024 * 1024;
 
+/// Bytes that one read or write of a file with tokio's traits moves: what a task may copy,
+/// or read from a store and verify, before others have their turn.
+pub const MAX_ASYNC_FILE_BYTES: usize = 256 * 1024;
+
 /// Bytes that an 0.2 output stream takes in one `write`.
 pub const MAX_STREAM_WRITE_BYTES: usize = 1024 * 1024;
 

@@ -13,6 +13,9 @@ case "${1:-}" in
         ;;
 esac
 
+# What the command line does not need of the library, and the tests do.
+also=(--features merge-lines,serde,tokio)
+
 skipped=$(mktemp) said=$(mktemp)
 trap 'rm -f "$skipped" "$said"' EXIT
 
@@ -32,19 +35,19 @@ rustup target add wasm32-wasip1 wasm32-wasip2
 cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest
 
 say "build"
-cargo nextest run --workspace --cargo-profile tests --locked --no-run
+cargo nextest run --workspace --cargo-profile tests --locked "${also[@]}" --no-run
 SECONDS=0
 
 say "unit, integration and guest tests"
 if [ -n "$long" ]; then
-    STRATAFS_TEST_LONG=1 cargo nextest run --workspace --cargo-profile tests --locked
+    STRATAFS_TEST_LONG=1 cargo nextest run --workspace --cargo-profile tests --locked "${also[@]}"
 else
-    cargo nextest run --workspace --cargo-profile tests --locked
+    cargo nextest run --workspace --cargo-profile tests --locked "${also[@]}"
     left_out "three quarters of the runs with random input"
 fi
 
 say "examples in the documentation"
-cargo test --profile tests --locked --doc
+cargo test --profile tests --locked "${also[@]}" --doc
 
 if [ -n "$long" ]; then
     say "a real CPython, a thousand times"
@@ -61,10 +64,6 @@ if [ -n "$long" ]; then
     script tests/programs/rust.sh
     say "Go's own file tests, and its goroutines frozen"
     script tests/programs/go.sh
-    say "yosys, nextpnr and icepack"
-    script tests/programs/yowasp.sh
-    say "the simulated fleet beside ten stores"
-    script sim/check.sh
     say "instructions of common calls"
     script tests/counts/run.sh
 else
@@ -74,8 +73,8 @@ else
     script tests/cpython/suite.sh test_os test_posix test_shutil test_fileio test_file
     left_out "CPython a thousand times, and 36 more modules of its tests"
     left_out "images in and out of skopeo, umoci and buildah, and of a real registry"
-    left_out "Ruby, PHP, SQLite, QuickJS, clang, ripgrep, redb, Go and the tools of a chip as guests"
-    left_out "instructions of common calls, and the simulated fleet beside ten stores"
+    left_out "Ruby, PHP, SQLite, QuickJS, clang, ripgrep, redb and Go as guests"
+    left_out "instructions of common calls"
 fi
 
 say "passed"

@@ -10,6 +10,24 @@ use crate::vfs::{Access, Descriptor, Follow, Fs, NotDone, OpenFlags};
 
 /// How to open a file, as [`std::fs::OpenOptions`]. All options start off, and
 /// each is on or off by itself: turning one off leaves the others.
+///
+/// ```
+/// use std::io::{Read, Seek, Write};
+/// use stratafs::host::OpenOptions;
+/// use stratafs::{image::Image, vfs::Fs};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let fs = Fs::new(&Image::empty());
+/// let options = OpenOptions::new().read(true).write(true).create(true);
+/// let mut file = options.open(&fs, "/notes")?;
+/// file.write_all(b"first, second")?;
+/// file.rewind()?;
+/// let mut text = String::new();
+/// file.read_to_string(&mut text)?;
+/// assert_eq!(text, "first, second");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OpenOptions(Options);
 
@@ -170,7 +188,7 @@ pub struct File {
 }
 
 impl File {
-    /// Tells what is known of the file.
+    /// Returns what is known of the file.
     ///
     /// # Errors
     ///
@@ -219,8 +237,41 @@ impl File {
         self.descriptor.sync().map_err(self.failed("sync"))
     }
 
+    /// Reads at the file's offset and moves it past what was read. Never waits.
+    pub(super) fn try_read(&mut self, buf: &mut [u8]) -> Result<usize, NotDone> {
+        let len = self.descriptor.try_read_at(buf, self.offset)?;
+        self.offset += len as u64;
+        Ok(len)
+    }
+
+    /// Writes where the file's mode says and moves the offset past what was written.
+    /// Never waits.
+    pub(super) fn try_write(&mut self, buf: &[u8]) -> Result<usize, NotDone> {
+        match self.mode {
+            Mode::Append if buf.is_empty() => Ok(0),
+            Mode::Append => {
+                let (len, end) = self.descriptor.try_append(buf)?;
+                self.offset = end;
+                Ok(len)
+            }
+            Mode::AtOffset => {
+                let len = self.descriptor.try_write_at(buf, self.offset)?;
+                self.offset += len as u64;
+                Ok(len)
+            }
+        }
+    }
+
+    /// What [`Self::try_write`] does, for errors.
+    pub(super) fn writing(&self) -> &'static str {
+        match self.mode {
+            Mode::Append => "append to",
+            Mode::AtOffset => "write",
+        }
+    }
+
     /// What becomes of a descriptor's error.
-    fn failed(&self, operation: &'static str) -> impl Fn(Errno) -> io::Error {
+    pub(super) fn failed(&self, operation: &'static str) -> impl Fn(Errno) -> io::Error {
         move |errno| Error::new(operation, &self.path, errno).into()
     }
 
@@ -233,28 +284,15 @@ impl File {
 
 impl Read for File {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let len = self.read_at(buf, self.offset)?;
-        self.offset += len as u64;
-        Ok(len)
+        let read = NotDone::wait_for(|| self.try_read(buf));
+        read.map_err(self.failed("read"))
     }
 }
 
 impl Write for File {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        match self.mode {
-            Mode::Append if buf.is_empty() => Ok(0),
-            Mode::Append => {
-                let appended = NotDone::wait_for(|| self.descriptor.try_append(buf));
-                let (len, end) = appended.map_err(self.failed("append to"))?;
-                self.offset = end;
-                Ok(len)
-            }
-            Mode::AtOffset => {
-                let len = self.write_at(buf, self.offset)?;
-                self.offset += len as u64;
-                Ok(len)
-            }
-        }
+        let wrote = NotDone::wait_for(|| self.try_write(buf));
+        wrote.map_err(self.failed(self.writing()))
     }
 
     fn flush(&mut self) -> io::Result<()> {

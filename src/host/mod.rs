@@ -31,6 +31,8 @@
 //! # Ok::<(), stratafs::Error>(())
 //! ```
 
+#[cfg(feature = "tokio")]
+mod async_file;
 #[cfg(any(feature = "dir", feature = "tar"))]
 mod copy;
 mod file;
@@ -40,6 +42,8 @@ mod names;
 mod unpack;
 mod whole;
 
+#[cfg(feature = "tokio")]
+pub use async_file::AsyncFile;
 #[cfg(any(feature = "dir", feature = "tar"))]
 pub use copy::CopyError;
 pub use file::{File, OpenOptions};

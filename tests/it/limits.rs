@@ -36,6 +36,10 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ("MAX_SAMPLE_BYTES", "compression_is_measured"),
     ("MAX_PAGE_BYTES", "a_page_of_many_files_is_bounded"),
     (
+        "MAX_ASYNC_FILE_BYTES",
+        "one_call_moves_no_more_than_the_bound",
+    ),
+    (
         "MAX_TRACE_LINE_BYTES",
         "traces_with_long_lines_or_many_paths_are_refused",
     ),

@@ -14,6 +14,8 @@
 
 mod support; // fixtures' notation, reference model, random operations
 
+#[cfg(feature = "tokio")]
+mod async_file; // tokio's traits
 #[cfg(feature = "runner")]
 mod calls; // docs/semantics lists every call that a guest can make
 mod cases_matrix; // what layered file systems were measured on, 01 to 45
