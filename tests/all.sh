@@ -64,6 +64,10 @@ if [ -n "$long" ]; then
     script tests/programs/rust.sh
     say "Go's own file tests, and its goroutines frozen"
     script tests/programs/go.sh
+    say "yosys, nextpnr and icepack"
+    script tests/programs/yowasp.sh
+    say "the simulated fleet beside ten stores"
+    script sim/check.sh
     say "instructions of common calls"
     script tests/counts/run.sh
 else
@@ -73,8 +77,8 @@ else
     script tests/cpython/suite.sh test_os test_posix test_shutil test_fileio test_file
     left_out "CPython a thousand times, and 36 more modules of its tests"
     left_out "images in and out of skopeo, umoci and buildah, and of a real registry"
-    left_out "Ruby, PHP, SQLite, QuickJS, clang, ripgrep, redb and Go as guests"
-    left_out "instructions of common calls"
+    left_out "Ruby, PHP, SQLite, QuickJS, clang, ripgrep, redb, Go and the tools of a chip as guests"
+    left_out "instructions of common calls, and the simulated fleet beside ten stores"
 fi
 
 say "passed"
