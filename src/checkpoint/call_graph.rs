@@ -4,6 +4,7 @@ use wasmparser::Operator;
 
 use super::core_module::CoreModule;
 use super::error::Refusal;
+use crate::bounded::bounded_u32;
 
 /// What is known of all functions of a program.
 pub(crate) struct CallGraph {
@@ -105,12 +106,12 @@ impl CallGraph {
         })
     }
 
-    /// Tells whether a function can be in the middle of a call that comes to an import.
+    /// Returns whether a function can be in the middle of a call that comes to an import.
     pub(crate) fn is_left(&self, function: u32) -> bool {
         self.left.get(function as usize).copied().unwrap_or(false)
     }
 
-    /// Tells whether an operator is a call that may come to an import and then comes back.
+    /// Returns whether an operator is a call that may come to an import and then comes back.
     pub(crate) fn may_leave(&self, operator: &Operator<'_>) -> bool {
         match operator {
             Operator::Call { function_index } => {
@@ -142,7 +143,11 @@ impl CallGraph {
 
     fn number(&self, kind: SegmentKind, segment: u32) -> u32 {
         let at = self.dropped.iter().position(|one| *one == (kind, segment));
-        at.and_then(|at| u32::try_from(at).ok()).unwrap_or(u32::MAX)
+        debug_assert!(at.is_some(), "{kind:?} {segment} is dropped nowhere");
+        // A module that names a segment past all others is refused by the engine.
+        at.map_or(u32::MAX, |at| {
+            bounded_u32(at, "the validation of the module")
+        })
     }
 }
 

@@ -7,6 +7,7 @@ use wasm_encoder::{Encode, Module, RawSection, ValType};
 use super::core_module::CoreModule;
 use super::error::{Refusal, missing};
 use super::signatures::Signatures;
+use crate::bounded::bounded_u32;
 
 /// The numbers of sections.
 pub(crate) mod id {
@@ -158,5 +159,5 @@ pub(crate) fn types(signatures: &Signatures) -> Items {
 
 /// Returns a length as modules have it.
 pub(crate) fn length(length: usize) -> u32 {
-    u32::try_from(length).unwrap_or(u32::MAX)
+    bounded_u32(length, "the bound on the size of a program")
 }

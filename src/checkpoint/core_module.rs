@@ -13,6 +13,7 @@ use wasmparser::{
 };
 
 use super::error::{Refusal, missing};
+use crate::bounded::bounded_u32;
 
 /// A function that the program has itself.
 pub(crate) struct Defined<'a> {
@@ -217,15 +218,15 @@ impl<'a> CoreModule<'a> {
     }
 
     pub(crate) fn type_count(&self) -> u32 {
-        u32::try_from(self.types.len()).unwrap_or(u32::MAX)
+        bounded_u32(self.types.len(), "the bound on the size of a program")
     }
 
     pub(crate) fn function_count(&self) -> u32 {
-        u32::try_from(self.functions.len()).unwrap_or(u32::MAX)
+        bounded_u32(self.functions.len(), "the bound on the size of a program")
     }
 
     pub(crate) fn import_count(&self) -> u32 {
-        u32::try_from(self.imports.len()).unwrap_or(u32::MAX)
+        bounded_u32(self.imports.len(), "the bound on the size of a program")
     }
 
     /// Returns the function type of a number.
@@ -287,7 +288,7 @@ impl<'a> CoreModule<'a> {
         types.iter().map(|ty| self.plain(*ty)).collect()
     }
 
-    /// Tells whether a type is one of references to functions.
+    /// Returns whether a type is one of references to functions.
     pub(crate) fn is_function(&self, ty: RefType) -> bool {
         super::value::is_function(ty, |index| self.func_type(index).is_ok())
     }

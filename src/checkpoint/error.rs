@@ -20,7 +20,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    pub(super) fn new(construct: impl Into<String>) -> Self {
+    pub(crate) fn new(construct: impl Into<String>) -> Self {
         Self {
             construct: construct.into(),
             function: None,

@@ -84,7 +84,7 @@ impl<'p, 'a> Function<'p, 'a> {
         self.ops.get(at).ok_or_else(|| missing("operator"))
     }
 
-    /// Tells whether it has locals that hold nothing before they are set, so that they
+    /// Returns whether it has locals that hold nothing before they are set, so that they
     /// cannot be read just anywhere.
     pub(crate) fn has_uncertain_locals(&self) -> bool {
         let own = self.locals.get(self.params..).unwrap_or_default();
@@ -115,7 +115,7 @@ impl<'p, 'a> Function<'p, 'a> {
         self.check.control_stack_height()
     }
 
-    /// Tells whether the next operator can be reached.
+    /// Returns whether the next operator can be reached.
     pub(crate) fn is_reachable(&self) -> bool {
         self.check
             .get_control_frame(0)
@@ -220,7 +220,7 @@ impl<'p, 'a> Function<'p, 'a> {
     }
 }
 
-/// Tells how an operator changes how many blocks are open.
+/// Returns how an operator changes how many blocks are open.
 pub(crate) fn opens(operator: &Operator<'_>) -> bool {
     matches!(
         operator,

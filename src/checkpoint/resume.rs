@@ -19,6 +19,7 @@ use super::function::{Function, block_type, opens, relabelled};
 use super::signatures::Signatures;
 use super::unwind::declare;
 use super::value::Value;
+use crate::bounded::bounded_u32;
 
 /// What a continuation calls first.
 pub(crate) enum NextCall<'c> {
@@ -167,14 +168,14 @@ impl ContinuationWriter<'_, '_, '_> {
 
     /// The local that is 1 until the call has come back once.
     fn first_time(&self) -> u32 {
-        u32::try_from(self.function.locals.len()).unwrap_or(u32::MAX)
+        bounded_u32(self.function.locals.len(), "the validation of the module")
     }
 
     fn level(&self, number: usize) -> Result<&EnclosingBlock, Refusal> {
         self.levels.get(number).ok_or_else(|| missing("block"))
     }
 
-    /// Tells whether the code of a level runs again.
+    /// Returns whether the code of a level runs again.
     fn is_in_loop(&self, number: usize) -> bool {
         let until = self.levels.get(1..=number).unwrap_or_default();
         until.iter().any(|level| level.kind == FrameKind::Loop)

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use wasm_encoder::{BlockType, ValType};
 
 use super::error::Refusal;
+use crate::bounded::bounded_u32;
 use crate::limits::MAX_ADDED_TYPE_VALUES;
 
 /// Parameters, or results, of one function type: the engine's own bound.
@@ -56,7 +57,7 @@ impl Signatures {
                 "too many calls with operands of different types below them",
             ));
         }
-        let added = u32::try_from(self.added.len()).unwrap_or(u32::MAX);
+        let added = bounded_u32(self.added.len(), "the bound on added types");
         let number = self.base.saturating_add(added);
         self.added.push(signature.clone());
         self.numbers.insert(signature, number);

@@ -22,6 +22,7 @@ use super::error::Refusal;
 use super::function::{Function, block_type, opens, refused};
 use super::signatures::Signatures;
 use super::value::Value;
+use crate::bounded::bounded_u32;
 
 /// The numbers of what is added to the module, behind all that it has.
 #[derive(Clone, Copy, Debug)]
@@ -252,7 +253,7 @@ impl LeavableWriter<'_, '_, '_> {
 
     /// Returns the local that holds the number of the call that is left.
     fn site_local(&self) -> u32 {
-        u32::try_from(self.function.locals.len()).unwrap_or(u32::MAX)
+        bounded_u32(self.function.locals.len(), "the validation of the module")
     }
 
     /// Behind a call: if the stack is being left, saves the operands of its block and
@@ -406,9 +407,8 @@ pub(crate) fn declare(types: impl Iterator<Item = ValType>) -> Vec<u8> {
         }
     }
     let mut out = Vec::new();
-    u32::try_from(groups.len())
-        .unwrap_or(u32::MAX)
-        .encode(&mut out);
+    let count = bounded_u32(groups.len(), "the bound on locals");
+    count.encode(&mut out);
     for (count, ty) in groups {
         count.encode(&mut out);
         ty.encode(&mut out);

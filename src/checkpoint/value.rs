@@ -69,7 +69,7 @@ impl Value {
     }
 }
 
-/// Tells whether a type is one of references to functions.
+/// Returns whether a type is one of references to functions.
 pub(crate) fn is_function(ty: RefType, concrete_function: impl Fn(u32) -> bool) -> bool {
     use wasm_encoder::AbstractHeapType as Abstract;
     match ty.heap_type {

@@ -7,6 +7,7 @@ use wasmtime::{Extern, Func, Instance, Memory as Linear, Ref, Store, Table, Val,
 use super::checkpoint::CheckpointInfo;
 use super::stop::{StopHost, StoppedCall, values};
 use super::{FreezeError, Guest, Point};
+use crate::bounded::bounded_u32;
 use crate::checkpoint::{
     CallGraph, CoreModule, FrozenMemory, PREFIX, Refusal, SegmentKind, Stopped, Value, Written,
     added, bake, export, exported, read_frames,
@@ -92,7 +93,7 @@ pub(super) fn capture(
 }
 
 fn exported_number(kind: &str, number: usize) -> String {
-    exported(kind, u32::try_from(number).unwrap_or(u32::MAX))
+    exported(kind, bounded_u32(number, "the validation of the module"))
 }
 
 /// Returns a value that is no reference to an object.
@@ -166,7 +167,8 @@ impl InstanceReader<'_> {
         for number in 0..table.size(&*self.store) {
             if let Some(Ref::Func(Some(function))) = table.get(&mut *self.store, number) {
                 let identity = self.identity(&function);
-                let number = u32::try_from(number).unwrap_or(u32::MAX);
+                let number = u32::try_from(number)
+                    .map_err(|_| Refusal::new("a table has more than 2^32 functions"))?;
                 self.functions.entry(identity).or_insert(number);
             }
         }

@@ -6,6 +6,7 @@ use std::collections::BinaryHeap;
 use wasmtime_wasi::p1::types;
 
 use super::abi::Result;
+use crate::bounded::bounded_u32;
 use crate::limits::MAX_TABLE_SLOTS;
 use crate::vfs::Descriptor;
 
@@ -46,7 +47,7 @@ pub(super) struct DescriptorTable {
 }
 
 impl DescriptorTable {
-    /// Gives the slot of a number; [`Slot::Closed`] past the end.
+    /// Returns the slot of a number; [`Slot::Closed`] past the end.
     #[inline]
     pub(super) fn slot(&self, fd: u32) -> &Slot {
         self.slots.get(fd as usize).unwrap_or(&Slot::Closed)
@@ -83,10 +84,10 @@ impl DescriptorTable {
 
     /// The first number never given out.
     pub(super) fn end(&self) -> u32 {
-        u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
+        bounded_u32(self.slots.len(), "the quota on descriptors")
     }
 
-    /// Gives the file behind a number: BADF for anything else.
+    /// Returns the file behind a number: BADF for anything else.
     #[inline]
     pub(super) fn file(&self, fd: i32) -> Result<&File> {
         match self.slot(fd.cast_unsigned()) {
@@ -106,7 +107,7 @@ impl DescriptorTable {
         }
     }
 
-    /// Gives the directory behind a number: BADF for anything else.
+    /// Returns the directory behind a number: BADF for anything else.
     #[inline]
     pub(super) fn dir(&self, fd: i32) -> Result<&Dir> {
         match self.slot(fd.cast_unsigned()) {
