@@ -21,7 +21,7 @@ impl Digest {
         Self(bytes)
     }
 
-    /// Gives the raw bytes.
+    /// Returns the raw bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -78,7 +78,7 @@ impl Sha256 {
         Self(bytes)
     }
 
-    /// Gives the raw bytes.
+    /// Returns the raw bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0

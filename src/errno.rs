@@ -58,7 +58,7 @@ pub enum Errno {
 }
 
 impl Errno {
-    /// Gives the sentence that tells a person what went wrong.
+    /// Returns the sentence that tells a person what went wrong.
     #[must_use]
     pub fn message(self) -> &'static str {
         match self {

@@ -141,7 +141,7 @@ impl FileId {
         Self(NonZeroU64::MIN.saturating_add(node as u64))
     }
 
-    /// Gives the base node's index number, if it is one below `nodes`.
+    /// Returns the base node's index number, if it is one below `nodes`.
     #[must_use]
     pub fn node_below(self, nodes: u32) -> Option<u32> {
         u32::try_from(self.0.get() - 1)
@@ -155,7 +155,7 @@ impl FileId {
         Self(number)
     }
 
-    /// Gives the number.
+    /// Returns the number.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0.get()

@@ -66,7 +66,7 @@ impl Name {
         name
     }
 
-    /// Gives the bytes.
+    /// Returns the bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -229,13 +229,13 @@ impl LayerPath {
         Ok(Self(names))
     }
 
-    /// Gives the names from the root down.
+    /// Returns the names from the root down.
     #[must_use]
     pub fn names(&self) -> &[Name] {
         &self.0
     }
 
-    /// Tells whether this is the root.
+    /// Returns whether this is the root.
     #[must_use]
     pub fn is_root(&self) -> bool {
         self.0.is_empty()

@@ -56,19 +56,19 @@ impl Entry {
         pieces.concat()
     }
 
-    /// Gives the name's bytes.
+    /// Returns the name's bytes.
     #[must_use]
     pub fn name(&self) -> &[u8] {
         &self.name
     }
 
-    /// Gives the inode number.
+    /// Returns the inode number.
     #[must_use]
     pub fn id(&self) -> FileId {
         self.id
     }
 
-    /// Tells what the entry is; links are not followed.
+    /// Returns what the entry is; links are not followed.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
@@ -143,7 +143,7 @@ impl Listing {
         }
     }
 
-    /// Gives up to `most` entries more.
+    /// Returns up to `most` entries more.
     fn take(&mut self, most: usize) -> Result<Vec<Entry>, Errno> {
         let mut entries = Vec::new();
         let Some(cookie) = self.cookie.take() else {
@@ -200,6 +200,18 @@ impl Fs {
 }
 
 /// A walk over a tree. Made by [`Fs::walk`].
+///
+/// ```
+/// use stratafs::{image::Image, vfs::Fs};
+///
+/// let fs = Fs::new(&Image::empty());
+/// fs.create_dir_all("/a/b")?;
+/// fs.write("/a/b/c", "four")?;
+/// for entry in fs.walk("/a")? {
+///     println!("{}", entry?);
+/// }
+/// # Ok::<(), stratafs::Error>(())
+/// ```
 pub struct Walk {
     /// The directories that the walk is in, each with the entries that come
     /// next, the next one last.

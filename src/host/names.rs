@@ -31,7 +31,7 @@ impl Fs {
         step(&root, from, below).map_err(|errno| Error::new(operation, to, errno))
     }
 
-    /// Tells what is known of the object at `path`; links are followed.
+    /// Returns what is known of the object at `path`; links are followed.
     ///
     /// # Errors
     ///
@@ -42,7 +42,7 @@ impl Fs {
         })
     }
 
-    /// Tells what is known of the object at `path`; a link is not followed.
+    /// Returns what is known of the object at `path`; a link is not followed.
     ///
     /// # Errors
     ///
@@ -53,7 +53,7 @@ impl Fs {
         })
     }
 
-    /// Tells whether something is at `path`; links are followed.
+    /// Returns whether something is at `path`; links are followed.
     ///
     /// # Errors
     ///
@@ -169,7 +169,7 @@ impl Fs {
         )
     }
 
-    /// Gives the file or link at `original` the further name `link`.
+    /// Adds the name `link` for the file or link at `original`.
     ///
     /// # Errors
     ///
@@ -194,7 +194,7 @@ impl Fs {
         })
     }
 
-    /// Gives the target of a symbolic link.
+    /// Returns the target of a symbolic link.
     ///
     /// # Errors
     ///

@@ -203,7 +203,7 @@ fn symlink(into: &Dir, target: &OsString, path: &std::path::Path) -> io::Result<
 /// Bytes of a path that one call of the host's takes, well below Linux's bound.
 const NEAR_BYTES: usize = 3072;
 
-/// Gives a path that the host takes, and where a longer one has to start: at a
+/// Returns a path that the host takes, and where a longer one has to start: at a
 /// directory above, which is opened on the way.
 fn near(into: &Dir, path: &LayerPath) -> io::Result<(Option<Dir>, PathBuf)> {
     let mut dir: Option<Dir> = None;

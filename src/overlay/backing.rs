@@ -47,7 +47,7 @@ impl Owner {
         matches!(self, Self::None)
     }
 
-    /// Tells whether both show the same bytes, known without a look at them.
+    /// Returns whether both show the same bytes, known without a look at them.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::None, Self::None) => true,
@@ -103,7 +103,7 @@ impl Backing {
         }
     }
 
-    /// Tells whether what shows counts against the quota.
+    /// Returns whether what shows counts against the quota.
     pub(super) fn counts(&self) -> bool {
         matches!(self.owner, Owner::Dedup(_) | Owner::Sealed(..))
     }
@@ -176,7 +176,7 @@ impl Backing {
         }
     }
 
-    /// Tells whether the count of blocks that show is right, given how many
+    /// Returns whether the count of blocks that show is right, given how many
     /// private blocks lie before the end.
     pub(super) fn is_sound(&self, hidden: u64) -> bool {
         let blocks = self.end.div_ceil(BLOCK);

@@ -114,7 +114,7 @@ impl Block {
         }
     }
 
-    /// Tells whether both are one, known without a look at the bytes.
+    /// Returns whether both are one, known without a look at the bytes.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Own(one), Self::Own(two)) => one.is_same(two) && one.len() == two.len(),

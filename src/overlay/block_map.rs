@@ -42,7 +42,7 @@ struct Leaf(Arc<Slots>);
 type Slots = [Option<Block>; LEAF_BLOCKS];
 
 impl PartialEq for Leaf {
-    /// Tells whether both are one: others may be equal too.
+    /// Returns whether both are one: others may be equal too.
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -192,7 +192,7 @@ impl BlockMap {
         self.iter().map(|(_, block)| block)
     }
 
-    /// Tells whether both are clones of one, neither changed since: what is not
+    /// Returns whether both are clones of one, neither changed since: what is not
     /// may be equal too.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         match (&self.nodes, &other.nodes) {

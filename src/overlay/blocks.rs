@@ -15,9 +15,23 @@ use crate::limits::BLOCK_BYTES;
 /// [`BLOCK_BYTES`] as a file offset counts.
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
-/// A file as three storeys: private blocks, below them what still shows of
+/// A file as three levels: private blocks, below them what still shows of
 /// the bytes of a base file or of sealed ones, below that zeros. The content of
 /// a base file itself is passed in by the caller, who knows the image.
+///
+/// A body belongs to one inode of one overlay and has no lock of its own: whoever
+/// changes it holds the lock of the instance, and whoever keeps a clone (a snapshot, a
+/// batch that is sealed) has one that never changes, since clones share structure and
+/// are copied where they are written.
+///
+/// What holds between any two calls, which [`Self::is_sound`] and [`Self::recount`] check:
+///
+/// * no block reaches past `size`, and the backing does not either;
+/// * a block has at least the bytes that the backing shows in its range, so
+///   that making a block never uncovers older bytes;
+/// * `logical`, `private` and `in_blocks` are the sums that [`Self::recount`] finds. Each
+///   method that changes a block or the backing changes them in the same step: the
+///   quotas of the instance are kept by their differences.
 #[derive(Clone)]
 pub(super) struct FileBody {
     size: u64,
@@ -109,13 +123,13 @@ impl FileBody {
         self.blocks.len() as u64 + self.backing.counted_blocks()
     }
 
-    /// Tells whether the bytes are those of a base file of `size` bytes that
+    /// Returns whether the bytes are those of a base file of `size` bytes that
     /// shows, all of them.
     pub(super) fn is_whole(&self, size: u64) -> bool {
         self.blocks.is_empty() && self.backing.end() == size && self.size == size
     }
 
-    /// Tells whether nothing was written into base file `node` of `size` bytes,
+    /// Returns whether nothing was written into base file `node` of `size` bytes,
     /// or all of it has been taken back.
     pub(super) fn is_base(&self, node: u32, size: u64) -> bool {
         let is_owner = match self.backing.owner() {
@@ -126,7 +140,7 @@ impl FileBody {
         is_owner && self.is_whole(size)
     }
 
-    /// Gives the runs of the part of the file that lies in `range`.
+    /// Returns the runs of the part of the file that lies in `range`.
     pub(super) fn runs(&self, range: Range<u64>) -> Runs<'_> {
         let range = range.start..range.end.min(self.size);
         let blocks = (!self.blocks.is_empty() && !range.is_empty()).then(|| {
@@ -183,10 +197,13 @@ impl FileBody {
         self.backing.bytes_of(number)
     }
 
-    /// Writes `buf` at `offset`, as far as the terms allow, and gives the bytes
-    /// written.
-    /// A block of base content that is written in part is copied first, and
+    /// Writes `buf` at `offset`, as far as `terms` allow, and returns the bytes
+    /// written. A block of base content that is written in part is copied first, and
     /// no other; if it cannot be read the write ends before it.
+    ///
+    /// Preconditions: `offset + buf.len()` is at most `MAX_FILE_BYTES`, and `base` is the
+    /// image of [`Self::base_node`], with the blocks that this write has to copy already
+    /// in memory or fetched.
     pub(super) fn write_at(
         &mut self,
         base: &Base<'_>,
@@ -202,6 +219,7 @@ impl FileBody {
             let within = within_block(at);
             let want = rest.len().min(BLOCK_BYTES - within);
             let piece = rest.get(..want).unwrap_or_default();
+            // `logical` only grows in here, and by no more than `terms.bytes`.
             let left = terms.bytes - (self.logical - had.1);
             let left = usize::try_from(left).unwrap_or(usize::MAX);
             let may_add =
@@ -221,18 +239,30 @@ impl FileBody {
                 break;
             }
         }
+        // Only now: while blocks are written, `write_block` still counts by the backing.
         self.release_hidden(terms.pages);
         if let Some(dirty) = terms.dirty {
             dirty.keep_bounded(self);
         }
+        // Like `write(2)`: what was written before an error is reported as written.
         match failed {
             Some(errno) if done == 0 => Err(errno),
             Some(_) | None => Ok(done),
         }
     }
 
-    /// Writes into one block from offset `at` of the file on. Gives the bytes
+    /// Writes into one block from offset `at` of the file on. Returns the bytes
     /// written: fewer than wanted when `room` ends.
+    ///
+    /// Preconditions: `piece` is not empty and ends in the block that `at` lies in; `room`
+    /// is what the quota on bytes leaves, and `may_add` says whether the quota on blocks
+    /// leaves one.
+    ///
+    /// The quota counts what a file shows that was written here. So three cases differ:
+    /// a block that is here grows by what lies past its end; a new block over a backing
+    /// that was written (`counted`) was paid for when that was written; a new block over
+    /// a base file (`below`, not counted) is paid for in full, with the bytes that are
+    /// copied from below. Either is refused before anything is changed.
     fn write_block(
         &mut self,
         base: &Base<'_>,
@@ -246,6 +276,7 @@ impl FileBody {
         if let Some(block) = self.blocks.get_mut(number) {
             let (old, paid) = (block.len(), block.private_len());
             let held = block.held_bytes();
+            // The end, in the block, up to which its length may grow.
             let reach = old.saturating_add(room).saturating_sub(within);
             let Some(piece) = piece.get(..reach.min(piece.len())) else {
                 return Ok(0);
@@ -255,6 +286,7 @@ impl FileBody {
             }
             let was_own = block.is_own();
             let buffer = block.buffer(terms.pages)?;
+            // The counts follow even if this fails: the block may be private by now.
             let put = buffer.put(within, piece, room_for(within + piece.len()), terms.pages);
             self.private += block.private_len() - paid;
             self.logical += (block.len() - old) as u64;
@@ -277,9 +309,11 @@ impl FileBody {
             return Ok(0);
         }
         let piece = piece.get(..fits).unwrap_or_default();
+        // What is overwritten whole need not be read from below.
         let replaced = within == 0 && fits >= below;
         let kept = if replaced { 0 } else { below };
         let capacity = room_for(below.max(within + fits));
+        // Up to here nothing has changed; up to `insert` only `block` does.
         let mut block = Buffer::zeros(kept, capacity, terms.pages)?;
         self.read_below(base, start, block.bytes_mut())?;
         block.put(within, piece, capacity, terms.pages)?;
@@ -320,6 +354,11 @@ impl FileBody {
         self.size = size;
     }
 
+    /// Takes away all blocks and all of the backing past `size`.
+    ///
+    /// Preconditions: `size` is above 0 and below the present one. The order counts:
+    /// `cut_shown` reads from blocks and backing what shows as yet, and the backing is
+    /// told at its cut how many of the blocks over it are gone (`hidden`).
     fn cut_blocks(&mut self, size: u64, pages: &mut Pages) {
         self.cut_shown(size);
         let (from, end) = (size.div_ceil(BLOCK), self.backing.end().div_ceil(BLOCK));
@@ -376,6 +415,8 @@ impl FileBody {
     }
 
     /// Takes what shows past `size` out of the counts. O(blocks cut off).
+    ///
+    /// Precondition: neither the blocks nor the backing have been cut yet.
     fn cut_shown(&mut self, size: u64) {
         if !self.backing.counts() {
             return;
@@ -443,7 +484,7 @@ impl FileBody {
         self.blocks.values().filter_map(Block::own)
     }
 
-    /// Tells whether the file consists of `fresh` blocks and nothing else: no
+    /// Returns whether the file consists of `fresh` blocks and nothing else: no
     /// hole, nothing that shows from below.
     pub(super) fn is_own_throughout(&self, fresh: u64) -> bool {
         self.backing.end() == 0
@@ -452,7 +493,11 @@ impl FileBody {
             && self.blocks.values().all(Block::is_own)
     }
 
-    /// Puts `block`, which has the same bytes, in the place of `seen`.
+    /// Puts `block`, which has the same bytes, in the place of `seen`, if that is still
+    /// here. Sealing looked for equals without the lock, and the guest may have written
+    /// since: then what it wrote stays, and `block` is dropped.
+    ///
+    /// Precondition: the caller compared bytes, not digests alone.
     pub(super) fn replace(&mut self, number: u64, seen: &Buffer, block: Block) {
         let own = self.own_block(number);
         if own.is_some_and(|own| own.is_same(seen) && own.len() == seen.len()) {
@@ -463,7 +508,11 @@ impl FileBody {
     }
 
     /// Shows the bytes of `owner`, which are the same, if this is still as it
-    /// was `seen`.
+    /// was `seen`. `logical` stays: what counts against a quota does not depend on how
+    /// bytes are held.
+    ///
+    /// Precondition: `seen` was [`Self::is_own_throughout`], so that nothing of this body
+    /// is lost with its blocks.
     pub(super) fn show(&mut self, seen: &Self, owner: Owner) {
         let is_as_seen = self.blocks.is_same(&seen.blocks) && self.size == seen.size;
         if is_as_seen && self.backing.end() == 0 {
@@ -503,7 +552,7 @@ impl FileBody {
         (logical, private, held)
     }
 
-    /// Tells whether no block lies past the end, none is over-long, none hides
+    /// Returns whether no block lies past the end, none is over-long, none hides
     /// bytes that it has not, and nothing is held below that does not show.
     pub(super) fn is_sound(&self) -> bool {
         let end = self.backing.end();

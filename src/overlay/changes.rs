@@ -107,7 +107,7 @@ impl Change {
 }
 
 impl Overlay {
-    /// Tells what has to be done to make `later` of this, sorted by path.
+    /// Returns what has to be done to make `later` of this, sorted by path.
     ///
     /// O(n log n) in the objects, entries, blocks and directories above them
     /// that differ, beside the first look at an image. Paths are not spelt, so
@@ -131,14 +131,14 @@ impl Overlay {
             moved_in: delta.dirs.clone(),
             told: Vec::new(),
         };
-        telling.tell_names(&delta);
+        telling.emit_names(&delta);
         for id in &delta.ids {
-            telling.tell_replaced(*id);
+            telling.emit_replaced(*id);
         }
         for id in &delta.ids {
             telling.compare_object(*id);
         }
-        self.intact()?;
+        self.check_undamaged()?;
         Ok(telling.finish())
     }
 }
@@ -174,7 +174,7 @@ impl ChangeLister<'_> {
     }
 
     /// Pairs names lost with names gained; what is left over came or went.
-    fn tell_names(&mut self, delta: &Delta) {
+    fn emit_names(&mut self, delta: &Delta) {
         for (key, names) in &delta.names {
             if !names.lost.is_empty() {
                 self.named.insert((*key, OLD));
@@ -186,15 +186,15 @@ impl ChangeLister<'_> {
             loop {
                 match (gone.next(), came.next()) {
                     (None, None) => break,
-                    (Some(from), Some(to)) => self.tell_renamed(key.0, from, to),
-                    (Some(from), None) => self.tell_removed(key.0, from),
-                    (None, Some(to)) => self.tell_added(key.0, to),
+                    (Some(from), Some(to)) => self.emit_renamed(key.0, from, to),
+                    (Some(from), None) => self.emit_removed(key.0, from),
+                    (None, Some(to)) => self.emit_added(key.0, to),
                 }
             }
         }
     }
 
-    fn tell_renamed(&mut self, id: FileId, from: &DirEntryKey, to: &DirEntryKey) {
+    fn emit_renamed(&mut self, id: FileId, from: &DirEntryKey, to: &DirEntryKey) {
         let ends = (self.paths.of_entry(OLD, from), self.paths.of_entry(NEW, to));
         if let (Some(from), Some(to)) = ends {
             let change = Change::Renamed {
@@ -207,7 +207,7 @@ impl ChangeLister<'_> {
         }
     }
 
-    fn tell_removed(&mut self, id: FileId, entry: &DirEntryKey) {
+    fn emit_removed(&mut self, id: FileId, entry: &DirEntryKey) {
         if let Some(number) = self.paths.of_entry(OLD, entry) {
             let path = self.paths.path(number);
             let (kind, size) = (self.old.kind(id), size(self.old, id));
@@ -216,7 +216,7 @@ impl ChangeLister<'_> {
         }
     }
 
-    fn tell_added(&mut self, id: FileId, entry: &DirEntryKey) {
+    fn emit_added(&mut self, id: FileId, entry: &DirEntryKey) {
         if let Some(number) = self.paths.of_entry(NEW, entry) {
             let path = self.paths.path(number);
             let (kind, size) = (self.new.kind(id), size(self.new, id));
@@ -238,19 +238,19 @@ impl ChangeLister<'_> {
             if !ranges.is_empty() {
                 told = true;
                 let size = two.size();
-                self.tell_of(id, |path| Change::Content { path, ranges, size });
+                self.emit_of(id, |path| Change::Content { path, ranges, size });
             }
         }
         let owners = |inode: &Inode| (inode.mode, inode.uid, inode.gid);
         let times = |inode: &Inode| (inode.atime, inode.mtime);
         if owners(&before) != owners(&after) || (!told && times(&before) != times(&after)) {
             let (kind, size) = (self.new.kind(id), size(self.new, id));
-            self.tell_of(id, |path| Change::Meta { path, kind, size });
+            self.emit_of(id, |path| Change::Meta { path, kind, size });
         }
     }
 
     /// Tells something of an object by its path in the later state.
-    fn tell_of(&mut self, id: FileId, change: impl FnOnce(TreePath) -> Change) {
+    fn emit_of(&mut self, id: FileId, change: impl FnOnce(TreePath) -> Change) {
         if let Some(number) = self.paths.of(NEW, id) {
             let path = self.paths.path(number);
             self.told.push((number, change(path)));
@@ -259,7 +259,7 @@ impl ChangeLister<'_> {
 
     /// Tells of two objects that were given one number on two branches. Their
     /// directory's entries look alike, so the names are not told so far.
-    fn tell_replaced(&mut self, id: FileId) {
+    fn emit_replaced(&mut self, id: FileId) {
         let births = self.old.birth(id).zip(self.new.birth(id));
         let Some((one, two)) = births.filter(|(one, two)| one != two) else {
             return;
@@ -268,13 +268,13 @@ impl ChangeLister<'_> {
             && let Some(entry) = self.old.a_name_of(id)
         {
             self.moved_in.insert(entry.0);
-            self.tell_removed(id, &entry);
+            self.emit_removed(id, &entry);
         }
         if !self.named.contains(&((id, two), NEW))
             && let Some(entry) = self.new.a_name_of(id)
         {
             self.moved_in.insert(entry.0);
-            self.tell_added(id, &entry);
+            self.emit_added(id, &entry);
         }
     }
 }

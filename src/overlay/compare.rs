@@ -28,7 +28,7 @@ impl<'a> FileState<'a> {
     }
 }
 
-/// Gives the byte ranges in which two states differ, in order and apart: the
+/// Returns the byte ranges in which two states differ, in order and apart: the
 /// blocks that have other bytes in the part that both have, and what only the
 /// longer one has. Base content that cannot be read differs.
 ///
@@ -63,7 +63,7 @@ pub(super) fn ranges(one: FileState<'_>, two: FileState<'_>) -> Vec<Range<u64>> 
     found
 }
 
-/// Tells whether two files read the same in `range`. O(blocks that are not
+/// Returns whether two files read the same in `range`. O(blocks that are not
 /// shared, and stored bytes of the base where only one of them shows it).
 pub(super) fn is_equal(one: FileState<'_>, two: FileState<'_>, range: Range<u64>) -> bool {
     let (short, long) = sizes(one, two);
@@ -130,7 +130,7 @@ struct RunPair<'a> {
 }
 
 impl RunPair<'_> {
-    /// Tells whether both are the same bytes, known without a look at them.
+    /// Returns whether both are the same bytes, known without a look at them.
     fn is_known(&self) -> bool {
         match (self.one, self.two) {
             (Data::Hole, Data::Hole) => true,

@@ -46,7 +46,7 @@ impl Overlay {
             }
         }
         // Over a damaged base nothing is known to be a hole.
-        if self.intact().is_err() {
+        if self.check_undamaged().is_err() {
             return 0;
         }
         end - offset
@@ -260,7 +260,7 @@ impl Overlay {
         compare::ranges(self.state(was), later.state(is))
     }
 
-    /// Tells whether a file of this state and one of another read the same in
+    /// Returns whether a file of this state and one of another read the same in
     /// `range`: see [`compare::is_equal`].
     pub(super) fn reads_alike(
         &self,

@@ -19,7 +19,7 @@ use crate::meta::{FileId, Kind, Meta};
 use crate::name::{LayerPath, Name};
 
 impl Overlay {
-    /// Gives the changes as a layer. See [`Fs::diff`](crate::vfs::Fs::diff).
+    /// Returns the changes as a layer. See [`Fs::diff`](crate::vfs::Fs::diff).
     pub(crate) fn diff(&self, pool: &ChunkPool) -> Result<Layer, LayerError> {
         let whole = Task {
             path: LayerPath::root(),
@@ -50,10 +50,11 @@ impl Overlay {
             diff.links_below = whole.below.is_some();
             diff.todo.push(whole.clone());
             diff.run()?;
-            self.intact().map_err(|errno| LayerError::Unreadable {
-                path: LayerPath::root(),
-                errno,
-            })?;
+            self.check_undamaged()
+                .map_err(|errno| LayerError::Unreadable {
+                    path: LayerPath::root(),
+                    errno,
+                })?;
             if diff.more.is_empty() || whole.below.is_none() {
                 return diff.builder.finish();
             }
@@ -112,18 +113,20 @@ impl<'a> Diff<'a> {
     fn run(&mut self) -> Result<(), LayerError> {
         while let Some(task) = self.todo.pop() {
             // A damaged base may have directories within themselves.
-            self.tree.intact().map_err(|errno| LayerError::Unreadable {
-                path: task.path.clone(),
-                errno,
-            })?;
+            self.tree
+                .check_undamaged()
+                .map_err(|errno| LayerError::Unreadable {
+                    path: task.path.clone(),
+                    errno,
+                })?;
             let lineage = self.base_of(task.id);
             match task.below {
-                Some(below) if lineage == Some(below) => self.tell_changes(&task, below)?,
+                Some(below) if lineage == Some(below) => self.emit_changes(&task, below)?,
                 Some(_) => {
-                    self.tell_whole(&task)?;
+                    self.emit_whole(&task)?;
                     self.builder.opaque(&task.path)?;
                 }
-                None => self.tell_whole(&task)?,
+                None => self.emit_whole(&task)?,
             }
         }
         Ok(())
@@ -178,7 +181,7 @@ impl<'a> Diff<'a> {
         self.retold.contains(&id) || self.differs(id)
     }
 
-    /// Tells whether a layer could say how a file or link differs from the base's.
+    /// Returns whether a layer could say how a file or link differs from the base's.
     /// One that lost a name does not: that name has a whiteout.
     fn differs(&self, id: FileId) -> bool {
         let Object::Own(inode) = self.tree.object(id) else {
@@ -205,8 +208,8 @@ impl<'a> Diff<'a> {
         }
     }
 
-    /// Tells the changes of a directory that stands where it stood.
-    fn tell_changes(&mut self, task: &Task, below: u32) -> Result<(), LayerError> {
+    /// Tells the builder the changes of a directory that stands where it stood.
+    fn emit_changes(&mut self, task: &Task, below: u32) -> Result<(), LayerError> {
         let image = &self.tree.image;
         let mut dir = None;
         if let Object::Own(inode) = self.tree.object(task.id)
@@ -223,7 +226,7 @@ impl<'a> Diff<'a> {
                 let old = image
                     .lookup(below, own.name.as_bytes())
                     .map(|old| (old.node, old.kind));
-                self.tell_entry(task.path.join(own.name.clone()), own.id, own.kind, old)?;
+                self.emit_entry(task.path.join(own.name.clone()), own.id, own.kind, old)?;
             }
             for slot in changed.hidden() {
                 let Some(entry) = image.slot(slot) else {
@@ -254,7 +257,7 @@ impl<'a> Diff<'a> {
                 }
                 Kind::Dir => {}
                 Kind::File | Kind::Symlink if self.is_changed(id) => {
-                    self.tell_object(path(), id, entry.kind)?;
+                    self.emit_object(path(), id, entry.kind)?;
                 }
                 Kind::File | Kind::Symlink => {}
             }
@@ -263,7 +266,7 @@ impl<'a> Diff<'a> {
     }
 
     /// Tells a directory that the base does not have here, with all in it.
-    fn tell_whole(&mut self, task: &Task) -> Result<(), LayerError> {
+    fn emit_whole(&mut self, task: &Task) -> Result<(), LayerError> {
         self.builder.dir(&task.path, self.meta(task.id))?;
         let mut entries = Vec::new();
         self.tree
@@ -272,13 +275,13 @@ impl<'a> Diff<'a> {
                 std::ops::ControlFlow::Continue(())
             });
         for (name, id, kind) in entries {
-            self.tell_entry(task.path.join(name), id, kind, None)?;
+            self.emit_entry(task.path.join(name), id, kind, None)?;
         }
         Ok(())
     }
 
     /// Tells an entry at a place where the base has `old`.
-    fn tell_entry(
+    fn emit_entry(
         &mut self,
         path: LayerPath,
         id: FileId,
@@ -294,11 +297,11 @@ impl<'a> Diff<'a> {
         if came_back && !self.is_changed(id) {
             return Ok(());
         }
-        self.tell_object(path, id, kind)
+        self.emit_object(path, id, kind)
     }
 
     /// Tells a file or link; a further name of one told before as a hard link.
-    fn tell_object(&mut self, path: LayerPath, id: FileId, kind: Kind) -> Result<(), LayerError> {
+    fn emit_object(&mut self, path: LayerPath, id: FileId, kind: Kind) -> Result<(), LayerError> {
         let nlink = self.tree.stat(id).map_or(1, |stat| stat.nlink);
         if nlink > 1 {
             if let Some(first) = self.told.get(&id) {
@@ -388,7 +391,7 @@ impl<'a> Diff<'a> {
         meta
     }
 
-    /// Tells whether a base file's bytes may differ from the base's.
+    /// Returns whether a base file's bytes may differ from the base's.
     fn is_rewritten(&self, id: FileId) -> bool {
         match (self.tree.object(id), self.tree.node(id)) {
             (Object::Own(inode), Some(node)) => match &inode.body {

@@ -306,7 +306,7 @@ impl DirBody {
         ControlFlow::Continue(())
     }
 
-    /// Tells whether the two maps of own entries agree and the count is right.
+    /// Returns whether the two maps of own entries agree and the count is right.
     pub(super) fn is_sound(&self, image: &Image) -> bool {
         let below = self.base.map_or(0, |node| image.slots(node).len());
         self.hidden.is_sound()

@@ -106,7 +106,7 @@ impl DirtyBlocks {
         }
     }
 
-    /// Tells whether there are no more ranges than there may be.
+    /// Returns whether there are no more ranges than there may be.
     pub(super) fn is_bounded(&self, file: &FileBody) -> bool {
         self.0.len() <= 2 * file.block_count() + SPARE
     }
@@ -116,7 +116,7 @@ impl DirtyBlocks {
         self.0.iter().map(|range| range.end - range.start).sum()
     }
 
-    /// Gives the blocks that `file` still has to itself, in order.
+    /// Returns the blocks that `file` still has to itself, in order.
     pub(super) fn numbers(&self, file: &FileBody) -> Vec<Range<u64>> {
         let mut sorted = Vec::clone(&self.0);
         sorted.sort_unstable_by_key(|range| range.start);

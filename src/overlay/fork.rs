@@ -57,7 +57,7 @@ impl Overlay {
 
     /// Frees what neither a name nor a descriptor of this overlay holds: what
     /// a snapshot kept for the descriptors of another. O(such objects).
-    pub(crate) fn settle(&mut self) {
+    pub(crate) fn reap_orphans(&mut self) {
         for id in self.orphans.clone() {
             if !self.is_open(id) {
                 self.free(id);
@@ -66,7 +66,7 @@ impl Overlay {
     }
 
     /// Takes a later state of the same lock's hold.
-    pub(crate) fn advance(&mut self, next: Self) {
+    pub(crate) fn replace_with(&mut self, next: Self) {
         let pages = std::mem::take(&mut self.pages);
         let turns = self.turns + 1;
         *self = Self {
@@ -78,7 +78,7 @@ impl Overlay {
 
     /// Goes back to an earlier state of the same lock's hold: every descriptor
     /// is as it was then.
-    pub(crate) fn undo(&mut self, earlier: Self) {
+    pub(crate) fn roll_back(&mut self, earlier: Self) {
         self.turns += 1;
         self.inodes = earlier.inodes;
         self.orphans = earlier.orphans;
@@ -126,11 +126,11 @@ impl Overlay {
         if let Some(dirty) = &mut self.dirty {
             *dirty = state.dirty.clone().unwrap_or_default();
         }
-        self.settle();
+        self.reap_orphans();
         Ok(())
     }
 
-    /// Tells whether all this holds is within `quota`, descriptors apart.
+    /// Returns whether all this holds is within `quota`, descriptors apart.
     pub(super) fn fits(&self, quota: Quota) -> bool {
         self.usage.logical_bytes <= quota.max_bytes
             && self.usage.inodes <= quota.max_inodes
@@ -148,7 +148,7 @@ impl Overlay {
         }
     }
 
-    /// Tells whether an object is gone for good.
+    /// Returns whether an object is gone for good.
     pub(crate) fn is_gone(&self, id: FileId) -> bool {
         matches!(self.object(id), Object::Gone)
     }

@@ -22,7 +22,7 @@ impl Hidden {
         (slot < *end).then_some(*first..*end)
     }
 
-    /// Tells whether `slot` is in the set. O(log ranges).
+    /// Returns whether `slot` is in the set. O(log ranges).
     pub(super) fn contains(&self, slot: u32) -> bool {
         self.range_at(slot).is_some()
     }
@@ -87,7 +87,7 @@ impl Hidden {
         (without(&ours, &theirs), without(&theirs, &ours))
     }
 
-    /// Tells whether no two ranges overlap or adjoin, and none is empty.
+    /// Returns whether no two ranges overlap or adjoin, and none is empty.
     pub(super) fn is_sound(&self) -> bool {
         let ends = self.ranges.values();
         let firsts = self.ranges.keys().skip(1);

@@ -67,7 +67,7 @@ impl Overlay {
         Ok(id)
     }
 
-    /// Tells whether an object is one that the host put there, and is as it was.
+    /// Returns whether an object is one that the host put there, and is as it was.
     pub(super) fn is_as_furnished(&self, id: FileId) -> bool {
         let Some(objects) = &self.host_objects.0 else {
             return false;
@@ -85,7 +85,7 @@ impl Overlay {
         }
     }
 
-    /// Tells whether a directory of the base has nothing of its own but what the host
+    /// Returns whether a directory of the base has nothing of its own but what the host
     /// put there.
     pub(super) fn is_only_furnished(&self, id: FileId) -> bool {
         let Some(objects) = &self.host_objects.0 else {

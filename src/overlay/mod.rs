@@ -78,6 +78,11 @@ pub(crate) use rules::Rules;
 pub(crate) use seal::Batch;
 
 /// The changes of one instance.
+///
+/// One that belongs to an `Fs` is protected by its lock, every field of it: methods that
+/// take `&mut self` are called under the lock, and each leaves a sound state or changes
+/// nothing. Other copies (snapshots, a merge in the making) have one owner each, and share
+/// with it only what is immutable or counted.
 pub(crate) struct Overlay {
     /// Immutable.
     image: Image,
@@ -292,11 +297,11 @@ impl Overlay {
     /// Fails if this operation met damage of the base: what was not found in it
     /// may have been there. Asked after looking.
     #[inline]
-    pub(crate) fn intact(&self) -> Result<(), Errno> {
+    pub(crate) fn check_undamaged(&self) -> Result<(), Errno> {
         self.image.check_undamaged()
     }
 
-    /// Tells whether a link came with the base and stands where it stood: one that was
+    /// Returns whether a link came with the base and stands where it stood: one that was
     /// renamed, or given a further name, is as good as made here.
     pub(crate) fn is_of_base(&self, link: FileId) -> bool {
         match self.object(link) {

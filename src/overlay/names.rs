@@ -108,7 +108,7 @@ impl Overlay {
         }
     }
 
-    /// Tells whether `dir` has been removed while a descriptor held it.
+    /// Returns whether `dir` has been removed while a descriptor held it.
     pub(crate) fn is_removed(&self, dir: FileId) -> bool {
         match self.object(dir) {
             Object::Own(inode) => inode.nlink == 0,
@@ -372,7 +372,7 @@ impl Overlay {
         }
     }
 
-    /// Tells whether `dir` is `top` or lies below it. O(depth).
+    /// Returns whether `dir` is `top` or lies below it. O(depth).
     pub(super) fn is_within(&self, dir: FileId, top: FileId) -> bool {
         let mut at = dir;
         loop {

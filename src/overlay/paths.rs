@@ -246,7 +246,10 @@ impl<'a> PathTable<'a> {
                 break *number;
             }
             // A damaged base may have directories within themselves.
-            let entry = tree.intact().ok().and_then(|()| tree.a_name_of(at));
+            let entry = tree
+                .check_undamaged()
+                .ok()
+                .and_then(|()| tree.a_name_of(at));
             let Some((dir, name)) = entry else {
                 climb.push((at, None));
                 break None;

@@ -90,7 +90,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Tells the bytes that this instance wrote and need not hold: equal
+    /// Returns the bytes that this instance wrote and need not hold: equal
     /// blocks were there in the base or in its scope, or are zeros.
     #[must_use]
     pub fn shared_bytes(&self) -> u64 {

@@ -163,7 +163,7 @@ pub(crate) enum Asked {
 }
 
 impl Asked {
-    /// Gives the bytes, without the lock: a slice of a chunk where one has all
+    /// Returns the bytes, without the lock: a slice of a chunk where one has all
     /// that are wanted, or the first of them if `fewer` will do.
     ///
     /// # Errors
@@ -264,7 +264,7 @@ impl Overlay {
         match self.object(id) {
             Object::Base(node) => {
                 let left = self.image.stat(node).size.saturating_sub(offset);
-                self.intact()?;
+                self.check_undamaged()?;
                 let len = at(left).min(buf.len());
                 rest.add(node, offset..offset.saturating_add(len as u64));
                 Ok(len)

@@ -61,7 +61,7 @@ struct RuleRoot {
 }
 
 impl Rules {
-    /// Tells whether `id` is as if it were not there.
+    /// Returns whether `id` is as if it were not there.
     pub(crate) fn hides(&self, id: FileId) -> bool {
         self.marks.get(&id) == Some(&Rule::Hidden)
     }
@@ -96,7 +96,7 @@ impl Overlay {
         }
         tops.push(RuleRoot { id, birth, rule });
         self.hold_rules(tops);
-        self.intact()
+        self.check_undamaged()
     }
 
     /// Marks anew, after the tree changed in a way that no guest can: another
@@ -161,7 +161,7 @@ impl Overlay {
         all
     }
 
-    /// Tells whether a directory above `id` has a mark. O(depth).
+    /// Returns whether a directory above `id` has a mark. O(depth).
     fn is_below_a_top(&self, id: FileId, marks: &Marks) -> bool {
         let mut at = id;
         loop {
@@ -240,7 +240,7 @@ impl Overlay {
         }
     }
 
-    /// Tells whether a rule is for `id` or for something below it, so that
+    /// Returns whether a rule is for `id` or for something below it, so that
     /// moving it would move what the rule is for. O(1).
     pub(crate) fn has_rule_within(&self, id: FileId) -> bool {
         self.rules

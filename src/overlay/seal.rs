@@ -63,9 +63,9 @@ impl Batch {
         let whole = file.size() > 0 && file.is_own_throughout(count);
         if whole {
             let small = file.size() < MIN_SCOPED_BYTES;
-            let twin = self.twin(go_on);
+            let equal = self.find_equal(go_on);
             let in_scope = || (!small).then(|| seal_file(file, scope, go_on)).flatten();
-            if let Some(owner) = twin.or_else(in_scope) {
+            if let Some(owner) = equal.or_else(in_scope) {
                 let found = SealInput::Whole(self.file, owner);
                 return Sealed { id, found };
             }
@@ -87,21 +87,21 @@ impl Batch {
 
     /// The base file that all of this one equals. Asked only of a file that
     /// was written whole, so that the cost follows what a guest wrote.
-    fn twin(&self, go_on: &dyn Fn() -> bool) -> Option<Owner> {
+    fn find_equal(&self, go_on: &dyn Fn() -> bool) -> Option<Owner> {
         let size = self.file.size();
-        let mut twins = self.image.files_of(size).peekable();
-        twins.peek()?;
+        let mut files = self.image.files_of(size).peekable();
+        files.peek()?;
         let digest = digest_file(&self.file, go_on)?;
         let equals = |node: &u32| {
             let content = self.image.content(*node);
             // What the guest wrote goes for it: it has to be there.
             content.is_some_and(|content| content.digest() == digest && content.is_readable(go_on))
         };
-        let twin = twins.find(equals);
+        let equal = files.find(equals);
         self.image
             .check_undamaged()
             .ok()
-            .and(twin)
+            .and(equal)
             .map(Owner::Dedup)
     }
 }

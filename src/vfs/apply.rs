@@ -53,7 +53,7 @@ impl Fs {
         };
         let result = apply.run();
         if result.is_err() {
-            state.undo(before);
+            state.roll_back(before);
         }
         recheck(&state);
         result.map_err(|(entry, errno)| {
@@ -150,7 +150,7 @@ struct Apply<'a> {
 }
 
 impl Apply<'_> {
-    /// Gives the entry that does not fit, and why.
+    /// Returns the entry that does not fit, and why.
     fn run(&mut self) -> Result<(), (LayerPath, Errno)> {
         let mut todo = vec![(LayerPath::root(), self.top, NodeId::ROOT)];
         let mut dirs = Vec::new();

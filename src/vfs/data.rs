@@ -58,7 +58,7 @@ impl Descriptor {
         Ok(len)
     }
 
-    /// Gives bytes from `offset` on, 1 to `max`, none at the end. Base content
+    /// Returns bytes from `offset` on, 1 to `max`, none at the end. Base content
     /// comes without a copy and may be less than `max` before the end: one
     /// chunk at most. Allocates `max` bytes at most. Waits as
     /// [`Self::read_at`].
@@ -70,7 +70,7 @@ impl Descriptor {
         NotDone::wait_for(|| self.try_read_bytes(offset, max, true))
     }
 
-    /// Gives bytes from `offset` on as one read of a guest: as
+    /// Returns bytes from `offset` on as one read of a guest: as
     /// [`Self::read_bytes`], but less than `max` and 64 KiB only at the end of
     /// the file. What lies in one chunk comes without a copy.
     ///
@@ -101,7 +101,7 @@ impl Descriptor {
         Ok(bytes)
     }
 
-    /// Gives the length of the hole that starts at `offset`: bytes that read
+    /// Returns the length of the hole that starts at `offset`: bytes that read
     /// as zeros and that nobody stored. 0 where there is none; a hole may be
     /// told as several.
     ///

@@ -44,6 +44,21 @@ pub(super) enum Caller {
 /// Its object stays usable when its last name goes; its space returns when
 /// the last descriptor is dropped. Methods take paths relative to the
 /// descriptor, and no path leaves it.
+///
+/// ```
+/// use stratafs::image::Image;
+/// use stratafs::vfs::{Access, Follow, Fs, OpenFlags};
+///
+/// let fs = Fs::new(&Image::empty());
+/// let root = fs.root()?;
+/// let file = root.open_at(Follow::Yes, b"log", OpenFlags::CREATE, Access::READ | Access::WRITE)?;
+/// file.append(b"one line")?;
+/// root.unlink_at(b"log")?;
+/// let mut buf = [0; 3];
+/// assert_eq!(file.read_at(&mut buf, 4)?, 3);
+/// assert_eq!(&buf, b"lin");
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct Descriptor {
     fs: Fs,
     id: FileId,
@@ -159,7 +174,7 @@ impl Descriptor {
     ) -> Result<Self, Errno> {
         let kind = state.kind(id);
         // Of what lies in a damaged part of the base not even that is known.
-        state.intact()?;
+        state.check_undamaged()?;
         state.opened(id)?;
         let traits = Traits::new(kind, access, rights, Caller::Guest, Rule::Free).with(COUNTED);
         Ok(Self::of(fs.clone(), id, traits))
@@ -187,14 +202,14 @@ impl Descriptor {
     /// The root, for the host's own calls: takes none of the guest's
     /// descriptors. The root cannot go, so nothing needs to hold it.
     pub(crate) fn host_root(fs: &Fs) -> Self {
-        let mut root = Self::passing(fs.clone(), FileId::ROOT, Rights::ReadWrite, Caller::Host);
+        let mut root = Self::transient(fs.clone(), FileId::ROOT, Rights::ReadWrite, Caller::Host);
         root.traits = root.traits.with(PREOPEN);
         root
     }
 
     /// A directory that a walk is in, for the rest of one call: if it goes
     /// meanwhile, nothing is found in it.
-    pub(super) fn passing(fs: Fs, id: FileId, rights: Rights, by: Caller) -> Self {
+    pub(super) fn transient(fs: Fs, id: FileId, rights: Rights, by: Caller) -> Self {
         let traits = Traits::new(Kind::Dir, Access::all(), rights, by, Rule::Free);
         Self::of(fs, id, traits)
     }
@@ -211,7 +226,7 @@ impl Descriptor {
     }
 
     /// Notes who opened this, and the rule of the name it was opened by.
-    fn ruled(mut self, by: Caller, rule: Rule) -> Self {
+    fn with_rule(mut self, by: Caller, rule: Rule) -> Self {
         let counted = self.traits.0 & COUNTED;
         self.traits =
             Traits::new(self.kind(), self.access(), self.rights(), by, rule).with(counted);
@@ -227,8 +242,8 @@ impl Descriptor {
         }
         let mut twin = Self::open(fork, state, self.id, self.access(), self.rights())?;
         twin = twin
-            .ruled(self.by(), self.rule())
-            .showing(self.live.clone());
+            .with_rule(self.by(), self.rule())
+            .with_virtual(self.live.clone());
         if self.traits.has(PREOPEN) {
             twin = twin.into_preopen(state);
         }
@@ -245,8 +260,8 @@ impl Descriptor {
         let mut state = self.fs.lock();
         let mut clone = Self::open(&self.fs, &mut state, self.id, self.access(), self.rights())?;
         clone = clone
-            .ruled(self.by(), self.rule())
-            .showing(self.live.clone());
+            .with_rule(self.by(), self.rule())
+            .with_virtual(self.live.clone());
         if self.traits.has(PREOPEN) {
             clone = clone.into_preopen(&mut state);
         }
@@ -255,7 +270,7 @@ impl Descriptor {
     }
 
     /// Notes what this shows in place of its object's bytes.
-    pub(super) fn showing(mut self, live: Option<Arc<VirtualHandle>>) -> Self {
+    pub(super) fn with_virtual(mut self, live: Option<Arc<VirtualHandle>>) -> Self {
         self.live = live;
         self
     }
@@ -281,43 +296,43 @@ impl Descriptor {
         self.traits.rule()
     }
 
-    /// Gives the instance that this belongs to.
+    /// Returns the instance that this belongs to.
     #[must_use]
     pub fn fs(&self) -> &Fs {
         &self.fs
     }
 
-    /// Gives the inode number.
+    /// Returns the inode number.
     #[must_use]
     pub fn id(&self) -> FileId {
         self.id
     }
 
-    /// Tells whether this is a file or a directory; links are never open.
+    /// Returns whether this is a file or a directory; links are never open.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.traits.kind()
     }
 
-    /// Tells what this was opened for.
+    /// Returns what this was opened for.
     #[must_use]
     pub fn access(&self) -> Access {
         self.traits.access()
     }
 
-    /// Tells which rights came with the preopen.
+    /// Returns which rights came with the preopen.
     #[must_use]
     pub fn rights(&self) -> Rights {
         self.traits.rights()
     }
 
-    /// Tells whether both stand for one object of one instance.
+    /// Returns whether both stand for one object of one instance.
     #[must_use]
     pub fn is_same_object(&self, other: &Self) -> bool {
         self.id == other.id && self.fs.is_same(&other.fs)
     }
 
-    /// Gives the inode number of the directory that this one is in, as `..`
+    /// Returns the inode number of the directory that this one is in, as `..`
     /// of a listing shows it: a preopen shows itself.
     ///
     /// # Errors

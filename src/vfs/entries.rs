@@ -36,7 +36,7 @@ impl OwnedEntry {
 
 /// Walks to the last name of a path. A slash after it asks for a directory,
 /// as wasmtime has it: a link before it is followed.
-fn spot(state: &FsState, from: &Descriptor, path: &[u8]) -> Result<EntryPlace, Errno> {
+fn locate_entry(state: &FsState, from: &Descriptor, path: &[u8]) -> Result<EntryPlace, Errno> {
     match resolve(state, from.start(state), path, Last::Walk(Follow::No))? {
         End::Dir(id) => Ok(EntryPlace::Dir(id)),
         End::Entry {
@@ -176,7 +176,7 @@ impl Descriptor {
     pub fn unlink_at(&self, path: &[u8]) -> Result<(), Errno> {
         let last = Last::Walk(Follow::No);
         self.change(path, last, |from, path, state, now| {
-            match spot(state, from, path)? {
+            match locate_entry(state, from, path)? {
                 EntryPlace::Name(at) => {
                     let found = from.allow_removal(state, &at)?;
                     state.unlink((at.dir, &at.name, found), now)
@@ -202,7 +202,7 @@ impl Descriptor {
         let last = Last::Walk(Follow::No);
         self.change(path, last, |from, path, state, now| {
             check_target(target)?;
-            match spot(state, from, path)? {
+            match locate_entry(state, from, path)? {
                 EntryPlace::Name(at) if at.found.is_none() => {
                     from.allow_new(state, at.dir, &at.name)?;
                     let link = New::Symlink(target);
@@ -213,7 +213,7 @@ impl Descriptor {
         })
     }
 
-    /// Gives the target of a symbolic link.
+    /// Returns the target of a symbolic link.
     ///
     /// # Errors
     ///
@@ -240,7 +240,7 @@ impl Descriptor {
         }
     }
 
-    /// Gives the file or link at `path` the further name `new_path` in
+    /// Adds the name `new_path` for the file or link at `path` in
     /// `new_dir`. A link at `path` is not followed.
     ///
     /// # Errors
@@ -259,8 +259,8 @@ impl Descriptor {
         let ((old_dir, path), (new_dir, new_path)) = (reached.0.parts(), reached.1.parts());
         old_dir.check_pair(new_dir)?;
         old_dir.fs().change(|state, now| {
-            let from = spot(state, old_dir, path)?;
-            let to = spot(state, new_dir, new_path)?;
+            let from = locate_entry(state, old_dir, path)?;
+            let to = locate_entry(state, new_dir, new_path)?;
             let (dir, id) = match from {
                 EntryPlace::Name(from) => (from.dir, from.found.ok_or(Errno::NoEntry)?.id),
                 EntryPlace::Dir(id) => (id, id),

@@ -51,18 +51,18 @@ impl Snapshot {
     #[must_use]
     pub fn fork(&self) -> Fs {
         let mut state = self.0.state.fork();
-        state.settle();
+        state.reap_orphans();
         let mounts = self.0.mounts.as_ref().map(Mounts::of_fork);
         Fs::of(self.0.setup.of_fork(), mounts, state)
     }
 
-    /// Gives the image below.
+    /// Returns the image below.
     #[must_use]
     pub fn image(&self) -> &Image {
         self.0.setup.image()
     }
 
-    /// Tells what the state holds; no descriptors. O(1).
+    /// Returns what the state holds; no descriptors. O(1).
     #[must_use]
     pub fn usage(&self) -> Usage {
         self.0.state.usage()
@@ -75,7 +75,7 @@ impl Snapshot {
         Fs::new(image).snapshot()
     }
 
-    /// Tells what differs from here to `later`, sorted by path: two states of
+    /// Returns what differs from here to `later`, sorted by path: two states of
     /// one image, whichever instances they were taken of. An object keeps its
     /// identity through renames and forks; what two forks made apart are two
     /// objects, whatever their names and numbers.
@@ -154,7 +154,7 @@ impl Fs {
     #[must_use]
     pub fn fork(&self) -> Self {
         let mut taken = self.taken(Overlay::fork);
-        taken.state.settle();
+        taken.state.reap_orphans();
         Self::of(taken.setup, taken.mounts, taken.state)
     }
 
@@ -197,7 +197,7 @@ impl Fs {
         };
         // Without the lock, which a descriptor takes when it is dropped.
         let opened = opened.into_iter().collect::<Result<_, _>>()?;
-        fork.lock().settle();
+        fork.lock().reap_orphans();
         Ok((fork, opened))
     }
 

@@ -101,6 +101,19 @@ const BESIDE: NonZeroU64 = NonZeroU64::MAX;
 /// Sets up an instance. Made by [`Fs::builder`]. Clones of one make instances of
 /// the same kind, which pay on accounts of their own and share a clock, trace and scope that
 /// were set.
+///
+/// ```
+/// use stratafs::errno::Errno;
+/// use stratafs::image::Image;
+/// use stratafs::vfs::Fs;
+///
+/// let builder = Fs::builder(&Image::empty()).max_bytes(1 << 20).max_inodes(1000);
+/// let (one, two) = (builder.clone().build(), builder.build());
+/// let error = one.write("/large", vec![1; 2 << 20]).unwrap_err();
+/// assert_eq!(error.errno(), Errno::NoSpace);
+/// two.write("/small", "each has a quota of its own")?;
+/// # Ok::<(), stratafs::Error>(())
+/// ```
 pub struct FsBuilder {
     setup: FsConfig,
     quota: Quota,
@@ -304,7 +317,7 @@ impl Fs {
         }))
     }
 
-    /// Tells whether a path may lead through a mount.
+    /// Returns whether a path may lead through a mount.
     #[inline]
     pub(super) fn has_mounts(&self) -> bool {
         self.0.mounts.get().is_some()
@@ -324,20 +337,20 @@ impl Fs {
         &self.0.setup
     }
 
-    /// Gives the image below.
+    /// Returns the image below.
     #[must_use]
     pub fn image(&self) -> &Image {
         &self.0.setup.image
     }
 
-    /// Gives memory back that the instance keeps for its next writes:
+    /// Returns memory to the system that the instance keeps for its next writes:
     /// [`Usage::held_bytes`] then counts none. Worth it for an instance that is
     /// left alone for a while. O(pieces that such memory lies in).
     pub fn shrink_to_fit(&self) {
         self.lock().shrink_to_fit();
     }
 
-    /// Tells what the instance holds now. O(1).
+    /// Returns what the instance holds now. O(1).
     #[must_use]
     pub fn usage(&self) -> Usage {
         let mut usage = self.lock().usage();
@@ -349,31 +362,31 @@ impl Fs {
         &self.0.virtual_bytes
     }
 
-    /// Tells what the instance may hold.
+    /// Returns what the instance may hold.
     #[must_use]
     pub fn quota(&self) -> Quota {
         self.lock().quota()
     }
 
-    /// Tells whether every change is refused.
+    /// Returns whether every change is refused.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         self.0.setup.read_only
     }
 
-    /// Tells the number that [`FsBuilder::device`] set.
+    /// Returns the number that [`FsBuilder::device`] set.
     #[must_use]
     pub fn device(&self) -> u64 {
         self.0.setup.device
     }
 
-    /// Gives the trace that [`FsBuilder::trace`] set.
+    /// Returns the trace that [`FsBuilder::trace`] set.
     #[must_use]
     pub fn trace(&self) -> Option<&Trace> {
         self.0.setup.trace.as_ref()
     }
 
-    /// Gives what the instance changed as a layer: new and changed entries
+    /// Returns what the instance changed as a layer: new and changed entries
     /// whole, whiteouts for what is gone, opaque directories for what was
     /// replaced. The instance may go on meanwhile: the layer is of one moment.
     ///

@@ -92,7 +92,7 @@ impl Descriptor {
         }
         let end = self.list_end.load(Ordering::Relaxed);
         state.list(self.id(), cookie, end, &mut |name, id, kind, position| {
-            if state.intact().is_err() {
+            if state.check_undamaged().is_err() {
                 return ControlFlow::Break(());
             }
             if rules.is_some_and(|rules| rules.hides(id)) {
@@ -106,6 +106,6 @@ impl Descriptor {
                 next: position + 1,
             })
         });
-        state.intact()
+        state.check_undamaged()
     }
 }

@@ -82,7 +82,7 @@ impl Fs {
         let now = self.now();
         let mut merger = Merger::new(self.image(), base.state(), theirs.state(), now)?;
         for _ in 0..MERGE_ATTEMPTS {
-            let ours = self.lock().twin();
+            let ours = self.lock().copy_to_plan();
             let merged = merger.merge(&ours, MergeReads::Allowed)?;
             let mut state = self.lock();
             if state.is_still(&ours) {
@@ -92,7 +92,7 @@ impl Fs {
             }
         }
         let mut state = self.lock();
-        let merged = merger.merge(&state.twin(), MergeReads::Refused)?;
+        let merged = merger.merge(&state.copy_to_plan(), MergeReads::Refused)?;
         Ok(self.take_over(&mut state, merged)?)
     }
 
@@ -101,7 +101,7 @@ impl Fs {
         let next = state.succeeded_by(merged).ok_or(Errno::NoSpace)?;
         state.check_rules(&next)?;
         state.check_places(&next)?;
-        state.advance(next);
+        state.replace_with(next);
         state.renew_rules();
         recheck(state);
         Ok(())

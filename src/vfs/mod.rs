@@ -12,13 +12,13 @@ mod descriptor;
 mod entries;
 mod fork;
 mod fs;
+mod kept_dirs;
 mod list;
 mod merge;
 mod mount;
 mod open;
 #[cfg(feature = "p1")]
 mod pieces;
-mod place;
 mod preopen;
 mod resolve;
 mod route;

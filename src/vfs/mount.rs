@@ -9,7 +9,7 @@ use parking_lot::MutexGuard;
 use super::Fs;
 use super::descriptor::Rights;
 use super::fs::{below_root, find_dir};
-use super::place::make_dirs;
+use super::kept_dirs::make_dirs;
 use super::state::FsState;
 use super::virtual_file::VirtualFile;
 use super::walk::{End, Follow, Last, Start, resolve};
@@ -290,7 +290,7 @@ impl Fs {
         Some(self.mounted()?.read().of_fork())
     }
 
-    /// Tells whether a walk in this file system may lead into `other`, or may
+    /// Returns whether a walk in this file system may lead into `other`, or may
     /// soon. O(file systems that it may lead into).
     fn leads_to(&self, other: &Self) -> bool {
         let mut seen = HashSet::from([self.address()]);

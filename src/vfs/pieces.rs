@@ -200,7 +200,7 @@ impl Writing<'_> {
         len
     }
 
-    /// Tells whether bytes are to come after those that are staged and `count`
+    /// Returns whether bytes are to come after those that are staged and `count`
     /// others.
     fn is_more(&self, count: usize) -> bool {
         let have = (self.staged.len() as u64).saturating_add(count as u64);

@@ -139,7 +139,7 @@ impl Fs {
         mut decide: impl FnMut(&Contested<'_>) -> Resolution,
     ) -> Result<(), MergeError> {
         for _ in 0..MERGE_ATTEMPTS {
-            let before = self.lock().twin();
+            let before = self.lock().copy_to_plan();
             let conflicts = match self.merge(base, theirs) {
                 Err(MergeError::Conflicts(conflicts)) => conflicts,
                 ended => return ended,

@@ -89,7 +89,7 @@ impl Descriptor {
                 (walk.here(), rest(part, is_last, slash))
             }
         };
-        let dir = Self::passing(level.fs, dir, level.rights, self.by());
+        let dir = Self::transient(level.fs, dir, level.rights, self.by());
         Ok(Routed::There(Box::new(dir), rest))
     }
 }
@@ -238,7 +238,7 @@ impl Route {
         });
     }
 
-    /// Tells whether what is mounted shows to who walks. If it does not, the
+    /// Returns whether what is mounted shows to who walks. If it does not, the
     /// walk stops there, and the call finds nothing.
     fn shows(&mut self, mount: &DirMount) -> bool {
         if self.by == Caller::Host || self.shown.contains(&mount.address()) {

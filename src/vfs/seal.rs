@@ -87,7 +87,7 @@ impl Drop for Restore {
     }
 }
 
-/// Tells whether there is time left to seal in.
+/// Returns whether there is time left to seal in.
 fn in_time() -> bool {
     DEADLINE.get().is_none_or(|end| Instant::now() < end)
 }

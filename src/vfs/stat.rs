@@ -61,7 +61,7 @@ fn find(
 }
 
 impl Descriptor {
-    /// Gives what is known of this object.
+    /// Returns what is known of this object.
     ///
     /// # Errors
     ///
@@ -78,7 +78,7 @@ impl Descriptor {
         Ok(stat)
     }
 
-    /// Gives what is known of the object at `path`. O(components), whatever
+    /// Returns what is known of the object at `path`. O(components), whatever
     /// the number of layers and of entries.
     ///
     /// # Errors

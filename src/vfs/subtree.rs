@@ -52,17 +52,17 @@ impl Descriptor {
         };
         drop(state);
         let fs = from.fs().clone();
-        Ok(Self::passing(fs, id, from.rights(), from.by()))
+        Ok(Self::transient(fs, id, from.rights(), from.by()))
     }
 
     /// The directory `id` that was listed in this one, or what is mounted on
     /// it, likewise.
     pub(crate) fn pass_into(&self, id: FileId) -> Self {
         match self.fs().mounted_dir(id) {
-            None => Self::passing(self.fs().clone(), id, self.rights(), self.by()),
+            None => Self::transient(self.fs().clone(), id, self.rights(), self.by()),
             Some(mount) => {
                 let fs = mount.fs().clone();
-                Self::passing(fs, mount.id(), mount.rights(), self.by())
+                Self::transient(fs, mount.id(), mount.rights(), self.by())
             }
         }
     }
@@ -134,7 +134,7 @@ impl EmptiedDir {
                 ControlFlow::Continue(())
             },
         );
-        state.intact()?;
+        state.check_undamaged()?;
         for name in names {
             let found = state.find(self.dir, &name).ok_or(Errno::NoEntry)?;
             state.unlink((self.dir, &name, found), now)?;

@@ -83,7 +83,7 @@ pub struct TracedFile {
 }
 
 impl TracedFile {
-    /// Gives how many bytes the ranges have together.
+    /// Returns how many bytes the ranges have together.
     #[must_use]
     pub fn read_bytes(&self) -> u64 {
         self.ranges

@@ -33,7 +33,7 @@ use crate::overlay::NotDone;
 /// # Ok::<(), stratafs::Error>(())
 /// ```
 pub trait VirtualFile: Send + Sync {
-    /// Gives the bytes that a descriptor shall read from now on; called once
+    /// Returns the bytes that a descriptor shall read from now on; called once
     /// each time the file is opened for reading.
     ///
     /// # Errors
@@ -48,7 +48,7 @@ pub trait VirtualFile: Send + Sync {
         Ok(Bytes::new())
     }
 
-    /// Tells whether the file is a device: it is not asked for its content when it is
+    /// Returns whether the file is a device: it is not asked for its content when it is
     /// opened but for the next bytes each time it is read, whatever the offset, and guests
     /// are told that it is a character device. Asked when it is mounted. Default: no.
     fn is_device(&self) -> bool {
@@ -66,7 +66,7 @@ pub trait VirtualFile: Send + Sync {
         Ok(Filled::Bytes(0))
     }
 
-    /// Tells whether the file may be opened for writing. Asked when it is
+    /// Returns whether the file may be opened for writing. Asked when it is
     /// mounted. Default: no, and opening it so is [`Errno::NotPermitted`].
     fn is_writable(&self) -> bool {
         false
@@ -114,7 +114,7 @@ pub(super) struct VirtualHandle {
 pub(super) struct VirtualBytes(Arc<AtomicU64>);
 
 impl VirtualBytes {
-    /// Tells how many there are. O(1).
+    /// Returns how many there are. O(1).
     pub(super) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -178,7 +178,7 @@ impl VirtualHandle {
         self.content.len() as u64
     }
 
-    /// Gives up to `max` bytes from `offset` on, without a copy; of a device its next
+    /// Returns up to `max` bytes from `offset` on, without a copy; of a device its next
     /// ones.
     pub(super) fn slice(&self, offset: u64, max: usize) -> Result<Bytes, NotDone> {
         if self.is_device {
@@ -243,7 +243,7 @@ impl Descriptor {
         match self.fs().mounted_file(self.id()) {
             Some(mount) if self.kind() == Kind::File => {
                 let live = VirtualHandle::open(mount, self.access(), self.fs().virtual_bytes())?;
-                Ok(self.showing(Some(Arc::new(live))))
+                Ok(self.with_virtual(Some(Arc::new(live))))
             }
             Some(_) | None => Ok(self),
         }

@@ -78,7 +78,7 @@ pub(super) trait Tree<'a> {
     /// The target of a link, the `number`th that the walk follows, from 0.
     fn target(&self, link: FileId, number: usize) -> Result<&'a [u8], Errno>;
 
-    /// Tells whether a link came with a layer of the base.
+    /// Returns whether a link came with a layer of the base.
     fn is_of_layer(&self, link: FileId) -> bool;
 
     /// What is mounted on a directory.
@@ -132,7 +132,7 @@ pub(super) fn resolve<'a>(
     last: Last,
 ) -> Result<End<'a>, Errno> {
     if let Some(end) = resolve_last(tree, start, path, last) {
-        tree.intact()?;
+        tree.check_undamaged()?;
         return Ok(end);
     }
     if path.is_empty() {
@@ -160,7 +160,7 @@ pub(super) fn resolve<'a>(
         Ok(WalkEnd::Cross(never)) => match never {},
         Err(errno) => Err(errno),
     };
-    tree.intact()?;
+    tree.check_undamaged()?;
     if let (Ok(_), None, Some(dir)) = (&end, start.rules, walk.parent)
         && let Some((parent, _)) = split(path)
     {
@@ -268,6 +268,15 @@ struct PathRest<'a> {
 }
 
 /// A walk under way.
+///
+/// It holds numbers and no objects: all trees that it walks in are locked one after the
+/// other, and what it has passed may be changed by others as soon as it has crossed to
+/// another tree. That is allowed, since a walk across mounts is not one step (`route`);
+/// within one tree the caller holds the lock throughout.
+///
+/// What holds between two steps: `floor <= passed.len()`; each entry of `rest` begins with
+/// a name; `..` never pops `passed` below `floor`, which is what confines the walk
+/// (invariant 1).
 pub(super) struct PathWalk<'a> {
     /// Where it started.
     start: FileId,
@@ -340,6 +349,10 @@ impl<'a> PathWalk<'a> {
     }
 
     /// Takes one step by a name. Returns how the walk ended, if it did.
+    ///
+    /// For the last name, Linux's order is kept: the slash after a name that is to be
+    /// created is an error before a link is followed; a link is followed before what is
+    /// mounted is asked for, since nothing is mounted on a link.
     fn step<T: Tree<'a>>(
         &mut self,
         tree: &T,
@@ -426,6 +439,9 @@ impl<'a> PathWalk<'a> {
     }
 
     /// Goes back to where the walk was before it came into the present tree.
+    ///
+    /// Precondition: `floor` is what [`Self::enter`] returned for the present tree, and
+    /// no other tree was entered since that has not been left.
     pub(super) fn leave(&mut self, floor: usize) {
         self.passed.truncate(self.floor.saturating_sub(1));
         self.floor = floor;
@@ -475,7 +491,7 @@ impl<'a> PathWalk<'a> {
 }
 
 impl Last {
-    /// Tells whether the call is about what is mounted at its last name, not
+    /// Returns whether the call is about what is mounted at its last name, not
     /// about the name itself.
     fn enters(self) -> bool {
         match self {
@@ -484,7 +500,7 @@ impl Last {
         }
     }
 
-    /// Tells whether a link at the end of a path without a slash is followed.
+    /// Returns whether a link at the end of a path without a slash is followed.
     fn follows(self) -> bool {
         match self {
             Self::Walk(follow) | Self::Create(follow) => follow == Follow::Yes,

@@ -45,7 +45,7 @@ impl MergePlan {
         theirs: &Overlay,
         now: Time,
     ) -> Result<Overlay, Errno> {
-        let mut to = ours.twin();
+        let mut to = ours.copy_to_plan();
         // What comes first may need room that what goes last makes.
         to.quota = Quota {
             max_bytes: u64::MAX,
@@ -83,7 +83,7 @@ impl MergePlan {
             to.own(*id)?.nlink = 0;
             to.orphans.insert(*id);
         }
-        links.settle(&mut to)?;
+        links.count_further_names(&mut to)?;
         to.quota = ours.quota;
         Ok(to)
     }
@@ -106,7 +106,7 @@ impl Links {
     }
 
     /// Counts further names: the first one of a file counts as the file.
-    fn settle(&mut self, to: &mut Overlay) -> Result<(), Errno> {
+    fn count_further_names(&mut self, to: &mut Overlay) -> Result<(), Errno> {
         for (id, had) in &self.0 {
             let has = to.stat(*id)?.nlink;
             to.usage.links += i64::from(has.max(1)) - i64::from((*had).max(1));

@@ -86,7 +86,7 @@ pub enum Conflict {
 #[non_exhaustive]
 pub enum MergeError {
     /// What both sides changed, sorted by path.
-    #[error("{}", told(.0))]
+    #[error("{}", summary(.0))]
     Conflicts(Vec<Conflict>),
     /// Anything else: see [`Fs::merge`](crate::vfs::Fs::merge).
     #[error(transparent)]
@@ -118,7 +118,7 @@ pub(crate) enum MergeReads {
 pub(crate) struct Merged(Overlay);
 
 /// Says how many conflicts there are, and what the first one is.
-fn told(conflicts: &[Conflict]) -> String {
+fn summary(conflicts: &[Conflict]) -> String {
     match conflicts.first() {
         Some(first) => format!("{} conflicts, the first: {first:?}", conflicts.len()),
         None => "no conflicts".to_owned(),
@@ -176,7 +176,7 @@ impl<'a> Merger<'a> {
         planner.plan_names()?;
         let (plan, conflicts) = planner.finish();
         for state in [self.base, self.theirs, ours] {
-            state.intact()?;
+            state.check_undamaged()?;
         }
         if !conflicts.is_empty() {
             return Err(MergeError::Conflicts(conflicts));
@@ -274,7 +274,9 @@ impl<'a> Conflicts<'a> {
     }
 
     fn add(&mut self, number: Option<PathNumber>, conflict: impl FnOnce(TreePath) -> Conflict) {
-        // Only over a damaged base does an object of a delta have no path.
+        // Only over a damaged base does an object of a delta have no path. The conflict is
+        // named by the root then, and nobody sees it: `merge` asks whether its states are
+        // undamaged before it gives conflicts out.
         let number = number.unwrap_or_default();
         let path = self.paths.path(number);
         self.found.push((number, conflict(path)));
@@ -326,7 +328,7 @@ impl Overlay {
 
     /// Returns a copy to plan a merge from, which has the same directories
     /// pinned and the same branch. O(pins).
-    pub(crate) fn twin(&self) -> Self {
+    pub(crate) fn copy_to_plan(&self) -> Self {
         Self {
             branch: self.branch,
             pinned: self.pinned.clone(),
@@ -334,12 +336,17 @@ impl Overlay {
         }
     }
 
-    /// Returns whether nothing that a merge goes by has changed since `twin`
+    /// Returns whether nothing that a merge depends on has changed since `copy`
     /// was made of this. O(pins).
-    pub(crate) fn is_still(&self, twin: &Self) -> bool {
-        self.inodes.ptr_eq(&twin.inodes)
-            && (self.next, self.branch) == (twin.next, twin.branch)
-            && self.pinned == twin.pinned
+    ///
+    /// Called under the lock of the instance, right before [`Self::succeeded_by`]: between
+    /// the two nothing may change, or the change would be lost. All changes of files,
+    /// names and metadata replace the root of `inodes`, so that comparing its address is
+    /// enough; descriptors and rules, which do not, are taken over by `succeeded_by`.
+    pub(crate) fn is_still(&self, copy: &Self) -> bool {
+        self.inodes.ptr_eq(&copy.inodes)
+            && (self.next, self.branch) == (copy.next, copy.branch)
+            && self.pinned == copy.pinned
     }
 
     /// Prepares what comes of a merge to take the place of this state, which
@@ -351,7 +358,7 @@ impl Overlay {
         next.rules = self.rules.clone();
         next.open = self.open.clone();
         next.usage.open = self.usage.open;
-        next.settle();
+        next.reap_orphans();
         next.fits(self.quota).then_some(next)
     }
 

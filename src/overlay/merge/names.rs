@@ -35,6 +35,15 @@ struct GainedName {
 type BothMoved = BTreeMap<ObjectKey, bool>;
 
 impl Planner<'_, '_> {
+    /// Plans which names go and which come, and notes all conflicts about names.
+    ///
+    /// Runs after [`Self::plan_objects`], which has noted a conflict for each object that
+    /// theirs removed and this side changed: nothing here asks that again.
+    ///
+    /// The order is that of the head of this file, and each step needs the one before it:
+    /// `detached` has to be complete before `stays_at` may say what is in the way of a
+    /// name; a directory that theirs made has to be known (`stand_ins`) before a name in
+    /// it can come; loops and the ends of objects show only in the complete plan.
     pub(super) fn plan_names(&mut self) -> Result<(), Errno> {
         let mut both_moved = BothMoved::new();
         let there = std::mem::take(&mut self.merger.there.names);
@@ -57,6 +66,8 @@ impl Planner<'_, '_> {
         let gains: Vec<GainedName> = gains.collect();
         self.merger.there.names = there;
         self.gain_all(gains, &mut both_moved)?;
+        // Both took it from the old name. Unless both gave it one and the same new name,
+        // nobody can say which of the two is meant.
         for (key, agreed) in both_moved {
             if !agreed && self.moved_here(key) {
                 self.conflicts.of(key.0, |path| Conflict::Renamed { path });
@@ -82,7 +93,12 @@ impl Planner<'_, '_> {
     }
 
     /// Plans to take away a name that theirs has lost. Returns whether it is
-    /// still here.
+    /// still here, so that false means that this side took it away as well, or gave
+    /// it to something else, which stays.
+    ///
+    /// Numbers alone do not say that: a directory that went and one that was made since
+    /// may share a number, so objects are compared with the branch that made them
+    /// (`birth`, 0 for what the base has).
     fn lose(&mut self, key: ObjectKey, (dir, name): &DirEntryKey) -> Result<bool, Errno> {
         let dir_key = (*dir, self.merger.base.birth(*dir).unwrap_or(0));
         let here = self.ours.is_alive(dir_key);
@@ -159,7 +175,16 @@ impl Planner<'_, '_> {
         (!goes).then_some(found)
     }
 
-    /// Plans to give an object of theirs a name that it has there.
+    /// Plans to give an object of theirs a name that it has there. In this order:
+    ///
+    /// 1. The name leads to this very object here already: nothing is to be done.
+    /// 2. The object was there in the common state and is gone here: a conflict.
+    /// 3. Another object has the name here and keeps it: if both sides made equal ones,
+    ///    ours stands for both; otherwise a conflict.
+    /// 4. It is a directory that would get a second name: see below.
+    /// 5. It gets the name, and is made first if it is new.
+    ///
+    /// Precondition: `lose` has run for all names that theirs lost.
     fn gain(&mut self, gain: GainedName, both_moved: &mut BothMoved) -> Result<(), Errno> {
         let (key, (dir, name)) = (gain.key, &gain.entry);
         let Some(dir) = self.dir_here(*dir) else {

@@ -11,6 +11,15 @@ use crate::vfs::{Descriptor, Preopen};
 /// returns, before the host directories of the store's `WasiCtx`.
 ///
 /// Empty by default. Cloning is cheap and shares the descriptors.
+///
+/// ```
+/// use stratafs::{image::Image, vfs::Fs, wasi::StratafsCtx};
+///
+/// let fs = Fs::new(&Image::empty());
+/// let ctx = StratafsCtx::new().preopen(fs.root()?, "/");
+/// # drop(ctx);
+/// # Ok::<(), stratafs::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct StratafsCtx {
     preopens: Vec<(Arc<Descriptor>, String)>,

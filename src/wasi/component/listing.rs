@@ -41,7 +41,7 @@ impl ReadDir {
         })
     }
 
-    /// Gives the next entry, `None` after the last. A name that is not UTF-8
+    /// Returns the next entry, `None` after the last. A name that is not UTF-8
     /// is an error, as with wasmtime; the call after it goes on behind it.
     pub(in crate::wasi) fn next(&mut self) -> Result<Option<ComponentEntry>, Errno> {
         if self.fetched.is_empty() && !self.ended {

@@ -91,7 +91,7 @@ impl<'a> FsView<'a> {
         (self.ours(fd).cloned(), std::mem::take(&mut self.watch))
     }
 
-    /// Gives the descriptor behind `fd` if it is ours.
+    /// Returns the descriptor behind `fd` if it is ours.
     pub(in crate::wasi) fn ours(&self, fd: &Resource<WasiDescriptor>) -> Option<&Arc<Descriptor>> {
         let key = Resource::<Ours>::new_borrow(fd.rep());
         self.stock.table.get(&key).ok().map(|ours| &ours.0)

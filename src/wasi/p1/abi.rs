@@ -61,7 +61,7 @@ impl From<types::Error> for CallFailure {
     }
 }
 
-/// Gives preview1's number of an error.
+/// Returns preview1's number of an error.
 fn code(errno: Errno) -> types::Errno {
     match errno {
         Errno::BadDescriptor => types::Errno::Badf,
@@ -113,7 +113,7 @@ impl fmt::Display for Waits {
 
 impl std::error::Error for Waits {}
 
-/// Gives what a call has to wait for before it is made again, or its error.
+/// Returns what a call has to wait for before it is made again, or its error.
 #[cold]
 pub(super) fn waits(error: wasmtime::Error) -> wasmtime::Result<Ticket> {
     error.downcast().map(|Waits(ticket)| ticket)

@@ -18,6 +18,22 @@ const STDIO: std::ops::Range<u32> = 0..3;
 /// of stratafs that the guest may reach, and the table of its descriptors.
 ///
 /// It stands in the store's data, as [`WasiP1Ctx`] does.
+///
+/// ```
+/// use stratafs::{image::Image, vfs::{Fs, Rights}, wasi::p1};
+/// use wasmtime::{Engine, Store};
+/// use wasmtime_wasi::WasiCtxBuilder;
+///
+/// let fs = Fs::new(&Image::empty());
+/// fs.create_dir("/etc")?;
+/// let wasi = WasiCtxBuilder::new().arg("tool").inherit_stdio().build_p1();
+/// let ctx = p1::Ctx::new(wasi)
+///     .preopen(fs.root()?, "/")
+///     .preopen(fs.preopen("/etc", Rights::ReadOnly)?, "/config");
+/// let store = Store::new(&Engine::default(), ctx);
+/// # drop(store);
+/// # Ok::<(), stratafs::Error>(())
+/// ```
 pub struct Ctx {
     /// Answers what is not about files of stratafs. Its own table of
     /// descriptors is reached through [`Slot::Host`] only.
@@ -151,7 +167,7 @@ impl Ctx {
         self.memory = Callers::Host(memory);
     }
 
-    /// Tells whether the host makes the calls: no instance can be asked whose they are.
+    /// Returns whether the host makes the calls: no instance can be asked whose they are.
     pub(super) fn is_called_by_host(&self) -> bool {
         matches!(self.memory, Callers::Host(_))
     }
@@ -176,7 +192,7 @@ impl Ctx {
         self
     }
 
-    /// Gives wasmtime-wasi's context.
+    /// Returns wasmtime-wasi's context.
     pub fn wasi(&mut self) -> &mut WasiP1Ctx {
         &mut self.stock
     }
@@ -210,7 +226,7 @@ impl Ctx {
         Ok(())
     }
 
-    /// Tells whether a number is one of wasmtime-wasi's.
+    /// Returns whether a number is one of wasmtime-wasi's.
     #[inline]
     pub(super) fn is_host(&mut self, fd: i32) -> wasmtime::Result<bool> {
         let fd = fd.cast_unsigned();
@@ -225,7 +241,7 @@ impl Ctx {
         Ok(matches!(self.table.slot(fd), Slot::Host(_)))
     }
 
-    /// Gives wasmtime-wasi's number for one of the guest's; a number that is
+    /// Returns wasmtime-wasi's number for one of the guest's; a number that is
     /// closed there too for what is not its own.
     pub(super) fn theirs(&self, fd: i32) -> i32 {
         match self.table.slot(fd.cast_unsigned()) {

@@ -33,7 +33,7 @@ struct MemoryExports {
 }
 
 impl Exports {
-    /// Gives what the calling instance exports as its memory.
+    /// Returns what the calling instance exports as its memory.
     #[inline]
     pub(super) fn memory<T: 'static>(&self, caller: &mut Caller<'_, T>) -> Option<Extern> {
         for known in &self.0.modules {

@@ -262,13 +262,13 @@ impl Ctx {
         }
     }
 
-    /// Tells whether a number is one of the standard streams.
+    /// Returns whether a number is one of the standard streams.
     #[cfg(feature = "freeze")]
     pub(crate) fn is_stream(&self, fd: u32, stream: u32) -> bool {
         matches!(self.table.slot(fd), Slot::Host(number) if *number == stream)
     }
 
-    /// Tells whether `below` a directory is the absolute path `path` of the guest.
+    /// Returns whether `below` a directory is the absolute path `path` of the guest.
     #[cfg(feature = "freeze")]
     pub(crate) fn is_path(&self, fd: u32, below: &[u8], path: &[u8]) -> bool {
         let Slot::Dir(dir) = self.table.slot(fd) else {

@@ -36,7 +36,7 @@ impl Iovecs {
         Ok(list)
     }
 
-    /// Gives address and length of buffer `n`.
+    /// Returns address and length of buffer `n`.
     #[inline]
     fn get(self, memory: &Memory<'_, '_>, n: u32) -> Result<(u32, u32)> {
         let offset = n.checked_mul(IOVEC_BYTES);

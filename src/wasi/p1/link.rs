@@ -77,7 +77,7 @@ pub(super) fn known_or_exported<T: 'static>(
     known.or_else(|| caller.get_export("memory"))
 }
 
-/// Tells whether a memory is that of the calling instance.
+/// Returns whether a memory is that of the calling instance.
 fn is_of<T: 'static>(
     memory: wasmtime::Memory,
     exports: &Exports,

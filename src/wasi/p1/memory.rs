@@ -55,7 +55,7 @@ impl Memory<'_, '_> {
         }
     }
 
-    /// Gives `len` bytes: borrowed, or copied when threads share the memory.
+    /// Returns `len` bytes: borrowed, or copied when threads share the memory.
     /// The caller bounds `len` for the copy's sake.
     #[inline]
     pub(super) fn bytes(&self, start: u32, len: u32) -> Result<Cow<'_, [u8]>> {
@@ -179,7 +179,7 @@ impl Memory<'_, '_> {
         }
     }
 
-    /// Tells whether threads share the memory.
+    /// Returns whether threads share the memory.
     #[inline]
     pub(super) fn is_shared(&self) -> bool {
         self.0.is_shared_memory()

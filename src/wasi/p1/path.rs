@@ -12,7 +12,7 @@ use crate::limits::MAX_PATH_BYTES;
 use crate::meta::Kind;
 use crate::vfs::{Access, Follow, OpenFlags, Rights};
 
-/// Gives a path, borrowed from the guest's memory where that is possible.
+/// Returns a path, borrowed from the guest's memory where that is possible.
 ///
 /// # Errors
 ///

@@ -14,7 +14,7 @@ use crate::limits::MAX_POLL_SUBSCRIPTIONS;
 
 /// A subscription in the shape of some version.
 pub(super) trait Subscribe {
-    /// Gives it in preview1's.
+    /// Returns it in preview1's.
     fn newest(self) -> types::Subscription;
 }
 

@@ -181,7 +181,7 @@ impl Ctx {
         Err(types::Errno::Notsup.into())
     }
 
-    /// Gives the file or directory of stratafs behind a number.
+    /// Returns the file or directory of stratafs behind a number.
     #[inline]
     pub(super) fn descriptor(&self, fd: i32) -> Result<&Descriptor> {
         match self.table.slot(fd.cast_unsigned()) {
@@ -192,7 +192,7 @@ impl Ctx {
     }
 }
 
-/// Gives preview1's number of a kind. A guest takes a character device for a terminal
+/// Returns preview1's number of a kind. A guest takes a character device for a terminal
 /// only if its descriptor has no right to seek, which ours have, as in wasmtime-wasi.
 pub(super) fn filetype(kind: Kind, is_device: bool) -> types::Filetype {
     match kind {

@@ -6,9 +6,9 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{self, DescriptorStat, NewTi
 
 use crate::meta::{Stat, Time};
 use crate::vfs::SetTime;
-use crate::wasi::component::words::words;
+use crate::wasi::component::conversions::impl_conversions;
 
-words!(types, FsError);
+impl_conversions!(types, FsError);
 
 pub(super) fn stat(stat: &Stat) -> DescriptorStat {
     DescriptorStat {

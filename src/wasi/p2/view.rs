@@ -32,7 +32,7 @@ impl FsView<'_> {
         Ok(Resource::new_own(key.rep()))
     }
 
-    /// Gives the listing behind `stream` if it is ours.
+    /// Returns the listing behind `stream` if it is ours.
     pub(super) fn listing(
         &mut self,
         stream: &Resource<types::DirectoryEntryStream>,
@@ -68,7 +68,7 @@ impl FsView<'_> {
         push(self.stock.table, stream)
     }
 
-    /// Gives the code inside of a stream's error if the stream was ours.
+    /// Returns the code inside of a stream's error if the stream was ours.
     pub(super) fn stream_error(
         &self,
         error: &Resource<wasmtime::Error>,

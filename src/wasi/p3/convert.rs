@@ -8,10 +8,10 @@ use wasmtime_wasi::p3::filesystem::FilesystemError;
 
 use crate::meta::{Stat, Time};
 use crate::vfs::SetTime;
+use crate::wasi::component::conversions::impl_conversions;
 use crate::wasi::component::listing::ComponentEntry;
-use crate::wasi::component::words::words;
 
-words!(types, FilesystemError);
+impl_conversions!(types, FilesystemError);
 
 pub(super) fn stat(stat: &Stat) -> DescriptorStat {
     DescriptorStat {

@@ -8,13 +8,13 @@ use crate::meta::FileId;
 
 /// Writes the conversions for the bindings `$types`, whose calls fail with
 /// `$failure`. It brings the neutral words it names into scope.
-macro_rules! words {
+macro_rules! impl_conversions {
     ($types:ident, $failure:ty) => {
         use wasmtime::component::ResourceTableError;
         use $crate::errno::Errno;
         use $crate::meta::{FileId, Kind};
         use $crate::vfs::{Access, Follow, OpenFlags};
-        use $crate::wasi::component::words::hash_halves;
+        use $crate::wasi::component::conversions::hash_halves;
 
         /// Neither version has a code for `EMFILE`: a guest that has no
         /// descriptor left is told that a quota is used up.
@@ -126,9 +126,9 @@ macro_rules! words {
         }
     };
 }
-pub(in crate::wasi) use words;
+pub(in crate::wasi) use impl_conversions;
 
-/// Gives the lower and the upper half of a metadata hash. The lower half is the
+/// Returns the lower and the upper half of a metadata hash. The lower half is the
 /// inode number that guests print. The upper half is mixed from it and the
 /// device by a fixed rule (the finish of SplitMix64), so that both stay the same
 /// from run to run and from compiler to compiler.

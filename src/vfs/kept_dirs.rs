@@ -1,4 +1,4 @@
-//! Places where a host shows another file system below this one.
+//! Directories that a host keeps in their place: where it shows other file systems.
 
 use super::Fs;
 use super::fs::find_dir;
@@ -10,11 +10,11 @@ use crate::overlay::New;
 use crate::path::IntoFsPath;
 
 impl Fs {
-    /// Makes the directory at `path` a place: those missing on the way are made,
-    /// also in a read-only instance, and it cannot be removed, replaced or moved
-    /// as long as the instance lives ([`Errno::Busy`]), nor in its forks. So what a host shows to a
-    /// guest under that path, such as a volume or a directory of the host, is
-    /// seen where it is in the listing above. Links are followed.
+    /// Keeps the directory at `path` in its place: it is made if it is missing, with those
+    /// on the way to it, also in a read-only instance. It cannot be removed, replaced or
+    /// moved as long as the instance lives ([`Errno::Busy`]), nor in its forks. So what a
+    /// host shows to a guest under that path, such as a volume or a directory of the host,
+    /// stays in the listing of the directory above. Links are followed.
     ///
     /// What is made counts against the quota and is in the diff, empty.
     ///
