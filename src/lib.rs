@@ -61,7 +61,8 @@
 //! |---|---|
 //! | `dir` (default) | layers from host directories, copies in and out of them |
 //! | `tar` (default) | layers from archives, copies out to them |
-//! | `gzip`, `zstd` | the same for compressed archives |
+//! | `gzip`, `zstd`, `xz`, `bzip2` | the same for compressed archives |
+//! | `zip` | layers from zip archives |
 //! | `oci` | layers from OCI image layouts and `docker save` |
 //! | `store` | images at rest, shared by processes |
 //! | `registry` | a client of registries: pull, push, copy |
@@ -73,6 +74,7 @@
 //! | `tokio` | `host::AsyncFile`: tokio's `AsyncRead`, `AsyncWrite` and `AsyncSeek` |
 //!
 //! The command line is a package of its own, `stratafs-cli`, over this library.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -161,3 +163,8 @@ const _: () = {
 ))]
 #[doc = include_str!("../docs/GUIDE.md")]
 struct Guide;
+
+/// The programs of the first page, as tests.
+#[cfg(all(doctest, feature = "dir", feature = "p1"))]
+#[doc = include_str!("../README.md")]
+struct FirstPage;
