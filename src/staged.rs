@@ -44,6 +44,20 @@ static PENDING: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// A file that is written beside its place. Dropped before it is
 /// [committed](Self::commit), it is removed.
+///
+/// ```
+/// use std::io::Write;
+/// use stratafs::staged::StagedFile;
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("report");
+/// let mut file = StagedFile::create(&path)?;
+/// file.write_all(b"all of it")?;
+/// assert!(!path.exists());
+/// file.commit()?;
+/// assert_eq!(std::fs::read(&path)?, b"all of it");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct StagedFile {
     /// Locked as long as it is open.

@@ -72,7 +72,7 @@ pub(super) fn guest(
                  --entrypoint away"
             )));
         }
-        // The program is no file of the image; where it has no name, it goes by the image's.
+        // The program is not a file of the image; where it has no name, it has the image's.
         if config.entrypoint.is_none() {
             words.insert(0, reference.as_str().to_owned());
         }
@@ -127,7 +127,7 @@ pub(super) fn program_path(image: &Image, config: &ImageConfig) -> Option<String
 
 fn no_file(reference: &Reference, program: &str, more: &str) -> Failure {
     Failure::new(format_args!(
-        "{reference}: the program {program:?} is no file of the image{more}"
+        "{reference}: the program {program:?} is not a file of the image{more}"
     ))
 }
 

@@ -10,12 +10,31 @@ use crate::limits::CHUNK_BYTES;
 ///
 /// Holds one unfinished chunk at a time. Chunks that are all zeros become
 /// holes, so a hole and written zeros give the same content.
+///
+/// ```
+/// use stratafs::chunk::{ChunkPool, ContentBuilder};
+///
+/// let pool = ChunkPool::new();
+/// let mut builder = ContentBuilder::new(&pool);
+/// builder.write(b"in two ");
+/// builder.write(b"pieces");
+/// let content = builder.finish();
+/// assert_eq!(content.digest(), ContentBuilder::of(&pool, b"in two pieces").digest());
+/// ```
 pub struct ContentBuilder<'pool> {
     pool: &'pool ChunkPool,
     size: u64,
     closed: Closed<'pool>,
     /// The chunk that `size` lies in, zeros at its end left out.
     open: Vec<u8>,
+}
+
+impl std::fmt::Debug for ContentBuilder<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ContentBuilder")
+            .field("size", &self.size)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What is done with the chunks that are full.

@@ -34,6 +34,25 @@ const NAME_BYTES: usize = 48;
 ///
 /// An entry costs O(depth of its path). A builder that has given an error is
 /// good for dropping only.
+///
+/// ```
+/// use stratafs::chunk::{ChunkPool, ContentBuilder};
+/// use stratafs::image::Image;
+/// use stratafs::layer::Layer;
+/// use stratafs::meta::Meta;
+/// use stratafs::name::LayerPath;
+/// use stratafs::vfs::Fs;
+///
+/// let pool = ChunkPool::new();
+/// let path = |text: &str| LayerPath::parse(text.as_bytes());
+/// let mut lower = Layer::builder();
+/// lower.file(&path("etc/hosts")?, Meta::with_mode(0o644), ContentBuilder::of(&pool, b"::1"))?;
+/// let mut upper = Layer::builder();
+/// upper.whiteout(&path("etc/hosts")?)?;
+/// let image = Image::new(&[lower.finish()?, upper.finish()?])?;
+/// assert!(!Fs::new(&image).exists("/etc/hosts")?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct LayerBuilder {
     pub(super) tree: BuildTree,
     pub(super) max_entries: u64,
@@ -43,6 +62,15 @@ pub struct LayerBuilder {
     /// to many entries.
     pub(super) checked_xattrs: Option<Arc<Xattrs>>,
     lower_links: bool,
+}
+
+impl std::fmt::Debug for LayerBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LayerBuilder")
+            .field("entries", &self.entries)
+            .field("max_entries", &self.max_entries)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for LayerBuilder {

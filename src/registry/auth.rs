@@ -117,13 +117,15 @@ impl Site<'_> {
     pub(super) fn hint(&self, known: bool) -> String {
         let host = self.host;
         match known {
-            true => format!("what is known for {host} to log in with does not suffice"),
-            false => format!("`stratafs image login {host}` logs in"),
+            true => format!("the credentials for {host} do not suffice"),
+            false => format!(
+                "no credentials are known for {host}: `stratafs image login {host}` saves some"
+            ),
         }
     }
 
-    /// Checks that an address may be spoken to in plain text, if it is to be: this machine
-    /// by a registry of this machine, or anybody if that was allowed.
+    /// Checks that plain HTTP is allowed, if the address uses it: between addresses of this
+    /// machine, and everywhere if the options allow it.
     pub(super) fn check_plain(&self, url: &Url) -> Result<(), RegistryErrorKind> {
         let own = url.is_loopback() && self.base.is_loopback();
         match url.secure || own || self.options.plain_http {
@@ -229,7 +231,7 @@ impl AuthState {
             return Ok(String::new());
         };
         let url = Url::parse(&realm).ok_or_else(|| {
-            let what = format!("the token server's address {realm:?} is none");
+            let what = format!("the token server's address {realm:?} is not a URL");
             site.error(RegistryErrorKind::Protocol(what))
         })?;
         site.check_plain(&url).map_err(|kind| site.error(kind))?;

@@ -18,8 +18,8 @@ use crate::name::show_path;
 /// The key that Docker's own registry has in such files.
 const DOCKER_KEY: &str = "https://index.docker.io/v1/";
 
-/// A file with what to log in with: `auths`, and the programs `credHelpers` and
-/// `credsStore` that keep the rest.
+/// A file with credentials: those in `auths`, and those that the programs `credHelpers` and
+/// `credsStore` keep.
 #[derive(Clone, Debug)]
 pub struct AuthFile {
     path: PathBuf,
@@ -38,8 +38,9 @@ impl AuthFile {
         &self.path
     }
 
-    /// Keeps what to log in with at `host`: with the helper that the file names for it, else
-    /// in the file, which nobody else may read. The rest of the file stays.
+    /// Saves credentials for `host`: with the helper that the file names for it, or else in
+    /// the file, which only its owner may read. The rest of the file stays. The file is
+    /// replaced in one step.
     ///
     /// # Errors
     ///
@@ -63,7 +64,7 @@ impl AuthFile {
         self.write(&file).map_err(failed)
     }
 
-    /// Forgets what to log in with at `host`. Returns whether there was something.
+    /// Removes the credentials for `host`. Returns whether there were any.
     ///
     /// # Errors
     ///
@@ -118,7 +119,7 @@ impl AuthFile {
         })
     }
 
-    /// Writes the file anew: whole, and for its owner alone.
+    /// Replaces the file in one step. Only its owner may read it.
     fn write(&self, file: &Map<String, Value>) -> Result<(), String> {
         let write = || -> io::Result<()> {
             let path = self
@@ -163,7 +164,7 @@ impl Credentials for AuthFile {
     }
 }
 
-/// The first file that knows something counts.
+/// Looks in each file, and returns what the first one that has credentials says.
 impl Credentials for Vec<AuthFile> {
     fn find(&self, host: &str, repository: &str) -> Result<Option<Credential>, RegistryError> {
         for file in self {
@@ -204,7 +205,7 @@ fn matched(key: &str, host: &str, repository: &str) -> Option<usize> {
     (rest.is_empty() || rest.starts_with('/')).then(|| path.split('/').count())
 }
 
-/// Returns the program that keeps what to log in with at a host.
+/// Returns the program that keeps the credentials for a host.
 fn helper_of(file: &Map<String, Value>, host: &str) -> Result<Option<Helper>, String> {
     let helpers = file.get("credHelpers").and_then(Value::as_object);
     let own = helpers.into_iter().flatten();
@@ -231,7 +232,7 @@ fn credential(value: &Value) -> Result<Option<Credential>, &'static str> {
     if let Some(auth) = text("auth") {
         let decoded = STANDARD.decode(auth.trim());
         let decoded = decoded.ok().and_then(|bytes| String::from_utf8(bytes).ok());
-        let decoded = decoded.ok_or("`auth` is no text in base 64")?;
+        let decoded = decoded.ok_or("`auth` is not text in base64")?;
         let both = decoded
             .split_once(':')
             .ok_or("`auth` is no NAME:PASSWORD")?;
@@ -317,7 +318,7 @@ mod tests {
         let (_dir, file) = file(r#"{"auths": {"a.b": {"auth": "!"}}, "credsStore": "../x"}"#);
         let error = file.find("a.b", "x").unwrap_err().to_string();
         assert!(
-            error.contains("\"../x\" is no name of a credential helper"),
+            error.contains("\"../x\" is not the name of a credential helper"),
             "{error}"
         );
     }

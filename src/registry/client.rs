@@ -30,16 +30,35 @@ const MANIFESTS: [&str; 4] = [
 
 /// A client of registries. Cloning is a reference count; clones share connections and
 /// tokens. Several threads may use one.
+///
+/// ```no_run
+/// use stratafs::registry::{Client, ClientOptions, RegistryRef};
+///
+/// let client = Client::new(ClientOptions::default())?;
+/// let name: RegistryRef = "localhost:5000/team/app:1".parse()?;
+/// for tag in client.tags(&name)? {
+///     println!("{tag}");
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Client(pub(super) Arc<ClientState>);
 
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client")
+            .field("options", &self.0.options)
+            .finish_non_exhaustive()
+    }
+}
+
 pub(super) struct ClientState {
     pub(super) options: ClientOptions,
-    /// Those that have answered, by the name of the registry: itself last.
+    /// The hosts that answer for each registry that has answered, the registry itself last.
     uplinks: Mutex<HashMap<String, Arc<Uplinks>>>,
 }
 
-/// Who answers for a registry.
+/// The hosts that answer for a registry.
 pub(super) struct Uplinks {
     pub(super) own: Uplink,
     mirrors: Vec<Mirror>,
@@ -58,17 +77,17 @@ impl Uplinks {
 
 struct Mirror {
     uplink: Uplink,
-    /// Whether it may say what a tag leads to.
+    /// Whether it may be asked for tags, and not only for digests.
     resolves: bool,
 }
 
-/// A manifest or an index, as it lies in a registry.
+/// A manifest or an index, as a registry has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Manifest {
     /// The digest of its bytes.
     pub digest: BlobDigest,
-    /// What it is.
+    /// Its media type.
     pub media_type: String,
     /// Its bytes.
     pub bytes: Vec<u8>,
@@ -84,7 +103,7 @@ impl Manifest {
     }
 }
 
-/// What a registry has about an image: a signature, a list of parts.
+/// A document of a registry that refers to an image: a signature, a list of parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Referrer {
@@ -92,18 +111,18 @@ pub struct Referrer {
     pub digest: BlobDigest,
     /// The bytes of its manifest.
     pub size: u64,
-    /// What it is, as far as the registry says.
+    /// The type that the registry gives for it, if it gives one.
     pub artifact_type: Option<String>,
-    /// What is noted of it, by name.
+    /// Its annotations.
     pub annotations: Vec<(String, String)>,
 }
 
 impl Client {
-    /// Makes a client. Nobody is spoken to yet.
+    /// Makes a client. The first request opens the first connection.
     ///
     /// # Errors
     ///
-    /// [`RegistryErrorKind::Options`] for roots of trust that are none, and proxies of
+    /// [`RegistryErrorKind::Options`] for root certificates that cannot be read, and proxies of
     /// another kind.
     pub fn new(options: ClientOptions) -> Result<Self, RegistryError> {
         let made = Http::new(&options, &options.roots, false);
@@ -114,8 +133,10 @@ impl Client {
         })))
     }
 
-    /// Fetches what the tag or the digest of `name` leads to, and checks it against the
-    /// digest, or what the registry says is its digest.
+    /// Fetches the manifest or index that `name` stands for. Its bytes are checked against the
+    /// digest of `name`, or else against the digest that the registry gives.
+    ///
+    /// One request, and further ones for a token, for mirrors and for retries.
     ///
     /// # Errors
     ///
@@ -133,8 +154,8 @@ impl Client {
         })
     }
 
-    /// Returns the digest of what the tag or digest of `name` leads to; `None` if there is
-    /// no such thing. Nothing else is fetched.
+    /// Returns the digest of the manifest or index that `name` stands for; `None` if the
+    /// registry has none. Only the head of the answer is fetched.
     ///
     /// # Errors
     ///
@@ -160,12 +181,13 @@ impl Client {
         })
     }
 
-    /// Puts a manifest or an index where `name` says: at its tag, else at its digest. The
-    /// registry has to have what it names.
+    /// Sends a manifest or an index, under the tag of `name`, or else under its digest. One
+    /// request. The registry has to have all blobs and manifests that it names.
     ///
     /// # Errors
     ///
-    /// Those of the registry; [`RegistryErrorKind::Mismatch`] if it says to have another.
+    /// Those of the registry; [`RegistryErrorKind::Mismatch`] if the registry
+    /// confirms another digest.
     pub fn put_manifest(
         &self,
         name: &RegistryRef,
@@ -195,7 +217,7 @@ impl Client {
         }
     }
 
-    /// Lists the tags of a repository, in the registry's order.
+    /// Lists the tags of a repository, in the registry's order. One request for each page.
     ///
     /// # Errors
     ///
@@ -235,8 +257,8 @@ impl Client {
         Err(RegistryError::new(told.0, told.1, kind))
     }
 
-    /// Lists what a registry has about the manifest of this digest. A registry that does not
-    /// know such lists is asked for the tag that stands for one.
+    /// Lists the documents that refer to the manifest with this digest. A registry without
+    /// such lists is asked for the tag that OCI has in their place.
     ///
     /// # Errors
     ///
@@ -275,8 +297,8 @@ impl Client {
         Ok(Vec::new())
     }
 
-    /// Sees whether the registry lets in whoever is asking: what `login` does before it
-    /// keeps anything.
+    /// Checks that the registry accepts the credentials of this client, as `login` does before
+    /// it saves them.
     ///
     /// # Errors
     ///
@@ -294,7 +316,7 @@ impl Client {
         })
     }
 
-    /// Asks whoever may have it, mirrors first: of the last one the error is told.
+    /// Asks each host that may have it, mirrors first, and returns the error of the last one.
     pub(super) fn ask_any<T>(
         &self,
         name: &RegistryRef,
@@ -316,7 +338,7 @@ impl Client {
         repeated(&self.0.options, || work(&links.own, (&full, action)))
     }
 
-    /// Finds out, once, who answers for a registry.
+    /// Finds out, once, which hosts answer for a registry.
     pub(super) fn uplinks(&self, host: &str) -> Result<Arc<Uplinks>, RegistryError> {
         if let Some(known) = self.0.uplinks.lock().get(host) {
             return Ok(Arc::clone(known));
@@ -365,8 +387,8 @@ impl Client {
         })
     }
 
-    /// A registry that no file tells of: TLS, or on this machine plain HTTP if that is what
-    /// it speaks. Says as well whether that is known: nobody may have answered.
+    /// Returns a registry that no file names: with TLS, or on this machine with plain HTTP if
+    /// it uses that. Returns as well whether that is known, since nobody may have answered.
     fn own_uplink(&self, host: &str) -> Result<(Uplink, bool), RegistryErrorKind> {
         let options = &self.0.options;
         let http = Http::new(options, &options.roots, false)?;
@@ -391,9 +413,9 @@ impl Client {
     }
 }
 
-/// Finds out whether a registry on this machine speaks plain HTTP: TLS is tried first, and
-/// where it is spoken with a certificate that is not trusted that is an error, and no
-/// reason to go without. `None` if nobody answers.
+/// Finds out whether a registry on this machine uses plain HTTP. TLS is tried first; a
+/// certificate that is not trusted is an error, and not a reason to use plain HTTP. Returns
+/// `None` if nobody answers.
 fn speaks_plainly(http: &Http, host: &str) -> Option<bool> {
     let ask = |secure| {
         let url = Url::new(secure, host, "/v2/");

@@ -78,24 +78,24 @@ struct Download<'d> {
     size: u64,
     target: &'d mut dyn BlobTarget,
     hasher: Hasher,
-    /// Is told of bytes as they come; says whether to go on.
+    /// Called with the number of bytes as they arrive; returns whether to continue.
     watch: &'d mut dyn FnMut(u64) -> bool,
-    /// Whether bytes that were not the right ones have been let go of once.
+    /// Whether bytes with another digest have been discarded once.
     restarted: bool,
 }
 
 impl Client {
-    /// Fetches a blob of `size` bytes from the repository of `name` into `target`, and goes on
-    /// where an earlier try ended. `watch` is told how many bytes have come since it was
-    /// called last, and ends the download by `false`.
+    /// Fetches a blob of `size` bytes from the repository of `name` into `target`, and continues
+    /// where an earlier try ended. `watch` is called with the number of bytes that have arrived
+    /// since its last call, and ends the download by returning `false`.
     ///
-    /// When this returns, the target has the bytes of the digest. Bytes that turn out to be
-    /// others are fetched anew once.
+    /// When this returns `Ok`, the target has bytes with that digest. Bytes that have another
+    /// one are discarded and fetched once more. O(size), in bounded memory.
     ///
     /// # Errors
     ///
     /// Those of the registry; [`RegistryErrorKind::Mismatch`]; [`RegistryErrorKind::Local`]
-    /// for the target's, and if `watch` says no.
+    /// for those of the target, and if `watch` returns `false`.
     pub fn fetch_blob(
         &self,
         name: &RegistryRef,

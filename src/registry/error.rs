@@ -102,9 +102,9 @@ pub enum RegistryErrorKind {
         /// How long it asks to wait.
         seconds: u64,
     },
-    /// The registry would have to be spoken to in plain text.
+    /// The registry could only be reached by plain HTTP, which is not allowed.
     #[error(
-        "plain HTTP is spoken to this machine alone (localhost, 127.0.0.0/8, [::1]): --plain-http allows it"
+        "plain HTTP is used for this machine alone (localhost, 127.0.0.0/8, [::1]): --plain-http allows it"
     )]
     PlainHttp,
     /// The host cannot be reached, or the connection broke.

@@ -23,11 +23,11 @@ impl Helper {
         let known = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         match !name.is_empty() && name.bytes().all(known) {
             true => Ok(Self(format!("docker-credential-{name}"))),
-            false => Err(format!("{name:?} is no name of a credential helper")),
+            false => Err(format!("{name:?} is not the name of a credential helper")),
         }
     }
 
-    /// Asks what to log in with at a server.
+    /// Asks for the credentials for a server.
     pub(super) fn get(&self, server: &str) -> Result<Option<Credential>, String> {
         let (succeeded, out) = self.run("get", server)?;
         let text = String::from_utf8_lossy(&out);

@@ -78,7 +78,7 @@ fn hosts(file: &Path, table: &Table, is_default: bool) -> Result<Hosts, Registry
             hosts.server = Some(one(file, server, table)?);
         }
         Some(Value::String(_)) | None => {}
-        Some(_) => return Err(bad(file, "`server` is no text")),
+        Some(_) => return Err(bad(file, "`server` is not text")),
     }
     let told = match table.get("host") {
         Some(Value::Table(told)) => told,
@@ -162,7 +162,8 @@ fn headers(file: &Path, table: &Table) -> Result<Vec<(HeaderName, String)>, Regi
     let mut found = Vec::new();
     for key in told.keys() {
         let name = HeaderName::from_bytes(key.as_bytes());
-        let name = name.map_err(|_| bad(file, format_args!("{key:?} is no name of a header")))?;
+        let name =
+            name.map_err(|_| bad(file, format_args!("{key:?} is not the name of a header")))?;
         let values = texts(file, told, key)?.unwrap_or_default();
         found.extend(values.into_iter().map(|value| (name.clone(), value)));
     }
@@ -227,7 +228,7 @@ mod tests {
     #[test]
     fn what_is_wrong_in_a_file_is_named() {
         for (text, want) in [
-            ("server = 1", "`server` is no text"),
+            ("server = 1", "`server` is not text"),
             ("host = 1", "`host` is no table"),
             ("[host.\"ftp://x\"]", "\"ftp://x\" is no address"),
             ("[host.\"https://x\"]\nca = 1", "`ca` is neither"),

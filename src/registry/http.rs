@@ -194,7 +194,7 @@ fn proxy(url: &str, proxies: &Proxies) -> Result<Proxy, String> {
             "the proxy begins with {scheme}://: http:// or https:// is expected"
         ));
     }
-    let bad = |_| "the address of the proxy is none: http://HOST:PORT is expected".to_owned();
+    let bad = |_| "the address of the proxy is not valid: expected http://HOST:PORT".to_owned();
     let read = Proxy::new(url).map_err(bad)?;
     let mut made = Proxy::builder(read.protocol())
         .host(read.host())

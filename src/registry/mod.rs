@@ -1,15 +1,15 @@
 //! Images in registries: a client of OCI's distribution protocol, version 1.1, and of
 //! Docker's before it.
 //!
-//! [`RegistryRef`] is a name as people type it. A [`Client`] knows one set of options: it
-//! fetches manifests and blobs and sends them, logs in, lists tags and referrers. What
-//! moves whole images is in [`transfer`](crate::transfer): `pull`, `push` and `copy`.
+//! [`RegistryRef`] is a name as people type it. A [`Client`] has one set of options: it
+//! fetches and sends manifests and blobs, checks credentials, lists tags and referrers. The
+//! calls that move whole images are in [`transfer`](crate::transfer): `pull`, `push` and `copy`.
 //!
-//! Nothing that a registry says is taken on trust. Every body has a bound, every blob and
-//! every manifest that has a digest is hashed while it is read, and no answer makes the
-//! client speak to a host in plain text that was to be spoken to in secret. Credentials go
-//! to the host that they are for, and to the token server that it names; never to where a
-//! redirect leads. The client blocks the thread that calls it; the environment is not read.
+//! Nothing that a registry says is trusted. Every body has a bound, every blob and every
+//! manifest that has a digest is hashed while it is read, and no answer makes the client use
+//! plain HTTP for a host that was to be reached by TLS. Credentials are sent to the host that
+//! they are for and to the token server that it names, and never to the address of a
+//! redirect. The client blocks the thread that calls it; the environment is not read.
 //!
 //! ```no_run
 //! use stratafs::registry::{Client, ClientOptions, RegistryRef};

@@ -155,7 +155,7 @@ impl fmt::Display for RegistryRef {
 
 /// The text names no image in a registry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no name of an image in a registry: {reason}")]
+#[error("{text:?} is not the name of an image in a registry: {reason}")]
 pub struct ParseRegistryRefError {
     text: String,
     reason: String,
@@ -242,7 +242,7 @@ pub(super) fn check_host(host: &str) -> Result<(), String> {
     let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
     match name.is_none_or(is_name) && port.is_none_or(is_port) {
         true => Ok(()),
-        false => Err(format!("{host:?} is no host with a port")),
+        false => Err(format!("{host:?} is not a host, with or without a port")),
     }
 }
 
@@ -340,7 +340,7 @@ mod tests {
         ] {
             let error = text.parse::<RegistryRef>().unwrap_err().to_string();
             assert!(
-                error.starts_with(&format!("{text:?} is no name of")),
+                error.starts_with(&format!("{text:?} is not the name of")),
                 "{error}"
             );
         }

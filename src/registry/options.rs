@@ -14,26 +14,39 @@ use crate::limits::UPLOAD_CHUNK_BYTES;
 pub struct ClientOptions {
     /// Speak plain HTTP to every registry. Default: to this machine alone.
     pub plain_http: bool,
-    /// The roots of trust, in DER or PEM. Default: none, which means Mozilla's, built in.
+    /// The root certificates to trust, in DER or PEM. Default: none, which means Mozilla's,
+    /// which are built in.
     pub roots: Vec<Vec<u8>>,
     /// Which proxies are used. Default: none.
     pub proxies: Proxies,
-    /// Who knows what to log in with. Default: nobody.
+    /// Where credentials come from. Default: there are none.
     pub credentials: Arc<dyn Credentials>,
-    /// Directories with `HOST/hosts.toml`, as containerd reads them: mirrors, the first that
-    /// has one for a host counts. Default: none.
+    /// Directories with `HOST/hosts.toml`, which name mirrors, as containerd reads them. The
+    /// first directory that has a file for a host is used. Default: none.
     pub hosts_dirs: Vec<PathBuf>,
-    /// How often something is tried that may succeed the next time. Default: 5. A transfer
-    /// that came further than before begins to count anew.
+    /// How often a request is retried that may succeed the next time. Default: 5. A transfer
+    /// that has made progress has as many retries again.
     pub tries: u32,
     /// The first pause between two tries; later ones are longer, up to ten seconds, and all
     /// are spread at random. Default: 200 ms.
     pub first_pause: Duration,
-    /// How long nothing may come or go. Default: 30 s.
+    /// How long a transfer may make no progress. Default: 30 s.
     pub stall: Duration,
     /// Bytes of a blob that are sent at once, unless the registry wants more. Default:
     /// [`UPLOAD_CHUNK_BYTES`].
     pub upload_chunk: u64,
+}
+
+impl std::fmt::Debug for ClientOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientOptions")
+            .field("plain_http", &self.plain_http)
+            .field("roots", &self.roots.len())
+            .field("hosts_dirs", &self.hosts_dirs)
+            .field("tries", &self.tries)
+            .field("stall", &self.stall)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for ClientOptions {
@@ -52,19 +65,20 @@ impl Default for ClientOptions {
     }
 }
 
-/// Which proxy is used for which address: `http://[USER:PASSWORD@]HOST:PORT`. This machine
-/// is never spoken to through one.
+/// Which proxy is used for which address: `http://[USER:PASSWORD@]HOST:PORT`. Requests to
+/// this machine never use one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proxies {
     /// For `https` addresses.
     pub https: Option<String>,
     /// For `http` addresses.
     pub http: Option<String>,
-    /// Hosts that are spoken to without: names, `.suffixes`, `*`, with commas between them.
+    /// Hosts that are reached without a proxy: names, `.suffixes`, `*`, with commas between
+    /// them.
     pub except: Option<String>,
 }
 
-/// What somebody logs in with.
+/// The credentials for a registry.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Credential {
@@ -103,10 +117,10 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// Who knows what to log in with.
+/// A source of credentials.
 pub trait Credentials: Send + Sync {
-    /// Returns what to log in with at `host` (with its port, `docker.io` for Docker's) for a
-    /// repository there; `None` to go without. Asked once for each host and repository.
+    /// Returns the credentials for a repository at `host` (with its port, `docker.io` for
+    /// Docker's); `None` to use none. Called once for each host and repository.
     ///
     /// # Errors
     ///

@@ -57,17 +57,18 @@ struct Upload<'u> {
 }
 
 impl Client {
-    /// Sees to it that the repository of `name` has a blob. It is sent only if it is not
-    /// there, and not in one of the repositories `from` of the same registry.
+    /// Makes sure that the repository of `name` has a blob. The blob is sent only if it is
+    /// neither there nor in one of the repositories `from` of the same registry.
     ///
-    /// A small blob goes in one request, a larger one in pieces if the registry takes
-    /// these; after a cut the registry is asked how much it has. `watch` is told how many
-    /// bytes it has taken since it was called last, and ends the upload by `false`.
+    /// A small blob is sent in one request, a larger one in pieces if the registry takes
+    /// pieces. When the connection breaks, the registry is asked how much it has. `watch` is
+    /// called with the number of bytes that the registry has taken since its last call, and
+    /// ends the upload by returning `false`. O(size), in bounded memory.
     ///
     /// # Errors
     ///
     /// Those of the registry; [`RegistryErrorKind::Local`] for those of `bytes`, and if
-    /// `watch` says no.
+    /// `watch` returns `false`.
     pub fn send_blob(
         &self,
         name: &RegistryRef,

@@ -113,7 +113,7 @@ fn not_text(name: String, bytes: &[u8], error: &wat::Error) -> RunnerError {
     RunnerError::NotWasm { name, reason }
 }
 
-/// Tells whether a canonical function is one of the asynchronous component model.
+/// Returns whether a canonical function is one of the asynchronous component model.
 fn is_async(function: &CanonicalFunction) -> bool {
     match function {
         CanonicalFunction::Lift { options, .. } | CanonicalFunction::Lower { options, .. } => {

@@ -107,7 +107,7 @@ fn find(
     }
 }
 
-/// Tells whether a core module has the function.
+/// Returns whether a core module has the function.
 pub(super) fn check_core(module: &Module, guest: &Guest, name: &str) -> Result<(), RunnerError> {
     match module.get_export(name) {
         Some(wasmtime::ExternType::Func(_)) => Ok(()),

@@ -130,6 +130,17 @@ impl Default for RunnerConfig {
 
 /// A guest that is ready to run, any number of times, one run after another:
 /// a call of [`Runner::run`] waits while another one goes on.
+///
+/// ```
+/// use stratafs::image::Image;
+/// use stratafs::runner::{Guest, RunPlan, Runner, RunnerConfig};
+///
+/// let guest = Guest::from_bytes("nothing.wat", b"(module (func (export \"_start\")))")?;
+/// let runner = Runner::new(&guest, RunnerConfig::default())?;
+/// let report = runner.run(&Image::empty(), &RunPlan::default())?;
+/// assert_eq!(report.failed().count(), 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Runner {
     config: RunnerConfig,
     engine: wasmtime::Engine,

@@ -16,6 +16,17 @@ pub const INSTANCE_VARIABLE: &str = "STRATAFS_INSTANCE";
 
 /// What each instance gets. The default is one instance with nothing: no
 /// arguments, no environment, no directory, no input, no output.
+///
+/// ```
+/// use stratafs::runner::{GuestDir, RunPlan, Stdio};
+/// use stratafs::vfs::Rights;
+///
+/// let mut plan = RunPlan::default();
+/// plan.args = vec!["tool".into(), "--check".into()];
+/// plan.env = vec![("LANG".into(), "C".into())];
+/// plan.preopens = vec![GuestDir { dir: "/srv".into(), guest: "/".into(), rights: Rights::ReadOnly }];
+/// plan.instances = 10;
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RunPlan {

@@ -22,6 +22,18 @@ use crate::layer::Layer;
 /// Makes layers from what is at `path`, bottom first: a [`Source`], opened and
 /// read.
 ///
+/// ```no_run
+/// use stratafs::chunk::ChunkPool;
+/// use stratafs::image::Image;
+/// use stratafs::source::{self, SourceOptions};
+///
+/// let pool = ChunkPool::new();
+/// let layers = source::open(&pool, "rootfs.tar.zst".as_ref(), &SourceOptions::default())?;
+/// let image = Image::new(&layers)?;
+/// # drop(image);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// As [`Source::open`] and [`Source::read`].
@@ -41,6 +53,14 @@ pub fn open(
 pub struct Source {
     name: PathBuf,
     what: SourceKind,
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
 }
 
 enum SourceKind {

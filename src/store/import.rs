@@ -23,6 +23,23 @@ use crate::meta::Time;
 /// Layers are read from a source with [`pool`](Self::pool), so that their bytes
 /// go straight into packs; or they are made elsewhere, and are copied. While an
 /// import is alive, `gc` waits.
+///
+/// ```
+/// use stratafs::image::ImageConfig;
+/// use stratafs::source::{self, SourceOptions};
+/// use stratafs::store::{LayerOrigin, Store};
+///
+/// # let (dir, app) = (tempfile::tempdir()?, tempfile::tempdir()?);
+/// # std::fs::write(app.path().join("main.py"), "print(1)")?;
+/// # let app = app.path();
+/// let store = Store::open(dir.path())?;
+/// let mut import = store.import()?;
+/// let layer = source::dir_ambient(import.pool(), app, &SourceOptions::default())?;
+/// import.layer(layer, LayerOrigin::new());
+/// import.commit(ImageConfig::new(), Some("app:1"))?;
+/// assert_eq!(store.info("app:1")?.layers.len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Import {
     store: Store,
     run_table: RunTable,
@@ -32,6 +49,16 @@ pub struct Import {
     raw_config: Option<Sha256>,
     /// Keeps collections out until the end.
     _lock: ImportLock,
+}
+
+impl std::fmt::Debug for Import {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Import")
+            .field("store", &self.store)
+            .field("layers", &self.layers.len())
+            .field("blobs", &self.blobs.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Import {
@@ -161,7 +188,7 @@ impl Import {
     /// # Errors
     ///
     /// In this order: [`StoreError::Tag`]; [`StoreError::Image`] if the layers
-    /// are none together; [`StoreError::NoBlob`] for a blob that was not kept;
+    /// do not make an image together; [`StoreError::NoBlob`] for a blob that was not kept;
     /// those of writing.
     pub fn commit(mut self, config: ImageConfig, tag: Option<&str>) -> Result<ImageId, StoreError> {
         tag.map_or(Ok(()), reference::check)?;

@@ -129,6 +129,16 @@ pub struct StoreOptions {
     max_pack_bytes: Option<u64>,
 }
 
+impl std::fmt::Debug for StoreOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreOptions")
+            .field("existing", &self.existing)
+            .field("read_only", &self.read_only)
+            .field("max_pack_bytes", &self.max_pack_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
 impl StoreOptions {
     /// Starts with the defaults.
     #[must_use]

@@ -8,12 +8,31 @@ use crate::store::{ImageInfo, Import, LayerOrigin, Store, StoreError};
 use crate::vfs::Fs;
 
 /// Makes an image of the base of `fs` and, as one more layer, of what was
-/// changed, and calls it `tag`: all of it or nothing.
+/// changed, and tags it `tag`: all of it or nothing. O(what was changed) if the base is
+/// in the store; reads the bytes of changed files, without the lock of `fs`.
 ///
 /// `base` is the image of the store that lies at the bottom of the base, if
 /// there is one: its layers, blobs and configuration are taken over. `by` is
-/// what the history says of the new layer. Layers of the base that are not
-/// the store's are brought in.
+/// what the history says of the new layer. Layers of the base that are not in
+/// the store are copied into it.
+///
+/// ```
+/// use stratafs::store::Store;
+/// use stratafs::transfer::{ImportOptions, commit, import};
+/// use stratafs::vfs::Fs;
+///
+/// # let (dir, app) = (tempfile::tempdir()?, tempfile::tempdir()?);
+/// # std::fs::write(app.path().join("main.py"), "print(1)")?;
+/// # let app = app.path().to_owned();
+/// let store = Store::open(dir.path())?;
+/// let base = "app:1".parse()?;
+/// import(&store, &[app], &base, &ImportOptions::default())?;
+/// let fs = Fs::new(&store.image("app:1")?);
+/// fs.write("/result", "42")?;
+/// commit(&store, &fs, Some(&base), &"app:2".parse()?, "by hand")?;
+/// assert_eq!(store.info("app:2")?.layers.len(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///

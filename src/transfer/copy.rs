@@ -39,6 +39,15 @@ pub struct CopyOptions {
     pub watcher: Option<MovedWatcher>,
 }
 
+impl std::fmt::Debug for CopyOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CopyOptions")
+            .field("platform", &self.platform)
+            .field("lanes", &self.lanes)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Default for CopyOptions {
     fn default() -> Self {
         Self {
@@ -49,13 +58,14 @@ impl Default for CopyOptions {
     }
 }
 
-/// Copies an image, or whatever goes by a manifest, and returns what was sent. What is there
-/// is not sent. A layout appears whole, or gets the image when all of it is there.
+/// Copies an image, or anything else that has a manifest, and returns what was sent. What is
+/// there already is not sent. Digests stay the same. Each blob is passed on as it arrives, in
+/// bounded memory. A layout appears whole; one that exists gets the image once all of it is there.
 ///
 /// # Errors
 ///
 /// [`TransferError::Registry`], [`TransferError::Source`], [`TransferError::Out`];
-/// [`TransferError::Place`] for a manifest that is none, or names more than may be.
+/// [`TransferError::Place`] for a malformed manifest, or one that names more than the bounds allow.
 pub fn copy(
     client: &Client,
     from: &CopyPlace,

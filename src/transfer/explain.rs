@@ -96,6 +96,22 @@ pub struct Sharer {
 /// followed. Looks through all layers of the store for the sharers:
 /// O(entries of the store).
 ///
+/// ```
+/// use stratafs::name::LayerPath;
+/// use stratafs::store::Store;
+/// use stratafs::transfer::{ImportOptions, explain, import};
+///
+/// # let (dir, app) = (tempfile::tempdir()?, tempfile::tempdir()?);
+/// # std::fs::write(app.path().join("main.py"), "print(1)")?;
+/// # let app = app.path().to_owned();
+/// let store = Store::open(dir.path())?;
+/// let reference = "app:1".parse()?;
+/// import(&store, &[app], &reference, &ImportOptions::default())?;
+/// let told = explain(&store, &reference, &LayerPath::parse(b"main.py")?)?;
+/// assert_eq!(told.path.to_string(), "main.py");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// [`TransferError::Store`]; [`TransferError::Path`] with [`Errno::NoEntry`],

@@ -57,12 +57,38 @@ pub struct ExportOptions {
     pub watcher: Option<Watcher>,
 }
 
+impl std::fmt::Debug for ExportOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ExportOptions")
+            .field("format", &self.format)
+            .field("compression", &self.compression)
+            .field("set_platform", &self.set_platform)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Writes the image `reference` to `out`: a file, which is replaced, or a
 /// directory, which must not be there or be empty. It appears whole or not at
 /// all, unless `out` is something like a pipe.
 ///
-/// In a layout, a layer that came in as a blob goes out as that blob, and an
-/// image that is still what it was under its own digests.
+/// In a layout, a layer that came in as a blob is written as that blob, and an image that
+/// has not been changed since keeps all of its digests. O(bytes), in bounded memory.
+///
+/// ```
+/// use stratafs::store::Store;
+/// use stratafs::transfer::{ExportOptions, ImportOptions, export, import};
+///
+/// # let (dir, app) = (tempfile::tempdir()?, tempfile::tempdir()?);
+/// # std::fs::write(app.path().join("main.py"), "print(1)")?;
+/// # let app = app.path().to_owned();
+/// # let out = tempfile::tempdir()?;
+/// # let out = out.path().join("layout");
+/// let store = Store::open(dir.path())?;
+/// import(&store, &[app], &"app:1".parse()?, &ImportOptions::default())?;
+/// export(&store, &"app:1".parse()?, &out, ExportOptions::default())?;
+/// assert!(out.join("index.json").exists());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///

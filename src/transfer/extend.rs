@@ -9,7 +9,7 @@ use crate::source::{Opened, Source};
 use crate::store::{ImageInfo, LayerOrigin, Store};
 
 /// Makes an image of the layers of `reference` and, on top, those of `sources`, the lowest
-/// first, and calls it `tag`: all of it or nothing.
+/// first, and tags it `tag`: all of it or nothing. O(bytes of the sources).
 ///
 /// The layers that were there keep their digests and blobs, and the configuration stays
 /// but for its history, which has a step for each new layer. Of a source that is an image

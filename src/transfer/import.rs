@@ -21,15 +21,39 @@ pub struct ImportOptions {
     pub watcher: Option<Watcher>,
 }
 
-/// Makes an image of `sources`, the lowest first, and calls it `tag`. Each is
+impl std::fmt::Debug for ImportOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ImportOptions")
+            .field("source", &self.source)
+            .field("set_platform", &self.set_platform)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes an image of `sources`, the lowest first, and tags it `tag`. Each is
 /// a directory, a tar archive or an OCI image, told apart as
 /// [`source::open`](crate::source::open) does.
 ///
 /// The configuration is that of the first source that has one; further
-/// sources are steps of its history. The blobs of an OCI image are kept, and
-/// of an image that is the only source the documents as well, so that it can
-/// go out as it came. All or nothing: until the last step succeeds the store
-/// shows none of it.
+/// sources are steps of its history. The blobs of an OCI image are kept. If it is the only
+/// source, its documents are kept as well, so that it can be exported and pushed as it
+/// came. O(bytes), each read once, in bounded memory. All or nothing: until the last step
+/// succeeds the store shows none of it.
+///
+/// ```
+/// use stratafs::store::Store;
+/// use stratafs::transfer::{ImportOptions, import};
+/// use stratafs::vfs::Fs;
+///
+/// # let (dir, app) = (tempfile::tempdir()?, tempfile::tempdir()?);
+/// # std::fs::write(app.path().join("main.py"), "print(1)")?;
+/// # let app = app.path().to_owned();
+/// let store = Store::open(dir.path())?;
+/// import(&store, &[app], &"app:1".parse()?, &ImportOptions::default())?;
+/// let fs = Fs::new(&store.image("app:1")?);
+/// assert_eq!(fs.read("/main.py")?, b"print(1)");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///

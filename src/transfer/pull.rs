@@ -26,6 +26,15 @@ pub struct PullOptions {
     pub watcher: Option<MovedWatcher>,
 }
 
+impl std::fmt::Debug for PullOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PullOptions")
+            .field("source", &self.source)
+            .field("lanes", &self.lanes)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Default for PullOptions {
     fn default() -> Self {
         Self {
@@ -52,14 +61,26 @@ pub struct Pulled {
     pub known_layers: u64,
 }
 
-/// Fetches the image `name` into the store and calls it `tag`; without one it goes by its
-/// full name. Layers that the store has are not fetched.
+/// Fetches the image `name` into the store and tags it `tag`, or else with its full name.
+/// Layers that the store has are not fetched.
 ///
-/// Blobs are fetched into a place of the store's own, several at once, and read into the
-/// image in order as they come; no layer is held in memory. All or nothing: until the last
-/// step succeeds the store shows none of it, and a digest that does not match is never
-/// visible. What has come of blobs stays if the pull fails or the process is killed, and the
-/// next pull goes on there, whichever image it is for; [`Store::gc`] removes it.
+/// Blobs are fetched into a directory of the store, several at once, and read into the
+/// image in order as they arrive; no layer is held in memory. All or nothing: until the last
+/// step succeeds the store shows none of it, and bytes without the right digest are never
+/// visible. Parts of blobs stay if the pull fails or the process is killed, and the
+/// next pull of any image with these blobs continues there; [`Store::gc`] removes them.
+///
+/// ```no_run
+/// use stratafs::registry::{Client, ClientOptions};
+/// use stratafs::store::Store;
+/// use stratafs::transfer::{PullOptions, pull};
+///
+/// let store = Store::open("images".as_ref())?;
+/// let client = Client::new(ClientOptions::default())?;
+/// let name = "ghcr.io/team/app:1".parse()?;
+/// pull(&store, &client, &name, Some(&"app:1".parse()?), &PullOptions::default())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///

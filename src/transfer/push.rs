@@ -33,6 +33,17 @@ pub struct PushOptions {
     pub watcher: Option<MovedWatcher>,
 }
 
+impl std::fmt::Debug for PushOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PushOptions")
+            .field("compression", &self.compression)
+            .field("set_platform", &self.set_platform)
+            .field("artifact", &self.artifact)
+            .field("lanes", &self.lanes)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Default for PushOptions {
     fn default() -> Self {
         Self {
@@ -86,19 +97,32 @@ impl Pushed {
     }
 }
 
-/// Sends the image `reference` to where `to` says. What is there is not sent.
+/// Sends the image `reference` to the repository and tag `to`. What the registry has is not sent.
 ///
-/// Layers that came in as blobs, and an image that is still what it came as, go out byte by
-/// byte, so that digests stay. Other layers are written as archives, in temporary files. The
-/// manifest goes last: until then the name leads to what it led to before.
+/// Layers that came in as blobs, and an image that has not been changed since it came in, are
+/// sent byte by byte, so that digests stay. Other layers are written as archives, into temporary
+/// files: O(bytes) for each of these, in bounded memory. The manifest is sent last: until then
+/// the tag leads to the image that it led to before.
 ///
-/// Blobs that another repository of the same registry has are taken from there, as far as
-/// the store knows: an image that is called by the repository's name has them.
+/// Blobs that another repository of the same registry has are mounted from there, if the
+/// store has an image that is named after that repository and has them.
+///
+/// ```no_run
+/// use stratafs::registry::{Client, ClientOptions};
+/// use stratafs::store::Store;
+/// use stratafs::transfer::{PushOptions, push};
+///
+/// let store = Store::open("images".as_ref())?;
+/// let client = Client::new(ClientOptions::default())?;
+/// let to = "localhost:5000/team/app:1".parse()?;
+/// push(&store, &client, &"app:1".parse()?, &to, &PushOptions::default())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///
 /// [`TransferError::Registry`], [`TransferError::Store`], [`TransferError::Oci`],
-/// [`TransferError::Artifact`]; [`TransferError::Place`] for a name with a digest.
+/// [`TransferError::Artifact`]; [`TransferError::Place`] if `to` has a digest, before anything is sent.
 pub fn push(
     store: &Store,
     client: &Client,

@@ -67,6 +67,25 @@ pub struct RemovedEntry {
 /// O(entries), whatever links there are: a link is followed as a guest would, up to
 /// [`MAX_SYMLINKS`](crate::limits::MAX_SYMLINKS).
 ///
+/// ```
+/// use stratafs::name::LayerPath;
+/// use stratafs::store::Store;
+/// use stratafs::transfer::{ImportOptions, KeepList, import, slim};
+///
+/// # let (dir, app) = (tempfile::tempdir()?, tempfile::tempdir()?);
+/// # std::fs::write(app.path().join("main.py"), "print(1)")?;
+/// # let app = app.path().to_owned();
+/// let store = Store::open(dir.path())?;
+/// let app_1 = "app:1".parse()?;
+/// import(&store, &[app], &app_1, &ImportOptions::default())?;
+/// let mut keep = KeepList::new();
+/// keep.entries.push(LayerPath::parse(b"main.py")?);
+/// let slimmed = slim(&store, &app_1, &keep)?;
+/// assert_eq!(slimmed.kept_files, 1);
+/// slimmed.commit(&store, &"app:slim".parse()?, "kept what a test opened")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// [`TransferError::Store`], [`TransferError::Layer`].

@@ -23,6 +23,12 @@ pub struct World {
     streams: [Arc<dyn VirtualFile>; 3],
 }
 
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World").finish_non_exhaustive()
+    }
+}
+
 impl World {
     /// A world whose `/dev/random` and `/dev/urandom` read from `random`. Standard
     /// input is at its end, the other two streams take all and keep nothing.
@@ -63,7 +69,7 @@ impl World {
 }
 
 impl Fs {
-    /// Gives guests of this instance what they expect to find: a `/tmp` of mode 1777
+    /// Makes what guests of this instance expect to find: a `/tmp` of mode 1777
     /// if the base has no `/tmp`, and the devices `null`, `zero`, `full`, `random`, `urandom`,
     /// `stdin`, `stdout` and `stderr`. Where the base has a directory `/dev`, those whose
     /// names are missing are shown in it. Where it has none, or this instance is

@@ -138,7 +138,7 @@ fn an_image_without_an_entry_point_runs_a_guest_of_the_host() {
     assert_eq!(done.fine().text(), "of the image\n");
     // A program that was asked for by name is the image's or none.
     cli.run("run --image data:1 --entrypoint guest.wat x")
-        .failed(1, &["guest.wat", "no file of the image"]);
+        .failed(1, &["guest.wat", "not a file of the image"]);
 }
 
 #[test]

@@ -152,7 +152,7 @@ fn an_image_goes_there_and_comes_back() {
     );
     world
         .run("image pull REG/Team:1")
-        .refused(&["is no name of an image in a registry"]);
+        .refused(&["is not the name of an image in a registry"]);
 }
 
 #[test]
@@ -392,7 +392,7 @@ fn mirrors_and_roots_that_are_none_are_named() {
     world.cli.file(&hosts, "server = 7");
     world
         .run("image pull REG/app:1 --hosts-dir hosts")
-        .failed(1, &["hosts.toml", "`server` is no text"]);
+        .failed(1, &["hosts.toml", "`server` is not text"]);
     world.cli.file("ca.pem", "no certificate");
     world
         .run("image pull REG/app:1 --ca ca.pem")

@@ -106,7 +106,7 @@ fn names_of_open(p1: &Ctx, fs: &Fs) -> Result<HashMap<FileId, Vec<u8>>, FreezeEr
     Ok(names)
 }
 
-/// Gives what has no name one that no guest uses.
+/// Gives a file that has no name one that no guest uses.
 fn hide(fork: &Fs, descriptor: &Descriptor, path: &str) -> Result<(), Error> {
     fork.create_dir_all(HIDDEN)?;
     match descriptor.kind() {

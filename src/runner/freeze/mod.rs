@@ -1,9 +1,9 @@
-//! Freezing a guest in the middle of its run, and instances that go on from there.
+//! Freezing a guest in the middle of its run, and instances that continue from there.
 //!
 //! [`freeze`] runs a command of preview1 up to a [`Point`], a call that it makes, and takes
-//! all that it is there: its stack, memory, globals and tables, its open files, and what
-//! it wrote. Each instance of [`Checkpoint::runner`] makes that call again and goes on
-//! behind it, with files of its own. The guest need not know.
+//! its state there: its stack, memory, globals and tables, its open files, and what it
+//! wrote. Each instance of [`Checkpoint::runner`] makes that call again and continues after
+//! it, with files of its own. The guest does not notice.
 //!
 //! ```no_run
 //! use stratafs::image::Image;

@@ -91,7 +91,7 @@ const FD: usize = 16;
 const WAITS_TO_READ: u8 = 1;
 
 impl Point {
-    /// Tells whether a call, the `count`th of its function, is the point.
+    /// Returns whether a call, the `count`th of its function, is the point.
     pub(super) fn is_call(
         &self,
         caller: &mut Caller<'_, StopHost>,
@@ -149,7 +149,7 @@ fn waits_for_stdin(caller: &mut Caller<'_, StopHost>, arguments: &[Val]) -> bool
     })
 }
 
-/// Tells whether two arguments name a path below a descriptor that is `path`.
+/// Returns whether two arguments name a path below a descriptor that is `path`.
 fn names(
     caller: &mut Caller<'_, StopHost>,
     path: &str,

@@ -349,7 +349,7 @@ impl SavedState {
             .into_iter()
             .map(SavedDescriptor::described)
             .collect::<Option<Vec<_>>>()
-            .ok_or_else(|| damaged(format!("{STATE}: a path is no pairs of hex digits")))?;
+            .ok_or_else(|| damaged(format!("{STATE}: a path is not pairs of hex digits")))?;
         let preopens = self.preopens.into_iter().map(|shown| GuestDir {
             dir: shown.dir,
             guest: shown.guest,

@@ -54,6 +54,17 @@ use crate::name::Name;
 /// Costs about what reading the files costs; holds one buffer of 128 KiB and
 /// at most 20 descriptors.
 ///
+/// ```no_run
+/// use stratafs::cap_std::{ambient_authority, fs::Dir};
+/// use stratafs::chunk::ChunkPool;
+/// use stratafs::source::{self, SourceOptions};
+///
+/// let dir = Dir::open_ambient_dir("app", ambient_authority())?;
+/// let layer = source::dir(&ChunkPool::new(), &dir, &SourceOptions::default())?;
+/// println!("{}", layer.digest());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// A [`SourceError`] that names the entry: unreadable, of a kind that a layer

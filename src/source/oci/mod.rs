@@ -63,6 +63,16 @@ pub struct OciImage {
     spent: Spent,
 }
 
+impl std::fmt::Debug for OciImage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OciImage")
+            .field("name", &self.name)
+            .field("platform", &self.platform)
+            .field("layers", &self.layers)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The documents byte by byte.
 struct Documents {
     manifest: Option<Vec<u8>>,

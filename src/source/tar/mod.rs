@@ -63,6 +63,16 @@ use crate::name::LayerPath;
 /// Holds a few buffers of 64 KiB besides the layer itself, and what unpacking
 /// takes, which has bounds in [`limits`](crate::limits).
 ///
+/// ```no_run
+/// use stratafs::chunk::ChunkPool;
+/// use stratafs::source::{self, SourceOptions};
+///
+/// let archive = std::fs::File::open("app.tar.gz")?;
+/// let layer = source::tar(&ChunkPool::new(), archive, &SourceOptions::default())?;
+/// println!("{}", layer.digest());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// A [`SourceError`] that names the entry: what is damaged or ambiguous, what

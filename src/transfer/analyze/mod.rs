@@ -132,6 +132,20 @@ pub struct HiddenFile {
 /// Holds an entry for each path of the image and the digests of its chunks. Reads the
 /// entries of all layers of the store, and no content: O(entries of the store).
 ///
+/// ```
+/// use stratafs::store::Store;
+/// use stratafs::transfer::{ImportOptions, analyze, import};
+///
+/// # let (dir, app) = (tempfile::tempdir()?, tempfile::tempdir()?);
+/// # std::fs::write(app.path().join("main.py"), "print(1)")?;
+/// # let app = app.path().to_owned();
+/// let store = Store::open(dir.path())?;
+/// let reference = "app:1".parse()?;
+/// import(&store, &[app], &reference, &ImportOptions::default())?;
+/// assert_eq!(analyze(&store, &reference)?.layers.len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// [`TransferError::Store`].
