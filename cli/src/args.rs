@@ -116,14 +116,14 @@ pub(super) enum AnyImageCommand {
     Build(Box<BuildArgs>),
 }
 
-/// Freezes a running guest: makes an image that goes on from the middle of a run.
+/// Freezes a running guest: makes an image that continues from the middle of a run.
 ///
 /// Runs one instance of a guest of WASI preview1 up to a call that it makes, and keeps
-/// what it is there: memory, stack, open files, and what it wrote. `run --image REF` goes
-/// on from there, any number of times, each with files of its own. The guest need not know.
+/// its state there: memory, stack, open files, and what it wrote. `run --image REF` continues
+/// from there, any number of times, each with files of its own. The guest does not notice.
 ///
 /// Standard input is not read. The image holds the memory of the guest, with the secrets
-/// in it, and its random state: see docs/FREEZE.md for what to draw anew.
+/// in it and its random state: docs/FREEZE.md says which random values to make again.
 #[derive(Debug, Args)]
 #[command(after_help = PREPARE_EXAMPLE, override_usage = "stratafs image prepare --at POINT --tag REF [OPTIONS] GUEST.wasm [GUEST ARGS...]\n       stratafs image prepare --at POINT --tag REF [OPTIONS] --image REF0 [GUEST ARGS...]")]
 pub(super) struct PrepareArgs {
@@ -185,8 +185,8 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "REF")]
     pub(super) image: Option<Reference>,
 
-    /// When a registry is asked for an image that is named after one (HOST/NAME:TAG)
-    /// [default: missing]; for any other name none is ever asked
+    /// When to ask the registry for an image with a name such as HOST/NAME:TAG
+    /// [default: missing]; for other names no registry is asked
     #[arg(long, value_enum, value_name = "WHEN", requires = "image")]
     pub(super) pull: Option<PullWhen>,
 
@@ -217,7 +217,7 @@ pub(super) struct RunArgs {
     #[arg(long, conflicts_with = "preopens")]
     pub(super) no_preopen: bool,
 
-    /// Show a directory of the host beside the layered ones; one name is both
+    /// Show a directory of the host beside the layered ones; one name stands for both
     #[arg(long = "dir", value_name = "HOST_DIR[::GUEST_DIR[::ro]]", value_parser = parse::host_dir)]
     pub(super) dirs: Vec<HostDir>,
 
@@ -233,8 +233,8 @@ pub(super) struct RunArgs {
     #[arg(long = "save-volume", value_name = "NAME=REF", value_parser = parse::saved)]
     pub(super) save_volumes: Vec<Saved>,
 
-    /// Set an environment variable for the guest, NAME alone to the value that the
-    /// host has, if it has one; none is inherited
+    /// Set an environment variable for the guest; NAME alone takes the host's value, if
+    /// there is one. No other variable is inherited
     #[arg(short = 'e', long = "env", value_name = "NAME[=VALUE]", value_parser = parse::variable)]
     pub(super) env: Vec<Variable>,
 
@@ -247,7 +247,7 @@ pub(super) struct RunArgs {
     pub(super) argv0: Option<String>,
 
     /// The program of the image to run in place of its entry point; its usual
-    /// arguments are left away
+    /// arguments are left out
     #[arg(long, value_name = "PROG", requires = "image", conflicts_with = "over")]
     pub(super) entrypoint: Option<String>,
 
@@ -332,7 +332,7 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) stats_instances: Option<PathBuf>,
 
-    /// Say on stderr what the run goes by: engine, cache, network, directories,
+    /// Print the settings of the run on stderr: engine, cache, network, directories,
     /// quotas
     #[arg(long)]
     pub(super) verbose: bool,

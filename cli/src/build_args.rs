@@ -27,8 +27,8 @@ Exit codes:
 
 /// Builds an image by a recipe in the syntax of a Dockerfile, whose RUN runs WebAssembly.
 ///
-/// Each step is a layer that is kept, by what goes into it, until one of that changes.
-/// Every line is read and every name is looked up before anything runs.
+/// Each step is a layer. It is kept, and used again as long as nothing that goes into it has
+/// changed. Every line is read and every name is looked up before anything runs.
 #[derive(Debug, Args)]
 #[command(after_help = BUILD_EXAMPLE)]
 pub(crate) struct BuildArgs {

@@ -71,7 +71,9 @@ pub(super) struct Saved {
 /// Reads a name that an image is to be given.
 pub(super) fn tag(text: &str) -> Result<Reference, String> {
     match text.parse() {
-        Ok(Reference::Digest(_)) => Err("a digest is no name that could be given".to_owned()),
+        Ok(Reference::Digest(_)) => {
+            Err("a digest cannot be given to an image: expected NAME[:TAG]".to_owned())
+        }
         Ok(tag) => Ok(tag),
         Err(error) => Err(error.to_string()),
     }

@@ -16,8 +16,8 @@ const HOSTS_DIRS: [&str; 2] = ["/etc/containerd/certs.d", "/etc/docker/certs.d"]
 /// How registries are reached.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ReachArgs {
-    /// Speak plain HTTP to the registry; this machine is spoken to so in any case, if it
-    /// does not speak TLS
+    /// Use plain HTTP for the registry; for one on this machine it is used anyway, if that
+    /// does not use TLS
     #[arg(long)]
     pub(crate) plain_http: bool,
 
@@ -101,7 +101,7 @@ fn proxies() -> Proxies {
     }
 }
 
-/// Returns the files that may know what to log in with, those first that count first:
+/// Returns the files that may have credentials, in the order in which they are looked in:
 /// `REGISTRY_AUTH_FILE`, Docker's `config.json`, podman's `auth.json`.
 pub(crate) fn auth_files() -> Vec<AuthFile> {
     let named = |name: &str| {

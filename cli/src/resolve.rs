@@ -307,7 +307,7 @@ fn texts(words: impl Iterator<Item = OsString>) -> Result<Vec<String>, Failure> 
 }
 
 /// A variable that is given twice has its last value, as in a shell; one without a
-/// value has the host's, and is left away where the host has none.
+/// value has the host's, and is left out where the host has none.
 fn last_of_each(variables: Vec<Variable>) -> Result<Vec<(String, String)>, Failure> {
     let mut all: Vec<(String, String)> = Vec::with_capacity(variables.len());
     for Variable { name, value } in variables {

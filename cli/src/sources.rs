@@ -21,8 +21,8 @@ pub(super) struct SourceArgs {
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub(super) platform: Option<Platform>,
 
-    /// Which image to take of several, by its name there; what Docker leaves out
-    /// of names may be left out
+    /// Which image to take where a source has several, by its name; what Docker leaves
+    /// out of names may be left out
     #[arg(long, alias = "name", value_name = "NAME")]
     pub(super) image_name: Option<String>,
 }
@@ -38,11 +38,11 @@ impl SourceArgs {
     }
 }
 
-/// What an image that is made says that it is for.
+/// The platform that a new image names.
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct StampArgs {
-    /// What the image that is made says that it is for, so that tools unpack it
-    /// that do not know WebAssembly
+    /// The platform that the new image names, so that tools that do not know
+    /// WebAssembly unpack it
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub(super) set_platform: Option<Platform>,
 }

@@ -19,7 +19,7 @@ Answers that are not the guest's:
   400, 431   the head of a request is malformed or too large
   408, 413   its body comes too slowly, or is larger than --max-body
   500        the guest trapped, outgrew its memory, or gave no answer
-  503        more requests than --max-in-flight; Retry-After says when to come again
+  503        more requests than --max-in-flight; Retry-After says when to try again
   504        the guest gave no answer within --timeout
 
 Exit codes:
@@ -34,8 +34,8 @@ Exit codes:
 /// The guest exports the incoming handler of wasi:http 0.2 (the world `wasi:http/proxy`)
 /// or the handler of 0.3. The base, directories, volumes, environment and limits are those
 /// of `run`, for each request; what a guest writes to stdout and stderr goes to stderr.
-/// What a request wrote is gone before its connection takes the next one, unless --keep or
-/// --on-end keep it. Guests have no network, and send no requests, unless --allow-net or
+/// What a request wrote is removed before its connection takes the next one, unless --keep
+/// or --on-end says otherwise. Guests have no network, and send no requests, unless --allow-net or
 /// --inherit-network lets them.
 #[derive(Debug, Args)]
 #[command(after_help = SERVE_EXAMPLE, override_usage = "stratafs serve [OPTIONS] GUEST.wasm [GUEST ARGS...]\n       stratafs serve [OPTIONS] --image REF [GUEST ARGS...]")]
@@ -44,8 +44,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080", value_parser = parse::address)]
     pub(crate) addr: Address,
 
-    /// What a request finds of those before it: nothing (none), what those of its session
-    /// left, which the cookie `stratafs_session` names (session), or what all left (shared)
+    /// Which changes of earlier requests a request sees: none, those of its session, which
+    /// the cookie `stratafs_session` names (session), or those of all (shared)
     #[arg(
         long,
         value_enum,
@@ -58,18 +58,18 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = parse::seconds)]
     pub(crate) session_ttl: Duration,
 
-    /// The most sessions at a time; past it, and past the budget, the one that was used
-    /// least recently goes
+    /// The most sessions at a time; past it, and past the budget, the least
+    /// recently used one is removed
     #[arg(long, value_name = "N", default_value = "10000", value_parser = parse::sessions)]
     pub(crate) max_sessions: u32,
 
-    /// Run a command over the base once, before the first request: what it leaves is what
-    /// each request starts from
+    /// Run a command over the base once, before the first request: each request starts
+    /// from the files that it leaves
     #[arg(long, value_name = "GUEST")]
     pub(crate) init: Option<PathBuf>,
 
-    /// When files would go (with a request, a session, or the server), keep what was
-    /// changed: as an image whose tag is REF and a number, or as a layer DIR/NUMBER.tar
+    /// Save the changes before files are removed (with a request, a session, or the
+    /// server): as an image whose tag is REF and a number, or as a layer DIR/NUMBER.tar
     #[arg(long, value_name = "commit:REF|diff:DIR", value_parser = parse::on_end)]
     pub(crate) on_end: Option<OnEnd>,
 
@@ -81,8 +81,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "N", default_value = "256M", value_parser = parse::size)]
     pub(crate) max_body: u64,
 
-    /// Close a connection whose client is slower: in sending the head of its next request,
-    /// or the next part of a body, or in taking the next part of an answer
+    /// Close a connection when its client takes longer to send the head of its next request
+    /// or the next part of a body, or to take the next part of an answer
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = parse::seconds)]
     pub(crate) client_timeout: Duration,
 
@@ -98,14 +98,14 @@ pub(crate) struct ServeArgs {
     pub(crate) run: RunArgs,
 }
 
-/// What a request finds of those before it.
+/// Which changes of earlier requests a request sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Keep {
-    /// Nothing
+    /// None
     None,
-    /// What the requests of its session left
+    /// Those of the requests of its session
     Session,
-    /// What all requests left
+    /// Those of all requests
     Shared,
 }
 

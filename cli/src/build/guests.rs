@@ -140,7 +140,7 @@ fn program(image: &Image, plan: &GuestPlan, run: &RunPlan) -> Result<Guest, Fail
     let found = from_image::candidates(name, run).into_iter().find(is_file);
     let Some(path) = found else {
         return Err(Failure::new(format_args!(
-            "{name:?} is no file of this stage: COPY the program into it before, or name it by its whole path"
+            "{name:?} is not a file of this stage: COPY the program into it before, or name it by its whole path"
         )));
     };
     let bytes = fs

@@ -47,7 +47,7 @@ pub(crate) struct HabitArgs {
     #[arg(short = 'D', long = "debug", hide = true, value_parser = keys::none)]
     debug: Vec<Keys>,
 
-    /// Accepted: what a run changes goes when it ends
+    /// Accepted: what a run changes is always removed when it ends
     #[arg(long)]
     rm: bool,
 

@@ -335,8 +335,8 @@ pub(crate) struct StoreArgs {
 /// What a collection keeps.
 #[derive(Debug, Args)]
 pub(crate) struct GcArgs {
-    /// Keep what `image build` made last and goes by no other name, up to N bytes of files
-    /// (K, M, G); without this it goes
+    /// Keep the latest cached steps of `image build`, up to N bytes of files (K, M, G); by
+    /// default all of them are removed
     #[arg(long, value_name = "N", default_value = "0", value_parser = parse::size)]
     pub(crate) keep_cache: u64,
     #[command(flatten)]

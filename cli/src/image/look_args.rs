@@ -51,7 +51,7 @@ pub(crate) struct LintArgs {
     /// Write the findings as SARIF 2.1.0 into FILE (`-`: stdout)
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     pub(crate) sarif: Option<PathBuf>,
-    /// From which severity on findings make the command fail
+    /// The lowest severity of findings that makes the command fail
     #[arg(long, value_enum, default_value = "error", value_name = "SEVERITY")]
     pub(crate) fail_on: Severity,
     /// Leave a rule out; repeat for several

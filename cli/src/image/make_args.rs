@@ -71,7 +71,7 @@ pub(crate) struct AppendArgs {
     pub(crate) form: Form,
 }
 
-/// Changes what an image says of itself; its layers stay as they are.
+/// Changes the configuration of an image; its layers stay as they are.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -90,7 +90,7 @@ pub(crate) struct MutateArgs {
     /// The program, and its first arguments
     #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
     pub(crate) entrypoint: Vec<Words>,
-    /// The arguments that a caller's own replace
+    /// The default arguments, which those of a caller replace
     #[arg(long, value_name = "WORDS", allow_hyphen_values = true)]
     pub(crate) cmd: Vec<Words>,
     /// An environment variable; repeat for several

@@ -51,7 +51,7 @@ Examples:
   stratafs image push ghcr.io/team/app:1
   stratafs run --image app:1 --trace app.trace && stratafs image push app:1 ghcr.io/team/app:1 --start-set app.trace
 
-Layers that came as blobs go out as they came, so that digests stay; others are compressed with gzip. An image that was made
+Layers that came as blobs are sent unchanged, so that their digests stay; others are compressed with gzip. An image that was made
 here for WebAssembly says that it is for Linux as well, so that tools that do not know WebAssembly unpack it.")]
 pub(crate) struct PushArgs {
     #[command(flatten)]
@@ -115,21 +115,21 @@ pub(crate) struct CopyArgs {
     pub(crate) form: Form,
 }
 
-/// Keeps what to log in with at a registry, once the registry has taken it.
+/// Saves credentials for a registry, once the registry has accepted them.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
   stratafs image login ghcr.io -u me
   echo \"$TOKEN\" | stratafs image login localhost:5000 -u me --password-stdin
 
-It is kept where Docker keeps it: in config.json, or with the credential helper that this names. What podman keeps is read as
-well.")]
+They are saved where Docker saves them: in config.json, or by the credential helper that it names. Those that podman saved are
+read as well.")]
 pub(crate) struct LoginArgs {
     /// The registry: HOST[:PORT], docker.io for Docker's
     #[arg(value_name = "HOST")]
     pub(crate) host: String,
 
-    /// Who you are there [default: asked for]
+    /// The name of your account there [default: asked for]
     #[arg(short = 'u', long = "username", alias = "user", value_name = "USER")]
     pub(crate) user: Option<String>,
 
@@ -144,7 +144,7 @@ pub(crate) struct LoginArgs {
     pub(crate) form: Form,
 }
 
-/// Forgets what to log in with at a registry.
+/// Removes the saved credentials for a registry.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  stratafs image logout ghcr.io")]
 pub(crate) struct LogoutArgs {

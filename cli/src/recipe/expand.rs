@@ -162,7 +162,7 @@ impl Expander<'_> {
             Some(kind @ ('#' | '%')) => self.trimmed(&value.unwrap_or_default(), kind),
             Some('/') => self.exchanged(&value.unwrap_or_default()),
             Some(other) => Err(format!(
-                "${{{name}{other}...}}: {other:?} is none of `:-`, `:+`, `:?`, `#`, `%` and `/`"
+                "${{{name}{other}...}}: expected one of `:-`, `:+`, `:?`, `#`, `%` and `/` after the name, found {other:?}"
             )),
         }
     }
@@ -355,7 +355,7 @@ mod tests {
             ("${}", "followed by a name"),
             ("${:-x}", "followed by a name"),
             ("${A:x}", "write `:-`, `:+` or `:?`"),
-            ("${A^}", "'^' is none of"),
+            ("${A^}", "found '^'"),
             ("${A:-x", "a `}` is missing"),
             ("${A/x", "a `/` is missing"),
             ("'a", "a single quote is missing"),

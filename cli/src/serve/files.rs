@@ -57,7 +57,7 @@ impl Files {
     }
 
     /// Gives a request its file system, and takes the name of its session out of its head:
-    /// a guest need not know it.
+    /// no guest has to see it.
     pub(super) fn take(&self, head: &mut HeaderMap) -> Result<Taken, Failure> {
         match &self.keep {
             Kept::Nothing => Ok(Taken {

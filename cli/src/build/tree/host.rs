@@ -99,7 +99,7 @@ impl HostTree {
         let mut file = self.root.open(self.host_path(path)?).map_err(failed)?;
         let meta = file.metadata().map_err(failed)?;
         if !meta.is_file() {
-            return Err(self.failed(path, "it was a file and is none any more"));
+            return Err(self.failed(path, "it was a file and is not a file any more"));
         }
         let mut builder = ContentBuilder::new(pool);
         // One more than there should be, to see the end.

@@ -61,7 +61,7 @@ pub(super) const SECRET: Rule = rule(
 pub(super) const ENTRY_MISSING: Rule = rule(
     "entry-missing",
     Severity::Error,
-    "the image starts a program that is no file of it",
+    "the image starts a program that it does not contain",
     "add the file, or name another with `image mutate --entrypoint`",
 );
 pub(super) const ENTRY_NOT_WASM: Rule = rule(
@@ -103,7 +103,7 @@ pub(super) const NATIVE_PROGRAM: Rule = rule(
 pub(super) const LATEST: Rule = rule(
     "latest",
     Severity::Warning,
-    "the image goes by the tag `latest`, which says nothing of what it is",
+    "the image has the tag `latest`, which does not say what version it is",
     "give it a tag of its own: `image tag`",
 );
 pub(super) const UNPINNED_BASE: Rule = rule(

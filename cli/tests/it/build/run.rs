@@ -75,7 +75,7 @@ fn a_run_that_fails_fails_the_build() {
         1,
         &[
             "line 3, column 1",
-            "\"/none.wasm\" is no file of this stage",
+            "\"/none.wasm\" is not a file of this stage",
         ],
     );
     for (bytes, part) in [
