@@ -26,6 +26,27 @@ use crate::wasi::{StratafsCtx, StratafsView, p2, p3};
 /// [`Engine::increment_epoch`], every few milliseconds as a rule; the host itself counts
 /// the time, and leaves an instance by dropping the future of its call.
 /// [`RunnerConfig::calls`] and [`RunnerConfig::invoke`] have no meaning here.
+///
+/// ```no_run
+/// use stratafs::image::Image;
+/// use stratafs::runner::{
+///     Guest, HostedComponent, HostedState, InstanceTemplate, RunPlan, RunnerConfig,
+/// };
+///
+/// # async fn call() -> wasmtime::Result<()> {
+/// let config = RunnerConfig::default();
+/// let template = InstanceTemplate::new(&Image::empty(), RunPlan::default(), &config)?;
+/// let plugin = Guest::from_file("plugin.wasm".as_ref())?;
+/// let component = HostedComponent::new(&plugin, config)?;
+/// let linked = component.link(component.linker::<HostedState>()?)?;
+///
+/// let mut store = component.store(template.state(&template.fork(), 0)?);
+/// let instance = linked.instantiate_async(&mut store).await?;
+/// let run = instance.get_typed_func::<(), ()>(&mut store, "run")?;
+/// run.call_async(&mut store, ()).await?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct HostedComponent {
     name: String,
     kind: GuestKind,

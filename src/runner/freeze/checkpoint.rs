@@ -19,6 +19,21 @@ use crate::wasi::p1::{Ctx, Described};
 ///
 /// It holds the memory of the guest once, as part of the program; instances share it until
 /// they write to it.
+///
+/// ```no_run
+/// use stratafs::runner::RunnerConfig;
+/// use stratafs::runner::freeze::Checkpoint;
+/// use stratafs::store::Store;
+///
+/// let store = Store::open("images".as_ref())?;
+/// if let Some(checkpoint) = Checkpoint::open(&store.image("py:warm")?)? {
+///     let report = checkpoint
+///         .runner(RunnerConfig::default())?
+///         .run(checkpoint.image(), &checkpoint.plan())?;
+///     assert_eq!(report.failed().count(), 0);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Checkpoint(Arc<FrozenParts>);
 
