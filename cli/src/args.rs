@@ -10,7 +10,7 @@ use stratafs::image::Reference;
 use stratafs::runner::freeze::Point;
 use stratafs::runner::{GuestDir, HostDir};
 use stratafs::source::Platform;
-use stratafs::vfs::Share;
+use stratafs::vfs::{Rule, Share};
 
 use super::build_args::BuildArgs;
 use super::habits::{HabitArgs, Word};
@@ -267,6 +267,12 @@ pub(super) struct RunArgs {
     /// Make every write fail with EROFS
     #[arg(long)]
     pub(super) read_only: bool,
+
+    /// A rule for PATH of the layered file system and all below it, which stays where it is:
+    /// `ro` (nothing changes), `append` (files grow at their end and directories get new
+    /// names), `hidden` (guests find no such name), or `free`, an exception below another
+    #[arg(long = "rule", value_name = "MODE:PATH", value_parser = parse::rule)]
+    pub(super) rules: Vec<(String, Rule)>,
 
     /// The most bytes that one instance may write and keep (K, M, G: powers of
     /// 1024); past it writes fail with ENOSPC [default: 1G]

@@ -1,6 +1,6 @@
 //! What builds keep in the store for the next ones: images under names that nobody can type.
 
-use stratafs::store::{ImageInfo, Store};
+use stratafs::store::{ImageInfo, Store, StoreError};
 
 use super::failure::Failure;
 
@@ -42,8 +42,12 @@ pub(super) fn trim(store: &Store, most: u64) -> Result<u64, Failure> {
             continue;
         }
         for tag in image.tags.iter().filter(|tag| is_cached(tag)) {
-            store.untag(tag)?;
-            forgotten += 1;
+            match store.untag(tag) {
+                Ok(_) => forgotten += 1,
+                // Another process has forgotten it meanwhile.
+                Err(StoreError::NoImage(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
     }
     Ok(forgotten)

@@ -8,8 +8,7 @@ use stratafs::chunk::Scope;
 use stratafs::image::Reference;
 use stratafs::limits::{MAX_INSTANCES, MAX_THREADS};
 use stratafs::runner::{GuestDir, HostDir, Volume};
-use stratafs::vfs::Rights;
-use stratafs::vfs::Share;
+use stratafs::vfs::{Rights, Rule, Share};
 
 use super::limits::{MAX_IN_FLIGHT, MAX_SESSIONS};
 
@@ -242,6 +241,28 @@ pub(super) fn preopen(text: &str) -> Result<GuestDir, String> {
         guest: guest.to_owned(),
         rights,
     })
+}
+
+/// Reads `MODE:PATH`.
+pub(super) fn rule(text: &str) -> Result<(String, Rule), String> {
+    let (mode, path) = text
+        .split_once(':')
+        .ok_or("expected MODE:PATH, such as ro:/etc")?;
+    let rule = match mode {
+        "ro" => Rule::ReadOnly,
+        "append" => Rule::AppendOnly,
+        "hidden" => Rule::Hidden,
+        "free" => Rule::Free,
+        _ => {
+            return Err(format!(
+                "unknown mode {mode:?}: expected ro, append, hidden or free"
+            ));
+        }
+    };
+    match path.starts_with('/') {
+        true => Ok((path.to_owned(), rule)),
+        false => Err(format!("path {path:?}: expected an absolute path")),
+    }
 }
 
 /// Reads `HOST_DIR::GUEST_DIR[::ro]`, or `DIR` for the same name on both sides.

@@ -131,6 +131,7 @@ impl Run {
             true => Rights::ReadOnly,
             false => Rights::ReadWrite,
         };
+        plan.rules = std::mem::take(&mut args.rules);
         plan.instances = instances;
         plan.tell_number = args.instances.is_some();
         config.threads = args.threads.min(instances);

@@ -114,6 +114,14 @@ pub enum RunnerError {
         /// Why not.
         errno: Errno,
     },
+    /// A rule cannot be made.
+    #[error("rule for {path:?} of the layered file system: {errno}")]
+    Rule {
+        /// The path that it is for.
+        path: String,
+        /// Why not.
+        errno: Errno,
+    },
     /// A volume cannot be shown to the guest.
     #[error("volume {name:?}: {errno}")]
     Volume {

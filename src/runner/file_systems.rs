@@ -104,6 +104,13 @@ pub(super) fn make_fs(
             errno: error.errno(),
         })?;
     }
+    for (path, rule) in &plan.rules {
+        let made = fs.set_rule(path, *rule);
+        made.map_err(|error| RunnerError::Rule {
+            path: path.clone(),
+            errno: error.errno(),
+        })?;
+    }
     Ok(fs)
 }
 

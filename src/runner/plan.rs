@@ -9,7 +9,7 @@ use super::{RunnerError, Stdio};
 use crate::budget::Budget;
 use crate::image::Image;
 use crate::limits::MAX_ARGUMENT_BYTES;
-use crate::vfs::{Quota, Rights, Share};
+use crate::vfs::{Quota, Rights, Rule, Share};
 
 /// The environment variable that tells a guest its number.
 pub const INSTANCE_VARIABLE: &str = "STRATAFS_INSTANCE";
@@ -81,6 +81,9 @@ pub struct RunPlan {
     pub keep_file_systems: bool,
     /// [`Rights::ReadOnly`]: every change fails with `EROFS`.
     pub rights: Rights,
+    /// Rules for paths of each instance's file system, made in this order before its guest starts;
+    /// see [`Fs::set_rule`](crate::vfs::Fs::set_rule), also for what they cost. A path that is not there is an error.
+    pub rules: Vec<(String, Rule)>,
     /// How many instances; at least one runs.
     pub instances: u32,
     /// The number of the first instance; the others count on from it.
@@ -111,6 +114,7 @@ impl Default for RunPlan {
             share: Share::default(),
             keep_file_systems: false,
             rights: Rights::ReadWrite,
+            rules: Vec::new(),
             instances: 1,
             first_instance: 0,
             stdio: Stdio::Null,

@@ -241,14 +241,7 @@ impl<'a> Selection<'a> {
         }
         selection.keep_names();
         selection.keep_above();
-        // Every link that leads to something that is kept. None leads to another link.
-        for number in selection.links(|kept| !kept) {
-            let target = selection.link_map.follow(number);
-            if target.is_some_and(|target| selection.kept.get(target) == Some(&true)) {
-                selection.set(number);
-            }
-        }
-        selection.keep_above();
+        selection.keep_links();
         selection
     }
 
@@ -307,6 +300,30 @@ impl<'a> Selection<'a> {
             .collect();
         for (entry, kept) in self.entries.iter().zip(&mut self.kept) {
             *kept |= entry.object.is_some_and(|object| objects.contains(&object));
+        }
+    }
+
+    /// Keeps every link that leads to something that is kept, and the directories above
+    /// it, which other links may lead to in turn. O(entries).
+    fn keep_links(&mut self) {
+        let mut leading: HashMap<usize, Vec<usize>> = HashMap::new();
+        for link in self.links(|kept| !kept) {
+            if let Some(target) = self.link_map.follow(link) {
+                leading.entry(target).or_default().push(link);
+            }
+        }
+        let is_kept = |(number, kept): (usize, &bool)| kept.then_some(number);
+        let mut found: Vec<usize> = self.kept.iter().enumerate().filter_map(is_kept).collect();
+        while let Some(number) = found.pop() {
+            let links = leading.remove(&number).unwrap_or_default();
+            let names = self.entries.get(number).map(|entry| entry.path.names());
+            let above = names.and_then(|names| self.link_map.at(names.split_last()?.1));
+            for next in links.into_iter().chain(above) {
+                if self.kept.get(next) == Some(&false) {
+                    self.set(next);
+                    found.push(next);
+                }
+            }
         }
     }
 

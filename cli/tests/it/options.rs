@@ -408,3 +408,40 @@ fn case_80_arguments_that_are_no_text_are_refused() {
     let done = super::Done::of(command.arg(OsStr::from_bytes(b"\xff")));
     done.failed(2, &["argument 2", "UTF-8"]);
 }
+
+#[test]
+fn rules_hold_for_paths_and_all_below() {
+    let cli = Cli::new();
+    cli.file("base/etc/passwd", "root\n")
+        .file("base/etc/own/x", "old\n")
+        .file("base/key", "secret\n");
+    let script = Script::new()
+        .cat("etc/passwd")
+        .write_in(ROOT, "etc/passwd", b"changed", PERM, OK)
+        .write_in(ROOT, "etc/own/x", b"new\n", OK, OK)
+        .cat_in(ROOT, "key", NOENT)
+        .mkdir("key", PERM)
+        .write("free", b"kept\n");
+    let rules = "--rule ro:/etc --rule free:/etc/own --rule hidden:/key";
+    for instances in ["", "--instances 3"] {
+        let done = cli.script(&format!("--layer base {rules} {instances}"), &script);
+        let times = if instances.is_empty() { 1 } else { 3 };
+        assert_eq!(done.fine().text(), "root\n".repeat(times), "{instances}");
+    }
+}
+
+#[test]
+fn rules_that_are_none_are_refused() {
+    let cli = Cli::new();
+    cli.file("base/a", "a").guest(&Script::new().print("ran\n"));
+    let missing = cli.run("run --layer base --rule ro:/missing guest.wat");
+    missing.failed(1, &["/missing", "no such file"]);
+    for (rule, why) in [
+        ("ro", "MODE:PATH"),
+        ("rw:/a", "expected ro, append, hidden or free"),
+        ("ro:a", "absolute path"),
+    ] {
+        cli.run(&format!("run --layer base --rule {rule} guest.wat"))
+            .refused(&["--rule", why]);
+    }
+}

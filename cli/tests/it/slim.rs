@@ -196,6 +196,38 @@ fn slim_refuses_what_it_cannot_do() {
 }
 
 #[test]
+fn links_to_directories_that_are_kept_for_other_links_stay() {
+    let cli = Cli::new();
+    let archive = Archive::new()
+        .file("etc/conf", "x")
+        .symlink("data/link", "../etc/conf")
+        .symlink("dlink", "data")
+        .symlink("sel/chain", "../data/link")
+        .symlink("seld", "/sel")
+        .dir("e")
+        .symlink("v1/ed", "../e")
+        .symlink("current", "v1")
+        .file("other/gone", "y")
+        .symlink("away", "other");
+    cli.file("t.tar", archive.end());
+    cli.run("image import t.tar --tag t:1").fine();
+    cli.run("image slim t:1 --keep conf --tag t:2").fine();
+    let left = cli.left("t:2");
+    for kept in [
+        "/dlink",
+        "/data/link",
+        "/sel/chain",
+        "/seld",
+        "/current",
+        "/v1/ed",
+        "/e",
+    ] {
+        assert!(left.iter().any(|path| path == kept), "{kept}: {left:?}");
+    }
+    assert!(!left.iter().any(|path| path == "/away"), "{left:?}");
+}
+
+#[test]
 fn links_that_lead_nowhere_or_in_circles_harm_nobody() {
     let cli = Cli::new();
     let mut archive = Archive::new()

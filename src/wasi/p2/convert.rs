@@ -35,8 +35,10 @@ fn datetime(time: Time) -> Datetime {
     }
 }
 
-/// Refuses a nanosecond part of a second or more (`invalid`) and a second
-/// past what any of our times holds (`overflow`).
+/// Nanoseconds in a second.
+const NANOS: u32 = 1_000_000_000;
+
+/// Carries a nanosecond part of a second or more over. Refuses a second past what any of our times holds (`overflow`).
 pub(super) fn set_time(time: NewTimestamp) -> Result<SetTime, Errno> {
     match time {
         NewTimestamp::NoChange => Ok(SetTime::Keep),
@@ -45,11 +47,10 @@ pub(super) fn set_time(time: NewTimestamp) -> Result<SetTime, Errno> {
             seconds,
             nanoseconds,
         }) => {
-            if nanoseconds >= 1_000_000_000 {
-                return Err(Errno::Invalid);
-            }
-            let secs = i64::try_from(seconds).map_err(|_| Errno::Overflow)?;
-            Ok(SetTime::To(Time::new(secs, nanoseconds)))
+            let carried = seconds.checked_add(u64::from(nanoseconds / NANOS));
+            let secs = carried.and_then(|secs| i64::try_from(secs).ok());
+            let secs = secs.ok_or(Errno::Overflow)?;
+            Ok(SetTime::To(Time::new(secs, nanoseconds % NANOS)))
         }
     }
 }
@@ -73,7 +74,10 @@ mod tests {
             }))
         };
         assert!(matches!(set(u64::MAX, 0), Err(Errno::Overflow)));
-        assert!(matches!(set(1, 1_000_000_000), Err(Errno::Invalid)));
+        assert!(matches!(set(u64::MAX, NANOS), Err(Errno::Overflow)));
+        assert!(matches!(set(i64::MAX as u64, NANOS), Err(Errno::Overflow)));
+        let is_carried = |set| matches!(set, Ok(SetTime::To(time)) if time == Time::new(3, 500));
+        assert!(is_carried(set(1, 2 * NANOS + 500)));
         assert!(matches!(set(1, 999_999_999), Ok(SetTime::To(_))));
     }
 }

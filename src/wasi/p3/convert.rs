@@ -32,7 +32,10 @@ fn instant(time: Time) -> Instant {
     }
 }
 
-/// Refuses a nanosecond part of a second or more (`invalid`).
+/// Nanoseconds in a second.
+const NANOS: u32 = 1_000_000_000;
+
+/// Carries a nanosecond part of a second or more over. Refuses a second past what any of our times holds (`overflow`).
 pub(super) fn set_time(time: NewTimestamp) -> Result<SetTime, Errno> {
     match time {
         NewTimestamp::NoChange => Ok(SetTime::Keep),
@@ -41,10 +44,9 @@ pub(super) fn set_time(time: NewTimestamp) -> Result<SetTime, Errno> {
             seconds,
             nanoseconds,
         }) => {
-            if nanoseconds >= 1_000_000_000 {
-                return Err(Errno::Invalid);
-            }
-            Ok(SetTime::To(Time::new(seconds, nanoseconds)))
+            let secs = seconds.checked_add(i64::from(nanoseconds / NANOS));
+            let secs = secs.ok_or(Errno::Overflow)?;
+            Ok(SetTime::To(Time::new(secs, nanoseconds % NANOS)))
         }
     }
 }
@@ -73,7 +75,10 @@ mod tests {
         };
         for seconds in [i64::MIN, -1, 0, i64::MAX] {
             assert!(matches!(set(seconds, 999_999_999), Ok(SetTime::To(_))));
-            assert!(matches!(set(seconds, 1_000_000_000), Err(Errno::Invalid)));
         }
+        let is_carried =
+            |set| matches!(set, Ok(SetTime::To(time)) if time == Time::new(0, 500_000_000));
+        assert!(is_carried(set(-1, 1_500_000_000)));
+        assert!(matches!(set(i64::MAX, NANOS), Err(Errno::Overflow)));
     }
 }

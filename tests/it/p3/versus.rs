@@ -57,10 +57,6 @@ fn is_meant(ours: &Line, theirs: &Line) -> bool {
     if call.contains(" open-at ") && call.contains(" sync") {
         return theirs.answer == "ErrorCode::Unsupported";
     }
-    // As in 0.2: no time has a second or more of nanoseconds.
-    if call.ends_with("set-times 0 1000000000") {
-        return code("Invalid") && theirs.answer == "()";
-    }
     // What no file can hold is too large.
     let huge = ["9223372036854775808", "18446744073709551615"];
     let size = huge
