@@ -270,6 +270,19 @@ pub const MAX_FRAME_CHUNKS: usize = 1 << 20;
 /// Bytes in the table of a layer, compressed or not: 44 for each chunk, and the entries.
 pub const MAX_FRAME_TABLE_BYTES: usize = 128 * 1024 * 1024;
 
+/// Bytes of a blob that are fetched at once when something is read that is not here.
+pub const MAX_FETCHED_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Bytes of a blob that are fetched together at least, if so many follow that are not here: about
+/// what comes in the time that a request takes.
+pub const MIN_FETCHED_BYTES: u64 = 256 * 1024;
+
+/// Fetches of one store in a process at a time.
+pub const MAX_FETCHES: usize = 4;
+
+/// Seconds in which what could not be fetched is not fetched again: whoever waited is told.
+pub const FAILED_FETCH_SECONDS: u64 = 2;
+
 /// Bytes of chunks in a pack from which on the next one is begun: a pack is
 /// what is removed at once, and its table is what is read at once.
 pub const MAX_PACK_BYTES: u64 = 256 * 1024 * 1024;
@@ -286,6 +299,9 @@ pub const MIN_PACK_USE_PERCENT: u64 = 75;
 /// Bytes of a file that `Fs::read` gives at most: a system that promises more
 /// memory than it has would be asked for what a hole of a few bytes' cost says.
 pub const MAX_WHOLE_READ_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+
+/// Bytes of a file that `Fs::prefetch` reads at a time.
+pub const MAX_PREFETCH_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Bytes of holes from which on a file is written into an archive as a sparse
 /// one: readers that do not know these are spared files that gain little.

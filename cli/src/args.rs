@@ -16,7 +16,7 @@ use super::build_args::BuildArgs;
 use super::habits::{HabitArgs, Word};
 use super::image::args::{IMAGE_EXAMPLE, ImageCommand, StoreArgs};
 use super::parse::{self, Saved, Shown, Variable};
-use super::reach::{PullWhen, ReachArgs};
+use super::reach::{LazyWhen, PullWhen, ReachArgs};
 use super::sources::SourceArgs;
 use super::strace::StraceArgs;
 
@@ -189,6 +189,11 @@ pub(super) struct RunArgs {
     /// [default: missing]; for other names no registry is asked
     #[arg(long, value_enum, value_name = "WHEN", requires = "image")]
     pub(super) pull: Option<PullWhen>,
+
+    /// When the parts of an image come that are not here, of layers that can be fetched in
+    /// parts [default: auto]
+    #[arg(long, value_enum, value_name = "HOW", requires = "image")]
+    pub(super) lazy: Option<LazyWhen>,
 
     #[command(flatten)]
     pub(super) reach: ReachArgs,

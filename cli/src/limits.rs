@@ -101,6 +101,10 @@ pub(crate) const MAX_RUN_OUTPUT_BYTES: usize = 1024 * 1024;
 /// each stage and each guest is given of the environment.
 pub(crate) const MAX_PLANNED_BYTES: usize = 64 * 1024 * 1024;
 
+/// Seconds after which a run begins to fetch what is not here of its image: what the guest reads to
+/// start comes first, and for a short run nothing else does.
+pub(crate) const FILL_AFTER_SECONDS: u64 = 2;
+
 /// Findings of one rule that `image lint` lists.
 pub(crate) const MAX_FINDINGS: u64 = 100;
 

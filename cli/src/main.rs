@@ -24,6 +24,7 @@ mod place;
 mod prepare;
 mod prepared;
 mod proof;
+mod pulled;
 mod reach;
 mod recipe;
 mod report;

@@ -12,8 +12,9 @@ use super::args::PrepareArgs;
 use super::failure::{Failure, say};
 use super::instances::TIMEOUT_CODE;
 use super::place::{self, Use};
+use super::pulled::{complete, fetch};
 use super::resolve::{GuestFrom, Run};
-use super::run::{fetch, guest_and_image, start_volumes};
+use super::run::{guest_and_image, start_volumes};
 
 /// The guest ended before the point.
 const ENDED_CODE: u8 = 3;
@@ -26,7 +27,7 @@ pub(super) fn prepare(args: PrepareArgs, store: Option<&Path>) -> Result<ExitCod
         GuestFrom::Image(..) => Use::Change,
         GuestFrom::File(_) => Use::Fill,
     };
-    let store = place::open(store, how)?;
+    let store = complete(&run, place::open(store, how)?, store)?;
     let pool = ChunkPool::new();
     start_volumes(&mut run, Some(&store))?;
     let (guest, image) = guest_and_image(&mut run, Some(&store), &pool)?;

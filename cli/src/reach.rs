@@ -3,7 +3,7 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use clap::{Args, ValueEnum};
 use stratafs::registry::{AuthFile, Client, ClientOptions, Credentials, Proxies};
@@ -30,6 +30,10 @@ pub(crate) struct ReachArgs {
     /// /etc/containerd/certs.d, /etc/docker/certs.d]
     #[arg(long, value_name = "DIR")]
     pub(crate) hosts_dir: Vec<PathBuf>,
+
+    /// The client, once there is one: connections and tokens are used again.
+    #[arg(skip)]
+    made: OnceLock<Client>,
 }
 
 /// When `run` asks a registry for an image.
@@ -44,10 +48,26 @@ pub(crate) enum PullWhen {
     Never,
 }
 
+/// When layers come that can be fetched in parts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LazyWhen {
+    /// What is needed to start first, the rest while the guest runs or when it is read
+    #[default]
+    Auto,
+    /// What is needed to start first, the rest when it is read
+    Only,
+    /// All before anything is run
+    Off,
+}
+
 impl ReachArgs {
     /// Makes a client that logs in with what is known.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
-        self.client_with(Arc::new(auth_files()))
+        if let Some(client) = self.made.get() {
+            return Ok(client.clone());
+        }
+        let client = self.client_with(Arc::new(auth_files()))?;
+        Ok(self.made.get_or_init(|| client).clone())
     }
 
     /// Makes a client that logs in with `credentials`.

@@ -17,7 +17,7 @@ use super::failure::Failure;
 use super::from_image::Wanted;
 use super::memory;
 use super::parse::{Saved, Shown, Variable};
-use super::reach::{PullWhen, ReachArgs};
+use super::reach::{LazyWhen, PullWhen, ReachArgs};
 use super::sources::Layers;
 use super::strace::StraceArgs;
 
@@ -56,6 +56,8 @@ pub(super) struct Run {
     pub(super) argv0: Option<String>,
     /// When a registry is asked for the image, if that was said, and how.
     pub(super) pull: (Option<PullWhen>, ReachArgs),
+    /// When the parts of it come that are not here.
+    pub(super) lazy: LazyWhen,
 }
 
 /// Where the guest comes from.
@@ -160,6 +162,7 @@ impl Run {
             save_volumes: args.save_volumes,
             argv0: args.argv0,
             pull: (args.pull, args.reach),
+            lazy: args.lazy.unwrap_or_default(),
             trace: args.trace,
             strace: args.strace,
         })

@@ -10,7 +10,6 @@ use stratafs::budget::{Budget, Reservation};
 use stratafs::chunk::ChunkPool;
 use stratafs::image::{Image, Reference};
 use stratafs::layer::Layer;
-use stratafs::registry::RegistryRef;
 use stratafs::runner::freeze::Checkpoint;
 use stratafs::runner::{
     Guest, InstanceReport, Outcome, RunReport, Runner, RunnerConfig, RunnerError, Stdio, Watch,
@@ -23,13 +22,12 @@ use stratafs::vfs::{Fs, TracedFile};
 use super::args::RunArgs;
 use super::failure::{Failure, complain, complain_json, put_bytes, say, tell};
 use super::from_image;
-use super::image::remote;
 use super::instances::{Lines, TIMEOUT_CODE, TRAP_CODE, tell_settings};
 use super::outfile::OutFile;
 use super::parse::Saved;
 use super::place::{self, Use};
 use super::prepared;
-use super::reach::PullWhen;
+use super::pulled::{complete, fetch};
 use super::resolve::{GuestFrom, Run, Stats};
 use super::sources::{self, Layers};
 use super::strace::Strace;
@@ -42,7 +40,9 @@ const NAMED_FAILURES: usize = 5;
 pub(super) fn run(args: RunArgs, store: Option<&Path>) -> Result<ExitCode, Failure> {
     let mut run = Run::resolve(args)?;
     fetch(&mut run, store)?;
-    let store = open_store(&run, store)?;
+    let opened = open_store(&run, store)?;
+    let store = opened.map(|opened| complete(&run, opened, store));
+    let store = store.transpose()?;
     let diff = run.diff.as_deref().map(OutFile::create).transpose()?;
     let trace = run.trace.as_deref().map(OutFile::create).transpose()?;
     let stats = run.stats.as_ref().map(Figures::open).transpose()?;
@@ -101,39 +101,6 @@ pub(super) fn run(args: RunArgs, store: Option<&Path>) -> Result<ExitCode, Failu
         save_volumes(store, &run, &report)?;
     }
     Ok(exit_code(&report))
-}
-
-/// Pulls the image that is run, if it is named after a registry and has to be fetched. A
-/// name of the store never makes a registry be asked.
-pub(super) fn fetch(run: &mut Run, place: Option<&Path>) -> Result<(), Failure> {
-    let (when, reach) = (run.pull.0, &run.pull.1);
-    let GuestFrom::Image(reference, _) = &mut run.guest else {
-        return Ok(());
-    };
-    let text = reference.as_str().to_owned();
-    let of_registry = matches!(reference, Reference::Tag(_)) && RegistryRef::names_registry(&text);
-    if !of_registry {
-        return match when {
-            None | Some(PullWhen::Never) => Ok(()),
-            Some(_) => Err(Failure::usage(format_args!(
-                "--pull: {text} is a name of the store: HOST/NAME:TAG names an image of a registry"
-            ))),
-        };
-    }
-    let name: RegistryRef = text.parse().map_err(Failure::usage)?;
-    *reference = name.store_name();
-    let is_here = || {
-        let store = place::open(place, Use::Look);
-        store.is_ok_and(|store| store.info(name.store_name().as_str()).is_ok())
-    };
-    match when.unwrap_or_default() {
-        PullWhen::Never => return Ok(()),
-        PullWhen::Missing if is_here() => return Ok(()),
-        PullWhen::Missing | PullWhen::Always => {}
-    }
-    let store = place::open(place, Use::Fill)?;
-    let source = run.layers.options.clone();
-    remote::pull_named(&store, reach, &name, None, source).map(drop)
 }
 
 /// Opens the store, if the run reads or writes images.

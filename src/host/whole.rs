@@ -2,7 +2,7 @@
 
 use crate::errno::Errno;
 use crate::error::Error;
-use crate::limits::MAX_WHOLE_READ_BYTES;
+use crate::limits::{MAX_PREFETCH_BYTES, MAX_WHOLE_READ_BYTES};
 use crate::path::IntoFsPath;
 use crate::vfs::{Access, Descriptor, Follow, Fs, OpenFlags};
 
@@ -72,6 +72,31 @@ impl Fs {
         self.at("read", &path.fs_path(), |root, path| {
             let file = open(root, path, OpenFlags::empty(), Access::READ)?;
             read_all(&file, max)
+        })
+    }
+
+    /// Reads a file once, so that all of it is here when it is read again: what has to be
+    /// fetched of it is fetched, in as few steps as can be. The thread waits for that. Returns
+    /// the bytes of the file.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Descriptor::open_at`], [`Errno::IsDirectory`]; [`Errno::Io`] for what cannot
+    /// be fetched.
+    pub fn prefetch(&self, path: impl IntoFsPath) -> Result<u64, Error> {
+        self.at("prefetch", &path.fs_path(), |root, path| {
+            let file = open(root, path, OpenFlags::empty(), Access::READ)?;
+            let size = file.stat()?.size;
+            let len = usize::try_from(size.min(MAX_PREFETCH_BYTES)).unwrap_or(0);
+            let mut buf = vec![0; len];
+            let mut at = 0;
+            while at < size {
+                match file.read_at(&mut buf, at)? {
+                    0 => break,
+                    read => at += read as u64,
+                }
+            }
+            Ok(size)
         })
     }
 

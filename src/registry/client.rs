@@ -75,6 +75,12 @@ impl Uplinks {
     }
 }
 
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
+
 struct Mirror {
     uplink: Uplink,
     /// Whether it may be asked for tags, and not only for digests.

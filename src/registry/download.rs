@@ -1,6 +1,7 @@
 //! Blobs in: hashed while they come, gone on with where they broke off.
 
 use std::io::{self, Read};
+use std::ops::Range;
 
 use ureq::http::Method;
 use ureq::http::header::{CONTENT_RANGE, RANGE};
@@ -136,6 +137,58 @@ impl Client {
                 }
             }
         }
+    }
+}
+
+impl Client {
+    /// Fetches bytes of a blob of `size` bytes: as many as `range` has, no more and no less. What
+    /// they should be is for the caller to know. A registry that sends all in place of a range
+    /// is read up to there.
+    pub(crate) fn fetch_range(
+        &self,
+        name: &RegistryRef,
+        (digest, size): (&BlobDigest, u64),
+        range: Range<u64>,
+    ) -> Result<Vec<u8>, RegistryError> {
+        let (start, end) = (range.start, range.end.min(size));
+        let want = end.saturating_sub(start);
+        if want == 0 {
+            return Ok(Vec::new());
+        }
+        let action = format!("cannot fetch bytes {start} to {end} of {digest}");
+        self.ask_any(&name.at(digest), &action, |uplink, told| {
+            let repository = name.repository();
+            let url = uplink.url(&format!("/{repository}/blobs/{digest}"));
+            let scope = TokenScope::pull(repository);
+            let mut call = RegistryCall::new(Method::GET, url, &scope, told);
+            call.headers
+                .push((RANGE, format!("bytes={start}-{}", end - 1)));
+            let mut answer = uplink.call(&self.0.options, call, &[])?;
+            let skip = match answer.status {
+                206 if starts_at(&answer) == Some(start) => 0,
+                206 => {
+                    let what = "another range than the one that was asked for".to_owned();
+                    let kind = RegistryErrorKind::Protocol(what);
+                    return Err(RegistryError::new(told.0, told.1, kind).into());
+                }
+                _ => start,
+            };
+            let stall = self.0.options.stall;
+            let broke = |error: io::Error| failed(told, broken(&error, stall));
+            let mut reader = answer.reader();
+            let passed = io::copy(&mut reader.by_ref().take(skip), &mut io::sink());
+            let mut bytes = Vec::new();
+            if passed.map_err(broke)? == skip {
+                let read = reader.take(want).read_to_end(&mut bytes);
+                read.map_err(broke)?;
+            }
+            if (bytes.len() as u64) < want {
+                let what = format!("the answer ended after {} of {want} bytes", bytes.len());
+                let error = RegistryError::new(told.0, told.1, RegistryErrorKind::Connection(what));
+                return Err(Attempt::Again(error, None));
+            }
+            Ok(bytes)
+        })
     }
 }
 

@@ -50,7 +50,7 @@ pub(crate) fn hide(bytes: &[u8], compression: Compression) -> io::Result<Vec<u8>
 
 /// Finds what was hidden: at most `limit` bytes of it. Anything that is not exactly what
 /// [`hide`] makes is an error.
-#[cfg(test)]
+#[cfg(any(feature = "registry", test))]
 pub(crate) fn reveal(hidden: &[u8], limit: usize) -> Result<Vec<u8>, &'static str> {
     let packed = match hidden.starts_with(&ZSTD_SKIPPED) {
         true => skipped(hidden).ok_or("a frame of zstd that is cut short or too long")?,
@@ -66,14 +66,14 @@ pub(crate) fn reveal(hidden: &[u8], limit: usize) -> Result<Vec<u8>, &'static st
     }
 }
 
-#[cfg(test)]
+#[cfg(any(feature = "registry", test))]
 fn skipped(hidden: &[u8]) -> Option<Vec<u8>> {
     let rest = hidden.strip_prefix(&ZSTD_SKIPPED)?;
     let (len, rest) = rest.split_first_chunk()?;
     (rest.len() as u64 == u64::from(u32::from_le_bytes(*len))).then(|| rest.to_vec())
 }
 
-#[cfg(test)]
+#[cfg(any(feature = "registry", test))]
 fn pieces(hidden: &[u8]) -> Option<Vec<u8>> {
     let mut rest = hidden;
     let mut packed = Vec::with_capacity(hidden.len());

@@ -158,6 +158,28 @@ pub enum StoreError {
         #[source]
         error: io::Error,
     },
+    /// Bytes are on their way: whoever waits for the ticket may find them then.
+    #[doc(hidden)]
+    #[error("the bytes are on their way")]
+    OnTheWay(crate::chunk::Ticket),
+    /// Bytes of an image that was pulled in part are not here, and nobody fetches them.
+    #[error("blob {blob}: not here, but in {from}: `stratafs store fill` fetches it")]
+    NotHere {
+        /// The blob that they are of.
+        blob: Sha256,
+        /// The image that it is of, in a registry.
+        from: String,
+    },
+    /// Bytes of an image that was pulled in part could not be fetched.
+    #[error("blob {blob}: cannot be fetched from byte {offset} on: {why}")]
+    NotFetched {
+        /// The blob that they are of.
+        blob: Sha256,
+        /// Where in the blob they begin.
+        offset: u64,
+        /// Why not.
+        why: String,
+    },
     /// The bytes of a file in an image or a layer are not those of its digest.
     #[error("expected bytes with the digest {expected}, found {found}")]
     WrongContent {
@@ -213,6 +235,9 @@ impl StoreError {
     /// nothing of the sort.
     #[must_use]
     pub fn is_damage(&self) -> bool {
+        if self.is_absence() {
+            return false;
+        }
         match self {
             // A store of a later version is refused as a whole: in one that was
             // taken, no file is of another.
@@ -237,6 +262,25 @@ impl StoreError {
                 inner.is_none_or(Self::is_damage)
             }
             Self::Image(_) | Self::Layer(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Returns whether this says that bytes are not here, of an image that was pulled in part.
+    #[must_use]
+    pub fn is_absence(&self) -> bool {
+        let of = |error: &ContentError| {
+            let inner = error.reason().downcast_ref::<Self>();
+            inner.is_some_and(Self::is_absence)
+        };
+        match self {
+            Self::OnTheWay(_) | Self::NotHere { .. } | Self::NotFetched { .. } => true,
+            Self::Within { error, .. } => error.is_absence(),
+            Self::Content(error) => of(error),
+            Self::Image(ImageError::Index(error) | ImageError::Unreadable { error, .. }) => {
+                of(error)
+            }
+            Self::Failed(error) => error.is_absence(),
             _ => false,
         }
     }

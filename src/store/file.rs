@@ -68,8 +68,7 @@ impl Stored for StoredFile {
             }
             let piece = take(&mut buf, end_of(run).saturating_sub(at));
             if !piece.is_empty() {
-                self.fill(run, at - start, piece)
-                    .map_err(StoreError::into_content)?;
+                self.fill(run, at - start, piece).map_err(unread)?;
                 at += piece.len() as u64;
             }
         }
@@ -138,6 +137,14 @@ impl ContentSource for IndexFiles {
             let what = "the runs of a file cannot be read";
             unreadable(size, digest, StoreError::malformed(&self.file, what))
         })
+    }
+}
+
+/// Passes an error on to whoever reads: a ticket, if the bytes are on their way.
+fn unread(error: StoreError) -> Unread {
+    match error {
+        StoreError::OnTheWay(ticket) => Unread::Absent(ticket),
+        other => other.into_content().into(),
     }
 }
 

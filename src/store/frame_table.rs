@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::io;
 
 use super::StoreError;
-#[cfg(test)]
+#[cfg(any(feature = "registry", test))]
 use super::codec::ByteReader;
 use super::codec::count;
 use super::layer_file;
@@ -19,7 +19,7 @@ use crate::chunk::Content;
 use crate::digest::Digest;
 use crate::image::index_file::RunRecord;
 use crate::layer::Layer;
-#[cfg(test)]
+#[cfg(any(feature = "registry", test))]
 use crate::limits::{CHUNK_BYTES, MAX_FRAME_BYTES, MAX_FRAME_CHUNKS};
 use crate::limits::{MAX_FRAME_TABLE_BYTES, MAX_PACK_BYTES};
 
@@ -150,7 +150,7 @@ pub(crate) fn failed(error: StoreError) -> io::Error {
 
 /// A table that was read. What it says holds together; whether the layer's bytes are what it
 /// says shows when they come.
-#[cfg(test)]
+#[cfg(any(feature = "registry", test))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FrameTable {
     /// The digest of the tree.
@@ -165,7 +165,7 @@ pub(crate) struct FrameTable {
     pub(crate) entries: Vec<u8>,
 }
 
-#[cfg(test)]
+#[cfg(any(feature = "registry", test))]
 impl FrameTable {
     /// Reads a table, of whose blob the first `place` bytes are frames. Nobody vouches for
     /// `bytes` but whoever made the image: numbers that do not fit together are an error, and
@@ -213,7 +213,7 @@ impl FrameTable {
 
 /// Frames lie one after the other, from the beginning of the blob to the table: so none
 /// overlaps another or lies outside.
-#[cfg(test)]
+#[cfg(any(feature = "registry", test))]
 fn read_frames(bytes: &[u8], place: u64) -> Result<Vec<(u32, u32)>, String> {
     let mut frames = Vec::with_capacity(bytes.len() / 8);
     let mut end = 0;
@@ -241,7 +241,7 @@ fn read_frames(bytes: &[u8], place: u64) -> Result<Vec<(u32, u32)>, String> {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(feature = "registry", test))]
 fn read_chunks(bytes: &[u8], frames: &[(u32, u32)]) -> Result<Vec<TableChunk>, String> {
     let mut chunks: Vec<TableChunk> = Vec::with_capacity(bytes.len() / 44);
     let mut reader = ByteReader::new(bytes);

@@ -8,6 +8,7 @@ use std::path::Path;
 use super::catalog::{COPY, LOCK, LOG, OLD};
 use super::disk::{Disk, IMPORTS, INDEXES, LAYERS, PACKS, TMP};
 use super::incoming::INCOMING;
+use super::lazy_pack::LAZY;
 use super::log::{self, StoreId};
 use super::{StoreError, legacy};
 
@@ -133,7 +134,7 @@ fn unmarked(disk: &Disk) -> Result<DirState, StoreError> {
 
 /// Refuses anything but a directory in the place of one of the store's.
 pub(super) fn check_dirs(disk: &Disk) -> Result<(), StoreError> {
-    for name in DIRS.into_iter().chain([INCOMING]) {
+    for name in DIRS.into_iter().chain([INCOMING, LAZY]) {
         let path = disk.path(name);
         if exists(&path) && !is_dir(&path) {
             let what = "a directory of the store belongs here, and not a link or a file";

@@ -7,7 +7,7 @@ use super::blob::{BlobWriter, NewBlob};
 use super::catalog::{CatalogChange, CatalogView, RecordKind};
 use super::locks::ImportLock;
 use super::pack_writer::PackWriter;
-use super::record::{BlobRecord, ImageRecord, LayerOrigin, StoredLayer, TagRecord};
+use super::record::{BlobRecord, ImageRecord, LayerOrigin, LayerRecord, StoredLayer, TagRecord};
 use super::run_table::{RunTable, sync_names};
 use super::{Blob, Progress, Store, StoreError, Watcher, reference};
 use crate::chunk::ChunkPool;
@@ -47,6 +47,10 @@ pub struct Import {
     blobs: HashMap<Sha256, NewBlob>,
     manifest: Option<Sha256>,
     raw_config: Option<Sha256>,
+    /// Blobs that are not here.
+    absent: HashMap<Sha256, BlobRecord>,
+    /// Packs of layers that came in as a table.
+    lazy_packs: BTreeSet<Digest>,
     /// Keeps collections out until the end.
     _lock: ImportLock,
 }
@@ -77,6 +81,8 @@ impl Import {
             blobs: HashMap::new(),
             manifest: None,
             raw_config: None,
+            absent: HashMap::new(),
+            lazy_packs: BTreeSet::new(),
             _lock: turn,
         })
     }
@@ -199,7 +205,8 @@ impl Import {
         }
         let fresh = self.run_table.writer.seal()?;
         self.run_table.writer.watch.end();
-        let mut changes = self.run_table.pack_changes(&fresh)?;
+        let packs: Vec<Digest> = fresh.iter().chain(&self.lazy_packs).copied().collect();
+        let mut changes = self.run_table.pack_changes(&packs)?;
         for (digest, blob) in &self.blobs {
             let record = self.run_table.blob(&blob.content)?;
             changes.push(CatalogChange::put(
@@ -209,17 +216,19 @@ impl Import {
             )?);
         }
         let disk = &self.store.0.packs.disk;
+        let mut by_table = Vec::new();
         for layer in &layers {
             let record = self.run_table.layer(disk, layer)?.record;
             let digest = layer.digest();
-            changes.push(CatalogChange::put(
-                RecordKind::Layer,
-                digest.as_bytes(),
-                &record,
-            )?);
+            let change = CatalogChange::put(RecordKind::Layer, digest.as_bytes(), &record)?;
+            match record.by_table {
+                true => by_table.push((digest, change)),
+                false => changes.push(change),
+            }
         }
         let (index, packs) = self.run_table.index(disk, &image)?.record;
-        let record = self.record(&image, config, index, packs);
+        let mut record = self.record(&image, config, index, packs);
+        record.by_table = !by_table.is_empty();
         let id = record.id().map_err(StoreError::Record)?;
         changes.push(CatalogChange::put(
             RecordKind::Image,
@@ -237,9 +246,59 @@ impl Import {
         sync_names(disk)?;
         self.store.0.catalog.change(|view| {
             self.check_blobs(view, &record)?;
+            self.add_unproved(view, by_table, &mut changes)?;
             Ok((changes, ()))
         })?;
         Ok(id)
+    }
+
+    /// Adds what is known by tables alone, and blobs that are not here: nothing of it comes in
+    /// the place of what was read.
+    fn add_unproved(
+        &self,
+        view: &CatalogView<'_>,
+        layers: Vec<(Digest, CatalogChange)>,
+        changes: &mut Vec<CatalogChange>,
+    ) -> Result<(), StoreError> {
+        for (digest, change) in layers {
+            let known = view.get::<LayerRecord>(RecordKind::Layer, digest.as_bytes())?;
+            if known.is_none_or(|known| known.by_table) {
+                changes.push(change);
+            }
+        }
+        for (digest, record) in &self.absent {
+            let known = view.get::<BlobRecord>(RecordKind::Blob, digest.as_bytes())?;
+            if known.is_none_or(|known| known.absent.is_some()) {
+                let change = CatalogChange::put(RecordKind::Blob, digest.as_bytes(), record)?;
+                changes.push(change);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the packs of the store.
+    #[cfg(feature = "registry")]
+    pub(super) fn packs(&self) -> &std::sync::Arc<super::packs::Packs> {
+        &self.store.0.packs
+    }
+
+    /// Returns the bytes of a chunk that the store has.
+    #[cfg(feature = "registry")]
+    pub(super) fn known_chunk(&self, digest: &Digest, len: u32) -> Option<Vec<u8>> {
+        self.run_table.writer.known_chunk(digest, len)
+    }
+
+    /// Takes in a pack that was made for a layer of which only the table is here.
+    #[cfg(feature = "registry")]
+    pub(super) fn take_pack(&mut self, name: Digest) -> Result<(), StoreError> {
+        self.lazy_packs.insert(name);
+        self.run_table.writer.take_pack(name)
+    }
+
+    /// Notes a blob that is not here, unless it is kept.
+    #[cfg(feature = "registry")]
+    pub(super) fn keep_absent(&mut self, digest: Sha256, record: BlobRecord) {
+        self.absent.insert(digest, record);
     }
 
     fn record(
@@ -266,6 +325,7 @@ impl Import {
             logical_bytes: stats.logical_bytes,
             index,
             packs,
+            by_table: false,
         }
     }
 
@@ -274,6 +334,7 @@ impl Import {
         let needed: BTreeSet<Sha256> = record.blobs().collect();
         for digest in needed {
             let known = self.blobs.contains_key(&digest)
+                || self.absent.contains_key(&digest)
                 || view
                     .get::<BlobRecord>(RecordKind::Blob, digest.as_bytes())?
                     .is_some();

@@ -165,18 +165,19 @@ fn put_path(body: &mut Vec<u8>, path: &LayerPath) -> Result<(), StoreError> {
 }
 
 /// Returns the packs that a layer's file names, if it is one.
-#[cfg(test)]
+#[cfg(any(feature = "registry", test))]
 pub(super) fn packs_of(bytes: &[u8]) -> Option<Vec<Digest>> {
     let mut reader = ByteReader::new(bytes);
     let is_layer = reader.array() == Some(MAGIC) && reader.u32() == Some(LAYER_VERSION);
     is_layer.then(|| reader.digests()).flatten()
 }
 
-/// Reads a layer back and holds it against its digest.
+/// Reads a layer back and holds it against its digest. Says whether what it names as the digests
+/// of files has been held against their bytes.
 pub(super) fn decode(
     bytes: &[u8],
     path: &Path,
-    expected: Digest,
+    (expected, by_table): (Digest, bool),
     packs: &Arc<Packs>,
 ) -> Result<Layer, StoreError> {
     let mut reader = ByteReader::new(bytes);
@@ -198,7 +199,7 @@ pub(super) fn decode(
     let names = reader.digests().ok_or_else(|| wrong(12))?;
     let mut decoder = Decoder {
         builder: LayerBuilder::new(),
-        packs: Arc::new(PackList::fixed(names, packs, path)?),
+        packs: Arc::new(PackList::fixed(names, packs, path, by_table)?),
         at: Vec::new(),
         objects: Vec::new(),
     };

@@ -29,16 +29,19 @@
 //!
 //! Several processes may use one store, and several threads one [`Store`].
 //! Locks, in this order: the gate of imports, the imports' file, the catalog's file, an import's
-//! state, the map of known chunks, the open packs, one pack. The file of a blob on its way in
+//! state, the map of known chunks, the open packs, one pack, what is being fetched. The file of a blob on its way in
 //! is locked with none of these waited for: who cannot have it looks again later.
 
+mod absent;
 mod blob;
 mod catalog;
 mod codec;
 mod disk;
 mod error;
 mod explain;
+mod fetcher;
 mod file;
+mod frame_places;
 #[cfg(all(feature = "dir", feature = "oci"))]
 pub(crate) mod frame_table;
 mod gc;
@@ -48,6 +51,9 @@ mod incoming;
 #[cfg(feature = "registry")]
 mod incoming_blob;
 mod layer_file;
+#[cfg(feature = "registry")]
+mod lazy_layer;
+mod lazy_pack;
 mod legacy;
 mod locks;
 mod log;
@@ -55,10 +61,13 @@ mod making;
 mod map;
 mod opening;
 mod pack;
+mod pack_absent;
 mod pack_table;
 mod pack_writer;
 mod packs;
 mod progress;
+#[cfg(feature = "registry")]
+mod prove;
 mod record;
 mod recorder;
 mod reference;
@@ -75,6 +84,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+pub use absent::AbsentStat;
 pub use blob::{BlobReader, BlobWriter, NewBlob};
 use catalog::{Catalog, CatalogChange, CatalogView, RecordKind};
 pub use disk::Hook;
@@ -88,6 +98,10 @@ pub use import::Import;
 use import::digest_of;
 #[cfg(feature = "registry")]
 pub(crate) use incoming_blob::{Incoming, blob_file_name, is_old};
+#[cfg(feature = "registry")]
+pub(crate) use lazy_layer::LazyLayer;
+#[cfg(feature = "registry")]
+pub(crate) use lazy_pack::FrameSource;
 pub use legacy::is_panic_caught;
 use pack::file_name;
 use pack_writer::ChunkIndex;
@@ -296,7 +310,12 @@ impl Store {
         let mapped = map::map(&file).map_err(StoreError::io("map", &path))?;
         let name = path.display().to_string();
         let origin = |names| {
-            let packs = Arc::new(PackList::fixed(names, &self.0.packs, &path)?);
+            let packs = Arc::new(PackList::fixed(
+                names,
+                &self.0.packs,
+                &path,
+                record.by_table,
+            )?);
             let file = path.clone();
             Ok(Arc::new(IndexFiles { packs, file }) as Arc<_>)
         };
@@ -426,7 +445,7 @@ impl Store {
         let bytes = disk.read(&path)?;
         let found = Digest::of(&bytes);
         // The kind first: of another one the digest says nothing here.
-        let layer = layer_file::decode(&bytes, &path, digest, &self.0.packs);
+        let layer = layer_file::decode(&bytes, &path, (digest, record.by_table), &self.0.packs);
         let other = matches!(
             layer,
             Err(StoreError::Version { .. } | StoreError::Magic { .. })
@@ -454,10 +473,14 @@ impl Store {
     fn open_blob(&self, view: &CatalogView<'_>, digest: Sha256) -> Result<BlobReader, StoreError> {
         let record = view.get::<BlobRecord>(RecordKind::Blob, digest.as_bytes())?;
         let record = record.ok_or(StoreError::NoBlob(digest))?;
+        if let Some(from) = record.absent {
+            return Err(StoreError::NotHere { blob: digest, from });
+        }
         let packs = Arc::new(PackList::fixed(
             record.packs.clone(),
             &self.0.packs,
             self.0.catalog.path(),
+            false,
         )?);
         let content = StoredFile::content(record.bytes, record.content, record.runs(), packs);
         let content = content.ok_or_else(|| {

@@ -13,15 +13,18 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
 use super::StoreError;
 use super::codec::count;
 use super::disk::{Disk, PACKS};
+use super::fetcher::Fetcher;
+use super::lazy_pack::LazyPack;
 use super::map::{self, Mapped};
+use super::pack_absent::{FileId, file_id};
 use super::pack_table::{ChunkRecord, HEADER, PackTable, check_frame, header, read_table, tail};
 use super::packs::PackDescriptor;
 use crate::digest::Digest;
@@ -31,14 +34,20 @@ const GATHERED: usize = 1 << 20;
 
 /// A pack, open for reading; while it has no name yet, for appending too.
 pub(super) struct Pack {
-    disk: Disk,
+    pub(super) disk: Disk,
     source: PackBytes,
-    path: Mutex<PathBuf>,
+    pub(super) path: Mutex<PathBuf>,
     /// What is not sealed yet.
     unsealed: Mutex<Unsealed>,
     name: OnceLock<Digest>,
     /// Of one with a name: read when it is first needed.
     table: OnceLock<PackTable>,
+    /// Who brings what is not here; nobody for one that is open for a short while.
+    pub(super) fetcher: Option<Arc<Fetcher>>,
+    /// Where chunks come from that are not here: looked for when one does not hold.
+    pub(super) lazy: OnceLock<Option<Arc<LazyPack>>>,
+    /// The file that was opened, as the system numbers it.
+    pub(super) file_id: Option<FileId>,
 }
 
 /// Where the bytes come from.
@@ -77,6 +86,9 @@ pub(super) struct PackReport {
     pub(super) chunks: u64,
     pub(super) bytes: u64,
     pub(super) wrong: Vec<StoreError>,
+    /// Chunks that are not here, of a pack that may lack some.
+    pub(super) absent_chunks: u64,
+    pub(super) absent_bytes: u64,
 }
 
 impl Pack {
@@ -91,6 +103,9 @@ impl Pack {
             unsealed: Mutex::default(),
             name: OnceLock::new(),
             table: OnceLock::new(),
+            fetcher: None,
+            lazy: OnceLock::new(),
+            file_id: None,
         })
     }
 
@@ -103,6 +118,7 @@ impl Pack {
     ) -> Result<Self, StoreError> {
         let path = disk.file_in(PACKS, &file_name(name));
         let file = disk.open(&path)?;
+        let file_id = file.metadata().ok().and_then(|meta| file_id(&meta));
         let source = match descriptor {
             Some(_) => PackBytes::File(file, descriptor),
             None => match map::map(&file) {
@@ -112,7 +128,10 @@ impl Pack {
                 Err(_) => PackBytes::File(file, None),
             },
         };
-        Ok(Self::of(disk, source, path, name))
+        Ok(Self {
+            file_id,
+            ..Self::of(disk, source, path, name)
+        })
     }
 
     /// Opens a sealed pack for a short while.
@@ -130,6 +149,17 @@ impl Pack {
             unsealed: Mutex::default(),
             name: OnceLock::from(name),
             table: OnceLock::new(),
+            fetcher: None,
+            lazy: OnceLock::new(),
+            file_id: None,
+        }
+    }
+
+    /// Lets what is not here be brought.
+    pub(super) fn fetched_by(self, fetcher: &Arc<Fetcher>) -> Self {
+        Self {
+            fetcher: Some(Arc::clone(fetcher)),
+            ..self
         }
     }
 
@@ -140,7 +170,7 @@ impl Pack {
 
     /// Returns the table of a pack with a name, held against that; `None` while
     /// it has none.
-    fn table(&self) -> Result<Option<&PackTable>, StoreError> {
+    pub(super) fn table(&self) -> Result<Option<&PackTable>, StoreError> {
         if let Some(table) = self.table.get() {
             return Ok(Some(table));
         }
@@ -268,11 +298,21 @@ impl Pack {
             );
             return Err(StoreError::malformed(&self.path.lock(), what));
         }
-        self.raw(offset, buf)?;
-        self.check(table, offset, buf)
+        let end = end.unwrap_or(u64::MAX);
+        loop {
+            // Found out before the bytes are read: a chunk that comes in between, and that
+            // another thread finds right then, is not what was read here.
+            let unverified = table.unverified(offset, end);
+            self.raw(offset, buf)?;
+            match self.check(table, offset, buf, &unverified) {
+                Err(StoreError::Damaged { offset, .. }) if self.has_come(table, offset)? => {}
+                Err(error) => return Err(self.missing(table, end, error)),
+                Ok(()) => return Ok(()),
+            }
+        }
     }
 
-    fn raw(&self, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
+    pub(super) fn raw(&self, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
         let read = match &self.source {
             PackBytes::File(file, _) => self.disk.read_at(file, Path::new(""), offset, buf),
             PackBytes::Mapped(mapped) => self.copy(mapped, offset, buf),
@@ -320,40 +360,43 @@ impl Pack {
         }
     }
 
-    /// Verifies the chunks that a range was read from, unless they have been verified
-    /// before in this process. `buf` holds the bytes from `offset` on, and gets them
-    /// again where a chunk had to be read as a whole.
-    fn check(&self, table: &PackTable, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
+    /// Verifies the chunks of a range that were not verified before it was read. `buf` holds
+    /// the bytes from `offset` on, and gets them again where a chunk had to be read as a whole.
+    fn check(
+        &self,
+        table: &PackTable,
+        offset: u64,
+        buf: &mut [u8],
+        unverified: &[u32],
+    ) -> Result<(), StoreError> {
         let end = offset + buf.len() as u64;
-        let mut number = table.chunk_at(offset);
         let mut whole = Vec::new();
-        while let Some(at) = number {
-            let Some((start, stop)) = table.span(at) else {
+        for number in unverified {
+            let Some((start, stop)) = table.span(*number) else {
                 break;
             };
-            if start >= end {
-                break;
+            let (from, to) = (start.max(offset), stop.min(end));
+            let shown = to_range(from - offset, to - offset);
+            let part = buf.get_mut(shown).unwrap_or_default();
+            if (from, to) == (start, stop) {
+                self.verify_chunk(table, *number, part)?;
+            } else {
+                whole.resize(usize::try_from(stop - start).unwrap_or(0), 0);
+                self.raw(start, &mut whole)?;
+                self.verify_chunk(table, *number, &whole)?;
+                let same = whole.get(to_range(from - start, to - start));
+                part.copy_from_slice(same.unwrap_or_default());
             }
-            if !table.is_verified(at) {
-                let (from, to) = (start.max(offset), stop.min(end));
-                let shown = to_range(from - offset, to - offset);
-                let part = buf.get_mut(shown).unwrap_or_default();
-                if (from, to) == (start, stop) {
-                    self.verify_chunk(table, at, part)?;
-                } else {
-                    whole.resize(usize::try_from(stop - start).unwrap_or(0), 0);
-                    self.raw(start, &mut whole)?;
-                    self.verify_chunk(table, at, &whole)?;
-                    let same = whole.get(to_range(from - start, to - start));
-                    part.copy_from_slice(same.unwrap_or_default());
-                }
-            }
-            number = at.checked_add(1);
         }
         Ok(())
     }
 
-    fn verify_chunk(&self, table: &PackTable, number: u32, bytes: &[u8]) -> Result<(), StoreError> {
+    pub(super) fn verify_chunk(
+        &self,
+        table: &PackTable,
+        number: u32,
+        bytes: &[u8],
+    ) -> Result<(), StoreError> {
         let found = Digest::of(bytes);
         let Some((expected, offset, _)) = table.chunk(number) else {
             return Ok(());
@@ -441,7 +484,14 @@ impl Pack {
             };
             let held = self.raw(start, &mut buf);
             let held = held.and_then(|()| self.verify_chunk(table, number, &buf));
-            report.wrong.extend(held.err());
+            match held {
+                Err(StoreError::Damaged { .. }) if self.lazy().is_some() => {
+                    report.absent_chunks += 1;
+                    report.absent_bytes += u64::from(record.len.get());
+                    continue;
+                }
+                held => report.wrong.extend(held.err()),
+            }
             report.chunks += 1;
             report.bytes += u64::from(record.len.get());
         }

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use smallvec::SmallVec;
 use zerocopy::byteorder::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -104,6 +105,19 @@ impl PackTable {
     pub(super) fn is_verified(&self, number: u32) -> bool {
         let word = self.verified.get(number as usize / 64);
         word.is_some_and(|word| word.load(Ordering::Acquire) >> (number % 64) & 1 == 1)
+    }
+
+    /// Returns the chunks that a range touches and that have not been found to be right yet.
+    pub(super) fn unverified(&self, offset: u64, end: u64) -> SmallVec<[u32; 8]> {
+        let mut found = SmallVec::new();
+        let first = self.chunk_at(offset).unwrap_or(u32::MAX);
+        let touched = |number: &u32| self.span(*number).is_some_and(|(start, _)| start < end);
+        for number in (first..).take_while(touched) {
+            if !self.is_verified(number) {
+                found.push(number);
+            }
+        }
+        found
     }
 
     pub(super) fn set_verified(&self, number: u32) {

@@ -56,6 +56,14 @@ impl ChunkIndex {
         Ok(())
     }
 
+    /// Takes in a pack that an import makes.
+    #[cfg(feature = "registry")]
+    pub(super) fn add(&mut self, disk: &Disk, pack: Digest) -> Result<(), StoreError> {
+        let mut all = self.names.clone();
+        all.push(pack);
+        self.refresh(disk, &all)
+    }
+
     pub(super) fn has(&self, pack: Digest) -> bool {
         self.have.contains(&pack)
     }
@@ -224,6 +232,33 @@ impl PackWriter {
         let number = self.list.push(Arc::clone(&pack))?;
         state.older.insert(name, (Arc::clone(&pack), number));
         Ok((pack, number))
+    }
+
+    /// Returns the bytes of a chunk that the store has.
+    #[cfg(feature = "registry")]
+    pub(super) fn known_chunk(&self, digest: &Digest, len: u32) -> Option<Vec<u8>> {
+        let (name, number) = self.known.lock().find(digest)?;
+        let pack = self.packs.get(name).ok()?;
+        let (found, offset, have) = pack.chunk(number).ok()??;
+        if found != *digest
+            || have != len
+            || super::lazy_pack::LazyPack::is_one(&self.packs.disk, name)
+        {
+            return None;
+        }
+        let mut bytes = vec![0; len as usize];
+        pack.read(offset, &mut bytes).ok()?;
+        Some(bytes)
+    }
+
+    /// Takes in a pack that was made for a layer of which only the table is here.
+    #[cfg(feature = "registry")]
+    pub(super) fn take_pack(&self, name: Digest) -> Result<(), StoreError> {
+        let mut known = self.known.lock();
+        match known.has(name) {
+            true => Ok(()),
+            false => known.add(&self.packs.disk, name),
+        }
     }
 
     /// Returns the runs of a content in this import's packs, if it lies in packs

@@ -10,6 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use super::StoreError;
 use super::codec::count;
 use super::disk::Disk;
+use super::fetcher::Fetcher;
 use super::pack::Pack;
 use crate::digest::Digest;
 use crate::limits::MAX_OPEN_PACKS;
@@ -18,6 +19,8 @@ use crate::limits::MAX_OPEN_PACKS;
 /// its chunks are checked once.
 pub(super) struct Packs {
     pub(super) disk: Disk,
+    /// Brings what is not here.
+    pub(super) fetcher: Arc<Fetcher>,
     /// Bytes of chunks from which on an import begins the next pack.
     pub(super) pack_bytes: u64,
     open: Mutex<HashMap<Digest, Weak<Pack>>>,
@@ -37,6 +40,7 @@ impl Drop for PackDescriptor {
 impl Packs {
     pub(super) fn new(disk: Disk, pack_bytes: u64) -> Self {
         Self {
+            fetcher: Arc::new(Fetcher::new(&disk)),
             disk,
             pack_bytes,
             open: Mutex::default(),
@@ -50,7 +54,7 @@ impl Packs {
             return Ok(pack);
         }
         // Opened without the lock; of two that race one is kept.
-        let pack = Arc::new(Pack::open(&self.disk, name, self.descriptor())?);
+        let pack = Arc::new(self.opened(name)?);
         let mut open = self.open.lock();
         open.retain(|_, pack| pack.strong_count() > 0);
         let known = open.entry(name).or_insert_with(|| Arc::downgrade(&pack));
@@ -64,9 +68,14 @@ impl Packs {
     /// Opens a pack whose file has just been written. One of the same name that
     /// somebody has open may be of a file that was damaged.
     pub(super) fn renew(&self, name: Digest) -> Result<Arc<Pack>, StoreError> {
-        let pack = Arc::new(Pack::open(&self.disk, name, self.descriptor())?);
+        let pack = Arc::new(self.opened(name)?);
         self.open.lock().insert(name, Arc::downgrade(&pack));
         Ok(pack)
+    }
+
+    fn opened(&self, name: Digest) -> Result<Pack, StoreError> {
+        let pack = Pack::open(&self.disk, name, self.descriptor())?;
+        Ok(pack.fetched_by(&self.fetcher))
     }
 
     /// Lets a pack keep a descriptor, unless [`MAX_OPEN_PACKS`] have one.
@@ -85,21 +94,34 @@ pub(super) enum PackList {
         packs: Box<[Arc<Pack>]>,
         /// The file, for messages.
         file: PathBuf,
+        /// Whether the file says of contents what nobody has held against their bytes yet.
+        by_table: bool,
     },
     /// Of an import: packs join as they are written or found to be of use.
     Growing(RwLock<Vec<Arc<Pack>>>),
 }
 
 impl PackList {
-    /// Opens the packs that `file` names.
+    /// Opens the packs that `file` names. `by_table` is said of a file that came as a table,
+    /// and of what was made of one.
     pub(super) fn fixed(
         names: Vec<Digest>,
         packs: &Packs,
         file: &Path,
+        by_table: bool,
     ) -> Result<Self, StoreError> {
         let open: Result<_, _> = names.into_iter().map(|name| packs.get(name)).collect();
         let file = file.to_owned();
-        open.map(|packs| Self::Fixed { packs, file })
+        open.map(|packs| Self::Fixed {
+            packs,
+            file,
+            by_table,
+        })
+    }
+
+    /// Returns whether contents that lie here may have other digests than they are said to have.
+    pub(super) fn is_by_table(&self) -> bool {
+        matches!(self, Self::Fixed { by_table: true, .. })
     }
 
     pub(super) fn growing() -> Self {
@@ -109,7 +131,7 @@ impl PackList {
     /// Returns a pack by its number.
     pub(super) fn get(&self, number: u32) -> Result<Arc<Pack>, StoreError> {
         let (found, packs, file) = match self {
-            Self::Fixed { packs, file } => {
+            Self::Fixed { packs, file, .. } => {
                 let found = packs.get(number as usize).cloned();
                 (found, packs.len(), file.as_path())
             }

@@ -62,6 +62,14 @@ pub struct Blob {
     pub bytes: u64,
 }
 
+impl Blob {
+    /// Names a blob that is somewhere else.
+    #[cfg(feature = "registry")]
+    pub(crate) fn new(digest: Sha256, bytes: u64) -> Self {
+        Self { digest, bytes }
+    }
+}
+
 /// An image, as the store knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -103,6 +111,9 @@ pub(super) struct ImageRecord {
     /// The packs that it names.
     #[serde(with = "text_list")]
     pub(super) packs: Vec<Digest>,
+    /// Whether a layer is known by its table, and nobody has held that against the archive.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) by_table: bool,
 }
 
 impl ImageRecord {
@@ -149,6 +160,9 @@ pub(super) struct LayerRecord {
     /// The packs that it names.
     #[serde(with = "text_list")]
     pub(super) packs: Vec<Digest>,
+    /// Whether a table says what is in it, and nobody has held that against the bytes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) by_table: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -167,6 +181,9 @@ pub(super) struct BlobRecord {
     pub(super) packs: Vec<Digest>,
     /// Place in the blob, number of the pack, place in it, length.
     pub(super) runs: Vec<(u64, u32, u32, u32)>,
+    /// Of one that is not here: the image that it is of, in a registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) absent: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 
 use super::catalog::{CatalogChange, CatalogView, RecordKind};
 use super::file::StoredFile;
+use super::lazy_pack::LazyPack;
 use super::pack_table::HEADER;
 use super::pack_writer::{ChunkIndex, PackWriter, key};
 use super::record::{BlobRecord, ImageRecord, LayerRecord, PackRecord};
@@ -65,6 +66,9 @@ impl Store {
             }
         }
         for (digest, record) in &catalog.blobs {
+            if record.absent.is_some() {
+                continue;
+            }
             match self.blob(*digest) {
                 Ok(blob) => add(&mut used, blob.content()),
                 Err(error) => kept_packs.note(error, &record.packs)?,
@@ -94,6 +98,8 @@ impl Store {
         for name in packs
             .iter()
             .filter(|name| !kept_packs.packs.contains(*name))
+            // One that lacks chunks stays as it is, and nobody counts on what it has.
+            .filter(|name| !LazyPack::is_one(&self.0.packs.disk, **name))
         {
             ranges.push((*name, merged(used.remove(name).unwrap_or_default())));
         }
@@ -329,10 +335,13 @@ impl KeptPacks {
     /// Notes damage, and the packs that stay because of it. What could not be
     /// looked at ends the collection.
     fn note(&mut self, error: StoreError, packs: &[Digest]) -> Result<(), StoreError> {
+        self.packs.extend(packs);
+        if error.is_absence() {
+            return Ok(());
+        }
         if !error.is_damage() && !error.is_medium() {
             return Err(error);
         }
-        self.packs.extend(packs);
         self.damage.push(error);
         Ok(())
     }

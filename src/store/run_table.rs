@@ -8,6 +8,7 @@ use super::StoreError;
 use super::catalog::{CatalogChange, RecordKind};
 use super::codec::count;
 use super::disk::{Disk, INDEXES, LAYERS};
+use super::file::StoredFile;
 use super::layer_file;
 use super::pack::file_name;
 use super::pack_writer::{PackSink, PackWriter};
@@ -125,6 +126,7 @@ impl RunTable {
             content: content.digest(),
             packs: self.packs()?,
             runs: runs.collect(),
+            absent: None,
         })
     }
 
@@ -144,6 +146,7 @@ impl RunTable {
         let record = LayerRecord {
             file: Digest::of(&bytes),
             packs: self.packs()?,
+            by_table: is_by_table(layer),
         };
         disk.put(LAYERS, &file_name(record.file), &bytes)?;
         let bytes = bytes.len() as u64;
@@ -212,4 +215,15 @@ pub(super) fn sync_names(disk: &Disk) -> Result<(), StoreError> {
     [super::disk::PACKS, LAYERS, INDEXES]
         .iter()
         .try_for_each(|dir| disk.sync_dir(dir))
+}
+
+/// Returns whether a file of the layer lies where a table says that it is what its digest
+/// says, and nobody else does.
+pub(super) fn is_by_table(layer: &Layer) -> bool {
+    layer.entries().any(|entry| match entry.body {
+        EntryBody::File { content, .. } => {
+            StoredFile::of(content).is_some_and(|file| file.packs.is_by_table())
+        }
+        _ => false,
+    })
 }

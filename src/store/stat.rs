@@ -38,6 +38,15 @@ pub struct StoreStat {
     /// Bytes of what is on its way in, or was left behind, blobs of interrupted pulls
     /// included.
     pub unfinished_bytes: u64,
+    /// Chunks that are not here, of images that were pulled in part.
+    pub absent_chunks: u64,
+    /// Bytes of these: they are part of [`chunk_bytes`](Self::chunk_bytes).
+    pub absent_bytes: u64,
+    /// Blobs that are not here.
+    pub absent_blobs: u64,
+    /// Images of which tables say what is in their files, and nobody has held that against
+    /// their archives.
+    pub unchecked_images: u64,
 }
 
 impl StoreStat {
@@ -53,7 +62,7 @@ impl StoreStat {
 }
 
 impl Store {
-    /// Counts what there is. O(records of the catalog, files).
+    /// Counts what there is. O(records of the catalog, files; bytes of packs that lack some).
     ///
     /// # Errors
     ///
@@ -84,6 +93,9 @@ impl Store {
         if disk.path(INCOMING).is_dir() {
             stat.unfinished_bytes += sum(INCOMING)?;
         }
+        let absent = self.absent_of_all()?;
+        (stat.absent_chunks, stat.absent_bytes) = (absent.chunks, absent.bytes);
+        (stat.absent_blobs, stat.unchecked_images) = (absent.blobs, absent.unchecked);
         let own = [LOG, COPY, OLD, RESERVE].map(|name| disk.path(name).symlink_metadata());
         stat.catalog_bytes = own.into_iter().flatten().map(|meta| meta.len()).sum();
         Ok(stat)

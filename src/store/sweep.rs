@@ -9,6 +9,7 @@ use super::catalog::{CatalogView, RecordKind};
 use super::disk::{Disk, INDEXES, LAYERS, PACKS, TMP};
 use super::identity;
 use super::incoming::{self, INCOMING};
+use super::lazy_pack::{self, LAZY};
 use super::pack::file_name;
 use super::record::{ImageRecord, LayerRecord};
 use super::{Store, StoreError, log};
@@ -49,7 +50,11 @@ impl Store {
             (INDEXES, Some(&live.indexes)),
             (LAYERS, Some(&live.layers)),
             (PACKS, Some(&live.packs)),
+            (LAZY, Some(&live.packs)),
         ] {
+            if dir == LAZY && !disk.path(LAZY).is_dir() {
+                continue;
+            }
             for (path, _) in disk.list(dir)? {
                 let is_live = keep.is_some_and(|keep| is_in(keep, &path));
                 if is_live || !is_written_by_a_store(disk, dir, &path) {
@@ -82,6 +87,7 @@ pub(super) fn is_written_by_a_store(disk: &Disk, dir: &str, path: &Path) -> bool
         PACKS => b"stratpak",
         INDEXES => b"stratidx",
         INCOMING => &incoming::MAGIC,
+        LAZY => &lazy_pack::MAGIC,
         _ => b"stratlay",
     };
     let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);

@@ -28,6 +28,10 @@ pub struct VerifyReport {
     pub chunks: u64,
     /// Bytes of chunks.
     pub bytes: u64,
+    /// Chunks that are not here, of images that were pulled in part.
+    pub absent_chunks: u64,
+    /// Bytes of these.
+    pub absent_bytes: u64,
     /// What is not as it was, in no order.
     pub errors: Vec<StoreError>,
     /// What could not be looked at, for want of rights, of descriptors, of
@@ -94,6 +98,8 @@ impl Store {
                     let found = pack.verify();
                     report.chunks += found.chunks;
                     report.bytes += found.bytes;
+                    report.absent_chunks += found.absent_chunks;
+                    report.absent_bytes += found.absent_bytes;
                     found.wrong.into_iter().for_each(|error| report.note(error));
                 }
                 Err(error) => report.note(error),
@@ -118,7 +124,9 @@ impl Store {
         }
         for digest in &contents.blobs {
             let held = self.blob(*digest).and_then(|blob| blob.check_all());
-            if let Err(error) = held {
+            if let Err(error) = held
+                && !error.is_absence()
+            {
                 report.note(error.within(|| format!("blob {digest}")));
             }
         }
@@ -179,7 +187,7 @@ impl Store {
             let Some(content) = image.content(node) else {
                 continue;
             };
-            if let Err(error) = verified.check(content) {
+            if let Err(error) = verified.check_here(content) {
                 let path = image.paths_of(&HashSet::from([node])).remove(&node);
                 let path = path.map_or("a file".to_owned(), |path| path.to_string());
                 return Err(error.within(|| path));
@@ -191,22 +199,30 @@ impl Store {
 
 /// The files that have been read: digest, length and runs of each.
 #[derive(Default)]
-struct VerifiedFiles(HashSet<Digest>);
+pub(super) struct VerifiedFiles(HashSet<Digest>);
 
 impl VerifiedFiles {
     fn check_layer(&mut self, layer: &Layer) -> Result<(), StoreError> {
         for entry in layer.entries() {
             if let EntryBody::File { content, .. } = entry.body {
-                let checked = self.check(content);
+                let checked = self.check_here(content);
                 checked.map_err(|error| error.within(|| entry.path.to_string()))?;
             }
         }
         Ok(())
     }
 
+    /// As [`check`](Self::check), but what is not here cannot be wrong yet: its chunks are counted.
+    fn check_here(&mut self, content: &Content) -> Result<(), StoreError> {
+        match self.check(content) {
+            Err(error) if error.is_absence() => Ok(()),
+            checked => checked,
+        }
+    }
+
     /// Reads a file and holds it against its digest, if it was not read from
     /// the same places before.
-    fn check(&mut self, content: &Content) -> Result<(), StoreError> {
+    pub(super) fn check(&mut self, content: &Content) -> Result<(), StoreError> {
         let key = StoredFile::of(content).and_then(|file| location_of(content, file));
         if key.is_some_and(|key| self.0.contains(&key)) {
             return Ok(());

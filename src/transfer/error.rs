@@ -75,6 +75,37 @@ pub enum TransferError {
     #[cfg(feature = "registry")]
     #[error("{0}")]
     Place(String),
+    /// What an image says of a layer that can be fetched in parts is not so.
+    #[cfg(feature = "registry")]
+    #[error(
+        "layer {blob}: its table cannot be used: {what}; pull the image whole, with `--lazy off`"
+    )]
+    Table {
+        /// The digest of the layer's blob.
+        blob: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// The archive of a layer has other files than its table said.
+    #[cfg(feature = "registry")]
+    #[error(
+        "layer {0}: its archive has other files than its table says: the image is refused, and its \
+         names are removed; do not trust who made it"
+    )]
+    TwoFaces(String),
+    /// The image was pulled in parts: some are not here, or were not held against the archives.
+    #[error(
+        "{image}: it was pulled in parts, and is not complete: {bytes} bytes and {blobs} blobs are \
+         not here; `stratafs store fill {image}` completes it"
+    )]
+    Absent {
+        /// The image.
+        image: String,
+        /// Bytes of files that are not here.
+        bytes: u64,
+        /// Blobs that are not here.
+        blobs: u64,
+    },
     /// The image has no such path.
     #[error("{path}: {errno}")]
     Path {

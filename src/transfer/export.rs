@@ -103,6 +103,7 @@ pub fn export(
 ) -> Result<(), TransferError> {
     let watched = options.watcher.map(|watcher| store.watched(watcher));
     let store = watched.as_ref().unwrap_or(store);
+    whole(store, reference)?;
     let form = (options.compression, options.set_platform.as_ref());
     let form = match options.format {
         Format::Artifact | Format::ArtifactArchive => (form.0, form.1, true),
@@ -136,6 +137,19 @@ pub fn export(
                 error,
             })?;
             Ok(fs.export_dir_whole("/", &opened)?)
+        }),
+    }
+}
+
+/// Refuses an image of which parts are not here.
+pub(super) fn whole(store: &Store, reference: &Reference) -> Result<(), TransferError> {
+    let absent = store.absent(reference.as_str())?;
+    match absent.is_whole() {
+        true => Ok(()),
+        false => Err(TransferError::Absent {
+            image: reference.to_string(),
+            bytes: absent.bytes,
+            blobs: absent.blobs,
         }),
     }
 }

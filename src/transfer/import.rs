@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::TransferError;
 use super::platform::stamp;
-use crate::digest::Sha256;
+use crate::digest::{Digest, Sha256};
 use crate::image::{HistoryEntry, ImageConfig, Reference};
 use crate::source::{BlobDigest, LayerBlob, OciImage, Opened, Platform, Source, SourceOptions};
 use crate::store::{ImageInfo, Import, LayerOrigin, Store, Watcher};
@@ -123,16 +123,16 @@ pub(super) fn take_image(
     options: &SourceOptions,
 ) -> Result<(), TransferError> {
     let mut blobs = image.layers().iter();
-    blobs.try_for_each(|blob| take_layer(import, image, blob, options))
+    blobs.try_for_each(|blob| take_layer(import, image, blob, options).map(drop))
 }
 
-/// Takes one layer, and its blob.
+/// Takes one layer, and its blob. Returns the digest of its tree.
 pub(super) fn take_layer(
     import: &mut Import,
     image: &OciImage,
     blob: &LayerBlob,
     options: &SourceOptions,
-) -> Result<(), TransferError> {
+) -> Result<Digest, TransferError> {
     let kept = blob.digest().and_then(sha256).zip(sha256(blob.diff_id()));
     let mut origin = LayerOrigin::new();
     let layer = match kept {
@@ -147,8 +147,9 @@ pub(super) fn take_layer(
         // does not know: only the tree is kept.
         None => image.read_layer(import.pool(), blob, options, None)?,
     };
+    let digest = layer.digest();
     import.layer(layer, origin);
-    Ok(())
+    Ok(digest)
 }
 
 /// Keeps manifest and configuration byte by byte.

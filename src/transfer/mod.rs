@@ -21,12 +21,16 @@ mod error;
 mod explain;
 mod export;
 mod extend;
+#[cfg(feature = "registry")]
+mod fill;
 mod framing;
 mod import;
 #[cfg(feature = "registry")]
 mod lanes;
 #[cfg(feature = "registry")]
 mod layout_out;
+#[cfg(feature = "registry")]
+mod lazy;
 mod platform;
 #[cfg(feature = "registry")]
 mod pull;
@@ -50,9 +54,13 @@ pub use error::TransferError;
 pub use explain::{EntryKind, Explanation, LowerEntry, Sharer, explain};
 pub use export::{ExportOptions, Format, export};
 pub use extend::{append, reconfigure};
+#[cfg(feature = "registry")]
+pub use fill::fill;
 pub use import::{ImportOptions, import, import_opened};
 #[cfg(feature = "registry")]
 pub use lanes::{MovedWatcher, Moving};
+#[cfg(feature = "registry")]
+pub use lazy::fetch_from;
 #[cfg(feature = "registry")]
 pub use pull::{PullOptions, Pulled, pull};
 #[cfg(feature = "registry")]

@@ -8,9 +8,10 @@ use std::thread;
 use super::TransferError;
 use super::import::{keep_documents, sha256, take_layer};
 use super::lanes::{self, Meter, MovedWatcher};
+use super::lazy::{self, has_table, take_table};
 use super::remote::Remote;
 use crate::digest::{Digest, Sha256};
-use crate::image::Reference;
+use crate::image::{ImageId, Reference};
 use crate::registry::{Client, RegistryRef};
 use crate::source::{BlobDigest, OciImage, SourceErrorKind, SourceOptions};
 use crate::store::{ImageInfo, Import, LayerOrigin, Store, blob_file_name, is_old};
@@ -24,6 +25,10 @@ pub struct PullOptions {
     pub lanes: usize,
     /// Is told how many bytes have come.
     pub watcher: Option<MovedWatcher>,
+    /// Of layers that have a table, fetch that and what is needed to start, and nothing else:
+    /// what is read later is fetched then, if [`fetch_from`](super::fetch_from) says from where,
+    /// and [`fill`](super::fill) fetches the rest. Default: no.
+    pub lazy: bool,
 }
 
 impl std::fmt::Debug for PullOptions {
@@ -41,6 +46,7 @@ impl Default for PullOptions {
             source: SourceOptions::default(),
             lanes: 3,
             watcher: None,
+            lazy: false,
         }
     }
 }
@@ -59,6 +65,8 @@ pub struct Pulled {
     pub fetched_bytes: u64,
     /// Layers that the store had.
     pub known_layers: u64,
+    /// Layers of which only the table was fetched, and what is needed to start.
+    pub lazy_layers: u64,
 }
 
 /// Fetches the image `name` into the store and tags it `tag`, or else with its full name.
@@ -84,7 +92,8 @@ pub struct Pulled {
 ///
 /// # Errors
 ///
-/// [`TransferError::Registry`], [`TransferError::Source`], [`TransferError::Store`].
+/// [`TransferError::Registry`], [`TransferError::Source`], [`TransferError::Store`];
+/// [`TransferError::Table`], [`TransferError::TwoFaces`].
 pub fn pull(
     store: &Store,
     client: &Client,
@@ -94,6 +103,17 @@ pub fn pull(
 ) -> Result<Pulled, TransferError> {
     let full = name.store_name();
     let tag = tag.unwrap_or(&full);
+    bring(store, client, name, Some(tag), options)
+}
+
+/// Fetches an image; without a tag nothing leads to it but what did before.
+pub(super) fn bring(
+    store: &Store,
+    client: &Client,
+    name: &RegistryRef,
+    tag: Option<&Reference>,
+    options: &PullOptions,
+) -> Result<Pulled, TransferError> {
     let manifest = client.manifest(name)?;
     store.drop_incoming(&is_old)?;
     let meter = Meter::new(options.watcher.clone());
@@ -110,23 +130,24 @@ pub fn pull(
     })?;
     // Not before what is in the store is looked at: nothing of it is collected from here on.
     let import = store.import()?;
-    if let Some(known) = same_image(store, &image)? {
-        store.tag(&known.id.to_string(), tag.as_str())?;
-        forget_blobs(store, &image)?;
-        return Ok(Pulled {
-            known_layers: known.layers.len() as u64,
-            image: store.info(tag.as_str())?,
-            digest: manifest.digest,
-            fetched_layers: 0,
-            fetched_bytes: 0,
-        });
+    let same = same_image(store, &image)?;
+    if let Some(known) = &same
+        && (options.lazy || store.absent(&known.id.to_string())?.is_whole())
+    {
+        return already_here(store, (known, &image), manifest.digest, options, tag);
     }
-    let plan = PullPlan::new(store, &image, &options.source)?;
+    // What guests may have read of it until now.
+    let before = same.filter(|_| !options.lazy).map(|known| known.id);
+    let before = before.map(|id| store.image(&id.to_string())).transpose()?;
+    let plan = PullPlan::new(store, &image, options)?;
     remote.expect(&plan.missing);
     let (fetched_layers, known_layers) = plan.counts();
-    let taken = together(&remote, import, (&image, &plan), options, tag);
-    match taken {
-        Ok(()) => remote.forget()?,
+    let taken = together(store, &remote, import, (&image, &plan), options, tag);
+    let id = match taken {
+        Ok(id) => {
+            remote.forget()?;
+            id
+        }
         Err(error) => {
             if is_mismatch(&error) {
                 // It was whole when it came, and is not right: nobody goes on with it.
@@ -134,13 +155,42 @@ pub fn pull(
             }
             return Err(remote.explained(error));
         }
+    };
+    if let Some(before) = before {
+        lazy::held(store, id, &before)?;
+    } else if !options.lazy {
+        store.finish_packs(id)?;
     }
     Ok(Pulled {
-        image: store.info(tag.as_str())?,
+        image: store.info(&id.to_string())?,
+        lazy_layers: plan.lazy.len() as u64,
         digest: manifest.digest,
         fetched_layers,
         fetched_bytes: plan.missing.iter().map(|(_, size)| size).sum(),
         known_layers,
+    })
+}
+
+/// Names an image that the store has.
+fn already_here(
+    store: &Store,
+    (known, image): (&ImageInfo, &OciImage),
+    digest: BlobDigest,
+    options: &PullOptions,
+    tag: Option<&Reference>,
+) -> Result<Pulled, TransferError> {
+    let id = known.id.to_string();
+    tag.map_or(Ok(known.id), |tag| store.tag(&id, tag.as_str()))?;
+    if !options.lazy {
+        forget_blobs(store, image)?;
+    }
+    Ok(Pulled {
+        known_layers: known.layers.len() as u64,
+        lazy_layers: 0,
+        image: store.info(&id)?,
+        digest,
+        fetched_layers: 0,
+        fetched_bytes: 0,
     })
 }
 
@@ -153,16 +203,17 @@ fn is_mismatch(error: &TransferError) -> bool {
 
 /// Fetches and reads at the same time.
 fn together(
+    store: &Store,
     remote: &Remote,
     import: Import,
     (image, plan): (&OciImage, &PullPlan),
     options: &PullOptions,
-    tag: &Reference,
-) -> Result<(), TransferError> {
+    tag: Option<&Reference>,
+) -> Result<ImageId, TransferError> {
     thread::scope(|scope| {
         let jobs = plan.missing.clone();
         scope.spawn(|| lanes::all(options.lanes, jobs, &remote.meter, |job| remote.fetch(job)));
-        let taken = take(import, image, plan, options, tag);
+        let taken = take(store, import, remote, (image, plan), (options, tag));
         remote.stop();
         taken
     })
@@ -170,21 +221,31 @@ fn together(
 
 /// Reads layer after layer, and makes the image.
 fn take(
+    store: &Store,
     mut import: Import,
-    image: &OciImage,
-    plan: &PullPlan,
-    options: &PullOptions,
-    tag: &Reference,
-) -> Result<(), TransferError> {
-    for (blob, known) in image.layers().iter().zip(&plan.known) {
-        match known {
-            Some((layer, origin)) => import.layer(layer.clone(), origin.clone()),
-            None => take_layer(&mut import, image, blob, &options.source)?,
+    remote: &Remote,
+    (image, plan): (&OciImage, &PullPlan),
+    (options, tag): (&PullOptions, Option<&Reference>),
+) -> Result<ImageId, TransferError> {
+    for (number, (blob, known)) in image.layers().iter().zip(&plan.known).enumerate() {
+        if let Some((layer, origin)) = known {
+            import.layer(layer.clone(), origin.clone());
+        } else if plan.lazy.contains(&number) {
+            let name = remote.image_name(image);
+            let parts = (remote.client(), &remote.meter, &options.source);
+            let (layer, origin) = take_table(&mut import, parts, &name, blob)?;
+            import.layer(layer, origin);
+        } else {
+            let found = take_layer(&mut import, image, blob, &options.source)?;
+            if let Some(own) = blob.digest().and_then(sha256) {
+                let manifest = image.manifest_bytes().map(BlobDigest::of);
+                let manifest = manifest.as_ref().and_then(sha256);
+                lazy::refuse_others(store, (own, found), manifest)?;
+            }
         }
     }
     keep_documents(&mut import, image)?;
-    import.commit(image.config().clone(), Some(tag.as_str()))?;
-    Ok(())
+    Ok(import.commit(image.config().clone(), tag.map(Reference::as_str))?)
 }
 
 /// Removes the blobs of an image that the store has: a pull that was killed once the image
@@ -216,21 +277,21 @@ struct PullPlan {
     known: Vec<Option<(crate::layer::Layer, LayerOrigin)>>,
     /// Blobs, each once, in the order in which they are read.
     missing: Vec<(BlobDigest, u64)>,
+    /// Layers that are taken in by their tables, by number.
+    lazy: HashSet<usize>,
 }
 
 impl PullPlan {
-    fn new(
-        store: &Store,
-        image: &OciImage,
-        options: &SourceOptions,
-    ) -> Result<Self, TransferError> {
+    fn new(store: &Store, image: &OciImage, pull: &PullOptions) -> Result<Self, TransferError> {
+        let options = &pull.source;
         let stored = stored_layers(store)?;
         let mut plan = Self {
             known: Vec::new(),
             missing: Vec::new(),
+            lazy: HashSet::new(),
         };
         let mut seen = HashSet::new();
-        for blob in image.layers() {
+        for (number, blob) in image.layers().iter().enumerate() {
             let pair = blob.digest().and_then(sha256).zip(sha256(blob.diff_id()));
             let found = pair.and_then(|pair| stored.get(&pair));
             let found = found.map(|(digest, origin)| {
@@ -238,7 +299,9 @@ impl PullPlan {
                 Ok::<_, TransferError>(layer.map(|layer| (layer, origin.clone())))
             });
             let found = found.transpose()?.flatten();
-            if let (None, Some(digest)) = (&found, blob.digest())
+            if found.is_none() && pull.lazy && has_table(blob) {
+                plan.lazy.insert(number);
+            } else if let (None, Some(digest)) = (&found, blob.digest())
                 && seen.insert(digest.clone())
             {
                 plan.missing.push((digest.clone(), blob.size()));
@@ -272,9 +335,13 @@ type BlobKey = (Sha256, Sha256);
 /// Lists the layers of the store that it has the blobs of.
 fn stored_layers(store: &Store) -> Result<HashMap<BlobKey, (Digest, LayerOrigin)>, TransferError> {
     let mut found = HashMap::new();
+    // What a table says of a blob is said of the image alone that it is of.
+    let by_table = store.layers_by_table()?;
     for info in store.list()? {
         for layer in info.layers {
-            if let Some(key) = layer.origin.blob.zip(layer.origin.diff_id) {
+            if let Some(key) = layer.origin.blob.zip(layer.origin.diff_id)
+                && !by_table.contains(&(key.0, layer.digest))
+            {
                 found.insert(key, (layer.digest, layer.origin));
             }
         }

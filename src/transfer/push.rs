@@ -5,7 +5,7 @@ use std::io::{self, Read};
 
 use parking_lot::Mutex;
 
-use super::export::oci_image;
+use super::export::{oci_image, whole};
 use super::lanes::{self, Meter, MovedWatcher};
 use super::{TransferError, framing, staged};
 use crate::image::Reference;
@@ -134,6 +134,7 @@ pub fn push(
         let what = format!("{to}: an image is pushed to a tag; its digest follows from it");
         return Err(TransferError::Place(what));
     }
+    whole(store, reference)?;
     let scratch = staged::temporary()?;
     let form = (
         options.compression,

@@ -16,7 +16,7 @@ use super::lanes::Meter;
 use crate::digest::Sha256;
 use crate::limits::MAX_OCI_DOCUMENT_BYTES;
 use crate::registry::{BlobTarget, Client, RegistryRef};
-use crate::source::{BlobDigest, BlobHome};
+use crate::source::{BlobDigest, BlobHome, OciImage};
 use crate::store::{Incoming, Store};
 
 /// The registry's side of a pull: documents are fetched when they are asked for, blobs by
@@ -49,6 +49,18 @@ impl Remote {
             meter,
             state: Mutex::default(),
             arrived: Condvar::new(),
+        }
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Names the image by its manifest, so that it can be found again.
+    pub(super) fn image_name(&self, image: &OciImage) -> RegistryRef {
+        match image.manifest_bytes() {
+            Some(bytes) => self.name.at(&BlobDigest::of(bytes)),
+            None => self.name.clone(),
         }
     }
 

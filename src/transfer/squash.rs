@@ -1,7 +1,7 @@
 //! Many layers into one.
 
 use super::TransferError;
-use super::export::tree;
+use super::export::{tree, whole};
 use super::platform::stamp;
 use crate::image::{HistoryEntry, Reference};
 use crate::layer::LayerBuilder;
@@ -35,6 +35,7 @@ pub fn squash_for(
     platform: Option<&Platform>,
 ) -> Result<ImageInfo, TransferError> {
     let info = store.info(reference.as_str())?;
+    whole(store, reference)?;
     let tree = tree(store, reference)?;
     let mut config = info.config;
     let count = info.layers.len();

@@ -72,6 +72,7 @@ const COMMAND_LINE: Package = Package {
         ("manual", 5),
         ("resolve", 5),
         ("prepared", 6),
+        ("pulled", 6),
         ("run", 7),
         ("bench", 8),
         ("demo", 8),

@@ -111,6 +111,31 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "what_expands_past_the_limit_is_refused",
     ),
     (
+        "MAX_FETCHED_BYTES",
+        "what_is_read_is_fetched_and_nothing_else",
+    ),
+    (
+        "MIN_FETCHED_BYTES",
+        "what_is_read_is_fetched_and_nothing_else",
+    ),
+    ("MAX_FETCHES", "many_who_read_the_same_fetch_it_once"),
+    (
+        "FAILED_FETCH_SECONDS",
+        "a_registry_that_goes_away_is_an_error_and_heals",
+    ),
+    (
+        "MAX_PREFETCH_BYTES",
+        "what_is_read_is_fetched_and_nothing_else",
+    ),
+    (
+        "MAX_START_LINE_BYTES",
+        "what_a_program_reads_to_start_comes_first",
+    ),
+    (
+        "FILL_AFTER_SECONDS",
+        "the_rest_of_an_image_comes_while_its_guest_runs",
+    ),
+    (
         "MAX_PASSWORD_BYTES",
         "login_is_kept_once_the_registry_has_let_in",
     ),

@@ -197,7 +197,7 @@ impl<'a> Origins<'a> {
             _ => {}
         }
         let options = options(platform, None);
-        let pulled = remote::pull_named(self.store, &self.reach, &name, None, options)?;
+        let pulled = remote::pull_named(self.store, &self.reach, (&name, None), options, false)?;
         Ok(pulled.image)
     }
 
@@ -207,6 +207,19 @@ impl<'a> Origins<'a> {
             return Err(Failure::new(format_args!(
                 "{what}: the image is prepared, and its guest has seen its files: build on the image that it was made of"
             )));
+        }
+        if !self.store.absent(id.as_str())?.is_whole() {
+            match self.pull {
+                // Whoever has pulled it in part has named where the rest is.
+                PullWhen::Missing | PullWhen::Always => {
+                    remote::fill_named(self.store, &self.reach, &id).map(drop)?;
+                }
+                PullWhen::Never => {
+                    return Err(Failure::new(format_args!(
+                        "{what}: parts of it are not here, and --pull never keeps them from being fetched: `stratafs store fill` fetches them"
+                    )));
+                }
+            }
         }
         let base = Rc::new(BaseImage { id, info });
         self.known.borrow_mut().insert(what, Rc::clone(&base));

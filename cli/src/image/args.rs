@@ -7,7 +7,9 @@ use stratafs::image::Reference;
 
 use super::look_args::{AnalyzeArgs, LintArgs};
 use super::make_args::{AppendArgs, MutateArgs, SlimArgs};
-use super::remote_args::{CopyArgs, LoginArgs, LogoutArgs, LsRemoteArgs, PullArgs, PushArgs};
+use super::remote_args::{
+    CopyArgs, FillArgs, LoginArgs, LogoutArgs, LsRemoteArgs, PullArgs, PushArgs,
+};
 use crate::parse;
 use crate::reach::ReachArgs;
 use crate::sources::{SourceArgs, StampArgs};
@@ -354,6 +356,7 @@ pub(crate) enum StoreCommand {
     /// Frees what no tag leads to; others may use the store meanwhile
     #[command(after_help = "Example:\n  stratafs store gc --keep-cache 10G")]
     Gc(GcArgs),
+    Fill(FillArgs),
     /// Makes an empty store; one that is there already stays as it is
     #[command(
         after_help = "Example:\n  stratafs store init --store /srv/images\n\nThe directory must not be there yet, or be empty. `image import` makes the store as well."

@@ -107,6 +107,7 @@ pub(super) fn store(args: StoreArgs, store: Option<&Path>) -> Result<ExitCode, F
         StoreCommand::Stat(form) => whole::stat(&open(Use::Look)?, form),
         StoreCommand::Verify(form) => whole::verify(&open(Use::Look)?, form),
         StoreCommand::Gc(args) => whole::gc(&open(Use::Change)?, &args),
+        StoreCommand::Fill(args) => remote::fill(&open(Use::Change)?, args),
         StoreCommand::Init(form) => whole::init(store, form),
         StoreCommand::Repair(form) => whole::repair(store, form),
     }?;

@@ -8,17 +8,19 @@ use serde_json::{Value, json};
 use stratafs::image::Reference;
 use stratafs::registry::{AuthFile, Client, Credential, Credentials, RegistryError, RegistryRef};
 use stratafs::source::{Compression, SourceOptions};
-use stratafs::store::Store;
+use stratafs::store::{AbsentStat, Store};
 use stratafs::transfer::{self, CopyOptions, CopyPlace, PullOptions, Pulled, PushOptions, Pushed};
 
 use super::args::{Compress, One};
 use super::list::summary;
-use super::remote_args::{CopyArgs, LoginArgs, LogoutArgs, LsRemoteArgs, PullArgs, PushArgs};
+use super::remote_args::{
+    CopyArgs, FillArgs, LoginArgs, LogoutArgs, LsRemoteArgs, PullArgs, PushArgs,
+};
 use super::text::answer;
 use super::trace;
 use crate::failure::Failure;
 use crate::limits::MAX_PASSWORD_BYTES;
-use crate::reach::{self, ReachArgs};
+use crate::reach::{self, LazyWhen, ReachArgs};
 use crate::report::bytes;
 use crate::watch::TransferBar;
 
@@ -27,7 +29,9 @@ pub(super) fn pull(store: &Store, args: PullArgs) -> Result<(), Failure> {
         platform: args.platform,
         ..SourceOptions::default()
     };
-    let pulled = pull_named(store, &args.reach, &args.name, args.tag.as_ref(), source)?;
+    let lazy = args.lazy == LazyWhen::Only;
+    let names = (&args.name, args.tag.as_ref());
+    let pulled = pull_named(store, &args.reach, names, source, lazy)?;
     let full = args.name.store_name();
     let tag = args.tag.as_ref().unwrap_or(&full);
     let json = || {
@@ -39,6 +43,7 @@ pub(super) fn pull(store: &Store, args: PullArgs) -> Result<(), Failure> {
             told.insert("fetched_layers".into(), json!(pulled.fetched_layers));
             told.insert("fetched_bytes".into(), json!(pulled.fetched_bytes));
             told.insert("known_layers".into(), json!(pulled.known_layers));
+            told.insert("lazy_layers".into(), json!(pulled.lazy_layers));
         }
         told
     };
@@ -51,23 +56,73 @@ pub(super) fn pull(store: &Store, args: PullArgs) -> Result<(), Failure> {
             pulled.fetched_layers,
             bytes(pulled.fetched_bytes),
             pulled.known_layers
+        ) + &in_part(pulled.lazy_layers, tag)
+    })
+}
+
+/// Says of how many layers only the tables came.
+fn in_part(layers: u64, tag: &Reference) -> String {
+    match layers {
+        0 => String::new(),
+        layers => format!(
+            "\n{layers} layers by their tables: the rest is fetched when it is read, or by \
+             `stratafs store fill {tag}`"
+        ),
+    }
+}
+
+/// Fetches what is not here of an image.
+pub(super) fn fill(store: &Store, args: FillArgs) -> Result<(), Failure> {
+    let reference = &args.image.reference;
+    let absent = fill_named(store, &args.reach, reference)?;
+    let json = || {
+        json!({
+            "image": reference.as_str(),
+            "fetched_chunks": absent.chunks,
+            "fetched_bytes": absent.bytes,
+            "fetched_blobs": absent.blobs,
+        })
+    };
+    answer(args.form, json, || {
+        format!(
+            "{reference}: {} and {} blobs that were not here are",
+            bytes(absent.bytes),
+            absent.blobs
         )
     })
+}
+
+/// Fetches what is not here of an image, and shows how far that has come.
+pub(crate) fn fill_named(
+    store: &Store,
+    reach: &ReachArgs,
+    reference: &Reference,
+) -> Result<AbsentStat, Failure> {
+    let client = reach.client()?;
+    let bar = TransferBar::start();
+    let options = PullOptions {
+        watcher: Some(bar.watcher()),
+        ..PullOptions::default()
+    };
+    let filled = transfer::fill(store, &client, reference, &options);
+    bar.end();
+    Ok(filled?)
 }
 
 /// Pulls an image into the store, and shows how far that has come.
 pub(crate) fn pull_named(
     store: &Store,
     reach: &ReachArgs,
-    name: &RegistryRef,
-    tag: Option<&Reference>,
+    (name, tag): (&RegistryRef, Option<&Reference>),
     source: SourceOptions,
+    lazy: bool,
 ) -> Result<Pulled, Failure> {
     let client = reach.client()?;
     let bar = TransferBar::start();
     let options = PullOptions {
         source,
         watcher: Some(bar.watcher()),
+        lazy,
         ..PullOptions::default()
     };
     let pulled = transfer::pull(store, &client, name, tag, &options);

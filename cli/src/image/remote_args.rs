@@ -9,7 +9,7 @@ use stratafs::source::Platform;
 
 use super::args::{Compress, Form, One};
 use crate::parse;
-use crate::reach::ReachArgs;
+use crate::reach::{LazyWhen, ReachArgs};
 use crate::sources::StampArgs;
 
 /// Fetches an image from a registry. Layers that the store has are not fetched.
@@ -35,6 +35,11 @@ pub(crate) struct PullArgs {
     /// for Linux on this architecture, else the one for WebAssembly]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub(crate) platform: Option<Platform>,
+
+    /// When the files come of layers that can be fetched in parts: `only`: when they are read, `auto`
+    /// and `off`: now
+    #[arg(long, value_enum, default_value = "off", value_name = "HOW")]
+    pub(crate) lazy: LazyWhen,
 
     #[command(flatten)]
     pub(crate) reach: ReachArgs,
@@ -163,6 +168,25 @@ pub(crate) struct LsRemoteArgs {
     /// The repository: HOST[:PORT]/NAME
     #[arg(value_name = "HOST/NAME")]
     pub(crate) name: RegistryRef,
+
+    #[command(flatten)]
+    pub(crate) reach: ReachArgs,
+
+    #[command(flatten)]
+    pub(crate) form: Form,
+}
+
+/// Fetches what is not here of an image that was pulled in part.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  stratafs image pull ghcr.io/team/app:1 --lazy only && stratafs store fill ghcr.io/team/app:1
+
+It comes from where the image came from. What has come stays if this ends before its time. Each layer's archive is held against
+the table that it came by: an image where they differ loses its names.")]
+pub(crate) struct FillArgs {
+    #[command(flatten)]
+    pub(crate) image: One,
 
     #[command(flatten)]
     pub(crate) reach: ReachArgs,

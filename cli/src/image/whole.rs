@@ -33,6 +33,10 @@ pub(super) fn stat(store: &Store, form: Form) -> Result<(), Failure> {
             "layer_bytes": stat.layer_bytes,
             "catalog_bytes": stat.catalog_bytes,
             "unfinished_bytes": stat.unfinished_bytes,
+            "absent_chunks": stat.absent_chunks,
+            "absent_bytes": stat.absent_bytes,
+            "absent_blobs": stat.absent_blobs,
+            "unchecked_images": stat.unchecked_images,
             "total_bytes": stat.total_bytes(),
         })
     };
@@ -55,6 +59,15 @@ pub(super) fn stat(store: &Store, form: Form) -> Result<(), Failure> {
             ("layer entries", bytes(stat.layer_bytes)),
             ("catalog", bytes(stat.catalog_bytes)),
             ("unfinished", bytes(stat.unfinished_bytes)),
+            (
+                "not here",
+                format!(
+                    "{} chunks ({}), {} blobs",
+                    count(stat.absent_chunks),
+                    bytes(stat.absent_bytes),
+                    count(stat.absent_blobs)
+                ),
+            ),
             ("total", bytes(stat.total_bytes())),
             (
                 "identity",
@@ -82,6 +95,8 @@ pub(super) fn verify(store: &Store, form: Form) -> Result<(), Failure> {
             "packs": report.packs,
             "chunks": report.chunks,
             "read_bytes": report.bytes,
+            "absent_chunks": report.absent_chunks,
+            "absent_bytes": report.absent_bytes,
             "errors": errors,
             "unread": unread,
         })
@@ -95,7 +110,14 @@ pub(super) fn verify(store: &Store, form: Form) -> Result<(), Failure> {
             count(report.chunks),
             count(report.packs),
             bytes(report.bytes)
-        )
+        ) + &match report.absent_chunks {
+            0 => String::new(),
+            absent => format!(
+                ", {} chunks ({}) are not here",
+                count(absent),
+                bytes(report.absent_bytes)
+            ),
+        }
     };
     answer(form, json, text)?;
     if report.is_sound() {

@@ -37,8 +37,9 @@ use crate::args::ServeArgs;
 use crate::failure::{Failure, complain};
 use crate::instances::tell_settings;
 use crate::parse::{Address, OnEnd};
+use crate::pulled::{complete, fetch};
 use crate::resolve::{Run, guest_args};
-use crate::run::{fetch, guest_and_image, open_store, reserve_base, start_volumes};
+use crate::run::{guest_and_image, open_store, reserve_base, start_volumes};
 use crate::signals;
 
 use files::Files;
@@ -168,7 +169,9 @@ fn ready(
         run.commit = Some(tag.clone());
     }
     fetch(&mut run, store)?;
-    let store = open_store(&run, store)?;
+    let opened = open_store(&run, store)?;
+    let store = opened.map(|opened| complete(&run, opened, store));
+    let store = store.transpose()?;
     let pool = ChunkPool::new();
     start_volumes(&mut run, store.as_ref())?;
     let (guest, image) = guest_and_image(&mut run, store.as_ref(), &pool)?;

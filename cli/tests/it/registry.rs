@@ -458,3 +458,112 @@ fn proxies_of_the_environment_are_used_for_other_machines() {
     .failed(1, &["registry.test/app"]);
     assert_eq!(count.load(Ordering::Relaxed), 0);
 }
+
+#[test]
+fn images_are_run_by_their_tables_and_filled() {
+    let world = World::new();
+    let guest = wat::parse_str(Script::new().print("in part\n").wat()).unwrap();
+    world.cli.file("tree/app.wasm", guest);
+    let mut rng = Rng::new(3);
+    let noise: Vec<u8> = (0..200_000)
+        .flat_map(|_| rng.next().to_le_bytes())
+        .collect();
+    world.cli.file("tree/noise", noise);
+    world.run("image import tree --tag part:1").fine();
+    world.run("image push part:1 REG/part:1").fine();
+    let told = json(&world.run("image pull REG/part:1 --lazy only --store only --json"));
+    assert_eq!(told["lazy_layers"], 1);
+    let stat = json(&world.run("store stat --store only --json"));
+    assert!(stat["absent_bytes"].as_u64().unwrap() > 1_600_000, "{stat}");
+    assert_eq!(stat["absent_blobs"], 1);
+    let text = world.run("store stat --store only");
+    assert!(text.fine().text().contains("not here"));
+    let checked = json(&world.run("store verify --store only --json"));
+    assert_eq!(checked["absent_bytes"], stat["absent_bytes"]);
+    assert_eq!(checked["sound"], true);
+    world
+        .run("image export REG/part:1 out --store only")
+        .failed(1, &["are not here", "`stratafs store fill"]);
+    world
+        .run("image squash REG/part:1 --tag flat:1 --store only")
+        .failed(1, &["are not here"]);
+    world
+        .run("run --image REG/part:1 --entrypoint /app.wasm --pull never --store only")
+        .failed(1, &["app.wasm"]);
+    let run = |how: &str, store: &str| {
+        let words = format!("run --image REG/part:1 --entrypoint /app.wasm {how} --store {store}");
+        assert_eq!(world.run(&words).fine().text(), "in part\n");
+    };
+    run("--lazy only", "only");
+    let left = json(&world.run("store stat --store only --json"));
+    assert!(left["absent_bytes"].as_u64().unwrap() > 1_000_000, "{left}");
+    let filled = json(&world.run("store fill REG/part:1 --store only --json"));
+    assert_eq!(filled["fetched_bytes"], left["absent_bytes"]);
+    let stat = json(&world.run("store stat --store only --json"));
+    assert_eq!(
+        (&stat["absent_chunks"], &stat["absent_blobs"]),
+        (&0.into(), &0.into())
+    );
+    world.run("image push REG/part:1 --store only").fine();
+    run("--lazy off", "off");
+    let stat = json(&world.run("store stat --store off --json"));
+    assert_eq!(stat["absent_bytes"], 0);
+    run("", "auto");
+    let stat = json(&world.run("store stat --store auto --json"));
+    assert!(
+        stat["absent_bytes"].as_u64().unwrap() > 1_000_000,
+        "it was over before the rest began to come: {stat}"
+    );
+    run("--lazy off", "auto");
+    let stat = json(&world.run("store stat --store auto --json"));
+    assert_eq!(stat["absent_bytes"], 0, "off waits for all");
+    world
+        .run("store fill none:1 --store only")
+        .failed(1, &["none:1"]);
+    world
+        .run("run --lazy only tree/app.wasm")
+        .refused(&["--image"]);
+}
+
+#[test]
+fn the_rest_of_an_image_comes_while_its_guest_runs() {
+    let world = World::new();
+    let guest = wat::parse_str(Script::new().echo().wat()).unwrap();
+    world.cli.file("tree/app.wasm", guest);
+    let mut rng = Rng::new(4);
+    let noise: Vec<u8> = (0..200_000)
+        .flat_map(|_| rng.next().to_le_bytes())
+        .collect();
+    world.cli.file("tree/noise", noise);
+    world.run("image import tree --tag part:1").fine();
+    world.run("image push part:1 REG/part:1").fine();
+    let words = "run --image REG/part:1 --entrypoint /app.wasm --store long";
+    let mut child = world
+        .command(words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let began = std::time::Instant::now();
+    loop {
+        let done = world.run("store stat --store long --json");
+        if done.code == Some(0) {
+            let stat = json(&done);
+            let left = ["absent_bytes", "absent_blobs", "unchecked_images"];
+            if stat["images"] == 1 && left.iter().all(|name| stat[name] == 0) {
+                break;
+            }
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "it never came");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"still here").unwrap();
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(output.stdout, b"still here");
+    world
+        .run("image push REG/part:1 REG/other:1 --store long")
+        .fine();
+}

@@ -66,6 +66,7 @@ pub(super) fn open(source: OciSource, options: &SourceOptions) -> Result<OciImag
         // Plain, it is the blob that its `diff_id` names.
         let compressed = Input::new(found.reader, options).is_ok_and(|input| input.compressed());
         layers.push(LayerBlob {
+            annotations: Default::default(),
             file,
             digest: (!compressed).then(|| diff_id.clone()),
             size: found.size,

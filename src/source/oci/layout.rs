@@ -177,6 +177,7 @@ fn layers(
                 restricted: distribution == Distribution::Restricted,
                 size: descriptor.size(),
                 digest: Some(digest),
+                annotations: descriptor.annotations().clone().unwrap_or_default(),
                 media_type,
                 diff_id,
             })

@@ -89,6 +89,12 @@ pub struct LayerBlob {
     media_type: String,
     diff_id: BlobDigest,
     restricted: bool,
+    #[cfg_attr(
+        not(feature = "registry"),
+        expect(dead_code, reason = "registries read in parts")
+    )]
+    /// What is said of it where it is named.
+    annotations: std::collections::HashMap<String, String>,
 }
 
 impl LayerBlob {
@@ -117,6 +123,12 @@ impl LayerBlob {
     #[must_use]
     pub fn is_program(&self) -> bool {
         wasm::is_program(&self.media_type)
+    }
+
+    /// Returns what is said of it, by a name.
+    #[cfg(feature = "registry")]
+    pub(crate) fn annotation(&self, name: &str) -> Option<&str> {
+        self.annotations.get(name).map(String::as_str)
     }
 
     /// Returns the digest of the layer's tar, decompressed.

@@ -124,6 +124,7 @@ pub(super) fn blob(
     }
     let digest = checked_digest(layer.digest().as_ref())?;
     Ok(LayerBlob {
+        annotations: Default::default(),
         file: source.blob_file(&digest),
         size: layer.size(),
         diff_id: digest.clone(),

@@ -3,6 +3,7 @@
 mod access; // who is let in, and who is told what
 mod faults; // what a bad line and a tired registry do
 mod hostile; // what a registry may say that means harm
+mod lazy; // what is fetched when it is read
 
 use std::fs;
 use std::path::Path;

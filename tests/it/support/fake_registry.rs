@@ -194,6 +194,11 @@ impl FakeRegistry {
         digest
     }
 
+    pub fn blob(&self, repository: &str, digest: &str) -> Vec<u8> {
+        let key = (repository.to_owned(), digest.to_owned());
+        self.state.content.lock().unwrap().blobs[&key].clone()
+    }
+
     pub fn put_manifest(&self, repository: &str, tag: &str, kind: &str, bytes: &[u8]) -> String {
         let digest = sha256(bytes);
         let mut content = self.state.content.lock().unwrap();

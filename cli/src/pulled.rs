@@ -1,0 +1,89 @@
+//! Images of registries that are run: pulled if they have to be, and completed.
+
+use std::path::Path;
+use std::time::Duration;
+
+use stratafs::image::Reference;
+use stratafs::registry::{Client, RegistryRef};
+use stratafs::store::Store;
+use stratafs::transfer::{self, PullOptions, TransferError};
+
+use super::failure::{Failure, say};
+use super::image::remote;
+use super::limits::FILL_AFTER_SECONDS;
+use super::place::{self, Use};
+use super::reach::{LazyWhen, PullWhen};
+use super::resolve::{GuestFrom, Run};
+
+/// Pulls the image that is run, if it is named after a registry and has to be fetched. A
+/// name of the store never makes a registry be asked.
+pub(super) fn fetch(run: &mut Run, place: Option<&Path>) -> Result<(), Failure> {
+    let (when, reach) = (run.pull.0, &run.pull.1);
+    let GuestFrom::Image(reference, _) = &mut run.guest else {
+        return Ok(());
+    };
+    let text = reference.as_str().to_owned();
+    let of_registry = matches!(reference, Reference::Tag(_)) && RegistryRef::names_registry(&text);
+    if !of_registry {
+        return match when {
+            None | Some(PullWhen::Never) => Ok(()),
+            Some(_) => Err(Failure::usage(format_args!(
+                "--pull: {text} is a name of the store: HOST/NAME:TAG names an image of a registry"
+            ))),
+        };
+    }
+    let name: RegistryRef = text.parse().map_err(Failure::usage)?;
+    *reference = name.store_name();
+    let is_here = || {
+        let store = place::open(place, Use::Look);
+        store.is_ok_and(|store| store.info(name.store_name().as_str()).is_ok())
+    };
+    match when.unwrap_or_default() {
+        PullWhen::Never => return Ok(()),
+        PullWhen::Missing if is_here() => return Ok(()),
+        PullWhen::Missing | PullWhen::Always => {}
+    }
+    let store = place::open(place, Use::Fill)?;
+    let source = run.layers.options.clone();
+    let lazy = run.lazy != LazyWhen::Off;
+    remote::pull_named(&store, reach, (&name, None), source, lazy).map(drop)
+}
+
+/// Sees to it that what is not here of the image that is run comes: before the guest runs,
+/// while it does, or when it is read.
+pub(super) fn complete(run: &Run, opened: Store, place: Option<&Path>) -> Result<Store, Failure> {
+    let GuestFrom::Image(reference, _) = &run.guest else {
+        return Ok(opened);
+    };
+    let (when, reach) = (run.pull.0, &run.pull.1);
+    // Whether there is such an image at all is told where it is opened.
+    let may_lack = opened.may_lack(reference.as_str()).unwrap_or_default();
+    if !may_lack || when == Some(PullWhen::Never) {
+        return Ok(opened);
+    }
+    let client = reach.client()?;
+    let store = place::open(place, Use::Change)?;
+    transfer::fetch_from(&store, &client)?;
+    match run.lazy {
+        LazyWhen::Only => {}
+        LazyWhen::Off => remote::fill_named(&store, reach, reference).map(drop)?,
+        LazyWhen::Auto => fill_meanwhile(store.clone(), client, reference.clone()),
+    }
+    Ok(store)
+}
+
+/// Fetches the rest of an image while its guest runs, once that has begun. It ends with the process, and what has
+/// come stays.
+fn fill_meanwhile(store: Store, client: Client, reference: Reference) {
+    let fill = move || {
+        std::thread::sleep(Duration::from_secs(FILL_AFTER_SECONDS));
+        let options = PullOptions::default();
+        let filled = transfer::fill(&store, &client, &reference, &options);
+        // Whatever else keeps the rest from coming is told by the reads that need it.
+        if let Err(error @ TransferError::TwoFaces(_)) = filled {
+            say(&format!("{reference}: {error}"));
+        }
+    };
+    let thread = std::thread::Builder::new().name("stratafs-fill".to_owned());
+    drop(thread.spawn(fill));
+}

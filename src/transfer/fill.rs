@@ -1,0 +1,56 @@
+//! Completing images that were pulled in part.
+
+use super::pull::{PullOptions, bring};
+use super::{TransferError, lazy};
+use crate::image::Reference;
+use crate::registry::{Client, RegistryRef};
+use crate::store::{AbsentStat, Store};
+
+/// Fetches all that is not here of an image, from where it came, and holds each layer's archive
+/// against the table that it came by. Returns what was not here.
+///
+/// Blobs are fetched whole, as [`pull`](super::pull) does: what comes of them stays if this ends
+/// before its time, and the next time goes on there. Guests that run on the image find what has
+/// come.
+///
+/// # Errors
+///
+/// As [`pull`](super::pull); [`TransferError::TwoFaces`] for an image whose table and archive
+/// differ: its names are gone then.
+pub fn fill(
+    store: &Store,
+    client: &Client,
+    reference: &Reference,
+    options: &PullOptions,
+) -> Result<AbsentStat, TransferError> {
+    let id = store.resolve(reference.as_str())?;
+    let text = id.to_string();
+    let absent = store.absent(&text)?;
+    if absent.is_whole() {
+        store.finish_packs(id)?;
+        return Ok(absent);
+    }
+    let before = store.image(&text)?;
+    lazy::fetch_from(store, client)?;
+    let whole = PullOptions {
+        lazy: false,
+        ..options.clone()
+    };
+    for from in store.blobs_from(&text)? {
+        let name: RegistryRef = from.parse().map_err(|error| {
+            TransferError::Place(format!("{from}: where the image came from: {error}"))
+        })?;
+        bring(store, client, &name, None, &whole)?;
+    }
+    // Each archive has come, and proved its layer, unless it is another one than the table told of.
+    let by_table = store.layers_by_table()?;
+    let info = store.info(&text)?;
+    let pairs = info.layers.iter();
+    let mut pairs = pairs.filter_map(|layer| Some((layer.origin.blob?, layer.digest)));
+    if let Some((blob, _)) = pairs.find(|pair| by_table.contains(pair)) {
+        lazy::refuse(store, &info)?;
+        return Err(TransferError::TwoFaces(blob.to_string()));
+    }
+    lazy::held(store, id, &before)?;
+    Ok(absent)
+}

@@ -1,0 +1,302 @@
+//! Layers of which only the table is fetched, and their frames when they are read.
+
+use std::io::{self, Read};
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::TransferError;
+use super::import::sha256;
+use super::lanes::Meter;
+use crate::digest::{Digest, Sha256};
+use crate::image::{Image, ImageId};
+use crate::layer::Layer;
+use crate::limits::{MAX_FETCHED_BYTES, MAX_FRAME_TABLE_BYTES};
+use crate::registry::{Client, RegistryRef};
+use crate::source::{
+    BlobDigest, LayerBlob, START_ANNOTATION, SourceErrorKind, SourceOptions, TABLE_ANNOTATION,
+    hidden,
+};
+use crate::store::frame_table::FrameTable;
+use crate::store::{
+    Blob, FrameSource, ImageInfo, Import, LayerOrigin, LazyLayer, Store, StoreError,
+};
+
+/// Frames out of registries.
+struct RegistryFrames(Client);
+
+impl FrameSource for RegistryFrames {
+    fn fetch(
+        &self,
+        from: &str,
+        (blob, size): (Sha256, u64),
+        range: Range<u64>,
+    ) -> Result<Vec<u8>, String> {
+        let name: RegistryRef = from.parse().map_err(|error| format!("{from}: {error}"))?;
+        let digest = BlobDigest::sha256(blob.as_bytes());
+        let fetched = self.0.fetch_range(&name, (&digest, size), range);
+        fetched.map_err(|error| error.to_string())
+    }
+
+    fn unpack(&self, frame: &[u8], is_zstd: bool, raw: usize) -> io::Result<Vec<u8>> {
+        unpack(frame, is_zstd, raw)
+    }
+}
+
+/// Decompresses a frame, of which `raw` bytes are expected.
+fn unpack(frame: &[u8], is_zstd: bool, raw: usize) -> io::Result<Vec<u8>> {
+    let mut out = Vec::with_capacity(raw);
+    let limit = raw as u64 + 1;
+    match is_zstd {
+        true => zstd::Decoder::new(frame)?.take(limit).read_to_end(&mut out),
+        false => flate2::read::GzDecoder::new(frame)
+            .take(limit)
+            .read_to_end(&mut out),
+    }?;
+    match out.len() == raw {
+        true => Ok(out),
+        false => Err(io::Error::other(format!(
+            "{raw} bytes were expected, found {} or more",
+            out.len()
+        ))),
+    }
+}
+
+/// Lets reads of images that were pulled in part wait for what is not here, and fetch it:
+/// without this they fail.
+///
+/// # Errors
+///
+/// [`TransferError::Store`] for a store that was opened to look only.
+pub fn fetch_from(store: &Store, client: &Client) -> Result<(), TransferError> {
+    Ok(store.fetch_from(Arc::new(RegistryFrames(client.clone())))?)
+}
+
+/// Holds an image that was pulled in part against its files, all of which are here or can be
+/// fetched: as it was before it was completed, and as it is.
+pub(super) fn held(store: &Store, id: ImageId, before: &Image) -> Result<(), TransferError> {
+    match store.prove(id, before) {
+        Err(error) if is_a_lie(&error) => {
+            let info = store.info(&id.to_string())?;
+            refuse(store, &info)?;
+            let blobs = info.layers.iter().filter_map(|layer| layer.origin.blob);
+            let blobs: Vec<String> = blobs.map(|blob| blob.to_string()).collect();
+            Err(TransferError::TwoFaces(blobs.join(" or ")))
+        }
+        proved => Ok(proved?),
+    }
+}
+
+/// Returns whether bytes that are what their chunks' digests say are another file than is said.
+fn is_a_lie(error: &StoreError) -> bool {
+    match error {
+        StoreError::WrongContent { .. } => true,
+        StoreError::Within { error, .. } => is_a_lie(error),
+        _ => false,
+    }
+}
+
+/// Takes an image's names from it.
+pub(super) fn refuse(store: &Store, info: &ImageInfo) -> Result<(), TransferError> {
+    for tag in &info.tags {
+        store.untag(tag)?;
+    }
+    Ok(())
+}
+
+/// Takes their names from images that say, by a table, of a blob that it has another tree than
+/// was found in it.
+///
+/// # Errors
+///
+/// [`TransferError::TwoFaces`] if one of them came by the manifest that is being pulled.
+pub(super) fn refuse_others(
+    store: &Store,
+    (blob, found): (Sha256, Digest),
+    manifest: Option<Sha256>,
+) -> Result<(), TransferError> {
+    let mut by_table = store.layers_by_table()?;
+    by_table.retain(|(own, tree)| *own == blob && *tree != found);
+    if by_table.is_empty() {
+        return Ok(());
+    }
+    let mut is_own = false;
+    for info in store.list()? {
+        let pairs = info.layers.iter();
+        let mut pairs = pairs.filter_map(|layer| Some((layer.origin.blob?, layer.digest)));
+        if pairs.any(|pair| by_table.contains(&pair)) {
+            refuse(store, &info)?;
+            is_own |= info.manifest.is_some() && info.manifest == manifest;
+        }
+    }
+    match is_own {
+        true => Err(TransferError::TwoFaces(blob.to_string())),
+        false => Ok(()),
+    }
+}
+
+/// Where the table of a layer is.
+struct TablePlace {
+    span: Range<u64>,
+    digest: Digest,
+    /// Bytes at the front of the blob that hold the start set.
+    start: u64,
+}
+
+/// Returns whether a layer may be fetched in part.
+pub(super) fn has_table(blob: &LayerBlob) -> bool {
+    blob.annotation(TABLE_ANNOTATION).is_some()
+        && blob.digest().and_then(sha256).is_some()
+        && sha256(blob.diff_id()).is_some()
+}
+
+fn place_of(blob: &LayerBlob) -> Result<TablePlace, String> {
+    let stated = blob.annotation(TABLE_ANNOTATION).unwrap_or_default();
+    let none = || format!("{TABLE_ANNOTATION} is {stated:?}: PLACE:BYTES:blake3:HEX was expected");
+    let mut parts = stated.splitn(3, ':');
+    let mut number = || parts.next()?.parse::<u64>().ok();
+    let (place, bytes) = (number().ok_or_else(none)?, number().ok_or_else(none)?);
+    let digest = parts.next().and_then(|text| text.parse().ok());
+    let end = place.checked_add(bytes).filter(|end| *end <= blob.size());
+    if bytes > MAX_FRAME_TABLE_BYTES as u64 {
+        return Err(format!(
+            "it has {bytes} bytes, a table has {MAX_FRAME_TABLE_BYTES} at most"
+        ));
+    }
+    let start = blob.annotation(START_ANNOTATION);
+    let start = start.map_or(Ok(0), |text| text.parse::<u64>().map_err(|_| none()))?;
+    Ok(TablePlace {
+        span: place..end.ok_or_else(none)?,
+        digest: digest.ok_or_else(none)?,
+        start: start.min(place),
+    })
+}
+
+/// Takes a layer in by its table, and what comes first of its frames.
+pub(super) fn take_table(
+    import: &mut Import,
+    (client, meter, options): (&Client, &Meter, &SourceOptions),
+    name: &RegistryRef,
+    blob: &LayerBlob,
+) -> Result<(Layer, LayerOrigin), TransferError> {
+    let (Some(digest), Some(diff_id)) = (blob.digest(), sha256(blob.diff_id())) else {
+        return Err(TransferError::Place("a layer without a digest".into()));
+    };
+    let wrong = |what: String| TransferError::Table {
+        blob: digest.to_string(),
+        what,
+    };
+    let place = place_of(blob).map_err(wrong)?;
+    let fetch = |range: Range<u64>| {
+        let len = range.end - range.start;
+        meter.expect(len);
+        let fetched = client.fetch_range(name, (digest, blob.size()), range);
+        meter.moved(len);
+        fetched
+    };
+    let bytes = fetch(place.span.clone())?;
+    let found = Digest::of(&bytes);
+    if found != place.digest {
+        let expected = place.digest;
+        return Err(wrong(format!("expected {expected}, found {found}")));
+    }
+    let table = hidden::reveal(&bytes, MAX_FRAME_TABLE_BYTES);
+    let table = table.map_err(|what| wrong(what.to_owned()))?;
+    let table = FrameTable::read(&table, place.span.start).map_err(wrong)?;
+    check_size(&table, options)?;
+    let from = name.to_string();
+    let lazy = LazyLayer {
+        table: &table,
+        from: &from,
+        blob: Blob::new(sha256(digest).unwrap_or(diff_id), blob.size()),
+        is_zstd: blob.media_type().ends_with("zstd"),
+    };
+    let mut front = StartFrames::new(&table, place.start, lazy.is_zstd);
+    let mut failed = None;
+    let layer = import.lazy_layer(&lazy, &mut |frame| {
+        if failed.is_some() {
+            return None;
+        }
+        front.get(frame, &fetch).unwrap_or_else(|error| {
+            failed = Some(error);
+            None
+        })
+    });
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    let layer = layer.map_err(|error| match error.is_damage() {
+        true => wrong(error.to_string()),
+        false => error.into(),
+    })?;
+    let origin = LayerOrigin::of_blob(lazy.blob, blob.media_type(), diff_id);
+    Ok((layer, origin))
+}
+
+/// Refuses a layer with more bytes than may be taken in: they are only said to be there so far,
+/// but are read one day.
+fn check_size(table: &FrameTable, options: &SourceOptions) -> Result<(), TransferError> {
+    let lens = table.chunks.iter().map(|chunk| u64::from(chunk.len));
+    if lens.sum::<u64>() > options.max_bytes {
+        let kind = SourceErrorKind::Limit {
+            what: "bytes of content",
+            limit: options.max_bytes,
+        };
+        return Err(TransferError::Source(kind.into()));
+    }
+    Ok(())
+}
+
+/// The frames at the front of a blob, fetched some at a time.
+struct StartFrames {
+    /// Where each begins, its bytes decompressed; at the end where the last one ends.
+    places: Vec<(u64, u32)>,
+    is_zstd: bool,
+    held: Range<u64>,
+    bytes: Vec<u8>,
+}
+
+impl StartFrames {
+    fn new(table: &FrameTable, start: u64, is_zstd: bool) -> Self {
+        let mut places = Vec::new();
+        let mut at = 0;
+        for (compressed, raw) in &table.frames {
+            if at + u64::from(*compressed) > start {
+                break;
+            }
+            places.push((at, *raw));
+            at += u64::from(*compressed);
+        }
+        places.push((at, 0));
+        Self {
+            places,
+            is_zstd,
+            held: 0..0,
+            bytes: Vec::new(),
+        }
+    }
+
+    /// Returns a frame, decompressed; `None` for one that is not at the front, or is damaged:
+    /// it is fetched when it is read, and told of then.
+    fn get<E>(
+        &mut self,
+        frame: u32,
+        fetch: &dyn Fn(Range<u64>) -> Result<Vec<u8>, E>,
+    ) -> Result<Option<Vec<u8>>, E> {
+        let pair = self
+            .places
+            .get(frame as usize..)
+            .and_then(<[_]>::first_chunk);
+        let Some([(start, raw), (end, _)]) = pair.copied() else {
+            return Ok(None);
+        };
+        if start < self.held.start || end > self.held.end {
+            let last = self.places.last().map_or(end, |(last, _)| *last);
+            let until = last.min(start + MAX_FETCHED_BYTES).max(end);
+            self.bytes = fetch(start..until)?;
+            self.held = start..until;
+        }
+        let at = |offset: u64| usize::try_from(offset - self.held.start).unwrap_or(usize::MAX);
+        let own = self.bytes.get(at(start)..at(end)).unwrap_or_default();
+        Ok(unpack(own, self.is_zstd, raw as usize).ok())
+    }
+}
