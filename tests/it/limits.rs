@@ -128,10 +128,6 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "what_is_read_is_fetched_and_nothing_else",
     ),
     (
-        "MAX_START_LINE_BYTES",
-        "what_a_program_reads_to_start_comes_first",
-    ),
-    (
         "FILL_AFTER_SECONDS",
         "the_rest_of_an_image_comes_while_its_guest_runs",
     ),
