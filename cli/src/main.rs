@@ -27,6 +27,7 @@ mod proof;
 mod pulled;
 mod reach;
 mod recipe;
+mod recipe_file;
 mod report;
 mod resolve;
 mod run;

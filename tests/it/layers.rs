@@ -62,6 +62,7 @@ const COMMAND_LINE: Package = Package {
         ("reach", 2),
         ("sources", 2),
         ("recipe", 2),
+        ("recipe_file", 2),
         ("cached", 2),
         ("build_args", 3),
         ("strace", 3),

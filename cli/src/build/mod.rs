@@ -40,6 +40,7 @@ use self::work::Outcome;
 use super::build_args::BuildArgs;
 use super::failure::{Failure, complain};
 use super::place::{self, Use};
+use super::recipe_file;
 use crate::recipe::dockerignore::Ignore;
 use crate::recipe::{self, Position};
 
@@ -56,7 +57,11 @@ struct Builder<'a> {
 
 pub(super) fn build(args: BuildArgs, store: Option<&Path>) -> Result<ExitCode, Failure> {
     finish::check_stdout(&args)?;
-    let (name, text) = settings::read_recipe(&args)?;
+    let file = match &args.file {
+        Some(file) => file.clone(),
+        None => recipe_file::usual(&args.context)?,
+    };
+    let (name, text) = recipe_file::read(&file)?;
     let settings = Settings::of(&args, name)?;
     let recipe = recipe::parse(&text)
         .map_err(|problem| Failure::new(format_args!("{}: {problem}", settings.name)))?;

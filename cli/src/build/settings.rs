@@ -2,19 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::io::{self, IsTerminal, Read};
-use std::path::{Path, PathBuf};
+use std::io::{self, IsTerminal};
 
 use stratafs::meta::Time;
-use stratafs::name::show_path;
 use stratafs::runner::{Network, RunnerConfig};
 
 use crate::build_args::{BuildArgs, ProgressKind, SecretFrom};
 use crate::failure::Failure;
-use crate::limits::{MAX_RECIPE_BYTES, MAX_SECRET_BYTES};
-
-/// What a recipe is called where nobody says it.
-const USUAL_NAMES: [&str; 3] = ["Dockerfile", "Containerfile", "Recipe"];
+use crate::limits::MAX_SECRET_BYTES;
+use crate::recipe_file;
 
 /// What everything of a build goes by.
 pub(super) struct Settings {
@@ -104,7 +100,7 @@ fn secrets(given: &[SecretFrom]) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
     for secret in given {
         let id = &secret.id;
         let bytes = match (&secret.file, &secret.variable) {
-            (Some(file), _) => read_bounded(file, MAX_SECRET_BYTES)?,
+            (Some(file), _) => recipe_file::read_bounded(file, MAX_SECRET_BYTES)?,
             (None, variable) => {
                 let name = variable.as_ref().unwrap_or(id);
                 let value = host_value(name)?.ok_or_else(|| {
@@ -130,57 +126,5 @@ fn epoch() -> Result<Time, Failure> {
         Err(_) => Err(Failure::new(format_args!(
             "SOURCE_DATE_EPOCH={text}: it is a number of seconds since 1970"
         ))),
-    }
-}
-
-/// Reads the recipe, and says what it is called.
-pub(super) fn read_recipe(args: &BuildArgs) -> Result<(String, String), Failure> {
-    let file = match &args.file {
-        Some(file) if file.as_os_str() == "-" => {
-            let mut bytes = Vec::new();
-            let mut bounded = io::stdin().lock().take(MAX_RECIPE_BYTES as u64 + 1);
-            let read = bounded.read_to_end(&mut bytes);
-            read.map_err(|error| Failure::new(format_args!("stdin: {error}")))?;
-            return Ok(("stdin".to_owned(), text_of("stdin", bytes)?));
-        }
-        Some(file) => file.clone(),
-        None => usual_file(&args.context)?,
-    };
-    let name = show_path(&file);
-    let bytes = read_bounded(&file, MAX_RECIPE_BYTES as u64)?;
-    let text = text_of(&name, bytes)?;
-    Ok((name, text))
-}
-
-fn usual_file(context: &Path) -> Result<PathBuf, Failure> {
-    let files = USUAL_NAMES.map(|name| context.join(name));
-    let found = files.iter().find(|file| file.is_file());
-    found.cloned().ok_or_else(|| {
-        Failure::at(
-            context,
-            format_args!(
-                "no recipe there: it has none of {}: name one with -f RECIPE",
-                USUAL_NAMES.join(", ")
-            ),
-        )
-    })
-}
-
-fn text_of(name: &str, bytes: Vec<u8>) -> Result<String, Failure> {
-    String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        Failure::new(format_args!("{name}: not UTF-8 at byte {at}"))
-    })
-}
-
-/// Reads a file of at most `most` bytes.
-fn read_bounded(file: &Path, most: u64) -> Result<Vec<u8>, Failure> {
-    let opened = std::fs::File::open(file).map_err(|error| Failure::at(file, error))?;
-    let mut bytes = Vec::new();
-    let read = opened.take(most + 1).read_to_end(&mut bytes);
-    read.map_err(|error| Failure::at(file, error))?;
-    match bytes.len() as u64 > most {
-        true => Err(Failure::at(file, format_args!("it may have {most} bytes"))),
-        false => Ok(bytes),
     }
 }

@@ -1,5 +1,6 @@
 //! `image analyze` and `image lint` as typed.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -34,20 +35,23 @@ pub(crate) struct AnalyzeArgs {
     pub(crate) form: Form,
 }
 
-/// Holds an image against practices of the field: secrets, bytes carried for nothing,
-/// programs that do not run.
+/// Holds an image or a recipe against practices of the field: secrets, bytes carried for
+/// nothing, programs that do not run.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
   stratafs image lint app:1
+  stratafs image lint ./Dockerfile --sarif -
   stratafs image lint app:1 --fail-on warning --allow leftover
   stratafs image lint app:1 --sarif app.sarif
 
 Exit code 4 if there are findings of --fail-on or worse. docs/LINT.md has the rules. Secrets are looked for in the first MiB of
-each file, of hidden files too.")]
+each file, of hidden files too. An image that the store has goes before a file of its name: write ./NAME for the file. In a recipe
+the comment `# stratafs: ignore=RULE` above an instruction leaves a rule out for it, `# stratafs: ignore-all=RULE` for all.")]
 pub(crate) struct LintArgs {
-    #[command(flatten)]
-    pub(crate) image: One,
+    /// The image, NAME[:TAG] or blake3:HEX; or the recipe, a file, a directory that has one, or `-` for stdin
+    #[arg(value_name = "REF|RECIPE")]
+    pub(crate) subject: OsString,
     /// Write the findings as SARIF 2.1.0 into FILE (`-`: stdout)
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     pub(crate) sarif: Option<PathBuf>,

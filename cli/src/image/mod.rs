@@ -32,6 +32,10 @@ use super::failure::Failure;
 use super::place::{self, Use};
 
 pub(super) fn image(command: ImageCommand, store: Option<&Path>) -> Result<ExitCode, Failure> {
+    let command = match command {
+        ImageCommand::Lint(args) => return lint::lint(args, store),
+        other => other,
+    };
     let Some(how) = use_of(&command) else {
         return without_store(command);
     };
@@ -48,7 +52,6 @@ pub(super) fn image(command: ImageCommand, store: Option<&Path>) -> Result<ExitC
         ImageCommand::Diff(args) => diff::diff(&store, args),
         ImageCommand::Explain(args) => explain::explain(&store, args),
         ImageCommand::Analyze(args) => analyze::analyze(&store, args),
-        ImageCommand::Lint(args) => return lint::lint(&store, args),
         ImageCommand::Export(args) => moving::export(&store, args),
         ImageCommand::Append(args) => extend::append(&store, args),
         ImageCommand::Mutate(args) => extend::mutate(&store, args),
@@ -77,6 +80,7 @@ fn without_store(command: ImageCommand) -> Result<ExitCode, Failure> {
 fn use_of(command: &ImageCommand) -> Option<Use> {
     Some(match command {
         ImageCommand::Copy(_)
+        | ImageCommand::Lint(_)
         | ImageCommand::LsRemote(_)
         | ImageCommand::Login(_)
         | ImageCommand::Logout(_) => return None,
@@ -95,7 +99,6 @@ fn use_of(command: &ImageCommand) -> Option<Use> {
         | ImageCommand::Diff(_)
         | ImageCommand::Explain(_)
         | ImageCommand::Analyze(_)
-        | ImageCommand::Lint(_)
         | ImageCommand::Export(_)
         | ImageCommand::Push(_) => Use::Look,
     })

@@ -2,6 +2,7 @@
 
 use super::heredoc::{self, Heredoc};
 use super::problem::{Position, Problem};
+use super::remark::Remark;
 use crate::limits::{MAX_INSTRUCTIONS, MAX_RECIPE_BYTES};
 
 /// The front end whose syntax this is; tags of version 1 are taken.
@@ -14,6 +15,8 @@ pub(super) struct LogicalLine {
     /// Where pieces of the text come from: offset there, and position in the recipe.
     marks: Vec<(usize, Position)>,
     pub(super) heredocs: Vec<Heredoc>,
+    /// What comments before it or in it say to this program.
+    pub(super) remarks: Vec<Remark>,
 }
 
 impl LogicalLine {
@@ -63,6 +66,7 @@ pub(super) fn lex(text: &str) -> Result<Lexed, Problem> {
             .collect(),
         next: 0,
         directives: Directives::default(),
+        remarks: Vec::new(),
         warnings: Vec::new(),
     };
     let mut lines = Vec::new();
@@ -86,6 +90,8 @@ struct Lexer<'a> {
     lines: Vec<&'a str>,
     next: usize,
     directives: Directives,
+    /// Those whose instruction is still to come.
+    remarks: Vec<Remark>,
     warnings: Vec<Problem>,
 }
 
@@ -103,6 +109,7 @@ impl Lexer<'_> {
                     column,
                 };
                 self.directives.take(trimmed, at)?;
+                self.remark(trimmed, at);
                 self.next += 1;
                 continue;
             }
@@ -136,6 +143,7 @@ impl Lexer<'_> {
                 + 1;
             let place = Position { line: at, column };
             if !is_first && trimmed.starts_with('#') {
+                self.remark(trimmed, place);
                 continue;
             }
             if !is_first && trimmed.is_empty() {
@@ -152,8 +160,18 @@ impl Lexer<'_> {
                 break;
             }
         }
+        joined.remarks = std::mem::take(&mut self.remarks);
         self.read_heredocs(&mut joined)?;
         Ok(joined)
+    }
+
+    /// Takes a comment, if it speaks to this program.
+    fn remark(&mut self, comment: &str, at: Position) {
+        match Remark::read(comment, at) {
+            Some(Ok(remark)) => self.remarks.push(remark),
+            Some(Err(problem)) => self.warnings.push(problem),
+            None => {}
+        }
     }
 
     fn read_heredocs(&mut self, line: &mut LogicalLine) -> Result<(), Problem> {

@@ -10,6 +10,7 @@ mod lexer;
 mod mounts;
 mod parse;
 mod problem;
+mod remark;
 mod stages;
 mod transfer;
 pub(crate) mod wildcard;
@@ -19,5 +20,6 @@ pub(crate) use instruction::{CommandLine, Instruction, InstructionBody, Piece, R
 pub(crate) use mounts::{MountKind, MountLine};
 pub(crate) use parse::parse;
 pub(crate) use problem::{Position, Problem};
+pub(crate) use remark::RemarkKind;
 pub(crate) use stages::{Recipe, Stage, StageSource};
 pub(crate) use transfer::TransferLine;

@@ -5,6 +5,7 @@ use super::instruction::{CommandLine, Instruction, InstructionBody, Piece, RunLi
 use super::lexer::{self, LogicalLine};
 use super::mounts;
 use super::problem::Problem;
+use super::remark::Remark;
 use super::stages::{self, Recipe};
 use super::transfer;
 use super::words::{plain_words, raw_words};
@@ -35,6 +36,7 @@ pub(crate) fn parse(text: &str) -> Result<Recipe, Problem> {
     let lexed = lexer::lex(text)?;
     let mut warnings = lexed.warnings;
     let mut instructions = Vec::with_capacity(lexed.lines.len());
+    let mut remarks = Vec::new();
     for line in &lexed.lines {
         let parser = LineParser::new(line, lexed.escape);
         let body = parser.body()?;
@@ -48,6 +50,10 @@ pub(crate) fn parse(text: &str) -> Result<Recipe, Problem> {
             _ => None,
         };
         warnings.extend(warning.map(|what| Problem::new(parser.at(), what)));
+        remarks.extend(line.remarks.iter().cloned().map(|remark| Remark {
+            about: parser.at().line,
+            ..remark
+        }));
         instructions.push(Instruction {
             at: parser.at(),
             text: line.text.trim().to_owned(),
@@ -56,6 +62,7 @@ pub(crate) fn parse(text: &str) -> Result<Recipe, Problem> {
     }
     let mut recipe = stages::split(instructions, lexed.escape)?;
     recipe.warnings = warnings;
+    recipe.remarks = remarks;
     Ok(recipe)
 }
 

@@ -3,6 +3,7 @@
 use super::instruction::{Instruction, InstructionBody, Piece};
 use super::mounts::MountKind;
 use super::problem::{Position, Problem};
+use super::remark::Remark;
 use crate::limits::MAX_STAGES;
 
 /// A whole recipe.
@@ -14,6 +15,8 @@ pub(crate) struct Recipe {
     pub(crate) stages: Vec<Stage>,
     /// What is odd and no error.
     pub(crate) warnings: Vec<Problem>,
+    /// What comments say to this program.
+    pub(crate) remarks: Vec<Remark>,
 }
 
 /// One stage.
@@ -50,6 +53,7 @@ pub(super) fn split(instructions: Vec<Instruction>, escape: char) -> Result<Reci
         head: Vec::new(),
         stages: Vec::new(),
         warnings: Vec::new(),
+        remarks: Vec::new(),
     };
     for instruction in instructions {
         let Instruction { at, text, body } = instruction;

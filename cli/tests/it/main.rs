@@ -27,6 +27,7 @@ mod image; // `image` and `store`: each command, and what it refuses
 mod inputs; // docs/INPUTS.md: each command in it
 mod killed; // commands killed at any moment
 mod lint; // `image lint`: each rule fires, and all are silent on a clean image
+mod lint_recipe; // `image lint` of a recipe, with lines
 mod many; // many instances over one base
 mod one; // one instance: its exit code, streams, arguments, end
 mod options; // each option, good and bad

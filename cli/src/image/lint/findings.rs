@@ -6,6 +6,7 @@ use stratafs::name::LayerPath;
 
 use super::rules::{Rule, Severity};
 use crate::limits::MAX_FINDINGS;
+use crate::recipe::Position;
 
 /// A place where a rule does not hold.
 #[derive(Clone, Debug)]
@@ -14,12 +15,16 @@ pub(super) struct Finding {
     pub(super) path: Option<LayerPath>,
     /// The layer, the lowest being 0.
     pub(super) layer: Option<usize>,
+    /// Where in a recipe.
+    pub(super) at: Option<Position>,
     pub(super) reason: String,
 }
 
 /// All that was found, of each rule up to a bound.
 pub(super) struct Findings {
     allowed: Vec<&'static Rule>,
+    /// What is allowed for the instruction at a line of a recipe.
+    allowed_at: Vec<(usize, &'static Rule)>,
     all: Vec<Finding>,
     counts: HashMap<&'static str, u64>,
 }
@@ -29,8 +34,17 @@ impl Findings {
     pub(super) fn new(allowed: Vec<&'static Rule>) -> Self {
         Self {
             allowed,
+            allowed_at: Vec::new(),
             all: Vec::new(),
             counts: HashMap::new(),
+        }
+    }
+
+    /// Takes no further findings of a rule, for the instruction at a line or for all.
+    pub(super) fn allow(&mut self, rule: &'static Rule, line: Option<usize>) {
+        match line {
+            Some(line) => self.allowed_at.push((line, rule)),
+            None => self.allowed.push(rule),
         }
     }
 
@@ -46,32 +60,51 @@ impl Findings {
         layer: usize,
         reason: impl Into<String>,
     ) {
-        self.add(rule, Some(path.clone()), Some(layer), reason.into());
+        self.add(Finding {
+            rule,
+            path: Some(path.clone()),
+            layer: Some(layer),
+            at: None,
+            reason: reason.into(),
+        });
     }
 
     pub(super) fn of_image(&mut self, rule: &'static Rule, reason: impl Into<String>) {
-        self.add(rule, None, None, reason.into());
+        self.add(Finding {
+            rule,
+            path: None,
+            layer: None,
+            at: None,
+            reason: reason.into(),
+        });
     }
 
-    fn add(
+    /// Adds what is found in the instruction of a recipe that begins at line `about`.
+    pub(super) fn in_recipe(
         &mut self,
         rule: &'static Rule,
-        path: Option<LayerPath>,
-        layer: Option<usize>,
-        reason: String,
+        (about, at): (usize, Position),
+        reason: impl Into<String>,
     ) {
-        if !self.wants(rule) {
+        if !self.allowed_at.contains(&(about, rule)) {
+            self.add(Finding {
+                rule,
+                path: None,
+                layer: None,
+                at: Some(at),
+                reason: reason.into(),
+            });
+        }
+    }
+
+    fn add(&mut self, finding: Finding) {
+        if !self.wants(finding.rule) {
             return;
         }
-        let count = self.counts.entry(rule.id).or_default();
+        let count = self.counts.entry(finding.rule.id).or_default();
         *count += 1;
         if *count <= MAX_FINDINGS {
-            self.all.push(Finding {
-                rule,
-                path,
-                layer,
-                reason,
-            });
+            self.all.push(finding);
         }
     }
 
@@ -86,6 +119,7 @@ impl Findings {
                     rule,
                     path: None,
                     layer: None,
+                    at: None,
                     reason: format!("{more} more of these"),
                 });
             }
@@ -94,7 +128,8 @@ impl Findings {
             let mut rules = super::rules::RULES.iter();
             rules.position(|rule| rule.id == finding.rule.id)
         };
-        self.all.sort_by_key(place);
+        self.all
+            .sort_by_key(|finding| (place(finding), finding.at.is_none(), finding.at));
         self.all
     }
 }

@@ -1,15 +1,18 @@
 //! `image lint`.
 
 mod findings;
+mod lines;
 pub(crate) mod rules;
 mod sarif;
 mod secrets;
+mod subject;
 mod tree;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use stratafs::image::Image;
+use stratafs::image::{Image, Reference};
 use stratafs::runner::freeze::Checkpoint;
 use stratafs::runner::{Guest, Runner, RunnerConfig, RunnerError};
 use stratafs::store::{ImageInfo, Store};
@@ -21,6 +24,7 @@ use rules::{
     ENTRY_MISSING, ENTRY_NOT_WASM, LATEST, NO_ENTRY, SECRET, Severity, UNKNOWN_IMPORT,
     UNPINNED_BASE,
 };
+use subject::Subject;
 
 use super::look_args::LintArgs;
 use super::text::{answer, put_bytes, rooted, rooted_bytes};
@@ -32,27 +36,35 @@ use crate::outfile::OutFile;
 /// There are findings that count.
 const FINDINGS_CODE: u8 = 4;
 
-pub(super) fn lint(store: &Store, args: LintArgs) -> Result<ExitCode, Failure> {
+pub(super) fn lint(args: LintArgs, store: Option<&Path>) -> Result<ExitCode, Failure> {
+    let subject = Subject::find(&args.subject, store)?;
     let is_stdout = args
         .sarif
         .as_deref()
         .is_some_and(|path| path.as_os_str() == "-");
     let sarif = args.sarif.as_deref().filter(|_| !is_stdout);
     let sarif = sarif.map(OutFile::create).transpose()?;
-    let name = args.image.reference.to_string();
-    let found = found(store, &args)?;
+    let allowed = args.allow.iter().map(|name| name.0).collect();
+    let mut findings = Findings::new(allowed);
+    match &subject {
+        Subject::Image(store, reference) => of_image(store, reference, &mut findings)?,
+        Subject::Recipe(recipe) => {
+            lines::look(&recipe.text, recipe.has_ignore_file, &mut findings);
+        }
+    }
+    let found = findings.finish();
     if let Some(file) = sarif {
-        let document = sarif::document(&name, &found);
+        let document = sarif::document(&subject, &found);
         file.write(|out| Ok(writeln!(out, "{document:#}")?))?;
     }
     let is_bad = found
         .iter()
         .any(|finding| finding.rule.severity >= args.fail_on);
     match is_stdout {
-        true => tell_json(&sarif::document(&name, &found))?,
+        true => tell_json(&sarif::document(&subject, &found))?,
         false => answer(
             args.form,
-            || document(&name, &found, is_bad),
+            || document(&subject, &found, is_bad),
             || lines(&found),
         )?,
     }
@@ -62,20 +74,16 @@ pub(super) fn lint(store: &Store, args: LintArgs) -> Result<ExitCode, Failure> {
     })
 }
 
-fn found(store: &Store, args: &LintArgs) -> Result<Vec<Finding>, Failure> {
-    let reference = &args.image.reference;
+fn of_image(store: &Store, reference: &Reference, findings: &mut Findings) -> Result<(), Failure> {
     let info = store.info(reference.as_str())?;
     let image = store.image(reference.as_str())?;
-    let allowed = args.allow.iter().map(|name| name.0).collect();
-    let mut findings = Findings::new(allowed);
     if reference.as_str().ends_with(":latest") {
         findings.of_image(&LATEST, reference.to_string());
     }
-    config(&info, &mut findings);
-    entry(store, &info, &image, &mut findings)?;
-    tree::merged(&transfer::analyze(store, reference)?, &mut findings);
-    tree::layers(&store.layers(reference.as_str())?, &mut findings)?;
-    Ok(findings.finish())
+    config(&info, findings);
+    entry(store, &info, &image, findings)?;
+    tree::merged(&transfer::analyze(store, reference)?, findings);
+    tree::layers(&store.layers(reference.as_str())?, findings)
 }
 
 /// Looks at what the configuration says.
@@ -135,10 +143,11 @@ fn entry(
     Ok(())
 }
 
-fn document(image: &str, found: &[Finding], is_bad: bool) -> Value {
+fn document(subject: &Subject, found: &[Finding], is_bad: bool) -> Value {
     let findings: Vec<Value> = found.iter().map(finding_json).collect();
     json!({
-        "image": image,
+        "image": subject.image(),
+        "recipe": subject.recipe(),
         "errors": count(found, Severity::Error),
         "warnings": count(found, Severity::Warning),
         "notes": count(found, Severity::Note),
@@ -153,6 +162,8 @@ fn finding_json(finding: &Finding) -> Value {
         "severity": finding.rule.severity.word(),
         "path": null,
         "layer": finding.layer,
+        "line": finding.at.map(|at| at.line),
+        "column": finding.at.map(|at| at.column),
         "reason": finding.reason,
         "about": finding.rule.about,
         "fix": finding.rule.fix,
@@ -181,8 +192,10 @@ fn lines(found: &[Finding]) -> String {
                 .as_ref()
                 .map(|path| format!("{}: ", rooted(path)));
             let layer = finding.layer.map(|layer| format!(" (layer {layer})"));
+            let at = finding.at.map(|at| format!("{at}: "));
             out.push_str(&format!(
-                "  {}{}{}\n",
+                "  {}{}{}{}\n",
+                at.unwrap_or_default(),
                 path.unwrap_or_default(),
                 finding.reason.replace(['\n', '\t'], " "),
                 layer.unwrap_or_default()

@@ -55,8 +55,14 @@ const fn rule(
 pub(super) const SECRET: Rule = rule(
     "secret",
     Severity::Error,
-    "a key, token or password in a file of any layer or in the environment",
-    "make the image again without it, and replace what was given away: a whiteout does not remove it",
+    "a key, token or password in a file of any layer, in the environment or in a recipe",
+    "make the image again without it, with RUN --mount=type=secret where a build needs it, and replace what was given away: a whiteout does not remove it",
+);
+pub(super) const UNBUILDABLE: Rule = rule(
+    "unbuildable",
+    Severity::Error,
+    "a line of the recipe that `image build` refuses",
+    "write what the finding says",
 );
 pub(super) const ENTRY_MISSING: Rule = rule(
     "entry-missing",
@@ -103,20 +109,38 @@ pub(super) const NATIVE_PROGRAM: Rule = rule(
 pub(super) const LATEST: Rule = rule(
     "latest",
     Severity::Warning,
-    "the image has the tag `latest`, which does not say what version it is",
+    "the image or its base has the tag `latest`, which does not say what version it is",
     "give it a tag of its own: `image tag`",
 );
 pub(super) const UNPINNED_BASE: Rule = rule(
     "unpinned-base",
     Severity::Warning,
     "the image names its base without a digest",
-    "set the label org.opencontainers.image.base.digest as well",
+    "write FROM NAME:TAG@sha256:HEX, or set the label org.opencontainers.image.base.digest as well",
+);
+pub(super) const OVERWRITTEN: Rule = rule(
+    "overwritten",
+    Severity::Warning,
+    "a CMD or ENTRYPOINT that a later one of the stage replaces",
+    "leave one of them away",
+);
+pub(super) const RELATIVE_WORKDIR: Rule = rule(
+    "relative-workdir",
+    Severity::Warning,
+    "WORKDIR of a stage begins with a path that depends on its base",
+    "write it from the root on: WORKDIR /DIR",
+);
+pub(super) const ODD_LINE: Rule = rule(
+    "odd-line",
+    Severity::Warning,
+    "a line of the recipe says something else than it seems to",
+    "write what the finding says",
 );
 pub(super) const LEFTOVER: Rule = rule(
     "leftover",
     Severity::Note,
     "a cache, a temporary file or what an editor or a version control left",
-    "leave it out",
+    "leave it out, of a context with .dockerignore",
 );
 pub(super) const DUPLICATE: Rule = rule(
     "duplicate",
@@ -137,9 +161,17 @@ pub(super) const NO_ENTRY: Rule = rule(
     "name it with `image mutate --entrypoint`",
 );
 
+pub(super) const ADD_FOR_COPY: Rule = rule(
+    "add-for-copy",
+    Severity::Note,
+    "ADD of what is no archive by its name",
+    "write COPY, which never unpacks anything",
+);
+
 /// All rules, the worst first.
-pub(super) const RULES: [&Rule; 14] = [
+pub(super) const RULES: [&Rule; 19] = [
     &SECRET,
+    &UNBUILDABLE,
     &ENTRY_MISSING,
     &ENTRY_NOT_WASM,
     &UNKNOWN_IMPORT,
@@ -149,10 +181,14 @@ pub(super) const RULES: [&Rule; 14] = [
     &NATIVE_PROGRAM,
     &LATEST,
     &UNPINNED_BASE,
+    &OVERWRITTEN,
+    &RELATIVE_WORKDIR,
+    &ODD_LINE,
     &LEFTOVER,
     &DUPLICATE,
     &MANY_LAYERS,
     &NO_ENTRY,
+    &ADD_FOR_COPY,
 ];
 
 /// A rule as it is named in arguments.

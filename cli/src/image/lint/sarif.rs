@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 use super::super::text::rooted_bytes;
 use super::findings::Finding;
 use super::rules::RULES;
+use super::subject::Subject;
 
 /// Makes the document.
-pub(super) fn document(image: &str, findings: &[Finding]) -> Value {
+pub(super) fn document(subject: &Subject, findings: &[Finding]) -> Value {
     let rules: Vec<Value> = RULES
         .iter()
         .map(|rule| {
@@ -21,7 +22,7 @@ pub(super) fn document(image: &str, findings: &[Finding]) -> Value {
         .collect();
     let results: Vec<Value> = findings
         .iter()
-        .map(|finding| result(image, finding))
+        .map(|finding| result(subject, finding))
         .collect();
     json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
@@ -37,19 +38,35 @@ pub(super) fn document(image: &str, findings: &[Finding]) -> Value {
     })
 }
 
-fn result(image: &str, finding: &Finding) -> Value {
+fn result(subject: &Subject, finding: &Finding) -> Value {
     let index = RULES.iter().position(|rule| rule.id == finding.rule.id);
-    let uri = match &finding.path {
-        Some(path) => uri(rooted_bytes(path).strip_prefix(b"/").unwrap_or_default()),
-        None => uri(image.as_bytes()),
+    let uri = match (&finding.path, subject.recipe()) {
+        (Some(path), _) => uri(rooted_bytes(path).strip_prefix(b"/").unwrap_or_default()),
+        (None, Some(recipe)) if recipe.starts_with('/') => {
+            format!("file://{}", uri(recipe.as_bytes()))
+        }
+        (None, Some(recipe)) => uri(recipe.as_bytes()),
+        (None, None) => uri(subject.image().unwrap_or_default().as_bytes()),
+    };
+    let artifact = json!({"uri": uri});
+    let place = match finding.at {
+        Some(at) => json!({
+            "artifactLocation": artifact,
+            "region": {"startLine": at.line, "startColumn": at.column},
+        }),
+        None => json!({"artifactLocation": artifact}),
     };
     json!({
         "ruleId": finding.rule.id,
         "ruleIndex": index,
         "level": finding.rule.severity.word(),
         "message": {"text": format!("{}: {}", finding.rule.about, finding.reason)},
-        "locations": [{"physicalLocation": {"artifactLocation": {"uri": uri}}}],
-        "properties": {"image": image, "layer": finding.layer},
+        "locations": [{"physicalLocation": place}],
+        "properties": {
+            "image": subject.image(),
+            "recipe": subject.recipe(),
+            "layer": finding.layer,
+        },
     })
 }
 

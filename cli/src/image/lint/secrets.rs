@@ -60,7 +60,7 @@ impl Scanner {
 }
 
 /// Tells what kind of secret is in text.
-fn kind_of(text: &[u8]) -> Option<&'static str> {
+pub(super) fn kind_of(text: &[u8]) -> Option<&'static str> {
     let begins = |key: &str| memmem::find(text, key.as_bytes());
     if let Some(at) = begins("-----BEGIN ") {
         let line = text.get(at..).unwrap_or_default();
@@ -106,6 +106,11 @@ pub(super) fn is_secret_variable(variable: &str) -> bool {
     let Some((name, value)) = variable.split_once('=') else {
         return false;
     };
+    !value.is_empty() && is_secret_name(name)
+}
+
+/// Returns whether a variable is named as secrets are.
+pub(super) fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     let ends = [
         "PASSWORD",
@@ -116,7 +121,7 @@ pub(super) fn is_secret_variable(variable: &str) -> bool {
         "ACCESS_KEY",
         "PRIVATE_KEY",
     ];
-    !value.is_empty() && ends.iter().any(|end| name.ends_with(end))
+    ends.iter().any(|end| name.ends_with(end))
 }
 
 #[cfg(test)]

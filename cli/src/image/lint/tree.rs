@@ -23,7 +23,7 @@ const HIDDEN_FROM: u64 = 4 << 10;
 const DUPLICATE_FROM: u64 = 64 << 10;
 
 /// Layers from which on an image has many.
-const MANY: usize = 32;
+pub(super) const MANY: usize = 32;
 
 /// Bytes of a file that are looked at to tell what it is.
 const MAGIC_BYTES: usize = 20;

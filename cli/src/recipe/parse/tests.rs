@@ -162,6 +162,19 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
     ),
     ("ENV a=b c", "2, column 9", &["\"c\" has no `=`"]),
     ("ENV a=b =c", "2, column 9", &["without a name"]),
+    (
+        "LABEL",
+        "2, column 1",
+        &["LABEL needs a name", "LABEL NAME=VALUE"],
+    ),
+    (
+        "LABEL a=b c",
+        "2, column 11",
+        &["\"c\" has no `=`", "double quotes"],
+    ),
+    ("MAINTAINER", "2, column 1", &["MAINTAINER needs a name"]),
+    ("STOPSIGNAL --x 9", "2, column 12", &["takes no flags"]),
+    ("USER --x me", "2, column 6", &["takes no flags"]),
     ("ARG", "2, column 1", &["ARG NAME"]),
     ("ARG =x", "2, column 5", &["without a name"]),
     ("COPY a", "2, column 1", &["COPY SOURCE... DEST"]),
@@ -295,6 +308,21 @@ fn each_line_that_is_refused_says_where_why_and_what_to_write() {
         let told = parse(recipe).unwrap_err().to_string();
         assert!(told.contains(part), "{recipe:?}: {told}");
     }
+}
+
+#[test]
+fn comments_to_this_program_belong_to_the_instruction_below_them() {
+    let recipe = parse(
+        "# stratafs: ignore-all=a\n# a comment\nFROM a\n# stratafs: ignore=b\n\nRUN x \\\n# stratafs: ignore=c\n y\n# stratafs: odd\nCMD z\n# stratafs: ignore=d\n",
+    )
+    .unwrap();
+    let told = recipe.remarks.iter();
+    let told: Vec<_> = told
+        .map(|remark| (remark.at.line, remark.about, remark.value.as_str()))
+        .collect();
+    assert_eq!(told, [(1, 3, "a"), (4, 6, "b"), (7, 6, "c")]);
+    let warned: Vec<_> = recipe.warnings.iter().map(|told| told.at.line).collect();
+    assert_eq!(warned, [9]);
 }
 
 #[test]
