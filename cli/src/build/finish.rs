@@ -1,6 +1,5 @@
 //! The image that a build ends in: named, written out, told of.
 
-use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -8,18 +7,17 @@ use stratafs::digest::Digest;
 use stratafs::image::{ImageConfig, Reference};
 use stratafs::meta::Time;
 use stratafs::store::{ImageInfo, StoreError};
-use stratafs::transfer::{self, ExportOptions, Format};
 
 use super::Builder;
 use super::built::Built;
+use super::outputs::Outputs;
 use super::planner::BuildPlan;
 use super::steps::{StagePlan, StepPlan};
 use super::work::Outcome;
-use crate::build_args::{BuildArgs, OutputTo};
+use crate::build_args::BuildArgs;
 use crate::cached;
 use crate::failure::{Failure, tell, tell_json};
 use crate::image;
-use crate::outfile::OutFile;
 
 /// What is told of a step.
 pub(super) struct StepTold {
@@ -84,7 +82,7 @@ pub(super) fn rfc3339(time: Time) -> String {
 pub(super) fn finish(
     builder: &Builder<'_>,
     plan: &BuildPlan,
-    args: &BuildArgs,
+    (args, outputs): (&BuildArgs, Outputs<'_>),
     told: &[StepTold],
 ) -> Result<(), Failure> {
     let built = builder.stage(plan.target)?;
@@ -102,19 +100,8 @@ pub(super) fn finish(
     }
     let info = image_of(builder, built, config)?;
     let id = info.id.to_string();
-    let iidfile = args.iidfile.as_deref().map(OutFile::create).transpose()?;
-    for output in &args.output {
-        let options = ExportOptions {
-            format: output.format,
-            ..ExportOptions::default()
-        };
-        let reference = Reference::Digest(id.clone());
-        let dest = match is_stdout(output) {
-            true => Path::new("/dev/stdout"),
-            false => &output.dest,
-        };
-        transfer::export(builder.store, &reference, dest, options)?;
-    }
+    let has_archive = outputs.has_stdout();
+    let iidfile = outputs.write(builder.store, &Reference::Digest(id.clone()))?;
     // Last: a build of which an output cannot be written tags nothing.
     for tag in &args.tags {
         builder.store.tag(&id, tag.as_str())?;
@@ -122,7 +109,11 @@ pub(super) fn finish(
     if let Some(file) = iidfile {
         file.write(|out| Ok(write!(out, "{id}")?))?;
     }
-    tell_of(&info, (plan, args), told)
+    match has_archive {
+        // What is on stdout is the archive.
+        true => Ok(()),
+        false => tell_of(&info, (plan, args), told),
+    }
 }
 
 /// Takes the image from what was kept, or makes it.
@@ -176,33 +167,5 @@ fn tell_of(
             lines.collect::<Vec<_>>().join("\n")
         }
     };
-    match args.output.iter().any(is_stdout) {
-        // What is there is an archive.
-        true => Ok(()),
-        false => tell(&lines),
-    }
-}
-
-/// Refuses two things on one stdout, and what stdout cannot be.
-pub(super) fn check_stdout(args: &BuildArgs) -> Result<(), Failure> {
-    let mut outputs = args.output.iter().filter(|output| is_stdout(output));
-    let Some(output) = outputs.next() else {
-        return Ok(());
-    };
-    if args.json || outputs.next().is_some() {
-        return Err(Failure::usage(
-            "stdout is asked for twice: leave --json or one of --output away, or name a file",
-        ));
-    }
-    match output.format {
-        Format::Tar | Format::OciArchive => Ok(()),
-        _ => Err(Failure::usage(
-            "--output: a directory cannot go to stdout: write type=tar,dest=- or type=oci-archive,dest=-",
-        )),
-    }
-}
-
-/// Tells whether an output goes to stdout.
-fn is_stdout(output: &OutputTo) -> bool {
-    output.dest.as_os_str() == "-"
+    tell(&lines)
 }

@@ -10,6 +10,7 @@ mod guests;
 mod lay;
 mod mounting;
 mod origins;
+mod outputs;
 mod planner;
 mod progress;
 mod settings;
@@ -31,6 +32,7 @@ use self::built::Built;
 use self::copying::ignore_of;
 use self::finish::StepTold;
 use self::origins::{Origin, Origins};
+use self::outputs::Outputs;
 use self::planner::BuildPlan;
 use self::progress::Progress;
 use self::settings::Settings;
@@ -56,7 +58,6 @@ struct Builder<'a> {
 }
 
 pub(super) fn build(args: BuildArgs, store: Option<&Path>) -> Result<ExitCode, Failure> {
-    finish::check_stdout(&args)?;
     let file = match &args.file {
         Some(file) => file.clone(),
         None => recipe_file::usual(&args.context)?,
@@ -65,6 +66,7 @@ pub(super) fn build(args: BuildArgs, store: Option<&Path>) -> Result<ExitCode, F
     let settings = Settings::of(&args, name)?;
     let recipe = recipe::parse(&text)
         .map_err(|problem| Failure::new(format_args!("{}: {problem}", settings.name)))?;
+    let outputs = Outputs::check(&args)?;
     let store = place::open(store, Use::Fill)?;
     // While it is open nothing that the build looks at is collected.
     let keeper = store.import()?;
@@ -86,7 +88,7 @@ pub(super) fn build(args: BuildArgs, store: Option<&Path>) -> Result<ExitCode, F
         built: BTreeMap::new(),
     };
     let told = builder.stages(&plan)?;
-    let done = finish::finish(&builder, &plan, &args, &told);
+    let done = finish::finish(&builder, &plan, (&args, outputs), &told);
     drop(keeper);
     done?;
     Ok(ExitCode::SUCCESS)

@@ -207,6 +207,10 @@ fn hostile_recipes_end_by_a_bound() {
     id(&build(&cli, ""));
 }
 
+fn id_of(cli: &super::Cli) -> String {
+    id(&build(cli, ""))
+}
+
 #[test]
 fn outputs_and_digests_are_written() {
     let cli = with("FROM scratch\nCOPY <<f /\ntext\nf\n");
@@ -228,6 +232,27 @@ fn outputs_and_digests_are_written() {
         assert_eq!(failed.code, Some(1), "{output}");
         assert_eq!(cli.run("image inspect late:1").code, Some(1), "{output}");
     }
+    // What cannot be written is found out before anything is built.
+    let cli = with("FROM scratch\nCOPY <<f /\nother\nf\n");
+    cli.file("full/x", "").file("file", "");
+    for (words, part) in [
+        ("-o full", "full: is there already"),
+        ("-o file", "file: is there already"),
+        ("-o type=tar,dest=full", "full"),
+        ("-o no/where", "no/where"),
+        ("--iidfile full", "full"),
+    ] {
+        build(&cli, words).failed(1, &[part]);
+        assert!(!cli.path("store").exists(), "{words}");
+    }
+    build(&cli, "-o type=tar,dest=./t --iidfile t").refused(&["two outputs go there"]);
+    assert_eq!(cli.names(), ["ctx", "file", "full"]);
+    // Of a build that fails nothing is left.
+    cli.file("ctx/Dockerfile", "FROM scratch\nCOPY none /\n");
+    build(&cli, "-o out -o type=tar,dest=t --iidfile id").failed(1, &["line 2"]);
+    assert_eq!(cli.names(), ["ctx", "file", "full", "store"]);
+    let cli = with("FROM scratch\nCOPY <<f /\ntext\nf\n");
+    let written = id_of(&cli);
     // A recipe comes by stdin as well.
     let mut command = cli.command("image build -q -f - ctx --tag a --tag b:1");
     command.stdin(std::fs::File::open(cli.path("ctx/Dockerfile")).unwrap());
