@@ -1,7 +1,6 @@
 //! What has been built of a stage.
 
-use std::cell::OnceCell;
-use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
 
 use stratafs::digest::Digest;
 use stratafs::image::{HistoryEntry, Image};
@@ -17,8 +16,8 @@ use crate::failure::Failure;
 pub(super) struct Built {
     layers: Vec<(Digest, LayerOrigin)>,
     pub(super) history: Vec<HistoryEntry>,
-    image: OnceCell<Image>,
-    tree: OnceCell<Rc<FileTree>>,
+    image: OnceLock<Image>,
+    tree: OnceLock<Arc<FileTree>>,
 }
 
 impl Built {
@@ -37,7 +36,7 @@ impl Built {
     /// Adds a layer of the store.
     pub(super) fn push(&mut self, layer: Digest) {
         self.layers.push((layer, LayerOrigin::new()));
-        (self.image, self.tree) = (OnceCell::new(), OnceCell::new());
+        (self.image, self.tree) = (OnceLock::new(), OnceLock::new());
     }
 
     /// Returns a digest of all layers, for keys.
@@ -81,11 +80,11 @@ impl Built {
     }
 
     /// Returns the merged tree, read once.
-    pub(super) fn tree(&self, store: &Store) -> Result<Rc<FileTree>, Failure> {
+    pub(super) fn tree(&self, store: &Store) -> Result<Arc<FileTree>, Failure> {
         if let Some(tree) = self.tree.get() {
-            return Ok(Rc::clone(tree));
+            return Ok(Arc::clone(tree));
         }
-        let tree = Rc::new(FileTree::Stored(StoredTree::of(&self.image(store)?)?));
-        Ok(Rc::clone(self.tree.get_or_init(|| tree)))
+        let tree = Arc::new(FileTree::Stored(StoredTree::of(&self.image(store)?)?));
+        Ok(Arc::clone(self.tree.get_or_init(|| tree)))
     }
 }

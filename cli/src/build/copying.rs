@@ -1,6 +1,6 @@
 //! Steps that copy files, and those that make a directory.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use stratafs::errno::Errno;
 use stratafs::image::Image;
@@ -109,7 +109,7 @@ impl Builder<'_> {
     }
 
     /// Opens what files are copied from, with what of it nobody sees.
-    pub(super) fn tree(&self, from: &Origin) -> Result<(Rc<FileTree>, Ignore), Failure> {
+    pub(super) fn tree(&self, from: &Origin) -> Result<(Arc<FileTree>, Ignore), Failure> {
         let none = Ignore::default();
         Ok(match from {
             Origin::Context => {
@@ -119,16 +119,16 @@ impl Builder<'_> {
             Origin::Dir(path) => {
                 let tree = HostTree::open(path)?;
                 let ignore = ignore_of(&tree, &[".dockerignore".to_owned()])?;
-                (Rc::new(FileTree::Host(tree)), ignore)
+                (Arc::new(FileTree::Host(tree)), ignore)
             }
             Origin::Stage(number) => (self.stage(*number)?.tree(self.store)?, none),
             Origin::Image(image) => {
                 let image = self.store.image(image.id.as_str())?;
-                (Rc::new(FileTree::Stored(StoredTree::of(&image)?)), none)
+                (Arc::new(FileTree::Stored(StoredTree::of(&image)?)), none)
             }
             Origin::Scratch => {
                 let tree = StoredTree::of(&Image::empty())?;
-                (Rc::new(FileTree::Stored(tree)), none)
+                (Arc::new(FileTree::Stored(tree)), none)
             }
         })
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use memchr::memmem;
 use parking_lot::Mutex;
-use stratafs::budget::Budget;
 use stratafs::errno::Errno;
 use stratafs::image::Image;
 use stratafs::layer::{EntryBody, Layer, LayerBuilder, LayerEntry};
@@ -26,7 +25,6 @@ use super::work::{Outcome, Work};
 use crate::failure::{Failure, cut};
 use crate::from_image;
 use crate::limits::{MAX_PROGRAM_BYTES, MAX_RUN_OUTPUT_BYTES};
-use crate::memory;
 
 /// Lines of a guest's output that the error about it repeats.
 const LAST_LINES: usize = 5;
@@ -105,7 +103,7 @@ impl Builder<'_> {
         run.deterministic = true;
         run.keep_file_systems = true;
         // What a guest writes is held in memory until it is a layer.
-        run.budget = memory::half().map(Budget::new);
+        run.budget.clone_from(&self.settings.budget);
         mounted.apply(&mut run);
         let output = Arc::new(Output::default());
         run.stdio = Stdio::Collect(output.clone());

@@ -13,30 +13,28 @@ mod origins;
 mod outputs;
 mod planner;
 mod progress;
+mod schedule;
 mod settings;
+mod stages;
 mod steps;
 mod tree;
 mod variables;
 mod work;
 
-use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
-use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
 
-use stratafs::image::HistoryEntry;
+use parking_lot::Mutex;
 use stratafs::store::Store;
 
 use self::built::Built;
 use self::copying::ignore_of;
-use self::finish::StepTold;
-use self::origins::{Origin, Origins};
+use self::origins::Origins;
 use self::outputs::Outputs;
-use self::planner::BuildPlan;
-use self::progress::Progress;
 use self::settings::Settings;
-use self::steps::{StagePlan, StepKind, StepPlan};
+use self::steps::{StepKind, StepPlan};
 use self::tree::{FileTree, HostTree, StoredTree};
 use self::work::Outcome;
 use super::build_args::BuildArgs;
@@ -53,8 +51,12 @@ struct Builder<'a> {
     context: PathBuf,
     /// Files that may say what of the context nobody sees, the first that is there.
     ignore_files: Vec<String>,
-    opened: OnceCell<(Rc<FileTree>, Ignore)>,
-    built: BTreeMap<usize, Built>,
+    /// The context, once somebody has opened it. Locked while it is opened.
+    opened: Mutex<Option<(Arc<FileTree>, Ignore)>>,
+    /// The stages of the plan, each once it is built.
+    built: BTreeMap<usize, OnceLock<Built>>,
+    /// The first failure of a stage.
+    failure: Mutex<Option<Failure>>,
 }
 
 pub(super) fn build(args: BuildArgs, store: Option<&Path>) -> Result<ExitCode, Failure> {
@@ -79,13 +81,18 @@ pub(super) fn build(args: BuildArgs, store: Option<&Path>) -> Result<ExitCode, F
             .iter()
             .for_each(|line| complain(&format!("warning: {line}")));
     }
-    let mut builder = Builder {
+    let builder = Builder {
         store: &store,
         settings: &settings,
         context: args.context.clone(),
         ignore_files: ignore_files(&args),
-        opened: OnceCell::new(),
-        built: BTreeMap::new(),
+        opened: Mutex::new(None),
+        built: plan
+            .stages
+            .keys()
+            .map(|number| (*number, OnceLock::new()))
+            .collect(),
+        failure: Mutex::new(None),
     };
     let told = builder.stages(&plan)?;
     let done = finish::finish(&builder, &plan, (&args, outputs), &told);
@@ -112,66 +119,6 @@ fn ignore_files(args: &BuildArgs) -> Vec<String> {
 }
 
 impl Builder<'_> {
-    fn stages(&mut self, plan: &BuildPlan) -> Result<Vec<StepTold>, Failure> {
-        let steps = plan
-            .stages
-            .values()
-            .map(|stage| stage.steps.len() + 1)
-            .sum();
-        let mut progress = Progress::new(self.settings.progress, steps);
-        let mut told = Vec::with_capacity(steps);
-        for (number, stage) in &plan.stages {
-            let built = self.one_stage(stage, &mut progress, &mut told);
-            let built = match built {
-                Ok(built) => built,
-                Err(failure) => {
-                    progress.finish();
-                    return Err(failure);
-                }
-            };
-            self.built.insert(*number, built);
-        }
-        progress.finish();
-        Ok(told)
-    }
-
-    fn one_stage(
-        &self,
-        plan: &StagePlan,
-        progress: &mut Progress,
-        told: &mut Vec<StepTold>,
-    ) -> Result<Built, Failure> {
-        let step = progress.begin(&plan.title, &plan.text);
-        let mut built = match &plan.base {
-            Origin::Stage(number) => self.stage(*number)?.clone(),
-            Origin::Image(image) => Built::on(image),
-            Origin::Scratch | Origin::Context | Origin::Dir(_) => Built::default(),
-        };
-        let took = progress.end(&step, true);
-        told.push(StepTold::of_base(plan, took));
-        for step in &plan.steps {
-            let shown = progress.begin(&plan.title, &step.text);
-            let say = |text: &str| progress.say(&shown, text);
-            let done = self.step(&built, step, &say);
-            let done = done.map_err(|failure| self.at(step.at, &failure))?;
-            if let Some(why) = done.as_ref().and_then(|done| done.why.as_ref()) {
-                progress.say(&shown, why);
-            }
-            let cached = done.as_ref().is_none_or(|done| done.cached);
-            let took = progress.end(&shown, cached);
-            told.push(StepTold::of(plan, step, done.as_ref(), took));
-            let layer = done.and_then(|done| done.layer);
-            let mut history = HistoryEntry::by(&step.said);
-            history.created = Some(finish::rfc3339(self.settings.epoch));
-            history.empty_layer = layer.is_none();
-            built.history.push(history);
-            if let Some(layer) = layer {
-                built.push(layer);
-            }
-        }
-        Ok(built)
-    }
-
     /// Does one step; one that changes the configuration alone has nothing to do.
     fn step(
         &self,
@@ -198,20 +145,21 @@ impl Builder<'_> {
 
     /// A stage that has been built.
     fn stage(&self, number: usize) -> Result<&Built, Failure> {
-        let built = self.built.get(&number);
+        let built = self.built.get(&number).and_then(OnceLock::get);
         built.ok_or_else(|| Failure::new(format_args!("the stage {number} is not built")))
     }
 
     /// The context, opened once.
-    fn context(&self) -> Result<(Rc<FileTree>, Ignore), Failure> {
-        if let Some((tree, ignore)) = self.opened.get() {
-            return Ok((Rc::clone(tree), ignore.clone()));
+    fn context(&self) -> Result<(Arc<FileTree>, Ignore), Failure> {
+        let mut held = self.opened.lock();
+        if let Some((tree, ignore)) = held.as_ref() {
+            return Ok((Arc::clone(tree), ignore.clone()));
         }
         let opened = match self.context.is_dir() {
             true => {
                 let tree = HostTree::open(&self.context)?;
                 let ignore = ignore_of(&tree, &self.ignore_files)?;
-                (Rc::new(FileTree::Host(tree)), ignore)
+                (Arc::new(FileTree::Host(tree)), ignore)
             }
             false => {
                 let pool = stratafs::chunk::ChunkPool::new();
@@ -219,10 +167,10 @@ impl Builder<'_> {
                 let layers =
                     crate::sources::open(&self.context, &options)?.layers(&pool, &options)?;
                 let tree = StoredTree::of(&stratafs::image::Image::new(&layers)?)?;
-                (Rc::new(FileTree::Stored(tree)), Ignore::default())
+                (Arc::new(FileTree::Stored(tree)), Ignore::default())
             }
         };
-        let (tree, ignore) = self.opened.get_or_init(|| opened);
-        Ok((Rc::clone(tree), ignore.clone()))
+        let (tree, ignore) = held.insert(opened);
+        Ok((Arc::clone(tree), ignore.clone()))
     }
 }

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use stratafs::digest::Digest;
 use stratafs::image::Reference;
@@ -36,9 +36,9 @@ pub(super) enum Origin {
     /// The context.
     Context,
     /// A directory of the host.
-    Dir(Rc<PathBuf>),
+    Dir(Arc<PathBuf>),
     Stage(usize),
-    Image(Rc<BaseImage>),
+    Image(Arc<BaseImage>),
 }
 
 /// Looks names up, each once.
@@ -48,7 +48,7 @@ pub(super) struct Origins<'a> {
     reach: ReachArgs,
     pull: PullWhen,
     platform: Option<Platform>,
-    known: RefCell<HashMap<String, Rc<BaseImage>>>,
+    known: RefCell<HashMap<String, Arc<BaseImage>>>,
 }
 
 impl<'a> Origins<'a> {
@@ -130,7 +130,7 @@ impl<'a> Origins<'a> {
         let path = Path::new(path);
         let is_image = !path.is_dir() || path.join("index.json").is_file();
         if !is_image && path.is_dir() {
-            return Ok(Origin::Dir(Rc::new(path.to_owned())));
+            return Ok(Origin::Dir(Arc::new(path.to_owned())));
         }
         self.imported(path, inner, platform).map(Origin::Image)
     }
@@ -141,10 +141,10 @@ impl<'a> Origins<'a> {
         path: &Path,
         inner: Option<String>,
         platform: Option<Platform>,
-    ) -> Result<Rc<BaseImage>, Failure> {
+    ) -> Result<Arc<BaseImage>, Failure> {
         let what = format!("{} {inner:?} {platform:?}", path.display());
         if let Some(known) = self.known.borrow().get(&what) {
-            return Ok(Rc::clone(known));
+            return Ok(Arc::clone(known));
         }
         let place = std::path::absolute(path).map_err(|error| Failure::at(path, error))?;
         let key = Digest::of(format!("{} {what}", place.display()).as_bytes());
@@ -158,10 +158,10 @@ impl<'a> Origins<'a> {
     }
 
     /// Finds an image of the store, or pulls one that is named after a registry.
-    fn image(&self, name: &str, platform: Option<Platform>) -> Result<Rc<BaseImage>, Failure> {
+    fn image(&self, name: &str, platform: Option<Platform>) -> Result<Arc<BaseImage>, Failure> {
         let what = format!("{name} {platform:?}");
         if let Some(known) = self.known.borrow().get(&what) {
-            return Ok(Rc::clone(known));
+            return Ok(Arc::clone(known));
         }
         let reference: Reference = name.parse()?;
         let of_registry = matches!(reference, Reference::Tag(_))
@@ -201,7 +201,7 @@ impl<'a> Origins<'a> {
         Ok(pulled.image)
     }
 
-    fn keep(&self, what: String, info: ImageInfo) -> Result<Rc<BaseImage>, Failure> {
+    fn keep(&self, what: String, info: ImageInfo) -> Result<Arc<BaseImage>, Failure> {
         let id = Reference::Digest(info.id.to_string());
         if Checkpoint::inspect(&self.store.image(id.as_str())?)?.is_some() {
             return Err(Failure::new(format_args!(
@@ -221,8 +221,8 @@ impl<'a> Origins<'a> {
                 }
             }
         }
-        let base = Rc::new(BaseImage { id, info });
-        self.known.borrow_mut().insert(what, Rc::clone(&base));
+        let base = Arc::new(BaseImage { id, info });
+        self.known.borrow_mut().insert(what, Arc::clone(&base));
         Ok(base)
     }
 }

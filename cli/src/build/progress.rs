@@ -3,16 +3,18 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use parking_lot::Mutex;
 
 use crate::build_args::ProgressKind;
 use crate::failure::complain;
 
-/// Shows steps as they begin and end.
+/// Shows steps as they begin and end; those of several stages at a time.
 pub(super) struct Progress {
     kind: Option<ProgressKind>,
     bar: Option<ProgressBar>,
     total: usize,
-    done: usize,
+    /// Held while lines that belong together are written.
+    lines: Mutex<()>,
 }
 
 /// A step that goes on.
@@ -34,35 +36,37 @@ impl Progress {
             kind,
             bar,
             total,
-            done: 0,
+            lines: Mutex::new(()),
         }
     }
 
-    /// A step begins.
-    pub(super) fn begin(&mut self, stage: &str, text: &str) -> StepRun {
-        self.done += 1;
+    /// A step begins: the `number`th of the plan.
+    pub(super) fn begin(&self, number: usize, stage: &str, text: &str) -> StepRun {
         let line = format!("[{stage}] {text}");
         match &self.bar {
             Some(bar) => {
                 bar.set_message(crate::failure::printable(&line).replace('\n', " "));
-                bar.set_position(self.done as u64);
+                bar.inc(1);
             }
-            None => self.line(&format!("#{} of {}: {line}", self.done, self.total)),
+            None => self.line(&format!("#{number} of {}: {line}", self.total)),
         }
         StepRun {
-            number: self.done,
+            number,
             start: Instant::now(),
         }
     }
 
-    /// Says something of a step.
+    /// Says something of a step, all lines of it together.
     pub(super) fn say(&self, step: &StepRun, text: &str) {
-        for line in text.lines() {
-            let line = format!("#{} {line}", step.number);
-            match &self.bar {
-                Some(bar) => bar.suspend(|| complain(&line)),
-                None => self.line(&line),
-            }
+        let lines = text.lines().map(|line| format!("#{} {line}", step.number));
+        let lines: Vec<String> = lines.collect();
+        if lines.is_empty() {
+            return;
+        }
+        let lines = lines.join("\n");
+        match &self.bar {
+            Some(bar) => bar.suspend(|| complain(&lines)),
+            None => self.line(&lines),
         }
     }
 
@@ -82,14 +86,15 @@ impl Progress {
         took
     }
 
-    pub(super) fn finish(self) {
-        if let Some(bar) = self.bar {
+    pub(super) fn finish(&self) {
+        if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
     }
 
     fn line(&self, line: &str) {
         if self.kind.is_some() {
+            let _together = self.lines.lock();
             complain(line);
         }
     }

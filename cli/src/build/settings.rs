@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, IsTerminal};
 
+use stratafs::budget::Budget;
 use stratafs::meta::Time;
 use stratafs::runner::{Network, RunnerConfig};
 
 use crate::build_args::{BuildArgs, ProgressKind, SecretFrom};
 use crate::failure::Failure;
 use crate::limits::MAX_SECRET_BYTES;
+use crate::memory;
 use crate::recipe_file;
 
 /// What everything of a build goes by.
@@ -23,6 +25,8 @@ pub(super) struct Settings {
     pub(super) progress: Option<ProgressKind>,
     pub(super) no_cache: bool,
     pub(super) explain: bool,
+    /// What all guests that run at a time may hold together.
+    pub(super) budget: Option<Budget>,
     /// How guests are run.
     pub(super) config: RunnerConfig,
     /// The hosts that they reach, as typed.
@@ -63,6 +67,7 @@ impl Settings {
             }),
             no_cache: args.no_cache,
             explain: args.explain,
+            budget: memory::half().map(Budget::new),
             config,
             doors: doors.join(" "),
         })
