@@ -1,9 +1,11 @@
 //! `image build` as typed.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use stratafs::image::Reference;
+use stratafs::registry::RegistryRef;
 use stratafs::source::Platform;
 
 use super::parse::{self, Door, Variable};
@@ -15,6 +17,7 @@ Examples:
   stratafs image build -f Recipe --build-arg VERSION=2 --target test . --tag app:test
   stratafs image build --build-context assets=../assets --secret id=key,src=key.txt . --tag app:2
   stratafs image build --explain . --tag app:3
+  stratafs image build --cache-from ghcr.io/team/app:cache --cache-to ghcr.io/team/app:cache . --tag app:4
 
 A recipe is written in the syntax of a Dockerfile; RUN runs WebAssembly of the stage: RUN [\"/bin/tool.wasm\", \"--all\"].
 docs/RECIPES.md has a tutorial and a table of every instruction. Times in the image are those of SOURCE_DATE_EPOCH,
@@ -95,6 +98,16 @@ pub(crate) struct BuildArgs {
     #[arg(long)]
     pub(crate) no_cache: bool,
 
+    /// Take steps that were built elsewhere: HOST/NAME:TAG, type=registry,ref=HOST/NAME:TAG or
+    /// type=local,src=DIR; repeat for several. One that cannot be had is a warning
+    #[arg(long, value_name = "WHERE", value_parser = cache_from)]
+    pub(crate) cache_from: Vec<CachePlace>,
+
+    /// Give all steps of this build to others: HOST/NAME:TAG, type=registry,ref=HOST/NAME:TAG
+    /// or type=local,dest=DIR; repeat for several
+    #[arg(long, value_name = "WHERE", value_parser = cache_to)]
+    pub(crate) cache_to: Vec<CachePlace>,
+
     /// Say of each step why it was taken from the cache, or why not
     #[arg(long)]
     pub(crate) explain: bool,
@@ -148,6 +161,66 @@ pub(crate) struct SecretFrom {
 pub(crate) struct OutputTo {
     pub(crate) format: stratafs::transfer::Format,
     pub(crate) dest: PathBuf,
+}
+
+/// Where a cache of builds is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CachePlace {
+    Registry(RegistryRef),
+    /// A directory with an OCI layout.
+    Layout(PathBuf),
+}
+
+impl fmt::Display for CachePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registry(name) => name.fmt(f),
+            Self::Layout(path) => f.write_str(&stratafs::name::show_path(path)),
+        }
+    }
+}
+
+fn cache_from(text: &str) -> Result<CachePlace, String> {
+    cache_place(text, "src")
+}
+
+fn cache_to(text: &str) -> Result<CachePlace, String> {
+    cache_place(text, "dest")
+}
+
+/// Reads where a cache is; `dir` is the key of a directory.
+fn cache_place(text: &str, dir: &str) -> Result<CachePlace, String> {
+    let registry = |name: &str| {
+        let parsed = name.parse::<RegistryRef>();
+        parsed
+            .map(CachePlace::Registry)
+            .map_err(|error| error.to_string())
+    };
+    if !text.contains('=') {
+        return registry(text);
+    }
+    let expected = || {
+        format!("expected HOST/NAME:TAG, type=registry,ref=HOST/NAME:TAG or type=local,{dir}=DIR")
+    };
+    let (mut kind, mut place) = (None, None);
+    for word in text.split(',') {
+        match word.split_once('=') {
+            Some(("type", kind_of)) => kind = Some(kind_of),
+            Some(("mode", "max")) if dir == "dest" => {}
+            Some(("mode", "min")) if dir == "dest" => {
+                return Err("mode=min: what a stage takes of another is part of its keys, so all steps are given: leave mode away".to_owned());
+            }
+            Some((key, value)) if (key == "ref" || key == dir) && !value.is_empty() => {
+                place = Some((key, value));
+            }
+            _ => return Err(expected()),
+        }
+    }
+    match (kind, place) {
+        (Some("registry"), Some(("ref", name))) => registry(name),
+        (Some("local"), Some((key, path))) if key == dir => Ok(CachePlace::Layout(path.into())),
+        _ => Err(expected()),
+    }
 }
 
 /// Reads `NAME=VALUE`.
@@ -240,6 +313,24 @@ mod tests {
         assert_eq!(out("type=oci,dest=a"), Ok((Format::Oci, "a".into())));
         for bad in ["type=x,dest=a", "type=tar", "dest=a", "type=tar,dest="] {
             assert!(out(bad).is_err(), "{bad}");
+        }
+        let registry = CachePlace::Registry("host:5000/a:b".parse().unwrap());
+        for fine in ["host:5000/a:b", "type=registry,ref=host:5000/a:b"] {
+            assert_eq!(cache_from(fine), Ok(registry.clone()));
+            assert_eq!(cache_to(fine), Ok(registry.clone()));
+        }
+        let layout = Ok(CachePlace::Layout("d".into()));
+        assert_eq!(cache_from("type=local,src=d"), layout);
+        assert_eq!(cache_to("type=local,mode=max,dest=d"), layout);
+        for bad in [
+            "type=gha",
+            "type=local,src=d",
+            "type=registry",
+            "mode=min",
+            "A/b",
+            "",
+        ] {
+            assert!(cache_to(bad).is_err(), "{bad}");
         }
     }
 }

@@ -105,6 +105,10 @@ pub(crate) const MAX_PLANNED_BYTES: usize = 64 * 1024 * 1024;
 /// start comes first, and for a short run nothing else does.
 pub(crate) const FILL_AFTER_SECONDS: u64 = 2;
 
+/// Bytes of the label in which a cache of builds lists its steps: 100 for each step that a
+/// recipe may have, twice over.
+pub(crate) const MAX_CACHE_LABEL_BYTES: usize = 2 * 1024 * 1024;
+
 /// Findings of one rule that `image lint` lists.
 pub(crate) const MAX_FINDINGS: u64 = 100;
 

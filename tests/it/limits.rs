@@ -32,6 +32,7 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ("MAX_SCANNED_FILE_BYTES", "no_more_is_read_than_a_bound"),
     ("MAX_SCANNED_BYTES", "no_more_is_read_than_a_bound"),
     ("MAX_GLOB_BYTES", "patterns_match_as_their_words_say"),
+    ("MAX_CACHE_LABEL_BYTES", "a_list_of_steps_has_bounds"),
     ("MAX_MISSED_PATHS", "what_is_missed_is_kept_up_to_a_bound"),
     ("MAX_SAMPLE_BYTES", "compression_is_measured"),
     ("MAX_PAGE_BYTES", "a_page_of_many_files_is_bounded"),

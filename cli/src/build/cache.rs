@@ -29,9 +29,10 @@ pub(super) struct StepKey {
 }
 
 impl StepKey {
-    fn tag(&self) -> String {
+    /// Returns what a step is found by: the digest of all that goes into it.
+    pub(super) fn digest(&self) -> String {
         let parts = serde_json::to_vec(&(VERSION, &self.parts)).unwrap_or_default();
-        cached::tag("step", Digest::of(&parts))
+        Digest::of(&parts).to_string().replace("blake3:", "")
     }
 
     fn labelled(&self, name: &str) -> Option<String> {
@@ -43,19 +44,32 @@ impl StepKey {
 /// The layer that a step made, if it made one.
 pub(super) type Kept = Option<Digest>;
 
-/// Looks for a step.
-pub(super) fn find(store: &Store, key: &StepKey) -> Result<Option<Kept>, Failure> {
-    let info = match store.info(&key.tag()) {
+/// Looks for a step by its key.
+pub(super) fn find_by(store: &Store, key: &str) -> Result<Option<Kept>, Failure> {
+    let info = match store.info(&cached::tag("step", key)) {
         Ok(info) => info,
         Err(StoreError::NoImage(_)) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let said = info.config.labels.get(LAYER).map(String::as_str);
-    Ok(match said {
+    let label = info.config.labels.get(LAYER).map(String::as_str);
+    Ok(match label {
         Some(NONE) => Some(None),
         Some(layer) => layer.parse().ok().map(Some),
         None => None,
     })
+}
+
+/// Keeps what somebody else says a step made, by its key. What was built here goes before it.
+pub(super) fn keep_found(import: Import, key: &str, made: Kept) -> Result<(), Failure> {
+    let mut config = ImageConfig::new();
+    config.labels.insert(LAYER.to_owned(), said(made));
+    import.commit(config, Some(&cached::tag("step", key)))?;
+    Ok(())
+}
+
+/// What the label says.
+fn said(made: Kept) -> String {
+    made.map_or_else(|| NONE.to_owned(), |made| made.to_string())
 }
 
 /// Keeps what a step made: durable, and found by its key, once this returns.
@@ -67,8 +81,7 @@ pub(super) fn keep(
 ) -> Result<Kept, Failure> {
     let mut config = ImageConfig::new();
     let made = layer.as_ref().map(Layer::digest);
-    let said = made.map_or_else(|| NONE.to_owned(), |made| made.to_string());
-    config.labels.insert(LAYER.to_owned(), said);
+    config.labels.insert(LAYER.to_owned(), said(made));
     config
         .labels
         .insert(format!("{LABEL}line"), key.line.clone());
@@ -89,7 +102,7 @@ pub(super) fn keep(
         }
         import.layer(layer, LayerOrigin::new());
     }
-    import.commit(config, Some(&key.tag()))?;
+    import.commit(config, Some(&cached::tag("step", key.digest())))?;
     // What was there already may be another object than what was made.
     match made.map(|made| store.layer(made)).transpose()?.flatten() {
         None if made.is_some() => Err(Failure::new("a layer left the store as it was made")),

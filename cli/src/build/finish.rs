@@ -12,6 +12,7 @@ use super::Builder;
 use super::built::Built;
 use super::outputs::Outputs;
 use super::planner::BuildPlan;
+use super::sharing;
 use super::steps::{StagePlan, StepPlan};
 use super::work::Outcome;
 use crate::build_args::BuildArgs;
@@ -27,6 +28,8 @@ pub(super) struct StepTold {
     cached: bool,
     why: Option<String>,
     layer: Option<Digest>,
+    /// What it is found by in a cache.
+    key: Option<String>,
     took: Duration,
 }
 
@@ -39,6 +42,7 @@ impl StepTold {
             cached: true,
             why: None,
             layer: None,
+            key: None,
             took,
         }
     }
@@ -56,6 +60,7 @@ impl StepTold {
             cached: done.is_none_or(|done| done.cached),
             why: done.and_then(|done| done.why.clone()),
             layer: done.and_then(|done| done.layer),
+            key: done.map(|done| done.key.clone()),
             took,
         }
     }
@@ -102,6 +107,8 @@ pub(super) fn finish(
     let id = info.id.to_string();
     let has_archive = outputs.has_stdout();
     let iidfile = outputs.write(builder.store, &Reference::Digest(id.clone()))?;
+    let keys: Vec<String> = told.iter().filter_map(|step| step.key.clone()).collect();
+    sharing::give(builder.store, &keys, (&args.cache_to, &args.reach))?;
     // Last: a build of which an output cannot be written tags nothing.
     for tag in &args.tags {
         builder.store.tag(&id, tag.as_str())?;

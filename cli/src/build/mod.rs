@@ -15,6 +15,7 @@ mod planner;
 mod progress;
 mod schedule;
 mod settings;
+mod sharing;
 mod stages;
 mod steps;
 mod tree;
@@ -69,9 +70,13 @@ pub(super) fn build(args: BuildArgs, store: Option<&Path>) -> Result<ExitCode, F
     let recipe = recipe::parse(&text)
         .map_err(|problem| Failure::new(format_args!("{}: {problem}", settings.name)))?;
     let outputs = Outputs::check(&args)?;
+    sharing::check(&args.cache_to)?;
     let store = place::open(store, Use::Fill)?;
     // While it is open nothing that the build looks at is collected.
     let keeper = store.import()?;
+    if !args.no_cache {
+        sharing::take(&store, &args.cache_from, &args.reach);
+    }
     let origins = Origins::new(&store, &args);
     let platform = args.set_platform.as_ref().or(args.platform.as_ref());
     let target = (args.target.as_deref(), platform);

@@ -11,6 +11,8 @@ use crate::failure::Failure;
 /// What a step came to.
 pub(super) struct Outcome {
     pub(super) layer: Kept,
+    /// What it is found by.
+    pub(super) key: String,
     pub(super) cached: bool,
     /// Why it was taken from what was kept, or why not, if that was asked for.
     pub(super) why: Option<String>,
@@ -34,13 +36,14 @@ impl Builder<'_> {
         let settings = self.settings;
         let found = match settings.no_cache {
             true => None,
-            false => cache::find(self.store, key)?,
+            false => cache::find_by(self.store, &key.digest())?,
         };
         let told = |why: &str| settings.explain.then(|| why.to_owned());
         if let Some(layer) = found {
             let why = told("nothing that goes into it has changed");
             return Ok(Outcome {
                 layer,
+                key: key.digest(),
                 cached: true,
                 why,
             });
@@ -68,6 +71,7 @@ impl Builder<'_> {
         let layer = cache::keep(self.store, import, key, (layer, &below))?;
         Ok(Outcome {
             layer,
+            key: key.digest(),
             cached: false,
             why,
         })

@@ -4,6 +4,7 @@ mod cache;
 mod copy;
 mod lines;
 mod run;
+mod sharing;
 mod stages;
 
 use serde_json::Value;
