@@ -27,25 +27,26 @@ pub(super) fn open(given: Option<&Path>, how: Use) -> Result<Store, Failure> {
         Use::Change => StoreOptions::new().existing(),
         Use::Fill => StoreOptions::new(),
     };
-    Ok(options.open(&place(given)?)?)
+    Ok(options.open(&of(given)?)?)
 }
 
 /// Repairs the store, and says where it is.
 pub(super) fn repair(given: Option<&Path>) -> Result<(PathBuf, RepairReport), Failure> {
-    let place = place(given)?;
+    let place = of(given)?;
     let report = Store::repair(&place)?;
     Ok((place, report))
 }
 
 /// Makes a store, unless there is one. Says where it is, and whether it is new.
 pub(super) fn init(given: Option<&Path>) -> Result<(PathBuf, Store, bool), Failure> {
-    let place = place(given)?;
+    let place = of(given)?;
     let known = StoreOptions::new().read_only().open(&place).is_ok();
     let store = StoreOptions::new().open(&place)?;
     Ok((place, store, !known))
 }
 
-fn place(given: Option<&Path>) -> Result<PathBuf, Failure> {
+/// Returns where the store is, or is to be.
+pub(super) fn of(given: Option<&Path>) -> Result<PathBuf, Failure> {
     if let Some(given) = given {
         return Ok(given.to_owned());
     }

@@ -1,5 +1,7 @@
 //! What `COPY` and `ADD` copy: names found, wildcards matched, files read.
 
+use std::collections::HashMap;
+
 use stratafs::chunk::{ChunkPool, Content, ContentBuilder};
 use stratafs::digest::Digest;
 use stratafs::layer::{EntryBody, Layer};
@@ -25,7 +27,7 @@ pub(super) struct Item {
 pub(super) enum ItemBody {
     Dir(Meta),
     /// With the number that all names of one file share.
-    File(Meta, Content, Option<u32>),
+    File(Meta, Content, Option<u64>),
     Symlink(Meta, Vec<u8>),
 }
 
@@ -241,7 +243,7 @@ impl Gatherer<'_> {
             };
             into.push(Item {
                 path: all.get(pivot..len).unwrap_or_default().join(&b'/'),
-                body: ItemBody::Dir(self.meta(&entry)),
+                body: ItemBody::Dir(self.dir_meta(&real, &entry)?),
             });
         }
         Ok(())
@@ -257,7 +259,7 @@ impl Gatherer<'_> {
     ) -> Result<(), Failure> {
         into.push(Item {
             path: below.clone(),
-            body: ItemBody::Dir(self.meta(&entry)),
+            body: ItemBody::Dir(self.dir_meta(real, &entry)?),
         });
         let mut todo = vec![DirLeft {
             real: real.to_vec(),
@@ -308,12 +310,12 @@ impl Gatherer<'_> {
         let path = joined(below, &next.own);
         let body = match entry.kind {
             Kind::Dir => {
-                let meta = self.meta(&entry);
+                let real = next.real.clone();
                 todo.push(next);
                 if left_out {
                     return Ok(());
                 }
-                ItemBody::Dir(meta)
+                ItemBody::Dir(self.dir_meta(&real, &entry)?)
             }
             _ if left_out => return Ok(()),
             Kind::File => self.file(&next.real, &entry)?,
@@ -327,8 +329,17 @@ impl Gatherer<'_> {
     }
 
     fn file(&self, real: &[u8], entry: &TreeEntry) -> Result<ItemBody, Failure> {
-        let content = self.tree.content(real, self.pool)?;
-        Ok(ItemBody::File(self.meta(entry), content, entry.object))
+        let (content, xattrs) = self.tree.content(real, self.pool)?;
+        let mut meta = self.meta(entry);
+        meta.xattrs = xattrs.or(meta.xattrs);
+        Ok(ItemBody::File(meta, content, entry.object))
+    }
+
+    /// The metadata that a directory gets.
+    fn dir_meta(&self, real: &[u8], entry: &TreeEntry) -> Result<Meta, Failure> {
+        let mut meta = self.meta(entry);
+        meta.xattrs = self.tree.dir_xattrs(real)?.or(meta.xattrs);
+        Ok(meta)
     }
 
     /// The metadata that an entry gets.
@@ -382,7 +393,7 @@ impl Gatherer<'_> {
                     object,
                     links,
                 } => {
-                    let object = (links > 1).then_some(object);
+                    let object = (links > 1).then_some(u64::from(object));
                     ItemBody::File(
                         self.owned(meta.clone(), Kind::File),
                         content.clone(),
@@ -431,7 +442,8 @@ pub(super) fn of_text(name: &str, text: &str, meta: Meta, pool: &ChunkPool) -> G
     }
 }
 
-/// Returns the digest of all that was gathered: names, kinds, modes, owners, content.
+/// Returns the digest of all that was gathered: names, kinds, modes, owners, content, and which
+/// names are of one file.
 pub(super) fn digest(all: &[Gathered]) -> Digest {
     let mut bytes = Vec::new();
     let mut put = |part: &[u8]| {
@@ -442,17 +454,18 @@ pub(super) fn digest(all: &[Gathered]) -> Digest {
         put(&gathered.name);
         put(&[u8::from(gathered.is_dir)]);
         put(&(gathered.items.len() as u64).to_le_bytes());
-        for item in &gathered.items {
+        // The numbers themselves are another on each machine.
+        let mut first: HashMap<u64, u64> = HashMap::new();
+        for (at, item) in gathered.items.iter().enumerate() {
             put(&item.path);
             let (kind, meta, more) = match &item.body {
                 ItemBody::Dir(meta) => (b"d", meta, Vec::new()),
                 ItemBody::File(meta, content, object) => {
                     let mut more = content.digest().as_bytes().to_vec();
-                    more.extend(
-                        object
-                            .map_or(0, |object| u64::from(object) + 1)
-                            .to_le_bytes(),
-                    );
+                    let at = at as u64;
+                    let of = object.map_or(at, |object| *first.entry(object).or_insert(at));
+                    // How far back the first name of the file is.
+                    more.extend((at - of).to_le_bytes());
                     (b"f", meta, more)
                 }
                 ItemBody::Symlink(meta, target) => (b"l", meta, target.clone()),

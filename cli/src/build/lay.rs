@@ -130,7 +130,7 @@ struct LayOut {
     /// Directories that are in the layer or known to be in the stage.
     made: HashSet<Vec<u8>>,
     /// Where a file with several names was put first.
-    objects: HashMap<u32, LayerPath>,
+    objects: HashMap<u64, LayerPath>,
     dir_meta: Meta,
     link: bool,
 }

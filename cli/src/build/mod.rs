@@ -56,6 +56,9 @@ struct Builder<'a> {
     opened: Mutex<Option<(Arc<FileTree>, Ignore)>>,
     /// The stages of the plan, each once it is built.
     built: BTreeMap<usize, OnceLock<Built>>,
+    /// Where the store is, and where files lie that lock what is kept in it.
+    store_place: PathBuf,
+    lock_dir: PathBuf,
     /// The first failure of a stage.
     failure: Mutex<Option<Failure>>,
 }
@@ -71,6 +74,7 @@ pub(super) fn build(args: BuildArgs, store: Option<&Path>) -> Result<ExitCode, F
         .map_err(|problem| Failure::new(format_args!("{}: {problem}", settings.name)))?;
     let outputs = Outputs::check(&args)?;
     sharing::check(&args.cache_to)?;
+    let store_place = place::of(store)?;
     let store = place::open(store, Use::Fill)?;
     // While it is open nothing that the build looks at is collected.
     let keeper = store.import()?;
@@ -97,6 +101,14 @@ pub(super) fn build(args: BuildArgs, store: Option<&Path>) -> Result<ExitCode, F
             .keys()
             .map(|number| (*number, OnceLock::new()))
             .collect(),
+        // Two ways to the store are one store.
+        store_place: store_place.canonicalize().unwrap_or(store_place),
+        lock_dir: settings
+            .config
+            .cache_dir
+            .clone()
+            .unwrap_or_else(std::env::temp_dir)
+            .join("locks"),
         failure: Mutex::new(None),
     };
     let told = builder.stages(&plan)?;

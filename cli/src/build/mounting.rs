@@ -1,5 +1,8 @@
 //! What a `RUN` is shown beside its stage.
 
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+
 use stratafs::chunk::ChunkPool;
 use stratafs::digest::Digest;
 use stratafs::image::{Image, ImageConfig};
@@ -33,6 +36,8 @@ pub(super) struct Mounted {
     caches: Vec<(String, String)>,
     /// Where something is shown.
     pub(super) targets: Vec<LayerPath>,
+    /// Files that are locked as long as nobody else may have a cache.
+    _locks: Vec<File>,
 }
 
 impl Mounted {
@@ -62,7 +67,10 @@ impl Mounted {
 impl Builder<'_> {
     /// Prepares the mounts of a `RUN`.
     pub(super) fn mounted(&self, plan: &GuestPlan) -> Result<Mounted, Failure> {
-        let mut ready = Mounted::default();
+        let mut ready = Mounted {
+            _locks: self.locks(plan)?,
+            ..Mounted::default()
+        };
         for mount in &plan.mounts {
             if !mount.target.is_empty() {
                 ready
@@ -76,7 +84,7 @@ impl Builder<'_> {
                     ready.volume(mount, Image::empty());
                 }
                 MountWhat::Bind { from, source } => self.bind(&mut ready, mount, from, source)?,
-                MountWhat::Cache { id, from } => {
+                MountWhat::Cache { id, from, .. } => {
                     ready.key.push(format!("cache {id} {target}"));
                     let tag = cached::tag("cache", Digest::of(id.as_bytes()));
                     let base = match self.store.image(&tag) {
@@ -99,6 +107,35 @@ impl Builder<'_> {
             }
         }
         Ok(ready)
+    }
+
+    /// Waits until nobody else has the caches that one `RUN` at a time may have. They are taken
+    /// in one order, so that two never wait for each other.
+    fn locks(&self, plan: &GuestPlan) -> Result<Vec<File>, Failure> {
+        let locked = plan.mounts.iter().filter_map(|mount| match &mount.what {
+            MountWhat::Cache {
+                id, locked: true, ..
+            } => Some(id.as_str()),
+            _ => None,
+        });
+        let locked: BTreeSet<&str> = locked.collect();
+        let files = locked.into_iter().map(|id| {
+            let name = format!("{} {id}", self.store_place.display());
+            let name = Digest::of(name.as_bytes()).to_string();
+            let path = self
+                .lock_dir
+                .join(name.replace("blake3:", ""))
+                .with_extension("lock");
+            let locked = fs::create_dir_all(&self.lock_dir).and_then(|()| {
+                let mut options = File::options();
+                let file = options.create(true).truncate(false).write(true);
+                let file = file.open(&path)?;
+                file.lock()?;
+                Ok(file)
+            });
+            locked.map_err(|error| Failure::at(&path, error))
+        });
+        files.collect()
     }
 
     fn bind(

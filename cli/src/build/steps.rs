@@ -83,6 +83,8 @@ pub(super) enum MountWhat {
     Cache {
         id: String,
         from: Option<(Origin, String)>,
+        /// Whether one `RUN` at a time has it.
+        locked: bool,
     },
     Tmpfs,
     Secret {

@@ -2,9 +2,12 @@
 
 mod host;
 mod stored;
+mod xattrs;
+
+use std::sync::Arc;
 
 use stratafs::chunk::{ChunkPool, Content};
-use stratafs::meta::{Kind, Meta};
+use stratafs::meta::{Kind, Meta, Xattrs};
 use stratafs::name::show;
 
 pub(super) use self::host::HostTree;
@@ -21,8 +24,8 @@ pub(super) struct TreeEntry {
     pub(super) meta: Meta,
     /// What a link says.
     pub(super) target: Option<Vec<u8>>,
-    /// The number that all names of one file share, where it is known.
-    pub(super) object: Option<u32>,
+    /// The number that all names of one file share, if it has several.
+    pub(super) object: Option<u64>,
 }
 
 /// A tree of files. Paths are names with slashes between them, empty for the root.
@@ -48,11 +51,24 @@ impl FileTree {
         }
     }
 
-    /// Reads a file; of an image nothing is read.
-    pub(super) fn content(&self, path: &[u8], pool: &ChunkPool) -> Result<Content, Failure> {
+    /// Reads a file, and of the host its extended attributes; of an image nothing is read.
+    pub(super) fn content(
+        &self,
+        path: &[u8],
+        pool: &ChunkPool,
+    ) -> Result<(Content, Option<Arc<Xattrs>>), Failure> {
         match self {
             Self::Host(tree) => tree.content(path, pool),
-            Self::Stored(tree) => tree.content(path),
+            Self::Stored(tree) => Ok((tree.content(path)?, None)),
+        }
+    }
+
+    /// Reads the extended attributes of a directory of the host; those of an image come with
+    /// what [`look`](Self::look) gives.
+    pub(super) fn dir_xattrs(&self, path: &[u8]) -> Result<Option<Arc<Xattrs>>, Failure> {
+        match self {
+            Self::Host(tree) => tree.dir_xattrs(path),
+            Self::Stored(_) => Ok(None),
         }
     }
 

@@ -25,6 +25,8 @@ pub(crate) enum MountKind {
         id: Option<String>,
         from: Option<String>,
         source: Option<String>,
+        /// Whether one `RUN` at a time has it.
+        locked: bool,
     },
     /// An empty directory.
     Tmpfs,
@@ -145,15 +147,20 @@ fn bind(keys: &mut MountKeys<'_>) -> Result<MountKind, Problem> {
 }
 
 fn cache(keys: &mut MountKeys<'_>) -> Result<MountKind, Problem> {
-    if let Some(other) = keys.take(&["sharing"])?.filter(|word| *word != "shared") {
-        return Err(keys.refuse(format_args!(
-            "sharing={other}: each RUN has a copy of the cache, and the last to end is kept: write sharing=shared or leave it away"
-        )));
-    }
+    let locked = match keys.take(&["sharing"])? {
+        None | Some("shared" | "private") => false,
+        Some("locked") => true,
+        Some(other) => {
+            return Err(keys.refuse(format_args!(
+                "sharing={other}: write sharing=locked for a cache that one RUN at a time has, or leave it away"
+            )));
+        }
+    };
     Ok(MountKind::Cache {
         id: keys.text(&["id"])?,
         from: keys.text(&["from"])?,
         source: keys.text(&["source", "src"])?,
+        locked,
     })
 }
 

@@ -56,7 +56,12 @@ impl StagePlanner<'_, '_> {
                 from: origin(from)?,
                 source: inside(opt(source)?, at)?,
             },
-            MountKind::Cache { id, from, source } => {
+            MountKind::Cache {
+                id,
+                from,
+                source,
+                locked,
+            } => {
                 let source = opt(source)?;
                 if from.is_none() && source.is_some() {
                     return Err(Problem::new(
@@ -69,7 +74,11 @@ impl StagePlanner<'_, '_> {
                     None => None,
                 };
                 let id = opt(id)?.or_else(|| target.clone()).unwrap_or_default();
-                MountWhat::Cache { id, from }
+                MountWhat::Cache {
+                    id,
+                    from,
+                    locked: *locked,
+                }
             }
             MountKind::Secret {
                 id,
@@ -80,10 +89,8 @@ impl StagePlanner<'_, '_> {
                     let name = target.as_deref()?.rsplit('/').next()?;
                     Some(name.to_owned())
                 });
-                let Some(id) = id else {
-                    let what = "--mount: a secret has an id or a target: write id=NAME";
-                    return Err(Problem::new(at, what));
-                };
+                let lacks = "--mount: a secret has an id or a target: write id=NAME";
+                let id = id.ok_or_else(|| Problem::new(at, lacks))?;
                 return self.secret(line, (id, variable.clone()), target, *required);
             }
         };

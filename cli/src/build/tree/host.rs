@@ -1,16 +1,19 @@
 //! A directory of the host, below which everything is looked up.
 
+use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use stratafs::cap_std::ambient_authority;
 use stratafs::cap_std::fs::{Dir, Metadata};
 use stratafs::chunk::{ChunkPool, Content, ContentBuilder};
 use stratafs::limits::MAX_LAYER_ENTRIES;
-use stratafs::meta::{Kind, Meta};
+use stratafs::meta::{Kind, Meta, Xattrs};
 use stratafs::name::show;
 
-use super::TreeEntry;
+use super::{TreeEntry, xattrs};
 use crate::failure::Failure;
 use crate::limits::MAX_RECIPE_BYTES;
 
@@ -22,6 +25,8 @@ pub(in crate::build) struct HostTree {
     root: Dir,
     /// What messages call it.
     name: PathBuf,
+    /// Files with several names, by device and number there.
+    objects: Mutex<HashMap<(u64, u64), u64>>,
 }
 
 impl HostTree {
@@ -30,7 +35,15 @@ impl HostTree {
         Ok(Self {
             root: root.map_err(|error| Failure::at(path, error))?,
             name: path.to_owned(),
+            objects: Mutex::new(HashMap::new()),
         })
+    }
+
+    /// Numbers files with several names as they are met.
+    fn object(&self, file: (u64, u64)) -> u64 {
+        let mut objects = self.objects.lock();
+        let next = objects.len() as u64;
+        *objects.entry(file).or_insert(next)
     }
 
     fn failed(&self, path: &[u8], why: impl std::fmt::Display) -> Failure {
@@ -74,7 +87,9 @@ impl HostTree {
             kind,
             meta: Meta::with_mode(mode(&meta, kind)),
             target,
-            object: None,
+            object: identity(&meta)
+                .filter(|_| kind == Kind::File)
+                .map(|file| self.object(file)),
         }))
     }
 
@@ -94,25 +109,40 @@ impl HostTree {
         Ok(found)
     }
 
-    pub(super) fn content(&self, path: &[u8], pool: &ChunkPool) -> Result<Content, Failure> {
+    pub(super) fn content(
+        &self,
+        path: &[u8],
+        pool: &ChunkPool,
+    ) -> Result<(Content, Option<Arc<Xattrs>>), Failure> {
         let failed = |error| self.failed(path, error);
         let mut file = self.root.open(self.host_path(path)?).map_err(failed)?;
         let meta = file.metadata().map_err(failed)?;
         if !meta.is_file() {
             return Err(self.failed(path, "it was a file and is not a file any more"));
         }
+        let found = xattrs::read(&file).map_err(failed)?;
         let mut builder = ContentBuilder::new(pool);
         // One more than there should be, to see the end.
         let size = usize::try_from(meta.len()).unwrap_or(READ_BYTES);
         let mut buf = vec![0; size.saturating_add(1).min(READ_BYTES)];
         loop {
             match file.read(&mut buf) {
-                Ok(0) => return Ok(builder.finish()),
+                Ok(0) => return Ok((builder.finish(), found)),
                 Ok(len) => builder.write(buf.get(..len).unwrap_or_default()),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(failed(error)),
             }
         }
+    }
+
+    pub(super) fn dir_xattrs(&self, path: &[u8]) -> Result<Option<Arc<Xattrs>>, Failure> {
+        let failed = |error| self.failed(path, error);
+        if !cfg!(target_os = "linux") {
+            return Ok(None);
+        }
+        // Opened to be read: what `open_dir` gives can be looked below alone.
+        let dir = self.root.open(self.host_path(path)?).map_err(failed)?;
+        xattrs::read(&dir).map_err(failed)
     }
 
     /// Reads a small file of text, if it is there.
@@ -169,6 +199,18 @@ fn path_bytes(path: &Path) -> Option<Vec<u8>> {
 #[cfg(not(unix))]
 fn path_bytes(path: &Path) -> Option<Vec<u8>> {
     Some(path.to_str()?.replace('\\', "/").into_bytes())
+}
+
+/// What tells a file from all others, if it has several names.
+#[cfg(unix)]
+fn identity(meta: &Metadata) -> Option<(u64, u64)> {
+    use stratafs::cap_std::fs::MetadataExt;
+    (meta.nlink() > 1).then(|| (meta.dev(), meta.ino()))
+}
+
+#[cfg(not(unix))]
+fn identity(_: &Metadata) -> Option<(u64, u64)> {
+    None
 }
 
 #[cfg(unix)]

@@ -34,7 +34,7 @@ impl StoredTree {
                     object,
                     links,
                 } => {
-                    let object = (links > 1).then_some(object);
+                    let object = (links > 1).then_some(u64::from(object));
                     let told = told(Kind::File, meta.clone(), None, object);
                     (told, Some(content.clone()))
                 }
@@ -93,7 +93,7 @@ impl StoredTree {
     }
 }
 
-fn told(kind: Kind, meta: Meta, target: Option<Vec<u8>>, object: Option<u32>) -> TreeEntry {
+fn told(kind: Kind, meta: Meta, target: Option<Vec<u8>>, object: Option<u64>) -> TreeEntry {
     TreeEntry {
         kind,
         meta,

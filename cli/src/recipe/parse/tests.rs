@@ -228,9 +228,9 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
         &["size"],
     ),
     (
-        "RUN --mount=type=cache,target=/x,sharing=locked [\"a\"]",
+        "RUN --mount=type=cache,target=/x,sharing=odd [\"a\"]",
         "2, column 5",
-        &["sharing=shared"],
+        &["sharing=odd", "sharing=locked"],
     ),
     (
         "RUN --mount=type=bind,target= [\"a\"]",

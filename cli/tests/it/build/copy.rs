@@ -63,9 +63,52 @@ fn copies_land_where_those_of_docker_land() {
         ("COPY <<f <<g /n/\n1\nf\n2\ng", &["/n", "/n/f", "/n/g"]),
         ("ARG F=a.txt\nENV D=/n\nCOPY $F ${D}/", &["/n", "/n/a.txt"]),
         ("COPY a.txt /n\nCOPY b.txt /n", &["/n"]),
+        // Of a directory that a wildcard matches the content is copied, as of one that is named.
+        ("COPY dir/* /n/", &["/n", "/n/one", "/n/two"]),
+        (
+            "COPY dir dir/sub /n/",
+            &["/n", "/n/one", "/n/sub", "/n/sub/two", "/n/two"],
+        ),
+        (
+            "COPY dir /n\nCOPY dir/sub /n/sub",
+            &["/n", "/n/one", "/n/sub", "/n/sub/two"],
+        ),
+        ("COPY a.txt /n/../m", &["/m"]),
+        ("COPY a.txt /../../m/./k", &["/m", "/m/k"]),
+        (
+            "COPY --exclude=dir/sub --exclude=[abx]* --exclude=D* . /n/",
+            &["/n", "/n/c.md", "/n/dir", "/n/dir/one"],
+        ),
+        ("COPY --exclude=* --exclude=!c.md . /n/", &["/n", "/n/c.md"]),
+        (
+            "COPY --parents a.txt dir/one /n/",
+            &["/n", "/n/a.txt", "/n/dir", "/n/dir/one"],
+        ),
+        (
+            "COPY --parents dir/*/two /n/",
+            &["/n", "/n/dir", "/n/dir/sub", "/n/dir/sub/two"],
+        ),
+        ("COPY odd[[]0].txt /n/", &["/n", "/n/odd[0].txt"]),
+        ("COPY o*.txt /n/", &["/n", "/n/odd[0].txt"]),
+        (
+            "COPY [\"a.txt\", \"b.txt\", \"/n/\"]",
+            &["/n", "/n/a.txt", "/n/b.txt"],
+        ),
+        (
+            "WORKDIR /w\nCOPY dir ./d",
+            &["/w", "/w/d", "/w/d/one", "/w/d/sub", "/w/d/sub/two"],
+        ),
+        ("WORKDIR /w\nCOPY dir/one ../v/", &["/v", "/v/one", "/w"]),
+        (
+            "COPY --chmod=700 a.txt b.txt /n/",
+            &["/n", "/n/a.txt", "/n/b.txt"],
+        ),
     ];
     for (lines, want) in all {
         let cli = context(&format!("FROM scratch\n{lines}"));
+        if lines.contains("o*") || lines.contains("odd") {
+            cli.file("ctx/odd[0].txt", "odd");
+        }
         id(&build(&cli, ""));
         assert_eq!(&tree(&cli), want, "{lines}");
     }
@@ -317,4 +360,71 @@ fn stages_contexts_and_images_give_files() {
     id(&build(&cli, "--build-context other=docker-image://base"));
     assert_eq!(tree(&cli), ["/a.txt", "/b.txt"]);
     build(&cli, "").failed(1, &["other: no image of the store"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn names_of_one_file_stay_names_of_one_file() {
+    use std::os::unix::fs::MetadataExt;
+    let cli = with(
+        "FROM scratch AS one\nCOPY src /src\nCOPY src/a src/b /two/\nFROM scratch\nCOPY --from=one / /\n",
+    );
+    let fill = |cli: &super::Cli| {
+        cli.file("ctx/src/a", "text").file("ctx/src/c", "text");
+        std::fs::create_dir_all(cli.path("ctx/src/d")).unwrap();
+        std::fs::hard_link(cli.path("ctx/src/a"), cli.path("ctx/src/b")).unwrap();
+        std::fs::hard_link(cli.path("ctx/src/a"), cli.path("ctx/src/d/e")).unwrap();
+    };
+    fill(&cli);
+    let first = id(&build(&cli, ""));
+    cli.run("image export made out --format dir").fine();
+    let ino = |path: &str| cli.path(&format!("out/{path}")).metadata().unwrap().ino();
+    assert_eq!((ino("src/a"), ino("src/a")), (ino("src/b"), ino("src/d/e")));
+    assert_ne!(ino("src/a"), ino("src/c"));
+    // Each source word is a copy of its own.
+    assert_ne!(ino("two/a"), ino("two/b"));
+    // The numbers that the host has for its files are no part of it.
+    let other = with(&std::fs::read_to_string(cli.path("ctx/Dockerfile")).unwrap());
+    other.file("ctx/src/before", "");
+    std::fs::remove_file(other.path("ctx/src/before")).unwrap();
+    fill(&other);
+    assert_eq!(id(&build(&other, "")), first);
+    assert_eq!(
+        super::steps(&other, "")
+            .iter()
+            .filter(|step| !step.0)
+            .count(),
+        0
+    );
+    // Which names are of one file is.
+    std::fs::remove_file(other.path("ctx/src/b")).unwrap();
+    other.file("ctx/src/b", "text");
+    assert_ne!(id(&build(&other, "")), first);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn attributes_of_users_are_copied() {
+    use rustix::fs::{XattrFlags, setxattr};
+    let cli = with("FROM scratch\nCOPY src /src\n");
+    cli.file("ctx/src/a", "text");
+    let set = |path: &str, value: &[u8]| {
+        setxattr(cli.path(path), "user.kind", value, XattrFlags::empty())
+    };
+    if let Err(error) = set("ctx/src/a", b"one").and_then(|()| set("ctx/src", b"dir")) {
+        println!("skipped: this file system has no attributes of users: {error}");
+        return;
+    }
+    let first = id(&build(&cli, ""));
+    cli.run("image export made out.tar --format tar").fine();
+    let tar = std::fs::read(cli.path("out.tar")).unwrap();
+    for record in [
+        &b"SCHILY.xattr.user.kind=one\n"[..],
+        b"SCHILY.xattr.user.kind=dir\n",
+    ] {
+        let found = tar.windows(record.len()).any(|part| part == record);
+        assert!(found, "{}", String::from_utf8_lossy(record));
+    }
+    set("ctx/src/a", b"two").unwrap();
+    assert_ne!(id(&build(&cli, "")), first);
 }

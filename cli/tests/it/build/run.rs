@@ -129,6 +129,38 @@ fn mounts_are_seen_and_leave_nothing() {
 }
 
 #[test]
+fn a_locked_cache_loses_nothing_of_builds_at_once() {
+    let cli = Cli::new();
+    let recipe = |name: &str| {
+        format!(
+            "FROM scratch\nCOPY {name} /g.wat\nRUN --mount=type=cache,id=c,target=/kept,sharing=locked [\"/g.wat\"]\n"
+        )
+    };
+    let mut all = Script::new();
+    let children: Vec<_> = (0..6)
+        .map(|number| {
+            let file = format!("kept/{number}");
+            guest(
+                &cli,
+                &format!("{number}.wat"),
+                &Script::new().write(&file, b"x"),
+            );
+            cli.file(&format!("r{number}"), recipe(&format!("{number}.wat")));
+            let words = format!("image build -q -f r{number} ctx --tag t{number}");
+            cli.command(&words).spawn().unwrap()
+        })
+        .collect();
+    for (number, mut child) in children.into_iter().enumerate() {
+        assert!(child.wait().unwrap().success());
+        all = all.cat(&format!("kept/{number}"));
+    }
+    guest(&cli, "all.wat", &all);
+    cli.file("ctx/Dockerfile", recipe("all.wat"));
+    let done = cli.run("image build --progress plain ctx --tag made");
+    assert!(done.stderr.contains("#3 xxxxxx"), "{}", done.stderr);
+}
+
+#[test]
 fn secrets_are_in_no_layer_key_history_or_output() {
     const SECRET: &str = "hunter2-very-secret";
     let script = Script::new()
