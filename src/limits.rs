@@ -379,6 +379,15 @@ pub const MAX_TAG_PAGES: usize = 1_000;
 /// Tags in one list: 128 bytes each at most.
 pub const MAX_TAGS: usize = 1_000_000;
 
+/// What a registry lists about one manifest: signatures, lists of parts, by digest.
+pub const MAX_REFERRERS: usize = 1024;
+
+/// Signatures of an image that are looked at: each may cost a request.
+pub const MAX_SIGNATURES: usize = 256;
+
+/// Bytes of what a signature is of, or of a bundle with one: they have some thousand.
+pub const MAX_SIGNATURE_BYTES: u64 = 1024 * 1024;
+
 /// Bytes of a blob that are sent to a registry at once, unless it wants more: what is lost
 /// when that breaks off and the registry does not say how far it came.
 pub const UPLOAD_CHUNK_BYTES: u64 = 32 * 1024 * 1024;

@@ -16,7 +16,7 @@ use super::build_args::BuildArgs;
 use super::habits::{HabitArgs, Word};
 use super::image::args::{IMAGE_EXAMPLE, ImageCommand, StoreArgs};
 use super::parse::{self, Saved, Shown, Variable};
-use super::reach::{LazyWhen, PullWhen, ReachArgs};
+use super::reach::{LazyWhen, PullWhen, ReachArgs, VerifyArgs};
 use super::sources::SourceArgs;
 use super::strace::StraceArgs;
 
@@ -194,6 +194,9 @@ pub(super) struct RunArgs {
     /// parts [default: auto]
     #[arg(long, value_enum, value_name = "HOW", requires = "image")]
     pub(super) lazy: Option<LazyWhen>,
+
+    #[command(flatten)]
+    pub(super) verify: VerifyArgs,
 
     #[command(flatten)]
     pub(super) reach: ReachArgs,

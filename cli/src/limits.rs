@@ -117,3 +117,6 @@ pub(crate) const MAX_SCANNED_FILE_BYTES: u64 = 1024 * 1024;
 
 /// Bytes of all files that are looked through for secrets: some seconds.
 pub(crate) const MAX_SCANNED_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// Bytes in a file with a public key: a few hundred.
+pub(crate) const MAX_KEY_BYTES: u64 = 64 * 1024;

@@ -18,12 +18,23 @@ use super::resolve::{GuestFrom, Run};
 /// Pulls the image that is run, if it is named after a registry and has to be fetched. A
 /// name of the store never makes a registry be asked.
 pub(super) fn fetch(run: &mut Run, place: Option<&Path>) -> Result<(), Failure> {
-    let (when, reach) = (run.pull.0, &run.pull.1);
+    let (when, reach, verify) = (run.pull.0, &run.pull.1, &run.pull.2);
+    let is_verified = !verify.verify_key.is_empty();
     let GuestFrom::Image(reference, _) = &mut run.guest else {
-        return Ok(());
+        return match is_verified {
+            false => Ok(()),
+            true => Err(Failure::usage(
+                "--verify-key is for an image of a registry: --image HOST/NAME:TAG",
+            )),
+        };
     };
     let text = reference.as_str().to_owned();
     let of_registry = matches!(reference, Reference::Tag(_)) && RegistryRef::names_registry(&text);
+    if is_verified && !of_registry {
+        return Err(Failure::usage(format_args!(
+            "--verify-key: {text} is a name of the store, where signatures are not kept: HOST/NAME:TAG names an image of a registry"
+        )));
+    }
     if !of_registry {
         return match when {
             None | Some(PullWhen::Never) => Ok(()),
@@ -39,6 +50,12 @@ pub(super) fn fetch(run: &mut Run, place: Option<&Path>) -> Result<(), Failure> 
         store.is_ok_and(|store| store.info(name.store_name().as_str()).is_ok())
     };
     match when.unwrap_or_default() {
+        PullWhen::Never if is_verified => {
+            let what = "--verify-key asks the registry for a signature: leave --pull never away";
+            return Err(Failure::usage(what));
+        }
+        // What is here may have come without a signature.
+        _ if is_verified => {}
         PullWhen::Never => return Ok(()),
         PullWhen::Missing if is_here() => return Ok(()),
         PullWhen::Missing | PullWhen::Always => {}
@@ -46,7 +63,8 @@ pub(super) fn fetch(run: &mut Run, place: Option<&Path>) -> Result<(), Failure> 
     let store = place::open(place, Use::Fill)?;
     let source = run.layers.options.clone();
     let lazy = run.lazy != LazyWhen::Off;
-    remote::pull_named(&store, reach, (&name, None), source, lazy).map(drop)
+    let wanted = (source, verify.keys()?);
+    remote::pull_named(&store, reach, (&name, None), wanted, lazy).map(drop)
 }
 
 /// Sees to it that what is not here of the image that is run comes: before the guest runs,

@@ -2,13 +2,16 @@
 //! machine and its user.
 
 use std::env;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use clap::{Args, ValueEnum};
-use stratafs::registry::{AuthFile, Client, ClientOptions, Credentials, Proxies};
+use stratafs::registry::{AuthFile, Client, ClientOptions, Credentials, Proxies, VerifyKey};
 
 use super::failure::Failure;
+use super::limits::MAX_KEY_BYTES;
 
 /// Where containerd and Docker keep what they know of registries.
 const HOSTS_DIRS: [&str; 2] = ["/etc/containerd/certs.d", "/etc/docker/certs.d"];
@@ -34,6 +37,37 @@ pub(crate) struct ReachArgs {
     /// The client, once there is one: connections and tokens are used again.
     #[arg(skip)]
     made: OnceLock<Client>,
+}
+
+/// Whose images are taken from registries.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct VerifyArgs {
+    /// Take the image only if it is signed, as `cosign sign --key` does, with the key whose
+    /// public part is in FILE (PEM); nobody but the registry is asked. Repeat for several, of
+    /// which one is enough
+    #[arg(long, value_name = "FILE")]
+    pub(crate) verify_key: Vec<PathBuf>,
+}
+
+impl VerifyArgs {
+    /// Reads the keys.
+    pub(crate) fn keys(&self) -> Result<Vec<VerifyKey>, Failure> {
+        self.verify_key.iter().map(|file| key(file)).collect()
+    }
+}
+
+fn key(file: &Path) -> Result<VerifyKey, Failure> {
+    let mut pem = Vec::new();
+    let read = File::open(file).and_then(|opened| {
+        let mut bounded = opened.take(MAX_KEY_BYTES + 1);
+        bounded.read_to_end(&mut pem)
+    });
+    read.map_err(|error| Failure::at(file, error))?;
+    if pem.len() as u64 > MAX_KEY_BYTES {
+        let what = format!("a key has at most {MAX_KEY_BYTES} bytes");
+        return Err(Failure::at(file, what));
+    }
+    VerifyKey::from_pem(&pem).map_err(|error| Failure::at(file, error))
 }
 
 /// When `run` asks a registry for an image.

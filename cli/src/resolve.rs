@@ -17,7 +17,7 @@ use super::failure::Failure;
 use super::from_image::Wanted;
 use super::memory;
 use super::parse::{Saved, Shown, Variable};
-use super::reach::{LazyWhen, PullWhen, ReachArgs};
+use super::reach::{LazyWhen, PullWhen, ReachArgs, VerifyArgs};
 use super::sources::Layers;
 use super::strace::StraceArgs;
 
@@ -55,7 +55,7 @@ pub(super) struct Run {
     /// The guest's first argument, if it is not its name.
     pub(super) argv0: Option<String>,
     /// When a registry is asked for the image, if that was said, and how.
-    pub(super) pull: (Option<PullWhen>, ReachArgs),
+    pub(super) pull: (Option<PullWhen>, ReachArgs, VerifyArgs),
     /// When the parts of it come that are not here.
     pub(super) lazy: LazyWhen,
 }
@@ -161,7 +161,7 @@ impl Run {
             volume_bases,
             save_volumes: args.save_volumes,
             argv0: args.argv0,
-            pull: (args.pull, args.reach),
+            pull: (args.pull, args.reach, args.verify),
             lazy: args.lazy.unwrap_or_default(),
             trace: args.trace,
             strace: args.strace,

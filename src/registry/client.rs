@@ -21,7 +21,7 @@ use crate::limits::{MAX_OCI_DOCUMENT_BYTES, MAX_TAG_PAGES, MAX_TAGS};
 use crate::source::BlobDigest;
 
 /// The manifests and indexes that are known.
-const MANIFESTS: [&str; 4] = [
+pub(super) const MANIFESTS: [&str; 4] = [
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
@@ -75,12 +75,6 @@ impl Uplinks {
     }
 }
 
-impl std::fmt::Debug for Client {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").finish_non_exhaustive()
-    }
-}
-
 struct Mirror {
     uplink: Uplink,
     /// Whether it may be asked for tags, and not only for digests.
@@ -107,20 +101,6 @@ impl Manifest {
             bytes,
         }
     }
-}
-
-/// A document of a registry that refers to an image: a signature, a list of parts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Referrer {
-    /// The digest of its manifest.
-    pub digest: BlobDigest,
-    /// The bytes of its manifest.
-    pub size: u64,
-    /// The type that the registry gives for it, if it gives one.
-    pub artifact_type: Option<String>,
-    /// Its annotations.
-    pub annotations: Vec<(String, String)>,
 }
 
 impl Client {
@@ -200,7 +180,21 @@ impl Client {
         media_type: &str,
         bytes: &[u8],
     ) -> Result<BlobDigest, RegistryError> {
-        let digest = BlobDigest::of(bytes);
+        self.put(name, media_type, bytes).map(|(digest, _)| digest)
+    }
+
+    /// Puts a manifest, and returns as well whether the registry has taken note of what it
+    /// refers to.
+    pub(super) fn put(
+        &self,
+        name: &RegistryRef,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<(BlobDigest, bool), RegistryError> {
+        let digest = match name.digest() {
+            Some(named) => BlobDigest::like(named, bytes),
+            None => BlobDigest::of(bytes),
+        };
         let at = name.tag().unwrap_or(digest.as_str());
         let action = format!("cannot send the manifest {at}");
         let path = format!("/{}/manifests/{at}", name.repository());
@@ -208,18 +202,20 @@ impl Client {
         let told = (full.as_str(), action.as_str());
         let links = self.uplinks(name.host())?;
         let scope = TokenScope::push(name.repository());
-        let has = repeated(&self.0.options, || {
+        let (has, noted) = repeated(&self.0.options, || {
             let mut call = RegistryCall::new(Method::PUT, links.own.url(&path), &scope, told);
             call.headers.push((CONTENT_TYPE, media_type.to_owned()));
             call.payload = Payload::Bytes(bytes);
             let answer = links.own.call(&self.0.options, call, &[])?;
-            Ok(answer.header("docker-content-digest").map(str::to_owned))
+            let has = answer.header("docker-content-digest").map(str::to_owned);
+            Ok((has, answer.header("oci-subject").is_some()))
         })?;
+        let same_kind = format!("{}:", digest.algorithm());
         match has {
-            Some(has) if has.starts_with("sha256:") && has != digest.as_str() => {
+            Some(has) if has.starts_with(&same_kind) && has != digest.as_str() => {
                 Err(mismatch(told, digest.as_str(), &has))
             }
-            _ => Ok(digest),
+            _ => Ok((digest, noted)),
         }
     }
 
@@ -261,46 +257,6 @@ impl Client {
         let what = format!("more than {MAX_TAG_PAGES} pages of tags");
         let kind = RegistryErrorKind::Protocol(what);
         Err(RegistryError::new(told.0, told.1, kind))
-    }
-
-    /// Lists the documents that refer to the manifest with this digest. A registry without
-    /// such lists is asked for the tag that OCI has in their place.
-    ///
-    /// # Errors
-    ///
-    /// Those of the registry.
-    pub fn referrers(
-        &self,
-        name: &RegistryRef,
-        digest: &BlobDigest,
-    ) -> Result<Vec<Referrer>, RegistryError> {
-        let full = name.without_tag();
-        let action = format!("cannot list what refers to {digest}");
-        let told = (full.as_str(), action.as_str());
-        let links = self.uplinks(name.host())?;
-        let scope = TokenScope::pull(name.repository());
-        let repository = name.repository();
-        let tag = format!("{}-{}", digest.algorithm(), digest.hex());
-        let places = [
-            format!("/{repository}/referrers/{digest}"),
-            format!("/{repository}/manifests/{tag}"),
-        ];
-        for place in places {
-            let bytes = repeated(&self.0.options, || {
-                let mut call = RegistryCall::new(Method::GET, links.own.url(&place), &scope, told);
-                call.headers.push((ACCEPT, MANIFESTS.join(", ")));
-                let mut answer = links.own.call(&self.0.options, call, &[404])?;
-                if answer.status == 404 {
-                    return Ok(None);
-                }
-                let bytes = answer.bytes("a list of referrers", MAX_OCI_DOCUMENT_BYTES);
-                bytes.map(Some).map_err(|no| failed(told, no))
-            })?;
-            if let Some(bytes) = bytes {
-                return read_referrers(&bytes, told);
-            }
-        }
-        Ok(Vec::new())
     }
 
     /// Checks that the registry accepts the credentials of this client, as `login` does before
@@ -479,7 +435,7 @@ fn read_manifest(
     })
 }
 
-fn bad_json(told: (&str, &str), error: &serde_json::Error) -> RegistryError {
+pub(super) fn bad_json(told: (&str, &str), error: &serde_json::Error) -> RegistryError {
     let kind = RegistryErrorKind::Protocol(error.to_string());
     RegistryError::new(told.0, told.1, kind)
 }
@@ -492,7 +448,7 @@ fn read_tags(bytes: &[u8], told: (&str, &str)) -> Result<Vec<String>, RegistryEr
 }
 
 /// Returns where the next page is: `<ADDRESS>; rel="next"`.
-fn next_page(answer: &Answer) -> Option<String> {
+pub(super) fn next_page(answer: &Answer) -> Option<String> {
     let links = answer.headers.get_all(LINK).iter();
     let links = links.filter_map(|link| link.to_str().ok());
     let mut links = links.flat_map(|link| link.split(','));
@@ -500,25 +456,4 @@ fn next_page(answer: &Answer) -> Option<String> {
     let (_, rest) = next.split_once('<')?;
     let (address, _) = rest.split_once('>')?;
     Some(address.to_owned())
-}
-
-fn read_referrers(bytes: &[u8], told: (&str, &str)) -> Result<Vec<Referrer>, RegistryError> {
-    let value: Value = serde_json::from_slice(bytes).map_err(|error| bad_json(told, &error))?;
-    let all = value.get("manifests").and_then(Value::as_array);
-    let read = |value: &Value| {
-        let annotations = value.get("annotations").and_then(Value::as_object);
-        let annotations = annotations.into_iter().flatten();
-        Some(Referrer {
-            digest: value.get("digest")?.as_str()?.parse().ok()?,
-            size: value.get("size").and_then(Value::as_u64).unwrap_or(0),
-            artifact_type: value
-                .get("artifactType")
-                .and_then(Value::as_str)
-                .map(str::to_owned),
-            annotations: annotations
-                .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
-                .collect(),
-        })
-    };
-    Ok(all.into_iter().flatten().filter_map(read).collect())
 }

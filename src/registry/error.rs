@@ -134,6 +134,9 @@ pub enum RegistryErrorKind {
         /// The bound, in bytes.
         limit: u64,
     },
+    /// No signature of an image fits the key.
+    #[error("no signature that fits the key: {0}")]
+    Unsigned(String),
     /// The answer breaks the protocol.
     #[error("an answer that breaks the protocol: {0}")]
     Protocol(String),

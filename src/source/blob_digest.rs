@@ -51,6 +51,20 @@ impl BlobDigest {
             .map_or("", |(algorithm, _)| algorithm)
     }
 
+    /// Returns the tag that stands for what is about the digest: `sha256-HEX`.
+    #[cfg(feature = "registry")]
+    pub(crate) fn as_tag(&self) -> String {
+        format!("{}-{}", self.algorithm(), self.hex())
+    }
+
+    /// Returns whether a name in a layout is such a tag, maybe with a word after a dot: what
+    /// goes by it is about an image and is none.
+    pub(crate) fn is_tag(name: &str) -> bool {
+        let (tag, word) = name.split_once('.').unwrap_or((name, "sig"));
+        let is_word = !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase());
+        is_word && tag.replacen('-', ":", 1).parse::<Self>().is_ok()
+    }
+
     /// Returns the hex digits.
     #[must_use]
     pub fn hex(&self) -> &str {

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::TransferError;
+use super::attached::{self, Attached};
 use super::lanes::{self, Meter, MovedWatcher};
 use super::layout_out::LayoutOut;
 use super::push::Pushed;
@@ -33,6 +34,9 @@ pub enum CopyPlace {
 pub struct CopyOptions {
     /// The image of an index that is copied. Default: the index, with all its images.
     pub platform: Option<Platform>,
+    /// Whether what is about the image is copied with it: signatures, attestations, lists of
+    /// parts, as far as they hang on a manifest that is copied. Default: yes.
+    pub attached: bool,
     /// Blobs that are on their way at once. Default: 3.
     pub lanes: usize,
     /// Is told how many bytes have arrived.
@@ -52,6 +56,7 @@ impl Default for CopyOptions {
     fn default() -> Self {
         Self {
             platform: None,
+            attached: true,
             lanes: 3,
             watcher: None,
         }
@@ -61,6 +66,7 @@ impl Default for CopyOptions {
 /// Copies an image, or anything else that has a manifest, and returns what was sent. What is
 /// there already is not sent. Digests stay the same. Each blob is passed on as it arrives, in
 /// bounded memory. A layout appears whole; one that exists gets the image once all of it is there.
+/// A name in a registry leads to the image once its signatures are there.
 ///
 /// # Errors
 ///
@@ -72,11 +78,16 @@ pub fn copy(
     to: &CopyPlace,
     options: &CopyOptions,
 ) -> Result<Pushed, TransferError> {
-    let from = From::open(client, from)?;
-    let tree = ManifestTree::read(&from, options.platform.as_ref())?;
+    let from = CopySource::open(client, from)?;
+    let mut tree = ManifestTree::read(&from, options.platform.as_ref())?;
+    if options.attached {
+        attached::find(&from, &mut tree, options.lanes)?;
+    }
     let meter = Meter::new(options.watcher.clone());
     tree.blobs.iter().for_each(|(_, size)| meter.expect(*size));
-    let pushed = Mutex::new(Pushed::of(tree.top()?.digest.clone()));
+    let mut pushed = Pushed::of(tree.top()?.digest.clone());
+    pushed.attached = tree.attached.len() as u64;
+    let pushed = Mutex::new(pushed);
     let work = (&from, &tree, &meter, &pushed);
     match to {
         CopyPlace::Registry(name) => to_registry(client, work, name, options.lanes)?,
@@ -88,7 +99,12 @@ pub fn copy(
 }
 
 /// What a copy goes by.
-type Work<'w> = (&'w From<'w>, &'w ManifestTree, &'w Meter, &'w Mutex<Pushed>);
+type Work<'w> = (
+    &'w CopySource<'w>,
+    &'w ManifestTree,
+    &'w Meter,
+    &'w Mutex<Pushed>,
+);
 
 fn to_registry(
     client: &Client,
@@ -119,13 +135,18 @@ fn to_registry(
         pushed.lock().count(sent, size);
         Ok(())
     })?;
+    let put = |at: &RegistryRef, manifest: &Manifest| {
+        client.put_manifest(at, &manifest.media_type, &manifest.bytes)
+    };
+    let is_top = |manifest: &Manifest| std::ptr::eq(manifest, top);
     for manifest in &tree.manifests {
-        let at = match std::ptr::eq(manifest, top) {
-            true => name.clone(),
-            false => name.at(&manifest.digest),
-        };
-        client.put_manifest(&at, &manifest.media_type, &manifest.bytes)?;
+        // Nothing is about a manifest that is not there.
+        if !is_top(manifest) || !tree.attached.is_empty() {
+            put(&name.at(&manifest.digest), manifest)?;
+        }
     }
+    attached::to_registry(client, name, &tree.attached)?;
+    put(name, top)?;
     Ok(())
 }
 
@@ -148,22 +169,22 @@ fn to_layout(
         Ok(())
     })?;
     for manifest in &tree.manifests {
-        out.blob(&manifest.digest, |file| {
-            let written = file.write_all(&manifest.bytes);
-            written.map_err(|error| out.failed(&manifest.digest, error))
-        })?;
+        out.manifest(manifest)?;
     }
-    out.finish(tree.top()?, name)
+    let about = attached::to_layout(&out, &tree.attached)?;
+    let about = about.iter().map(|(list, tag)| (list, Some(tag.as_str())));
+    let named: Vec<_> = about.chain([(tree.top()?, name)]).collect();
+    out.finish(&named)
 }
 
 /// Where it is copied from.
-struct From<'f> {
+pub(super) struct CopySource<'f> {
     client: &'f Client,
     place: &'f CopyPlace,
     layout: Option<RawLayout>,
 }
 
-impl<'f> From<'f> {
+impl<'f> CopySource<'f> {
     fn open(client: &'f Client, place: &'f CopyPlace) -> Result<Self, TransferError> {
         let layout = match place {
             CopyPlace::Registry(_) => None,
@@ -188,8 +209,70 @@ impl<'f> From<'f> {
         }
     }
 
+    /// Reads the manifest that a tag leads to, if there is one.
+    pub(super) fn tagged(&self, tag: &str) -> Result<Option<Manifest>, TransferError> {
+        match (&self.layout, self.place) {
+            (Some(layout), _) => {
+                let found = layout.tagged(tag)?;
+                found.map(|found| self.manifest(&found)).transpose()
+            }
+            (None, CopyPlace::Registry(name)) => self.there(&name.tagged(tag)),
+            (None, CopyPlace::Layout(..)) => Ok(None),
+        }
+    }
+
+    /// Reads a manifest of this digest, if it is there.
+    pub(super) fn by_digest(&self, digest: &BlobDigest) -> Result<Option<Manifest>, TransferError> {
+        match (&self.layout, self.place) {
+            (Some(layout), _) => {
+                let size = layout.blob_bytes(digest)?;
+                let kind = "application/vnd.oci.image.manifest.v1+json".to_owned();
+                let found = size.map(|size| (kind, digest.clone(), size));
+                let mut found = found.map(|found| self.manifest(&found)).transpose()?;
+                if let Some(found) = &mut found {
+                    let value = parsed(found)?;
+                    let own = value.get("mediaType").and_then(Value::as_str);
+                    found.media_type = own.unwrap_or(&found.media_type).to_owned();
+                }
+                Ok(found)
+            }
+            (None, CopyPlace::Registry(name)) => self.there(&name.at(digest)),
+            (None, CopyPlace::Layout(..)) => Ok(None),
+        }
+    }
+
+    /// Fetches a manifest, if it is there.
+    fn there(&self, at: &RegistryRef) -> Result<Option<Manifest>, TransferError> {
+        match self.client.manifest(at) {
+            Ok(manifest) => Ok(Some(manifest)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Lists what refers to a manifest, but for what a layout has no list of.
+    pub(super) fn referrers(&self, digest: &BlobDigest) -> Result<Vec<BlobDigest>, TransferError> {
+        if let (None, CopyPlace::Registry(name)) = (&self.layout, self.place) {
+            let all = self.client.referrers(name, digest)?;
+            return Ok(all.into_iter().map(|one| one.digest).collect());
+        }
+        match self.tagged(&digest.as_tag())? {
+            Some(list) => attached::listed_by_tag(&list),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Lists the manifests that a layout names without giving them a name.
+    pub(super) fn unnamed(&self) -> Result<Vec<Told>, TransferError> {
+        let listed = self.layout.as_ref().map(RawLayout::unnamed);
+        Ok(listed.transpose()?.unwrap_or_default())
+    }
+
     /// Reads a manifest that another names.
-    fn manifest(&self, (media_type, digest, size): &Told) -> Result<Manifest, TransferError> {
+    pub(super) fn manifest(
+        &self,
+        (media_type, digest, size): &Told,
+    ) -> Result<Manifest, TransferError> {
         if *size > MAX_OCI_DOCUMENT_BYTES {
             let what = format!("{digest}: {size} bytes are no manifest");
             return Err(TransferError::Place(what));
@@ -246,51 +329,90 @@ impl<'f> From<'f> {
 }
 
 /// Manifests with all that they name.
-struct ManifestTree {
-    /// What is named stands before what names it: the top is the last.
+pub(super) struct ManifestTree {
+    /// What is named stands before what names it.
     manifests: Vec<Manifest>,
+    /// The digest of the one that names all others.
+    top: Option<BlobDigest>,
+    /// What is about these.
+    attached: Vec<Attached>,
     /// Each once.
     blobs: Vec<(BlobDigest, u64)>,
+    /// Digests of what is in one of these lists.
+    seen: HashSet<BlobDigest>,
 }
 
 impl ManifestTree {
-    fn read(from: &From<'_>, platform: Option<&Platform>) -> Result<Self, TransferError> {
+    fn read(from: &CopySource<'_>, platform: Option<&Platform>) -> Result<Self, TransferError> {
         let mut tree = Self {
             manifests: Vec::new(),
+            top: None,
+            attached: Vec::new(),
             blobs: Vec::new(),
+            seen: HashSet::new(),
         };
-        let mut seen = HashSet::new();
         let mut top = from.top()?;
         if let Some(platform) = platform {
             top = chosen(from, top, platform)?;
         }
-        tree.take(from, top, 0, &mut seen)?;
+        tree.top = Some(top.digest.clone());
+        tree.take(from, top, 0)?;
         Ok(tree)
     }
 
     fn top(&self) -> Result<&Manifest, TransferError> {
         let none = || TransferError::Place("there is no manifest".into());
-        self.manifests.last().ok_or_else(none)
+        let is_top = |one: &&Manifest| Some(&one.digest) == self.top.as_ref();
+        self.manifests.iter().find(is_top).ok_or_else(none)
+    }
+
+    /// Returns the digests of all manifests.
+    pub(super) fn digests(&self) -> Vec<BlobDigest> {
+        let all = self.manifests.iter();
+        all.map(|manifest| manifest.digest.clone()).collect()
+    }
+
+    /// Takes in a manifest that is about one of these.
+    pub(super) fn attach(
+        &mut self,
+        from: &CopySource<'_>,
+        one: Attached,
+    ) -> Result<(), TransferError> {
+        self.take_named(from, &one.manifest, 0)?;
+        self.attached.push(one);
+        Ok(())
     }
 
     fn take(
         &mut self,
-        from: &From<'_>,
+        from: &CopySource<'_>,
         manifest: Manifest,
         depth: u32,
-        seen: &mut HashSet<BlobDigest>,
     ) -> Result<(), TransferError> {
-        if depth > MAX_OCI_NESTING || self.manifests.len() >= MAX_OCI_IMAGES {
+        self.take_named(from, &manifest, depth)?;
+        self.manifests.push(manifest);
+        Ok(())
+    }
+
+    /// Takes in what a manifest names.
+    fn take_named(
+        &mut self,
+        from: &CopySource<'_>,
+        manifest: &Manifest,
+        depth: u32,
+    ) -> Result<(), TransferError> {
+        let count = self.manifests.len() + self.attached.len();
+        if depth > MAX_OCI_NESTING || count >= MAX_OCI_IMAGES {
             let what = format!(
                 "more than {MAX_OCI_NESTING} indexes inside each other, or than {MAX_OCI_IMAGES} manifests"
             );
             return Err(TransferError::Place(what));
         }
-        let value = parsed(&manifest)?;
-        for told in listed(&value, "manifests", &manifest.digest)? {
-            if seen.insert(told.1.clone()) {
-                let child = from.manifest(&told)?;
-                self.take(from, child, depth + 1, seen)?;
+        let value = parsed(manifest)?;
+        for child in listed(&value, "manifests", &manifest.digest)? {
+            if self.seen.insert(child.1.clone()) {
+                let child = from.manifest(&child)?;
+                self.take(from, child, depth + 1)?;
             }
         }
         let config = value
@@ -301,17 +423,20 @@ impl ManifestTree {
             // May not be handed on: who needs it knows where to get it.
             let bound =
                 media_type.contains(".nondistributable.") || media_type.contains(".foreign.");
-            if !bound && seen.insert(digest.clone()) {
+            if !bound && self.seen.insert(digest.clone()) {
                 self.blobs.push((digest, size));
             }
         }
-        self.manifests.push(manifest);
         Ok(())
     }
 }
 
 /// Chooses one image of an index.
-fn chosen(from: &From<'_>, top: Manifest, platform: &Platform) -> Result<Manifest, TransferError> {
+fn chosen(
+    from: &CopySource<'_>,
+    top: Manifest,
+    platform: &Platform,
+) -> Result<Manifest, TransferError> {
     let value = parsed(&top)?;
     let all = value.get("manifests").and_then(Value::as_array);
     let Some(all) = all else { return Ok(top) };
@@ -340,7 +465,7 @@ fn chosen(from: &From<'_>, top: Manifest, platform: &Platform) -> Result<Manifes
     }
 }
 
-fn parsed(manifest: &Manifest) -> Result<Value, TransferError> {
+pub(super) fn parsed(manifest: &Manifest) -> Result<Value, TransferError> {
     let digest = &manifest.digest;
     let value: Result<Value, _> = serde_json::from_slice(&manifest.bytes);
     let value = value.map_err(|error| TransferError::Place(format!("{digest}: {error}")))?;
@@ -354,7 +479,11 @@ fn parsed(manifest: &Manifest) -> Result<Value, TransferError> {
 }
 
 /// Reads a list of descriptors.
-fn listed(value: &Value, key: &str, of: &BlobDigest) -> Result<Vec<Told>, TransferError> {
+pub(super) fn listed(
+    value: &Value,
+    key: &str,
+    of: &BlobDigest,
+) -> Result<Vec<Told>, TransferError> {
     let all = value.get(key).and_then(Value::as_array);
     all.into_iter()
         .flatten()
@@ -382,7 +511,7 @@ fn read_descriptor(value: &Value, of: &BlobDigest) -> Result<Told, TransferError
 
 /// A blob that is fetched when it is known that it has to be sent.
 struct FetchedBlob<'l> {
-    from: &'l From<'l>,
+    from: &'l CopySource<'l>,
     named: (&'l BlobDigest, u64),
     file: Mutex<Option<File>>,
 }

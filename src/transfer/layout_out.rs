@@ -94,8 +94,41 @@ impl LayoutOut {
         staged.commit().map_err(failed)
     }
 
-    /// Names what was copied in the layout's index. What had the name before loses it.
-    pub(super) fn finish(self, top: &Manifest, name: Option<&str>) -> Result<(), TransferError> {
+    /// Writes a manifest.
+    pub(super) fn manifest(&self, manifest: &Manifest) -> Result<(), TransferError> {
+        self.blob(&manifest.digest, |file| {
+            let written = io::Write::write_all(file, &manifest.bytes);
+            written.map_err(|error| self.failed(&manifest.digest, error))
+        })
+    }
+
+    /// Reads what the layout has by a name, if it has been there before.
+    pub(super) fn named(&self, name: &str) -> Result<Option<Vec<u8>>, TransferError> {
+        if self.staged.is_some() {
+            return Ok(None);
+        }
+        let path = self.path.join(INDEX);
+        let index = read_index(&path).map_err(|error| out(&path, error))?;
+        let all = index.get("manifests").and_then(Value::as_array);
+        let one = all
+            .into_iter()
+            .flatten()
+            .find(|one| name_of(one) == Some(name));
+        let digest = one.and_then(|one| one.get("digest")?.as_str()?.parse().ok());
+        let Some(digest): Option<BlobDigest> = digest else {
+            return Ok(None);
+        };
+        let mut bytes = Vec::new();
+        let read = File::open(self.place(&digest)).and_then(|file| {
+            let mut bounded = io::Read::take(file, MAX_OCI_DOCUMENT_BYTES);
+            io::Read::read_to_end(&mut bounded, &mut bytes)
+        });
+        read.map_err(|error| self.failed(&digest, error))?;
+        Ok(Some(bytes))
+    }
+
+    /// Names what was copied in the layout's index. What had a name before loses it.
+    pub(super) fn finish(self, named: &[(&Manifest, Option<&str>)]) -> Result<(), TransferError> {
         let path = self.root().join(INDEX);
         let failed = |error| out(&path, error);
         let mut index = match &self.staged {
@@ -106,33 +139,14 @@ impl LayoutOut {
             }),
             None => read_index(&path).map_err(failed)?,
         };
-        let mut descriptor = json!({
-            "mediaType": top.media_type,
-            "digest": top.digest.as_str(),
-            "size": top.bytes.len(),
-        });
-        if let (Some(name), Some(map)) = (name, descriptor.as_object_mut()) {
-            map.insert("annotations".into(), json!({NAME: name}));
-        }
         let listed = index.get_mut("manifests").and_then(Value::as_array_mut);
         let Some(listed) = listed else {
             let error = io::Error::other("it has no list of manifests");
             return Err(failed(error));
         };
-        let own = |one: &Value| {
-            let known = one
-                .get("annotations")
-                .and_then(|all| all.get(NAME)?.as_str());
-            match name {
-                Some(name) => known == Some(name),
-                None => {
-                    known.is_none()
-                        && one.get("digest").and_then(Value::as_str) == Some(top.digest.as_str())
-                }
-            }
-        };
-        listed.retain(|one| !own(one));
-        listed.push(descriptor);
+        for (manifest, name) in named {
+            list(listed, manifest, *name);
+        }
         let mut staged = StagedFile::create(&path).map_err(failed)?;
         let written = io::Write::write_all(&mut staged, index.to_string().as_bytes());
         written.and_then(|()| staged.commit()).map_err(failed)?;
@@ -141,6 +155,30 @@ impl LayoutOut {
             None => Ok(()),
         }
     }
+}
+
+/// Names a manifest in the list of an index, in the place of what had the name.
+fn list(listed: &mut Vec<Value>, manifest: &Manifest, name: Option<&str>) {
+    let digest = manifest.digest.as_str();
+    let mut descriptor = json!({
+        "mediaType": manifest.media_type,
+        "digest": digest,
+        "size": manifest.bytes.len(),
+    });
+    if let (Some(name), Some(map)) = (name, descriptor.as_object_mut()) {
+        map.insert("annotations".into(), json!({NAME: name}));
+    }
+    let own = |one: &Value| match name {
+        Some(name) => name_of(one) == Some(name),
+        None => name_of(one).is_none() && one.get("digest").and_then(Value::as_str) == Some(digest),
+    };
+    listed.retain(|one| !own(one));
+    listed.push(descriptor);
+}
+
+/// Returns the name that a descriptor in an index gives.
+fn name_of(descriptor: &Value) -> Option<&str> {
+    descriptor.get("annotations")?.get(NAME)?.as_str()
 }
 
 fn read_index(path: &Path) -> io::Result<Value> {

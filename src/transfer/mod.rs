@@ -14,6 +14,8 @@
 
 mod analyze;
 mod artifact;
+#[cfg(feature = "registry")]
+mod attached;
 mod commit;
 #[cfg(feature = "registry")]
 mod copy;

@@ -12,7 +12,7 @@ use super::lazy::{self, has_table, take_table};
 use super::remote::Remote;
 use crate::digest::{Digest, Sha256};
 use crate::image::{ImageId, Reference};
-use crate::registry::{Client, RegistryRef};
+use crate::registry::{Client, RegistryRef, VerifyKey};
 use crate::source::{BlobDigest, OciImage, SourceErrorKind, SourceOptions};
 use crate::store::{ImageInfo, Import, LayerOrigin, Store, blob_file_name, is_old};
 
@@ -29,6 +29,9 @@ pub struct PullOptions {
     /// what is read later is fetched then, if [`fetch_from`](super::fetch_from) says from where,
     /// and [`fill`](super::fill) fetches the rest. Default: no.
     pub lazy: bool,
+    /// Keys of which one has to have signed the image; see [`Client::verify_signature`].
+    /// Default: none, and no signature is asked for.
+    pub verify_keys: Vec<VerifyKey>,
 }
 
 impl std::fmt::Debug for PullOptions {
@@ -47,6 +50,7 @@ impl Default for PullOptions {
             lanes: 3,
             watcher: None,
             lazy: false,
+            verify_keys: Vec::new(),
         }
     }
 }
@@ -115,6 +119,9 @@ pub(super) fn bring(
     options: &PullOptions,
 ) -> Result<Pulled, TransferError> {
     let manifest = client.manifest(name)?;
+    if !options.verify_keys.is_empty() {
+        client.verify_signature(name, &manifest.digest, &options.verify_keys)?;
+    }
     store.drop_incoming(&is_old)?;
     let meter = Meter::new(options.watcher.clone());
     let remote = Arc::new(Remote::new(client, name, store, meter));

@@ -71,6 +71,9 @@ pub struct Pushed {
     pub mounted_blobs: u64,
     /// Blobs that were there.
     pub known_blobs: u64,
+    /// Manifests about the image that were copied with it: signatures, attestations, lists of
+    /// parts. A push has none to send.
+    pub attached: u64,
 }
 
 impl Pushed {
@@ -81,6 +84,7 @@ impl Pushed {
             sent_bytes: 0,
             mounted_blobs: 0,
             known_blobs: 0,
+            attached: 0,
         }
     }
 

@@ -79,6 +79,19 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ),
     ("MAX_ADDED_TYPE_VALUES", "types_that_are_added_have_a_bound"),
     (
+        "MAX_REFERRERS",
+        "lists_of_referrers_have_a_bound_and_may_lie",
+    ),
+    (
+        "MAX_SIGNATURES",
+        "no_more_than_so_many_signatures_are_looked_at",
+    ),
+    (
+        "MAX_SIGNATURE_BYTES",
+        "no_more_than_so_many_signatures_are_looked_at",
+    ),
+    ("MAX_KEY_BYTES", "a_signed_image_runs_and_another_does_not"),
+    (
         "MAX_TOKEN_ANSWER_BYTES",
         "a_token_server_is_not_believed_either",
     ),

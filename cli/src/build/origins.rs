@@ -197,7 +197,9 @@ impl<'a> Origins<'a> {
             _ => {}
         }
         let options = options(platform, None);
-        let pulled = remote::pull_named(self.store, &self.reach, (&name, None), options, false)?;
+        let named = (&name, None);
+        let wanted = (options, Vec::new());
+        let pulled = remote::pull_named(self.store, &self.reach, named, wanted, false)?;
         Ok(pulled.image)
     }
 

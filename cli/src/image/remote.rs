@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use stratafs::image::Reference;
-use stratafs::registry::{AuthFile, Client, Credential, Credentials, RegistryError, RegistryRef};
+use stratafs::registry::{
+    AuthFile, Client, Credential, Credentials, RegistryError, RegistryRef, VerifyKey,
+};
 use stratafs::source::{Compression, SourceOptions};
 use stratafs::store::{AbsentStat, Store};
 use stratafs::transfer::{self, CopyOptions, CopyPlace, PullOptions, Pulled, PushOptions, Pushed};
@@ -30,8 +32,10 @@ pub(super) fn pull(store: &Store, args: PullArgs) -> Result<(), Failure> {
         ..SourceOptions::default()
     };
     let lazy = args.lazy == LazyWhen::Only;
-    let names = (&args.name, args.tag.as_ref());
-    let pulled = pull_named(store, &args.reach, names, source, lazy)?;
+    let keys = args.verify.keys()?;
+    let is_verified = !keys.is_empty();
+    let named = (&args.name, args.tag.as_ref());
+    let pulled = pull_named(store, &args.reach, named, (source, keys), lazy)?;
     let full = args.name.store_name();
     let tag = args.tag.as_ref().unwrap_or(&full);
     let json = || {
@@ -44,18 +48,24 @@ pub(super) fn pull(store: &Store, args: PullArgs) -> Result<(), Failure> {
             told.insert("fetched_bytes".into(), json!(pulled.fetched_bytes));
             told.insert("known_layers".into(), json!(pulled.known_layers));
             told.insert("lazy_layers".into(), json!(pulled.lazy_layers));
+            told.insert("verified".into(), json!(is_verified));
         }
         told
     };
     answer(args.form, json, || {
         format!(
-            "{tag} {}\n{} from {}: {} layers fetched ({}), {} known",
+            "{tag} {}\n{} from {}: {} layers fetched ({}), {} known{}",
             pulled.image.id,
             pulled.digest,
             args.name,
             pulled.fetched_layers,
             bytes(pulled.fetched_bytes),
-            pulled.known_layers
+            pulled.known_layers,
+            if is_verified {
+                ", signature verified"
+            } else {
+                ""
+            }
         ) + &in_part(pulled.lazy_layers, tag)
     })
 }
@@ -109,18 +119,20 @@ pub(crate) fn fill_named(
     Ok(filled?)
 }
 
-/// Pulls an image into the store, and shows how far that has come.
+/// Pulls an image into the store, and shows how far that has come. With keys it has to be
+/// signed with one of them.
 pub(crate) fn pull_named(
     store: &Store,
     reach: &ReachArgs,
     (name, tag): (&RegistryRef, Option<&Reference>),
-    source: SourceOptions,
+    (source, verify_keys): (SourceOptions, Vec<VerifyKey>),
     lazy: bool,
 ) -> Result<Pulled, Failure> {
     let client = reach.client()?;
     let bar = TransferBar::start();
     let options = PullOptions {
         source,
+        verify_keys,
         watcher: Some(bar.watcher()),
         lazy,
         ..PullOptions::default()
@@ -203,6 +215,7 @@ pub(super) fn copy(args: CopyArgs) -> Result<(), Failure> {
     let bar = TransferBar::start();
     let options = CopyOptions {
         platform: args.platform,
+        attached: !args.no_referrers,
         watcher: Some(bar.watcher()),
         ..CopyOptions::default()
     };
@@ -214,10 +227,17 @@ pub(super) fn copy(args: CopyArgs) -> Result<(), Failure> {
         if let Some(told) = told.as_object_mut() {
             told.insert("from".into(), json!(args.from));
             told.insert("to".into(), json!(args.to));
+            told.insert("attached".into(), json!(copied.attached));
         }
         told
     };
-    answer(args.form, json, || say_sent(&args.to, &copied))
+    answer(args.form, json, || {
+        let sent = say_sent(&args.to, &copied);
+        match copied.attached {
+            0 => sent,
+            some => format!("{sent}\n{some} signatures or other manifests about it went along"),
+        }
+    })
 }
 
 /// Reads what is copied from or to.

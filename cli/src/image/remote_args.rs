@@ -9,7 +9,7 @@ use stratafs::source::Platform;
 
 use super::args::{Compress, Form, One};
 use crate::parse;
-use crate::reach::{LazyWhen, ReachArgs};
+use crate::reach::{LazyWhen, ReachArgs, VerifyArgs};
 use crate::sources::StampArgs;
 
 /// Fetches an image from a registry. Layers that the store has are not fetched.
@@ -19,6 +19,7 @@ Examples:
   stratafs image pull ghcr.io/team/app:1
   stratafs image pull localhost:5000/app --tag app:1
   stratafs image pull alpine@sha256:HEX --platform linux/arm64
+  stratafs image pull ghcr.io/team/app:1 --verify-key cosign.pub
 
 Names are Docker's: without a host docker.io is meant. The store shows the image when all of it is there; what has come of it
 stays when a pull is interrupted, and the next one goes on there.")]
@@ -40,6 +41,9 @@ pub(crate) struct PullArgs {
     /// and `off`: now
     #[arg(long, value_enum, default_value = "off", value_name = "HOW")]
     pub(crate) lazy: LazyWhen,
+
+    #[command(flatten)]
+    pub(crate) verify: VerifyArgs,
 
     #[command(flatten)]
     pub(crate) reach: ReachArgs,
@@ -98,7 +102,8 @@ Examples:
   stratafs image copy oci:layout.tar localhost:5000/app:1
 
 A place is a layout if it begins with `oci:`, `/` or `.`, or is there as a directory or archive; the name of the image in it
-may follow after a colon. Any other is a name in a registry. An index is copied with all its images unless --platform chooses.")]
+may follow after a colon. Any other is a name in a registry. An index is copied with all its images unless --platform chooses.
+Signatures, attestations and lists of parts go along.")]
 pub(crate) struct CopyArgs {
     /// What to copy: HOST/NAME:TAG, or the PATH[:NAME] of a layout, a directory or an archive
     #[arg(value_name = "FROM")]
@@ -112,6 +117,10 @@ pub(crate) struct CopyArgs {
     /// The one image of an index to copy
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub(crate) platform: Option<Platform>,
+
+    /// Leave out what is about the image: signatures, attestations, lists of parts
+    #[arg(long)]
+    pub(crate) no_referrers: bool,
 
     #[command(flatten)]
     pub(crate) reach: ReachArgs,

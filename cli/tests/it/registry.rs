@@ -6,11 +6,13 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
+use stratafs::source::BlobDigest;
 
 use super::{Cli, Done};
 use crate::support::fake_registry::{Door, FakeRegistry, Fault};
 use crate::support::rng::Rng;
 use crate::support::script::Script;
+use crate::support::signer::{self, Signer};
 
 /// A registry, and a directory with an image `app:1` in its store.
 struct World {
@@ -566,4 +568,85 @@ fn the_rest_of_an_image_comes_while_its_guest_runs() {
     world
         .run("image push REG/part:1 REG/other:1 --store long")
         .fine();
+}
+
+#[test]
+fn a_signed_image_runs_and_another_does_not() {
+    let world = World::new();
+    let signer = Signer::p256();
+    world.cli.file("cosign.pub", signer.pem().into_bytes());
+    world
+        .cli
+        .file("other.pub", Signer::ed25519().pem().into_bytes());
+    let told = json(&world.run("image push app:1 REG/app:1 --json"));
+    let digest: BlobDigest = told["manifest"].as_str().unwrap().parse().unwrap();
+    let none = [
+        "cannot verify sha256:",
+        "no signature that fits the key: it has none",
+    ];
+    world
+        .run("image pull REG/app:1 --store other --verify-key cosign.pub")
+        .failed(1, &none);
+    let told = json(&world.run("image ls --store other --json"));
+    assert_eq!(told["images"], serde_json::json!([]));
+    // Here already, without a signature: that is no way round.
+    world.run("image pull REG/app:1 --store third").fine();
+    world
+        .run("run --image REG/app:1 --store third --verify-key cosign.pub")
+        .failed(1, &none);
+    signer::sign(&world.fake, &digest, &signer);
+    let words = "image pull REG/app:1 --store other --verify-key cosign.pub";
+    let done = world.run(words);
+    assert!(done.fine().text().contains("signature verified"));
+    let told = json(&world.run(&format!("{words} --json")));
+    assert_eq!(told["verified"], true);
+    let done = world
+        .run("run --image REG/app:1 --store fourth --verify-key other.pub --verify-key cosign.pub");
+    assert_eq!(done.fine().text(), "from the registry\n");
+    world
+        .run("run --image REG/app:1 --store third --verify-key other.pub")
+        .failed(1, &["none of 1 fits: made with another key"]);
+    // A copy brings the signature along.
+    let told = json(&world.run("image copy REG/app:1 ./layout:1 --json"));
+    assert_eq!(told["attached"], 1);
+    let told = json(&world.run("image copy REG/app:1 ./bare:1 --no-referrers --json"));
+    assert_eq!(told["attached"], 0);
+    let done = world.run("image copy ./layout:1 REG/again:1");
+    assert!(
+        done.fine()
+            .text()
+            .contains("1 signatures or other manifests")
+    );
+    world
+        .run("image pull REG/again:1 --store other --verify-key cosign.pub")
+        .fine();
+    // What is no key, or asks nobody, is said before anything is done.
+    world.cli.file("no.pub", b"no key");
+    world.cli.file("large.pub", vec![b'x'; 65_537]);
+    for (words, code, why) in [
+        ("image pull REG/app:1 --verify-key none.pub", 1, "none.pub"),
+        (
+            "image pull REG/app:1 --verify-key no.pub",
+            1,
+            "expected a public key in PEM",
+        ),
+        (
+            "image pull REG/app:1 --verify-key large.pub",
+            1,
+            "a key has at most 65536 bytes",
+        ),
+        (
+            "run --image app:1 --verify-key cosign.pub",
+            2,
+            "app:1 is a name of the store",
+        ),
+        (
+            "run --image REG/app:1 --pull never --verify-key cosign.pub",
+            2,
+            "leave --pull never away",
+        ),
+        ("run --verify-key cosign.pub x.wasm", 2, "--image"),
+    ] {
+        world.run(words).failed(code, &[why]);
+    }
 }

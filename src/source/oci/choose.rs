@@ -58,7 +58,9 @@ pub(super) fn candidates(
     let mut waiting = vec![(index, Vec::new(), 0)];
     while let Some((index, above, depth)) = waiting.pop() {
         for descriptor in index.manifests() {
-            let about_another = annotation(descriptor, ABOUT_ANOTHER).is_some();
+            let mut own = NAMES.iter().filter_map(|key| annotation(descriptor, key));
+            let about_another = annotation(descriptor, ABOUT_ANOTHER).is_some()
+                || own.any(|name| BlobDigest::is_tag(&name));
             let platform = platform_of(descriptor);
             if about_another || platform.as_ref().is_some_and(|p| p.os() == "unknown") {
                 continue;

@@ -4,6 +4,7 @@ mod access; // who is let in, and who is told what
 mod faults; // what a bad line and a tired registry do
 mod hostile; // what a registry may say that means harm
 mod lazy; // what is fetched when it is read
+mod signed; // what is signed, and what goes along when an image is copied
 
 use std::fs;
 use std::path::Path;

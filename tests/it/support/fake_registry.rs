@@ -113,6 +113,8 @@ struct State {
     whole_only: AtomicBool,
     /// What it says that pieces have at least.
     least_piece: AtomicU64,
+    /// Whether it lists referrers.
+    lists_referrers: AtomicBool,
 }
 
 /// The registry. It ends with this value.
@@ -175,6 +177,11 @@ impl FakeRegistry {
     /// Takes no pieces of blobs from now on.
     pub fn take_whole_blobs_only(&self) {
         self.state.whole_only.store(true, Ordering::Relaxed);
+    }
+
+    /// Lists referrers from now on, as OCI's registries of 1.1 do.
+    pub fn list_referrers(&self) {
+        self.state.lists_referrers.store(true, Ordering::Relaxed);
     }
 
     /// Says that pieces of blobs have so many bytes at least.
@@ -435,8 +442,27 @@ impl State {
             "/blobs/" => self.blob(head, repository, name),
             "/manifests/" => self.manifest(head, repository, name, body),
             "/tags/list" => self.tags(repository),
+            _ if self.lists_referrers.load(Ordering::Relaxed) => self.referrers(repository, name),
             _ => reply(404),
         }
+    }
+
+    fn referrers(&self, repository: &str, digest: &str) -> Reply {
+        let content = self.content.lock().unwrap();
+        let mut listed: Vec<serde_json::Value> = Vec::new();
+        for ((own, name), (kind, bytes)) in &content.manifests {
+            let value: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
+            let about = value["subject"]["digest"] == digest;
+            if own == repository && about && name.starts_with("sha256:") {
+                listed.push(serde_json::json!({
+                    "mediaType": kind, "digest": name, "size": bytes.len(),
+                    "artifactType": value["artifactType"], "annotations": value["annotations"],
+                }));
+            }
+        }
+        let kind = "application/vnd.oci.image.index.v1+json";
+        let list = serde_json::json!({"schemaVersion": 2, "mediaType": kind, "manifests": listed});
+        reply(200).with("content-type", kind).body(list.to_string())
     }
 
     fn lets_in(&self, head: &Head) -> bool {
@@ -504,7 +530,13 @@ impl State {
                 let key = (repository.to_owned(), name.to_owned());
                 content.manifests.insert(key, (kind.clone(), body.clone()));
             }
-            return reply(201).with("docker-content-digest", digest);
+            let made = reply(201).with("docker-content-digest", digest);
+            let value: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+            let subject = value["subject"]["digest"].as_str();
+            return match subject.filter(|_| self.lists_referrers.load(Ordering::Relaxed)) {
+                Some(subject) => made.with("oci-subject", subject),
+                None => made,
+            };
         }
         match content.manifests.get(&key) {
             None => refusal(404, "MANIFEST_UNKNOWN", "manifest unknown"),

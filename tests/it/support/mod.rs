@@ -29,6 +29,8 @@ pub mod rust; // a lexer for tests that read the sources
 #[allow(dead_code, reason = "the command line's tests use the rest")]
 pub mod script; // guests as short lists of steps
 pub mod seed; // the tree a model starts from
+#[cfg(feature = "registry")]
+pub mod signer; // somebody who signs images
 pub mod subject; // operations on the library
 pub mod tree; // fixtures' notation
 pub mod twin; // library and model side by side

@@ -16,3 +16,5 @@ pub mod layout; // OCI layouts blob by blob
 pub mod rng; // random numbers from a seed
 #[path = "../../../../tests/it/support/script.rs"]
 pub mod script; // guests as short lists of steps
+#[path = "../../../../tests/it/support/signer.rs"]
+pub mod signer; // somebody who signs images
