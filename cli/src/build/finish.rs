@@ -103,7 +103,11 @@ pub(super) fn finish(
         config.architecture = parts.next();
         config.variant = parts.next();
     }
-    let info = image_of(builder, built, config)?;
+    let made = image_of(builder, built, config)?;
+    let info = match &plan.prepare {
+        Some(point) => builder.prepared(&made, point)?,
+        None => made,
+    };
     let id = info.id.to_string();
     let has_archive = outputs.has_stdout();
     let iidfile = outputs.write(builder.store, &Reference::Digest(id.clone()))?;
@@ -164,6 +168,7 @@ fn tell_of(
             "entries": info.entries,
             "logical_bytes": info.logical_bytes,
             "steps": steps,
+            "prepared": plan.prepare.as_ref().map(|(point, _)| point.to_string()),
             "warnings": plan.warnings,
         }));
     }

@@ -166,7 +166,7 @@ fn program(image: &Image, plan: &GuestPlan, run: &RunPlan) -> Result<Guest, Fail
 
 /// Keeps the beginning of what a guest writes, and its end.
 #[derive(Default)]
-struct Output(Mutex<Vec<u8>>);
+pub(super) struct Output(Mutex<Vec<u8>>);
 
 impl OutputSink for Output {
     fn write(&self, _: u32, _: Stream, bytes: &[u8]) {
@@ -180,7 +180,7 @@ impl OutputSink for Output {
 }
 
 impl Output {
-    fn take(&self) -> Vec<u8> {
+    pub(super) fn take(&self) -> Vec<u8> {
         std::mem::take(&mut self.0.lock())
     }
 }
@@ -207,13 +207,6 @@ fn hidden(bytes: &[u8], secrets: &[(String, Vec<u8>)]) -> String {
 }
 
 fn failed(plan: &GuestPlan, ended: Option<&Ended>, said: &str) -> Failure {
-    let lines: Vec<&str> = said
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .collect();
-    let last = lines
-        .get(lines.len().saturating_sub(LAST_LINES)..)
-        .unwrap_or_default();
     let ended = ended.map_or_else(
         || "did not start".to_owned(),
         |ended| match ended {
@@ -221,12 +214,23 @@ fn failed(plan: &GuestPlan, ended: Option<&Ended>, said: &str) -> Failure {
             other => format!("failed: {other}"),
         },
     );
-    let last = match last.is_empty() {
+    let name = plan.argv.first().map_or("", String::as_str);
+    Failure::new(format_args!("{name} {ended}{}", last_lines(said)))
+}
+
+/// What an error repeats of a guest's output.
+pub(super) fn last_lines(said: &str) -> String {
+    let lines: Vec<&str> = said
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    let last = lines
+        .get(lines.len().saturating_sub(LAST_LINES)..)
+        .unwrap_or_default();
+    match last.is_empty() {
         true => String::new(),
         false => format!("; its last output: {}", cut(&last.join(" | "), LAST_BYTES)),
-    };
-    let name = plan.argv.first().map_or("", String::as_str);
-    Failure::new(format_args!("{name} {ended}{last}"))
+    }
 }
 
 /// Refuses a layer that holds a secret.
@@ -265,7 +269,7 @@ fn check_secrets(diff: &Layer, mounted: &Mounted) -> Result<(), Failure> {
 const MIN_SECRET_BYTES: usize = 6;
 
 /// What a guest changed, with the times of the build and without the places of its mounts.
-fn tidied(
+pub(super) fn tidied(
     diff: &Layer,
     image: &Image,
     targets: &[LayerPath],

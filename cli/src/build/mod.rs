@@ -12,6 +12,7 @@ mod mounting;
 mod origins;
 mod outputs;
 mod planner;
+mod prepared;
 mod progress;
 mod schedule;
 mod settings;

@@ -3,10 +3,12 @@
 mod commands;
 mod copies;
 mod facts;
+mod points;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use stratafs::image::ImageConfig;
+use stratafs::runner::freeze::Point;
 use stratafs::source::Platform;
 
 use super::origins::{Origin, Origins};
@@ -23,6 +25,8 @@ pub(super) struct BuildPlan {
     pub(super) target: usize,
     /// Lines that say what was odd.
     pub(super) warnings: Vec<String>,
+    /// Where the image is to go on from, and where the recipe says so.
+    pub(super) prepare: Option<(Point, Position)>,
 }
 
 /// Plans a build.
@@ -57,6 +61,7 @@ pub(super) fn plan(
     let mut plan = BuildPlan {
         stages: BTreeMap::new(),
         target,
+        prepare: points::of(recipe, target).map_err(at)?,
         warnings: recipe
             .warnings
             .iter()

@@ -20,6 +20,6 @@ pub(crate) use instruction::{CommandLine, Instruction, InstructionBody, Piece, R
 pub(crate) use mounts::{MountKind, MountLine};
 pub(crate) use parse::parse;
 pub(crate) use problem::{Position, Problem};
-pub(crate) use remark::RemarkKind;
+pub(crate) use remark::{Remark, RemarkKind};
 pub(crate) use stages::{Recipe, Stage, StageSource};
 pub(crate) use transfer::TransferLine;

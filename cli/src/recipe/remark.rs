@@ -19,6 +19,8 @@ pub(crate) enum RemarkKind {
     Ignore,
     /// Rules of `image lint` that are off for the whole recipe.
     IgnoreAll,
+    /// The point from which the image that is built goes on.
+    Prepare,
 }
 
 impl Remark {
@@ -30,6 +32,7 @@ impl Remark {
         let kind = match name.trim() {
             "ignore" => Some(RemarkKind::Ignore),
             "ignore-all" => Some(RemarkKind::IgnoreAll),
+            "prepare" => Some(RemarkKind::Prepare),
             _ => None,
         };
         let value = value.trim();
@@ -43,7 +46,7 @@ impl Remark {
             None => Err(Problem::new(
                 at,
                 format_args!(
-                    "{:?} says nothing here: write # stratafs: ignore=RULE or ignore-all=RULE",
+                    "{:?} says nothing here: write # stratafs: ignore=RULE, ignore-all=RULE or prepare=POINT",
                     text.trim()
                 ),
             )),

@@ -72,7 +72,10 @@ pub(super) fn freeze(
         path: b"/.stratafs".to_vec(),
         errno,
     })?;
-    let clock = MonotonicFrom::new(0);
+    let clock = match plan.deterministic {
+        true => MonotonicFrom::counted(),
+        false => MonotonicFrom::new(0),
+    };
     let host = InstanceHost::new(&fs, &volumes, plan, config, plan.first_instance)?;
     let host = host.with_clock(clock.clone());
     let outputs = host.outputs();

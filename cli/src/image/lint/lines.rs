@@ -61,6 +61,7 @@ fn remarks(recipe: &Recipe, findings: &mut Findings) {
         let line = match remark.kind {
             RemarkKind::Ignore => Some(remark.about),
             RemarkKind::IgnoreAll => None,
+            RemarkKind::Prepare => continue,
         };
         for name in remark.value.split(',').map(str::trim) {
             match name.parse::<RuleName>() {

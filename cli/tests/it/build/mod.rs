@@ -3,6 +3,7 @@
 mod cache;
 mod copy;
 mod lines;
+mod prepared;
 mod run;
 mod sharing;
 mod stages;
