@@ -17,7 +17,7 @@ use crate::sources::{SourceArgs, StampArgs};
 Example:
   stratafs run --image app:1 --trace app.jsonl
   stratafs image slim app:1 --trace app.jsonl --tag app:slim --keep '/etc/*.conf'
-  stratafs image slim app:1 --trace app.jsonl --tag app:slim --check serve --once
+  stratafs image slim app:1 --trace app.jsonl --tag app:slim --start-set app.start --check serve --once
 
 Kept are files that a trace names, what --keep names, the program that the image starts and its directory, links that lead to
 any of these, the directories above, and directories that were empty. A trace tells what was opened: what a guest only lists
@@ -36,6 +36,10 @@ pub(crate) struct SlimArgs {
     /// directories; without a slash the name at any depth
     #[arg(long = "keep", value_name = "GLOB")]
     pub(crate) keep: Vec<Glob>,
+    /// Write what the traces read and the image keeps into FILE, in the order of the traces: for
+    /// --start-set of `image push` and `image export`
+    #[arg(long, value_name = "FILE", requires = "traces")]
+    pub(crate) start_set: Option<PathBuf>,
     /// Run the image's program with these arguments first; must come last
     #[arg(long, value_name = "CMD", num_args = 0.., allow_hyphen_values = true)]
     pub(crate) check: Option<Vec<String>>,

@@ -12,13 +12,15 @@ use super::check::check;
 use super::list::summary;
 use super::make_args::SlimArgs;
 use super::text::{answer, kind, put_bytes, rooted, rooted_bytes};
-use super::trace::Touched;
+use super::trace::{self, Touched};
 use super::tree::Shown;
 use crate::failure::{Failure, complain};
 use crate::from_image;
+use crate::outfile::OutFile;
 use crate::report::{bytes, count};
 
 pub(super) fn slim(store: &Store, args: SlimArgs) -> Result<(), Failure> {
+    let start_set = args.start_set.as_deref().map(OutFile::create).transpose()?;
     let touched = Touched::read(&args.traces)?;
     let reference = &args.image.reference;
     let info = store.info(reference.as_str())?;
@@ -41,7 +43,11 @@ pub(super) fn slim(store: &Store, args: SlimArgs) -> Result<(), Failure> {
     let by = history(&args, &info, &slimmed);
     let sums = (slimmed.kept_files, slimmed.kept_bytes);
     let removed = slimmed.removed.clone();
+    let start = start_files(&slimmed, &touched)?;
     let made = slimmed.commit(store, &args.tag, &by)?;
+    if let Some(file) = start_set {
+        file.write(|out| Ok(out.write_all(trace::start_lines(&start).as_bytes())?))?;
+    }
     tell(&args, &made, sums, &removed)
 }
 
@@ -84,6 +90,22 @@ fn keep_list(
         }
     }
     Ok(keep)
+}
+
+/// Files that are kept and were opened, in the order of the traces: path, size, bytes read.
+fn start_files(
+    slimmed: &Slimmed,
+    touched: &Touched,
+) -> Result<Vec<(LayerPath, u64, u64)>, Failure> {
+    let entries = Shown::collect(&slimmed.image()?, &LayerPath::root())?;
+    let mut files = Vec::new();
+    for entry in entries {
+        if let (Kind::File, Some(read)) = (entry.kind, touched.of(&entry.path)) {
+            files.push((entry.path, entry.size, read));
+        }
+    }
+    files.sort_by_key(|(path, _, _)| touched.place(path));
+    Ok(files)
 }
 
 /// What the history says.

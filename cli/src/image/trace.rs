@@ -6,10 +6,11 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde_json::json;
 use stratafs::name::LayerPath;
 use stratafs::source::StartSet;
 
-use crate::failure::{Failure, from_base64};
+use crate::failure::{Failure, from_base64, put_bytes};
 use crate::limits::{MAX_TRACE_LINE_BYTES, MAX_TRACED_PATHS};
 
 /// A line of a trace, as far as it matters here.
@@ -75,9 +76,10 @@ fn read_lines(
     Ok(())
 }
 
-/// Which files of an image were opened, and how many bytes of each were read at most.
+/// Which files of an image were opened, each with the number of those before it, and how many
+/// bytes of each were read at most.
 #[derive(Debug, Default)]
-pub(super) struct Touched(HashMap<LayerPath, u64>);
+pub(super) struct Touched(HashMap<LayerPath, (usize, u64)>);
 
 impl Touched {
     /// Reads traces.
@@ -91,7 +93,8 @@ impl Touched {
 
     fn take(&mut self, file: &Path, max_paths: usize) -> Result<(), Failure> {
         read_lines("--trace", file, |path, line| {
-            let most = self.0.entry(path).or_default();
+            let before = self.0.len();
+            let (_, most) = self.0.entry(path).or_insert((before, 0));
             *most = line.read_bytes.max(*most);
             bounded(self.0.len(), max_paths)
         })
@@ -99,7 +102,13 @@ impl Touched {
 
     /// Returns how many bytes of the file at `path` were read; `None` if it was never opened.
     pub(super) fn of(&self, path: &LayerPath) -> Option<u64> {
-        self.0.get(path).copied()
+        self.0.get(path).map(|(_, read)| *read)
+    }
+
+    /// Returns how many paths the traces named before this one.
+    pub(super) fn place(&self, path: &LayerPath) -> usize {
+        let found = self.0.get(path);
+        found.map_or(usize::MAX, |(before, _)| *before)
     }
 
     /// Counts the paths.
@@ -119,6 +128,18 @@ pub(super) fn start_set(file: Option<&Path>) -> Result<StartSet, Failure> {
         })?;
     }
     Ok(set)
+}
+
+/// Writes lines that [`start_set`] reads: path, bytes of the file, bytes that were read of it.
+pub(super) fn start_lines(files: &[(LayerPath, u64, u64)]) -> String {
+    let mut out = String::new();
+    for (path, size, read) in files {
+        let mut line = json!({ "size_bytes": size, "read_bytes": read.min(size) });
+        let bytes = [b"/".as_slice(), &path.to_bytes()].concat();
+        put_bytes(&mut line, "path", &bytes);
+        out.push_str(&format!("{line}\n"));
+    }
+    out
 }
 
 fn bounded(paths: usize, max_paths: usize) -> Result<(), String> {

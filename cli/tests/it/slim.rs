@@ -255,3 +255,33 @@ fn links_that_lead_nowhere_or_in_circles_harm_nobody() {
     // Forty can be followed.
     assert_eq!((links.len(), links[0].as_str()), (40, "/l21"));
 }
+
+#[test]
+fn a_start_set_comes_of_the_traces() {
+    let cli = Cli::with_app(&Script::new());
+    cli.file(
+        "t.jsonl",
+        "{\"path\":\"/lib/used\",\"read_bytes\":2}\n{\"path\":\"/gone\",\"read_bytes\":9}\n{\"path\":\"/conf/a.conf\",\"read_bytes\":1}\n{\"path\":\"/lib/used\",\"read_bytes\":4}\n",
+    );
+    cli.run("image slim app:1 --trace t.jsonl --tag slim:1 --start-set start");
+    let written = std::fs::read_to_string(cli.path("start")).unwrap();
+    let lines: Vec<Value> = written
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    // In the order of the traces; another name of the file was not opened.
+    assert_eq!(
+        lines,
+        [
+            json!({"path": "/lib/used", "size_bytes": 4, "read_bytes": 4}),
+            json!({"path": "/conf/a.conf", "size_bytes": 1, "read_bytes": 1}),
+        ]
+    );
+    cli.run("image export slim:1 out --compress gzip --start-set start")
+        .fine();
+    cli.run("image slim app:1 --keep x --tag slim:2 --start-set start")
+        .refused(&["--trace"]);
+    cli.run("image slim app:1 --trace t.jsonl --tag slim:2 --start-set no/where")
+        .failed(1, &["no/where"]);
+    cli.run("image inspect slim:2").failed(1, &["slim:2"]);
+}
