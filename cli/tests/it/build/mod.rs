@@ -7,6 +7,8 @@ mod prepared;
 mod run;
 mod sharing;
 mod stages;
+#[cfg(unix)]
+mod tutorial;
 
 use serde_json::Value;
 
