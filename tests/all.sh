@@ -68,6 +68,9 @@ if [ -n "$long" ]; then
     script tests/programs/yowasp.sh
     say "the simulated fleet beside ten stores"
     script sim/check.sh
+    say "recipes of real projects, and the same tree as buildah's"
+    script tests/recipes/run.sh
+    script tests/recipes/buildah.sh
     say "instructions of common calls"
     script tests/counts/run.sh
 else
@@ -78,6 +81,7 @@ else
     left_out "CPython a thousand times, and 36 more modules of its tests"
     left_out "images in and out of skopeo, umoci and buildah, and of a real registry"
     left_out "Ruby, PHP, SQLite, QuickJS, clang, ripgrep, redb, Go and the tools of a chip as guests"
+    left_out "recipes of real projects, and of recipes without RUN what buildah makes"
     left_out "instructions of common calls, and the simulated fleet beside ten stores"
 fi
 
