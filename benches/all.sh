@@ -44,4 +44,9 @@ run counts tests/counts/run.sh
 run start cargo bench --quiet --locked --bench start
 run instance cargo bench --quiet --locked --bench instance
 run live cargo bench --quiet --locked --bench live
+if [ -n "$(command -v wrk)" ] && [ -n "${WASMTIME:-$(command -v wasmtime)}" ]; then
+    run serve benches/serve.py
+else
+    echo "serve: left out, since it needs wrk and wasmtime (benches/serve.py says how to get them)"
+fi
 echo "done: $out"

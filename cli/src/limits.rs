@@ -49,6 +49,10 @@ pub(crate) const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// for the client of a small one.
 pub(crate) const MAX_EARLY_BODY_BYTES: usize = 64 * 1024;
 
+/// Bytes of an answer that are waited for before its head is sent, so that a short one is
+/// one piece; they come at once or are not waited for.
+pub(crate) const MAX_EARLY_ANSWER_BYTES: usize = 16 * 1024;
+
 /// Requests of one connection of HTTP/2 at a time.
 pub(crate) const MAX_STREAMS: u32 = 64;
 

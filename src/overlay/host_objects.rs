@@ -67,6 +67,12 @@ impl Overlay {
         Ok(id)
     }
 
+    /// Returns whether an object is one that the host put there.
+    pub(crate) fn is_furnished(&self, id: FileId) -> bool {
+        let objects = self.host_objects.0.as_ref();
+        objects.is_some_and(|objects| objects.made.contains(&id))
+    }
+
     /// Returns whether an object is one that the host put there, and is as it was.
     pub(super) fn is_as_furnished(&self, id: FileId) -> bool {
         let Some(objects) = &self.host_objects.0 else {

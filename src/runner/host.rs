@@ -10,7 +10,7 @@ use super::limiter::Limiter;
 use super::output::{OutputBuffer, Stream};
 use super::{INSTANCE_VARIABLE, RunPlan, RunnerConfig, RunnerError, Stdio};
 use crate::error::Error;
-use crate::vfs::{Fs, Preopen, Rights};
+use crate::vfs::{DeviceDir, Fs, Preopen, Rights};
 use crate::wasi::p3::StreamWatcher;
 use crate::wasi::{StratafsCtx, StratafsView, p1};
 
@@ -48,6 +48,17 @@ pub(super) struct ComponentHost {
 impl InstanceHost {
     pub(super) fn new(
         fs: &Fs,
+        volumes: &[(String, Fs)],
+        plan: &RunPlan,
+        config: &RunnerConfig,
+        instance: u32,
+    ) -> Result<Self, RunnerError> {
+        Self::over((fs, None), volumes, plan, config, instance)
+    }
+
+    /// As [`Self::new`], over a fork of an instance that has devices already.
+    pub(super) fn over(
+        (fs, devices): (&Fs, Option<&DeviceDir>),
         volumes: &[(String, Fs)],
         plan: &RunPlan,
         config: &RunnerConfig,
@@ -98,7 +109,7 @@ impl InstanceHost {
             })?;
             preopens.push((root, volume.guest.clone()));
         }
-        preopens.extend(furnish(fs, plan, &outputs, instance)?);
+        preopens.extend(furnish((fs, devices), plan, &outputs, instance)?);
         let limiter = Limiter::new(config.max_memory);
         let watch = config.calls.clone();
         let calls = watch.map_or_else(Tracer::default, |watch| Tracer::new(instance, watch));
@@ -198,10 +209,27 @@ impl StratafsView for ComponentHost {
     }
 }
 
+/// Does what can be done once for all forks of an instance. Returns the devices that have a
+/// file system of their own.
+pub(super) fn furnish_forks(fs: &Fs, plan: &RunPlan) -> Result<Option<DeviceDir>, RunnerError> {
+    if !plan.furnished {
+        return Ok(None);
+    }
+    let world = devices::world(plan, &[], plan.first_instance);
+    fs.furnish_forks(&world).map_err(no_devices)
+}
+
+fn no_devices(error: Error) -> RunnerError {
+    RunnerError::Preopen {
+        path: b"/dev".to_vec(),
+        errno: error.errno(),
+    }
+}
+
 /// Gives a guest the world that it expects, and returns `/dev` if that is a directory of
 /// its own: one that is shown under the name already goes first.
 fn furnish(
-    fs: &Fs,
+    (fs, devices): (&Fs, Option<&DeviceDir>),
     plan: &RunPlan,
     outputs: &[OutputBuffer],
     instance: u32,
@@ -210,10 +238,7 @@ fn furnish(
         return Ok(None);
     }
     let world = devices::world(plan, outputs, instance);
-    let dev = fs.furnish(&world).map_err(|error| RunnerError::Preopen {
-        path: b"/dev".to_vec(),
-        errno: error.errno(),
-    })?;
+    let dev = fs.furnish_as(&world, devices).map_err(no_devices)?;
     let layered = plan.preopens.iter().map(|preopen| &preopen.guest);
     let hosts = plan.host_dirs.iter().map(|dir| &dir.guest);
     let volumes = plan.volumes.iter().map(|volume| &volume.guest);

@@ -11,12 +11,12 @@ use super::cache::CacheUse;
 use super::code::Code;
 use super::engine::{Allocator, Compiled};
 use super::file_systems::{make_fs, make_volumes};
-use super::host::{ComponentHost, InstanceHost};
+use super::host::{ComponentHost, InstanceHost, furnish_forks};
 use super::output::OutputBuffer;
 use super::program::{answer_names, bound, trap_unknown_of_component};
 use super::{Guest, GuestKind, RunPlan, RunnerConfig, RunnerError};
 use crate::image::Image;
-use crate::vfs::Fs;
+use crate::vfs::{DeviceDir, Fs};
 use crate::wasi::{StratafsCtx, StratafsView, p2, p3};
 
 /// A component that a host calls itself, through bindings of its own: compiled, or taken
@@ -81,6 +81,7 @@ pub struct InstanceTemplate {
     config: RunnerConfig,
     fs: Fs,
     volumes: Vec<(String, Fs)>,
+    devices: Option<DeviceDir>,
 }
 
 /// What one instance of a hosted component has: WASI's context and table, and its
@@ -223,6 +224,7 @@ impl InstanceTemplate {
     ) -> Result<Self, RunnerError> {
         plan.check()?;
         let template = Self {
+            devices: furnish_forks(&fs, &plan)?,
             plan,
             config: config.clone(),
             fs,
@@ -259,7 +261,8 @@ impl InstanceTemplate {
     /// [`RunnerError::Preopen`], [`RunnerError::HostDir`] and [`RunnerError::Volume`]: a
     /// directory that was there has gone, or the file system has no descriptor left.
     pub fn state(&self, fs: &Fs, instance: u32) -> Result<HostedState, RunnerError> {
-        let host = InstanceHost::new(fs, &self.volumes, &self.plan, &self.config, instance)?;
+        let fs = (fs, self.devices.as_ref());
+        let host = InstanceHost::over(fs, &self.volumes, &self.plan, &self.config, instance)?;
         let outputs = host.outputs();
         Ok(HostedState {
             host: host.into_component(),

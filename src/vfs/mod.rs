@@ -49,6 +49,8 @@ pub use stat::SetTime;
 pub use trace::{Trace, TracedFile};
 pub use virtual_file::{Filled, VirtualFile};
 pub use walk::Follow;
+#[cfg(feature = "runner")]
+pub(crate) use world::DeviceDir;
 pub use world::World;
 
 pub(crate) use crate::overlay::NotDone;

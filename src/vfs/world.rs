@@ -68,6 +68,16 @@ impl World {
     }
 }
 
+/// Devices that have a file system of their own, for all forks of one instance: made once.
+#[cfg_attr(
+    not(feature = "runner"),
+    allow(dead_code, reason = "what runs guests makes them")
+)]
+pub(crate) struct DeviceDir {
+    fs: Fs,
+    dir: &'static [u8],
+}
+
 impl Fs {
     /// Makes what guests of this instance expect to find: a `/tmp` of mode 1777
     /// if the base has no `/tmp`, and the devices `null`, `zero`, `full`, `random`, `urandom`,
@@ -81,12 +91,40 @@ impl Fs {
     /// guest makes something in `/tmp`, which is then told with it; directories that
     /// were put into keep their times.
     ///
+    /// Done once more, or in a fork, it shows the devices of this world in place of the other.
+    ///
     /// O(1): nothing of the image is looked at but the two names.
     ///
     /// # Errors
     ///
     /// Those of [`Self::mount_file`]; what was made until then stays.
     pub fn furnish(&self, world: &World) -> Result<Option<Preopen>, Error> {
+        self.furnish_as(world, None)
+    }
+
+    /// Does what can be done once for all forks, and returns the devices if they are to
+    /// have a file system of their own.
+    #[cfg_attr(
+        not(feature = "runner"),
+        allow(dead_code, reason = "who runs guests calls it")
+    )]
+    pub(crate) fn furnish_forks(&self, world: &World) -> Result<Option<DeviceDir>, Error> {
+        let dev = self.furnish(world)?;
+        Ok(dev.map(|dev| DeviceDir {
+            fs: dev.fs().clone(),
+            dir: match self.exists("/dev").is_ok_and(|exists| exists) {
+                true => DEV,
+                false => b"/",
+            },
+        }))
+    }
+
+    /// As [`Self::furnish`], with devices that an instance has which this is a fork of.
+    pub(crate) fn furnish_as(
+        &self,
+        world: &World,
+        made: Option<&DeviceDir>,
+    ) -> Result<Option<Preopen>, Error> {
         let at = |path: &'static [u8]| move |errno| Error::new("furnish", path, errno);
         let now = self.now();
         let mut state = self.lock();
@@ -105,6 +143,10 @@ impl Fs {
             },
         };
         drop(state);
+        let is_apart = dir.is_none() || is_read_only;
+        if let (true, Some(made)) = (is_apart, made) {
+            return made.fork(world).map(Some);
+        }
         match dir {
             None => apart(self, &Image::empty(), b"/", world).map(Some),
             Some(_) if is_read_only => apart(self, self.image(), DEV, world).map(Some),
@@ -142,18 +184,31 @@ impl Fs {
         Ok(())
     }
 
-    /// Shows the devices in a directory, but where it has something of the name.
+    /// Shows the devices in a directory, but where it has something of the name that is
+    /// none of these.
     fn show_devices(&self, dir: FileId, world: &World, rule: Rule) -> Result<(), Errno> {
         let now = self.now();
         for (name, device) in world.devices() {
             let mut state = self.lock();
-            if state.find(dir, name.as_bytes()).is_some() {
-                continue;
-            }
-            let id = state.furnish(dir, name.as_bytes(), (Kind::File, 0o666), now)?;
+            let id = match state.find(dir, name.as_bytes()) {
+                Some(found) if state.is_furnished(found.id) => found.id,
+                Some(_) => continue,
+                None => state.furnish(dir, name.as_bytes(), (Kind::File, 0o666), now)?,
+            };
             self.show_file(state, id, device, rule)?;
         }
         Ok(())
+    }
+}
+
+impl DeviceDir {
+    /// Makes one of the same for a fork.
+    fn fork(&self, world: &World) -> Result<Preopen, Error> {
+        let fs = self.fs.fork();
+        let shown = find_dir(&fs.lock(), self.dir);
+        let shown = shown.and_then(|id| fs.show_devices(id, world, Rule::Free));
+        shown.map_err(|errno| Error::new("furnish", DEV, errno))?;
+        fs.preopen(self.dir, Rights::ReadWrite)
     }
 }
 
@@ -364,6 +419,41 @@ mod tests {
         let root = fs.root().unwrap();
         assert_eq!(root.create_dir_at(b"tmp/x"), Err(Errno::ReadOnly));
         assert_eq!(fs.metadata("/tmp").unwrap().mode, 0o1777);
+    }
+
+    #[test]
+    fn forks_have_devices_of_their_own() {
+        let told = |text: &'static str| -> Arc<dyn VirtualFile> {
+            Arc::new(move || text.as_bytes().to_vec())
+        };
+        let world = |text| World::new(told(text)).streams(told(text), told(text), told(text));
+        let read = |dev: &Descriptor, name: &str| {
+            let read = Access::READ;
+            let file = dev.open_at(Follow::Yes, name.as_bytes(), OpenFlags::empty(), read);
+            file.unwrap().read_full(0, 9).unwrap()
+        };
+        for (image, apart) in [(base(&["x"]), true), (base(&["dev/null"]), false)] {
+            let fs = Fs::new(&image);
+            let made = fs.furnish_forks(&world("all")).unwrap();
+            assert_eq!(made.is_some(), apart);
+            let forks = ["one", "two"].map(|text| {
+                let fork = fs.fork();
+                let dev = fork.furnish_as(&world(text), made.as_ref()).unwrap();
+                let dev = dev.unwrap_or_else(|| fork.preopen("/dev", Rights::ReadWrite).unwrap());
+                (text, fork, dev)
+            });
+            for (text, fork, dev) in &forks {
+                for name in ["random", "stdin", "stdout", "stderr"] {
+                    assert_eq!(read(dev, name), text.as_bytes(), "{name}");
+                }
+                assert_eq!(dev.create_dir_at(b"x").is_err(), apart);
+                assert_eq!(dev.unlink_at(b"stdout"), Err(Errno::NotPermitted));
+                let expected: &[&str] = if apart { &[] } else { &["dev", "dev/x"] };
+                assert_eq!(names(fork), expected);
+                assert_eq!(fork.check(), Ok(()));
+            }
+            assert_eq!(names(&fs), [""; 0]);
+        }
     }
 
     #[test]

@@ -26,6 +26,10 @@ use crate::support::tree::{bytes, edit, fs, make, pattern, stat, view};
 /// Bounds whose test needs a guest, and the test that holds them.
 pub const ELSEWHERE: &[(&str, &str)] = &[
     (
+        "MAX_EARLY_ANSWER_BYTES",
+        "the_first_parts_of_an_answer_have_a_bound",
+    ),
+    (
         "MAX_FINDINGS",
         "findings_of_a_rule_are_listed_up_to_a_bound",
     ),

@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::record::Record;
-use crate::limits::MAX_EARLY_BODY_BYTES;
+use crate::limits::{MAX_EARLY_ANSWER_BYTES, MAX_EARLY_BODY_BYTES};
 
 /// What a client sends.
 pub(super) struct Received {
@@ -71,6 +71,14 @@ impl Received {
         Ok(())
     }
 
+    /// The guest waits for the client, or does so no more.
+    fn waits(&mut self, waits: bool) {
+        if self.is_waiting != waits {
+            self.is_waiting = waits;
+            self.record.awaits_body(waits);
+        }
+    }
+
     /// Counts what is passed on, and refuses what is too much.
     fn count(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Error> {
         let bytes = frame.data_ref().map_or(0, Bytes::len);
@@ -85,6 +93,12 @@ impl Received {
                 Err(Error::HttpRequestBodySize(Some(self.max)))
             }
         }
+    }
+}
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        self.waits(false);
     }
 }
 
@@ -104,7 +118,7 @@ impl Body for Received {
         };
         match Pin::new(body).poll_frame(cx) {
             Poll::Ready(frame) => {
-                self.is_waiting = false;
+                self.waits(false);
                 Poll::Ready(match frame {
                     None => None,
                     Some(Ok(frame)) => Some(self.count(frame)),
@@ -113,7 +127,7 @@ impl Body for Received {
             }
             Poll::Pending => {
                 if !self.is_waiting {
-                    self.is_waiting = true;
+                    self.waits(true);
                     let deadline = Instant::now() + self.patience;
                     self.deadline.as_mut().reset(deadline);
                 }
@@ -121,6 +135,7 @@ impl Body for Received {
                     return Poll::Pending;
                 }
                 self.rest = None;
+                self.waits(false);
                 Poll::Ready(Some(Err(Error::ConnectionReadTimeout)))
             }
         }
@@ -138,6 +153,64 @@ impl Body for Received {
     }
 }
 
+/// The first parts of the body of an answer, which were there with its head.
+#[derive(Default)]
+pub(super) struct Parts {
+    frames: VecDeque<Frame<Bytes>>,
+    bytes: usize,
+    /// Nothing follows, for good or because of an error.
+    end: Option<Result<(), Error>>,
+}
+
+impl Parts {
+    /// Takes what there is of a body, if it is little.
+    pub(super) fn take(&mut self, body: &mut WasiBody, cx: &mut Context<'_>) {
+        while self.end.is_none() && self.bytes < MAX_EARLY_ANSWER_BYTES {
+            match Pin::new(&mut *body).poll_frame(cx) {
+                Poll::Pending => return,
+                Poll::Ready(None) => self.end = Some(Ok(())),
+                Poll::Ready(Some(Err(error))) => self.end = Some(Err(error)),
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.bytes += frame.data_ref().map_or(0, Bytes::len);
+                    self.frames.push_back(frame);
+                }
+            }
+        }
+    }
+
+    fn poll(
+        &mut self,
+        body: &mut WasiBody,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if let Some(frame) = self.frames.pop_front() {
+            self.bytes -= frame.data_ref().map_or(0, Bytes::len);
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        match self.end.take() {
+            None => Pin::new(body).poll_frame(cx),
+            Some(Ok(())) => Poll::Ready(None),
+            Some(Err(error)) => Poll::Ready(Some(Err(error))),
+        }
+    }
+
+    /// Adds to what a body says of its rest.
+    fn and_more(&self, rest: &SizeHint) -> SizeHint {
+        let (bytes, mut hint) = (self.bytes as u64, SizeHint::new());
+        hint.set_lower(rest.lower().saturating_add(bytes));
+        if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(bytes)) {
+            hint.set_upper(upper);
+        }
+        hint
+    }
+
+    /// Tells how much there is, if that is all and nothing but bytes.
+    fn whole(&self) -> Option<u64> {
+        let is_whole = matches!(self.end, Some(Ok(()))) && self.frames.iter().all(Frame::is_data);
+        is_whole.then_some(self.bytes as u64)
+    }
+}
+
 /// What a client is answered with.
 pub(super) struct Answer {
     kind: Kind,
@@ -149,8 +222,8 @@ pub(super) struct Answer {
 enum Kind {
     /// A few words of the server's own.
     Words(Option<Bytes>),
-    /// What the guest writes.
-    Guest(WasiBody),
+    /// What the guest wrote first, and what it writes.
+    Guest(Parts, WasiBody),
     /// Nothing more.
     Over,
 }
@@ -177,9 +250,14 @@ impl Answer {
     }
 
     /// `expected` is the length that the head gives, 0 where there is to be no body.
-    pub(super) fn guest(body: WasiBody, expected: Option<u64>, record: Arc<Record>) -> Self {
+    pub(super) fn guest(
+        body: WasiBody,
+        first: Parts,
+        expected: Option<u64>,
+        record: Arc<Record>,
+    ) -> Self {
         Self {
-            kind: Kind::Guest(body),
+            kind: Kind::Guest(first, body),
             expected,
             record,
         }
@@ -195,7 +273,7 @@ impl Body for Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Unfinished>>> {
         let this = &mut *self;
-        let body = match &mut this.kind {
+        let (first, body) = match &mut this.kind {
             Kind::Words(words) => {
                 let words = words.take().map(|bytes| {
                     this.record.hand(bytes.len());
@@ -204,10 +282,10 @@ impl Body for Answer {
                 return Poll::Ready(words);
             }
             Kind::Over => return Poll::Ready(None),
-            Kind::Guest(body) => body,
+            Kind::Guest(first, body) => (first, body),
         };
         this.record.took();
-        let frame = match Pin::new(body).poll_frame(cx) {
+        let frame = match first.poll(body, cx) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(frame) => frame,
         };
@@ -231,7 +309,10 @@ impl Body for Answer {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Words(words) => words.is_none(),
-            Kind::Guest(body) => body.is_end_stream(),
+            // A guest that failed has to be told of.
+            Kind::Guest(first, body) => {
+                first.frames.is_empty() && first.end.is_none() && body.is_end_stream()
+            }
             Kind::Over => true,
         }
     }
@@ -239,7 +320,11 @@ impl Body for Answer {
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Words(Some(words)) => SizeHint::with_exact(words.len() as u64),
-            Kind::Guest(body) => body.size_hint(),
+            Kind::Guest(first, body) => match first.whole() {
+                Some(bytes) if !self.record.has_failed() => SizeHint::with_exact(bytes),
+                Some(_) => SizeHint::default(),
+                None => first.and_more(&body.size_hint()),
+            },
             Kind::Words(None) | Kind::Over => SizeHint::with_exact(0),
         }
     }
@@ -249,8 +334,56 @@ impl Drop for Answer {
     fn drop(&mut self) {
         let sent = self.record.took();
         let is_whole = self.expected.is_some_and(|expected| sent >= expected);
-        if matches!(self.kind, Kind::Guest(_)) && !is_whole {
+        if matches!(self.kind, Kind::Guest(..)) && !is_whole {
             self.record.abandoned.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    /// So many frames of 8 KiB, which are there at once.
+    struct Frames(usize);
+
+    impl Body for Frames {
+        type Data = Bytes;
+        type Error = Error;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+            let left = self.0.checked_sub(1);
+            self.0 = left.unwrap_or(0);
+            Poll::Ready(left.map(|_| Ok(Frame::data(Bytes::from(vec![b'x'; 8192])))))
+        }
+    }
+
+    fn taken(frames: usize) -> (Parts, WasiBody) {
+        let (mut parts, mut body) = (Parts::default(), Frames(frames).boxed_unsync());
+        parts.take(&mut body, &mut Context::from_waker(Waker::noop()));
+        (parts, body)
+    }
+
+    #[test]
+    fn the_first_parts_of_an_answer_have_a_bound() {
+        for (frames, early) in [(0, 0), (1, 1), (2, 2), (3, 2), (9, 2)] {
+            let (mut parts, mut body) = taken(frames);
+            assert_eq!(parts.bytes, early * 8192, "{frames} frames");
+            assert_eq!(parts.frames.len(), early);
+            let whole = (early * 8192 < MAX_EARLY_ANSWER_BYTES).then_some(early as u64 * 8192);
+            assert_eq!(parts.whole(), whole, "{frames} frames");
+            // All of it comes in order, and its end once.
+            let mut cx = Context::from_waker(Waker::noop());
+            let mut count = 0;
+            while let Poll::Ready(Some(frame)) = parts.poll(&mut body, &mut cx) {
+                count += frame.unwrap().into_data().unwrap().len();
+            }
+            assert_eq!(count, frames * 8192);
         }
     }
 }

@@ -20,7 +20,7 @@ use super::record::Record;
 
 /// What the guest gives in answer, or the error that it gives in its place. Closed without
 /// either, if it ends before.
-pub(super) type Given = oneshot::Receiver<Result<Response<WasiBody>, String>>;
+pub(super) type GivenLater = oneshot::Receiver<Result<Response<WasiBody>, String>>;
 
 type Sender = oneshot::Sender<Result<Response<WasiBody>, String>>;
 
@@ -39,7 +39,7 @@ impl Call {
         entry: &Entry,
         store: &mut Store<Data>,
         request: Request<Received>,
-    ) -> Result<(Self, Given), Error> {
+    ) -> Result<(Self, GivenLater), Error> {
         let (sender, given) = oneshot::channel::<Result<_, String>>();
         let call = match entry {
             Entry::Two(_) => {

@@ -5,6 +5,8 @@ mod body;
 mod call;
 mod client;
 mod files;
+mod guest;
+mod in_flight;
 mod keep;
 mod listen;
 mod log;
@@ -97,8 +99,7 @@ pub(crate) fn serve(args: ServeArgs, store: Option<&Path>) -> Result<ExitCode, F
     runtime.block_on(listen::listen(Arc::clone(&server), clients, serving, stop));
     runtime.block_on(async {
         // Guests may go on after their answers.
-        let all = u32::try_from(server.bounds.max_in_flight).unwrap_or(u32::MAX);
-        drop(server.permits.acquire_many(all).await);
+        server.in_flight.all_left().await;
         tokio::task::spawn(async move { server.files.end_all() }).await
     })?;
     runtime.shutdown_timeout(LEAVE);

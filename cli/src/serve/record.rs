@@ -13,6 +13,7 @@ use stratafs::vfs::Usage;
 use tokio::sync::Notify;
 
 use super::client::Client;
+use super::guest::Ended;
 use super::server::Server;
 use crate::failure::json_text;
 
@@ -51,18 +52,12 @@ struct State {
     over: Option<Instant>,
     /// Since when the client has been taking a part of the answer.
     handed: Option<Instant>,
-}
-
-/// How a guest ended.
-pub(super) enum Ended {
-    /// It returned.
-    Fine,
-    /// It did not return in its time.
-    TimedOut,
-    /// Its client went away before.
-    Abandoned,
-    /// It trapped, or the host failed it.
-    Failed(Outcome),
+    /// Since when the guest has waited for a part of the body.
+    awaited: Option<Instant>,
+    /// How long the client was waited for before.
+    waited: Duration,
+    /// Somebody else gets the place.
+    is_leaving: bool,
 }
 
 impl Record {
@@ -96,6 +91,9 @@ impl Record {
                 usage: None,
                 over: None,
                 handed: None,
+                awaited: None,
+                waited: Duration::ZERO,
+                is_leaving: false,
             }),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
@@ -122,8 +120,35 @@ impl Record {
 
     /// The client has taken what it was handed. Returns the bytes so far.
     pub(super) fn took(&self) -> u64 {
-        self.state.lock().handed = None;
+        let mut state = self.state.lock();
+        let since = state.handed.take();
+        state.waited += since.map_or(Duration::ZERO, |since| since.elapsed());
         self.sent.load(Ordering::Relaxed)
+    }
+
+    /// The guest waits for a part of the body, or has it, or wants no more.
+    pub(super) fn awaits_body(&self, awaits: bool) {
+        let mut state = self.state.lock();
+        let since = state.awaited.take();
+        state.waited += since.map_or(Duration::ZERO, |since| since.elapsed());
+        state.awaited = awaits.then(Instant::now);
+    }
+
+    /// Returns how long the client has been waited for in all, if it is right now.
+    pub(super) fn waited_for(&self) -> Option<Duration> {
+        let state = self.state.lock();
+        let since = state.handed.or(state.awaited)?;
+        Some(state.waited + since.elapsed())
+    }
+
+    /// Stops the guest, so that another has its place. Returns false if it was stopped for
+    /// that before.
+    pub(super) fn leave(&self) -> bool {
+        let is_first = !std::mem::replace(&mut self.state.lock().is_leaving, true);
+        if is_first {
+            self.abandoned.notify_one();
+        }
+        is_first
     }
 
     /// Tells whether the client has not taken a part of the answer for so long.

@@ -1,31 +1,24 @@
 //! One request: from its head to an answer, and to the end of its guest.
 
 use std::convert::Infallible;
-use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, SET_COOKIE};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use stratafs::runner::Outcome;
-use stratafs::vfs::seal_until;
 use stratafs::wasmtime::Store;
-use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
-use tokio::task::JoinHandle;
 use wasmtime_wasi_http::WasiBody;
 
-use super::body::{Answer, BodyFault, Received};
-use super::call::{Call, Given};
+use super::body::{Answer, BodyFault, Parts, Received};
+use super::call::{Call, GivenLater};
 use super::client::Client;
 use super::files::Taken;
+use super::guest::{Ended, First, Guest, Held, Started};
 use super::proxy::Data;
-use super::record::{Ended, Record};
+use super::record::Record;
 use super::server::Server;
-
-/// How long a request waits for one that is just ending before it is one too many.
-const GRACE: Duration = Duration::from_millis(100);
 
 /// When a client that was refused should come again, in seconds.
 const RETRY_SECONDS: &str = "1";
@@ -41,12 +34,6 @@ impl Refusal {
         let why = why.into();
         Self { status, why }
     }
-}
-
-/// What a guest holds that has to be free before others go on.
-struct Held {
-    _permit: OwnedSemaphorePermit,
-    _turn: Option<OwnedMutexGuard<()>>,
 }
 
 /// Stops the guest if the client goes away before there is an answer.
@@ -73,7 +60,7 @@ pub(super) async fn answer(
     let is_head = request.method() == Method::HEAD;
     let given = ask(&server, &client, &record, request).await;
     let response = match given {
-        Ok((response, cookie)) => of_guest(response, cookie, is_head, &record),
+        Ok((response, first, cookie)) => of_guest((response, first), cookie, is_head, &record),
         Err(refusal) => own(refusal, &record),
     };
     record.answered(response.status().as_u16());
@@ -82,7 +69,7 @@ pub(super) async fn answer(
 
 /// Passes on what a guest gave.
 fn of_guest(
-    response: Response<WasiBody>,
+    (response, first): (Response<WasiBody>, Parts),
     cookie: Option<HeaderValue>,
     is_head: bool,
     record: &Arc<Record>,
@@ -98,7 +85,10 @@ fn of_guest(
         true => Some(0),
         false => length,
     };
-    Response::from_parts(head, Answer::guest(body, expected, Arc::clone(record)))
+    Response::from_parts(
+        head,
+        Answer::guest(body, first, expected, Arc::clone(record)),
+    )
 }
 
 /// Says what is wrong in place of a guest.
@@ -116,31 +106,38 @@ fn own(refusal: Refusal, record: &Arc<Record>) -> Response<Answer> {
     response
 }
 
+/// What a guest gives, and the first parts of its body.
+type Given = (Response<WasiBody>, Parts, Option<HeaderValue>);
+
 /// Lets a guest answer, once there is room for it.
 async fn ask(
     server: &Arc<Server>,
     client: &Arc<Client>,
     record: &Arc<Record>,
     request: Request<Incoming>,
-) -> Result<(Response<WasiBody>, Option<HeaderValue>), Refusal> {
+) -> Result<Given, Refusal> {
     let admitted = admit(server, client, record, request).await;
     let started = match admitted {
         Ok((request, held)) => start(server, record, request, held),
         Err(refusal) => Err(refusal),
     };
-    let (given, guest, cookie) = started.inspect_err(|_| record.over())?;
+    let (started, cookie) = started.inspect_err(|_| record.over())?;
+    let First { given, parts, end } = started.first_steps(server.files.end_at_once()).await;
     let mut waiting = Waiting {
         record,
         is_over: false,
     };
-    let given = given.await;
+    let given = match given {
+        Ok(given) => given,
+        Err(given) => given.await.ok(),
+    };
     let done = match given {
-        Ok(Ok(response)) => Ok((response, cookie)),
-        Ok(Err(code)) => Err(Refusal::new(
+        Some(Ok(response)) => Ok((response, parts, cookie)),
+        Some(Err(code)) => Err(Refusal::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             format!("the guest answered with an error: {code}"),
         )),
-        Err(_) => Err(no_answer(guest.await.ok(), server.bounds.timeout)),
+        None => Err(no_answer(end.wait().await, server.bounds.timeout)),
     };
     waiting.is_over = true;
     done
@@ -166,6 +163,10 @@ fn no_answer(ended: Option<Ended>, timeout: Duration) -> Refusal {
         Some(Ended::Failed(Outcome::Exited(code))) => Refusal::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             format!("the guest exited with {code} and gave no answer"),
+        ),
+        Some(Ended::Abandoned) => Refusal::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "the body came slowly, and others needed the place",
         ),
         _ => Refusal::new(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -203,17 +204,11 @@ async fn admit(
         }
         BodyFault::Broken => Refusal::new(StatusCode::BAD_REQUEST, "the body is malformed"),
     })?;
-    let permit = Arc::clone(&server.permits).acquire_owned();
-    let permit = tokio::time::timeout(GRACE, permit).await;
-    let Ok(Ok(permit)) = permit else {
+    let Some(place) = server.in_flight.take(record).await else {
         let why = format!("{} requests are in flight", bounds.max_in_flight);
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why));
     };
-    let held = Held {
-        _permit: permit,
-        _turn: turn,
-    };
-    Ok((Request::from_parts(head, body), held))
+    Ok((Request::from_parts(head, body), Held::new(place, turn)))
 }
 
 /// A request of HTTP/1.0 need not say whom it is for; a guest has to be told.
@@ -236,13 +231,13 @@ fn with_host(mut request: Request<Incoming>) -> Result<Request<Incoming>, Refusa
     }
 }
 
-/// Starts a guest with a file system of its own or of its session.
+/// Makes a guest with a file system of its own or of its session.
 fn start(
     server: &Arc<Server>,
     record: &Arc<Record>,
     mut request: Request<Received>,
     held: Held,
-) -> Result<(Given, JoinHandle<Ended>, Option<HeaderValue>), Refusal> {
+) -> Result<(Started, Option<HeaderValue>), Refusal> {
     let internal = |why: String| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, why);
     let taken = server.files.take(request.headers_mut());
     let taken = taken.map_err(|failure| internal(failure.to_string()))?;
@@ -268,7 +263,7 @@ fn start(
         taken,
         held,
     };
-    Ok((given, tokio::spawn(guest.run(call)), cookie))
+    Ok((guest.start(call, given), cookie))
 }
 
 fn make_store(
@@ -276,7 +271,7 @@ fn make_store(
     record: &Record,
     taken: &Taken,
     request: Request<Received>,
-) -> Result<(Store<Data>, Call, Given), Refusal> {
+) -> Result<(Store<Data>, Call, GivenLater), Refusal> {
     let internal = |why: String| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, why);
     let number = u32::try_from(record.number & u64::from(u32::MAX)).unwrap_or(0);
     let state = server.files.state(&taken.fs, number);
@@ -287,53 +282,4 @@ fn make_store(
     let call = Call::new(&server.proxy.entry, &mut store, request);
     let (call, given) = call.map_err(|error| internal(format!("{error:#}")))?;
     Ok((store, call, given))
-}
-
-/// A guest that answers one request.
-struct Guest {
-    server: Arc<Server>,
-    record: Arc<Record>,
-    store: Store<Data>,
-    taken: Taken,
-    held: Held,
-}
-
-impl Guest {
-    /// Runs it to its end, and lets all go that it had.
-    async fn run(mut self, call: Call) -> Ended {
-        let bounds = self.server.bounds;
-        let now = Instant::now();
-        // In files that are about to go nobody looks for equal blocks.
-        let seal = match self.server.files.go_with_request() {
-            true => now,
-            false => now + bounds.timeout,
-        };
-        let ended = {
-            let entry = &self.server.proxy.entry;
-            let call = call.make(entry, &mut self.store, &self.record);
-            let mut call = pin!(call);
-            let sealed = poll_fn(|cx| seal_until(seal, || call.as_mut().poll(cx)));
-            tokio::select! {
-                biased;
-                result = tokio::time::timeout(bounds.timeout, sealed) => match result {
-                    Err(_) => Ended::TimedOut,
-                    Ok(Ok(())) => Ended::Fine,
-                    Ok(Err(error)) => Ended::Failed(Outcome::of_error(&error)),
-                },
-                () = self.record.abandoned.notified() => Ended::Abandoned,
-            }
-        };
-        self.record.ended(&ended, self.taken.fs.usage());
-        if let Ended::Failed(outcome) = &ended {
-            let number = self.record.number;
-            let text = format!("[{number}] the guest failed: {outcome}");
-            self.server.errors.push(&text);
-        }
-        let store = self.store;
-        seal_until(seal, || drop(store));
-        self.server.files.end(self.taken, self.record.number);
-        self.record.over();
-        drop(self.held);
-        ended
-    }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use stratafs::budget::Budget;
 use stratafs::runner::Network;
-use tokio::sync::Semaphore;
 
 use super::files::Files;
+use super::in_flight::InFlight;
 use super::log::Log;
 use super::metrics::{Gauges, Metrics};
 use super::proxy::Proxy;
@@ -25,7 +25,7 @@ pub(super) struct Server {
     pub(super) errors: Log,
     pub(super) budget: Option<Budget>,
     /// One for each request whose guest runs.
-    pub(super) permits: Arc<Semaphore>,
+    pub(super) in_flight: Arc<InFlight>,
     requests: AtomicU64,
 }
 
@@ -48,7 +48,7 @@ impl Server {
         Self {
             proxy,
             files,
-            permits: Arc::new(Semaphore::new(bounds.max_in_flight)),
+            in_flight: Arc::new(InFlight::new(bounds.max_in_flight)),
             bounds,
             network,
             metrics: Metrics::default(),
@@ -66,10 +66,9 @@ impl Server {
 
     /// Returns what `/metrics` shows.
     pub(super) fn metrics_text(&self, connections: usize) -> String {
-        let free = self.permits.available_permits();
         let logs = self.access_log.iter().chain([&self.errors]);
         self.metrics.text(&Gauges {
-            in_flight: self.bounds.max_in_flight.saturating_sub(free) as u64,
+            in_flight: self.in_flight.taken() as u64,
             connections: connections as u64,
             sessions: self.files.sessions(),
             held_bytes: self.budget.as_ref().map_or(0, Budget::held_bytes),

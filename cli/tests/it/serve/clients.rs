@@ -168,6 +168,51 @@ fn those_that_do_not_read_are_left_and_their_guests_stopped() {
 }
 
 #[test]
+fn those_that_are_waited_for_make_room() {
+    // Time enough for any of them: what makes room is that others need it.
+    let served = Served::start("--max-in-flight 4 --timeout 60");
+    let mut slow: Vec<_> = (0..4).map(|_| served.connect()).collect();
+    let (bodies, deaf) = slow.split_at_mut(2);
+    for stream in bodies.iter_mut() {
+        stream
+            .write_all(b"POST /echo HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n")
+            .unwrap();
+    }
+    for stream in deaf {
+        stream
+            .write_all(b"GET /big?kib=1000000 HTTP/1.1\r\nhost: h\r\n\r\n")
+            .unwrap();
+    }
+    while served.metric("stratafs_in_flight ") < 4 {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let begun = Instant::now();
+    let mut refused = 0;
+    loop {
+        // A byte now and then makes a client no faster.
+        for stream in bodies.iter_mut() {
+            // It may be closed by now.
+            drop(stream.write_all(b"1\r\na\r\n"));
+        }
+        match served.get("/hello").status {
+            200 => break,
+            503 => refused += 1,
+            other => panic!("{other}"),
+        }
+        assert!(begun.elapsed() < SOON, "they are still there");
+    }
+    assert!(begun.elapsed() < SOON, "{refused} were refused until then");
+    for _ in 0..5 {
+        served.get("/hello").is(200, "hello\n");
+    }
+    // One place was needed, and no more were taken.
+    while served.metric("stratafs_in_flight ") != 3 {
+        assert!(begun.elapsed() < SOON, "more or fewer than three are left");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
 fn those_that_go_away_stop_their_guests() {
     let served = served();
     let mut stream = served.connect();

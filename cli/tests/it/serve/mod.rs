@@ -49,9 +49,12 @@ impl Served {
         if !guest.exists() {
             fs::copy(http_guest(), guest).unwrap();
         }
+        Self::start_with(cli, options, "answers.wasm", change)
+    }
+
+    fn start_with(cli: Cli, options: &str, guest: &str, change: &dyn Fn(&mut Command)) -> Self {
         let words = format!(
-            "serve --addr 127.0.0.1:0 --metrics 127.0.0.1:0 --access-log log.jsonl {options} \
-             answers.wasm"
+            "serve --addr 127.0.0.1:0 --metrics 127.0.0.1:0 --access-log log.jsonl {options} {guest}"
         );
         let mut command = cli.command(&words);
         // One cache for all of these tests: they have one guest.
