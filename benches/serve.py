@@ -14,7 +14,6 @@ import atexit
 import os
 import pathlib
 import shutil
-import signal
 import socket
 import statistics
 import subprocess
@@ -94,7 +93,7 @@ class Server:
 
     def end(self):
         """Stops it as a user does who is done with it."""
-        self.child.send_signal(signal.SIGINT)
+        self.child.terminate()
         self.child.wait()
 
 
