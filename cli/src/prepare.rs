@@ -4,12 +4,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use stratafs::chunk::ChunkPool;
+use stratafs::image::Reference;
 use stratafs::runner::freeze::{Checkpoint, Freezing, freeze};
 use stratafs::runner::{Outcome, RunnerConfig, Stdio};
 use stratafs::transfer;
 
 use super::args::PrepareArgs;
-use super::failure::{Failure, say};
+use super::failure::{Failure, complain, say};
 use super::instances::TIMEOUT_CODE;
 use super::place::{self, Use};
 use super::pulled::{complete, fetch};
@@ -52,11 +53,23 @@ pub(super) fn prepare(args: PrepareArgs, store: Option<&Path>) -> Result<ExitCod
         }
     };
     compile(&checkpoint, &run.config)?;
+    warn_of_random(&checkpoint, tag);
     let by = format!("prepared at {}: {}", args.at, run.plan.args.join(" "));
     let base = run.base.as_ref();
     let platform = run.set_platform.as_ref();
     transfer::commit_for(&store, &checkpoint.to_fs()?, base, (tag, &by), platform)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what all runs of the image would share that should be their own.
+fn warn_of_random(checkpoint: &Checkpoint, tag: &Reference) {
+    let times = checkpoint.info().random_calls;
+    if times > 0 {
+        complain(&format!(
+            "warning: the guest asked for random numbers before the point ({times} times): all runs of {tag} share what it made of them, \
+             such as seeds and keys, unless it draws them anew behind the point"
+        ));
+    }
 }
 
 /// Compiles the checkpoint as a run without limits does, so that the first one on this

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{RunPlan, RunnerError};
 use crate::image::Image;
 use crate::limits::MAX_VOLUMES;
-use crate::vfs::{Fs, Rights, Share, Trace, VirtualFile};
+use crate::vfs::{Fs, Rights, Share, Trace, VirtualClock, VirtualFile};
 
 /// Makes the volumes of a run, one for each name, in the order of first use.
 /// Their device numbers count on from 2: 1 is each instance's own tree.
@@ -33,7 +33,7 @@ pub(super) fn make_volumes(plan: &RunPlan) -> Vec<(String, Fs)> {
             builder = builder.budget(budget, &format!("volume {}", volume.name));
         }
         if plan.deterministic {
-            builder = builder.deterministic();
+            builder = builder.clock(Arc::new(VirtualClock::starting_at(plan.clock_start)));
         }
         if plan.read_only_volumes.contains(&volume.name) {
             builder = builder.read_only();
@@ -78,7 +78,7 @@ pub(super) fn make_fs(
         builder = builder.read_only();
     }
     if plan.deterministic {
-        builder = builder.deterministic();
+        builder = builder.clock(Arc::new(VirtualClock::starting_at(plan.clock_start)));
     }
     if plan.trace {
         builder = builder.trace(Trace::new());

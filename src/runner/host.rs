@@ -22,6 +22,9 @@ pub(super) struct InstanceHost {
     limiter: Limiter,
     #[cfg(feature = "freeze")]
     resumed: Option<(super::freeze::Resumed, Fs)>,
+    /// What is opened below directories of the host is remembered by name.
+    #[cfg(feature = "freeze")]
+    remembers_opened: bool,
     calls: Tracer,
     /// The names of the host's directories, in order.
     host_dirs: Vec<String>,
@@ -121,6 +124,8 @@ impl InstanceHost {
             limiter,
             #[cfg(feature = "freeze")]
             resumed: None,
+            #[cfg(feature = "freeze")]
+            remembers_opened: false,
             calls,
             host_dirs: host_dirs.collect(),
         })
@@ -130,7 +135,7 @@ impl InstanceHost {
     #[cfg(feature = "freeze")]
     pub(super) fn going_on(
         mut self,
-        resumed: &super::freeze::Resumed,
+        (resumed, is_deterministic): (&super::freeze::Resumed, bool),
         fs: &Fs,
         instance: u32,
     ) -> Result<Self, RunnerError> {
@@ -140,7 +145,14 @@ impl InstanceHost {
         })?;
         self.wasi.args(resumed.args()).envs(resumed.env());
         self.resumed = Some((resumed.clone(), fs.clone()));
-        Ok(self.with_clock(resumed.clock()))
+        Ok(self.with_clock(resumed.clock(is_deterministic)))
+    }
+
+    /// Has what it opens below directories of the host remembered by name.
+    #[cfg(feature = "freeze")]
+    pub(super) fn remembering_opened(mut self) -> Self {
+        self.remembers_opened = true;
+        self
     }
 
     #[cfg(feature = "freeze")]
@@ -154,8 +166,8 @@ impl InstanceHost {
         self.outputs.clone()
     }
 
-    /// Fails only for a guest that goes on, if what it had open is not there.
-    pub(super) fn into_core(mut self) -> Result<CoreHost, Error> {
+    /// Fails only for a guest that goes on, if what it had open is not there: says what.
+    pub(super) fn into_core(mut self) -> Result<CoreHost, String> {
         let shown = self.preopens.iter().map(|(_, guest)| guest);
         let calls = CoreCalls::new(self.calls, shown.chain(&self.host_dirs));
         // A core guest is one module, and each instance of it has a store.
@@ -165,7 +177,10 @@ impl InstanceHost {
             .into_iter()
             .fold(p1, |p1, (dir, guest)| p1.preopen(dir, guest));
         #[cfg(feature = "freeze")]
-        let mut p1 = p1;
+        let mut p1 = match self.resumed.is_some() || self.remembers_opened {
+            true => p1.name_host_dirs(self.host_dirs),
+            false => p1,
+        };
         #[cfg(feature = "freeze")]
         if let Some((resumed, fs)) = &self.resumed {
             resumed.reopen(&mut p1, fs)?;

@@ -9,7 +9,7 @@ use super::{RunnerError, Stdio};
 use crate::budget::Budget;
 use crate::image::Image;
 use crate::limits::MAX_ARGUMENT_BYTES;
-use crate::vfs::{Quota, Rights, Rule, Share};
+use crate::vfs::{Quota, Rights, Rule, Share, VirtualClock};
 
 /// The environment variable that tells a guest its number.
 pub const INSTANCE_VARIABLE: &str = "STRATAFS_INSTANCE";
@@ -63,6 +63,10 @@ pub struct RunPlan {
     /// instance's number, so that two runs leave the same bytes. A volume's
     /// content depends on which of several threads comes first all the same.
     pub deterministic: bool,
+    /// Where the wall clock of a [deterministic](Self::deterministic) run starts, in nanoseconds
+    /// since 1970. Default: [`VirtualClock::START_NANOS`]. A run that goes on from a checkpoint
+    /// starts no earlier than where that stopped.
+    pub clock_start: u64,
     /// Each instance's file system has a [`Trace`](crate::vfs::Trace).
     pub trace: bool,
     /// What one instance may hold.
@@ -108,6 +112,7 @@ impl Default for RunPlan {
             read_only_volumes: Vec::new(),
             files: Vec::new(),
             deterministic: false,
+            clock_start: VirtualClock::START_NANOS,
             trace: false,
             quota: Quota::default(),
             budget: None,

@@ -444,7 +444,7 @@ fn core_store(
     config: &RunnerConfig,
 ) -> Result<Store<CoreHost>, Outcome> {
     let host = host.into_core();
-    let host = host.map_err(|error| Outcome::Failed(error.to_string()))?;
+    let host = host.map_err(Outcome::Failed)?;
     let mut store = Store::new(engine, host);
     store.limiter(|host| &mut host.limiter);
     bound(&mut store, config);

@@ -1,5 +1,7 @@
 //! N instances off one image, T at a time.
 
+#[cfg(feature = "freeze")]
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::mpsc;
 use std::thread;
@@ -76,6 +78,11 @@ impl Runner {
             });
         }
         let _run_lock = self.run_lock.lock();
+        #[cfg(feature = "freeze")]
+        let plan = &match &self.resumed {
+            Some(resumed) => resumed.plan(plan),
+            None => Cow::Borrowed(plan),
+        };
         // One that is thrown away finds what is wrong with the directories.
         let volumes = make_volumes(plan);
         let first = plan.first_instance;
@@ -180,7 +187,7 @@ impl Runner {
         let host = InstanceHost::new(fs, volumes, plan, &self.config, instance);
         #[cfg(feature = "freeze")]
         let host = host.and_then(|host| match &self.resumed {
-            Some(resumed) => host.going_on(resumed, fs, instance),
+            Some(resumed) => host.going_on((resumed, plan.deterministic), fs, instance),
             None => Ok(host),
         });
         let outputs = host.as_ref().map(InstanceHost::outputs).unwrap_or_default();

@@ -25,8 +25,9 @@ pub trait Clock: Send + Sync {
 /// changes have later times and two runs have the same ones. A fork gets one of
 /// its own, which goes on from the moment of the fork: so what instances do at
 /// the same time changes no other's times.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct VirtualClock {
+    start: u64,
     /// How often it has been read. Atomic.
     reads: AtomicU64,
 }
@@ -43,7 +44,22 @@ impl VirtualClock {
     /// Starts a clock.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self::starting_at(Self::START_NANOS)
+    }
+
+    /// Starts a clock whose first reading gives so many nanoseconds since 1970.
+    #[must_use]
+    pub fn starting_at(nanos: u64) -> Self {
+        Self {
+            start: nanos,
+            reads: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Default for VirtualClock {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -51,12 +67,13 @@ impl Clock for VirtualClock {
     fn now(&self) -> Time {
         let reads = self.reads.fetch_add(1, Ordering::Relaxed);
         let passed = reads.saturating_mul(Self::STEP_NANOS);
-        Time::from_nanos(Self::START_NANOS.saturating_add(passed))
+        Time::from_nanos(self.start.saturating_add(passed))
     }
 
     fn of_fork(&self) -> Option<Arc<dyn Clock>> {
         let reads = self.reads.load(Ordering::Relaxed);
         Some(Arc::new(Self {
+            start: self.start,
             reads: AtomicU64::new(reads),
         }))
     }
@@ -65,6 +82,16 @@ impl Clock for VirtualClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_virtual_clock_starts_where_it_is_told() {
+        let clock = VirtualClock::starting_at(7);
+        assert_eq!(clock.now(), Time::from_nanos(7));
+        let next = Time::from_nanos(7 + VirtualClock::STEP_NANOS);
+        assert_eq!(clock.of_fork().expect("one of its own").now(), next);
+        let last = VirtualClock::starting_at(u64::MAX);
+        assert_eq!(last.now(), last.now(), "it has an end");
+    }
 
     #[test]
     fn a_virtual_clock_counts_its_readings() {

@@ -96,6 +96,7 @@ fn inspected(info: &ImageInfo, checkpoint: Option<&CheckpointInfo>) -> Value {
             "frames": checkpoint.frames,
             "memory_bytes": checkpoint.memory_bytes,
             "own_bytes": checkpoint.own_bytes,
+            "random_calls": checkpoint.random_calls,
         })),
     })
 }
@@ -169,6 +170,12 @@ fn lines(info: &ImageInfo, checkpoint: Option<&CheckpointInfo>) -> String {
         line("program", Some(checkpoint.program_digest.to_string()));
         line("frames", Some(checkpoint.frames.to_string()));
         line("memory", Some(bytes(checkpoint.memory_bytes)));
+        let random = checkpoint.random_calls;
+        line(
+            "random",
+            (random > 0)
+                .then(|| format!("asked for {random} times before the point, shared by all runs")),
+        );
         line(
             "notice",
             Some("holds the memory of a running program, secrets included".to_owned()),

@@ -170,7 +170,7 @@ fn findings_are_written_as_sarif() {
     let sarif: Value = serde_json::from_slice(&written).unwrap();
     assert_eq!(sarif["version"], "2.1.0");
     let run = &sarif["runs"][0];
-    assert_eq!(run["tool"]["driver"]["rules"].as_array().unwrap().len(), 19);
+    assert_eq!(run["tool"]["driver"]["rules"].as_array().unwrap().len(), 20);
     let result = &run["results"][0];
     assert_eq!(
         (&result["ruleId"], &result["level"]),

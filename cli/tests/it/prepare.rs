@@ -239,6 +239,41 @@ fn a_commit_starts_from_the_beginning_and_says_so() {
 }
 
 #[test]
+fn random_numbers_that_all_share_are_warned_of() {
+    let cli = prepared();
+    cli.run("image lint warm --allow many-layers").fine();
+    let random = |call: &str| {
+        let import = r#"(import "wasi_snapshot_preview1" "random_get"
+            (func $random (param i32 i32) (result i32)))
+          (import "wasi_snapshot_preview1" "proc_exit""#;
+        let guest = ANSWERS.replace(r#"(import "wasi_snapshot_preview1" "proc_exit""#, import);
+        guest.replace("(local $note i32)", &format!("(local $note i32) {call}"))
+    };
+    let twice = "(drop (call $random (i32.const 200) (i32.const 8)))".repeat(2);
+    cli.file("random.wat", random(&twice));
+    let done = cli.run("image prepare --at stdin --tag drawn --layer base random.wat");
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(
+        done.stderr.contains("warning: ") && done.stderr.contains("(2 times)"),
+        "{done:?}"
+    );
+    let inspected: Value =
+        serde_json::from_str(&cli.run("image inspect drawn --json").text()).unwrap();
+    assert_eq!(inspected["checkpoint"]["random_calls"], 2);
+    assert!(cli.run("image inspect drawn").text().contains("2 times"));
+    let linted = cli.run("image lint drawn --fail-on warning");
+    assert_eq!(linted.code, Some(4));
+    assert!(
+        linted.text().contains("warning shared-random"),
+        "{linted:?}"
+    );
+    // What is drawn behind the point is its own.
+    cli.file("later.wat", random(""));
+    let done = cli.run("image prepare --at stdin --tag later --layer base later.wat");
+    done.fine();
+}
+
+#[test]
 fn what_cannot_be_frozen_is_named() {
     let cli = Cli::new();
     let component = r#"(component)"#;
@@ -258,12 +293,54 @@ fn what_cannot_be_frozen_is_named() {
     cli.run("image prepare --at stdin --tag none --no-preopen --dir host::/ guest.wat")
         .failed(
             1,
-            &["cannot freeze", "descriptor 3", "directory of the host"],
+            &["cannot freeze", "descriptor 5", "directory of the host"],
         );
     cli.run("image import base --tag vol").fine();
     cli.run("image prepare --at stdin --tag none --no-preopen --volume v=vol::/ guest.wat")
-        .failed(1, &["cannot freeze", "descriptor 4", "volume (v)"]);
+        .failed(1, &["cannot freeze", "descriptor 5", "volume \"v\""]);
     assert_eq!(cli.run("image ls").text().matches("none").count(), 0);
+}
+
+#[test]
+fn what_is_open_beside_the_base_is_opened_again_where_it_is_given_again() {
+    let cli = Cli::new();
+    let unlink = "(call $must (call $unlink (i32.const 3) (i32.const 48) (i32.const 4)))";
+    assert!(ANSWERS.contains(unlink));
+    cli.file("guest.wat", ANSWERS.replace(unlink, ""))
+        .file("base/data", "123456789")
+        .file("host/data", "123456789");
+    cli.run("image import base --tag vol").fine();
+    let ways = [
+        ("by-dir", "--dir host::/work"),
+        ("by-volume", "--volume v=vol::/work"),
+    ];
+    for (tag, beside) in ways {
+        cli.run(&format!(
+            "image prepare --at stdin --tag {tag} --no-preopen {beside} guest.wat"
+        ))
+        .fine();
+        cli.run(&format!("run --image {tag}"))
+            .failed(1, &["\"/work\"", "again"]);
+    }
+    let note = |text: &str| {
+        let note = std::fs::read_to_string(cli.path("host/note")).unwrap();
+        assert_eq!(note, text);
+    };
+    note("ready\n");
+    let done = with_input(&cli, "run --image by-dir --dir host::/work", "ab");
+    assert_eq!((done.code, done.text()), (Some(7), "a1b2".to_owned()));
+    // It was open to be appended to.
+    note("ready\na1b2");
+    // A volume is what it is when it is given again: its note was not there at the start.
+    cli.run("run --image by-volume --volume v=vol::/work")
+        .failed(1, &["note", "no such file"]);
+    cli.file("base/note", "");
+    cli.run("image import base --tag vol").fine();
+    let done = with_input(&cli, "run --image by-volume --volume v=vol::/work", "ab");
+    assert_eq!((done.code, done.text()), (Some(7), "a1b2".to_owned()));
+    std::fs::remove_file(cli.path("host/data")).unwrap();
+    cli.run("run --image by-dir --dir host::/work")
+        .failed(1, &["data", "no such file"]);
 }
 
 #[test]

@@ -24,14 +24,22 @@ pub(super) struct Captured {
 }
 
 impl Captured {
-    pub(super) fn info(&self, point: &Point, guest: &Guest, reading: u64) -> CheckpointInfo {
+    pub(super) fn info(
+        &self,
+        point: &Point,
+        guest: &Guest,
+        (monotonic_ns, wall_ns): (u64, u64),
+        random_calls: u64,
+    ) -> CheckpointInfo {
         CheckpointInfo {
             point: point.to_string(),
             program_digest: Digest::of(guest.wasm()),
             frames: self.frames,
             memory_bytes: self.memory_bytes,
             own_bytes: self.module.len() as u64,
-            monotonic_ns: reading,
+            monotonic_ns,
+            wall_ns,
+            random_calls,
         }
     }
 }

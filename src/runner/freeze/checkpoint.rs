@@ -1,12 +1,12 @@
 //! A frozen guest as a value.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use super::MonotonicFrom;
 use super::files::HIDDEN;
 use crate::digest::Digest;
-use crate::error::Error;
 use crate::image::Image;
 use crate::layer::Layer;
 use crate::runner::guest::CORE_ENTRY;
@@ -74,6 +74,11 @@ pub struct CheckpointInfo {
     pub own_bytes: u64,
     /// What the monotonic clock read, in nanoseconds.
     pub monotonic_ns: u64,
+    /// What the wall clock read, in nanoseconds since 1970.
+    pub wall_ns: u64,
+    /// How often the guest asked for random numbers: calls of `random_get`, and openings of
+    /// `/dev/random` and `/dev/urandom`. All that goes on from here shares what it got.
+    pub random_calls: u64,
 }
 
 #[cfg(feature = "serde")]
@@ -166,16 +171,45 @@ impl Resumed {
         &self.0.env
     }
 
-    pub(in crate::runner) fn clock(&self) -> MonotonicFrom {
-        MonotonicFrom::new(self.0.info.monotonic_ns)
+    pub(in crate::runner) fn clock(&self, is_deterministic: bool) -> MonotonicFrom {
+        let reading = self.0.info.monotonic_ns;
+        match is_deterministic {
+            true => MonotonicFrom::counting(reading),
+            false => MonotonicFrom::new(reading),
+        }
+    }
+
+    /// Returns the plan of a run that goes on: its wall clock never goes back.
+    pub(in crate::runner) fn plan<'p>(&self, plan: &'p RunPlan) -> Cow<'p, RunPlan> {
+        let wall = self.0.info.wall_ns;
+        match plan.deterministic && plan.clock_start < wall {
+            true => Cow::Owned(RunPlan {
+                clock_start: wall,
+                ..plan.clone()
+            }),
+            false => Cow::Borrowed(plan),
+        }
     }
 
     /// Opens what the guest had open, in a context that has its preopens.
-    pub(in crate::runner) fn reopen(&self, ctx: &mut Ctx, fs: &Fs) -> Result<(), Error> {
-        ctx.reopen(&self.0.table)?;
-        if self.0.hidden && !fs.is_read_only() && fs.exists(HIDDEN)? {
-            fs.remove_dir_all(HIDDEN)?;
+    pub(in crate::runner) fn reopen(&self, ctx: &mut Ctx, fs: &Fs) -> Result<(), String> {
+        let named = self.0.table.iter().filter_map(|one| match one {
+            Described::Preopen { name } | Described::Open { preopen: name, .. } => Some(name),
+            Described::Closed | Described::Stream(_) => None,
+        });
+        let mut missing = named.filter(|name| !ctx.shows(name));
+        if let Some(name) = missing.next() {
+            return Err(format!(
+                "{name:?} was shown to the guest when it was frozen and is not now: give the directory or volume again under this name"
+            ));
         }
-        Ok(())
+        let reopened = ctx.reopen(&self.0.table);
+        let reopened = reopened.and_then(|()| {
+            if self.0.hidden && !fs.is_read_only() && fs.exists(HIDDEN)? {
+                fs.remove_dir_all(HIDDEN)?;
+            }
+            Ok(())
+        });
+        reopened.map_err(|error| error.to_string())
     }
 }

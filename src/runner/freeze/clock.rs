@@ -1,4 +1,4 @@
-//! A monotonic clock that goes on from a reading.
+//! A monotonic clock that goes on from a reading: with the time, or by counting.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,45 +13,77 @@ use crate::vfs::VirtualClock;
 pub(in crate::runner) struct MonotonicFrom(Arc<FirstReading>);
 
 struct FirstReading {
-    /// When it was; `None` for a clock that counts its readings.
-    at: Option<Instant>,
+    at: Instant,
     reading: u64,
-    /// Readings of one that counts them. Atomic.
-    reads: AtomicU64,
+    /// How often it was read, if that is what moves it.
+    reads: Option<AtomicU64>,
 }
 
 impl MonotonicFrom {
     pub(in crate::runner) fn new(reading: u64) -> Self {
-        Self::of(Some(Instant::now()), reading)
-    }
-
-    /// Starts at 0 and goes on by a step for each reading: for runs that repeat.
-    pub(super) fn counted() -> Self {
-        Self::of(None, 0)
-    }
-
-    fn of(at: Option<Instant>, reading: u64) -> Self {
         Self(Arc::new(FirstReading {
-            at,
+            at: Instant::now(),
             reading,
-            reads: AtomicU64::new(0),
+            reads: None,
         }))
     }
+
+    /// One that each reading moves, as in all runs that repeat.
+    pub(in crate::runner) fn counting(reading: u64) -> Self {
+        Self(Arc::new(FirstReading {
+            at: Instant::now(),
+            reading,
+            reads: Some(AtomicU64::new(0)),
+        }))
+    }
+
+    /// Returns what the next reading gives at least, without reading.
+    pub(in crate::runner) fn next(&self) -> u64 {
+        let passed = match &self.0.reads {
+            Some(reads) => steps(reads.load(Ordering::Relaxed)),
+            None => u64::try_from(self.0.at.elapsed().as_nanos()).unwrap_or(u64::MAX),
+        };
+        self.0.reading.saturating_add(passed)
+    }
+}
+
+fn steps(reads: u64) -> u64 {
+    reads.saturating_mul(VirtualClock::STEP_NANOS)
 }
 
 impl HostMonotonicClock for MonotonicFrom {
     fn resolution(&self) -> u64 {
-        1
+        match self.0.reads {
+            Some(_) => VirtualClock::STEP_NANOS,
+            None => 1,
+        }
     }
 
     fn now(&self) -> u64 {
-        let passed = match self.0.at {
-            Some(at) => u64::try_from(at.elapsed().as_nanos()).unwrap_or(u64::MAX),
-            None => {
-                let reads = self.0.reads.fetch_add(1, Ordering::Relaxed);
-                reads.saturating_mul(VirtualClock::STEP_NANOS)
+        match &self.0.reads {
+            Some(reads) => {
+                let read = steps(reads.fetch_add(1, Ordering::Relaxed));
+                self.0.reading.saturating_add(read)
             }
-        };
-        self.0.reading.saturating_add(passed)
+            None => self.next(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_counts_goes_on_where_it_stood() {
+        let clock = MonotonicFrom::counting(5);
+        assert_eq!(
+            (clock.now(), clock.next()),
+            (5, 5 + VirtualClock::STEP_NANOS)
+        );
+        let later = MonotonicFrom::counting(clock.next());
+        assert_eq!(clock.now(), later.now());
+        let late = MonotonicFrom::counting(u64::MAX);
+        assert_eq!((late.now(), late.now()), (u64::MAX, u64::MAX));
     }
 }

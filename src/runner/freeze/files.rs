@@ -27,7 +27,13 @@ pub(super) struct KeptFiles {
 }
 
 /// Takes the files of a guest whose table is that of `p1`.
-pub(super) fn keep(p1: &Ctx, fs: &Fs, plan: &RunPlan) -> Result<KeptFiles, FreezeError> {
+pub(super) fn keep(
+    p1: &mut Ctx,
+    (fs, volumes): (&Fs, &[(String, Fs)]),
+    plan: &RunPlan,
+) -> Result<KeptFiles, FreezeError> {
+    p1.look_at_host_files().map_err(layer_error)?;
+    let p1 = &*p1;
     let names = names_of_open(p1, fs)?;
     let nameless: Vec<&Descriptor> = p1
         .open_descriptors()
@@ -47,11 +53,15 @@ pub(super) fn keep(p1: &Ctx, fs: &Fs, plan: &RunPlan) -> Result<KeptFiles, Freez
         places.insert(id, path.into_bytes());
     }
     drop(again);
+    let volumes = OpenVolume::all(volumes, p1, plan)?;
     let table = p1.describe(
-        |open| place(&open, fs, plan, &places, p1),
+        |open| match open.descriptor.fs().is_same(fs) {
+            true => place(&open, plan, &places),
+            false => place_beside(&open, &volumes, p1),
+        },
         |fd| FreezeError::Files {
             fd,
-            reason: "it is open in a directory of the host, which may be another one later; close it before the point".to_owned(),
+            reason: "it is a socket, or has no name (any more) in a directory of the host, so that it cannot be opened again; close it before the point".to_owned(),
         },
     )?;
     let changes = fork
@@ -126,24 +136,13 @@ fn hide(fork: &Fs, descriptor: &Descriptor, path: &str) -> Result<(), Error> {
 /// Returns under which preopen something open is found again, and where below it.
 fn place(
     open: &OpenDescriptor<'_>,
-    fs: &Fs,
     plan: &RunPlan,
     places: &HashMap<FileId, Vec<u8>>,
-    p1: &Ctx,
 ) -> Result<(String, Vec<u8>), FreezeError> {
     let refuse = |reason: String| FreezeError::Files {
         fd: open.fd,
         reason,
     };
-    if !open.descriptor.fs().is_same(fs) {
-        return device(open, p1).ok_or_else(|| {
-            let volumes: Vec<_> = plan.volumes.iter().map(|volume| volume.name.as_str()).collect();
-            refuse(format!(
-                "it is open on a volume ({}), which is not part of what is frozen; close it before the point",
-                volumes.join(", ")
-            ))
-        });
-    }
     let path = places
         .get(&open.descriptor.id())
         .ok_or_else(|| refuse("it has no name".to_owned()))?;
@@ -161,6 +160,68 @@ fn place(
         ))
     })?;
     Ok((preopen.guest.clone(), below))
+}
+
+/// A volume, and the names of what is open on it.
+struct OpenVolume<'v> {
+    name: &'v str,
+    guest: &'v str,
+    fs: &'v Fs,
+    places: HashMap<FileId, Vec<u8>>,
+}
+
+impl<'v> OpenVolume<'v> {
+    fn all(
+        volumes: &'v [(String, Fs)],
+        p1: &Ctx,
+        plan: &'v RunPlan,
+    ) -> Result<Vec<Self>, FreezeError> {
+        let shown = plan.volumes.iter().filter_map(|volume| {
+            let made = volumes.iter().find(|(name, _)| *name == volume.name);
+            Some((volume, &made?.1))
+        });
+        shown
+            .map(|(volume, fs)| {
+                Ok(Self {
+                    name: &volume.name,
+                    guest: &volume.guest,
+                    fs,
+                    places: names_of_open(p1, fs)?,
+                })
+            })
+            .collect()
+    }
+}
+
+/// Returns where something is found again that lies on a volume or among the devices.
+fn place_beside(
+    open: &OpenDescriptor<'_>,
+    volumes: &[OpenVolume<'_>],
+    p1: &Ctx,
+) -> Result<(String, Vec<u8>), FreezeError> {
+    if let Some(device) = device(open, p1) {
+        return Ok(device);
+    }
+    let refuse = |reason: String| FreezeError::Files {
+        fd: open.fd,
+        reason,
+    };
+    let of = open.descriptor.fs();
+    let volume = volumes.iter().find(|volume| of.is_same(volume.fs));
+    let volume = volume.ok_or_else(|| {
+        refuse("it is open in a file system that is no part of what is frozen".to_owned())
+    })?;
+    let path = volume.places.get(&open.descriptor.id());
+    let path = path.ok_or_else(|| {
+        refuse(format!(
+            "it is open on the volume {:?} and has no name there any more, so that it cannot be opened again; close it before the point",
+            volume.name
+        ))
+    })?;
+    Ok((
+        volume.guest.to_owned(),
+        below(path, b"/").unwrap_or_default(),
+    ))
 }
 
 /// Returns the rest of a path below a directory; `.` for the directory itself.

@@ -41,7 +41,7 @@ pub(super) use checkpoint::Resumed;
 pub use checkpoint::{Checkpoint, CheckpointInfo};
 pub(super) use clock::MonotonicFrom;
 pub use error::{CheckpointError, FreezeError};
-pub use point::Point;
+pub use point::{Point, StopSignal};
 pub(super) use shown::show;
 
 pub use crate::checkpoint::Refusal;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use wasmtime::{Caller, Extern, Val};
 
@@ -23,7 +25,40 @@ pub enum Point {
         /// Which one.
         nth: u64,
     },
+    /// The first call of any function of WASI after the host said so, from another thread as
+    /// a rule. A guest that makes no call is not stopped; nor is one within a call.
+    Signal(StopSignal),
 }
+
+/// Says when a guest is to be frozen: see [`Point::Signal`]. Clones are one signal.
+#[derive(Clone, Debug, Default)]
+pub struct StopSignal(Arc<AtomicBool>);
+
+impl StopSignal {
+    /// Makes one that says nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Says that the guest is to be frozen now. It stays said.
+    pub fn raise(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn is_raised(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+impl PartialEq for StopSignal {
+    /// Tells whether both are clones of one.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for StopSignal {}
 
 impl fmt::Display for Point {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -31,6 +66,7 @@ impl fmt::Display for Point {
             Self::Stdin => f.write_str("stdin"),
             Self::Path(path) => write!(f, "path:{path}"),
             Self::Call { function, nth } => write!(f, "call:{function}:{nth}"),
+            Self::Signal(_) => f.write_str("signal"),
         }
     }
 }
@@ -38,7 +74,7 @@ impl fmt::Display for Point {
 impl FromStr for Point {
     type Err = String;
 
-    /// Reads what [`Display`](fmt::Display) writes.
+    /// Reads what [`Display`](fmt::Display) writes, but for a signal, which a host makes.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let expected =
             || "expected stdin, path:/NAME or call:FUNCTION:N, such as call:fd_read:1".to_owned();
@@ -103,6 +139,7 @@ impl Point {
                 function: name,
                 nth,
             } => name == function && *nth == count,
+            Self::Signal(signal) => signal.is_raised(),
             Self::Stdin => match function {
                 "fd_read" => is_stdin(caller, number(arguments, 0)),
                 "poll_oneoff" => waits_for_stdin(caller, arguments),
@@ -147,6 +184,20 @@ fn waits_for_stdin(caller: &mut Caller<'_, StopHost>, arguments: &[Val]) -> bool
         let waits = one.get(TAG) == Some(&WAITS_TO_READ);
         waits && is_stdin(caller, fd.copied().map(u32::from_le_bytes))
     })
+}
+
+/// Returns whether a call draws random numbers, or opens what they are read from.
+pub(super) fn asks_for_random(
+    caller: &mut Caller<'_, StopHost>,
+    function: &str,
+    arguments: &[Val],
+) -> bool {
+    let mut opens = |path| names(caller, path, arguments, (0, 2));
+    match function {
+        "random_get" => true,
+        "path_open" => opens("/dev/urandom") || opens("/dev/random"),
+        _ => false,
+    }
 }
 
 /// Returns whether two arguments name a path below a descriptor that is `path`.

@@ -44,6 +44,8 @@ struct SavedState {
     memory_bytes: u64,
     own_bytes: u64,
     monotonic_ns: u64,
+    wall_ns: u64,
+    random_calls: u64,
     args: Vec<String>,
     env: Vec<(String, String)>,
     preopens: Vec<SavedPreopen>,
@@ -283,6 +285,8 @@ impl SavedState {
             memory_bytes: info.memory_bytes,
             own_bytes: info.own_bytes,
             monotonic_ns: info.monotonic_ns,
+            wall_ns: info.wall_ns,
+            random_calls: info.random_calls,
             args: parts.args.clone(),
             env: parts.env.clone(),
             preopens: parts
@@ -335,6 +339,8 @@ impl SavedState {
             memory_bytes: self.memory_bytes,
             own_bytes: self.own_bytes,
             monotonic_ns: self.monotonic_ns,
+            wall_ns: self.wall_ns,
+            random_calls: self.random_calls,
         })
     }
 

@@ -13,7 +13,7 @@ use super::capture::{self, zero_of};
 use super::checkpoint::{Checkpoint, FrozenParts};
 use super::clock::MonotonicFrom;
 use super::error::FreezeError;
-use super::{Freezing, Point, files};
+use super::{Freezing, Point, files, point};
 use crate::checkpoint::{CallGraph, CoreModule, PREFIX, Refusal, Value, export, leavable_module};
 use crate::image::Image;
 use crate::runner::code::Code;
@@ -31,6 +31,8 @@ pub(super) struct StopHost {
     pub(super) core: CoreHost,
     point: Point,
     counts: HashMap<String, u64>,
+    /// How often the guest asked for random numbers.
+    random_calls: u64,
     /// The global that makes the guest leave its stack, once it has started.
     leaving: Option<Global>,
     stopped_at: Option<StoppedCall>,
@@ -73,11 +75,11 @@ pub(super) fn freeze(
         errno,
     })?;
     let clock = match plan.deterministic {
-        true => MonotonicFrom::counted(),
+        true => MonotonicFrom::counting(0),
         false => MonotonicFrom::new(0),
     };
     let host = InstanceHost::new(&fs, &volumes, plan, config, plan.first_instance)?;
-    let host = host.with_clock(clock.clone());
+    let host = host.with_clock(clock.clone()).remembering_opened();
     let outputs = host.outputs();
     let run = StopRun {
         guest,
@@ -88,7 +90,7 @@ pub(super) fn freeze(
         plan,
         point,
     };
-    let frozen = run.freeze(host, &fs, &clock);
+    let frozen = run.freeze(host, (&fs, &volumes), &clock);
     outputs.iter().for_each(OutputBuffer::release);
     frozen
 }
@@ -107,16 +109,17 @@ impl StopRun<'_> {
     fn freeze(
         &self,
         host: InstanceHost,
-        fs: &Fs,
+        (fs, volumes): (&Fs, &[(String, Fs)]),
         clock: &MonotonicFrom,
     ) -> Result<Freezing, FreezeError> {
         let engine = &self.compiled.engine;
         let host = StopHost {
-            core: host.into_core().map_err(|error| FreezeError::Layer {
-                reason: error.to_string(),
-            })?,
+            core: host
+                .into_core()
+                .map_err(|reason| FreezeError::Layer { reason })?,
             point: self.point.clone(),
             counts: HashMap::new(),
+            random_calls: 0,
             leaving: None,
             stopped_at: None,
         };
@@ -138,12 +141,13 @@ impl StopRun<'_> {
         if outcome != Outcome::Exited(0) {
             return Err(Refusal::of_leaving(&outcome.to_string()).into());
         }
-        let reading = wasmtime_wasi::HostMonotonicClock::now(clock);
+        let readings = (clock.next(), fs.now().as_nanos_clamped());
+        let random = store.data().random_calls;
         let captured = capture::capture(&mut store, instance, (self.program, self.reach), &call)?;
         drop(runtime);
-        let p1 = store.into_data().core.p1;
-        let kept = files::keep(&p1, fs, self.plan)?;
-        let info = captured.info(self.point, self.guest, reading);
+        let mut p1 = store.into_data().core.p1;
+        let kept = files::keep(&mut p1, (fs, volumes), self.plan)?;
+        let info = captured.info(self.point, self.guest, readings, random);
         Ok(Freezing::Frozen(Checkpoint::new(FrozenParts {
             name: self.guest.name().to_owned(),
             module: captured.module,
@@ -275,6 +279,9 @@ fn watch(store: &mut Store<StopHost>, own: Func, import: u32, name: &str) -> Fun
                         *result = zero_of(&ty);
                     }
                     return Ok(());
+                }
+                if point::asks_for_random(&mut caller, &name, arguments) {
+                    caller.data_mut().random_calls += 1;
                 }
                 // The function is called by the host then, which exports no memory.
                 if let Some(Extern::Memory(memory)) = caller.get_export("memory") {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::{Freezing, Point, freeze};
+use super::{Freezing, Point, StopSignal, freeze};
 use crate::image::Image;
 use crate::limits::MAX_CHECKPOINT_MEMORY;
 use crate::runner::{
@@ -304,6 +304,52 @@ fn what_goes_on_can_be_frozen_again() {
         generations += 1;
     }
     assert_eq!((text, generations), (want.text, 7));
+}
+
+/// Raises a signal when the third byte is written.
+struct ThirdByte(Sink, StopSignal);
+
+impl OutputSink for ThirdByte {
+    fn write(&self, instance: u32, stream: Stream, bytes: &[u8]) {
+        self.0.write(instance, stream, bytes);
+        if self.0.0.lock().unwrap().len() == 3 {
+            self.1.raise();
+        }
+    }
+}
+
+#[test]
+fn a_signal_stops_a_guest_in_its_middle_and_branches_go_on() {
+    let print = "(call $print (local.get 0)) (local.set 0 (i32.add (local.get 0) (i32.const 1)))";
+    let wat = command(&format!(
+        r#"(func (export "_start") (local i32) (loop {print} (br_if 0 (i32.lt_u (local.get 0) (i32.const 9)))))"#
+    ));
+    let guest = Guest::from_bytes("guest", wat).unwrap();
+    let (written, signal) = (Arc::default(), StopSignal::new());
+    let sink = ThirdByte(Sink(Arc::clone(&written)), signal.clone());
+    let mut before = plan(&written);
+    // Passed on at once, not when the guest has ended.
+    before.stdio = Stdio::Forward(Arc::new(sink));
+    let point = Point::Signal(signal);
+    let config = RunnerConfig::default;
+    let frozen = freeze(&guest, &Image::empty(), &before, &config(), &point).unwrap();
+    let Freezing::Frozen(checkpoint) = frozen else {
+        panic!("it ended");
+    };
+    assert_eq!(*written.lock().unwrap(), *b"012");
+    assert_eq!(checkpoint.info().point, "signal");
+    let runner = checkpoint.runner(config()).unwrap();
+    let branches = (0..4).map(|_| {
+        let written = Arc::default();
+        let report = runner.run(checkpoint.image(), &plan(&written)).unwrap();
+        ran(&written, &report.instances[0].outcome)
+    });
+    for branch in branches {
+        assert_eq!(branch.text, "345678", "{branch:?}");
+    }
+    // One that is never raised stops nobody.
+    let point = Point::Signal(StopSignal::new());
+    assert_eq!(in_two(&guest, &point), None);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use wasmtime_wasi::p1::{WasiP1Ctx, types};
 use wiggle::GuestMemory;
 
 use super::abi::{CallFailure, Result, answer};
+use super::host_files::HostFiles;
 use super::table::{DescriptorTable, Dir, Slot};
 use crate::vfs::Preopen;
 
@@ -45,6 +46,8 @@ pub struct Ctx {
     complete: bool,
     /// Where the memory of who calls is found.
     memory: Callers,
+    /// What is open below directories of the host, if that is to be remembered.
+    pub(super) host_files: Option<HostFiles>,
 }
 
 /// Who calls preview1 through a context.
@@ -91,6 +94,7 @@ impl Ctx {
             table,
             complete: false,
             memory: Callers::Any,
+            host_files: None,
         }
     }
 
@@ -121,6 +125,7 @@ impl Ctx {
             table,
             complete: self.complete,
             memory,
+            host_files: None,
         }
     }
 

@@ -119,7 +119,8 @@ impl Ctx {
     /// # Errors
     ///
     /// What `place` fails with, and what `refuse` makes of the number of a descriptor of
-    /// wasmtime-wasi's that is no standard stream.
+    /// wasmtime-wasi's that is no standard stream and of which no name is known: see
+    /// [`name_host_dirs`](Self::name_host_dirs).
     pub fn describe<E>(
         &self,
         mut place: impl FnMut(OpenDescriptor<'_>) -> Result<(String, Vec<u8>), E>,
@@ -136,7 +137,12 @@ impl Ctx {
                     described.push(Described::Stream(*number));
                     continue;
                 }
-                Slot::Host(_) => return Err(refuse(fd)),
+                Slot::Host(number) => {
+                    let known = self.host_files.as_ref();
+                    let known = known.and_then(|files| files.describe(*number));
+                    described.push(known.ok_or_else(|| refuse(fd))?);
+                    continue;
+                }
                 Slot::Dir(Dir {
                     preopen: Some(name),
                     ..
@@ -202,15 +208,16 @@ impl Ctx {
         if described.len() > MAX_TABLE_SLOTS {
             return Err(Error::new("reopen", b"/", Errno::TooManyOpen));
         }
-        let slots = described
-            .iter()
-            .map(|one| self.open_again(one))
-            .collect::<Result<Vec<_>, _>>()?;
+        let slots = described.iter().map(|one| self.open_again(one));
+        let slots = slots.collect::<Result<Vec<_>, _>>()?;
         self.replace_table(slots);
         Ok(())
     }
 
-    fn open_again(&self, described: &Described) -> Result<Slot, Error> {
+    fn open_again(&mut self, described: &Described) -> Result<Slot, Error> {
+        if let Some(slot) = self.open_host_again(described)? {
+            return Ok(slot);
+        }
         let bad = |name: &[u8]| Error::new("reopen", name, Errno::BadDescriptor);
         match described {
             Described::Closed => Ok(Slot::Closed),
@@ -259,6 +266,27 @@ impl Ctx {
                     })),
                 }
             }
+        }
+    }
+
+    /// Opens what lies in a directory of the host, unless one of ours has the name.
+    fn open_host_again(&mut self, described: &Described) -> Result<Option<Slot>, Error> {
+        let (Described::Preopen { name } | Described::Open { preopen: name, .. }) = described
+        else {
+            return Ok(None);
+        };
+        let number = match self.preopened(name) {
+            None => self.shows_of_host(name),
+            Some(_) => None,
+        };
+        match (number, described) {
+            (
+                Some(dir),
+                Described::Open {
+                    path, access, file, ..
+                },
+            ) => self.open_of_host(dir, (path, *access), *file).map(Some),
+            (number, _) => Ok(number.map(Slot::Host)),
         }
     }
 
@@ -320,7 +348,7 @@ impl Ctx {
         })
     }
 
-    fn preopened(&self, name: &str) -> Option<&Descriptor> {
+    pub(super) fn preopened(&self, name: &str) -> Option<&Descriptor> {
         self.table.slots().find_map(|slot| match slot {
             Slot::Dir(dir) if dir.preopen.as_deref() == Some(name) => Some(&dir.descriptor),
             Slot::Closed | Slot::Host(_) | Slot::File(_) | Slot::Dir(_) => None,
@@ -343,7 +371,7 @@ fn open_file(file: &File) -> OpenFile {
     }
 }
 
-fn flags_of(file: OpenFile) -> types::Fdflags {
+pub(super) fn flags_of(file: OpenFile) -> types::Fdflags {
     let mut flags = types::Fdflags::empty();
     flags.set(types::Fdflags::APPEND, file.append);
     flags.set(types::Fdflags::NONBLOCK, file.nonblock);

@@ -53,6 +53,7 @@ mod dir;
 mod export;
 mod fd;
 mod fork;
+mod host_files;
 mod iovec;
 mod link;
 mod memory;

@@ -54,7 +54,7 @@ fn open_flags(flags: types::Oflags) -> OpenFlags {
 }
 
 /// Of preview1's rights only these two decide what a file is opened for.
-fn access(rights: types::Rights) -> Access {
+pub(super) fn access(rights: types::Rights) -> Access {
     let mut access = Access::empty();
     access.set(Access::READ, rights.contains(types::Rights::FD_READ));
     access.set(Access::WRITE, rights.contains(types::Rights::FD_WRITE));

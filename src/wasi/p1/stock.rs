@@ -1,5 +1,6 @@
 //! Calls that wasmtime-wasi's preview1 answers, at least in part.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::pin;
 
@@ -11,6 +12,7 @@ use wiggle::{GuestMemory, GuestPtr};
 use super::abi::{CallFailure, Result, argument};
 use super::ctx::Ctx;
 use super::memory::Memory;
+use super::path::{access, text};
 use super::table::Slot;
 
 /// Waits for a call, as a host function of a synchronous linker has to.
@@ -71,6 +73,12 @@ impl Ctx {
         fd_flags: i32,
         out: i32,
     ) -> wasmtime::Result<i32> {
+        // The name is remembered by hosts that open the file once more.
+        let name = self.host_files.as_ref().and_then(|_| {
+            text(&Memory(memory), path, path_len)
+                .ok()
+                .map(Cow::into_owned)
+        });
         let path = GuestPtr::new((path.cast_unsigned(), path_len.cast_unsigned()));
         let outcome = async {
             let follow = argument(follow)?;
@@ -87,7 +95,11 @@ impl Ctx {
                     memory, theirs, follow, path, flags, rights, inheriting, fd_flags,
                 )
                 .await?;
-            let fd = self.table.insert(Slot::Host(opened.into()));
+            let opened = u32::from(opened);
+            if let (Some(files), Some(name)) = (&mut self.host_files, &name) {
+                files.opened(theirs.into(), name, access(rights), opened);
+            }
+            let fd = self.table.insert(Slot::Host(opened));
             Memory(memory).store_u32(out.cast_unsigned(), fd)
         };
         super::abi::answer(outcome.await)

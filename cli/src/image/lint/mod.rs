@@ -21,8 +21,8 @@ use stratafs::vfs::Fs;
 
 use findings::{Finding, Findings, count};
 use rules::{
-    ENTRY_MISSING, ENTRY_NOT_WASM, LATEST, NO_ENTRY, SECRET, Severity, UNKNOWN_IMPORT,
-    UNPINNED_BASE,
+    ENTRY_MISSING, ENTRY_NOT_WASM, LATEST, NO_ENTRY, SECRET, SHARED_RANDOM, Severity,
+    UNKNOWN_IMPORT, UNPINNED_BASE,
 };
 use subject::Subject;
 
@@ -116,7 +116,11 @@ fn entry(
     findings: &mut Findings,
 ) -> Result<(), Failure> {
     // What a prepared image starts is its checkpoint.
-    if Checkpoint::inspect(image)?.is_some() {
+    if let Some(checkpoint) = Checkpoint::inspect(image)? {
+        let times = checkpoint.random_calls;
+        if times > 0 {
+            findings.of_image(&SHARED_RANDOM, format!("it asked {times} times"));
+        }
         return Ok(());
     }
     let bytes = match transfer::program(store, info)? {

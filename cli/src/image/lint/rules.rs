@@ -106,6 +106,12 @@ pub(super) const NATIVE_PROGRAM: Rule = rule(
     "a program or library for a processor: no guest can run it",
     "leave it out, or build it for WebAssembly",
 );
+pub(super) const SHARED_RANDOM: Rule = rule(
+    "shared-random",
+    Severity::Warning,
+    "a prepared guest drew random numbers before its point: all runs share what it made of them",
+    "seed anew behind the point, or draw them there: docs/FREEZE.md says how for each language",
+);
 pub(super) const LATEST: Rule = rule(
     "latest",
     Severity::Warning,
@@ -169,7 +175,7 @@ pub(super) const ADD_FOR_COPY: Rule = rule(
 );
 
 /// All rules, the worst first.
-pub(super) const RULES: [&Rule; 19] = [
+pub(super) const RULES: [&Rule; 20] = [
     &SECRET,
     &UNBUILDABLE,
     &ENTRY_MISSING,
@@ -179,6 +185,7 @@ pub(super) const RULES: [&Rule; 19] = [
     &SETUID,
     &WORLD_WRITABLE,
     &NATIVE_PROGRAM,
+    &SHARED_RANDOM,
     &LATEST,
     &UNPINNED_BASE,
     &OVERWRITTEN,

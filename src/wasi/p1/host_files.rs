@@ -1,0 +1,266 @@
+//! What a guest has open below directories of the host, by name, so that it can be opened
+//! once more.
+
+use std::collections::HashMap;
+
+use wasmtime_wasi::p1::types;
+use wasmtime_wasi::p1::wasi_snapshot_preview1::WasiSnapshotPreview1;
+use wiggle::{GuestMemory, GuestPtr};
+
+use super::abi::{CallFailure, Result};
+use super::ctx::Ctx;
+use super::fork::{Described, OpenFile, flags_of};
+use super::stock::block_on;
+use super::table::Slot;
+use crate::errno::Errno;
+use crate::error::Error;
+use crate::limits::MAX_PATH_BYTES;
+use crate::vfs::Access;
+
+/// wasmtime-wasi's number of its first directory.
+const FIRST: u32 = 3;
+
+/// The directories of the host that a guest is shown, and what it has open below them.
+#[derive(Default)]
+pub(super) struct HostFiles {
+    /// The names that they are shown under, in order.
+    names: Vec<String>,
+    /// What was opened below them, by wasmtime-wasi's number. One that is closed is
+    /// overwritten when its number is given out again.
+    opened: HashMap<u32, HostFile>,
+}
+
+struct HostFile {
+    preopen: String,
+    path: Vec<u8>,
+    access: Access,
+    /// What a file has, when it was last looked at.
+    file: Option<OpenFile>,
+}
+
+impl HostFiles {
+    /// Remembers what was opened below a directory.
+    pub(super) fn opened(&mut self, dir: u32, path: &[u8], access: Access, opened: u32) {
+        // A number that is forgotten is one whose file has no name.
+        self.opened.remove(&opened);
+        let (preopen, above) = match self.opened.get(&dir) {
+            Some(dir) => (dir.preopen.clone(), dir.path.as_slice()),
+            None => match self.name(dir) {
+                Some(name) => (name.to_owned(), b"".as_slice()),
+                None => return,
+            },
+        };
+        let path = match above.is_empty() {
+            true => path.to_vec(),
+            false => [above, b"/", path].concat(),
+        };
+        if path.len() <= MAX_PATH_BYTES {
+            let file = None;
+            let opening = HostFile {
+                preopen,
+                path,
+                access,
+                file,
+            };
+            self.opened.insert(opened, opening);
+        }
+    }
+
+    /// The name of a directory that is shown, by wasmtime-wasi's number.
+    fn name(&self, number: u32) -> Option<&str> {
+        let at = number.checked_sub(FIRST)?;
+        self.names.get(at as usize).map(String::as_str)
+    }
+
+    fn number(&self, name: &str) -> Option<u32> {
+        let at = self.names.iter().position(|shown| shown == name)?;
+        u32::try_from(at).ok()?.checked_add(FIRST)
+    }
+
+    /// Tells what stands behind one of wasmtime-wasi's numbers.
+    pub(super) fn describe(&self, number: u32) -> Option<Described> {
+        if let Some(open) = self.opened.get(&number) {
+            return Some(Described::Open {
+                preopen: open.preopen.clone(),
+                path: open.path.clone(),
+                access: open.access,
+                file: open.file,
+            });
+        }
+        let name = self.name(number)?.to_owned();
+        Some(Described::Preopen { name })
+    }
+}
+
+impl Ctx {
+    /// Has what the guest opens below directories of the host remembered by name, so that
+    /// [`describe`](Self::describe) tells of it and [`reopen`](Self::reopen) opens it.
+    /// `names` are those that the directories are shown under, in the order in which
+    /// wasmtime-wasi was given them.
+    ///
+    /// Default: none is remembered, and [`describe`](Self::describe) refuses them.
+    #[must_use]
+    pub fn name_host_dirs(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.host_files = Some(HostFiles {
+            names: names.into_iter().collect(),
+            opened: HashMap::new(),
+        });
+        self
+    }
+
+    /// Looks where files of the host's directories stand that are open, for
+    /// [`describe`](Self::describe). May wait for them.
+    ///
+    /// # Errors
+    ///
+    /// What the host says of one.
+    pub fn look_at_host_files(&mut self) -> std::result::Result<(), Error> {
+        if self.host_files.is_none() {
+            return Ok(());
+        }
+        self.complete()
+            .map_err(|fail| error("look at", b"/", fail))?;
+        let Some(files) = &mut self.host_files else {
+            return Ok(());
+        };
+        for slot in self.table.slots() {
+            let Slot::Host(number) = slot else { continue };
+            let Some(open) = files.opened.remove(number) else {
+                continue;
+            };
+            let dir = files.number(&open.preopen);
+            let looked = dir.map(|dir| look(&mut self.stock, *number, (dir, &open.path)));
+            let looked = looked.transpose();
+            match looked.map_err(|fail| error("look at", &open.path, fail))? {
+                Some(Looked::At(file)) => {
+                    files.opened.insert(*number, HostFile { file, ..open });
+                }
+                // Its name is not remembered any more.
+                Some(Looked::Nameless) | None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells whether a directory is shown under a name.
+    #[cfg(feature = "freeze")]
+    pub(crate) fn shows(&self, name: &str) -> bool {
+        self.preopened(name).is_some() || self.shows_of_host(name).is_some()
+    }
+
+    /// Returns wasmtime-wasi's number of the directory that is shown under a name.
+    pub(super) fn shows_of_host(&self, name: &str) -> Option<u32> {
+        self.host_files.as_ref()?.number(name)
+    }
+
+    /// Opens a file or directory below a directory of the host.
+    pub(super) fn open_of_host(
+        &mut self,
+        dir: u32,
+        (path, access): (&[u8], Access),
+        file: Option<OpenFile>,
+    ) -> std::result::Result<Slot, Error> {
+        let opened = open(&mut self.stock, dir, (path, access), file);
+        let opened = opened.map_err(|fail| error("reopen", path, fail))?;
+        if let Some(files) = &mut self.host_files {
+            files.opened(dir, path, access, opened);
+        }
+        Ok(Slot::Host(opened))
+    }
+}
+
+/// What is found out about something that is open.
+enum Looked {
+    /// Where a file stands; nothing for a directory.
+    At(Option<OpenFile>),
+    /// Another object has its name, or none.
+    Nameless,
+}
+
+/// Reads the flags and the position of a file, and compares it with what has its name.
+fn look(
+    stock: &mut impl WasiSnapshotPreview1,
+    number: u32,
+    (dir, path): (u32, &[u8]),
+) -> Result<Looked> {
+    let fd = || types::Fd::from(number);
+    let mut path = path.to_vec();
+    let length = u32::try_from(path.len()).map_err(|_| types::Errno::Nametoolong)?;
+    let mut memory = GuestMemory::Unshared(&mut path);
+    let follow = types::Lookupflags::SYMLINK_FOLLOW;
+    let name = GuestPtr::<str>::new((0, length));
+    // What a call may read of a guest's memory, which this is in the place of.
+    stock.set_hostcall_fuel(length as usize);
+    let own = block_on(stock.fd_filestat_get(&mut memory, fd()))?;
+    let named = block_on(stock.path_filestat_get(&mut memory, dir.into(), follow, name));
+    match named.map_err(CallFailure::from) {
+        Ok(named) if (named.dev, named.ino) == (own.dev, own.ino) => {}
+        Ok(_) | Err(CallFailure::Errno(_)) => return Ok(Looked::Nameless),
+        Err(fail) => return Err(fail),
+    }
+    let stat = block_on(stock.fd_fdstat_get(&mut memory, fd()))?;
+    if stat.fs_filetype == types::Filetype::Directory {
+        return Ok(Looked::At(None));
+    }
+    Ok(Looked::At(Some(OpenFile {
+        offset: stock.fd_tell(&mut memory, fd())?,
+        append: stat.fs_flags.contains(types::Fdflags::APPEND),
+        nonblock: stat.fs_flags.contains(types::Fdflags::NONBLOCK),
+    })))
+}
+
+fn open(
+    stock: &mut impl WasiSnapshotPreview1,
+    dir: u32,
+    (path, access): (&[u8], Access),
+    file: Option<OpenFile>,
+) -> Result<u32> {
+    let mut bytes = path.to_vec();
+    let length = u32::try_from(bytes.len()).map_err(|_| types::Errno::Nametoolong)?;
+    let mut memory = GuestMemory::Unshared(&mut bytes);
+    let mut rights = types::Rights::empty();
+    rights.set(types::Rights::FD_READ, access.contains(Access::READ));
+    rights.set(types::Rights::FD_WRITE, access.contains(Access::WRITE));
+    let (flags, fd_flags) = match file {
+        Some(file) => (types::Oflags::empty(), flags_of(file)),
+        None => (types::Oflags::DIRECTORY, types::Fdflags::empty()),
+    };
+    let follow = types::Lookupflags::SYMLINK_FOLLOW;
+    let path = GuestPtr::<str>::new((0, length));
+    stock.set_hostcall_fuel(length as usize);
+    let opened = block_on(stock.path_open(
+        &mut memory,
+        dir.into(),
+        follow,
+        path,
+        flags,
+        rights,
+        rights,
+        fd_flags,
+    ))?;
+    let number = u32::from(opened);
+    if let Some(file) = file {
+        let stat = block_on(stock.fd_fdstat_get(&mut memory, number.into()))?;
+        if stat.fs_filetype == types::Filetype::Directory {
+            return Err(types::Errno::Isdir.into());
+        }
+        let offset = types::Filedelta::try_from(file.offset);
+        let offset = offset.map_err(|_| types::Errno::Overflow)?;
+        block_on(stock.fd_seek(&mut memory, number.into(), offset, types::Whence::Set))?;
+    }
+    Ok(number)
+}
+
+fn error(operation: &'static str, path: &[u8], fail: CallFailure) -> Error {
+    let errno = match fail {
+        CallFailure::Errno(types::Errno::Noent) => Errno::NoEntry,
+        CallFailure::Errno(types::Errno::Notdir) => Errno::NotDirectory,
+        CallFailure::Errno(types::Errno::Isdir) => Errno::IsDirectory,
+        CallFailure::Errno(types::Errno::Loop) => Errno::Loop,
+        CallFailure::Errno(types::Errno::Nametoolong) => Errno::NameTooLong,
+        CallFailure::Errno(types::Errno::Overflow) => Errno::Overflow,
+        CallFailure::Errno(types::Errno::Acces | types::Errno::Perm) => Errno::NotPermitted,
+        CallFailure::Errno(_) | CallFailure::Trap(_) | CallFailure::Absent(_) => Errno::Io,
+    };
+    Error::new(operation, path, errno)
+}
