@@ -7,6 +7,8 @@ pub mod archive;
 pub mod feed;
 #[cfg(feature = "wasi")]
 pub mod filesystem2;
+#[cfg(feature = "freeze")]
+pub mod freeze;
 pub mod instance;
 pub mod merge;
 #[cfg(feature = "wasi")]

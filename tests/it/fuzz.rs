@@ -14,6 +14,9 @@ mod archive;
 mod feed;
 #[path = "../../fuzz/src/filesystem2.rs"]
 mod filesystem2;
+#[cfg(feature = "freeze")]
+#[path = "../../fuzz/src/freeze.rs"]
+mod freeze;
 #[path = "../../fuzz/src/instance.rs"]
 mod instance;
 #[path = "../../fuzz/src/merge.rs"]
@@ -85,6 +88,12 @@ fn drive(name: &str, all: u64, target: fn(&[u8])) {
 #[test]
 fn fuzz_instance_stays_sound_after_each_call() {
     drive("instance", 3_000, instance::run);
+}
+
+#[cfg(feature = "freeze")]
+#[test]
+fn fuzz_frozen_programs_go_on_as_if_nothing_had_been() {
+    drive("freeze", 150, freeze::run);
 }
 
 #[test]
