@@ -311,8 +311,8 @@ fn what_is_open_beside_the_base_is_opened_again_where_it_is_given_again() {
         .file("host/data", "123456789");
     cli.run("image import base --tag vol").fine();
     let ways = [
-        ("by-dir", "--dir host::/work"),
-        ("by-volume", "--volume v=vol::/work"),
+        ("by-dir", "--dir host::/side"),
+        ("by-volume", "--volume v=vol::/side"),
     ];
     for (tag, beside) in ways {
         cli.run(&format!(
@@ -320,26 +320,26 @@ fn what_is_open_beside_the_base_is_opened_again_where_it_is_given_again() {
         ))
         .fine();
         cli.run(&format!("run --image {tag}"))
-            .failed(1, &["\"/work\"", "again"]);
+            .failed(1, &["\"/side\"", "again"]);
     }
     let note = |text: &str| {
         let note = std::fs::read_to_string(cli.path("host/note")).unwrap();
         assert_eq!(note, text);
     };
     note("ready\n");
-    let done = with_input(&cli, "run --image by-dir --dir host::/work", "ab");
+    let done = with_input(&cli, "run --image by-dir --dir host::/side", "ab");
     assert_eq!((done.code, done.text()), (Some(7), "a1b2".to_owned()));
     // It was open to be appended to.
     note("ready\na1b2");
     // A volume is what it is when it is given again: its note was not there at the start.
-    cli.run("run --image by-volume --volume v=vol::/work")
+    cli.run("run --image by-volume --volume v=vol::/side")
         .failed(1, &["note", "no such file"]);
     cli.file("base/note", "");
     cli.run("image import base --tag vol").fine();
-    let done = with_input(&cli, "run --image by-volume --volume v=vol::/work", "ab");
+    let done = with_input(&cli, "run --image by-volume --volume v=vol::/side", "ab");
     assert_eq!((done.code, done.text()), (Some(7), "a1b2".to_owned()));
     std::fs::remove_file(cli.path("host/data")).unwrap();
-    cli.run("run --image by-dir --dir host::/work")
+    cli.run("run --image by-dir --dir host::/side")
         .failed(1, &["data", "no such file"]);
 }
 
