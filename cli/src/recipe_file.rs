@@ -27,6 +27,21 @@ pub(super) fn read(file: &Path) -> Result<(String, String), Failure> {
     Ok((name, text))
 }
 
+/// Reads the ignore file that goes with a recipe: it is called as the recipe, with
+/// `.dockerignore` behind, and stands beside it, in the context or elsewhere. Returns what
+/// messages call it, and its text; `None` if there is none.
+pub(super) fn ignore_of(recipe: &Path) -> Result<Option<(String, String)>, Failure> {
+    let mut file = recipe.as_os_str().to_owned();
+    file.push(".dockerignore");
+    let file = PathBuf::from(file);
+    if recipe.as_os_str() == "-" || !file.is_file() {
+        return Ok(None);
+    }
+    let name = show_path(&file);
+    let text = text_of(&name, read_bounded(&file, MAX_RECIPE_BYTES as u64)?)?;
+    Ok(Some((name, text)))
+}
+
 /// Finds the recipe of a context where nobody names one.
 pub(super) fn usual(context: &Path) -> Result<PathBuf, Failure> {
     let files = USUAL_NAMES.map(|name| context.join(name));

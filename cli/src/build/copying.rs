@@ -186,14 +186,20 @@ impl Builder<'_> {
     }
 }
 
-/// Reads the first of these files that is there.
-pub(super) fn ignore_of(tree: &HostTree, files: &[String]) -> Result<Ignore, Failure> {
-    for file in files {
-        if let Some(text) = tree.small_text(file)? {
-            return Ignore::parse(&text).map_err(|why| Failure::new(format_args!("{file}: {why}")));
-        }
-    }
-    Ok(Ignore::default())
+/// Reads what goes with the recipe, else the context's `.dockerignore`.
+pub(super) fn ignore_of(
+    tree: &HostTree,
+    own: Option<&(String, String)>,
+) -> Result<Ignore, Failure> {
+    let usual = ".dockerignore";
+    let (file, text) = match own {
+        Some((file, text)) => (file.as_str(), text.clone()),
+        None => match tree.small_text(usual)? {
+            Some(text) => (usual, text),
+            None => return Ok(Ignore::default()),
+        },
+    };
+    Ignore::parse(&text).map_err(|why| Failure::new(format_args!("{file}: {why}")))
 }
 
 pub(super) fn not_empty(layer: Layer) -> Option<Layer> {

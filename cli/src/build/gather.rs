@@ -1,6 +1,6 @@
 //! What `COPY` and `ADD` copy: names found, wildcards matched, files read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use stratafs::chunk::{ChunkPool, Content, ContentBuilder};
 use stratafs::digest::Digest;
@@ -26,6 +26,8 @@ pub(super) struct Item {
 #[derive(Debug)]
 pub(super) enum ItemBody {
     Dir(Meta),
+    /// A directory that is left out unless something in it is not; never in what was gathered.
+    LeftOut(Meta),
     /// With the number that all names of one file share.
     File(Meta, Content, Option<u64>),
     Symlink(Meta, Vec<u8>),
@@ -38,6 +40,8 @@ pub(super) struct Gathered {
     pub(super) name: Vec<u8>,
     /// Whether it is a directory, of which the content is copied.
     pub(super) is_dir: bool,
+    /// Whether it is a directory of which something is copied.
+    brings_something: bool,
     pub(super) items: Vec<Item>,
 }
 
@@ -68,8 +72,15 @@ impl Gatherer<'_> {
             false => 0,
         };
         let pivot = if word.contains("/./") { pivot } else { 0 };
-        let found = self.named(word)?;
-        if found.is_empty() {
+        let mut all = Vec::new();
+        for path in self.named(word)? {
+            let gathered = self.one(&path, pivot)?;
+            // A directory that is left out is there if something in it is brought back.
+            if gathered.brings_something || !self.is_left_out(&path) {
+                all.push(gathered);
+            }
+        }
+        if all.is_empty() {
             return Err(Failure::new(format_args!(
                 "{}: nothing there has such a name{}",
                 show(word.as_bytes()),
@@ -79,11 +90,11 @@ impl Gatherer<'_> {
                 }
             )));
         }
-        let all = found.iter().map(|path| self.one(path, pivot));
-        all.collect()
+        Ok(all)
     }
 
-    /// Finds the paths that a word names; those that are left out are not there.
+    /// Finds the paths that a word names; those that are left out are not there, but for
+    /// directories in which something may be brought back.
     fn named(&self, word: &str) -> Result<Vec<Vec<u8>>, Failure> {
         let mut found: Vec<Vec<u8>> = vec![Vec::new()];
         for name in word.split('/').filter(|name| !matches!(*name, "" | ".")) {
@@ -112,7 +123,11 @@ impl Gatherer<'_> {
             let Some(real) = self.tree.resolve(&path, true)? else {
                 continue;
             };
-            if self.tree.look(&real)?.is_some() && !self.is_left_out(&path) {
+            let Some(entry) = self.tree.look(&real)? else {
+                continue;
+            };
+            let may_have = entry.kind == Kind::Dir && self.ignore.brings_back();
+            if may_have || !self.is_left_out(&path) {
                 there.push(path);
             }
         }
@@ -197,6 +212,7 @@ impl Gatherer<'_> {
         let mut gathered = Gathered {
             name: name.clone(),
             is_dir: entry.kind == Kind::Dir || self.parents,
+            brings_something: false,
             items: Vec::new(),
         };
         let mut below = Vec::new();
@@ -207,7 +223,11 @@ impl Gatherer<'_> {
             below = kept.join(&b'/');
         }
         match entry.kind {
-            Kind::Dir => self.dir(path, &real, (entry, below), &mut gathered.items)?,
+            Kind::Dir => {
+                let before = gathered.items.len();
+                self.dir(path, &real, (entry, below), &mut gathered.items)?;
+                gathered.brings_something = gathered.items.len() > before + 1;
+            }
             Kind::File => {
                 let (out, _) = self
                     .excludes
@@ -261,6 +281,7 @@ impl Gatherer<'_> {
             path: below.clone(),
             body: ItemBody::Dir(self.dir_meta(real, &entry)?),
         });
+        let first = into.len();
         let mut todo = vec![DirLeft {
             real: real.to_vec(),
             seen: path.to_vec(),
@@ -280,6 +301,7 @@ impl Gatherer<'_> {
                 self.take(next, &dir, &below, (&mut todo, into))?;
             }
         }
+        keep_needed_dirs(into, first);
         Ok(())
     }
 
@@ -312,10 +334,11 @@ impl Gatherer<'_> {
             Kind::Dir => {
                 let real = next.real.clone();
                 todo.push(next);
-                if left_out {
-                    return Ok(());
+                let meta = self.dir_meta(&real, &entry)?;
+                match left_out {
+                    true => ItemBody::LeftOut(meta),
+                    false => ItemBody::Dir(meta),
                 }
-                ItemBody::Dir(self.dir_meta(&real, &entry)?)
             }
             _ if left_out => return Ok(()),
             Kind::File => self.file(&next.real, &entry)?,
@@ -459,7 +482,7 @@ pub(super) fn digest(all: &[Gathered]) -> Digest {
         for (at, item) in gathered.items.iter().enumerate() {
             put(&item.path);
             let (kind, meta, more) = match &item.body {
-                ItemBody::Dir(meta) => (b"d", meta, Vec::new()),
+                ItemBody::Dir(meta) | ItemBody::LeftOut(meta) => (b"d", meta, Vec::new()),
                 ItemBody::File(meta, content, object) => {
                     let mut more = content.digest().as_bytes().to_vec();
                     let at = at as u64;
@@ -485,4 +508,31 @@ pub(super) fn digest(all: &[Gathered]) -> Digest {
         }
     }
     Digest::of(&bytes)
+}
+
+/// Of the items from `first` on keeps those directories that were left out and have something in
+/// them, as directories, and drops the others.
+fn keep_needed_dirs(items: &mut Vec<Item>, first: usize) {
+    let is_left_out = |item: &Item| matches!(item.body, ItemBody::LeftOut(_));
+    let mut walked = items.split_off(first);
+    if walked.iter().any(is_left_out) {
+        let mut needed: HashSet<Vec<u8>> = HashSet::new();
+        for item in walked.iter().filter(|item| !is_left_out(item)) {
+            let mut path = item.path.as_slice();
+            while let Some(at) = path.iter().rposition(|byte| *byte == b'/') {
+                path = path.get(..at).unwrap_or_default();
+                if !needed.insert(path.to_vec()) {
+                    break;
+                }
+            }
+        }
+        walked.retain(|item| !is_left_out(item) || needed.contains(&item.path));
+    }
+    items.extend(walked.into_iter().map(|item| match item.body {
+        ItemBody::LeftOut(meta) => Item {
+            body: ItemBody::Dir(meta),
+            ..item
+        },
+        _ => item,
+    }));
 }

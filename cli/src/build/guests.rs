@@ -92,6 +92,9 @@ impl Builder<'_> {
         let mut run = RunPlan::default();
         run.args.clone_from(&plan.argv);
         run.env.clone_from(&plan.env);
+        // A secret's variable goes before one of the stage with the same name.
+        let is_secret = |name: &String| mounted.variables.iter().any(|(own, _)| own == name);
+        run.env.retain(|(name, _)| !is_secret(name));
         run.env.extend(mounted.variables.iter().cloned());
         if !run.env.iter().any(|(name, _)| name == "PWD") {
             run.env.push(("PWD".to_owned(), plan.workdir.clone()));
@@ -188,8 +191,10 @@ impl Output {
 /// Output with secrets left out.
 fn hidden(bytes: &[u8], secrets: &[(String, Vec<u8>)]) -> String {
     let mut text = bytes.to_vec();
-    for (_, secret) in secrets {
-        let secret = secret.trim_ascii();
+    // The longest first: one may have another in it.
+    let mut longest: Vec<&[u8]> = secrets.iter().map(|(_, own)| own.trim_ascii()).collect();
+    longest.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    for secret in longest {
         if secret.is_empty() {
             continue;
         }

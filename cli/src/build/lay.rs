@@ -150,7 +150,7 @@ impl LayOut {
             false => self.stage.kind(&path),
         };
         match item.body {
-            ItemBody::Dir(meta) => {
+            ItemBody::Dir(meta) | ItemBody::LeftOut(meta) => {
                 if has.is_some_and(|kind| kind != Kind::Dir) && !self.made.contains(&path) {
                     return Err(in_the_way(&path, "a directory", "a file or a link"));
                 }

@@ -24,7 +24,7 @@ mod variables;
 mod work;
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
@@ -51,8 +51,9 @@ struct Builder<'a> {
     store: &'a Store,
     settings: &'a Settings,
     context: PathBuf,
-    /// Files that may say what of the context nobody sees, the first that is there.
-    ignore_files: Vec<String>,
+    /// What goes with the recipe and says what of the context nobody sees, in place of the
+    /// context's own `.dockerignore`: its name and text.
+    own_ignore: Option<(String, String)>,
     /// The context, once somebody has opened it. Locked while it is opened.
     opened: Mutex<Option<(Arc<FileTree>, Ignore)>>,
     /// The stages of the plan, each once it is built.
@@ -95,7 +96,7 @@ pub(super) fn build(args: BuildArgs, store: Option<&Path>) -> Result<ExitCode, F
         store: &store,
         settings: &settings,
         context: args.context.clone(),
-        ignore_files: ignore_files(&args),
+        own_ignore: recipe_file::ignore_of(&file)?,
         opened: Mutex::new(None),
         built: plan
             .stages
@@ -117,23 +118,6 @@ pub(super) fn build(args: BuildArgs, store: Option<&Path>) -> Result<ExitCode, F
     drop(keeper);
     done?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The ignore file that goes with a recipe stands beside it, or in the context.
-fn ignore_files(args: &BuildArgs) -> Vec<String> {
-    let own = args.file.as_ref().and_then(|file| {
-        let inner = match args.context == Path::new(".") {
-            true => file,
-            false => file.strip_prefix(&args.context).ok()?,
-        };
-        let is_inside = inner
-            .components()
-            .all(|part| matches!(part, Component::Normal(_)));
-        is_inside.then(|| format!("{}.dockerignore", inner.display()))
-    });
-    own.into_iter()
-        .chain([".dockerignore".to_owned()])
-        .collect()
 }
 
 impl Builder<'_> {
@@ -176,7 +160,7 @@ impl Builder<'_> {
         let opened = match self.context.is_dir() {
             true => {
                 let tree = HostTree::open(&self.context)?;
-                let ignore = ignore_of(&tree, &self.ignore_files)?;
+                let ignore = ignore_of(&tree, self.own_ignore.as_ref())?;
                 (Arc::new(FileTree::Host(tree)), ignore)
             }
             false => {

@@ -239,6 +239,19 @@ fn what_is_ignored_is_not_there() {
     cli.run("image build -q -f ctx/Dockerfile ctx --tag made")
         .fine();
     assert_eq!(tree(&cli), ["/b.txt"]);
+    // However the recipe is named, and where it lies.
+    for named in [
+        "".to_owned(),
+        "-f ./ctx/Dockerfile".to_owned(),
+        format!("-f {}", cli.path("ctx/Dockerfile").display()),
+    ] {
+        cli.file("ctx/Dockerfile", "FROM scratch\nCOPY a.txt /\n");
+        build(&cli, &named).failed(1, &["a.txt: nothing there"]);
+    }
+    cli.file("elsewhere/R", "FROM scratch\nCOPY c.md /\n")
+        .file("elsewhere/R.dockerignore", "c.md");
+    build(&cli, "-f elsewhere/R").failed(1, &["c.md: nothing there"]);
+    std::fs::remove_file(cli.path("elsewhere/R.dockerignore")).unwrap();
     // A recipe elsewhere has none in the context.
     cli.file("ctx/.dockerignore", "")
         .file("elsewhere/R", "FROM scratch\nCOPY b.txt /\n");
@@ -246,6 +259,45 @@ fn what_is_ignored_is_not_there() {
         .fine();
     cli.run("image build -q -f ./elsewhere/../elsewhere/R ctx --tag made")
         .fine();
+}
+
+#[cfg(unix)]
+#[test]
+fn directories_that_are_left_out_are_there_for_what_is_brought_back() {
+    use std::os::unix::fs::PermissionsExt;
+    for (ignore, copy, want) in [
+        ("*\n!dir/one\n", "COPY dir /d", &["/d", "/d/one"][..]),
+        (
+            "*\n!dir/**\n",
+            "COPY d* /d/",
+            &["/d", "/d/one", "/d/sub", "/d/sub/two"],
+        ),
+        (
+            "dir\n!dir/sub/two\n",
+            "COPY dir /d",
+            &["/d", "/d/sub", "/d/sub/two"],
+        ),
+        (
+            "*\n!dir/sub/two\n",
+            "COPY . /",
+            &["/dir", "/dir/sub", "/dir/sub/two"],
+        ),
+    ] {
+        let cli = context(&format!("FROM scratch\n{copy}\n"));
+        fs::set_permissions(cli.path("ctx/dir/sub"), fs::Permissions::from_mode(0o700)).unwrap();
+        cli.file("ctx/.dockerignore", ignore);
+        id(&build(&cli, ""));
+        assert_eq!(tree(&cli), want, "{ignore:?}");
+        if want.iter().any(|path| path.ends_with("sub")) {
+            cli.run("image export made out --format dir").fine();
+            let sub = want.iter().find(|path| path.ends_with("sub")).unwrap();
+            let mode = fs::metadata(cli.path(&format!("out{sub}"))).unwrap();
+            assert_eq!(mode.permissions().mode() & 0o777, 0o700, "{ignore:?}");
+        }
+    }
+    let cli = context("FROM scratch\nCOPY dir /d\n");
+    cli.file("ctx/.dockerignore", "*\n!a.txt\n");
+    build(&cli, "").failed(1, &["dir: nothing there", ".dockerignore"]);
 }
 
 #[cfg(unix)]
