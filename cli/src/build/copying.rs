@@ -118,7 +118,7 @@ impl Builder<'_> {
             }
             Origin::Dir(path) => {
                 let tree = HostTree::open(path)?;
-                let ignore = ignore_of(&tree, &[".dockerignore".to_owned()])?;
+                let ignore = ignore_of(&tree, None)?;
                 (Arc::new(FileTree::Host(tree)), ignore)
             }
             Origin::Stage(number) => (self.stage(*number)?.tree(self.store)?, none),

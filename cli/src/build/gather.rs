@@ -458,6 +458,7 @@ pub(super) fn of_text(name: &str, text: &str, meta: Meta, pool: &ChunkPool) -> G
     Gathered {
         name: name.as_bytes().to_vec(),
         is_dir: false,
+        brings_something: false,
         items: vec![Item {
             path: Vec::new(),
             body: ItemBody::File(meta, builder.finish(), None),

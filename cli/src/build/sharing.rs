@@ -55,7 +55,8 @@ fn fetched(store: &Store, place: &CachePlace, reach: &ReachArgs) -> Result<Strin
     match place {
         CachePlace::Registry(name) => {
             let source = SourceOptions::default();
-            remote::pull_named(store, reach, name, Some(&tag), source)?;
+            let wanted = (source, Vec::new());
+            remote::pull_named(store, reach, (name, Some(&tag)), wanted, false)?;
         }
         CachePlace::Layout(path) => {
             let options = ImportOptions::default();
