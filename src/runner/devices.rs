@@ -38,6 +38,11 @@ pub(super) fn world(plan: &RunPlan, outputs: &[OutputBuffer], instance: u32) -> 
             output(wasmtime_wasi::cli::stdout().p2_stream()),
             output(wasmtime_wasi::cli::stderr().p2_stream()),
         ),
+        (Stdio::Streams(streams), _) => world.streams(
+            input(Some(streams.stdin(instance).p2_stream())),
+            output(streams.stdout(instance).p2_stream()),
+            output(streams.stderr(instance).p2_stream()),
+        ),
         (Stdio::Collect(_) | Stdio::Forward(_), [out, err]) => world.streams(
             input(None),
             output(out.p2_stream()),

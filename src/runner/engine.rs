@@ -191,7 +191,7 @@ fn settings(kind: GuestKind, config: &RunnerConfig) -> String {
     format!(
         "{} {kind:?} timeout:{} fuel:{} {} mapped",
         env!("CARGO_PKG_VERSION"),
-        config.timeout.is_some(),
+        config.is_interruptible(),
         config.fuel.is_some(),
         config.proposals,
     )
@@ -200,7 +200,7 @@ fn settings(kind: GuestKind, config: &RunnerConfig) -> String {
 fn engine_config(kind: GuestKind, config: &RunnerConfig) -> Config {
     let mut engine_config = Config::new();
     engine_config
-        .epoch_interruption(config.timeout.is_some())
+        .epoch_interruption(config.is_interruptible())
         .consume_fuel(config.fuel.is_some())
         // What a store needs for it is made with each store.
         .concurrency_support(kind == GuestKind::AsyncComponent)

@@ -70,7 +70,7 @@ impl InstanceHost {
         let mut wasi = WasiCtxBuilder::new();
         // Host directories answer on this thread, which is ours, unless it
         // has to be able to leave a call that hangs.
-        wasi.allow_blocking_current_thread(config.timeout.is_none());
+        wasi.allow_blocking_current_thread(!config.is_interruptible());
         wasi.args(&plan.args).envs(&plan.env);
         if plan.tell_number {
             wasi.env(INSTANCE_VARIABLE, instance.to_string());
@@ -113,7 +113,9 @@ impl InstanceHost {
             preopens.push((root, volume.guest.clone()));
         }
         preopens.extend(furnish((fs, devices), plan, &outputs, instance)?);
-        let limiter = Limiter::new(config.max_memory);
+        let bounds = [config.max_memory, plan.max_memory];
+        let max_memory = bounds.into_iter().flatten().min();
+        let limiter = Limiter::new(max_memory, plan.control.clone());
         let watch = config.calls.clone();
         let calls = watch.map_or_else(Tracer::default, |watch| Tracer::new(instance, watch));
         let host_dirs = plan.host_dirs.iter().map(|dir| dir.guest.clone());
@@ -286,6 +288,12 @@ fn connect(wasi: &mut WasiCtxBuilder, stdio: &Stdio, instance: u32) -> Vec<Outpu
             let err = OutputBuffer::forwarding(instance, Stream::Stderr, sink.clone());
             wasi.stdout(out.clone()).stderr(err.clone());
             vec![out, err]
+        }
+        Stdio::Streams(streams) => {
+            wasi.stdin(streams.stdin(instance))
+                .stdout(streams.stdout(instance))
+                .stderr(streams.stderr(instance));
+            Vec::new()
         }
     }
 }

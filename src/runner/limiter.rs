@@ -4,6 +4,7 @@ use std::fmt;
 
 use wasmtime::ResourceLimiter;
 
+use super::RunControl;
 use crate::limits::MAX_TABLE_ELEMENTS;
 
 /// Bytes that one element of a table takes in the host.
@@ -17,6 +18,8 @@ const ELEMENT_BYTES: u64 = 8;
 /// failed, so a failed growth is taken out of the count again.
 pub(super) struct Limiter {
     max_memory: Option<u64>,
+    /// Who is told what is used.
+    control: Option<RunControl>,
     used: u64,
     /// The bytes that the growth asked for last adds to `used`.
     asked: u64,
@@ -37,9 +40,10 @@ impl fmt::Display for OutOfMemory {
 impl std::error::Error for OutOfMemory {}
 
 impl Limiter {
-    pub(super) fn new(max_memory: Option<u64>) -> Self {
+    pub(super) fn new(max_memory: Option<u64>, control: Option<RunControl>) -> Self {
         Self {
             max_memory,
+            control,
             used: 0,
             asked: 0,
         }
@@ -51,6 +55,9 @@ impl Limiter {
         match self.max_memory {
             Some(limit) if used > limit => Err(OutOfMemory { limit }.into()),
             _ => {
+                if let Some(control) = &self.control {
+                    control.add_memory(used - self.used);
+                }
                 self.used = used;
                 self.asked = more;
                 Ok(true)
@@ -60,7 +67,19 @@ impl Limiter {
 
     /// Takes the growth that was asked for last out of the count.
     fn take_back(&mut self) {
-        self.used = self.used.saturating_sub(std::mem::take(&mut self.asked));
+        let asked = std::mem::take(&mut self.asked).min(self.used);
+        self.used -= asked;
+        if let Some(control) = &self.control {
+            control.sub_memory(asked);
+        }
+    }
+}
+
+impl Drop for Limiter {
+    fn drop(&mut self) {
+        if let Some(control) = &self.control {
+            control.sub_memory(self.used);
+        }
     }
 }
 
@@ -109,7 +128,7 @@ mod tests {
 
     #[test]
     fn tables_grow_to_the_bound() {
-        let mut limiter = Limiter::new(None);
+        let mut limiter = Limiter::new(None, None);
         let mut grow = |to, maximum| limiter.table_growing(0, to, maximum).unwrap();
         assert!(grow(MAX_TABLE_ELEMENTS, None));
         assert!(!grow(MAX_TABLE_ELEMENTS + 1, None));
@@ -118,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_growth_that_failed_does_not_count() {
-        let mut limiter = Limiter::new(Some(1000));
+        let mut limiter = Limiter::new(Some(1000), None);
         assert!(limiter.memory_growing(0, 600, None).unwrap());
         for _ in 0..10 {
             assert!(limiter.memory_growing(600, 900, None).unwrap());
@@ -135,17 +154,32 @@ mod tests {
 
     #[test]
     fn tables_count_as_memory() {
-        let mut limiter = Limiter::new(Some(100 * ELEMENT_BYTES));
+        let mut limiter = Limiter::new(Some(100 * ELEMENT_BYTES), None);
         for table in 0..10 {
             assert!(limiter.table_growing(0, 10, None).unwrap(), "table {table}");
         }
         assert!(limiter.memory_growing(0, 1, None).is_err());
         assert!(limiter.table_growing(10, 11, None).is_err());
         // A failed growth of a table makes its room free again.
-        let mut limiter = Limiter::new(Some(100 * ELEMENT_BYTES));
+        let mut limiter = Limiter::new(Some(100 * ELEMENT_BYTES), None);
         assert!(limiter.table_growing(0, 100, None).unwrap());
         let failed = wasmtime::Error::msg("no memory to be had");
         limiter.table_grow_failed(failed).unwrap();
         assert!(limiter.table_growing(0, 100, None).unwrap());
+    }
+
+    #[test]
+    fn a_control_knows_what_is_used() {
+        let control = RunControl::default();
+        let mut limiter = Limiter::new(Some(1000), Some(control.clone()));
+        assert!(limiter.memory_growing(0, 600, None).unwrap());
+        assert!(limiter.memory_growing(600, 900, None).unwrap());
+        assert_eq!(control.memory_bytes(), 900);
+        let failed = wasmtime::Error::msg("no memory to be had");
+        limiter.memory_grow_failed(failed).unwrap();
+        assert!(limiter.memory_growing(600, 1001, None).is_err());
+        assert_eq!(control.memory_bytes(), 600);
+        drop(limiter);
+        assert_eq!(control.memory_bytes(), 0);
     }
 }

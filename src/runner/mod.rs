@@ -28,6 +28,7 @@
 mod cache;
 mod calls;
 mod code;
+mod control;
 mod devices;
 mod engine;
 mod error;
@@ -36,6 +37,7 @@ mod fixed;
 #[cfg(feature = "freeze")]
 pub mod freeze;
 mod functions;
+mod gate;
 mod guest;
 mod host;
 mod hosted;
@@ -57,23 +59,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 pub use cache::CacheUse;
 pub use calls::{Argument, CallResult, CallValue, Excerpt, FileCall, WasiVersion, WatchCalls};
+pub use control::RunControl;
 pub use engine::Allocator;
 pub use error::RunnerError;
 pub use guest::{Guest, GuestKind};
 pub use hosted::{HostedComponent, HostedState, InstanceTemplate};
 pub use network::{Destination, Network};
 pub use outcome::Outcome;
-pub use output::{OutputSink, Stdio, Stream};
+pub use output::{OutputSink, StandardStreams, Stdio, Stream};
 pub use plan::{GivenFile, GuestDir, HostDir, INSTANCE_VARIABLE, RunPlan, Volume};
 pub use proposals::Proposals;
 pub use report::{InstanceReport, RunReport};
 pub use run::Watch;
 
 use engine::Compiled;
+use gate::Gate;
 use program::Program;
 
 /// How guests are compiled and bounded. The default: one thread, no cache, no
@@ -88,6 +90,9 @@ pub struct RunnerConfig {
     pub cache_dir: Option<PathBuf>,
     /// Stops an instance that runs longer, in its own code or in a call.
     pub timeout: Option<Duration>,
+    /// Compiles guests so that [`RunPlan::control`] can pause and stop them. The code is
+    /// the same as for a timeout.
+    pub controllable: bool,
     /// Stops an instance whose memories and tables together grow past this many
     /// bytes; an element of a table counts eight.
     pub max_memory: Option<u64>,
@@ -117,6 +122,7 @@ impl Default for RunnerConfig {
             threads: 1,
             cache_dir: None,
             timeout: None,
+            controllable: false,
             max_memory: None,
             trap_unknown_imports: false,
             proposals: Proposals::default(),
@@ -128,8 +134,9 @@ impl Default for RunnerConfig {
     }
 }
 
-/// A guest that is ready to run, any number of times, one run after another:
-/// a call of [`Runner::run`] waits while another one goes on.
+/// A guest that is ready to run, any number of times. Runs go on side by side as long as
+/// there is a thread of [`RunnerConfig::threads`] for each instance at work; a call of
+/// [`Runner::run`] that finds too few waits.
 ///
 /// ```
 /// use stratafs::image::Image;
@@ -150,8 +157,15 @@ pub struct Runner {
     /// What its instances go on from, if they do not start from the beginning.
     #[cfg(feature = "freeze")]
     resumed: Option<freeze::Resumed>,
-    /// Held for a run: the pool has room for one.
-    run_lock: Mutex<()>,
+    /// The pool has room for as many instances as there are threads.
+    gate: Gate,
+}
+
+impl RunnerConfig {
+    /// Returns whether guests can be left in the middle of their code.
+    fn is_interruptible(&self) -> bool {
+        self.timeout.is_some() || self.controllable
+    }
 }
 
 impl fmt::Debug for Runner {
@@ -179,6 +193,7 @@ impl Runner {
 
     fn link(compiled: Compiled, guest: &Guest, config: RunnerConfig) -> Result<Self, RunnerError> {
         let program = Program::link(&compiled, guest, &config)?;
+        let gate = Gate::new(config.threads);
         let Compiled {
             engine,
             allocator,
@@ -193,7 +208,7 @@ impl Runner {
             cache,
             #[cfg(feature = "freeze")]
             resumed: None,
-            run_lock: Mutex::new(()),
+            gate,
         })
     }
 

@@ -26,6 +26,8 @@ pub enum Outcome {
     },
     /// The guest was stopped at its time limit.
     TimedOut(Duration),
+    /// The host stopped the guest: [`RunControl::stop`](super::RunControl::stop).
+    Stopped,
     /// The guest was stopped when its memory grew past this many bytes.
     OutOfMemory(u64),
     /// The guest did not start, or the host failed it.
@@ -78,6 +80,7 @@ impl fmt::Display for Outcome {
             Self::TimedOut(limit) => {
                 write!(f, "stopped: it ran longer than {} s", limit.as_secs_f64())
             }
+            Self::Stopped => f.write_str("stopped by its host"),
             Self::OutOfMemory(limit) => {
                 write!(f, "stopped: its memory grew past {limit} bytes")
             }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
-use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
 use wasmtime_wasi_io::poll::Pollable;
 use wasmtime_wasi_io::streams::{OutputStream, StreamResult};
 
@@ -32,6 +32,8 @@ pub enum Stdio {
     Collect(Arc<dyn OutputSink>),
     /// No input; the output of each instance is passed on as it is written.
     Forward(Arc<dyn OutputSink>),
+    /// Streams of the host's making, which may let guests wait.
+    Streams(Arc<dyn StandardStreams>),
 }
 
 impl fmt::Debug for Stdio {
@@ -42,8 +44,23 @@ impl fmt::Debug for Stdio {
             Self::Output => "Output",
             Self::Collect(_) => "Collect",
             Self::Forward(_) => "Forward",
+            Self::Streams(_) => "Streams",
         })
     }
+}
+
+/// Gives each instance its standard streams. A stream may be asked for several times: what
+/// is given for one instance has one state. None is used before the instance starts, and a
+/// guest that waits for one waits in the runtime of its own thread.
+pub trait StandardStreams: Send + Sync {
+    /// Returns what an instance reads.
+    fn stdin(&self, instance: u32) -> Box<dyn StdinStream + Sync>;
+
+    /// Returns what an instance writes its output to.
+    fn stdout(&self, instance: u32) -> Box<dyn StdoutStream + Sync>;
+
+    /// Returns what an instance writes its errors to.
+    fn stderr(&self, instance: u32) -> Box<dyn StdoutStream + Sync>;
 }
 
 /// Takes what the guests write. Called from the threads that run guests.

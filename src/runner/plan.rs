@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::file_systems::check_volumes;
-use super::{RunnerError, Stdio};
+use super::{RunControl, RunnerError, Stdio};
 use crate::budget::Budget;
 use crate::image::Image;
 use crate::limits::MAX_ARGUMENT_BYTES;
@@ -71,6 +71,13 @@ pub struct RunPlan {
     pub trace: bool,
     /// What one instance may hold.
     pub quota: Quota,
+    /// Stops an instance whose memories and tables together grow past this many bytes,
+    /// where that is less than [`RunnerConfig::max_memory`](super::RunnerConfig::max_memory)
+    /// says.
+    pub max_memory: Option<u64>,
+    /// Pauses and stops the instances of the run from outside. The runner is one with
+    /// [`RunnerConfig::controllable`](super::RunnerConfig::controllable).
+    pub control: Option<RunControl>,
     /// Bounds what all instances and volumes of the run hold together; a host
     /// may give several runs the same budget. `None`, the default: nothing
     /// bounds them together, and N instances may hold N times their quota.
@@ -115,6 +122,8 @@ impl Default for RunPlan {
             clock_start: VirtualClock::START_NANOS,
             trace: false,
             quota: Quota::default(),
+            max_memory: None,
+            control: None,
             budget: None,
             share: Share::default(),
             keep_file_systems: false,

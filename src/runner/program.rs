@@ -16,7 +16,7 @@ use super::guest::CORE_ENTRY;
 use super::host::{ComponentHost, CoreHost, InstanceHost};
 use super::invoke::{self, Call};
 use super::names;
-use super::{Guest, GuestKind, Outcome, RunnerConfig, RunnerError};
+use super::{Guest, GuestKind, Outcome, RunControl, RunPlan, RunnerConfig, RunnerError};
 use crate::vfs::seal_until;
 use crate::wasi::{p0, p1, p2, p3};
 
@@ -29,7 +29,7 @@ const ASYNC_ENTRY: &str = "wasi:cli/run@0.3";
 /// What makes a module ready that is no command.
 const INITIALIZE: &str = "_initialize";
 
-/// A linked guest. One with a timeout or whose calls are told, and any of 0.3, is
+/// A linked guest. One with a timeout or a control or whose calls are told, and any of 0.3, is
 /// linked for async stores: it can be left in the middle of a call.
 pub(super) enum Program {
     Core(InstancePre<CoreHost>),
@@ -121,7 +121,7 @@ impl Program {
         &self,
         engine: &Engine,
         host: InstanceHost,
-        what: (&RunnerConfig, &[String]),
+        what: (&RunnerConfig, &RunPlan),
         progress: &mut CallProgress,
         runtime: &mut Option<Runtime>,
     ) -> Outcome {
@@ -153,11 +153,12 @@ impl Program {
         &self,
         engine: &Engine,
         host: InstanceHost,
-        what: (&RunnerConfig, &[String]),
+        what: (&RunnerConfig, &RunPlan),
         progress: &mut CallProgress,
         runtime: &mut Option<Runtime>,
     ) -> Result<Outcome, Outcome> {
-        let (config, args) = what;
+        let (config, plan) = what;
+        let control = plan.control.as_ref().map(|control| (control, engine));
         Ok(match self {
             Self::Core(pre) => {
                 let mut store = core_store(engine, host, config)?;
@@ -176,7 +177,7 @@ impl Program {
             }
             Self::AsyncCore(pre, limit) => {
                 let mut store = core_store(engine, host, config)?;
-                waited(runtime, *limit, async {
+                waited(runtime, (*limit, control), async {
                     let instance = pre.instantiate_async(&mut store).await?;
                     let entry = instance.get_typed_func::<(), ()>(&mut store, CORE_ENTRY)?;
                     progress.started = Some(Instant::now());
@@ -185,7 +186,7 @@ impl Program {
             }
             Self::AsyncComponent(pre, limit) => {
                 let mut store = component_store(engine, host, config);
-                waited(runtime, *limit, async {
+                waited(runtime, (*limit, control), async {
                     let command = pre.instantiate_async(&mut store).await?;
                     progress.started = Some(Instant::now());
                     command.wasi_cli_run().call_run(&mut store).await
@@ -193,16 +194,16 @@ impl Program {
             }
             Self::Async(entry, limit) => {
                 let store = component_store(engine, host, config);
-                waited(runtime, *limit, entry.call(store, progress))
+                waited(runtime, (*limit, control), entry.call(store, progress))
             }
             Self::CoreCall(pre, name, limit) => {
                 let mut store = core_store(engine, host, config)?;
-                let call = call_core(&mut store, pre, (name, args), progress);
-                waited(runtime, *limit, call)
+                let call = call_core(&mut store, pre, (name, &plan.args), progress);
+                waited(runtime, (*limit, control), call)
             }
             Self::ComponentCall(pre, call, is_async, limit) => {
                 let mut store = component_store(engine, host, config);
-                waited(runtime, *limit, async {
+                waited(runtime, (*limit, control), async {
                     let instance = pre.instantiate_async(&mut store).await?;
                     progress.started = Some(Instant::now());
                     progress.returned = Some(call.make(&mut store, &instance, *is_async).await?);
@@ -307,17 +308,18 @@ fn link_core(
     module: &Module,
     config: &RunnerConfig,
 ) -> wasmtime::Result<Program> {
-    match (config.timeout, &config.calls) {
-        (None, None) => {
+    match (config.is_interruptible(), &config.calls) {
+        (false, None) => {
             let mut linker = Linker::new(&compiled.engine);
             p1::add_to_linker_sync(&mut linker, preview1)?;
             p0::add_to_linker_sync(&mut linker, preview1)?;
             trap_unknown(&mut linker, module, config)?;
             Ok(Program::Core(linker.instantiate_pre(module)?))
         }
-        (limit, _) => {
+        _ => {
             let linker = core_linker(compiled, module, config)?;
-            Ok(Program::AsyncCore(linker.instantiate_pre(module)?, limit))
+            let pre = linker.instantiate_pre(module)?;
+            Ok(Program::AsyncCore(pre, config.timeout))
         }
     }
 }
@@ -367,8 +369,8 @@ fn link_component(
     component: &Component,
     config: &RunnerConfig,
 ) -> wasmtime::Result<Program> {
-    match (config.timeout, &config.calls) {
-        (None, None) => {
+    match (config.is_interruptible(), &config.calls) {
+        (false, None) => {
             let mut linker = component::Linker::new(&compiled.engine);
             p2::add_to_linker_sync(&mut linker)?;
             answer_names(&mut linker, config, GuestKind::Component)?;
@@ -376,11 +378,11 @@ fn link_component(
             let pre = linker.instantiate_pre(component)?;
             bindings::sync::CommandPre::new(pre).map(Program::Component)
         }
-        (limit, _) => {
+        _ => {
             let pre = async_linker(compiled, component, config, GuestKind::Component)?
                 .instantiate_pre(component)?;
             let command = bindings::CommandPre::new(pre)?;
-            Ok(Program::AsyncComponent(command, limit))
+            Ok(Program::AsyncComponent(command, config.timeout))
         }
     }
 }
@@ -462,9 +464,9 @@ fn component_store(
     store
 }
 
-/// Gives a guest the fuel that it may use, and stops at ticks if it has a time limit.
+/// Gives a guest the fuel that it may use, and stops at ticks if it can be left in the middle.
 pub(super) fn bound<T>(store: &mut Store<T>, config: &RunnerConfig) {
-    if config.timeout.is_some() {
+    if config.is_interruptible() {
         yield_at_ticks(store);
     }
     if let Some(fuel) = config.fuel {
@@ -479,10 +481,10 @@ fn yield_at_ticks<T>(store: &mut Store<T>) {
     store.epoch_deadline_async_yield_and_update(1);
 }
 
-/// Waits for a guest until its time is up, and leaves it then.
+/// Waits for a guest until its time is up or it is stopped, and leaves it then.
 fn waited(
     runtime: &mut Option<Runtime>,
-    limit: Option<Duration>,
+    (limit, control): (Option<Duration>, Option<(&RunControl, &Engine)>),
     guest: impl Future<Output = wasmtime::Result<Result<(), ()>>>,
 ) -> Outcome {
     let runtime = match runtime {
@@ -495,13 +497,20 @@ fn waited(
             Err(error) => return Outcome::Failed(format!("cannot make a runtime: {error}")),
         },
     };
-    let Some(limit) = limit else {
-        return ended(runtime.block_on(guest));
+    let guest = async {
+        match control {
+            Some((control, engine)) => control.follow(engine, guest).await,
+            None => Some(guest.await),
+        }
     };
-    match runtime.block_on(async { tokio::time::timeout(limit, guest).await }) {
-        Ok(result) => ended(result),
-        Err(_) => Outcome::TimedOut(limit),
-    }
+    let result = match limit {
+        None => runtime.block_on(guest),
+        Some(limit) => match runtime.block_on(async { tokio::time::timeout(limit, guest).await }) {
+            Ok(result) => result,
+            Err(_) => return Outcome::TimedOut(limit),
+        },
+    };
+    result.map_or(Outcome::Stopped, ended)
 }
 
 /// Reads how a guest ended; a component says in its result whether it failed.

@@ -47,8 +47,8 @@ impl Runner {
     /// All file systems are made first: an empty one takes a few hundred bytes.
     /// What an instance wrote is freed as soon as it has ended and been
     /// [watched](Watch::finished), unless [`RunPlan::keep_file_systems`] is set. An
-    /// instance that fails does not stop the others. Waits while another run
-    /// of this runner goes on.
+    /// instance that fails does not stop the others. Waits while other runs of this
+    /// runner take the threads that it needs.
     ///
     /// # Errors
     /// [`RunnerError::Argument`], [`RunnerError::ArgumentsTooLong`],
@@ -77,12 +77,19 @@ impl Runner {
                 reason: "they are part of the state that the guest was frozen in",
             });
         }
-        let _run_lock = self.run_lock.lock();
         #[cfg(feature = "freeze")]
         let plan = &match &self.resumed {
             Some(resumed) => resumed.plan(plan),
             None => Cow::Borrowed(plan),
         };
+        if plan.control.is_some() && !self.config.controllable {
+            return Err(RunnerError::Argument {
+                what: "control".to_owned(),
+                reason: "the runner was made without RunnerConfig::controllable",
+            });
+        }
+        let at_once = self.config.threads.min(plan.instances.max(1));
+        let _room = self.gate.enter(at_once);
         // One that is thrown away finds what is wrong with the directories.
         let volumes = make_volumes(plan);
         let first = plan.first_instance;
@@ -193,7 +200,7 @@ impl Runner {
         let outputs = host.as_ref().map(InstanceHost::outputs).unwrap_or_default();
         let outcome = match host {
             Ok(host) => {
-                let what = (&self.config, plan.args.as_slice());
+                let what = (&self.config, plan);
                 self.program
                     .call(&self.engine, host, what, &mut progress, runtime)
             }

@@ -19,6 +19,8 @@ mod async_file; // tokio's traits
 #[cfg(feature = "runner")]
 mod calls; // docs/semantics lists every call that a guest can make
 mod cases_matrix; // what layered file systems were measured on, 01 to 45
+#[cfg(feature = "runner")]
+mod controls; // runs that their host stops, pauses, and gives streams
 mod copy_up; // copy-up, merging, dedup, concurrency: attacks 81 to 110
 #[cfg(feature = "dir")]
 mod differential; // random operations on a real directory
