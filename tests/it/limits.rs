@@ -30,6 +30,48 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "the_first_parts_of_an_answer_have_a_bound",
     ),
     (
+        "MAX_MESSAGE_BYTES",
+        "who_talks_nonsense_is_let_go_and_others_are_not",
+    ),
+    (
+        "MAX_CONNECTIONS",
+        "connections_and_calls_past_the_bound_wait",
+    ),
+    ("MAX_CALLS", "connections_and_calls_past_the_bound_wait"),
+    ("MAX_CONTAINERS", "containers_past_the_bound_are_refused"),
+    ("MAX_SPEC_BYTES", "a_large_file_is_not_read_to_its_end"),
+    (
+        "MAX_CONFIG_BYTES",
+        "what_cannot_be_meant_is_refused_by_name",
+    ),
+    (
+        "MAX_MOUNTS",
+        "a_hostile_spec_is_refused_by_the_name_of_the_field",
+    ),
+    (
+        "MAX_ID_BYTES",
+        "hostile_specs_are_refused_by_name_and_leave_nothing",
+    ),
+    (
+        "MAX_PROGRAM_BYTES",
+        "hostile_specs_are_refused_by_name_and_leave_nothing",
+    ),
+    ("MAX_PROGRAMS", "programs_are_kept_up_to_a_bound"),
+    ("MAX_ROOTS", "roots_are_kept_up_to_a_bound"),
+    (
+        "MAX_BOUND_FILE_BYTES",
+        "what_a_guest_cannot_be_given_is_refused_by_name",
+    ),
+    ("MAX_LAST_WORDS", "what_is_said_about_a_guest_has_a_bound"),
+    (
+        "MAX_WAITING_OUTPUT_BYTES",
+        "a_full_fifo_takes_no_more_than_a_bound",
+    ),
+    (
+        "MAX_WAITING_EVENTS",
+        "events_that_find_no_room_are_lost_and_hold_nobody_up",
+    ),
+    (
         "MAX_FINDINGS",
         "findings_of_a_rule_are_listed_up_to_a_bound",
     ),

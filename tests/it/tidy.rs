@@ -22,6 +22,7 @@ const HOMES: &[&str] = &[
     "src",
     "cli",
     "sim",
+    "shim",
     "tests",
     "benches",
     "examples",
@@ -29,11 +30,11 @@ const HOMES: &[&str] = &[
     "fuzz",
 ];
 
-/// Where the code of the two packages lies, the library's first.
-const PACKAGES: [&str; 2] = ["src", "cli/src"];
+/// Where the code of the packages lies, the library's first.
+const PACKAGES: [&str; 3] = ["src", "cli/src", "shim/src"];
 
 /// Where their tests from outside lie.
-const TESTS: [&str; 2] = ["tests/it", "cli/tests/it"];
+const TESTS: [&str; 3] = ["tests/it", "cli/tests/it", "shim/tests/it"];
 
 /// The code of both packages, with the tests beside it.
 fn code() -> Vec<(String, String)> {

@@ -7,8 +7,8 @@ use std::path::Path;
 use crate::support::rust::{sources, tokens, without_tests};
 use crate::tidy::quoted;
 
-/// The code of the two packages.
-const PACKAGES: [&str; 2] = ["src", "cli/src"];
+/// The code of the packages.
+const PACKAGES: [&str; 3] = ["src", "cli/src", "shim/src"];
 
 /// Homemade words that no identifier may be, each with the word that took its place.
 const GONE: &[(&str, &str)] = &[

@@ -1,0 +1,138 @@
+//! The configuration of the shim: a file that containerd's environment names, or the usual one.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::limits::MAX_CONFIG_BYTES;
+
+/// The environment variable that names the file.
+pub const CONFIG_VARIABLE: &str = "STRATAFS_SHIM_CONFIG";
+
+/// The file that is read if it is there and none is named.
+pub const USUAL_CONFIG: &str = "/etc/stratafs/shim.toml";
+
+/// How the shim runs containers.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ShimConfig {
+    /// Which containers share a process.
+    pub isolation: Isolation,
+    /// Where the sockets lie.
+    pub socket_dir: PathBuf,
+    /// Where compiled programs are kept; empty for nowhere.
+    pub cache_dir: PathBuf,
+    /// Bytes of memories and tables of a container whose spec has no limit of memory.
+    pub max_memory: u64,
+    /// Bytes that a container may hold in files that it wrote; the limit of its spec holds
+    /// where it is less.
+    pub max_file_bytes: u64,
+    /// Bytes of the content of a root file system.
+    pub max_root_bytes: u64,
+}
+
+/// Which containers share a process.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// All of a namespace of containerd.
+    #[default]
+    Node,
+    /// Those of a pod; a container of no pod has its own.
+    Pod,
+}
+
+impl Default for ShimConfig {
+    fn default() -> Self {
+        Self {
+            isolation: Isolation::Node,
+            socket_dir: "/run/stratafs/shim".into(),
+            cache_dir: "/var/cache/stratafs/shim".into(),
+            max_memory: 4 << 30,
+            max_file_bytes: 1 << 30,
+            max_root_bytes: 4 << 30,
+        }
+    }
+}
+
+impl ShimConfig {
+    /// Reads the file that is named, or the usual one if there is one.
+    ///
+    /// # Errors
+    /// What is wrong with it, on one line.
+    pub fn load(named: Option<&Path>) -> Result<Self, String> {
+        let path = named.unwrap_or(Path::new(USUAL_CONFIG));
+        let said = |error: &dyn std::fmt::Display| {
+            let text = error.to_string();
+            format!("{}: {}", path.display(), text.trim().replace('\n', " "))
+        };
+        let file = match std::fs::File::open(path) {
+            Ok(file) => file,
+            Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self::default());
+            }
+            Err(error) => return Err(said(&error)),
+        };
+        let mut text = String::new();
+        let read = file.take(MAX_CONFIG_BYTES + 1).read_to_string(&mut text);
+        if read.map_err(|error| said(&error))? as u64 > MAX_CONFIG_BYTES {
+            return Err(said(&format!("more than {MAX_CONFIG_BYTES} bytes")));
+        }
+        let config: Self = toml::from_str(&text).map_err(|error| said(&error))?;
+        for dir in [&config.socket_dir, &config.cache_dir] {
+            if !dir.is_absolute() && !dir.as_os_str().is_empty() {
+                return Err(said(&format!("{} is no absolute path", dir.display())));
+            }
+        }
+        Ok(config)
+    }
+
+    /// Returns where compiled programs are kept.
+    #[must_use]
+    pub fn cache_dir(&self) -> Option<&Path> {
+        (!self.cache_dir.as_os_str().is_empty()).then_some(&self.cache_dir)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<ShimConfig, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shim.toml");
+        std::fs::write(&path, text).unwrap();
+        let read = ShimConfig::load(Some(&path));
+        read.map_err(|error| error.replace(&format!("{}: ", path.display()), ""))
+    }
+
+    #[test]
+    fn a_file_says_what_is_not_as_usual() {
+        assert_eq!(read(""), Ok(ShimConfig::default()));
+        let config = read("isolation = \"pod\"\nmax-memory = 1000\ncache-dir = \"\"\n").unwrap();
+        assert_eq!(
+            (config.isolation, config.max_memory),
+            (Isolation::Pod, 1000)
+        );
+        assert_eq!(config.cache_dir(), None);
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_by_name() {
+        assert!(
+            read("isolatoin = \"pod\"")
+                .unwrap_err()
+                .contains("isolatoin")
+        );
+        assert!(read("isolation = \"vm\"").unwrap_err().contains("vm"));
+        assert!(read("max-memory = -1").is_err());
+        assert_eq!(
+            read("socket-dir = \"run\""),
+            Err("run is no absolute path".into())
+        );
+        let long = "#".repeat(usize::try_from(MAX_CONFIG_BYTES).unwrap() + 1);
+        assert_eq!(read(&long), Err("more than 65536 bytes".into()));
+        assert!(ShimConfig::load(Some(Path::new("/nowhere/shim.toml"))).is_err());
+    }
+}

@@ -1,0 +1,46 @@
+//! Every bound of the shim, with its unit and its reason.
+
+/// Bytes of one message of the task service: what ttrpc allows.
+pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Connections at a time. containerd keeps one for each container.
+pub const MAX_CONNECTIONS: usize = 16_384;
+
+/// Calls of one connection that are answered at a time; further ones wait to be read.
+pub const MAX_CALLS: usize = 256;
+
+/// Containers of one process, and so instances of one program.
+pub const MAX_CONTAINERS: u32 = 8192;
+
+/// Bytes of a bundle's `config.json`. Those of Kubernetes have 20 KB.
+pub const MAX_SPEC_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Bytes of the configuration of the shim.
+pub const MAX_CONFIG_BYTES: u64 = 64 * 1024;
+
+/// Mounts of one container.
+pub const MAX_MOUNTS: usize = 256;
+
+/// Bytes of a container's name. containerd allows as many.
+pub const MAX_ID_BYTES: usize = 76;
+
+/// Bytes of a guest's program. CPython has 30 MB.
+pub const MAX_PROGRAM_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Compiled programs that are kept for the next container.
+pub const MAX_PROGRAMS: usize = 64;
+
+/// Root file systems that are kept for the next container.
+pub const MAX_ROOTS: usize = 64;
+
+/// Bytes of a file that is bound into a container, such as `/etc/resolv.conf`.
+pub const MAX_BOUND_FILE_BYTES: u64 = 1024 * 1024;
+
+/// Bytes of one line about a guest in its own errors: of a trap with its functions.
+pub const MAX_LAST_WORDS: usize = 16 * 1024;
+
+/// Bytes of output that wait while a FIFO is full.
+pub const MAX_WAITING_OUTPUT_BYTES: usize = 64 * 1024;
+
+/// Events that wait while containerd does not take them; the next ones are lost.
+pub const MAX_WAITING_EVENTS: usize = 16_384;

@@ -1,0 +1,162 @@
+//! The programs of containers: found in their root, compiled once for all of them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use stratafs::digest::Digest;
+use stratafs::errno::Errno;
+use stratafs::image::Image;
+use stratafs::runner::{Guest, Runner, RunnerConfig};
+use stratafs::vfs::Fs;
+
+use crate::limits::{MAX_CONTAINERS, MAX_PROGRAM_BYTES, MAX_PROGRAMS};
+use crate::rootfs::Root;
+use crate::spec::ContainerSpec;
+use crate::status::Status;
+
+/// Where a program without a slash in its name is looked for if no `PATH` says it.
+const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Compiled programs, for all containers of this process.
+pub struct Programs {
+    cache_dir: Option<PathBuf>,
+    /// The one that was used last comes last. Held while one is compiled, which takes all
+    /// processors anyway.
+    known: Mutex<Vec<(Digest, Arc<Runner>)>>,
+}
+
+impl Programs {
+    /// Begins without any; compiled code is kept in `cache_dir`.
+    #[must_use]
+    pub fn new(cache_dir: Option<PathBuf>) -> Self {
+        Self {
+            cache_dir,
+            known: Mutex::default(),
+        }
+    }
+
+    /// Finds the program of a container and makes it ready.
+    ///
+    /// # Errors
+    /// There is none, or it is none that runs here.
+    pub fn open(&self, root: &Root, spec: &ContainerSpec) -> Result<Arc<Runner>, Status> {
+        let places = places(spec);
+        let ready = {
+            let ready = root.programs.lock();
+            let first = places.first().and_then(|place| ready.get(place));
+            first.map(Arc::clone)
+        };
+        if let Some(runner) = ready {
+            return Ok(runner);
+        }
+        let (place, bytes) = read(&root.image, &places)?;
+        let runner = self.compile(&place, bytes)?;
+        root.programs.lock().insert(place, Arc::clone(&runner));
+        Ok(runner)
+    }
+
+    fn compile(&self, place: &str, bytes: Vec<u8>) -> Result<Arc<Runner>, Status> {
+        let digest = Digest::of(&bytes);
+        let mut known = self.known.lock();
+        if let Some(at) = known.iter().position(|(of, _)| *of == digest) {
+            let found = known.remove(at);
+            let runner = Arc::clone(&found.1);
+            known.push(found);
+            return Ok(runner);
+        }
+        let guest = Guest::from_bytes(place, bytes).map_err(Status::invalid)?;
+        let mut config = RunnerConfig::default();
+        config.controllable = true;
+        config.threads = MAX_CONTAINERS;
+        config.cache_dir.clone_from(&self.cache_dir);
+        let runner = Arc::new(Runner::new(&guest, config).map_err(Status::invalid)?);
+        if known.len() >= MAX_PROGRAMS {
+            known.remove(0);
+        }
+        known.push((digest, Arc::clone(&runner)));
+        Ok(runner)
+    }
+}
+
+/// Returns where the program may lie, as a kernel and a shell would look.
+fn places(spec: &ContainerSpec) -> Vec<String> {
+    let Some(name) = spec.args.first() else {
+        return Vec::new();
+    };
+    if name.starts_with('/') {
+        return vec![name.clone()];
+    }
+    let below = |dir: &str| format!("{}/{name}", dir.trim_end_matches('/'));
+    if name.contains('/') {
+        return vec![below(&spec.cwd)];
+    }
+    let path = spec.env.iter().find(|(variable, _)| variable == "PATH");
+    let path = path.map_or(USUAL_PATH, |(_, path)| path.as_str());
+    // Images of lone programs have them in the root, and name them without a slash.
+    let dirs = path.split(':').filter(|dir| dir.starts_with('/'));
+    dirs.chain(["/"]).map(below).collect()
+}
+
+/// Reads the first of the files that is there.
+fn read(image: &Image, places: &[String]) -> Result<(String, Vec<u8>), Status> {
+    let fs = Fs::new(image);
+    let mut missing = None;
+    for place in places {
+        match fs.read_up_to(place.as_str(), MAX_PROGRAM_BYTES) {
+            Ok(bytes) => return Ok((place.clone(), bytes)),
+            Err(error) if matches!(error.errno(), Errno::NoEntry | Errno::NotDirectory) => {
+                missing.get_or_insert(error);
+            }
+            Err(error) => return Err(Status::invalid(format_args!("program {place}: {error}"))),
+        }
+    }
+    Err(match missing {
+        Some(error) => Status::invalid(format_args!("program {}: {error}", places.join(", "))),
+        None => Status::invalid("process.args: no program is named"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(name: &str, path: Option<&str>) -> ContainerSpec {
+        ContainerSpec {
+            args: vec![name.into()],
+            env: path
+                .map(|path| ("PATH".into(), path.into()))
+                .into_iter()
+                .collect(),
+            cwd: "/srv/".into(),
+            ..ContainerSpec::default()
+        }
+    }
+
+    #[test]
+    fn programs_are_looked_for_as_elsewhere() {
+        assert_eq!(places(&spec("/app.wasm", None)), ["/app.wasm"]);
+        assert_eq!(places(&spec("./app.wasm", None)), ["/srv/./app.wasm"]);
+        let searched = places(&spec("app", Some("/a:rel::/b/")));
+        assert_eq!(searched, ["/a/app", "/b/app", "/app"]);
+        assert_eq!(places(&spec("app", None)).len(), 7);
+        assert!(places(&ContainerSpec::default()).is_empty());
+    }
+
+    #[test]
+    fn programs_are_kept_up_to_a_bound() {
+        let programs = Programs::new(None);
+        let text = |at: usize| {
+            format!("(module (func (export \"_start\") (drop (i32.const {at}))))").into_bytes()
+        };
+        let first = programs.compile("0", text(0)).unwrap();
+        let again = programs.compile("same", text(0)).unwrap();
+        assert!(Arc::ptr_eq(&first, &again));
+        for at in 1..=MAX_PROGRAMS {
+            programs.compile("next", text(at)).unwrap();
+        }
+        let known = programs.known.lock();
+        assert_eq!(known.len(), MAX_PROGRAMS);
+        assert!(!known.iter().any(|(_, runner)| Arc::ptr_eq(runner, &first)));
+    }
+}

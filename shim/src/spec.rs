@@ -1,0 +1,357 @@
+//! What a bundle's `config.json` asks for, as far as a guest can be given it.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::limits::{MAX_MOUNTS, MAX_SPEC_BYTES};
+use crate::status::Status;
+
+/// The annotation that tells a pod's own container from those in it.
+const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
+
+/// The annotation that names the pod.
+const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
+
+/// Pages of memory are of this size, and a limit below one is none.
+const PAGE_BYTES: u64 = 64 * 1024;
+
+/// What is asked for, checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContainerSpec {
+    /// The arguments, the program's name first.
+    pub args: Vec<String>,
+    /// The environment.
+    pub env: Vec<(String, String)>,
+    /// The working directory.
+    pub cwd: String,
+    /// The root file system's directory, if the caller names no mounts.
+    pub root: String,
+    /// Whether nothing of the root may be changed.
+    pub read_only: bool,
+    /// Bytes of memory.
+    pub memory: Option<u64>,
+    /// Descriptors.
+    pub max_open: Option<u64>,
+    /// What else the guest is shown.
+    pub mounts: Vec<SpecMount>,
+    /// Whether it is a pod's own container, in which nothing runs.
+    pub is_sandbox: bool,
+    /// The pod that it belongs to.
+    pub pod: Option<String>,
+}
+
+/// A mount of the spec.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(default)]
+pub struct SpecMount {
+    /// Where the guest sees it.
+    pub destination: String,
+    /// What kind it is.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What is mounted.
+    pub source: String,
+    /// How.
+    #[serde(deserialize_with = "or_none")]
+    pub options: Vec<String>,
+}
+
+/// The parts of `config.json` that matter here.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Document {
+    process: Option<Process>,
+    root: Option<Root>,
+    #[serde(deserialize_with = "or_none")]
+    mounts: Vec<SpecMount>,
+    hooks: Option<HashMap<String, Option<Vec<serde_json::Value>>>>,
+    linux: Option<Linux>,
+    annotations: Option<HashMap<String, String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Process {
+    terminal: bool,
+    #[serde(deserialize_with = "or_none")]
+    args: Vec<String>,
+    #[serde(deserialize_with = "or_none")]
+    env: Vec<String>,
+    cwd: String,
+    #[serde(deserialize_with = "or_none")]
+    rlimits: Vec<Rlimit>,
+}
+
+/// Reads a list; what Go writes for one without elements is `null`.
+fn or_none<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Option::<Vec<T>>::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+#[derive(Deserialize)]
+struct Rlimit {
+    #[serde(rename = "type")]
+    kind: String,
+    hard: u64,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Root {
+    path: String,
+    readonly: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Linux {
+    resources: Option<Resources>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Resources {
+    memory: Option<Memory>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Memory {
+    limit: Option<i64>,
+}
+
+impl ContainerSpec {
+    /// Reads a bundle's `config.json`.
+    ///
+    /// # Errors
+    /// What is wrong with it, by the name of the field.
+    pub fn read(bundle: &Path) -> Result<Self, Status> {
+        let path = bundle.join("config.json");
+        let said = |what: String| Status::invalid(format_args!("{}: {what}", path.display()));
+        let file = File::open(&path).map_err(|error| said(error.to_string()))?;
+        let mut bytes = Vec::new();
+        let read = file.take(MAX_SPEC_BYTES + 1).read_to_end(&mut bytes);
+        if read.map_err(|error| said(error.to_string()))? as u64 > MAX_SPEC_BYTES {
+            return Err(said(format!("more than {MAX_SPEC_BYTES} bytes")));
+        }
+        Self::parse(&bytes).map_err(said)
+    }
+
+    /// Reads the document.
+    ///
+    /// # Errors
+    /// What is wrong with it, by the name of the field.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let document: Document =
+            serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let annotations = document.annotations.unwrap_or_default();
+        let is_sandbox = annotations
+            .get(CONTAINER_TYPE)
+            .is_some_and(|kind| kind == "sandbox");
+        let hooks = document.hooks.unwrap_or_default();
+        if let Some((name, _)) = hooks
+            .iter()
+            .find(|(_, list)| list.iter().flatten().next().is_some())
+        {
+            return Err(format!(
+                "hooks.{name}: programs of the host are not run for a guest"
+            ));
+        }
+        if document.mounts.len() > MAX_MOUNTS {
+            let count = document.mounts.len();
+            return Err(format!(
+                "mounts: {count} of them, the limit is {MAX_MOUNTS}"
+            ));
+        }
+        let process = document.process.unwrap_or_default();
+        if process.terminal {
+            return Err("process.terminal: a guest has no terminal".to_owned());
+        }
+        if !is_sandbox && process.args.first().is_none_or(String::is_empty) {
+            return Err("process.args: no program is named".to_owned());
+        }
+        let root = document.root.unwrap_or_default();
+        let memory = document.linux.and_then(|linux| linux.resources);
+        let memory = memory.and_then(|resources| resources.memory);
+        let limit = memory.and_then(|memory| memory.limit);
+        Ok(Self {
+            env: variables(process.env)?,
+            cwd: directory(process.cwd)?,
+            max_open: descriptors(process.rlimits)?,
+            args: process.args,
+            root: root.path,
+            read_only: root.readonly,
+            memory: limit.map(memory_limit).transpose()?.flatten(),
+            mounts: document.mounts,
+            is_sandbox,
+            pod: annotations.get(SANDBOX_ID).cloned(),
+        })
+    }
+}
+
+/// Reads `NAME=VALUE`s; of one that is there twice the last holds.
+fn variables(texts: Vec<String>) -> Result<Vec<(String, String)>, String> {
+    let mut all: Vec<(String, String)> = Vec::with_capacity(texts.len());
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for text in texts {
+        let Some((name, value)) = text.split_once('=') else {
+            return Err(format!("process.env: {text:?} has no `=`"));
+        };
+        let pair = (name.to_owned(), value.to_owned());
+        match places.get(name).and_then(|place| all.get_mut(*place)) {
+            Some(known) => *known = pair,
+            None => {
+                places.insert(name.to_owned(), all.len());
+                all.push(pair);
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn directory(cwd: String) -> Result<String, String> {
+    if cwd.is_empty() {
+        return Ok("/".to_owned());
+    }
+    if !cwd.starts_with('/') || climbs(&cwd) {
+        return Err(format!(
+            "process.cwd: {cwd:?} is no absolute path without `..`"
+        ));
+    }
+    Ok(cwd)
+}
+
+/// Returns whether a path has `..` as a part.
+#[must_use]
+pub fn climbs(path: &str) -> bool {
+    path.split('/').any(|part| part == "..")
+}
+
+fn descriptors(limits: Vec<Rlimit>) -> Result<Option<u64>, String> {
+    let limit = limits
+        .into_iter()
+        .find(|limit| limit.kind == "RLIMIT_NOFILE");
+    match limit {
+        Some(Rlimit { hard: 0, .. }) => {
+            Err("process.rlimits: RLIMIT_NOFILE is 0: a guest needs a descriptor".to_owned())
+        }
+        limit => Ok(limit.map(|limit| limit.hard)),
+    }
+}
+
+/// Reads a limit of memory: -1 and 0 mean that there is none.
+fn memory_limit(limit: i64) -> Result<Option<u64>, String> {
+    match u64::try_from(limit) {
+        Ok(0) => Ok(None),
+        Ok(limit) if limit >= PAGE_BYTES => Ok(Some(limit)),
+        Err(_) if limit == -1 => Ok(None),
+        _ => Err(format!(
+            "linux.resources.memory.limit: {limit}: expected -1, 0, or {PAGE_BYTES} and more"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        ContainerSpec::parse(text.as_bytes()).unwrap_err()
+    }
+
+    #[test]
+    fn a_spec_is_read_as_far_as_it_matters() {
+        let text = r#"{
+            "ociVersion": "1.1.0", "hostname": "h", "hooks": {"prestart": null, "poststop": []},
+            "process": {
+                "user": {"uid": 0, "gid": 0}, "args": ["/app.wasm", "-v"],
+                "env": ["A=1", "B=x=y", "A=2"], "cwd": "/srv",
+                "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 512}]
+            },
+            "root": {"path": "rootfs", "readonly": true},
+            "mounts": [{"destination": "/proc", "type": "proc", "source": "proc", "options": null}],
+            "annotations": {"io.kubernetes.cri.sandbox-id": "p"},
+            "linux": {"resources": {"memory": {"limit": 67108864}, "cpu": {"shares": 2}}}
+        }"#;
+        let spec = ContainerSpec::parse(text.as_bytes()).unwrap();
+        let env = [("A", "2"), ("B", "x=y")].map(|(name, value)| (name.into(), value.into()));
+        assert_eq!(spec.args, ["/app.wasm", "-v"]);
+        assert_eq!((spec.env, spec.cwd.as_str()), (env.to_vec(), "/srv"));
+        assert_eq!((spec.memory, spec.max_open), (Some(64 << 20), Some(1024)));
+        assert!(spec.read_only && !spec.is_sandbox && spec.mounts.len() == 1);
+        assert_eq!(spec.pod.as_deref(), Some("p"));
+    }
+
+    #[test]
+    fn a_pod_itself_needs_no_program() {
+        let text = r#"{"annotations": {"io.kubernetes.cri.container-type": "sandbox"}}"#;
+        assert!(ContainerSpec::parse(text.as_bytes()).unwrap().is_sandbox);
+    }
+
+    #[test]
+    fn a_hostile_spec_is_refused_by_the_name_of_the_field() {
+        let process =
+            |inner: &str| refused(&format!(r#"{{"process": {{"args": ["a"], {inner}}}}}"#));
+        assert_eq!(refused("{}"), "process.args: no program is named");
+        assert_eq!(
+            process(r#""terminal": true"#),
+            "process.terminal: a guest has no terminal"
+        );
+        assert_eq!(process(r#""env": ["A"]"#), "process.env: \"A\" has no `=`");
+        for cwd in ["srv", "/a/../b"] {
+            let text = process(&format!(r#""cwd": "{cwd}""#));
+            assert_eq!(
+                text,
+                format!("process.cwd: {cwd:?} is no absolute path without `..`")
+            );
+        }
+        assert!(
+            process(r#""rlimits": [{"type": "RLIMIT_NOFILE", "hard": 0}]"#)
+                .contains("RLIMIT_NOFILE")
+        );
+        assert!(
+            process(r#""rlimits": [{"type": "RLIMIT_NOFILE", "hard": -1}]"#)
+                .contains("invalid value")
+        );
+        let limit = |limit: &str| {
+            let text = format!(
+                r#"{{"process": {{"args": ["a"]}}, "linux": {{"resources": {{"memory": {{"limit": {limit}}}}}}}}}"#
+            );
+            ContainerSpec::parse(text.as_bytes()).map(|spec| spec.memory)
+        };
+        assert_eq!((limit("-1"), limit("0")), (Ok(None), Ok(None)));
+        assert_eq!(limit("65536"), Ok(Some(65536)));
+        for wrong in ["-2", "1", "65535", "99999999999999999999", "\"1\""] {
+            assert!(limit(wrong).is_err(), "{wrong}");
+        }
+        let hooks = r#"{"process": {"args": ["a"]}, "hooks": {"poststop": [{"path": "/bin/sh"}]}}"#;
+        assert_eq!(
+            refused(hooks),
+            "hooks.poststop: programs of the host are not run for a guest"
+        );
+        let mounts = vec!["{}"; MAX_MOUNTS + 1].join(",");
+        let many = format!(r#"{{"process": {{"args": ["a"]}}, "mounts": [{mounts}]}}"#);
+        assert_eq!(refused(&many), "mounts: 257 of them, the limit is 256");
+        let deep = "[".repeat(1_000_000);
+        assert!(refused(&format!(r#"{{"x": {deep}"#)).contains("EOF"));
+    }
+
+    #[test]
+    fn a_large_file_is_not_read_to_its_end() {
+        let bundle = tempfile::tempdir().unwrap();
+        let file = File::create(bundle.path().join("config.json")).unwrap();
+        file.set_len(1 << 40).unwrap();
+        let error = ContainerSpec::read(bundle.path()).unwrap_err();
+        assert!(
+            error.message.ends_with("more than 4194304 bytes"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,61 @@
+//! Why a call was refused: the codes of gRPC, as containerd reads them.
+
+use std::fmt;
+
+/// What kind of refusal it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// What was said makes no sense, whatever the state.
+    InvalidArgument = 3,
+    /// There is no such container or process.
+    NotFound = 5,
+    /// There is one of that name.
+    AlreadyExists = 6,
+    /// A bound is reached.
+    ResourceExhausted = 8,
+    /// The container is not in a state for it.
+    FailedPrecondition = 9,
+    /// Nothing here does that.
+    Unimplemented = 12,
+    /// The host failed.
+    Internal = 13,
+    /// The process is about to end.
+    Unavailable = 14,
+}
+
+/// A refusal, with its reason on one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// What kind.
+    pub code: Code,
+    /// Why, for the user.
+    pub message: String,
+}
+
+impl Status {
+    /// Makes one.
+    pub fn new(code: Code, message: impl fmt::Display) -> Self {
+        Self {
+            code,
+            message: message.to_string(),
+        }
+    }
+
+    /// Refuses what was said.
+    pub fn invalid(message: impl fmt::Display) -> Self {
+        Self::new(Code::InvalidArgument, message)
+    }
+
+    /// Tells of a failure of the host.
+    pub fn internal(message: impl fmt::Display) -> Self {
+        Self::new(Code::Internal, message)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Status {}

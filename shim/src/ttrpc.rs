@@ -1,0 +1,268 @@
+//! ttrpc, the protocol between containerd and its shims: calls over a Unix socket.
+//!
+//! A frame is ten bytes, length, stream, type and flags, and a message. Answers come in any
+//! order; each has the stream of its call.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::limits::{MAX_CALLS, MAX_CONNECTIONS, MAX_MESSAGE_BYTES};
+use crate::messages::{CallRequest, CallResponse, CallStatus};
+use crate::status::{Code, Status};
+use crate::wire::Message;
+
+/// How long a call may take that is answered at once.
+pub const CALL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The type of a frame that asks.
+const REQUEST: u8 = 1;
+
+/// The type of a frame that answers.
+const RESPONSE: u8 = 2;
+
+/// Answers calls.
+pub trait Answer: Send + Sync + 'static {
+    /// Answers one call.
+    fn answer(
+        self: Arc<Self>,
+        service: String,
+        method: String,
+        payload: Vec<u8>,
+    ) -> impl Future<Output = Result<Vec<u8>, Status>> + Send;
+}
+
+/// A frame without its length.
+struct Frame {
+    stream: u32,
+    kind: u8,
+    bytes: Vec<u8>,
+}
+
+async fn read_frame(from: &mut (impl AsyncReadExt + Unpin)) -> io::Result<Frame> {
+    let len = from.read_u32().await?;
+    let stream = from.read_u32().await?;
+    let kind = from.read_u8().await?;
+    let _flags = from.read_u8().await?;
+    let len = usize::try_from(len).unwrap_or(usize::MAX);
+    if len > MAX_MESSAGE_BYTES {
+        return Err(io::Error::other(format!(
+            "a message of {len} bytes: the limit is {MAX_MESSAGE_BYTES}"
+        )));
+    }
+    let mut bytes = Vec::new();
+    // Memory is taken as bytes come, not as they are announced.
+    let read = from.take(len as u64).read_to_end(&mut bytes).await?;
+    if read < len {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(Frame {
+        stream,
+        kind,
+        bytes,
+    })
+}
+
+fn frame_bytes(stream: u32, kind: u8, message: &[u8]) -> io::Result<Vec<u8>> {
+    let len = u32::try_from(message.len()).map_err(io::Error::other)?;
+    let mut bytes = Vec::with_capacity(message.len() + 10);
+    bytes.extend_from_slice(&len.to_be_bytes());
+    bytes.extend_from_slice(&stream.to_be_bytes());
+    bytes.extend_from_slice(&[kind, 0]);
+    bytes.extend_from_slice(message);
+    Ok(bytes)
+}
+
+/// How much is done at a time.
+#[derive(Clone, Copy, Debug)]
+pub struct ServeBounds {
+    /// Connections.
+    pub connections: usize,
+    /// Calls of one connection.
+    pub calls: usize,
+}
+
+impl Default for ServeBounds {
+    fn default() -> Self {
+        Self {
+            connections: MAX_CONNECTIONS,
+            calls: MAX_CALLS,
+        }
+    }
+}
+
+/// Answers all who connect, for ever. Works in a runtime of tokio.
+pub async fn serve<A: Answer>(listener: UnixListener, answer: Arc<A>, bounds: ServeBounds) {
+    let room = Arc::new(Semaphore::new(bounds.connections));
+    loop {
+        let Ok(pass) = Arc::clone(&room).acquire_owned().await else {
+            return;
+        };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let answer = Arc::clone(&answer);
+                tokio::spawn(async move {
+                    // Whoever leaves or talks nonsense is let go.
+                    let _ended = connection(stream, answer, bounds.calls).await;
+                    drop(pass);
+                });
+            }
+            // Too many files are open: some are closed soon.
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+async fn connection<A: Answer>(stream: UnixStream, answer: Arc<A>, calls: usize) -> io::Result<()> {
+    let (mut from, to) = stream.into_split();
+    let (send, receive) = mpsc::channel(16);
+    let writer = tokio::spawn(write_all(to, receive));
+    let room = Arc::new(Semaphore::new(calls));
+    let ended = loop {
+        let frame = match read_frame(&mut from).await {
+            Ok(frame) => frame,
+            Err(error) => break Err(error),
+        };
+        // Streams of messages are no part of the task service.
+        if frame.kind != REQUEST {
+            continue;
+        }
+        let Ok(pass) = Arc::clone(&room).acquire_owned().await else {
+            break Ok(());
+        };
+        let (send, answer) = (send.clone(), Arc::clone(&answer));
+        tokio::spawn(async move {
+            let response = respond(answer, &frame.bytes).await.encode();
+            if let Ok(bytes) = frame_bytes(frame.stream, RESPONSE, &response) {
+                let _gone = send.send(bytes).await;
+            }
+            drop(pass);
+        });
+    };
+    drop(send);
+    let _written = writer.await;
+    ended
+}
+
+async fn write_all(mut to: OwnedWriteHalf, mut frames: mpsc::Receiver<Vec<u8>>) {
+    while let Some(bytes) = frames.recv().await {
+        if to.write_all(&bytes).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn respond<A: Answer>(answer: Arc<A>, bytes: &[u8]) -> CallResponse {
+    let answered = match CallRequest::decode(bytes) {
+        Ok(call) => answer.answer(call.service, call.method, call.payload).await,
+        Err(error) => Err(Status::invalid(error)),
+    };
+    match answered {
+        Ok(payload) => CallResponse {
+            // Go's client wants a status, and takes one without a code as success.
+            status: Some(CallStatus::default()),
+            payload,
+        },
+        Err(Status { code, message }) => CallResponse {
+            status: Some(CallStatus {
+                code: code as u32,
+                message,
+            }),
+            payload: Vec::new(),
+        },
+    }
+}
+
+/// Makes calls, one at a time.
+pub struct Client {
+    from: OwnedReadHalf,
+    to: OwnedWriteHalf,
+    next: u32,
+}
+
+/// Why a call has no answer.
+#[derive(Debug)]
+pub enum CallError {
+    /// Nobody answers.
+    Io(io::Error),
+    /// It was refused: the code, and why.
+    Refused(u32, String),
+}
+
+impl std::fmt::Display for CallError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Io(error) => error.fmt(f),
+            Self::Refused(_, message) => f.write_str(message),
+        }
+    }
+}
+
+impl std::error::Error for CallError {}
+
+impl CallError {
+    /// Returns whether it was refused with this code.
+    #[must_use]
+    pub fn is(&self, wanted: Code) -> bool {
+        matches!(self, Self::Refused(code, _) if *code == wanted as u32)
+    }
+}
+
+impl From<io::Error> for CallError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl Client {
+    /// Connects to a socket.
+    ///
+    /// # Errors
+    /// Nobody listens.
+    pub async fn connect(path: &Path) -> io::Result<Self> {
+        let (from, to) = UnixStream::connect(path).await?.into_split();
+        Ok(Self { from, to, next: 1 })
+    }
+
+    /// Makes a call and waits for its answer.
+    ///
+    /// # Errors
+    /// It is refused, or nobody answers.
+    pub async fn call<R: Message>(
+        &mut self,
+        service: &str,
+        method: &str,
+        request: &impl Message,
+    ) -> Result<R, CallError> {
+        let stream = self.next;
+        self.next = self.next.wrapping_add(2);
+        let call = CallRequest {
+            service: service.to_owned(),
+            method: method.to_owned(),
+            payload: request.encode(),
+            timeout_nano: 0,
+        };
+        let bytes = frame_bytes(stream, REQUEST, &call.encode())?;
+        self.to.write_all(&bytes).await?;
+        loop {
+            let frame = read_frame(&mut self.from).await?;
+            if frame.stream == stream && frame.kind == RESPONSE {
+                return read_response(&frame.bytes);
+            }
+        }
+    }
+}
+
+fn read_response<R: Message>(bytes: &[u8]) -> Result<R, CallError> {
+    let response = CallResponse::decode(bytes).map_err(io::Error::other)?;
+    match response.status {
+        Some(CallStatus { code, message }) if code != 0 => Err(CallError::Refused(code, message)),
+        _ => Ok(R::decode(&response.payload).map_err(io::Error::other)?),
+    }
+}

@@ -1,0 +1,18 @@
+//! The shim from outside: its service over a socket, and the program that containerd starts.
+
+#![cfg(target_os = "linux")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test stops at what it does not expect, and is no library"
+)]
+
+mod node; // a service with a containerd that notes its events, and guests
+
+mod containers; // from creation to deletion: streams, codes, signals, events
+mod hostile; // specs, connections and guests that mean harm
+mod process; // the program: start, delete, and the process that stays

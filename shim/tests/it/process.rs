@@ -1,0 +1,211 @@
+//! The program: how containerd starts it, the process that stays, and what is left after it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output as Ran};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use stratafs_shim::messages::*;
+use stratafs_shim::wire::Message;
+use tempfile::TempDir;
+
+use crate::node::*;
+
+struct Host {
+    dir: TempDir,
+}
+
+impl Host {
+    fn new(isolation: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let config = format!(
+            "isolation = \"{isolation}\"\nsocket-dir = {:?}\ncache-dir = \"\"\n",
+            dir.path().join("sockets")
+        );
+        fs::write(dir.path().join("shim.toml"), config).unwrap();
+        Self { dir }
+    }
+
+    fn program(&self, bundle: &Bundle, action: &str) -> Ran {
+        Command::new(env!("CARGO_BIN_EXE_containerd-shim-stratafs-v1"))
+            .args([
+                "-namespace",
+                "tests",
+                "-publish-binary",
+                "containerd",
+                "-address",
+            ])
+            .arg(self.dir.path().join("containerd"))
+            .args(["-id", bundle.request.id.as_str(), action])
+            .env("STRATAFS_SHIM_CONFIG", self.dir.path().join("shim.toml"))
+            .current_dir(&bundle.dir)
+            .output()
+            .unwrap()
+    }
+
+    fn bundle(&self, id: &str, program: &str) -> Bundle {
+        let bundle = Bundle::new(self.dir.path(), id, program);
+        bundle.write();
+        bundle
+    }
+
+    fn start(&self, bundle: &Bundle) -> PathBuf {
+        let ran = self.program(bundle, "start");
+        assert!(
+            ran.status.success(),
+            "{}",
+            String::from_utf8_lossy(&ran.stderr)
+        );
+        let address = String::from_utf8(ran.stdout).unwrap();
+        assert_eq!(
+            fs::read_to_string(bundle.dir.join("address")).unwrap(),
+            address
+        );
+        address.strip_prefix("unix://").unwrap().into()
+    }
+
+    fn delete(&self, bundle: &Bundle) -> DeleteResponse {
+        let ran = self.program(bundle, "delete");
+        assert!(
+            ran.status.success(),
+            "{}",
+            String::from_utf8_lossy(&ran.stderr)
+        );
+        DeleteResponse::decode(&ran.stdout).unwrap()
+    }
+}
+
+/// The process that answers at a socket.
+fn process_of(socket: &Path, id: &str) -> Pid {
+    let request = ContainerRequest { id: id.into() };
+    let answer: ConnectResponse = call(socket, "Connect", &request).unwrap();
+    Pid::from_raw(answer.shim_pid as i32).unwrap()
+}
+
+/// Waits until a process is gone or a zombie of somebody else.
+fn until_gone(pid: Pid) {
+    let start = Instant::now();
+    while test_kill_process(pid).is_ok() && !is_zombie(pid) {
+        assert!(start.elapsed() < LONG, "the process stays");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn is_zombie(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    stat.is_ok_and(|stat| stat.contains(") Z "))
+}
+
+#[test]
+fn containers_of_a_node_share_one_process_that_ends_with_the_last() {
+    let host = Host::new("node");
+    let (one, two) = (
+        host.bundle("one", &says("1", 1)),
+        host.bundle("two", &sleeps()),
+    );
+    let socket = host.start(&one);
+    assert_eq!(host.start(&two), socket);
+    let pid = process_of(&socket, "one");
+    for bundle in [&one, &two] {
+        let _pid: PidResponse = call(&socket, "Create", &bundle.request).unwrap();
+        let _pid: PidResponse = call(&socket, "Start", &named(&bundle.request.id)).unwrap();
+    }
+    let ended: WaitResponse = call(&socket, "Wait", &named("one")).unwrap();
+    assert_eq!(ended.exit_status, 1);
+    let _gone: DeleteResponse = call(&socket, "Delete", &named("one")).unwrap();
+    let last = ShutdownRequest {
+        id: "one".into(),
+        now: true,
+    };
+    let _stays: Empty = call(&socket, "Shutdown", &last).unwrap();
+    assert_eq!(process_of(&socket, "two"), pid);
+    // `delete` takes a container away from a process that is there.
+    assert_eq!(host.delete(&two).exit_status, 137);
+    assert_eq!(
+        refusal(call::<StateResponse>(&socket, "State", &named("two"))).0,
+        5
+    );
+    // One that is announced keeps the process.
+    let three = host.bundle("three", &says("3", 3));
+    assert_eq!(host.start(&three), socket);
+    let _stays: Empty = call(&socket, "Shutdown", &ShutdownRequest::default()).unwrap();
+    assert_eq!(process_of(&socket, "three"), pid);
+    let last = ShutdownRequest {
+        id: "three".into(),
+        now: false,
+    };
+    let _ends: Empty = call(&socket, "Shutdown", &last).unwrap();
+    until_gone(pid);
+    assert!(!socket.exists());
+}
+
+#[test]
+fn pods_have_processes_of_their_own_if_they_are_to() {
+    let host = Host::new("pod");
+    let (one, two) = (host.bundle("one", &sleeps()), host.bundle("two", &sleeps()));
+    let sockets = [host.start(&one), host.start(&two)];
+    assert_ne!(sockets[0], sockets[1]);
+    for (socket, id) in sockets.iter().zip(["one", "two"]) {
+        let pid = process_of(socket, id);
+        let last = ShutdownRequest {
+            id: id.into(),
+            now: false,
+        };
+        let _ends: Empty = call(socket, "Shutdown", &last).unwrap();
+        until_gone(pid);
+    }
+}
+
+#[test]
+fn what_a_killed_process_left_is_cleaned_up_and_the_next_one_starts() {
+    let host = Host::new("node");
+    let bundle = host.bundle("one", &sleeps());
+    let socket = host.start(&bundle);
+    let pid = process_of(&socket, "one");
+    let _pid: PidResponse = call(&socket, "Create", &bundle.request).unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
+    until_gone(pid);
+    assert!(socket.exists());
+    let deleted = host.delete(&bundle);
+    assert_eq!((deleted.pid, deleted.exit_status), (0, 137));
+    assert!(deleted.exited_at.is_some() && !socket.exists());
+    // A start finds a socket that nobody answers at.
+    assert_eq!(host.start(&bundle), socket);
+    let pid = process_of(&socket, "one");
+    kill_process(pid, Signal::KILL).unwrap();
+    until_gone(pid);
+    assert_eq!(host.start(&bundle), socket);
+    let last = ShutdownRequest {
+        id: "one".into(),
+        now: false,
+    };
+    let pid = process_of(&socket, "one");
+    let _ends: Empty = call(&socket, "Shutdown", &last).unwrap();
+    until_gone(pid);
+}
+
+#[test]
+fn wrong_arguments_and_files_are_told_on_one_line() {
+    let program = || Command::new(env!("CARGO_BIN_EXE_containerd-shim-stratafs-v1"));
+    let usage = program().arg("-x").output().unwrap();
+    assert_eq!(usage.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&usage.stderr).starts_with("error: no flag -x\nusage: "));
+    assert_eq!(program().output().unwrap().status.code(), Some(2));
+    let missing = program().args(["-id", "a", "start"]).output().unwrap();
+    assert_eq!(missing.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8_lossy(&missing.stderr),
+        "error: -namespace is missing\n"
+    );
+    let version = program().arg("-v").output().unwrap();
+    assert!(String::from_utf8_lossy(&version.stdout).starts_with("containerd-shim-stratafs-v1 "));
+    let host = Host::new("vm");
+    let refused = host.program(&host.bundle("a", ""), "start");
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        text.starts_with("error: ") && text.contains("vm") && text.lines().count() == 1,
+        "{text}"
+    );
+}
