@@ -168,6 +168,24 @@ fn those_that_do_not_read_are_left_and_their_guests_stopped() {
 }
 
 #[test]
+fn those_that_go_away_give_their_places_back() {
+    let served = Served::start("--max-in-flight 1 --timeout 60");
+    for path in ["/loop", "/slow?ms=50000"] {
+        let mut stream = served.connect();
+        let head = format!("GET {path} HTTP/1.1\r\nhost: h\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        while served.metric("stratafs_in_flight ") < 1 {
+            thread::sleep(Duration::from_millis(10));
+        }
+        drop(stream);
+        let begun = Instant::now();
+        while served.get("/hello").status != 200 {
+            assert!(begun.elapsed() < SOON, "{path} goes on");
+        }
+    }
+}
+
+#[test]
 fn those_that_are_waited_for_make_room() {
     // Time enough for any of them: what makes room is that others need it.
     let served = Served::start("--max-in-flight 4 --timeout 60");
