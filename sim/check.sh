@@ -98,7 +98,7 @@ real_bytes, requests = map(int, sys.argv[3].split())
 [way] = json.load(open("simulated.json"))["ways"]
 simulated, simulated_bytes = way["last_start_seconds"], way["registry_gigabytes"] * 1e9
 print(f"last store done: {real:.2f} s, simulated {simulated:.2f} s ({simulated / real - 1:+.1%})")
-print(f"bytes over the line: {real_bytes}, simulated {simulated_bytes:.0f} ({simulated_bytes / real_bytes - 1:+.1%}); requests: {requests}, simulated {way['requests']}")
+print(f"bytes sent: {real_bytes}, simulated {simulated_bytes:.0f} ({simulated_bytes / real_bytes - 1:+.1%}); requests: {requests}, simulated {way['requests']}")
 if abs(simulated / real - 1) > 0.2 or abs(simulated_bytes / real_bytes - 1) > 0.05:
     sys.exit("error: the simulation and the real run differ by more than 20 % in time or 5 % in bytes")
 PY

@@ -129,11 +129,6 @@ impl Run {
         plan.share = args.share;
         // Diff and commit read the one instance's file system after the run.
         plan.keep_file_systems = args.diff.is_some() || args.commit.is_some();
-        plan.rights = match args.read_only {
-            true => Rights::ReadOnly,
-            false => Rights::ReadWrite,
-        };
-        plan.rules = std::mem::take(&mut args.rules);
         plan.instances = instances;
         plan.tell_number = args.instances.is_some();
         config.threads = args.threads.min(instances);
@@ -169,8 +164,8 @@ impl Run {
     }
 }
 
-/// Shows the directories that were asked for, or the usual one, and returns what volumes
-/// start from.
+/// Shows the directories that were asked for, or the usual one, with what the guest may do in them,
+/// and returns what volumes start from.
 fn show_all(args: &mut RunArgs, plan: &mut RunPlan) -> Result<Vec<(String, Reference)>, Failure> {
     let is_usual = args.preopens.is_empty() && !args.no_preopen;
     plan.preopens = match is_usual {
@@ -178,6 +173,11 @@ fn show_all(args: &mut RunArgs, plan: &mut RunPlan) -> Result<Vec<(String, Refer
         false => std::mem::take(&mut args.preopens),
     };
     plan.furnished = is_usual && !args.bare;
+    plan.rights = match args.read_only {
+        true => Rights::ReadOnly,
+        false => Rights::ReadWrite,
+    };
+    plan.rules = std::mem::take(&mut args.rules);
     plan.host_dirs = std::mem::take(&mut args.dirs);
     let volume_bases = show(std::mem::take(&mut args.volumes), plan)?;
     check_saved(&args.save_volumes, plan)?;
