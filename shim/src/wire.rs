@@ -98,7 +98,7 @@ impl WireWriter {
         self.0.push(value.to_le_bytes()[0]);
     }
 
-    /// Writes a number; zero is left away.
+    /// Writes a number; zero is left out.
     pub fn number(&mut self, number: u32, value: u64) {
         if value != 0 {
             self.varint(u64::from(number) << 3);

@@ -90,19 +90,7 @@ impl InstanceHost {
                     source,
                 })?;
         }
-        let preopens: Result<_, RunnerError> = plan
-            .preopens
-            .iter()
-            .map(|preopen| {
-                let dir = fs.preopen(&preopen.dir, preopen.rights);
-                let dir = dir.map_err(|error| RunnerError::Preopen {
-                    path: preopen.dir.clone().into_bytes(),
-                    errno: error.errno(),
-                })?;
-                Ok((dir, preopen.guest.clone()))
-            })
-            .collect();
-        let mut preopens: Vec<_> = preopens?;
+        let mut preopens = layered(fs, plan)?;
         for volume in &plan.volumes {
             let made = volumes.iter().find(|(name, _)| *name == volume.name);
             let Some((_, fs)) = made else { continue };
@@ -241,6 +229,19 @@ fn no_devices(error: Error) -> RunnerError {
         path: b"/dev".to_vec(),
         errno: error.errno(),
     }
+}
+
+/// Returns the directories of the layered file system that a guest is shown, with its names for them.
+fn layered(fs: &Fs, plan: &RunPlan) -> Result<Vec<(Preopen, String)>, RunnerError> {
+    let all = plan.preopens.iter().map(|preopen| {
+        let dir = fs.preopen(&preopen.dir, preopen.rights);
+        let dir = dir.map_err(|error| RunnerError::Preopen {
+            path: preopen.dir.clone().into_bytes(),
+            errno: error.errno(),
+        })?;
+        Ok((dir, preopen.guest.clone()))
+    });
+    all.collect()
 }
 
 /// Gives a guest the world that it expects, and returns `/dev` if that is a directory of
