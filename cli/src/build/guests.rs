@@ -246,13 +246,29 @@ fn check_secrets(diff: &Layer, mounted: &Mounted) -> Result<(), Failure> {
             show(&path.to_bytes())
         ))
     };
+    let named = |id: &str| {
+        Failure::new(format_args!(
+            "the guest made a name or a link with the secret {id:?} in it: what it makes is part of the image: let it keep the secret to itself"
+        ))
+    };
     for entry in diff.entries() {
-        let EntryBody::File { content, .. } = entry.body else {
-            continue;
-        };
         for (id, secret) in &mounted.secrets {
             let secret = secret.trim_ascii();
-            if secret.len() < MIN_SECRET_BYTES || content.size() < secret.len() as u64 {
+            if secret.len() < MIN_SECRET_BYTES {
+                continue;
+            }
+            let has = |bytes: &[u8]| memmem::find(bytes, secret).is_some();
+            let target = match entry.body {
+                EntryBody::Symlink { target, .. } => target,
+                _ => &[],
+            };
+            if has(&entry.path.to_bytes()) || has(target) {
+                return Err(named(id));
+            }
+            let EntryBody::File { content, .. } = entry.body else {
+                continue;
+            };
+            if content.size() < secret.len() as u64 {
                 continue;
             }
             // What crosses the end of a piece is seen with the next one.

@@ -223,6 +223,10 @@ fn secrets_are_in_no_layer_key_history_or_output() {
         &["line 3, column 1", "wrote the secret \"key\" into /copy"],
     );
     assert!(!done.stderr.contains(SECRET));
+    guest(&cli, "g.wat", &Script::new().mkdir(SECRET, OK));
+    let done = build(&cli, "--secret id=key,src=key");
+    done.failed(1, &["a name or a link with the secret \"key\" in it"]);
+    assert!(!done.stderr.contains(SECRET));
 }
 
 #[test]
