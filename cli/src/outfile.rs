@@ -20,6 +20,13 @@ enum Sink {
     Beside(StagedFile),
     /// The target itself, where it is no regular file: a pipe, `/dev/null`.
     Direct(File),
+    /// Standard output, which `-` stands for.
+    Stdout,
+}
+
+/// Returns whether a file that is named is standard output.
+pub(super) fn is_stdout(path: &Path) -> bool {
+    path.as_os_str() == "-"
 }
 
 impl OutFile {
@@ -30,6 +37,7 @@ impl OutFile {
 
     fn open(path: &Path) -> io::Result<Self> {
         let sink = match path.metadata() {
+            _ if is_stdout(path) => Sink::Stdout,
             Ok(meta) if meta.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
             Ok(meta) if !meta.is_file() => Sink::Direct(File::options().write(true).open(path)?),
             _ => Sink::Beside(StagedFile::create(path)?),
@@ -48,6 +56,11 @@ impl OutFile {
     ) -> Result<(), Failure> {
         let at = |error: io::Error| Failure::at(&self.path, error);
         match self.sink {
+            Sink::Stdout => {
+                let mut out = io::BufWriter::new(io::stdout().lock());
+                content(&mut out)?;
+                out.flush().map_err(at)
+            }
             Sink::Direct(mut file) => {
                 content(&mut file)?;
                 file.flush().map_err(at)

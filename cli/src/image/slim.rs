@@ -16,7 +16,7 @@ use super::trace::{self, Touched};
 use super::tree::Shown;
 use crate::failure::{Failure, complain};
 use crate::from_image;
-use crate::outfile::OutFile;
+use crate::outfile::{self, OutFile};
 use crate::report::{bytes, count};
 
 pub(super) fn slim(store: &Store, args: SlimArgs) -> Result<(), Failure> {
@@ -47,6 +47,9 @@ pub(super) fn slim(store: &Store, args: SlimArgs) -> Result<(), Failure> {
     let made = slimmed.commit(store, &args.tag, &by)?;
     if let Some(file) = start_set {
         file.write(|out| Ok(out.write_all(trace::start_lines(&start).as_bytes())?))?;
+        if args.start_set.as_deref().is_some_and(outfile::is_stdout) {
+            return Ok(());
+        }
     }
     tell(&args, &made, sums, &removed)
 }

@@ -18,7 +18,7 @@ use super::look_args::AnalyzeArgs;
 use super::text::{answer, put_bytes, rooted, rooted_bytes};
 use super::trace::Touched;
 use crate::failure::Failure;
-use crate::outfile::OutFile;
+use crate::outfile::{self, OutFile};
 use crate::report::{Align, Table, bytes, count};
 
 /// All that is known of an image.
@@ -59,6 +59,9 @@ pub(super) fn analyze(store: &Store, args: AnalyzeArgs) -> Result<(), Failure> {
     if let Some(page) = page {
         let text = page::page(&analyzed);
         page.write(|out| Ok(out.write_all(text.as_bytes())?))?;
+        if args.html.as_deref().is_some_and(outfile::is_stdout) {
+            return Ok(());
+        }
     }
     answer(args.form, || analyzed.json(), || analyzed.text())
 }
