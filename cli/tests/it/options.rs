@@ -434,12 +434,13 @@ fn rules_hold_for_paths_and_all_below() {
 fn a_dash_is_standard_output_where_a_file_is_written() {
     let cli = Cli::new();
     cli.file("base/a", "a");
-    let done = cli.script(
-        "--layer base --diff -",
-        &Script::new().write("new", b"x"),
-    );
+    let done = cli.script("--layer base --diff -", &Script::new().write("new", b"x"));
     let out = &done.fine().stdout;
-    assert!(out.len() >= 1536 && out.len() % 512 == 0, "{}", out.len());
+    assert!(
+        out.len() >= 1536 && out.len().is_multiple_of(512),
+        "{}",
+        out.len()
+    );
     assert!(out.windows(3).any(|name| name == b"new"));
     cli.run("image import base --tag a:1").fine();
     let page = cli.run("image analyze a:1 --html -");
