@@ -9,23 +9,10 @@ use stratafs::name::show;
 use stratafs::source::{self, SourceOptions};
 
 use crate::failure::Failure;
+use crate::recipe::ARCHIVE_ENDINGS;
 
 /// Where the name of the format stands in a tar archive.
 const MAGIC_AT: u64 = 257;
-
-/// Endings of names that only archives have.
-const ENDINGS: [&str; 10] = [
-    ".tar",
-    ".tar.gz",
-    ".tgz",
-    ".tar.bz2",
-    ".tbz2",
-    ".tar.xz",
-    ".txz",
-    ".tar.zst",
-    ".tzst",
-    ".tar.zstd",
-];
 
 /// Reads a file as a tar archive, plain or compressed, if it is one. What is compressed and
 /// holds no archive is a file like others, unless it is named like one or `must` be one.
@@ -38,7 +25,7 @@ pub(super) fn read(
     let failed = |error: std::io::Error| Failure::new(format_args!("{}: {error}", show(path)));
     let form = form(file).map_err(failed)?;
     let name = String::from_utf8_lossy(path).to_lowercase();
-    let named = must || ENDINGS.iter().any(|end| name.ends_with(end));
+    let named = must || ARCHIVE_ENDINGS.iter().any(|end| name.ends_with(end));
     if form == ArchiveForm::No && !must {
         return Ok(None);
     }

@@ -95,7 +95,7 @@ pub(super) fn fill(store: &Store, args: FillArgs) -> Result<(), Failure> {
     };
     answer(args.form, json, || {
         format!(
-            "{reference}: {} and {} blobs that were not here are",
+            "{reference}: fetched {} of files and {} blobs that the store lacked",
             bytes(absent.bytes),
             absent.blobs
         )

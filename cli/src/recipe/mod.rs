@@ -23,3 +23,17 @@ pub(crate) use problem::{Position, Problem};
 pub(crate) use remark::{Remark, RemarkKind};
 pub(crate) use stages::{Recipe, Stage, StageSource};
 pub(crate) use transfer::TransferLine;
+
+/// Endings of names that only archives have, which ADD unpacks.
+pub(crate) const ARCHIVE_ENDINGS: [&str; 10] = [
+    ".tar",
+    ".tar.gz",
+    ".tgz",
+    ".tar.bz2",
+    ".tbz2",
+    ".tar.xz",
+    ".txz",
+    ".tar.zst",
+    ".tzst",
+    ".tar.zstd",
+];

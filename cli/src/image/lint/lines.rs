@@ -9,23 +9,9 @@ use super::secrets::{is_secret_name, kind_of};
 use super::tree::MANY;
 use crate::recipe::expand::{Quoting, expand};
 use crate::recipe::{
-    CommandLine, Instruction, InstructionBody, Piece, Position, Problem, Recipe, RemarkKind, Stage,
-    StageSource, TransferLine, parse,
+    ARCHIVE_ENDINGS, CommandLine, Instruction, InstructionBody, Piece, Position, Problem, Recipe,
+    RemarkKind, Stage, StageSource, TransferLine, parse,
 };
-
-/// Endings of names that archives have.
-const ARCHIVES: [&str; 10] = [
-    ".tar",
-    ".tar.gz",
-    ".tgz",
-    ".tar.bz2",
-    ".tbz2",
-    ".tar.xz",
-    ".txz",
-    ".tar.zst",
-    ".tzst",
-    ".tar.zstd",
-];
 
 /// Looks at a recipe. `has_ignore_file` tells whether one stands beside it, if that is known.
 pub(super) fn look(text: &str, has_ignore_file: Option<bool>, findings: &mut Findings) {
@@ -305,7 +291,7 @@ impl Looker<'_> {
             }
         }
         for source in &line.sources {
-            let is_archive = ARCHIVES.iter().any(|end| source.text.ends_with(end));
+            let is_archive = ARCHIVE_ENDINGS.iter().any(|end| source.text.ends_with(end));
             let is_told = source.text.contains(['*', '?', '[', '$']);
             if is_add && !is_archive && !is_told && line.unpack.is_none() {
                 let place = (at.line, source.at);
