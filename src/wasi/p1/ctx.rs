@@ -9,7 +9,7 @@ use wiggle::GuestMemory;
 
 use super::abi::{CallFailure, Result, answer};
 use super::host_files::HostFiles;
-use super::table::{DescriptorTable, Dir, Slot};
+use super::table::{DescriptorTable, DirDescriptor, Slot};
 use crate::vfs::Preopen;
 
 /// Numbers of standard input, output and error, in both tables.
@@ -190,7 +190,7 @@ impl Ctx {
     /// [`Fs::preopen`](crate::vfs::Fs::preopen).
     #[must_use]
     pub fn preopen(mut self, dir: Preopen, name: impl Into<String>) -> Self {
-        self.table.insert(Slot::Dir(Dir {
+        self.table.insert(Slot::Dir(DirDescriptor {
             descriptor: dir.into_descriptor(),
             preopen: Some(name.into().into_boxed_str()),
         }));

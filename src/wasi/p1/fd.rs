@@ -4,16 +4,21 @@ use wasmtime_wasi::p1::types;
 
 use super::abi::{Result, argument};
 use super::ctx::Ctx;
-use super::memory::Memory;
+use super::memory::MemoryView;
 use super::stat::record;
 use super::table::Slot;
 
 impl Ctx {
-    pub(super) fn fd_close(&mut self, _: &mut Memory<'_, '_>, fd: i32) -> Result<()> {
+    pub(super) fn fd_close(&mut self, _: &mut MemoryView<'_, '_>, fd: i32) -> Result<()> {
         self.table.close(fd.cast_unsigned())
     }
 
-    pub(super) fn fd_renumber(&mut self, _: &mut Memory<'_, '_>, from: i32, to: i32) -> Result<()> {
+    pub(super) fn fd_renumber(
+        &mut self,
+        _: &mut MemoryView<'_, '_>,
+        from: i32,
+        to: i32,
+    ) -> Result<()> {
         // `to` may lie behind ours, where `is_host` has looked; `from` too.
         self.complete()?;
         self.table
@@ -23,7 +28,7 @@ impl Ctx {
 
     pub(super) fn fd_seek(
         &mut self,
-        memory: &mut Memory<'_, '_>,
+        memory: &mut MemoryView<'_, '_>,
         fd: i32,
         offset: i64,
         whence: i32,
@@ -40,17 +45,22 @@ impl Ctx {
         memory.store_u64(out.cast_unsigned(), file.offset)
     }
 
-    pub(super) fn fd_tell(&mut self, memory: &mut Memory<'_, '_>, fd: i32, out: i32) -> Result<()> {
+    pub(super) fn fd_tell(
+        &mut self,
+        memory: &mut MemoryView<'_, '_>,
+        fd: i32,
+        out: i32,
+    ) -> Result<()> {
         let offset = self.table.file(fd)?.offset;
         memory.store_u64(out.cast_unsigned(), offset)
     }
 
     /// Directories too: databases ask for it after they made or removed a file.
-    pub(super) fn fd_sync(&mut self, _: &mut Memory<'_, '_>, fd: i32) -> Result<()> {
+    pub(super) fn fd_sync(&mut self, _: &mut MemoryView<'_, '_>, fd: i32) -> Result<()> {
         Ok(self.descriptor(fd)?.sync()?)
     }
 
-    pub(super) fn fd_datasync(&mut self, memory: &mut Memory<'_, '_>, fd: i32) -> Result<()> {
+    pub(super) fn fd_datasync(&mut self, memory: &mut MemoryView<'_, '_>, fd: i32) -> Result<()> {
         self.fd_sync(memory, fd)
     }
 
@@ -58,7 +68,7 @@ impl Ctx {
     /// negative length is refused, as by Linux `fadvise64`.
     pub(super) fn fd_advise(
         &mut self,
-        _: &mut Memory<'_, '_>,
+        _: &mut MemoryView<'_, '_>,
         fd: i32,
         _offset: i64,
         len: i64,
@@ -75,7 +85,7 @@ impl Ctx {
     /// Not offered, as in wasmtime-wasi: preview1 dropped it.
     pub(super) fn fd_allocate(
         &mut self,
-        _: &mut Memory<'_, '_>,
+        _: &mut MemoryView<'_, '_>,
         fd: i32,
         _offset: i64,
         _len: i64,
@@ -86,7 +96,7 @@ impl Ctx {
 
     pub(super) fn fd_prestat_get(
         &mut self,
-        memory: &mut Memory<'_, '_>,
+        memory: &mut MemoryView<'_, '_>,
         fd: i32,
         out: i32,
     ) -> Result<()> {
@@ -99,7 +109,7 @@ impl Ctx {
 
     pub(super) fn fd_prestat_dir_name(
         &mut self,
-        memory: &mut Memory<'_, '_>,
+        memory: &mut MemoryView<'_, '_>,
         fd: i32,
         path: i32,
         path_len: i32,

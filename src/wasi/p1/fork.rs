@@ -3,7 +3,7 @@
 use wasmtime_wasi::p1::{WasiP1Ctx, types};
 
 use super::ctx::Ctx;
-use super::table::{Dir, File, Slot};
+use super::table::{DirDescriptor, FileDescriptor, Slot};
 use crate::errno::Errno;
 use crate::error::Error;
 use crate::limits::MAX_TABLE_SLOTS;
@@ -91,12 +91,12 @@ impl Ctx {
             Ok(match slot {
                 Slot::Closed => Slot::Closed,
                 Slot::Host(number) => Slot::Host(*number),
-                Slot::File(file) => Slot::File(File {
+                Slot::File(file) => Slot::File(FileDescriptor {
                     descriptor: other(&file.descriptor)?,
                     offset: file.offset,
                     flags: file.flags,
                 }),
-                Slot::Dir(dir) => Slot::Dir(Dir {
+                Slot::Dir(dir) => Slot::Dir(DirDescriptor {
                     descriptor: other(&dir.descriptor)?,
                     preopen: dir.preopen.clone(),
                 }),
@@ -143,7 +143,7 @@ impl Ctx {
                     described.push(known.ok_or_else(|| refuse(fd))?);
                     continue;
                 }
-                Slot::Dir(Dir {
+                Slot::Dir(DirDescriptor {
                     preopen: Some(name),
                     ..
                 }) => {
@@ -226,7 +226,7 @@ impl Ctx {
             Described::Preopen { name } => {
                 let dir = self.preopened(name).ok_or_else(|| bad(name.as_bytes()))?;
                 let descriptor = dir.try_clone();
-                Ok(Slot::Dir(Dir {
+                Ok(Slot::Dir(DirDescriptor {
                     descriptor: descriptor
                         .map_err(|errno| Error::new("reopen", name.as_bytes(), errno))?,
                     preopen: Some(name.clone().into_boxed_str()),
@@ -255,12 +255,12 @@ impl Ctx {
                     .map_err(failed)?;
                 match (file, descriptor.kind()) {
                     (Some(_), crate::meta::Kind::Dir) => Err(failed(Errno::IsDirectory)),
-                    (Some(file), _) => Ok(Slot::File(File {
+                    (Some(file), _) => Ok(Slot::File(FileDescriptor {
                         descriptor,
                         offset: file.offset,
                         flags: flags_of(*file),
                     })),
-                    (None, _) => Ok(Slot::Dir(Dir {
+                    (None, _) => Ok(Slot::Dir(DirDescriptor {
                         descriptor,
                         preopen: None,
                     })),
@@ -332,7 +332,7 @@ impl Ctx {
             return false;
         };
         self.table.slots().any(|slot| {
-            let Slot::Dir(Dir {
+            let Slot::Dir(DirDescriptor {
                 descriptor,
                 preopen: Some(shown),
             }) = slot
@@ -363,7 +363,7 @@ fn parts(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
         .filter(|part| !part.is_empty() && *part != b".")
 }
 
-fn open_file(file: &File) -> OpenFile {
+fn open_file(file: &FileDescriptor) -> OpenFile {
     OpenFile {
         offset: file.offset,
         append: file.flags.contains(types::Fdflags::APPEND),

@@ -6,8 +6,8 @@ use wasmtime_wasi::p1::types;
 
 use super::abi::{Result, argument};
 use super::ctx::Ctx;
-use super::memory::Memory;
-use super::table::{Dir, File, Slot};
+use super::memory::MemoryView;
+use super::table::{DirDescriptor, FileDescriptor, Slot};
 use crate::limits::MAX_PATH_BYTES;
 use crate::meta::Kind;
 use crate::vfs::{Access, Follow, OpenFlags, Rights};
@@ -19,7 +19,11 @@ use crate::vfs::{Access, Follow, OpenFlags, Rights};
 /// ILSEQ when it is not UTF-8, as preview1's strings are. Of a memory that
 /// threads share it is copied, so there NAMETOOLONG comes before that.
 #[inline]
-pub(super) fn text<'a>(memory: &'a Memory<'_, '_>, start: i32, len: i32) -> Result<Cow<'a, [u8]>> {
+pub(super) fn text<'a>(
+    memory: &'a MemoryView<'_, '_>,
+    start: i32,
+    len: i32,
+) -> Result<Cow<'a, [u8]>> {
     let (start, len) = (start.cast_unsigned(), len.cast_unsigned());
     if memory.is_shared() && len as usize > MAX_PATH_BYTES {
         memory.check(start, len)?;
@@ -65,7 +69,7 @@ impl Ctx {
     #[expect(clippy::too_many_arguments, reason = "preview1's signature")]
     pub(super) fn path_open(
         &mut self,
-        memory: &mut Memory<'_, '_>,
+        memory: &mut MemoryView<'_, '_>,
         dir: i32,
         dir_flags: i32,
         path: i32,
@@ -90,11 +94,11 @@ impl Ctx {
                 .open_at(follow(dir_flags), &path, open_flags(flags), access(rights))?
         };
         let slot = match descriptor.kind() {
-            Kind::Dir => Slot::Dir(Dir {
+            Kind::Dir => Slot::Dir(DirDescriptor {
                 descriptor,
                 preopen: None,
             }),
-            Kind::File | Kind::Symlink => Slot::File(File {
+            Kind::File | Kind::Symlink => Slot::File(FileDescriptor {
                 descriptor,
                 offset: 0,
                 flags: fd_flags,
@@ -106,7 +110,7 @@ impl Ctx {
 
     /// The directory that `path_open` starts from. A file here is NOTDIR, in
     /// every other call on paths BADF; both as in wasmtime-wasi.
-    fn open_base(&self, fd: i32) -> Result<&Dir> {
+    fn open_base(&self, fd: i32) -> Result<&DirDescriptor> {
         match self.table.slot(fd.cast_unsigned()) {
             Slot::Dir(dir) => Ok(dir),
             Slot::File(_) => Err(types::Errno::Notdir.into()),
@@ -116,7 +120,7 @@ impl Ctx {
 
     pub(super) fn path_create_directory(
         &mut self,
-        memory: &mut Memory<'_, '_>,
+        memory: &mut MemoryView<'_, '_>,
         fd: i32,
         path: i32,
         path_len: i32,
@@ -128,7 +132,7 @@ impl Ctx {
 
     pub(super) fn path_remove_directory(
         &mut self,
-        memory: &mut Memory<'_, '_>,
+        memory: &mut MemoryView<'_, '_>,
         fd: i32,
         path: i32,
         path_len: i32,
@@ -140,7 +144,7 @@ impl Ctx {
 
     pub(super) fn path_unlink_file(
         &mut self,
-        memory: &mut Memory<'_, '_>,
+        memory: &mut MemoryView<'_, '_>,
         fd: i32,
         path: i32,
         path_len: i32,
@@ -152,7 +156,7 @@ impl Ctx {
 
     pub(super) fn path_symlink(
         &mut self,
-        memory: &mut Memory<'_, '_>,
+        memory: &mut MemoryView<'_, '_>,
         target: i32,
         target_len: i32,
         fd: i32,
@@ -173,7 +177,7 @@ impl Ctx {
     #[expect(clippy::too_many_arguments, reason = "preview1's signature")]
     pub(super) fn path_readlink(
         &mut self,
-        memory: &mut Memory<'_, '_>,
+        memory: &mut MemoryView<'_, '_>,
         fd: i32,
         path: i32,
         path_len: i32,
@@ -196,7 +200,7 @@ impl Ctx {
     #[expect(clippy::too_many_arguments, reason = "preview1's signature")]
     pub(super) fn path_link(
         &mut self,
-        memory: &mut Memory<'_, '_>,
+        memory: &mut MemoryView<'_, '_>,
         old_fd: i32,
         old_flags: i32,
         old_path: i32,
@@ -229,7 +233,7 @@ impl Ctx {
     #[expect(clippy::too_many_arguments, reason = "preview1's signature")]
     pub(super) fn path_rename(
         &mut self,
-        memory: &mut Memory<'_, '_>,
+        memory: &mut MemoryView<'_, '_>,
         old_fd: i32,
         old_path: i32,
         old_path_len: i32,
@@ -250,7 +254,7 @@ impl Ctx {
 
     /// The two directories of a call: `None` for one that lies on the host,
     /// which is another file system. BADF if either is no directory.
-    fn pair(&self, old: i32, new: i32) -> Result<(Option<&Dir>, Option<&Dir>)> {
+    fn pair(&self, old: i32, new: i32) -> Result<(Option<&DirDescriptor>, Option<&DirDescriptor>)> {
         let one = |fd: i32| match self.table.slot(fd.cast_unsigned()) {
             Slot::Dir(dir) => Ok(Some(dir)),
             Slot::Host(theirs) if *theirs > 2 => Ok(None),

@@ -7,9 +7,9 @@ use zerocopy::IntoBytes;
 
 use super::abi::{CallFailure, Result, answer};
 use super::ctx::Ctx;
-use super::memory::Memory;
+use super::memory::MemoryView;
 use super::stock::outcome;
-use super::table::{File, Slot};
+use super::table::{FileDescriptor, Slot};
 use crate::limits::MAX_POLL_SUBSCRIPTIONS;
 
 /// A subscription in the shape of some version.
@@ -51,7 +51,7 @@ impl Ctx {
             let (events, count) = (events.cast_unsigned(), count.cast_unsigned());
             let events = GuestPtr::new(events);
             let ready = self.poll(memory, subscriptions, events, count).await?;
-            Memory(memory).store_u32(out.cast_unsigned(), ready)
+            MemoryView(memory).store_u32(out.cast_unsigned(), ready)
         };
         answer(outcome.await)
     }
@@ -200,7 +200,10 @@ fn at_once(number: u32) -> types::Subscription {
 }
 
 /// A file is always ready. At its end reading hangs up.
-fn ready(file: &File, kind: types::Eventtype) -> std::result::Result<types::Event, CallFailure> {
+fn ready(
+    file: &FileDescriptor,
+    kind: types::Eventtype,
+) -> std::result::Result<types::Event, CallFailure> {
     let mut flags = types::Eventrwflags::empty();
     if kind == types::Eventtype::FdRead && file.descriptor.stat()?.size <= file.offset {
         flags |= types::Eventrwflags::FD_READWRITE_HANGUP;

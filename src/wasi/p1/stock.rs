@@ -11,7 +11,7 @@ use wiggle::{GuestMemory, GuestPtr};
 
 use super::abi::{CallFailure, Result, argument};
 use super::ctx::Ctx;
-use super::memory::Memory;
+use super::memory::MemoryView;
 use super::path::{access, text};
 use super::table::Slot;
 
@@ -75,7 +75,7 @@ impl Ctx {
     ) -> wasmtime::Result<i32> {
         // The name is remembered by hosts that open the file once more.
         let name = self.host_files.as_ref().and_then(|_| {
-            text(&Memory(memory), path, path_len)
+            text(&MemoryView(memory), path, path_len)
                 .ok()
                 .map(Cow::into_owned)
         });
@@ -100,7 +100,7 @@ impl Ctx {
                 files.opened(theirs.into(), name, access(rights), opened);
             }
             let fd = self.table.insert(Slot::Host(opened));
-            Memory(memory).store_u32(out.cast_unsigned(), fd)
+            MemoryView(memory).store_u32(out.cast_unsigned(), fd)
         };
         super::abi::answer(outcome.await)
     }

@@ -17,13 +17,13 @@ pub(super) enum Slot {
     /// A descriptor of wasmtime-wasi's preview1, by its number there.
     Host(u32),
     /// A file of stratafs.
-    File(File),
+    File(FileDescriptor),
     /// A directory of stratafs.
-    Dir(Dir),
+    Dir(DirDescriptor),
 }
 
 /// An open file.
-pub(super) struct File {
+pub(super) struct FileDescriptor {
     pub(super) descriptor: Descriptor,
     /// Where the next `fd_read` or `fd_write` starts.
     pub(super) offset: u64,
@@ -32,7 +32,7 @@ pub(super) struct File {
 }
 
 /// An open directory.
-pub(super) struct Dir {
+pub(super) struct DirDescriptor {
     pub(super) descriptor: Descriptor,
     /// The name a preopened directory is shown under.
     pub(super) preopen: Option<Box<str>>,
@@ -89,7 +89,7 @@ impl DescriptorTable {
 
     /// Returns the file behind a number: BADF for anything else.
     #[inline]
-    pub(super) fn file(&self, fd: i32) -> Result<&File> {
+    pub(super) fn file(&self, fd: i32) -> Result<&FileDescriptor> {
         match self.slot(fd.cast_unsigned()) {
             Slot::File(file) => Ok(file),
             Slot::Closed | Slot::Host(_) | Slot::Dir(_) => Err(types::Errno::Badf.into()),
@@ -98,7 +98,7 @@ impl DescriptorTable {
 
     /// As [`Self::file`], to change it.
     #[inline]
-    pub(super) fn file_mut(&mut self, fd: i32) -> Result<&mut File> {
+    pub(super) fn file_mut(&mut self, fd: i32) -> Result<&mut FileDescriptor> {
         match self.slots.get_mut(fd.cast_unsigned() as usize) {
             Some(Slot::File(file)) => Ok(file),
             Some(Slot::Closed | Slot::Host(_) | Slot::Dir(_)) | None => {
@@ -109,7 +109,7 @@ impl DescriptorTable {
 
     /// Returns the directory behind a number: BADF for anything else.
     #[inline]
-    pub(super) fn dir(&self, fd: i32) -> Result<&Dir> {
+    pub(super) fn dir(&self, fd: i32) -> Result<&DirDescriptor> {
         match self.slot(fd.cast_unsigned()) {
             Slot::Dir(dir) => Ok(dir),
             Slot::Closed | Slot::Host(_) | Slot::File(_) => Err(types::Errno::Badf.into()),
