@@ -45,6 +45,8 @@ mod merge; // three-way merges of live states
 mod merge_states; // merges of states that hold bytes in different ways, and at random
 mod model; // random operations against the reference model
 mod mounts; // other file systems and the host's files at paths of an instance
+#[cfg(all(feature = "dir", feature = "p1", feature = "p2"))]
+mod moving; // what a host of wasmtime-wasi changes to come here
 #[cfg(feature = "oci")]
 mod oci_out; // images written as OCI layouts
 mod overlay_states; // forks, snapshots, restores, and what changed between two

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use super::abi::{CallFailure, Result};
 use super::ctx::Ctx;
-use super::memory::MemoryView;
+use super::memory::CallMemory;
 use super::stat::{filetype, record};
 use crate::meta::FileId;
 use wasmtime_wasi::p1::types;
@@ -17,7 +17,7 @@ const DOTS: u64 = 2;
 
 /// The guest's buffer, filled entry by entry.
 struct DirBuffer<'a, 'm, 'g> {
-    memory: &'a mut MemoryView<'m, 'g>,
+    memory: &'a mut CallMemory<'m, 'g>,
     at: u32,
     room: u32,
 }
@@ -57,7 +57,7 @@ impl DirBuffer<'_, '_, '_> {
 impl Ctx {
     pub(super) fn fd_readdir(
         &mut self,
-        memory: &mut MemoryView<'_, '_>,
+        memory: &mut CallMemory<'_, '_>,
         fd: i32,
         buf: i32,
         buf_len: i32,

@@ -4,18 +4,18 @@ use wasmtime_wasi::p1::types;
 
 use super::abi::{Result, argument};
 use super::ctx::Ctx;
-use super::memory::MemoryView;
+use super::memory::CallMemory;
 use super::stat::record;
 use super::table::Slot;
 
 impl Ctx {
-    pub(super) fn fd_close(&mut self, _: &mut MemoryView<'_, '_>, fd: i32) -> Result<()> {
+    pub(super) fn fd_close(&mut self, _: &mut CallMemory<'_, '_>, fd: i32) -> Result<()> {
         self.table.close(fd.cast_unsigned())
     }
 
     pub(super) fn fd_renumber(
         &mut self,
-        _: &mut MemoryView<'_, '_>,
+        _: &mut CallMemory<'_, '_>,
         from: i32,
         to: i32,
     ) -> Result<()> {
@@ -28,7 +28,7 @@ impl Ctx {
 
     pub(super) fn fd_seek(
         &mut self,
-        memory: &mut MemoryView<'_, '_>,
+        memory: &mut CallMemory<'_, '_>,
         fd: i32,
         offset: i64,
         whence: i32,
@@ -47,7 +47,7 @@ impl Ctx {
 
     pub(super) fn fd_tell(
         &mut self,
-        memory: &mut MemoryView<'_, '_>,
+        memory: &mut CallMemory<'_, '_>,
         fd: i32,
         out: i32,
     ) -> Result<()> {
@@ -56,11 +56,11 @@ impl Ctx {
     }
 
     /// Directories too: databases ask for it after they made or removed a file.
-    pub(super) fn fd_sync(&mut self, _: &mut MemoryView<'_, '_>, fd: i32) -> Result<()> {
+    pub(super) fn fd_sync(&mut self, _: &mut CallMemory<'_, '_>, fd: i32) -> Result<()> {
         Ok(self.descriptor(fd)?.sync()?)
     }
 
-    pub(super) fn fd_datasync(&mut self, memory: &mut MemoryView<'_, '_>, fd: i32) -> Result<()> {
+    pub(super) fn fd_datasync(&mut self, memory: &mut CallMemory<'_, '_>, fd: i32) -> Result<()> {
         self.fd_sync(memory, fd)
     }
 
@@ -68,7 +68,7 @@ impl Ctx {
     /// negative length is refused, as by Linux `fadvise64`.
     pub(super) fn fd_advise(
         &mut self,
-        _: &mut MemoryView<'_, '_>,
+        _: &mut CallMemory<'_, '_>,
         fd: i32,
         _offset: i64,
         len: i64,
@@ -85,7 +85,7 @@ impl Ctx {
     /// Not offered, as in wasmtime-wasi: preview1 dropped it.
     pub(super) fn fd_allocate(
         &mut self,
-        _: &mut MemoryView<'_, '_>,
+        _: &mut CallMemory<'_, '_>,
         fd: i32,
         _offset: i64,
         _len: i64,
@@ -96,7 +96,7 @@ impl Ctx {
 
     pub(super) fn fd_prestat_get(
         &mut self,
-        memory: &mut MemoryView<'_, '_>,
+        memory: &mut CallMemory<'_, '_>,
         fd: i32,
         out: i32,
     ) -> Result<()> {
@@ -109,7 +109,7 @@ impl Ctx {
 
     pub(super) fn fd_prestat_dir_name(
         &mut self,
-        memory: &mut MemoryView<'_, '_>,
+        memory: &mut CallMemory<'_, '_>,
         fd: i32,
         path: i32,
         path_len: i32,

@@ -4,7 +4,7 @@ use wasmtime_wasi::p1::types;
 use wiggle::GuestError;
 
 use super::abi::{CallFailure, Result};
-use super::memory::MemoryView;
+use super::memory::CallMemory;
 use crate::errno::Errno;
 use crate::vfs::{Descriptor, NotDone, PendingPieces};
 use crate::wasi::write_at::WriteAt;
@@ -22,7 +22,7 @@ pub(super) struct Iovecs {
 
 impl Iovecs {
     /// Names the list and checks that it and each buffer lie in the memory.
-    pub(super) fn new(memory: &MemoryView<'_, '_>, start: i32, count: i32) -> Result<Self> {
+    pub(super) fn new(memory: &CallMemory<'_, '_>, start: i32, count: i32) -> Result<Self> {
         let list = Self {
             start: start.cast_unsigned(),
             count: count.cast_unsigned(),
@@ -38,7 +38,7 @@ impl Iovecs {
 
     /// Returns address and length of buffer `n`.
     #[inline]
-    fn get(self, memory: &MemoryView<'_, '_>, n: u32) -> Result<(u32, u32)> {
+    fn get(self, memory: &CallMemory<'_, '_>, n: u32) -> Result<(u32, u32)> {
         let offset = n.checked_mul(IOVEC_BYTES);
         let Some(at) = offset.and_then(|offset| self.start.checked_add(offset)) else {
             return Err(GuestError::PtrOverflow.into());
@@ -63,7 +63,7 @@ impl Iovecs {
     #[inline]
     pub(super) fn read(
         self,
-        memory: &mut MemoryView<'_, '_>,
+        memory: &mut CallMemory<'_, '_>,
         file: &Descriptor,
         offset: u64,
     ) -> Result<u32> {
@@ -83,7 +83,7 @@ impl Iovecs {
     /// copied under the lock, and the base, which never changes, after it.
     fn read_many(
         self,
-        memory: &mut MemoryView<'_, '_>,
+        memory: &mut CallMemory<'_, '_>,
         file: &Descriptor,
         offset: u64,
     ) -> Result<u32> {
@@ -107,7 +107,7 @@ impl Iovecs {
     /// be read.
     fn fill_rest(
         self,
-        memory: &mut MemoryView<'_, '_>,
+        memory: &mut CallMemory<'_, '_>,
         left: &PendingPieces<'_>,
         offset: u64,
         total: u32,
@@ -146,7 +146,7 @@ impl Iovecs {
     #[inline]
     pub(super) fn write(
         self,
-        memory: &mut MemoryView<'_, '_>,
+        memory: &mut CallMemory<'_, '_>,
         file: &Descriptor,
         place: WriteAt,
     ) -> Result<(u32, u64)> {
@@ -173,7 +173,7 @@ impl Iovecs {
 
     fn write_many(
         self,
-        memory: &mut MemoryView<'_, '_>,
+        memory: &mut CallMemory<'_, '_>,
         file: &Descriptor,
         place: WriteAt,
     ) -> Result<(u32, u64)> {
@@ -198,7 +198,7 @@ impl Iovecs {
 
     /// Refuses buffers whose lengths together are no preview1 `size`.
     /// Gives them added up.
-    fn check_total(self, memory: &MemoryView<'_, '_>) -> Result<u32> {
+    fn check_total(self, memory: &CallMemory<'_, '_>) -> Result<u32> {
         let mut total: u32 = 0;
         for n in 0..self.count {
             let (_, len) = self.get(memory, n)?;
@@ -211,8 +211,8 @@ impl Iovecs {
     /// short. It gets the bytes moved so far and the buffer.
     fn each(
         self,
-        memory: &mut MemoryView<'_, '_>,
-        mut step: impl FnMut(&mut MemoryView<'_, '_>, u32, u32, u32) -> Result<u32>,
+        memory: &mut CallMemory<'_, '_>,
+        mut step: impl FnMut(&mut CallMemory<'_, '_>, u32, u32, u32) -> Result<u32>,
     ) -> Result<u32> {
         let mut total: u32 = 0;
         for n in 0..self.count {

@@ -17,7 +17,7 @@ use wiggle::GuestMemory;
 use super::abi::{answer, argument, waits};
 use super::ctx::Ctx;
 use super::export::Exports;
-use super::memory::MemoryView;
+use super::memory::CallMemory;
 use super::stock::block_on;
 
 /// The module that guests import the functions from.
@@ -191,7 +191,7 @@ macro_rules! by_descriptor {
                 if true $(&& ctx.is_host($fd)?)+ {
                     Ok(None)
                 } else {
-                    answer(ctx.$name(&mut MemoryView(memory), $($arg),*)).map(Some)
+                    answer(ctx.$name(&mut CallMemory(memory), $($arg),*)).map(Some)
                 }
             },
             {
@@ -210,7 +210,7 @@ macro_rules! by_descriptor_with {
                 if ctx.is_host($fd)? {
                     Ok(None)
                 } else {
-                    answer(ctx.$name(&mut MemoryView(memory), $($arg),*)).map(Some)
+                    answer(ctx.$name(&mut CallMemory(memory), $($arg),*)).map(Some)
                 }
             },
             ctx.$host(memory, $($arg),*));)+
@@ -411,7 +411,7 @@ macro_rules! define_plain_by_descriptor {
                     let $fd = ctx.theirs($fd);
                     abi::$name(&mut ctx.stock, memory, $fd $(, $arg)*)
                 } else {
-                    answer(ctx.$name(&mut MemoryView(memory), $fd $(, $arg)*))
+                    answer(ctx.$name(&mut CallMemory(memory), $fd $(, $arg)*))
                 }
             };)+
         }

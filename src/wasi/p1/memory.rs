@@ -12,7 +12,7 @@ const SHARED_PIECE_BYTES: u32 = 64 * 1024;
 
 /// The guest's memory. Each access checks bounds and alignment; what is wrong
 /// is a trap (see the module's head).
-pub(super) struct MemoryView<'a, 'm>(pub(super) &'a mut GuestMemory<'m>);
+pub(super) struct CallMemory<'a, 'm>(pub(super) &'a mut GuestMemory<'m>);
 
 #[cold]
 fn out_of_bounds(start: u32, len: u32) -> CallFailure {
@@ -41,7 +41,7 @@ fn slice_mut(bytes: &mut [u8], start: u32, len: u32) -> Result<&mut [u8]> {
         .ok_or_else(|| out_of_bounds(start, len))
 }
 
-impl MemoryView<'_, '_> {
+impl CallMemory<'_, '_> {
     /// Checks that `len` bytes from `start` on lie in the memory.
     #[inline]
     pub(super) fn check(&self, start: u32, len: u32) -> Result<()> {

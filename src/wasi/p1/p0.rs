@@ -32,7 +32,7 @@ use super::abi::{Result, answer, argument, waits};
 use super::ctx::Ctx;
 use super::export::Exports;
 use super::link::{add_common_async, add_common_sync, bare, boxed, define, later, now, split};
-use super::memory::MemoryView;
+use super::memory::CallMemory;
 use super::poll::Subscribe;
 use super::stat::{filetype, record};
 use super::stock::block_on;
@@ -50,7 +50,7 @@ macro_rules! define_older {
                 if ctx.is_host(fd)? {
                     Ok(None)
                 } else {
-                    answer(ctx.older_fd_seek(&mut MemoryView(memory), fd, offset, whence, out)).map(Some)
+                    answer(ctx.older_fd_seek(&mut CallMemory(memory), fd, offset, whence, out)).map(Some)
                 }
             },
             {
@@ -63,7 +63,7 @@ macro_rules! define_older {
                 if ctx.is_host(fd)? {
                     Ok(None)
                 } else {
-                    answer(ctx.older_fd_filestat_get(&mut MemoryView(memory), fd, out)).map(Some)
+                    answer(ctx.older_fd_filestat_get(&mut CallMemory(memory), fd, out)).map(Some)
                 }
             },
             {
@@ -76,7 +76,7 @@ macro_rules! define_older {
                 if ctx.is_host(fd)? {
                     Ok(None)
                 } else {
-                    let memory = &mut MemoryView(memory);
+                    let memory = &mut CallMemory(memory);
                     answer(ctx.older_path_filestat_get(memory, fd, flags, path, len, out)).map(Some)
                 }
             },
@@ -126,7 +126,7 @@ pub fn add_to_linker_async<T: Send + 'static>(
 impl Ctx {
     fn older_fd_seek(
         &mut self,
-        memory: &mut MemoryView<'_, '_>,
+        memory: &mut CallMemory<'_, '_>,
         fd: i32,
         offset: i64,
         whence: i32,
@@ -138,7 +138,7 @@ impl Ctx {
 
     fn older_fd_filestat_get(
         &mut self,
-        memory: &mut MemoryView<'_, '_>,
+        memory: &mut CallMemory<'_, '_>,
         fd: i32,
         out: i32,
     ) -> Result<()> {
@@ -148,7 +148,7 @@ impl Ctx {
 
     fn older_path_filestat_get(
         &mut self,
-        memory: &mut MemoryView<'_, '_>,
+        memory: &mut CallMemory<'_, '_>,
         fd: i32,
         flags: i32,
         path: i32,
@@ -172,7 +172,7 @@ impl Ctx {
             let (events, count) = (events.cast_unsigned(), count.cast_unsigned());
             let events = GuestPtr::new(events);
             let ready = self.poll(memory, subscriptions, events, count).await?;
-            MemoryView(memory).store_u32(out.cast_unsigned(), ready)
+            CallMemory(memory).store_u32(out.cast_unsigned(), ready)
         };
         answer(outcome.await)
     }

@@ -6,7 +6,7 @@ use wasmtime_wasi::p1::types;
 
 use super::abi::{Result, argument};
 use super::ctx::Ctx;
-use super::memory::MemoryView;
+use super::memory::CallMemory;
 use super::table::{DirDescriptor, FileDescriptor, Slot};
 use crate::limits::MAX_PATH_BYTES;
 use crate::meta::Kind;
@@ -20,7 +20,7 @@ use crate::vfs::{Access, Follow, OpenFlags, Rights};
 /// threads share it is copied, so there NAMETOOLONG comes before that.
 #[inline]
 pub(super) fn text<'a>(
-    memory: &'a MemoryView<'_, '_>,
+    memory: &'a CallMemory<'_, '_>,
     start: i32,
     len: i32,
 ) -> Result<Cow<'a, [u8]>> {
@@ -69,7 +69,7 @@ impl Ctx {
     #[expect(clippy::too_many_arguments, reason = "preview1's signature")]
     pub(super) fn path_open(
         &mut self,
-        memory: &mut MemoryView<'_, '_>,
+        memory: &mut CallMemory<'_, '_>,
         dir: i32,
         dir_flags: i32,
         path: i32,
@@ -120,7 +120,7 @@ impl Ctx {
 
     pub(super) fn path_create_directory(
         &mut self,
-        memory: &mut MemoryView<'_, '_>,
+        memory: &mut CallMemory<'_, '_>,
         fd: i32,
         path: i32,
         path_len: i32,
@@ -132,7 +132,7 @@ impl Ctx {
 
     pub(super) fn path_remove_directory(
         &mut self,
-        memory: &mut MemoryView<'_, '_>,
+        memory: &mut CallMemory<'_, '_>,
         fd: i32,
         path: i32,
         path_len: i32,
@@ -144,7 +144,7 @@ impl Ctx {
 
     pub(super) fn path_unlink_file(
         &mut self,
-        memory: &mut MemoryView<'_, '_>,
+        memory: &mut CallMemory<'_, '_>,
         fd: i32,
         path: i32,
         path_len: i32,
@@ -156,7 +156,7 @@ impl Ctx {
 
     pub(super) fn path_symlink(
         &mut self,
-        memory: &mut MemoryView<'_, '_>,
+        memory: &mut CallMemory<'_, '_>,
         target: i32,
         target_len: i32,
         fd: i32,
@@ -177,7 +177,7 @@ impl Ctx {
     #[expect(clippy::too_many_arguments, reason = "preview1's signature")]
     pub(super) fn path_readlink(
         &mut self,
-        memory: &mut MemoryView<'_, '_>,
+        memory: &mut CallMemory<'_, '_>,
         fd: i32,
         path: i32,
         path_len: i32,
@@ -200,7 +200,7 @@ impl Ctx {
     #[expect(clippy::too_many_arguments, reason = "preview1's signature")]
     pub(super) fn path_link(
         &mut self,
-        memory: &mut MemoryView<'_, '_>,
+        memory: &mut CallMemory<'_, '_>,
         old_fd: i32,
         old_flags: i32,
         old_path: i32,
@@ -233,7 +233,7 @@ impl Ctx {
     #[expect(clippy::too_many_arguments, reason = "preview1's signature")]
     pub(super) fn path_rename(
         &mut self,
-        memory: &mut MemoryView<'_, '_>,
+        memory: &mut CallMemory<'_, '_>,
         old_fd: i32,
         old_path: i32,
         old_path_len: i32,

@@ -7,7 +7,7 @@ use zerocopy::IntoBytes;
 
 use super::abi::{CallFailure, Result, answer};
 use super::ctx::Ctx;
-use super::memory::MemoryView;
+use super::memory::CallMemory;
 use super::stock::outcome;
 use super::table::{FileDescriptor, Slot};
 use crate::limits::MAX_POLL_SUBSCRIPTIONS;
@@ -51,7 +51,7 @@ impl Ctx {
             let (events, count) = (events.cast_unsigned(), count.cast_unsigned());
             let events = GuestPtr::new(events);
             let ready = self.poll(memory, subscriptions, events, count).await?;
-            MemoryView(memory).store_u32(out.cast_unsigned(), ready)
+            CallMemory(memory).store_u32(out.cast_unsigned(), ready)
         };
         answer(outcome.await)
     }

@@ -5,14 +5,14 @@ use wasmtime_wasi::p1::types;
 use super::abi::Result;
 use super::ctx::Ctx;
 use super::iovec::Iovecs;
-use super::memory::MemoryView;
+use super::memory::CallMemory;
 use super::table::FileDescriptor;
 use crate::wasi::write_at::WriteAt;
 
 impl Ctx {
     pub(super) fn fd_read(
         &mut self,
-        memory: &mut MemoryView<'_, '_>,
+        memory: &mut CallMemory<'_, '_>,
         fd: i32,
         iovs: i32,
         count: i32,
@@ -27,7 +27,7 @@ impl Ctx {
 
     pub(super) fn fd_pread(
         &mut self,
-        memory: &mut MemoryView<'_, '_>,
+        memory: &mut CallMemory<'_, '_>,
         fd: i32,
         iovs: i32,
         count: i32,
@@ -42,7 +42,7 @@ impl Ctx {
 
     pub(super) fn fd_write(
         &mut self,
-        memory: &mut MemoryView<'_, '_>,
+        memory: &mut CallMemory<'_, '_>,
         fd: i32,
         iovs: i32,
         count: i32,
@@ -59,7 +59,7 @@ impl Ctx {
 
     pub(super) fn fd_pwrite(
         &mut self,
-        memory: &mut MemoryView<'_, '_>,
+        memory: &mut CallMemory<'_, '_>,
         fd: i32,
         iovs: i32,
         count: i32,

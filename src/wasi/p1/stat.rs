@@ -5,7 +5,7 @@ use wasmtime_wasi::p1::types;
 use super::abi::{Result, argument};
 use super::ctx::Ctx;
 use super::iovec::check_offset;
-use super::memory::MemoryView;
+use super::memory::CallMemory;
 use super::path::{follow, text};
 use super::table::{DirDescriptor, FileDescriptor, Slot};
 use crate::meta::{Kind, Stat, Time};
@@ -52,7 +52,7 @@ const FILE_ONLY: types::Rights = types::Rights::FD_SEEK
 impl Ctx {
     pub(super) fn fd_filestat_get(
         &mut self,
-        memory: &mut MemoryView<'_, '_>,
+        memory: &mut CallMemory<'_, '_>,
         fd: i32,
         out: i32,
     ) -> Result<()> {
@@ -62,7 +62,7 @@ impl Ctx {
 
     pub(super) fn path_filestat_get(
         &mut self,
-        memory: &mut MemoryView<'_, '_>,
+        memory: &mut CallMemory<'_, '_>,
         fd: i32,
         flags: i32,
         path: i32,
@@ -84,7 +84,7 @@ impl Ctx {
     #[inline]
     pub(super) fn path_stat(
         &self,
-        memory: &MemoryView<'_, '_>,
+        memory: &CallMemory<'_, '_>,
         fd: i32,
         flags: i32,
         path: i32,
@@ -98,7 +98,7 @@ impl Ctx {
 
     pub(super) fn fd_filestat_set_size(
         &mut self,
-        _: &mut MemoryView<'_, '_>,
+        _: &mut CallMemory<'_, '_>,
         fd: i32,
         size: i64,
     ) -> Result<()> {
@@ -112,7 +112,7 @@ impl Ctx {
 
     pub(super) fn fd_filestat_set_times(
         &mut self,
-        _: &mut MemoryView<'_, '_>,
+        _: &mut CallMemory<'_, '_>,
         fd: i32,
         atim: i64,
         mtim: i64,
@@ -125,7 +125,7 @@ impl Ctx {
     #[expect(clippy::too_many_arguments, reason = "preview1's signature")]
     pub(super) fn path_filestat_set_times(
         &mut self,
-        memory: &mut MemoryView<'_, '_>,
+        memory: &mut CallMemory<'_, '_>,
         fd: i32,
         flags: i32,
         path: i32,
@@ -145,7 +145,7 @@ impl Ctx {
 
     pub(super) fn fd_fdstat_get(
         &mut self,
-        memory: &mut MemoryView<'_, '_>,
+        memory: &mut CallMemory<'_, '_>,
         fd: i32,
         out: i32,
     ) -> Result<()> {
@@ -159,7 +159,7 @@ impl Ctx {
 
     pub(super) fn fd_fdstat_set_flags(
         &mut self,
-        _: &mut MemoryView<'_, '_>,
+        _: &mut CallMemory<'_, '_>,
         fd: i32,
         flags: i32,
     ) -> Result<()> {
@@ -170,7 +170,7 @@ impl Ctx {
 
     pub(super) fn fd_fdstat_set_rights(
         &mut self,
-        _: &mut MemoryView<'_, '_>,
+        _: &mut CallMemory<'_, '_>,
         fd: i32,
         rights: i64,
         inheriting: i64,

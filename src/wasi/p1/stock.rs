@@ -11,7 +11,7 @@ use wiggle::{GuestMemory, GuestPtr};
 
 use super::abi::{CallFailure, Result, argument};
 use super::ctx::Ctx;
-use super::memory::MemoryView;
+use super::memory::CallMemory;
 use super::path::{access, text};
 use super::table::Slot;
 
@@ -75,7 +75,7 @@ impl Ctx {
     ) -> wasmtime::Result<i32> {
         // The name is remembered by hosts that open the file once more.
         let name = self.host_files.as_ref().and_then(|_| {
-            text(&MemoryView(memory), path, path_len)
+            text(&CallMemory(memory), path, path_len)
                 .ok()
                 .map(Cow::into_owned)
         });
@@ -100,7 +100,7 @@ impl Ctx {
                 files.opened(theirs.into(), name, access(rights), opened);
             }
             let fd = self.table.insert(Slot::Host(opened));
-            MemoryView(memory).store_u32(out.cast_unsigned(), fd)
+            CallMemory(memory).store_u32(out.cast_unsigned(), fd)
         };
         super::abi::answer(outcome.await)
     }
