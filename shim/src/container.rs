@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use crate::config::ShimConfig;
 use crate::events::EventSender;
 use crate::fifo::Streams;
+use crate::input::InputEnd;
 use crate::messages::{
     CreateTaskRequest, MemoryEntry, MemoryStat, TaskExit, TaskNamed, TaskStart, Timestamp,
 };
@@ -156,6 +157,7 @@ impl Container {
             &request.stdin,
             &request.stdout,
             &request.stderr,
+            input_end(&spec),
         )?);
         let mut ready = None;
         if !spec.is_sandbox {
@@ -422,6 +424,15 @@ impl Container {
                 self.id
             ),
         )
+    }
+}
+
+/// Tells when the input of a container ends. That of a pod's container is written by containerd
+/// itself, for one client after another, and containerd may be started anew between them.
+fn input_end(spec: &ContainerSpec) -> InputEnd {
+    match spec.pod {
+        Some(_) => InputEnd::WhenTold,
+        None => InputEnd::WithWriters,
     }
 }
 

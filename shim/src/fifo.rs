@@ -1,9 +1,8 @@
-//! The standard streams of a guest: FIFOs of containerd, with what waits while one is full.
+//! The output of a guest: FIFOs of containerd, with what waits while one is full.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
@@ -13,21 +12,20 @@ use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use stratafs::runner::{RunControl, StandardStreams};
+use tokio::io::AsyncWrite;
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
-use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
+use crate::input::{Input, InputEnd};
 use crate::limits::{MAX_LAST_WORDS, MAX_WAITING_OUTPUT_BYTES};
 use crate::status::Status;
 
 /// The streams of one container.
 pub struct Streams {
-    stdin: Fifo,
+    stdin: Input,
     stdout: Fifo,
     stderr: Fifo,
-    /// Keeps the input open until it is said to be at its end, whoever comes and goes.
-    input_held: Mutex<Option<File>>,
 }
 
 /// One stream; clones share it.
@@ -75,32 +73,18 @@ impl Streams {
     ///
     /// # Errors
     /// One is none.
-    pub fn open(stdin: &str, stdout: &str, stderr: &str) -> Result<Self, Status> {
-        let input = open("stdin", stdin, true)?;
-        let mut held = None;
-        if input.is_some() {
-            let path = stdin.strip_prefix("fifo://").unwrap_or(stdin);
-            let mut options = OpenOptions::new();
-            let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
-            let file = options
-                .write(true)
-                .custom_flags(flags)
-                .open(Path::new(path));
-            held = Some(
-                file.map_err(|error| Status::invalid(format_args!("stdin {stdin}: {error}")))?,
-            );
-        }
+    pub fn open(stdin: &str, stdout: &str, stderr: &str, end: InputEnd) -> Result<Self, Status> {
+        let said = |error| Status::invalid(format_args!("stdin {stdin}: {error}"));
         Ok(Self {
-            stdin: Fifo::of(input),
+            stdin: Input::new(open("stdin", stdin, true)?, end).map_err(said)?,
             stdout: Fifo::of(open("stdout", stdout, false)?),
             stderr: Fifo::of(open("stderr", stderr, false)?),
-            input_held: Mutex::new(held),
         })
     }
 
-    /// Lets the input end where its other writers end.
+    /// Lets the input end where its writers have left, also if there was none.
     pub fn close_input(&self) {
-        drop(self.input_held.lock().take());
+        self.stdin.close();
     }
 
     /// Says something about the guest among its errors.
@@ -184,20 +168,6 @@ impl FifoShared {
             }
         }
     }
-
-    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut wanted = [PollFd::new(&self.file, PollFlags::IN)];
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        loop {
-            if poll(&mut wanted, Some(&now))? > 0 {
-                return Poll::Ready(Ok(()));
-            }
-            ready!(self.watched()?.poll_read_ready(cx))?.clear_ready();
-        }
-    }
 }
 
 impl StandardStreams for Streams {
@@ -220,16 +190,6 @@ impl IsTerminal for Fifo {
     }
 }
 
-impl StdinStream for Fifo {
-    fn async_stream(&self) -> Box<dyn AsyncRead + Send + Sync> {
-        Box::new(self.clone())
-    }
-
-    fn p2_stream(&self) -> Box<dyn InputStream> {
-        Box::new(self.clone())
-    }
-}
-
 impl StdoutStream for Fifo {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
         Box::new(self.clone())
@@ -244,70 +204,6 @@ fn stream_error(error: io::Error) -> StreamError {
     match error.kind() {
         io::ErrorKind::BrokenPipe => StreamError::Closed,
         _ => StreamError::LastOperationFailed(error.into()),
-    }
-}
-
-#[wasmtime_wasi::async_trait]
-impl Pollable for Fifo {
-    /// Waits for input or its end.
-    async fn ready(&mut self) {
-        if let Some(fifo) = &self.0 {
-            // What is wrong the next read finds.
-            let _readable = std::future::poll_fn(|cx| fifo.poll_readable(cx)).await;
-        }
-    }
-}
-
-impl InputStream for Fifo {
-    fn read(&mut self, size: usize) -> StreamResult<Bytes> {
-        let Some(fifo) = &self.0 else {
-            return Err(StreamError::Closed);
-        };
-        let mut buf = vec![0; size.min(MAX_WAITING_OUTPUT_BYTES)];
-        match (&fifo.file).read(&mut buf) {
-            Ok(0) if !buf.is_empty() => Err(StreamError::Closed),
-            Ok(read) => {
-                buf.truncate(read);
-                Ok(buf.into())
-            }
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) =>
-            {
-                Ok(Bytes::new())
-            }
-            Err(error) => Err(stream_error(error)),
-        }
-    }
-}
-
-impl AsyncRead for Fifo {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let Some(fifo) = &self.0 else {
-            return Poll::Ready(Ok(()));
-        };
-        loop {
-            ready!(fifo.poll_readable(cx))?;
-            let mut taken = vec![0; buf.remaining().min(MAX_WAITING_OUTPUT_BYTES)];
-            match (&fifo.file).read(&mut taken) {
-                Ok(read) => {
-                    buf.put_slice(taken.get(..read).unwrap_or_default());
-                    return Poll::Ready(Ok(()));
-                }
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                    ) => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
     }
 }
 
@@ -376,6 +272,9 @@ impl AsyncWrite for Fifo {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+    use std::path::Path;
+
     use super::*;
 
     fn streams(dir: &Path) -> (Streams, File) {
@@ -388,7 +287,7 @@ mod tests {
             0,
         )
         .unwrap();
-        let streams = Streams::open("", "", path.to_str().unwrap()).unwrap();
+        let streams = Streams::open("", "", path.to_str().unwrap(), InputEnd::WithWriters).unwrap();
         let reader = OpenOptions::new().read(true).open(&path).unwrap();
         (streams, reader)
     }

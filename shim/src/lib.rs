@@ -14,6 +14,7 @@ pub mod config;
 pub mod container;
 pub mod events;
 pub mod fifo;
+pub mod input;
 pub mod limits;
 pub mod log;
 pub mod messages;

@@ -39,6 +39,9 @@ pub const MAX_BOUND_FILE_BYTES: u64 = 1024 * 1024;
 /// Bytes of one line about a guest in its own errors: of a trap with its functions.
 pub const MAX_LAST_WORDS: usize = 16 * 1024;
 
+/// Bytes of input that a guest is given at a time: what a FIFO holds.
+pub const MAX_INPUT_BYTES: usize = 64 * 1024;
+
 /// Bytes of output that wait while a FIFO is full.
 pub const MAX_WAITING_OUTPUT_BYTES: usize = 64 * 1024;
 

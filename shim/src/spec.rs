@@ -40,7 +40,7 @@ pub struct ContainerSpec {
     pub mounts: Vec<SpecMount>,
     /// Whether it is a pod's own container, in which nothing runs.
     pub is_sandbox: bool,
-    /// The pod that it belongs to.
+    /// The pod that it belongs to, if Kubernetes made it.
     pub pod: Option<String>,
 }
 

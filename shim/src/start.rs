@@ -195,8 +195,7 @@ fn start(args: &ShimArgs, config: &ShimConfig) -> Result<String, String> {
         .create(&config.socket_dir)
         .map_err(|error| format!("{}: {error}", config.socket_dir.display()))?;
     // Two that start at once come one after the other.
-    let lock = File::create(socket.with_extension("lock")).map_err(said)?;
-    flock(lock.as_fd(), FlockOperation::LockExclusive).map_err(|error| said(error.into()))?;
+    let _lock = StartLock::take(socket.with_extension("lock")).map_err(said)?;
     let address = format!("unix://{}", socket.display());
     if !runtime()?.block_on(announce(&socket, &args.id)) {
         match fs::remove_file(&socket) {
@@ -213,6 +212,34 @@ fn start(args: &ShimArgs, config: &ShimConfig) -> Result<String, String> {
         .and_then(|()| fs::rename(&temporary, bundle.join("address")))
         .map_err(|error| format!("{}: {error}", bundle.display()))?;
     Ok(address)
+}
+
+/// A lock that leaves no file behind.
+struct StartLock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl StartLock {
+    /// Waits for the lock.
+    fn take(path: PathBuf) -> io::Result<Self> {
+        use std::os::unix::fs::MetadataExt;
+        loop {
+            let file = File::create(&path)?;
+            flock(file.as_fd(), FlockOperation::LockExclusive)?;
+            // Whoever had it before has removed the file, perhaps after it was opened here.
+            let (opened, named) = (file.metadata()?, fs::metadata(&path));
+            if named.is_ok_and(|named| named.ino() == opened.ino()) {
+                return Ok(Self { path, _file: file });
+            }
+        }
+    }
+}
+
+impl Drop for StartLock {
+    fn drop(&mut self) {
+        let _gone = fs::remove_file(&self.path);
+    }
 }
 
 /// Tells a process that a container comes, and returns whether it is there to take it.
@@ -381,6 +408,30 @@ mod tests {
             parse("start start"),
             Err("one action too many: \"start\"".into())
         );
+    }
+
+    #[test]
+    fn a_lock_is_one_at_a_time_and_leaves_no_file() {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let (holders, taken) = (AtomicU32::new(0), AtomicU32::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        let lock = StartLock::take(path.clone()).unwrap();
+                        assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0);
+                        std::thread::yield_now();
+                        holders.fetch_sub(1, Ordering::SeqCst);
+                        taken.fetch_add(1, Ordering::SeqCst);
+                        drop(lock);
+                    }
+                });
+            }
+        });
+        assert_eq!(taken.into_inner(), 400);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]

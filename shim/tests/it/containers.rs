@@ -120,20 +120,55 @@ fn input_comes_to_its_end_and_output_waits_for_who_reads_it() {
         got
     });
     assert!(got == sent);
-    // The writer has gone, but there might come another one.
-    thread::sleep(Duration::from_millis(20));
-    let state: StateResponse = node.ask("State", "c");
-    assert_eq!(state.status, 2);
-    let close = CloseIoRequest {
-        id: "c".into(),
-        stdin: true,
-        ..CloseIoRequest::default()
-    };
-    let _closed: Empty = node.call("CloseIO", &close).unwrap();
+    // The writer has gone, and with it the input.
     let ended: WaitResponse = node.ask("Wait", "c");
     assert_eq!(ended.exit_status, 0);
     let _gone: DeleteResponse = node.ask("Delete", "c");
     node.end();
+}
+
+#[test]
+fn input_of_a_pod_ends_when_containerd_says_so_and_other_input_also_then() {
+    let node = Node::new();
+    for in_pod in [true, false] {
+        let mut bundle = node.bundle("c", &copies());
+        if in_pod {
+            bundle.spec["annotations"] = json!({"io.kubernetes.cri.sandbox-id": "p"});
+        }
+        bundle.request.stdin = bundle.dir.join("in").to_str().unwrap().into();
+        let mut out = bundle.open("out");
+        bundle.start(&node);
+        if in_pod {
+            // A client that leaves is none to end the input of a pod.
+            input(&bundle).write_all(b"typed").unwrap();
+            let start = Instant::now();
+            while out.piece().is_empty() {
+                assert!(start.elapsed() < LONG);
+            }
+        }
+        let before = node_time();
+        thread::sleep(Duration::from_millis(200));
+        // Whoever waits for a writer takes no time of a processor.
+        let took = node_time() - before;
+        assert!(took < Duration::from_millis(100), "{took:?} of waiting");
+        assert_eq!(node.ask::<StateResponse>("State", "c").status, 2);
+        let close = CloseIoRequest {
+            id: "c".into(),
+            stdin: true,
+            ..CloseIoRequest::default()
+        };
+        let _closed: Empty = node.call("CloseIO", &close).unwrap();
+        assert_eq!(node.ask::<WaitResponse>("Wait", "c").exit_status, 0);
+        let _gone: DeleteResponse = node.ask("Delete", "c");
+        fs::remove_dir_all(&bundle.dir).unwrap();
+    }
+    node.end();
+}
+
+/// The time of processors that this process has taken so far, where a test is a process.
+fn node_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 #[test]
