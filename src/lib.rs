@@ -33,6 +33,7 @@
 //! - [`image::Image`]: a stack of layers, merged once
 //! - `store::Store`: images at rest; `transfer`: images in and out of it
 //! - `registry`: images in registries; `transfer` pulls, pushes and copies them
+//! - `object`: images in object stores, the same
 //! - [`vfs::Fs`]: one instance; [`host`] adds `read`, `write`, `walk` and the
 //!   like to it for embedders
 //! - `wasi::p1`, `wasi::p2`, `wasi::p3`: the same for guests, in wasmtime's idiom
@@ -51,7 +52,7 @@
 //! Calls of a host on [`vfs::Fs`] and [`host::File`] do not wait, except for content of a base in a
 //! store that is read for the first time. What goes by the size of a tree belongs on a thread that
 //! may block: [`vfs::Fs::diff`], `commit`, [`vfs::Fs::merge`], `import_*` and `export_*`,
-//! `apply`, `collect_trace`, everything of [`source`], `store`, `registry` and `transfer`, and dropping a
+//! `apply`, `collect_trace`, everything of [`source`], `store`, `registry`, `object` and `transfer`, and dropping a
 //! [`vfs::Descriptor`] of a large file that was written, which looks for equal blocks
 //! ([`vfs::Sealing`] puts that off).
 //!
@@ -66,6 +67,7 @@
 //! | `oci` | layers from OCI image layouts and `docker save` |
 //! | `store` | images at rest, shared by processes |
 //! | `registry` | a client of registries: pull, push, copy |
+//! | `object` | images in object stores: pull, push, collect |
 //! | `p1`, `p2`, `p3` (default) | WASI preview1, 0.2 and 0.3 for wasmtime 48 |
 //! | `merge-lines` | `Contested::merge_lines`: texts that both sides of a merge changed, line by line |
 //! | `serde` | `Serialize` for quotas, usage, stat, statistics and reports of runs |
@@ -92,6 +94,8 @@ pub mod layer;
 pub mod limits;
 pub mod meta;
 pub mod name;
+#[cfg(feature = "object")]
+pub mod object;
 mod overlay;
 mod path;
 #[cfg(feature = "registry")]

@@ -388,6 +388,16 @@ pub const MAX_SIGNATURES: usize = 256;
 /// Bytes of what a signature is of, or of a bundle with one: they have some thousand.
 pub const MAX_SIGNATURE_BYTES: u64 = 1024 * 1024;
 
+/// Bytes of a blob that go to an object store or come from it in one request.
+pub const OBJECT_PART_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Bytes in an answer of an object store: a part of a blob, or a page of a list.
+pub const MAX_OBJECT_ANSWER_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Seconds after which whoever is at work in an object store, and has not said so again, is
+/// taken for dead.
+pub const OBJECT_LEASE_SECONDS: u64 = 15 * 60;
+
 /// Bytes of a blob that are sent to a registry at once, unless it wants more: what is lost
 /// when that breaks off and the registry does not say how far it came.
 pub const UPLOAD_CHUNK_BYTES: u64 = 32 * 1024 * 1024;

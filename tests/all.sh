@@ -58,6 +58,8 @@ if [ -n "$long" ]; then
     script tests/interop/run.sh
     say "a real registry"
     script tests/registry/run.sh
+    say "an object store"
+    script tests/object/run.sh
     say "Ruby, PHP, SQLite, QuickJS, clang"
     script tests/programs/run.sh
     say "ripgrep, and redb with its own tests"

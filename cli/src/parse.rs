@@ -176,6 +176,20 @@ pub(super) fn most(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "expected a whole number above 0".to_owned())
 }
 
+/// A time: `90s`, `30m`, `24h`, `7d`; a number alone is seconds.
+pub(super) fn span(text: &str) -> Result<Duration, String> {
+    let units = [("s", 1), ("m", 60), ("h", 3600), ("d", 24 * 3600)];
+    let unit = units.iter().find_map(|(unit, seconds)| {
+        let number = text.strip_suffix(unit)?;
+        Some((number, *seconds))
+    });
+    let (number, seconds) = unit.unwrap_or((text, 1));
+    let number = number.parse::<u64>().ok();
+    let whole = number.and_then(|number| number.checked_mul(seconds));
+    let whole = whole.ok_or("expected a time, as 90s, 30m, 24h or 7d")?;
+    Ok(Duration::from_secs(whole))
+}
+
 /// Reads seconds, with a fraction if wanted.
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok();
@@ -404,6 +418,13 @@ mod tests {
 
     #[test]
     fn times() {
+        assert_eq!(span("7d"), Ok(Duration::from_secs(7 * 24 * 3600)));
+        assert_eq!(span("30m"), span("1800"));
+        assert!(
+            ["", "h", "1.5h", "-1s", "9999999999999999d", "1w"]
+                .iter()
+                .all(|text| span(text).is_err())
+        );
         assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1500)));
         for bad in ["", "0", "-1", "nan", "inf", "1s", "1e300"] {
             assert!(seconds(bad).is_err(), "{bad}");

@@ -4,15 +4,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use stratafs::image::Reference;
-use stratafs::registry::{Client, RegistryRef};
 use stratafs::store::Store;
-use stratafs::transfer::{self, PullOptions, TransferError};
+use stratafs::transfer::{self, Origins, PullOptions, TransferError};
 
 use super::failure::{Failure, say};
 use super::image::remote;
 use super::limits::FILL_AFTER_SECONDS;
 use super::place::{self, Use};
-use super::reach::{LazyWhen, PullWhen};
+use super::reach::{LazyWhen, PullWhen, RemoteName};
 use super::resolve::{GuestFrom, Run};
 
 /// Pulls the image that is run, if it is named after a registry and has to be fetched. A
@@ -29,7 +28,7 @@ pub(super) fn fetch(run: &mut Run, place: Option<&Path>) -> Result<(), Failure> 
         };
     };
     let text = reference.as_str().to_owned();
-    let of_registry = matches!(reference, Reference::Tag(_)) && RegistryRef::names_registry(&text);
+    let of_registry = matches!(reference, Reference::Tag(_)) && RemoteName::names(&text);
     if is_verified && !of_registry {
         return Err(Failure::usage(format_args!(
             "--verify-key: {text} is a name of the store, where signatures are not kept: HOST/NAME:TAG names an image of a registry"
@@ -43,7 +42,7 @@ pub(super) fn fetch(run: &mut Run, place: Option<&Path>) -> Result<(), Failure> 
             ))),
         };
     }
-    let name: RegistryRef = text.parse().map_err(Failure::usage)?;
+    let name: RemoteName = text.parse().map_err(Failure::usage)?;
     *reference = name.store_name();
     let is_here = || {
         let store = place::open(place, Use::Look);
@@ -79,24 +78,24 @@ pub(super) fn complete(run: &Run, opened: Store, place: Option<&Path>) -> Result
     if !may_lack || when == Some(PullWhen::Never) {
         return Ok(opened);
     }
-    let client = reach.client()?;
+    let origins = reach.origins()?;
     let store = place::open(place, Use::Change)?;
-    transfer::fetch_from(&store, &client)?;
+    transfer::fetch_from(&store, origins.clone())?;
     match run.lazy {
         LazyWhen::Only => {}
         LazyWhen::Off => remote::fill_named(&store, reach, reference).map(drop)?,
-        LazyWhen::Auto => fill_meanwhile(store.clone(), client, reference.clone()),
+        LazyWhen::Auto => fill_meanwhile(store.clone(), origins, reference.clone()),
     }
     Ok(store)
 }
 
 /// Fetches the rest of an image while its guest runs, once that has begun. It ends with the process, and what has
 /// come stays.
-fn fill_meanwhile(store: Store, client: Client, reference: Reference) {
+fn fill_meanwhile(store: Store, origins: Origins, reference: Reference) {
     let fill = move || {
         std::thread::sleep(Duration::from_secs(FILL_AFTER_SECONDS));
         let options = PullOptions::default();
-        let filled = transfer::fill(&store, &client, &reference, &options);
+        let filled = transfer::fill(&store, origins, &reference, &options);
         // Whatever else keeps the rest from coming is told by the reads that need it.
         if let Err(error @ TransferError::TwoFaces(_)) = filled {
             say(&format!("{reference}: {error}"));

@@ -2,19 +2,30 @@
 //! machine and its user.
 
 use std::env;
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 
 use clap::{Args, ValueEnum};
-use stratafs::registry::{AuthFile, Client, ClientOptions, Credentials, Proxies, VerifyKey};
+use stratafs::image::Reference;
+use stratafs::object::{Bucket, BucketOptions, ObjectHome, ObjectRef, ParseObjectRefError};
+use stratafs::registry::{
+    AuthFile, Client, ClientOptions, Credentials, NoCredentials, ParseRegistryRefError, Proxies,
+    RegistryRef, VerifyKey,
+};
+use stratafs::transfer::Origins;
 
 use super::failure::Failure;
 use super::limits::MAX_KEY_BYTES;
 
 /// Where containerd and Docker keep what they know of registries.
 const HOSTS_DIRS: [&str; 2] = ["/etc/containerd/certs.d", "/etc/docker/certs.d"];
+
+/// What names of variables begin with that object stores and their keys are known by.
+const BUCKET_SETTINGS: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
 
 /// How registries are reached.
 #[derive(Clone, Debug, Default, Args)]
@@ -94,7 +105,89 @@ pub(crate) enum LazyWhen {
     Off,
 }
 
+/// An image somewhere else: in a registry, or in an object store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RemoteName {
+    /// `HOST/NAME:TAG`.
+    Registry(RegistryRef),
+    /// `s3://BUCKET/NAME:TAG` and the like, or a path.
+    Object(ObjectRef),
+}
+
+impl RemoteName {
+    /// Returns whether a name of an image is that of one somewhere else.
+    pub(crate) fn names(text: &str) -> bool {
+        RegistryRef::names_registry(text) || ObjectRef::names_object_store(text)
+    }
+
+    /// Returns the name under which a store keeps the image.
+    pub(crate) fn store_name(&self) -> Reference {
+        match self {
+            Self::Registry(name) => name.store_name(),
+            Self::Object(name) => name.store_name(),
+        }
+    }
+}
+
+impl fmt::Display for RemoteName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registry(name) => name.fmt(f),
+            Self::Object(name) => name.fmt(f),
+        }
+    }
+}
+
+impl FromStr for RemoteName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.starts_with(['/', '.']) {
+            let path = std::path::absolute(text).map_err(|error| error.to_string())?;
+            let path = path.to_str().ok_or("a path of an image is in UTF-8")?;
+            let name = format!("file://{path}").parse();
+            return name
+                .map(Self::Object)
+                .map_err(|error: ParseObjectRefError| error.to_string());
+        }
+        if ObjectRef::names_object_store(text) {
+            let name = text.parse().map(Self::Object);
+            return name.map_err(|error: ParseObjectRefError| error.to_string());
+        }
+        let name = text.parse().map(Self::Registry);
+        name.map_err(|error: ParseRegistryRefError| error.to_string())
+    }
+}
+
 impl ReachArgs {
+    /// Returns whether anything was typed.
+    pub(crate) fn is_given(&self) -> bool {
+        self.plain_http || !self.ca.is_empty() || !self.hosts_dir.is_empty()
+    }
+
+    /// Makes a client of a place in an object store, with the keys that the environment has.
+    pub(crate) fn bucket(&self, home: &ObjectHome) -> Result<Bucket, Failure> {
+        Ok(Bucket::open(home, &self.bucket_options()?)?)
+    }
+
+    fn bucket_options(&self) -> Result<BucketOptions, Failure> {
+        let known = |name: &str| BUCKET_SETTINGS.iter().any(|begin| name.starts_with(begin));
+        let settings = env::vars_os().filter_map(|(name, value)| {
+            let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
+            known(&name).then_some((name, value))
+        });
+        Ok(BucketOptions {
+            settings: settings.collect(),
+            http: self.options(Arc::new(NoCredentials))?,
+        })
+    }
+
+    /// Makes what images are fetched with that were pulled in part.
+    pub(crate) fn origins(&self) -> Result<Origins, Failure> {
+        let origins = Origins::from(&self.client()?);
+        Ok(origins.with_buckets(self.bucket_options()?))
+    }
+
     /// Makes a client that logs in with what is known.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
         if let Some(client) = self.made.get() {
@@ -106,18 +199,22 @@ impl ReachArgs {
 
     /// Makes a client that logs in with `credentials`.
     pub(crate) fn client_with(&self, credentials: Arc<dyn Credentials>) -> Result<Client, Failure> {
+        Ok(Client::new(self.options(credentials)?)?)
+    }
+
+    fn options(&self, credentials: Arc<dyn Credentials>) -> Result<ClientOptions, Failure> {
         let dirs = match self.hosts_dir.is_empty() {
             true => HOSTS_DIRS.map(PathBuf::from).to_vec(),
             false => self.hosts_dir.clone(),
         };
-        Ok(Client::new(ClientOptions {
+        Ok(ClientOptions {
             plain_http: self.plain_http,
             roots: self.roots()?,
             proxies: proxies(),
             credentials,
             hosts_dirs: dirs,
             ..ClientOptions::default()
-        })?)
+        })
     }
 
     /// Reads the roots that the system trusts, and those of `--ca`. None at all: those that

@@ -18,6 +18,9 @@ const LEAST_HEX: usize = 8;
 /// What stands between the name and the digest of an image of a registry.
 const OF_REGISTRY: &str = "@sha256:";
 
+/// What names of images in object stores begin with.
+const OBJECT_STORES: [&str; 6] = ["s3://", "gs://", "az://", "file://", "http://", "https://"];
+
 /// The prefix of an image's own digest.
 const OWN: &str = "blake3:";
 
@@ -29,7 +32,8 @@ const OWN: &str = "blake3:";
 /// hyphens inside a word and `/` between words; the first may be a registry's
 /// host with a port. A tag is up to 128 letters, digits, `.`, `_` and `-`, and
 /// begins with none of the last two; without one `latest` is meant. An image of a registry
-/// may go by its digest there instead, `HOST/NAME@sha256:HEX`.
+/// may go by its digest there instead, `HOST/NAME@sha256:HEX`, and one of an object store goes
+/// by its name there, `s3://BUCKET/NAME:TAG`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reference {
     /// `NAME:TAG`, the tag filled in.
@@ -99,6 +103,9 @@ fn parse(text: &str) -> Result<Reference, &'static str> {
             _ => Err("`blake3:` is followed by 8 to 64 lower-case hex digits"),
         };
     }
+    if OBJECT_STORES.iter().any(|scheme| text.starts_with(scheme)) {
+        return of_object_store(text);
+    }
     if let Some((name, hex)) = text.split_once(OF_REGISTRY) {
         return of_registry(name, hex);
     }
@@ -133,6 +140,44 @@ fn of_registry(name: &str, hex: &str) -> Result<Reference, &'static str> {
         }
         _ => Err("only an image of a registry goes by `@sha256:` and 64 hex digits"),
     }
+}
+
+/// An image of an object store goes by all of its name there, with its digest or its tag.
+fn of_object_store(text: &str) -> Result<Reference, &'static str> {
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._/:@-".contains(&byte);
+    let (_, rest) = text.split_once("://").unwrap_or_default();
+    let (path, tag) = match rest.split_once('@') {
+        Some((path, digest)) => {
+            let hex = digest.strip_prefix("sha256:").unwrap_or_default();
+            let is_hex = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+            if hex.len() != 64 || !hex.bytes().all(is_hex) {
+                return Err("`@sha256:` is followed by 64 lower-case hex digits");
+            }
+            (path, None)
+        }
+        None => match rest.rsplit_once(':') {
+            Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
+            _ => (rest, Some(DEFAULT_TAG)),
+        },
+    };
+    let is_dots = |word: &str| matches!(word, "." | "..");
+    let mut words = path.trim_start_matches('/').split('/');
+    if text.len() > MAX_NAME
+        || !text.bytes().all(known)
+        || !path.contains('/')
+        || words.any(|word| word.is_empty() || is_dots(word))
+    {
+        return Err(
+            "an image of an object store is named as in s3://BUCKET/NAME:TAG, with up to 255 letters, digits, `.`, `_`, `-` and `/`",
+        );
+    }
+    let Some(tag) = tag else {
+        return Ok(Reference::Tag(text.to_owned()));
+    };
+    check_tag(tag)?;
+    let end = text.len() - rest.len() + path.len();
+    let name = text.get(..end).unwrap_or(text);
+    Ok(Reference::Tag(format!("{name}:{tag}")))
 }
 
 fn check_name(name: &str) -> Result<(), &'static str> {

@@ -21,7 +21,7 @@ const CONNECT: Duration = Duration::from_secs(15);
 const MAX_SHOWN: usize = 1024;
 
 /// Connections, straight and through proxies.
-pub(super) struct Http {
+pub(crate) struct Http {
     straight: Agent,
     https: Option<(Agent, Proxy)>,
     http: Option<(Agent, Proxy)>,
@@ -55,7 +55,7 @@ pub(super) struct NoAnswer {
 }
 
 impl Http {
-    pub(super) fn new(
+    pub(crate) fn new(
         options: &ClientOptions,
         roots: &[Vec<u8>],
         unverified: bool,
@@ -141,6 +141,50 @@ impl Http {
         })
     }
 
+    /// Sends a request of another protocol as it is, and reads all of an answer of at most
+    /// `limit` bytes. Of an error it is told whether the next try may succeed.
+    #[cfg(feature = "object")]
+    pub(crate) fn pass(
+        &self,
+        request: &Request<Vec<u8>>,
+        limit: u64,
+    ) -> Result<ureq::http::Response<Vec<u8>>, (RegistryErrorKind, bool)> {
+        let bad = |what: String| (RegistryErrorKind::Protocol(what), false);
+        let url = Url::parse(&request.uri().to_string());
+        let url = url.ok_or_else(|| bad("an address that is none".to_owned()))?;
+        let mut made = Request::builder()
+            .method(request.method().clone())
+            .uri(request.uri().clone());
+        if let Some(headers) = made.headers_mut() {
+            headers.clone_from(request.headers());
+        }
+        let bodiless = *request.method() == Method::GET || *request.method() == Method::HEAD;
+        let mut bytes = request.body().as_slice();
+        let len = bytes.len() as u64;
+        let agent = self.agent(&url);
+        let run = |request: Request<SendBody<'_>>| agent.run(request);
+        let answer = match bodiless {
+            true => made.body(SendBody::none()).map(run),
+            false => bytes_of(made, &mut bytes, len).map(run),
+        };
+        let answer = answer.map_err(|error| bad(error.to_string()))?;
+        let failed = |no: NoAnswer| (no.kind, no.passes);
+        let answer = answer.map_err(|error| failed(no_answer(&error, self.stall)))?;
+        let (parts, body) = answer.into_parts();
+        let mut answer = Answer {
+            status: parts.status.as_u16(),
+            headers: parts.headers.clone(),
+            elsewhere: false,
+            body,
+            stall: self.stall,
+        };
+        let bytes = match *request.method() == Method::HEAD {
+            true => Vec::new(),
+            false => answer.bytes("an answer", limit).map_err(failed)?,
+        };
+        Ok(ureq::http::Response::from_parts(parts, bytes))
+    }
+
     fn agent(&self, url: &Url) -> &Agent {
         let proxied = if url.secure { &self.https } else { &self.http };
         let uri: Option<ureq::http::Uri> = url.to_string().parse().ok();
@@ -159,7 +203,10 @@ fn bytes_of<'a>(
     reader: &'a mut dyn Read,
     len: u64,
 ) -> Result<Request<SendBody<'a>>, ureq::http::Error> {
-    let request = request.header(ureq::http::header::CONTENT_LENGTH, len);
+    let mut request = request;
+    if let Some(headers) = request.headers_mut() {
+        headers.insert(ureq::http::header::CONTENT_LENGTH, len.into());
+    }
     request.body(SendBody::from_reader(reader))
 }
 

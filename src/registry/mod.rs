@@ -43,9 +43,15 @@ pub use auth_file::AuthFile;
 pub use client::{Client, Manifest};
 pub use download::BlobTarget;
 pub use error::{RegistryError, RegistryErrorKind};
+#[cfg(feature = "object")]
+pub(crate) use http::Http;
+#[cfg(feature = "object")]
+pub(crate) use name::is_loopback;
 pub use name::{ParseRegistryRefError, RegistryRef};
 pub use options::{ClientOptions, Credential, Credentials, NoCredentials, Proxies};
 pub use referrers::Referrer;
 pub(crate) use referrers::with_referrer;
+#[cfg(feature = "object")]
+pub(crate) use retry::retry_after;
 pub use signature::{VerifyKey, VerifyKeyError};
 pub use upload::{BlobBytes, Sent};

@@ -47,7 +47,7 @@ impl RegistryRef {
     /// the part before the first has a dot or a colon in it or is `localhost`.
     #[must_use]
     pub fn names_registry(text: &str) -> bool {
-        text.split_once('/').is_some_and(|(host, _)| is_host(host))
+        !text.contains("://") && text.split_once('/').is_some_and(|(host, _)| is_host(host))
     }
 
     /// Returns the registry's host, with its port if it has one: `docker.io` for Docker's.
@@ -248,7 +248,7 @@ pub(super) fn check_host(host: &str) -> Result<(), String> {
 
 /// Returns whether a host, its port left out, is this machine: `localhost`, `127.0.0.0/8`
 /// or `[::1]`.
-pub(super) fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     let name = match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
         Some((address, _)) => address,
         None => host.split_once(':').map_or(host, |(name, _)| name),

@@ -122,7 +122,7 @@ pub(super) fn of_status(
 }
 
 /// Reads `Retry-After`: seconds, or a date, of which `now` (seconds since 1970) is taken.
-pub(super) fn retry_after(text: &str, now: u64) -> Option<Duration> {
+pub(crate) fn retry_after(text: &str, now: u64) -> Option<Duration> {
     let text = text.trim();
     if let Ok(seconds) = text.parse::<u64>() {
         return Some(Duration::from_secs(seconds));

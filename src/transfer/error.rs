@@ -71,6 +71,10 @@ pub enum TransferError {
     #[cfg(feature = "registry")]
     #[error(transparent)]
     Registry(#[from] crate::registry::RegistryError),
+    /// An object store does not do what it was asked for.
+    #[cfg(feature = "object")]
+    #[error(transparent)]
+    Object(#[from] crate::object::ObjectError),
     /// The place that is to be copied from or to cannot be used.
     #[cfg(feature = "registry")]
     #[error("{0}")]

@@ -1,13 +1,14 @@
 //! Completing images that were pulled in part.
 
+use super::origins::Origins;
 use super::pull::{PullOptions, bring};
 use super::{TransferError, lazy};
 use crate::image::Reference;
-use crate::registry::{Client, RegistryRef};
 use crate::store::{AbsentStat, Store};
 
 /// Fetches all that is not here of an image, from where it came, and holds each layer's archive
-/// against the table that it came by. Returns what was not here.
+/// against the table that it came by. Returns what was not here. `origins` is a client of registries, or
+/// [`Origins`].
 ///
 /// Blobs are fetched whole, as [`pull`](super::pull) does: what comes of them stays if this ends
 /// before its time, and the next time goes on there. Guests that run on the image find what has
@@ -19,7 +20,7 @@ use crate::store::{AbsentStat, Store};
 /// differ: its names are gone then.
 pub fn fill(
     store: &Store,
-    client: &Client,
+    origins: impl Into<Origins>,
     reference: &Reference,
     options: &PullOptions,
 ) -> Result<AbsentStat, TransferError> {
@@ -31,16 +32,16 @@ pub fn fill(
         return Ok(absent);
     }
     let before = store.image(&text)?;
-    lazy::fetch_from(store, client)?;
+    let origins: Origins = origins.into();
+    lazy::fetch_from(store, origins.clone())?;
     let whole = PullOptions {
         lazy: false,
         ..options.clone()
     };
     for from in store.blobs_from(&text)? {
-        let name: RegistryRef = from.parse().map_err(|error| {
-            TransferError::Place(format!("{from}: where the image came from: {error}"))
-        })?;
-        bring(store, client, &name, None, &whole)?;
+        let origin = origins.find(&from)?;
+        let manifest = origin.top()?;
+        bring(store, origin, manifest, None, &whole)?;
     }
     // Each archive has come, and proved its layer, unless it is another one than the table told of.
     let by_table = store.layers_by_table()?;

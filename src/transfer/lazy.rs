@@ -7,11 +7,12 @@ use std::sync::Arc;
 use super::TransferError;
 use super::import::sha256;
 use super::lanes::Meter;
+use super::origins::Origins;
+use super::remote::Origin;
 use crate::digest::{Digest, Sha256};
 use crate::image::{Image, ImageId};
 use crate::layer::Layer;
 use crate::limits::{MAX_FETCHED_BYTES, MAX_FRAME_TABLE_BYTES};
-use crate::registry::{Client, RegistryRef};
 use crate::source::{
     BlobDigest, LayerBlob, START_ANNOTATION, SourceErrorKind, SourceOptions, TABLE_ANNOTATION,
     hidden,
@@ -21,20 +22,19 @@ use crate::store::{
     Blob, FrameSource, ImageInfo, Import, LayerOrigin, LazyLayer, Store, StoreError,
 };
 
-/// Frames out of registries.
-struct RegistryFrames(Client);
+/// Frames out of registries and object stores.
+struct OriginFrames(Origins);
 
-impl FrameSource for RegistryFrames {
+impl FrameSource for OriginFrames {
     fn fetch(
         &self,
         from: &str,
         (blob, size): (Sha256, u64),
         range: Range<u64>,
     ) -> Result<Vec<u8>, String> {
-        let name: RegistryRef = from.parse().map_err(|error| format!("{from}: {error}"))?;
         let digest = BlobDigest::sha256(blob.as_bytes());
-        let fetched = self.0.fetch_range(&name, (&digest, size), range);
-        fetched.map_err(|error| error.to_string())
+        let fetch = || self.0.find(from)?.range((&digest, size), range);
+        fetch().map_err(|error| error.to_string())
     }
 
     fn unpack(&self, frame: &[u8], is_zstd: bool, raw: usize) -> io::Result<Vec<u8>> {
@@ -62,13 +62,13 @@ fn unpack(frame: &[u8], is_zstd: bool, raw: usize) -> io::Result<Vec<u8>> {
 }
 
 /// Lets reads of images that were pulled in part wait for what is not here, and fetch it:
-/// without this they fail.
+/// without this they fail. `origins` is a client of registries, or [`Origins`].
 ///
 /// # Errors
 ///
 /// [`TransferError::Store`] for a store that was opened to look only.
-pub fn fetch_from(store: &Store, client: &Client) -> Result<(), TransferError> {
-    Ok(store.fetch_from(Arc::new(RegistryFrames(client.clone())))?)
+pub fn fetch_from(store: &Store, origins: impl Into<Origins>) -> Result<(), TransferError> {
+    Ok(store.fetch_from(Arc::new(OriginFrames(origins.into())))?)
 }
 
 /// Holds an image that was pulled in part against its files, all of which are here or can be
@@ -174,8 +174,8 @@ fn place_of(blob: &LayerBlob) -> Result<TablePlace, String> {
 /// Takes a layer in by its table, and what comes first of its frames.
 pub(super) fn take_table(
     import: &mut Import,
-    (client, meter, options): (&Client, &Meter, &SourceOptions),
-    name: &RegistryRef,
+    (origin, meter, options): (&dyn Origin, &Meter, &SourceOptions),
+    from: &str,
     blob: &LayerBlob,
 ) -> Result<(Layer, LayerOrigin), TransferError> {
     let (Some(digest), Some(diff_id)) = (blob.digest(), sha256(blob.diff_id())) else {
@@ -189,7 +189,7 @@ pub(super) fn take_table(
     let fetch = |range: Range<u64>| {
         let len = range.end - range.start;
         meter.expect(len);
-        let fetched = client.fetch_range(name, (digest, blob.size()), range);
+        let fetched = origin.range((digest, blob.size()), range);
         meter.moved(len);
         fetched
     };
@@ -203,10 +203,9 @@ pub(super) fn take_table(
     let table = table.map_err(|what| wrong(what.to_owned()))?;
     let table = FrameTable::read(&table, place.span.start).map_err(wrong)?;
     check_size(&table, options)?;
-    let from = name.to_string();
     let lazy = LazyLayer {
         table: &table,
-        from: &from,
+        from,
         blob: Blob::new(sha256(digest).unwrap_or(diff_id), blob.size()),
         is_zstd: blob.media_type().ends_with("zstd"),
     };
@@ -222,7 +221,7 @@ pub(super) fn take_table(
         })
     });
     if let Some(error) = failed {
-        return Err(error.into());
+        return Err(error);
     }
     let layer = layer.map_err(|error| match error.is_damage() {
         true => wrong(error.to_string()),

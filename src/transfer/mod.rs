@@ -33,6 +33,10 @@ mod lanes;
 mod layout_out;
 #[cfg(feature = "registry")]
 mod lazy;
+#[cfg(feature = "object")]
+mod objects;
+#[cfg(feature = "registry")]
+mod origins;
 mod platform;
 #[cfg(feature = "registry")]
 mod pull;
@@ -63,6 +67,10 @@ pub use import::{ImportOptions, import, import_opened};
 pub use lanes::{MovedWatcher, Moving};
 #[cfg(feature = "registry")]
 pub use lazy::fetch_from;
+#[cfg(feature = "object")]
+pub use objects::{pull_object, push_object};
+#[cfg(feature = "registry")]
+pub use origins::Origins;
 #[cfg(feature = "registry")]
 pub use pull::{PullOptions, Pulled, pull};
 #[cfg(feature = "registry")]

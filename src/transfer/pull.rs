@@ -9,10 +9,10 @@ use super::TransferError;
 use super::import::{keep_documents, sha256, take_layer};
 use super::lanes::{self, Meter, MovedWatcher};
 use super::lazy::{self, has_table, take_table};
-use super::remote::Remote;
+use super::remote::{OfRegistry, Origin, Remote};
 use crate::digest::{Digest, Sha256};
 use crate::image::{ImageId, Reference};
-use crate::registry::{Client, RegistryRef, VerifyKey};
+use crate::registry::{Client, Manifest, RegistryRef, VerifyKey};
 use crate::source::{BlobDigest, OciImage, SourceErrorKind, SourceOptions};
 use crate::store::{ImageInfo, Import, LayerOrigin, Store, blob_file_name, is_old};
 
@@ -106,25 +106,27 @@ pub fn pull(
     options: &PullOptions,
 ) -> Result<Pulled, TransferError> {
     let full = name.store_name();
-    let tag = tag.unwrap_or(&full);
-    bring(store, client, name, Some(tag), options)
-}
-
-/// Fetches an image; without a tag nothing leads to it but what did before.
-pub(super) fn bring(
-    store: &Store,
-    client: &Client,
-    name: &RegistryRef,
-    tag: Option<&Reference>,
-    options: &PullOptions,
-) -> Result<Pulled, TransferError> {
     let manifest = client.manifest(name)?;
     if !options.verify_keys.is_empty() {
         client.verify_signature(name, &manifest.digest, &options.verify_keys)?;
     }
+    let origin = Arc::new(OfRegistry(client.clone(), name.clone()));
+    bring(store, origin, manifest, Some(tag.unwrap_or(&full)), options)
+}
+
+/// Fetches an image whose manifest, or index, is there already; without a tag nothing leads to
+/// it but what did before.
+pub(super) fn bring(
+    store: &Store,
+    origin: Arc<dyn Origin>,
+    manifest: Manifest,
+    tag: Option<&Reference>,
+    options: &PullOptions,
+) -> Result<Pulled, TransferError> {
     store.drop_incoming(&is_old)?;
     let meter = Meter::new(options.watcher.clone());
-    let remote = Arc::new(Remote::new(client, name, store, meter));
+    let name = origin.name(None);
+    let remote = Arc::new(Remote::new(origin, store, meter));
     let top = (
         manifest.media_type.as_str(),
         &manifest.digest,
@@ -132,7 +134,7 @@ pub(super) fn bring(
     );
     let home = Arc::clone(&remote);
     let image = OciImage::remote(home, top, &options.source).map_err(|error| {
-        let error = error.of(Path::new(&name.to_string()));
+        let error = error.of(Path::new(&name));
         remote.explained(error.into())
     })?;
     // Not before what is in the store is looked at: nothing of it is collected from here on.
@@ -239,7 +241,7 @@ fn take(
             import.layer(layer.clone(), origin.clone());
         } else if plan.lazy.contains(&number) {
             let name = remote.image_name(image);
-            let parts = (remote.client(), &remote.meter, &options.source);
+            let parts = (remote.origin(), &remote.meter, &options.source);
             let (layer, origin) = take_table(&mut import, parts, &name, blob)?;
             import.layer(layer, origin);
         } else {

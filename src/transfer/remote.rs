@@ -15,15 +15,74 @@ use super::import::sha256;
 use super::lanes::Meter;
 use crate::digest::Sha256;
 use crate::limits::MAX_OCI_DOCUMENT_BYTES;
-use crate::registry::{BlobTarget, Client, RegistryRef};
+use crate::registry::{BlobTarget, Client, Manifest, RegistryRef};
 use crate::source::{BlobDigest, BlobHome, OciImage};
 use crate::store::{Incoming, Store};
+
+/// Where an image comes from.
+pub(super) trait Origin: Send + Sync {
+    /// Returns the image's name there, or that of the manifest with this digest.
+    fn name(&self, digest: Option<&BlobDigest>) -> String;
+
+    /// Fetches what the name leads to, and checks it.
+    fn top(&self) -> Result<Manifest, TransferError>;
+
+    /// Fetches a manifest or an index, and checks it.
+    fn document(&self, digest: &BlobDigest) -> Result<Vec<u8>, TransferError>;
+
+    /// Fetches a blob, and checks it; see [`Client::fetch_blob`].
+    fn fetch(
+        &self,
+        named: (&BlobDigest, u64),
+        target: &mut dyn BlobTarget,
+        watch: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<(), TransferError>;
+
+    /// Fetches bytes of a blob: as many as the range has, no more and no less. What they should
+    /// be is for the caller to know.
+    fn range(&self, named: (&BlobDigest, u64), range: Range<u64>)
+    -> Result<Vec<u8>, TransferError>;
+}
+
+/// A repository of a registry.
+pub(super) struct OfRegistry(pub(super) Client, pub(super) RegistryRef);
+
+impl Origin for OfRegistry {
+    fn name(&self, digest: Option<&BlobDigest>) -> String {
+        let at = |digest| self.1.at(digest).to_string();
+        digest.map_or_else(|| self.1.to_string(), at)
+    }
+
+    fn top(&self) -> Result<Manifest, TransferError> {
+        Ok(self.0.manifest(&self.1)?)
+    }
+
+    fn document(&self, digest: &BlobDigest) -> Result<Vec<u8>, TransferError> {
+        Ok(self.0.manifest(&self.1.at(digest))?.bytes)
+    }
+
+    fn fetch(
+        &self,
+        named: (&BlobDigest, u64),
+        target: &mut dyn BlobTarget,
+        watch: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<(), TransferError> {
+        Ok(self.0.fetch_blob(&self.1, named, target, watch)?)
+    }
+
+    fn range(
+        &self,
+        named: (&BlobDigest, u64),
+        range: Range<u64>,
+    ) -> Result<Vec<u8>, TransferError> {
+        Ok(self.0.fetch_range(&self.1, named, range)?)
+    }
+}
 
 /// The registry's side of a pull: documents are fetched when they are asked for, blobs by
 /// [`fetch_all`](Self::fetch_all) while others are read.
 pub(super) struct Remote {
-    client: Client,
-    name: RegistryRef,
+    origin: Arc<dyn Origin>,
     store: Store,
     pub(super) meter: Meter,
     /// Protected by itself: blobs that have come, and the first thing that went wrong.
@@ -41,10 +100,9 @@ struct RemoteState {
 }
 
 impl Remote {
-    pub(super) fn new(client: &Client, name: &RegistryRef, store: &Store, meter: Meter) -> Self {
+    pub(super) fn new(origin: Arc<dyn Origin>, store: &Store, meter: Meter) -> Self {
         Self {
-            client: client.clone(),
-            name: name.clone(),
+            origin,
             store: store.clone(),
             meter,
             state: Mutex::default(),
@@ -52,16 +110,14 @@ impl Remote {
         }
     }
 
-    pub(super) fn client(&self) -> &Client {
-        &self.client
+    pub(super) fn origin(&self) -> &dyn Origin {
+        &*self.origin
     }
 
     /// Names the image by its manifest, so that it can be found again.
-    pub(super) fn image_name(&self, image: &OciImage) -> RegistryRef {
-        match image.manifest_bytes() {
-            Some(bytes) => self.name.at(&BlobDigest::of(bytes)),
-            None => self.name.clone(),
-        }
+    pub(super) fn image_name(&self, image: &OciImage) -> String {
+        let digest = image.manifest_bytes().map(BlobDigest::of);
+        self.origin.name(digest.as_ref())
     }
 
     /// Puts what went wrong at the registry in the place of what that led to.
@@ -117,9 +173,7 @@ impl Remote {
         self.meter.moved(incoming.len());
         let mut target = IncomingTarget(&mut incoming);
         let mut watch = |more| self.meter.moved(more);
-        let done = self
-            .client
-            .fetch_blob(&self.name, (digest, size), &mut target, &mut watch);
+        let done = self.origin.fetch((digest, size), &mut target, &mut watch);
         match done {
             Err(_) if self.meter.is_stopped() => return Ok(None),
             done => done?,
@@ -167,17 +221,12 @@ impl BlobHome for Remote {
         }
         let media_type = descriptor.media_type().to_string();
         if media_type.contains(".manifest.") || media_type.contains(".index.") {
-            let name = self.name.at(&digest);
-            let fetched = self.client.manifest(&name);
-            return fetched
-                .map(|manifest| manifest.bytes)
-                .map_err(|error| self.failed(error));
+            let fetched = self.origin.document(&digest);
+            return fetched.map_err(|error| self.failed(error));
         }
         let mut found = Vec::new();
         let mut watch = |_| !self.meter.is_stopped();
-        let fetched = self
-            .client
-            .fetch_blob(&self.name, (&digest, size), &mut found, &mut watch);
+        let fetched = self.origin.fetch((&digest, size), &mut found, &mut watch);
         fetched.map(|()| found).map_err(|error| self.failed(error))
     }
 

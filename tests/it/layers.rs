@@ -34,6 +34,7 @@ const LIBRARY: Package = Package {
         ("store", 6),
         ("overlay", 7),
         ("registry", 7),
+        ("object", 8),
         ("vfs", 8),
         ("host", 9),
         ("wasi", 9),

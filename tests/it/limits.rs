@@ -125,6 +125,18 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ),
     ("MAX_ADDED_TYPE_VALUES", "types_that_are_added_have_a_bound"),
     (
+        "OBJECT_PART_BYTES",
+        "blobs_of_several_parts_come_back_and_go_on",
+    ),
+    (
+        "MAX_OBJECT_ANSWER_BYTES",
+        "faults_of_an_object_store_are_tried_again_or_told",
+    ),
+    (
+        "OBJECT_LEASE_SECONDS",
+        "a_collection_and_a_push_keep_out_of_each_others_way",
+    ),
+    (
         "MAX_REFERRERS",
         "lists_of_referrers_have_a_bound_and_may_lie",
     ),

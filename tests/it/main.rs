@@ -47,6 +47,8 @@ mod model; // random operations against the reference model
 mod mounts; // other file systems and the host's files at paths of an instance
 #[cfg(all(feature = "dir", feature = "p1", feature = "p2"))]
 mod moving; // what a host of wasmtime-wasi changes to come here
+#[cfg(feature = "object")]
+mod object; // images in object stores: a folder, an S3 of the tests' own
 #[cfg(feature = "oci")]
 mod oci_out; // images written as OCI layouts
 mod overlay_states; // forks, snapshots, restores, and what changed between two

@@ -18,7 +18,7 @@ use crate::build_args::BuildArgs;
 use crate::cached;
 use crate::failure::Failure;
 use crate::image::remote;
-use crate::reach::{PullWhen, ReachArgs};
+use crate::reach::{PullWhen, ReachArgs, RemoteName};
 use crate::recipe::{Recipe, StageSource};
 
 /// An image of the store that a build takes something from.
@@ -197,7 +197,7 @@ impl<'a> Origins<'a> {
             _ => {}
         }
         let options = options(platform, None);
-        let named = (&name, None);
+        let named = (&RemoteName::Registry(name), None);
         let wanted = (options, Vec::new());
         let pulled = remote::pull_named(self.store, &self.reach, named, wanted, false)?;
         Ok(pulled.image)

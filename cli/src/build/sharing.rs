@@ -21,7 +21,7 @@ use crate::cached;
 use crate::failure::{Failure, complain};
 use crate::image::remote;
 use crate::limits::{MAX_CACHE_LABEL_BYTES, MAX_INSTRUCTIONS};
-use crate::reach::ReachArgs;
+use crate::reach::{ReachArgs, RemoteName};
 
 /// The label that lists steps: an array of keys, each with the number of the layer that it
 /// leads to, or null for a step that made none.
@@ -56,7 +56,8 @@ fn fetched(store: &Store, place: &CachePlace, reach: &ReachArgs) -> Result<Strin
         CachePlace::Registry(name) => {
             let source = SourceOptions::default();
             let wanted = (source, Vec::new());
-            remote::pull_named(store, reach, (name, Some(&tag)), wanted, false)?;
+            let name = RemoteName::Registry(name.clone());
+            remote::pull_named(store, reach, (&name, Some(&tag)), wanted, false)?;
         }
         CachePlace::Layout(path) => {
             let options = ImportOptions::default();

@@ -1,9 +1,11 @@
 //! `image` and `store` as typed.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use stratafs::image::Reference;
+use stratafs::object::ObjectHome;
 
 use super::look_args::{AnalyzeArgs, LintArgs};
 use super::make_args::{AppendArgs, MutateArgs, SlimArgs};
@@ -341,6 +343,24 @@ pub(crate) struct GcArgs {
     /// default all of them are removed
     #[arg(long, value_name = "N", default_value = "0", value_parser = parse::size)]
     pub(crate) keep_cache: u64,
+
+    /// Collect in a place of an object store instead: s3://BUCKET[/PREFIX], gs://, az://,
+    /// file:///FOLDER. What no tag leads to goes; whoever pushes there is waited for by nobody,
+    /// and makes this fail
+    #[arg(long, value_name = "PLACE", conflicts_with = "keep_cache")]
+    pub(crate) bucket: Option<ObjectHome>,
+
+    /// How old what goes has to be: 90s, 30m, 24h, 7d
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse::span, requires = "bucket")]
+    pub(crate) grace: Duration,
+
+    /// Say what would go, and let it be
+    #[arg(long, requires = "bucket")]
+    pub(crate) dry_run: bool,
+
+    #[command(flatten)]
+    pub(crate) reach: ReachArgs,
+
     #[command(flatten)]
     pub(crate) form: Form,
 }
@@ -354,7 +374,9 @@ pub(crate) enum StoreCommand {
     #[command(after_help = "Example:\n  stratafs store verify")]
     Verify(Form),
     /// Frees what no tag leads to; others may use the store meanwhile
-    #[command(after_help = "Example:\n  stratafs store gc --keep-cache 10G")]
+    #[command(
+        after_help = "Examples:\n  stratafs store gc --keep-cache 10G\n  stratafs store gc --bucket s3://images/team --grace 24h"
+    )]
     Gc(GcArgs),
     Fill(FillArgs),
     /// Makes an empty store; one that is there already stays as it is

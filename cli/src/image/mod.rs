@@ -109,7 +109,13 @@ pub(super) fn store(args: StoreArgs, store: Option<&Path>) -> Result<ExitCode, F
     match args.command {
         StoreCommand::Stat(form) => whole::stat(&open(Use::Look)?, form),
         StoreCommand::Verify(form) => whole::verify(&open(Use::Look)?, form),
-        StoreCommand::Gc(args) => whole::gc(&open(Use::Change)?, &args),
+        StoreCommand::Gc(args) => match &args.bucket {
+            Some(home) => whole::collect(home, &args),
+            None if args.reach.is_given() => Err(Failure::usage(
+                "--plain-http, --ca and --hosts-dir say how --bucket is reached, which is not there",
+            )),
+            None => whole::gc(&open(Use::Change)?, &args),
+        },
         StoreCommand::Fill(args) => remote::fill(&open(Use::Change)?, args),
         StoreCommand::Init(form) => whole::init(store, form),
         StoreCommand::Repair(form) => whole::repair(store, form),

@@ -22,7 +22,7 @@ use super::text::answer;
 use super::trace;
 use crate::failure::Failure;
 use crate::limits::MAX_PASSWORD_BYTES;
-use crate::reach::{self, LazyWhen, ReachArgs};
+use crate::reach::{self, LazyWhen, ReachArgs, RemoteName};
 use crate::report::bytes;
 use crate::watch::TransferBar;
 
@@ -108,13 +108,13 @@ pub(crate) fn fill_named(
     reach: &ReachArgs,
     reference: &Reference,
 ) -> Result<AbsentStat, Failure> {
-    let client = reach.client()?;
+    let origins = reach.origins()?;
     let bar = TransferBar::start();
     let options = PullOptions {
         watcher: Some(bar.watcher()),
         ..PullOptions::default()
     };
-    let filled = transfer::fill(store, &client, reference, &options);
+    let filled = transfer::fill(store, origins, reference, &options);
     bar.end();
     Ok(filled?)
 }
@@ -124,11 +124,10 @@ pub(crate) fn fill_named(
 pub(crate) fn pull_named(
     store: &Store,
     reach: &ReachArgs,
-    (name, tag): (&RegistryRef, Option<&Reference>),
+    (name, tag): (&RemoteName, Option<&Reference>),
     (source, verify_keys): (SourceOptions, Vec<VerifyKey>),
     lazy: bool,
 ) -> Result<Pulled, Failure> {
-    let client = reach.client()?;
     let bar = TransferBar::start();
     let options = PullOptions {
         source,
@@ -137,7 +136,16 @@ pub(crate) fn pull_named(
         lazy,
         ..PullOptions::default()
     };
-    let pulled = transfer::pull(store, &client, name, tag, &options);
+    let pulled = match name {
+        RemoteName::Registry(name) => {
+            let client = reach.client()?;
+            transfer::pull(store, &client, name, tag, &options)
+        }
+        RemoteName::Object(name) => {
+            let bucket = reach.bucket(name.home())?;
+            transfer::pull_object(store, &bucket, name, tag, &options)
+        }
+    };
     bar.end();
     Ok(pulled?)
 }
@@ -149,7 +157,6 @@ pub(super) fn push(store: &Store, args: PushArgs) -> Result<(), Failure> {
         None => own_name(&args.image)?,
     };
     let start_set = trace::start_set(args.start_set.as_deref())?;
-    let client = args.reach.client()?;
     let bar = TransferBar::start();
     let options = PushOptions {
         compression: match args.compress {
@@ -163,7 +170,16 @@ pub(super) fn push(store: &Store, args: PushArgs) -> Result<(), Failure> {
         watcher: Some(bar.watcher()),
         ..PushOptions::default()
     };
-    let pushed = transfer::push(store, &client, reference, &to, &options);
+    let pushed = match &to {
+        RemoteName::Registry(to) => {
+            let client = args.reach.client()?;
+            transfer::push(store, &client, reference, to, &options)
+        }
+        RemoteName::Object(to) => {
+            let bucket = args.reach.bucket(to.home())?;
+            transfer::push_object(store, &bucket, reference, to, &options)
+        }
+    };
     bar.end();
     let pushed = pushed?;
     let json = || {
@@ -177,10 +193,10 @@ pub(super) fn push(store: &Store, args: PushArgs) -> Result<(), Failure> {
     answer(args.form, json, || say_sent(&to.to_string(), &pushed))
 }
 
-/// The name in a registry that an image goes by in the store.
-fn own_name(image: &One) -> Result<RegistryRef, Failure> {
+/// The name in a registry or an object store that an image goes by in the store.
+fn own_name(image: &One) -> Result<RemoteName, Failure> {
     let text = image.reference.as_str();
-    if !RegistryRef::names_registry(text) {
+    if !RemoteName::names(text) {
         return Err(Failure::usage(format_args!(
             "{text} names no registry: say where to, as in `stratafs image push {text} HOST/NAME:TAG`"
         )));

@@ -9,7 +9,7 @@ use stratafs::source::Platform;
 
 use super::args::{Compress, Form, One};
 use crate::parse;
-use crate::reach::{LazyWhen, ReachArgs, VerifyArgs};
+use crate::reach::{LazyWhen, ReachArgs, RemoteName, VerifyArgs};
 use crate::sources::StampArgs;
 
 /// Fetches an image from a registry. Layers that the store has are not fetched.
@@ -20,13 +20,15 @@ Examples:
   stratafs image pull localhost:5000/app --tag app:1
   stratafs image pull alpine@sha256:HEX --platform linux/arm64
   stratafs image pull ghcr.io/team/app:1 --verify-key cosign.pub
+  stratafs image pull s3://images/team/app:1 --tag app:1
 
 Names are Docker's: without a host docker.io is meant. The store shows the image when all of it is there; what has come of it
 stays when a pull is interrupted, and the next one goes on there.")]
 pub(crate) struct PullArgs {
-    /// The image: HOST[:PORT]/NAME[:TAG][@DIGEST]
+    /// The image: HOST[:PORT]/NAME[:TAG][@DIGEST], or s3://BUCKET/[PREFIX/]NAME[:TAG], gs://,
+    /// az://, http(s)://, file:/// or the path of one in a folder
     #[arg(value_name = "HOST/NAME:TAG")]
-    pub(crate) name: RegistryRef,
+    pub(crate) name: RemoteName,
 
     /// What to call it in the store [default: its full name]
     #[arg(long, value_name = "REF", value_parser = parse::tag)]
@@ -58,6 +60,8 @@ pub(crate) struct PullArgs {
 Examples:
   stratafs image push app:1 localhost:5000/team/app:1
   stratafs image push ghcr.io/team/app:1
+  stratafs image push app:1 s3://images/team/app:1
+  stratafs image push app:1 ./folder/app:1
   stratafs run --image app:1 --trace app.trace && stratafs image push app:1 ghcr.io/team/app:1 --start-set app.trace
 
 Layers that came as blobs are sent unchanged, so that their digests stay; others are compressed with gzip. An image that was made
@@ -66,9 +70,10 @@ pub(crate) struct PushArgs {
     #[command(flatten)]
     pub(crate) image: One,
 
-    /// Where to: HOST[:PORT]/NAME[:TAG] [default: REF, if that is such a name]
+    /// Where to: HOST[:PORT]/NAME[:TAG], or s3://BUCKET/[PREFIX/]NAME[:TAG], gs://, az://,
+    /// file:/// or a path in a folder [default: REF, if that is such a name]
     #[arg(value_name = "HOST/NAME:TAG")]
-    pub(crate) to: Option<RegistryRef>,
+    pub(crate) to: Option<RemoteName>,
 
     /// How layers that have no blob yet are compressed
     #[arg(long, value_enum, default_value = "gzip", value_name = "HOW")]

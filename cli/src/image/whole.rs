@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::json;
+use stratafs::object::ObjectHome;
 use stratafs::store::{Store, StoreError};
 
 use super::args::{Form, GcArgs};
@@ -184,6 +185,38 @@ pub(super) fn gc(store: &Store, args: &GcArgs) -> Result<(), Failure> {
             count(report.packs),
             count(report.repacked),
             bytes(report.freed_bytes)
+        )
+    })
+}
+
+/// Collects in a place of an object store. No store is needed.
+pub(super) fn collect(home: &ObjectHome, args: &GcArgs) -> Result<(), Failure> {
+    let bucket = args.reach.bucket(home)?;
+    let found = bucket.collect(args.grace, args.dry_run)?;
+    let json = || {
+        json!({
+            "bucket": home.to_string(),
+            "dry_run": args.dry_run,
+            "tags": found.tags,
+            "used_blobs": found.used_blobs,
+            "removed_blobs": found.removed_blobs,
+            "young_blobs": found.young_blobs,
+            "freed_bytes": found.freed_bytes,
+        })
+    };
+    answer(args.form, json, || {
+        let removed = if args.dry_run {
+            "would be removed"
+        } else {
+            "removed"
+        };
+        format!(
+            "{home}: {} blobs {removed} ({}), {} too young; {} tags lead to {}",
+            count(found.removed_blobs),
+            bytes(found.freed_bytes),
+            count(found.young_blobs),
+            count(found.tags),
+            count(found.used_blobs)
         )
     })
 }

@@ -29,6 +29,7 @@ mod killed; // commands killed at any moment
 mod lint; // `image lint`: each rule fires, and all are silent on a clean image
 mod lint_recipe; // `image lint` of a recipe, with lines
 mod many; // many instances over one base
+mod object; // images in object stores: a folder, and what is refused
 mod one; // one instance: its exit code, streams, arguments, end
 mod options; // each option, good and bad
 mod prepare; // `image prepare`, and runs that go on from there
