@@ -1,0 +1,37 @@
+# Part of run.sh: containerd with its CRI, on a state of its own, called as a kubelet calls it. `grpcio` comes from PyPI into the work
+# directory; without it this part says why it is left out.
+if ! python3 -c 'import grpc' 2>/dev/null; then
+    python3 -m venv py >/dev/null 2>&1 && py/bin/pip install --quiet 'grpcio>=1.60,<2' >/dev/null 2>&1 || true
+fi
+python=python3
+[ ! -x py/bin/python ] || python=$work/py/bin/python
+if ! "$python" -c 'import grpc' 2>/dev/null; then
+    printf 'skipped: the calls of kubelet, since grpcio cannot be had from PyPI\n'
+else
+    stop_containerd -TERM
+    # The pause image is any: nothing runs in a pod itself.
+    cat >containerd.toml <<EOF
+version = 2
+root = "$work/root"
+state = "$work/state"
+[grpc]
+  address = "$work/sock"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "docker.io/tests/app:1"
+  disable_apparmor = true
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    default_runtime_name = "stratafs"
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.stratafs]
+    runtime_type = "io.containerd.stratafs.v1"
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "$work/cni"
+    conf_dir = "$work/cni"
+EOF
+    start_containerd
+    ctr -n k8s.io images import --base-name docker.io/tests/app app.tar >/dev/null || die "containerd does not import the image for CRI"
+    "$python" "$here/cri.py" "$work/sock" docker.io/tests/app:1 "$work" || die "as kubelet calls: it fails"
+    [ "$(ctr -n k8s.io container ls -q | wc -l)" = 0 ] || die "containers are left: $(ctr -n k8s.io container ls)"
+    mounted=$(mount | grep "$work" | grep -v "/sandboxes/.*/shm" || true)
+    [ -z "$mounted" ] || die "something is mounted: $mounted"
+fi

@@ -1,0 +1,309 @@
+#!/usr/bin/env bash
+# Containers under a real containerd, Debian's, with a root, a state and a socket of its own: made, run, killed, a hundred at once, with
+# shims and containerd killed at any moment, hostile specs refused, and nothing left behind. Where containerd is missing it installs it
+# from Debian's packages if it may, and says why it does nothing otherwise.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+here=$PWD/tests/containerd
+
+skip() {
+    printf 'skipped: %s\n' "$*"
+    exit 0
+}
+
+have() { command -v "$1" >/dev/null; }
+if ! { have containerd && have ctr; }; then
+    [ "$(id -u)" = 0 ] && have apt-get || skip "containerd is not installed, and cannot be installed here"
+    { apt-get update && apt-get install -y --no-install-recommends containerd; } >/dev/null 2>&1 || skip "Debian's package of containerd cannot be had"
+fi
+[ "$(id -u)" = 0 ] || skip "containerd needs root"
+
+# STRATAFS and STRATAFS_SHIM name programs that are built already.
+binary=${STRATAFS:-target/tests/stratafs} shim=${STRATAFS_SHIM:-target/tests/containerd-shim-stratafs-v1}
+[ -n "${STRATAFS:-}" ] && [ -n "${STRATAFS_SHIM:-}" ] ||
+    cargo build --profile tests --locked --quiet --workspace --bin stratafs --bin containerd-shim-stratafs-v1
+binary=$(realpath "$binary") shim=$(realpath "$shim")
+work=$(mktemp -d)
+mkdir -p "$work/bin" "$work/src"
+ln -s "$shim" "$work/bin/containerd-shim-stratafs-v1"
+
+containerd_pid=
+# The processes of the shim are those whose arguments name this directory.
+shims() {
+    local dir
+    for dir in /proc/[0-9]*; do
+        tr '\0' ' ' 2>/dev/null <"$dir/cmdline" | grep -q -- "-address $work/sock .*serve" && basename "$dir"
+    done || true
+}
+stop() {
+    local pid
+    for pid in $(shims) $containerd_pid; do kill -9 "$pid" 2>/dev/null || true; done
+    wait 2>/dev/null || true
+    umount "$work/small" 2>/dev/null || true
+    rm -rf "$work"
+}
+trap stop EXIT
+cd "$work"
+export STRATAFS_STORE=$work/store
+say() { printf '== %s (%d s)\n' "$*" "$SECONDS"; }
+die() {
+    printf 'error: %s\n' "$*" >&2
+    tail -5 containerd.log >&2
+    exit 1
+}
+
+config() {
+    printf 'isolation = "%s"\nsocket-dir = "%s"\ncache-dir = "%s"\nmax-file-bytes = 8388608\n' "$1" "$work/sockets" "$2" >shim.toml
+}
+config node "$work/cache"
+printf 'version = 2\nroot = "%s"\nstate = "%s"\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\naddress = "%s"\n' \
+    "$work/root" "$work/state" "$work/sock" >containerd.toml
+mkdir -m 700 cache
+ctr() { command ctr -a "$work/sock" "$@"; }
+start_containerd() {
+    PATH=$work/bin:$PATH STRATAFS_SHIM_CONFIG=$work/shim.toml containerd -c containerd.toml >>containerd.log 2>&1 &
+    containerd_pid=$!
+    for _ in $(seq 100); do ctr version >/dev/null 2>&1 && return || sleep 0.1; done
+    die "containerd does not start"
+}
+# stop_containerd SIGNAL
+stop_containerd() {
+    kill "$1" "$containerd_pid"
+    wait "$containerd_pid" 2>/dev/null || true
+    containerd_pid=
+}
+run() { ctr run --runtime io.containerd.stratafs.v1 --fifo-dir "$work/fifo" "$@"; }
+# gone WHAT COMMAND...: waits until a command prints nothing.
+gone() {
+    for _ in $(seq 300); do [ -z "$("${@:2}")" ] && return || sleep 0.05; done
+    die "$1: $("${@:2}")"
+}
+containers() { ctr task ls -q && ctr container ls -q && ctr snapshot ls | tail -n +2 | grep -v Committed || true; }
+# clean [KILLED]: nothing is left. Of a task whose shim was killed the FIFOs are: ctr, which made them, forgets them.
+clean() {
+    [ -z "${1:-}" ] || rm -rf fifo && mkdir -p fifo
+    gone "containers or snapshots are left" containers
+    gone "a process stays" shims
+    gone "a socket or a lock stays" find sockets -mindepth 1
+    gone "a bundle stays" find state/io.containerd.runtime.v2.task -name config.json
+    gone "a FIFO stays" find fifo -type p
+}
+running() { ctr task ls | grep -c RUNNING || true; }
+# until_running COUNT
+until_running() {
+    for _ in $(seq 600); do [ "$(running)" = "$1" ] && return || sleep 0.1; done
+    die "running: $(running), not $1: $(ctr task ls)"
+}
+# until_stopped NAME
+until_stopped() {
+    for _ in $(seq 200); do ctr task ls | grep -q "^$1 .*STOPPED" && return || sleep 0.05; done
+    die "$1 goes on: $(ctr task ls)"
+}
+remove() {
+    local name
+    for name in "$@"; do
+        ctr task delete -f "$name" >/dev/null 2>&1 || true
+        ctr container delete "$name" >/dev/null 2>&1 || true
+    done
+}
+
+. "$here/guests.sh"
+guests
+# code WANTED ARGS...: runs a container and holds its code against one.
+code() {
+    local got=0
+    run "${@:2}" >out 2>err </dev/null || got=$?
+    [ "$got" = "$1" ] || die "code $got, not $1: ${*:2}: $(cat err)"
+}
+# refused WORDS ARGS...: runs a container that is refused, with these words in what is said.
+refused() {
+    local said
+    if said=$(run --rm "${@:2}" 2>&1 </dev/null); then die "not refused: ${*:2}"; fi
+    grep -q -- "$1" <<<"$said" || die "${*:2} is refused without '$1': $said"
+}
+# events NAME: those of a container, in order.
+events() { grep -o "/tasks/[a-z]* {\"container_id\":\"$1\"" events.log | cut -d' ' -f1 | tr '\n' ' '; }
+
+say "an image of stratafs in containerd"
+start_containerd
+"$binary" image import src --tag files:1 >/dev/null
+"$binary" image mutate files:1 --tag app:1 --entrypoint /hello.wasm --set-platform linux/amd64 >/dev/null
+"$binary" image export app:1 app.tar --format oci-archive
+ctr images import --base-name tests/app app.tar >/dev/null || die "containerd does not import the image"
+image=tests/app:1
+ctr events >events.log 2>/dev/null &
+events_pid=$!
+
+say "output, arguments, environment, exit codes"
+code 7 --rm "$image" hello /hello.wasm
+[ "$(cat out)" = hello ] || die "it said: $(cat out)"
+code 7 --rm --net-host "$image" net /hello.wasm
+code 0 --rm "$image" args /args.wasm one 'two three' ''
+[ "$(tr '\0' '|' <out)" = '/args.wasm|one|two three||' ] || die "arguments: $(tr '\0' '|' <out)"
+code 0 --rm --env A=1 --env 'B=x=y z' --cwd /sub "$image" env /env.wasm
+tr '\0' '\n' <out >lines
+for line in A=1 'B=x=y z' PWD=/sub; do grep -qxF -- "$line" lines || die "no $line in $(cat lines)"; done
+code 134 --rm "$image" trap /trap.wasm
+grep -q 'the guest trapped' err || die "of a trap it says: $(cat err)"
+code 0 --rm "$image" mark1 /mark.wasm
+code 0 --rm "$image" mark2 /mark.wasm
+code 69 --rm --read-only "$image" mark3 /mark.wasm
+mount | grep -q "$work" && die "something is mounted: $(mount | grep "$work")"
+clean
+
+say "input that ends, and none"
+[ "$(printf 'typed\n' | timeout 60 ctr -a "$work/sock" run --runtime io.containerd.stratafs.v1 --fifo-dir "$work/fifo" --rm "$image" copy /copy.wasm)" = typed ] ||
+    die "input did not come back"
+head -c 3000000 /dev/urandom >much
+timeout 60 ctr -a "$work/sock" run --runtime io.containerd.stratafs.v1 --fifo-dir "$work/fifo" --rm "$image" copy /copy.wasm <much >out || die "much input does not end"
+cmp -s much out || die "much input came back changed"
+run -d "$image" silent /copy.wasm </dev/null
+ticks() { cut -d' ' -f14,15 "/proc/$(shims)/stat" | tr ' ' '+'; }
+before=$(($(ticks)))
+sleep 1
+[ $(($(ticks) - before)) -le 20 ] || die "a guest without input takes $(($(ticks) - before)) hundredths of a second in one"
+ctr task kill -s SIGKILL silent && until_stopped silent && remove silent
+clean
+
+say "guests that loop, fill their memory, fill their files"
+run -d "$image" spin /spin.wasm
+code 137 --rm --memory-limit 1048576 "$image" grow /grow.wasm
+grep -q '1048576 bytes' err || die "of too much memory it says: $(cat err)"
+code 51 --rm "$image" fill /fill.wasm
+code 51 --rm --memory-limit 1048576 "$image" fill2 /fill.wasm
+code 7 --rm "$image" beside /hello.wasm
+ctr task kill -s SIGTERM spin
+until_stopped spin
+remove spin
+clean
+
+say "events in order"
+sleep 0.3
+kill "$events_pid" && wait "$events_pid" 2>/dev/null || true
+[ "$(events hello)" = "/tasks/create /tasks/start /tasks/exit /tasks/delete " ] || die "events of a container: $(events hello)"
+[ "$(events grow)" = "/tasks/create /tasks/start /tasks/oom /tasks/exit /tasks/delete " ] || die "events past a bound: $(events grow)"
+
+say "mounts, and what is refused by name"
+mkdir shown cache/below
+code 63 --rm --mount "type=bind,src=$work/shown,dst=/shown,options=rbind:ro" "$image" shown1 /shown.wasm
+[ ! -e shown/mark ] || die "a mount that is read-only was written to"
+code 0 --rm --mount "type=bind,src=$work/shown,dst=/shown,options=rbind:rw" "$image" shown2 /shown.wasm
+[ -e shown/mark ] || die "what a guest wrote to a mount is not there"
+code 0 --rm --mount "type=tmpfs,src=tmpfs,dst=/shown" "$image" shown3 /shown.wasm
+bind() { printf 'type=bind,src=%s,dst=%s,options=rbind:rw' "$1" "$2"; }
+for own in "$work/cache" "$work/cache/below" "$work/sockets" "$work/state/io.containerd.runtime.v2.task" "$work/shown/../cache" \
+    "$work/root/io.containerd.snapshotter.v1.overlayfs"; do
+    refused "the runtime's own\|without .\.\." --mount "$(bind "$own" /c)" "$image" own /hello.wasm
+done
+refused "the runtime's own" --mount "$(bind / /c)" "$image" own /hello.wasm
+refused 'without .\.\.' --mount "$(bind "$work/shown" /a/../../b)" "$image" up /hello.wasm
+refused '"nfs"' --mount "type=nfs,src=x,dst=/c" "$image" nfs /hello.wasm
+refused 'neither a directory nor a file' --mount "$(bind /dev/null /c)" "$image" dev /hello.wasm
+refused 'process.cwd' --cwd /a/../b "$image" cwd /hello.wasm
+refused 'memory.limit' --memory-limit 4096 "$image" small /hello.wasm
+refused '/none.wasm' "$image" none /none.wasm
+refused '/etc/passwd' "$image" climb /../../../../../etc/passwd
+refused 'no other kind of log' --log-uri "file://$work/log" "$image" log /hello.wasm
+clean
+
+say "exec is refused, signals end, pausing stops"
+run -d "$image" one /wait.wasm
+run -d "$image" two /spin.wasm
+[ "$(shims | wc -l)" = 1 ] || die "processes: $(shims)"
+said=$(ctr task exec --exec-id e one /hello.wasm 2>&1) && die "exec was done"
+grep -q 'run another container' <<<"$said" || die "of exec it says: $said"
+ctr task metrics one | grep -q 'memory.usage_in_bytes *13[1-9][0-9]\{3\} ' || die "figures: $(ctr task metrics one)"
+ctr task pause two
+before=$(($(ticks)))
+sleep 1
+[ $(($(ticks) - before)) -le 20 ] || die "a paused guest takes $(($(ticks) - before)) hundredths of a second in one"
+ctr task resume two
+ctr task kill -s SIGTERM one && ctr task kill -s SIGKILL two
+for pair in one:143 two:137; do
+    until_stopped "${pair%:*}"
+    # ctr says the code as a warning.
+    said=$(ctr task delete "${pair%:*}" 2>&1) || true
+    grep -q "exit code ${pair#*:}" <<<"$said" || die "${pair%:*} did not end with ${pair#*:}: $said"
+    ctr container delete "${pair%:*}"
+done
+clean
+
+say "containers of a pod share a process, where pods have their own"
+config pod "$work/cache"
+for pair in a1:a a2:a b1:b; do
+    run -d --annotation "io.kubernetes.cri.sandbox-id=${pair#*:}" "$image" "${pair%:*}" /wait.wasm
+done
+[ "$(shims | wc -l)" = 2 ] || die "processes of two pods: $(shims)"
+kill -9 "$(shims | head -1)"
+for _ in $(seq 200); do [ "$(running)" != 3 ] && break || sleep 0.05; done
+[ "$(running)" = 1 ] || [ "$(running)" = 2 ] || die "running beside a dead pod: $(ctr task ls)"
+for name in a1 a2 b1; do ctr task kill -s SIGKILL "$name" 2>/dev/null || true; done
+until_running 0
+remove a1 a2 b1
+config node "$work/cache"
+clean killed
+
+say "a hundred at once"
+begin=$(date +%s%N)
+for number in $(seq 100); do run -d "$image" "many$number" /wait.wasm & done
+until_running 100
+printf '   %d ms, of which a ctr each\n' $((($(date +%s%N) - begin) / 1000000))
+[ "$(shims | wc -l)" = 1 ] || die "processes: $(shims)"
+
+say "the image is removed under them, and containerd killed and started anew beside them"
+ctr images rm --sync "$image" >/dev/null
+stop_containerd -9
+start_containerd
+until_running 100
+ctr task metrics many1 | grep -q 'memory.usage_in_bytes' || die "no figures after that"
+stop_containerd -TERM
+start_containerd
+until_running 100
+ctr task kill -s SIGTERM many100 && until_stopped many100
+
+say "the process is killed"
+kill -9 "$(shims)"
+until_running 0
+jobs=()
+for number in $(seq 100); do
+    remove "many$number" &
+    jobs+=($!)
+    [ $((number % 10)) != 0 ] || { wait "${jobs[@]}" && jobs=(); }
+done
+clean killed
+ctr images import --base-name tests/app app.tar >/dev/null
+code 7 --rm "$image" after /hello.wasm
+
+say "killed at any moment"
+for round in $(seq 10); do
+    jobs=()
+    for number in $(seq 8); do
+        { run -d "$image" "any$number" /serve.wasm >/dev/null 2>&1 || true; } &
+        jobs+=($!)
+    done
+    sleep "0.$((RANDOM % 9))$((RANDOM % 10))"
+    for pid in $(shims); do kill -9 "$pid" || true; done
+    [ $((round % 5)) != 0 ] || { stop_containerd -9 && start_containerd; }
+    wait "${jobs[@]}"
+    for number in $(seq 8); do ctr task kill -s SIGKILL "any$number" 2>/dev/null || true; done
+    for _ in $(seq 200); do [ "$(running)" = 0 ] && break || sleep 0.05; done
+    remove any1 any2 any3 any4 any5 any6 any7 any8
+    gone "containers or snapshots are left" containers
+done
+clean killed
+
+say "no room for compiled programs"
+mkdir small
+mount -t tmpfs -o size=16k,mode=700 tmpfs small
+config node "$work/small"
+code 7 --rm "$image" full /hello.wasm
+umount small
+config node "$work/cache"
+clean
+
+if have python3; then
+    say "as kubelet calls"
+    . "$here/cri.sh"
+    clean
+fi
+say "passed"
