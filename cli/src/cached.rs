@@ -29,8 +29,9 @@ pub(super) fn is_for_builds(image: &ImageInfo) -> bool {
 }
 
 /// Forgets what builds keep past `most` bytes of files, what was added first going first.
-/// Returns how many names went. What nobody names any more goes with a collection.
-pub(super) fn trim(store: &Store, most: u64) -> Result<u64, Failure> {
+/// Returns how many names went, or would if it is `dry`. What nobody names any more goes with a
+/// collection.
+pub(super) fn trim(store: &Store, most: u64, dry: bool) -> Result<u64, Failure> {
     let mut images = store.list()?;
     images.reverse();
     let (mut bytes, mut forgotten) = (0_u64, 0);
@@ -42,6 +43,10 @@ pub(super) fn trim(store: &Store, most: u64) -> Result<u64, Failure> {
             continue;
         }
         for tag in image.tags.iter().filter(|tag| is_cached(tag)) {
+            if dry {
+                forgotten += 1;
+                continue;
+            }
             match store.untag(tag) {
                 Ok(_) => forgotten += 1,
                 // Another process has forgotten it meanwhile.

@@ -28,7 +28,7 @@ pub(super) fn prepare(args: PrepareArgs, store: Option<&Path>) -> Result<ExitCod
         GuestFrom::Image(..) => Use::Change,
         GuestFrom::File(_) => Use::Fill,
     };
-    let store = complete(&run, place::open(store, how)?, store)?;
+    let store = complete(&mut run, place::open(store, how)?, store)?;
     let pool = ChunkPool::new();
     start_volumes(&mut run, Some(&store))?;
     let (guest, image) = guest_and_image(&mut run, Some(&store), &pool)?;

@@ -1,6 +1,7 @@
 //! Images of registries that are run: pulled if they have to be, and completed.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use stratafs::image::Reference;
@@ -44,9 +45,9 @@ pub(super) fn fetch(run: &mut Run, place: Option<&Path>) -> Result<(), Failure> 
     }
     let name: RemoteName = text.parse().map_err(Failure::usage)?;
     *reference = name.store_name();
-    let is_here = || {
-        let store = place::open(place, Use::Look);
-        store.is_ok_and(|store| store.info(name.store_name().as_str()).is_ok())
+    let here = || {
+        let store = place::open(place, Use::Look).ok()?;
+        store.mark_used(name.store_name().as_str()).ok()
     };
     match when.unwrap_or_default() {
         PullWhen::Never if is_verified => {
@@ -56,22 +57,35 @@ pub(super) fn fetch(run: &mut Run, place: Option<&Path>) -> Result<(), Failure> 
         // What is here may have come without a signature.
         _ if is_verified => {}
         PullWhen::Never => return Ok(()),
-        PullWhen::Missing if is_here() => return Ok(()),
-        PullWhen::Missing | PullWhen::Always => {}
+        PullWhen::Missing => {
+            if let Some(here) = here() {
+                run.in_use.push(Arc::new(here));
+                return Ok(());
+            }
+        }
+        PullWhen::Always => {}
     }
     let store = place::open(place, Use::Fill)?;
     let source = run.layers.options.clone();
     let lazy = run.lazy != LazyWhen::Off;
     let wanted = (source, verify.keys()?);
-    remote::pull_named(&store, reach, (&name, None), wanted, lazy).map(drop)
+    let pulled = remote::pull_named(&store, reach, (&name, None), wanted, lazy)?;
+    run.in_use.push(pulled.in_use);
+    Ok(())
 }
 
 /// Sees to it that what is not here of the image that is run comes: before the guest runs,
-/// while it does, or when it is read.
-pub(super) fn complete(run: &Run, opened: Store, place: Option<&Path>) -> Result<Store, Failure> {
+/// while it does, or when it is read. From here on the image is in use.
+pub(super) fn complete(
+    run: &mut Run,
+    opened: Store,
+    place: Option<&Path>,
+) -> Result<Store, Failure> {
     let GuestFrom::Image(reference, _) = &run.guest else {
         return Ok(opened);
     };
+    let in_use = opened.mark_used(reference.as_str());
+    run.in_use.extend(in_use.ok().map(Arc::new));
     let (when, reach) = (run.pull.0, &run.pull.1);
     // Whether there is such an image at all is told where it is opened.
     let may_lack = opened.may_lack(reference.as_str()).unwrap_or_default();

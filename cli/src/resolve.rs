@@ -5,11 +5,13 @@ use std::env;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use stratafs::budget::Budget;
 use stratafs::image::Reference;
 use stratafs::runner::{GuestDir, RunPlan, RunnerConfig};
 use stratafs::source::Platform;
+use stratafs::store::InUse;
 use stratafs::vfs::{Quota, Rights};
 
 use super::args::{CacheArgs, RunArgs};
@@ -58,6 +60,8 @@ pub(super) struct Run {
     pub(super) pull: (Option<PullWhen>, ReachArgs, VerifyArgs),
     /// When the parts of it come that are not here.
     pub(super) lazy: LazyWhen,
+    /// The images of the store that the run uses: none of them is dropped meanwhile.
+    pub(super) in_use: Vec<Arc<InUse>>,
 }
 
 /// Where the guest comes from.
@@ -158,6 +162,7 @@ impl Run {
             argv0: args.argv0,
             pull: (args.pull, args.reach, args.verify),
             lazy: args.lazy.unwrap_or_default(),
+            in_use: Vec::new(),
             trace: args.trace,
             strace: args.strace,
         })

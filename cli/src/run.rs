@@ -41,7 +41,7 @@ pub(super) fn run(args: RunArgs, store: Option<&Path>) -> Result<ExitCode, Failu
     let mut run = Run::resolve(args)?;
     fetch(&mut run, store)?;
     let opened = open_store(&run, store)?;
-    let store = opened.map(|opened| complete(&run, opened, store));
+    let store = opened.map(|opened| complete(&mut run, opened, store));
     let store = store.transpose()?;
     let diff = run.diff.as_deref().map(OutFile::create).transpose()?;
     let trace = run.trace.as_deref().map(OutFile::create).transpose()?;
@@ -130,6 +130,8 @@ pub(super) fn start_volumes(run: &mut Run, store: Option<&Store>) -> Result<(), 
     let Some(store) = store else { return Ok(()) };
     for (name, reference) in &mut run.volume_bases {
         *reference = Reference::Digest(store.resolve(reference.as_str())?.to_string());
+        let in_use = store.mark_used(reference.as_str())?;
+        run.in_use.push(Arc::new(in_use));
         let image = store.image(reference.as_str())?;
         run.plan.volume_bases.push((name.clone(), image));
     }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::catalog::{CatalogChange, CatalogView, RecordKind};
+use super::locks::ImportLock;
 use super::record::{BlobRecord, ImageRecord, LayerRecord, TagRecord};
 use super::{Store, StoreError};
 use crate::digest::Digest;
@@ -55,7 +56,11 @@ impl Store {
     /// collection removes it. Damage is no error: see [`GcReport::damaged`].
     pub fn gc(&self) -> Result<GcReport, StoreError> {
         self.check_writable()?;
-        let _lock = self.lock_for_collection()?;
+        self.collect(&self.lock_for_collection()?)
+    }
+
+    /// Does that, under its lock.
+    pub(super) fn collect(&self, _lock: &ImportLock) -> Result<GcReport, StoreError> {
         let mut report = GcReport::default();
         let mut freed = self.drop_incoming(&|_| true)?;
         loop {
@@ -95,7 +100,7 @@ impl Store {
 
 /// Records that are removed in one change: it fits into the room that is kept
 /// for removals, whatever the store holds.
-const ROUND: usize = 1000;
+pub(super) const ROUND: usize = 1000;
 
 /// Takes what no tag reaches out of the catalog, images first: whatever is left
 /// for the next round, nothing names what is gone.

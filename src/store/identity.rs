@@ -10,6 +10,7 @@ use super::disk::{Disk, IMPORTS, INDEXES, LAYERS, PACKS, TMP};
 use super::incoming::INCOMING;
 use super::lazy_pack::LAZY;
 use super::log::{self, StoreId};
+use super::used::USED;
 use super::{StoreError, legacy};
 
 /// The file that makes a directory a store.
@@ -134,7 +135,7 @@ fn unmarked(disk: &Disk) -> Result<DirState, StoreError> {
 
 /// Refuses anything but a directory in the place of one of the store's.
 pub(super) fn check_dirs(disk: &Disk) -> Result<(), StoreError> {
-    for name in DIRS.into_iter().chain([INCOMING, LAZY]) {
+    for name in DIRS.into_iter().chain([INCOMING, LAZY, USED]) {
         let path = disk.path(name);
         if exists(&path) && !is_dir(&path) {
             let what = "a directory of the store belongs here, and not a link or a file";

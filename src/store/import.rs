@@ -236,7 +236,7 @@ impl Import {
             &record,
         )?);
         if let Some(tag) = tag {
-            let record = TagRecord { image: id };
+            let record = TagRecord::own(id);
             changes.push(CatalogChange::put(
                 RecordKind::Tag,
                 tag.as_bytes(),

@@ -50,6 +50,7 @@ mod import;
 mod incoming;
 #[cfg(feature = "registry")]
 mod incoming_blob;
+mod inventory;
 mod layer_file;
 #[cfg(feature = "registry")]
 mod lazy_layer;
@@ -76,6 +77,8 @@ mod repair;
 mod run_table;
 mod stat;
 mod sweep;
+mod trim;
+mod used;
 mod verify;
 
 use std::fmt;
@@ -112,6 +115,8 @@ use record::{BlobRecord, ImageRecord, LayerRecord, TagRecord};
 pub use recorder::{FileStep, Recorder};
 pub use repair::RepairReport;
 pub use stat::StoreStat;
+pub use trim::{DroppedImage, TrimOptions, TrimReport};
+pub use used::InUse;
 pub use verify::VerifyReport;
 
 use crate::digest::{Digest, Sha256};
@@ -168,7 +173,7 @@ impl StoreOptions {
     }
 
     /// Opens the store to look only: it is neither made, nor marked, nor swept,
-    /// no file of it is written, and what would change it fails with
+    /// no file of it is written but by [`Store::mark_used`], and what would change it fails with
     /// [`StoreError::ReadOnly`]. So a store on a read-only mount, or of another
     /// user, can be read, also while others write to it.
     #[must_use]
@@ -377,7 +382,7 @@ impl Store {
         reference::check(tag)?;
         self.0.catalog.change(|view| {
             let (id, _) = reference::resolve(view, reference)?;
-            let record = TagRecord { image: id };
+            let record = TagRecord::own(id);
             Ok((
                 vec![CatalogChange::put(
                     RecordKind::Tag,
@@ -386,6 +391,24 @@ impl Store {
                 )?],
                 id,
             ))
+        })
+    }
+
+    /// Notes that a pull gave this tag to what it leads to, so that another pull brings that again.
+    #[cfg(feature = "registry")]
+    pub(crate) fn set_pulled(&self, tag: &str) -> Result<(), StoreError> {
+        self.0.catalog.change(|view| {
+            let record = view.get::<TagRecord>(RecordKind::Tag, tag.as_bytes())?;
+            let mut changes = Vec::new();
+            if let Some(mut record) = record.filter(|record| !record.pulled) {
+                record.pulled = true;
+                changes.push(CatalogChange::put(
+                    RecordKind::Tag,
+                    tag.as_bytes(),
+                    &record,
+                )?);
+            }
+            Ok((changes, ()))
         })
     }
 

@@ -190,6 +190,19 @@ pub(super) struct BlobRecord {
 pub(super) struct TagRecord {
     #[serde(with = "text")]
     pub(super) image: Digest,
+    /// Whether a pull gave the name, and another one brings the image again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) pulled: bool,
+}
+
+impl TagRecord {
+    /// Makes the record of a name that was given here.
+    pub(super) fn own(image: Digest) -> Self {
+        Self {
+            image,
+            pulled: false,
+        }
+    }
 }
 
 /// Digests as their text.

@@ -3,6 +3,7 @@
 use super::catalog::{COPY, LOG, OLD, RESERVE, RecordKind};
 use super::disk::{INDEXES, LAYERS, PACKS, TMP};
 use super::incoming::INCOMING;
+use super::lazy_pack::LAZY;
 use super::record::{BlobRecord, ImageRecord, LayerRecord, PackRecord, TagRecord};
 use super::{Store, StoreError};
 
@@ -27,7 +28,8 @@ pub struct StoreStat {
     pub blob_bytes: u64,
     /// Bytes of chunks, each held once.
     pub chunk_bytes: u64,
-    /// Bytes of the packs' files.
+    /// Bytes of the packs' files, those that are not here included, and of what says where these
+    /// come from.
     pub pack_bytes: u64,
     /// Bytes of the indexes.
     pub index_bytes: u64,
@@ -50,14 +52,15 @@ pub struct StoreStat {
 }
 
 impl StoreStat {
-    /// Adds up the bytes of all files.
+    /// Adds up the bytes of all files, without those that are not here.
     #[must_use]
     pub fn total_bytes(&self) -> u64 {
-        self.pack_bytes
+        (self.pack_bytes
             + self.index_bytes
             + self.layer_bytes
             + self.catalog_bytes
-            + self.unfinished_bytes
+            + self.unfinished_bytes)
+            .saturating_sub(self.absent_bytes)
     }
 }
 
@@ -87,6 +90,9 @@ impl Store {
         let disk = &self.0.packs.disk;
         let sum = |dir| Ok::<u64, StoreError>(disk.list(dir)?.iter().map(|(_, len)| len).sum());
         stat.pack_bytes = sum(PACKS)?;
+        if disk.path(LAZY).is_dir() {
+            stat.pack_bytes += sum(LAZY)?;
+        }
         stat.index_bytes = sum(INDEXES)?;
         stat.layer_bytes = sum(LAYERS)?;
         stat.unfinished_bytes = sum(TMP)?;

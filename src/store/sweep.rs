@@ -12,6 +12,7 @@ use super::incoming::{self, INCOMING};
 use super::lazy_pack::{self, LAZY};
 use super::pack::file_name;
 use super::record::{ImageRecord, LayerRecord};
+use super::used::{self, USED};
 use super::{Store, StoreError, log};
 
 /// How the files of a store begin, but for the texts.
@@ -22,6 +23,7 @@ struct LiveFiles {
     packs: HashSet<String>,
     indexes: HashSet<String>,
     layers: HashSet<String>,
+    images: HashSet<String>,
 }
 
 impl Store {
@@ -51,8 +53,9 @@ impl Store {
             (LAYERS, Some(&live.layers)),
             (PACKS, Some(&live.packs)),
             (LAZY, Some(&live.packs)),
+            (USED, Some(&live.images)),
         ] {
-            if dir == LAZY && !disk.path(LAZY).is_dir() {
+            if [LAZY, USED].contains(&dir) && !disk.path(dir).is_dir() {
                 continue;
             }
             for (path, _) in disk.list(dir)? {
@@ -83,15 +86,25 @@ pub(super) fn is_written_by_a_store(disk: &Disk, dir: &str, path: &Path) -> bool
     if dir == TMP {
         return is_tmp_name(name) && may_be_ours(disk, path, meta.len());
     }
+    // Whoever made it may have been killed.
+    if dir == USED && is_hex(name) && meta.len() == 0 {
+        return true;
+    }
     let magic: &[u8] = match dir {
         PACKS => b"stratpak",
         INDEXES => b"stratidx",
         INCOMING => &incoming::MAGIC,
         LAZY => &lazy_pack::MAGIC,
+        USED => &used::MAGIC,
         _ => b"stratlay",
     };
+    is_hex(name) && identity::begins_with(disk, path, magic)
+}
+
+/// Returns whether a name is a digest's.
+fn is_hex(name: &str) -> bool {
     let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    name.len() == 64 && name.bytes().all(hex) && identity::begins_with(disk, path, magic)
+    name.len() == 64 && name.bytes().all(hex)
 }
 
 /// Returns whether a name is one that a store gives to what is being written:
@@ -136,6 +149,11 @@ fn live(view: &CatalogView<'_>) -> Result<LiveFiles, StoreError> {
         layers: layers
             .iter()
             .map(|(_, layer)| file_name(layer.file))
+            .collect(),
+        images: view
+            .keys(RecordKind::Image)
+            .filter_map(super::digest_of)
+            .map(file_name)
             .collect(),
     })
 }

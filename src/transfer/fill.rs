@@ -24,6 +24,7 @@ pub fn fill(
     reference: &Reference,
     options: &PullOptions,
 ) -> Result<AbsentStat, TransferError> {
+    let _in_use = store.mark_used(reference.as_str())?;
     let id = store.resolve(reference.as_str())?;
     let text = id.to_string();
     let absent = store.absent(&text)?;

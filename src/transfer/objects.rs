@@ -151,6 +151,10 @@ impl Origin for OfBucket {
         digest.map_or_else(|| self.1.to_string(), at)
     }
 
+    fn store_name(&self) -> Reference {
+        self.1.store_name()
+    }
+
     fn top(&self) -> Result<Manifest, TransferError> {
         Ok(self.0.manifest(&self.1)?)
     }

@@ -14,7 +14,7 @@ use crate::digest::{Digest, Sha256};
 use crate::image::{ImageId, Reference};
 use crate::registry::{Client, Manifest, RegistryRef, VerifyKey};
 use crate::source::{BlobDigest, OciImage, SourceErrorKind, SourceOptions};
-use crate::store::{ImageInfo, Import, LayerOrigin, Store, blob_file_name, is_old};
+use crate::store::{ImageInfo, Import, InUse, LayerOrigin, Store, blob_file_name, is_old};
 
 /// How an image is pulled.
 #[derive(Clone)]
@@ -71,6 +71,8 @@ pub struct Pulled {
     pub known_layers: u64,
     /// Layers of which only the table was fetched, and what is needed to start.
     pub lazy_layers: u64,
+    /// Keeps [`Store::trim`] from dropping the image again, as long as somebody has it.
+    pub in_use: Arc<InUse>,
 }
 
 /// Fetches the image `name` into the store and tags it `tag`, or else with its full name.
@@ -115,8 +117,24 @@ pub fn pull(
 }
 
 /// Fetches an image whose manifest, or index, is there already; without a tag nothing leads to
-/// it but what did before.
+/// it but what did before. A name that says where it came from is noted as such: from then on the
+/// image may be dropped, once it is not in use.
 pub(super) fn bring(
+    store: &Store,
+    origin: Arc<dyn Origin>,
+    manifest: Manifest,
+    tag: Option<&Reference>,
+    options: &PullOptions,
+) -> Result<Pulled, TransferError> {
+    let full = origin.store_name();
+    let pulled = fetch(store, origin, manifest, tag, options)?;
+    if let Some(tag) = tag.filter(|tag| **tag == full) {
+        store.set_pulled(tag.as_str())?;
+    }
+    Ok(pulled)
+}
+
+fn fetch(
     store: &Store,
     origin: Arc<dyn Origin>,
     manifest: Manifest,
@@ -171,6 +189,7 @@ pub(super) fn bring(
         store.finish_packs(id)?;
     }
     Ok(Pulled {
+        in_use: Arc::new(store.mark_used(&id.to_string())?),
         image: store.info(&id.to_string())?,
         lazy_layers: plan.lazy.len() as u64,
         digest: manifest.digest,
@@ -194,6 +213,7 @@ fn already_here(
         forget_blobs(store, image)?;
     }
     Ok(Pulled {
+        in_use: Arc::new(store.mark_used(&id)?),
         known_layers: known.layers.len() as u64,
         lazy_layers: 0,
         image: store.info(&id)?,

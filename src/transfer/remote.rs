@@ -14,6 +14,7 @@ use super::export::bytes;
 use super::import::sha256;
 use super::lanes::Meter;
 use crate::digest::Sha256;
+use crate::image::Reference;
 use crate::limits::MAX_OCI_DOCUMENT_BYTES;
 use crate::registry::{BlobTarget, Client, Manifest, RegistryRef};
 use crate::source::{BlobDigest, BlobHome, OciImage};
@@ -23,6 +24,9 @@ use crate::store::{Incoming, Store};
 pub(super) trait Origin: Send + Sync {
     /// Returns the image's name there, or that of the manifest with this digest.
     fn name(&self, digest: Option<&BlobDigest>) -> String;
+
+    /// Returns the name that a store keeps it under if no other is said.
+    fn store_name(&self) -> Reference;
 
     /// Fetches what the name leads to, and checks it.
     fn top(&self) -> Result<Manifest, TransferError>;
@@ -51,6 +55,10 @@ impl Origin for OfRegistry {
     fn name(&self, digest: Option<&BlobDigest>) -> String {
         let at = |digest| self.1.at(digest).to_string();
         digest.map_or_else(|| self.1.to_string(), at)
+    }
+
+    fn store_name(&self) -> Reference {
+        self.1.store_name()
     }
 
     fn top(&self) -> Result<Manifest, TransferError> {

@@ -11,7 +11,7 @@ use stratafs::image::Reference;
 use stratafs::registry::RegistryRef;
 use stratafs::runner::freeze::Checkpoint;
 use stratafs::source::{Platform, SourceOptions};
-use stratafs::store::{ImageInfo, Store, StoreError};
+use stratafs::store::{ImageInfo, InUse, Store, StoreError};
 use stratafs::transfer::{self, ImportOptions};
 
 use crate::build_args::BuildArgs;
@@ -26,6 +26,8 @@ pub(super) struct BaseImage {
     /// Its own digest: a tag may move meanwhile.
     pub(super) id: Reference,
     pub(super) info: ImageInfo,
+    /// Keeps it from being dropped while the build runs.
+    _in_use: InUse,
 }
 
 /// What a name leads to.
@@ -223,7 +225,11 @@ impl<'a> Origins<'a> {
                 }
             }
         }
-        let base = Arc::new(BaseImage { id, info });
+        let base = Arc::new(BaseImage {
+            _in_use: self.store.mark_used(id.as_str())?,
+            id,
+            info,
+        });
         self.known.borrow_mut().insert(what, Arc::clone(&base));
         Ok(base)
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use stratafs::image::Reference;
 use stratafs::object::ObjectHome;
 
@@ -338,24 +338,39 @@ pub(crate) struct StoreArgs {
 
 /// What a collection keeps.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("goal").multiple(true))]
 pub(crate) struct GcArgs {
     /// Keep the latest cached steps of `image build`, up to N bytes of files (K, M, G); by
     /// default all of them are removed
     #[arg(long, value_name = "N", default_value = "0", value_parser = parse::size)]
     pub(crate) keep_cache: u64,
 
+    /// Drop images that were pulled, those used longest ago first, until the store takes N bytes
+    /// at most (K, M, G). Images with a name that was given here stay, and so do those in use
+    #[arg(long, value_name = "N", value_parser = parse::size, conflicts_with = "bucket", group = "goal")]
+    pub(crate) max_size: Option<u64>,
+
+    /// Drop images that were pulled and not used for longer than TIME: 90s, 30m, 24h, 7d
+    #[arg(long, value_name = "TIME", value_parser = parse::span, conflicts_with = "bucket", group = "goal")]
+    pub(crate) older_than: Option<Duration>,
+
     /// Collect in a place of an object store instead: s3://BUCKET[/PREFIX], gs://, az://,
     /// file:///FOLDER. What no tag leads to goes; whoever pushes there is waited for by nobody,
     /// and makes this fail
-    #[arg(long, value_name = "PLACE", conflicts_with = "keep_cache")]
+    #[arg(
+        long,
+        value_name = "PLACE",
+        conflicts_with = "keep_cache",
+        group = "goal"
+    )]
     pub(crate) bucket: Option<ObjectHome>,
 
     /// How old what goes has to be: 90s, 30m, 24h, 7d
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse::span, requires = "bucket")]
     pub(crate) grace: Duration,
 
-    /// Say what would go, and let it be
-    #[arg(long, requires = "bucket")]
+    /// Say what would go, and remove nothing
+    #[arg(long, requires = "goal")]
     pub(crate) dry_run: bool,
 
     #[command(flatten)]
@@ -363,6 +378,13 @@ pub(crate) struct GcArgs {
 
     #[command(flatten)]
     pub(crate) form: Form,
+}
+
+impl GcArgs {
+    /// Returns whether images that were pulled may go.
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.max_size.is_some() || self.older_than.is_some()
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -375,7 +397,7 @@ pub(crate) enum StoreCommand {
     Verify(Form),
     /// Frees what no tag leads to; others may use the store meanwhile
     #[command(
-        after_help = "Examples:\n  stratafs store gc --keep-cache 10G\n  stratafs store gc --bucket s3://images/team --grace 24h"
+        after_help = "Examples:\n  stratafs store gc --keep-cache 10G\n  stratafs store gc --max-size 50G --older-than 30d --dry-run\n  stratafs store gc --bucket s3://images/team --grace 24h"
     )]
     Gc(GcArgs),
     Fill(FillArgs),

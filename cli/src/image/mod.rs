@@ -20,6 +20,7 @@ mod slim;
 mod text;
 mod trace;
 mod tree;
+mod trim;
 mod whole;
 
 pub(super) use self::text::date;
@@ -114,6 +115,8 @@ pub(super) fn store(args: StoreArgs, store: Option<&Path>) -> Result<ExitCode, F
             None if args.reach.is_given() => Err(Failure::usage(
                 "--plain-http, --ca and --hosts-dir say how --bucket is reached, which is not there",
             )),
+            None if args.dry_run => trim::trim(&open(Use::Look)?, &args),
+            None if args.is_bounded() => trim::trim(&open(Use::Change)?, &args),
             None => whole::gc(&open(Use::Change)?, &args),
         },
         StoreCommand::Fill(args) => remote::fill(&open(Use::Change)?, args),

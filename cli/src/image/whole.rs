@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use stratafs::object::ObjectHome;
-use stratafs::store::{Store, StoreError};
+use stratafs::store::{GcReport, Store, StoreError};
 
 use super::args::{Form, GcArgs};
 use super::text::answer;
@@ -147,46 +147,52 @@ fn first_of(errors: &[String]) -> String {
 }
 
 pub(super) fn gc(store: &Store, args: &GcArgs) -> Result<(), Failure> {
-    let forgotten = cached::trim(store, args.keep_cache)?;
-    let (report, form) = (store.gc()?, args.form);
-    let json = || {
-        json!({
-            "cache_entries": forgotten,
-            "images": report.images,
-            "layers": report.layers,
-            "blobs": report.blobs,
-            "packs": report.packs,
-            "repacked": report.repacked,
-            "postponed": report.postponed,
-            "damaged": report.damaged,
-            "freed_bytes": report.freed_bytes,
-        })
-    };
-    answer(form, json, || {
-        let postponed = match report.postponed {
-            true => {
-                "\nthe disk is full: packs of which little is in use stay as they are until the next collection"
-            }
-            false => "",
-        };
-        let damaged = match report.damaged {
-            0 => String::new(),
-            1 => "\n1 damaged part is left as it is: `stratafs store verify` names it".to_owned(),
-            damaged => format!(
-                "\n{} damaged parts are left as they are: `stratafs store verify` names them",
-                count(damaged)
-            ),
-        };
-        format!(
-            "{} images, {} layers, {} blobs and {} packs removed, {} packs written anew: {} freed{postponed}{damaged}",
-            count(report.images),
-            count(report.layers),
-            count(report.blobs),
-            count(report.packs),
-            count(report.repacked),
-            bytes(report.freed_bytes)
-        )
+    let forgotten = cached::trim(store, args.keep_cache, false)?;
+    let report = store.gc()?;
+    let json = || collected(&report, forgotten);
+    answer(args.form, json, || say_collected(&report))
+}
+
+/// What a collection removed, for programs.
+pub(super) fn collected(report: &GcReport, cache_entries: u64) -> Value {
+    json!({
+        "cache_entries": cache_entries,
+        "images": report.images,
+        "layers": report.layers,
+        "blobs": report.blobs,
+        "packs": report.packs,
+        "repacked": report.repacked,
+        "postponed": report.postponed,
+        "damaged": report.damaged,
+        "freed_bytes": report.freed_bytes,
     })
+}
+
+/// The same for people.
+pub(super) fn say_collected(report: &GcReport) -> String {
+    let postponed = match report.postponed {
+        true => {
+            "\nthe disk is full: packs of which little is in use stay as they are until the next collection"
+        }
+        false => "",
+    };
+    let damaged = match report.damaged {
+        0 => String::new(),
+        1 => "\n1 damaged part is left as it is: `stratafs store verify` names it".to_owned(),
+        damaged => format!(
+            "\n{} damaged parts are left as they are: `stratafs store verify` names them",
+            count(damaged)
+        ),
+    };
+    format!(
+        "{} images, {} layers, {} blobs and {} packs removed, {} packs written anew: {} freed{postponed}{damaged}",
+        count(report.images),
+        count(report.layers),
+        count(report.blobs),
+        count(report.packs),
+        count(report.repacked),
+        bytes(report.freed_bytes)
+    )
 }
 
 /// Collects in a place of an object store. No store is needed.

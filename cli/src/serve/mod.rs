@@ -30,7 +30,7 @@ use std::time::Duration;
 use stratafs::chunk::ChunkPool;
 use stratafs::image::Image;
 use stratafs::runner::{Guest, InstanceTemplate, Outcome, RunPlan, Runner, RunnerConfig, Stdio};
-use stratafs::store::Store;
+use stratafs::store::{InUse, Store};
 use stratafs::wasmtime::EngineWeak;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::watch;
@@ -72,7 +72,7 @@ pub(crate) fn serve(args: ServeArgs, store: Option<&Path>) -> Result<ExitCode, F
         stopper.send_replace(true);
     });
     let logs = (access_log.clone(), errors.clone());
-    let (server, _base) = ready(args, store, logs)?;
+    let (server, _kept) = ready(args, store, logs)?;
     let server = Arc::new(server);
     let runtime = runtime::Builder::new_multi_thread()
         .enable_all()
@@ -159,19 +159,23 @@ fn tick(engine: EngineWeak) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What lasts as long as requests are answered: what the base takes of the budget, and the images
+/// that are in use.
+type Kept = (Option<stratafs::budget::Reservation>, Vec<Arc<InUse>>);
+
 /// Reads the base, compiles the guest, and prepares the file system that requests find.
 fn ready(
     args: ServeArgs,
     store: Option<&Path>,
     (access_log, errors): (Option<Log>, Log),
-) -> Result<(Server, Option<stratafs::budget::Reservation>), Failure> {
+) -> Result<(Server, Kept), Failure> {
     let mut run = Run::resolve(args.run)?;
     if let Some(OnEnd::Commit(tag)) = &args.on_end {
         run.commit = Some(tag.clone());
     }
     fetch(&mut run, store)?;
     let opened = open_store(&run, store)?;
-    let store = opened.map(|opened| complete(&run, opened, store));
+    let store = opened.map(|opened| complete(&mut run, opened, store));
     let store = store.transpose()?;
     let pool = ChunkPool::new();
     start_volumes(&mut run, store.as_ref())?;
@@ -202,7 +206,7 @@ fn ready(
     };
     let how = (bounds, run.config.network.clone());
     let server = Server::new((proxy, files), how, (access_log, errors), budget);
-    Ok((server, base))
+    Ok((server, (base, run.in_use)))
 }
 
 /// Prepares the file system: what the base holds, or what a command leaves of that.

@@ -40,6 +40,7 @@ mod shared; // volumes, places in listings, traces, runs that repeat
 mod sizes; // counts and sizes of `diff`, `tree` and `explain`
 mod slim; // `image slim`: what is left, and the trial run
 mod strace; // each file call of a guest, as strace tells it
+mod trim; // `store gc --max-size` and `--older-than`: a store that is a cache
 mod world; // /dev, /tmp, and runs without them
 mod wrong; // wrong input to every option
 

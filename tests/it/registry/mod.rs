@@ -5,6 +5,7 @@ mod faults; // what a bad line and a tired registry do
 mod hostile; // what a registry may say that means harm
 mod lazy; // what is fetched when it is read
 mod signed; // what is signed, and what goes along when an image is copied
+mod trim; // what goes of a store that is a cache
 
 use std::fs;
 use std::path::Path;
