@@ -18,7 +18,7 @@ if ! { have containerd && have ctr; }; then
 fi
 [ "$(id -u)" = 0 ] || skip "containerd needs root"
 
-# STRATAFS and STRATAFS_SHIM name programs that are built already.
+# STRATAFS_MEASURE prints figures instead (measure.sh). STRATAFS and STRATAFS_SHIM name programs that are built already.
 binary=${STRATAFS:-target/tests/stratafs} shim=${STRATAFS_SHIM:-target/tests/containerd-shim-stratafs-v1}
 [ -n "${STRATAFS:-}" ] && [ -n "${STRATAFS_SHIM:-}" ] ||
     cargo build --profile tests --locked --quiet --workspace --bin stratafs --bin containerd-shim-stratafs-v1
@@ -134,6 +134,13 @@ image=tests/app:1
 ctr events >events.log 2>/dev/null &
 events_pid=$!
 
+if [ -n "${STRATAFS_MEASURE:-}" ]; then
+    say "figures, and nothing else"
+    . "$here/measure.sh"
+    clean
+    exit 0
+fi
+
 say "output, arguments, environment, exit codes"
 code 7 --rm "$image" hello /hello.wasm
 [ "$(cat out)" = hello ] || die "it said: $(cat out)"
@@ -149,6 +156,35 @@ code 0 --rm "$image" mark1 /mark.wasm
 code 0 --rm "$image" mark2 /mark.wasm
 code 69 --rm --read-only "$image" mark3 /mark.wasm
 mount | grep -q "$work" && die "something is mounted: $(mount | grep "$work")"
+clean
+
+say "components, and artifacts made images"
+# imported NAME REF ENTRY: hands an image of the store to containerd as tests/NAME:1.
+imported() {
+    "$binary" image mutate "$2" --tag "$1:out" --set-platform linux/amd64 ${3:+--entrypoint "$3"} >/dev/null
+    "$binary" image export "$1:out" "$1.tar" --format oci-archive
+    ctr images import --base-name "tests/$1" "$1.tar" >/dev/null || die "containerd does not import $1"
+}
+mkdir components
+for part in p1 p2 p3; do cp "$here/../../examples/embed_$part.wat" "components/$part.wasm"; done
+"$binary" image import components --tag components:0 >/dev/null
+imported components components:0 /p2.wasm
+for part in p1 p2 p3; do
+    code 0 --rm tests/components:out "$part" "/$part.wasm"
+    # It writes a file, and fails where it may not.
+    if run --rm --read-only tests/components:out "$part" "/$part.wasm" >/dev/null 2>&1 </dev/null; then die "$part wrote to what is read-only"; fi
+done
+# The smallest command there is, as an artifact.
+mkdir lone app
+printf '\0asm\1\0\0\0\1\4\1\140\0\0\3\2\1\0\7\12\1\6_start\0\0\12\4\1\2\0\13' >lone/lone.wasm
+"$binary" image import lone --tag lone:0 >/dev/null
+"$binary" image mutate lone:0 --tag lone:1 --entrypoint /lone.wasm >/dev/null
+"$binary" image export lone:1 artifact --format artifact
+"$binary" image import artifact --tag artifact:1 >/dev/null
+"$binary" image export artifact:1 app/app.wasm --format wasm
+"$binary" image import app --tag artifact:2 >/dev/null
+imported artifact artifact:2 /app.wasm
+code 0 --rm tests/artifact:out artifact /app.wasm
 clean
 
 say "input that ends, and none"
@@ -273,6 +309,25 @@ done
 clean killed
 ctr images import --base-name tests/app app.tar >/dev/null
 code 7 --rm "$image" after /hello.wasm
+
+say "installed on a node, configured, removed"
+install=$here/../../shim/install.sh
+for version in 2 3; do
+    node=$work/node$version
+    mkdir -p "$node/etc/containerd"
+    printf 'version = %s\n[grpc]\n  address = "%s"\n' "$version" "$node/sock" >"$node/etc/containerd/config.toml"
+    cp "$node/etc/containerd/config.toml" before.toml
+    "$install" --from "$work/bin" --root "$node" | grep -q 'To do: add to' || die "install.sh says nothing of what is left"
+    for _ in 1 2; do "$install" --from "$work/bin" --root "$node" --configure >said; done
+    grep -q 'has the runtime handler' said || die "install.sh adds the handler twice: $(cat said)"
+    "$node/usr/local/bin/containerd-shim-stratafs-v1" -v >/dev/null || die "the program that was installed does not run"
+    # Debian's containerd reads the second version of its configuration.
+    [ "$version" = 3 ] || containerd -c "$node/etc/containerd/config.toml" config dump | grep -A1 'runtimes.stratafs\]' >said ||
+        die "containerd does not know the handler"
+    "$install" --root "$node" --remove >/dev/null
+    cmp -s before.toml "$node/etc/containerd/config.toml" || die "removed, the configuration is not as before"
+    [ ! -e "$node/usr/local/bin/containerd-shim-stratafs-v1" ] || die "the program stays"
+done
 
 say "killed at any moment"
 for round in $(seq 10); do
