@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs each fuzz target under libFuzzer for some seconds (60, or the first argument), from the seeds in
 # fuzz/seeds, with every invariant checked after each call. With "wasi" as second argument the guests' targets too, with
-# "freeze" that of frozen programs.
+# "freeze" those of frozen programs.
 # Coverage instrumentation is an unstable option of rustc; nothing else here is.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -16,7 +16,7 @@ export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-co
 RUSTFLAGS=$(echo $RUSTFLAGS)
 targets="instance merge sealing walk archive"
 if [ "$features" = wasi ]; then targets="$targets preview1 filesystem2"; fi
-if [ "$features" = freeze ]; then targets=freeze; fi
+if [ "$features" = freeze ]; then targets="freeze checkpoint"; fi
 cargo build --manifest-path fuzz/Cargo.toml --release --locked --target "$host" --features "$features"
 
 found=$(mktemp -d)

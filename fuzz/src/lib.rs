@@ -4,11 +4,17 @@
 //! functions run in plain loops in the test binary (`tests/it/fuzz.rs`).
 
 pub mod archive;
+#[cfg(feature = "freeze")]
+pub mod checkpoint;
+#[cfg(feature = "freeze")]
+mod expressions;
 pub mod feed;
 #[cfg(feature = "wasi")]
 pub mod filesystem2;
 #[cfg(feature = "freeze")]
 pub mod freeze;
+#[cfg(feature = "freeze")]
+mod generated;
 pub mod instance;
 pub mod merge;
 #[cfg(feature = "wasi")]

@@ -253,12 +253,47 @@ fn named_functions(stopped: &Stopped<'_>) -> BTreeSet<u32> {
         .collect()
 }
 
+/// The functions that globals and tables held at the start. Code may name them because they
+/// did, whatever stands there now.
+fn first_held(program: &CoreModule<'_>) -> Result<BTreeSet<u32>, Refusal> {
+    let mut named = BTreeSet::new();
+    let mut look = |expression: &wasmparser::ConstExpr<'_>| -> Result<(), Refusal> {
+        for operator in expression.get_operators_reader() {
+            if let wasmparser::Operator::RefFunc { function_index } = operator? {
+                named.insert(function_index);
+            }
+        }
+        Ok(())
+    };
+    let reader = |section| -> Result<Option<wasmparser::BinaryReader<'_>>, Refusal> {
+        let own = contents(program, section)?;
+        let start = program.section(section).map_or(0, |own| own.contents.start);
+        Ok(own.map(|own| wasmparser::BinaryReader::new(own, start)))
+    };
+    if let Some(reader) = reader(id::GLOBAL)? {
+        for global in wasmparser::GlobalSectionReader::new(reader)? {
+            look(&global?.init_expr)?;
+        }
+    }
+    if let Some(reader) = reader(id::TABLE)? {
+        for table in wasmparser::TableSectionReader::new(reader)? {
+            if let wasmparser::TableInit::Expr(expression) = table?.init {
+                look(&expression)?;
+            }
+        }
+    }
+    Ok(named)
+}
+
 fn elements(
     program: &CoreModule<'_>,
     reach: &CallGraph,
     stopped: &Stopped<'_>,
 ) -> Result<SectionChange<'static>, Refusal> {
     let mut named = named_functions(stopped);
+    if reach.uses().references {
+        named.extend(first_held(program)?);
+    }
     let own = contents(program, id::ELEMENT)?;
     let mut section = ElementSection::new();
     if !reach.uses().changes_tables {

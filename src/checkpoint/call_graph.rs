@@ -166,7 +166,11 @@ fn calls_of(
                 calls.any_tail = true;
             }
             Operator::RefFunc { .. } | Operator::TableGet { .. } => uses.references = true,
-            Operator::TableSet { .. }
+            // What an element segment holds may be looked at by other ways than tables, so
+            // that it has to be kept as it stands.
+            Operator::ArrayNewElem { .. }
+            | Operator::ArrayInitElem { .. }
+            | Operator::TableSet { .. }
             | Operator::TableInit { .. }
             | Operator::TableCopy { .. }
             | Operator::TableGrow { .. }

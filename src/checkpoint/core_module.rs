@@ -264,8 +264,11 @@ impl<'a> CoreModule<'a> {
                 .map_err(|error| Refusal::new(format!("a value of type {ty}: {error}")));
         };
         let heap_type = match reference.heap_type() {
-            wasmparser::HeapType::Concrete(index) => HeapType::Concrete(self.module_index(index)?),
-            wasmparser::HeapType::Exact(index) => HeapType::Exact(self.module_index(index)?),
+            // What the validator knows better than the program could say: types of this kind
+            // belong to custom descriptors, which the engine does not run.
+            wasmparser::HeapType::Concrete(index) | wasmparser::HeapType::Exact(index) => {
+                HeapType::Concrete(self.module_index(index)?)
+            }
             other @ wasmparser::HeapType::Abstract { .. } => RoundtripReencoder
                 .heap_type(other)
                 .map_err(|error| Refusal::new(format!("a value of type {ty}: {error}")))?,

@@ -6,10 +6,18 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+#[cfg(feature = "freeze")]
+use crate::support::rng::is_long;
 use crate::support::rng::{Rng, runs};
 
 #[path = "../../fuzz/src/archive.rs"]
 mod archive;
+#[cfg(feature = "freeze")]
+#[path = "../../fuzz/src/checkpoint.rs"]
+mod checkpoint;
+#[cfg(feature = "freeze")]
+#[path = "../../fuzz/src/expressions.rs"]
+mod expressions;
 #[path = "../../fuzz/src/feed.rs"]
 mod feed;
 #[path = "../../fuzz/src/filesystem2.rs"]
@@ -17,6 +25,9 @@ mod filesystem2;
 #[cfg(feature = "freeze")]
 #[path = "../../fuzz/src/freeze.rs"]
 mod freeze;
+#[cfg(feature = "freeze")]
+#[path = "../../fuzz/src/generated.rs"]
+mod generated;
 #[path = "../../fuzz/src/instance.rs"]
 mod instance;
 #[path = "../../fuzz/src/merge.rs"]
@@ -65,9 +76,14 @@ fn change(rng: &mut Rng, bytes: &mut Vec<u8>) {
 /// Runs a target on its kept inputs and on as many made here of `all` as [`runs`]
 /// says; an input that fails is shown in hex, to be kept in `fuzz/seeds`.
 fn drive(name: &str, all: u64, target: fn(&[u8])) {
+    drive_from(7, name, all, target);
+}
+
+/// As [`drive`], with inputs of their own for each seed.
+fn drive_from(seed: u64, name: &str, all: u64, target: fn(&[u8])) {
     let count = runs("STRATA_FUZZ", all);
     let kept = kept(name);
-    let mut rng = Rng::new(7);
+    let mut rng = Rng::new(seed);
     let made = (0..count).map(|_| {
         if kept.is_empty() || rng.below(3) == 0 {
             let len = rng.below(900);
@@ -90,10 +106,44 @@ fn fuzz_instance_stays_sound_after_each_call() {
     drive("instance", 3_000, instance::run);
 }
 
+/// A hundred thousand in a long run, in four parts that run beside each other.
+#[cfg(feature = "freeze")]
+mod fuzz_frozen_programs_go_on_as_if_nothing_had_been {
+    use super::*;
+
+    fn part(seed: u64) {
+        let all = match is_long() {
+            true => 25_000,
+            false => 160,
+        };
+        drive_from(seed, "freeze", all, freeze::run);
+    }
+
+    #[test]
+    fn one() {
+        part(7);
+    }
+
+    #[test]
+    fn two() {
+        part(8);
+    }
+
+    #[test]
+    fn three() {
+        part(9);
+    }
+
+    #[test]
+    fn four() {
+        part(10);
+    }
+}
+
 #[cfg(feature = "freeze")]
 #[test]
-fn fuzz_frozen_programs_go_on_as_if_nothing_had_been() {
-    drive("freeze", 150, freeze::run);
+fn fuzz_changed_checkpoints_are_refused_or_run_within_bounds() {
+    drive("checkpoint", 4_000, checkpoint::run);
 }
 
 #[test]

@@ -267,6 +267,38 @@ fn vectors_floats_references_tables_and_segments_are_kept() {
     assert!(at_each(&wat, "fd_write") > 7);
 }
 
+/// Code may name a function because a global or a table held it at the start.
+#[test]
+fn functions_that_were_held_at_the_start_are_named_for_good() {
+    let wat = command(
+        r#"(type $f (func))
+           (global $g (mut funcref) (ref.func $a))
+           (table $t 1 funcref (ref.func $b))
+           (func $a (call $print (i32.const 1)))
+           (func $b (call $print (i32.const 2)))
+           (func (export "_start")
+             (global.set $g (ref.null func))
+             (table.set $t (i32.const 0) (ref.null func))
+             (call $print (i32.const 0))
+             (table.set $t (i32.const 0) (ref.func $a))
+             (call_indirect $t (type $f) (i32.const 0))
+             (global.set $g (ref.func $b))
+             (table.set $t (i32.const 0) (global.get $g))
+             (call_indirect $t (type $f) (i32.const 0)))"#,
+    );
+    assert_eq!(at_each(&wat, "fd_write"), 3);
+    let wat = command(
+        r#"(global $g (mut funcref) (ref.func $a))
+           (func $a (call $print (i32.const 1)))
+           (func (export "_start")
+             (global.set $g (ref.null func))
+             (call $print (i32.const 0))
+             (global.set $g (ref.func $a))
+             (call $print (ref.is_null (global.get $g))))"#,
+    );
+    assert_eq!(at_each(&wat, "fd_write"), 2);
+}
+
 /// Freezes a guest twice: what goes on from one call is stopped at the next one.
 #[test]
 fn what_goes_on_can_be_frozen_again() {
