@@ -9,7 +9,7 @@ import time
 import grpc
 
 SERVICE = "/runtime.v1.RuntimeService/"
-HOST = 2  # NamespaceMode NODE
+POD, HOST = 0, 2  # NamespaceMode POD and NODE
 
 
 def varint(number):
@@ -87,8 +87,8 @@ class Kubelet:
         made = self.channel.unary_unary(SERVICE + method, request_serializer=bytes, response_deserializer=bytes)
         return made(request, timeout=timeout)
 
-    def sandbox_config(self, name):
-        namespaces = message((1, HOST), (2, 1), (3, HOST))  # network, pid of a container, ipc
+    def sandbox_config(self, name, network):
+        namespaces = message((1, network), (2, 1), (3, HOST))  # network, pid of a container, ipc
         security = message((1, namespaces))
         linux = message((2, security))
         return message(
@@ -98,9 +98,9 @@ class Kubelet:
             (8, linux),
         )
 
-    def run_sandbox(self, name):
+    def run_sandbox(self, name, network=HOST):
         os.makedirs(os.path.join(self.logs, name))
-        config = self.sandbox_config(name)
+        config = self.sandbox_config(name, network)
         return one(self.call("RunPodSandbox", message((1, config), (2, "stratafs"))), 1).decode(), config
 
     def create(self, pod, config, name, command, env=(), memory=0, mounts=(), stdin=False):
@@ -208,6 +208,19 @@ def one_pod(kubelet, shown):
     expect(kubelet.list(), (0, 0), "pods and containers that are left")
 
 
+def networked_pod(kubelet):
+    """A pod with an address of its own: containerd makes its network, in which guests have no sockets."""
+    pod, config = kubelet.run_sandbox("networked", POD)
+    status = one(kubelet.call("PodSandboxStatus", message((1, pod))), 1)
+    expect(one(status, 5, 1).decode().startswith("10.213."), True, "the address of a pod: %r" % one(status, 5, 1))
+    hello = kubelet.create(pod, config, "hello", ["/hello.wasm"])
+    kubelet.start(hello)
+    expect(kubelet.until_exited(hello)[0], 7, "the end of hello")
+    kubelet.remove(pod)
+    expect(kubelet.list(), (0, 0), "pods and containers that are left")
+    print("   a pod with the address %s" % one(status, 5, 1).decode())
+
+
 def start_of(self, pod, config, name, command, **more):
     container = self.create(pod, config, name, command, **more)
     try:
@@ -244,12 +257,15 @@ def main():
     parser.add_argument("socket")
     parser.add_argument("image")
     parser.add_argument("work")
+    parser.add_argument("--networked", action="store_true")
     parser.add_argument("--pods", type=int, default=100)
     given = parser.parse_args()
     kubelet = Kubelet(given.socket, given.image, os.path.join(given.work, "logs"))
     shown = os.path.join(given.work, "configmap")
     os.makedirs(shown)
     one_pod(kubelet, shown)
+    if given.networked:
+        networked_pod(kubelet)
     many_pods(kubelet, given.pods)
 
 
