@@ -348,6 +348,14 @@ pub const MAX_CHECKPOINT_PROGRAM: u64 = 1 << 30;
 /// of usual length.
 pub const MAX_CHECKPOINT_STATE: u64 = 16 << 20;
 
+/// Pieces of the numbers of objects that a checkpoint keeps for its guest: a guest that made or
+/// removed more than half as many files finds them under new inode numbers.
+pub const MAX_KNOWN_RUNS: usize = 1 << 17;
+
+/// Bytes of the names in changed directories that a checkpoint keeps the order of. Past it they
+/// are listed by name.
+pub const MAX_KNOWN_ORDER_BYTES: usize = 8 << 20;
+
 /// Bytes of the functions on a stack that is frozen, each counted as often as it is there:
 /// what goes on holds each of them once more.
 pub const MAX_CONTINUED_BYTES: u64 = 256 << 20;

@@ -66,6 +66,8 @@ if [ -n "$long" ]; then
     script tests/programs/run.sh
     say "ripgrep, and redb with its own tests"
     script tests/programs/rust.sh
+    say "CPython, Ruby, PHP and QuickJS frozen in the middle, twice"
+    script tests/programs/frozen.sh
     say "Go's own file tests, and its goroutines frozen"
     script tests/programs/go.sh
     say "yosys, nextpnr and icepack"

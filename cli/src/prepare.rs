@@ -15,7 +15,7 @@ use super::instances::TIMEOUT_CODE;
 use super::place::{self, Use};
 use super::pulled::{complete, fetch};
 use super::resolve::{GuestFrom, Run};
-use super::run::{guest_and_image, start_volumes};
+use super::run::{StartFrom, start_from, start_volumes};
 
 /// The guest ended before the point.
 const ENDED_CODE: u8 = 3;
@@ -31,14 +31,19 @@ pub(super) fn prepare(args: PrepareArgs, store: Option<&Path>) -> Result<ExitCod
     let store = complete(&mut run, place::open(store, how)?, store)?;
     let pool = ChunkPool::new();
     start_volumes(&mut run, Some(&store))?;
-    let (guest, image) = guest_and_image(&mut run, Some(&store), &pool)?;
+    let start = start_from(&mut run, Some(&store), &pool)?;
     run.layers.tell_left_out();
     run.plan.stdio = match args.quiet {
         true => Stdio::Null,
         false => Stdio::Output,
     };
     let tag = &args.tag;
-    let checkpoint = match freeze(&guest, &image, &run.plan, &run.config, &args.at)? {
+    let (plan, config, at) = (&run.plan, &run.config, &args.at);
+    let frozen = match &start {
+        StartFrom::Guest(guest, image) => freeze(guest, image, plan, config, at)?,
+        StartFrom::Checkpoint(before, image) => before.freeze(image, plan, config, at)?,
+    };
+    let checkpoint = match frozen {
         Freezing::Frozen(checkpoint) => checkpoint,
         Freezing::Ended(outcome) => {
             say(&format!(

@@ -202,12 +202,20 @@ fn made(
     Ok((compiled(&guest, config)?, image))
 }
 
+/// What is run that is not run as it is, over which base.
+pub(super) enum StartFrom {
+    /// A program, from its start.
+    Guest(Guest, Image),
+    /// What a prepared image goes on from.
+    Checkpoint(Checkpoint, Image),
+}
+
 /// Reads the base and the guest, for what does not run it as it is.
-pub(super) fn guest_and_image(
+pub(super) fn start_from(
     run: &mut Run,
     store: Option<&Store>,
     pool: &ChunkPool,
-) -> Result<(Guest, Image), Failure> {
+) -> Result<StartFrom, Failure> {
     let (guest, image) = match &run.guest {
         GuestFrom::File(path) => {
             let guest = Guest::from_file(path)?;
@@ -216,12 +224,9 @@ pub(super) fn guest_and_image(
         }
         GuestFrom::Image(..) => {
             let image = image(run, store, pool)?;
-            if let (Some(_), GuestFrom::Image(reference, _)) =
-                (Checkpoint::inspect(&image)?, &run.guest)
-            {
-                return Err(Failure::new(format_args!(
-                    "{reference}: the image is prepared already: prepare the image that it was made of"
-                )));
+            if let Some(checkpoint) = Checkpoint::open(&image)? {
+                prepared::take_over(run, &checkpoint)?;
+                return Ok(StartFrom::Checkpoint(checkpoint, image));
             }
             (guest_of(run, store, &image)?, image)
         }
@@ -229,7 +234,22 @@ pub(super) fn guest_and_image(
     if let (Some(name), Some(first)) = (run.argv0.take(), run.plan.args.first_mut()) {
         *first = name;
     }
-    Ok((guest, image))
+    Ok(StartFrom::Guest(guest, image))
+}
+
+/// Reads the base and the guest, for what runs it from its start.
+pub(super) fn guest_and_image(
+    run: &mut Run,
+    store: Option<&Store>,
+    pool: &ChunkPool,
+) -> Result<(Guest, Image), Failure> {
+    match start_from(run, store, pool)? {
+        StartFrom::Guest(guest, image) => Ok((guest, image)),
+        StartFrom::Checkpoint(..) => Err(Failure::new(format_args!(
+            "{}: the image is prepared: `stratafs run --image` goes on from it, and nothing starts it anew",
+            run.guest
+        ))),
+    }
 }
 
 /// Opens the image that is run, by its digest from here on: a tag may move while the

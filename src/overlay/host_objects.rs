@@ -23,6 +23,8 @@ pub(super) struct HostObjects(Option<Arc<HostObjectSets>>);
 struct HostObjectSets {
     made: BTreeSet<FileId>,
     within: BTreeSet<FileId>,
+    /// Those that guests find by name and in no listing.
+    unlisted: BTreeSet<FileId>,
 }
 
 /// The permission bits that nobody else asks for, with those of a directory for
@@ -65,6 +67,20 @@ impl Overlay {
         objects.made.insert(id);
         objects.within.insert(dir);
         Ok(id)
+    }
+
+    /// Leaves an object out of what guests list.
+    #[cfg(feature = "freeze")]
+    pub(crate) fn unlist(&mut self, id: FileId) {
+        let objects = Arc::make_mut(self.host_objects.0.get_or_insert_default());
+        objects.unlisted.insert(id);
+    }
+
+    /// Returns whether an object is in no listing of a guest.
+    #[inline]
+    pub(crate) fn is_unlisted(&self, id: FileId) -> bool {
+        let objects = self.host_objects.0.as_ref();
+        objects.is_some_and(|objects| objects.unlisted.contains(&id))
     }
 
     /// Returns whether an object is one that the host put there.

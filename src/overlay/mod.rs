@@ -456,6 +456,15 @@ impl Overlay {
         }
     }
 
+    /// Returns the number that the next new object gets.
+    #[cfg_attr(
+        not(feature = "freeze"),
+        allow(dead_code, reason = "guests that are frozen are told it")
+    )]
+    pub(crate) fn next_number(&self) -> u64 {
+        self.next
+    }
+
     /// Takes a number for a new object.
     fn next_id(&mut self) -> Result<FileId, Errno> {
         let number = NonZeroU64::new(self.next).ok_or(Errno::NoSpace)?;

@@ -15,9 +15,17 @@ const CYCLE_BYTES: usize = 64 * 1024;
 pub(super) fn fix(wasi: &mut WasiCtxBuilder, fs: &Fs, instance: u32) {
     wasi.wall_clock(FileClock(fs.clone()))
         .monotonic_clock(Counter::default())
-        .secure_random(Deterministic::new(bytes("secure", instance)))
+        .secure_random(random_from(0, instance))
         .insecure_random(Deterministic::new(bytes("insecure", instance)))
         .insecure_random_seed(u128::from(instance));
+}
+
+/// The random numbers of an instance behind so many bytes that it has drawn.
+pub(super) fn random_from(drawn: u64, instance: u32) -> Deterministic {
+    let mut bytes = bytes("secure", instance);
+    let drawn = usize::try_from(drawn % CYCLE_BYTES as u64).unwrap_or(0);
+    bytes.rotate_left(drawn);
+    Deterministic::new(bytes)
 }
 
 /// The clock of a file system.

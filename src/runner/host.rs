@@ -134,6 +134,10 @@ impl InstanceHost {
             errno,
         })?;
         self.wasi.args(resumed.args()).envs(resumed.env());
+        if is_deterministic {
+            let random = fixed::random_from(resumed.random_bytes(), instance);
+            self.wasi.secure_random(random);
+        }
         self.resumed = Some((resumed.clone(), fs.clone()));
         Ok(self.with_clock(resumed.clock(is_deterministic)))
     }

@@ -71,11 +71,8 @@ impl Runner {
     ) -> Result<RunReport, RunnerError> {
         plan.check()?;
         #[cfg(feature = "freeze")]
-        if self.resumed.is_some() && !(plan.args.is_empty() && plan.env.is_empty()) {
-            return Err(RunnerError::Argument {
-                what: "arguments and environment".to_owned(),
-                reason: "they are part of the state that the guest was frozen in",
-            });
+        if let Some(resumed) = &self.resumed {
+            resumed.check(plan)?;
         }
         #[cfg(feature = "freeze")]
         let plan = &match &self.resumed {
@@ -191,7 +188,15 @@ impl Runner {
     ) -> InstanceReport {
         let start = Instant::now();
         let mut progress = CallProgress::default();
-        let host = InstanceHost::new(fs, volumes, plan, &self.config, instance);
+        #[cfg(feature = "freeze")]
+        let furnished = match &self.resumed {
+            Some(resumed) => resumed.furnish(fs),
+            None => Ok(()),
+        };
+        #[cfg(not(feature = "freeze"))]
+        let furnished = Ok(());
+        let host =
+            furnished.and_then(|()| InstanceHost::new(fs, volumes, plan, &self.config, instance));
         #[cfg(feature = "freeze")]
         let host = host.and_then(|host| match &self.resumed {
             Some(resumed) => host.going_on((resumed, plan.deterministic), fs, instance),

@@ -19,6 +19,13 @@ bitflags::bitflags! {
         const READ = 1;
         /// Writing a file, changing a directory.
         const WRITE = 2;
+        /// Writes of bytes and metadata that are done when the call returns (`O_SYNC`). All are:
+        /// this one and the next two are remembered for who asks what was opened.
+        const SYNC = 4;
+        /// The same for bytes alone (`O_DSYNC`).
+        const DSYNC = 8;
+        /// Reads that see all writes that are done (`O_RSYNC`).
+        const RSYNC = 16;
     }
 }
 
@@ -210,7 +217,8 @@ impl Descriptor {
     /// A directory that a walk is in, for the rest of one call: if it goes
     /// meanwhile, nothing is found in it.
     pub(super) fn transient(fs: Fs, id: FileId, rights: Rights, by: Caller) -> Self {
-        let traits = Traits::new(Kind::Dir, Access::all(), rights, by, Rule::Free);
+        let access = Access::READ | Access::WRITE;
+        let traits = Traits::new(Kind::Dir, access, rights, by, Rule::Free);
         Self::of(fs, id, traits)
     }
 

@@ -457,6 +457,23 @@ impl Fs {
             .map_or_else(Time::now, |clock| clock.now())
     }
 
+    /// Returns the number that the next object gets which is made.
+    #[cfg_attr(
+        not(feature = "freeze"),
+        allow(dead_code, reason = "guests that are frozen are told it")
+    )]
+    pub(crate) fn next_number(&self) -> u64 {
+        self.lock().next_number()
+    }
+
+    /// Has the clock start over: see [`Clock::start_over`].
+    #[cfg(feature = "freeze")]
+    pub(crate) fn start_clock_over(&self) {
+        if let Some(clock) = &self.0.setup.clock {
+            clock.start_over();
+        }
+    }
+
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }

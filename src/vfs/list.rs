@@ -3,9 +3,10 @@
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
-use super::descriptor::Descriptor;
+use super::descriptor::{Caller, Descriptor};
 use crate::errno::Errno;
 use crate::meta::{FileId, Kind};
+use crate::overlay::Overlay;
 
 /// One entry of a directory, as [`Descriptor::read_dir`] returns it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +96,7 @@ impl Descriptor {
             if state.check_undamaged().is_err() {
                 return ControlFlow::Break(());
             }
-            if rules.is_some_and(|rules| rules.hides(id)) {
+            if rules.is_some_and(|rules| rules.hides(id)) || self.leaves_out(&state, id) {
                 return ControlFlow::Continue(());
             }
             sink(Listed {
@@ -107,5 +108,19 @@ impl Descriptor {
             })
         });
         state.check_undamaged()
+    }
+
+    /// Starts a listing over, as cookie 0 does.
+    pub(crate) fn begin_listing(&self) -> Result<(), Errno> {
+        self.expect_dir()?;
+        let end = self.fs().lock().list_end(self.id());
+        self.list_end.store(end, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Returns whether an entry is not for the listings of who opened this.
+    #[inline]
+    fn leaves_out(&self, state: &Overlay, id: FileId) -> bool {
+        state.is_unlisted(id) && self.by() == Caller::Guest
     }
 }

@@ -98,7 +98,7 @@ impl Fs {
             path => find_dir(&state, path)?,
         };
         let access = match rights {
-            Rights::ReadWrite => Access::all(),
+            Rights::ReadWrite => Access::READ | Access::WRITE,
             Rights::ReadOnly => Access::READ,
         };
         let opened = Descriptor::open(self, &mut state, id, access, rights)?;

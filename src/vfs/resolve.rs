@@ -240,7 +240,8 @@ impl MergeCopies {
 /// Opens an object by its number, as the host.
 fn open_number(fs: &Fs, id: FileId) -> Result<Descriptor, Errno> {
     let mut state = fs.lock();
-    Descriptor::open(fs, &mut state, id, Access::all(), Rights::ReadWrite)
+    let access = Access::READ | Access::WRITE;
+    Descriptor::open(fs, &mut state, id, access, Rights::ReadWrite)
 }
 
 fn whole(file: &Descriptor, max: usize) -> Result<Vec<u8>, Errno> {

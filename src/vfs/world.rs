@@ -10,6 +10,8 @@ use super::virtual_file::{Filled, VirtualFile};
 use crate::errno::Errno;
 use crate::error::Error;
 use crate::image::Image;
+#[cfg(feature = "freeze")]
+use crate::meta::Time;
 use crate::meta::{FileId, Kind};
 use crate::overlay::Rule;
 
@@ -158,20 +160,32 @@ impl Fs {
         }
     }
 
+    /// Makes a `/tmp` as [`furnish`](Self::furnish) does, with the time that it had before.
+    #[cfg(feature = "freeze")]
+    pub(crate) fn furnish_tmp(&self, made: Time) -> Result<(), Errno> {
+        let mut state = self.lock();
+        if state.find(FileId::ROOT, b"tmp").is_none() {
+            state.furnish(FileId::ROOT, b"tmp", (Kind::Dir, 0o1777), made)?;
+        }
+        Ok(())
+    }
+
     /// Shows files of the host's making in a directory of the root, which is made if there
-    /// is none. Neither is in a diff.
+    /// is none. Neither is in a diff, and no guest that lists the root sees the directory.
     #[cfg(feature = "freeze")]
     pub(crate) fn furnish_dir(
         &self,
         dir: &'static str,
         files: Vec<(&'static str, Arc<dyn VirtualFile>)>,
     ) -> Result<(), Errno> {
-        let now = self.now();
         let mut state = self.lock();
+        // As old as the base, so that a clock that counts is not read.
+        let now = state.stat(FileId::ROOT)?.mtime;
         let id = match state.find(FileId::ROOT, dir.as_bytes()) {
             Some(found) => found.id,
             None => state.furnish(FileId::ROOT, dir.as_bytes(), (Kind::Dir, 0o755), now)?,
         };
+        state.unlist(id);
         drop(state);
         for (name, file) in files {
             let mut state = self.lock();

@@ -115,6 +115,11 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ),
     ("MAX_CHECKPOINT_PROGRAM", "programs_and_states_have_a_bound"),
     ("MAX_CHECKPOINT_STATE", "programs_and_states_have_a_bound"),
+    ("MAX_KNOWN_RUNS", "what_no_guest_can_know_is_found"),
+    (
+        "MAX_KNOWN_ORDER_BYTES",
+        "orders_that_take_too_much_are_left_out",
+    ),
     (
         "MAX_CONTINUED_BYTES",
         "a_stack_whose_code_or_frames_are_too_large_is_refused",

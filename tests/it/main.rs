@@ -26,6 +26,8 @@ mod copy_up; // copy-up, merging, dedup, concurrency: attacks 81 to 110
 mod differential; // random operations on a real directory
 mod errors; // in the order that docs/SEMANTICS.md gives
 mod extremes; // the deepest trees, the highest stacks, churn
+#[cfg(feature = "freeze")]
+mod frozen; // each example guest, frozen at its calls and gone on with
 #[cfg(feature = "runner")]
 mod fuzz; // the fuzz targets in plain loops
 #[cfg(feature = "runner")]

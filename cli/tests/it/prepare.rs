@@ -100,6 +100,32 @@ fn a_prepared_guest_answers_its_own_input_with_its_own_files() {
 }
 
 #[test]
+fn a_guest_that_reads_its_input_as_a_device_is_frozen_there() {
+    let cli = Cli::new();
+    let opened = r#"(call $must (call $open (i32.const 4) (i32.const 0) (i32.const 56) (i32.const 5) (i32.const 0)
+      (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 64)))
+    (local.set $in (i32.load (i32.const 64)))
+    (loop $again"#;
+    let guest = ANSWERS
+        .replace(
+            r#"(data (i32.const 48) "note")"#,
+            r#"(data (i32.const 48) "note    stdin")"#,
+        )
+        .replace("(local $note i32)", "(local $note i32) (local $in i32)")
+        .replace("(loop $again", opened)
+        .replace("$next (i32.const 0)", "$next (local.get $in)");
+    cli.file("guest.wat", guest).file("base/data", "123456789");
+    let done = cli.run("image prepare --at stdin --tag warm --layer base guest.wat");
+    assert_eq!(done.fine().text(), "ready\n");
+    let done = with_input(&cli, "run --image warm", "ab");
+    assert_eq!(
+        (done.code, done.text()),
+        (Some(7), "a1b2".to_owned()),
+        "{done:?}"
+    );
+}
+
+#[test]
 fn inspect_knows_the_point_and_export_writes_the_program() {
     let cli = prepared();
     let inspected: Value =
@@ -152,8 +178,31 @@ fn what_is_part_of_the_prepared_state_is_refused() {
         cli.run(words)
             .refused(&["warm", "part of the prepared state"]);
     }
-    cli.run("image prepare --at stdin --tag b --image warm")
-        .failed(1, &["warm", "prepared already"]);
+    cli.run("image prepare --at stdin --tag b --image warm word")
+        .refused(&["warm", "part of the prepared state"]);
+    cli.run("serve --image warm")
+        .failed(1, &["warm", "image is prepared"]);
+}
+
+#[test]
+fn what_goes_on_is_prepared_again() {
+    let cli = prepared();
+    // The first two bytes are answered by the second generation while it is prepared.
+    let done = cli.run("image prepare --at call:fd_write:2 --tag second --image warm");
+    assert_eq!(done.code, Some(3), "standard input is empty: {done:?}");
+    let words = "image prepare --at stdin --tag second --image warm";
+    assert_eq!(cli.run(words).fine().text(), "", "it stands where it stood");
+    let inspected = |tag: &str| -> Value {
+        let text = cli.run(&format!("image inspect {tag} --json")).text();
+        serde_json::from_str::<Value>(&text).unwrap()["checkpoint"].clone()
+    };
+    let (first, second) = (inspected("warm"), inspected("second"));
+    assert_eq!(first["program_digest"], second["program_digest"]);
+    let third = "image prepare --at call:fd_read:1 --tag third --image second";
+    cli.run(third).fine();
+    let done = with_input(&cli, "run --image third", "ab");
+    assert_eq!((done.code, done.text()), (Some(7), "a1b2".to_owned()));
+    assert_eq!(done.stderr, "");
 }
 
 #[test]

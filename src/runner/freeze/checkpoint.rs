@@ -2,17 +2,18 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use super::MonotonicFrom;
 use super::files::HIDDEN;
+use super::known::SavedKnown;
+use super::{FreezeError, Freezing, MonotonicFrom, Point};
 use crate::digest::Digest;
 use crate::image::Image;
 use crate::layer::Layer;
 use crate::runner::guest::CORE_ENTRY;
 use crate::runner::{Guest, GuestDir, GuestKind, RunPlan, Runner, RunnerConfig, RunnerError};
 use crate::vfs::Fs;
-use crate::wasi::p1::{Ctx, Described};
+use crate::wasi::p1::{Ctx, Described, KnownFiles};
 
 /// A guest that stands still: a program that goes on from there, its files, and what it
 /// has open. Immutable; cloning is a reference count.
@@ -53,6 +54,11 @@ pub(super) struct FrozenParts {
     pub(super) env: Vec<(String, String)>,
     pub(super) preopens: Vec<GuestDir>,
     pub(super) furnished: bool,
+    /// Bytes of random numbers that the guest asked the host for.
+    pub(super) random_bytes: u64,
+    pub(super) known: SavedKnown,
+    /// What is known of the first image that instances ran over.
+    pub(super) known_files: OnceLock<(Image, Option<Arc<KnownFiles>>)>,
     pub(super) info: CheckpointInfo,
 }
 
@@ -105,6 +111,13 @@ impl Checkpoint {
         &self.0.module
     }
 
+    /// Returns what the guest has open, for hosts that make contexts themselves:
+    /// [`Ctx::reopen`] opens it in one that has the preopens of [`plan`](Self::plan).
+    #[must_use]
+    pub fn table(&self) -> &[Described] {
+        &self.0.table
+    }
+
     /// Returns what is known of the point.
     #[must_use]
     pub fn info(&self) -> &CheckpointInfo {
@@ -149,6 +162,32 @@ impl Checkpoint {
     }
 }
 
+impl Checkpoint {
+    /// Goes on from here in one instance, up to another point, and freezes it there: as
+    /// [`freeze`](super::freeze), with a plan as for a run of [`runner`](Self::runner). What
+    /// comes of it goes on as this one would have, and may be frozen again.
+    ///
+    /// The call that the guest stands at is made again, so it is the first one that can
+    /// be the point.
+    ///
+    /// # Errors
+    /// As [`freeze`](super::freeze); [`RunnerError::Argument`] for a plan with arguments or
+    /// environment.
+    pub fn freeze(
+        &self,
+        image: &Image,
+        plan: &RunPlan,
+        config: &RunnerConfig,
+        point: &Point,
+    ) -> Result<Freezing, FreezeError> {
+        let guest = Guest::from_bytes(self.0.name.clone(), self.0.module.clone())?;
+        let resumed = Resumed(Arc::clone(&self.0));
+        resumed.check(plan)?;
+        let plan = resumed.plan(plan);
+        super::stop::freeze((&guest, Some(&resumed)), image, &plan, config, point)
+    }
+}
+
 impl fmt::Debug for Checkpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Checkpoint")
@@ -179,6 +218,41 @@ impl Resumed {
         }
     }
 
+    /// Refuses what the guest has been told already.
+    pub(in crate::runner) fn check(&self, plan: &RunPlan) -> Result<(), RunnerError> {
+        match plan.args.is_empty() && plan.env.is_empty() {
+            true => Ok(()),
+            false => Err(RunnerError::Argument {
+                what: "arguments and environment".to_owned(),
+                reason: "they are part of the state that the guest was frozen in",
+            }),
+        }
+    }
+
+    /// Makes a checkpoint of an instance that went on from here one of the same program.
+    pub(super) fn continued(&self, parts: FrozenParts) -> FrozenParts {
+        let before = &*self.0;
+        FrozenParts {
+            args: before.args.clone(),
+            env: before.env.clone(),
+            random_bytes: before.random_bytes.saturating_add(parts.random_bytes),
+            info: CheckpointInfo {
+                program_digest: before.info.program_digest,
+                random_calls: before
+                    .info
+                    .random_calls
+                    .saturating_add(parts.info.random_calls),
+                ..parts.info
+            },
+            ..parts
+        }
+    }
+
+    /// Returns how many random numbers the guest has drawn, in bytes.
+    pub(in crate::runner) fn random_bytes(&self) -> u64 {
+        self.0.random_bytes
+    }
+
     /// Returns the plan of a run that goes on: its wall clock never goes back.
     pub(in crate::runner) fn plan<'p>(&self, plan: &'p RunPlan) -> Cow<'p, RunPlan> {
         let wall = self.0.info.wall_ns;
@@ -189,6 +263,16 @@ impl Resumed {
             }),
             false => Cow::Borrowed(plan),
         }
+    }
+
+    /// Makes what was there besides the layers, before an instance is furnished.
+    pub(in crate::runner) fn furnish(&self, fs: &Fs) -> Result<(), RunnerError> {
+        let made = self.0.furnished.then(|| self.0.known.furnish(fs));
+        made.unwrap_or(Ok(()))
+            .map_err(|errno| RunnerError::Preopen {
+                path: b"/tmp".to_vec(),
+                errno,
+            })
     }
 
     /// Opens what the guest had open, in a context that has its preopens.
@@ -203,11 +287,27 @@ impl Resumed {
                 "{name:?} was shown to the guest when it was frozen and is not now: give the directory or volume again under this name"
             ));
         }
+        if self.0.furnished {
+            let unfurnished = self.0.known.unfurnish(fs);
+            unfurnished.map_err(|error| error.to_string())?;
+        }
+        let image = fs.image();
+        let known = self.0.known_files.get_or_init(|| {
+            let known = self.0.known.about(image);
+            (image.clone(), known)
+        });
+        if let (of, Some(known)) = known
+            && of.is_same(image)
+        {
+            let (named, next) = (self.0.known.named(), self.0.known.next());
+            ctx.know(fs, Arc::clone(known), named, next);
+        }
         let reopened = ctx.reopen(&self.0.table);
         let reopened = reopened.and_then(|()| {
             if self.0.hidden && !fs.is_read_only() && fs.exists(HIDDEN)? {
                 fs.remove_dir_all(HIDDEN)?;
             }
+            fs.start_clock_over();
             Ok(())
         });
         reopened.map_err(|error| error.to_string())

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::FreezeError;
+use super::known::{Frozen, SavedKnown};
 use crate::chunk::ChunkPool;
 use crate::error::Error;
 use crate::host::OpenOptions;
@@ -24,6 +25,8 @@ pub(super) struct KeptFiles {
     pub(super) table: Vec<Described>,
     /// Whether there is something in [`HIDDEN`].
     pub(super) hidden: bool,
+    /// What the guest knows of its files.
+    pub(super) known: SavedKnown,
 }
 
 /// Takes the files of a guest whose table is that of `p1`.
@@ -43,15 +46,7 @@ pub(super) fn keep(
         .collect();
     let (fork, again) = fs.fork_with(&nameless).map_err(layer_error)?;
     let mut places = names;
-    for (number, descriptor) in again.iter().enumerate() {
-        let id = descriptor.id();
-        if places.contains_key(&id) {
-            continue;
-        }
-        let path = format!("{HIDDEN}/{number}");
-        hide(&fork, descriptor, &path).map_err(layer_error)?;
-        places.insert(id, path.into_bytes());
-    }
+    let hidden = hide_all(&fork, &again, &mut places)?;
     drop(again);
     let volumes = OpenVolume::all(volumes, p1, plan)?;
     let table = p1.describe(
@@ -74,7 +69,16 @@ pub(super) fn keep(
     let image = Image::new(&layers).map_err(|error| FreezeError::Layer {
         reason: error.to_string(),
     })?;
+    let frozen = Frozen {
+        p1,
+        fs,
+        image: &image,
+        changes: &changes,
+        hidden: &hidden,
+    };
+    let known = SavedKnown::of(&frozen).map_err(layer_error)?;
     Ok(KeptFiles {
+        known,
         image,
         changes,
         table,
@@ -114,6 +118,26 @@ fn names_of_open(p1: &Ctx, fs: &Fs) -> Result<HashMap<FileId, Vec<u8>>, FreezeEr
         }
     }
     Ok(names)
+}
+
+/// Gives a name to each file that has none, and returns them.
+fn hide_all(
+    fork: &Fs,
+    nameless: &[Descriptor],
+    places: &mut HashMap<FileId, Vec<u8>>,
+) -> Result<Vec<(FileId, String)>, FreezeError> {
+    let mut hidden = Vec::new();
+    for (number, descriptor) in nameless.iter().enumerate() {
+        let id = descriptor.id();
+        if places.contains_key(&id) {
+            continue;
+        }
+        let path = format!("{HIDDEN}/{number}");
+        hide(fork, descriptor, &path).map_err(layer_error)?;
+        places.insert(id, path.clone().into_bytes());
+        hidden.push((id, path));
+    }
+    Ok(hidden)
 }
 
 /// Gives a file that has no name one that no guest uses.

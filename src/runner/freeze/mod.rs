@@ -33,6 +33,7 @@ mod checkpoint;
 mod clock;
 mod error;
 mod files;
+mod known;
 mod point;
 mod saved;
 mod shown;
@@ -80,7 +81,7 @@ pub fn freeze(
     config: &RunnerConfig,
     point: &Point,
 ) -> Result<Freezing, FreezeError> {
-    stop::freeze(guest, image, plan, config, point)
+    stop::freeze((guest, None), image, plan, config, point)
 }
 
 #[cfg(test)]

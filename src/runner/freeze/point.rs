@@ -14,7 +14,8 @@ use super::stop::StopHost;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Point {
-    /// The first time that the guest reads its standard input or waits for it.
+    /// The first time that the guest reads its standard input or waits for it, also as
+    /// `/dev/stdin`.
     Stdin,
     /// The first call that names this absolute path of the guest.
     Path(String),
@@ -141,7 +142,7 @@ impl Point {
             } => name == function && *nth == count,
             Self::Signal(signal) => signal.is_raised(),
             Self::Stdin => match function {
-                "fd_read" => is_stdin(caller, number(arguments, 0)),
+                "fd_read" | "fd_pread" => is_stdin(caller, number(arguments, 0)),
                 "poll_oneoff" => waits_for_stdin(caller, arguments),
                 _ => false,
             },
@@ -157,7 +158,8 @@ fn number(arguments: &[Val], at: usize) -> Option<u32> {
 }
 
 fn is_stdin(caller: &mut Caller<'_, StopHost>, fd: Option<u32>) -> bool {
-    fd.is_some_and(|fd| caller.data_mut().core.p1.is_stream(fd, 0))
+    let p1 = &caller.data().core.p1;
+    fd.is_some_and(|fd| p1.is_stream(fd, 0) || p1.is_stdin_device(fd))
 }
 
 /// Copies a piece of the guest's memory, if there is such a piece.
@@ -197,6 +199,14 @@ pub(super) fn asks_for_random(
         "random_get" => true,
         "path_open" => opens("/dev/urandom") || opens("/dev/random"),
         _ => false,
+    }
+}
+
+/// Returns how many bytes of random numbers a call gives if it goes well.
+pub(super) fn drawn(function: &str, arguments: &[Val]) -> u64 {
+    match function {
+        "random_get" => number(arguments, 1).map_or(0, u64::from),
+        _ => 0,
     }
 }
 

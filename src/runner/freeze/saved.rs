@@ -9,9 +9,12 @@
 //! is; what the state asks to be opened is opened as a guest would, below the directories
 //! that the run shows.
 
+use std::sync::OnceLock;
+
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{CheckpointInfo, FrozenParts};
+use super::known::SavedKnown;
 use super::{Checkpoint, CheckpointError};
 use crate::digest::Digest;
 use crate::errno::Errno;
@@ -46,6 +49,8 @@ struct SavedState {
     monotonic_ns: u64,
     wall_ns: u64,
     random_calls: u64,
+    /// Bytes that those gave.
+    random_bytes: u64,
     args: Vec<String>,
     env: Vec<(String, String)>,
     preopens: Vec<SavedPreopen>,
@@ -53,6 +58,8 @@ struct SavedState {
     /// Whether files without a name lie in the image.
     hidden: bool,
     descriptors: Vec<SavedDescriptor>,
+    /// What the guest knows of its files.
+    known: SavedKnown,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -86,7 +93,35 @@ enum SavedDescriptor {
         offset: u64,
         append: bool,
         nonblock: bool,
+        /// The bits of preview1's flags DSYNC (2), RSYNC (8) and SYNC (16).
+        #[serde(default, skip_serializing_if = "is_zero")]
+        sync: u8,
     },
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde's way to ask whether something is left out"
+)]
+fn is_zero(number: &u8) -> bool {
+    *number == 0
+}
+
+/// The bits of synchronised calls at rest, and what stands for them.
+const SYNC_BITS: [(u8, Access); 3] = [(2, Access::DSYNC), (8, Access::RSYNC), (16, Access::SYNC)];
+
+fn sync_bits(sync: Access) -> u8 {
+    let asked = SYNC_BITS.iter().filter(|(_, one)| sync.contains(*one));
+    asked.fold(0, |bits, (bit, _)| bits | bit)
+}
+
+/// Returns what the bits stand for; `None` if there are others.
+fn sync_of(bits: u8) -> Option<Access> {
+    let asked = SYNC_BITS.iter().filter(|(bit, _)| bits & bit != 0);
+    let (bits_left, sync) = asked.fold((bits, Access::empty()), |(bits, all), (bit, one)| {
+        (bits & !bit, all | *one)
+    });
+    (bits_left == 0).then_some(sync)
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
@@ -98,7 +133,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
     if !text.is_ascii() || !text.len().is_multiple_of(2) {
         return None;
     }
@@ -137,6 +172,7 @@ impl From<&Described> for SavedDescriptor {
                 offset: file.offset,
                 append: file.append,
                 nonblock: file.nonblock,
+                sync: sync_bits(file.sync),
             },
         }
     }
@@ -172,6 +208,7 @@ impl SavedDescriptor {
                 offset,
                 append,
                 nonblock,
+                sync,
             } => Described::Open {
                 preopen,
                 path: unhex(&path_hex)?,
@@ -180,6 +217,7 @@ impl SavedDescriptor {
                     offset,
                     append,
                     nonblock,
+                    sync: sync_of(sync)?,
                 }),
             },
         })
@@ -202,8 +240,11 @@ impl Checkpoint {
         fs.create_dir_all("/.stratafs/frozen")?;
         fs.write(PROGRAM, &parts.module)?;
         let state = SavedState::of(parts);
-        let text = serde_json::to_vec(&state)
-            .map_err(|_| Error::new("write", STATE.as_bytes(), Errno::Io))?;
+        let failed = |errno| Error::new("write", STATE.as_bytes(), errno);
+        let text = serde_json::to_vec(&state).map_err(|_| failed(Errno::Io))?;
+        if text.len() as u64 > MAX_CHECKPOINT_STATE {
+            return Err(failed(Errno::FileTooLarge));
+        }
         fs.write(STATE, text)?;
         Ok(fs)
     }
@@ -287,6 +328,7 @@ impl SavedState {
             monotonic_ns: info.monotonic_ns,
             wall_ns: info.wall_ns,
             random_calls: info.random_calls,
+            random_bytes: parts.random_bytes,
             args: parts.args.clone(),
             env: parts.env.clone(),
             preopens: parts
@@ -301,6 +343,7 @@ impl SavedState {
             furnished: parts.furnished,
             hidden: parts.hidden,
             descriptors: parts.table.iter().map(SavedDescriptor::from).collect(),
+            known: parts.known.clone(),
         }
     }
 
@@ -350,12 +393,21 @@ impl SavedState {
         module: Vec<u8>,
     ) -> Result<Checkpoint, CheckpointError> {
         let info = self.info()?;
+        if !self.known.is_sound() {
+            return Err(damaged(format!(
+                "{STATE}: what the guest knows of its files cannot be"
+            )));
+        }
         let table = self
             .descriptors
             .into_iter()
             .map(SavedDescriptor::described)
             .collect::<Option<Vec<_>>>()
-            .ok_or_else(|| damaged(format!("{STATE}: a path is not pairs of hex digits")))?;
+            .ok_or_else(|| {
+                damaged(format!(
+                    "{STATE}: a path is not pairs of hex digits, or a flag is not known"
+                ))
+            })?;
         let preopens = self.preopens.into_iter().map(|shown| GuestDir {
             dir: shown.dir,
             guest: shown.guest,
@@ -378,6 +430,9 @@ impl SavedState {
             env: self.env,
             preopens: preopens.collect(),
             furnished: self.furnished,
+            random_bytes: self.random_bytes,
+            known: self.known,
+            known_files: OnceLock::new(),
             info,
         }))
     }

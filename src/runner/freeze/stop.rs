@@ -1,7 +1,7 @@
 //! Running a guest until it is to be frozen.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -10,10 +10,10 @@ use wasmtime::{
 };
 
 use super::capture::{self, zero_of};
-use super::checkpoint::{Checkpoint, FrozenParts};
+use super::checkpoint::{Checkpoint, FrozenParts, Resumed};
 use super::clock::MonotonicFrom;
 use super::error::FreezeError;
-use super::{Freezing, Point, files, point};
+use super::{Freezing, Point, files, known, point};
 use crate::checkpoint::{CallGraph, CoreModule, PREFIX, Refusal, Value, export, leavable_module};
 use crate::image::Image;
 use crate::runner::code::Code;
@@ -33,6 +33,8 @@ pub(super) struct StopHost {
     counts: HashMap<String, u64>,
     /// How often the guest asked for random numbers.
     random_calls: u64,
+    /// Bytes that `random_get` gave it.
+    random_bytes: u64,
     /// The global that makes the guest leave its stack, once it has started.
     leaving: Option<Global>,
     stopped_at: Option<StoppedCall>,
@@ -45,8 +47,9 @@ pub(super) struct StoppedCall {
     pub(super) arguments: Vec<Val>,
 }
 
+/// Freezes a guest, which goes on from `resumed` if that is given.
 pub(super) fn freeze(
-    guest: &Guest,
+    (guest, resumed): (&Guest, Option<&Resumed>),
     image: &Image,
     plan: &RunPlan,
     config: &RunnerConfig,
@@ -69,20 +72,31 @@ pub(super) fn freeze(
     let leavable = Guest::from_bytes(guest.name(), leavable)?;
     let compiled = Compiled::on_demand(&leavable, config)?;
     let volumes = make_volumes(plan);
-    let fs = make_fs(image, plan, &volumes, plan.first_instance)?;
-    super::show(&fs, plan.first_instance).map_err(|errno| RunnerError::Preopen {
-        path: b"/.stratafs".to_vec(),
-        errno,
-    })?;
-    let clock = match plan.deterministic {
-        true => MonotonicFrom::counting(0),
-        false => MonotonicFrom::new(0),
+    let instance = plan.first_instance;
+    let fs = make_fs(image, plan, &volumes, instance)?;
+    if let Some(resumed) = resumed {
+        resumed.furnish(&fs)?;
+    }
+    let clock = match (resumed, plan.deterministic) {
+        (Some(resumed), is_deterministic) => resumed.clock(is_deterministic),
+        (None, true) => MonotonicFrom::counting(0),
+        (None, false) => MonotonicFrom::new(0),
     };
-    let host = InstanceHost::new(&fs, &volumes, plan, config, plan.first_instance)?;
+    let mut host = InstanceHost::new(&fs, &volumes, plan, config, instance)?;
+    // What the guest makes is numbered as in a run that is not to be frozen.
+    let next = fs.next_number();
+    match resumed {
+        Some(resumed) => host = host.going_on((resumed, plan.deterministic), &fs, instance)?,
+        None => super::show(&fs, instance).map_err(|errno| RunnerError::Preopen {
+            path: b"/.stratafs".to_vec(),
+            errno,
+        })?,
+    }
     let host = host.with_clock(clock.clone()).remembering_opened();
     let outputs = host.outputs();
     let run = StopRun {
         guest,
+        resumed,
         program: &program,
         reach: &reach,
         compiled: &compiled,
@@ -90,13 +104,14 @@ pub(super) fn freeze(
         plan,
         point,
     };
-    let frozen = run.freeze(host, (&fs, &volumes), &clock);
+    let frozen = run.freeze(host, (&fs, &volumes), (&clock, next));
     outputs.iter().for_each(OutputBuffer::release);
     frozen
 }
 
 struct StopRun<'r> {
     guest: &'r Guest,
+    resumed: Option<&'r Resumed>,
     program: &'r CoreModule<'r>,
     reach: &'r CallGraph,
     compiled: &'r Compiled,
@@ -110,16 +125,20 @@ impl StopRun<'_> {
         &self,
         host: InstanceHost,
         (fs, volumes): (&Fs, &[(String, Fs)]),
-        clock: &MonotonicFrom,
+        (clock, next): (&MonotonicFrom, u64),
     ) -> Result<Freezing, FreezeError> {
         let engine = &self.compiled.engine;
+        let core = host.into_core();
+        let mut core = core.map_err(|reason| FreezeError::Layer { reason })?;
+        if self.resumed.is_none() {
+            known::start(&mut core.p1, fs, next);
+        }
         let host = StopHost {
-            core: host
-                .into_core()
-                .map_err(|reason| FreezeError::Layer { reason })?,
+            core,
             point: self.point.clone(),
             counts: HashMap::new(),
             random_calls: 0,
+            random_bytes: 0,
             leaving: None,
             stopped_at: None,
         };
@@ -143,12 +162,13 @@ impl StopRun<'_> {
         }
         let readings = (clock.next(), fs.now().as_nanos_clamped());
         let random = store.data().random_calls;
+        let random_bytes = store.data().random_bytes;
         let captured = capture::capture(&mut store, instance, (self.program, self.reach), &call)?;
         drop(runtime);
         let mut p1 = store.into_data().core.p1;
         let kept = files::keep(&mut p1, (fs, volumes), self.plan)?;
         let info = captured.info(self.point, self.guest, readings, random);
-        Ok(Freezing::Frozen(Checkpoint::new(FrozenParts {
+        let parts = FrozenParts {
             name: self.guest.name().to_owned(),
             module: captured.module,
             image: kept.image,
@@ -160,7 +180,14 @@ impl StopRun<'_> {
             env: self.plan.env.clone(),
             preopens: self.plan.preopens.clone(),
             furnished: self.plan.furnished,
+            random_bytes,
+            known: kept.known,
+            known_files: OnceLock::new(),
             info,
+        };
+        Ok(Freezing::Frozen(Checkpoint::new(match self.resumed {
+            Some(resumed) => resumed.continued(parts),
+            None => parts,
         })))
     }
 
@@ -281,7 +308,9 @@ fn watch(store: &mut Store<StopHost>, own: Func, import: u32, name: &str) -> Fun
                     return Ok(());
                 }
                 if point::asks_for_random(&mut caller, &name, arguments) {
-                    caller.data_mut().random_calls += 1;
+                    let host = caller.data_mut();
+                    host.random_calls += 1;
+                    host.random_bytes += point::drawn(&name, arguments);
                 }
                 // The function is called by the host then, which exports no memory.
                 if let Some(Extern::Memory(memory)) = caller.get_export("memory") {

@@ -404,6 +404,42 @@ fn the_monotonic_clock_goes_on() {
     assert_eq!(in_two(&guest, &point).unwrap().outcome, "exit code 0");
 }
 
+/// In the image of a checkpoint the two files are numbered the other way round.
+#[test]
+fn a_guest_finds_the_inode_numbers_that_it_knows() {
+    let wat = r#"(module
+      (import "wasi_snapshot_preview1" "path_open"
+        (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "path_filestat_get"
+        (func $stat (param i32 i32 i32 i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))
+      (memory (export "memory") 1)
+      (data (i32.const 16) "ba")
+      (func $must (param i32) (if (i32.eqz (local.get 0)) (then unreachable)))
+      (func $make (param $name i32)
+        (call $must (i32.eqz (call $open (i32.const 3) (i32.const 0) (local.get $name) (i32.const 1)
+          (i32.const 1) (i64.const 0) (i64.const 0) (i32.const 0) (i32.const 8)))))
+      (func $number (param $name i32) (result i64)
+        (call $must (i32.eqz (call $stat (i32.const 3) (i32.const 0) (local.get $name) (i32.const 1)
+          (i32.const 64))))
+        (i64.load (i32.const 72)))
+      (func (export "_start") (local $b i64) (local $a i64)
+        (call $make (i32.const 16))
+        (call $make (i32.const 17))
+        (local.set $b (call $number (i32.const 16)))
+        (local.set $a (call $number (i32.const 17)))
+        (call $must (i64.lt_u (local.get $b) (local.get $a)))
+        (drop (call $yield))
+        (call $must (i64.eq (local.get $b) (call $number (i32.const 16))))
+        (call $must (i64.eq (local.get $a) (call $number (i32.const 17))))))"#;
+    let guest = Guest::from_bytes("guest", wat).unwrap();
+    let point = Point::Call {
+        function: "sched_yield".into(),
+        nth: 1,
+    };
+    assert_eq!(in_two(&guest, &point).unwrap().outcome, "exit code 0");
+}
+
 #[test]
 fn a_memory_past_the_bound_is_refused() {
     let pages = |bytes: u64| bytes / 65_536;

@@ -93,8 +93,7 @@ macro_rules! impl_conversions {
                 .collect()
         }
 
-        /// Synchronised writes ask for nothing, since each is done when its call
-        /// returns; nor does `mutate-directory`, as in wasmtime 48, since a directory
+        /// `mutate-directory` asks for nothing, as in wasmtime 48, since a directory
         /// opened below a writable one may be changed anyway.
         pub(super) fn access(flags: $types::DescriptorFlags) -> Access {
             let mut access = Access::empty();
@@ -103,7 +102,19 @@ macro_rules! impl_conversions {
                 Access::WRITE,
                 flags.contains($types::DescriptorFlags::WRITE),
             );
+            for (theirs, ours) in sync_flags() {
+                access.set(ours, flags.contains(theirs));
+            }
             access
+        }
+
+        /// Synchronised writes, each of which is done when its call returns anyway.
+        fn sync_flags() -> [($types::DescriptorFlags, Access); 3] {
+            [
+                ($types::DescriptorFlags::FILE_INTEGRITY_SYNC, Access::SYNC),
+                ($types::DescriptorFlags::DATA_INTEGRITY_SYNC, Access::DSYNC),
+                ($types::DescriptorFlags::REQUESTED_WRITE_SYNC, Access::RSYNC),
+            ]
         }
 
         pub(super) fn descriptor_flags(kind: Kind, access: Access) -> $types::DescriptorFlags {
@@ -116,6 +127,11 @@ macro_rules! impl_conversions {
                     Kind::Dir => $types::DescriptorFlags::MUTATE_DIRECTORY,
                     Kind::File | Kind::Symlink => $types::DescriptorFlags::WRITE,
                 };
+            }
+            for (theirs, ours) in sync_flags() {
+                if access.contains(ours) {
+                    flags |= theirs;
+                }
             }
             flags
         }

@@ -9,6 +9,7 @@ use wiggle::GuestMemory;
 
 use super::abi::{CallFailure, Result, answer};
 use super::host_files::HostFiles;
+use super::known::Known;
 use super::table::{DescriptorTable, DirDescriptor, Slot};
 use crate::vfs::Preopen;
 
@@ -48,6 +49,8 @@ pub struct Ctx {
     memory: Callers,
     /// What is open below directories of the host, if that is to be remembered.
     pub(super) host_files: Option<HostFiles>,
+    /// What the guest knows of its files from before a checkpoint.
+    pub(super) known: Option<Box<Known>>,
 }
 
 /// Who calls preview1 through a context.
@@ -95,6 +98,7 @@ impl Ctx {
             complete: false,
             memory: Callers::Any,
             host_files: None,
+            known: None,
         }
     }
 
@@ -126,6 +130,7 @@ impl Ctx {
             complete: self.complete,
             memory,
             host_files: None,
+            known: None,
         }
     }
 

@@ -6,7 +6,6 @@ use super::abi::{CallFailure, Result};
 use super::ctx::Ctx;
 use super::memory::CallMemory;
 use super::stat::{filetype, record};
-use crate::meta::FileId;
 use wasmtime_wasi::p1::types;
 
 /// The cookies before those of [`Descriptor::read_dir`]: 0 is the start, 1
@@ -28,14 +27,14 @@ impl DirBuffer<'_, '_, '_> {
     fn entry(
         &mut self,
         name: &[u8],
-        id: FileId,
+        number: u64,
         filetype: types::Filetype,
         next: u64,
     ) -> Result<()> {
         let len = u32::try_from(name.len()).map_err(|_| types::Errno::Overflow)?;
         let head = record!(24:
             0 => next.to_le_bytes(),
-            8 => id.get().to_le_bytes(),
+            8 => number.to_le_bytes(),
             16 => len.to_le_bytes(),
             20 => [filetype as u8],
         );
@@ -65,6 +64,8 @@ impl Ctx {
         out: i32,
     ) -> Result<()> {
         let dir = &self.table.dir(fd)?.descriptor;
+        let device = dir.fs().device();
+        let number = |id| self.number(dir.fs(), device, id);
         let (cookie, buf_len) = (cookie.cast_unsigned(), buf_len.cast_unsigned());
         let mut listing = DirBuffer {
             memory,
@@ -72,18 +73,19 @@ impl Ctx {
             room: buf_len,
         };
         if cookie == 0 {
-            listing.entry(b".", dir.id(), types::Filetype::Directory, 1)?;
+            listing.entry(b".", number(dir.id()), types::Filetype::Directory, 1)?;
         }
         if cookie < DOTS && listing.room > 0 {
-            listing.entry(b"..", dir.parent_id()?, types::Filetype::Directory, DOTS)?;
+            let parent = number(dir.parent_id()?);
+            listing.entry(b"..", parent, types::Filetype::Directory, DOTS)?;
         }
         let mut outcome = Ok(());
         if listing.room > 0 {
-            dir.read_dir_with(cookie.saturating_sub(DOTS), &mut |entry| {
+            self.list(dir, cookie.saturating_sub(DOTS), &mut |entry| {
                 let written = match entry.next.checked_add(DOTS) {
                     Some(next) => {
                         let filetype = filetype(entry.kind, entry.is_device);
-                        listing.entry(entry.name, entry.id, filetype, next)
+                        listing.entry(entry.name, number(entry.id), filetype, next)
                     }
                     None => Err(CallFailure::Errno(types::Errno::Overflow)),
                 };

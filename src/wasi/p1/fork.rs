@@ -46,6 +46,9 @@ pub struct OpenFile {
     pub append: bool,
     /// Whether the guest asked for calls that do not wait.
     pub nonblock: bool,
+    /// Which of [`Access::SYNC`], [`Access::DSYNC`] and [`Access::RSYNC`] the guest
+    /// asked for.
+    pub sync: Access,
 }
 
 /// A descriptor of a guest that something has to be found out about.
@@ -102,7 +105,9 @@ impl Ctx {
                 }),
             })
         });
-        Ok((fork, self.beside(wasi, table.map_err(failed)?)))
+        let mut beside = self.beside(wasi, table.map_err(failed)?);
+        beside.known = self.known.as_ref().map(|known| Box::new(known.over(&fork)));
+        Ok((fork, beside))
     }
 
     fn opened(&self) -> impl Iterator<Item = &Descriptor> {
@@ -296,6 +301,18 @@ impl Ctx {
         matches!(self.table.slot(fd), Slot::Host(number) if *number == stream)
     }
 
+    /// Returns whether a number is an open `/dev/stdin`, which reads what standard input has.
+    #[cfg(feature = "freeze")]
+    pub(crate) fn is_stdin_device(&self, fd: u32) -> bool {
+        let Slot::File(file) = self.table.slot(fd) else {
+            return false;
+        };
+        let (fs, id) = (file.descriptor.fs(), file.descriptor.id());
+        let is_at = |path: &str| fs.symlink_metadata(path).is_ok_and(|stat| stat.id == id);
+        // Devices may have a file system of their own.
+        file.descriptor.is_device() && (is_at("/dev/stdin") || is_at("/stdin"))
+    }
+
     /// Returns whether `below` a directory is the absolute path `path` of the guest.
     #[cfg(feature = "freeze")]
     pub(crate) fn is_path(&self, fd: u32, below: &[u8], path: &[u8]) -> bool {
@@ -368,12 +385,29 @@ fn open_file(file: &FileDescriptor) -> OpenFile {
         offset: file.offset,
         append: file.flags.contains(types::Fdflags::APPEND),
         nonblock: file.flags.contains(types::Fdflags::NONBLOCK),
+        sync: sync_of(file.flags),
     }
+}
+
+/// preview1's flags of synchronised calls, and what stands for them.
+const SYNC_FLAGS: [(types::Fdflags, Access); 3] = [
+    (types::Fdflags::SYNC, Access::SYNC),
+    (types::Fdflags::DSYNC, Access::DSYNC),
+    (types::Fdflags::RSYNC, Access::RSYNC),
+];
+
+/// Returns which synchronised calls were asked for.
+pub(super) fn sync_of(flags: types::Fdflags) -> Access {
+    let asked = SYNC_FLAGS.iter().filter(|(flag, _)| flags.contains(*flag));
+    asked.fold(Access::empty(), |all, (_, one)| all | *one)
 }
 
 pub(super) fn flags_of(file: OpenFile) -> types::Fdflags {
     let mut flags = types::Fdflags::empty();
     flags.set(types::Fdflags::APPEND, file.append);
     flags.set(types::Fdflags::NONBLOCK, file.nonblock);
+    for (flag, asked) in SYNC_FLAGS {
+        flags.set(flag, file.sync.contains(asked));
+    }
     flags
 }

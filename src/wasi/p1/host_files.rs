@@ -206,6 +206,8 @@ fn look(
         offset: stock.fd_tell(&mut memory, fd())?,
         append: stat.fs_flags.contains(types::Fdflags::APPEND),
         nonblock: stat.fs_flags.contains(types::Fdflags::NONBLOCK),
+        // None of wasmtime-wasi's has them.
+        sync: Access::empty(),
     })))
 }
 

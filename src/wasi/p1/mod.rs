@@ -55,6 +55,14 @@ mod fd;
 mod fork;
 mod host_files;
 mod iovec;
+#[cfg_attr(
+    not(feature = "freeze"),
+    allow(
+        dead_code,
+        reason = "guests that go on from a checkpoint know something"
+    )
+)]
+mod known;
 mod link;
 mod memory;
 pub mod p0;
@@ -67,4 +75,6 @@ mod table;
 
 pub use ctx::Ctx;
 pub use fork::{Described, OpenDescriptor, OpenFile};
+#[cfg(feature = "freeze")]
+pub(crate) use known::{KnownFiles, KnownOrder, NumberRun};
 pub use link::{add_to_linker_async, add_to_linker_sync};

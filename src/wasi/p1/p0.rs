@@ -34,7 +34,7 @@ use super::export::Exports;
 use super::link::{add_common_async, add_common_sync, bare, boxed, define, later, now, split};
 use super::memory::CallMemory;
 use super::poll::Subscribe;
-use super::stat::{filetype, record};
+use super::stat::{Place, filetype, record};
 use super::stock::block_on;
 use crate::meta::Stat;
 
@@ -142,8 +142,8 @@ impl Ctx {
         fd: i32,
         out: i32,
     ) -> Result<()> {
-        let (stat, device) = self.fd_stat(fd)?;
-        memory.store(out.cast_unsigned(), 8, &filestat(&stat, device))
+        let (stat, place) = self.fd_stat(fd)?;
+        memory.store(out.cast_unsigned(), 8, &filestat(&stat, &place))
     }
 
     fn older_path_filestat_get(
@@ -155,8 +155,8 @@ impl Ctx {
         path_len: i32,
         out: i32,
     ) -> Result<()> {
-        let (stat, device) = self.path_stat(memory, fd, flags, path, path_len)?;
-        memory.store(out.cast_unsigned(), 8, &filestat(&stat, device))
+        let (stat, place) = self.path_stat(memory, fd, flags, path, path_len)?;
+        memory.store(out.cast_unsigned(), 8, &filestat(&stat, &place))
     }
 
     async fn older_poll_oneoff(
@@ -193,10 +193,10 @@ impl Subscribe for types::Subscription {
 
 /// Encodes a `filestat`. A link count past 32 bits cannot be: see
 /// [`Stat::nlink`].
-fn filestat(stat: &Stat, device: u64) -> [u8; 56] {
+fn filestat(stat: &Stat, place: &Place) -> [u8; 56] {
     record!(56:
-        0 => device.to_le_bytes(),
-        8 => stat.id.get().to_le_bytes(),
+        0 => place.device.to_le_bytes(),
+        8 => place.number.to_le_bytes(),
         16 => [filetype(stat.kind, stat.is_device) as u8],
         20 => stat.nlink.to_le_bytes(),
         24 => stat.size.to_le_bytes(),

@@ -49,6 +49,13 @@ const FILE_ONLY: types::Rights = types::Rights::FD_SEEK
     .union(types::Rights::FD_FILESTAT_SET_SIZE)
     .union(types::Rights::PATH_FILESTAT_SET_SIZE);
 
+/// What a guest tells objects apart by.
+pub(super) struct Place {
+    pub(super) device: u64,
+    /// The inode number.
+    pub(super) number: u64,
+}
+
 impl Ctx {
     pub(super) fn fd_filestat_get(
         &mut self,
@@ -56,8 +63,8 @@ impl Ctx {
         fd: i32,
         out: i32,
     ) -> Result<()> {
-        let (stat, device) = self.fd_stat(fd)?;
-        memory.store(out.cast_unsigned(), 8, &filestat(&stat, device))
+        let (stat, place) = self.fd_stat(fd)?;
+        memory.store(out.cast_unsigned(), 8, &filestat(&stat, &place))
     }
 
     pub(super) fn path_filestat_get(
@@ -69,18 +76,21 @@ impl Ctx {
         path_len: i32,
         out: i32,
     ) -> Result<()> {
-        let (stat, device) = self.path_stat(memory, fd, flags, path, path_len)?;
-        memory.store(out.cast_unsigned(), 8, &filestat(&stat, device))
+        let (stat, place) = self.path_stat(memory, fd, flags, path, path_len)?;
+        memory.store(out.cast_unsigned(), 8, &filestat(&stat, &place))
     }
 
-    /// What `fd_filestat_get` tells, in whatever shape, and the device number.
+    /// What `fd_filestat_get` tells, in whatever shape.
     #[inline]
-    pub(super) fn fd_stat(&self, fd: i32) -> Result<(Stat, u64)> {
+    pub(super) fn fd_stat(&self, fd: i32) -> Result<(Stat, Place)> {
         let descriptor = self.descriptor(fd)?;
-        Ok((descriptor.stat()?, descriptor.fs().device()))
+        let stat = descriptor.stat()?;
+        let device = descriptor.fs().device();
+        let number = self.number(descriptor.fs(), device, stat.id);
+        Ok((stat, Place { device, number }))
     }
 
-    /// What `path_filestat_get` tells, in whatever shape, and the device number.
+    /// What `path_filestat_get` tells, in whatever shape.
     #[inline]
     pub(super) fn path_stat(
         &self,
@@ -89,11 +99,13 @@ impl Ctx {
         flags: i32,
         path: i32,
         path_len: i32,
-    ) -> Result<(Stat, u64)> {
+    ) -> Result<(Stat, Place)> {
         let flags = argument(flags)?;
-        let dir = self.table.dir(fd)?;
+        let dir = &self.table.dir(fd)?.descriptor;
         let path = text(memory, path, path_len)?;
-        Ok(dir.descriptor.locate_at(follow(flags), &path)?)
+        let (stat, device) = dir.locate_at(follow(flags), &path)?;
+        let number = self.number(dir.fs(), device, stat.id);
+        Ok((stat, Place { device, number }))
     }
 
     pub(super) fn fd_filestat_set_size(
@@ -221,10 +233,10 @@ pub(super) use record;
 
 /// Encodes a `filestat`. Times that preview1 cannot show are clamped.
 #[inline]
-fn filestat(stat: &Stat, device: u64) -> [u8; 64] {
+fn filestat(stat: &Stat, place: &Place) -> [u8; 64] {
     record!(64:
-        0 => device.to_le_bytes(),
-        8 => stat.id.get().to_le_bytes(),
+        0 => place.device.to_le_bytes(),
+        8 => place.number.to_le_bytes(),
         16 => [filetype(stat.kind, stat.is_device) as u8],
         24 => u64::from(stat.nlink).to_le_bytes(),
         32 => stat.size.to_le_bytes(),

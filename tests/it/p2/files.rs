@@ -502,10 +502,12 @@ fn flags_and_types_are_as_opened() {
             let file = guest
                 .open(root, "f", OpenFlags::empty(), READ | flags)
                 .unwrap();
-            assert!(
-                guest.flags(file).unwrap() == READ,
-                "a write is done when it returns anyway"
-            );
+            assert!(guest.flags(file).unwrap() == READ | flags);
+            let file = guest.open(root, "f", OpenFlags::empty(), both() | flags);
+            let file = file.unwrap();
+            assert!(guest.flags(file).unwrap() == both() | flags);
+            // A write is done when it returns anyway.
+            assert_eq!(guest.write(file, 0, b"x"), Ok(1));
         }
         let (mut guest, root) = Guest::read_only(&fs, mode);
         assert!(guest.flags(root).unwrap() == READ);

@@ -1,0 +1,305 @@
+//! What a guest knows of its files that goes on from a checkpoint: inode numbers, and how
+//! far it has listed a directory.
+//!
+//! What a guest changed until its checkpoint is a layer then, and an image numbers its
+//! objects and orders its entries anew. A guest may hold both: it compares numbers to see
+//! whether two paths lead to one file, and lists a directory in several calls. So each object
+//! that was there goes on to have the number that it had, and each directory that was
+//! changed is listed in the order that it had, with the cookies that the guest may hold.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::ctx::Ctx;
+use crate::errno::Errno;
+use crate::meta::FileId;
+use crate::vfs::{Descriptor, Follow, Fs, Listed};
+
+/// What stands above all numbers that an instance gives out by itself.
+const UNKNOWN: u64 = 1 << 62;
+
+/// Objects that follow each other in an image, and did so before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NumberRun {
+    /// The place of the first one among the objects of the image, from 1.
+    pub(crate) now: u64,
+    /// The number that the guest knows it by.
+    pub(crate) known: u64,
+    /// How many they are.
+    pub(crate) count: u64,
+}
+
+/// The entries of a directory as a guest knows them: each with the cookie behind it, by which
+/// they are sorted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct KnownOrder {
+    pub(crate) entries: Vec<(u64, Box<[u8]>)>,
+}
+
+/// What is known of an image, for all instances of it.
+#[derive(Debug, Default)]
+pub(crate) struct KnownFiles {
+    /// How many objects the image has.
+    objects: u64,
+    /// The numbers of those that the checkpoint itself put there, sorted.
+    own: Vec<u64>,
+    /// Sorted by place.
+    runs: Vec<NumberRun>,
+    /// By the number of the directory in the image.
+    orders: HashMap<u64, DirOrder>,
+}
+
+/// A directory that was changed.
+#[derive(Debug)]
+struct DirOrder {
+    order: KnownOrder,
+    names: HashSet<Box<[u8]>>,
+    /// The cookie behind all of them.
+    end: u64,
+    /// How many entries the image has there.
+    slots: u64,
+}
+
+impl KnownFiles {
+    /// Puts together what the guest knows of an image of `objects` objects. `own` are the
+    /// numbers of those that are the checkpoint's.
+    pub(crate) fn new(objects: u64, mut own: Vec<u64>, mut runs: Vec<NumberRun>) -> Self {
+        own.sort_unstable();
+        runs.sort_unstable_by_key(|run| run.now);
+        Self {
+            objects,
+            own,
+            runs,
+            orders: HashMap::new(),
+        }
+    }
+
+    /// What a guest knows that starts: the image as it is.
+    pub(crate) fn plain(objects: u64) -> Self {
+        let all = NumberRun {
+            now: 1,
+            known: 1,
+            count: objects,
+        };
+        Self::new(objects, Vec::new(), vec![all])
+    }
+
+    /// Has a directory, which has `slots` entries in the image, listed in an order.
+    pub(crate) fn order(&mut self, dir: FileId, slots: u64, order: KnownOrder) {
+        let last = order.entries.last().map_or(0, |(next, _)| *next);
+        let ordered = DirOrder {
+            names: order.entries.iter().map(|(_, name)| name.clone()).collect(),
+            end: last.max(slots),
+            slots,
+            order,
+        };
+        self.orders.insert(dir.get(), ordered);
+    }
+
+    /// Returns whether the guest knows nothing but the image as it is.
+    fn is_plain(&self) -> bool {
+        let is_identity = |run: &NumberRun| run.now == run.known && run.count == self.objects;
+        self.own.is_empty() && self.orders.is_empty() && self.runs.iter().all(is_identity)
+    }
+
+    /// Returns the number of an object of the image that has `id` now.
+    fn number(&self, id: u64) -> u64 {
+        let below = match self.own.binary_search(&id) {
+            Ok(_) => return UNKNOWN | id,
+            Err(below) => below as u64,
+        };
+        let place = id.saturating_sub(below);
+        let at = self.runs.partition_point(|run| run.now <= place);
+        let run = at.checked_sub(1).and_then(|at| self.runs.get(at));
+        let known = run.and_then(|run| {
+            let within = place.saturating_sub(run.now);
+            (within < run.count).then(|| run.known.saturating_add(within))
+        });
+        known.unwrap_or(UNKNOWN | id)
+    }
+}
+
+impl DirOrder {
+    /// Lists the entries from a cookie on.
+    fn list(
+        &self,
+        dir: &Descriptor,
+        cookie: u64,
+        sink: &mut dyn FnMut(Listed<'_>) -> ControlFlow<()>,
+    ) -> Result<(), Errno> {
+        if cookie == 0 {
+            dir.begin_listing()?;
+        }
+        let first = self
+            .order
+            .entries
+            .partition_point(|(next, _)| *next <= cookie);
+        for (next, name) in self.order.entries.get(first..).unwrap_or_default() {
+            let stat = match dir.stat_at(Follow::No, name) {
+                Ok(stat) => stat,
+                Err(Errno::NoEntry) => continue,
+                Err(errno) => return Err(errno),
+            };
+            let listed = Listed {
+                name,
+                id: stat.id,
+                kind: stat.kind,
+                is_device: stat.is_device,
+                next: *next,
+            };
+            if sink(listed).is_break() {
+                return Ok(());
+            }
+        }
+        // What was made since then has places behind those of the image.
+        let from = cookie.saturating_sub(self.end);
+        dir.read_dir_with(self.slots.saturating_add(from), &mut |listed| {
+            if self.names.contains(listed.name) {
+                return ControlFlow::Continue(());
+            }
+            let next = listed.next.saturating_sub(self.slots);
+            sink(Listed {
+                next: next.saturating_add(self.end),
+                ..listed
+            })
+        })
+    }
+}
+
+/// What the guest of one context knows.
+pub(super) struct Known {
+    /// The file system that it is known of.
+    fs: Fs,
+    files: Arc<KnownFiles>,
+    /// Numbers of objects that the host put there, in this instance.
+    named: HashMap<u64, u64>,
+    /// The first object that the guest makes, and the number that it is told for it.
+    first: (u64, u64),
+}
+
+impl Known {
+    pub(super) fn over(&self, fork: &Fs) -> Self {
+        Self {
+            fs: fork.clone(),
+            files: Arc::clone(&self.files),
+            named: self.named.clone(),
+            first: self.first,
+        }
+    }
+
+    fn number(&self, id: u64) -> u64 {
+        let (first, told) = self.first;
+        match self.named.get(&id) {
+            Some(known) => *known,
+            None if id <= self.files.objects => self.files.number(id),
+            None if id >= first => told.saturating_add(id.saturating_sub(first)),
+            None => UNKNOWN | id,
+        }
+    }
+}
+
+impl Ctx {
+    /// Has objects of `fs` keep the numbers and the order that the guest knows, in an instance
+    /// that is set up. `named` are numbers of objects by their path, of which some may
+    /// not be there; `next` is told for the first object that the guest makes.
+    pub(crate) fn know(
+        &mut self,
+        fs: &Fs,
+        files: Arc<KnownFiles>,
+        named: impl IntoIterator<Item = (Vec<u8>, u64)>,
+        next: u64,
+    ) {
+        let found = named.into_iter().filter_map(|(path, known)| {
+            let stat = fs.symlink_metadata(path.as_slice()).ok()?;
+            Some((stat.id.get(), known))
+        });
+        self.known = Some(Box::new(Known {
+            fs: fs.clone(),
+            named: found.collect(),
+            first: (fs.next_number(), next),
+            files,
+        }));
+    }
+
+    /// Returns the number that the guest would be told for what it makes next.
+    pub(crate) fn next_number(&self) -> Option<u64> {
+        let known = self.known.as_ref()?;
+        Some(known.number(known.fs.next_number()))
+    }
+
+    /// Returns the inode number that the guest is told for an object.
+    pub(crate) fn number(&self, fs: &Fs, device: u64, id: FileId) -> u64 {
+        match &self.known {
+            Some(known) if known.fs.device() == device && known.fs.is_same(fs) => {
+                known.number(id.get())
+            }
+            Some(_) | None => id.get(),
+        }
+    }
+
+    /// Lists a directory from a cookie on, as [`Descriptor::read_dir`] does.
+    pub(crate) fn list(
+        &self,
+        dir: &Descriptor,
+        cookie: u64,
+        sink: &mut dyn FnMut(Listed<'_>) -> ControlFlow<()>,
+    ) -> Result<(), Errno> {
+        let order = self.known.as_ref().and_then(|known| {
+            let is_its = known.fs.is_same(dir.fs());
+            is_its.then(|| known.files.orders.get(&dir.id().get()))?
+        });
+        match order {
+            Some(order) => order.list(dir, cookie, sink),
+            None => dir.read_dir_with(cookie, sink),
+        }
+    }
+
+    /// Returns whether the guest knows its files as the image has them.
+    pub(crate) fn knows_plainly(&self) -> bool {
+        let known = self.known.as_ref();
+        known.is_none_or(|known| known.files.is_plain())
+    }
+
+    /// Returns the directories whose order the guest knows already.
+    pub(crate) fn ordered(&self) -> Vec<FileId> {
+        let known = self
+            .known
+            .iter()
+            .flat_map(|known| known.files.orders.keys());
+        known
+            .filter_map(|id| std::num::NonZeroU64::new(*id).map(FileId::new))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Image;
+
+    #[test]
+    fn numbers_stay_what_they_were() {
+        let run = |now, known, count| NumberRun { now, known, count };
+        // Object 4 of 9 is the checkpoint's; the fifth of the others was made last.
+        let runs = vec![run(1, 1, 4), run(5, 20, 1), run(6, 5, 3)];
+        let files = KnownFiles::new(9, vec![4], runs);
+        let told: Vec<u64> = (1..10).map(|id| files.number(id)).collect();
+        assert_eq!(told, [1, 2, 3, UNKNOWN | 4, 4, 20, 5, 6, 7]);
+        assert!(!files.is_plain() && KnownFiles::plain(9).is_plain());
+        // Two things that the host put there have 10 and 11; one of them has a name.
+        let known = Known {
+            fs: Fs::new(&Image::empty()),
+            files: Arc::new(files),
+            named: HashMap::from([(11, 8)]),
+            first: (12, 21),
+        };
+        let told: Vec<u64> = (9..14).map(|id| known.number(id)).collect();
+        assert_eq!(told, [7, UNKNOWN | 10, 8, 21, 22]);
+        // What nothing is known of has a number that nothing else has.
+        let none = KnownFiles::new(2, Vec::new(), Vec::new());
+        assert_eq!(none.number(2), UNKNOWN | 2);
+        let huge = KnownFiles::new(1, Vec::new(), vec![run(1, u64::MAX, u64::MAX)]);
+        assert_eq!(huge.number(1), u64::MAX);
+    }
+}

@@ -1,0 +1,273 @@
+//! Every guest of `guest-examples` for preview1, frozen at its calls and gone on with: output,
+//! end and tree are those of a run that was left alone, byte for byte.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use stratafs::chunk::ChunkPool;
+use stratafs::digest::Digest;
+use stratafs::image::Image;
+use stratafs::meta::Kind;
+use stratafs::runner::freeze::{Freezing, Point, freeze};
+use stratafs::runner::{
+    Guest, GuestDir, Outcome, OutputSink, RunPlan, Runner, RunnerConfig, Stdio, Stream,
+};
+use stratafs::source::{self, SourceOptions};
+use stratafs::vfs::{Fs, Rights};
+
+use crate::support::base::Base;
+use crate::support::guest::{World, guest};
+use crate::support::rng::is_long;
+
+/// Calls of one function that a long run freezes at, each of them; further ones are taken
+/// with gaps that grow.
+const EACH: u64 = 400;
+
+/// Bytes of the largest file that is compared byte by byte.
+const MOST_READ: u64 = 64 << 20;
+
+/// How the one line begins that differs, as docs/FREEZE.md says: a link that leads above the root is
+/// one of a layer behind the point.
+const LINK_OF_LAYER: &str = "read /s/out: ";
+
+/// What a guest left.
+#[derive(Debug, PartialEq, Eq)]
+struct Left {
+    out: String,
+    err: String,
+    outcome: String,
+    tree: Vec<String>,
+}
+
+#[derive(Default)]
+struct Written(Mutex<[Vec<u8>; 2]>);
+
+impl OutputSink for Written {
+    fn write(&self, _: u32, stream: Stream, bytes: &[u8]) {
+        let number = usize::from(stream == Stream::Stderr);
+        self.0.lock().unwrap()[number].extend_from_slice(bytes);
+    }
+}
+
+/// One guest over the base, with what it has to leave.
+struct Watched {
+    guest: Guest,
+    image: Image,
+    args: Vec<String>,
+    /// Holds the build that can be stopped.
+    cache: tempfile::TempDir,
+}
+
+impl Watched {
+    fn new(name: &str, args: &[&str]) -> Self {
+        let base = Base::new();
+        let options = SourceOptions::default();
+        let layer = source::dir_ambient(&ChunkPool::new(), base.path(), &options).unwrap();
+        let words = [name].into_iter().chain(args.iter().copied());
+        Self {
+            guest: Guest::from_file(&guest(name, World::P1)).unwrap(),
+            image: Image::new(&[layer]).unwrap(),
+            args: words.map(str::to_owned).collect(),
+            cache: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn plan(&self, written: &Arc<Written>) -> RunPlan {
+        let mut plan = RunPlan::default();
+        plan.args.clone_from(&self.args);
+        plan.tell_number = false;
+        plan.furnished = true;
+        plan.deterministic = true;
+        plan.keep_file_systems = true;
+        plan.preopens = vec![GuestDir {
+            dir: "/".into(),
+            guest: "/".into(),
+            rights: Rights::ReadWrite,
+        }];
+        plan.stdio = Stdio::Collect(Arc::clone(written) as Arc<dyn OutputSink>);
+        plan
+    }
+
+    fn left_alone(&self) -> Left {
+        let written = Arc::default();
+        let runner = Runner::new(&self.guest, RunnerConfig::default()).unwrap();
+        let report = runner.run(&self.image, &self.plan(&written)).unwrap();
+        let outcome = &report.instances[0].outcome;
+        left(&written, outcome, &report.file_systems[0])
+    }
+
+    /// Runs it in two parts; `None` if it does not come to the point.
+    fn in_two(&self, point: &Point) -> Option<Left> {
+        let written = Arc::default();
+        let mut config = RunnerConfig::default();
+        config.cache_dir = Some(self.cache.path().to_owned());
+        let plan = self.plan(&written);
+        let frozen = freeze(&self.guest, &self.image, &plan, &config, point);
+        let frozen = frozen.unwrap_or_else(|error| panic!("{point}: {error}"));
+        let Freezing::Frozen(checkpoint) = frozen else {
+            return None;
+        };
+        let runner = checkpoint.runner(RunnerConfig::default()).unwrap();
+        let mut after = checkpoint.plan();
+        (after.deterministic, after.keep_file_systems) = (true, true);
+        after.tell_number = false;
+        after.stdio = plan.stdio;
+        let report = runner.run(checkpoint.image(), &after).unwrap();
+        let outcome = &report.instances[0].outcome;
+        Some(left(&written, outcome, &report.file_systems[0]))
+    }
+
+    /// The functions that it imports.
+    fn functions(&self) -> BTreeSet<String> {
+        let engine = wasmtime::Engine::default();
+        let module = wasmtime::Module::new(&engine, self.guest.wasm()).unwrap();
+        let imports = module.imports();
+        imports.map(|import| import.name().to_owned()).collect()
+    }
+}
+
+fn left(written: &Written, outcome: &Outcome, fs: &Fs) -> Left {
+    let [out, err] = &*written.0.lock().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Left {
+        out: text(out),
+        err: text(err),
+        outcome: outcome.to_string(),
+        tree: tree(fs),
+    }
+}
+
+/// A line for each object but for what belongs to a checkpoint.
+fn tree(fs: &Fs) -> Vec<String> {
+    let entries = fs.walk("/").unwrap().map(|entry| entry.unwrap());
+    let paths = entries.map(|entry| entry.path()).filter(|path| {
+        let path = path.strip_prefix(b"/").unwrap_or(path);
+        !path.starts_with(b".stratafs")
+    });
+    let mut lines: Vec<String> = paths
+        .map(|path| {
+            let stat = fs.symlink_metadata(path.as_slice()).unwrap();
+            let content = match stat.kind {
+                Kind::File if stat.size > MOST_READ => stat.size.to_string(),
+                Kind::File => Digest::of(&fs.read(path.as_slice()).unwrap()).to_string(),
+                Kind::Symlink => format!("{:?}", fs.read_link(path.as_slice()).unwrap()),
+                Kind::Dir => String::new(),
+            };
+            format!(
+                "{} {:?} {:o} {} {:?} {content}",
+                path.escape_ascii(),
+                stat.kind,
+                stat.mode,
+                stat.nlink,
+                stat.mtime
+            )
+        })
+        .collect();
+    lines.sort();
+    lines
+}
+
+/// Which call comes after the `nth`: every one, or fewer and fewer.
+fn next(nth: u64) -> u64 {
+    match is_long() {
+        true if nth < EACH => nth + 1,
+        true => nth + nth / 8,
+        false => nth * 40 + 1,
+    }
+}
+
+/// Functions that a short run freezes at.
+const FEW: usize = 12;
+
+/// Freezes a guest at the calls of each function that it imports.
+fn same(name: &str, args: &[&str]) {
+    let watched = Watched::new(name, args);
+    let want = watched.left_alone();
+    assert!(!want.out.is_empty(), "{name}: {want:?}");
+    let mut points = 0;
+    let functions = watched.functions();
+    let gap = match is_long() {
+        true => 1,
+        false => functions.len().div_ceil(FEW),
+    };
+    for function in functions.into_iter().step_by(gap) {
+        let mut nth = 1;
+        loop {
+            let point = Point::Call {
+                function: function.clone(),
+                nth,
+            };
+            let Some(left) = watched.in_two(&point) else {
+                break;
+            };
+            assert_same(&left, &want, &format!("{name} {args:?} at {point}"));
+            points += 1;
+            nth = next(nth);
+        }
+    }
+    assert!(points > 2, "{name}: {points} points");
+}
+
+/// Says what differs, and not all that does not.
+fn assert_same(left: &Left, want: &Left, what: &str) {
+    assert_eq!(
+        (&left.outcome, &left.err),
+        (&want.outcome, &want.err),
+        "{what}"
+    );
+    let lines = |out: &str| -> Vec<String> {
+        let kept = out.lines().filter(|line| !line.starts_with(LINK_OF_LAYER));
+        kept.map(str::to_owned).collect()
+    };
+    let (ours, theirs) = (lines(&left.out), lines(&want.out));
+    for (number, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
+        assert_eq!(ours, theirs, "{what}, line {}", number + 1);
+    }
+    assert_eq!(ours, theirs, "{what}");
+    let gone: Vec<_> = want
+        .tree
+        .iter()
+        .filter(|line| !left.tree.contains(line))
+        .collect();
+    let new: Vec<_> = left
+        .tree
+        .iter()
+        .filter(|line| !want.tree.contains(line))
+        .collect();
+    assert!(
+        gone.is_empty() && new.is_empty(),
+        "{what}: {new:#?} for {gone:#?}"
+    );
+}
+
+macro_rules! frozen {
+    ($($name:ident: $args:expr;)*) => {$(
+        #[test]
+        fn $name() {
+            same(stringify!($name), &$args);
+        }
+    )*};
+}
+
+frozen! {
+    append_two_handles: [];
+    deep_tree: ["12"];
+    dot_entries: [];
+    edit_one_byte: [];
+    exerciser: ["2", "60"];
+    hard_links: [];
+    hello: [];
+    iovecs: [];
+    list_walk: [];
+    many_open: [];
+    marker: [];
+    raw_p1: [];
+    read_through: ["/data/big.bin", "60000"];
+    readdir_delete: [];
+    rename_matrix: [];
+    sparse: [];
+    symlinks: [];
+    times: [];
+    unlink_open: [];
+    wordcount: [];
+}
