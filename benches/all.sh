@@ -44,6 +44,12 @@ run counts tests/counts/run.sh
 run start cargo bench --quiet --locked --bench start
 run instance cargo bench --quiet --locked --bench instance
 run live cargo bench --quiet --locked --bench live
+cpython=${CPYTHON:-target/cpython/package/dist/langs/python-3.11.3}
+if [ -e "$cpython.wasm" ] && [ -e "$cpython.tar.gz" ]; then
+    run frozen benches/frozen.py "$cpython.wasm" "$cpython.tar.gz" 5 "$out/frozen.svg"
+else
+    echo "frozen: left out, since it needs $cpython.wasm and .tar.gz (tests/cpython/run.sh fetches them)"
+fi
 if [ -n "$(command -v wrk)" ] && [ -n "${WASMTIME:-$(command -v wasmtime)}" ]; then
     run serve benches/serve.py
 else
