@@ -1,10 +1,11 @@
 //! What a host puts into an instance for its guest to find, as `/tmp`: in no diff
 //! and no quota unless the guest makes something of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::blocks::FileBody;
+use super::delta::DirEntryKey;
 use super::dir::DirBody;
 use super::inode::{Body, Inode};
 use super::maps::ByPtr;
@@ -21,7 +22,8 @@ pub(super) struct HostObjects(Option<Arc<HostObjectSets>>);
 
 #[derive(Clone, Default)]
 struct HostObjectSets {
-    made: BTreeSet<FileId>,
+    /// Each with the name that it was given.
+    made: BTreeMap<FileId, DirEntryKey>,
     within: BTreeSet<FileId>,
     /// Those that guests find by name and in no listing.
     unlisted: BTreeSet<FileId>,
@@ -54,6 +56,7 @@ impl Overlay {
         let name = Name::from_checked(name);
         self.add_entry(dir, name.clone(), id, kind, now)?;
         let hold = Charge::overdraw(self.pages.account(), OBJECT_BYTES);
+        let made = (dir, name.clone());
         let mut inode = Inode::new(body, now, self.branch, (dir, name), hold);
         inode.mode = mode;
         self.inodes.insert(id, Some(ByPtr::new(inode)));
@@ -64,7 +67,7 @@ impl Overlay {
         let above = self.own(dir)?;
         (above.mtime, above.ctime) = (was.mtime, was.ctime);
         let objects = Arc::make_mut(self.host_objects.0.get_or_insert_default());
-        objects.made.insert(id);
+        objects.made.insert(id, made);
         objects.within.insert(dir);
         Ok(id)
     }
@@ -86,7 +89,7 @@ impl Overlay {
     /// Returns whether an object is one that the host put there.
     pub(crate) fn is_furnished(&self, id: FileId) -> bool {
         let objects = self.host_objects.0.as_ref();
-        objects.is_some_and(|objects| objects.made.contains(&id))
+        objects.is_some_and(|objects| objects.made.contains_key(&id))
     }
 
     /// Returns whether an object is one that the host put there, and is as it was.
@@ -94,10 +97,11 @@ impl Overlay {
         let Some(objects) = &self.host_objects.0 else {
             return false;
         };
-        if !objects.made.contains(&id) {
+        let Some(made) = objects.made.get(&id) else {
             return false;
-        }
+        };
         match self.object(id) {
+            Object::Own(inode) if inode.given.any() != Some(made) => false,
             Object::Own(inode) => match &inode.body {
                 Body::File(file) => file.size() == 0 && inode.given.further() == 0,
                 Body::Dir(dir) => dir.own_entries().next().is_none() && inode.mode == TEMPORARY,

@@ -394,6 +394,10 @@ mod tests {
         assert_eq!(names(&fs), ["tmp", "tmp/x"], "the quota has room for one");
         assert!(fs.write("/y", "1").is_err());
         fs.remove_file("/tmp/x").unwrap();
+        let other = Fs::new(&Image::empty());
+        other.furnish(&world()).unwrap();
+        other.rename("/tmp", "/moved").unwrap();
+        assert_eq!(names(&other), ["moved"], "the guest made something of it");
         assert_eq!(names(&fs), [""; 0]);
         // One of the base stays as it is.
         let image = base(&["tmp/kept"]);

@@ -261,6 +261,7 @@ frozen! {
     list_walk: [];
     many_open: [];
     marker: [];
+    ravage: [];
     raw_p1: [];
     read_through: ["/data/big.bin", "60000"];
     readdir_delete: [];
