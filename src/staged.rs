@@ -3,7 +3,7 @@
 //! Exports of images go this way, and so can what a program writes beside them.
 //! A file or directory is made beside its place under a name of its own, and
 //! renamed once its content is on the disk. An error, a panic or a signal that the
-//! program answers with [`abandon_all`] leaves nothing. What a killed process
+//! program answers with [`abandon_all`] leaves nothing, nor what a store was writing. What a killed process
 //! left is removed by the next one that makes something in that directory:
 //! a live process holds a lock on what it makes, and a dead one does not.
 //!
@@ -143,7 +143,11 @@ impl StagedDir {
             if cfg!(not(unix)) {
                 return Ok(Some(None));
             }
-            let dir = File::open(path)?;
+            let dir = match File::open(path) {
+                // Taken for a leftover before it was opened.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                opened => opened?,
+            };
             Ok(is_mine(&dir)?.then_some(Some(dir)))
         })?;
         Ok(Self { lock, staged })
@@ -320,6 +324,32 @@ impl Drop for Staged {
     }
 }
 
+/// A file that goes if [`abandon_all`] is called while this is held.
+#[cfg(feature = "store")]
+#[derive(Debug)]
+pub(crate) struct Unfinished(PathBuf);
+
+#[cfg(feature = "store")]
+impl Unfinished {
+    /// Makes a file with `create`, unless the program ends already.
+    pub(crate) fn make<T>(
+        path: &Path,
+        create: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<(T, Self)> {
+        let mut pending = PENDING.lock();
+        let made = create()?;
+        pending.push(path.to_owned());
+        Ok((made, Self(path.to_owned())))
+    }
+}
+
+#[cfg(feature = "store")]
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        PENDING.lock().retain(|path| *path != self.0);
+    }
+}
+
 /// Removes all that this process has not completed, and keeps it from making
 /// or completing anything else: for a program that ends now because of a signal.
 /// It is for a thread that waits for signals, not for a handler: it takes a lock.
@@ -430,6 +460,23 @@ mod tests {
         staged.commit().unwrap();
         assert_eq!(names(&target), ["file"]);
         assert_eq!(names(dir.path()), ["out"]);
+    }
+
+    #[test]
+    fn those_who_make_directories_at_the_same_time_take_none_for_a_leftover() {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for number in 0..8 {
+                let target = dir.path().join(number.to_string());
+                scope.spawn(move || {
+                    for _ in 0..300 {
+                        let staged = StagedDir::create(&target).unwrap();
+                        fs::write(staged.path().join("file"), "x").unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(names(dir.path()), [""; 0]);
     }
 
     #[cfg(unix)]

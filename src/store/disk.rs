@@ -12,6 +12,7 @@ use super::StoreError;
 use super::opening::{Refused, regular};
 use super::progress::{Progress, ProgressMeter, Watcher};
 use super::recorder::{FileStep, Recorder};
+use crate::staged::Unfinished;
 
 /// A function that is called before each step on a file; if it returns an error, the
 /// step fails with that.
@@ -186,20 +187,27 @@ impl Disk {
         path.symlink_metadata().is_ok_and(|meta| meta.is_file())
     }
 
-    /// Makes a file of a name that no other has, to be written and read.
-    pub(super) fn create_tmp(&self) -> Result<(File, PathBuf), StoreError> {
+    /// Makes a file of a name that no other has, to be written and read. Dropped before it is
+    /// [renamed](TmpName::rename), it is removed.
+    pub(super) fn create_tmp(&self) -> Result<(File, TmpName), StoreError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.map_or(0, |now| now.as_nanos());
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}-{now}-{next}", std::process::id());
         let path = self.file_in(TMP, &name);
-        let file = self.run("make", &path, || {
+        let (file, unfinished) = self.run("make", &path, || {
             let mut options = OpenOptions::new();
-            options.read(true).write(true).create_new(true).open(&path)
+            options.read(true).write(true).create_new(true);
+            Unfinished::make(&path, || options.open(&path))
         })?;
         self.record(FileStep::Make(&path));
-        Ok((file, path))
+        let name = TmpName {
+            path,
+            disk: self.clone(),
+            unfinished: Some(unfinished),
+        };
+        Ok((file, name))
     }
 
     pub(super) fn write_at(
@@ -311,17 +319,37 @@ impl Disk {
     /// Writes a file whole: under its own name it is complete and durable, or
     /// not there. The caller syncs the directory.
     pub(super) fn put(&self, dir: &str, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        // Should it fail, the room that the file takes may be what is missing: it goes.
         let (file, tmp) = self.create_tmp()?;
-        let written = self
-            .write_at(&file, &tmp, 0, bytes)
-            .and_then(|()| self.sync(&file, &tmp));
+        self.write_at(&file, &tmp.path, 0, bytes)?;
+        self.sync(&file, &tmp.path)?;
         drop(file);
-        let put = written.and_then(|()| self.rename(&tmp, &self.file_in(dir, name)));
-        if put.is_err() {
-            // The room it takes may be what is missing.
-            drop(self.remove(&tmp));
+        tmp.rename(&self.file_in(dir, name))
+    }
+}
+
+/// The name of a file that is being written.
+pub(super) struct TmpName {
+    pub(super) path: PathBuf,
+    disk: Disk,
+    /// Held until the file has its name for good: it goes with the program before.
+    unfinished: Option<Unfinished>,
+}
+
+impl TmpName {
+    /// Gives the file its name for good. Should that fail, it is removed.
+    pub(super) fn rename(mut self, to: &Path) -> Result<(), StoreError> {
+        self.disk.rename(&self.path, to)?;
+        self.unfinished = None;
+        Ok(())
+    }
+}
+
+impl Drop for TmpName {
+    fn drop(&mut self) {
+        if self.unfinished.is_some() {
+            drop(self.disk.remove(&self.path));
         }
-        put
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Read};
+use std::sync::atomic::Ordering;
 
 use super::blob::{BlobWriter, NewBlob};
 use super::catalog::{CatalogChange, CatalogView, RecordKind};
@@ -52,7 +53,23 @@ pub struct Import {
     /// Packs of layers that came in as a table.
     lazy_packs: BTreeSet<Digest>,
     /// Keeps collections out until the end.
-    _lock: ImportLock,
+    lock: Option<ImportLock>,
+    committed: bool,
+}
+
+impl Drop for Import {
+    /// Packs that were full have names already, and nobody names them now.
+    fn drop(&mut self) {
+        let packs = &self.store.0.packs;
+        if !self.committed && self.run_table.writer.has_full() {
+            packs.has_unnamed.store(true, Ordering::Relaxed);
+        }
+        self.lock = None;
+        // The last import of several that overlap finds nobody in its way.
+        if packs.has_unnamed.load(Ordering::Relaxed) && self.store.sweep().is_ok_and(|done| done) {
+            packs.has_unnamed.store(false, Ordering::Relaxed);
+        }
+    }
 }
 
 impl std::fmt::Debug for Import {
@@ -83,7 +100,8 @@ impl Import {
             raw_config: None,
             absent: HashMap::new(),
             lazy_packs: BTreeSet::new(),
-            _lock: turn,
+            lock: Some(turn),
+            committed: false,
         })
     }
 
@@ -249,6 +267,7 @@ impl Import {
             self.add_unproved(view, by_table, &mut changes)?;
             Ok((changes, ()))
         })?;
+        self.committed = true;
         Ok(id)
     }
 

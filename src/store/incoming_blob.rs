@@ -122,8 +122,14 @@ fn begun(disk: &Disk, path: &Path, file: File, head: &HeadBytes) -> Result<Incom
     let mut len = disk.len(&file, path)?;
     let read = read_head(disk, &file, path)?;
     if read.is_none_or(|(found, _)| found != *head) {
-        disk.set_len(&file, path, 0)?;
-        disk.write_at(&file, path, 0, head)?;
+        let began = disk
+            .set_len(&file, path, 0)
+            .and_then(|()| disk.write_at(&file, path, 0, head));
+        if began.is_err() {
+            // Without a head nobody knows it for what it is.
+            drop(disk.remove(path));
+        }
+        began?;
         len = HEAD;
     }
     Ok(Incoming::new(disk, path, file, (len, false)))

@@ -132,25 +132,20 @@ impl LazyPack {
         disk.put(LAZY, &file_name(name), &self.encode()?)?;
         disk.sync_dir(LAZY)?;
         let (file, tmp) = disk.create_tmp()?;
-        let mut write = || {
-            disk.write_at(&file, &tmp, 0, &header())?;
-            disk.write_at(&file, &tmp, HEADER + data, &tail)?;
-            let mut offset = HEADER;
-            for (number, record) in records.iter().enumerate() {
-                let bytes = fill(number);
-                let digest = Digest::from_bytes(record.digest);
-                if let Some(bytes) = bytes.filter(|bytes| Digest::of(bytes) == digest) {
-                    disk.write_at(&file, &tmp, offset, &bytes)?;
-                }
-                offset += u64::from(record.len.get());
+        disk.write_at(&file, &tmp.path, 0, &header())?;
+        disk.write_at(&file, &tmp.path, HEADER + data, &tail)?;
+        let mut offset = HEADER;
+        for (number, record) in records.iter().enumerate() {
+            let bytes = fill(number);
+            let digest = Digest::from_bytes(record.digest);
+            if let Some(bytes) = bytes.filter(|bytes| Digest::of(bytes) == digest) {
+                disk.write_at(&file, &tmp.path, offset, &bytes)?;
             }
-            disk.sync(&file, &tmp)
-        };
-        let made = write().and_then(|()| disk.rename(&tmp, &disk.file_in(PACKS, &file_name(name))));
-        if made.is_err() {
-            drop(disk.remove(&tmp));
+            offset += u64::from(record.len.get());
         }
-        made.map(|()| name)
+        disk.sync(&file, &tmp.path)?;
+        tmp.rename(&disk.file_in(PACKS, &file_name(name)))?;
+        Ok(name)
     }
 }
 

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 
 use super::StoreError;
 use super::codec::count;
-use super::disk::{Disk, PACKS};
+use super::disk::{Disk, PACKS, TmpName};
 use super::fetcher::Fetcher;
 use super::lazy_pack::LazyPack;
 use super::map::{self, Mapped};
@@ -62,6 +62,8 @@ enum PackBytes {
 
 #[derive(Default)]
 struct Unsealed {
+    /// The file's name until the pack has one: let go with it, the file is removed.
+    tmp: Option<TmpName>,
     /// Bytes of chunks in the file.
     written: u64,
     /// What follows them.
@@ -94,13 +96,16 @@ pub(super) struct PackReport {
 impl Pack {
     /// Starts a pack.
     pub(super) fn create(disk: &Disk) -> Result<Self, StoreError> {
-        let (file, path) = disk.create_tmp()?;
-        disk.write_at(&file, &path, 0, &header())?;
+        let (file, tmp) = disk.create_tmp()?;
+        disk.write_at(&file, &tmp.path, 0, &header())?;
         Ok(Self {
             disk: disk.clone(),
             source: PackBytes::File(file, None),
-            path: Mutex::new(path),
-            unsealed: Mutex::default(),
+            path: Mutex::new(tmp.path.clone()),
+            unsealed: Mutex::new(Unsealed {
+                tmp: Some(tmp),
+                ..Unsealed::default()
+            }),
             name: OnceLock::new(),
             table: OnceLock::new(),
             fetcher: None,
@@ -247,7 +252,9 @@ impl Pack {
         self.disk.write_at(file, &path, HEADER + data, &tail)?;
         self.disk.sync(file, &path)?;
         let to = self.disk.file_in(PACKS, &file_name(name));
-        self.disk.rename(&path, &to)?;
+        if let Some(tmp) = unsealed.tmp.take() {
+            tmp.rename(&to)?;
+        }
         *path = to;
         let records = std::mem::take(&mut unsealed.table);
         self.table.get_or_init(|| PackTable::new(records));

@@ -283,6 +283,11 @@ impl PackWriter {
         Ok(Some(runs))
     }
 
+    /// Returns whether packs have got their names already.
+    pub(super) fn has_full(&self) -> bool {
+        !self.state.lock().full.is_empty()
+    }
+
     /// Makes everything durable under its name. Returns the names of the packs
     /// that are new.
     pub(super) fn seal(&self) -> Result<Vec<Digest>, StoreError> {
@@ -293,11 +298,11 @@ impl PackWriter {
         for name in std::mem::take(&mut state.healed) {
             sync_pack(&self.packs.disk, name)?;
         }
-        let mut names = std::mem::take(&mut state.full);
         if let Some((pack, _)) = state.open.take() {
-            names.push(pack.seal()?);
+            let name = pack.seal()?;
+            state.full.push(name);
         }
-        Ok(names)
+        Ok(state.full.clone())
     }
 }
 

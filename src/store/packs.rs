@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
@@ -24,6 +24,8 @@ pub(super) struct Packs {
     /// Bytes of chunks from which on an import begins the next pack.
     pub(super) pack_bytes: u64,
     open: Mutex<HashMap<Digest, Weak<Pack>>>,
+    /// Whether there are packs of imports that failed.
+    pub(super) has_unnamed: AtomicBool,
     /// Descriptors that packs of this store hold.
     descriptors: Arc<AtomicUsize>,
 }
@@ -44,6 +46,7 @@ impl Packs {
             disk,
             pack_bytes,
             open: Mutex::default(),
+            has_unnamed: AtomicBool::new(false),
             descriptors: Arc::default(),
         }
     }

@@ -28,14 +28,14 @@ struct LiveFiles {
 
 impl Store {
     /// Removes what imports left behind that did not end, unless one is
-    /// running.
-    pub(super) fn sweep(&self) -> Result<(), StoreError> {
+    /// running: returns whether none was.
+    pub(super) fn sweep(&self) -> Result<bool, StoreError> {
         let disk = &self.0.packs.disk;
         let path = disk.path("imports.lock");
         let file = disk.open_lock(&path)?;
         match file.try_lock() {
-            Ok(()) => self.remove_unreachable().map(drop),
-            Err(TryLockError::WouldBlock) => Ok(()),
+            Ok(()) => self.remove_unreachable().map(|_| true),
+            Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(error)) => Err(StoreError::io("lock", &path)(error)),
         }
     }

@@ -1,6 +1,8 @@
 //! Out of a registry into a store.
 
 use std::collections::{HashMap, HashSet};
+use std::error::Error;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -81,8 +83,9 @@ pub struct Pulled {
 /// Blobs are fetched into a directory of the store, several at once, and read into the
 /// image in order as they arrive; no layer is held in memory. All or nothing: until the last
 /// step succeeds the store shows none of it, and bytes without the right digest are never
-/// visible. Parts of blobs stay if the pull fails or the process is killed, and the
-/// next pull of any image with these blobs continues there; [`Store::gc`] removes them.
+/// visible. Parts of blobs stay if the pull fails or the process is killed, unless the disk is
+/// full, and the next pull of any image with these blobs continues there; [`Store::gc`] removes
+/// them.
 ///
 /// ```no_run
 /// use stratafs::registry::{Client, ClientOptions};
@@ -175,13 +178,7 @@ fn fetch(
             remote.forget()?;
             id
         }
-        Err(error) => {
-            if is_mismatch(&error) {
-                // It was whole when it came, and is not right: nobody goes on with it.
-                remote.forget()?;
-            }
-            return Err(remote.explained(error));
-        }
+        Err(error) => return Err(given_up(store, &remote, &image, error)?),
     };
     if let Some(before) = before {
         lazy::held(store, id, &before)?;
@@ -197,6 +194,27 @@ fn fetch(
         fetched_bytes: plan.missing.iter().map(|(_, size)| size).sum(),
         known_layers,
     })
+}
+
+/// Lets what has come go where nobody goes on with it, and says what went wrong.
+fn given_up(
+    store: &Store,
+    remote: &Remote,
+    image: &OciImage,
+    error: TransferError,
+) -> Result<TransferError, TransferError> {
+    // It was whole when it came, and is not right.
+    let is_wrong = is_mismatch(&error);
+    let error = remote.explained(error);
+    let is_full = is_full(&error);
+    if is_wrong || is_full {
+        remote.forget()?;
+    }
+    if is_full {
+        // What has come takes the room that is missing.
+        forget_blobs(store, image)?;
+    }
+    Ok(error)
 }
 
 /// Names an image that the store has.
@@ -228,6 +246,22 @@ fn is_mismatch(error: &TransferError) -> bool {
         return false;
     };
     matches!(error.kind(), SourceErrorKind::Mismatch { .. })
+}
+
+/// Tells whether something failed because there is no room left on the disk.
+fn is_full(error: &(dyn Error + 'static)) -> bool {
+    let mut at = Some(error);
+    while let Some(error) = at {
+        let kind = error.downcast_ref().map(io::Error::kind);
+        if matches!(
+            kind,
+            Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        ) {
+            return true;
+        }
+        at = error.source();
+    }
+    false
 }
 
 /// Fetches and reads at the same time.

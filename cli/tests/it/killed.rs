@@ -260,3 +260,41 @@ fn names(dir: &Path) -> BTreeSet<String> {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect()
 }
+
+#[cfg(unix)]
+#[test]
+fn an_import_that_is_asked_to_end_leaves_nothing_in_the_store() {
+    use std::process::Stdio;
+
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+
+    let cli = Cli::new();
+    cli.run("store init").fine();
+    let mut rng = Rng::new(1);
+    let bytes: Vec<u8> = (0..12 << 20)
+        .flat_map(|_| rng.next().to_le_bytes())
+        .collect();
+    cli.file("src/big", bytes);
+    let tmp = cli.path("store/tmp");
+    let held = || {
+        let entries = fs::read_dir(&tmp).unwrap();
+        let lens = entries.filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len()));
+        lens.sum::<u64>()
+    };
+    for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130)] {
+        let mut child = cli
+            .command("image import src --tag a")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        while held() < 1 << 20 {
+            assert!(child.try_wait().unwrap().is_none(), "it was too fast");
+        }
+        kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+        assert_eq!(fs::read_dir(&tmp).unwrap().count(), 0);
+        cli.run("store verify").fine();
+    }
+}

@@ -480,6 +480,8 @@ fn a_full_disk_is_told_and_nothing_shows() {
             let error = error.to_string();
             assert!(error.contains("incoming"), "{error}");
             assert!(full.list().unwrap().is_empty());
+            // What had come by then does not keep the disk full.
+            assert!(is_empty(&dir.join("incoming")), "{room}");
         } else {
             assert_eq!(room, 40, "it was full");
         }
@@ -489,6 +491,23 @@ fn a_full_disk_is_told_and_nothing_shows() {
         world.pull(&again, "app:1").unwrap();
         assert!(again.verify().unwrap().is_sound());
     }
+}
+
+#[test]
+fn a_disk_that_is_full_of_chunks_keeps_nothing_of_the_pull() {
+    let world = pushed(2, 500_000);
+    let hook: stratafs::store::Hook = std::sync::Arc::new(|action, path| {
+        let is_pack = path.to_string_lossy().contains("/tmp/");
+        match action == "write" && is_pack && path.metadata().is_ok_and(|meta| meta.len() > 8) {
+            true => Err(std::io::ErrorKind::StorageFull.into()),
+            false => Ok(()),
+        }
+    });
+    let dir = world.dir.path().join("full");
+    let full = StoreOptions::new().hook(hook).open(&dir).unwrap();
+    let error = pull_with(&client(), &full, &world.name("app:1")).unwrap_err();
+    assert!(error.to_string().contains("no storage space"), "{error}");
+    assert!(is_empty(&dir.join("incoming")) && is_empty(&dir.join("tmp")));
 }
 
 #[test]

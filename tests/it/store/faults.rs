@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use stratafs::chunk::ContentBuilder;
 use stratafs::store::{Store, StoreOptions};
 
 use super::support::{get_file, noise, put_file};
@@ -46,6 +47,42 @@ fn each_step_fails(
             return;
         }
     }
+}
+
+/// All files in the directories of chunks, and of what is not finished.
+fn chunk_files(dir: &std::path::Path) -> usize {
+    let count = |name| std::fs::read_dir(dir.join(name)).unwrap().count();
+    ["tmp", "packs", "layers", "indexes"]
+        .map(count)
+        .iter()
+        .sum()
+}
+
+#[test]
+fn an_import_that_is_given_up_leaves_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions::new().max_pack_bytes(4096);
+    let store = options.open(dir.path()).unwrap();
+    // One is open all the time, as that of a build.
+    let keeper = store.import().unwrap();
+    for len in [0, 100, 3000, 20_000] {
+        let import = store.import().unwrap();
+        let content = ContentBuilder::of(import.pool(), &noise(1, len));
+        drop(import);
+        // Whoever still reads it does.
+        assert_eq!(content.size(), len as u64);
+        assert_eq!(content.pieces().count() > 0, len > 0);
+        drop(content);
+        let left = std::fs::read_dir(dir.path().join("tmp")).unwrap().count();
+        assert_eq!(left, 0, "{len}");
+    }
+    // Full packs have names; they go with the last import that could use them.
+    assert!(chunk_files(dir.path()) > 0);
+    drop(keeper);
+    assert_eq!(chunk_files(dir.path()), 0);
+    put_file(&store, "new", &noise(1, 20_000)).unwrap();
+    assert_eq!(get_file(&store, "new").unwrap(), noise(1, 20_000));
+    assert!(store.verify().unwrap().is_sound());
 }
 
 fn import_each_step(for_ever: bool) {
