@@ -376,8 +376,8 @@ impl Client {
 }
 
 /// Finds out whether a registry on this machine uses plain HTTP. TLS is tried first; a
-/// certificate that is not trusted is an error, and not a reason to use plain HTTP. Returns
-/// `None` if nobody answers.
+/// certificate that is not trusted is an error, and not a reason to use plain HTTP. Whatever
+/// else comes in place of TLS, an answer without it decides. Returns `None` if nobody answers.
 fn speaks_plainly(http: &Http, host: &str) -> Option<bool> {
     let ask = |secure| {
         let url = Url::new(secure, host, "/v2/");
@@ -385,9 +385,23 @@ fn speaks_plainly(http: &Http, host: &str) -> Option<bool> {
     };
     match ask(true) {
         Ok(_) => Some(false),
-        Err(no) if !no.plain => Some(false),
-        Err(_) => ask(false).ok().map(|answer| answer.status != 400),
+        Err(no) if no.untrusted => Some(false),
+        Err(_) => ask(false).ok().map(|mut answer| !wants_tls(&mut answer)),
     }
+}
+
+/// Tells whether an answer says that TLS is spoken there, as servers of TLS answer what comes
+/// without.
+fn wants_tls(answer: &mut Answer) -> bool {
+    let said = match answer.status {
+        400 | 426 => answer.bytes("an answer", MAX_OCI_DOCUMENT_BYTES),
+        _ => return false,
+    };
+    let said = said.unwrap_or_default();
+    let said = String::from_utf8_lossy(&said).to_ascii_lowercase();
+    ["https", "ssl", "tls"]
+        .iter()
+        .any(|word| said.contains(word))
 }
 
 pub(super) fn mismatch(told: (&str, &str), promised: &str, found: &str) -> RegistryError {
@@ -412,6 +426,9 @@ fn read_manifest(
     let promised = name.digest().cloned().or(promised);
     let bytes = answer.bytes("a manifest", MAX_OCI_DOCUMENT_BYTES);
     let bytes = bytes.map_err(|no| failed(told, no))?;
+    if is_page(&media_type, &bytes) {
+        return Err(no_manifest(told, &media_type, &bytes).into());
+    }
     let digest = match &promised {
         Some(promised) => BlobDigest::like(promised, &bytes),
         None => BlobDigest::of(&bytes),
@@ -434,6 +451,32 @@ fn read_manifest(
         bytes,
     })
 }
+
+/// Tells whether what came is a page for people, or other text that no manifest begins with.
+fn is_page(media_type: &str, bytes: &[u8]) -> bool {
+    let first = bytes.trim_ascii_start().first();
+    media_type.contains("html") || first.is_some_and(|first| *first == b'<')
+}
+
+/// Says what came in place of a manifest.
+fn no_manifest(told: (&str, &str), media_type: &str, bytes: &[u8]) -> RegistryError {
+    let text = String::from_utf8_lossy(bytes);
+    let mut words = text.split_whitespace();
+    let mut begins = String::new();
+    while begins.len() < MAX_PAGE_SHOWN
+        && let Some(word) = words.next()
+    {
+        let word: String = word.chars().take(MAX_PAGE_SHOWN).collect();
+        begins = format!("{begins} {word}");
+    }
+    let what = format!(
+        "a page ({media_type}) came in place of a manifest: is this the address of a registry, and not of its web pages, a login or a proxy? It begins:{begins}"
+    );
+    RegistryError::new(told.0, told.1, RegistryErrorKind::Protocol(what))
+}
+
+/// Characters of a page that are shown.
+const MAX_PAGE_SHOWN: usize = 80;
 
 pub(super) fn bad_json(told: (&str, &str), error: &serde_json::Error) -> RegistryError {
     let kind = RegistryErrorKind::Protocol(error.to_string());

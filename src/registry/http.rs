@@ -50,8 +50,8 @@ pub(super) struct Answer {
 pub(super) struct NoAnswer {
     pub(super) kind: RegistryErrorKind,
     pub(super) passes: bool,
-    /// The other side does not speak TLS, as far as can be told.
-    pub(super) plain: bool,
+    /// The other side speaks TLS, and its certificate is not trusted.
+    pub(super) untrusted: bool,
 }
 
 impl Http {
@@ -127,7 +127,7 @@ impl Http {
         let answer = answer.map_err(|error| NoAnswer {
             kind: RegistryErrorKind::Protocol(error.to_string()),
             passes: false,
-            plain: false,
+            untrusted: false,
         })?;
         let (parts, body) = answer
             .map_err(|error| no_answer(&error, self.stall))?
@@ -263,40 +263,36 @@ fn proxy(url: &str, proxies: &Proxies) -> Result<Proxy, String> {
 fn no_answer(error: &ureq::Error, stall: Duration) -> NoAnswer {
     let text = error.to_string();
     let certificate = text.contains("certificate");
-    let (kind, passes, plain) = match error {
+    let (kind, passes) = match error {
         ureq::Error::Timeout(_) => {
             let seconds = stall.as_secs();
-            (RegistryErrorKind::Stalled { seconds }, true, false)
+            (RegistryErrorKind::Stalled { seconds }, true)
         }
         ureq::Error::HostNotFound => {
             let kind = RegistryErrorKind::Connection("no such host is known".into());
-            (kind, false, false)
+            (kind, false)
         }
-        ureq::Error::Io(error) => {
-            let refused = error.kind() == io::ErrorKind::ConnectionRefused;
-            let kind = RegistryErrorKind::Connection(text);
-            (kind, !certificate, !certificate && !refused)
-        }
+        ureq::Error::Io(_) => (RegistryErrorKind::Connection(text), !certificate),
         ureq::Error::ConnectionFailed | ureq::Error::ConnectProxyFailed(_) => {
-            (RegistryErrorKind::Connection(text), true, false)
+            (RegistryErrorKind::Connection(text), true)
         }
         ureq::Error::LargeResponseHeader(..) => {
             let kind = RegistryErrorKind::TooLarge {
                 what: "the head of an answer",
                 limit: MAX_ANSWER_HEADER_BYTES as u64,
             };
-            (kind, false, false)
+            (kind, false)
         }
         ureq::Error::Tls(_) | ureq::Error::Rustls(_) => {
-            (RegistryErrorKind::Connection(text), false, !certificate)
+            (RegistryErrorKind::Connection(text), false)
         }
         // An answer that was cut, as a rule.
-        _ => (RegistryErrorKind::Protocol(text), true, true),
+        _ => (RegistryErrorKind::Protocol(text), true),
     };
     NoAnswer {
         kind,
         passes,
-        plain,
+        untrusted: certificate,
     }
 }
 
@@ -327,7 +323,7 @@ impl Answer {
         let too_large = || NoAnswer {
             kind: RegistryErrorKind::TooLarge { what, limit },
             passes: false,
-            plain: false,
+            untrusted: false,
         };
         if self.len().is_some_and(|len| len > limit) {
             return Err(too_large());
@@ -389,7 +385,7 @@ pub(super) fn broken(error: &io::Error, stall: Duration) -> NoAnswer {
     NoAnswer {
         kind,
         passes: true,
-        plain: false,
+        untrusted: false,
     }
 }
 

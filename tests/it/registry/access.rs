@@ -1,6 +1,9 @@
 //! Who is let in, and who is told what.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
+use std::time::Duration;
 
 use stratafs::registry::{Client, ClientOptions, Credential, RegistryErrorKind, RegistryRef};
 use stratafs::transfer::{self, PushOptions, TransferError};
@@ -193,4 +196,108 @@ fn a_registry_that_is_not_there_is_named() {
     let want = format!("{host}/app: cannot fetch the manifest 1: ");
     assert!(error.starts_with(&want), "{error}");
     assert!(error.contains("refused"), "{error}");
+}
+
+/// A server on this machine that does `greet` with whoever speaks TLS, and else answers with a
+/// manifest, but `probe` to the first question.
+fn plain_server(greet: fn(&mut TcpStream), probe: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut first = [0; 1];
+            if stream.peek(&mut first).is_err() {
+                continue;
+            }
+            if first == [0x16] {
+                greet(&mut stream);
+                continue;
+            }
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let mut line = String::new();
+            while reader.read_line(&mut line).is_ok() && !line.ends_with("\r\n\r\n") {}
+            let manifest = r#"{"schemaVersion":2}"#;
+            let answer = match line.starts_with("GET /v2/ ") {
+                true => probe.to_owned(),
+                false => format!(
+                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{manifest}",
+                    manifest.len()
+                ),
+            };
+            drop(stream.write_all(answer.as_bytes()));
+        }
+    });
+    host
+}
+
+#[test]
+fn a_registry_of_this_machine_without_tls_is_told_from_one_with() {
+    let greetings: [fn(&mut TcpStream); 4] = [
+        |_| {},
+        |stream| drop(stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n")),
+        |stream| drop(stream.write_all(&[0x15, 3, 1, 0, 2, 2, 40])),
+        // It waits for the end of a head that does not come.
+        |stream| {
+            let held = stream.try_clone();
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_secs(60));
+                drop(held);
+            });
+        },
+    ];
+    let probes = [
+        "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 3\r\n\r\nodd",
+    ];
+    for (number, greet) in greetings.into_iter().enumerate() {
+        let host = plain_server(greet, probes[number % probes.len()]);
+        let client = Client::new(ClientOptions {
+            stall: Duration::from_secs(1),
+            ..super::options()
+        });
+        let name: RegistryRef = format!("{host}/app:1").parse().unwrap();
+        let manifest = client.unwrap().manifest(&name);
+        assert!(manifest.is_ok(), "{number}: {}", manifest.unwrap_err());
+    }
+    // A server of TLS says so to those who come without.
+    let host = plain_server(
+        |_| {},
+        "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 48\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
+    );
+    let name: RegistryRef = format!("{host}/app:1").parse().unwrap();
+    client().manifest(&name).unwrap_err();
+}
+
+#[test]
+fn a_page_in_place_of_a_manifest_is_told() {
+    let world = World::new();
+    let page = "<!DOCTYPE html>\n<html><body>Please   log in</body></html>";
+    for kind in ["text/html; charset=utf-8", "application/octet-stream"] {
+        world
+            .fake
+            .misbehave(move |head, _| match head.line().contains("/manifests/") {
+                true => {
+                    let kind = vec![("content-type".into(), kind.into())];
+                    Fault::Answer(200, kind, page.into())
+                }
+                false => Fault::No,
+            });
+        let digest = format!("app@sha256:{}", "0".repeat(64));
+        for name in ["app:1", &digest] {
+            let error = client()
+                .manifest(&world.name(name))
+                .unwrap_err()
+                .to_string();
+            for part in [
+                "came in place of a manifest",
+                kind.split(';').next().unwrap(),
+                "is this the address of a registry",
+                "<!DOCTYPE html> <html><body>Please log in",
+            ] {
+                assert!(error.contains(part), "{part}: {error}");
+            }
+        }
+    }
 }
