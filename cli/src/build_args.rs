@@ -35,7 +35,8 @@ Exit codes:
 #[derive(Debug, Args)]
 #[command(after_help = BUILD_EXAMPLE)]
 pub(crate) struct BuildArgs {
-    /// What COPY and ADD take files from: a directory, or an archive
+    /// What COPY and ADD take files from: a directory or an archive; `-`: stdin, which has
+    /// an archive, or a recipe that needs no files
     #[arg(value_name = "CONTEXT", default_value = ".")]
     pub(crate) context: PathBuf,
 

@@ -125,6 +125,17 @@ pub(super) fn program_path(image: &Image, config: &ImageConfig) -> Option<String
     })
 }
 
+/// Tells what bytes are that are no WebAssembly, if they are a program of another kind.
+pub(super) fn foreign(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [0x7f, b'E', b'L', b'F', ..] => Some("an ELF program for Linux"),
+        [b'M', b'Z', ..] => Some("a program for Windows"),
+        [0xfe, 0xed, 0xfa, ..] | [0xcf | 0xce, 0xfa, 0xed, 0xfe, ..] => Some("a program for macOS"),
+        [b'#', b'!', ..] => Some("a script"),
+        _ => None,
+    }
+}
+
 fn no_file(reference: &Reference, program: &str, more: &str) -> Failure {
     Failure::new(format_args!(
         "{reference}: the program {program:?} is not a file of the image{more}"

@@ -54,24 +54,51 @@ impl OutFile {
         self,
         content: impl FnOnce(&mut dyn Write) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let at = |error: io::Error| Failure::at(&self.path, error);
+        let name = match self.sink {
+            Sink::Stdout => Path::new("stdout"),
+            _ => &self.path,
+        };
+        let at = |error: io::Error| Failure::at(name, error);
         match self.sink {
-            Sink::Stdout => {
-                let mut out = io::BufWriter::new(io::stdout().lock());
-                content(&mut out)?;
-                out.flush().map_err(at)
-            }
-            Sink::Direct(mut file) => {
-                content(&mut file)?;
-                file.flush().map_err(at)
-            }
+            Sink::Stdout => written(io::BufWriter::new(io::stdout().lock()), name, content),
+            Sink::Direct(file) => written(file, name, content),
             Sink::Beside(mut file) => {
-                let mut buffered = io::BufWriter::new(&mut file);
-                content(&mut buffered)?;
-                buffered.flush().map_err(at)?;
-                drop(buffered);
+                written(io::BufWriter::new(&mut file), name, content)?;
                 file.commit().map_err(at)
             }
         }
+    }
+}
+
+/// Writes all of it. What the output refuses is told with its name.
+fn written(
+    to: impl Write,
+    name: &Path,
+    content: impl FnOnce(&mut dyn Write) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut noting = Noting { to, failed: None };
+    let done = content(&mut noting);
+    if let Some(why) = noting.failed {
+        return Err(Failure::at(name, why));
+    }
+    done?;
+    noting.to.flush().map_err(|error| Failure::at(name, error))
+}
+
+/// Notes why the output took no more.
+struct Noting<W> {
+    to: W,
+    failed: Option<String>,
+}
+
+impl<W: Write> Write for Noting<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.to.write(bytes);
+        written.inspect_err(|error| self.failed = Some(error.to_string()))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let flushed = self.to.flush();
+        flushed.inspect_err(|error| self.failed = Some(error.to_string()))
     }
 }

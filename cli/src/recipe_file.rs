@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::limits::MAX_RECIPE_BYTES;
 
 /// What a recipe is called where nobody says it.
-const USUAL_NAMES: [&str; 3] = ["Dockerfile", "Containerfile", "Recipe"];
+pub(super) const USUAL_NAMES: [&str; 3] = ["Dockerfile", "Containerfile", "Recipe"];
 
 /// Reads a recipe (`-`: stdin), and says what messages call it.
 pub(super) fn read(file: &Path) -> Result<(String, String), Failure> {
@@ -46,18 +46,19 @@ pub(super) fn ignore_of(recipe: &Path) -> Result<Option<(String, String)>, Failu
 pub(super) fn usual(context: &Path) -> Result<PathBuf, Failure> {
     let files = USUAL_NAMES.map(|name| context.join(name));
     let found = files.iter().find(|file| file.is_file());
-    found.cloned().ok_or_else(|| {
-        Failure::at(
-            context,
-            format_args!(
-                "no recipe there: it has none of {}: name one with -f RECIPE",
-                USUAL_NAMES.join(", ")
-            ),
-        )
-    })
+    found.cloned().ok_or_else(|| no_recipe(&show_path(context)))
 }
 
-fn text_of(name: &str, bytes: Vec<u8>) -> Result<String, Failure> {
+/// Says that a context has no recipe.
+pub(super) fn no_recipe(context: &str) -> Failure {
+    Failure::new(format_args!(
+        "{context}: no recipe there: it has none of {}: name one with -f RECIPE",
+        USUAL_NAMES.join(", ")
+    ))
+}
+
+/// Reads a recipe's bytes as text.
+pub(super) fn text_of(name: &str, bytes: Vec<u8>) -> Result<String, Failure> {
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         Failure::new(format_args!("{name}: not UTF-8 at byte {at}"))

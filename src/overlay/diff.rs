@@ -274,7 +274,9 @@ impl<'a> Diff<'a> {
                 entries.push((Name::from_checked(name), id, kind));
                 std::ops::ControlFlow::Continue(())
             });
-        for (name, id, kind) in entries {
+        let tree = self.tree;
+        let own = entries.into_iter();
+        for (name, id, kind) in own.filter(|(_, id, _)| !tree.is_as_furnished(*id)) {
             self.emit_entry(task.path.join(name), id, kind, None)?;
         }
         Ok(())

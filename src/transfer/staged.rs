@@ -25,19 +25,59 @@ pub(super) fn file(
         Ok(meta) if !meta.is_file() => {
             let file = File::options().write(true).open(path).map_err(failed)?;
             let scratch = scratch(&std::env::temp_dir()).map_err(failed)?;
-            let mut buffered = BufWriter::with_capacity(BUFFER_BYTES, file);
-            write(&mut buffered, scratch.path())?;
+            let mut buffered = BufWriter::with_capacity(BUFFER_BYTES, Noting::new(file));
+            let written = write(&mut buffered, scratch.path());
+            buffered.get_mut().reported(written, failed)?;
             buffered.flush().map_err(failed)
         }
         _ => {
             let staged = StagedFile::create(path).map_err(failed)?;
             let scratch = scratch(staged.dir()).map_err(failed)?;
-            let mut buffered = BufWriter::with_capacity(BUFFER_BYTES, staged);
-            write(&mut buffered, scratch.path())?;
+            let mut buffered = BufWriter::with_capacity(BUFFER_BYTES, Noting::new(staged));
+            let written = write(&mut buffered, scratch.path());
+            buffered.get_mut().reported(written, failed)?;
             let staged = buffered.into_inner();
             let staged = staged.map_err(|error| failed(error.into_error()))?;
-            staged.commit().map_err(failed)
+            staged.inner.commit().map_err(failed)
         }
+    }
+}
+
+/// An output that notes why it took no more: whoever writes to it knows what he wrote, and
+/// not where it goes.
+struct Noting<W> {
+    inner: W,
+    error: Option<io::Error>,
+}
+
+impl<W> Noting<W> {
+    fn new(inner: W) -> Self {
+        Self { inner, error: None }
+    }
+
+    /// Returns how writing went, and where, if it was the output that failed.
+    fn reported(
+        &mut self,
+        written: Result<(), TransferError>,
+        failed: impl FnOnce(io::Error) -> TransferError,
+    ) -> Result<(), TransferError> {
+        match (written, self.error.take()) {
+            (Err(_), Some(error)) => Err(failed(error)),
+            (written, _) => written,
+        }
+    }
+}
+
+impl<W: Write> Write for Noting<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.inner.write(bytes).inspect_err(|error| {
+            // An error cannot be had twice; one of the system can.
+            self.error = error.raw_os_error().map(io::Error::from_raw_os_error);
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
     }
 }
 

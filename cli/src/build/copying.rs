@@ -22,22 +22,26 @@ use crate::limits::MAX_PROGRAM_BYTES;
 use crate::recipe::dockerignore::Ignore;
 
 impl Builder<'_> {
-    /// `WORKDIR`: a directory is made if the stage lacks it.
+    /// `WORKDIR`: a directory is made if the stage lacks it, for the user that was named before.
     pub(super) fn make_dir(
         &self,
         stage: &Built,
-        dir: &str,
+        (dir, user): (&str, Option<&str>),
         step: &StepPlan,
     ) -> Result<Outcome, Failure> {
+        // One that the stage does not know is whoever runs it: nobody here.
+        let owner = user.map(|user| self.numbers(stage, user, "USER "));
+        let owner = owner.and_then(Result::ok).unwrap_or((0, 0));
         let key = StepKey {
             line: step.text.clone(),
             parts: vec![
                 ("what lies below", stage.digest().to_string()),
-                ("the directory", dir.to_owned()),
+                ("the directory", format!("{dir} {owner:?}")),
                 ("the time", self.settings.epoch.secs().to_string()),
             ],
         };
-        let meta = Meta::with_mode(0o755).at(self.settings.epoch);
+        let mut meta = Meta::with_mode(0o755).at(self.settings.epoch);
+        (meta.uid, meta.gid) = owner;
         let make = |_: &Work<'_>| lay::workdir(&stage.image(self.store)?, dir, meta.clone());
         self.kept_or_made(stage, &key, None, &make)
     }
@@ -141,9 +145,14 @@ impl Builder<'_> {
                 _ => None,
             });
         };
+        self.numbers(stage, text, "--chown=").map(Some)
+    }
+
+    /// Finds the numbers of a user and a group, which `by` asks for.
+    fn numbers(&self, stage: &Built, text: &str, by: &str) -> Result<(u32, u32), Failure> {
         let (user, group) = match text.split_once(':') {
             Some((user, group)) => (user, Some(group)),
-            None => (text.as_str(), None),
+            None => (text, None),
         };
         let names = |file: &str, name: &str| -> Result<Vec<String>, Failure> {
             let fs = Fs::new(&stage.image(self.store)?);
@@ -161,8 +170,7 @@ impl Builder<'_> {
                 .find(|fields: &Vec<String>| fields.first().is_some_and(|known| known == name));
             found.ok_or_else(|| {
                 Failure::new(format_args!(
-                    "--chown={text_of}: /etc/{file} of the stage has no {name:?}: write numbers, as in --chown=1000:1000",
-                    text_of = plan.owner.as_deref().unwrap_or_default()
+                    "{by}{text}: /etc/{file} of the stage has no {name:?}: write numbers, as in {by}1000:1000"
                 ))
             })
         };
@@ -182,7 +190,7 @@ impl Builder<'_> {
                 Err(_) => number(&names("group", group)?, 2).unwrap_or(0),
             },
         };
-        Ok(Some((uid, gid)))
+        Ok((uid, gid))
     }
 }
 

@@ -114,11 +114,11 @@ pub(super) fn finish(
     let keys: Vec<String> = told.iter().filter_map(|step| step.key.clone()).collect();
     sharing::give(builder.store, &keys, (&args.cache_to, &args.reach))?;
     // Last: a build of which an output cannot be written tags nothing.
-    for tag in &args.tags {
-        builder.store.tag(&id, tag.as_str())?;
-    }
     if let Some(file) = iidfile {
         file.write(|out| Ok(write!(out, "{id}")?))?;
+    }
+    for tag in &args.tags {
+        builder.store.tag(&id, tag.as_str())?;
     }
     match has_archive {
         // What is on stdout is the archive.

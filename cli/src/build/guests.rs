@@ -9,7 +9,7 @@ use stratafs::errno::Errno;
 use stratafs::image::Image;
 use stratafs::layer::{EntryBody, Layer, LayerBuilder, LayerEntry};
 use stratafs::meta::{Kind, Meta, Time};
-use stratafs::name::{LayerPath, show};
+use stratafs::name::LayerPath;
 use stratafs::runner::{
     Guest, Network, Outcome as Ended, OutputSink, RunPlan, Runner, RunnerError, Stdio, Stream,
 };
@@ -19,7 +19,9 @@ use super::Builder;
 use super::built::Built;
 use super::cache::StepKey;
 use super::copying::not_empty;
+use super::lay;
 use super::mounting::Mounted;
+use super::secrets::search;
 use super::steps::{GuestPlan, StepPlan};
 use super::work::{Outcome, Work};
 use crate::failure::{Failure, cut};
@@ -126,9 +128,10 @@ impl Builder<'_> {
             return Err(Failure::new("the guest left no files"));
         };
         let diff = fs.diff(work.import.pool())?;
-        check_secrets(&diff, &mounted)?;
+        search(&diff, &mounted.secrets).map_err(|found| found.in_layer())?;
         self.keep_caches(&mounted, &report.volumes)?;
-        let layer = tidied(&diff, image, &mounted.targets, self.settings.epoch)?;
+        let targets = lay::real_places(image, &mounted.targets)?;
+        let layer = tidied(&diff, image, &targets, self.settings.epoch)?;
         Ok(not_empty(layer))
     }
 }
@@ -152,18 +155,13 @@ fn program(image: &Image, plan: &GuestPlan, run: &RunPlan) -> Result<Guest, Fail
             )),
             _ => error.into(),
         })?;
-    let what = match bytes.as_slice() {
-        [0x7f, b'E', b'L', b'F', ..] => "an ELF program for Linux",
-        [b'M', b'Z', ..] => "a program for Windows",
-        [b'#', b'!', ..] => "a script",
-        _ => "",
-    };
-    match Guest::from_bytes(path.clone(), bytes) {
-        Ok(guest) => Ok(guest),
-        Err(RunnerError::NotWasm { .. }) if !what.is_empty() => Err(Failure::new(format_args!(
+    let what = from_image::foreign(&bytes);
+    match (Guest::from_bytes(path.clone(), bytes), what) {
+        (Ok(guest), _) => Ok(guest),
+        (Err(RunnerError::NotWasm { .. }), Some(what)) => Err(Failure::new(format_args!(
             "{path} is {what}, and RUN runs WebAssembly: COPY a build of it for WASI"
         ))),
-        Err(error) => Err(error.into()),
+        (Err(error), _) => Err(error.into()),
     }
 }
 
@@ -237,57 +235,6 @@ pub(super) fn last_lines(said: &str) -> String {
         false => format!("; its last output: {}", cut(&last.join(" | "), LAST_BYTES)),
     }
 }
-
-/// Refuses a layer that holds a secret.
-fn check_secrets(diff: &Layer, mounted: &Mounted) -> Result<(), Failure> {
-    let found = |id: &str, path: &LayerPath| {
-        Failure::new(format_args!(
-            "the guest wrote the secret {id:?} into /{}: what it writes is part of the image: let it keep the secret to itself",
-            show(&path.to_bytes())
-        ))
-    };
-    let named = |id: &str| {
-        Failure::new(format_args!(
-            "the guest made a name or a link with the secret {id:?} in it: what it makes is part of the image: let it keep the secret to itself"
-        ))
-    };
-    for entry in diff.entries() {
-        for (id, secret) in &mounted.secrets {
-            let secret = secret.trim_ascii();
-            if secret.len() < MIN_SECRET_BYTES {
-                continue;
-            }
-            let has = |bytes: &[u8]| memmem::find(bytes, secret).is_some();
-            let target = match entry.body {
-                EntryBody::Symlink { target, .. } => target,
-                _ => &[],
-            };
-            if has(&entry.path.to_bytes()) || has(target) {
-                return Err(named(id));
-            }
-            let EntryBody::File { content, .. } = entry.body else {
-                continue;
-            };
-            if content.size() < secret.len() as u64 {
-                continue;
-            }
-            // What crosses the end of a piece is seen with the next one.
-            let mut held: Vec<u8> = Vec::new();
-            for piece in content.pieces() {
-                held.extend_from_slice(&piece?.1);
-                if memmem::find(&held, secret).is_some() {
-                    return Err(found(id, &entry.path));
-                }
-                let keep = held.len().saturating_sub(secret.len());
-                held.drain(..keep);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Shorter secrets are in many files by chance.
-const MIN_SECRET_BYTES: usize = 6;
 
 /// What a guest changed, with the times of the build and without the places of its mounts.
 pub(super) fn tidied(

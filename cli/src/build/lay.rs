@@ -215,6 +215,16 @@ fn in_the_way(path: &[u8], new: &str, old: &str) -> Failure {
     ))
 }
 
+/// Where paths lead in a stage once its links are followed.
+pub(super) fn real_places(image: &Image, all: &[LayerPath]) -> Result<Vec<LayerPath>, Failure> {
+    let stage = StageView(Fs::new(image));
+    let real = all.iter().map(|path| {
+        let real = stage.real(&path.to_bytes())?;
+        Ok(LayerPath::parse(&real)?)
+    });
+    real.collect()
+}
+
 /// Makes the layer of `WORKDIR`, if the stage lacks the directory. Links are followed.
 pub(super) fn workdir(image: &Image, dir: &str, meta: Meta) -> Result<Option<Layer>, Failure> {
     let stage = StageView(Fs::new(image));

@@ -3,6 +3,7 @@
 mod archive;
 mod built;
 mod cache;
+mod context;
 mod copying;
 mod finish;
 mod gather;
@@ -15,6 +16,7 @@ mod planner;
 mod prepared;
 mod progress;
 mod schedule;
+mod secrets;
 mod settings;
 mod sharing;
 mod stages;
@@ -37,12 +39,11 @@ use self::origins::Origins;
 use self::outputs::Outputs;
 use self::settings::Settings;
 use self::steps::{StepKind, StepPlan};
-use self::tree::{FileTree, HostTree, StoredTree};
+use self::tree::{FileTree, HostTree};
 use self::work::Outcome;
 use super::build_args::BuildArgs;
 use super::failure::{Failure, complain};
 use super::place::{self, Use};
-use super::recipe_file;
 use crate::recipe::dockerignore::Ignore;
 use crate::recipe::{self, Position};
 
@@ -66,13 +67,9 @@ struct Builder<'a> {
 }
 
 pub(super) fn build(args: BuildArgs, store: Option<&Path>) -> Result<ExitCode, Failure> {
-    let file = match &args.file {
-        Some(file) => file.clone(),
-        None => recipe_file::usual(&args.context)?,
-    };
-    let (name, text) = recipe_file::read(&file)?;
-    let settings = Settings::of(&args, name)?;
-    let recipe = recipe::parse(&text)
+    let found = context::find(&args)?;
+    let settings = Settings::of(&args, found.name)?;
+    let recipe = recipe::parse(&found.text)
         .map_err(|problem| Failure::new(format_args!("{}: {problem}", settings.name)))?;
     let outputs = Outputs::check(&args)?;
     sharing::check(&args.cache_to)?;
@@ -96,8 +93,8 @@ pub(super) fn build(args: BuildArgs, store: Option<&Path>) -> Result<ExitCode, F
         store: &store,
         settings: &settings,
         context: args.context.clone(),
-        own_ignore: recipe_file::ignore_of(&file)?,
-        opened: Mutex::new(None),
+        own_ignore: found.own_ignore,
+        opened: Mutex::new(found.opened.map(|tree| (tree, Ignore::default()))),
         built: plan
             .stages
             .keys()
@@ -130,7 +127,7 @@ impl Builder<'_> {
     ) -> Result<Option<Outcome>, Failure> {
         Ok(match &step.kind {
             StepKind::Config => None,
-            StepKind::Dir(dir) => Some(self.make_dir(stage, dir, step)?),
+            StepKind::Dir(dir, user) => Some(self.make_dir(stage, (dir, user.as_deref()), step)?),
             StepKind::Copy(copy) => Some(self.copy(stage, copy, step)?),
             StepKind::Run(guest) => Some(self.run(stage, guest, (step, say))?),
         })
@@ -164,12 +161,9 @@ impl Builder<'_> {
                 (Arc::new(FileTree::Host(tree)), ignore)
             }
             false => {
-                let pool = stratafs::chunk::ChunkPool::new();
                 let options = stratafs::source::SourceOptions::default();
-                let layers =
-                    crate::sources::open(&self.context, &options)?.layers(&pool, &options)?;
-                let tree = StoredTree::of(&stratafs::image::Image::new(&layers)?)?;
-                (Arc::new(FileTree::Stored(tree)), Ignore::default())
+                let source = crate::sources::open(&self.context, &options)?;
+                (context::tree_of(source)?, Ignore::default())
             }
         };
         let (tree, ignore) = held.insert(opened);

@@ -17,6 +17,7 @@ use super::Builder;
 use super::gather::Gatherer;
 use super::lay::{self, Destination};
 use super::origins::Origin;
+use super::secrets::search;
 use super::steps::{GuestPlan, MountPlan, MountWhat};
 use crate::cached;
 use crate::failure::Failure;
@@ -244,19 +245,32 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Keeps what caches hold now.
+    /// Keeps what caches hold now: all of them, or none if the guest wrote a secret into one.
     pub(super) fn keep_caches(
         &self,
         mounted: &Mounted,
         volumes: &[(String, Fs)],
     ) -> Result<(), Failure> {
+        let mut imports = Vec::new();
         for (name, tag) in &mounted.caches {
             let Some((_, fs)) = volumes.iter().find(|(known, _)| known == name) else {
                 continue;
             };
             let mut import = self.store.import()?;
+            if !mounted.secrets.is_empty() {
+                let shown = mounted
+                    .volumes
+                    .iter()
+                    .find(|(known, ..)| known.name == *name);
+                let target = shown.map_or("", |(volume, ..)| volume.guest.as_str());
+                let diff = fs.diff(import.pool())?;
+                search(&diff, &mounted.secrets).map_err(|found| found.in_cache(target))?;
+            }
             let tree = fs.tree("/", import.pool())?;
             import.layer(tree, LayerOrigin::new());
+            imports.push((import, tag));
+        }
+        for (import, tag) in imports {
             import.commit(ImageConfig::new(), Some(tag))?;
         }
         Ok(())

@@ -149,6 +149,11 @@ impl StagePlanner<'_, '_> {
             Origin::Scratch | Origin::Context | Origin::Dir(_) => {}
         }
         self.own = Variables::of_base(&self.config.env);
+        if let Origin::Stage(number) = &origin
+            && let Some(below) = planned.get(number)
+        {
+            self.own = self.own.with_args(&below.args);
+        }
         let labels = self.config.labels.iter();
         let labels: usize = labels.map(|(key, value)| key.len() + value.len()).sum();
         self.head.count(self.own.bytes() + labels, stage.at)?;
@@ -165,6 +170,7 @@ impl StagePlanner<'_, '_> {
             steps,
             config: self.config,
             shell: self.shell,
+            args: self.own.args().clone(),
         })
     }
 
@@ -196,7 +202,8 @@ impl StagePlanner<'_, '_> {
                 let dir = self.word(dir)?;
                 let dir = absolute(&self.workdir(), &dir, at)?;
                 self.config.working_dir = Some(dir.clone());
-                (StepKind::Dir(dir.clone()), format!("WORKDIR {dir}"))
+                let user = self.config.user.clone();
+                (StepKind::Dir(dir.clone(), user), format!("WORKDIR {dir}"))
             }
             other => (StepKind::Config, self.fact(other, at)?),
         };

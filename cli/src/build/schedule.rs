@@ -111,7 +111,7 @@ fn needs(stage: &StagePlan) -> BTreeSet<usize> {
     let mut origins = vec![&stage.base];
     for step in &stage.steps {
         match &step.kind {
-            StepKind::Config | StepKind::Dir(_) => {}
+            StepKind::Config | StepKind::Dir(..) => {}
             StepKind::Copy(copy) => origins.push(&copy.from),
             StepKind::Run(run) => {
                 origins.extend(run.mounts.iter().filter_map(|mount| match &mount.what {

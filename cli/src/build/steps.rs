@@ -1,5 +1,7 @@
 //! The steps of a build: each line with its variables replaced and its names looked up.
 
+use std::collections::BTreeMap;
+
 use stratafs::image::ImageConfig;
 
 use super::origins::Origin;
@@ -17,6 +19,8 @@ pub(super) struct StagePlan {
     pub(super) config: ImageConfig,
     /// What runs text, if something does.
     pub(super) shell: Option<Vec<String>>,
+    /// What `ARG` declared: stages that begin with this one have it too.
+    pub(super) args: BTreeMap<String, Option<String>>,
 }
 
 /// One step.
@@ -33,8 +37,8 @@ pub(super) struct StepPlan {
 pub(super) enum StepKind {
     /// It changes the configuration alone.
     Config,
-    /// It makes a directory that is missing.
-    Dir(String),
+    /// It makes a directory that is missing, for the user if one is named.
+    Dir(String, Option<String>),
     Copy(Box<CopyPlan>),
     Run(Box<GuestPlan>),
 }

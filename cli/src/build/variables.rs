@@ -150,6 +150,17 @@ impl Variables {
         }
     }
 
+    /// Adds what the stage declared that this one begins with.
+    pub(super) fn with_args(mut self, args: &BTreeMap<String, Option<String>>) -> Self {
+        self.args.extend(args.clone());
+        self
+    }
+
+    /// Returns what `ARG` declared, for stages that begin with this one.
+    pub(super) fn args(&self) -> &BTreeMap<String, Option<String>> {
+        &self.args
+    }
+
     fn get(&self, name: &str) -> Option<String> {
         let env = self.env.iter().find(|(known, _)| known == name);
         match env {

@@ -15,6 +15,15 @@ pub(crate) struct Heredoc {
     pub(crate) content: String,
 }
 
+impl Heredoc {
+    /// Returns what a copy of it is called: the last name of the path that its word is;
+    /// `None` if that is none.
+    pub(crate) fn file_name(&self) -> Option<&str> {
+        let last = self.name.rsplit('/').next().unwrap_or_default();
+        (!matches!(last, "" | "." | "..")).then_some(last)
+    }
+}
+
 /// Finds the here-documents that a line announces, with the offset of each.
 pub(super) fn find(line: &str, escape: char) -> Vec<(usize, Heredoc)> {
     let words = raw_words(line, 0, escape).into_iter();

@@ -93,7 +93,16 @@ impl StagePlanner<'_, '_> {
                 false => doc.content.clone(),
             };
             self.head.count(text.len(), at)?;
-            Ok((doc.name.clone(), text))
+            let name = doc.file_name().ok_or_else(|| {
+                Problem::new(
+                    at,
+                    format_args!(
+                        "<<{0}: a copy of the here-document has no name then: end it with a file's, as in <<{0}/file",
+                        doc.name.trim_end_matches('/')
+                    ),
+                )
+            })?;
+            Ok((name.to_owned(), text))
         });
         texts.collect()
     }

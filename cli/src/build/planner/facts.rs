@@ -1,5 +1,8 @@
 //! Instructions that change the configuration alone.
 
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
 use super::StagePlanner;
 use crate::recipe::{CommandLine, InstructionBody, Piece, Position, Problem};
 
@@ -40,11 +43,7 @@ impl StagePlanner<'_, '_> {
                 }
                 format!("VOLUME {}", all.join(" "))
             }
-            InstructionBody::StopSignal(signal) => {
-                let signal = self.word(signal)?;
-                self.config.stop_signal = Some(signal.clone());
-                format!("STOPSIGNAL {signal}")
-            }
+            InstructionBody::StopSignal(signal) => self.stop_signal(signal)?,
             InstructionBody::Maintainer(name) => {
                 self.config.author = Some(name.text.clone());
                 format!("MAINTAINER {}", name.text)
@@ -74,6 +73,17 @@ impl StagePlanner<'_, '_> {
         })
     }
 
+    fn stop_signal(&mut self, piece: &Piece) -> Result<String, Problem> {
+        let signal = self.word(piece)?;
+        if !is_signal(&signal) {
+            let what =
+                format_args!("{signal:?} is no signal: write STOPSIGNAL SIGTERM, TERM or 15");
+            return Err(Problem::new(piece.at, what));
+        }
+        self.config.stop_signal = Some(signal.clone());
+        Ok(format!("STOPSIGNAL {signal}"))
+    }
+
     fn args(&mut self, args: &[(String, Option<Piece>)]) -> Result<String, Problem> {
         for (name, value) in args {
             self.head.declare_in(&mut self.own, name, value.as_ref())?;
@@ -91,23 +101,26 @@ impl StagePlanner<'_, '_> {
     }
 
     fn expose(&mut self, ports: &[Piece]) -> Result<String, Problem> {
+        let ports_now = self.config.exposed_ports.iter().cloned();
+        let mut known: BTreeSet<String> = ports_now.collect();
         let mut all = Vec::new();
         for piece in ports {
             for port in self.word(piece)?.split_whitespace() {
-                let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
-                let mut ends = number.split('-');
-                let valid = ends.clone().count() <= 2
-                    && ends.all(|end| end.parse::<u16>().is_ok_and(|end| end > 0))
-                    && ["tcp", "udp", "sctp"].contains(&protocol.to_ascii_lowercase().as_str());
-                if !valid {
-                    return Err(Problem::new(
+                let (ends, protocol) = ports_of(port).ok_or_else(|| {
+                    Problem::new(
                         piece.at,
                         format_args!("{port:?} is no port: write EXPOSE 80, 80/udp or 8000-8010"),
-                    ));
+                    )
+                })?;
+                // A range is each of its ports: nobody who reads the image knows ranges.
+                for number in ends {
+                    let port = format!("{number}/{protocol}");
+                    self.head.count(port.len(), piece.at)?;
+                    if known.insert(port.clone()) {
+                        self.config.exposed_ports.push(port);
+                    }
                 }
-                let port = format!("{number}/{}", protocol.to_ascii_lowercase());
-                add(&mut self.config.exposed_ports, &port);
-                all.push(port);
+                all.push(port.to_ascii_lowercase());
             }
         }
         Ok(format!("EXPOSE {}", all.join(" ")))
@@ -133,6 +146,33 @@ impl StagePlanner<'_, '_> {
         };
         Ok([shell.as_slice(), std::slice::from_ref(&text.text)].concat())
     }
+}
+
+/// Reads `80`, `80/udp` or `8000-8010`.
+fn ports_of(text: &str) -> Option<(RangeInclusive<u16>, String)> {
+    let (numbers, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
+    let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
+    let protocol = protocol.to_ascii_lowercase();
+    let known = ["tcp", "udp", "sctp"].contains(&protocol.as_str());
+    (known && first > 0 && first <= last).then_some((first..=last, protocol))
+}
+
+/// Tells whether text names a signal of Linux: a number, or a name with `SIG` or without.
+fn is_signal(text: &str) -> bool {
+    const NAMES: &str = "ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS TERM TRAP TSTP TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU XFSZ RTMIN RTMAX";
+    let is_number = |text: &str| {
+        text.parse::<u8>()
+            .is_ok_and(|number| (1..=64).contains(&number))
+    };
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let real_time = name
+        .strip_prefix("RTMIN+")
+        .or_else(|| name.strip_prefix("RTMAX-"));
+    is_number(text)
+        || NAMES.split(' ').any(|known| known == name)
+        || real_time.is_some_and(is_number)
 }
 
 fn add(all: &mut Vec<String>, one: &str) {

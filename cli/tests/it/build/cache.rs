@@ -1,6 +1,8 @@
 //! What is kept from build to build, and that equal recipes give equal images.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -142,6 +144,77 @@ fn ten_builds_at_once_make_one_image() {
     ids.dedup();
     assert_eq!(ids.len(), 1);
     cli.run("store verify").fine();
+}
+
+/// The files of a store with their lengths.
+fn files(store: &Path) -> BTreeMap<PathBuf, u64> {
+    let mut found = BTreeMap::new();
+    let mut todo = vec![store.to_owned()];
+    while let Some(dir) = todo.pop() {
+        // What goes away meanwhile is not there.
+        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(meta) if meta.is_dir() => todo.push(entry.path()),
+                Ok(meta) => drop(found.insert(entry.path(), meta.len())),
+                Err(_) => {}
+            }
+        }
+    }
+    found
+}
+
+/// Runs a build until the store has changed for the nth time under its eyes, and ends it then.
+/// Returns whether it got that far.
+fn killed_at(cli: &Cli, nth: usize) -> bool {
+    let mut command = cli.command("image build -q ctx --tag made");
+    let mut child = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let store = cli.path("store");
+    let mut seen = files(&store);
+    let mut changes = 0;
+    while child.try_wait().unwrap().is_none() {
+        let now = files(&store);
+        changes += usize::from(now != seen);
+        seen = now;
+        if changes == nth {
+            child.kill().unwrap();
+            return child.wait().unwrap().code().is_none();
+        }
+    }
+    false
+}
+
+#[test]
+fn a_build_that_is_killed_at_each_step_leaves_nothing_that_stays() {
+    let whole = project();
+    let want = id(&build(&whole, ""));
+    let cli = project();
+    // The guest is compiled already.
+    id(&build(&cli, ""));
+    let mut kills = 0;
+    for nth in 1.. {
+        fs::remove_dir_all(cli.path("store")).unwrap();
+        if !killed_at(&cli, nth) {
+            break;
+        }
+        kills += 1;
+        // There may be none yet.
+        let verified = cli.run("store verify");
+        let is_none = verified.stderr.contains("no store there");
+        assert!(verified.code == Some(0) || is_none, "{verified:?}");
+        assert_eq!(id(&build(&cli, "")), want, "after {nth} changes");
+        cli.run("store verify").fine();
+        cli.run("image rm made").fine();
+        cli.run("store gc").fine();
+        for dir in ["tmp", "packs", "indexes", "layers"] {
+            let left = super::left_in(&cli.path("store").join(dir));
+            assert_eq!(left, [""; 0], "{dir} after {nth} changes");
+        }
+    }
+    assert!(kills > 5, "only {kills} changes were seen");
 }
 
 #[test]

@@ -61,6 +61,10 @@ fn copies_land_where_those_of_docker_land() {
         ("COPY --link a.txt /n/m/", &["/n", "/n/m", "/n/m/a.txt"]),
         ("COPY <<f /\ntext\nf", &["/f"]),
         ("COPY <<f <<g /n/\n1\nf\n2\ng", &["/n", "/n/f", "/n/g"]),
+        // Only the last name of such a word is a name of what is copied.
+        ("COPY <<../../f /n/\n1\n../../f", &["/n", "/n/f"]),
+        ("COPY <<a/./../f /n/\n1\na/./../f", &["/n", "/n/f"]),
+        ("COPY <<a/f /n\n1\na/f", &["/n"]),
         ("ARG F=a.txt\nENV D=/n\nCOPY $F ${D}/", &["/n", "/n/a.txt"]),
         ("COPY a.txt /n\nCOPY b.txt /n", &["/n"]),
         // Of a directory that a wildcard matches the content is copied, as of one that is named.
@@ -159,6 +163,15 @@ fn copies_that_cannot_be_made_say_where_and_why() {
             "line 3, column 1",
             &["/sub: a directory cannot"],
         ),
+        (
+            "COPY <<a/.. /n/\n1\na/..",
+            "line 2, column 1",
+            &[
+                "<<a/..: a copy of the here-document has no name",
+                "<<a/../file",
+            ],
+        ),
+        ("COPY <<a/ /n/\n1\na/", "line 2, column 1", &["<<a/file"]),
         ("ENV A=${B", "line 2, column 7", &["a `}` is missing"]),
         ("EXPOSE high", "line 2, column 8", &["EXPOSE 80"]),
     ] {
@@ -305,7 +318,7 @@ fn directories_that_are_left_out_are_there_for_what_is_brought_back() {
 fn owners_and_modes_are_those_that_were_asked_for() {
     use std::os::unix::fs::PermissionsExt;
     let cli = context(
-        "FROM scratch\nCOPY etc /etc\nCOPY a.txt /plain\nCOPY --chown=app --chmod=4750 a.txt /n/own\nCOPY --chown=5:team b.txt /five\n",
+        "FROM scratch\nCOPY etc /etc\nUSER app\nWORKDIR /home/w\nUSER 5:6\nWORKDIR /home/v\nUSER nobody\nWORKDIR /home/u\nCOPY a.txt /plain\nCOPY --chown=app --chmod=4750 a.txt /n/own\nCOPY --chown=5:team b.txt /five\n",
     );
     cli.file("ctx/etc/passwd", "root:x:0:0::/:\napp:x:77:78::/:\n")
         .file("ctx/etc/group", "team:x:99:\n");
@@ -322,6 +335,15 @@ fn owners_and_modes_are_those_that_were_asked_for() {
             found["gid"].clone(),
         )
     };
+    // A working directory is that of the user that was named before.
+    for (path, uid, gid) in [
+        ("/home", 77, 78),
+        ("/home/w", 77, 78),
+        ("/home/v", 5, 6),
+        ("/home/u", 0, 0),
+    ] {
+        assert_eq!((of(path).1, of(path).2), (uid.into(), gid.into()), "{path}");
+    }
     let plain = of("/plain");
     assert_eq!((plain.1, plain.2), (0.into(), 0.into()));
     let own = of("/n/own");

@@ -129,6 +129,79 @@ fn every_refusal_names_the_recipe_the_line_and_what_to_write() {
 }
 
 #[test]
+fn arguments_are_seen_where_docker_sees_them() {
+    // The lines, and what `ENV R=...` at their end comes to.
+    for (lines, want) in [
+        ("ARG A=1\nFROM scratch\nENV R=$A", ""),
+        ("ARG A=1\nFROM scratch\nARG A\nENV R=$A", "1"),
+        ("ARG A=1\nFROM scratch\nARG A=2\nENV R=$A", "2"),
+        ("ARG A=1 B=${A}x\nFROM scratch\nARG B\nENV R=$B", "1x"),
+        ("FROM scratch\nENV R=$A\nARG A=1", ""),
+        ("FROM scratch\nARG A=1\nENV A=2\nENV R=$A", "2"),
+        ("FROM scratch\nENV A=2\nARG A=1\nENV R=$A", "2"),
+        ("FROM scratch\nARG A=1\nARG A=2\nENV R=$A", "2"),
+        ("FROM scratch\nARG A=1\nARG B=$A$A\nENV R=$B", "11"),
+        // A stage that begins with another has its arguments, and one beside it has not.
+        ("FROM scratch AS s\nARG A=1\nFROM s\nENV R=$A", "1"),
+        (
+            "FROM scratch AS s\nARG A=1\nFROM s AS t\nFROM t\nENV R=$A",
+            "1",
+        ),
+        ("FROM scratch AS s\nARG A=1\nFROM s\nARG A=2\nENV R=$A", "2"),
+        ("FROM scratch AS s\nARG A=1\nFROM scratch\nENV R=$A", ""),
+        ("FROM scratch AS s\nENV A=1\nFROM s\nENV R=$A", "1"),
+        ("FROM scratch\nARG G\nENV R=${G:-none}", "given"),
+        ("FROM scratch\nARG G=own\nENV R=$G", "given"),
+        ("ARG G=own\nFROM scratch\nARG G\nENV R=$G", "given"),
+        ("FROM scratch\nENV R=${G-none}", "none"),
+        ("FROM scratch\nARG TARGETARCH\nENV R=$TARGETARCH", "wasm"),
+        ("FROM scratch\nENV R=$TARGETARCH", ""),
+        ("FROM scratch\nENV A=1\nENV A=2 R=$A", "1"),
+        ("FROM scratch\nENV R=\\$A", "$A"),
+        ("FROM scratch\nARG A=1\nENV R='$A'", "$A"),
+        ("FROM scratch\nARG A=1\nENV R=\"$A b\"", "1 b"),
+        (
+            "FROM scratch\nARG A=abcabc\nENV R=${A#a}${A##*b}${A%c}${A%%b*}${A/b/x}${A//b/x}",
+            "bcabccabcabaaxcabcaxcaxc",
+        ),
+        (
+            "FROM scratch\nARG A=\nENV R=${A:-x}${A-y}${A:+z}${A+w}",
+            "xw",
+        ),
+    ] {
+        let cli = with(&format!("{lines}\n"));
+        let done = cli.run("image build -q ctx --tag made --build-arg G=given");
+        assert_eq!(done.code, Some(0), "{lines}: {}", done.stderr);
+        let env = inspect(&cli)["config"]["env"].to_string();
+        let told = format!("\"R={want}\"");
+        assert!(env.contains(&told), "{lines}: {env}");
+    }
+}
+
+#[test]
+fn ports_and_signals_are_what_readers_of_the_image_know() {
+    let cli =
+        with("FROM scratch\nEXPOSE 80 8000-8002/UDP\nEXPOSE 8001/udp\nSTOPSIGNAL sigrtmin+3\n");
+    id(&build(&cli, ""));
+    let config = &inspect(&cli)["config"];
+    let ports = ["80/tcp", "8000/udp", "8001/udp", "8002/udp"];
+    assert_eq!(config["exposed_ports"], serde_json::json!(ports));
+    assert_eq!(config["stop_signal"], "sigrtmin+3");
+    for (line, part) in [
+        ("EXPOSE 2-1", "no port"),
+        ("EXPOSE 0", "no port"),
+        ("EXPOSE 80/ip", "no port"),
+        ("EXPOSE 65536", "no port"),
+        ("STOPSIGNAL SIGNONE", "no signal: write STOPSIGNAL SIGTERM"),
+        ("STOPSIGNAL 0", "no signal"),
+        ("STOPSIGNAL 65", "no signal"),
+    ] {
+        let cli = with(&format!("FROM scratch\n{line}\n"));
+        build(&cli, "").failed(1, &["line 2", part]);
+    }
+}
+
+#[test]
 fn warnings_are_told_and_stop_nothing() {
     let cli = with("FROM scratch\nHEALTHCHECK CMD x\nMAINTAINER me\n");
     let done = cli.run("image build ctx --tag made --build-arg NONE=1 --progress plain");

@@ -1,6 +1,7 @@
 //! `image build`: recipes from line to layer, what is kept, and what is refused.
 
 mod cache;
+mod contexts;
 mod copy;
 mod lines;
 mod prepared;
@@ -65,6 +66,13 @@ fn steps(cli: &Cli, options: &str) -> Vec<(bool, String)> {
         (step["cached"].as_bool().unwrap(), why.to_owned())
     });
     steps.collect()
+}
+
+/// The names in a directory of the host.
+fn left_in(dir: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.collect()
 }
 
 /// A guest as text.

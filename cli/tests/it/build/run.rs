@@ -1,6 +1,7 @@
 //! `RUN`: guests of the stage, their layers, mounts, secrets, ends.
 
 use super::{Cli, build, cat, guest, id, tree, with};
+use crate::support::archive::Archive;
 use crate::support::script::{NOENT, OK, ROFS, ROOT, Script};
 
 fn scripted(lines: &str, script: &Script) -> Cli {
@@ -129,6 +130,78 @@ fn mounts_are_seen_and_leave_nothing() {
 }
 
 #[test]
+fn places_of_mounts_leave_nothing_wherever_they_are() {
+    let places = [
+        // Where devices are shown, and where the stage has links.
+        ("/dev/shm", "dev/shm"),
+        ("/dev/a/b", "dev/a/b"),
+        ("/tmp/a", "tmp/a"),
+        ("/var/run/x/y", "var/run/x/y"),
+        ("/up/x", "up/x"),
+    ];
+    let want = ["/deep", "/g.wat", "/out", "/run", "/up", "/var", "/var/run"];
+    for (target, name) in places {
+        let script = Script::new()
+            .write(&format!("{name}/gone"), b"x")
+            .write("out", b"1");
+        let run = format!("RUN --mount=type=tmpfs,target={target} [\"/g.wat\"]");
+        let cli = scripted(&format!("ADD links.tar /\n{run}"), &script);
+        let links = Archive::new()
+            .dir("run")
+            .dir("deep")
+            .symlink("var/run", "../run")
+            .symlink("up", "/run/../deep");
+        cli.file("ctx/links.tar", links.end());
+        id(&build(&cli, ""));
+        assert_eq!(tree(&cli), want, "{target}");
+    }
+    // The guest's own files in such a directory stay.
+    let script = Script::new().write("dev/own", b"x");
+    let run = "RUN --mount=type=tmpfs,target=/dev/shm [\"/g.wat\"]";
+    let cli = scripted(run, &script);
+    id(&build(&cli, ""));
+    assert_eq!(tree(&cli), ["/dev", "/dev/own", "/g.wat"]);
+}
+
+#[test]
+fn a_cache_keeps_no_secret() {
+    let cli = scripted(
+        "RUN --mount=type=secret,id=key --mount=type=cache,target=/kept --mount=type=cache,target=/too [\"/g.wat\"]",
+        &Script::new()
+            .write("kept/x", b"a hunter2-very-secret b")
+            .write("too/x", b"fine"),
+    );
+    cli.file("key", "hunter2-very-secret\n");
+    let done = build(&cli, "--secret id=key,src=key");
+    done.failed(
+        1,
+        &[
+            "line 3, column 1",
+            "the secret \"key\" into /x of the cache at /kept",
+        ],
+    );
+    assert!(!done.stderr.contains("hunter2"));
+    guest(
+        &cli,
+        "g.wat",
+        &Script::new().mkdir("kept/hunter2-very-secret", OK),
+    );
+    build(&cli, "--secret id=key,src=key").failed(1, &["a name or a link of the cache at /kept"]);
+    // Neither cache was kept, and no byte of it is in the store.
+    let none = Script::new()
+        .unlink("kept/x", NOENT)
+        .unlink("too/x", NOENT)
+        .write("kept/y", b"fine");
+    assert_eq!(super::left_in(&cli.path("store/tmp")), [""; 0]);
+    guest(&cli, "g.wat", &none);
+    id(&build(&cli, "--secret id=key,src=key"));
+    // What a cache held before is no business of a later secret.
+    cli.file("key", "another-secret");
+    guest(&cli, "g.wat", &Script::new().cat("kept/y"));
+    id(&build(&cli, "--secret id=key,src=key"));
+}
+
+#[test]
 fn a_locked_cache_loses_nothing_of_builds_at_once() {
     let cli = Cli::new();
     let recipe = |name: &str| {
@@ -223,6 +296,7 @@ fn secrets_are_in_no_layer_key_history_or_output() {
         &["line 3, column 1", "wrote the secret \"key\" into /copy"],
     );
     assert!(!done.stderr.contains(SECRET));
+    assert_eq!(super::left_in(&cli.path("store/tmp")), [""; 0]);
     guest(&cli, "g.wat", &Script::new().mkdir(SECRET, OK));
     let done = build(&cli, "--secret id=key,src=key");
     done.failed(1, &["a name or a link with the secret \"key\" in it"]);
