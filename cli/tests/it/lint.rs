@@ -65,6 +65,41 @@ fn rules_are_silent_on_a_clean_image() {
 }
 
 #[test]
+fn what_is_not_there_is_no_wrong_argument() {
+    let cli = Cli::with_image(&[]);
+    for word in [
+        "/nope/Dockerfile",
+        "nope/Dockerfile",
+        "../x",
+        "no:such",
+        "Nope",
+    ] {
+        let done = cli.run(&format!("image lint {word}"));
+        done.failed(1, &[word.trim_start_matches("../")]);
+    }
+}
+
+#[test]
+fn a_program_of_another_kind_is_called_what_it_is() {
+    let cli = Cli::new();
+    cli.file(
+        "app.tar",
+        Archive::new().file("bin/sh", "\x7fELF\x02\x01\x01").end(),
+    );
+    cli.run("image import app.tar --tag raw:1").fine();
+    cli.run("image mutate raw:1 --tag app:1 --entrypoint /bin/sh")
+        .fine();
+    let done = cli.run("image lint app:1");
+    assert_eq!(done.code, Some(4));
+    let text = done.text();
+    assert!(
+        text.contains("/bin/sh is an ELF program for Linux"),
+        "{text}"
+    );
+    assert!(text.contains("build it for wasm32-wasip1"), "{text}");
+}
+
+#[test]
 fn each_rule_about_files_fires() {
     let file = |name: &str, text: &str| Archive::new().file(name, text);
     let large = "0123456789abcdef".repeat(5 << 10);

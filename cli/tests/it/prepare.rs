@@ -382,7 +382,14 @@ fn what_is_open_beside_the_base_is_opened_again_where_it_is_given_again() {
     note("ready\na1b2");
     // A volume is what it is when it is given again: its note was not there at the start.
     cli.run("run --image by-volume --volume v=vol::/side")
-        .failed(1, &["note", "no such file"]);
+        .failed(
+            1,
+            &[
+                "/side/note: the guest had it open when it was frozen",
+                "no such file",
+                "with what it held then",
+            ],
+        );
     cli.file("base/note", "");
     cli.run("image import base --tag vol").fine();
     let done = with_input(&cli, "run --image by-volume --volume v=vol::/side", "ab");

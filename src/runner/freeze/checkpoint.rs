@@ -10,6 +10,7 @@ use super::{FreezeError, Freezing, MonotonicFrom, Point};
 use crate::digest::Digest;
 use crate::image::Image;
 use crate::layer::Layer;
+use crate::name::show;
 use crate::runner::guest::CORE_ENTRY;
 use crate::runner::{Guest, GuestDir, GuestKind, RunPlan, Runner, RunnerConfig, RunnerError};
 use crate::vfs::Fs;
@@ -310,6 +311,13 @@ impl Resumed {
             fs.start_clock_over();
             Ok(())
         });
-        reopened.map_err(|error| error.to_string())
+        reopened.map_err(|error| match error.operation() {
+            "reopen" => format!(
+                "{}: the guest had it open when it was frozen, and it cannot be opened now ({}): give the directory or volume with what it held then",
+                show(error.path()),
+                error.errno()
+            ),
+            _ => error.to_string(),
+        })
     }
 }

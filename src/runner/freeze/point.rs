@@ -84,7 +84,7 @@ impl FromStr for Point {
         }
         if let Some(path) = text.strip_prefix("path:") {
             return match path.starts_with('/') {
-                true => Ok(Self::Path(path.to_owned())),
+                true => Ok(Self::Path(as_compared(path)?)),
                 false => Err(expected()),
             };
         }
@@ -94,6 +94,7 @@ impl FromStr for Point {
         let (function, nth) = call.ok_or_else(expected)?;
         let nth = nth.parse().ok().filter(|nth| *nth > 0);
         match (function.is_empty(), nth) {
+            (false, Some(_)) if !FUNCTIONS.contains(&function) => Err(unknown(function)),
             (false, Some(nth)) => Ok(Self::Call {
                 function: function.to_owned(),
                 nth,
@@ -102,6 +103,100 @@ impl FromStr for Point {
         }
     }
 }
+
+/// Returns a path as it is compared: calls name it with any number of slashes and dots, and
+/// none of them with a way back.
+fn as_compared(path: &str) -> Result<String, String> {
+    let mut names = Vec::new();
+    for name in path.split('/') {
+        match name {
+            "" | "." => {}
+            ".." => {
+                return Err(format!(
+                    "path:{path}: write the path without `..`, as the guest names it"
+                ));
+            }
+            name => names.push(name),
+        }
+    }
+    match names.is_empty() {
+        true => Err(format!(
+            "path:{path}: that is the root, which no call names: write a file or directory in it"
+        )),
+        false => Ok(format!("/{}", names.join("/"))),
+    }
+}
+
+/// Says that no guest calls a function of this name.
+fn unknown(function: &str) -> String {
+    let known = FUNCTIONS.iter().filter(|known| {
+        let is_part = |part: &str| !part.is_empty() && known.split('_').any(|own| own == part);
+        function.split('_').any(is_part)
+    });
+    let near: Vec<&str> = known.copied().take(NEAR_NAMES).collect();
+    match near.is_empty() {
+        true => format!(
+            "call:{function}: WASI preview1 has no such function: write one such as fd_read or clock_time_get"
+        ),
+        false => format!(
+            "call:{function}: WASI preview1 has no such function: it has {}",
+            near.join(", ")
+        ),
+    }
+}
+
+/// How many names are told of those that have a word in common with a wrong one.
+const NEAR_NAMES: usize = 6;
+
+/// The functions of WASI preview1.
+const FUNCTIONS: [&str; 46] = [
+    "args_get",
+    "args_sizes_get",
+    "clock_res_get",
+    "clock_time_get",
+    "environ_get",
+    "environ_sizes_get",
+    "fd_advise",
+    "fd_allocate",
+    "fd_close",
+    "fd_datasync",
+    "fd_fdstat_get",
+    "fd_fdstat_set_flags",
+    "fd_fdstat_set_rights",
+    "fd_filestat_get",
+    "fd_filestat_set_size",
+    "fd_filestat_set_times",
+    "fd_pread",
+    "fd_prestat_dir_name",
+    "fd_prestat_get",
+    "fd_pwrite",
+    "fd_read",
+    "fd_readdir",
+    "fd_renumber",
+    "fd_seek",
+    "fd_sync",
+    "fd_tell",
+    "fd_write",
+    "path_create_directory",
+    "path_filestat_get",
+    "path_filestat_set_times",
+    "path_link",
+    "path_open",
+    "path_readlink",
+    "path_remove_directory",
+    "path_rename",
+    "path_symlink",
+    "path_unlink_file",
+    "poll_oneoff",
+    "proc_exit",
+    "proc_raise",
+    "random_get",
+    "sched_yield",
+    "sock_accept",
+    "sock_recv",
+    "sock_send",
+    "sock_shutdown",
+];
 
 /// Where a path stands among the arguments of a call: the descriptor, then the address of
 /// the path, which its length follows.
@@ -235,6 +330,7 @@ fn names(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wasi::p1::{self, Ctx};
 
     #[test]
     fn points_are_read_as_they_are_written() {
@@ -260,5 +356,31 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn what_no_guest_would_come_to_is_refused() {
+        let refused = |text: &str| text.parse::<Point>().unwrap_err();
+        let near = refused("call:fd_raed:1");
+        assert!(
+            near.contains("fd_read") && near.contains("no such"),
+            "{near}"
+        );
+        assert!(refused("call:zzz:1").contains("such as fd_read"));
+        assert!(refused("path:/a/../b").contains("without `..`"));
+        assert!(refused("path://.").contains("the root"));
+        let point: Point = "path://tmp/./ready/".parse().unwrap();
+        assert_eq!(point, Point::Path("/tmp/ready".to_owned()));
+        // The list is that of what a guest can be linked with.
+        let mut linker = wasmtime::Linker::<Ctx>::new(&wasmtime::Engine::default());
+        p1::add_to_linker_sync(&mut linker, |ctx| ctx).unwrap();
+        let ctx = Ctx::new(wasmtime_wasi::WasiCtxBuilder::new().build_p1());
+        let mut store = wasmtime::Store::new(&linker.engine().clone(), ctx);
+        let names: std::collections::BTreeSet<String> = linker
+            .iter(&mut store)
+            .map(|(_, name, _)| name.to_owned())
+            .collect();
+        let known = FUNCTIONS.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(names, known);
     }
 }

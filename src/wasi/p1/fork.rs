@@ -246,7 +246,9 @@ impl Ctx {
                 let dir = self
                     .preopened(preopen)
                     .ok_or_else(|| bad(preopen.as_bytes()))?;
-                let failed = |errno| Error::new("reopen", path, errno);
+                let shown = preopen.trim_end_matches('/').as_bytes();
+                let whole = [shown, b"/", path.as_slice()].concat();
+                let failed = |errno| Error::new("reopen", &whole, errno);
                 let flags = match file {
                     Some(_) => OpenFlags::empty(),
                     None => OpenFlags::DIRECTORY,

@@ -123,8 +123,8 @@ fn entry(
         }
         return Ok(());
     }
-    let bytes = match transfer::program(store, info)? {
-        Some(program) => program,
+    let (name, bytes) = match transfer::program(store, info)? {
+        Some(program) => ("the program".to_owned(), program),
         None => {
             let words = info.config.entrypoint.iter().chain(&info.config.cmd);
             let Some(program) = words.flatten().next() else {
@@ -135,13 +135,21 @@ fn entry(
                 findings.of_image(&ENTRY_MISSING, format!("{program:?}"));
                 return Ok(());
             };
-            Fs::new(image).read_up_to(&path, MAX_PROGRAM_BYTES)?
+            let bytes = Fs::new(image).read_up_to(&path, MAX_PROGRAM_BYTES)?;
+            (path, bytes)
         }
     };
-    let guest = Guest::from_bytes("the program", bytes);
+    let what = from_image::foreign(&bytes);
+    let guest = Guest::from_bytes(&*name, bytes);
     match guest.and_then(|guest| Runner::new(&guest, RunnerConfig::default())) {
         Ok(_) => {}
-        Err(RunnerError::NotWasm { reason, .. }) => findings.of_image(&ENTRY_NOT_WASM, reason),
+        Err(RunnerError::NotWasm { reason, .. }) => {
+            let told = match what {
+                Some(what) => format!("{name} is {what}"),
+                None => format!("{name}: {reason}"),
+            };
+            findings.of_image(&ENTRY_NOT_WASM, told);
+        }
         Err(error) => findings.of_image(&UNKNOWN_IMPORT, error.to_string()),
     }
     Ok(())

@@ -37,10 +37,12 @@ impl Subject {
         let reference = match (reference, has_file) {
             (Ok(reference), _) => reference,
             (Err(_), true) => return RecipeText::read(&path).map(Self::Recipe),
+            // It may be a path all the same: what is not there is no wrong argument.
             (Err(error), false) => {
-                return Err(Failure::usage(format_args!(
-                    "{error}, and no recipe is there under that name"
-                )));
+                return Err(Failure::at(
+                    &path,
+                    format_args!("no recipe is there, and no image can be called so: {error}"),
+                ));
             }
         };
         if !has_file {
