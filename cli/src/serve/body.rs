@@ -1,6 +1,7 @@
 //! Bodies on their way between a client and a guest: counted, bounded, and timed.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,6 +17,9 @@ use wasmtime_wasi_http::{Error, WasiBody};
 use super::record::Record;
 use crate::limits::{MAX_EARLY_ANSWER_BYTES, MAX_EARLY_BODY_BYTES};
 
+/// How often whoever reads a connection is let go on before what has come is all there is.
+const PAUSES: u32 = 3;
+
 /// What a client sends.
 pub(super) struct Received {
     early: VecDeque<Frame<Bytes>>,
@@ -30,9 +34,11 @@ pub(super) struct Received {
 }
 
 /// Why a body is not taken.
+#[derive(Clone, Copy)]
 pub(super) enum BodyFault {
     TooSlow,
     Broken,
+    TooLarge,
 }
 
 impl Received {
@@ -49,14 +55,16 @@ impl Received {
         }
     }
 
-    /// Takes a small body whose length is known before a guest is started for it.
+    /// Takes a small body before a guest is started for it: one whose length is known, or what
+    /// has come of another already.
     pub(super) async fn take_early(&mut self) -> Result<(), BodyFault> {
         let Some(body) = &mut self.rest else {
             return Ok(());
         };
-        let length = body.size_hint().exact();
-        if length.is_none_or(|length| length > MAX_EARLY_BODY_BYTES as u64) {
-            return Ok(());
+        match body.size_hint().exact() {
+            None => return self.take_ready().await,
+            Some(length) if length > MAX_EARLY_BODY_BYTES as u64 => return Ok(()),
+            Some(_) => {}
         }
         let deadline = Instant::now() + self.patience;
         loop {
@@ -69,6 +77,35 @@ impl Received {
         }
         self.rest = None;
         Ok(())
+    }
+
+    /// Takes what is there of a body of unknown length, and waits for no more. What comes with
+    /// the head and is malformed, or too much, is found out while there is no answer yet.
+    async fn take_ready(&mut self) -> Result<(), BodyFault> {
+        let (mut bytes, mut pauses) = (0, 0);
+        while bytes < MAX_EARLY_BODY_BYTES
+            && let Some(body) = &mut self.rest
+        {
+            let polled = poll_fn(|cx| Poll::Ready(Pin::new(&mut *body).poll_frame(cx)));
+            match polled.await {
+                // Who reads the connection does so in this very task, once it is asked to.
+                Poll::Pending if pauses < PAUSES => {
+                    pauses += 1;
+                    tokio::task::yield_now().await;
+                }
+                Poll::Pending => break,
+                Poll::Ready(None) => self.rest = None,
+                Poll::Ready(Some(Err(_))) => return Err(BodyFault::Broken),
+                Poll::Ready(Some(Ok(frame))) => {
+                    bytes += frame.data_ref().map_or(0, Bytes::len);
+                    self.early.push_back(frame);
+                }
+            }
+        }
+        match bytes as u64 > self.max {
+            true => Err(BodyFault::TooLarge),
+            false => Ok(()),
+        }
     }
 
     /// The guest waits for the client, or does so no more.
@@ -90,6 +127,7 @@ impl Received {
             }
             None => {
                 self.rest = None;
+                self.record.broke(BodyFault::TooLarge);
                 Err(Error::HttpRequestBodySize(Some(self.max)))
             }
         }
@@ -122,7 +160,10 @@ impl Body for Received {
                 Poll::Ready(match frame {
                     None => None,
                     Some(Ok(frame)) => Some(self.count(frame)),
-                    Some(Err(error)) => Some(Err(error.into())),
+                    Some(Err(error)) => {
+                        self.record.broke(BodyFault::Broken);
+                        Some(Err(error.into()))
+                    }
                 })
             }
             Poll::Pending => {
@@ -136,6 +177,7 @@ impl Body for Received {
                 }
                 self.rest = None;
                 self.waits(false);
+                self.record.broke(BodyFault::TooSlow);
                 Poll::Ready(Some(Err(Error::ConnectionReadTimeout)))
             }
         }

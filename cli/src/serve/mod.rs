@@ -6,6 +6,7 @@ mod call;
 mod client;
 mod files;
 mod guest;
+mod head;
 mod in_flight;
 mod keep;
 mod listen;

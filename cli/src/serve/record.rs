@@ -1,8 +1,8 @@
 //! What is known of one request, from its head to the end of its guest and its answer.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hyper::{Request, Version};
@@ -12,6 +12,7 @@ use stratafs::runner::Outcome;
 use stratafs::vfs::Usage;
 use tokio::sync::Notify;
 
+use super::body::BodyFault;
 use super::client::Client;
 use super::guest::Ended;
 use super::server::Server;
@@ -32,6 +33,8 @@ pub(super) struct Record {
     pub(super) abandoned: Notify,
     /// The guest has failed: its answer is not complete.
     has_failed: AtomicBool,
+    /// What is wrong with the body, once the guest has come to it.
+    fault: OnceLock<BodyFault>,
 }
 
 /// What the client asked for.
@@ -99,6 +102,7 @@ impl Record {
             sent: AtomicU64::new(0),
             abandoned: Notify::new(),
             has_failed: AtomicBool::new(false),
+            fault: OnceLock::new(),
         });
         client.began(&record);
         record
@@ -110,6 +114,16 @@ impl Record {
 
     pub(super) fn received(&self, bytes: usize) {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// The body is not what it is to be: what was first wrong with it counts.
+    pub(super) fn broke(&self, fault: BodyFault) {
+        self.fault.get_or_init(|| fault);
+    }
+
+    /// Returns what is wrong with the body.
+    pub(super) fn body_fault(&self) -> Option<BodyFault> {
+        self.fault.get().copied()
     }
 
     /// Counts a part of the answer that is handed to the client from here on.

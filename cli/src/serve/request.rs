@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, SET_COOKIE};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SET_COOKIE};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use stratafs::runner::Outcome;
 use stratafs::wasmtime::Store;
@@ -16,6 +16,7 @@ use super::call::{Call, GivenLater};
 use super::client::Client;
 use super::files::Taken;
 use super::guest::{Ended, First, Guest, Held, Started};
+use super::head;
 use super::proxy::Data;
 use super::record::Record;
 use super::server::Server;
@@ -131,6 +132,11 @@ async fn ask(
         Ok(given) => given,
         Err(given) => given.await.ok(),
     };
+    // Nothing of an answer is on its way yet: whatever the guest made of half a body, its
+    // client learns what was wrong with it. The guest is stopped.
+    if let Some(fault) = record.body_fault() {
+        return Err(no_body(fault, server.bounds.max_body));
+    }
     let done = match given {
         Some(Ok(response)) => Ok((response, parts, cookie)),
         Some(Err(code)) => Err(Refusal::new(
@@ -175,6 +181,20 @@ fn no_answer(ended: Option<Ended>, timeout: Duration) -> Refusal {
     }
 }
 
+/// Says what is wrong with a body.
+fn no_body(fault: BodyFault, max: u64) -> Refusal {
+    match fault {
+        BodyFault::TooSlow => {
+            Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")
+        }
+        BodyFault::Broken => Refusal::new(StatusCode::BAD_REQUEST, "the body is malformed"),
+        BodyFault::TooLarge => Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body has more than {max} bytes"),
+        ),
+    }
+}
+
 /// Waits until the request may have a guest: what its connection asked for before is over,
 /// its small body is here, and there are not too many others.
 async fn admit(
@@ -188,47 +208,19 @@ async fn admit(
         Version::HTTP_2 => None,
         _ => Some(Arc::clone(&client.turn).lock_owned().await),
     };
-    let request = with_host(request)?;
-    let too_large = || {
-        let why = format!("the body has more than {} bytes", bounds.max_body);
-        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, why)
-    };
+    let request = head::checked(request).map_err(|(status, why)| Refusal::new(status, why))?;
     if request.body().size_hint().lower() > bounds.max_body {
-        return Err(too_large());
+        return Err(no_body(BodyFault::TooLarge, bounds.max_body));
     }
     let (head, body) = request.into_parts();
     let mut body = Received::new(body, bounds.max_body, bounds.client_timeout, record);
-    body.take_early().await.map_err(|fault| match fault {
-        BodyFault::TooSlow => {
-            Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")
-        }
-        BodyFault::Broken => Refusal::new(StatusCode::BAD_REQUEST, "the body is malformed"),
-    })?;
+    let early = body.take_early().await;
+    early.map_err(|fault| no_body(fault, bounds.max_body))?;
     let Some(place) = server.in_flight.take(record).await else {
         let why = format!("{} requests are in flight", bounds.max_in_flight);
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why));
     };
     Ok((Request::from_parts(head, body), Held::new(place, turn)))
-}
-
-/// A request of HTTP/1.0 need not say whom it is for; a guest has to be told.
-fn with_host(mut request: Request<Incoming>) -> Result<Request<Incoming>, Refusal> {
-    let bad = |why| Refusal::new(StatusCode::BAD_REQUEST, why);
-    if request.uri().authority().is_some() {
-        return Ok(request);
-    }
-    match request.headers().get(HOST) {
-        Some(host) => match host.to_str() {
-            Ok(_) => Ok(request),
-            Err(_) => Err(bad("the header host is malformed")),
-        },
-        None if request.version() == Version::HTTP_10 => {
-            let host = HeaderValue::from_static("localhost");
-            request.headers_mut().insert(HOST, host);
-            Ok(request)
-        }
-        None => Err(bad("the header host is missing")),
-    }
 }
 
 /// Makes a guest with a file system of its own or of its session.

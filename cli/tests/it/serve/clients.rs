@@ -72,6 +72,19 @@ fn heads_have_a_bound() {
         "GET / HTTP/1.1\r\n\r\n",
         "GET / HTTP/9\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: h\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: h\r\nhost: h\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a b\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost : h\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: h\r\nx y: z\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: h\r\nx: a\r\n b\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: h\r\nx: a\0b\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: +1\r\n\r\na",
+        "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 1, 1\r\n\r\na",
+        "POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.0\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "GET /a b HTTP/1.1\r\nhost: h\r\n\r\n",
+        "G@T / HTTP/1.1\r\nhost: h\r\n\r\n",
     ] {
         assert_eq!(
             send(&mut served.connect(), bad.as_bytes()).status,
@@ -80,6 +93,47 @@ fn heads_have_a_bound() {
         );
     }
     served.get("/hello").is(200, "hello\n");
+}
+
+#[test]
+fn bodies_that_are_malformed_are_refused_whatever_the_guest_makes_of_them() {
+    let served = Served::start("--client-timeout 1 --max-body 1K --timeout 20");
+    let head = "POST /echo HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n";
+    for (body, status) in [
+        ("zz\r\n".to_owned(), 400),
+        ("1\na\n0\n\n".to_owned(), 400),
+        ("1\r\naXX0\r\n\r\n".to_owned(), 400),
+        ("fffffffffffffffff\r\na\r\n0\r\n\r\n".to_owned(), 400),
+        ("-1\r\na\r\n0\r\n\r\n".to_owned(), 400),
+        (format!("500\r\n{}\r\n0\r\n\r\n", "x".repeat(0x500)), 413),
+    ] {
+        let mut stream = served.connect();
+        let got = send(&mut stream, format!("{head}{body}").as_bytes());
+        assert_eq!(got.status, status, "{body:?}");
+        assert!(is_closed(&mut stream, SOON), "{body:?}");
+    }
+    // One of which the length is ambiguous is answered, and nothing after it is read.
+    let both = "POST /echo HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n1\r\na\r\n0\r\n\r\n";
+    let next = "GET /hello HTTP/1.1\r\nhost: h\r\n\r\n";
+    let mut stream = served.connect();
+    stream
+        .write_all(format!("{both}{next}").as_bytes())
+        .unwrap();
+    let mut all = String::new();
+    stream.read_to_string(&mut all).unwrap();
+    assert!(!all.contains("hello"), "{all}");
+    assert_eq!(all.matches("HTTP/1.1 ").count(), 1, "{all}");
+    // Chunks as they may be.
+    let fine = format!("{head}1;x=y\r\na\r\n00\r\nt: u\r\n\r\n{next}");
+    let mut stream = served.connect();
+    send(&mut stream, fine.as_bytes()).is(200, "a");
+    read_answer(&mut stream).unwrap().is(200, "hello\n");
+    // A target that names its host, and another in the header: the target counts.
+    let absolute = "GET http://x.example/hello HTTP/1.1\r\nhost: other\r\n\r\n";
+    send(&mut served.connect(), absolute.as_bytes()).is(200, "hello\n");
+    let coded =
+        "POST /echo HTTP/1.1\r\nhost: h\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n";
+    assert_eq!(send(&mut served.connect(), coded.as_bytes()).status, 501);
 }
 
 #[test]
