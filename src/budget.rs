@@ -390,6 +390,11 @@ impl Account {
         }
     }
 
+    /// Returns whether nobody pays.
+    pub(crate) fn is_nobody(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Notes what holds spare memory on this account.
     pub(crate) fn add_keeper(&self, keeper: Weak<dyn Keeper>) {
         if let Some(tab) = &self.0 {

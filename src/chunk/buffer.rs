@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::pages::{Page, Pages};
+use super::pages::{GonePages, Page, Pages};
 use crate::budget::Account;
 use crate::errno::Errno;
 use crate::limits::BLOCK_BYTES;
@@ -134,6 +134,14 @@ impl Buffer {
         }
     }
 
+    /// Drops it, with others.
+    pub(crate) fn go(self, gone: &mut GonePages) {
+        match self {
+            Self::Page(page) => gone.take(page),
+            Self::Small(small) => drop(small),
+        }
+    }
+
     /// Returns whether both are one.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
@@ -156,6 +164,16 @@ impl Buffer {
                 bytes.get_mut(..len).unwrap_or_default()
             }
         }
+    }
+
+    /// Puts `piece` in the place of bytes that are there, if all of them are and
+    /// nothing else holds them. Returns whether it did.
+    pub(crate) fn overwrite(&mut self, at: usize, piece: &[u8]) -> bool {
+        let old = self.bytes_mut().get_mut(at..at + piece.len());
+        old.is_some_and(|old| {
+            old.copy_from_slice(piece);
+            true
+        })
     }
 
     /// Puts `piece` at `at`, zeros between the old end and there; with room

@@ -25,7 +25,7 @@ pub use content::Content;
 pub(crate) use content::{copy_or_zero, digest_of};
 #[cfg(feature = "store")]
 pub(crate) use cut::next_chunk;
-pub(crate) use pages::Pages;
+pub(crate) use pages::{GonePages, Pages};
 pub use pool::{Chunk, ChunkPool};
 pub use scope::Scope;
 pub(crate) use sealed::{Piece, SealedBlock, SealedFile};

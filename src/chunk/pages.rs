@@ -40,9 +40,10 @@ use mapped::Memory;
 pub(super) use arena::Arena;
 use spare::Spare;
 
+use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -64,6 +65,13 @@ const SPARE_PAGES: i64 = 256;
 /// Pages of a file for which room is reserved at once.
 const RESERVED_PAGES: usize = 16;
 
+/// Pages from which on those of one write are taken together, and how many at most.
+const MIN_STOCK_PAGES: usize = 4;
+const MAX_STOCK_PAGES: usize = 64;
+
+/// What a page in use counts in [`PageCounts::both`]: more than there can be idle.
+const IN_USE: u64 = 1 << 32;
+
 /// Words of a set of the pages of a slab.
 const WORDS: usize = MAX_SLAB_PAGES / 64;
 
@@ -80,14 +88,17 @@ pub(crate) struct Pages {
     file: Option<Arc<SpillFile>>,
     /// Pages of a file, for those that there is no memory for.
     spilled: Option<Box<Pages>>,
+    /// Taken beforehand for one write, the last to come first.
+    stock: Vec<Page>,
 }
 
 /// Counts of the pages of all slabs of an instance.
 #[derive(Default)]
 struct PageCounts {
-    in_use: AtomicI64,
-    /// Not in use, but their memory is there.
-    idle: AtomicI64,
+    /// Those in use, times [`IN_USE`], and those that are not, but whose memory is
+    /// there: in one word, since most steps change both. Each slab's part is changed
+    /// under its lock.
+    both: AtomicU64,
     /// Set when the instance is gone.
     orphaned: AtomicBool,
     /// What it may keep beyond its own bound. Absent for pages of a file.
@@ -97,14 +108,28 @@ struct PageCounts {
 }
 
 impl PageCounts {
+    fn in_use(&self) -> i64 {
+        i64::try_from(self.both.load(Ordering::Relaxed) / IN_USE).unwrap_or(0)
+    }
+
+    fn idle(&self) -> i64 {
+        i64::try_from(self.both.load(Ordering::Relaxed) % IN_USE).unwrap_or(0)
+    }
+
+    /// Takes note of `in_use` pages more in use, and `idle` more that are not.
+    fn add(&self, in_use: i64, idle: i64) {
+        let both = in_use.wrapping_mul(IN_USE.cast_signed()).wrapping_add(idle);
+        self.both.fetch_add(both.cast_unsigned(), Ordering::Relaxed);
+    }
+
     /// Returns how many idle pages an instance may keep.
     fn bound(&self) -> i64 {
         let spare = self.spare.as_ref().map_or(0, Spare::pages);
-        self.in_use.load(Ordering::Relaxed) + SPARE_PAGES + spare
+        self.in_use() + SPARE_PAGES + spare
     }
 
     fn is_past_bound(&self) -> bool {
-        self.idle.load(Ordering::Relaxed) > self.bound()
+        self.idle() > self.bound()
     }
 
     /// Raises the bound if the process has pages to spare, else gives memory back.
@@ -127,7 +152,7 @@ impl PageCounts {
             if state.idles as usize == slab.holders.len() {
                 slab.give_back(&mut state);
             }
-            if self.idle.load(Ordering::Relaxed) <= target {
+            if self.idle() <= target {
                 return;
             }
         }
@@ -169,7 +194,8 @@ struct SlabState {
 /// A page that is held. Cloning it counts one holder more; the bytes can be
 /// changed by a single holder only. As many of them count as the holder says.
 pub(crate) struct Page {
-    /// From `Arc::into_raw`; each page that is held keeps its slab once.
+    /// Of an `Arc`. The pages of a slab that are held have one count of it together,
+    /// as long as there are any.
     slab: NonNull<Slab>,
     index: u16,
     len: u16,
@@ -196,6 +222,9 @@ impl Pages {
     /// [`Errno::NoSpace`] if the budget has no room for it or the system has no
     /// memory, and there is no file to spill to or that one is full too.
     pub(crate) fn take(&mut self) -> Result<Page, Errno> {
+        if let Some(page) = self.stock.pop() {
+            return Ok(page);
+        }
         let is_full = self.spilled.is_some()
             && self.own_idle_bytes() == 0
             && !self.account.has_room_for_block();
@@ -210,6 +239,31 @@ impl Pages {
         match self.spilled() {
             Some(spilled) if found.is_err() => spilled.take(),
             _ => found,
+        }
+    }
+
+    /// Takes up to `count` pages beforehand where that takes one lock and asks
+    /// nobody. [`give_stock_back`](Self::give_stock_back) is to follow.
+    #[inline]
+    pub(crate) fn stock(&mut self, count: usize) {
+        if count >= MIN_STOCK_PAGES && self.stock.is_empty() {
+            self.stock_more(count.min(MAX_STOCK_PAGES));
+        }
+    }
+
+    fn stock_more(&mut self, count: usize) {
+        if let Some(slab) = self.slabs.get(self.open) {
+            Slab::take_more(slab, count, &mut self.stock);
+            self.stock.reverse();
+        }
+    }
+
+    /// Gives back what was taken beforehand and is left.
+    #[inline]
+    pub(crate) fn give_stock_back(&mut self) {
+        if !self.stock.is_empty() {
+            let mut gone = GonePages::default();
+            self.stock.drain(..).for_each(|page| gone.take(page));
         }
     }
 
@@ -242,7 +296,7 @@ impl Pages {
 
     fn own_idle_bytes(&self) -> u64 {
         let idle = self.counts.as_ref();
-        let idle = idle.map_or(0, |counts| counts.idle.load(Ordering::Relaxed));
+        let idle = idle.map_or(0, |counts| counts.idle());
         u64::try_from(idle).unwrap_or(0) * BLOCK_BYTES as u64
     }
 
@@ -325,7 +379,7 @@ impl Pages {
         });
         let frees = u32::try_from(pages).ok()?;
         let idles = if is_there { frees } else { 0 };
-        counts.idle.fetch_add(idles.into(), Ordering::Relaxed);
+        counts.add(0, idles.into());
         account.keep(u64::from(idles) * BLOCK_BYTES as u64);
         Some(Slab {
             memory,
@@ -362,25 +416,61 @@ impl Slab {
             return None;
         }
         let index = first(&state.free)?;
+        let mut idles = 0;
         if has(&state.idle, index) {
             set(&mut state.idle, index, false);
             state.idles -= 1;
-            this.counts.idle.fetch_sub(1, Ordering::Relaxed);
+            idles = 1;
             this.account.unkeep(BLOCK_BYTES as u64);
         } else if let Err(errno) = this.bring(&mut state, index, asking) {
             return Some(Err(errno));
         }
+        let page = Self::hand_out(this, &mut state, index);
+        this.counts.add(1, -idles);
+        page.map(Ok)
+    }
+
+    /// Takes some pages that cost nothing, or have been paid for.
+    fn take_more(this: &Arc<Self>, count: usize, pages: &mut Vec<Page>) {
+        let mut state = this.state.lock();
+        let (mut taken, mut idles) = (0, 0);
+        let is_free = this.account.is_nobody() && !this.memory.is_in_file();
+        while taken < count
+            && let Some(index) = first(&state.free)
+        {
+            let is_idle = has(&state.idle, index);
+            if !is_idle && !is_free {
+                break;
+            }
+            if is_idle {
+                set(&mut state.idle, index, false);
+                state.idles -= 1;
+                idles += 1;
+            }
+            pages.extend(Self::hand_out(this, &mut state, index));
+            taken += 1;
+        }
+        this.account.unkeep(idles * BLOCK_BYTES as u64);
+        let idles = i64::try_from(idles).unwrap_or(0);
+        this.counts.add(i64::try_from(taken).unwrap_or(0), -idles);
+    }
+
+    /// Makes a free page one that is held.
+    fn hand_out(this: &Arc<Self>, state: &mut SlabState, index: usize) -> Option<Page> {
+        let holders = this.holders.get(index)?;
+        if state.frees as usize == this.holders.len() {
+            // The count that all held pages have together: see `release`.
+            let _ = Arc::into_raw(Arc::clone(this));
+        }
         set(&mut state.free, index, false);
         state.frees -= 1;
-        this.counts.in_use.fetch_add(1, Ordering::Relaxed);
-        drop(state);
-        this.holders.get(index)?.store(1, Ordering::Relaxed);
-        Some(Ok(Page {
-            slab: NonNull::new(Arc::into_raw(Arc::clone(this)).cast_mut())?,
+        holders.store(1, Ordering::Relaxed);
+        Some(Page {
+            slab: NonNull::new(Arc::as_ptr(this).cast_mut())?,
             index: u16::try_from(index).ok()?,
             len: 0,
             _niche: false,
-        }))
+        })
     }
 
     /// Pays for a page whose memory is not there.
@@ -414,34 +504,36 @@ impl Slab {
         for index in pages.skip(1) {
             set(&mut state.idle, index, true);
             state.idles += 1;
-            self.counts.idle.fetch_add(1, Ordering::Relaxed);
+            self.counts.add(0, 1);
             self.account.keep(BLOCK_BYTES as u64);
         }
         Ok(())
     }
 
-    /// Takes back a page that nobody holds.
-    fn release(&self, index: usize) {
-        self.account.keep(BLOCK_BYTES as u64);
+    /// Takes back pages that nobody holds. Returns whether none is held now: then
+    /// the caller has the count that held pages had, and is to let it go.
+    fn release(&self, gone: &[u64; WORDS], count: u32) -> bool {
+        self.account.keep(u64::from(count) * BLOCK_BYTES as u64);
         let mut state = self.state.lock();
-        set(&mut state.free, index, true);
-        set(&mut state.idle, index, true);
-        state.frees += 1;
-        state.idles += 1;
-        self.counts.in_use.fetch_sub(1, Ordering::Relaxed);
-        self.counts.idle.fetch_add(1, Ordering::Relaxed);
+        let SlabState { free, idle, .. } = &mut *state;
+        for ((free, idle), gone) in free.iter_mut().zip(idle).zip(gone) {
+            *free |= gone;
+            *idle |= gone;
+        }
+        state.frees += count;
+        state.idles += count;
+        self.counts.add(-i64::from(count), count.into());
+        let held = self.holders.len() - state.frees as usize;
         if !self.counts.orphaned.load(Ordering::Relaxed) {
             drop(state);
             if self.counts.is_past_bound() {
                 self.counts.keep_to_bound();
             }
-            return;
-        }
-        let held = self.holders.len() - state.frees as usize;
-        // One of which nothing is in use is about to be unmapped.
-        if held > 0 && state.idles as usize >= held {
+        } else if held > 0 && state.idles as usize >= held {
+            // One of which nothing is in use is about to be unmapped.
             self.give_back(&mut state);
         }
+        held == 0
     }
 
     /// Gives the memory of all idle pages back to the system.
@@ -459,9 +551,7 @@ impl Slab {
         let bytes = u64::from(state.idles) * BLOCK_BYTES as u64;
         self.account.give(bytes);
         self.account.unkeep(bytes);
-        self.counts
-            .idle
-            .fetch_sub(state.idles.into(), Ordering::Relaxed);
+        self.counts.add(0, -i64::from(state.idles));
         state.idle = [0; WORDS];
         state.idles = 0;
     }
@@ -470,7 +560,7 @@ impl Slab {
 impl Drop for Slab {
     fn drop(&mut self) {
         let idles = self.state.get_mut().idles;
-        self.counts.idle.fetch_sub(idles.into(), Ordering::Relaxed);
+        self.counts.add(0, -i64::from(idles));
         let bytes = u64::from(idles) * BLOCK_BYTES as u64;
         self.account.give(bytes);
         self.account.unkeep(bytes);
@@ -549,16 +639,79 @@ impl Clone for Page {
 
 impl Drop for Page {
     fn drop(&mut self) {
+        if self.is_last() {
+            let mut gone = GonePages::default();
+            gone.add(self.slab, self.index);
+        }
+    }
+}
+
+impl Page {
+    /// Counts one holder less. Returns whether it was the last.
+    fn is_last(&self) -> bool {
         let Some(holders) = self.holders() else {
-            return;
+            return false;
         };
-        if holders.fetch_sub(1, Ordering::Release) != 1 {
-            return;
+        // The only holder is this one, and cannot be cloned meanwhile.
+        if holders.load(Ordering::Acquire) != 1 && holders.fetch_sub(1, Ordering::Release) != 1 {
+            return false;
         }
         fence(Ordering::Acquire);
-        self.slab().release(usize::from(self.index));
-        // SAFETY: it came from `into_raw`, and goes once for each page taken.
-        drop(unsafe { Arc::from_raw(self.slab.as_ptr().cast_const()) });
+        true
+    }
+}
+
+/// Pages of one slab that nobody holds any more, on their way back to it: many at
+/// once take its lock once.
+#[derive(Default)]
+pub(crate) struct GonePages {
+    slab: Option<NonNull<Slab>>,
+    gone: [u64; WORDS],
+    count: u32,
+}
+
+impl GonePages {
+    /// Drops a page.
+    pub(crate) fn take(&mut self, page: Page) {
+        let page = ManuallyDrop::new(page);
+        if page.is_last() {
+            self.add(page.slab, page.index);
+        }
+    }
+
+    /// Adds a page that is not held any more, but counts as held in its slab.
+    fn add(&mut self, slab: NonNull<Slab>, index: u16) {
+        if self.slab != Some(slab) {
+            self.give_back();
+            self.slab = Some(slab);
+        }
+        set(&mut self.gone, index.into(), true);
+        self.count += 1;
+    }
+
+    fn give_back(&mut self) {
+        let Some(slab) = self.slab.take() else {
+            return;
+        };
+        let at = slab.as_ptr().cast_const();
+        // SAFETY: these pages count as held until they are released, so the slab is
+        // there, and has a count that it goes with after the last of them.
+        let slab = unsafe {
+            Arc::increment_strong_count(at);
+            Arc::from_raw(at)
+        };
+        if slab.release(&self.gone, self.count) {
+            // SAFETY: the count is that which `Slab::take` left when there were no held
+            // pages; it is taken once, by who released the last of them.
+            drop(unsafe { Arc::from_raw(at) });
+        }
+        (self.gone, self.count) = ([0; WORDS], 0);
+    }
+}
+
+impl Drop for GonePages {
+    fn drop(&mut self) {
+        self.give_back();
     }
 }
 

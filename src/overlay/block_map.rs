@@ -2,17 +2,20 @@
 //!
 //! A file of one block holds it in place. More lie in leaves of
 //! [`LEAF_BLOCKS`], which a persistent map orders: a clone shares all leaves,
-//! and whoever writes then copies the one it writes to.
+//! and whoever writes then copies the one it writes to. The leaf that was begun
+//! last stays beside the map until the next one is: who writes blocks one after the
+//! other goes to the map once for each leaf.
 
 use std::iter::FusedIterator;
 use std::ops::Range;
-use std::sync::Arc;
 
 use imbl::OrdMap;
 use imbl::ordmap::{DiffItem, RangedIter};
 use imbl::shared_ptr::DefaultSharedPtr;
+use triomphe::Arc;
 
 use super::block::Block;
+use crate::chunk::GonePages;
 
 /// Blocks of a leaf: what a clone of a file copies at most when it changes one.
 const LEAF_BLOCKS: usize = 16;
@@ -21,36 +24,64 @@ const LEAF_BLOCKS: usize = 16;
 const LEAF: u64 = LEAF_BLOCKS as u64;
 
 #[derive(Clone, Default)]
-pub(super) struct BlockMap {
-    nodes: Nodes,
-    len: usize,
-}
+pub(super) struct BlockMap(Nodes);
 
 #[derive(Clone, Default)]
 enum Nodes {
     #[default]
     None,
     One(u64, Block),
-    /// By the number of the first block over [`LEAF_BLOCKS`]; none is empty.
-    Leaves(OrdMap<u64, Leaf>),
+    Many(Box<Leaves>),
+}
+
+/// By the number of the first block over [`LEAF_BLOCKS`].
+#[derive(Clone)]
+struct Leaves {
+    /// None is empty.
+    others: OrdMap<u64, Leaf>,
+    /// One that is not among the others, and may be empty.
+    open: Leaf,
+    open_number: u64,
+    /// Blocks in all of them.
+    len: usize,
 }
 
 /// Blocks that follow each other, cheap to clone.
 #[derive(Clone, Default)]
 struct Leaf(Arc<Slots>);
 
-type Slots = [Option<Block>; LEAF_BLOCKS];
+#[derive(Clone, Default)]
+struct Slots([Option<Block>; LEAF_BLOCKS]);
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        let mut gone = GonePages::default();
+        for block in self.0.iter_mut().filter_map(Option::take) {
+            if let Block::Own(buffer) = block {
+                buffer.go(&mut gone);
+            }
+        }
+    }
+}
+
+impl Slots {
+    fn get(&self, number: u64) -> Option<&Block> {
+        self.0.get(slot(number))?.as_ref()
+    }
+
+    fn slot(&mut self, number: u64) -> Option<&mut Option<Block>> {
+        self.0.get_mut(slot(number))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(Option::is_none)
+    }
+}
 
 impl PartialEq for Leaf {
     /// Returns whether both are one: others may be equal too.
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl Leaf {
-    fn is_empty(&self) -> bool {
-        self.0.iter().all(Option::is_none)
     }
 }
 
@@ -60,28 +91,108 @@ fn slot(number: u64) -> usize {
     usize::try_from(number % LEAF).unwrap_or(0)
 }
 
+impl Leaves {
+    fn of_one(number: u64, block: Block) -> Self {
+        let mut leaves = Self {
+            others: OrdMap::new(),
+            open: Leaf::default(),
+            open_number: number / LEAF,
+            len: 0,
+        };
+        leaves.insert(number, block);
+        leaves
+    }
+
+    #[inline]
+    fn leaf(&self, number: u64) -> Option<&Leaf> {
+        if number == self.open_number {
+            return Some(&self.open);
+        }
+        self.others.get(&number)
+    }
+
+    /// A leaf to change, copied if a clone shares it.
+    #[inline]
+    fn slots_mut(&mut self, number: u64) -> Option<&mut Slots> {
+        let leaf = match number == self.open_number {
+            true => &mut self.open,
+            false => self.others.get_mut(&number)?,
+        };
+        Some(Arc::make_mut(&mut leaf.0))
+    }
+
+    fn insert(&mut self, number: u64, block: Block) {
+        let leaf = number / LEAF;
+        if self.slots_mut(leaf).is_none() {
+            self.begin(leaf);
+        }
+        let slot = self.slots_mut(leaf).and_then(|slots| slots.slot(number));
+        if slot.is_some_and(|slot| slot.replace(block).is_none()) {
+            self.len += 1;
+        }
+    }
+
+    /// Puts the open leaf to the others and opens a new one.
+    fn begin(&mut self, number: u64) {
+        let before = std::mem::take(&mut self.open);
+        if !before.0.is_empty() {
+            self.others.insert(self.open_number, before);
+        }
+        self.open_number = number;
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Block> {
+        let leaf = number / LEAF;
+        // Nothing is copied for a block that is not there.
+        self.leaf(leaf)?.0.get(number)?;
+        let slots = self.slots_mut(leaf)?;
+        let block = slots.slot(number)?.take()?;
+        if slots.is_empty() && leaf != self.open_number {
+            self.others.remove(&leaf);
+        }
+        self.len -= 1;
+        Some(block)
+    }
+
+    /// The numbers at which there can be other blocks than in `other`, in order.
+    fn differing(&self, other: &Self) -> Vec<u64> {
+        let mut numbers: Vec<u64> = Vec::new();
+        for item in self.others.diff(&other.others) {
+            let leaf = match item {
+                DiffItem::Add(leaf, _) | DiffItem::Remove(leaf, _) => *leaf,
+                DiffItem::Update { old, .. } => *old.0,
+            };
+            numbers.extend(other_slots(leaf, self.leaf(leaf), other.leaf(leaf)));
+        }
+        for leaf in [self.open_number, other.open_number] {
+            let (one, two) = (self.leaf(leaf), other.leaf(leaf));
+            if one != two {
+                numbers.extend(other_slots(leaf, one, two));
+            }
+        }
+        numbers
+    }
+}
+
 impl BlockMap {
     pub(super) fn len(&self) -> usize {
-        self.len
+        match &self.0 {
+            Nodes::None => 0,
+            Nodes::One(..) => 1,
+            Nodes::Many(leaves) => leaves.len,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    fn slots(&self, leaf: u64) -> Option<&Slots> {
-        match &self.nodes {
-            Nodes::Leaves(leaves) => Some(&leaves.get(&leaf)?.0),
-            Nodes::None | Nodes::One(..) => None,
-        }
+        matches!(self.0, Nodes::None)
     }
 
     /// Returns block `number`. O(log blocks).
     pub(super) fn get(&self, number: u64) -> Option<&Block> {
-        match &self.nodes {
+        match &self.0 {
             Nodes::One(only, block) => (*only == number).then_some(block),
             Nodes::None => None,
-            Nodes::Leaves(_) => self.slots(number / LEAF)?.get(slot(number))?.as_ref(),
+            Nodes::Many(leaves) => leaves.leaf(number / LEAF)?.0.get(number),
         }
     }
 
@@ -91,69 +202,55 @@ impl BlockMap {
 
     /// Returns block `number` to change it. O(log blocks), and a copy of its leaf
     /// if a clone shares that.
+    #[inline]
     pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut Block> {
-        match &mut self.nodes {
+        match &mut self.0 {
             Nodes::One(only, block) => (*only == number).then_some(block),
             Nodes::None => None,
-            Nodes::Leaves(leaves) => {
-                let leaf = leaves.get_mut(&(number / LEAF))?;
-                Arc::make_mut(&mut leaf.0).get_mut(slot(number))?.as_mut()
+            Nodes::Many(leaves) => {
+                let slots = leaves.slots_mut(number / LEAF)?;
+                slots.slot(number)?.as_mut()
             }
         }
     }
 
     /// Puts `block` at `number`, in the place of what was there.
     pub(super) fn insert(&mut self, number: u64, block: Block) {
-        match &mut self.nodes {
-            Nodes::None => {
-                self.nodes = Nodes::One(number, block);
-                self.len = 1;
-                return;
-            }
+        match &mut self.0 {
+            Nodes::Many(leaves) => return leaves.insert(number, block),
             Nodes::One(only, old) if *only == number => {
                 *old = block;
                 return;
             }
-            Nodes::One(..) => {
-                if let Nodes::One(only, old) = std::mem::take(&mut self.nodes) {
-                    let mut leaves = OrdMap::new();
-                    put(&mut leaves, only, old);
-                    self.nodes = Nodes::Leaves(leaves);
-                }
+            Nodes::None | Nodes::One(..) => {}
+        }
+        self.0 = match std::mem::take(&mut self.0) {
+            Nodes::One(only, old) => {
+                let mut leaves = Box::new(Leaves::of_one(only, old));
+                leaves.insert(number, block);
+                Nodes::Many(leaves)
             }
-            Nodes::Leaves(_) => {}
-        }
-        if let Nodes::Leaves(leaves) = &mut self.nodes
-            && !put(leaves, number, block)
-        {
-            self.len += 1;
-        }
+            Nodes::None | Nodes::Many(_) => Nodes::One(number, block),
+        };
     }
 
     /// Takes block `number` out.
     pub(super) fn remove(&mut self, number: u64) -> Option<Block> {
-        let block = match &mut self.nodes {
-            Nodes::None => return None,
-            Nodes::One(only, _) if *only != number => return None,
-            Nodes::One(..) => match std::mem::take(&mut self.nodes) {
-                Nodes::One(_, block) => block,
-                Nodes::None | Nodes::Leaves(_) => return None,
-            },
-            Nodes::Leaves(leaves) => {
-                let leaf = leaves.get_mut(&(number / LEAF))?;
-                let slots = Arc::make_mut(&mut leaf.0);
-                let block = slots.get_mut(slot(number))?.take()?;
-                if leaf.is_empty() {
-                    leaves.remove(&(number / LEAF));
+        match &mut self.0 {
+            Nodes::Many(leaves) => {
+                let block = leaves.remove(number);
+                if leaves.len == 0 {
+                    self.0 = Nodes::None;
                 }
-                block
+                return block;
             }
-        };
-        self.len -= 1;
-        if self.len == 0 {
-            self.nodes = Nodes::None;
+            Nodes::One(only, _) if *only == number => {}
+            Nodes::None | Nodes::One(..) => return None,
         }
-        Some(block)
+        match std::mem::take(&mut self.0) {
+            Nodes::One(_, block) => Some(block),
+            Nodes::None | Nodes::Many(_) => None,
+        }
     }
 
     /// Returns the blocks of `numbers` in order. O(log blocks), and O(1) each.
@@ -162,21 +259,27 @@ impl BlockMap {
             one: None,
             slots: None,
             leaves: None,
+            open: None,
+            next: None,
             at: numbers.start,
             end: numbers.end,
         };
-        match &self.nodes {
+        match &self.0 {
             _ if numbers.is_empty() => {}
             Nodes::None => {}
             Nodes::One(number, block) => {
                 iter.one = numbers.contains(number).then_some((*number, block));
             }
-            Nodes::Leaves(leaves) => {
+            Nodes::Many(leaves) => {
                 let (first, last) = (numbers.start / LEAF, (numbers.end - 1) / LEAF);
                 // Most ranges lie in one leaf: then there is no need to walk.
-                iter.slots = self.slots(first);
+                iter.slots = leaves.leaf(first).map(|leaf| &*leaf.0);
                 if first < last {
-                    iter.leaves = Some(leaves.range(first + 1..=last));
+                    let mut after = leaves.others.range(first + 1..=last);
+                    iter.next = after.next();
+                    iter.leaves = Some(after);
+                    let is_after = (first + 1..=last).contains(&leaves.open_number);
+                    iter.open = is_after.then_some((leaves.open_number, &leaves.open));
                 }
             }
         }
@@ -195,10 +298,14 @@ impl BlockMap {
     /// Returns whether both are clones of one, neither changed since: what is not
     /// may be equal too.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        match (&self.nodes, &other.nodes) {
+        match (&self.0, &other.0) {
             (Nodes::None, Nodes::None) => true,
             (Nodes::One(one, a), Nodes::One(two, b)) => one == two && a.is_same(b),
-            (Nodes::Leaves(one), Nodes::Leaves(two)) => one.ptr_eq(two),
+            (Nodes::Many(one), Nodes::Many(two)) => {
+                one.open_number == two.open_number
+                    && one.open == two.open
+                    && one.others.ptr_eq(&two.others)
+            }
             _ => false,
         }
     }
@@ -206,41 +313,26 @@ impl BlockMap {
     /// Returns the numbers at which there can be other blocks than in `other`, in
     /// order. O(leaves that are not shared).
     pub(super) fn differing(&self, other: &Self) -> Vec<u64> {
-        let mut numbers: Vec<u64> = Vec::new();
-        if let (Nodes::Leaves(one), Nodes::Leaves(two)) = (&self.nodes, &other.nodes) {
-            for item in one.diff(two) {
-                let (one, two, leaf) = match item {
-                    DiffItem::Add(leaf, added) => (None, Some(added), *leaf),
-                    DiffItem::Remove(leaf, removed) => (Some(removed), None, *leaf),
-                    DiffItem::Update { old, new } => (Some(old.1), Some(new.1), *old.0),
-                };
-                numbers.extend(other_slots(leaf, one, two));
-            }
-        } else if !self.is_same(other) {
-            numbers.extend(self.iter().chain(other.iter()).map(|(number, _)| number));
-            numbers.sort_unstable();
-            numbers.dedup();
-        }
+        let mut numbers = match (&self.0, &other.0) {
+            (Nodes::Many(one), Nodes::Many(two)) => one.differing(two),
+            _ if self.is_same(other) => return Vec::new(),
+            _ => self
+                .iter()
+                .chain(other.iter())
+                .map(|(number, _)| number)
+                .collect(),
+        };
+        numbers.sort_unstable();
+        numbers.dedup();
         numbers
     }
-}
-
-/// Puts a block in its leaf. Tells whether there was one.
-fn put(leaves: &mut OrdMap<u64, Leaf>, number: u64, block: Block) -> bool {
-    let leaf = match leaves.get_mut(&(number / LEAF)) {
-        Some(leaf) => leaf,
-        None => leaves.entry(number / LEAF).or_default(),
-    };
-    let slots = Arc::make_mut(&mut leaf.0);
-    let slot = slots.get_mut(slot(number));
-    slot.is_some_and(|slot| slot.replace(block).is_some())
 }
 
 /// The numbers at which two leaves have not the same block.
 fn other_slots(leaf: u64, one: Option<&Leaf>, two: Option<&Leaf>) -> impl Iterator<Item = u64> {
     let numbers = leaf * LEAF..(leaf + 1) * LEAF;
     numbers.filter(move |number| {
-        let at = |leaf: Option<&Leaf>| leaf?.0.get(slot(*number))?.clone();
+        let at = |leaf: Option<&Leaf>| leaf?.0.get(*number).cloned();
         match (at(one), at(two)) {
             (None, None) => false,
             (Some(one), Some(two)) => !one.is_same(&two),
@@ -254,10 +346,28 @@ pub(super) struct Iter<'a> {
     one: Option<(u64, &'a Block)>,
     /// Those of the leaf that `at` lies in.
     slots: Option<&'a Slots>,
-    /// The leaves after that.
+    /// The leaves after that, the first of them taken out, but for the open one.
     leaves: Option<RangedIter<'a, u64, Leaf, DefaultSharedPtr>>,
+    next: Option<(&'a u64, &'a Leaf)>,
+    open: Option<(u64, &'a Leaf)>,
     at: u64,
     end: u64,
+}
+
+impl<'a> Iter<'a> {
+    /// The next leaf and its number.
+    fn next_leaf(&mut self) -> Option<(u64, &'a Leaf)> {
+        let next = self.next.map(|(number, leaf)| (*number, leaf));
+        if let Some(open) = self
+            .open
+            .filter(|open| next.is_none_or(|next| open.0 < next.0))
+        {
+            self.open = None;
+            return Some(open);
+        }
+        self.next = self.leaves.as_mut().and_then(Iterator::next);
+        next
+    }
 }
 
 impl<'a> Iterator for Iter<'a> {
@@ -269,7 +379,7 @@ impl<'a> Iterator for Iter<'a> {
         }
         loop {
             if let Some(slots) = self.slots {
-                let rest = slots.get(slot(self.at)..).unwrap_or_default();
+                let rest = slots.0.get(slot(self.at)..).unwrap_or_default();
                 let found = (self.at..self.end)
                     .zip(rest)
                     .find(|(_, slot)| slot.is_some());
@@ -282,7 +392,7 @@ impl<'a> Iterator for Iter<'a> {
                 }
                 self.slots = None;
             }
-            let (leaf, next) = self.leaves.as_mut()?.next()?;
+            let (leaf, next) = self.next_leaf()?;
             self.at = leaf * LEAF;
             self.slots = Some(&next.0);
         }
@@ -353,7 +463,8 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_is_as_small_as_a_buffer() {
+    fn a_slot_is_as_small_as_a_buffer_and_a_map_as_one_block() {
         assert_eq!(size_of::<Option<Block>>(), 16);
+        assert_eq!(size_of::<BlockMap>(), 24);
     }
 }

@@ -197,6 +197,19 @@ impl FileBody {
         self.backing.bytes_of(number)
     }
 
+    /// Writes `buf` at `offset` if all of that lies in bytes of one block that nobody
+    /// else holds, so that no count changes. Returns whether it did.
+    pub(super) fn overwrite(&mut self, offset: u64, buf: &[u8]) -> bool {
+        let within = within_block(offset);
+        if within + buf.len() > BLOCK_BYTES {
+            return false;
+        }
+        match self.blocks.get_mut(offset / BLOCK) {
+            Some(Block::Own(buffer)) => buffer.overwrite(within, buf),
+            Some(Block::First(_) | Block::Shared(_) | Block::Zeros(_)) | None => false,
+        }
+    }
+
     /// Writes `buf` at `offset`, as far as `terms` allow, and returns the bytes
     /// written. A block of base content that is written in part is copied first, and
     /// no other; if it cannot be read the write ends before it.
@@ -215,6 +228,7 @@ impl FileBody {
         let mut done = 0;
         let mut failed = None;
         while let Some(rest) = buf.get(done..).filter(|rest| !rest.is_empty()) {
+            terms.pages.stock(rest.len() / BLOCK_BYTES);
             let at = offset + done as u64;
             let within = within_block(at);
             let want = rest.len().min(BLOCK_BYTES - within);
@@ -239,6 +253,7 @@ impl FileBody {
                 break;
             }
         }
+        terms.pages.give_stock_back();
         // Only now: while blocks are written, `write_block` still counts by the backing.
         self.release_hidden(terms.pages);
         if let Some(dirty) = terms.dirty {
@@ -314,10 +329,15 @@ impl FileBody {
         let kept = if replaced { 0 } else { below };
         let capacity = room_for(below.max(within + fits));
         // Up to here nothing has changed; up to `insert` only `block` does.
-        let mut block = Buffer::zeros(kept, capacity, terms.pages)?;
-        self.read_below(base, start, block.bytes_mut())?;
-        block.put(within, piece, capacity, terms.pages)?;
-        let len = block.bytes().len();
+        let block = if within == 0 && kept == 0 {
+            Buffer::copy(piece, capacity, terms.pages)?
+        } else {
+            let mut block = Buffer::zeros(kept, capacity, terms.pages)?;
+            self.read_below(base, start, block.bytes_mut())?;
+            block.put(within, piece, capacity, terms.pages)?;
+            block
+        };
+        let len = block.len();
         self.private = self.private + len as u64 - self.backing.private_of(number);
         self.logical += (len - counted) as u64;
         self.in_blocks += block.capacity() as u64;
@@ -484,13 +504,10 @@ impl FileBody {
         self.blocks.values().filter_map(Block::own)
     }
 
-    /// Returns whether the file consists of `fresh` blocks and nothing else: no
-    /// hole, nothing that shows from below.
+    /// Returns whether the file consists of `fresh` blocks, each of which is its own,
+    /// and nothing else: no hole, nothing that shows from below.
     pub(super) fn is_own_throughout(&self, fresh: u64) -> bool {
-        self.backing.end() == 0
-            && self.logical == self.size
-            && self.blocks.len() as u64 <= fresh
-            && self.blocks.values().all(Block::is_own)
+        self.backing.end() == 0 && self.logical == self.size && self.blocks.len() as u64 <= fresh
     }
 
     /// Puts `block`, which has the same bytes, in the place of `seen`, if that is still

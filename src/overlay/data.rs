@@ -97,29 +97,25 @@ impl Overlay {
         if buf.is_empty() {
             return Ok(WriteOutcome::Bytes(0));
         }
-        let below_max = MAX_FILE_BYTES.saturating_sub(offset);
-        let len = usize::try_from(below_max)
-            .unwrap_or(usize::MAX)
-            .min(buf.len());
-        let Some(buf) = buf.get(..len).filter(|buf| !buf.is_empty()) else {
-            return Err(Errno::FileTooLarge);
-        };
+        let buf = below_max(offset, buf).ok_or(Errno::FileTooLarge)?;
         let room = self
             .quota
             .max_bytes
             .saturating_sub(self.usage.logical_bytes);
-        let untouched = matches!(self.object(id), Object::Base(_));
-        if room == 0 && untouched {
-            return Err(Errno::NoSpace);
+        // What has been written before and shows nothing of the base is the commonest.
+        let mut copied = Copied::new();
+        if !self.is_own_throughout(id) {
+            let untouched = matches!(self.object(id), Object::Base(_));
+            if room == 0 && untouched {
+                return Err(Errno::NoSpace);
+            }
+            if let Some(need) = self.need(id, offset, buf.len() as u64, brought) {
+                return Ok(WriteOutcome::Needs(need));
+            }
+            if untouched {
+                copied = self.prepare(&[id])?;
+            }
         }
-        if let Some(need) = self.need(id, offset, buf.len() as u64, brought) {
-            return Ok(WriteOutcome::Needs(need));
-        }
-        let copied = if untouched {
-            self.prepare(&[id])?
-        } else {
-            Copied::new()
-        };
         // Again by its parts, so that image and inodes are borrowed apart.
         self.image.check_undamaged()?;
         let held = self.inodes.get_mut(&id).and_then(Option::as_mut);
@@ -129,6 +125,10 @@ impl Overlay {
         let Body::File(file) = &mut inode.body else {
             return Err(Errno::Io);
         };
+        if offset < file.size() && file.overwrite(offset, buf) {
+            inode.touch(now);
+            return Ok(WriteOutcome::Bytes(buf.len()));
+        }
         let base = Base {
             image: &self.image,
             brought,
@@ -151,6 +151,18 @@ impl Overlay {
         inode.touch(now);
         self.recount(had, has);
         Ok(WriteOutcome::Bytes(written))
+    }
+
+    /// Returns whether nothing of the base shows in a file.
+    #[inline]
+    fn is_own_throughout(&self, id: FileId) -> bool {
+        match self.inodes.get(&id) {
+            Some(Some(inode)) => match &inode.body {
+                Body::File(file) => file.base_node().is_none(),
+                Body::Dir(_) | Body::Symlink(_) => false,
+            },
+            Some(None) | None => false,
+        }
     }
 
     /// A block of base content at rest that a write would cover in part and
@@ -287,6 +299,14 @@ impl Overlay {
     }
 }
 
+/// The part of `buf`, at `offset`, that lies in what a file may have; none if that
+/// is nothing.
+fn below_max(offset: u64, buf: &[u8]) -> Option<&[u8]> {
+    let left = MAX_FILE_BYTES.saturating_sub(offset);
+    let len = usize::try_from(left).unwrap_or(usize::MAX);
+    buf.get(..len.min(buf.len())).filter(|buf| !buf.is_empty())
+}
+
 /// What one file adds to the counts of its instance.
 #[derive(Clone, Copy)]
 pub(super) struct Counts {
@@ -297,6 +317,7 @@ pub(super) struct Counts {
 }
 
 impl Counts {
+    #[inline]
     pub(super) fn of(file: &FileBody) -> Self {
         Self {
             logical: file.logical_bytes(),

@@ -19,7 +19,7 @@ use super::blocks::FileBody;
 use super::data::Counts;
 use super::dirty::Dirty;
 use super::inode::Body;
-use crate::chunk::{Buffer, Scope, SealedBlock, digest_of};
+use crate::chunk::{Buffer, Piece, Scope, SealedBlock, digest_of};
 use crate::digest::Digest;
 use crate::image::Image;
 use crate::limits::{CHUNK_BYTES, MAX_CLOSE_BLOCKS, MIN_SCOPED_BYTES};
@@ -128,23 +128,32 @@ fn digest_file(file: &FileBody, go_on: &dyn Fn() -> bool) -> Option<Digest> {
 /// The same file held by the scope, each block once. `None` if a block has
 /// to stay by itself, or `go_on` says no meanwhile.
 fn seal_file(file: &FileBody, scope: &Scope, go_on: &dyn Fn() -> bool) -> Option<Owner> {
+    // Blocks of one file that repeat follow each other as a rule.
+    let mut last: Option<Piece> = None;
     let parts = file.own_blocks().map(|buffer| {
         steps::add(1);
         if !go_on() {
             return None;
         }
+        if let Some(piece) = last.as_ref().filter(|last| last.bytes() == buffer.bytes()) {
+            return Some(SealedBlock::Old(piece.clone()));
+        }
         if Block::zeros_like(buffer.bytes()).is_some() {
             return Some(SealedBlock::Zeros);
         }
         let (piece, is_new) = scope.put(buffer)?;
+        last = Some(piece.clone());
         Some(if is_new {
             SealedBlock::New(piece)
         } else {
             SealedBlock::Old(piece)
         })
     });
-    let parts = parts.collect::<Option<Vec<_>>>()?;
-    let (file, is_new) = scope.put_file(file.size(), parts)?;
+    let mut all = Vec::with_capacity(file.block_count());
+    for part in parts {
+        all.push(part?);
+    }
+    let (file, is_new) = scope.put_file(file.size(), all)?;
     let first = if is_new { First::Yes } else { First::No };
     Some(Owner::Sealed(file, first))
 }

@@ -76,10 +76,10 @@ fn a_slab_without_its_instance_keeps_fewer_idle_pages_than_are_held() {
     drop(pages);
     while !held.is_empty() {
         held.swap_remove(held.len() * 7 / 11);
-        let idle = counts.idle.load(Ordering::Relaxed);
+        let idle = counts.idle();
         assert!(idle <= held.len() as i64, "{idle} of {} held", held.len());
     }
-    assert_eq!(counts.idle.load(Ordering::Relaxed), 0);
+    assert_eq!(counts.idle(), 0);
 }
 
 #[test]
@@ -111,8 +111,8 @@ fn idle_pages_are_bounded_by_those_in_use() {
             .filter_map(|(n, page)| (n % keep_each == 0).then_some(page))
             .collect();
         let counts = pages.counts.as_ref().unwrap();
-        let in_use = counts.in_use.load(Ordering::Relaxed);
-        let idle = counts.idle.load(Ordering::Relaxed);
+        let in_use = counts.in_use();
+        let idle = counts.idle();
         assert_eq!(in_use, kept.len() as i64);
         let bound = in_use + SPARE_PAGES + counts.spare.as_ref().map_or(0, Spare::pages);
         assert!(idle <= bound, "{idle} idle, {in_use} in use");
@@ -148,7 +148,7 @@ fn holders_in_many_threads_never_see_the_bytes_of_others() {
         }
     });
     let counts = pages.counts.as_ref().unwrap();
-    assert_eq!(counts.in_use.load(Ordering::Relaxed), 0);
+    assert_eq!(counts.in_use(), 0);
 }
 
 #[test]
@@ -179,4 +179,39 @@ fn what_one_writes_again_and_again_stays_and_what_many_wrote_is_bounded() {
     drop(many);
     assert_eq!(idle(&one), 0);
     assert!(idle(&used(8_000)) >= 8_000);
+}
+
+#[test]
+fn pages_taken_beforehand_cost_nothing_and_what_is_left_goes_back() {
+    let budget = Budget::new(16 * BLOCK_BYTES as u64);
+    let mut pages = Pages::new(budget.account("one"));
+    drop(filled(&mut pages, 1));
+    // One page is paid for, and no more are taken unasked.
+    pages.stock(8);
+    assert_eq!((pages.stock.len(), pages.idle_bytes()), (1, 0));
+    assert_eq!(budget.held_bytes(), BLOCK_BYTES as u64);
+    pages.give_stock_back();
+    assert_eq!(pages.idle_bytes(), BLOCK_BYTES as u64);
+
+    let mut pages = Pages::default();
+    drop(filled(&mut pages, 1));
+    pages.stock(8);
+    let held: Vec<Page> = (0..3).map(|n| filled(&mut pages, n)).collect();
+    pages.give_stock_back();
+    let counts = Arc::clone(pages.counts.as_ref().unwrap());
+    assert_eq!(counts.in_use(), 3);
+    if Memory::IS_MAPPED {
+        let at: Vec<usize> = held.iter().map(Page::address).collect();
+        assert!(at.is_sorted_by(|one, next| one + BLOCK_BYTES == *next));
+    }
+    drop(pages);
+    assert!(
+        (0..)
+            .zip(&held)
+            .all(|(n, page)| page.bytes() == [n; BLOCK_BYTES])
+    );
+    let mut gone = GonePages::default();
+    held.into_iter().for_each(|page| gone.take(page));
+    drop(gone);
+    assert_eq!((counts.in_use(), counts.idle()), (0, 0));
 }
