@@ -183,12 +183,18 @@ fn resolve_last<'a>(
     if start.rules.is_some() {
         return None;
     }
-    let (dir, name) = match split(path) {
-        Some((parent, name)) => (tree.remembered(start.dir, parent)?, name),
+    // One look at each byte of the name. What is before it is compared as a whole.
+    let end = path.iter().rposition(|byte| matches!(byte, b'/' | 0));
+    let (dir, name) = match end {
+        Some(end) if path.get(end) == Some(&0) => return None,
+        Some(end) => (
+            tree.remembered(start.dir, path.get(..end)?)?,
+            path.get(end + 1..)?,
+        ),
         None => (start.dir, path),
     };
     let is_plain = !matches!(name, b"" | b"." | b"..") && name.len() <= MAX_NAME_BYTES;
-    if !is_plain || name.contains(&0) {
+    if !is_plain {
         return None;
     }
     let found = tree.find(dir, name);
@@ -205,7 +211,6 @@ fn resolve_last<'a>(
 }
 
 /// Splits a path at its last slash.
-#[inline]
 fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
     let slash = path.iter().rposition(|byte| *byte == b'/')?;
     Some((path.get(..slash)?, path.get(slash + 1..)?))

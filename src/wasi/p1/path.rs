@@ -30,10 +30,11 @@ pub(super) fn text<'a>(
         return Err(types::Errno::Nametoolong.into());
     }
     let bytes = memory.bytes(start, len)?;
-    match std::str::from_utf8(&bytes) {
-        Ok(_) => Ok(bytes),
-        Err(_) => Err(types::Errno::Ilseq.into()),
+    // Most are ASCII, which is quicker to see.
+    if bytes.is_ascii() || std::str::from_utf8(&bytes).is_ok() {
+        return Ok(bytes);
     }
+    Err(types::Errno::Ilseq.into())
 }
 
 #[inline]
