@@ -23,7 +23,7 @@ struct Bench {
 impl Bench {
     /// Times `times` operations a round.
     fn time(&self, name: &str, times: usize, mut act: impl FnMut(usize)) {
-        let mut each: Vec<f64> = (0..self.rounds)
+        let each = (0..self.rounds)
             .map(|round| {
                 let start = p1::now();
                 for time in 0..times {
@@ -32,9 +32,7 @@ impl Bench {
                 (p1::now() - start) as f64 / times as f64
             })
             .collect();
-        each.sort_by(f64::total_cmp);
-        let (least, most) = (each[0], each[each.len() - 1]);
-        println!("{name} {:.1} {least:.1} {most:.1}", each[each.len() / 2]);
+        print(name, each);
     }
 
     fn open(&self, path: &str) -> u32 {
@@ -182,9 +180,36 @@ fn writes(bench: &Bench) {
         p1::mkdir(dir, "made").unwrap();
         p1::rmdir(dir, "made").unwrap();
     });
-    bench.time("first_byte_of_64m", 1, |round| {
-        let fd = p1::open(dir, &format!("first/{round}.bin"), 0, READ | WRITE, 0).unwrap();
+    first_byte(bench);
+}
+
+/// One byte into a large file, each time of another: as a whole, and the calls apart,
+/// with the reading of a clock that is in each of them.
+fn first_byte(bench: &Bench) {
+    let mut parts: [Vec<f64>; 4] = Default::default();
+    for round in 0..bench.rounds {
+        let path = format!("first/{round}.bin");
+        let start = p1::now();
+        let fd = p1::open(bench.dir, &path, 0, READ | WRITE, 0).unwrap();
+        let opened = p1::now();
         p1::pwrite(fd, b"x", 1 << 20).unwrap();
+        let written = p1::now();
         p1::close(fd).unwrap();
-    });
+        let closed = p1::now();
+        let times = [closed - start, opened - start, written - opened, closed - written];
+        for (part, time) in parts.iter_mut().zip(times) {
+            part.push(time as f64);
+        }
+    }
+    let names = ["of_64m", "of_64m_open", "of_64m_write", "of_64m_close"];
+    for (name, part) in names.into_iter().zip(parts) {
+        print(&format!("first_byte_{name}"), part);
+    }
+}
+
+/// Prints the median, the least and the most of what a kind of operation took.
+fn print(name: &str, mut each: Vec<f64>) {
+    each.sort_by(f64::total_cmp);
+    let (least, most) = (each[0], each[each.len() - 1]);
+    println!("{name} {:.1} {least:.1} {most:.1}", each[each.len() / 2]);
 }
