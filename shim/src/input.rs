@@ -276,10 +276,14 @@ mod tests {
 
         /// Reads once, after it waited for `most` at the longest. No bytes mean that none came.
         fn read(&mut self, most: Duration) -> Option<Vec<u8>> {
+            self.read_up_to(100, most)
+        }
+
+        fn read_up_to(&mut self, bytes: usize, most: Duration) -> Option<Vec<u8>> {
             let input = &mut self.input;
             self.runtime.block_on(async {
                 let _waited = tokio::time::timeout(most, input.ready()).await;
-                match InputStream::read(input, 100) {
+                match InputStream::read(input, bytes) {
                     Ok(bytes) => Some(bytes.to_vec()),
                     Err(StreamError::Closed) => None,
                     Err(error) => panic!("{error:?}"),
@@ -290,6 +294,16 @@ mod tests {
 
     fn writer(path: &Path) -> File {
         OpenOptions::new().write(true).open(path).unwrap()
+    }
+
+    #[test]
+    fn a_read_takes_no_more_than_a_bound() {
+        let mut of = Fixture::new(InputEnd::WithWriters);
+        let mut writer = writer(&of.path);
+        rustix::pipe::fcntl_setpipe_size(&writer, 4 * MAX_INPUT_BYTES).unwrap();
+        writer.write_all(&vec![b'x'; 2 * MAX_INPUT_BYTES]).unwrap();
+        let read = of.read_up_to(usize::MAX, LONG).unwrap();
+        assert_eq!(read.len(), MAX_INPUT_BYTES);
     }
 
     #[test]

@@ -63,6 +63,7 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "what_a_guest_cannot_be_given_is_refused_by_name",
     ),
     ("MAX_LAST_WORDS", "what_is_said_about_a_guest_has_a_bound"),
+    ("MAX_INPUT_BYTES", "a_read_takes_no_more_than_a_bound"),
     (
         "MAX_WAITING_OUTPUT_BYTES",
         "a_full_fifo_takes_no_more_than_a_bound",
