@@ -1,11 +1,13 @@
 //! The configuration of the shim: a file that containerd's environment names, or the usual one.
 
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use crate::limits::MAX_CONFIG_BYTES;
+use crate::log::{LogFormat, LogLevel};
 
 /// The environment variable that names the file.
 pub const CONFIG_VARIABLE: &str = "STRATAFS_SHIM_CONFIG";
@@ -30,6 +32,12 @@ pub struct ShimConfig {
     pub max_file_bytes: u64,
     /// Bytes of the content of a root file system.
     pub max_root_bytes: u64,
+    /// Where figures and health are answered by HTTP; empty for nowhere.
+    pub metrics_address: String,
+    /// How lines of the log look.
+    pub log_format: LogFormat,
+    /// Which lines of the log are written.
+    pub log_level: LogLevel,
 }
 
 /// Which containers share a process.
@@ -52,6 +60,9 @@ impl Default for ShimConfig {
             max_memory: 4 << 30,
             max_file_bytes: 1 << 30,
             max_root_bytes: 4 << 30,
+            metrics_address: String::new(),
+            log_format: LogFormat::default(),
+            log_level: LogLevel::default(),
         }
     }
 }
@@ -85,6 +96,20 @@ impl ShimConfig {
                 return Err(said(&format!("{} is no absolute path", dir.display())));
             }
         }
+        if config.metrics_address.is_empty() {
+            return Ok(config);
+        }
+        if let Err(error) = config.metrics_address.parse::<SocketAddr>() {
+            let address = &config.metrics_address;
+            return Err(said(&format!(
+                "metrics-address {address:?}: {error}: expected an address and a port"
+            )));
+        }
+        if config.isolation == Isolation::Pod {
+            return Err(said(
+                &"metrics-address: one process for all pods can answer there: expected isolation = \"node\"",
+            ));
+        }
         Ok(config)
     }
 
@@ -116,6 +141,14 @@ mod tests {
             (Isolation::Pod, 1000)
         );
         assert_eq!(config.cache_dir(), None);
+        let text =
+            "metrics-address = \"127.0.0.1:9464\"\nlog-format = \"json\"\nlog-level = \"info\"\n";
+        let config = read(text).unwrap();
+        assert_eq!(config.metrics_address, "127.0.0.1:9464");
+        assert_eq!(
+            (config.log_format, config.log_level),
+            (LogFormat::Json, LogLevel::Info)
+        );
     }
 
     #[test]
@@ -131,6 +164,11 @@ mod tests {
             read("socket-dir = \"run\""),
             Err("run is no absolute path".into())
         );
+        let address = read("metrics-address = \"localhost\"").unwrap_err();
+        assert!(address.contains("an address and a port"), "{address}");
+        let pods = "isolation = \"pod\"\nmetrics-address = \"127.0.0.1:9464\"";
+        assert!(read(pods).unwrap_err().contains("expected isolation"));
+        assert!(read("log-level = \"loud\"").unwrap_err().contains("loud"));
         let long = "#".repeat(usize::try_from(MAX_CONFIG_BYTES).unwrap() + 1);
         assert_eq!(read(&long), Err("more than 65536 bytes".into()));
         assert!(ShimConfig::load(Some(Path::new("/nowhere/shim.toml"))).is_err());

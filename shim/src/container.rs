@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use stratafs::budget::Budget;
@@ -18,8 +18,10 @@ use crate::config::ShimConfig;
 use crate::events::EventSender;
 use crate::fifo::Streams;
 use crate::input::InputEnd;
+use crate::log::{LogLevel, tell};
 use crate::messages::{
-    CreateTaskRequest, MemoryEntry, MemoryStat, TaskExit, TaskNamed, TaskStart, Timestamp,
+    CgroupMetrics, CpuStat, CpuUsage, CreateTaskRequest, MemoryEntry, MemoryStat, TaskExit,
+    TaskNamed, TaskStart, Timestamp,
 };
 use crate::mounts;
 use crate::programs::Programs;
@@ -176,8 +178,10 @@ impl Container {
             plan.volume_quota.max_bytes = max_files;
             plan.stdio = Stdio::Streams(streams.clone());
             let root = shared.roots.open(&dirs)?;
+            let program = shared.programs.open(&root, &spec)?;
+            program.take_over(&mut plan)?;
             ready = Some(ReadyGuest {
-                runner: shared.programs.open(&root, &spec)?,
+                runner: program.runner,
                 image: root.image.clone(),
                 plan,
             });
@@ -278,6 +282,9 @@ impl Container {
                 ..Ending::failed("the runtime failed the guest".to_owned())
             },
         };
+        if let Some(words) = &ending.words {
+            tell(LogLevel::Warn, &self.id, format_args!("{words}"));
+        }
         if let Some(streams) = streams {
             if let Some(words) = &ending.words {
                 streams.say(words);
@@ -295,6 +302,7 @@ impl Container {
         drop(change.streams.take());
         drop(change.ready.take());
         let at = SystemTime::now();
+        tell(LogLevel::Info, &self.id, format_args!("ended with {code}"));
         if out_of_memory {
             let named = TaskNamed {
                 container_id: self.id.clone(),
@@ -393,11 +401,27 @@ impl Container {
         }
     }
 
-    /// Returns what its memory and its files take.
+    /// Returns the time of processors that its guest took.
     #[must_use]
-    pub fn memory(&self) -> MemoryStat {
-        let (memory, files) = (self.control.memory_bytes(), self.budget.held_bytes());
-        MemoryStat {
+    pub fn cpu_time(&self) -> Duration {
+        self.control.cpu_time()
+    }
+
+    /// Returns the bytes of its memories and tables, and of the files that it wrote.
+    #[must_use]
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.control.memory_bytes(), self.budget.held_bytes())
+    }
+
+    /// Returns what it takes, as containerd reads it.
+    #[must_use]
+    pub fn figures(&self) -> CgroupMetrics {
+        let (memory, files) = self.bytes();
+        let total = u64::try_from(self.cpu_time().as_nanos()).unwrap_or(u64::MAX);
+        let cpu = CpuStat {
+            usage: Some(CpuUsage { total, user: total }),
+        };
+        let memory = MemoryStat {
             cache: files,
             rss: memory,
             hierarchical_memory_limit: self.max_memory,
@@ -407,6 +431,10 @@ impl Container {
                 limit: self.max_memory,
                 usage: memory.saturating_add(files),
             }),
+        };
+        CgroupMetrics {
+            cpu: Some(cpu),
+            memory: Some(memory),
         }
     }
 

@@ -1,13 +1,15 @@
 //! Events on their way to containerd: in order, over one connection that is made anew when it breaks.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::limits::MAX_WAITING_EVENTS;
-use crate::log::tell;
+use crate::log::{LogLevel, tell};
 use crate::messages::{AnyMessage, Empty, Envelope, ForwardRequest, Timestamp};
 use crate::ttrpc::{CALL_PATIENCE, CallError, Client};
 use crate::wire::Message;
@@ -26,12 +28,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct EventSender {
     namespace: String,
     queue: mpsc::Sender<QueuedEvent>,
+    lost: Arc<AtomicU64>,
 }
 
 /// Passes the events on until there is nobody left who sends any.
 pub struct EventForwarder {
     socket: PathBuf,
     queue: mpsc::Receiver<QueuedEvent>,
+    lost: Arc<AtomicU64>,
 }
 
 /// What waits in the queue.
@@ -45,12 +49,21 @@ enum QueuedEvent {
 #[must_use]
 pub fn queue(namespace: &str, socket: PathBuf) -> (EventSender, EventForwarder) {
     let (send, receive) = mpsc::channel(MAX_WAITING_EVENTS);
+    let lost = Arc::<AtomicU64>::default();
     let sender = EventSender {
         namespace: namespace.to_owned(),
         queue: send,
+        lost: Arc::clone(&lost),
     };
     let queue = receive;
-    (sender, EventForwarder { socket, queue })
+    (
+        sender,
+        EventForwarder {
+            socket,
+            queue,
+            lost,
+        },
+    )
 }
 
 impl EventSender {
@@ -64,10 +77,22 @@ impl EventSender {
             event: Some(AnyMessage::of(&format!("containerd.events.{kind}"), event)),
         };
         if self.queue.try_send(QueuedEvent::Event(envelope)).is_err() {
-            tell(format_args!(
-                "an event {topic} is lost: containerd takes none"
-            ));
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            let text = format_args!("an event {topic} is lost: containerd takes none");
+            tell(LogLevel::Error, "", text);
         }
+    }
+
+    /// Returns how many events were lost so far.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many events wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
     }
 
     /// Waits until all events that were sent are passed on or lost.
@@ -98,7 +123,9 @@ impl EventForwarder {
             let until = Instant::now() + EVENT_PATIENCE;
             while let Err(error) = self.offer(&mut client, &request).await {
                 if matches!(error, CallError::Refused(..)) || Instant::now() > until {
-                    tell(format_args!("an event {topic} is lost: {error}"));
+                    self.lost.fetch_add(1, Ordering::Relaxed);
+                    let text = format_args!("an event {topic} is lost: {error}");
+                    tell(LogLevel::Error, "", text);
                     break;
                 }
                 client = None;
@@ -138,6 +165,7 @@ mod tests {
             };
             sender.send("/tasks/oom", "TaskOOM", &named);
         }
+        assert_eq!((sender.waiting(), sender.lost()), (MAX_WAITING_EVENTS, 3));
         drop(sender);
         let mut count = 0;
         while let Ok(QueuedEvent::Event(envelope)) = forwarder.queue.try_recv() {

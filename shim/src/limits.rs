@@ -45,5 +45,11 @@ pub const MAX_INPUT_BYTES: usize = 64 * 1024;
 /// Bytes of output that wait while a FIFO is full.
 pub const MAX_WAITING_OUTPUT_BYTES: usize = 64 * 1024;
 
+/// Bytes of a request for figures: its line and its headers.
+pub const MAX_HTTP_REQUEST_BYTES: usize = 8 * 1024;
+
+/// Connections at a time that ask for figures.
+pub const MAX_HTTP_CONNECTIONS: usize = 16;
+
 /// Events that wait while containerd does not take them; the next ones are lost.
 pub const MAX_WAITING_EVENTS: usize = 16_384;

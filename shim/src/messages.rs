@@ -166,8 +166,22 @@ message! {
     }
     /// What containerd reads as the figures of a cgroup of version 1.
     CgroupMetrics {
+        /// Of processors.
+        cpu: Option<CpuStat> = 3,
         /// Of memory.
         memory: Option<MemoryStat> = 4,
+    }
+    /// The processors of a container.
+    CpuStat {
+        /// Their time.
+        usage: Option<CpuUsage> = 1,
+    }
+    /// Time of processors, in nanoseconds.
+    CpuUsage {
+        /// All of it.
+        total: u64 = 1,
+        /// In the guest and in calls that it makes: the same.
+        user: u64 = 3,
     }
     /// The memory of a container.
     MemoryStat {

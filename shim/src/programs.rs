@@ -7,16 +7,21 @@ use parking_lot::Mutex;
 use stratafs::digest::Digest;
 use stratafs::errno::Errno;
 use stratafs::image::Image;
+use stratafs::runner::freeze::Checkpoint;
 use stratafs::runner::{Guest, Runner, RunnerConfig};
 use stratafs::vfs::Fs;
 
 use crate::limits::{MAX_CONTAINERS, MAX_PROGRAM_BYTES, MAX_PROGRAMS};
+use crate::ready::ReadyProgram;
 use crate::rootfs::Root;
 use crate::spec::ContainerSpec;
 use crate::status::Status;
 
 /// Where a program without a slash in its name is looked for if no `PATH` says it.
 const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The place of a prepared image's guest among the programs of a root. No path is like it.
+const FROZEN: &str = "";
 
 /// Compiled programs, for all containers of this process.
 pub struct Programs {
@@ -40,20 +45,53 @@ impl Programs {
     ///
     /// # Errors
     /// There is none, or it is none that runs here.
-    pub fn open(&self, root: &Root, spec: &ContainerSpec) -> Result<Arc<Runner>, Status> {
+    pub fn open(&self, root: &Root, spec: &ContainerSpec) -> Result<ReadyProgram, Status> {
         let places = places(spec);
         let ready = {
             let ready = root.programs.lock();
             let first = places.first().and_then(|place| ready.get(place));
-            first.map(Arc::clone)
+            ready.get(FROZEN).or(first).cloned()
         };
-        if let Some(runner) = ready {
-            return Ok(runner);
+        if let Some(program) = ready {
+            return Ok(program);
+        }
+        let checkpoint = Checkpoint::open(&root.image)
+            .map_err(|error| Status::invalid(format_args!("prepared image: {error}")))?;
+        if let Some(checkpoint) = checkpoint {
+            return self.thaw(root, checkpoint);
         }
         let (place, bytes) = read(&root.image, &places)?;
-        let runner = self.compile(&place, bytes)?;
-        root.programs.lock().insert(place, Arc::clone(&runner));
-        Ok(runner)
+        let program = ReadyProgram {
+            runner: self.compile(&place, bytes)?,
+            checkpoint: None,
+        };
+        root.programs.lock().insert(place, program.clone());
+        Ok(program)
+    }
+
+    /// Makes a frozen guest ready to go on, once for all containers of its root.
+    fn thaw(&self, root: &Root, checkpoint: Checkpoint) -> Result<ReadyProgram, Status> {
+        let _compiles = self.known.lock();
+        if let Some(program) = root.programs.lock().get(FROZEN) {
+            return Ok(program.clone());
+        }
+        let runner = checkpoint.runner(self.config()).map_err(Status::invalid)?;
+        let program = ReadyProgram {
+            runner: Arc::new(runner),
+            checkpoint: Some(checkpoint),
+        };
+        root.programs
+            .lock()
+            .insert(FROZEN.to_owned(), program.clone());
+        Ok(program)
+    }
+
+    fn config(&self) -> RunnerConfig {
+        let mut config = RunnerConfig::default();
+        config.controllable = true;
+        config.threads = MAX_CONTAINERS;
+        config.cache_dir.clone_from(&self.cache_dir);
+        config
     }
 
     fn compile(&self, place: &str, bytes: Vec<u8>) -> Result<Arc<Runner>, Status> {
@@ -66,11 +104,7 @@ impl Programs {
             return Ok(runner);
         }
         let guest = Guest::from_bytes(place, bytes).map_err(Status::invalid)?;
-        let mut config = RunnerConfig::default();
-        config.controllable = true;
-        config.threads = MAX_CONTAINERS;
-        config.cache_dir.clone_from(&self.cache_dir);
-        let runner = Arc::new(Runner::new(&guest, config).map_err(Status::invalid)?);
+        let runner = Arc::new(Runner::new(&guest, self.config()).map_err(Status::invalid)?);
         if known.len() >= MAX_PROGRAMS {
             known.remove(0);
         }

@@ -11,11 +11,11 @@ use stratafs::chunk::ChunkPool;
 use stratafs::image::Image;
 use stratafs::layer::Layer;
 use stratafs::limits::MAX_LAYERS;
-use stratafs::runner::Runner;
 use stratafs::source::{LeftOut, SourceOptions, dir_ambient};
 
 use crate::limits::MAX_ROOTS;
 use crate::messages::MountMessage;
+use crate::ready::ReadyProgram;
 use crate::spec::climbs;
 use crate::status::Status;
 
@@ -111,7 +111,7 @@ pub struct Root {
     /// Its layers, merged.
     pub image: Image,
     /// Programs of it that are ready, by path.
-    pub programs: Mutex<HashMap<String, Arc<Runner>>>,
+    pub programs: Mutex<HashMap<String, ReadyProgram>>,
 }
 
 /// Which directory it was: a name that is given anew is another directory.

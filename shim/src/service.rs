@@ -9,12 +9,14 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::container::{Container, Exit, Shared, Standing};
+use crate::figures::NodeFigures;
 use crate::limits::{MAX_CONTAINERS, MAX_ID_BYTES};
+use crate::log::{LogLevel, tell};
 use crate::messages::{
-    AnyMessage, CgroupMetrics, CloseIoRequest, ConnectResponse, ContainerRequest,
-    CreateTaskRequest, DeleteResponse, Empty, KillRequest, PidResponse, PidsResponse, ProcessInfo,
-    ProcessRequest, ShutdownRequest, StateResponse, StatsResponse, TaskCreate, TaskDelete, TaskIo,
-    Timestamp, WaitResponse,
+    AnyMessage, CloseIoRequest, ConnectResponse, ContainerRequest, CreateTaskRequest,
+    DeleteResponse, Empty, KillRequest, PidResponse, PidsResponse, ProcessInfo, ProcessRequest,
+    ShutdownRequest, StateResponse, StatsResponse, TaskCreate, TaskDelete, TaskIo, Timestamp,
+    WaitResponse,
 };
 use crate::spec::climbs;
 use crate::status::{Code, Status};
@@ -50,6 +52,11 @@ struct ServiceState {
     /// Containers that somebody has said will be made, and when that was.
     announced: HashMap<String, Instant>,
     ends: bool,
+    /// Containers that were made, and that could not be made.
+    made: u64,
+    refused: u64,
+    /// Time of processors of containers that are gone.
+    spent: Duration,
 }
 
 impl TaskService {
@@ -129,7 +136,9 @@ impl TaskService {
         match made {
             Ok(container) => {
                 let created = created(&container, self.pid);
+                tell(LogLevel::Info, &id, format_args!("made"));
                 state.containers.insert(id, Some(Arc::new(container)));
+                state.made += 1;
                 self.shared
                     .events
                     .send("/tasks/create", "TaskCreate", &created);
@@ -137,6 +146,8 @@ impl TaskService {
             }
             Err(status) => {
                 state.containers.remove(&id);
+                state.refused += 1;
+                tell(LogLevel::Info, &id, format_args!("refused: {status}"));
                 Err(status)
             }
         }
@@ -175,8 +186,12 @@ impl TaskService {
                 format_args!("container {}: it runs still: kill it first", request.id),
             ));
         };
-        if self.state.lock().containers.remove(&request.id).is_none() {
-            return Err(not_found(&request.id));
+        {
+            let mut state = self.state.lock();
+            if state.containers.remove(&request.id).is_none() {
+                return Err(not_found(&request.id));
+            }
+            state.spent = state.spent.saturating_add(container.cpu_time());
         }
         let exited_at = Some(Timestamp::of(exit.at));
         let deleted = TaskDelete {
@@ -230,13 +245,38 @@ impl TaskService {
     }
 
     fn stats(&self, request: &ContainerRequest) -> Result<StatsResponse, Status> {
-        let memory = self.container(&request.id)?.memory();
-        let metrics = CgroupMetrics {
-            memory: Some(memory),
-        };
+        let metrics = self.container(&request.id)?.figures();
         Ok(StatsResponse {
             stats: Some(AnyMessage::of(METRICS, &metrics)),
         })
+    }
+
+    /// Counts what there is now.
+    #[must_use]
+    pub fn figures(&self) -> NodeFigures {
+        let state = self.state.lock();
+        let events = &self.shared.events;
+        let mut figures = NodeFigures {
+            cpu: state.spent,
+            made: state.made,
+            refused: state.refused,
+            events_lost: events.lost(),
+            events_waiting: u64::try_from(events.waiting()).unwrap_or(u64::MAX),
+            ..NodeFigures::default()
+        };
+        for container in state.containers.values().flatten() {
+            match container.standing() {
+                Standing::Created => figures.created += 1,
+                Standing::Running => figures.running += 1,
+                Standing::Paused => figures.paused += 1,
+                Standing::Stopped(_) => figures.stopped += 1,
+            }
+            let (memory, files) = container.bytes();
+            figures.memory = figures.memory.saturating_add(memory);
+            figures.files = figures.files.saturating_add(files);
+            figures.cpu = figures.cpu.saturating_add(container.cpu_time());
+        }
+        figures
     }
 
     /// Says who answers. Whoever asks for a container that is not there is about to make it.

@@ -13,16 +13,19 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 use stratafs::digest::Digest;
+use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
 use crate::config::{CONFIG_VARIABLE, Isolation, ShimConfig};
 use crate::container::{SIGKILL, Shared};
 use crate::events;
+use crate::log::{self, LogLevel};
 use crate::messages::{
     ConnectResponse, ContainerRequest, DeleteResponse, Empty, KillRequest, ProcessRequest,
     Timestamp, WaitResponse,
 };
+use crate::metrics;
 use crate::service::{SERVICE, TaskService};
 use crate::spec::ContainerSpec;
 use crate::ttrpc::{self, CALL_PATIENCE, Client, ServeBounds};
@@ -307,11 +310,16 @@ fn serve(args: &ShimArgs, config: ShimConfig) -> Result<(), String> {
         .unwrap_or(&containerd)
         .into();
     let runtime = runtime()?;
+    log::choose(config.log_format, config.log_level);
     runtime.block_on(async {
         let listener = tokio::net::UnixListener::from_std(listener);
         let listener = listener.map_err(|error| format!("standard input is no socket: {error}"))?;
         let (sender, forwarder) = events::queue(&args.namespace, containerd);
         let forwarder = tokio::spawn(forwarder.run());
+        let metrics = listen_for_metrics(&config.metrics_address).await;
+        let version = env!("CARGO_PKG_VERSION");
+        let text = format_args!("version {version} answers at {}", args.socket);
+        log::tell(LogLevel::Info, "", text);
         let shared = Shared::new(config, sender.clone());
         let service = Arc::new(TaskService::new(
             shared,
@@ -323,6 +331,9 @@ fn serve(args: &ShimArgs, config: ShimConfig) -> Result<(), String> {
             Arc::clone(&service),
             ServeBounds::default(),
         ));
+        if let Some(metrics) = metrics {
+            tokio::spawn(metrics::serve(metrics, Arc::clone(&service)));
+        }
         service.wait_for_end().await;
         // The answer to the last call is on its way.
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -331,6 +342,21 @@ fn serve(args: &ShimArgs, config: ShimConfig) -> Result<(), String> {
         forwarder.abort();
         Ok(())
     })
+}
+
+/// Listens where figures are asked for. That nobody can ask for them is no reason to run no
+/// containers.
+async fn listen_for_metrics(address: &str) -> Option<TcpListener> {
+    if address.is_empty() {
+        return None;
+    }
+    let bound = TcpListener::bind(address).await;
+    bound
+        .inspect_err(|error| {
+            let text = format_args!("metrics-address {address}: {error}");
+            log::tell(LogLevel::Error, "", text);
+        })
+        .ok()
 }
 
 /// Cleans up after a container whose process does not answer, or takes it away from one that

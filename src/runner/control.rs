@@ -6,8 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
+use std::time::Duration;
+
 use parking_lot::Mutex;
 use wasmtime::Engine;
+
+use super::thread_time::ThreadTime;
 
 /// Pauses and stops the instances of runs, and tells what memory they take. Clones are the
 /// same one.
@@ -56,6 +60,10 @@ struct ControlState {
     waiting: Vec<(u64, Waker)>,
     /// The engines that instances run on, by number.
     engines: Vec<(u64, Engine)>,
+    /// The time of the threads that instances run on, by number.
+    threads: Vec<(u64, ThreadTime)>,
+    /// The time of instances that have ended.
+    spent: Duration,
     next: u64,
 }
 
@@ -102,6 +110,16 @@ impl RunControl {
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
         self.0.memory.load(Ordering::Relaxed)
+    }
+
+    /// Returns the time of processors that all instances have taken so far, those that have
+    /// ended as well; zero where the system does not tell it of threads (elsewhere than on
+    /// Linux).
+    #[must_use]
+    pub fn cpu_time(&self) -> Duration {
+        let state = self.0.state.lock();
+        let running = state.threads.iter().map(|(_, thread)| thread.taken());
+        state.spent.saturating_add(running.sum())
     }
 
     fn want(&self, wanted: Wanted) {
@@ -156,6 +174,7 @@ impl<'c> EnteredRun<'c> {
         let number = state.next;
         state.next += 1;
         state.engines.push((number, engine.clone()));
+        state.threads.push((number, ThreadTime::of_this_thread()));
         Self { control, number }
     }
 
@@ -190,6 +209,11 @@ impl Drop for EnteredRun<'_> {
         let mut state = self.control.0.state.lock();
         state.waiting.retain(|(number, _)| *number != self.number);
         state.engines.retain(|(number, _)| *number != self.number);
+        let ours = |(number, _): &(u64, ThreadTime)| *number == self.number;
+        if let Some(at) = state.threads.iter().position(ours) {
+            let (_, thread) = state.threads.swap_remove(at);
+            state.spent = state.spent.saturating_add(thread.taken());
+        }
     }
 }
 

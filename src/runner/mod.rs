@@ -53,6 +53,7 @@ mod program;
 mod proposals;
 mod report;
 mod run;
+mod thread_time;
 
 use std::fmt;
 use std::path::PathBuf;

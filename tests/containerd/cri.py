@@ -5,6 +5,7 @@ import argparse
 import os
 import sys
 import time
+import urllib.request
 
 import grpc
 
@@ -171,7 +172,12 @@ def refused(words, call, *arguments, **more):
     sys.exit("error: not refused: %r" % (arguments,))
 
 
-def one_pod(kubelet, shown):
+def page(address, path):
+    with urllib.request.urlopen("http://%s%s" % (address, path), timeout=10) as answer:
+        return answer.read().decode()
+
+
+def one_pod(kubelet, shown, metrics):
     pod, config = kubelet.run_sandbox("pod")
     state = one(one(kubelet.call("PodSandboxStatus", message((1, pod))), 1), 3, default=0)
     expect(state, 0, "a pod that is ready")
@@ -196,6 +202,12 @@ def one_pod(kubelet, shown):
     expect(kubelet.until_exited(large), (137, "OOMKilled"), "the end past its memory")
     stats = one(kubelet.call("ContainerStats", message((1, serve))), 1)
     expect(one(stats, 3, 2, 1, default=0) >= 131072, True, "bytes of memory in the figures")
+    expect(one(stats, 2, 2, 1, default=0) > 0, True, "time of processors in the figures")
+    figures = page(metrics, "/metrics")
+    # The pod itself and one container.
+    for line in ('stratafs_shim_containers{state="running"} 2', "stratafs_shim_refused_total 0"):
+        expect(line in figures.splitlines(), True, "%s in %s" % (line, figures))
+    expect(page(metrics, "/healthz"), "ok\n", "health")
     refused("run another container", kubelet.call, "ExecSync", message((1, serve), (2, "/hello.wasm"), (3, 5)))
     refused("/none.wasm", kubelet.start_of, pod, config, "none", ["/none.wasm"])
     refused("the runtime's own", kubelet.start_of, pod, config, "own", ["/hello.wasm"], mounts=[("/m", "/", False)])
@@ -257,13 +269,14 @@ def main():
     parser.add_argument("socket")
     parser.add_argument("image")
     parser.add_argument("work")
+    parser.add_argument("--metrics", required=True)
     parser.add_argument("--networked", action="store_true")
     parser.add_argument("--pods", type=int, default=100)
     given = parser.parse_args()
     kubelet = Kubelet(given.socket, given.image, os.path.join(given.work, "logs"))
     shown = os.path.join(given.work, "configmap")
     os.makedirs(shown)
-    one_pod(kubelet, shown)
+    one_pod(kubelet, shown, given.metrics)
     if given.networked:
         networked_pod(kubelet)
     many_pods(kubelet, given.pods)

@@ -39,10 +39,13 @@ state = "$work/state"
     bin_dir = "$cni"
     conf_dir = "$work/net"
 EOF
+    metrics=127.0.0.1:$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    printf 'metrics-address = "%s"\nlog-format = "json"\nlog-level = "info"\n' "$metrics" >>shim.toml
     start_containerd
     ctr -n k8s.io images import --base-name docker.io/tests/app app.tar >/dev/null || die "containerd does not import the image for CRI"
-    "$python" "$here/cri.py" "$work/sock" docker.io/tests/app:1 "$work" $networked || die "as kubelet calls: it fails"
+    "$python" "$here/cri.py" "$work/sock" docker.io/tests/app:1 "$work" $networked --metrics "$metrics" || die "as kubelet calls: it fails"
     [ "$(ctr -n k8s.io container ls -q | wc -l)" = 0 ] || die "containers are left: $(ctr -n k8s.io container ls)"
+    grep -q '"level":"info","container":"[0-9a-f]*","msg":"ended with 7"' containerd.log || die "the log has no line of an end"
     mounted=$(mount | grep "$work" | grep -v "/sandboxes/.*/shm" || true)
     [ -z "$mounted" ] || die "something is mounted: $mounted"
 fi

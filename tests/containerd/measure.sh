@@ -38,6 +38,11 @@ if [ -n "${STRATAFS_MEASURE_PYTHON:-}" ]; then
     # A process that finds the program compiled.
     run -d --annotation io.kubernetes.cri.container-type=sandbox "$image" pod /wait.wasm
     started 20 python tests/py:1 /python.wasm -c "$waits"
+    "$binary" image prepare --at stdin --quiet --tag py:2 --image py:1 -- -c "$waits"
+    "$binary" image mutate py:2 --tag py:3 --set-platform linux/amd64 >/dev/null
+    "$binary" image export py:3 py2.tar --format oci-archive
+    ctr images import --base-name tests/py py2.tar >/dev/null
+    started 20 prepared tests/py:3 /python.wasm -c "$waits"
 fi
 ctr task kill -s SIGKILL pod
 until_stopped pod

@@ -158,7 +158,7 @@ code 69 --rm --read-only "$image" mark3 /mark.wasm
 mount | grep -q "$work" && die "something is mounted: $(mount | grep "$work")"
 clean
 
-say "components, and artifacts made images"
+say "components, prepared images, artifacts made images"
 # imported NAME REF ENTRY: hands an image of the store to containerd as tests/NAME:1.
 imported() {
     "$binary" image mutate "$2" --tag "$1:out" --set-platform linux/amd64 ${3:+--entrypoint "$3"} >/dev/null
@@ -174,6 +174,11 @@ for part in p1 p2 p3; do
     # It writes a file, and fails where it may not.
     if run --rm --read-only tests/components:out "$part" "/$part.wasm" >/dev/null 2>&1 </dev/null; then die "$part wrote to what is read-only"; fi
 done
+"$binary" image prepare --at stdin --quiet --tag warm:0 --image app:1 --entrypoint /copy.wasm >/dev/null
+imported warm warm:0
+printf 'typed' | timeout 60 ctr -a "$work/sock" run --runtime io.containerd.stratafs.v1 --fifo-dir "$work/fifo" --rm tests/warm:out warm /copy.wasm >out
+[ "$(cat out)" = typed ] || die "a prepared guest said: $(cat out)"
+refused 'the image is prepared' tests/warm:out other /hello.wasm
 # The smallest command there is, as an artifact.
 mkdir lone app
 printf '\0asm\1\0\0\0\1\4\1\140\0\0\3\2\1\0\7\12\1\6_start\0\0\12\4\1\2\0\13' >lone/lone.wasm

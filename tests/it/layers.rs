@@ -93,8 +93,10 @@ const SHIM: Package = Package {
         ("status", 0),
         ("wire", 0),
         ("config", 1),
+        ("figures", 1),
         ("input", 1),
         ("messages", 1),
+        ("ready", 1),
         ("spec", 1),
         ("fifo", 2),
         ("mounts", 2),
@@ -104,7 +106,8 @@ const SHIM: Package = Package {
         ("programs", 3),
         ("container", 4),
         ("service", 5),
-        ("start", 6),
+        ("metrics", 6),
+        ("start", 7),
     ],
 };
 

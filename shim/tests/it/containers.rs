@@ -6,6 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use stratafs::image::Image;
+use stratafs::runner::freeze::{Freezing, Point, freeze};
+use stratafs::runner::{Guest, GuestDir, RunPlan, RunnerConfig};
+use stratafs::vfs::Rights;
 use stratafs_shim::messages::*;
 use stratafs_shim::wire::Message;
 
@@ -201,16 +205,27 @@ fn figures_are_those_of_the_guests_memory() {
     bundle.spec["linux"] = json!({"resources": {"memory": {"limit": 64 << 20}}});
     bundle.start(&node);
     let start = Instant::now();
-    let memory = loop {
+    let figures = || {
         let stats: StatsResponse = node.ask("Stats", "c");
         let stats = stats.stats.unwrap();
         assert_eq!(stats.type_url, "io.containerd.cgroups.v1.Metrics");
-        let memory = CgroupMetrics::decode(&stats.value).unwrap().memory.unwrap();
-        if memory.rss > 0 {
+        let metrics = CgroupMetrics::decode(&stats.value).unwrap();
+        let nanos = metrics.cpu.unwrap().usage.unwrap().total;
+        (metrics.memory.unwrap(), Duration::from_nanos(nanos))
+    };
+    let memory = loop {
+        let (memory, time) = figures();
+        if memory.rss > 0 && time > Duration::from_millis(20) {
             break memory;
         }
         assert!(start.elapsed() < LONG);
     };
+    let _paused: Empty = node.ask("Pause", "c");
+    thread::sleep(Duration::from_millis(100));
+    let (_, before) = figures();
+    thread::sleep(Duration::from_millis(200));
+    let (_, after) = figures();
+    assert!(after >= before && after - before < Duration::from_millis(100));
     assert_eq!(
         (memory.rss, memory.hierarchical_memory_limit),
         (3 * 65536, 64 << 20)
@@ -266,6 +281,70 @@ fn layers_and_mounts_are_what_the_guest_sees() {
         {"destination": "/etc/config", "type": "bind", "source": shown, "options": ["rbind", "ro"]},
     ]);
     assert_eq!(bundle.run(&node), (0, "of the host".into(), String::new()));
+    node.end();
+}
+
+#[test]
+fn components_run_as_modules_do() {
+    let node = Node::new();
+    for (id, text) in [
+        ("p2", include_str!("../../../examples/embed_p2.wat")),
+        ("p3", include_str!("../../../examples/embed_p3.wat")),
+    ] {
+        // It writes a file into its root, and fails if it cannot.
+        let mut bundle = node.bundle(id, text);
+        assert_eq!(bundle.run(&node).0, 0, "{id}");
+        bundle.spec["root"]["readonly"] = json!(true);
+        assert_ne!(bundle.run(&node).0, 0, "{id}");
+    }
+    node.end();
+}
+
+#[test]
+fn containers_of_a_prepared_image_go_on_where_it_was_frozen() {
+    let node = Node::new();
+    let mut bundle = node.bundle("c", "");
+    // It is frozen where it asks for input.
+    let guest = Guest::from_bytes("/app.wasm", copies().into_bytes()).unwrap();
+    let mut plan = RunPlan::default();
+    plan.args = vec!["/app.wasm".into(), "x".into()];
+    plan.preopens = vec![GuestDir {
+        dir: "/".into(),
+        guest: "/".into(),
+        rights: Rights::ReadWrite,
+    }];
+    plan.furnished = true;
+    let config = RunnerConfig::default();
+    let frozen = freeze(&guest, &Image::empty(), &plan, &config, &Point::Stdin).unwrap();
+    let Freezing::Frozen(checkpoint) = frozen else {
+        panic!("{frozen:?}");
+    };
+    let root = bundle.dir.join("rootfs");
+    let fs = checkpoint.to_fs().unwrap();
+    for name in ["program.wasm", "state.json"] {
+        fs::create_dir_all(root.join(".stratafs/frozen")).unwrap();
+        let path = format!("/.stratafs/frozen/{name}");
+        fs::write(root.join(&path[1..]), fs.read(path.as_str()).unwrap()).unwrap();
+    }
+    let text = refusal(bundle.create(&node)).1;
+    assert!(
+        text.contains("goes on with [\"/app.wasm\", \"x\"]"),
+        "{text}"
+    );
+    bundle.spec["process"]["args"] = json!(["/app.wasm", "x"]);
+    bundle.request.stdin = bundle.dir.join("in").to_str().unwrap().into();
+    for word in ["one", "two"] {
+        let out = bundle.open("out");
+        bundle.start(&node);
+        input(&bundle).write_all(word.as_bytes()).unwrap();
+        assert_eq!(node.ask::<WaitResponse>("Wait", "c").exit_status, 0);
+        assert_eq!(out.text(), word);
+        let _gone: DeleteResponse = node.ask("Delete", "c");
+    }
+    // What is there of it is damaged.
+    fs::write(root.join(".stratafs/frozen/program.wasm"), "(module)").unwrap();
+    let text = refusal(bundle.create(&node)).1;
+    assert!(text.starts_with("prepared image: "), "{text}");
     node.end();
 }
 

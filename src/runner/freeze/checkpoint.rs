@@ -125,6 +125,13 @@ impl Checkpoint {
         &self.0.info
     }
 
+    /// Returns the arguments of the guest that was frozen, which all that goes on from here
+    /// has.
+    #[must_use]
+    pub fn args(&self) -> &[String] {
+        &self.0.args
+    }
+
     pub(super) fn parts(&self) -> &FrozenParts {
         &self.0
     }
