@@ -4,8 +4,7 @@
 //! threads fetch; they end when there is nothing to do. Other processes are kept from
 //! fetching the same by a lock on a file, under which what they have brought is looked for.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::fs::File;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -15,17 +14,12 @@ use parking_lot::Mutex;
 
 use super::StoreError;
 use super::disk::{Disk, PACKS};
-use super::lazy_pack::{FrameSource, LAZY, LazyPack};
+use super::frame_locks::FrameLocks;
+use super::lazy_pack::{FrameSource, LazyPack};
 use super::pack::file_name;
 use crate::chunk::{Arrival, Ticket};
 use crate::digest::Digest;
 use crate::limits::{FAILED_FETCH_SECONDS, MAX_FETCHED_BYTES, MAX_FETCHES};
-
-/// Files that frames are locked by: each by one, all of which are locked in order.
-const STRIPES: u32 = 64;
-
-/// Frames beside each other that are locked by the same file.
-const FRAMES_A_STRIPE: u32 = 8;
 
 /// A frame of the blob that a pack is made of.
 type FrameKey = (Digest, u32);
@@ -47,6 +41,7 @@ pub(super) struct Fetcher {
     disk: Disk,
     source: OnceLock<Arc<dyn FrameSource>>,
     state: Mutex<FetcherState>,
+    locks: FrameLocks,
 }
 
 #[derive(Default)]
@@ -101,6 +96,40 @@ impl FetcherState {
         own
     }
 
+    /// Lets the first chunks be fetched, as many as in one go, by whoever fetches next.
+    fn queue(
+        &mut self,
+        pack: Digest,
+        lazy: &Arc<LazyPack>,
+        chunks: &[WantedChunk],
+    ) -> Option<Ticket> {
+        let own = self.chunks_to_fetch(pack, lazy, chunks);
+        let frames = *own.keys().next()?..own.keys().last()?.saturating_add(1);
+        let (ticket, arrival) = Ticket::new();
+        for frame in own.keys() {
+            self.flights.insert((pack, *frame), ticket.clone());
+        }
+        self.jobs.push_back(FetchJob {
+            pack,
+            lazy: Arc::clone(lazy),
+            frames,
+            chunks: own,
+            arrival,
+        });
+        Some(ticket)
+    }
+
+    /// Returns the chunks from the first on that is not on its way, nor was in vain a moment ago.
+    fn not_on_its_way<'c>(&self, pack: Digest, chunks: &'c [WantedChunk]) -> &'c [WantedChunk] {
+        let is_open = |chunk: &WantedChunk| {
+            let key = (pack, chunk.frame);
+            let flight = self.flights.get(&key);
+            flight.is_none_or(Ticket::is_over) && !self.failed.contains_key(&key)
+        };
+        let first = chunks.iter().position(is_open).unwrap_or(chunks.len());
+        chunks.get(first..).unwrap_or_default()
+    }
+
     /// Ends a job. Those who wait go on when what it returns is dropped, without the lock.
     fn end(&mut self, job: FetchJob, failures: &Failures) -> Arrival {
         for frame in job.chunks.keys() {
@@ -138,6 +167,7 @@ impl Fetcher {
             disk: disk.clone(),
             source: OnceLock::new(),
             state: Mutex::default(),
+            locks: FrameLocks::new(disk),
         }
     }
 
@@ -150,8 +180,8 @@ impl Fetcher {
         self.source.get_or_init(|| source);
     }
 
-    /// Lets frames be fetched: the first of `chunks`, which is absent, and those after it, as
-    /// far as they are not on their way and no more than is fetched at once. `chunks` are
+    /// Lets frames be fetched: the first of `chunks`, which is absent and which the ticket is of, and
+    /// those after it, as far as they are not on their way, in as many parts as are fetched at once. `chunks` are
     /// in the order of the pack, and have all of each frame. Gives the error if there is no
     /// source, or the first could not be had a moment ago.
     pub(super) fn want(
@@ -169,31 +199,32 @@ impl Fetcher {
             return Err(absent());
         }
         let mut state = self.state.lock();
-        if let Some(flight) = state.flights.get(&(pack, first)).filter(|it| !it.is_over()) {
-            return Ok(flight.clone());
-        }
-        if let Some(why) = state.failure_of((pack, first)) {
+        let flight = state.flights.get(&(pack, first));
+        let flight = flight.filter(|it| !it.is_over()).cloned();
+        let mut given_up = Vec::new();
+        let ticket = if let Some(flight) = flight {
+            flight
+        } else if let Some(why) = state.failure_of((pack, first)) {
             let span = lazy.frames.span(first..first + 1);
             return Err(StoreError::NotFetched {
                 blob: lazy.blob,
                 offset: span.map_or(0, |span| span.start),
                 why,
             });
+        } else {
+            let ticket = state.queue(pack, lazy, chunks).ok_or_else(absent)?;
+            given_up.extend(self.start_thread(&mut state));
+            ticket
+        };
+        // The rest of a long read comes at the same time.
+        let mut rest = chunks;
+        for _ in 1..MAX_FETCHES {
+            rest = state.not_on_its_way(pack, rest);
+            if state.queue(pack, lazy, rest).is_none() {
+                break;
+            }
+            given_up.extend(self.start_thread(&mut state));
         }
-        let own = state.chunks_to_fetch(pack, lazy, chunks);
-        let (ticket, arrival) = Ticket::new();
-        let end = own.keys().last().map_or(first, |last| *last) + 1;
-        for frame in own.keys() {
-            state.flights.insert((pack, *frame), ticket.clone());
-        }
-        state.jobs.push_back(FetchJob {
-            pack,
-            lazy: Arc::clone(lazy),
-            frames: first..end,
-            chunks: own,
-            arrival,
-        });
-        let given_up = self.start_thread(&mut state);
         drop(state);
         drop(given_up);
         Ok(ticket)
@@ -253,7 +284,7 @@ impl Fetcher {
         damaged: &mut HashMap<u32, Arc<str>>,
     ) -> Result<(), String> {
         let text = |error: StoreError| error.to_string();
-        let _locks = self.lock(job)?;
+        let _locks = self.locks.lock(job.pack, job.chunks.keys().copied())?;
         let path = self.disk.file_in(PACKS, &file_name(job.pack));
         let file = self.disk.open_to_write(&path).map_err(text)?;
         let is_here = |chunk: &WantedChunk| {
@@ -309,21 +340,6 @@ impl Fetcher {
         let again = self.bytes(lazy, frame..frame + 1)?;
         let found = self.unpacked(lazy, frame, &again, chunks);
         Ok(found.map_err(|why| format!("{why}, twice: it is damaged where it comes from")))
-    }
-
-    /// Keeps other processes from fetching the frames of a job, and waits for those that do.
-    fn lock(&self, job: &FetchJob) -> Result<Vec<File>, String> {
-        let first = job.pack.as_bytes().first().copied().unwrap_or(0);
-        let stripe = |frame: &u32| (u32::from(first) + frame / FRAMES_A_STRIPE) % STRIPES;
-        let stripes: BTreeSet<u32> = job.chunks.keys().map(stripe).collect();
-        let lock = |stripe: u32| {
-            let path = self.disk.file_in(LAZY, &format!("lock-{stripe:02}"));
-            let file = self.disk.open_lock(&path).map_err(|it| it.to_string())?;
-            let locked = file.lock().map_err(StoreError::io("lock", &path));
-            locked.map(|()| file).map_err(|error| error.to_string())
-        };
-        // In order: so nobody waits for one who waits for him.
-        stripes.into_iter().map(lock).collect()
     }
 
     fn bytes(&self, lazy: &LazyPack, frames: Range<u32>) -> Result<Vec<u8>, String> {

@@ -9,6 +9,9 @@ use crate::chunk::{Content, ContentError, Stored, Unread};
 use crate::digest::Digest;
 use crate::image::index_file::{ContentSource, RunRecord};
 
+/// Runs behind an absent one that are looked at, so that they come with it.
+const RUNS_AHEAD: usize = 16;
+
 /// A file as runs of packs, in order; between them are holes.
 pub(super) struct StoredFile {
     pub(super) runs: Box<[RunRecord]>,
@@ -46,6 +49,25 @@ impl StoredFile {
         stored.downcast_ref()
     }
 
+    /// Lets what comes next of a read be fetched as well, so that it waits once: runs of a file that
+    /// has chunks in common with others lie apart.
+    fn fetch_ahead(&self, from: u64, len: u64) {
+        let first = self.runs.partition_point(|run| end_of(run) <= from);
+        let end = from.saturating_add(len);
+        let next = self.runs.get(first..).unwrap_or_default();
+        let next = next.iter().take_while(|run| run.at.get() < end);
+        for run in next.take(RUNS_AHEAD) {
+            let skip = from.saturating_sub(run.at.get());
+            let last = end_of(run).min(end) - run.at.get();
+            if let Ok(pack) = self.packs.get(run.pack.get()) {
+                pack.fetch_ahead(
+                    u64::from(run.offset.get()) + skip,
+                    last.saturating_sub(skip),
+                );
+            }
+        }
+    }
+
     fn fill(&self, run: &RunRecord, skip: u64, buf: &mut [u8]) -> Result<(), StoreError> {
         let pack = self.packs.get(run.pack.get())?;
         pack.read(u64::from(run.offset.get()) + skip, buf)
@@ -68,8 +90,14 @@ impl Stored for StoredFile {
             }
             let piece = take(&mut buf, end_of(run).saturating_sub(at));
             if !piece.is_empty() {
-                self.fill(run, at - start, piece).map_err(unread)?;
-                at += piece.len() as u64;
+                let len = piece.len() as u64;
+                if let Err(error) = self.fill(run, at - start, piece) {
+                    if matches!(error, StoreError::OnTheWay(_)) {
+                        self.fetch_ahead(at + len, buf.len() as u64);
+                    }
+                    return Err(unread(error));
+                }
+                at += len;
             }
         }
         buf.fill(0);

@@ -30,7 +30,9 @@
 //! Several processes may use one store, and several threads one [`Store`].
 //! Locks, in this order: the gate of imports, the imports' file, the catalog's file, an import's
 //! state, the map of known chunks, the open packs, one pack, what is being fetched. The file of a blob on its way in
-//! is locked with none of these waited for: who cannot have it looks again later.
+//! is locked with none of these waited for: who cannot have it looks again later. The files of frames are waited for by threads
+//! that fetch, with nothing else held; that of an image that is used, before the catalog's, and by a
+//! collection, which has the imports' file, not at all.
 
 mod absent;
 mod blob;
@@ -41,6 +43,7 @@ mod error;
 mod explain;
 mod fetcher;
 mod file;
+mod frame_locks;
 mod frame_places;
 #[cfg(all(feature = "dir", feature = "oci"))]
 pub(crate) mod frame_table;

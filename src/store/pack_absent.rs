@@ -73,6 +73,26 @@ impl Pack {
         }
     }
 
+    /// Lets what a range lacks be fetched, if the first of its chunks that was not read yet is absent.
+    /// Nobody waits for it here.
+    pub(super) fn fetch_ahead(&self, offset: u64, len: u64) {
+        let Ok(Some(table)) = self.table() else {
+            return;
+        };
+        let end = offset.saturating_add(len);
+        let first = table.unverified(offset, end).into_iter().next();
+        let first = first.and_then(|number| Some((number, table.chunk(number)?)));
+        let Some((number, (_, start, len))) = first.filter(|_| self.lazy().is_some()) else {
+            return;
+        };
+        let mut buf = vec![0; len as usize];
+        if self.raw(start, &mut buf).is_ok()
+            && let Err(error) = self.verify_chunk(table, number, &buf)
+        {
+            drop(self.missing(table, end, error));
+        }
+    }
+
     /// Reads a chunk that did not hold once more: it may have come in between.
     pub(super) fn has_come(&self, table: &PackTable, offset: u64) -> Result<bool, StoreError> {
         let len = table

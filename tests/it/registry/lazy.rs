@@ -1,7 +1,8 @@
 //! Images that are pulled by their tables, and fetched when they are read.
 
+use std::sync::Mutex;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use stratafs::errno::Errno;
 use stratafs::limits::{FAILED_FETCH_SECONDS, MAX_FETCHED_BYTES, MAX_FETCHES, MIN_FETCHED_BYTES};
@@ -416,4 +417,54 @@ fn an_image_whose_table_and_archive_differ_is_refused() {
     assert!(other.info(&full(&world)).is_err(), "its name is gone");
     other.gc().unwrap();
     assert!(other.list().unwrap().is_empty());
+}
+
+/// When blobs were asked for while a file was read, each answer a while later.
+fn asked_at(world: &World, store: &Store, path: &str, delay: Duration) -> (Vec<Instant>, Vec<u8>) {
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&times);
+    world.fake.misbehave(move |head, _| {
+        if !head.is_blob_get() {
+            return Fault::No;
+        }
+        seen.lock().unwrap().push(Instant::now());
+        Fault::Delay(delay)
+    });
+    let bytes = fs(world, store).read(path).unwrap();
+    world.fake.behave();
+    let times = times.lock().unwrap().clone();
+    (times, bytes)
+}
+
+#[test]
+fn a_long_read_is_fetched_in_parts_at_once() {
+    const DELAY: Duration = Duration::from_secs(2);
+    let world = World::new();
+    let large = usize::try_from(MAX_FETCHED_BYTES).unwrap() * 2 + 1_000_000;
+    let common = noise(5, 900_000);
+    let mixed = [
+        &noise(6, LEN / 2),
+        &common[300_000..600_000],
+        &noise(7, LEN / 2),
+    ]
+    .concat();
+    let dir = world.dir.path().join("mixed");
+    fs::create_dir(&dir).unwrap();
+    for (name, bytes) in [("a", common), ("b", mixed.clone()), ("c", noise(8, large))] {
+        fs::write(dir.join(name), bytes).unwrap();
+    }
+    let options = ImportOptions::default();
+    transfer::import(&world.store, &[dir], &tag("app:1"), &options).unwrap();
+    world.push("app:1", "app:1").unwrap();
+    let other = world.other("other");
+    pull_in_part(&world, &other).unwrap();
+    transfer::fetch_from(&other, &client()).unwrap();
+    // One has chunks of another between its own, one is longer than what is fetched at once.
+    for (path, bytes) in [("/b", mixed), ("/c", noise(8, large))] {
+        let (times, found) = asked_at(&world, &other, path, DELAY);
+        assert!(found == bytes, "{path}");
+        assert!((2..=4).contains(&times.len()), "{path}: {}", times.len());
+        let all = times[times.len() - 1].duration_since(times[0]);
+        assert!(all < DELAY, "{path}: one after the other, {all:?}");
+    }
 }
