@@ -313,6 +313,16 @@ fn damaged(reason: impl Into<String>) -> CheckpointError {
     }
 }
 
+/// Says why the document cannot be read, in one line whatever stands in it.
+fn not_read(error: &serde_json::Error) -> CheckpointError {
+    let shown = |character: char| match character.is_control() {
+        true => character.escape_debug().to_string(),
+        false => character.to_string(),
+    };
+    let said: String = error.to_string().chars().map(shown).collect();
+    damaged(format!("{STATE}: {said}"))
+}
+
 impl SavedState {
     fn of(parts: &FrozenParts) -> Self {
         let info = &parts.info;
@@ -359,16 +369,14 @@ impl SavedState {
         struct Version {
             version: u32,
         }
-        let version: Version =
-            serde_json::from_slice(&text).map_err(|error| damaged(format!("{STATE}: {error}")))?;
+        let version: Version = serde_json::from_slice(&text).map_err(|error| not_read(&error))?;
         if version.version != VERSION {
             return Err(CheckpointError::Version {
                 found: version.version,
                 known: VERSION,
             });
         }
-        let state: Self =
-            serde_json::from_slice(&text).map_err(|error| damaged(format!("{STATE}: {error}")))?;
+        let state: Self = serde_json::from_slice(&text).map_err(|error| not_read(&error))?;
         Ok(Some(state))
     }
 
@@ -464,5 +472,16 @@ mod tests {
         let fs = with_hole(STATE, MAX_CHECKPOINT_STATE);
         let error = SavedState::read(&fs).err().unwrap().to_string();
         assert!(error.contains("damaged"), "{error}");
+    }
+
+    #[test]
+    fn what_a_state_says_is_told_in_one_line() {
+        let fs = Fs::new(&Image::empty());
+        fs.create_dir_all("/.stratafs/frozen").unwrap();
+        fs.write(STATE, r#"{"version": "1\n\u001b[2Jerror: no"}"#)
+            .unwrap();
+        let error = SavedState::read(&fs).err().unwrap().to_string();
+        assert!(!error.contains(char::is_control), "{error:?}");
+        assert!(error.contains("error: no"), "{error:?}");
     }
 }
