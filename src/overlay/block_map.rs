@@ -48,12 +48,12 @@ struct Leaves {
 
 /// Blocks that follow each other, cheap to clone.
 #[derive(Clone, Default)]
-struct Leaf(Arc<Slots>);
+struct Leaf(Arc<LeafSlots>);
 
 #[derive(Clone, Default)]
-struct Slots([Option<Block>; LEAF_BLOCKS]);
+struct LeafSlots([Option<Block>; LEAF_BLOCKS]);
 
-impl Drop for Slots {
+impl Drop for LeafSlots {
     fn drop(&mut self) {
         let mut gone = GonePages::default();
         for block in self.0.iter_mut().filter_map(Option::take) {
@@ -64,7 +64,7 @@ impl Drop for Slots {
     }
 }
 
-impl Slots {
+impl LeafSlots {
     fn get(&self, number: u64) -> Option<&Block> {
         self.0.get(slot(number))?.as_ref()
     }
@@ -113,7 +113,7 @@ impl Leaves {
 
     /// A leaf to change, copied if a clone shares it.
     #[inline]
-    fn slots_mut(&mut self, number: u64) -> Option<&mut Slots> {
+    fn slots_mut(&mut self, number: u64) -> Option<&mut LeafSlots> {
         let leaf = match number == self.open_number {
             true => &mut self.open,
             false => self.others.get_mut(&number)?,
@@ -345,7 +345,7 @@ fn other_slots(leaf: u64, one: Option<&Leaf>, two: Option<&Leaf>) -> impl Iterat
 pub(super) struct Iter<'a> {
     one: Option<(u64, &'a Block)>,
     /// Those of the leaf that `at` lies in.
-    slots: Option<&'a Slots>,
+    slots: Option<&'a LeafSlots>,
     /// The leaves after that, the first of them taken out, but for the open one.
     leaves: Option<RangedIter<'a, u64, Leaf, DefaultSharedPtr>>,
     next: Option<(&'a u64, &'a Leaf)>,
