@@ -272,7 +272,7 @@ fn bench_ops_runs_under_both_hosts() {
     for files in [Files::Strata(&fs), Files::HostDir(base.path())] {
         let outcome = guest.run(files, Mode::Sync, &["bench", "1"]);
         assert_eq!(outcome.code, 0, "{}", outcome.err);
-        assert_eq!(outcome.out.lines().count(), 15, "{}", outcome.out);
+        assert_eq!(outcome.out.lines().count(), 18, "{}", outcome.out);
     }
 }
 
