@@ -11,13 +11,16 @@ use tokio::time::timeout;
 
 use crate::figures::NodeFigures;
 use crate::limits::{MAX_HTTP_CONNECTIONS, MAX_HTTP_REQUEST_BYTES};
-use crate::service::TaskService;
 
 /// How long one request may take, from its first byte to the last of its answer.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Answers all who ask, for ever. Works in a runtime of tokio.
-pub async fn serve(listener: TcpListener, service: Arc<TaskService>) {
+pub async fn serve<F>(listener: TcpListener, figures: F)
+where
+    F: Fn() -> NodeFigures + Send + Sync + 'static,
+{
+    let figures = Arc::new(figures);
     let room = Arc::new(Semaphore::new(MAX_HTTP_CONNECTIONS));
     loop {
         let Ok(pass) = Arc::clone(&room).acquire_owned().await else {
@@ -25,10 +28,10 @@ pub async fn serve(listener: TcpListener, service: Arc<TaskService>) {
         };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let service = Arc::clone(&service);
+                let figures = Arc::clone(&figures);
                 tokio::spawn(async move {
                     // Whoever is slow or leaves is let go.
-                    let _answered = timeout(REQUEST_PATIENCE, answer(stream, &service)).await;
+                    let _answered = timeout(REQUEST_PATIENCE, answer(stream, &*figures)).await;
                     drop(pass);
                 });
             }
@@ -38,7 +41,7 @@ pub async fn serve(listener: TcpListener, service: Arc<TaskService>) {
     }
 }
 
-async fn answer(mut stream: TcpStream, service: &TaskService) -> io::Result<()> {
+async fn answer(mut stream: TcpStream, figures: &impl Fn() -> NodeFigures) -> io::Result<()> {
     let mut head = Vec::new();
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {
         let mut piece = [0; 1024];
@@ -49,7 +52,7 @@ async fn answer(mut stream: TcpStream, service: &TaskService) -> io::Result<()> 
         }
     }
     let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let (status, body) = respond(line, || service.figures());
+    let (status, body) = respond(line, figures);
     let response = format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n\
          Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
@@ -81,6 +84,9 @@ fn respond(line: &[u8], figures: impl FnOnce() -> NodeFigures) -> (&'static str,
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::SocketAddr;
+
     use super::*;
     use crate::limits::MAX_WAITING_EVENTS;
 
@@ -101,5 +107,54 @@ mod tests {
         assert_eq!(of("GET / HTTP/1.1", 0), "404 Not Found");
         assert_eq!(of("POST /metrics HTTP/1.1", 0), "405 Method Not Allowed");
         assert_eq!(of("", 0), "405 Method Not Allowed");
+    }
+
+    /// A server in a runtime of its own, and where it listens.
+    fn server() -> (tokio::runtime::Runtime, SocketAddr) {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        runtime.spawn(serve(listener, NodeFigures::default));
+        (runtime, address)
+    }
+
+    /// What comes back until the connection ends, or nothing more comes for a while.
+    fn answer_to(address: SocketAddr, request: &[u8]) -> String {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        let patience = Some(Duration::from_millis(300));
+        stream.set_read_timeout(patience).unwrap();
+        stream.write_all(request).unwrap();
+        let mut answer = Vec::new();
+        let _ended = stream.read_to_end(&mut answer);
+        String::from_utf8(answer).unwrap()
+    }
+
+    #[test]
+    fn a_request_past_its_bound_has_no_answer() {
+        let (_runtime, address) = server();
+        let padded = |bytes: usize| {
+            let mut head = b"GET /healthz HTTP/1.1\r\nX: ".to_vec();
+            head.resize(bytes - 4, b'x');
+            head.extend_from_slice(b"\r\n\r\n");
+            head
+        };
+        let most = answer_to(address, &padded(MAX_HTTP_REQUEST_BYTES));
+        assert!(most.starts_with("HTTP/1.1 200 OK"), "{most}");
+        assert_eq!(answer_to(address, &padded(MAX_HTTP_REQUEST_BYTES + 1)), "");
+    }
+
+    #[test]
+    fn so_many_ask_at_a_time_and_others_wait() {
+        let (_runtime, address) = server();
+        let silent = || std::net::TcpStream::connect(address).unwrap();
+        let silent: Vec<_> = (0..MAX_HTTP_CONNECTIONS).map(|_| silent()).collect();
+        assert_eq!(answer_to(address, b"GET /healthz HTTP/1.1\r\n\r\n"), "");
+        drop(silent);
+        let answer = answer_to(address, b"GET /healthz HTTP/1.1\r\n\r\n");
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
     }
 }

@@ -332,7 +332,8 @@ fn serve(args: &ShimArgs, config: ShimConfig) -> Result<(), String> {
             ServeBounds::default(),
         ));
         if let Some(metrics) = metrics {
-            tokio::spawn(metrics::serve(metrics, Arc::clone(&service)));
+            let service = Arc::clone(&service);
+            tokio::spawn(metrics::serve(metrics, move || service.figures()));
         }
         service.wait_for_end().await;
         // The answer to the last call is on its way.

@@ -65,6 +65,14 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ("MAX_LAST_WORDS", "what_is_said_about_a_guest_has_a_bound"),
     ("MAX_INPUT_BYTES", "a_read_takes_no_more_than_a_bound"),
     (
+        "MAX_HTTP_REQUEST_BYTES",
+        "a_request_past_its_bound_has_no_answer",
+    ),
+    (
+        "MAX_HTTP_CONNECTIONS",
+        "so_many_ask_at_a_time_and_others_wait",
+    ),
+    (
         "MAX_WAITING_OUTPUT_BYTES",
         "a_full_fifo_takes_no_more_than_a_bound",
     ),
