@@ -104,7 +104,7 @@ pub mod registry;
 pub mod runner;
 pub mod source;
 mod spill;
-#[cfg(feature = "dir")]
+#[cfg(any(feature = "dir", feature = "store"))]
 pub mod staged;
 mod steps;
 #[cfg(feature = "store")]

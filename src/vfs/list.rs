@@ -111,6 +111,7 @@ impl Descriptor {
     }
 
     /// Starts a listing over, as cookie 0 does.
+    #[cfg(feature = "p1")]
     pub(crate) fn begin_listing(&self) -> Result<(), Errno> {
         self.expect_dir()?;
         let end = self.fs().lock().list_end(self.id());

@@ -37,7 +37,7 @@ pub use descriptor::{Access, Descriptor, Rights};
 pub use fork::Snapshot;
 pub use fs::{Fs, FsBuilder};
 pub use list::DirEntry;
-#[cfg(any(feature = "p2", feature = "p3"))]
+#[cfg(any(feature = "p1", feature = "p2", feature = "p3"))]
 pub(crate) use list::Listed;
 pub use open::OpenFlags;
 #[cfg(feature = "p1")]
