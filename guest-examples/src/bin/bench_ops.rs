@@ -196,7 +196,12 @@ fn first_byte(bench: &Bench) {
         let written = p1::now();
         p1::close(fd).unwrap();
         let closed = p1::now();
-        let times = [closed - start, opened - start, written - opened, closed - written];
+        let times = [
+            closed - start,
+            opened - start,
+            written - opened,
+            closed - written,
+        ];
         for (part, time) in parts.iter_mut().zip(times) {
             part.push(time as f64);
         }
