@@ -6,16 +6,15 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::export::oci_image;
 use super::lanes::{self, Meter};
 use super::pull::bring;
-use super::push::{PushOptions, Pushed};
+use super::push::{PushOptions, Pushed, expect_tag, made};
 use super::remote::Origin;
-use super::{PullOptions, Pulled, TransferError, framing, staged};
+use super::{PullOptions, Pulled, TransferError};
 use crate::image::Reference;
 use crate::object::{Bucket, ObjectRef};
 use crate::registry::{BlobBytes, BlobTarget, Manifest, Sent};
-use crate::source::{BlobDigest, Framing, OutBlob, OutImage};
+use crate::source::{BlobDigest, OutBlob, OutImage};
 use crate::store::Store;
 
 /// Sends the image `reference` to where `to` says in the place of `bucket`. Blobs that the
@@ -27,8 +26,9 @@ use crate::store::Store;
 ///
 /// # Errors
 ///
-/// [`TransferError::Object`], [`TransferError::Store`], [`TransferError::Oci`],
-/// [`TransferError::Artifact`]; [`TransferError::Place`] for a name with a digest.
+/// [`TransferError::Place`] if `to` has a digest; [`TransferError::Absent`] for an image that is
+/// here in part; both before anything is sent. [`TransferError::Object`],
+/// [`TransferError::Store`], [`TransferError::Oci`], [`TransferError::Artifact`].
 pub fn push_object(
     store: &Store,
     bucket: &Bucket,
@@ -36,23 +36,9 @@ pub fn push_object(
     to: &ObjectRef,
     options: &PushOptions,
 ) -> Result<Pushed, TransferError> {
-    if to.digest().is_some() {
-        let what = format!("{to}: an image is pushed to a tag; its digest follows from it");
-        return Err(TransferError::Place(what));
-    }
-    let scratch = staged::temporary()?;
-    let form = (
-        options.compression,
-        options.set_platform.as_ref(),
-        options.artifact,
-    );
-    oci_image(store, reference, form, |image, platforms| {
-        let framing = Framing {
-            start: &options.start_set,
-            table: &framing::table,
-        };
-        let image = image.prepare(scratch.path(), platforms, &framing)?;
-        send(bucket, &image, to, options)
+    expect_tag(to, to.digest())?;
+    made(store, reference, options, |image| {
+        send(bucket, image, to, options)
     })
 }
 

@@ -1,6 +1,7 @@
 //! Out of a store into a registry.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::io::{self, Read};
 
 use parking_lot::Mutex;
@@ -125,8 +126,9 @@ impl Pushed {
 ///
 /// # Errors
 ///
-/// [`TransferError::Registry`], [`TransferError::Store`], [`TransferError::Oci`],
-/// [`TransferError::Artifact`]; [`TransferError::Place`] if `to` has a digest, before anything is sent.
+/// [`TransferError::Place`] if `to` has a digest; [`TransferError::Absent`] for an image that is
+/// here in part; both before anything is sent. [`TransferError::Registry`],
+/// [`TransferError::Store`], [`TransferError::Oci`], [`TransferError::Artifact`].
 pub fn push(
     store: &Store,
     client: &Client,
@@ -134,10 +136,32 @@ pub fn push(
     to: &RegistryRef,
     options: &PushOptions,
 ) -> Result<Pushed, TransferError> {
-    if to.digest().is_some() {
-        let what = format!("{to}: an image is pushed to a tag; its digest follows from it");
-        return Err(TransferError::Place(what));
+    expect_tag(to, to.digest())?;
+    made(store, reference, options, |image| {
+        send((store, client), image, to, options)
+    })
+}
+
+/// Refuses a name with a digest as the place that an image is pushed to.
+pub(super) fn expect_tag(
+    to: &dyn Display,
+    digest: Option<&BlobDigest>,
+) -> Result<(), TransferError> {
+    match digest {
+        None => Ok(()),
+        Some(_) => Err(TransferError::Place(format!(
+            "{to}: an image is pushed to a tag; its digest follows from it"
+        ))),
     }
+}
+
+/// Makes what is sent of an image, all of which has to be here, and sends it by `send`.
+pub(super) fn made(
+    store: &Store,
+    reference: &Reference,
+    options: &PushOptions,
+    send: impl FnOnce(&OutImage<'_>) -> Result<Pushed, TransferError>,
+) -> Result<Pushed, TransferError> {
     whole(store, reference)?;
     let scratch = staged::temporary()?;
     let form = (
@@ -150,8 +174,7 @@ pub fn push(
             start: &options.start_set,
             table: &framing::table,
         };
-        let image = image.prepare(scratch.path(), platforms, &framing)?;
-        send((store, client), &image, to, options)
+        send(&image.prepare(scratch.path(), platforms, &framing)?)
     })
 }
 

@@ -40,8 +40,12 @@ fn an_image_goes_into_a_folder_and_comes_back() {
     assert_eq!(done.fine().text(), "from a folder\n");
     cli.run(&format!("run --image {place}/none:1 --store third"))
         .failed(1, &["place/none:1: cannot read the tag: it is not there"]);
-    cli.run(&format!("image push {place}/app:1 --store third"))
-        .fine();
+    // What was run before it was all here is pushed once it is.
+    let push = format!("image push {place}/app:1 --store third");
+    let fill = format!("store fill {place}/app:1");
+    cli.run(&push).failed(1, &[&fill]);
+    cli.run(&format!("{fill} --store third")).fine();
+    cli.run(&push).fine();
 }
 
 #[test]

@@ -66,6 +66,13 @@ fn what_is_read_is_fetched_and_the_rest_is_filled() {
             name.home()
         );
         assert_eq!(read(&other, &name), Err(Errno::Io), "nobody fetches");
+        let to = world.name("part:1");
+        let bucket = Bucket::open(to.home(), &world.options()).unwrap();
+        let sent = transfer::push_object(&other, &bucket, &stored, &to, &PushOptions::default());
+        assert!(
+            matches!(sent, Err(TransferError::Absent { .. })),
+            "{sent:?}"
+        );
         transfer::fetch_from(&other, origins(&world)).unwrap();
         if let Some(s3) = &world.s3 {
             s3.log();

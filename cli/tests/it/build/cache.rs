@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use super::{Cli, build, guest, id, steps, tree, with};
@@ -163,15 +163,17 @@ fn files(store: &Path) -> BTreeMap<PathBuf, u64> {
     found
 }
 
+/// Starts a build that nobody listens to.
+fn started(cli: &Cli) -> Child {
+    let mut command = cli.command("image build -q ctx --tag made");
+    let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().unwrap()
+}
+
 /// Runs a build until the store has changed for the nth time under its eyes, and ends it then.
 /// Returns whether it got that far.
 fn killed_at(cli: &Cli, nth: usize) -> bool {
-    let mut command = cli.command("image build -q ctx --tag made");
-    let mut child = command
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = started(cli);
     let store = cli.path("store");
     let mut seen = files(&store);
     let mut changes = 0;
@@ -221,12 +223,7 @@ fn a_build_that_is_killed_at_each_step_leaves_nothing_that_stays() {
 fn a_build_that_is_killed_leaves_whole_steps_alone() {
     let cli = project();
     for wait in [1, 5, 10, 20, 40, 60, 80, 120, 160, 240] {
-        let mut command = cli.command("image build -q ctx --tag made");
-        let mut child = command
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = started(&cli);
         std::thread::sleep(Duration::from_millis(wait));
         drop(child.kill());
         child.wait().unwrap();
