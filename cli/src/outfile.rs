@@ -4,7 +4,10 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use stratafs::image::Reference;
 use stratafs::staged::StagedFile;
+use stratafs::store::Store;
+use stratafs::transfer::{self, ExportOptions};
 
 use super::failure::Failure;
 
@@ -27,6 +30,19 @@ enum Sink {
 /// Returns whether a file that is named is standard output.
 pub(super) fn is_stdout(path: &Path) -> bool {
     path.as_os_str() == "-"
+}
+
+/// Writes an image as a file or directory. Standard output takes archives alone.
+pub(super) fn export(
+    store: &Store,
+    image: &Reference,
+    out: &Path,
+    options: ExportOptions,
+) -> Result<(), Failure> {
+    if !is_stdout(out) {
+        return Ok(transfer::export(store, image, out, options)?);
+    }
+    OutFile::create(out)?.write(|out| Ok(transfer::export_into(store, image, out, options)?))
 }
 
 impl OutFile {

@@ -1,6 +1,7 @@
 //! How registries are reached: what was typed, the environment, and the files of the
 //! machine and its user.
 
+use std::borrow::Cow;
 use std::env;
 use std::fmt;
 use std::fs::File;
@@ -138,18 +139,27 @@ impl fmt::Display for RemoteName {
     }
 }
 
+/// Returns the address of a folder that was named by its path; any other text as it is.
+fn address(text: &str) -> Result<Cow<'_, str>, String> {
+    if !text.starts_with(['/', '.']) {
+        return Ok(text.into());
+    }
+    let path = std::path::absolute(text).map_err(|error| error.to_string())?;
+    let path = path.to_str().ok_or("a path of an image is in UTF-8")?;
+    Ok(format!("file://{path}").into())
+}
+
+/// Reads a place in an object store, or the path of a folder that is one.
+pub(crate) fn place(text: &str) -> Result<ObjectHome, String> {
+    let home = address(text)?.parse();
+    home.map_err(|error: ParseObjectRefError| error.to_string())
+}
+
 impl FromStr for RemoteName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.starts_with(['/', '.']) {
-            let path = std::path::absolute(text).map_err(|error| error.to_string())?;
-            let path = path.to_str().ok_or("a path of an image is in UTF-8")?;
-            let name = format!("file://{path}").parse();
-            return name
-                .map(Self::Object)
-                .map_err(|error: ParseObjectRefError| error.to_string());
-        }
+        let text = &*address(text)?;
         if ObjectRef::names_object_store(text) {
             let name = text.parse().map(Self::Object);
             return name.map_err(|error: ParseObjectRefError| error.to_string());

@@ -150,7 +150,13 @@ impl FromStr for ObjectHome {
     type Err = ParseObjectRefError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        home(text.trim_end_matches('/')).map_err(|reason| ParseObjectRefError {
+        let trimmed = text.trim_end_matches('/');
+        // Of an address without a bucket the slashes are a part.
+        let named = match trimmed.contains("://") {
+            true => trimmed,
+            false => text,
+        };
+        home(named).map_err(|reason| ParseObjectRefError {
             text: text.to_owned(),
             reason,
         })

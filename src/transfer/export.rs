@@ -1,6 +1,6 @@
 //! Out of a store.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use cap_std::ambient_authority;
@@ -38,6 +38,17 @@ pub enum Format {
     /// extended attributes stay behind, and with them setuid and setgid, which
     /// would be those of whoever writes the directory.
     Dir,
+}
+
+impl Format {
+    /// Returns whether it is one file, and not a directory.
+    #[must_use]
+    pub fn is_archive(self) -> bool {
+        match self {
+            Self::OciArchive | Self::ArtifactArchive | Self::Tar => true,
+            Self::Oci | Self::Artifact | Self::Dir => false,
+        }
+    }
 }
 
 /// How an image is written. The default is an OCI layout, its new layers not
@@ -101,43 +112,97 @@ pub fn export(
     out: &Path,
     options: ExportOptions,
 ) -> Result<(), TransferError> {
-    let watched = options.watcher.map(|watcher| store.watched(watcher));
-    let store = watched.as_ref().unwrap_or(store);
     whole(store, reference)?;
-    let form = (options.compression, options.set_platform.as_ref());
-    let form = match options.format {
-        Format::Artifact | Format::ArtifactArchive => (form.0, form.1, true),
-        _ => (form.0, form.1, false),
-    };
-    let framing = Framing {
+    match options.format.is_archive() {
+        true => staged::file(out, |file, scratch| {
+            archive(store, reference, (file, scratch), options)
+        }),
+        false => staged::dir(out, |dir| directory(store, reference, dir, options)),
+    }
+}
+
+/// Writes the image `reference` into a stream, such as standard output, as one of the formats
+/// that are archives. What was written stays written if it fails. O(bytes), in bounded memory;
+/// what is compressed is in a temporary file for a while.
+///
+/// # Errors
+///
+/// [`TransferError::Place`] for the format of a directory, before anything is written;
+/// [`TransferError::Absent`]; those of [`export`], which call the stream `the output`.
+pub fn export_into(
+    store: &Store,
+    reference: &Reference,
+    out: &mut dyn Write,
+    options: ExportOptions,
+) -> Result<(), TransferError> {
+    if !options.format.is_archive() {
+        let what = "a directory cannot be written into a stream: expected an archive";
+        return Err(TransferError::Place(what.into()));
+    }
+    whole(store, reference)?;
+    staged::stream(Path::new("the output"), out, |file, scratch| {
+        archive(store, reference, (file, scratch), options)
+    })
+}
+
+fn archive(
+    store: &Store,
+    reference: &Reference,
+    (file, scratch): (&mut dyn Write, &Path),
+    options: ExportOptions,
+) -> Result<(), TransferError> {
+    let store = &watched(store, options.watcher.clone());
+    if options.format == Format::Tar {
+        let tree = tree(store, reference)?;
+        return Ok(crate::source::write_layer(&tree, file).map(drop)?);
+    }
+    oci(store, reference, form(&options), |image| {
+        let written = image.write_framed_archive(file, scratch, &framing_of(&options));
+        written.map(drop)
+    })
+}
+
+fn directory(
+    store: &Store,
+    reference: &Reference,
+    dir: &Path,
+    options: ExportOptions,
+) -> Result<(), TransferError> {
+    let store = &watched(store, options.watcher.clone());
+    if options.format == Format::Dir {
+        let fs = Fs::new(&store.image(reference.as_str())?);
+        let opened = Dir::open_ambient_dir(dir, ambient_authority());
+        let opened = opened.map_err(|error| TransferError::Out {
+            path: dir.to_owned(),
+            error,
+        })?;
+        return Ok(fs.export_dir_whole("/", &opened)?);
+    }
+    oci(store, reference, form(&options), |image| {
+        image.write_framed_dir(dir, &framing_of(&options))
+    })
+}
+
+fn watched(store: &Store, watcher: Option<Watcher>) -> Store {
+    match watcher {
+        Some(watcher) => store.watched(watcher),
+        None => store.clone(),
+    }
+}
+
+fn form(options: &ExportOptions) -> (Compression, Option<&Platform>, bool) {
+    let as_artifact = matches!(options.format, Format::Artifact | Format::ArtifactArchive);
+    (
+        options.compression,
+        options.set_platform.as_ref(),
+        as_artifact,
+    )
+}
+
+fn framing_of(options: &ExportOptions) -> Framing<'_> {
+    Framing {
         start: &options.start_set,
         table: &framing::table,
-    };
-    match options.format {
-        Format::Oci | Format::Artifact => staged::dir(out, |dir| {
-            oci(store, reference, form, |image| {
-                image.write_framed_dir(dir, &framing)
-            })
-        }),
-        Format::OciArchive | Format::ArtifactArchive => staged::file(out, |file, scratch| {
-            oci(store, reference, form, |image| {
-                let written = image.write_framed_archive(file, scratch, &framing);
-                written.map(drop)
-            })
-        }),
-        Format::Tar => staged::file(out, |file, _| {
-            let tree = tree(store, reference)?;
-            Ok(crate::source::write_layer(&tree, file).map(drop)?)
-        }),
-        Format::Dir => staged::dir(out, |dir| {
-            let fs = Fs::new(&store.image(reference.as_str())?);
-            let opened = Dir::open_ambient_dir(dir, ambient_authority());
-            let opened = opened.map_err(|error| TransferError::Out {
-                path: dir.to_owned(),
-                error,
-            })?;
-            Ok(fs.export_dir_whole("/", &opened)?)
-        }),
     }
 }
 

@@ -58,7 +58,7 @@ pub use commit::{commit, commit_for};
 pub use copy::{CopyOptions, CopyPlace, copy};
 pub use error::TransferError;
 pub use explain::{EntryKind, Explanation, LowerEntry, Sharer, explain};
-pub use export::{ExportOptions, Format, export};
+pub use export::{ExportOptions, Format, export, export_into};
 pub use extend::{append, reconfigure};
 #[cfg(feature = "registry")]
 pub use fill::fill;

@@ -24,11 +24,7 @@ pub(super) fn file(
         Ok(meta) if meta.is_dir() => Err(failed(io::ErrorKind::IsADirectory.into())),
         Ok(meta) if !meta.is_file() => {
             let file = File::options().write(true).open(path).map_err(failed)?;
-            let scratch = scratch(&std::env::temp_dir()).map_err(failed)?;
-            let mut buffered = BufWriter::with_capacity(BUFFER_BYTES, Noting::new(file));
-            let written = write(&mut buffered, scratch.path());
-            buffered.get_mut().reported(written, failed)?;
-            buffered.flush().map_err(failed)
+            stream(path, file, write)
         }
         _ => {
             let staged = StagedFile::create(path).map_err(failed)?;
@@ -41,6 +37,20 @@ pub(super) fn file(
             staged.inner.commit().map_err(failed)
         }
     }
+}
+
+/// Writes into what is open already, and is called `name` where it fails.
+pub(super) fn stream(
+    name: &Path,
+    to: impl Write,
+    write: impl FnOnce(&mut dyn Write, &Path) -> Result<(), TransferError>,
+) -> Result<(), TransferError> {
+    let failed = |error| out(name, error);
+    let scratch = scratch(&std::env::temp_dir()).map_err(failed)?;
+    let mut buffered = BufWriter::with_capacity(BUFFER_BYTES, Noting::new(to));
+    let written = write(&mut buffered, scratch.path());
+    buffered.get_mut().reported(written, failed)?;
+    buffered.flush().map_err(failed)
 }
 
 /// An output that notes why it took no more: whoever writes to it knows what he wrote, and

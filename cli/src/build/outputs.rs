@@ -2,16 +2,16 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use stratafs::image::Reference;
 use stratafs::staged::StagedDir;
 use stratafs::store::Store;
-use stratafs::transfer::{self, ExportOptions, Format, TransferError};
+use stratafs::transfer::{ExportOptions, Format, TransferError};
 
 use crate::build_args::{BuildArgs, OutputTo};
 use crate::failure::Failure;
-use crate::outfile::OutFile;
+use crate::outfile::{self, OutFile};
 
 /// What `--iidfile` and `--output` ask for, once it is known that it can be written.
 pub(super) struct Outputs<'a> {
@@ -65,11 +65,7 @@ impl<'a> Outputs<'a> {
                 format: output.format,
                 ..ExportOptions::default()
             };
-            let dest = match is_stdout(output) {
-                true => Path::new("/dev/stdout"),
-                false => &output.dest,
-            };
-            transfer::export(store, image, dest, options)?;
+            outfile::export(store, image, &output.dest, options)?;
         }
         Ok(self.iidfile)
     }
@@ -124,5 +120,5 @@ fn check_stdout(args: &BuildArgs) -> Result<(), Failure> {
 
 /// Tells whether an output goes to stdout.
 fn is_stdout(output: &OutputTo) -> bool {
-    output.dest.as_os_str() == "-"
+    outfile::is_stdout(&output.dest)
 }

@@ -13,7 +13,7 @@ use super::remote_args::{
     CopyArgs, FillArgs, LoginArgs, LogoutArgs, LsRemoteArgs, PullArgs, PushArgs,
 };
 use crate::parse;
-use crate::reach::ReachArgs;
+use crate::reach::{self, ReachArgs};
 use crate::sources::{SourceArgs, StampArgs};
 
 pub(crate) const IMAGE_EXAMPLE: &str = "\
@@ -217,6 +217,7 @@ pub(crate) struct ExplainArgs {
 #[command(after_help = "\
 Example:
   stratafs image export app:1 app.tar --format oci-archive
+  stratafs image export app:1 - --format tar | tar -tf -
   stratafs image export app:1 ./layout --compress gzip
   stratafs image export app:1 ./layout --compress zstd --start-set app.trace
 
@@ -224,10 +225,10 @@ A directory must not be there yet, or be empty; a file is replaced. `tar` and `d
 pub(crate) struct ExportArgs {
     #[command(flatten)]
     pub(crate) image: One,
-    /// The file or directory to write
+    /// The file or directory to write (`-`: an archive to stdout)
     #[arg(value_name = "OUT")]
     pub(crate) out: PathBuf,
-    /// What to write [default: oci-archive if OUT ends in .tar, else oci]
+    /// What to write [default: oci-archive if OUT ends in .tar or is `-`, else oci]
     #[arg(long, value_enum)]
     pub(crate) format: Option<Format>,
     /// How layers that have no blob yet are compressed
@@ -310,7 +311,7 @@ pub(crate) enum Format {
     /// The merged tree, as a directory
     Dir,
     /// An OCI artifact of WebAssembly, for an image that is one program; an archive
-    /// if OUT ends in .tar
+    /// if OUT ends in .tar or is `-`
     Artifact,
     /// The program alone: of a prepared image the one that goes on from its point, without
     /// its open files
@@ -355,11 +356,12 @@ pub(crate) struct GcArgs {
     pub(crate) older_than: Option<Duration>,
 
     /// Collect in a place of an object store instead: s3://BUCKET[/PREFIX], gs://, az://,
-    /// file:///FOLDER. What no tag leads to goes; whoever pushes there is waited for by nobody,
+    /// a folder. What no tag leads to goes; whoever pushes there is waited for by nobody,
     /// and makes this fail
     #[arg(
         long,
         value_name = "PLACE",
+        value_parser = reach::place,
         conflicts_with = "keep_cache",
         group = "goal"
     )]

@@ -15,7 +15,7 @@ use super::list::summary;
 use super::text::answer;
 use super::trace;
 use crate::failure::Failure;
-use crate::outfile::OutFile;
+use crate::outfile::{self, OutFile, is_stdout};
 use crate::sources::{self, Layers};
 use crate::watch::MovingBar;
 
@@ -75,10 +75,16 @@ pub(super) fn say(form: Form, tag: &Reference, image: &ImageInfo) -> Result<(), 
 }
 
 pub(super) fn export(store: &Store, args: ExportArgs) -> Result<(), Failure> {
+    let to_stdout = is_stdout(&args.out);
+    if to_stdout && args.form.json {
+        return Err(Failure::usage(
+            "stdout is asked for twice: leave --json away, or name a file",
+        ));
+    }
     if args.format == Some(Format::Wasm) {
         return export_program(store, args);
     }
-    let is_tar = args.out.extension().is_some_and(|end| end == "tar");
+    let is_tar = to_stdout || args.out.extension().is_some_and(|end| end == "tar");
     let format = args.format.unwrap_or(match is_tar {
         true => Format::OciArchive,
         false => Format::Oci,
@@ -96,21 +102,24 @@ pub(super) fn export(store: &Store, args: ExportArgs) -> Result<(), Failure> {
         Compress::Gzip => Compression::Gzip,
         Compress::Zstd => Compression::Zstd,
     };
+    if to_stdout && !format.is_archive() {
+        return Err(Failure::usage(
+            "OUT: a directory cannot go to stdout: choose --format tar or oci-archive",
+        ));
+    }
     let bar = MovingBar::start();
     let options = ExportOptions {
         format,
         compression,
         start_set: trace::start_set(args.start_set.as_deref())?,
-        set_platform: args.stamp.set_platform,
+        set_platform: args.stamp.set_platform.clone(),
         watcher: Some(bar.watcher()),
     };
     let reference = &args.image.reference;
-    let done = transfer::export(store, reference, &args.out, options);
+    let done = outfile::export(store, reference, &args.out, options);
     bar.end();
     done?;
-    let out = args.out.display().to_string();
-    let json = || json!({"image": reference.as_str(), "out": out, "format": name});
-    answer(args.form, json, String::new)
+    written(&args, name)
 }
 
 /// Writes the program of an image that is prepared, or is one program.
@@ -127,9 +136,18 @@ fn export_program(store: &Store, args: ExportArgs) -> Result<(), Failure> {
         )));
     };
     OutFile::create(&args.out)?.write(|out| Ok(out.write_all(&program)?))?;
+    written(&args, "wasm")
+}
+
+/// Says what was written where, if that is asked for.
+fn written(args: &ExportArgs, format: &str) -> Result<(), Failure> {
+    let image = args.image.reference.as_str();
     let out = args.out.display().to_string();
-    let json = || json!({"image": reference.as_str(), "out": out, "format": "wasm"});
-    answer(args.form, json, String::new)
+    let json = || json!({"image": image, "out": out, "format": format});
+    match is_stdout(&args.out) {
+        true => Ok(()),
+        false => answer(args.form, json, String::new),
+    }
 }
 
 pub(super) fn squash(store: &Store, args: SquashArgs) -> Result<(), Failure> {

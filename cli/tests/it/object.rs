@@ -83,6 +83,10 @@ fn a_bucket_is_collected_without_a_store() {
     cli.run("image push plain:1 ./place/app:1").fine();
     let place = format!("file://{}", cli.path("place").display());
     let gc = |more: &str| cli.run(&format!("store gc --bucket {place} --store none {more}"));
+    let by_path = cli.run("store gc --bucket ./place --store none --dry-run --json");
+    assert_eq!(json(&by_path)["tags"], 1);
+    cli.run("store gc --bucket s3://")
+        .refused(&["s3://", "is no bucket"]);
     let told = json(&gc("--json"));
     assert_eq!(
         (&told["removed_blobs"], &told["tags"]),

@@ -446,6 +446,19 @@ fn a_dash_is_standard_output_where_a_file_is_written() {
     let page = cli.run("image analyze a:1 --html -");
     let text = page.fine().text();
     assert!(text.starts_with("<!doctype html>") && text.ends_with("</html>\n"));
+    let is_tar = |out: &[u8]| &out[257..262] == b"ustar";
+    for format in ["", " --format tar", " --format oci-archive"] {
+        let done = cli.run(&format!("image export a:1 -{format}"));
+        assert!(is_tar(&done.fine().stdout), "{format}");
+    }
+    let mut command = cli.command("image export a:1 -");
+    let file = std::fs::File::create(cli.path("out.tar")).unwrap();
+    assert!(command.stdout(file).status().unwrap().success());
+    assert!(is_tar(&std::fs::read(cli.path("out.tar")).unwrap()));
+    cli.run("image export a:1 - --format dir")
+        .refused(&["--format tar"]);
+    cli.run("image export a:1 - --json")
+        .refused(&["stdout is asked for twice"]);
     assert!(!names(&cli.path(".")).contains(&"-".to_owned()));
 }
 

@@ -296,6 +296,12 @@ fn outputs_and_digests_are_written() {
     assert!(cli.path("t.tar").is_file() && cli.path("lay/index.json").is_file());
     let done = cli.run("image build -q ctx -o -");
     assert_eq!(&done.fine().stdout[257..262], b"ustar");
+    // The same where stdout is a file.
+    let mut command = cli.command("image build -q ctx -o type=oci-archive,dest=-");
+    let file = std::fs::File::create(cli.path("stdout.tar")).unwrap();
+    assert!(command.stdout(file).status().unwrap().success());
+    let written = std::fs::read(cli.path("stdout.tar")).unwrap();
+    assert_eq!(&written[257..262], b"ustar");
     cli.run("image build -q ctx -o - --json")
         .refused(&["stdout is asked for twice"]);
     cli.run("image build -q ctx -o type=dir,dest=-")
