@@ -118,7 +118,8 @@ impl Guest {
             let entry = &self.server.proxy.entry;
             let call = call.make(entry, &mut self.store, &self.record);
             let mut call = pin!(call);
-            let sealed = poll_fn(|cx| seal_until(seal, || call.as_mut().poll(cx)));
+            let ticks = &self.server.ticks;
+            let sealed = poll_fn(|cx| seal_until(seal, || ticks.turn(|| call.as_mut().poll(cx))));
             tokio::select! {
                 biased;
                 result = tokio::time::timeout(bounds.timeout, sealed) => match result {

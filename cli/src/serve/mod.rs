@@ -18,6 +18,7 @@ mod record;
 mod request;
 mod server;
 mod sessions;
+mod turns;
 
 use std::fs::File;
 use std::io;
@@ -25,14 +26,12 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use stratafs::chunk::ChunkPool;
 use stratafs::image::Image;
 use stratafs::runner::{Guest, InstanceTemplate, Outcome, RunPlan, Runner, RunnerConfig, Stdio};
 use stratafs::store::{InUse, Store};
-use stratafs::wasmtime::EngineWeak;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::watch;
 
@@ -51,12 +50,10 @@ use listen::Clients;
 use log::Log;
 use proxy::Proxy;
 use server::{Bounds, Server};
+use turns::Ticks;
 
 /// How long a request may take if `--timeout` does not say.
 const TIMEOUT: Duration = Duration::from_secs(60);
-
-/// The time between two moments at which guests that compute give way to others.
-const TICK: Duration = Duration::from_millis(5);
 
 /// How long the end waits for threads that read or write for a guest that is gone.
 const LEAVE: Duration = Duration::from_secs(1);
@@ -80,7 +77,6 @@ pub(crate) fn serve(args: ServeArgs, store: Option<&Path>) -> Result<ExitCode, F
         .thread_name("serve")
         .build()
         .map_err(|error| Failure::new(format_args!("cannot start threads: {error}")))?;
-    tick(server.proxy.component.engine().weak())?;
     let clients = Arc::new(Clients::default());
     let observing = observer
         .map(|observer| listen_on(&runtime, observer))
@@ -146,20 +142,6 @@ fn open_log(path: &Path) -> Result<Log, Failure> {
     }
 }
 
-/// Has guests that compute give way to others, for as long as there is an engine.
-fn tick(engine: EngineWeak) -> Result<(), Failure> {
-    let ticks = thread::Builder::new().name("ticks".to_owned());
-    let ticks = ticks.spawn(move || {
-        while let Some(engine) = engine.upgrade() {
-            engine.increment_epoch();
-            drop(engine);
-            thread::sleep(TICK);
-        }
-    });
-    ticks.map_err(|error| Failure::new(format_args!("no thread for a clock: {error}")))?;
-    Ok(())
-}
-
 /// What lasts as long as requests are answered: what the base takes of the budget, and the images
 /// that are in use.
 type Kept = (Option<stratafs::budget::Reservation>, Vec<Arc<InUse>>);
@@ -195,6 +177,7 @@ fn ready(
         let how = (component.allocator(), component.cache(), args.max_in_flight);
         tell_settings((&name, &run.layers.paths), how, &run.config, &run.plan);
     }
+    let ticks = Ticks::start(proxy.component.engine().weak())?;
     let keeper = keeper(args.on_end, store, &run, &errors)?;
     let sessions = (args.session_ttl, args.max_sessions);
     let budget = run.plan.budget.clone();
@@ -206,7 +189,7 @@ fn ready(
         max_in_flight: usize::try_from(args.max_in_flight).unwrap_or(usize::MAX),
     };
     let how = (bounds, run.config.network.clone());
-    let server = Server::new((proxy, files), how, (access_log, errors), budget);
+    let server = Server::new((proxy, ticks, files), how, (access_log, errors), budget);
     Ok((server, (base, run.in_use)))
 }
 

@@ -12,10 +12,12 @@ use super::in_flight::InFlight;
 use super::log::Log;
 use super::metrics::{Gauges, Metrics};
 use super::proxy::Proxy;
+use super::turns::Ticks;
 
 /// A server.
 pub(super) struct Server {
     pub(super) proxy: Proxy,
+    pub(super) ticks: Ticks,
     pub(super) files: Files,
     pub(super) bounds: Bounds,
     pub(super) network: Network,
@@ -40,13 +42,14 @@ pub(super) struct Bounds {
 
 impl Server {
     pub(super) fn new(
-        (proxy, files): (Proxy, Files),
+        (proxy, ticks, files): (Proxy, Ticks, Files),
         (bounds, network): (Bounds, Network),
         (access_log, errors): (Option<Log>, Log),
         budget: Option<Budget>,
     ) -> Self {
         Self {
             proxy,
+            ticks,
             files,
             in_flight: Arc::new(InFlight::new(bounds.max_in_flight)),
             bounds,
