@@ -1,7 +1,7 @@
 //! Answers HTTP requests with a component (the world `wasi:http/proxy` of 0.2): each has its own
 //! instance, and a fork of one file system that the host has prepared.
 //!
-//! `cargo run --release --example http_host -- GUEST.wasm`
+//! `cargo run --release --example http_host -- GUEST.wasm`, then `curl http://127.0.0.1:8080/`
 
 use std::{sync::Arc, time::Duration};
 
@@ -63,21 +63,17 @@ async fn answer(server: Server, request: Request<Incoming>) -> Result<Response<H
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let guest = std::env::args_os().nth(1).expect("a GUEST.wasm");
+    let file = std::env::args_os().nth(1).expect("a GUEST.wasm");
     let mut config = RunnerConfig::default();
     config.threads = 64;
     config.timeout = Some(TIMEOUT);
     config.max_memory = Some(256 << 20);
     let mut plan = RunPlan::default();
-    let (dir, name) = ("/".to_owned(), "/".to_owned());
-    plan.preopens.push(GuestDir {
-        dir,
-        guest: name,
-        rights: Rights::ReadWrite,
-    });
+    let (dir, guest, rights) = ("/".into(), "/".into(), Rights::ReadWrite);
+    plan.preopens.push(GuestDir { dir, guest, rights });
     let template = InstanceTemplate::new(&Image::empty(), plan, &config)?;
     template.fs().write("/greeting", "for all requests")?;
-    let component = HostedComponent::new(&Guest::from_file(guest.as_ref())?, config)?;
+    let component = HostedComponent::new(&Guest::from_file(file.as_ref())?, config)?;
     let mut linker = component.linker()?;
     add_only_http_to_linker_async(&mut linker)?;
     let pre = ProxyPre::new(component.link(linker)?)?;
@@ -90,6 +86,7 @@ async fn main() -> Result<()> {
     });
     let server: Server = Arc::new((component, pre, template));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+    println!("listening on http://{}", listener.local_addr()?);
     loop {
         let io = TokioIo::new(listener.accept().await?.0);
         let server = Arc::clone(&server);

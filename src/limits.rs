@@ -208,6 +208,10 @@ pub const MAX_POOLED_MEMORIES: u32 = 4096;
 /// comes out in one piece; a longer one is passed on in pieces of this size.
 pub const MAX_HELD_OUTPUT_BYTES: usize = 1024 * 1024;
 
+/// Bytes of a line of output held until its end; a longer one is passed on in
+/// pieces of this size. The longest line that Linux takes from a terminal.
+pub const MAX_LINE_BYTES: usize = 4096;
+
 /// Instances in one run of the command line. Each has its figures and its
 /// file system in memory until the end.
 pub const MAX_INSTANCES: u32 = 1_000_000;

@@ -43,12 +43,12 @@ pub(super) fn world(plan: &RunPlan, outputs: &[OutputBuffer], instance: u32) -> 
             output(streams.stdout(instance).p2_stream()),
             output(streams.stderr(instance).p2_stream()),
         ),
-        (Stdio::Collect(_) | Stdio::Forward(_), [out, err]) => world.streams(
+        (Stdio::Collect(_) | Stdio::Lines(_) | Stdio::Forward(_), [out, err]) => world.streams(
             input(None),
             output(out.p2_stream()),
             output(err.p2_stream()),
         ),
-        (Stdio::Collect(_) | Stdio::Forward(_) | Stdio::Null, _) => world,
+        (Stdio::Collect(_) | Stdio::Lines(_) | Stdio::Forward(_) | Stdio::Null, _) => world,
     }
 }
 

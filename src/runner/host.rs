@@ -1,5 +1,7 @@
 //! What one instance gets: its descriptors, its streams, its bounds.
 
+use std::sync::Arc;
+
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
@@ -7,7 +9,7 @@ use super::calls::{CoreCalls, Tracer};
 use super::devices;
 use super::fixed;
 use super::limiter::Limiter;
-use super::output::{OutputBuffer, Stream};
+use super::output::{OutputBuffer, OutputSink, Stream, Until};
 use super::{INSTANCE_VARIABLE, RunPlan, RunnerConfig, RunnerError, Stdio};
 use crate::error::Error;
 use crate::vfs::{DeviceDir, Fs, Preopen, Rights};
@@ -272,6 +274,12 @@ fn furnish(
 }
 
 fn connect(wasi: &mut WasiCtxBuilder, stdio: &Stdio, instance: u32) -> Vec<OutputBuffer> {
+    let buffered = |wasi: &mut WasiCtxBuilder, until, sink: &Arc<dyn OutputSink>| {
+        let [out, err] = [Stream::Stdout, Stream::Stderr]
+            .map(|stream| OutputBuffer::new((instance, stream), sink.clone(), until));
+        wasi.stdout(out.clone()).stderr(err.clone());
+        vec![out, err]
+    };
     match stdio {
         Stdio::Null => Vec::new(),
         Stdio::Inherit => {
@@ -282,18 +290,9 @@ fn connect(wasi: &mut WasiCtxBuilder, stdio: &Stdio, instance: u32) -> Vec<Outpu
             wasi.inherit_stdout().inherit_stderr();
             Vec::new()
         }
-        Stdio::Collect(sink) => {
-            let out = OutputBuffer::new(instance, Stream::Stdout, sink.clone());
-            let err = OutputBuffer::new(instance, Stream::Stderr, sink.clone());
-            wasi.stdout(out.clone()).stderr(err.clone());
-            vec![out, err]
-        }
-        Stdio::Forward(sink) => {
-            let out = OutputBuffer::forwarding(instance, Stream::Stdout, sink.clone());
-            let err = OutputBuffer::forwarding(instance, Stream::Stderr, sink.clone());
-            wasi.stdout(out.clone()).stderr(err.clone());
-            vec![out, err]
-        }
+        Stdio::Collect(sink) => buffered(wasi, Until::End, sink),
+        Stdio::Lines(sink) => buffered(wasi, Until::Line, sink),
+        Stdio::Forward(sink) => buffered(wasi, Until::Written, sink),
         Stdio::Streams(streams) => {
             wasi.stdin(streams.stdin(instance))
                 .stdout(streams.stdout(instance))

@@ -13,7 +13,7 @@ use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
 use wasmtime_wasi_io::poll::Pollable;
 use wasmtime_wasi_io::streams::{OutputStream, StreamResult};
 
-use crate::limits::MAX_HELD_OUTPUT_BYTES;
+use crate::limits::{MAX_HELD_OUTPUT_BYTES, MAX_LINE_BYTES};
 
 /// Where the standard streams of the guests lead.
 #[derive(Clone, Default)]
@@ -32,6 +32,10 @@ pub enum Stdio {
     Collect(Arc<dyn OutputSink>),
     /// No input; the output of each instance is passed on as it is written.
     Forward(Arc<dyn OutputSink>),
+    /// No input; the output of each instance is passed on by whole lines, however it was
+    /// written. What has no newline is passed on once it has [`MAX_LINE_BYTES`], or when the
+    /// instance is gone.
+    Lines(Arc<dyn OutputSink>),
     /// Streams of the host's making, which may let guests wait.
     Streams(Arc<dyn StandardStreams>),
 }
@@ -44,6 +48,7 @@ impl fmt::Debug for Stdio {
             Self::Output => "Output",
             Self::Collect(_) => "Collect",
             Self::Forward(_) => "Forward",
+            Self::Lines(_) => "Lines",
             Self::Streams(_) => "Streams",
         })
     }
@@ -86,59 +91,106 @@ struct Inner {
     instance: u32,
     stream: Stream,
     sink: Arc<dyn OutputSink>,
-    /// Whether bytes wait for the end of the instance.
-    is_held: bool,
-    /// Never longer than [`MAX_HELD_OUTPUT_BYTES`].
+    until: Until,
+    /// Never longer than [`Until::most`].
     bytes: Mutex<Vec<u8>>,
 }
 
-impl OutputBuffer {
-    pub(super) fn new(instance: u32, stream: Stream, sink: Arc<dyn OutputSink>) -> Self {
-        Self(Arc::new(Inner {
-            instance,
-            stream,
-            sink,
-            is_held: true,
-            bytes: Mutex::default(),
-        }))
-    }
+/// What output waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Until {
+    /// Nothing.
+    Written,
+    /// The end of its line.
+    Line,
+    /// The end of the instance.
+    End,
+}
 
-    /// The same, but nothing waits in it.
-    pub(super) fn forwarding(instance: u32, stream: Stream, sink: Arc<dyn OutputSink>) -> Self {
+impl Until {
+    /// How many bytes wait at the most.
+    fn most(self) -> usize {
+        match self {
+            Self::Written => 0,
+            Self::Line => MAX_LINE_BYTES,
+            Self::End => MAX_HELD_OUTPUT_BYTES,
+        }
+    }
+}
+
+impl OutputBuffer {
+    pub(super) fn new(
+        (instance, stream): (u32, Stream),
+        sink: Arc<dyn OutputSink>,
+        until: Until,
+    ) -> Self {
         Self(Arc::new(Inner {
             instance,
             stream,
             sink,
-            is_held: false,
+            until,
             bytes: Mutex::default(),
         }))
     }
 
     /// Passes on what is held.
     pub(super) fn release(&self) {
-        let held = mem::take(&mut *self.0.bytes.lock());
-        if !held.is_empty() {
-            self.0.sink.write(self.0.instance, self.0.stream, &held);
+        self.0.release();
+    }
+
+    fn push(&self, bytes: &[u8]) {
+        let inner = &*self.0;
+        match inner.until {
+            Until::Written => inner.pass(bytes),
+            Until::End => inner.hold(bytes),
+            Until::Line => {
+                // Up to the end of the last line, and what is behind it.
+                let end = bytes.iter().rposition(|byte| *byte == b'\n');
+                let (lines, rest) = bytes.split_at(end.map_or(0, |end| end + 1));
+                if !lines.is_empty() {
+                    let mut whole = mem::take(&mut *inner.bytes.lock());
+                    whole.extend_from_slice(lines);
+                    inner.pass(&whole);
+                }
+                inner.hold(rest);
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn pass(&self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.sink.write(self.instance, self.stream, bytes);
         }
     }
 
-    fn push(&self, mut bytes: &[u8]) {
-        if !self.0.is_held {
-            self.0.sink.write(self.0.instance, self.0.stream, bytes);
-            return;
-        }
+    fn release(&self) {
+        let held = mem::take(&mut *self.bytes.lock());
+        self.pass(&held);
+    }
+
+    /// Keeps bytes, and passes on what is too much.
+    fn hold(&self, mut bytes: &[u8]) {
+        let most = self.until.most();
         while !bytes.is_empty() {
-            let mut held = self.0.bytes.lock();
-            let room = MAX_HELD_OUTPUT_BYTES.saturating_sub(held.len());
+            let mut held = self.bytes.lock();
+            let room = most.saturating_sub(held.len());
             let (now, later) = bytes.split_at(room.min(bytes.len()));
             held.extend_from_slice(now);
             bytes = later;
-            let full = held.len() >= MAX_HELD_OUTPUT_BYTES;
+            let full = held.len() >= most;
             drop(held);
             if full {
                 self.release();
             }
         }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.release();
     }
 }
 
@@ -214,7 +266,7 @@ mod tests {
     #[test]
     fn output_is_held_up_to_the_bound_and_no_further() {
         let sink = Arc::new(Lengths::default());
-        let held = OutputBuffer::new(7, Stream::Stdout, sink.clone());
+        let held = OutputBuffer::new((7, Stream::Stdout), sink.clone(), Until::End);
         held.push(b"abc");
         held.push(&vec![0; MAX_HELD_OUTPUT_BYTES - 4]);
         assert!(sink.0.lock().is_empty());
@@ -229,8 +281,25 @@ mod tests {
     #[test]
     fn forwarded_output_does_not_wait() {
         let sink = Arc::new(Lengths::default());
-        let forwarded = OutputBuffer::forwarding(7, Stream::Stderr, sink.clone());
+        let forwarded = OutputBuffer::new((7, Stream::Stderr), sink.clone(), Until::Written);
         forwarded.push(b"abc");
         assert_eq!(*sink.0.lock(), [(7, 3)]);
+    }
+
+    #[test]
+    fn lines_are_passed_on_whole_and_long_ones_in_pieces() {
+        let sink = Arc::new(Lengths::default());
+        let lines = OutputBuffer::new((7, Stream::Stderr), sink.clone(), Until::Line);
+        for piece in ["args ", "[", "]", "\n"] {
+            lines.push(piece.as_bytes());
+        }
+        assert_eq!(mem::take(&mut *sink.0.lock()), [(7, 8)]);
+        lines.push(b"a\nb\nc");
+        assert_eq!(mem::take(&mut *sink.0.lock()), [(7, 4)]);
+        lines.push(&[b'c'; 2 * MAX_LINE_BYTES]);
+        assert_eq!(mem::take(&mut *sink.0.lock()), [(7, MAX_LINE_BYTES); 2]);
+        // The rest, one byte, has no newline.
+        drop(lines);
+        assert_eq!(*sink.0.lock(), [(7, 1)]);
     }
 }

@@ -365,6 +365,10 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "MAX_HELD_OUTPUT_BYTES",
         "output_is_held_up_to_the_bound_and_no_further",
     ),
+    (
+        "MAX_LINE_BYTES",
+        "lines_are_passed_on_whole_and_long_ones_in_pieces",
+    ),
     ("MAX_TABLE_ELEMENTS", "tables_grow_to_the_bound"),
     ("MAX_POOLED_MEMORIES", "a_pool_has_its_bound"),
     ("MAX_CACHED_GUESTS", "the_guests_used_longest_ago_go"),

@@ -165,7 +165,7 @@ fn ready(
     let (guest, image) = guest_and_image(&mut run, store.as_ref(), &pool)?;
     run.layers.tell_left_out();
     let base = reserve_base(&run, &pool)?;
-    run.plan.stdio = Stdio::Forward(Arc::new(errors.clone()));
+    run.plan.stdio = Stdio::Lines(Arc::new(errors.clone()));
     let template = template(args.init.as_deref(), &image, &run)?;
     let timeout = run.config.timeout.unwrap_or(TIMEOUT);
     run.config.timeout = Some(timeout);
