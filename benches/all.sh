@@ -39,6 +39,7 @@ run sealing cargo bench --quiet --locked --bench sealing
 run peers "$target/peers/release/stratafs-peers" 5
 run spill benches/spill.py 5
 run export benches/export.py 5
+run recipes benches/recipes.py 100000 1000000000 5
 run growth "$STRATAFS" bench --growth --out "$out/growth-report"
 run counts tests/counts/run.sh
 run start cargo bench --quiet --locked --bench start

@@ -23,8 +23,10 @@ pub(super) fn make_volumes(plan: &RunPlan) -> Vec<(String, Fs)> {
             .iter()
             .find(|(name, _)| *name == volume.name);
         let base = base.map_or_else(Image::empty, |(_, base)| base.clone());
+        let mut quotas = plan.volume_quotas.iter();
+        let own = quotas.find(|(name, _)| *name == volume.name);
         let mut builder = Fs::builder(&base)
-            .quota(plan.volume_quota)
+            .quota(own.map_or(plan.volume_quota, |(_, quota)| *quota))
             .device(NonZeroU64::MIN.saturating_add(made.len() as u64 + 1));
         if matches!(plan.share, Share::None) {
             builder = builder.share(Share::None);

@@ -54,6 +54,8 @@ pub struct RunPlan {
     /// What one volume may hold, whoever writes it; its descriptors are those
     /// of all instances together, and count in no instance's own quota.
     pub volume_quota: Quota,
+    /// What single volumes may hold, by name, in place of [`volume_quota`](Self::volume_quota).
+    pub volume_quotas: Vec<(String, Quota)>,
     /// Volumes, by name, in which every change of a guest fails with `EROFS`.
     pub read_only_volumes: Vec<String>,
     /// Files that guests may read and that are no part of the file system: what it holds
@@ -116,6 +118,7 @@ impl Default for RunPlan {
             volumes: Vec::new(),
             volume_bases: Vec::new(),
             volume_quota: Quota::default(),
+            volume_quotas: Vec::new(),
             read_only_volumes: Vec::new(),
             files: Vec::new(),
             deterministic: false,

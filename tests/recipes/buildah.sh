@@ -66,7 +66,7 @@ context() {
     ln -s ../a.txt "$1/dir/up"
     chmod 600 "$1/a.txt"
     chmod 755 "$1/b.txt"
-    # A directory that is named itself gets 755 from buildah, and keeps its mode with BuildKit and here.
+    # A directory that is named itself gets 755 here as well, one below it keeps its mode.
     chmod 770 "$1/src/lib"
     chown 12:34 "$1/dir/one"
     setfattr -n user.kind -v text "$1/b.txt" 2>/dev/null || true

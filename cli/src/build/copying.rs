@@ -11,7 +11,7 @@ use stratafs::vfs::Fs;
 use super::Builder;
 use super::built::Built;
 use super::cache::StepKey;
-use super::gather::{self, Gatherer};
+use super::gather::{self, Gatherer, NEW_DIR};
 use super::lay::{self, Destination};
 use super::origins::Origin;
 use super::steps::{CopyPlan, StepPlan};
@@ -65,7 +65,7 @@ impl Builder<'_> {
             pool: import.pool(),
             epoch,
             owner,
-            mode: plan.mode,
+            mode: plan.mode.as_ref(),
             parents: plan.parents,
             unpack: plan.unpack,
             is_add: plan.is_add,
@@ -75,12 +75,22 @@ impl Builder<'_> {
             all.extend(gatherer.gather(source)?);
         }
         let (uid, gid) = owner.unwrap_or((0, 0));
-        let mut meta = Meta::with_mode(plan.mode.unwrap_or(0o644)).at(epoch);
+        if let (true, Some(source)) = (
+            all.is_empty() && plan.texts.is_empty(),
+            plan.sources.first(),
+        ) {
+            return Err(gatherer.nothing(source));
+        }
+        let mode = plan
+            .mode
+            .as_ref()
+            .map_or(0o644, |mode| mode.of(0o644, false));
+        let mut meta = Meta::with_mode(mode).at(epoch);
         (meta.uid, meta.gid) = (uid, gid);
         for (name, text) in &plan.texts {
             all.push(gather::of_text(name, text, meta.clone(), import.pool()));
         }
-        let mut dir_meta = Meta::with_mode(0o755).at(epoch);
+        let mut dir_meta = Meta::with_mode(NEW_DIR).at(epoch);
         (dir_meta.uid, dir_meta.gid) = (uid, gid);
         let key = StepKey {
             line: step.text.clone(),
@@ -89,8 +99,14 @@ impl Builder<'_> {
                 (
                     "the instruction",
                     format!(
-                        "{} {} {} {} {owner:?} {:?}",
-                        plan.to, plan.is_dir, plan.link, plan.parents, plan.mode
+                        "{} {} {} {} {owner:?} {}",
+                        plan.to,
+                        plan.is_dir,
+                        plan.link,
+                        plan.parents,
+                        plan.mode
+                            .as_ref()
+                            .map_or_else(String::new, ToString::to_string)
                     ),
                 ),
                 ("the files", gather::digest(&all).to_string()),

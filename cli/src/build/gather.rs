@@ -11,8 +11,12 @@ use stratafs::name::show;
 use super::archive;
 use super::tree::{FileTree, TreeEntry, joined, names};
 use crate::failure::Failure;
+use crate::recipe::ModeChange;
 use crate::recipe::dockerignore::{Ignore, Ignored};
 use crate::recipe::wildcard::Wildcard;
+
+/// The mode of directories that have to be made.
+pub(super) const NEW_DIR: u32 = 0o755;
 
 /// Something to be put into a stage.
 #[derive(Debug)]
@@ -54,7 +58,7 @@ pub(super) struct Gatherer<'a> {
     /// The time of what is read from the host.
     pub(super) epoch: Time,
     pub(super) owner: Option<(u32, u32)>,
-    pub(super) mode: Option<u32>,
+    pub(super) mode: Option<&'a ModeChange>,
     /// Whether names keep the directories above them.
     pub(super) parents: bool,
     /// Whether archives are unpacked, if that was said; `ADD` does it otherwise.
@@ -80,17 +84,23 @@ impl Gatherer<'_> {
                 all.push(gathered);
             }
         }
-        if all.is_empty() {
-            return Err(Failure::new(format_args!(
-                "{}: nothing there has such a name{}",
-                show(word.as_bytes()),
-                match self.ignore.is_empty() {
-                    true => "",
-                    false => ", or .dockerignore leaves it out",
-                }
-            )));
+        // What a pattern matches may be nothing, as long as something is copied.
+        match all.is_empty() && !is_pattern(word) {
+            true => Err(self.nothing(word)),
+            false => Ok(all),
         }
-        Ok(all)
+    }
+
+    /// Says that there is nothing of a name.
+    pub(super) fn nothing(&self, word: &str) -> Failure {
+        Failure::new(format_args!(
+            "{}: nothing there has such a name{}",
+            show(word.as_bytes()),
+            match self.ignore.is_empty() {
+                true => "",
+                false => ", or .dockerignore leaves it out",
+            }
+        ))
     }
 
     /// Finds the paths that a word names; those that are left out are not there, but for
@@ -277,9 +287,14 @@ impl Gatherer<'_> {
         (entry, below): (TreeEntry, Vec<u8>),
         into: &mut Vec<Item>,
     ) -> Result<(), Failure> {
+        // Of one that is named itself nothing but the content is copied.
+        let meta = match below.is_empty() {
+            true => self.named_dir(),
+            false => self.dir_meta(real, &entry)?,
+        };
         into.push(Item {
             path: below.clone(),
-            body: ItemBody::Dir(self.dir_meta(real, &entry)?),
+            body: ItemBody::Dir(meta),
         });
         let first = into.len();
         let mut todo = vec![DirLeft {
@@ -365,6 +380,14 @@ impl Gatherer<'_> {
         Ok(meta)
     }
 
+    /// The metadata of the directory that takes the content of one that was named, if it has to
+    /// be made.
+    fn named_dir(&self) -> Meta {
+        let mut meta = Meta::with_mode(NEW_DIR).at(self.epoch);
+        (meta.uid, meta.gid) = (0, 0);
+        self.owned(meta, Kind::Dir)
+    }
+
     /// The metadata that an entry gets.
     fn meta(&self, entry: &TreeEntry) -> Meta {
         let mut meta = self.owned(entry.meta.clone(), entry.kind);
@@ -378,8 +401,8 @@ impl Gatherer<'_> {
         if let Some((uid, gid)) = self.owner {
             (meta.uid, meta.gid) = (uid, gid);
         }
-        if let Some(mode) = self.mode.filter(|_| kind != Kind::Symlink) {
-            meta.mode = mode;
+        if let Some(change) = self.mode.filter(|_| kind != Kind::Symlink) {
+            meta.mode = change.of(meta.mode, kind == Kind::Dir);
         }
         meta
     }
@@ -437,6 +460,12 @@ impl Gatherer<'_> {
         }
         Ok(items)
     }
+}
+
+/// Tells whether a word is a pattern, or names what it spells.
+fn is_pattern(word: &str) -> bool {
+    let names = word.split('/').map(|name| Wildcard::new(name, false));
+    names.flatten().any(|name| name.literal().is_none())
 }
 
 /// A directory that is still to be read.

@@ -11,7 +11,7 @@ use stratafs::meta::{Kind, Meta};
 use stratafs::name::LayerPath;
 use stratafs::runner::{GivenFile, RunPlan, Volume};
 use stratafs::store::{LayerOrigin, StoreError};
-use stratafs::vfs::Fs;
+use stratafs::vfs::{Fs, Quota};
 
 use super::Builder;
 use super::gather::Gatherer;
@@ -33,6 +33,8 @@ pub(super) struct Mounted {
     pub(super) variables: Vec<(String, String)>,
     /// Secrets by id, to keep them out of output and layer.
     pub(super) secrets: Vec<(String, Vec<u8>)>,
+    /// What volumes may hold, by name, where that was said.
+    quotas: Vec<(String, Quota)>,
     /// Caches: the volume's name, and the name that the store has for it.
     caches: Vec<(String, String)>,
     /// Where something is shown.
@@ -51,6 +53,7 @@ impl Mounted {
                 run.read_only_volumes.push(volume.name.clone());
             }
         }
+        run.volume_quotas.extend(self.quotas.iter().cloned());
         run.files.extend(self.files.iter().cloned());
     }
 
@@ -80,9 +83,16 @@ impl Builder<'_> {
             }
             let target = format!("{} {}", mount.target, mount.read_only);
             match &mount.what {
-                MountWhat::Tmpfs => {
-                    ready.key.push(format!("tmpfs {target}"));
-                    ready.volume(mount, Image::empty());
+                MountWhat::Tmpfs { size } => {
+                    ready.key.push(format!("tmpfs {target} {size:?}"));
+                    let name = ready.volume(mount, Image::empty());
+                    if let Some(max_bytes) = *size {
+                        let quota = Quota {
+                            max_bytes,
+                            ..Quota::default()
+                        };
+                        ready.quotas.push((name, quota));
+                    }
                 }
                 MountWhat::Bind { from, source } => self.bind(&mut ready, mount, from, source)?,
                 MountWhat::Cache { id, from, .. } => {
@@ -199,10 +209,10 @@ impl Builder<'_> {
             is_add: false,
         };
         let word = match source.trim_matches('/') {
-            "" => "/",
-            _ => source,
+            "" => "/".to_owned(),
+            _ => spelled(source),
         };
-        let all = gatherer.gather(word)?;
+        let all = gatherer.gather(&word)?;
         let is_dir = all.first().is_some_and(|one| one.is_dir);
         let to = Destination {
             path: if is_dir { "/dir" } else { "/file" },
@@ -275,6 +285,18 @@ impl Builder<'_> {
         }
         Ok(())
     }
+}
+
+/// A pattern that matches what is written alone: a mount has one source.
+fn spelled(source: &str) -> String {
+    let mut pattern = String::with_capacity(source.len());
+    for c in source.chars() {
+        if "*?[\\".contains(c) {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern
 }
 
 /// Where a directory is put on its way to a mount.

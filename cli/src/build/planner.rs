@@ -38,8 +38,6 @@ pub(super) fn plan(
 ) -> Result<BuildPlan, Failure> {
     let name = &settings.name;
     let at = |problem: Problem| Failure::new(format_args!("{name}: {problem}"));
-    let mut head =
-        Head::new(recipe.escape, &settings.build_args, platform, &recipe.head).map_err(at)?;
     let Some(target) = recipe.target(target) else {
         let known = recipe.stages.iter().enumerate();
         let known: Vec<String> = known
@@ -52,6 +50,13 @@ pub(super) fn plan(
             known.join(", ")
         )));
     };
+    let named = recipe
+        .stages
+        .get(target)
+        .and_then(|stage| stage.name.as_deref());
+    let of_build = (platform, named.unwrap_or("default"));
+    let head = Head::new(recipe.escape, &settings.build_args, of_build, &recipe.head);
+    let mut head = head.map_err(at)?;
     let bases = recipe.stages.iter().map(|stage| head.expand(&stage.image));
     let bases: Vec<Result<String, Problem>> = bases.collect();
     let base = |at: usize| match bases.get(at) {

@@ -117,7 +117,7 @@ fn needs(stage: &StagePlan) -> BTreeSet<usize> {
                 origins.extend(run.mounts.iter().filter_map(|mount| match &mount.what {
                     MountWhat::Bind { from, .. } => Some(from),
                     MountWhat::Cache { from, .. } => from.as_ref().map(|(from, _)| from),
-                    MountWhat::Tmpfs | MountWhat::Secret { .. } => None,
+                    MountWhat::Tmpfs { .. } | MountWhat::Secret { .. } => None,
                 }))
             }
         }

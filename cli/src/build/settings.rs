@@ -8,6 +8,7 @@ use stratafs::budget::Budget;
 use stratafs::meta::Time;
 use stratafs::runner::{Network, RunnerConfig};
 
+use super::variables::EPOCH;
 use crate::build_args::{BuildArgs, ProgressKind, SecretFrom};
 use crate::failure::Failure;
 use crate::limits::MAX_SECRET_BYTES;
@@ -56,11 +57,16 @@ impl Settings {
             true => ProgressKind::Tty,
             false => ProgressKind::Plain,
         };
+        let mut build_args = build_args(args)?;
+        // An ARG of that name has what the environment says, as one of `docker buildx` has.
+        if let (false, Some(epoch)) = (build_args.contains_key(EPOCH), host_value(EPOCH)?) {
+            build_args.insert(EPOCH.to_owned(), epoch);
+        }
         Ok(Self {
             name,
-            build_args: build_args(args)?,
             secrets: secrets(&args.secrets)?,
-            epoch: epoch()?,
+            epoch: epoch(build_args.get(EPOCH))?,
+            build_args,
             progress: (!args.quiet).then_some(match args.progress {
                 ProgressKind::Auto => usual,
                 typed => typed,
@@ -122,8 +128,8 @@ fn secrets(given: &[SecretFrom]) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
 }
 
 /// The time that everything gets: `SOURCE_DATE_EPOCH`, else 0.
-fn epoch() -> Result<Time, Failure> {
-    let Some(text) = host_value("SOURCE_DATE_EPOCH")?.filter(|text| !text.is_empty()) else {
+fn epoch(given: Option<&String>) -> Result<Time, Failure> {
+    let Some(text) = given.filter(|text| !text.is_empty()) else {
         return Ok(Time::EPOCH);
     };
     match text.parse::<u32>() {

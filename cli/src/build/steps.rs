@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use stratafs::image::ImageConfig;
 
 use super::origins::Origin;
-use crate::recipe::Position;
+use crate::recipe::{ModeChange, Position};
 
 /// One stage, ready to be built.
 pub(super) struct StagePlan {
@@ -54,7 +54,7 @@ pub(super) struct CopyPlan {
     pub(super) to: String,
     pub(super) is_dir: bool,
     pub(super) owner: Option<String>,
-    pub(super) mode: Option<u32>,
+    pub(super) mode: Option<ModeChange>,
     pub(super) excludes: Vec<String>,
     pub(super) parents: bool,
     pub(super) link: bool,
@@ -90,7 +90,10 @@ pub(super) enum MountWhat {
         /// Whether one `RUN` at a time has it.
         locked: bool,
     },
-    Tmpfs,
+    Tmpfs {
+        /// Bytes that it may hold.
+        size: Option<u64>,
+    },
     Secret {
         id: String,
         variable: Option<String>,

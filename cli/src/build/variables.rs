@@ -9,6 +9,18 @@ use crate::limits::{MAX_ENVIRONMENT_BYTES, MAX_PLANNED_BYTES};
 use crate::recipe::expand::{self, Quoting};
 use crate::recipe::{Instruction, InstructionBody, Piece, Position, Problem};
 
+/// Build arguments that a `RUN` sees without an `ARG`, in capitals and in small letters.
+const PROXIES: [&str; 5] = [
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "FTP_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+];
+
+/// The build argument that is the time of everything.
+pub(super) const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
 /// Variables by name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Variables {
@@ -34,16 +46,25 @@ impl Head {
     pub(super) fn new(
         escape: char,
         build_args: &BTreeMap<String, String>,
-        platform: Option<&Platform>,
+        (platform, target): (Option<&Platform>, &str),
         instructions: &[Instruction],
     ) -> Result<Self, Problem> {
         let mut head = Self {
             escape,
             build_args: build_args.clone(),
-            global: Variables::of_platform(platform),
-            used: BTreeSet::new(),
+            global: Variables::of_build(platform, target),
+            used: BTreeSet::from([EPOCH.to_owned()]),
             planned: Cell::new(0),
         };
+        for (name, value) in build_args {
+            let known = head.global.args.get_mut(name);
+            if known.is_some() || is_proxy(name) {
+                head.used.insert(name.clone());
+            }
+            if let Some(known) = known {
+                *known = Some(value.clone());
+            }
+        }
         let mut global = head.global.clone();
         for instruction in instructions {
             if let InstructionBody::Arg(args) = &instruction.body {
@@ -110,6 +131,31 @@ impl Head {
         declared
     }
 
+    /// Returns what a guest sees: what `--build-arg` says of proxies, unless the stage says it, and
+    /// the variables of the stage.
+    pub(super) fn of_guest(&self, own: &Variables) -> Vec<(String, String)> {
+        let mut all: Vec<(String, String)> = Vec::new();
+        let said = own.of_guest();
+        for proxy in PROXIES {
+            let lower = proxy.to_ascii_lowercase();
+            // Either name sets both, and the one that a guest asks for goes first.
+            let of = |first: &str, second: &str| {
+                let given = self.build_args.get(first);
+                given.or_else(|| self.build_args.get(second)).cloned()
+            };
+            for (name, other) in [(proxy, lower.as_str()), (lower.as_str(), proxy)] {
+                let is_said = said.iter().any(|(known, _)| known == name);
+                all.extend(
+                    of(name, other)
+                        .filter(|_| !is_said)
+                        .map(|value| (name.to_owned(), value)),
+                );
+            }
+        }
+        all.extend(said);
+        all
+    }
+
     /// Expands what `FROM` says, which sees nothing of stages.
     pub(super) fn expand(&self, piece: &Piece) -> Result<String, Problem> {
         self.global.expand(piece, self.escape)
@@ -118,7 +164,7 @@ impl Head {
 
 impl Variables {
     /// What BuildKit sets of itself: here the guest's platform is that of the build.
-    fn of_platform(platform: Option<&Platform>) -> Self {
+    fn of_build(platform: Option<&Platform>, target: &str) -> Self {
         let whole = platform.map_or_else(|| "wasip1/wasm".to_owned(), ToString::to_string);
         let mut parts = whole.splitn(3, '/');
         let mut part = || parts.next().unwrap_or_default().to_owned();
@@ -130,11 +176,14 @@ impl Variables {
                 ("OS", &os),
                 ("ARCH", &arch),
                 ("VARIANT", &variant),
+                ("OSVERSION", &String::new()),
             ] {
                 let value = Some(value.clone());
                 variables.args.insert(format!("{side}{name}"), value);
             }
         }
+        let target = Some(target.to_owned());
+        variables.args.insert("TARGETSTAGE".to_owned(), target);
         variables
     }
 
@@ -235,6 +284,12 @@ impl Variables {
     }
 }
 
+/// Tells whether a build argument is about a proxy.
+fn is_proxy(name: &str) -> bool {
+    let is_one_case = name == name.to_ascii_lowercase() || name == name.to_ascii_uppercase();
+    is_one_case && PROXIES.contains(&name.to_ascii_uppercase().as_str())
+}
+
 /// A word in a message.
 fn shortened(text: &str) -> String {
     crate::failure::cut(&stratafs::name::show(text.as_bytes()), 100).into_owned()
@@ -250,7 +305,7 @@ mod tests {
         let recipe = parse(recipe).unwrap();
         let given = given.iter();
         let given = given.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let mut head = Head::new('\\', &given.collect(), None, &recipe.head).unwrap();
+        let mut head = Head::new('\\', &given.collect(), (None, "default"), &recipe.head).unwrap();
         let stage = &recipe.stages[0];
         let image = head.expand(&stage.image).unwrap();
         let mut own = Variables::of_base(&["BASE=b".into()]);
@@ -271,7 +326,7 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
-        let guest = own.of_guest().into_iter();
+        let guest = head.of_guest(&own).into_iter();
         (
             image,
             guest
@@ -328,6 +383,32 @@ mod tests {
                 vec![],
                 "a",
                 "TARGETOS=wasip1 BASE=b A=wasip1",
+            ),
+            (
+                "FROM a\nARG TARGETOSVERSION\nARG BUILDPLATFORM\nARG TARGETSTAGE",
+                vec![],
+                "a",
+                "BUILDPLATFORM=wasip1/wasm TARGETOSVERSION= TARGETSTAGE=default BASE=b",
+            ),
+            // A build argument goes before what is always there.
+            (
+                "FROM a:$TARGETARCH\nARG TARGETARCH",
+                vec![("TARGETARCH", "x")],
+                "a:x",
+                "TARGETARCH=x BASE=b",
+            ),
+            // Proxies are there without an ARG, for RUN alone.
+            (
+                "FROM a\nENV A=$HTTP_PROXY",
+                vec![("HTTP_PROXY", "p")],
+                "a",
+                "HTTP_PROXY=p http_proxy=p BASE=b A=",
+            ),
+            (
+                "FROM a\nARG no_proxy=own",
+                vec![("NO_PROXY", "p"), ("Http_Proxy", "q")],
+                "a",
+                "NO_PROXY=p no_proxy=own BASE=b",
             ),
         ] {
             let (have, env) = end(recipe, &given);

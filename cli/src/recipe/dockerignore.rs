@@ -98,6 +98,12 @@ fn cleaned(pattern: &str) -> String {
     for name in pattern.split('/') {
         match name {
             "" | "." => {}
+            // One that leads above the context is the name of nothing in it.
+            ".." if names.last().is_none_or(|name| *name == "..") => {
+                if !pattern.starts_with('/') {
+                    names.push("..");
+                }
+            }
             ".." => drop(names.pop()),
             name => names.push(name),
         }
@@ -161,6 +167,27 @@ mod tests {
             ("x/**", "x", false),
             ("", "a", false),
             ("\u{feff}a", "a", true),
+            ("../a", "a", false),
+            ("/../a", "a", true),
+            ("b/../../a", "a", false),
+            (".", "a", false),
+            ("a/.", "a", true),
+            (" # a", "# a", true),
+            ("docs\n!docs/README.md", "docs/README.md", false),
+            ("docs/\n!docs/README.md", "docs/README.md", false),
+            ("docs/*\n!docs/README.md", "docs/README.md", false),
+            ("docs\n  !docs/README.md  ", "docs/README.md", false),
+            ("docs\n! docs/README.md", "docs/README.md", false),
+            ("!f.go\n*.go", "f.go", true),
+            ("**\n!util/web", "util/web/foo", false),
+            ("**\n!util/web\nutil/web/foo", "util/web/foo", true),
+            ("**\n!dist/*.whl", "dist/p-2.4+g08.whl", false),
+            ("**/dir", "dir/file", true),
+            ("**/dir2/*", "dir/dir2/file/x", true),
+            ("a", "A", false),
+            ("a/", "a", true),
+            ("a//b", "a/b", true),
+            ("a\r\nb\r\n", "b", true),
         ] {
             assert_eq!(ignored(file, path), want, "{file:?} {path}");
         }

@@ -3,6 +3,9 @@
 use super::lexer::LogicalLine;
 use super::problem::{Position, Problem};
 
+/// Flags that may be given several times.
+const SEVERAL: [&str; 2] = ["mount", "exclude"];
+
 /// One flag as written.
 #[derive(Clone, Debug)]
 pub(super) struct Flag {
@@ -41,6 +44,29 @@ pub(super) fn take(line: &LogicalLine, start: usize, escape: char) -> (Vec<Flag>
     }
 }
 
+/// Refuses a flag that is given twice where one of them would be lost.
+pub(super) fn check_once(flags: &[Flag]) -> Result<(), Problem> {
+    for (number, flag) in flags.iter().enumerate() {
+        let mut before = flags.iter().take(number);
+        if !SEVERAL.contains(&flag.name.as_str()) && before.any(|other| other.name == flag.name) {
+            return Err(Problem::new(
+                flag.at,
+                format_args!("--{} is given twice: leave one away", flag.name),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Tells whether a word says yes or no, as Go reads it; `None` if it says neither.
+pub(super) fn yes_or_no(word: &str) -> Option<bool> {
+    match word {
+        "1" | "t" | "T" | "true" | "True" | "TRUE" => Some(true),
+        "0" | "f" | "F" | "false" | "False" | "FALSE" => Some(false),
+        _ => None,
+    }
+}
+
 /// Reads one word, quotes and escapes undone, and the bytes that it takes.
 fn word(text: &str, escape: char) -> (String, usize) {
     let mut word = String::new();
@@ -76,17 +102,14 @@ impl Flag {
 
     /// Returns what a flag that is on or off says.
     pub(super) fn on(&self) -> Result<bool, Problem> {
-        match self.value.as_deref() {
-            None | Some("true" | "1") => Ok(true),
-            Some("false" | "0") => Ok(false),
-            Some(other) => Err(Problem::new(
+        let word = self.value.as_deref().unwrap_or("true");
+        yes_or_no(word).ok_or_else(|| {
+            let name = &self.name;
+            Problem::new(
                 self.at,
-                format_args!(
-                    "--{}={other}: write --{} or --{}=false",
-                    self.name, self.name, self.name
-                ),
-            )),
-        }
+                format_args!("--{name}={word}: write --{name} or --{name}=false"),
+            )
+        })
     }
 
     /// The flag is none of this instruction.

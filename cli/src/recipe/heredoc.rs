@@ -24,36 +24,141 @@ impl Heredoc {
     }
 }
 
-/// Finds the here-documents that a line announces, with the offset of each.
-pub(super) fn find(line: &str, escape: char) -> Vec<(usize, Heredoc)> {
-    let words = raw_words(line, 0, escape).into_iter();
-    words
-        .filter_map(|(offset, word)| Some((offset, announced(&word)?)))
-        .collect()
+/// A word of a line: its offset, and what it is.
+pub(super) type FoundWord = (usize, HeredocWord);
+
+/// What a word of a line with here-documents is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum HeredocWord {
+    /// It announces one.
+    Begins(Heredoc),
+    /// A word like others, as written.
+    Other(String),
+    /// It begins to, and a quote in it does not end.
+    Open(String),
 }
 
-/// Reads `<<NAME`, `<<-NAME`, `<<"NAME"`, with a number before it or not.
-pub(super) fn announced(word: &str) -> Option<Heredoc> {
+/// Tells the words of a line that announce here-documents from the others: `<<NAME`, `<<-NAME`,
+/// `<<"NAME"`, with blanks before the name or not, and with a number in front or not.
+pub(super) fn words(text: &str, start: usize, escape: char) -> Vec<FoundWord> {
+    let mut found = Vec::new();
+    let mut words = raw_words(text, start, escape).into_iter().peekable();
+    while let Some((offset, word)) = words.next() {
+        let Some((strips_tabs, mut name)) = begun(&word) else {
+            found.push((offset, HeredocWord::Other(word)));
+            continue;
+        };
+        if name.is_empty() {
+            // The name is the next word, if that may be one: `1 << 2` is a shell's arithmetic.
+            let may = |c: char| c.is_alphabetic() || "_-'\"".contains(c);
+            match words.next_if(|(_, next)| next.starts_with(may) && !next.contains('<')) {
+                Some((_, next)) => name = next,
+                None => {
+                    found.push((offset, HeredocWord::Other(word)));
+                    continue;
+                }
+            }
+        }
+        let is = match unquoted(&name, escape) {
+            Some((name, _)) if name.is_empty() => HeredocWord::Other(word),
+            Some((name, is_quoted)) => HeredocWord::Begins(Heredoc {
+                name,
+                expands: !is_quoted,
+                strips_tabs,
+                content: String::new(),
+            }),
+            None => HeredocWord::Open(word),
+        };
+        found.push((offset, is));
+    }
+    found
+}
+
+/// Reads `<<` and `<<-`, and gives whether tabs go and what follows.
+fn begun(word: &str) -> Option<(bool, String)> {
     let rest = word.trim_start_matches(|c: char| c.is_ascii_digit());
     let rest = rest.strip_prefix("<<")?;
     let (strips_tabs, rest) = match rest.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, rest),
     };
-    if rest.is_empty() || rest.contains('<') {
-        return None;
+    (!rest.contains('<')).then(|| (strips_tabs, rest.to_owned()))
+}
+
+/// Takes quotes and escapes off a name, and tells whether a quote was there; `None` if one does
+/// not end.
+fn unquoted(word: &str, escape: char) -> Option<(String, bool)> {
+    let (mut name, mut is_quoted) = (String::new(), false);
+    let mut quote = None;
+    let mut chars = word.chars();
+    while let Some(c) = chars.next() {
+        match quote {
+            Some(open) if c == open => quote = None,
+            Some(_) => name.push(c),
+            None if c == '"' || c == '\'' => (quote, is_quoted) = (Some(c), true),
+            None if c == escape => name.extend(chars.next()),
+            None => name.push(c),
+        }
     }
-    let name: String = rest
-        .chars()
-        .filter(|c| !matches!(c, '"' | '\'' | '\\'))
-        .collect();
-    if name.is_empty() || name.contains(char::is_whitespace) {
-        return None;
+    quote.is_none().then_some((name, is_quoted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names that a line announces, `!` after those whose text stays as it is, `~` before
+    /// those whose tabs go, `?` for one with an open quote.
+    fn names(line: &str) -> Vec<String> {
+        let words = words(line, 0, '\\').into_iter();
+        words
+            .filter_map(|(_, word)| match word {
+                HeredocWord::Begins(doc) => Some(format!(
+                    "{}{}{}",
+                    if doc.strips_tabs { "~" } else { "" },
+                    doc.name,
+                    if doc.expands { "" } else { "!" }
+                )),
+                HeredocWord::Open(_) => Some("?".to_owned()),
+                HeredocWord::Other(_) => None,
+            })
+            .collect()
     }
-    Some(Heredoc {
-        expands: name.len() == rest.len(),
-        name,
-        strips_tabs,
-        content: String::new(),
-    })
+
+    #[test]
+    fn words_announce_here_documents_as_with_buildkit() {
+        for (line, want) in [
+            ("RUN <<EOF", &["EOF"] as &[&str]),
+            ("RUN <<-EOF", &["~EOF"]),
+            ("RUN <<'EOF'", &["EOF!"]),
+            ("RUN <<\"EOF\"", &["EOF!"]),
+            ("RUN <<-'EOF'", &["~EOF!"]),
+            ("RUN <<EO\"F\"", &["EOF!"]),
+            ("RUN << EOF", &["EOF"]),
+            ("RUN <<-  EOF > x", &["~EOF"]),
+            ("RUN << -EOF", &["-EOF"]),
+            ("RUN 3<<EOF", &["EOF"]),
+            ("RUN <<A <<-B", &["A", "~B"]),
+            ("RUN <<eo\\'f", &["eo'f"]),
+            ("RUN <<'e'o\\'f", &["eo'f!"]),
+            ("RUN <<'one two'", &["one two!"]),
+            ("RUN <<$EOF", &["$EOF"]),
+            ("RUN cat <<EOF | sort", &["EOF"]),
+            ("COPY <<a/b.txt /x", &["a/b.txt"]),
+            ("RUN '<<EOF'", &[]),
+            ("RUN \"<<EOF\"", &[]),
+            ("RUN [\"<<EOF\"]", &[]),
+            ("RUN <<<EOF", &[]),
+            ("RUN <EOF", &[]),
+            ("RUN <<", &[]),
+            ("RUN <<''", &[]),
+            ("RUN echo $((1 << 2))", &[]),
+            ("RUN echo $((1<<2))", &[]),
+            ("RUN <<-", &[]),
+            ("RUN <<'EOF", &["?"]),
+            ("RUN <<EOF\"", &["?"]),
+        ] {
+            assert_eq!(names(line), want, "{line}");
+        }
+    }
 }

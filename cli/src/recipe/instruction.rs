@@ -63,5 +63,7 @@ pub(crate) struct RunLine {
     pub(crate) mounts: Vec<MountLine>,
     /// Whether it says that it gets no network, whatever is allowed.
     pub(crate) no_network: bool,
+    /// Whether it says nothing but one here-document, which is the text for the shell then.
+    pub(crate) is_script: bool,
     pub(crate) heredocs: Vec<Heredoc>,
 }

@@ -7,6 +7,7 @@ mod flags;
 mod heredoc;
 mod instruction;
 mod lexer;
+mod mode;
 mod mounts;
 mod parse;
 mod problem;
@@ -17,12 +18,13 @@ pub(crate) mod wildcard;
 mod words;
 
 pub(crate) use instruction::{CommandLine, Instruction, InstructionBody, Piece, RunLine};
+pub(crate) use mode::ModeChange;
 pub(crate) use mounts::{MountKind, MountLine};
 pub(crate) use parse::parse;
 pub(crate) use problem::{Position, Problem};
 pub(crate) use remark::{Remark, RemarkKind};
 pub(crate) use stages::{Recipe, Stage, StageSource};
-pub(crate) use transfer::TransferLine;
+pub(crate) use transfer::{TransferLine, check_local};
 
 /// Endings of names that only archives have, which ADD unpacks.
 pub(crate) const ARCHIVE_ENDINGS: [&str; 10] = [

@@ -1,7 +1,8 @@
 //! `RUN --mount=type=...,key=value`.
 
-use super::flags::Flag;
+use super::flags::{Flag, yes_or_no};
 use super::problem::{Position, Problem};
+use crate::parse;
 
 /// A mount, as written; its words may hold variables.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +30,10 @@ pub(crate) enum MountKind {
         locked: bool,
     },
     /// An empty directory.
-    Tmpfs,
+    Tmpfs {
+        /// Bytes that it may hold.
+        size: Option<u64>,
+    },
     /// A file, or a variable, that leaves no trace.
     Secret {
         id: Option<String>,
@@ -41,15 +45,22 @@ pub(crate) enum MountKind {
 /// Words by key.
 struct MountKeys<'a> {
     at: Position,
-    keys: Vec<(&'a str, Option<&'a str>)>,
+    keys: Vec<(String, Option<&'a str>)>,
 }
 
 impl<'a> MountKeys<'a> {
     /// Takes the value of a key that goes by one of these names.
     fn take(&mut self, names: &[&str]) -> Result<Option<&'a str>, Problem> {
         let mut found = None;
-        while let Some(at) = self.keys.iter().position(|(key, _)| names.contains(key)) {
+        while let Some(at) = self
+            .keys
+            .iter()
+            .position(|(key, _)| names.contains(&key.as_str()))
+        {
             let (key, value) = self.keys.remove(at);
+            if found.is_some() {
+                return Err(self.twice(&key));
+            }
             let Some(value) = value.filter(|value| !value.is_empty()) else {
                 return Err(Problem::new(
                     self.at,
@@ -67,18 +78,23 @@ impl<'a> MountKeys<'a> {
 
     /// Takes a key that is on or off.
     fn on(&mut self, names: &[&str]) -> Result<Option<bool>, Problem> {
-        let Some(at) = self.keys.iter().position(|(key, _)| names.contains(key)) else {
+        let named = |key: &String| names.contains(&key.as_str());
+        let Some(at) = self.keys.iter().position(|(key, _)| named(key)) else {
             return Ok(None);
         };
         let (key, value) = self.keys.remove(at);
-        match value {
-            None | Some("true" | "1") => Ok(Some(true)),
-            Some("false" | "0") => Ok(Some(false)),
-            Some(other) => Err(Problem::new(
-                self.at,
-                format_args!("--mount: {key}={other}: write {key} or {key}=false"),
-            )),
+        if self.keys.iter().any(|(key, _)| named(key)) {
+            return Err(self.twice(&key));
         }
+        let value = value.unwrap_or("true");
+        match yes_or_no(value) {
+            Some(on) => Ok(Some(on)),
+            None => Err(self.refuse(format_args!("{key}={value}: write {key} or {key}=false"))),
+        }
+    }
+
+    fn twice(&self, key: &str) -> Problem {
+        self.refuse(format_args!("{key} is given twice: leave one away"))
     }
 
     fn refuse(&self, what: impl std::fmt::Display) -> Problem {
@@ -90,26 +106,28 @@ impl<'a> MountKeys<'a> {
 pub(super) fn read(flag: &Flag) -> Result<MountLine, Problem> {
     let value = flag.value()?;
     let keys = value.split(',').map(|word| match word.split_once('=') {
-        Some((key, value)) => (key, Some(value)),
-        None => (word, None),
+        Some((key, value)) => (key.to_ascii_lowercase(), Some(value)),
+        None => (word.to_ascii_lowercase(), None),
     });
     let mut keys = MountKeys {
         at: flag.at,
         keys: keys.collect(),
     };
-    let kind = keys.take(&["type"])?.unwrap_or("bind");
+    let kind = keys.take(&["type"])?.unwrap_or("bind").to_ascii_lowercase();
+    let kind = kind.as_str();
     let target = keys.text(&["target", "dst", "destination"])?;
     let read_only = match (
         keys.on(&["readonly", "ro"])?,
         keys.on(&["readwrite", "rw"])?,
     ) {
-        (Some(read_only), _) => Some(read_only),
-        (None, written) => written.map(|written| !written),
+        (Some(_), Some(_)) => return Err(keys.refuse("ro and rw together: leave one away")),
+        (read_only, None) => read_only,
+        (None, Some(written)) => Some(!written),
     };
     let read_kind = match kind {
         "bind" => bind(&mut keys)?,
         "cache" => cache(&mut keys)?,
-        "tmpfs" => MountKind::Tmpfs,
+        "tmpfs" => tmpfs(&mut keys)?,
         "secret" => secret(&mut keys)?,
         "ssh" => {
             return Err(
@@ -126,9 +144,14 @@ pub(super) fn read(flag: &Flag) -> Result<MountLine, Problem> {
         return Err(keys.refuse("it has no target: write target=/DIR"));
     }
     if let Some((key, _)) = keys.keys.first() {
-        return Err(keys.refuse(format_args!(
-            "{key}: unknown or not to be had for type={kind}: leave it away"
-        )));
+        let why = match key.as_str() {
+            "mode" | "uid" | "gid" => "WASI shows a guest no modes and no owners",
+            _ => "unknown or not to be had for that type",
+        };
+        return Err(keys.refuse(format_args!("type={kind},{key}: {why}: leave it away")));
+    }
+    if read_only == Some(false) && matches!(read_kind, MountKind::Secret { .. }) {
+        return Err(keys.refuse("type=secret: a secret is read alone: leave rw away"));
     }
     let read_only = read_only.unwrap_or(matches!(read_kind, MountKind::Bind { .. }));
     Ok(MountLine {
@@ -141,13 +164,38 @@ pub(super) fn read(flag: &Flag) -> Result<MountLine, Problem> {
 
 fn bind(keys: &mut MountKeys<'_>) -> Result<MountKind, Problem> {
     Ok(MountKind::Bind {
-        from: keys.text(&["from"])?,
+        from: from(keys)?,
         source: keys.text(&["source", "src"])?,
     })
 }
 
+/// Reads what something is mounted of: which stages are needed is known before any variable is.
+fn from(keys: &mut MountKeys<'_>) -> Result<Option<String>, Problem> {
+    let from = keys.text(&["from"])?;
+    match from.as_deref().is_some_and(|from| from.contains('$')) {
+        true => Err(keys.refuse(
+            "from takes no variables: name a stage that begins with FROM and an ARG before the first FROM",
+        )),
+        false => Ok(from),
+    }
+}
+
+fn tmpfs(keys: &mut MountKeys<'_>) -> Result<MountKind, Problem> {
+    let Some(text) = keys.take(&["size"])? else {
+        return Ok(MountKind::Tmpfs { size: None });
+    };
+    // `64m`, `64mb` and `64MiB` are one.
+    let lower = text.to_ascii_lowercase();
+    let bare = lower.strip_suffix('b').unwrap_or(&lower);
+    match parse::size(bare.strip_suffix('i').unwrap_or(bare)) {
+        Ok(size) => Ok(MountKind::Tmpfs { size: Some(size) }),
+        Err(why) => Err(keys.refuse(format_args!("size={text}: {why}"))),
+    }
+}
+
 fn cache(keys: &mut MountKeys<'_>) -> Result<MountKind, Problem> {
-    let locked = match keys.take(&["sharing"])? {
+    let sharing = keys.take(&["sharing"])?.map(str::to_ascii_lowercase);
+    let locked = match sharing.as_deref() {
         None | Some("shared" | "private") => false,
         Some("locked") => true,
         Some(other) => {
@@ -158,7 +206,7 @@ fn cache(keys: &mut MountKeys<'_>) -> Result<MountKind, Problem> {
     };
     Ok(MountKind::Cache {
         id: keys.text(&["id"])?,
-        from: keys.text(&["from"])?,
+        from: from(keys)?,
         source: keys.text(&["source", "src"])?,
         locked,
     })
@@ -166,7 +214,7 @@ fn cache(keys: &mut MountKeys<'_>) -> Result<MountKind, Problem> {
 
 fn secret(keys: &mut MountKeys<'_>) -> Result<MountKind, Problem> {
     Ok(MountKind::Secret {
-        id: keys.text(&["id"])?,
+        id: keys.text(&["id", "source", "src"])?,
         variable: keys.text(&["env"])?,
         required: keys.on(&["required"])?.unwrap_or(false),
     })

@@ -1,6 +1,7 @@
 //! From logical lines to instructions.
 
 use super::flags::{self, Flag};
+use super::heredoc::{self, HeredocWord};
 use super::instruction::{CommandLine, Instruction, InstructionBody, Piece, RunLine};
 use super::lexer::{self, LogicalLine};
 use super::mounts;
@@ -8,7 +9,7 @@ use super::problem::Problem;
 use super::remark::Remark;
 use super::stages::{self, Recipe};
 use super::transfer;
-use super::words::{plain_words, raw_words};
+use super::words::{json, plain_words, raw_words};
 
 /// The instructions that there are, for those who wrote another word.
 const INSTRUCTIONS: [&str; 16] = [
@@ -118,7 +119,10 @@ impl<'a> LineParser<'a> {
             "ENTRYPOINT" => InstructionBody::Entrypoint(self.command()?),
             "CMD" => InstructionBody::Cmd(self.command()?),
             "SHELL" => InstructionBody::Shell(self.shell()?),
-            "HEALTHCHECK" => InstructionBody::Healthcheck,
+            "HEALTHCHECK" => {
+                self.healthcheck()?;
+                InstructionBody::Healthcheck
+            }
             "ONBUILD" => {
                 return Err(self.refuse(
                     "ONBUILD: OCI's images have no place for it: write what it holds into the recipe that builds on this image",
@@ -151,6 +155,7 @@ impl<'a> LineParser<'a> {
         mut take: impl FnMut(&Flag) -> Result<bool, Problem>,
     ) -> Result<usize, Problem> {
         let (flags, start) = flags::take(self.line, self.start, self.escape);
+        flags::check_once(&flags)?;
         for flag in &flags {
             if !take(flag)? {
                 return Err(flag.unknown(&self.name, known));
@@ -180,7 +185,7 @@ impl<'a> LineParser<'a> {
     fn list(&self, lacks: &str) -> Result<Vec<Piece>, Problem> {
         let start = self.flags("", |_| Ok(false))?;
         let (at, text) = self.text(start);
-        let words = match self.json(at, text)? {
+        let words = match json(self.line, start)? {
             Some(words) => words.into_iter().map(|word| (at, word)).collect(),
             None => plain_words(text, at),
         };
@@ -189,24 +194,6 @@ impl<'a> LineParser<'a> {
         }
         let pieces = words.into_iter();
         Ok(pieces.map(|(at, word)| self.piece(at, word)).collect())
-    }
-
-    /// Reads a JSON array of strings; `None` if it is no JSON.
-    fn json(&self, at: usize, text: &str) -> Result<Option<Vec<String>>, Problem> {
-        if !text.starts_with('[') {
-            return Ok(None);
-        }
-        let Ok(values) = serde_json::from_str::<Vec<serde_json::Value>>(text) else {
-            return Ok(None);
-        };
-        let strings = values.into_iter().map(|value| match value {
-            serde_json::Value::String(text) => Ok(text),
-            other => Err(Problem::new(
-                self.line.position(at),
-                format_args!("{other} is no string: write \"{other}\" in double quotes"),
-            )),
-        });
-        strings.collect::<Result<_, _>>().map(Some)
     }
 
     fn from(&self) -> Result<InstructionBody, Problem> {
@@ -315,6 +302,8 @@ impl<'a> LineParser<'a> {
             match flag.name.as_str() {
                 "mount" => mounts.push(mounts::read(flag)?),
                 "network" => no_network = network(flag)?,
+                // What every guest is in.
+                "security" if flag.value.as_deref() == Some("sandbox") => {}
                 "security" | "device" => {
                     return Err(Problem::new(
                         flag.at,
@@ -333,8 +322,42 @@ impl<'a> LineParser<'a> {
             command,
             mounts,
             no_network,
+            is_script: self.is_script(start)?,
             heredocs: self.line.heredocs.clone(),
         })
+    }
+
+    /// Tells whether all that `RUN` says is one here-document, and refuses one that names another
+    /// interpreter than the shell that would read it.
+    fn is_script(&self, start: usize) -> Result<bool, Problem> {
+        let (at, text) = self.text(start);
+        let words = heredoc::words(text, at, self.escape);
+        let is_script = matches!(words.as_slice(), [(_, HeredocWord::Begins(_))]);
+        let mut texts = self.line.heredocs.iter().map(|doc| &doc.content);
+        match is_script && texts.any(|text| text.starts_with("#!")) {
+            true => Err(Problem::new(
+                self.line.position(at),
+                "the here-document begins with #! and is for the stage's SHELL: write COPY <<script /script, and RUN [\"/INTERPRETER.wasm\", \"/script\"]",
+            )),
+            false => Ok(is_script),
+        }
+    }
+
+    /// Checks `HEALTHCHECK`, of which nothing is kept.
+    fn healthcheck(&self) -> Result<(), Problem> {
+        let known = "--interval, --timeout, --start-period, --start-interval and --retries";
+        let start = self.flags(known, |flag| match flag.name.as_str() {
+            "interval" | "timeout" | "start-period" | "start-interval" | "retries" => {
+                flag.value().map(|_| true)
+            }
+            _ => Ok(false),
+        })?;
+        let (_, text) = self.text(start);
+        let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+        match (word.to_ascii_uppercase().as_str(), rest.trim().is_empty()) {
+            ("NONE", true) | ("CMD", false) => Ok(()),
+            _ => Err(self.refuse("write `HEALTHCHECK CMD PROGRAM` or `HEALTHCHECK NONE`")),
+        }
     }
 
     fn command(&self) -> Result<CommandLine, Problem> {
@@ -351,7 +374,7 @@ impl<'a> LineParser<'a> {
                 "{name} needs a program: write {name} [\"/PROGRAM.wasm\"]"
             )));
         }
-        match self.json(at, text)? {
+        match json(self.line, start)? {
             Some(words) if words.is_empty() && name == "RUN" => {
                 Err(self.refuse("RUN needs a program: write RUN [\"/PROGRAM.wasm\"]"))
             }
@@ -362,8 +385,7 @@ impl<'a> LineParser<'a> {
 
     fn shell(&self) -> Result<Vec<String>, Problem> {
         let start = self.flags("", |_| Ok(false))?;
-        let (at, text) = self.text(start);
-        match self.json(at, text)? {
+        match json(self.line, start)? {
             Some(words) if !words.is_empty() => Ok(words),
             _ => {
                 Err(self.refuse("SHELL needs a JSON array: write SHELL [\"/bin/sh.wasm\", \"-c\"]"))

@@ -171,7 +171,7 @@ fn named(body: &InstructionBody) -> Vec<String> {
             .iter()
             .filter_map(|mount| match &mount.kind {
                 MountKind::Bind { from, .. } | MountKind::Cache { from, .. } => from.clone(),
-                MountKind::Tmpfs | MountKind::Secret { .. } => None,
+                MountKind::Tmpfs { .. } | MountKind::Secret { .. } => None,
             })
             .collect(),
         _ => Vec::new(),

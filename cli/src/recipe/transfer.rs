@@ -1,11 +1,11 @@
 //! `COPY` and `ADD`: flags, sources and destination.
 
 use super::flags::{self, Flag};
-use super::heredoc::{self, Heredoc};
+use super::heredoc::{self, Heredoc, HeredocWord};
 use super::instruction::Piece;
 use super::lexer::LogicalLine;
-use super::problem::Problem;
-use super::words::{plain_words, raw_words};
+use super::problem::{Position, Problem};
+use super::words::{json, plain_words};
 
 /// What `COPY` or `ADD` says.
 #[derive(Clone, Debug, Default)]
@@ -32,24 +32,22 @@ pub(super) fn read(
     name: &'static str,
 ) -> Result<TransferLine, Problem> {
     let (flags, start) = flags::take(line, start, escape);
+    flags::check_once(&flags)?;
     let mut read = TransferLine::default();
     for flag in &flags {
         take_flag(&mut read, flag, name)?;
     }
     let rest = line.text.get(start..).unwrap_or_default();
-    let words = match json(rest) {
+    let words = match json(line, start)? {
         Some(words) => words.into_iter().map(|word| (start, word)).collect(),
         None if line.heredocs.is_empty() => plain_words(rest, start),
-        None => raw_words(rest, start, escape),
+        None => beside_heredocs(rest, start, escape),
     };
-    let mut pieces: Vec<Piece> = words
-        .into_iter()
-        .filter(|(_, word)| line.heredocs.is_empty() || heredoc::announced(word).is_none())
-        .map(|(offset, text)| Piece {
-            text,
-            at: line.position(offset),
-        })
-        .collect();
+    let piece = |(offset, text)| Piece {
+        text,
+        at: line.position(offset),
+    };
+    let mut pieces: Vec<Piece> = words.into_iter().map(piece).collect();
     read.heredocs.clone_from(&line.heredocs);
     read.to = pieces.pop();
     read.sources = pieces;
@@ -59,15 +57,21 @@ pub(super) fn read(
             format_args!("{name} needs a source and a destination: write `{name} SOURCE... DEST`"),
         ));
     }
-    check_sources(&read, name)?;
+    for source in &read.sources {
+        check_local(&source.text, name == "ADD", source.at)?;
+    }
     Ok(read)
 }
 
-fn json(text: &str) -> Option<Vec<String>> {
-    let text = text.trim();
-    text.starts_with('[')
-        .then(|| serde_json::from_str(text).ok())
-        .flatten()
+/// The words of a line that announce no here-document.
+fn beside_heredocs(text: &str, start: usize, escape: char) -> Vec<(usize, String)> {
+    let words = heredoc::words(text, start, escape).into_iter();
+    words
+        .filter_map(|(offset, word)| match word {
+            HeredocWord::Other(word) => Some((offset, word)),
+            HeredocWord::Begins(_) | HeredocWord::Open(_) => None,
+        })
+        .collect()
 }
 
 fn take_flag(read: &mut TransferLine, flag: &Flag, name: &'static str) -> Result<(), Problem> {
@@ -101,19 +105,16 @@ fn take_flag(read: &mut TransferLine, flag: &Flag, name: &'static str) -> Result
     Ok(())
 }
 
-/// Refuses what is fetched from elsewhere.
-fn check_sources(read: &TransferLine, name: &str) -> Result<(), Problem> {
-    for source in &read.sources {
-        let text = &source.text;
-        let is_git = text.starts_with("git@") || text.ends_with(".git");
-        if text.contains("://") || (is_git && name == "ADD") {
-            return Err(Problem::new(
-                source.at,
-                format_args!(
-                    "{text}: fetched at each build, it may differ each time: fetch it before, give it with --build-context NAME=DIR and write COPY --from=NAME"
-                ),
-            ));
-        }
+/// Refuses a source that is fetched from elsewhere.
+pub(crate) fn check_local(source: &str, is_add: bool, at: Position) -> Result<(), Problem> {
+    let is_git = source.starts_with("git@") || source.ends_with(".git");
+    match source.contains("://") || (is_git && is_add) {
+        true => Err(Problem::new(
+            at,
+            format_args!(
+                "{source}: fetched at each build, it may differ each time: fetch it before, give it with --build-context NAME=DIR and write COPY --from=NAME"
+            ),
+        )),
+        false => Ok(()),
     }
-    Ok(())
 }

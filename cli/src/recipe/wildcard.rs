@@ -18,7 +18,9 @@ enum WildPart {
     Star,
     /// Anything.
     Globstar,
-    /// Nothing, or whole names, each with its slash.
+    /// What follows, a [`Dirs`](Self::Dirs), may be left out.
+    MaybeDirs,
+    /// Anything that ends with a slash.
     Dirs,
     /// One character of these ranges, or of none of them.
     Class(bool, Vec<(char, char)>),
@@ -38,10 +40,15 @@ impl Wildcard {
         while let Some(c) = chars.next() {
             match c {
                 '*' if globstar && chars.next_if_eq(&'*').is_some() => {
-                    let whole = matches!(parts.last(), None | Some(WildPart::Char('/')));
-                    match whole && chars.next_if_eq(&'/').is_some() {
-                        true => parts.push(WildPart::Dirs),
-                        false => parts.push(WildPart::Globstar),
+                    let is_first = parts.is_empty();
+                    let has_slash = chars.next_if_eq(&'/').is_some();
+                    let mut rest = chars.clone();
+                    let is_plain = rest.all(|c| !"*?[\\".contains(c));
+                    // At the end anything; before plain text alone whatever ends with it; else
+                    // whole names. Docker's are the same.
+                    match chars.peek().is_none() || (is_first && !has_slash && is_plain) {
+                        true => parts.push(WildPart::Globstar),
+                        false => parts.extend([WildPart::MaybeDirs, WildPart::Dirs]),
                     }
                 }
                 '*' => parts.push(WildPart::Star),
@@ -72,7 +79,7 @@ impl Wildcard {
         if let Some(first) = at.first_mut() {
             *first = true;
         }
-        skip_empty(parts, &mut at, true);
+        skip_empty(parts, &mut at, false);
         let mut next = vec![false; at.len()];
         for c in path.chars() {
             next.fill(false);
@@ -106,27 +113,31 @@ impl WildPart {
             Self::Any => (c != '/').then_some(place + 1),
             Self::Star => (c != '/').then_some(place),
             Self::Globstar | Self::Dirs => Some(place),
+            Self::MaybeDirs => None,
             Self::Class(not, ranges) => {
                 let is_in = ranges.iter().any(|(low, high)| (low..=high).contains(&&c));
-                (is_in != *not && c != '/').then_some(place + 1)
+                (is_in != *not).then_some(place + 1)
             }
         }
     }
 }
 
-/// What may stand for nothing is passed over: `**/` at the beginning of a name alone.
-fn skip_empty(parts: &[WildPart], at: &mut [bool], begins_name: bool) {
+/// What may stand for nothing is passed over; directories end behind a slash.
+fn skip_empty(parts: &[WildPart], at: &mut [bool], is_slash: bool) {
     for (place, part) in parts.iter().enumerate() {
-        let may = match part {
-            WildPart::Star | WildPart::Globstar => true,
-            WildPart::Dirs => begins_name,
-            _ => false,
+        let ways: &[usize] = match part {
+            WildPart::Star | WildPart::Globstar => &[1],
+            WildPart::Dirs if is_slash => &[1],
+            WildPart::MaybeDirs => &[1, 2],
+            _ => &[],
         };
-        if may
-            && at.get(place).copied().unwrap_or(false)
-            && let Some(next) = at.get_mut(place + 1)
-        {
-            *next = true;
+        if !at.get(place).copied().unwrap_or(false) {
+            continue;
+        }
+        for way in ways {
+            if let Some(next) = at.get_mut(place + way) {
+                *next = true;
+            }
         }
     }
 }
@@ -228,6 +239,44 @@ mod tests {
             ("**/*.go", "y.go", true),
             ("a**", "abc/d", true),
             ("**/a/**/b", "x/a/y/b", true),
+            ("**", "file", true),
+            ("**/**", "dir/file", true),
+            ("dir/**", "dir/dir2/file", true),
+            ("**/dir2/*", "dir/dir2/file", true),
+            ("**/dir2/*", "dir2/file/x", false),
+            ("**/dir2/**", "dir/dir2/dir3/file", true),
+            // Before plain text alone anything that ends with it.
+            ("**file", "file", true),
+            ("**file", "dir/file", true),
+            ("**file", "dir/myfile", true),
+            ("**/file", "dir/myfile", false),
+            ("**file*", "dir/myfile", false),
+            ("**file*", "dir/file2", true),
+            ("**/file*txt", "dir/dir/file.txt", true),
+            ("**/**/*.txt", "dir/dir/file.txt", true),
+            ("**/**/*.txt", "file.txt", true),
+            ("**/**/*.txt2", "dir/dir/file.txt", false),
+            ("a**/*.txt", "a/file.txt", true),
+            ("a**/*.txt", "a/dir/dir/file.txt", true),
+            ("a**/*.txt", "abc.txt", true),
+            ("a**b", "axb", false),
+            ("a**b", "ab", true),
+            ("a**b", "ax/b", true),
+            ("a/*.txt", "a/dir/file.txt", false),
+            ("a/*.txt**", "a/file.txt", true),
+            ("a[b-d]e", "ae", false),
+            ("a[b-d]e", "ace", true),
+            ("a[^b-d]e", "aze", true),
+            (".*", ".foo", true),
+            (".*", "foo", false),
+            ("abc.def", "abcZdef", false),
+            ("abc?def", "abcZdef", true),
+            ("**/.foo", ".foo", true),
+            ("**/.foo", "bar.foo", false),
+            ("a(b)c/def", "a(b)c/def", true),
+            ("a.|)$(}+{bc", "a.|)$(}+{bc", true),
+            ("dist/*.whl", "dist/p-2.4+g08-py3.whl", true),
+            ("a\\\\", "a\\", true),
         ] {
             assert_eq!(matches(pattern, path, true), want, "{pattern} {path}");
         }

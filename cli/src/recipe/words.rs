@@ -1,4 +1,7 @@
-//! Words of a line: split at blanks, with or without regard to quotes.
+//! Words of a line: split at blanks, with or without regard to quotes, or as a JSON array.
+
+use super::lexer::LogicalLine;
+use super::problem::Problem;
 
 /// Splits at blanks that stand in no quotes; quotes and escapes stay. Each word comes with
 /// its offset, counted from `start`, which is where `text` begins in its line.
@@ -47,6 +50,27 @@ pub(super) fn plain_words(text: &str, start: usize) -> Vec<(usize, String)> {
         }
     }
     words
+}
+
+/// Reads the rest of a line from `start` on as a JSON array of strings; `None` if it is no JSON.
+pub(super) fn json(line: &LogicalLine, start: usize) -> Result<Option<Vec<String>>, Problem> {
+    let rest = line.text.get(start..).unwrap_or_default();
+    let at = start + rest.len() - rest.trim_start().len();
+    let text = rest.trim();
+    if !text.starts_with('[') {
+        return Ok(None);
+    }
+    let Ok(values) = serde_json::from_str::<Vec<serde_json::Value>>(text) else {
+        return Ok(None);
+    };
+    let strings = values.into_iter().map(|value| match value {
+        serde_json::Value::String(text) => Ok(text),
+        other => Err(Problem::new(
+            line.position(at),
+            format_args!("{other} is no string: write \"{other}\" in double quotes"),
+        )),
+    });
+    strings.collect::<Result<_, _>>().map(Some)
 }
 
 #[cfg(test)]

@@ -64,6 +64,8 @@ fn each_rule_fires_at_its_line() {
         ("COPY a", "unbuildable", 2, 1),
         ("COPY --chmod=4755 a /", "setuid", 2, 6),
         ("COPY --chown=1:1 --chmod=777 a /", "world-writable", 2, 18),
+        ("COPY --chmod=u+s a /", "setuid", 2, 6),
+        ("COPY --chmod=go=rw a /", "world-writable", 2, 6),
         ("CMD [\"a\"]\nCMD [\"b\"]", "overwritten", 2, 1),
         ("HEALTHCHECK NONE", "odd-line", 2, 1),
         ("COPY a \\\n\n  /b", "odd-line", 3, 1),
@@ -94,6 +96,104 @@ fn each_rule_fires_at_its_line() {
     fires(&names, "odd-line", 2, 1);
     // The parser stops at the first line that it cannot read.
     fires("FROM scratch\nBAKE it\nSLICE it\n", "unbuildable", 2, 1);
+}
+
+#[test]
+fn rules_are_silent_on_what_is_nearly_theirs() {
+    for lines in [
+        "ENV TOKEN_FILE=/run/secrets/t",
+        "ENV PASSWORD=",
+        "ARG TOKENS_PER_SECOND=5",
+        "RUN --mount=type=secret,id=t,env=TOKEN [\"/a.wasm\"]",
+        "COPY <<k /\n-----BEGIN PUBLIC KEY-----\nk",
+        "COPY --chmod=0755 a /",
+        "COPY --chmod=u=rwX,go=rX a /",
+        "COPY --chmod=775 a /",
+        "COPY --chmod=$MODE a /",
+        "CMD [\"a\"]",
+        "WORKDIR /x\nWORKDIR y",
+        "COPY ./a /srv",
+        "COPY a/. /srv",
+        "ADD x.tgz /srv/",
+        "ADD --unpack=false x /srv/",
+        "ADD x* /srv/",
+        "# another comment\nCOPY a /",
+        "COPY a \\\n# between\n  /b",
+    ] {
+        assert_eq!(fired(&of_scratch(lines)), [], "{lines}");
+    }
+    let few = "COPY a /\n".repeat(32);
+    assert_eq!(fired(&of_scratch(few.trim_end())), []);
+    for recipe in [
+        // Each stage has a command of its own, and one that nobody starts needs none.
+        &format!("FROM a:1{PIN} AS x\nCMD [\"a\"]\nFROM x\nCMD [\"b\"]\n") as &str,
+        &format!("FROM a:1{PIN} AS x\nCOPY a /\nFROM scratch\nCOPY --from=x /a /\nCMD [\"b\"]\n"),
+        &format!("FROM a:latest{PIN}\nCMD [\"b\"]\n"),
+    ] {
+        assert_eq!(fired(recipe), [], "{recipe}");
+    }
+    // What an ignore file leaves out cannot be told, so it is believed.
+    let cli = Cli::new();
+    cli.file("Dockerfile", of_scratch("COPY . /srv"))
+        .file(".dockerignore", ".git\n");
+    let told = cli.json("image lint ./Dockerfile");
+    assert_eq!(told["findings"], json!([]));
+}
+
+#[test]
+fn the_document_has_what_sarif_requires() {
+    let cli = Cli::new();
+    cli.file(
+        "Dockerfile",
+        of_scratch("ADD a /\nENV API_KEY=x\nHEALTHCHECK NONE"),
+    );
+    // A note and a warning count only where they are asked for.
+    for (words, code) in [
+        ("--fail-on error", 4),
+        ("--fail-on error --allow secret", 0),
+        ("--fail-on warning --allow secret", 4),
+        ("--fail-on warning --allow secret --allow odd-line", 0),
+        ("--fail-on note --allow secret --allow odd-line", 4),
+        (
+            "--fail-on note --allow secret --allow odd-line --allow add-for-copy",
+            0,
+        ),
+    ] {
+        let done = cli.run(&format!("image lint ./Dockerfile {words}"));
+        assert_eq!(done.code, Some(code), "{words}: {done:?}");
+    }
+    cli.run("image lint ./Dockerfile --fail-on never")
+        .refused(&["never"]);
+    cli.run("image lint ./Dockerfile --allow nothing")
+        .refused(&["nothing"]);
+    let done = cli.run("image lint ./Dockerfile --sarif out.sarif");
+    assert_eq!(done.code, Some(4));
+    let bytes = std::fs::read(cli.path("out.sarif")).unwrap();
+    let told: Value = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(told["version"], "2.1.0");
+    assert!(told["$schema"].as_str().unwrap().starts_with("https://"));
+    assert_eq!(told["runs"].as_array().unwrap().len(), 1);
+    let run = &told["runs"][0];
+    let driver = &run["tool"]["driver"];
+    assert_eq!(driver["name"], "stratafs");
+    let rules = driver["rules"].as_array().unwrap();
+    for rule in rules {
+        assert!(rule["id"].is_string() && rule["shortDescription"]["text"].is_string());
+        let level = rule["defaultConfiguration"]["level"].as_str().unwrap();
+        assert!(["error", "warning", "note"].contains(&level), "{level}");
+    }
+    let results = run["results"].as_array().unwrap();
+    assert_eq!(results.len(), 3);
+    for result in results {
+        let at = usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap();
+        assert_eq!(rules[at]["id"], result["ruleId"]);
+        assert!(result["message"]["text"].is_string());
+        let place = &result["locations"][0]["physicalLocation"];
+        assert_eq!(place["artifactLocation"]["uri"], "./Dockerfile");
+        let region = &place["region"];
+        assert!(region["startLine"].as_u64().unwrap() >= 2);
+        assert!(region["startColumn"].as_u64().unwrap() >= 1);
+    }
 }
 
 #[test]

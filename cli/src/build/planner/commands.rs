@@ -28,7 +28,7 @@ impl StagePlanner<'_, '_> {
         let said = format!("RUN {}", json(&argv));
         let plan = GuestPlan {
             argv,
-            env: self.own.of_guest(),
+            env: self.head.of_guest(&self.own),
             workdir: self.workdir(),
             mounts,
             no_network: line.no_network,
@@ -51,7 +51,7 @@ impl StagePlanner<'_, '_> {
             None => Ok(Origin::Context),
         };
         let what = match &line.kind {
-            MountKind::Tmpfs => MountWhat::Tmpfs,
+            MountKind::Tmpfs { size } => MountWhat::Tmpfs { size: *size },
             MountKind::Bind { from, source } => MountWhat::Bind {
                 from: origin(from)?,
                 source: inside(opt(source)?, at)?,
@@ -91,7 +91,8 @@ impl StagePlanner<'_, '_> {
                 });
                 let lacks = "--mount: a secret has an id or a target: write id=NAME";
                 let id = id.ok_or_else(|| Problem::new(at, lacks))?;
-                return self.secret(line, (id, variable.clone()), target, *required);
+                let variable = opt(variable)?;
+                return self.secret(line, (id, variable), target, *required);
             }
         };
         let target = target.unwrap_or_default();
@@ -124,7 +125,10 @@ impl StagePlanner<'_, '_> {
         let target = match (target, &variable) {
             (Some(target), _) => target,
             (None, Some(_)) => String::new(),
-            (None, None) => format!("{SECRETS}/{id}"),
+            (None, None) => {
+                let name = id.rsplit('/').next().filter(|name| !name.is_empty());
+                format!("{SECRETS}/{}", name.unwrap_or(&id))
+            }
         };
         Ok(MountPlan {
             target,
@@ -139,16 +143,13 @@ fn with_heredocs(line: &RunLine) -> CommandLine {
     let (CommandLine::Shell(text), false) = (&line.command, line.heredocs.is_empty()) else {
         return line.command.clone();
     };
-    let alone = line.heredocs.len() == 1
-        && text.text.starts_with("<<")
-        && !text.text.contains(char::is_whitespace);
-    let mut whole = match alone {
+    let mut whole = match line.is_script {
         true => String::new(),
         false => format!("{}\n", text.text),
     };
     for doc in &line.heredocs {
         whole.push_str(&doc.content);
-        if !alone {
+        if !line.is_script {
             whole.push_str(&doc.name);
             whole.push('\n');
         }

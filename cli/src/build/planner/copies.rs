@@ -5,7 +5,7 @@ use crate::build::origins::Origin;
 use crate::build::steps::{CopyPlan, StepKind};
 use crate::recipe::expand::Quoting;
 use crate::recipe::wildcard::Wildcard;
-use crate::recipe::{Piece, Position, Problem, TransferLine};
+use crate::recipe::{self, ModeChange, Piece, Position, Problem, TransferLine};
 
 impl StagePlanner<'_, '_> {
     pub(super) fn copy(
@@ -20,6 +20,7 @@ impl StagePlanner<'_, '_> {
         let from = self.copied_from(line)?;
         let (sources, excludes) = (words(&line.sources)?, words(&line.excludes)?);
         for (source, piece) in sources.iter().zip(&line.sources) {
+            recipe::check_local(source, is_add, piece.at)?;
             check_source(source, piece.at)?;
         }
         for (exclude, piece) in excludes.iter().zip(&line.excludes) {
@@ -107,17 +108,16 @@ impl StagePlanner<'_, '_> {
         texts.collect()
     }
 
-    fn mode(&self, piece: &Piece) -> Result<u32, Problem> {
+    fn mode(&self, piece: &Piece) -> Result<ModeChange, Problem> {
         let text = self.word(piece)?;
-        let octal =
-            (3..=4).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
-        match u32::from_str_radix(&text, 8) {
-            Ok(mode) if octal => Ok(mode),
-            _ => Err(Problem::new(
+        ModeChange::parse(&text).ok_or_else(|| {
+            Problem::new(
                 piece.at,
-                format_args!("--chmod={text}: write the mode in octal digits, as in --chmod=755"),
-            )),
-        }
+                format_args!(
+                    "--chmod={text}: write the mode in octal digits up to 7777, as in --chmod=755, or as a change, as in --chmod=u=rwX,go=rX"
+                ),
+            )
+        })
     }
 }
 

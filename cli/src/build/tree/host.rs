@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use stratafs::cap_std::ambient_authority;
-use stratafs::cap_std::fs::{Dir, Metadata};
+use stratafs::cap_std::fs::{Dir, Metadata, OpenOptions};
 use stratafs::chunk::{ChunkPool, Content, ContentBuilder};
 use stratafs::limits::MAX_LAYER_ENTRIES;
 use stratafs::meta::{Kind, Meta, Xattrs};
@@ -115,7 +115,7 @@ impl HostTree {
         pool: &ChunkPool,
     ) -> Result<(Content, Option<Arc<Xattrs>>), Failure> {
         let failed = |error| self.failed(path, error);
-        let mut file = self.root.open(self.host_path(path)?).map_err(failed)?;
+        let mut file = self.opened(path)?;
         let meta = file.metadata().map_err(failed)?;
         if !meta.is_file() {
             return Err(self.failed(path, "it was a file and is not a file any more"));
@@ -125,14 +125,43 @@ impl HostTree {
         // One more than there should be, to see the end.
         let size = usize::try_from(meta.len()).unwrap_or(READ_BYTES);
         let mut buf = vec![0; size.saturating_add(1).min(READ_BYTES)];
+        let mut bytes = 0_u64;
         loop {
             match file.read(&mut buf) {
-                Ok(0) => return Ok((builder.finish(), found)),
-                Ok(len) => builder.write(buf.get(..len).unwrap_or_default()),
+                Ok(0) => break,
+                Ok(len) => {
+                    bytes += len as u64;
+                    builder.write(buf.get(..len).unwrap_or_default());
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(failed(error)),
             }
         }
+        // Half of what it was and half of what it is now would be what it never held.
+        let after = file.metadata().map_err(failed)?;
+        let is_same = bytes == meta.len()
+            && after.len() == meta.len()
+            && after.modified().ok() == meta.modified().ok();
+        match is_same {
+            true => Ok((builder.finish(), found)),
+            false => Err(self.failed(
+                path,
+                "it changed while it was read: build again once nobody writes it, or leave it out with .dockerignore or --exclude",
+            )),
+        }
+    }
+
+    /// Opens a file to be read. One that has become a FIFO meanwhile keeps nobody waiting.
+    fn opened(&self, path: &[u8]) -> Result<stratafs::cap_std::fs::File, Failure> {
+        let mut options = OpenOptions::new();
+        options.read(true);
+        #[cfg(unix)]
+        {
+            use stratafs::cap_std::fs::OpenOptionsExt;
+            options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+        }
+        let opened = self.root.open_with(self.host_path(path)?, &options);
+        opened.map_err(|error| self.failed(path, error))
     }
 
     pub(super) fn dir_xattrs(&self, path: &[u8]) -> Result<Option<Arc<Xattrs>>, Failure> {
@@ -147,11 +176,13 @@ impl HostTree {
 
     /// Reads a small file of text, if it is there.
     pub(in crate::build) fn small_text(&self, path: &str) -> Result<Option<String>, Failure> {
-        let file = match self.root.open(path) {
-            Ok(file) => file,
+        match self.root.metadata(path) {
+            Ok(meta) if meta.is_file() => {}
+            Ok(_) => return Err(self.failed(path.as_bytes(), "it is not a file")),
             Err(error) if is_missing(&error) => return Ok(None),
             Err(error) => return Err(self.failed(path.as_bytes(), error)),
-        };
+        }
+        let file = self.opened(path.as_bytes())?;
         let mut text = String::new();
         let read = file
             .take(MAX_RECIPE_BYTES as u64 + 1)
@@ -168,9 +199,7 @@ impl HostTree {
 
     /// Opens a file, for what looks at its beginning.
     pub(in crate::build) fn file(&self, path: &[u8]) -> Result<std::fs::File, Failure> {
-        let opened = self.root.open(self.host_path(path)?);
-        let opened = opened.map_err(|error| self.failed(path, error))?;
-        Ok(opened.into_std())
+        Ok(self.opened(path)?.into_std())
     }
 }
 

@@ -9,8 +9,8 @@ use super::secrets::{is_secret_name, kind_of};
 use super::tree::MANY;
 use crate::recipe::expand::{Quoting, expand};
 use crate::recipe::{
-    ARCHIVE_ENDINGS, CommandLine, Instruction, InstructionBody, Piece, Position, Problem, Recipe,
-    RemarkKind, Stage, StageSource, TransferLine, parse,
+    ARCHIVE_ENDINGS, CommandLine, Instruction, InstructionBody, ModeChange, Piece, Position,
+    Problem, Recipe, RemarkKind, Stage, StageSource, TransferLine, parse,
 };
 
 /// Looks at a recipe. `has_ignore_file` tells whether one stands beside it, if that is known.
@@ -279,7 +279,8 @@ impl Looker<'_> {
             self.image(&name, (at.line, from.at));
         }
         if let Some(mode) = &line.mode {
-            let bits = u32::from_str_radix(&mode.text, 8).unwrap_or(0);
+            // A change is tried on what a file has as a rule.
+            let bits = ModeChange::parse(&mode.text).map_or(0, |change| change.of(0o644, false));
             let reason = format!("--chmod={}", mode.text);
             if bits & 0o6000 != 0 {
                 self.findings

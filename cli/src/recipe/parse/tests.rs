@@ -115,6 +115,27 @@ fn mounts_are_read() {
         of("type=cache,dst=/c,id=x").kind,
         MountKind::Cache { .. }
     ));
+    assert_eq!(
+        of("TYPE=Tmpfs,Target=/t,size=64MiB").kind,
+        MountKind::Tmpfs {
+            size: Some(64 << 20)
+        }
+    );
+    assert_eq!(
+        of("type=tmpfs,target=/t").kind,
+        MountKind::Tmpfs { size: None }
+    );
+    assert!(!of("target=/b,readonly=F").read_only);
+    assert!(of("target=/b,readwrite=false").read_only);
+    assert!(of("type=tmpfs,target=/b,ro=True").read_only);
+    assert!(matches!(
+        of("type=cache,target=/c,sharing=LOCKED").kind,
+        MountKind::Cache { locked: true, .. }
+    ));
+    assert!(matches!(
+        of("type=secret,src=k").kind,
+        MountKind::Secret { id: Some(id), .. } if id == "k"
+    ));
     let secret = of("type=secret,id=k,required,env=KEY");
     let want = MountKind::Secret {
         id: Some("k".into()),
@@ -223,10 +244,112 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
         &["target=/DIR"],
     ),
     (
-        "RUN --mount=type=tmpfs,target=/x,size=1 [\"a\"]",
+        "RUN --mount=type=tmpfs,target=/x,size=much [\"a\"]",
         "2, column 5",
-        &["size"],
+        &["size=much", "512M"],
     ),
+    (
+        "RUN --mount=type=bind,target=/x,size=1 [\"a\"]",
+        "2, column 5",
+        &["type=bind,size", "leave it away"],
+    ),
+    (
+        "RUN --mount=type=cache,target=/x,uid=1 [\"a\"]",
+        "2, column 5",
+        &["type=cache,uid", "no owners"],
+    ),
+    (
+        "RUN --mount=type=secret,id=x,mode=0444 [\"a\"]",
+        "2, column 5",
+        &["type=secret,mode", "no modes"],
+    ),
+    (
+        "RUN --mount=type=secret,id=x,source=y [\"a\"]",
+        "2, column 5",
+        &["given twice"],
+    ),
+    (
+        "RUN --mount=type=secret,id=x,rw [\"a\"]",
+        "2, column 5",
+        &["leave rw away"],
+    ),
+    (
+        "RUN --mount=type=secret,id=x,from=y [\"a\"]",
+        "2, column 5",
+        &["type=secret,from"],
+    ),
+    (
+        "RUN --mount=type=bind,target=/x,sharing=locked [\"a\"]",
+        "2, column 5",
+        &["type=bind,sharing"],
+    ),
+    (
+        "RUN --mount=type=bind,target=/x,required [\"a\"]",
+        "2, column 5",
+        &["type=bind,required"],
+    ),
+    (
+        "RUN --mount=target=/x,dst=/y [\"a\"]",
+        "2, column 5",
+        &["given twice"],
+    ),
+    (
+        "RUN --mount=target=/x,ro,rw [\"a\"]",
+        "2, column 5",
+        &["ro and rw together"],
+    ),
+    (
+        "RUN --mount=from=$X,target=/x [\"a\"]",
+        "2, column 5",
+        &["from takes no variables", "FROM"],
+    ),
+    (
+        "RUN --mount=type=cache,target=/x,odd [\"a\"]",
+        "2, column 5",
+        &["type=cache,odd: unknown"],
+    ),
+    (
+        "RUN --network=none --network=none [\"a\"]",
+        "2, column 20",
+        &["--network is given twice"],
+    ),
+    (
+        "COPY --from=a --from=b c d",
+        "2, column 15",
+        &["--from is given twice"],
+    ),
+    ("COPY [\"a\", 1]", "2, column 6", &["1 is no string"]),
+    (
+        "RUN <<'EOF\nx\nEOF",
+        "2, column 5",
+        &["<<'EOF", "does not end"],
+    ),
+    (
+        "RUN <<EOF\n#!/bin/x\nEOF",
+        "2, column 5",
+        &["begins with #!", "COPY <<script"],
+    ),
+    (
+        "HEALTHCHECK",
+        "2, column 1",
+        &["HEALTHCHECK CMD PROGRAM", "HEALTHCHECK NONE"],
+    ),
+    ("HEALTHCHECK NONE x", "2, column 1", &["HEALTHCHECK NONE"]),
+    ("HEALTHCHECK CMD", "2, column 1", &["HEALTHCHECK CMD"]),
+    (
+        "HEALTHCHECK --often CMD x",
+        "2, column 13",
+        &["--often", "--interval"],
+    ),
+    ("HEALTHCHECK --interval=5s --retries=3 CMD x", "", &[]),
+    ("HEALTHCHECK NONE", "", &[]),
+    ("RUN --security=sandbox [\"a\"]", "", &[]),
+    (
+        "RUN <<-EOF\n\t#!/x\n\tEOF",
+        "2, column 5",
+        &["begins with #!"],
+    ),
+    ("RUN <<EOF sh\n#!/bin/x\nEOF", "", &[]),
     (
         "RUN --mount=type=cache,target=/x,sharing=odd [\"a\"]",
         "2, column 5",

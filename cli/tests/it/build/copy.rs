@@ -107,6 +107,30 @@ fn copies_land_where_those_of_docker_land() {
             "COPY --chmod=700 a.txt b.txt /n/",
             &["/n", "/n/a.txt", "/n/b.txt"],
         ),
+        // A pattern may match nothing as long as something is copied.
+        ("COPY a.txt none* /n/", &["/n", "/n/a.txt"]),
+        ("COPY none* <<f /n/\n1\nf", &["/n", "/n/f"]),
+        ("COPY <<'f g' /n/\n$A\nf g", &["/n", "/n/f g"]),
+        ("COPY <<  f /n/\n1\nf", &["/n", "/n/f"]),
+        ("COPY <<X <<Y /n/\nY\nX\nX\nY", &["/n", "/n/X", "/n/Y"]),
+        (
+            "COPY --parents ./dir/./sub/. /n/",
+            &["/n", "/n/sub", "/n/sub/two"],
+        ),
+        (
+            "COPY --parents dir/./*/two a.txt /n/",
+            &["/n", "/n/a.txt", "/n/sub", "/n/sub/two"],
+        ),
+        (
+            "COPY --parents --exclude=**/two dir /n/",
+            &["/n", "/n/dir", "/n/dir/one", "/n/dir/sub"],
+        ),
+        ("COPY --link . /n/\nCOPY --link a.txt /n", &["/n"]),
+        ("WORKDIR /w\nCOPY --link a.txt .", &["/w", "/w/a.txt"]),
+        ("WORKDIR /w\nCOPY --link a.txt b", &["/w", "/w/b"]),
+        ("ENV D=/n/\nCOPY a.txt $D", &["/n", "/n/a.txt"]),
+        ("ENV A='x y'\nCOPY [\"$A\", \"/z q\"]", &["/z q"]),
+        ("COPY x\\ y /n/", &["/n", "/n/x y"]),
     ];
     for (lines, want) in all {
         let cli = context(&format!("FROM scratch\n{lines}"));
@@ -139,7 +163,7 @@ fn copies_that_cannot_be_made_say_where_and_why() {
         ("COPY [a /n/", "line 2, column 6", &["is malformed"]),
         ("COPY $NONE /n/", "line 2, column 6", &["empty"]),
         (
-            "COPY --chmod=u+x a.txt /",
+            "COPY --chmod=u+q a.txt /",
             "line 2, column 6",
             &["--chmod=755"],
         ),
@@ -481,11 +505,11 @@ fn names_of_one_file_stay_names_of_one_file() {
 fn attributes_of_users_are_copied() {
     use rustix::fs::{XattrFlags, setxattr};
     let cli = with("FROM scratch\nCOPY src /src\n");
-    cli.file("ctx/src/a", "text");
+    cli.file("ctx/src/a", "text").file("ctx/src/d/b", "text");
     let set = |path: &str, value: &[u8]| {
         setxattr(cli.path(path), "user.kind", value, XattrFlags::empty())
     };
-    if let Err(error) = set("ctx/src/a", b"one").and_then(|()| set("ctx/src", b"dir")) {
+    if let Err(error) = set("ctx/src/a", b"one").and_then(|()| set("ctx/src/d", b"dir")) {
         println!("skipped: this file system has no attributes of users: {error}");
         return;
     }

@@ -3,6 +3,9 @@
 mod cache;
 mod contexts;
 mod copy;
+mod docker;
+mod hostile;
+mod keys;
 mod lines;
 mod prepared;
 mod run;
