@@ -15,9 +15,9 @@ use stratafs::runner::{
     GivenFile, Guest, GuestDir, InstanceReport, Outcome, OutputSink, RunPlan, Runner, RunnerConfig,
     RunnerError, Stdio, Stream, Volume, Watch,
 };
-use stratafs::vfs::{Fs, Rights, Share};
+use stratafs::vfs::{Fs, Quota, Rights, Share};
 
-use crate::support::script::{OK, PERM, ROFS, ROOT, Script};
+use crate::support::script::{NOSPC, OK, PERM, ROFS, ROOT, Script};
 
 fn guest(script: &Script) -> Guest {
     Guest::from_bytes("guest", script.wat().as_bytes()).unwrap()
@@ -283,6 +283,28 @@ fn equal_blocks_are_shared_as_the_plan_says() {
     assert_eq!(private(Share::Own), 3 * 4096);
     assert_eq!(private(Share::Scope(Scope::new())), 4096);
     assert!(matches!(RunPlan::default().share, Share::Own));
+}
+
+#[test]
+fn a_volume_may_have_a_quota_of_its_own() {
+    let script = Script::new()
+        .write("small/x", b"1234")
+        .write_in(ROOT, "small/y", b"5", OK, NOSPC)
+        .write("large/x", b"12345678");
+    let mut plan = plan(1);
+    plan.volumes = ["small", "large"]
+        .map(|name| Volume {
+            name: name.into(),
+            guest: format!("/{name}"),
+        })
+        .into();
+    let quota = Quota {
+        max_bytes: 4,
+        ..Quota::default()
+    };
+    plan.volume_quotas = vec![("small".into(), quota)];
+    let report = runner(&script).run(&base(), &plan).unwrap();
+    assert_eq!(report.instances[0].outcome, Outcome::Exited(0));
 }
 
 #[test]

@@ -66,8 +66,9 @@ context() {
     ln -s ../a.txt "$1/dir/up"
     chmod 600 "$1/a.txt"
     chmod 755 "$1/b.txt"
-    # A directory that is named itself gets 755 here as well, one below it keeps its mode.
+    # A directory that is named itself becomes 755, one below it keeps its mode.
     chmod 770 "$1/src/lib"
+    chmod 700 "$1/empty"
     chown 12:34 "$1/dir/one"
     setfattr -n user.kind -v text "$1/b.txt" 2>/dev/null || true
     (cd "$1" && tar -cf pack.tar dir/sub && tar -czf pack.tgz a.txt dir/sub/two && gzip -kc c.md >c.md.gz)

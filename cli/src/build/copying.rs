@@ -11,7 +11,7 @@ use stratafs::vfs::Fs;
 use super::Builder;
 use super::built::Built;
 use super::cache::StepKey;
-use super::gather::{self, Gatherer, NEW_DIR};
+use super::gather::{self, Gathered, Gatherer, NEW_DIR};
 use super::lay::{self, Destination};
 use super::origins::Origin;
 use super::steps::{CopyPlan, StepPlan};
@@ -92,27 +92,7 @@ impl Builder<'_> {
         }
         let mut dir_meta = Meta::with_mode(NEW_DIR).at(epoch);
         (dir_meta.uid, dir_meta.gid) = (uid, gid);
-        let key = StepKey {
-            line: step.text.clone(),
-            parts: vec![
-                ("what lies below", stage.digest().to_string()),
-                (
-                    "the instruction",
-                    format!(
-                        "{} {} {} {} {owner:?} {}",
-                        plan.to,
-                        plan.is_dir,
-                        plan.link,
-                        plan.parents,
-                        plan.mode
-                            .as_ref()
-                            .map_or_else(String::new, ToString::to_string)
-                    ),
-                ),
-                ("the files", gather::digest(&all).to_string()),
-                ("the time", epoch.secs().to_string()),
-            ],
-        };
+        let key = self.copy_key(stage, (plan, step), owner, &all);
         let all = std::cell::RefCell::new(Some(all));
         let make = |_: &Work<'_>| {
             let to = Destination {
@@ -126,6 +106,30 @@ impl Builder<'_> {
             Ok(not_empty(layer))
         };
         self.kept_or_made(stage, &key, Some(import), &make)
+    }
+
+    /// What goes into a copy.
+    fn copy_key(
+        &self,
+        stage: &Built,
+        (plan, step): (&CopyPlan, &StepPlan),
+        owner: Option<(u32, u32)>,
+        all: &[Gathered],
+    ) -> StepKey {
+        let mode = plan.mode.as_ref().map(ToString::to_string);
+        let instruction = format!(
+            "{} {} {} {} {owner:?} {mode:?}",
+            plan.to, plan.is_dir, plan.link, plan.parents
+        );
+        StepKey {
+            line: step.text.clone(),
+            parts: vec![
+                ("what lies below", stage.digest().to_string()),
+                ("the instruction", instruction),
+                ("the files", gather::digest(all).to_string()),
+                ("the time", self.settings.epoch.secs().to_string()),
+            ],
+        }
     }
 
     /// Opens what files are copied from, with what of it nobody sees.

@@ -38,18 +38,7 @@ pub(super) fn plan(
 ) -> Result<BuildPlan, Failure> {
     let name = &settings.name;
     let at = |problem: Problem| Failure::new(format_args!("{name}: {problem}"));
-    let Some(target) = recipe.target(target) else {
-        let known = recipe.stages.iter().enumerate();
-        let known: Vec<String> = known
-            .map(|(number, stage)| stage.name.clone().unwrap_or_else(|| number.to_string()))
-            .take(20)
-            .collect();
-        return Err(Failure::new(format_args!(
-            "{name}: --target {}: the recipe has no such stage: it has {}",
-            target.unwrap_or_default(),
-            known.join(", ")
-        )));
-    };
+    let target = find_target(recipe, target, name)?;
     let named = recipe
         .stages
         .get(target)
@@ -104,6 +93,22 @@ pub(super) fn plan(
         ));
     }
     Ok(plan)
+}
+
+/// Finds the stage that is to be built.
+fn find_target(recipe: &Recipe, target: Option<&str>, name: &str) -> Result<usize, Failure> {
+    recipe.target(target).ok_or_else(|| {
+        let known = recipe.stages.iter().enumerate();
+        let known: Vec<String> = known
+            .map(|(number, stage)| stage.name.clone().unwrap_or_else(|| number.to_string()))
+            .take(20)
+            .collect();
+        Failure::new(format_args!(
+            "{name}: --target {}: the recipe has no such stage: it has {}",
+            target.unwrap_or_default(),
+            known.join(", ")
+        ))
+    })
 }
 
 /// One stage on its way.

@@ -28,6 +28,10 @@ pub(super) struct Variables {
     args: BTreeMap<String, Option<String>>,
     /// What `ENV` set, and the base's, in order.
     env: Vec<(String, String)>,
+    /// Where each name of the environment stands there.
+    places: BTreeMap<String, usize>,
+    /// Bytes of names and values of the environment, with two for what is between them.
+    env_bytes: usize,
 }
 
 /// What is the same for all stages.
@@ -189,13 +193,28 @@ impl Variables {
 
     /// Starts a stage with the environment of its base.
     pub(super) fn of_base(env: &[String]) -> Self {
-        let env = env.iter().filter_map(|both| {
-            let (name, value) = both.split_once('=')?;
-            Some((name.to_owned(), value.to_owned()))
-        });
-        Self {
-            args: BTreeMap::new(),
-            env: env.collect(),
+        let mut variables = Self::default();
+        for both in env {
+            if let Some((name, value)) = both.split_once('=') {
+                variables.put(name.to_owned(), value.to_owned());
+            }
+        }
+        variables
+    }
+
+    /// Sets a variable of the environment, in the place that it has already.
+    fn put(&mut self, name: String, value: String) {
+        let known = self.places.get(&name).and_then(|at| self.env.get_mut(*at));
+        match known {
+            Some((_, old)) => {
+                self.env_bytes = self.env_bytes - old.len() + value.len();
+                *old = value;
+            }
+            None => {
+                self.env_bytes += name.len() + value.len() + 2;
+                self.places.insert(name.clone(), self.env.len());
+                self.env.push((name, value));
+            }
         }
     }
 
@@ -211,7 +230,7 @@ impl Variables {
     }
 
     fn get(&self, name: &str) -> Option<String> {
-        let env = self.env.iter().find(|(known, _)| known == name);
+        let env = self.places.get(name).and_then(|at| self.env.get(*at));
         match env {
             Some((_, value)) => Some(value.clone()),
             None => self.args.get(name).cloned().flatten(),
@@ -238,16 +257,8 @@ impl Variables {
 
     /// Sets a variable of the environment.
     pub(super) fn set(&mut self, name: String, value: String, at: Position) -> Result<(), Problem> {
-        match self.env.iter_mut().find(|(known, _)| *known == name) {
-            Some(known) => known.1 = value,
-            None => self.env.push((name, value)),
-        }
-        let bytes: usize = self
-            .env
-            .iter()
-            .map(|(name, value)| name.len() + value.len() + 2)
-            .sum();
-        match bytes > MAX_ENVIRONMENT_BYTES {
+        self.put(name, value);
+        match self.env_bytes > MAX_ENVIRONMENT_BYTES {
             true => Err(Problem::new(
                 at,
                 format_args!(
@@ -276,7 +287,7 @@ impl Variables {
     /// Returns what a guest sees: declared arguments that have a value, then the environment.
     pub(super) fn of_guest(&self) -> Vec<(String, String)> {
         let args = self.args.iter().filter_map(|(name, value)| {
-            let hidden = self.env.iter().any(|(known, _)| known == name);
+            let hidden = self.places.contains_key(name);
             let value = value.clone().filter(|_| !hidden)?;
             Some((name.clone(), value))
         });

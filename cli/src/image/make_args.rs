@@ -106,8 +106,8 @@ pub(crate) struct MutateArgs {
     /// The user to run as, and a group after a colon; empty for none
     #[arg(short, long, value_name = "USER")]
     pub(crate) user: Option<String>,
-    /// The directory to start in; empty for none
-    #[arg(short, long, value_name = "DIR")]
+    /// The directory to start in, from the root on; empty for none
+    #[arg(short, long, value_name = "DIR", value_parser = rooted)]
     pub(crate) workdir: Option<String>,
     #[command(flatten)]
     pub(crate) stamp: StampArgs,
@@ -132,6 +132,14 @@ impl FromStr for Words {
                 .map_err(|error| format!("no JSON list of words: {error}"));
         }
         Ok(Self(text.split(',').map(str::to_owned).collect()))
+    }
+}
+
+/// Reads a path from the root on, or none.
+fn rooted(text: &str) -> Result<String, String> {
+    match text.is_empty() || (text.starts_with('/') && !text.contains('\0')) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("expected a path from the root on, such as /{text}")),
     }
 }
 

@@ -1,7 +1,9 @@
 //! From text to logical lines: directives, comments, continuations, here-documents.
 
+use std::cell::Cell;
+
 use super::heredoc::{self, Heredoc, HeredocWord};
-use super::problem::{Position, Problem};
+use super::problem::{Position, Problem, shortened};
 use super::remark::Remark;
 use crate::limits::{MAX_INSTRUCTIONS, MAX_RECIPE_BYTES};
 
@@ -14,6 +16,8 @@ pub(super) struct LogicalLine {
     pub(super) text: String,
     /// Where pieces of the text come from: offset there, and position in the recipe.
     marks: Vec<(usize, Position)>,
+    /// The place that was asked for last: the next one is counted from there.
+    last: Cell<(usize, Position)>,
     pub(super) heredocs: Vec<Heredoc>,
     /// What comments before it or in it say to this program.
     pub(super) remarks: Vec<Remark>,
@@ -26,11 +30,20 @@ impl LogicalLine {
         let Some((start, at)) = after.checked_sub(1).and_then(|mark| self.marks.get(mark)) else {
             return Position::default();
         };
-        let between = self.text.get(*start..offset).unwrap_or_default();
-        Position {
+        let (known, place) = self.last.get();
+        let is_near = (*start..=offset).contains(&known) && place.line == at.line;
+        let (from, at) = if is_near {
+            (known, place)
+        } else {
+            (*start, *at)
+        };
+        let between = self.text.get(from..offset).unwrap_or_default();
+        let place = Position {
             line: at.line,
             column: at.column + between.chars().count(),
-        }
+        };
+        self.last.set((offset, place));
+        place
     }
 
     fn push(&mut self, text: &str, at: Position) {
@@ -188,11 +201,11 @@ impl Lexer<'_> {
             };
             loop {
                 let Some(raw) = self.lines.get(self.next) else {
+                    let name = shortened(&found.name);
                     return Err(Problem::new(
                         at,
                         format_args!(
-                            "the here-document {:?} does not end: write a line with {} alone after it",
-                            found.name, found.name
+                            "the here-document {name:?} does not end: write a line with {name} alone after it"
                         ),
                     ));
                 };
@@ -215,7 +228,7 @@ impl Lexer<'_> {
 
 /// Refuses a here-document whose name has a quote that does not end.
 fn open_quote(word: &str, at: Position) -> Problem {
-    let word = word.split_whitespace().next().unwrap_or_default();
+    let word = shortened(word.split_whitespace().next().unwrap_or_default());
     Problem::new(
         at,
         format_args!("{word}: a quote in it does not end: write <<NAME or <<\"NAME\""),

@@ -5,7 +5,7 @@ use super::heredoc::{self, HeredocWord};
 use super::instruction::{CommandLine, Instruction, InstructionBody, Piece, RunLine};
 use super::lexer::{self, LogicalLine};
 use super::mounts;
-use super::problem::Problem;
+use super::problem::{Problem, shortened};
 use super::remark::Remark;
 use super::stages::{self, Recipe};
 use super::transfer;
@@ -130,7 +130,8 @@ impl<'a> LineParser<'a> {
             }
             other => {
                 return Err(self.refuse(format_args!(
-                    "{other:?} is no instruction: write one of {}",
+                    "{:?} is no instruction: write one of {}",
+                    shortened(other),
                     INSTRUCTIONS.join(", ")
                 )));
             }

@@ -1,6 +1,17 @@
 //! What is wrong with a recipe, and where.
 
+use std::borrow::Cow;
 use std::fmt;
+
+use crate::failure;
+
+/// Bytes of a word that a message repeats.
+const WORD_BYTES: usize = 100;
+
+/// A word as a message repeats it: the end of a long one would push out what it says.
+pub(super) fn shortened(word: &str) -> Cow<'_, str> {
+    failure::cut(word, WORD_BYTES)
+}
 
 /// A place in a recipe: line and column, both from 1, the column in characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

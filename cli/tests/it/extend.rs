@@ -116,6 +116,8 @@ fn mutate_refuses_what_it_cannot_do() {
     cli.run("image mutate app:1 --tag x")
         .refused(&["nothing to change", "--entrypoint"]);
     cli.run("image mutate app:1 --env A=1").refused(&["--tag"]);
+    cli.run("image mutate app:1 --tag app:2 --workdir srv")
+        .refused(&["--workdir", "such as /srv"]);
     cli.run("image mutate app:1 --tag x --env A")
         .refused(&["--env", "NAME=VALUE"]);
     cli.run("image mutate app:1 --tag x --cmd [1]")

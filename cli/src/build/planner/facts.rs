@@ -6,6 +6,9 @@ use std::ops::RangeInclusive;
 use super::StagePlanner;
 use crate::recipe::{CommandLine, InstructionBody, Piece, Position, Problem};
 
+/// Bytes that a port takes beside those of its name.
+const PORT_BYTES: usize = 64;
+
 impl StagePlanner<'_, '_> {
     /// Takes an instruction over into the configuration, and says what the history says.
     pub(super) fn fact(&mut self, body: &InstructionBody, at: Position) -> Result<String, Problem> {
@@ -14,7 +17,7 @@ impl StagePlanner<'_, '_> {
             InstructionBody::Env(pairs) => {
                 let pairs = self.pairs(pairs)?;
                 for (name, value) in &pairs {
-                    if name.contains(['=', '\0']) || value.contains('\0') {
+                    if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
                         let what = format_args!("{name:?} cannot be a variable's name");
                         return Err(Problem::new(at, what));
                     }
@@ -25,6 +28,11 @@ impl StagePlanner<'_, '_> {
             }
             InstructionBody::Label(pairs) => {
                 let pairs = self.pairs(pairs)?;
+                if pairs.iter().any(|(name, _)| name.is_empty()) {
+                    let what =
+                        "a label's name is empty with its variables replaced: write NAME=VALUE";
+                    return Err(Problem::new(at, what));
+                }
                 self.config.labels.extend(pairs.iter().cloned());
                 format!("LABEL {}", told(&pairs))
             }
@@ -115,7 +123,7 @@ impl StagePlanner<'_, '_> {
                 // A range is each of its ports: nobody who reads the image knows ranges.
                 for number in ends {
                     let port = format!("{number}/{protocol}");
-                    self.head.count(port.len(), piece.at)?;
+                    self.head.count(port.len() + PORT_BYTES, piece.at)?;
                     if known.insert(port.clone()) {
                         self.config.exposed_ports.push(port);
                     }

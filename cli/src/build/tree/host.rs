@@ -132,6 +132,10 @@ impl HostTree {
                 Ok(len) => {
                     bytes += len as u64;
                     builder.write(buf.get(..len).unwrap_or_default());
+                    // There was room for one more than there should be.
+                    if len < buf.len() && bytes == meta.len() {
+                        break;
+                    }
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(failed(error)),

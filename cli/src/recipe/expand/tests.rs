@@ -164,7 +164,11 @@ const AS_BUILDKIT: &[WordCase] = &[
     ("he$*x", &[], Some("hex")),
     ("$W_1-", &[("W_1", "v")], Some("v-")),
     ("$wx", &[("w", "no")], Some("")),
-    ("한$글 x", &[("글", "v")], Some("한v x")),
+    (
+        "\u{d55c}$\u{ae00} x",
+        &[("\u{ae00}", "v")],
+        Some("\u{d55c}v x"),
+    ),
     (r"he\$W", &[("W", "v")], Some("he$W")),
     (r"he\\$W", &[("W", "v")], Some(r"he\v")),
     (r#""he\$W""#, &[("W", "v")], Some("he$W")),

@@ -78,6 +78,9 @@ fn positions_are_those_of_the_recipe() {
     };
     assert_eq!((of("COPY"), of("b")), ((2, 3), (2, 8)));
     assert_eq!((of("\u{e9}c"), of("d")), ((3, 4), (3, 7)));
+    // In whatever order they are asked for.
+    assert_eq!((of("d"), of("b"), of("\u{e9}c")), ((3, 7), (2, 8), (3, 4)));
+    assert_eq!((of("COPY"), of("d"), of("COPY")), ((2, 3), (3, 7), (2, 3)));
 }
 
 #[test]

@@ -2,6 +2,9 @@
 
 use super::{Cli, build, id, inspect, tree, with};
 
+/// A path, its mode, user and group.
+type Owned = (&'static str, u64, u64, u64);
+
 /// Modes and owners in the image, by path.
 fn owned(cli: &Cli, path: &str) -> (u64, u64, u64) {
     let told: serde_json::Value =
@@ -23,11 +26,11 @@ fn set_mode(cli: &Cli, path: &str, mode: u32) {
 #[test]
 fn modes_and_owners_of_what_is_copied() {
     // The line, and for each path its mode, user and group.
-    for (lines, want) in [
+    let cases: &[(&str, &[Owned])] = &[
         // Of a directory that is named the content is copied, and not the directory.
         (
             "COPY dir /d",
-            &[("/d", 0o755, 0, 0), ("/d/sub", 0o700, 0, 0)] as &[_],
+            &[("/d", 0o755, 0, 0), ("/d/sub", 0o700, 0, 0)],
         ),
         (
             "COPY --chown=3:4 dir /d",
@@ -83,7 +86,8 @@ fn modes_and_owners_of_what_is_copied() {
             "WORKDIR /w/v",
             &[("/w", 0o755, 0, 0), ("/w/v", 0o755, 0, 0)],
         ),
-    ] {
+    ];
+    for (lines, want) in cases {
         let cli = with(&format!("FROM scratch\n{lines}\n"));
         cli.file("ctx/dir/one", "1")
             .file("ctx/dir/sub/two", "2")
@@ -95,7 +99,7 @@ fn modes_and_owners_of_what_is_copied() {
         set_mode(&cli, "ctx/dir/one", 0o640);
         set_mode(&cli, "ctx/w", 0o666);
         id(&build(&cli, ""));
-        for (path, mode, uid, gid) in want {
+        for (path, mode, uid, gid) in *want {
             assert_eq!(owned(&cli, path), (*mode, *uid, *gid), "{lines}: {path}");
         }
     }
@@ -245,14 +249,15 @@ fn lines_that_are_refused_say_so_before_anything_is_built() {
         ("VOLUME [\"\"]", "line 3, column 8", "empty"),
         ("WORKDIR $NONE", "line 3, column 1", "empty"),
         ("ENV $NONE=1", "line 3, column 1", "cannot be a variable"),
+        ("LABEL $NONE=1", "line 3, column 1", "label's name is empty"),
         (
-            "ENV A=${B?is not there}",
+            "ENV A=\"${B?is not there}\"",
             "line 3, column 7",
             "B: is not there",
         ),
         ("FROM x AS 1a", "line 3, column 11", "stage's name"),
         (
-            "COPY --from=later a /\nFROM scratch AS later",
+            "COPY --from=later a /\nFROM scratch AS later\nCOPY --from=0 /a /",
             "line 3, column 6",
             "no earlier stage",
         ),

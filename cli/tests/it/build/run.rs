@@ -2,7 +2,7 @@
 
 use super::{Cli, build, cat, guest, id, tree, with};
 use crate::support::archive::Archive;
-use crate::support::script::{NOENT, OK, ROFS, ROOT, Script};
+use crate::support::script::{NOENT, NOSPC, OK, ROFS, ROOT, Script};
 
 fn scripted(lines: &str, script: &Script) -> Cli {
     let cli = with(&format!("FROM scratch\nCOPY g.wat /g.wat\n{lines}\n"));
@@ -127,6 +127,38 @@ fn mounts_are_seen_and_leave_nothing() {
         !cached[2].0 && cached[2].1.contains("the mounts"),
         "{cached:?}"
     );
+}
+
+#[test]
+fn a_directory_in_memory_holds_what_its_size_says() {
+    let script = Script::new()
+        .write("small/x", b"1234")
+        .write_in(ROOT, "small/y", b"5", OK, NOSPC)
+        .write("large/x", b"12345");
+    let mounts = "--mount=type=tmpfs,target=/small,size=4 --mount=type=tmpfs,target=/large";
+    let cli = scripted(&format!("RUN {mounts} [\"/g.wat\"]"), &script);
+    id(&build(&cli, ""));
+    assert_eq!(tree(&cli), ["/g.wat"]);
+}
+
+#[test]
+fn proxies_are_seen_by_a_guest_and_nowhere_else() {
+    let cli = scripted("RUN [\"/g.wat\"]", &Script::new().print_env());
+    let done = cli.run(
+        "image build ctx --tag made --progress plain --build-arg https_proxy=http://p:1 --build-arg NO_PROXY=n",
+    );
+    assert_eq!(done.code, Some(0), "{done:?}");
+    for part in [
+        "https_proxy=http://p:1",
+        "HTTPS_PROXY=http://p:1",
+        "no_proxy=n",
+        "NO_PROXY=n",
+    ] {
+        assert!(done.stderr.contains(part), "{part}: {}", done.stderr);
+    }
+    assert!(!done.stderr.contains("no ARG"), "{}", done.stderr);
+    let told = super::inspect(&cli).to_string() + &cli.run("image history made").text();
+    assert!(!told.contains("http://p:1"), "{told}");
 }
 
 #[test]
