@@ -28,11 +28,16 @@ use crate::messages::{
 use crate::metrics;
 use crate::service::{SERVICE, TaskService};
 use crate::spec::ContainerSpec;
-use crate::ttrpc::{self, CALL_PATIENCE, Client, ServeBounds};
+use crate::ttrpc::{self, CALL_PATIENCE, Client, OpenConnections, ServeBounds};
 use crate::wire::Message;
 
 /// How long the last events are offered when the process ends.
 const LAST_EVENTS_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a process that nobody needs any more answers who is connected still. containerd has a
+/// connection for each container, and asks over it about one that has just been deleted: whoever
+/// stops a pod and whoever heard of its end are two. They are told that it is gone, and leave.
+const LEAVING_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What containerd says where its events go.
 const EVENTS_VARIABLE: &str = "TTRPC_ADDRESS";
@@ -326,23 +331,36 @@ fn serve(args: &ShimArgs, config: ShimConfig) -> Result<(), String> {
             args.socket.clone().into(),
             &args.id,
         ));
+        let open = OpenConnections::default();
         let answering = tokio::spawn(ttrpc::serve(
             listener,
             Arc::clone(&service),
             ServeBounds::default(),
+            open.clone(),
         ));
-        if let Some(metrics) = metrics {
+        let metrics = metrics.map(|metrics| {
             let service = Arc::clone(&service);
-            tokio::spawn(metrics::serve(metrics, move || service.figures()));
-        }
+            tokio::spawn(metrics::serve(metrics, move || service.figures()))
+        });
         service.wait_for_end().await;
-        // The answer to the last call is on its way.
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        // The next process may have the address.
+        if let Some(metrics) = metrics {
+            metrics.abort();
+        }
+        leave(&open).await;
         answering.abort();
         let _passed_on = timeout(LAST_EVENTS_PATIENCE, sender.flush()).await;
         forwarder.abort();
         Ok(())
     })
+}
+
+/// Waits until everybody who was connected has left, which is bounded. The socket has no name any
+/// more: nobody comes anew.
+async fn leave(open: &OpenConnections) {
+    // Who has connected already, and is not known yet, is by then.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let _bounded = timeout(LEAVING_PATIENCE, open.closed()).await;
 }
 
 /// Listens where figures are asked for. That nobody can ask for them is no reason to run no

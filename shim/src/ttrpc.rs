@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::limits::{MAX_CALLS, MAX_CONNECTIONS, MAX_MESSAGE_BYTES};
 use crate::messages::{CallRequest, CallResponse, CallStatus};
@@ -97,8 +97,40 @@ impl Default for ServeBounds {
     }
 }
 
+/// Counts connections that are open.
+#[derive(Clone, Debug, Default)]
+pub struct OpenConnections(watch::Sender<usize>);
+
+impl OpenConnections {
+    /// Waits until there is none.
+    pub async fn closed(&self) {
+        // The sender is this value's own, so that waiting does not fail.
+        let mut open = self.0.subscribe();
+        let _counted = open.wait_for(|open| *open == 0).await;
+    }
+
+    fn enter(&self) -> OpenConnection {
+        self.0.send_modify(|open| *open += 1);
+        OpenConnection(self.0.clone())
+    }
+}
+
+/// A connection that counts as long as this is there.
+struct OpenConnection(watch::Sender<usize>);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open = open.saturating_sub(1));
+    }
+}
+
 /// Answers all who connect, for ever. Works in a runtime of tokio.
-pub async fn serve<A: Answer>(listener: UnixListener, answer: Arc<A>, bounds: ServeBounds) {
+pub async fn serve<A: Answer>(
+    listener: UnixListener,
+    answer: Arc<A>,
+    bounds: ServeBounds,
+    open: OpenConnections,
+) {
     let room = Arc::new(Semaphore::new(bounds.connections));
     loop {
         let Ok(pass) = Arc::clone(&room).acquire_owned().await else {
@@ -106,11 +138,11 @@ pub async fn serve<A: Answer>(listener: UnixListener, answer: Arc<A>, bounds: Se
         };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let answer = Arc::clone(&answer);
+                let (answer, counted) = (Arc::clone(&answer), open.enter());
                 tokio::spawn(async move {
                     // Whoever leaves or talks nonsense is let go.
                     let _ended = connection(stream, answer, bounds.calls).await;
-                    drop(pass);
+                    drop((pass, counted));
                 });
             }
             // Too many files are open: some are closed soon.

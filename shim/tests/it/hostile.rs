@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stratafs_shim::messages::*;
 use stratafs_shim::status::Status;
-use stratafs_shim::ttrpc::{self, Answer, Client, ServeBounds};
+use stratafs_shim::ttrpc::{self, Answer, Client, OpenConnections, ServeBounds};
 
 use crate::node::*;
 
@@ -230,7 +230,8 @@ fn connections_and_calls_past_the_bound_wait() {
             connections: 1,
             calls: 1,
         };
-        tokio::spawn(ttrpc::serve(listener, Arc::clone(&late), bounds));
+        let open = OpenConnections::default();
+        tokio::spawn(ttrpc::serve(listener, Arc::clone(&late), bounds, open));
         let short = Duration::from_millis(50);
         let mut one = Client::connect(&socket).await.unwrap();
         let mut two = Client::connect(&socket).await.unwrap();

@@ -16,7 +16,7 @@ use stratafs_shim::events;
 use stratafs_shim::messages::*;
 use stratafs_shim::service::{SERVICE, TaskService};
 use stratafs_shim::status::Status;
-use stratafs_shim::ttrpc::{self, Answer, CallError, Client, ServeBounds};
+use stratafs_shim::ttrpc::{self, Answer, CallError, Client, OpenConnections, ServeBounds};
 use stratafs_shim::wire::Message;
 use tempfile::TempDir;
 use tokio::net::UnixListener;
@@ -180,7 +180,8 @@ impl Node {
             move || {
                 runtime().block_on(async {
                     let events = UnixListener::bind(&containerd).unwrap();
-                    tokio::spawn(ttrpc::serve(events, notes, ServeBounds::default()));
+                    let (bounds, open) = (ServeBounds::default(), OpenConnections::default());
+                    tokio::spawn(ttrpc::serve(events, notes, bounds, open));
                     let (sender, forwarder) = events::queue("tests", containerd);
                     let forwarder = tokio::spawn(forwarder.run());
                     let shared = Shared::new(config, sender.clone());
@@ -191,7 +192,8 @@ impl Node {
                     let answering = tokio::spawn(ttrpc::serve(
                         listener,
                         Arc::clone(&service),
-                        ServeBounds::default(),
+                        bounds,
+                        OpenConnections::default(),
                     ));
                     ready.send(()).unwrap();
                     service.wait_for_end().await;

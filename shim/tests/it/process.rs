@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use stratafs_shim::messages::*;
+use stratafs_shim::service::SERVICE;
+use stratafs_shim::ttrpc::Client;
 use stratafs_shim::wire::Message;
 use tempfile::TempDir;
 
@@ -139,6 +141,51 @@ fn containers_of_a_node_share_one_process_that_ends_with_the_last() {
     let _ends: Empty = call(&socket, "Shutdown", &last).unwrap();
     until_gone(pid);
     assert!(!socket.exists());
+}
+
+/// containerd has a connection for each container, and two of its parts ask about one that ends: who
+/// asks after the other has had it deleted, and the process shut down, is told that it is gone.
+#[test]
+fn whoever_is_connected_still_is_answered_before_the_process_ends() {
+    let host = Host::new("node");
+    let one = host.bundle("one", &says("1", 1));
+    let socket = host.start(&one);
+    let pid = process_of(&socket, "one");
+    runtime().block_on(async {
+        let mut late = Client::connect(&socket).await.unwrap();
+        let mut ends = Client::connect(&socket).await.unwrap();
+        let last = ShutdownRequest {
+            id: "one".into(),
+            now: true,
+        };
+        let _ends: Empty = ends.call(SERVICE, "Shutdown", &last).await.unwrap();
+        drop(ends);
+        // Another process may have the name, while this one goes on with who is connected.
+        assert!(!socket.exists());
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        for method in ["State", "Delete", "Kill"] {
+            let asked = late.call::<Empty>(SERVICE, method, &named("one")).await;
+            assert_eq!(refusal(asked).0, 5, "{method}");
+        }
+        assert!(test_kill_process(pid).is_ok() && !is_zombie(pid));
+    });
+    until_gone(pid);
+}
+
+/// A connection that nobody closes keeps the process for a bounded time.
+#[test]
+fn a_connection_that_stays_open_does_not_keep_the_process() {
+    let host = Host::new("node");
+    let one = host.bundle("one", &says("1", 1));
+    let socket = host.start(&one);
+    let pid = process_of(&socket, "one");
+    let _stays = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    let last = ShutdownRequest {
+        id: "one".into(),
+        now: true,
+    };
+    let _ends: Empty = call(&socket, "Shutdown", &last).unwrap();
+    until_gone(pid);
 }
 
 #[test]
