@@ -1,6 +1,8 @@
 //! The arguments as typed: syntax only, nothing looked up.
 
 mod serve;
+#[cfg(target_os = "linux")]
+mod snapshotter;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -21,6 +23,8 @@ use super::sources::SourceArgs;
 use super::strace::StraceArgs;
 
 pub(super) use serve::{Keep, ServeArgs};
+#[cfg(target_os = "linux")]
+pub(super) use snapshotter::SnapshotterArgs;
 
 const EXAMPLE: &str = "\
 Example:
@@ -90,6 +94,8 @@ pub(super) struct Typed {
 pub(super) enum Command {
     Run(Box<RunArgs>),
     Serve(Box<ServeArgs>),
+    #[cfg(target_os = "linux")]
+    Snapshotter(Box<SnapshotterArgs>),
     Demo(DemoArgs),
     Bench(BenchArgs),
     Image(ImageArgs),

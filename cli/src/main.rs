@@ -33,6 +33,8 @@ mod resolve;
 mod run;
 mod serve;
 mod signals;
+#[cfg(target_os = "linux")]
+mod snapshotter;
 mod sources;
 mod strace;
 mod watch;
@@ -55,6 +57,8 @@ fn main() -> ExitCode {
     let done = match typed.command {
         Command::Run(args) => run::run(*args, store),
         Command::Serve(args) => serve::serve(*args, store),
+        #[cfg(target_os = "linux")]
+        Command::Snapshotter(args) => snapshotter::snapshotter(*args, store),
         Command::Demo(args) => demo::demo(args),
         Command::Bench(args) => bench::bench(args),
         Command::Image(args) => match args.command {

@@ -128,6 +128,7 @@ impl Shared {
             .filter(|dir| dir.parent().is_some());
         private.push(bundles.unwrap_or(bundle).to_owned());
         private.extend(dirs.all().cloned());
+        private.extend(dirs.base.iter().map(|base| base.store.clone()));
         private
     }
 }

@@ -28,5 +28,6 @@ pub mod service;
 pub mod spec;
 pub mod start;
 pub mod status;
+pub mod stored;
 pub mod ttrpc;
 pub mod wire;

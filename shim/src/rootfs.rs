@@ -1,4 +1,5 @@
-//! Root file systems: the directories that a snapshotter would have mounted, read as layers.
+//! Root file systems: the directories that a snapshotter would have mounted, read as layers, over an
+//! image of a store where it names one.
 
 use std::collections::HashMap;
 use std::fs;
@@ -12,16 +13,20 @@ use stratafs::image::Image;
 use stratafs::layer::Layer;
 use stratafs::limits::MAX_LAYERS;
 use stratafs::source::{LeftOut, SourceOptions, dir_ambient};
+use stratafs::store::InUse;
 
 use crate::limits::MAX_ROOTS;
 use crate::messages::MountMessage;
 use crate::ready::ReadyProgram;
 use crate::spec::climbs;
 use crate::status::Status;
+use crate::stored::{StoredBase, Stores};
 
 /// The directories of a root, the lowest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RootDirs {
+    /// The image that lies below them.
+    pub base: Option<StoredBase>,
     /// Those that do not change any more.
     pub lower: Vec<PathBuf>,
     /// The one that may have been written to.
@@ -38,8 +43,8 @@ impl RootDirs {
         let mount = match mounts {
             [] => {
                 return Ok(Self {
-                    lower: Vec::new(),
                     upper: Some(rootfs.to_owned()),
+                    ..Self::default()
                 });
             }
             [mount] => mount,
@@ -47,16 +52,17 @@ impl RootDirs {
         };
         let dirs = match mount.kind.as_str() {
             "overlay" => overlay(&mount.options).map_err(said)?,
+            "bind" if let Some(dirs) = over_image(mount).map_err(said)? => dirs,
             "bind" => {
                 let source = Some(absolute(&mount.source).map_err(said)?);
                 match mount.options.iter().any(|option| option == "ro") {
                     true => Self {
                         lower: source.into_iter().collect(),
-                        upper: None,
+                        ..Self::default()
                     },
                     false => Self {
-                        lower: Vec::new(),
                         upper: source,
+                        ..Self::default()
                     },
                 }
             }
@@ -82,9 +88,32 @@ impl RootDirs {
     }
 }
 
+/// Reads the mount of a container over an image of a store. Nothing is in the directory itself.
+fn over_image(mount: &MountMessage) -> Result<Option<RootDirs>, String> {
+    let Some((base, lower)) = StoredBase::of(&mount.options)? else {
+        return Ok(None);
+    };
+    let lower = lower.map(|lower| layered(&lower)).transpose()?;
+    Ok(Some(RootDirs {
+        base: Some(base),
+        lower: lower.unwrap_or_default(),
+        upper: None,
+    }))
+}
+
 fn overlay(options: &[String]) -> Result<RootDirs, String> {
     let value = |name: &str| options.iter().find_map(|option| option.strip_prefix(name));
-    let lower = value("lowerdir=").ok_or("an overlay without lowerdir")?;
+    let lower = layered(value("lowerdir=").ok_or("an overlay without lowerdir")?)?;
+    let upper = value("upperdir=").map(absolute).transpose()?;
+    Ok(RootDirs {
+        base: None,
+        lower,
+        upper,
+    })
+}
+
+/// Reads directories as an overlay lists them, the topmost first.
+fn layered(lower: &str) -> Result<Vec<PathBuf>, String> {
     if lower.contains('\\') {
         return Err(format!(
             "lowerdir {lower:?}: names with `:` or `\\` are not read"
@@ -95,8 +124,7 @@ fn overlay(options: &[String]) -> Result<RootDirs, String> {
         .map(absolute)
         .collect::<Result<Vec<_>, _>>()?;
     lower.reverse();
-    let upper = value("upperdir=").map(absolute).transpose()?;
-    Ok(RootDirs { lower, upper })
+    Ok(lower)
 }
 
 fn absolute(path: &str) -> Result<PathBuf, String> {
@@ -112,7 +140,12 @@ pub struct Root {
     pub image: Image,
     /// Programs of it that are ready, by path.
     pub programs: Mutex<HashMap<String, ReadyProgram>>,
+    /// Keeps the image of a store that it is made of.
+    _in_use: Option<Arc<InUse>>,
 }
+
+/// What a root is known by.
+type RootKey = (Option<StoredBase>, Vec<DirIdentity>);
 
 /// Which directory it was: a name that is given anew is another directory.
 #[derive(Clone, PartialEq, Eq)]
@@ -140,13 +173,14 @@ impl DirIdentity {
 pub struct Roots {
     pool: ChunkPool,
     max_bytes: u64,
+    stores: Stores,
     kept: Mutex<KeptRoots>,
 }
 
 #[derive(Default)]
 struct KeptRoots {
     /// The one that was used last comes last.
-    roots: Vec<(Vec<DirIdentity>, Arc<Root>)>,
+    roots: Vec<(RootKey, Arc<Root>)>,
     layers: Vec<(DirIdentity, Layer)>,
 }
 
@@ -157,6 +191,7 @@ impl Roots {
         Self {
             pool: ChunkPool::new(),
             max_bytes,
+            stores: Stores::default(),
             kept: Mutex::default(),
         }
     }
@@ -180,32 +215,53 @@ impl Roots {
             }
             None => None,
         };
+        let key = (dirs.base.clone(), lower);
         if upper.is_none()
-            && let Some(root) = self.known(&lower)
+            && let Some(root) = self.known(&key)
         {
             return Ok(root);
         }
-        let mut layers = Vec::with_capacity(lower.len() + 1);
-        for identity in &lower {
-            layers.push(self.layer(identity)?);
-        }
         let changes = upper.is_some();
-        layers.extend(upper);
-        let image = Image::new(&layers)
-            .map_err(|error| Status::invalid(format_args!("rootfs: {error}")))?;
+        let (image, in_use) = self.image(&key, upper)?;
         let root = Arc::new(Root {
             image,
             programs: Mutex::default(),
+            _in_use: in_use,
         });
-        if !changes && !lower.is_empty() {
-            self.keep(lower, &root);
+        if !changes && key != (None, Vec::new()) {
+            self.keep(key, &root);
         }
         Ok(root)
     }
 
-    fn known(&self, lower: &[DirIdentity]) -> Option<Arc<Root>> {
+    /// Merges the layers of a root. An image of a store without any over it is taken as it lies there.
+    fn image(
+        &self,
+        (base, lower): &RootKey,
+        upper: Option<Layer>,
+    ) -> Result<(Image, Option<Arc<InUse>>), Status> {
+        let mut layers = Vec::with_capacity(lower.len() + 1);
+        let mut in_use = None;
+        if let Some(base) = base {
+            let (image, used) = self.stores.image(base)?;
+            if lower.is_empty() && upper.is_none() {
+                return Ok((image, Some(used)));
+            }
+            in_use = Some(used);
+            layers = self.stores.layers(base)?;
+        }
+        for identity in lower {
+            layers.push(self.layer(identity)?);
+        }
+        layers.extend(upper);
+        let image = Image::new(&layers)
+            .map_err(|error| Status::invalid(format_args!("rootfs: {error}")))?;
+        Ok((image, in_use))
+    }
+
+    fn known(&self, wanted: &RootKey) -> Option<Arc<Root>> {
         let mut kept = self.kept.lock();
-        let at = kept.roots.iter().position(|(dirs, _)| dirs == lower)?;
+        let at = kept.roots.iter().position(|(key, _)| key == wanted)?;
         let found = kept.roots.remove(at);
         let root = Arc::clone(&found.1);
         kept.roots.push(found);
@@ -213,14 +269,14 @@ impl Roots {
     }
 
     /// Keeps a root for the next container, and the layers of those that are kept.
-    fn keep(&self, lower: Vec<DirIdentity>, root: &Arc<Root>) {
+    fn keep(&self, key: RootKey, root: &Arc<Root>) {
         let mut kept = self.kept.lock();
         if kept.roots.len() >= MAX_ROOTS {
             kept.roots.remove(0);
         }
-        kept.roots.push((lower, Arc::clone(root)));
+        kept.roots.push((key, Arc::clone(root)));
         let KeptRoots { roots, layers } = &mut *kept;
-        layers.retain(|(dir, _)| roots.iter().any(|(dirs, _)| dirs.contains(dir)));
+        layers.retain(|(dir, _)| roots.iter().any(|((_, dirs), _)| dirs.contains(dir)));
     }
 
     fn layer(&self, identity: &DirIdentity) -> Result<Layer, Status> {
@@ -285,6 +341,7 @@ mod tests {
         assert_eq!(
             dirs(overlay),
             RootDirs {
+                base: None,
                 lower,
                 upper: Some("/u".into())
             }
@@ -294,15 +351,15 @@ mod tests {
             dirs(view),
             RootDirs {
                 lower: vec!["/a".into()],
-                upper: None
+                ..RootDirs::default()
             }
         );
         let active = mount("bind", "/a", &["rw", "rbind"]);
         assert_eq!(
             dirs(active),
             RootDirs {
-                lower: vec![],
-                upper: Some("/a".into())
+                upper: Some("/a".into()),
+                ..RootDirs::default()
             }
         );
         let none = RootDirs::of(&[], Path::new("/b/rootfs")).unwrap();
@@ -334,7 +391,7 @@ mod tests {
         let roots = Roots::new(1 << 20);
         let both = RootDirs {
             lower: vec![one.clone(), two],
-            upper: None,
+            ..RootDirs::default()
         };
         let (first, again) = (roots.open(&both).unwrap(), roots.open(&both).unwrap());
         assert!(Arc::ptr_eq(&first, &again));
@@ -343,7 +400,7 @@ mod tests {
         // A layer of two roots is one; a directory of the same name is another.
         let alone = RootDirs {
             lower: vec![one.clone()],
-            upper: None,
+            ..RootDirs::default()
         };
         let root = roots.open(&alone).unwrap();
         assert_eq!(roots.kept.lock().layers.len(), 2);
@@ -352,8 +409,8 @@ mod tests {
         assert!(!Arc::ptr_eq(&root, &roots.open(&alone).unwrap()));
         // What is written to is read anew.
         let upper = RootDirs {
-            lower: vec![],
             upper: Some(one.clone()),
+            ..RootDirs::default()
         };
         assert!(!Arc::ptr_eq(
             &roots.open(&upper).unwrap(),
@@ -371,13 +428,17 @@ mod tests {
             let path = dir.path().join(at.to_string());
             fs::create_dir(&path).unwrap();
             let lower = vec![path];
-            roots.open(&RootDirs { lower, upper: None }).unwrap();
+            let dirs = RootDirs {
+                lower,
+                ..RootDirs::default()
+            };
+            roots.open(&dirs).unwrap();
         }
         let kept = roots.kept.lock();
         assert_eq!(
             (kept.roots.len(), kept.layers.len()),
             (MAX_ROOTS, MAX_ROOTS)
         );
-        assert_eq!(kept.roots[0].0[0].path, dir.path().join("2"));
+        assert_eq!(kept.roots[0].0.1[0].path, dir.path().join("2"));
     }
 }

@@ -282,4 +282,5 @@ def main():
     many_pods(kubelet, given.pods)
 
 
-main()
+if __name__ == "__main__":
+    main()

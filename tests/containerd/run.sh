@@ -27,7 +27,7 @@ work=$(mktemp -d)
 mkdir -p "$work/bin" "$work/src"
 ln -s "$shim" "$work/bin/containerd-shim-stratafs-v1"
 
-containerd_pid=
+containerd_pid= snapshotter_pid= registry_pid=
 # The processes of the shim are those whose arguments name this directory.
 shims() {
     local dir
@@ -37,7 +37,7 @@ shims() {
 }
 stop() {
     local pid
-    for pid in $(shims) $containerd_pid; do kill -9 "$pid" 2>/dev/null || true; done
+    for pid in $(shims) $containerd_pid $snapshotter_pid $registry_pid; do kill -9 "$pid" 2>/dev/null || true; done
     wait 2>/dev/null || true
     umount "$work/small" 2>/dev/null || true
     rm -rf "$work"
@@ -365,5 +365,10 @@ if have python3; then
     say "as kubelet calls"
     . "$here/cri.sh"
     clean
+    if "$python" -c 'import grpc' 2>/dev/null; then
+        say "pulled through the snapshotter"
+        . "$here/snapshotter.sh"
+        clean
+    fi
 fi
 say "passed"

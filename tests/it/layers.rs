@@ -80,6 +80,7 @@ const COMMAND_LINE: Package = Package {
         ("demo", 8),
         ("prepare", 8),
         ("serve", 8),
+        ("snapshotter", 8),
         ("build", 8),
     ],
 };
@@ -98,6 +99,7 @@ const SHIM: Package = Package {
         ("messages", 1),
         ("ready", 1),
         ("spec", 1),
+        ("stored", 1),
         ("fifo", 2),
         ("mounts", 2),
         ("rootfs", 2),

@@ -59,6 +59,28 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ("MAX_PROGRAMS", "programs_are_kept_up_to_a_bound"),
     ("MAX_ROOTS", "roots_are_kept_up_to_a_bound"),
     (
+        "MAX_SNAPSHOT_KEY_BYTES",
+        "hostile_names_and_labels_are_names_or_refused",
+    ),
+    (
+        "MAX_LABEL_BYTES",
+        "hostile_names_and_labels_are_names_or_refused",
+    ),
+    (
+        "MAX_SNAPSHOT_LABELS",
+        "hostile_names_and_labels_are_names_or_refused",
+    ),
+    ("MAX_FILTER_BYTES", "what_is_no_filter_is_refused"),
+    (
+        "MAX_SNAPSHOT_DEPTH",
+        "snapshots_lie_on_each_other_up_to_a_bound",
+    ),
+    (
+        "MAX_SNAPSHOT_MESSAGE_BYTES",
+        "messages_that_are_none_are_refused_and_others_are_answered",
+    ),
+    ("MAX_SNAPSHOT_CONNECTIONS", "clients_past_the_bound_wait"),
+    (
         "MAX_BOUND_FILE_BYTES",
         "what_a_guest_cannot_be_given_is_refused_by_name",
     ),

@@ -39,6 +39,8 @@ mod serve; // `serve`: requests, sessions, bounds, clients that mean harm
 mod shared; // volumes, places in listings, traces, runs that repeat
 mod sizes; // counts and sizes of `diff`, `tree` and `explain`
 mod slim; // `image slim`: what is left, and the trial run
+#[cfg(target_os = "linux")]
+mod snapshotter; // `snapshotter`: containerd's calls, layers of registries, kills, hostile input
 mod strace; // each file call of a guest, as strace tells it
 mod trim; // `store gc --max-size` and `--older-than`: a store that is a cache
 mod world; // /dev, /tmp, and runs without them

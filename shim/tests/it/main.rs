@@ -16,3 +16,4 @@ mod node; // a service with a containerd that notes its events, and guests
 mod containers; // from creation to deletion: streams, codes, signals, events
 mod hostile; // specs, connections and guests that mean harm
 mod process; // the program: start, delete, and the process that stays
+mod stored; // images of a store, as a mount names them

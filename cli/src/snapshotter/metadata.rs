@@ -1,0 +1,144 @@
+//! What is known of all snapshots: in memory, and in a file that is written before a call is answered.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use tonic::Status;
+
+use super::record::Record;
+use crate::failure::Failure;
+
+/// Records by name, as JSON.
+const SNAPSHOTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("snapshots");
+
+/// Numbers by name: who this is.
+const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
+
+/// What is known of all snapshots.
+pub(super) struct Metadata {
+    file: Database,
+    records: BTreeMap<String, Record>,
+    next: u64,
+    identity: u64,
+}
+
+/// A change of one record: what it is afterwards, or that it goes.
+pub(super) type RecordChange = (String, Option<Record>);
+
+impl Metadata {
+    /// Opens the file, made if it is missing. One process has it at a time.
+    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
+        let said = |error: &dyn std::fmt::Display| Failure::at(path, error);
+        let file = Database::create(path).map_err(|error| said(&error))?;
+        let mut fresh = [0; 8];
+        getrandom::fill(&mut fresh).map_err(|error| said(&error))?;
+        let identity = identity(&file, u64::from_le_bytes(fresh)).map_err(|error| said(&error))?;
+        let mut records = BTreeMap::new();
+        let read = file.begin_read().map_err(|error| said(&error))?;
+        let table = read.open_table(SNAPSHOTS).map_err(|error| said(&error))?;
+        for entry in table.iter().map_err(|error| said(&error))? {
+            let (name, bytes) = entry.map_err(|error| said(&error))?;
+            let record = serde_json::from_slice(bytes.value())
+                .map_err(|error| said(&format_args!("snapshot {:?}: {error}", name.value())))?;
+            records.insert(name.value().to_owned(), record);
+        }
+        let numbers = records.values().map(|record: &Record| record.number);
+        let next = numbers.max().unwrap_or(0).saturating_add(1);
+        Ok(Self {
+            file,
+            records,
+            next,
+            identity,
+        })
+    }
+
+    /// Returns a number that no other snapshotter is likely to have.
+    pub(super) fn identity(&self) -> u64 {
+        self.identity
+    }
+
+    pub(super) fn records(&self) -> &BTreeMap<String, Record> {
+        &self.records
+    }
+
+    /// Finds a snapshot.
+    pub(super) fn get(&self, name: &str) -> Result<&Record, Status> {
+        self.records
+            .get(name)
+            .ok_or_else(|| Status::not_found(format!("snapshot {name:?}: there is none")))
+    }
+
+    /// Returns a number for a directory that no snapshot has. What a killed process left of one is
+    /// removed before the next one begins.
+    pub(super) fn take_number(&mut self) -> u64 {
+        let taken = self.next;
+        self.next = taken.saturating_add(1);
+        taken
+    }
+
+    /// Makes changes, all of them or none. They are on the disk once this returns.
+    pub(super) fn change(&mut self, changes: Vec<RecordChange>) -> Result<(), Status> {
+        let write = || -> Result<(), redb::Error> {
+            let change = self.file.begin_write()?;
+            {
+                let mut table = change.open_table(SNAPSHOTS)?;
+                for (name, record) in &changes {
+                    match record {
+                        Some(record) => {
+                            let bytes = serde_json::to_vec(record);
+                            let bytes = bytes.map_err(std::io::Error::from)?;
+                            table.insert(name.as_str(), bytes.as_slice())?;
+                        }
+                        None => drop(table.remove(name.as_str())?),
+                    }
+                }
+            }
+            Ok(change.commit()?)
+        };
+        write().map_err(failed)?;
+        for (name, record) in changes {
+            match record {
+                Some(record) => drop(self.records.insert(name, record)),
+                None => drop(self.records.remove(&name)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the images that snapshots need.
+    pub(super) fn images(&self) -> HashSet<&str> {
+        let images = self.records.values().map(|record| record.body.image());
+        images.flatten().collect()
+    }
+
+    /// Returns a snapshot and those below it, itself first.
+    pub(super) fn chain<'s>(&'s self, name: &'s str) -> Result<Vec<&'s Record>, Status> {
+        let (mut chain, mut at) = (Vec::new(), name);
+        while !at.is_empty() {
+            let record = self.get(at)?;
+            chain.push(record);
+            at = &record.parent;
+        }
+        Ok(chain)
+    }
+}
+
+/// Reads who this is, which is noted if it is not yet.
+fn identity(file: &Database, fresh: u64) -> Result<u64, redb::Error> {
+    let change = file.begin_write()?;
+    let identity = {
+        change.open_table(SNAPSHOTS)?;
+        let mut table = change.open_table(NUMBERS)?;
+        let known = table.get("identity")?.map(|value| value.value());
+        let identity = known.unwrap_or(fresh);
+        table.insert("identity", identity)?;
+        identity
+    };
+    change.commit()?;
+    Ok(identity)
+}
+
+fn failed(error: redb::Error) -> Status {
+    Status::internal(format!("the file of snapshots: {error}"))
+}

@@ -1,0 +1,32 @@
+//! `stratafs snapshotter`: a proxy plugin of containerd, by which the layers of images go to a store as
+//! they are pulled, and never to the disk a second time. docs/CONTAINERD.md says how it is set up.
+
+mod dirs;
+mod filter;
+mod listen;
+mod metadata;
+mod proto;
+mod record;
+mod service;
+mod snapshots;
+mod stored;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use crate::args::SnapshotterArgs;
+use crate::failure::Failure;
+use listen::ReadySocket;
+use snapshots::Snapshots;
+
+/// Answers containerd until the program is told to end.
+pub(super) fn snapshotter(
+    args: SnapshotterArgs,
+    store: Option<&Path>,
+) -> Result<ExitCode, Failure> {
+    let socket = ReadySocket::bind(&args.address)?;
+    let snapshots = Snapshots::open(&args.root, store, args.reach, args.lazy)?;
+    socket.answer(Arc::new(snapshots))?;
+    Ok(ExitCode::SUCCESS)
+}

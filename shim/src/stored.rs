@@ -1,0 +1,205 @@
+//! Images of a store that a mount names: opened by mapping, and fetched as they are read.
+//!
+//! `stratafs snapshotter` answers containerd with such mounts. The environment says how registries are
+//! reached: it is that of containerd, which hands it on.
+
+use std::collections::HashMap;
+use std::env;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use stratafs::digest::Digest;
+use stratafs::image::Image;
+use stratafs::layer::Layer;
+use stratafs::registry::{AuthFile, Client, ClientOptions, Proxies};
+use stratafs::store::{InUse, Store, StoreOptions};
+use stratafs::transfer::fetch_from;
+
+use crate::status::Status;
+
+/// What the options of a mount begin with that are for this runtime alone.
+const OWN: &str = "x-stratafs.";
+
+/// Where containerd and Docker keep what they know of registries.
+const HOSTS_DIRS: [&str; 2] = ["/etc/containerd/certs.d", "/etc/docker/certs.d"];
+
+/// An image in a store, and the directories that lie over it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredBase {
+    /// The directory of the store.
+    pub store: PathBuf,
+    /// The digest of the image.
+    pub image: String,
+}
+
+/// What the options of a mount say: the image, and directories as an overlay lists them.
+pub type StoredMount = (StoredBase, Option<String>);
+
+impl StoredBase {
+    /// Reads the options of a mount; `None` if none is this runtime's own.
+    ///
+    /// # Errors
+    /// One of them is not known, is there twice or makes no sense.
+    pub fn of(options: &[String]) -> Result<Option<StoredMount>, String> {
+        let mut given: HashMap<&str, &str> = HashMap::new();
+        for option in options.iter().filter_map(|option| option.strip_prefix(OWN)) {
+            let (name, value) = option.split_once('=').unwrap_or((option, ""));
+            if !["store", "image", "lowerdir"].contains(&name) {
+                return Err(format!("option {OWN}{name}: not known here"));
+            }
+            if given.insert(name, value).is_some() {
+                return Err(format!("option {OWN}{name}: given twice"));
+            }
+        }
+        if given.is_empty() {
+            return Ok(None);
+        }
+        let value = |name: &str| {
+            let value = given.get(name).copied();
+            value.ok_or_else(|| format!("option {OWN}{name} is missing"))
+        };
+        let (store, image) = (value("store")?, value("image")?);
+        let climbs = Path::new(store)
+            .components()
+            .any(|part| part == Component::ParentDir);
+        if !store.starts_with('/') || climbs || store.contains('\0') {
+            return Err(format!(
+                "option {OWN}store: {store:?} is no absolute path without `..`"
+            ));
+        }
+        // A name might lead to another image tomorrow.
+        if image.parse::<Digest>().is_err() {
+            return Err(format!(
+                "option {OWN}image: {image:?} is no digest of an image"
+            ));
+        }
+        let base = Self {
+            store: store.into(),
+            image: image.to_owned(),
+        };
+        let lower = given.get("lowerdir").map(|lower| (*lower).to_owned());
+        Ok(Some((base, lower)))
+    }
+}
+
+/// The stores that were opened, for all containers of this process.
+#[derive(Default)]
+pub struct Stores {
+    open: Mutex<HashMap<PathBuf, Store>>,
+}
+
+impl Stores {
+    /// Opens an image: maps its index. Nothing is read but the header.
+    ///
+    /// # Errors
+    /// There is no such store or image.
+    pub fn image(&self, base: &StoredBase) -> Result<(Image, Arc<InUse>), Status> {
+        let store = self.store(&base.store)?;
+        let said = |error| said(base, &error);
+        let in_use = store.mark_used(&base.image).map_err(said)?;
+        let image = store.image(&base.image).map_err(said)?;
+        Ok((image, Arc::new(in_use)))
+    }
+
+    /// Reads the layers of an image, for others to lie over them. Their content stays at rest.
+    ///
+    /// # Errors
+    /// As [`image`](Self::image).
+    pub fn layers(&self, base: &StoredBase) -> Result<Vec<Layer>, Status> {
+        let layers = self.store(&base.store)?.layers(&base.image);
+        layers.map_err(|error| said(base, &error))
+    }
+
+    fn store(&self, dir: &Path) -> Result<Store, Status> {
+        let mut open = self.open.lock();
+        if let Some(store) = open.get(dir) {
+            return Ok(store.clone());
+        }
+        let said = |error: &dyn std::fmt::Display| {
+            Status::invalid(format_args!("rootfs: store {}: {error}", dir.display()))
+        };
+        let store = StoreOptions::new().existing().open(dir);
+        let store = store.map_err(|error| said(&error))?;
+        let client = Client::new(reach()).map_err(|error| said(&error))?;
+        fetch_from(&store, &client).map_err(|error| said(&error))?;
+        open.insert(dir.to_owned(), store.clone());
+        Ok(store)
+    }
+}
+
+fn said(base: &StoredBase, error: &dyn std::fmt::Display) -> Status {
+    let (image, store) = (&base.image, base.store.display());
+    Status::invalid(format_args!(
+        "rootfs: image {image} of store {store}: {error}"
+    ))
+}
+
+/// Says how registries are reached, as the command line does.
+fn reach() -> ClientOptions {
+    let roots = rustls_native_certs::load_native_certs().certs;
+    ClientOptions {
+        roots: roots.iter().map(|root| root.to_vec()).collect(),
+        proxies: Proxies {
+            https: variable(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]),
+            http: variable(&["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]),
+            except: variable(&["NO_PROXY", "no_proxy"]),
+        },
+        credentials: Arc::new(auth_files()),
+        hosts_dirs: HOSTS_DIRS.map(PathBuf::from).to_vec(),
+        ..ClientOptions::default()
+    }
+}
+
+/// Returns the variable of one of these names.
+fn variable(names: &[&str]) -> Option<String> {
+    let mut found = names.iter().filter_map(|name| env::var(name).ok());
+    found.find(|value| !value.is_empty())
+}
+
+/// Returns the files that may have credentials, in the order in which they are looked in.
+fn auth_files() -> Vec<AuthFile> {
+    let named = |name: &str| variable(&[name]).map(PathBuf::from);
+    let docker = named("DOCKER_CONFIG").or_else(|| named("HOME").map(|home| home.join(".docker")));
+    let all = [
+        named("REGISTRY_AUTH_FILE"),
+        docker.map(|dir| dir.join("config.json")),
+    ];
+    all.into_iter().flatten().map(AuthFile::new).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(options: &[&str]) -> Result<Option<StoredMount>, String> {
+        let options: Vec<String> = options.iter().map(|&option| option.into()).collect();
+        StoredBase::of(&options)
+    }
+
+    #[test]
+    fn options_of_a_mount_name_an_image_or_are_refused() {
+        let digest = Digest::of(b"x").to_string();
+        let image = format!("x-stratafs.image={digest}");
+        assert_eq!(of(&["rbind", "rw"]), Ok(None));
+        let (base, lower) = of(&["rbind", "x-stratafs.store=/s", &image])
+            .unwrap()
+            .unwrap();
+        assert_eq!((base.store, base.image, lower), ("/s".into(), digest, None));
+        let over = of(&["x-stratafs.store=/s", &image, "x-stratafs.lowerdir=/b:/a"]);
+        assert_eq!(over.unwrap().unwrap().1.as_deref(), Some("/b:/a"));
+        let wrong = |options: &[&str]| of(options).unwrap_err();
+        assert!(wrong(&["x-stratafs.store=/s"]).contains("x-stratafs.image is missing"));
+        assert!(wrong(&[&image]).contains("x-stratafs.store is missing"));
+        assert!(wrong(&["x-stratafs.other=/s"]).contains("not known"));
+        assert!(wrong(&["x-stratafs.store=/s", "x-stratafs.store=/t"]).contains("twice"));
+        for store in ["s", "/a/../b", ""] {
+            let store = format!("x-stratafs.store={store}");
+            assert!(wrong(&[&store, &image]).contains("no absolute path"));
+        }
+        for image in ["app:1", "blake3:12345678", "../x"] {
+            let image = format!("x-stratafs.image={image}");
+            assert!(wrong(&["x-stratafs.store=/s", &image]).contains("no digest"));
+        }
+    }
+}

@@ -1,0 +1,85 @@
+# Part of run.sh: images that containerd's CRI pulls through `stratafs snapshotter` out of a registry, Debian's. containerd fetches manifests
+# and configurations alone; containers run off the store; the snapshotter is killed at any moment; what is removed frees the store.
+have docker-registry || { apt-get update && apt-get install -y --no-install-recommends docker-registry; } >/dev/null 2>&1 || true
+if ! have docker-registry; then
+    printf 'skipped: pulls through the snapshotter, since docker-registry is missing and cannot be installed\n'
+else
+    stop_containerd -TERM
+    port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    printf 'version: 0.1\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: "127.0.0.1:%s"}\n' "$work/registry" "$port" >registry.yml
+    docker-registry serve registry.yml >registry.log 2>&1 &
+    registry_pid=$!
+    remote=127.0.0.1:$port/tests/app:1
+    for _ in $(seq 100); do python3 -c "import urllib.request; urllib.request.urlopen('http://127.0.0.1:$port/v2/')" 2>/dev/null && break || sleep 0.1; done
+    # Content that no container reads, so that it is seen whether it is fetched.
+    mkdir -p noise && head -c 8000000 /dev/urandom >noise/noise
+    "$binary" image append app:1 noise --tag large:1 >/dev/null
+    "$binary" image push large:1 "$remote" >/dev/null
+    snapshotter_pid=
+    start_snapshotter() {
+        # It has a store of its own, which it alone collects.
+        "$binary" snapshotter --root "$work/snapshotter" --address "$work/snapshotter.sock" --store "$work/node-store" --lazy only >>snapshotter.log 2>&1 &
+        snapshotter_pid=$!
+        for _ in $(seq 100); do [ -S snapshotter.sock ] && return || sleep 0.05; done
+        die "the snapshotter does not start: $(tail -3 snapshotter.log)"
+    }
+    kill_snapshotter() {
+        kill -9 "$snapshotter_pid" && wait "$snapshotter_pid" 2>/dev/null || true
+        rm -f snapshotter.sock
+    }
+    start_snapshotter
+    sed -i 's/^\[plugins."io.containerd.grpc.v1.cri"\]/[proxy_plugins.stratafs]\n  type = "snapshot"\n  address = "SOCKET"\n&/; s/^ *default_runtime_name.*/&\n    snapshotter = "stratafs"\n    disable_snapshot_annotations = false/' containerd.toml
+    sed -i "s|SOCKET|$work/snapshotter.sock|; s|docker.io/tests/app:1|$remote|" containerd.toml
+    start_containerd
+    cri() { PYTHONPATH=$here "$python" "$here/snapshotter.py" "$work/sock" "$remote" "$work" "$1" || die "through the snapshotter: $1 fails: $(tail -3 snapshotter.log)"; }
+    figure() { "$binary" store stat --store "$work/node-store" --json | python3 -c "import json, sys; print(json.load(sys.stdin)['$1'])"; }
+    before=$(du -sk root | cut -f1)
+    cri pulled
+    layers=$("$binary" image inspect "$remote" --json 2>/dev/null | grep -o 'sha256:[0-9a-f]\{64\}' | sort -u || true)
+    kept=$(ctr -n k8s.io content ls | tail -n +2 | grep "$(printf '%s' "$remote" | cut -d/ -f2 | cut -d: -f1)" | wc -l)
+    large=$(ctr -n k8s.io content ls -q | while read -r digest; do ctr -n k8s.io content get "$digest" | wc -c; done | sort -n | tail -1)
+    grown=$(($(du -sk root | cut -f1) - before))
+    printf '   containerd keeps %s KB more, its largest blob has %s bytes; %s bytes are not on the node yet\n' "$grown" "$large" "$(figure absent_bytes)"
+    [ "$grown" -lt 1000 ] || die "containerd keeps $grown KB more after the pull: $(ctr -n k8s.io content ls) $layers $kept"
+    [ "$(figure absent_bytes)" -gt 7000000 ] || die "all of the image was fetched: $(figure absent_bytes) bytes are absent"
+    [ -z "$(find snapshotter/snapshots -type f)" ] || die "something was unpacked: $(find snapshotter/snapshots -type f | head)"
+    grep -q 'is left to containerd' snapshotter.log && die "a layer was left to containerd: $(cat snapshotter.log)"
+    cri removed
+    ctr -n k8s.io content prune references >/dev/null 2>&1 || true
+    freed() { local images; images=$(figure images); [ "$images" = 0 ] || printf '%s images' "$images"; }
+    # containerd collects by itself some time after something was removed.
+    gone "the store keeps what nobody needs" freed
+    [ -z "$(ls snapshotter/snapshots)" ] || die "directories are left: $(ls snapshotter/snapshots)"
+
+    say "without annotations, the layers are unpacked into directories"
+    ctr images pull --plain-http --snapshotter stratafs "$remote" >/dev/null || die "a pull without annotations fails: $(tail -3 snapshotter.log)"
+    code 7 --rm --snapshotter stratafs "$remote" unpacked /hello.wasm
+    [ "$(cat out)" = hello ] || die "off directories it said: $(cat out)"
+    code 0 --rm --snapshotter stratafs "$remote" unpacked2 /mark.wasm
+    ctr images rm --sync "$remote" >/dev/null
+    gone "directories are left" ls snapshotter/snapshots
+
+    say "the snapshotter is killed at any moment"
+    cri killed &
+    killed_pid=$!
+    kills=0
+    while kill -0 "$killed_pid" 2>/dev/null; do
+        sleep "0.$((RANDOM % 9))$((RANDOM % 10))"
+        kill_snapshotter
+        start_snapshotter
+        kills=$((kills + 1))
+    done
+    wait "$killed_pid" || die "pods beside kills of the snapshotter fail"
+    printf '   %d kills\n' "$kills"
+    # containerd connects again after a while.
+    for _ in $(seq 300); do ctr snapshot --snapshotter stratafs ls >/dev/null 2>&1 && break || sleep 0.1; done
+    rm -rf pulled-logs
+    cri pulled
+    cri removed
+    gone "the store keeps what nobody needs" freed
+    "$binary" store verify --store "$work/node-store" >/dev/null || die "the store is damaged"
+    stop_containerd -TERM
+    kill -TERM "$snapshotter_pid" && wait "$snapshotter_pid" || die "the snapshotter does not end well"
+    kill "$registry_pid" 2>/dev/null || true
+    start_containerd
+fi
