@@ -18,8 +18,16 @@ class Node(Kubelet):
         made = self.channel.unary_unary(IMAGES + method, request_serializer=bytes, response_deserializer=bytes)
         return made(request, timeout=timeout)
 
-    def pull(self, name):
-        return one(self.images("PullImage", message((1, message((1, name))))), 1).decode()
+    def pull(self, name, patience=0):
+        """Pulls; containerd takes a while to connect to a snapshotter that was started anew."""
+        end = time.monotonic() + patience
+        while True:
+            try:
+                return one(self.images("PullImage", message((1, message((1, name))))), 1).decode()
+            except grpc.RpcError as error:
+                if error.code() != grpc.StatusCode.UNAVAILABLE or time.monotonic() > end:
+                    raise
+                time.sleep(0.2)
 
     def remove_image(self, name):
         self.images("RemoveImage", message((1, message((1, name)))))
@@ -33,7 +41,7 @@ class Node(Kubelet):
 
 def pulled(node, name):
     """An image is pulled, containers of it run, and it is removed under one."""
-    node.pull(name)
+    node.pull(name, patience=130)
     pod, container = node.run("pulled", ["/hello.wasm"])
     expect(node.until_exited(container)[0], 7, "the end of hello")
     expect(node.log("pulled", "app"), [("stdout", "hello")], "the log of hello")

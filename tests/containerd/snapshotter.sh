@@ -71,8 +71,6 @@ else
     done
     wait "$killed_pid" || die "pods beside kills of the snapshotter fail"
     printf '   %d kills\n' "$kills"
-    # containerd connects again after a while.
-    for _ in $(seq 300); do ctr snapshot --snapshotter stratafs ls >/dev/null 2>&1 && break || sleep 0.1; done
     rm -rf pulled-logs
     cri pulled
     cri removed

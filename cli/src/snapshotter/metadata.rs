@@ -1,7 +1,7 @@
 //! What is known of all snapshots: in memory, and in a file that is written before a call is answered.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tonic::Status;
@@ -17,7 +17,9 @@ const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 
 /// What is known of all snapshots.
 pub(super) struct Metadata {
-    file: Database,
+    path: PathBuf,
+    /// None after a write that failed, until the next.
+    file: Option<Database>,
     records: BTreeMap<String, Record>,
     next: u64,
     identity: u64,
@@ -29,28 +31,36 @@ pub(super) type RecordChange = (String, Option<Record>);
 impl Metadata {
     /// Opens the file, made if it is missing. One process has it at a time.
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
-        let said = |error: &dyn std::fmt::Display| Failure::at(path, error);
-        let file = Database::create(path).map_err(|error| said(&error))?;
         let mut fresh = [0; 8];
-        getrandom::fill(&mut fresh).map_err(|error| said(&error))?;
-        let identity = identity(&file, u64::from_le_bytes(fresh)).map_err(|error| said(&error))?;
-        let mut records = BTreeMap::new();
-        let read = file.begin_read().map_err(|error| said(&error))?;
-        let table = read.open_table(SNAPSHOTS).map_err(|error| said(&error))?;
-        for entry in table.iter().map_err(|error| said(&error))? {
-            let (name, bytes) = entry.map_err(|error| said(&error))?;
-            let record = serde_json::from_slice(bytes.value())
-                .map_err(|error| said(&format_args!("snapshot {:?}: {error}", name.value())))?;
-            records.insert(name.value().to_owned(), record);
-        }
-        let numbers = records.values().map(|record: &Record| record.number);
-        let next = numbers.max().unwrap_or(0).saturating_add(1);
-        Ok(Self {
-            file,
-            records,
-            next,
-            identity,
-        })
+        getrandom::fill(&mut fresh).map_err(|error| Failure::at(path, error))?;
+        let mut metadata = Self {
+            path: path.to_owned(),
+            file: None,
+            records: BTreeMap::new(),
+            next: 1,
+            identity: u64::from_le_bytes(fresh),
+        };
+        let loaded = metadata.load().map(|_| ());
+        loaded.map_err(|error| Failure::at(path, error))?;
+        Ok(metadata)
+    }
+
+    /// Returns the file. After a write that failed, as on a full disk, it is read anew: what came of
+    /// that write is as it says.
+    fn load(&mut self) -> Result<&Database, redb::Error> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => {
+                let file = Database::create(&self.path)?;
+                self.identity = identity(&file, self.identity)?;
+                self.records = records(&file)?;
+                let numbers = self.records.values().map(|record| record.number);
+                let next = numbers.max().unwrap_or(0).saturating_add(1);
+                self.next = self.next.max(next);
+                file
+            }
+        };
+        Ok(self.file.insert(file))
     }
 
     /// Returns a number that no other snapshotter is likely to have.
@@ -79,24 +89,13 @@ impl Metadata {
 
     /// Makes changes, all of them or none. They are on the disk once this returns.
     pub(super) fn change(&mut self, changes: Vec<RecordChange>) -> Result<(), Status> {
-        let write = || -> Result<(), redb::Error> {
-            let change = self.file.begin_write()?;
-            {
-                let mut table = change.open_table(SNAPSHOTS)?;
-                for (name, record) in &changes {
-                    match record {
-                        Some(record) => {
-                            let bytes = serde_json::to_vec(record);
-                            let bytes = bytes.map_err(std::io::Error::from)?;
-                            table.insert(name.as_str(), bytes.as_slice())?;
-                        }
-                        None => drop(table.remove(name.as_str())?),
-                    }
-                }
-            }
-            Ok(change.commit()?)
-        };
-        write().map_err(failed)?;
+        let written = self.load().and_then(|file| write(file, &changes));
+        if let Err(error) = written {
+            // It takes no more writes after one that failed.
+            self.file = None;
+            let path = self.path.display();
+            return Err(Status::internal(format!("{path}: {error}")));
+        }
         for (name, record) in changes {
             match record {
                 Some(record) => drop(self.records.insert(name, record)),
@@ -139,6 +138,32 @@ fn identity(file: &Database, fresh: u64) -> Result<u64, redb::Error> {
     Ok(identity)
 }
 
-fn failed(error: redb::Error) -> Status {
-    Status::internal(format!("the file of snapshots: {error}"))
+/// Reads all records.
+fn records(file: &Database) -> Result<BTreeMap<String, Record>, redb::Error> {
+    let mut records = BTreeMap::new();
+    let read = file.begin_read()?;
+    for entry in read.open_table(SNAPSHOTS)?.iter()? {
+        let (name, bytes) = entry?;
+        let record = serde_json::from_slice(bytes.value());
+        let record = record.map_err(std::io::Error::from)?;
+        records.insert(name.value().to_owned(), record);
+    }
+    Ok(records)
+}
+
+fn write(file: &Database, changes: &[RecordChange]) -> Result<(), redb::Error> {
+    let change = file.begin_write()?;
+    {
+        let mut table = change.open_table(SNAPSHOTS)?;
+        for (name, record) in changes {
+            match record {
+                Some(record) => {
+                    let bytes = serde_json::to_vec(record).map_err(std::io::Error::from)?;
+                    table.insert(name.as_str(), bytes.as_slice())?;
+                }
+                None => drop(table.remove(name.as_str())?),
+            }
+        }
+    }
+    Ok(change.commit()?)
 }

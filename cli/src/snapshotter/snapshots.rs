@@ -54,6 +54,9 @@ impl Snapshots {
         let dirs = Dirs::open(root)?;
         let metadata = Metadata::open(&dirs.metadata())?;
         let stored = Stored::open(store, reach, lazy, metadata.identity())?;
+        // What mounts cannot name is told now, and not of each container.
+        text(&dirs.empty())?;
+        text(stored.dir())?;
         stored.release_others(&metadata.images())?;
         let stored = Arc::new(stored);
         stored.resume(&metadata.images());
@@ -113,7 +116,7 @@ impl Snapshots {
             if has_layer(&metadata, target, &new.parent) {
                 return Ok(());
             }
-            self.hold(&body)?;
+            self.hold(&metadata, &body)?;
             let number = metadata.take_number();
             let name = match metadata.get(target) {
                 Ok(_) => format!("{target}@{number}"),
@@ -141,8 +144,12 @@ impl Snapshots {
         }
     }
 
-    fn hold(&self, body: &Body) -> Result<(), Failure> {
-        body.image().map_or(Ok(()), |image| self.stored.hold(image))
+    /// Has the store keep the image of a snapshot that is made now; one that others need is kept.
+    fn hold(&self, metadata: &Metadata, body: &Body) -> Result<(), Failure> {
+        match body.image() {
+            Some(image) if !metadata.images().contains(image) => self.stored.hold(image),
+            _ => Ok(()),
+        }
     }
 
     fn make(&self, new: NewSnapshot) -> Result<Vec<Mount>, Status> {
@@ -161,7 +168,8 @@ impl Snapshots {
         };
         let mut metadata = self.metadata.lock();
         check_new(&metadata, &new)?;
-        self.hold(&body).map_err(|failure| internal(&failure))?;
+        let held = self.hold(&metadata, &body);
+        held.map_err(|failure| internal(&failure))?;
         let number = metadata.take_number();
         self.dirs.make(number)?;
         let record = Record {

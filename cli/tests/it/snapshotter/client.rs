@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,7 +38,20 @@ impl Snapshotter {
     /// Starts one with the root `snapshots` and the store `store`, and waits until it answers.
     pub fn start(cli: &Cli, more: &str) -> Self {
         let words = format!("snapshotter --root snapshots --address run/s.sock {more}");
-        let mut command = cli.command(&words);
+        let program = cli.command(&words);
+        // As it is where a file may not grow: writes fail, and the program goes on.
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+            .arg(program.get_program())
+            .args(program.get_args())
+            .envs(
+                program
+                    .get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            )
+            .current_dir(cli.dir.path())
+            .stdin(Stdio::null());
         command
             .env("DOCKER_CONFIG", cli.path("docker"))
             .env_remove("REGISTRY_AUTH_FILE")
@@ -64,6 +77,16 @@ impl Snapshotter {
             root: cli.path("snapshots"),
             socket: cli.path("run/s.sock"),
         }
+    }
+
+    /// Bounds the files that it may write from now on.
+    pub fn bound_files(&self, bytes: Option<u64>) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let limit = rustix::process::Rlimit {
+            current: bytes,
+            maximum: None,
+        };
+        rustix::process::prlimit(Some(pid), rustix::process::Resource::Fsize, limit).unwrap();
     }
 
     /// Kills it at once.

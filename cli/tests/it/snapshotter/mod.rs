@@ -327,6 +327,30 @@ fn one_snapshotter_has_a_root_and_a_socket() {
         .refused(&["--address"]);
 }
 
+#[test]
+fn a_disk_that_is_full_refuses_calls_and_nothing_else() {
+    let cli = Cli::new();
+    let of = Snapshotter::start(&cli, "");
+    of.prepare("a", "", &[]).unwrap();
+    of.bound_files(Some(0));
+    for key in ["b", "c"] {
+        refused(of.prepare(key, "", &[]), 13, "metadata.redb");
+    }
+    refused(of.commit("d", "a", &[]), 13, "metadata.redb");
+    // What is known is told all the same.
+    assert_eq!(of.list(&[]).unwrap(), ["a"]);
+    of.bound_files(None);
+    of.prepare("e", "", &[]).unwrap();
+    of.commit("d", "a", &[]).unwrap();
+    assert_eq!(of.list(&[]).unwrap(), ["d", "e"]);
+    // The directories of what was refused go with the next cleanup.
+    of.cleanup().unwrap();
+    assert_eq!(of.dirs().len(), 2);
+    of.kill();
+    let of = Snapshotter::start(&cli, "");
+    assert_eq!(of.list(&[]).unwrap(), ["d", "e"]);
+}
+
 /// What was acknowledged is there after a kill, with what belongs to it and nothing else.
 #[test]
 fn a_killed_snapshotter_keeps_what_it_acknowledged() {
