@@ -26,7 +26,7 @@ use crate::messages::{
 use crate::mounts;
 use crate::programs::Programs;
 use crate::rootfs::{RootDirs, Roots};
-use crate::spec::ContainerSpec;
+use crate::spec::{ContainerSpec, CpuLimit};
 use crate::status::{Code, Status};
 
 /// The signal that nobody can miss.
@@ -69,6 +69,8 @@ pub struct Container {
     control: RunControl,
     budget: Budget,
     max_memory: u64,
+    /// The share of a processor that its guest may take.
+    pub cpu: Option<CpuLimit>,
     events: EventSender,
 }
 
@@ -200,6 +202,7 @@ impl Container {
             control,
             budget,
             max_memory,
+            cpu: spec.cpu.filter(|_| !spec.is_sandbox),
             events: shared.events.clone(),
         })
     }
@@ -393,6 +396,17 @@ impl Container {
         };
         self.events.send("/tasks/resumed", "TaskResumed", &named);
         Ok(())
+    }
+
+    /// Has its guest stand still since it took its share of a processor, or go on. One that is paused
+    /// stays so, and its standing does not change.
+    pub fn hold_back(&self, back: bool) {
+        let _change = self.change.lock();
+        match (self.standing(), back) {
+            (Standing::Running, true) => self.control.pause(),
+            (Standing::Running, false) => self.control.resume(),
+            _ => {}
+        }
     }
 
     /// Says that no more input comes from who made it.

@@ -29,5 +29,6 @@ pub mod spec;
 pub mod start;
 pub mod status;
 pub mod stored;
+pub mod throttle;
 pub mod ttrpc;
 pub mod wire;

@@ -20,6 +20,7 @@ use crate::messages::{
 };
 use crate::spec::climbs;
 use crate::status::{Code, Status};
+use crate::throttle;
 use crate::ttrpc::Answer;
 use crate::wire::Message;
 
@@ -320,8 +321,9 @@ impl TaskService {
             "Create" => self.create(read(payload)?).await?.encode(),
             "Start" => {
                 let request: ProcessRequest = read(payload)?;
-                self.process(&request.id, &request.exec_id)?
-                    .start(self.pid)?;
+                let container = self.process(&request.id, &request.exec_id)?;
+                container.start(self.pid)?;
+                throttle::begin(&container);
                 PidResponse { pid: self.pid }.encode()
             }
             "Delete" => self.delete(&read(payload)?)?.encode(),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -18,6 +19,25 @@ const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
 
 /// Pages of memory are of this size, and a limit below one is none.
 const PAGE_BYTES: u64 = 64 * 1024;
+
+/// A period of processors if none is said, in microseconds: what a kernel takes.
+const USUAL_PERIOD: u64 = 100_000;
+
+/// Periods that may be asked for, in microseconds, and the least quota: a kernel's.
+const PERIODS: std::ops::RangeInclusive<u64> = 1000..=1_000_000;
+
+/// Shorter periods are held as one of this length with the same share: a guest is not looked at more
+/// often than a hundred times a second.
+const LEAST_PERIOD: u64 = 10_000;
+
+/// A share of one processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuLimit {
+    /// Time that may be taken in a period.
+    pub quota: Duration,
+    /// The period.
+    pub period: Duration,
+}
 
 /// What is asked for, checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +54,8 @@ pub struct ContainerSpec {
     pub read_only: bool,
     /// Bytes of memory.
     pub memory: Option<u64>,
+    /// The share of a processor, where that is less than one.
+    pub cpu: Option<CpuLimit>,
     /// Descriptors.
     pub max_open: Option<u64>,
     /// What else the guest is shown.
@@ -119,6 +141,14 @@ struct Linux {
 #[serde(default)]
 struct Resources {
     memory: Option<Memory>,
+    cpu: Option<Cpu>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Cpu {
+    quota: Option<i64>,
+    period: Option<u64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -178,9 +208,9 @@ impl ContainerSpec {
             return Err("process.args: no program is named".to_owned());
         }
         let root = document.root.unwrap_or_default();
-        let memory = document.linux.and_then(|linux| linux.resources);
-        let memory = memory.and_then(|resources| resources.memory);
-        let limit = memory.and_then(|memory| memory.limit);
+        let resources = document.linux.and_then(|linux| linux.resources);
+        let resources = resources.unwrap_or_default();
+        let limit = resources.memory.and_then(|memory| memory.limit);
         Ok(Self {
             env: variables(process.env)?,
             cwd: directory(process.cwd)?,
@@ -189,6 +219,7 @@ impl ContainerSpec {
             root: root.path,
             read_only: root.readonly,
             memory: limit.map(memory_limit).transpose()?.flatten(),
+            cpu: cpu_limit(&resources.cpu.unwrap_or_default())?,
             mounts: document.mounts,
             is_sandbox,
             pod: annotations.get(SANDBOX_ID).cloned(),
@@ -256,6 +287,38 @@ fn memory_limit(limit: i64) -> Result<Option<u64>, String> {
             "linux.resources.memory.limit: {limit}: expected -1, 0, or {PAGE_BYTES} and more"
         )),
     }
+}
+
+/// A share of a processor; -1 and 0 are none, and one guest takes one processor at most.
+fn cpu_limit(cpu: &Cpu) -> Result<Option<CpuLimit>, String> {
+    let period = cpu.period.filter(|period| *period > 0);
+    let period = period.unwrap_or(USUAL_PERIOD);
+    if !PERIODS.contains(&period) {
+        return Err(format!(
+            "linux.resources.cpu.period: {period}: expected {} to {} microseconds",
+            PERIODS.start(),
+            PERIODS.end()
+        ));
+    }
+    let quota = match cpu.quota.unwrap_or(-1) {
+        -1 | 0 => return Ok(None),
+        quota => u64::try_from(quota).unwrap_or(0),
+    };
+    if quota < *PERIODS.start() {
+        return Err(format!(
+            "linux.resources.cpu.quota: {}: expected -1, 0, or {} microseconds and more",
+            cpu.quota.unwrap_or(-1),
+            PERIODS.start()
+        ));
+    }
+    if quota >= period {
+        return Ok(None);
+    }
+    let times = LEAST_PERIOD.div_ceil(period);
+    Ok(Some(CpuLimit {
+        quota: Duration::from_micros(quota.saturating_mul(times)),
+        period: Duration::from_micros(period.saturating_mul(times)),
+    }))
 }
 
 #[cfg(test)]
@@ -330,6 +393,39 @@ mod tests {
         assert_eq!(limit("65536"), Ok(Some(65536)));
         for wrong in ["-2", "1", "65535", "99999999999999999999", "\"1\""] {
             assert!(limit(wrong).is_err(), "{wrong}");
+        }
+        let cpu = |cpu: &str| {
+            let text = format!(
+                r#"{{"process": {{"args": ["a"]}}, "linux": {{"resources": {{"cpu": {{{cpu}}}}}}}}}"#
+            );
+            ContainerSpec::parse(text.as_bytes()).map(|spec| spec.cpu)
+        };
+        let limit = |quota, period| {
+            Ok(Some(CpuLimit {
+                quota: Duration::from_micros(quota),
+                period: Duration::from_micros(period),
+            }))
+        };
+        for none in [
+            "",
+            r#""shares": 2"#,
+            r#""quota": -1"#,
+            r#""quota": 0, "period": 0"#,
+            r#""quota": 100000"#,
+        ] {
+            assert_eq!(cpu(none), Ok(None), "{none}");
+        }
+        assert_eq!(cpu(r#""quota": 20000"#), limit(20_000, 100_000));
+        assert_eq!(cpu(r#""quota": 1000, "period": 3000"#), limit(4000, 12_000));
+        assert!(
+            cpu(r#""quota": 999"#)
+                .unwrap_err()
+                .contains("cpu.quota: 999")
+        );
+        assert!(cpu(r#""quota": -2"#).unwrap_err().contains("cpu.quota: -2"));
+        for period in [999, 1_000_001, u64::MAX] {
+            let text = cpu(&format!(r#""quota": 1000, "period": {period}"#)).unwrap_err();
+            assert!(text.contains("cpu.period"), "{text}");
         }
         let hooks = r#"{"process": {"args": ["a"]}, "hooks": {"poststop": [{"path": "/bin/sh"}]}}"#;
         assert_eq!(

@@ -15,6 +15,55 @@ use stratafs_shim::wire::Message;
 
 use crate::node::*;
 
+/// A guest that has had its share of a period stands still, and is paused, resumed and killed as others.
+#[test]
+fn a_guest_takes_no_more_than_its_share_of_a_processor() {
+    let node = Node::new();
+    let mut bundle = node.bundle("c", &spins());
+    bundle.spec["linux"] = json!({"resources": {"cpu": {"quota": 10_000, "period": 100_000}}});
+    bundle.start(&node);
+    let taken = || {
+        let stats: StatsResponse = node.ask("Stats", "c");
+        let metrics = CgroupMetrics::decode(&stats.stats.unwrap().value).unwrap();
+        Duration::from_nanos(metrics.cpu.unwrap().usage.unwrap().total)
+    };
+    let (begin, before) = (Instant::now(), taken());
+    // It goes on, period after period.
+    while taken() - before < Duration::from_millis(150) {
+        assert!(begin.elapsed() < LONG, "it stands still for good");
+        thread::sleep(Duration::from_millis(5));
+    }
+    let (passed, took) = (begin.elapsed(), taken() - before);
+    // What a busy machine has it take too much of one period is missing in the next.
+    assert!(
+        took < passed / 10 + Duration::from_millis(150),
+        "{took:?} of {passed:?}"
+    );
+    assert!(
+        passed > Duration::from_millis(400),
+        "{took:?} of {passed:?}"
+    );
+    let state: StateResponse = node.ask("State", "c");
+    assert_eq!(state.status, 2);
+    let _paused: Empty = node.ask("Pause", "c");
+    let before = taken();
+    thread::sleep(Duration::from_millis(400));
+    assert!(
+        taken() - before < Duration::from_millis(20),
+        "a period made it go on"
+    );
+    let _resumed: Empty = node.ask("Resume", "c");
+    while taken() - before < Duration::from_millis(30) {
+        assert!(begin.elapsed() < LONG, "it is not resumed");
+        thread::sleep(Duration::from_millis(5));
+    }
+    let _killed: Empty = node.call("Kill", &signal("c", 9)).unwrap();
+    let ended: WaitResponse = node.ask("Wait", "c");
+    assert_eq!(ended.exit_status, 137);
+    let _gone: DeleteResponse = node.ask("Delete", "c");
+    node.end();
+}
+
 #[test]
 fn a_container_is_made_started_waited_for_and_deleted() {
     let node = Node::new();
