@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Containers under a real containerd, Debian's, with a root, a state and a socket of its own: made, run, killed, a hundred at once, with
-# shims and containerd killed at any moment, hostile specs refused, and nothing left behind. Where containerd is missing it installs it
+# shims and containerd killed at any moment, hostile specs refused, images pulled through the snapshotter, and nothing left behind. Where containerd is missing it installs it
 # from Debian's packages if it may, and says why it does nothing otherwise.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
