@@ -274,6 +274,27 @@ pub const MAX_FRAME_CHUNKS: usize = 1 << 20;
 /// Bytes in the table of a layer, compressed or not: 44 for each chunk, and the entries.
 pub const MAX_FRAME_TABLE_BYTES: usize = 128 * 1024 * 1024;
 
+/// Packs of an image that is published as packs: each costs a request, and has a quarter of a
+/// gigabyte once it is full.
+pub const MAX_PACKED_PACKS: usize = 1024;
+
+/// Bytes of the entries of all layers of an image in packs, decompressed: they are in memory
+/// while the image is taken in.
+pub const MAX_PACKED_LAYERS_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Packs that are not full, of an image that is pushed as packs: with more, the smallest
+/// are sent anew as one. A first start asks for the table of each.
+pub const MAX_PUSHED_PACKS: usize = 16;
+
+/// Packs that are left then, so that eight more pushes pass before it is done again.
+pub const KEPT_PACKS: usize = 8;
+
+/// How much of a published pack has to be in use, in percent, so that a push names it again.
+pub const MIN_PUSHED_USE_PERCENT: u64 = 50;
+
+/// Chunks of published packs that a push looks at: 32 GiB of files, half a gigabyte of memory.
+pub const MAX_EARLIER_CHUNKS: usize = 4 << 20;
+
 /// Bytes of a blob that are fetched at once when something is read that is not here.
 pub const MAX_FETCHED_BYTES: u64 = 8 * 1024 * 1024;
 

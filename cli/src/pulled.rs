@@ -111,7 +111,7 @@ fn fill_meanwhile(store: Store, origins: Origins, reference: Reference) {
         let options = PullOptions::default();
         let filled = transfer::fill(&store, origins, &reference, &options);
         // Whatever else keeps the rest from coming is told by the reads that need it.
-        if let Err(error @ TransferError::TwoFaces(_)) = filled {
+        if let Err(error @ (TransferError::TwoFaces(_) | TransferError::Packed { .. })) = filled {
             say(&format!("{reference}: {error}"));
         }
     };

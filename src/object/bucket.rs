@@ -12,7 +12,7 @@ use super::error::{ObjectError, ObjectErrorKind};
 use super::folder::Folder;
 use super::name::{ObjectHome, ObjectRef, Scheme};
 use super::web::Web;
-use crate::limits::{MAX_OCI_DOCUMENT_BYTES, OBJECT_PART_BYTES};
+use crate::limits::{MAX_OCI_DOCUMENT_BYTES, MAX_TAGS, OBJECT_PART_BYTES};
 use crate::registry::{BlobBytes, BlobTarget, ClientOptions, Manifest, Sent};
 use crate::source::{BlobDigest, Hasher};
 
@@ -139,6 +139,29 @@ impl Bucket {
         let kind = value.get("mediaType").and_then(Value::as_str);
         let kind = kind.unwrap_or("application/vnd.oci.image.manifest.v1+json");
         Ok(Manifest::new(found, kind.to_owned(), bytes))
+    }
+
+    /// Lists the tags of a name, at most [`MAX_TAGS`].
+    ///
+    /// # Errors
+    ///
+    /// Those of the store; [`ObjectErrorKind::TooLarge`].
+    pub fn tags(&self, name: &ObjectRef) -> Result<Vec<String>, ObjectError> {
+        let dir = format!("tags/{}", name.name());
+        let mut tags = Vec::new();
+        let listed = self.backend().list(&dir, &mut |key, _| {
+            if tags.len() >= MAX_TAGS {
+                let (what, limit) = ("tags of one name", MAX_TAGS as u64);
+                return Err(ObjectErrorKind::TooLarge { what, limit });
+            }
+            let tag = key
+                .strip_prefix(&dir)
+                .and_then(|rest| rest.strip_prefix('/'));
+            tags.extend(tag.filter(|tag| !tag.contains('/')).map(str::to_owned));
+            Ok(())
+        });
+        listed.map_err(|kind| ObjectError::new(name, "cannot list the tags", kind))?;
+        Ok(tags)
     }
 
     /// Reads a tag.

@@ -111,6 +111,16 @@ impl ObjectRef {
         self.digest.as_ref()
     }
 
+    /// Returns the same name with this tag.
+    #[must_use]
+    pub fn tagged(&self, tag: &str) -> Self {
+        Self {
+            tag: tag.to_owned(),
+            digest: None,
+            ..self.clone()
+        }
+    }
+
     /// Returns the same image's place with this digest in the place of the tag.
     #[must_use]
     pub fn at(&self, digest: &BlobDigest) -> Self {

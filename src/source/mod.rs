@@ -28,8 +28,10 @@ mod oci_out;
 #[cfg(any(feature = "dir", feature = "tar"))]
 mod open;
 mod options;
+#[cfg(feature = "registry")]
+pub(crate) mod packed;
 #[cfg(feature = "tar")]
-mod part;
+pub(crate) mod part;
 mod platform;
 mod start_set;
 #[cfg(feature = "tar")]
@@ -55,7 +57,7 @@ pub use oci_out::{Compression, OciExport, OciExportError, OpenBlob, OutLayer};
 #[cfg(all(feature = "oci", feature = "store"))]
 pub(crate) use oci_out::{FrameMap, Framing};
 #[cfg(feature = "registry")]
-pub(crate) use oci_out::{OutBlob, OutImage};
+pub(crate) use oci_out::{OutBlob, OutImage, PackBlob, PackBlobWriter};
 #[cfg(any(feature = "dir", feature = "tar"))]
 pub use open::{Opened, Source, open};
 #[cfg(feature = "tar")]

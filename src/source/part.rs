@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{SourceErrorKind, SourceOptions};
 
 /// A part of a file. Has a place of its own in it, whoever else reads.
-pub(super) struct Part {
+pub(crate) struct Part {
     file: Arc<File>,
     at: u64,
     end: u64,
@@ -19,7 +19,7 @@ impl Part {
         Self::new(file, 0, u64::MAX)
     }
 
-    pub(super) fn new(file: &Arc<File>, at: u64, end: u64) -> Self {
+    pub(crate) fn new(file: &Arc<File>, at: u64, end: u64) -> Self {
         let file = Arc::clone(file);
         Self { file, at, end }
     }

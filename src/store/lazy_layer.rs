@@ -5,7 +5,7 @@ use super::frame_table::FrameTable;
 use super::lazy_pack::LazyPack;
 use super::pack_table::ChunkRecord;
 use super::record::BlobRecord;
-use super::{Blob, Import, StoreError, layer_file};
+use super::{Blob, Import, StoreError};
 use crate::digest::Digest;
 use crate::layer::Layer;
 
@@ -27,6 +27,26 @@ impl Import {
         lazy: &LazyLayer<'_>,
         start: &mut dyn FnMut(u32) -> Option<Vec<u8>>,
     ) -> Result<Layer, StoreError> {
+        let table = lazy.table;
+        self.lazy_packs(lazy, start)?;
+        let layer = self.packed_layer(&table.entries, table.layer)?;
+        let blob = BlobRecord {
+            bytes: lazy.blob.bytes,
+            content: Digest::from_bytes([0; 32]),
+            packs: Vec::new(),
+            runs: Vec::new(),
+            absent: Some(lazy.from.to_owned()),
+        };
+        self.keep_absent(lazy.blob.digest, blob);
+        Ok(layer)
+    }
+
+    /// Makes the packs that the chunks of a table make, unless they are there.
+    pub(super) fn lazy_packs(
+        &mut self,
+        lazy: &LazyLayer<'_>,
+        start: &mut dyn FnMut(u32) -> Option<Vec<u8>>,
+    ) -> Result<(), StoreError> {
         let disk = self.packs().disk.clone();
         let table = lazy.table;
         for pack in &table.packs {
@@ -67,17 +87,7 @@ impl Import {
             }
             self.take_pack(pack.name)?;
         }
-        let path = disk.path(super::disk::LAYERS);
-        let layer = layer_file::decode(&table.entries, &path, (table.layer, true), self.packs())?;
-        let blob = BlobRecord {
-            bytes: lazy.blob.bytes,
-            content: Digest::from_bytes([0; 32]),
-            packs: Vec::new(),
-            runs: Vec::new(),
-            absent: Some(lazy.from.to_owned()),
-        };
-        self.keep_absent(lazy.blob.digest, blob);
-        Ok(layer)
+        Ok(())
     }
 }
 

@@ -68,6 +68,8 @@ mod pack;
 mod pack_absent;
 mod pack_table;
 mod pack_writer;
+#[cfg(feature = "registry")]
+pub(crate) mod packed;
 mod packs;
 mod progress;
 #[cfg(feature = "registry")]

@@ -90,6 +90,15 @@ pub enum TransferError {
         /// What is wrong.
         what: String,
     },
+    /// What is said of an image in packs is not so.
+    #[cfg(feature = "registry")]
+    #[error("{blob}: a part of an image in packs, which cannot be used: {what}")]
+    Packed {
+        /// The digest of the blob or the manifest.
+        blob: String,
+        /// What is wrong.
+        what: String,
+    },
     /// The archive of a layer has other files than its table said.
     #[cfg(feature = "registry")]
     #[error(

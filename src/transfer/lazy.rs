@@ -80,7 +80,13 @@ pub(super) fn held(store: &Store, id: ImageId, before: &Image) -> Result<(), Tra
             refuse(store, &info)?;
             let blobs = info.layers.iter().filter_map(|layer| layer.origin.blob);
             let blobs: Vec<String> = blobs.map(|blob| blob.to_string()).collect();
-            Err(TransferError::TwoFaces(blobs.join(" or ")))
+            match info.manifest.filter(|_| blobs.is_empty()) {
+                Some(manifest) => Err(TransferError::Packed {
+                    blob: manifest.to_string(),
+                    what: format!("{error}: it has no names any more; do not trust who made it"),
+                }),
+                None => Err(TransferError::TwoFaces(blobs.join(" or "))),
+            }
         }
         proved => Ok(proved?),
     }
@@ -135,11 +141,34 @@ pub(super) fn refuse_others(
 }
 
 /// Where the table of a layer is.
-struct TablePlace {
+pub(super) struct TablePlace {
     span: Range<u64>,
     digest: Digest,
     /// Bytes at the front of the blob that hold the start set.
-    start: u64,
+    pub(super) start: u64,
+}
+
+/// Fetches bytes of a blob.
+pub(super) type FetchRange<'f> = dyn Fn(Range<u64>) -> Result<Vec<u8>, TransferError> + 'f;
+
+/// Fetches the table of a blob and reads it; says what is wrong with it, if something is.
+pub(super) fn read_table(
+    noted: &NotedTable<'_>,
+    fetch: &FetchRange<'_>,
+) -> Result<Result<(FrameTable, TablePlace), String>, TransferError> {
+    let place = match place_of(noted) {
+        Ok(place) => place,
+        Err(what) => return Ok(Err(what)),
+    };
+    let bytes = fetch(place.span.clone())?;
+    let found = Digest::of(&bytes);
+    if found != place.digest {
+        let expected = place.digest;
+        return Ok(Err(format!("expected {expected}, found {found}")));
+    }
+    let table = hidden::reveal(&bytes, MAX_FRAME_TABLE_BYTES).map_err(str::to_owned);
+    let table = table.and_then(|table| FrameTable::read(&table, place.span.start));
+    Ok(table.map(|table| (table, place)))
 }
 
 /// Returns whether a layer may be fetched in part.
@@ -149,21 +178,42 @@ pub(super) fn has_table(blob: &LayerBlob) -> bool {
         && sha256(blob.diff_id()).is_some()
 }
 
-fn place_of(blob: &LayerBlob) -> Result<TablePlace, String> {
-    let stated = blob.annotation(TABLE_ANNOTATION).unwrap_or_default();
+/// What a manifest says of a blob that has a table.
+pub(super) struct NotedTable<'n> {
+    /// [`TABLE_ANNOTATION`].
+    pub(super) stated: Option<&'n str>,
+    /// [`START_ANNOTATION`].
+    pub(super) start: Option<&'n str>,
+    /// Bytes of the blob.
+    pub(super) size: u64,
+}
+
+impl<'n> NotedTable<'n> {
+    pub(super) fn of(blob: &'n LayerBlob) -> Self {
+        Self {
+            stated: blob.annotation(TABLE_ANNOTATION),
+            start: blob.annotation(START_ANNOTATION),
+            size: blob.size(),
+        }
+    }
+}
+
+fn place_of(noted: &NotedTable<'_>) -> Result<TablePlace, String> {
+    let stated = noted.stated.unwrap_or_default();
     let none = || format!("{TABLE_ANNOTATION} is {stated:?}: PLACE:BYTES:blake3:HEX was expected");
     let mut parts = stated.splitn(3, ':');
     let mut number = || parts.next()?.parse::<u64>().ok();
     let (place, bytes) = (number().ok_or_else(none)?, number().ok_or_else(none)?);
     let digest = parts.next().and_then(|text| text.parse().ok());
-    let end = place.checked_add(bytes).filter(|end| *end <= blob.size());
+    let end = place.checked_add(bytes).filter(|end| *end <= noted.size);
     if bytes > MAX_FRAME_TABLE_BYTES as u64 {
         return Err(format!(
             "it has {bytes} bytes, a table has {MAX_FRAME_TABLE_BYTES} at most"
         ));
     }
-    let start = blob.annotation(START_ANNOTATION);
-    let start = start.map_or(Ok(0), |text| text.parse::<u64>().map_err(|_| none()))?;
+    let start = noted
+        .start
+        .map_or(Ok(0), |text| text.parse::<u64>().map_err(|_| none()))?;
     Ok(TablePlace {
         span: place..end.ok_or_else(none)?,
         digest: digest.ok_or_else(none)?,
@@ -185,23 +235,8 @@ pub(super) fn take_table(
         blob: digest.to_string(),
         what,
     };
-    let place = place_of(blob).map_err(wrong)?;
-    let fetch = |range: Range<u64>| {
-        let len = range.end - range.start;
-        meter.expect(len);
-        let fetched = origin.range((digest, blob.size()), range);
-        meter.moved(len);
-        fetched
-    };
-    let bytes = fetch(place.span.clone())?;
-    let found = Digest::of(&bytes);
-    if found != place.digest {
-        let expected = place.digest;
-        return Err(wrong(format!("expected {expected}, found {found}")));
-    }
-    let table = hidden::reveal(&bytes, MAX_FRAME_TABLE_BYTES);
-    let table = table.map_err(|what| wrong(what.to_owned()))?;
-    let table = FrameTable::read(&table, place.span.start).map_err(wrong)?;
+    let fetch = |range: Range<u64>| metered(origin, meter, (digest, blob.size()), range);
+    let (table, place) = read_table(&NotedTable::of(blob), &fetch)?.map_err(wrong)?;
     check_size(&table, options)?;
     let lazy = LazyLayer {
         table: &table,
@@ -231,6 +266,20 @@ pub(super) fn take_table(
     Ok((layer, origin))
 }
 
+/// Fetches bytes of a blob, and lets it be seen.
+pub(super) fn metered(
+    origin: &dyn Origin,
+    meter: &Meter,
+    named: (&BlobDigest, u64),
+    range: Range<u64>,
+) -> Result<Vec<u8>, TransferError> {
+    let len = range.end - range.start;
+    meter.expect(len);
+    let fetched = origin.range(named, range);
+    meter.moved(len);
+    fetched
+}
+
 /// Refuses a layer with more bytes than may be taken in: they are only said to be there so far,
 /// but are read one day.
 fn check_size(table: &FrameTable, options: &SourceOptions) -> Result<(), TransferError> {
@@ -246,7 +295,7 @@ fn check_size(table: &FrameTable, options: &SourceOptions) -> Result<(), Transfe
 }
 
 /// The frames at the front of a blob, fetched some at a time.
-struct StartFrames {
+pub(super) struct StartFrames {
     /// Where each begins, its bytes decompressed; at the end where the last one ends.
     places: Vec<(u64, u32)>,
     is_zstd: bool,
@@ -255,7 +304,7 @@ struct StartFrames {
 }
 
 impl StartFrames {
-    fn new(table: &FrameTable, start: u64, is_zstd: bool) -> Self {
+    pub(super) fn new(table: &FrameTable, start: u64, is_zstd: bool) -> Self {
         let mut places = Vec::new();
         let mut at = 0;
         for (compressed, raw) in &table.frames {
@@ -276,7 +325,7 @@ impl StartFrames {
 
     /// Returns a frame, decompressed; `None` for one that is not at the front, or is damaged:
     /// it is fetched when it is read, and told of then.
-    fn get<E>(
+    pub(super) fn get<E>(
         &mut self,
         frame: u32,
         fetch: &dyn Fn(Range<u64>) -> Result<Vec<u8>, E>,

@@ -37,6 +37,8 @@ mod lazy;
 mod objects;
 #[cfg(feature = "registry")]
 mod origins;
+#[cfg(feature = "registry")]
+mod packed;
 mod platform;
 #[cfg(feature = "registry")]
 mod pull;

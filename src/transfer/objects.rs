@@ -7,10 +7,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::lanes::{self, Meter};
+use super::packed::{self, PackHome};
 use super::pull::bring;
 use super::push::{PushOptions, Pushed, expect_tag, made};
 use super::remote::Origin;
-use super::{PullOptions, Pulled, TransferError};
+use super::{PullOptions, Pulled, TransferError, staged};
 use crate::image::Reference;
 use crate::object::{Bucket, ObjectRef};
 use crate::registry::{BlobBytes, BlobTarget, Manifest, Sent};
@@ -37,6 +38,14 @@ pub fn push_object(
     options: &PushOptions,
 ) -> Result<Pushed, TransferError> {
     expect_tag(to, to.digest())?;
+    if options.packs {
+        // What is named again stays until this is over.
+        let _lease = bucket.lease()?;
+        let scratch = staged::temporary()?;
+        let packing = packed::pack((store, reference), &(bucket, to), scratch.path(), options)?;
+        let pushed = send(bucket, &packing.image, to, options)?;
+        return Ok(packing.told(pushed));
+    }
     made(store, reference, options, |image| {
         send(bucket, image, to, options)
     })
@@ -86,6 +95,20 @@ fn send(
     );
     bucket.set_tag(to, &manifest, before)?;
     Ok(counts.into_inner())
+}
+
+impl PackHome for (&Bucket, &ObjectRef) {
+    fn own_tag(&self) -> String {
+        self.1.tag().to_owned()
+    }
+
+    fn tags(&self) -> Result<Vec<String>, TransferError> {
+        Ok(self.0.tags(self.1)?)
+    }
+
+    fn at(&self, tag: &str) -> Arc<dyn Origin> {
+        Arc::new(OfBucket(self.0.clone(), self.1.tagged(tag)))
+    }
 }
 
 struct ObjectBlob<'b, 'a>(&'b OutBlob<'a>);

@@ -11,6 +11,7 @@ use super::TransferError;
 use super::import::{keep_documents, sha256, take_layer};
 use super::lanes::{self, Meter, MovedWatcher};
 use super::lazy::{self, has_table, take_table};
+use super::packed;
 use super::remote::{OfRegistry, Origin, Remote};
 use crate::digest::{Digest, Sha256};
 use crate::image::{ImageId, Reference};
@@ -166,6 +167,10 @@ fn fetch(
     {
         return already_here(store, (known, &image), manifest.digest, options, tag);
     }
+    if image.packs().is_some() {
+        let (from, how) = ((store, &*remote, import), (options, tag));
+        return packed::fetch(from, (&image, manifest.digest), how);
+    }
     // What guests may have read of it until now.
     let before = same.filter(|_| !options.lazy).map(|known| known.id);
     let before = before.map(|id| store.image(&id.to_string())).transpose()?;
@@ -197,7 +202,7 @@ fn fetch(
 }
 
 /// Lets what has come go where nobody goes on with it, and says what went wrong.
-fn given_up(
+pub(super) fn given_up(
     store: &Store,
     remote: &Remote,
     image: &OciImage,
@@ -314,7 +319,9 @@ fn take(
 /// Removes the blobs of an image that the store has: a pull that was killed once the image
 /// was there has left them.
 fn forget_blobs(store: &Store, image: &OciImage) -> Result<(), TransferError> {
-    let blobs = image.layers().iter().filter_map(|blob| blob.digest());
+    let packs = image.packs().unwrap_or_default();
+    let blobs = image.layers().iter().chain(packs);
+    let blobs = blobs.filter_map(|blob| blob.digest());
     let names: HashSet<String> = blobs.filter_map(sha256).map(blob_file_name).collect();
     let is_of_image = |path: &Path| {
         let name = path.file_name().and_then(|name| name.to_str());

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::export::{oci_image, whole};
 use super::lanes::{self, Meter, MovedWatcher};
-use super::{TransferError, framing, staged};
+use super::{TransferError, framing, packed, staged};
 use crate::image::Reference;
 use crate::registry::{BlobBytes, Client, RegistryRef, Sent};
 use crate::source::{BlobDigest, Compression, Framing, OutBlob, OutImage, Platform, StartSet};
@@ -28,6 +28,13 @@ pub struct PushOptions {
     pub set_platform: Option<Platform>,
     /// Pushes an OCI artifact of WebAssembly, of an image that is nothing but one program.
     pub artifact: bool,
+    /// Sends the image as packs, which stratafs alone reads: what is sent of a version is the
+    /// chunks that earlier ones do not have. `compression` says nothing then. Default: no.
+    pub packs: bool,
+    /// With `packs`, further tags of the same repository, or the same name in an object store, whose images'
+    /// packs may be named again. Default: none; then those of the image that the tag leads to, or else of
+    /// tags near to it.
+    pub since: Vec<String>,
     /// Blobs that are sent at once. Default: 3.
     pub lanes: usize,
     /// Is told how many bytes have gone.
@@ -40,6 +47,7 @@ impl std::fmt::Debug for PushOptions {
             .field("compression", &self.compression)
             .field("set_platform", &self.set_platform)
             .field("artifact", &self.artifact)
+            .field("packs", &self.packs)
             .field("lanes", &self.lanes)
             .finish_non_exhaustive()
     }
@@ -52,6 +60,8 @@ impl Default for PushOptions {
             start_set: StartSet::new(),
             set_platform: None,
             artifact: false,
+            packs: false,
+            since: Vec::new(),
             lanes: 3,
             watcher: None,
         }
@@ -75,6 +85,10 @@ pub struct Pushed {
     /// Manifests about the image that were copied with it: signatures, attestations, lists of
     /// parts. A push has none to send.
     pub attached: u64,
+    /// Of an image in packs: packs that were there, and are named again.
+    pub known_packs: u64,
+    /// Of an image in packs: packs that are new.
+    pub new_packs: u64,
 }
 
 impl Pushed {
@@ -86,6 +100,8 @@ impl Pushed {
             mounted_blobs: 0,
             known_blobs: 0,
             attached: 0,
+            known_packs: 0,
+            new_packs: 0,
         }
     }
 
@@ -137,6 +153,12 @@ pub fn push(
     options: &PushOptions,
 ) -> Result<Pushed, TransferError> {
     expect_tag(to, to.digest())?;
+    if options.packs {
+        let scratch = staged::temporary()?;
+        let packing = packed::pack((store, reference), &(client, to), scratch.path(), options)?;
+        let pushed = send((store, client), &packing.image, to, options)?;
+        return Ok(packing.told(pushed));
+    }
     made(store, reference, options, |image| {
         send((store, client), image, to, options)
     })

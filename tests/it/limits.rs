@@ -219,6 +219,24 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "what_expands_past_the_limit_is_refused",
     ),
     (
+        "MAX_PACKED_PACKS",
+        "manifests_of_packs_that_lie_are_refused",
+    ),
+    (
+        "MAX_PACKED_LAYERS_BYTES",
+        "layers_that_are_none_or_have_no_end_are_refused",
+    ),
+    ("MAX_PUSHED_PACKS", "many_pushes_name_few_packs"),
+    ("KEPT_PACKS", "many_pushes_name_few_packs"),
+    (
+        "MIN_PUSHED_USE_PERCENT",
+        "a_pack_that_is_mostly_unused_is_not_named_again",
+    ),
+    (
+        "MAX_EARLIER_CHUNKS",
+        "what_is_looked_at_of_earlier_packs_has_a_bound",
+    ),
+    (
         "MAX_FETCHED_BYTES",
         "what_is_read_is_fetched_and_nothing_else",
     ),

@@ -167,6 +167,8 @@ pub(super) fn push(store: &Store, args: PushArgs) -> Result<(), Failure> {
         start_set,
         set_platform: args.stamp.set_platform.clone(),
         artifact: args.artifact,
+        packs: args.packs,
+        since: args.since.clone(),
         watcher: Some(bar.watcher()),
         ..PushOptions::default()
     };
@@ -187,10 +189,23 @@ pub(super) fn push(store: &Store, args: PushArgs) -> Result<(), Failure> {
         if let Some(told) = told.as_object_mut() {
             told.insert("image".into(), json!(reference.as_str()));
             told.insert("name".into(), json!(to.to_string()));
+            if args.packs {
+                told.insert("new_packs".into(), json!(pushed.new_packs));
+                told.insert("known_packs".into(), json!(pushed.known_packs));
+            }
         }
         told
     };
-    answer(args.form, json, || say_sent(&to.to_string(), &pushed))
+    answer(args.form, json, || {
+        let sent = say_sent(&to.to_string(), &pushed);
+        match args.packs {
+            false => sent,
+            true => format!(
+                "{sent}\n{} packs named again, {} new",
+                pushed.known_packs, pushed.new_packs
+            ),
+        }
+    })
 }
 
 /// The name in a registry or an object store that an image goes by in the store.

@@ -63,6 +63,7 @@ Examples:
   stratafs image push app:1 s3://images/team/app:1
   stratafs image push app:1 ./folder/app:1
   stratafs run --image app:1 --trace app.trace && stratafs image push app:1 ghcr.io/team/app:1 --start-set app.trace
+  stratafs image push app:2 ghcr.io/team/app:2 --packs
 
 Layers that came as blobs are sent unchanged, so that their digests stay; others are compressed with gzip. An image that was made
 here for WebAssembly says that it is for Linux as well, so that tools that do not know WebAssembly unpack it.")]
@@ -87,6 +88,16 @@ pub(crate) struct PushArgs {
     /// Push an OCI artifact of WebAssembly, of an image that is one program
     #[arg(long)]
     pub(crate) artifact: bool,
+
+    /// Push packs of chunks, which stratafs alone reads: of a new version little more than its changed bytes
+    /// is sent
+    #[arg(long, conflicts_with_all = ["artifact", "compress"])]
+    pub(crate) packs: bool,
+
+    /// With --packs, a tag of the same repository whose image was pushed with --packs: what it has
+    /// is not sent (repeat) [default: what the tag leads to now, else the tags nearest to it]
+    #[arg(long, value_name = "TAG", requires = "packs")]
+    pub(crate) since: Vec<String>,
 
     #[command(flatten)]
     pub(crate) stamp: StampArgs,

@@ -650,3 +650,64 @@ fn a_signed_image_runs_and_another_does_not() {
         world.run(words).failed(code, &[why]);
     }
 }
+
+#[test]
+fn a_version_is_pushed_as_packs_and_run() {
+    let world = World::new();
+    let guest = wat::parse_str(Script::new().print("out of packs\n").wat()).unwrap();
+    world.cli.file("tree/app.wasm", guest);
+    let mut rng = Rng::new(3);
+    let noise: Vec<u8> = (0..500_000)
+        .flat_map(|_| rng.next().to_le_bytes())
+        .collect();
+    world.cli.file("tree/noise", &noise);
+    world.run("image import tree --tag one:1").fine();
+    let told = json(&world.run("image push one:1 REG/team/one:1 --packs --json"));
+    assert_eq!(
+        (&told["new_packs"], &told["known_packs"]),
+        (&1.into(), &0.into())
+    );
+    let mut changed = noise;
+    changed[2_000_000] ^= 1;
+    world.cli.file("tree/noise", changed);
+    world.cli.file("tree/added", "more");
+    world.run("image import tree --tag one:2").fine();
+    let told = json(&world.run("image push one:2 REG/team/one:2 --packs --json"));
+    assert_eq!(
+        (&told["new_packs"], &told["known_packs"]),
+        (&1.into(), &1.into())
+    );
+    assert!(told["sent_bytes"].as_u64().unwrap() < 150_000, "{told}");
+    let text = world.run("image push one:2 REG/team/one:3 --packs --since 1 --since 2");
+    assert!(text.fine().text().contains("2 packs named again, 0 new"));
+    for how in ["auto", "only", "off"] {
+        let words =
+            format!("run --image REG/team/one:2 --entrypoint /app.wasm --lazy {how} --store {how}");
+        assert_eq!(world.run(&words).fine().text(), "out of packs\n");
+    }
+    let told = json(&world.run("store fill REG/team/one:2 --store only --json"));
+    assert!(
+        told["fetched_bytes"].as_u64().unwrap() > 3_000_000,
+        "{told}"
+    );
+    let read = world.run("image cat REG/team/one:2 added --store only");
+    assert_eq!(read.fine().text(), "more");
+    let done = world.run("image ls-remote REG/team/one");
+    assert_eq!(done.fine().text(), "1\n2\n3\n");
+    world
+        .run("image copy REG/team/one:2 REG/team/copy:2")
+        .fine();
+    let told = json(&world.run("image pull REG/team/copy:2 --store off --json"));
+    assert_eq!(
+        (&told["fetched_layers"], &told["known_layers"]),
+        (&0.into(), &1.into())
+    );
+    for wrong in ["--packs --artifact", "--packs --compress zstd", "--since 1"] {
+        world
+            .run(&format!("image push one:2 REG/team/one:4 {wrong}"))
+            .refused(&["--packs"]);
+    }
+    world
+        .run("image push one:2 REG/team/one:4 --packs --since none")
+        .failed(1, &["one:none", "no image in packs"]);
+}

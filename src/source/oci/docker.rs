@@ -77,6 +77,8 @@ pub(super) fn open(source: OciSource, options: &SourceOptions) -> Result<OciImag
     }
     Ok(OciImage {
         source,
+        #[cfg(feature = "registry")]
+        packs: None,
         layers,
         platform,
         name: saved.tags.into_iter().next(),

@@ -70,6 +70,10 @@ pub(super) fn with_manifest(
     if wasm::is_config(manifest.config().media_type().as_ref()) {
         return wasm::open(source, chosen, manifest_bytes, &manifest);
     }
+    #[cfg(feature = "registry")]
+    if super::packed::is_config(manifest.config().media_type().as_ref()) {
+        return super::packed::open(source, chosen, manifest_bytes, &manifest);
+    }
     let config_bytes = choose::blob(&source, manifest.config())?;
     let config = read_config(&config_bytes).map_err(|kind| {
         SourceError::from(kind).part(format_args!("blob {}", manifest.config().digest()))
@@ -78,6 +82,8 @@ pub(super) fn with_manifest(
         layers(&source, &manifest, &config).map_err(|kind| SourceError::from(kind).part(&part))?;
     Ok(OciImage {
         source,
+        #[cfg(feature = "registry")]
+        packs: None,
         layers,
         platform: platform(&config, chosen.platform),
         name: chosen.names.into_iter().next(),
@@ -126,6 +132,8 @@ fn manifest(bytes: &[u8], chosen: &Candidate) -> Result<ImageManifest, SourceErr
     let config = manifest.config().media_type();
     let docker = MediaType::ImageConfig.to_docker_v2s2();
     let known = config == &MediaType::ImageConfig || docker == Ok(config.as_ref());
+    #[cfg(feature = "registry")]
+    let known = known || super::packed::is_config(config.as_ref());
     if !known && !wasm::is_config(config.as_ref()) {
         let reason = format!("its config is {config}: an artifact, no image");
         return Err(SourceErrorKind::Document(reason));

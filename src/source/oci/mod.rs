@@ -23,6 +23,8 @@ mod members;
 mod names;
 mod oci_source;
 #[cfg(feature = "registry")]
+mod packed;
+#[cfg(feature = "registry")]
 mod raw;
 mod wasm;
 
@@ -55,6 +57,9 @@ use crate::source::BlobDigest;
 pub struct OciImage {
     source: OciSource,
     layers: Vec<LayerBlob>,
+    /// Of an image that is published as packs: these. Its layers lie in them.
+    #[cfg(feature = "registry")]
+    packs: Option<Vec<LayerBlob>>,
     platform: Platform,
     name: Option<String>,
     documents: Documents,
@@ -198,6 +203,12 @@ impl OciImage {
     #[must_use]
     pub fn layers(&self) -> &[LayerBlob] {
         &self.layers
+    }
+
+    /// Returns the packs of an image that is published as packs.
+    #[cfg(feature = "registry")]
+    pub(crate) fn packs(&self) -> Option<&[LayerBlob]> {
+        self.packs.as_deref()
     }
 
     /// Returns the platform that the image is for.

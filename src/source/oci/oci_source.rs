@@ -95,6 +95,12 @@ impl OciSource {
         Self::of(Location::Remote(home))
     }
 
+    /// Returns whether the image lies in no file.
+    #[cfg(feature = "registry")]
+    pub(super) fn is_remote(&self) -> bool {
+        matches!(self.files, Location::Remote(_))
+    }
+
     /// Fetches a document from where images are not in files; `None` where they are.
     #[cfg(feature = "registry")]
     pub(super) fn remote_document(

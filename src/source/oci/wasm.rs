@@ -64,6 +64,8 @@ pub(super) fn open(
     });
     Ok(OciImage {
         source,
+        #[cfg(feature = "registry")]
+        packs: None,
         layers: vec![program],
         platform,
         name: chosen.names.into_iter().next(),

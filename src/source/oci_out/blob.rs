@@ -13,7 +13,7 @@ use crate::source::BlobDigest;
 use crate::source::oci::{Checked, Hasher};
 
 /// Bytes that are collected for a write of a layer's file.
-const BUFFER_BYTES: usize = 256 * 1024;
+pub(super) const BUFFER_BYTES: usize = 256 * 1024;
 
 /// The media type of a layer, whatever follows for its compression.
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
@@ -178,14 +178,14 @@ pub(super) fn oci_type(media_type: String) -> String {
 }
 
 /// Hashes and counts what is written.
-struct Hashing<W> {
+pub(super) struct Hashing<W> {
     inner: W,
     hasher: Hasher,
-    len: u64,
+    pub(super) len: u64,
 }
 
 impl<W: Write> Hashing<W> {
-    fn new(inner: W) -> Self {
+    pub(super) fn new(inner: W) -> Self {
         Self {
             inner,
             hasher: Hasher::sha256(),
@@ -193,7 +193,7 @@ impl<W: Write> Hashing<W> {
         }
     }
 
-    fn into_parts(self) -> (W, BlobDigest, u64) {
+    pub(super) fn into_parts(self) -> (W, BlobDigest, u64) {
         (self.inner, self.hasher.finish_digest(), self.len)
     }
 }

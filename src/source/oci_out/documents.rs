@@ -58,6 +58,30 @@ pub(super) fn config(
     (config, CONFIG)
 }
 
+/// Returns the configuration of an image in packs, which names no layers: the manifest does.
+#[cfg(feature = "registry")]
+pub(super) fn packed_config(config: &ImageConfig) -> Vec<u8> {
+    made(config, &[]).to_string().into_bytes()
+}
+
+/// Returns the manifest of an image in packs: its layers, and then its packs.
+#[cfg(feature = "registry")]
+pub(super) fn packed_manifest(config: &WrittenBlob, blobs: &[WrittenBlob]) -> WrittenManifest {
+    let blobs: Vec<Value> = blobs.iter().map(WrittenBlob::descriptor).collect();
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "artifactType": crate::source::packed::PACKED_IMAGE,
+        "config": config.descriptor(),
+        "layers": blobs,
+    });
+    (manifest.to_string().into_bytes(), MANIFEST)
+}
+
+/// A manifest and its media type.
+#[cfg(feature = "registry")]
+type WrittenManifest = (Vec<u8>, &'static str);
+
 /// Returns the configuration of an artifact: as it came in, if it did.
 pub(super) fn artifact(
     config: &ImageConfig,

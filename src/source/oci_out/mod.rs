@@ -13,6 +13,8 @@ mod documents;
 mod frames;
 mod members;
 #[cfg(feature = "registry")]
+mod packed;
+#[cfg(feature = "registry")]
 mod prepared;
 mod sink;
 
@@ -22,6 +24,8 @@ use std::path::{Path, PathBuf};
 use self::documents::WrittenBlob;
 #[cfg(feature = "store")]
 pub(crate) use self::frames::FrameMap;
+#[cfg(feature = "registry")]
+pub(crate) use self::packed::{PackBlob, PackBlobWriter};
 #[cfg(feature = "registry")]
 pub(crate) use self::prepared::{OutBlob, OutImage};
 use self::sink::{ArchiveSink, BlobSink, DirSink};

@@ -29,10 +29,10 @@ pub(crate) struct OutImage<'a> {
 pub(crate) struct OutBlob<'a> {
     pub(crate) digest: BlobDigest,
     pub(crate) size: u64,
-    bytes: OutBytes<'a>,
+    pub(super) bytes: OutBytes<'a>,
 }
 
-enum OutBytes<'a> {
+pub(super) enum OutBytes<'a> {
     Kept(OpenBlob<'a>),
     File(Arc<File>),
     Memory(Vec<u8>),

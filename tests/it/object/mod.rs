@@ -2,6 +2,7 @@
 
 mod fake_s3; // an object store that can be told to misbehave
 mod lazy; // pulled by tables, fetched when read
+mod packs; // chunks and no layers, for stratafs alone
 
 use std::collections::HashMap;
 use std::fs;

@@ -4,6 +4,7 @@ mod access; // who is let in, and who is told what
 mod faults; // what a bad line and a tired registry do
 mod hostile; // what a registry may say that means harm
 mod lazy; // what is fetched when it is read
+mod packs; // chunks and no layers, for stratafs alone
 mod signed; // what is signed, and what goes along when an image is copied
 mod trim; // what goes of a store that is a cache
 

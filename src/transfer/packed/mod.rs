@@ -1,0 +1,13 @@
+//! Images that are published as packs, for stratafs alone: what is sent of a version is the
+//! chunks that earlier versions do not have, and the entries of its layers.
+//!
+//! The documents and the bytes are in docs/FORMAT.md.
+
+mod earlier;
+mod plan;
+mod pull;
+mod push;
+
+pub(super) use earlier::PackHome;
+pub(super) use pull::fetch;
+pub(super) use push::pack;

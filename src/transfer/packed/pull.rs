@@ -1,0 +1,346 @@
+//! Images in packs, into a store.
+
+use std::collections::{HashMap, HashSet};
+use std::io::Read;
+use std::ops::Range;
+use std::thread;
+
+use crate::digest::Digest;
+use crate::image::{ImageId, Reference};
+use crate::layer::{EntryBody, Layer};
+use crate::limits::MAX_PACKED_LAYERS_BYTES;
+use crate::source::packed::NAME_ANNOTATION;
+use crate::source::part::Part;
+use crate::source::{BlobDigest, BlobHome, LayerBlob, OciImage, SourceErrorKind};
+use crate::store::packed::{PackPresence, named_packs};
+use crate::store::{Blob, Import, LayerOrigin, LazyLayer, Store};
+use crate::transfer::import::sha256;
+use crate::transfer::lazy::{self, FetchRange, NotedTable, StartFrames};
+use crate::transfer::remote::Remote;
+use crate::transfer::{PullOptions, Pulled, TransferError, lanes};
+
+/// What a pull of an image in packs goes by.
+struct PackedPull<'p> {
+    store: &'p Store,
+    remote: &'p Remote,
+    image: &'p OciImage,
+    options: &'p PullOptions,
+}
+
+/// What the store has to take in.
+struct PackedPlan<'p> {
+    layers: Vec<PlannedLayer>,
+    /// Those that layers name which are not here, in the order of the manifest.
+    packs: Vec<PlannedPack<'p>>,
+    /// Bytes of layers that were fetched.
+    fetched: u64,
+}
+
+enum PlannedLayer {
+    /// The store has it.
+    Known(Layer),
+    /// Its name, and its file.
+    File(Digest, Vec<u8>),
+}
+
+struct PlannedPack<'p> {
+    blob: &'p LayerBlob,
+    digest: &'p BlobDigest,
+    name: Digest,
+    presence: PackPresence,
+}
+
+impl PlannedPack<'_> {
+    fn is_fetched(&self, lazy: bool) -> bool {
+        match self.presence {
+            PackPresence::Absent => true,
+            PackPresence::Lazy => !lazy,
+            PackPresence::Whole => false,
+        }
+    }
+}
+
+/// Fetches an image in packs. Whole, it gets its name once each file was held against its digest.
+pub(in crate::transfer) fn fetch(
+    (store, remote, import): (&Store, &Remote, Import),
+    (image, digest): (&OciImage, BlobDigest),
+    (options, tag): (&PullOptions, Option<&Reference>),
+) -> Result<Pulled, TransferError> {
+    let pull = PackedPull {
+        store,
+        remote,
+        image,
+        options,
+    };
+    let plan = pull.plan().map_err(|error| remote.explained(error))?;
+    let fetched = plan.packs.iter().filter(|it| it.is_fetched(options.lazy));
+    let missing: Vec<_> = match options.lazy {
+        true => Vec::new(),
+        false => fetched
+            .map(|pack| (pack.digest.clone(), pack.blob.size()))
+            .collect(),
+    };
+    let sizes = missing.iter().map(|(_, size)| *size);
+    let bytes = sizes.fold(0, u64::saturating_add);
+    bounded(bytes, options.source.max_bytes)?;
+    remote.expect(&missing);
+    let files = plan.layers.iter();
+    let files = files.filter(|layer| matches!(layer, PlannedLayer::File(..)));
+    let fetched_layers = files.count() as u64;
+    let known_layers = plan.layers.len() as u64 - fetched_layers;
+    let fetched_bytes = bytes + plan.fetched;
+    let taken = thread::scope(|scope| {
+        let jobs = missing.clone();
+        scope.spawn(|| lanes::all(options.lanes, jobs, &remote.meter, |job| remote.fetch(job)));
+        let taken = pull.take(import, plan, tag);
+        remote.stop();
+        taken
+    });
+    let id = match taken {
+        Ok(id) => {
+            remote.forget()?;
+            id
+        }
+        Err(error) => {
+            return Err(crate::transfer::pull::given_up(
+                store, remote, image, error,
+            )?);
+        }
+    };
+    let text = id.to_string();
+    if !options.lazy {
+        lazy::held(store, id, &store.image(&text)?)?;
+        tag.map_or(Ok(id), |tag| store.tag(&text, tag.as_str()))?;
+    }
+    Ok(Pulled {
+        in_use: std::sync::Arc::new(store.mark_used(&text)?),
+        image: store.info(&text)?,
+        lazy_layers: if options.lazy { fetched_layers } else { 0 },
+        digest,
+        fetched_layers,
+        fetched_bytes,
+        known_layers,
+    })
+}
+
+fn bounded(bytes: u64, limit: u64) -> Result<(), TransferError> {
+    let what = "bytes in the packs of an image";
+    match bytes <= limit {
+        true => Ok(()),
+        false => Err(TransferError::Source(
+            SourceErrorKind::Limit { what, limit }.into(),
+        )),
+    }
+}
+
+fn wrong(blob: &LayerBlob, what: impl Into<String>) -> TransferError {
+    TransferError::Packed {
+        blob: blob.diff_id().to_string(),
+        what: what.into(),
+    }
+}
+
+/// The name of what is in a blob.
+fn name_of(blob: &LayerBlob) -> Result<Digest, TransferError> {
+    let text = blob.annotation(NAME_ANNOTATION).unwrap_or_default();
+    let expected = || format!("{NAME_ANNOTATION} is {text:?}: blake3:HEX was expected");
+    text.parse().map_err(|_| wrong(blob, expected()))
+}
+
+impl<'p> PackedPull<'p> {
+    /// Fetches the layers that the store does not have, and finds out which packs it lacks.
+    fn plan(&self) -> Result<PackedPlan<'p>, TransferError> {
+        let mut layers = Vec::new();
+        let mut named: HashSet<Digest> = HashSet::new();
+        let (mut left, mut fetched) = (MAX_PACKED_LAYERS_BYTES, 0);
+        for blob in self.image.layers() {
+            let name = name_of(blob)?;
+            if let Some(known) = self.store.proved_layer(name)? {
+                layers.push(PlannedLayer::Known(known));
+                continue;
+            }
+            let file = self.layer_file(blob, &mut left)?;
+            fetched += blob.size();
+            let packs = named_packs(&file).ok_or_else(|| wrong(blob, "it is no layer's file"))?;
+            named.extend(packs);
+            layers.push(PlannedLayer::File(name, file));
+        }
+        let mut by_name = HashMap::new();
+        let mut packs = Vec::new();
+        for blob in self.image.packs().unwrap_or_default() {
+            let name = name_of(blob)?;
+            if by_name.insert(name, ()).is_some() {
+                return Err(wrong(blob, format!("pack {name} is named twice")));
+            }
+            let digest = blob.digest().filter(|_| named.remove(&name));
+            if let Some(digest) = digest {
+                packs.push(PlannedPack {
+                    blob,
+                    digest,
+                    name,
+                    presence: self.store.pack_presence(name)?,
+                });
+            }
+        }
+        match named.into_iter().next() {
+            None => Ok(PackedPlan {
+                layers,
+                packs,
+                fetched,
+            }),
+            // A name out of the store would show what is in other images.
+            Some(name) => Err(TransferError::Packed {
+                blob: self.remote.image_name(self.image),
+                what: format!("a layer names pack {name}, which the manifest does not name"),
+            }),
+        }
+    }
+
+    /// Fetches the file of a layer, all of which together have at most `left` bytes.
+    fn layer_file(&self, blob: &LayerBlob, left: &mut u64) -> Result<Vec<u8>, TransferError> {
+        let size = blob.size();
+        let (Some(digest), true) = (blob.digest(), size <= *left) else {
+            let what = format!(
+                "it has {size} bytes, the layers of an image have {MAX_PACKED_LAYERS_BYTES} at most"
+            );
+            return Err(wrong(blob, what));
+        };
+        let mut packed = Vec::new();
+        let meter = &self.remote.meter;
+        meter.expect(size);
+        let mut watch = |more| meter.moved(more);
+        let origin = self.remote.origin();
+        origin.fetch((digest, size), &mut packed, &mut watch)?;
+        let mut file = Vec::new();
+        let reader = zstd::Decoder::new(packed.as_slice()).map(|it| it.single_frame());
+        let read = reader.and_then(|reader| reader.take(*left + 1).read_to_end(&mut file));
+        read.map_err(|error| wrong(blob, format!("it does not decompress: {error}")))?;
+        *left = left.checked_sub(file.len() as u64).ok_or_else(|| {
+            let what = format!(
+                "the layers of the image have more than {MAX_PACKED_LAYERS_BYTES} bytes, decompressed"
+            );
+            wrong(blob, what)
+        })?;
+        Ok(file)
+    }
+
+    /// Takes in packs and layers, and makes the image.
+    fn take(
+        &self,
+        mut import: Import,
+        plan: PackedPlan<'_>,
+        tag: Option<&Reference>,
+    ) -> Result<ImageId, TransferError> {
+        let mut bytes = 0;
+        for pack in &plan.packs {
+            match pack.is_fetched(self.options.lazy) {
+                true => self.pack(&mut import, pack, &mut bytes)?,
+                false => import.known_pack(pack.name)?,
+            }
+        }
+        let mut files: HashMap<Digest, u64> = HashMap::new();
+        for (planned, blob) in plan.layers.into_iter().zip(self.image.layers()) {
+            let layer = match planned {
+                PlannedLayer::Known(layer) => layer,
+                PlannedLayer::File(name, file) => {
+                    let made = import.packed_layer(&file, name);
+                    made.map_err(|error| match error.is_damage() {
+                        true => wrong(blob, error.to_string()),
+                        false => error.into(),
+                    })?
+                }
+            };
+            for entry in layer.entries() {
+                if let EntryBody::File { content, .. } = entry.body {
+                    files.insert(content.digest(), content.stored_bytes());
+                }
+            }
+            // A chunk may be named as often as a hostile layer likes.
+            let stored = files
+                .values()
+                .fold(0, |sum: u64, len| sum.saturating_add(*len));
+            bounded(stored, self.options.source.max_bytes)?;
+            import.layer(layer, LayerOrigin::new());
+        }
+        if let Some(manifest) = self.image.manifest_bytes() {
+            import.manifest(manifest)?;
+        }
+        let tag = tag.filter(|_| self.options.lazy);
+        let config = self.image.config().clone();
+        Ok(import.commit(config, tag.map(Reference::as_str))?)
+    }
+
+    /// Takes in a pack: by its table, or all of it.
+    fn pack(
+        &self,
+        import: &mut Import,
+        pack: &PlannedPack<'_>,
+        bytes: &mut u64,
+    ) -> Result<(), TransferError> {
+        let (blob, size) = (pack.blob, pack.blob.size());
+        let here;
+        let remote = self.remote;
+        let from_far =
+            |range| lazy::metered(remote.origin(), &remote.meter, (pack.digest, size), range);
+        let from_here;
+        let fetch: &FetchRange<'_> = match self.options.lazy {
+            true => &from_far,
+            false => {
+                let failed = |error| TransferError::Source(SourceErrorKind::Io(error).into());
+                here = remote.blob(pack.digest).map_err(failed)?;
+                from_here = move |range: Range<u64>| {
+                    let at = |offset| here.1.start + offset;
+                    let mut part = Part::new(&here.0, at(range.start), at(range.end));
+                    let mut bytes = Vec::new();
+                    part.read_to_end(&mut bytes).map_err(failed)?;
+                    Ok(bytes)
+                };
+                &from_here
+            }
+        };
+        let read = lazy::read_table(&NotedTable::of(blob), fetch)?;
+        let (table, place) = read.map_err(|what| wrong(blob, format!("its table: {what}")))?;
+        let is_it = |names: &[crate::store::frame_table::TablePack]| matches!(names, [one] if one.name == pack.name);
+        if !is_it(&table.packs) {
+            let what = format!("its chunks do not make pack {}", pack.name);
+            return Err(wrong(blob, what));
+        }
+        let lens = table.chunks.iter().map(|chunk| u64::from(chunk.len));
+        *bytes = lens.fold(*bytes, u64::saturating_add);
+        bounded(*bytes, self.options.source.max_bytes)?;
+        let from = remote.image_name(self.image);
+        let taken = LazyLayer {
+            table: &table,
+            from: &from,
+            blob: Blob::new(sha256(pack.digest).ok_or_else(|| not_sha256(blob))?, size),
+            is_zstd: true,
+        };
+        let front = match self.options.lazy {
+            true => place.start,
+            // All frames.
+            false => size,
+        };
+        let mut frames = StartFrames::new(&table, front, true);
+        let mut failed = None;
+        let mut frame = |number| {
+            let got = frames.get(number, fetch);
+            got.unwrap_or_else(|error| {
+                failed.get_or_insert(error);
+                None
+            })
+        };
+        let is_right = match self.options.lazy {
+            true => import.lazy_pack(&taken, &mut frame).map(|()| true)?,
+            false => import.whole_pack(&taken, &mut frame)?,
+        };
+        match (failed, is_right) {
+            (Some(error), _) => Err(error),
+            (None, true) => Ok(()),
+            (None, false) => Err(wrong(blob, "it has other bytes than its table says")),
+        }
+    }
+}
+
+fn not_sha256(blob: &LayerBlob) -> TransferError {
+    wrong(blob, "it is not named by its SHA-256")
+}
