@@ -61,7 +61,8 @@ impl Drop for Import {
     /// Packs that were full have names already, and nobody names them now.
     fn drop(&mut self) {
         let packs = &self.store.0.packs;
-        if !self.committed && self.run_table.writer.has_full() {
+        let has_named = self.run_table.writer.has_full() || !self.lazy_packs.is_empty();
+        if !self.committed && has_named {
             packs.has_unnamed.store(true, Ordering::Relaxed);
         }
         self.lock = None;

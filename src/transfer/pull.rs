@@ -247,10 +247,11 @@ fn already_here(
 }
 
 fn is_mismatch(error: &TransferError) -> bool {
-    let TransferError::Source(error) = error else {
-        return false;
-    };
-    matches!(error.kind(), SourceErrorKind::Mismatch { .. })
+    match error {
+        TransferError::Source(error) => matches!(error.kind(), SourceErrorKind::Mismatch { .. }),
+        TransferError::Packed { .. } => true,
+        _ => false,
+    }
 }
 
 /// Tells whether something failed because there is no room left on the disk.

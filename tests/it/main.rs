@@ -40,6 +40,7 @@ mod image; // stacks of layers as one tree
 #[cfg(feature = "runner")]
 mod isolation; // a thousand guests that destroy what they see
 mod late; // base content that is slow, or has to be fetched first
+mod late_guests; // guests of one thread, whose base has to be fetched first
 mod layers; // imports point down
 mod licences; // of all that is built in
 mod limits; // one test for each bound

@@ -711,3 +711,35 @@ fn a_version_is_pushed_as_packs_and_run() {
         .run("image push one:2 REG/team/one:4 --packs --since none")
         .failed(1, &["one:none", "no image in packs"]);
 }
+
+#[test]
+fn two_processes_fetch_each_frame_once() {
+    let world = World::new();
+    let mut rng = Rng::new(5);
+    let noise: Vec<u8> = (0..750_000)
+        .flat_map(|_| rng.next().to_le_bytes())
+        .collect();
+    world.cli.file("tree/noise", &noise);
+    world.run("image import tree --tag two:1").fine();
+    world.run("image push two:1 REG/two:1 --packs").fine();
+    world
+        .run("image pull REG/two:1 --lazy only --store part")
+        .fine();
+    let before = world.fake.served();
+    let delay = Duration::from_millis(30);
+    world.fake.misbehave(move |_, _| Fault::Delay(delay));
+    let fills = [(); 2].map(|()| {
+        let mut command = world.command("store fill REG/two:1 --store part");
+        command.stdout(Stdio::null()).spawn().unwrap()
+    });
+    for mut fill in fills {
+        assert!(fill.wait().unwrap().success());
+    }
+    let (served, bytes) = (world.fake.served() - before, noise.len() as u64);
+    assert!(
+        served >= bytes && served < bytes * 11 / 10,
+        "{served} for {bytes}"
+    );
+    let read = world.run("image cat REG/two:1 noise --store part");
+    assert!(read.fine().stdout == noise);
+}

@@ -4,7 +4,8 @@
 //! futures half-way; `steps` tells how much one step moves; `cancel` gives up
 //! calls that were made; `trap` and `hang` end, or do not end, in the middle
 //! of everything; `both` looks at one file through 0.3 and through the 0.2 of
-//! Rust's own library; `read FILE SIZE` reads a file in pieces of that size and
+//! Rust's own library; `beside FILE NEAR` begins to read one file, and has made other
+//! calls before it waits for the bytes; `read FILE SIZE` reads a file in pieces of that size and
 //! says how many bytes, steps and nanoseconds that took.
 
 use std::future::poll_fn;
@@ -218,6 +219,34 @@ async fn read(dir: &Descriptor, path: &str, piece: usize) {
     println!("{bytes} {steps} {}", start.elapsed().as_nanos());
 }
 
+/// Begins to read a file, makes other calls while its bytes are on their way, and goes on.
+async fn beside(dir: &Descriptor, far: &str, near: &str) {
+    let file = open(dir, far, OpenFlags::empty()).await;
+    let (mut data, end) = file.read_via_stream(0);
+    let mut bytes = 0;
+    {
+        let mut call = pin!(data.read(Vec::with_capacity(1 << 16)));
+        let polled = poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await;
+        println!("the stream is pending: {}", polled.is_pending());
+        let near = open(dir, near, OpenFlags::empty()).await;
+        println!("meanwhile: {} bytes", size(&near).await);
+        open(dir, "meanwhile", OpenFlags::CREATE).await;
+        let (_, first) = match polled {
+            Poll::Ready(first) => first,
+            Poll::Pending => call.await,
+        };
+        bytes += first.len();
+    }
+    loop {
+        let (result, piece) = data.read(Vec::with_capacity(1 << 16)).await;
+        bytes += piece.len();
+        if result == StreamResult::Dropped {
+            break;
+        }
+    }
+    println!("then: {bytes} bytes {:?}", end.await);
+}
+
 fn main() {
     block_on(async {
         let (dir, _) = get_directories().into_iter().next().expect("a directory");
@@ -227,6 +256,7 @@ fn main() {
             "halves" => halves(&dir).await,
             "steps" => steps(&dir).await,
             "cancel" => cancel(&dir).await,
+            "beside" => beside(&dir, &arg(2, "/far"), &arg(3, "/near")).await,
             "trap" => middle(&dir, false).await,
             "hang" => middle(&dir, true).await,
             "read" => read(&dir, &arg(2, "/big"), number(3, 1 << 16) as usize).await,

@@ -102,6 +102,30 @@ impl Compiled {
         }
     }
 
+    /// Runs it once on whatever thread polls this, as an asynchronous host does.
+    pub async fn run_on_poller(&self, fs: &Fs, args: &[&str]) -> Outcome {
+        let out = MemoryOutputPipe::new(1 << 20);
+        let err = MemoryOutputPipe::new(1 << 20);
+        let mut wasi = WasiCtxBuilder::new();
+        wasi.stdout(out.clone()).stderr(err.clone());
+        wasi.arg("guest").args(args);
+        let ended = match self {
+            Self::P1(module) => strata_p1_async(module, p1_ctx(wasi, fs)).await,
+            Self::P2(component) | Self::P3(component) => {
+                let host = Host {
+                    wasi: wasi.build(),
+                    table: ResourceTable::new(),
+                    stratafs: StratafsCtx::new().preopen(fs.root().unwrap(), "/"),
+                };
+                match self {
+                    Self::P3(_) => run_p3(component, host, false).await,
+                    _ => run_p2_async(component, host, false).await,
+                }
+            }
+        };
+        outcome(ended, &out, &err)
+    }
+
     /// Runs it once with `files` as its `/`.
     pub fn run(&self, files: Files<'_>, mode: Mode, args: &[&str]) -> Outcome {
         let (out, err) = (
