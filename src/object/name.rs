@@ -113,7 +113,7 @@ impl ObjectRef {
 
     /// Returns the same name with this tag.
     #[must_use]
-    pub fn tagged(&self, tag: &str) -> Self {
+    pub(crate) fn tagged(&self, tag: &str) -> Self {
         Self {
             tag: tag.to_owned(),
             digest: None,

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
+use super::absent::packs_of;
 use super::catalog::RecordKind;
 use super::disk::{LAYERS, PACKS};
 use super::frame_table::{self, TableChunk};
@@ -18,6 +19,7 @@ use crate::chunk::Content;
 use crate::digest::Digest;
 use crate::image::index_file::RunRecord;
 use crate::layer::{Layer, LayerBuilder};
+use crate::limits::MAX_FETCHED_BYTES;
 
 /// Where a chunk of a published image lies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,6 +127,39 @@ impl Store {
             let known = known.filter(|known| !known.by_table);
             known.map(|_| self.read_layer(view, digest)).transpose()
         })
+    }
+}
+
+impl Store {
+    /// Reads all of those packs of an image that may lack chunks, in large pieces, so that what is
+    /// not here comes in few requests. The thread waits. What cannot be had is passed over: whoever
+    /// needs it is told.
+    pub(crate) fn bring_packs(&self, reference: &str) -> Result<(), StoreError> {
+        let packs = &self.0.packs;
+        let mut lazy = self.0.catalog.read(|view| {
+            let (_, record) = super::reference::resolve(view, reference)?;
+            packs_of(view, &record)
+        })?;
+        lazy.retain(|name| LazyPack::is_one(&packs.disk, *name));
+        let mut buf = Vec::new();
+        for name in lazy {
+            let pack = packs.get(name)?;
+            let end = HEADER + pack.data_bytes()?;
+            let mut at = HEADER;
+            while at < end {
+                let len = (end - at).min(MAX_FETCHED_BYTES);
+                buf.resize(usize::try_from(len).unwrap_or(0), 0);
+                match pack.read(at, &mut buf) {
+                    Ok(()) => at += len,
+                    Err(StoreError::OnTheWay(ticket)) => ticket.wait(),
+                    Err(error) => {
+                        tracing::debug!(%error, pack = %name, "a pack is not completed");
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -39,7 +39,12 @@ pub fn fill(
         lazy: false,
         ..options.clone()
     };
-    for from in store.blobs_from(&text)? {
+    let blobs = store.blobs_from(&text)?;
+    if blobs.is_empty() {
+        // An image in packs, or one that was made of another's files.
+        store.bring_packs(&text)?;
+    }
+    for from in blobs {
         let origin = origins.find(&from)?;
         let manifest = origin.top()?;
         bring(store, origin, manifest, None, &whole)?;

@@ -42,9 +42,9 @@ pub fn push_object(
         // What is named again stays until this is over.
         let _lease = bucket.lease()?;
         let scratch = staged::temporary()?;
-        let packing = packed::pack((store, reference), &(bucket, to), scratch.path(), options)?;
-        let pushed = send(bucket, &packing.image, to, options)?;
-        return Ok(packing.told(pushed));
+        let packed = packed::pack((store, reference), &(bucket, to), scratch.path(), options)?;
+        let pushed = send(bucket, &packed.image, to, options)?;
+        return Ok(packed.reported(pushed));
     }
     made(store, reference, options, |image| {
         send(bucket, image, to, options)

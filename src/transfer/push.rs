@@ -155,9 +155,9 @@ pub fn push(
     expect_tag(to, to.digest())?;
     if options.packs {
         let scratch = staged::temporary()?;
-        let packing = packed::pack((store, reference), &(client, to), scratch.path(), options)?;
-        let pushed = send((store, client), &packing.image, to, options)?;
-        return Ok(packing.told(pushed));
+        let packed = packed::pack((store, reference), &(client, to), scratch.path(), options)?;
+        let pushed = send((store, client), &packed.image, to, options)?;
+        return Ok(packed.reported(pushed));
     }
     made(store, reference, options, |image| {
         send((store, client), image, to, options)

@@ -67,6 +67,10 @@ pub(super) fn find(
     home: &dyn PackHome,
     since: &[String],
 ) -> Result<Vec<EarlierPack>, TransferError> {
+    if let Some(wrong) = since.iter().find(|tag| !is_tag(tag)) {
+        let what = format!("{wrong:?} is no tag: letters, digits, `.`, `_` and `-` were expected");
+        return Err(TransferError::Place(what));
+    }
     let mut found = EarlierPacks::default();
     let own = home.own_tag();
     found.take(home, &own)?;
@@ -169,9 +173,16 @@ fn packs_of(manifest: &Manifest) -> Option<Vec<PackBlob>> {
     Some(all.iter().filter_map(pack).collect())
 }
 
+/// Returns whether a text is a tag as registries have it: nothing else gets into an address.
+fn is_tag(text: &str) -> bool {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let is_rest = |byte: u8| is_word(byte) || matches!(byte, b'.' | b'-');
+    text.bytes().next().is_some_and(is_word) && text.bytes().all(is_rest) && text.len() <= 128
+}
+
 /// Chooses the tags that stand nearest to one, as people count: those before it first.
 fn near(own: &str, mut tags: Vec<String>) -> Vec<String> {
-    tags.retain(|tag| tag != own && !BlobDigest::is_tag(tag));
+    tags.retain(|tag| tag != own && is_tag(tag) && !BlobDigest::is_tag(tag));
     tags.sort_by(|one, other| by_number(one, other));
     let after = tags.partition_point(|tag| by_number(tag, own) == Ordering::Less);
     let (before, after) = tags.split_at(after);
@@ -300,7 +311,8 @@ mod tests {
         assert_eq!(near("v10", all), ["v9", "v2", "v1", "v11"]);
         assert_eq!(near("1.10.0", tags(&["1.9.3", "1.10.0"])), ["1.9.3"]);
         let signature = format!("sha256-{}.sig", "0".repeat(64));
-        assert!(near("1", tags(&[&signature])).is_empty());
+        let wrong = ["", "../2", "a/b", "-x", "2?n=1", &"9".repeat(129)];
+        assert!(near("1", tags(&[&signature])).is_empty() && near("1", tags(&wrong)).is_empty());
         assert_eq!(
             near("1", tags(&["2", "3", "4", "5", "6"])),
             ["2", "3", "4", "5"]

@@ -17,15 +17,15 @@ use crate::transfer::platform::stamp;
 use crate::transfer::{PushOptions, Pushed, TransferError};
 
 /// An image ready to be sent, and how it was made.
-pub(in crate::transfer) struct Packing {
+pub(in crate::transfer) struct PackedOut {
     pub(in crate::transfer) image: OutImage<'static>,
     known_packs: u64,
     new_packs: u64,
 }
 
-impl Packing {
+impl PackedOut {
     /// Adds what is known of the packs to what was sent.
-    pub(in crate::transfer) fn told(&self, mut pushed: Pushed) -> Pushed {
+    pub(in crate::transfer) fn reported(&self, mut pushed: Pushed) -> Pushed {
         pushed.known_packs = self.known_packs;
         pushed.new_packs = self.new_packs;
         pushed.known_blobs += self.known_packs;
@@ -40,7 +40,11 @@ pub(in crate::transfer) fn pack(
     home: &dyn PackHome,
     scratch: &Path,
     options: &PushOptions,
-) -> Result<Packing, TransferError> {
+) -> Result<PackedOut, TransferError> {
+    if options.artifact {
+        let what = "an artifact of WebAssembly is one program, and no packs: choose one of the two";
+        return Err(TransferError::Artifact(what.to_owned()));
+    }
     whole(store, reference)?;
     let info = store.info(reference.as_str())?;
     let mut origins = info.layers.iter().map(|layer| &layer.origin);
@@ -74,7 +78,7 @@ pub(in crate::transfer) fn pack(
         path: scratch.to_owned(),
         error,
     })?;
-    Ok(Packing {
+    Ok(PackedOut {
         image,
         known_packs,
         new_packs,

@@ -86,6 +86,14 @@ fn packs(manifest: &Value) -> Vec<Value> {
     all.filter(is_pack).cloned().collect()
 }
 
+/// How many bytes of blobs were asked for by ranges.
+fn asked_bytes(log: &[Head]) -> u64 {
+    let ranges = log.iter().filter_map(|head| head.header("range"));
+    let ends = ranges.map(|range| range.trim_start_matches("bytes=").split_once('-').unwrap());
+    let number = |text: &str| text.parse::<u64>().unwrap();
+    ends.map(|(from, to)| number(to) + 1 - number(from)).sum()
+}
+
 #[test]
 fn what_is_pushed_as_packs_is_pulled_whole_and_in_part() {
     let world = World::new();
@@ -131,11 +139,13 @@ fn what_is_pushed_as_packs_is_pulled_whole_and_in_part() {
     let guest = Fs::new(&part.image(&world.full("app:1")).unwrap());
     assert!(guest.read("/who").is_err(), "nobody fetches");
     transfer::fetch_from(&part, &client()).unwrap();
-    let before = world.fake.served();
+    world.fake.log();
     assert_eq!(guest.read("/who").unwrap(), b"2");
-    assert!(world.fake.served() - before < 300_000);
+    assert!(asked_bytes(&world.fake.log()) < 300_000);
     let options = PullOptions::default();
     transfer::fill(&part, &client(), &from, &options).unwrap();
+    let log = world.fake.log();
+    assert!(log.len() <= 4, "{} requests for a megabyte", log.len());
     assert!(part.absent(&world.full("app:1")).unwrap().is_whole());
     assert_eq!(part.stat().unwrap().absent_bytes, 0);
     assert!(part.verify().unwrap().is_sound());
@@ -216,6 +226,18 @@ fn a_changed_byte_costs_little() {
     };
     let error = world.pack_with("app:2", "app:3", &missing).unwrap_err();
     assert!(error.to_string().contains("app:none"), "{error}");
+    let wrong = PushOptions {
+        since: vec!["../../x".to_owned()],
+        ..packed()
+    };
+    let error = world.pack_with("app:2", "app:3", &wrong).unwrap_err();
+    assert!(error.to_string().contains("is no tag"), "{error}");
+    let both = PushOptions {
+        artifact: true,
+        ..packed()
+    };
+    let error = world.pack_with("app:2", "app:3", &both).unwrap_err();
+    assert!(error.to_string().contains("choose one"), "{error}");
 
     // Who has the first version fetches as little.
     let other = world.other("other");
