@@ -319,7 +319,7 @@ fn take(
 
 /// Removes the blobs of an image that the store has: a pull that was killed once the image
 /// was there has left them.
-fn forget_blobs(store: &Store, image: &OciImage) -> Result<(), TransferError> {
+pub(super) fn forget_blobs(store: &Store, image: &OciImage) -> Result<(), TransferError> {
     let packs = image.packs().unwrap_or_default();
     let blobs = image.layers().iter().chain(packs);
     let blobs = blobs.filter_map(|blob| blob.digest());

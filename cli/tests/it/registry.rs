@@ -357,12 +357,13 @@ fn pulls_and_pushes_that_are_killed_leave_nothing_half_done() {
     let mut hit = 0;
     for round in 0..8_u64 {
         let name = format!("REG/app{round}:1");
+        let how = ["", "--packs"][round as usize % 2];
         let after = Duration::from_millis(20 + rng.below(250) as u64);
         hit += u32::from(killed(
-            world.command(&format!("image push app:1 {name}")),
+            world.command(&format!("image push app:1 {name} {how}")),
             after,
         ));
-        world.run(&format!("image push app:1 {name}")).fine();
+        world.run(&format!("image push app:1 {name} {how}")).fine();
         let after = Duration::from_millis(20 + rng.below(250) as u64);
         let store = format!("store{round}");
         hit += u32::from(killed(

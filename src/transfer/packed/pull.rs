@@ -111,6 +111,8 @@ pub(in crate::transfer) fn fetch(
     if !options.lazy {
         lazy::held(store, id, &store.image(&text)?)?;
         tag.map_or(Ok(id), |tag| store.tag(&text, tag.as_str()))?;
+        // A pull that was killed once the packs were there has left their blobs.
+        crate::transfer::pull::forget_blobs(store, image)?;
     }
     Ok(Pulled {
         in_use: std::sync::Arc::new(store.mark_used(&text)?),

@@ -145,7 +145,8 @@ fn what_is_pushed_as_packs_is_pulled_whole_and_in_part() {
     let options = PullOptions::default();
     transfer::fill(&part, &client(), &from, &options).unwrap();
     let log = world.fake.log();
-    assert!(log.len() <= 4, "{} requests for a megabyte", log.len());
+    let ranges = log.iter().filter(|head| head.header("range").is_some());
+    assert!((1..=2).contains(&ranges.count()), "{log:?}");
     assert!(part.absent(&world.full("app:1")).unwrap().is_whole());
     assert_eq!(part.stat().unwrap().absent_bytes, 0);
     assert!(part.verify().unwrap().is_sound());
