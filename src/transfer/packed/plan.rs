@@ -76,11 +76,11 @@ fn narrow(number: usize) -> Result<u32, StoreError> {
     })
 }
 
-/// Visits the chunks of a file: where in it each belongs, and its bytes.
-pub(super) fn each_chunk(
-    content: &Content,
-    visit: &mut dyn FnMut(u64, &[u8]) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
+/// Is told where in a file a chunk belongs, and its bytes.
+type VisitChunk<'v> = dyn FnMut(u64, &[u8]) -> Result<(), StoreError> + 'v;
+
+/// Visits the chunks of a file.
+pub(super) fn each_chunk(content: &Content, visit: &mut VisitChunk<'_>) -> Result<(), StoreError> {
     let mut waiting: Vec<u8> = Vec::new();
     let mut start = 0;
     let mut cut = |waiting: &mut Vec<u8>, start: &mut u64, all: bool| {
