@@ -7,7 +7,7 @@ use wasm_encoder::{ConstExpr, ElementSection, Elements, Encode, HeapType, RefTyp
 use wasmparser::{DataKind, DataSectionReader, ElementItems, ElementKind, ElementSectionReader};
 
 use super::call_graph::{CallGraph, SegmentKind};
-use super::compose::{Items, SectionChange, compose, contents, id, length, types};
+use super::compose::{Items, SectionChange, compose, contents, id, length, names, types};
 use super::core_module::CoreModule;
 use super::error::{Refusal, missing};
 use super::frames::Frame;
@@ -52,10 +52,11 @@ pub(crate) fn bake(
     stopped: &Stopped<'_>,
     entry: &str,
 ) -> Result<Vec<u8>, Refusal> {
+    refuse_objects(program)?;
     let mut signatures = Signatures::new(program.type_count());
     let continuations = continuations(program, stopped, &mut signatures)?;
     let data = data(program, stopped)?;
-    let names = names(program, stopped);
+    let names = names(program, &stopped.frames);
     let mut data = Some(data);
     let first = program.function_count();
     compose(program, &names, |section| {
@@ -257,32 +258,91 @@ fn named_functions(stopped: &Stopped<'_>) -> BTreeSet<u32> {
 /// did, whatever stands there now.
 fn first_held(program: &CoreModule<'_>) -> Result<BTreeSet<u32>, Refusal> {
     let mut named = BTreeSet::new();
-    let mut look = |expression: &wasmparser::ConstExpr<'_>| -> Result<(), Refusal> {
+    each_constant(program, |place, expression| {
         for operator in expression.get_operators_reader() {
-            if let wasmparser::Operator::RefFunc { function_index } = operator? {
+            if let wasmparser::Operator::RefFunc { function_index } = operator?
+                && !matches!(place, Constant::Element(_))
+            {
                 named.insert(function_index);
             }
         }
         Ok(())
-    };
+    })?;
+    Ok(named)
+}
+
+/// Where an expression stands that is computed when a module is made an instance.
+#[derive(Clone, Copy)]
+enum Constant {
+    Global(u32),
+    Table(u32),
+    Element(u32),
+}
+
+/// Reads what globals, tables and segments of elements are made with.
+fn each_constant(
+    program: &CoreModule<'_>,
+    mut look: impl FnMut(Constant, &wasmparser::ConstExpr<'_>) -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
     let reader = |section| -> Result<Option<wasmparser::BinaryReader<'_>>, Refusal> {
         let own = contents(program, section)?;
         let start = program.section(section).map_or(0, |own| own.contents.start);
         Ok(own.map(|own| wasmparser::BinaryReader::new(own, start)))
     };
     if let Some(reader) = reader(id::GLOBAL)? {
-        for global in wasmparser::GlobalSectionReader::new(reader)? {
-            look(&global?.init_expr)?;
+        for (number, global) in (0..).zip(wasmparser::GlobalSectionReader::new(reader)?) {
+            look(Constant::Global(number), &global?.init_expr)?;
         }
     }
     if let Some(reader) = reader(id::TABLE)? {
-        for table in wasmparser::TableSectionReader::new(reader)? {
+        for (number, table) in (0..).zip(wasmparser::TableSectionReader::new(reader)?) {
             if let wasmparser::TableInit::Expr(expression) = table?.init {
-                look(&expression)?;
+                look(Constant::Table(number), &expression)?;
             }
         }
     }
-    Ok(named)
+    if let Some(reader) = reader(id::ELEMENT)? {
+        for (number, element) in (0..).zip(ElementSectionReader::new(reader)?) {
+            if let ElementItems::Expressions(_, expressions) = element?.items {
+                for expression in expressions {
+                    look(Constant::Element(number), &expression?)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a program that is made with objects that it may have changed since: they would be
+/// made anew. What a global that can change holds is looked at where it stands.
+fn refuse_objects(program: &CoreModule<'_>) -> Result<(), Refusal> {
+    use wasmparser::Operator;
+    each_constant(program, |place, expression| {
+        for operator in expression.get_operators_reader() {
+            let ty = match operator? {
+                Operator::StructNew { struct_type_index }
+                | Operator::StructNewDefault { struct_type_index } => struct_type_index,
+                Operator::ArrayNew { array_type_index }
+                | Operator::ArrayNewDefault { array_type_index }
+                | Operator::ArrayNewFixed {
+                    array_type_index, ..
+                } => array_type_index,
+                _ => continue,
+            };
+            if !program.can_change(ty) {
+                continue;
+            }
+            let place = match place {
+                Constant::Global(number) => format!("global {number}"),
+                Constant::Table(number) => format!("table {number}"),
+                Constant::Element(number) => format!("segment {number} of elements"),
+            };
+            return Err(Refusal::new(format!(
+                "{place} is made with an object that can change, which cannot be made again as it is now"
+            )));
+        }
+        Ok(())
+    })
 }
 
 fn elements(
@@ -510,28 +570,4 @@ fn pieces_with(memory: &[u8], gap: usize) -> Vec<(usize, &[u8])> {
         Some((start + head, run.get(head..=tail)?))
     };
     runs.into_iter().filter_map(trimmed).collect()
-}
-
-/// The names of the program's functions, and of each continuation that of its function.
-fn names(program: &CoreModule<'_>, stopped: &Stopped<'_>) -> Vec<u8> {
-    let mut all: Vec<(u32, String)> = program
-        .names()
-        .map(|(number, name)| (number, name.to_owned()))
-        .collect();
-    for (number, frame) in (program.function_count()..).zip(&stopped.frames) {
-        if let Some(name) = program.name(frame.function) {
-            all.push((number, name.to_owned()));
-        }
-    }
-    if all.is_empty() {
-        return Vec::new();
-    }
-    all.sort_unstable();
-    let mut map = wasm_encoder::NameMap::new();
-    for (number, name) in &all {
-        map.append(*number, name);
-    }
-    let mut section = wasm_encoder::NameSection::new();
-    section.functions(&map);
-    section.as_custom().data.to_vec()
 }

@@ -6,6 +6,7 @@ use wasm_encoder::{Encode, Module, RawSection, ValType};
 
 use super::core_module::CoreModule;
 use super::error::{Refusal, missing};
+use super::frames::Frame;
 use super::signatures::Signatures;
 use crate::bounded::bounded_u32;
 
@@ -155,6 +156,30 @@ pub(crate) fn types(signatures: &Signatures) -> Items {
         });
     }
     items
+}
+
+/// The names of the program's functions, and of each continuation that of its function.
+pub(crate) fn names(program: &CoreModule<'_>, frames: &[Frame]) -> Vec<u8> {
+    let mut all: Vec<(u32, String)> = program
+        .names()
+        .map(|(number, name)| (number, name.to_owned()))
+        .collect();
+    for (number, frame) in (program.function_count()..).zip(frames) {
+        if let Some(name) = program.name(frame.function) {
+            all.push((number, name.to_owned()));
+        }
+    }
+    if all.is_empty() {
+        return Vec::new();
+    }
+    all.sort_unstable();
+    let mut map = wasm_encoder::NameMap::new();
+    for (number, name) in &all {
+        map.append(*number, name);
+    }
+    let mut section = wasm_encoder::NameSection::new();
+    section.functions(&map);
+    section.as_custom().data.to_vec()
 }
 
 /// Returns a length as modules have it.

@@ -40,6 +40,8 @@ pub(crate) struct CoreModule<'a> {
     pub(crate) wasm: &'a [u8],
     pub(crate) sections: Vec<Section>,
     types: Vec<Option<FuncType>>,
+    /// Whether objects of a type can change.
+    changing: Vec<bool>,
     ids: HashMap<CoreTypeId, u32>,
     /// The type of each function, imported ones first.
     pub(crate) functions: Vec<u32>,
@@ -60,6 +62,7 @@ impl<'a> CoreModule<'a> {
             wasm,
             sections: Vec::new(),
             types: Vec::new(),
+            changing: Vec::new(),
             ids: HashMap::new(),
             functions: Vec::new(),
             imports: Vec::new(),
@@ -106,14 +109,7 @@ impl<'a> CoreModule<'a> {
         match payload {
             Payload::TypeSection(section) => {
                 count = section.count();
-                for group in section.clone() {
-                    for ty in group?.types() {
-                        self.types.push(match &ty.composite_type.inner {
-                            CompositeInnerType::Func(function) => Some(function.clone()),
-                            _ => None,
-                        });
-                    }
-                }
+                self.take_types(section)?;
             }
             Payload::ImportSection(section) => {
                 count = section.count();
@@ -165,6 +161,26 @@ impl<'a> CoreModule<'a> {
                 contents,
                 count,
             });
+        }
+        Ok(())
+    }
+
+    fn take_types(&mut self, section: &wasmparser::TypeSectionReader<'a>) -> Result<(), Refusal> {
+        for group in section.clone() {
+            for ty in group?.types() {
+                let ty = &ty.composite_type.inner;
+                self.changing.push(match ty {
+                    CompositeInnerType::Struct(fields) => {
+                        fields.fields.iter().any(|field| field.mutable)
+                    }
+                    CompositeInnerType::Array(array) => array.0.mutable,
+                    _ => false,
+                });
+                self.types.push(match ty {
+                    CompositeInnerType::Func(function) => Some(function.clone()),
+                    _ => None,
+                });
+            }
         }
         Ok(())
     }
@@ -227,6 +243,11 @@ impl<'a> CoreModule<'a> {
 
     pub(crate) fn import_count(&self) -> u32 {
         bounded_u32(self.imports.len(), "the bound on the size of a program")
+    }
+
+    /// Returns whether objects of a type can change once they are made.
+    pub(crate) fn can_change(&self, ty: u32) -> bool {
+        self.changing.get(ty as usize) == Some(&true)
     }
 
     /// Returns the function type of a number.

@@ -1,15 +1,16 @@
 //! The build of a program that can leave its stack, as a module.
 
 use wasm_encoder::{
-    ConstExpr, Elements, Encode, ExportKind, GlobalType, MemoryType, TableType, ValType,
+    ConstExpr, Elements, Encode, ExportKind, GlobalType, Instruction, MemoryType, TableType,
+    ValType,
 };
 
 use super::call_graph::CallGraph;
-use super::compose::{Items, SectionChange, compose, contents, id, length, types};
+use super::compose::{Items, SectionChange, compose, contents, id, length, names, types};
 use super::core_module::CoreModule;
-use super::error::Refusal;
+use super::error::{Refusal, missing};
 use super::signatures::Signatures;
-use super::unwind::{Added, REFERENCE, leavable};
+use super::unwind::{Added, REFERENCE, declare, leavable};
 use crate::limits::MAX_FRAME_PAGES;
 
 /// What every name begins with that is exported beside the program's own.
@@ -22,6 +23,10 @@ pub(crate) mod export {
     pub(crate) const FRAMES: &str = "frames";
     pub(crate) const REFERENCES: &str = "references";
     pub(crate) const FUNCTIONS: &str = "functions";
+    /// The table that the host puts the imported functions into, by number.
+    pub(crate) const OWNED: &str = "owned";
+    /// The functions, by number, that call what stands there.
+    pub(crate) const CALL: &str = "call";
 }
 
 /// Returns the name under which an item is exported.
@@ -60,9 +65,10 @@ pub(crate) fn leavable_module(
     let mut signatures = Signatures::new(program.type_count());
     let code = code(program, reach, added, &mut signatures)?;
     let mut code = Some(code);
-    compose(program, &[], |section| {
+    compose(program, &names(program, &[]), |section| {
         Ok(match section {
             id::TYPE => types(&signatures).behind(program, section)?,
+            id::FUNCTION => calling_types(program).behind(program, section)?,
             id::TABLE => tables(program, reach).behind(program, section)?,
             id::MEMORY => memories().behind(program, section)?,
             id::GLOBAL => globals(reach).behind(program, section)?,
@@ -94,11 +100,45 @@ fn code(
             }
         }
     }
+    for number in 0..program.import_count() {
+        let body = calling(program, number, added)?;
+        items.add(|out| body.encode(out));
+    }
     Ok(items.alone())
 }
 
-/// The table of references in frames, and one of all functions by their numbers, which is
-/// empty if the program never has a function in its hands.
+/// The types of the functions that call what the host put into the table, one for each import.
+fn calling_types(program: &CoreModule<'_>) -> Items {
+    let mut items = Items::default();
+    for ty in program.functions.iter().take(program.imports.len()) {
+        items.add(|out| ty.encode(out));
+    }
+    items
+}
+
+/// Writes a function that calls what the host put into the table for an import, with its own
+/// arguments. A function of the host that is called so is called by the program's own
+/// instance, whose exports it may look for.
+fn calling(program: &CoreModule<'_>, number: u32, added: Added) -> Result<Vec<u8>, Refusal> {
+    let params = program.type_of(number)?.params().len();
+    let ty = program.functions.get(number as usize);
+    let mut body = declare(std::iter::empty());
+    for param in 0..length(params) {
+        Instruction::LocalGet(param).encode(&mut body);
+    }
+    Instruction::I32Const(number.cast_signed()).encode(&mut body);
+    let call = Instruction::CallIndirect {
+        type_index: *ty.ok_or_else(|| missing("import"))?,
+        table_index: added.references + 2,
+    };
+    call.encode(&mut body);
+    Instruction::End.encode(&mut body);
+    Ok(body)
+}
+
+/// The table of references in frames, one of all functions by their numbers, which is
+/// empty if the program never has a function in its hands, and one that the host puts the
+/// imported functions into.
 fn tables(program: &CoreModule<'_>, reach: &CallGraph) -> Items {
     let functions = match reach.uses().references {
         true => program.functions.len() as u64,
@@ -114,6 +154,7 @@ fn tables(program: &CoreModule<'_>, reach: &CallGraph) -> Items {
     let mut items = Items::default();
     items.add(|out| table(0).encode(out));
     items.add(|out| table(functions).encode(out));
+    items.add(|out| table(program.imports.len() as u64).encode(out));
     items
 }
 
@@ -185,6 +226,11 @@ fn exports(program: &CoreModule<'_>, reach: &CallGraph, added: Added) -> Items {
         ExportKind::Table,
         added.references + 1,
     );
+    add(&own(export::OWNED), ExportKind::Table, added.references + 2);
+    for number in 0..program.import_count() {
+        let function = program.function_count() + number;
+        add(&exported(export::CALL, number), ExportKind::Func, function);
+    }
     items
 }
 

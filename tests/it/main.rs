@@ -28,6 +28,8 @@ mod errors; // in the order that docs/SEMANTICS.md gives
 mod extremes; // the deepest trees, the highest stacks, churn
 #[cfg(feature = "freeze")]
 mod frozen; // each example guest, frozen at its calls and gone on with
+#[cfg(feature = "freeze")]
+mod frozen_by_hand; // hosts with a linker and data of their own
 #[cfg(feature = "runner")]
 mod fuzz; // the fuzz targets in plain loops
 #[cfg(feature = "runner")]
@@ -36,6 +38,8 @@ mod held; // what a host holds because of what guests did
 mod host; // the std-like API for embedders
 mod hosted; // components that a host calls itself
 mod hostile; // host calls on what guests and archives made to harm
+#[cfg(feature = "freeze")]
+mod hostile_checkpoint; // checkpoints that claim what cannot be
 mod image; // stacks of layers as one tree
 #[cfg(feature = "runner")]
 mod isolation; // a thousand guests that destroy what they see

@@ -4,53 +4,38 @@ use std::collections::HashMap;
 
 use wasmtime::{Extern, Func, Instance, Memory as Linear, Ref, Store, Table, Val, ValType};
 
-use super::checkpoint::CheckpointInfo;
-use super::stop::{StopHost, StoppedCall, values};
-use super::{FreezeError, Guest, Point};
 use crate::bounded::bounded_u32;
 use crate::checkpoint::{
     CallGraph, CoreModule, FrozenMemory, PREFIX, Refusal, SegmentKind, Stopped, Value, Written,
     added, bake, export, exported, read_frames,
 };
-use crate::digest::Digest;
-use crate::runner::guest::CORE_ENTRY;
+
+/// The call that a guest stands at.
+pub(super) struct StoppedCall {
+    /// Its number among the imported functions.
+    pub(super) import: u32,
+    pub(super) arguments: Vec<Val>,
+    pub(super) name: String,
+    /// Which call of the function it is.
+    pub(super) nth: u64,
+}
 
 /// What was read.
 pub(super) struct Captured {
     /// The module that goes on from there.
     pub(super) module: Vec<u8>,
-    frames: usize,
-    memory_bytes: u64,
+    pub(super) frames: usize,
+    pub(super) memory_bytes: u64,
 }
 
-impl Captured {
-    pub(super) fn info(
-        &self,
-        point: &Point,
-        guest: &Guest,
-        (monotonic_ns, wall_ns): (u64, u64),
-        random_calls: u64,
-    ) -> CheckpointInfo {
-        CheckpointInfo {
-            point: point.to_string(),
-            program_digest: Digest::of(guest.wasm()),
-            frames: self.frames,
-            memory_bytes: self.memory_bytes,
-            own_bytes: self.module.len() as u64,
-            monotonic_ns,
-            wall_ns,
-            random_calls,
-        }
-    }
-}
-
-/// Reads an instance whose stack was left, and writes the module that goes on from there.
-pub(super) fn capture(
-    store: &mut Store<StopHost>,
+/// Reads an instance whose stack was left, and writes the module whose export `entry` goes on from
+/// there.
+pub(super) fn capture<T: 'static>(
+    store: &mut Store<T>,
     instance: Instance,
     (program, reach): (&CoreModule<'_>, &CallGraph),
-    call: &StoppedCall,
-) -> Result<Captured, FreezeError> {
+    (call, entry): (&StoppedCall, &str),
+) -> Result<Captured, Refusal> {
     let mut reader = InstanceReader {
         store,
         instance,
@@ -92,7 +77,7 @@ pub(super) fn capture(
         tables,
         dropped,
     };
-    let module = bake(program, reach, &stopped, CORE_ENTRY)?;
+    let module = bake(program, reach, &stopped, entry)?;
     Ok(Captured {
         module,
         frames: stopped.frames.len(),
@@ -100,12 +85,26 @@ pub(super) fn capture(
     })
 }
 
+/// Returns the arguments of a call as values, where that is possible.
+fn values(arguments: &[Val]) -> Result<Vec<Value>, Refusal> {
+    let values = arguments.iter().map(|argument| {
+        plain(argument).ok_or_else(|| {
+            Refusal::of_call("an argument is a reference, which cannot be made again")
+        })
+    });
+    values.collect()
+}
+
+fn own(name: &str) -> String {
+    format!("{PREFIX}{name}")
+}
+
 fn exported_number(kind: &str, number: usize) -> String {
     exported(kind, bounded_u32(number, "the validation of the module"))
 }
 
 /// Returns a value that is no reference to an object.
-pub(super) fn plain(value: &Val) -> Option<Value> {
+fn plain(value: &Val) -> Option<Value> {
     match value {
         Val::I32(value) => Some(Value::I32(*value)),
         Val::I64(value) => Some(Value::I64(*value)),
@@ -133,21 +132,17 @@ pub(super) fn zero_of(ty: &ValType) -> Val {
     }
 }
 
-struct InstanceReader<'s> {
-    store: &'s mut Store<StopHost>,
+struct InstanceReader<'s, T: 'static> {
+    store: &'s mut Store<T>,
     instance: Instance,
     /// The numbers of functions, by what the engine calls them.
     functions: HashMap<usize, u32>,
 }
 
-impl InstanceReader<'_> {
+impl<T: 'static> InstanceReader<'_, T> {
     fn export(&mut self, name: &str) -> Result<Extern, Refusal> {
         let found = self.instance.get_export(&mut *self.store, name);
         found.ok_or_else(|| Refusal::of_call(&format!("the engine does not show {name:?}")))
-    }
-
-    fn own(name: &str) -> String {
-        format!("{PREFIX}{name}")
     }
 
     fn memory(&mut self, name: &str) -> Result<Linear, Refusal> {
@@ -171,7 +166,7 @@ impl InstanceReader<'_> {
     }
 
     fn read_functions(&mut self) -> Result<(), Refusal> {
-        let table = self.table(&Self::own(export::FUNCTIONS))?;
+        let table = self.table(&own(export::FUNCTIONS))?;
         for number in 0..table.size(&*self.store) {
             if let Some(Ref::Func(Some(function))) = table.get(&mut *self.store, number) {
                 let identity = self.identity(&function);
@@ -189,7 +184,7 @@ impl InstanceReader<'_> {
     }
 
     fn references(&mut self) -> Result<Vec<Option<u32>>, Refusal> {
-        let table = self.table(&Self::own(export::REFERENCES))?;
+        let table = self.table(&own(export::REFERENCES))?;
         let mut references = Vec::new();
         for number in 0..table.size(&*self.store) {
             references.push(match table.get(&mut *self.store, number) {
@@ -201,9 +196,9 @@ impl InstanceReader<'_> {
     }
 
     fn written(&mut self) -> Result<Vec<u8>, Refusal> {
-        let top = self.value(&Self::own(export::TOP))?.i32();
+        let top = self.value(&own(export::TOP))?.i32();
         let top = top.unwrap_or(0).cast_unsigned() as usize;
-        let memory = self.memory(&Self::own(export::FRAMES))?;
+        let memory = self.memory(&own(export::FRAMES))?;
         let bytes = memory.data(&*self.store).get(..top);
         let bytes = bytes.ok_or_else(|| Refusal::of_call("the frames are cut off"))?;
         Ok(bytes.to_vec())

@@ -1,13 +1,18 @@
 //! A frozen guest as a value.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use wasmtime_wasi::HostMonotonicClock;
+
 use super::files::HIDDEN;
 use super::known::SavedKnown;
-use super::{FreezeError, Freezing, MonotonicFrom, Point};
+use super::{CheckpointError, FreezeError, Freezing, MonotonicFrom, Point};
+use super::{FrozenFiles, FrozenModule, GuestTold};
 use crate::digest::Digest;
+use crate::error::Error;
 use crate::image::Image;
 use crate::layer::Layer;
 use crate::name::show;
@@ -98,6 +103,52 @@ impl Checkpoint {
         Self(Arc::new(parts))
     }
 
+    /// Makes a checkpoint of what a host froze by hand. It is kept and opened like any other.
+    ///
+    /// A host that offers the guest functions of its own has to link [`module`](Self::module)
+    /// itself: [`runner`](Self::runner) has those of WASI alone, and names what it lacks.
+    #[must_use]
+    pub fn of(module: FrozenModule, files: FrozenFiles, guest: GuestTold) -> Self {
+        let info = module.info((guest.monotonic_ns, 0), guest.random_calls);
+        Self::new(FrozenParts {
+            name: guest.name,
+            module: module.into_bytes(),
+            image: files.kept.image,
+            base: files.base,
+            changes: files.kept.changes,
+            table: files.kept.table,
+            hidden: files.kept.hidden,
+            args: guest.args,
+            env: guest.env,
+            preopens: files.preopens,
+            furnished: false,
+            random_bytes: 0,
+            known: files.kept.known,
+            known_files: OnceLock::new(),
+            info,
+        })
+    }
+
+    /// Opens what the guest had open in a context of a host's own, which has the directories
+    /// that the guest was shown, under their names, and has not been used. `fs` is an instance
+    /// of [`image`](Self::image), which it shows. The guest finds the inode numbers and the
+    /// order of names that it knew.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Reopen`] with the name of what is not there.
+    pub fn reopen(&self, ctx: &mut Ctx, fs: &Fs) -> Result<(), CheckpointError> {
+        Resumed(Arc::clone(&self.0))
+            .reopen(ctx, fs)
+            .map_err(|reason| CheckpointError::Reopen { reason })
+    }
+
+    /// Returns a monotonic clock that goes on from the last reading of the guest, for
+    /// [`WasiCtxBuilder::monotonic_clock`](wasmtime_wasi::WasiCtxBuilder::monotonic_clock).
+    #[must_use]
+    pub fn monotonic_clock(&self) -> impl HostMonotonicClock + Sync + use<> {
+        MonotonicFrom::new(self.0.info.monotonic_ns)
+    }
+
     /// Returns the base of instances that go on from here: the base of the guest, and a
     /// layer of what it changed until then.
     #[must_use]
@@ -113,10 +164,16 @@ impl Checkpoint {
     }
 
     /// Returns what the guest has open, for hosts that make contexts themselves:
-    /// [`Ctx::reopen`] opens it in one that has the preopens of [`plan`](Self::plan).
+    /// [`reopen`](Self::reopen) opens it in one that has the preopens of [`plan`](Self::plan).
     #[must_use]
     pub fn table(&self) -> &[Described] {
         &self.0.table
+    }
+
+    /// Returns the environment of the guest that was frozen, as [`args`](Self::args).
+    #[must_use]
+    pub fn env(&self) -> &[(String, String)] {
+        &self.0.env
     }
 
     /// Returns what is known of the point.
@@ -194,6 +251,12 @@ impl Checkpoint {
         let plan = resumed.plan(plan);
         super::stop::freeze((&guest, Some(&resumed)), image, &plan, config, point)
     }
+}
+
+/// The names of a path.
+fn parts(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let parts = path.split(|byte| *byte == b'/');
+    parts.filter(|part| !part.is_empty() && *part != b".")
 }
 
 impl fmt::Debug for Checkpoint {
@@ -283,6 +346,39 @@ impl Resumed {
             })
     }
 
+    /// Takes the names of files away that have one for the checkpoint alone: those of what is
+    /// open, and no others that somebody put beside them.
+    fn unname_hidden(&self, fs: &Fs) -> Result<(), Error> {
+        let hidden = self.0.table.iter().filter_map(|one| match one {
+            Described::Open {
+                preopen,
+                path,
+                file,
+                ..
+            } => Some((self.hidden_name(preopen, path)?, file.is_some())),
+            Described::Closed | Described::Stream(_) | Described::Preopen { .. } => None,
+        });
+        let hidden: BTreeMap<&[u8], bool> = hidden.collect();
+        for (name, is_file) in hidden {
+            let path = [HIDDEN.as_bytes(), b"/", name].concat();
+            match is_file {
+                true => fs.remove_file(path.as_slice())?,
+                false => fs.remove_dir(path.as_slice())?,
+            }
+        }
+        fs.remove_dir(HIDDEN)
+    }
+
+    /// Returns the name in [`HIDDEN`] of what lies at a path below a directory that is shown.
+    fn hidden_name<'p>(&self, preopen: &str, path: &'p [u8]) -> Option<&'p [u8]> {
+        let mut shown = self.0.preopens.iter();
+        let shown = shown.find(|shown| shown.guest == preopen)?;
+        let name = parts(path).last()?;
+        let whole = parts(shown.dir.as_bytes()).chain(parts(path));
+        let hidden = parts(HIDDEN.as_bytes()).chain([name]);
+        whole.eq(hidden).then_some(name)
+    }
+
     /// Opens what the guest had open, in a context that has its preopens.
     pub(in crate::runner) fn reopen(&self, ctx: &mut Ctx, fs: &Fs) -> Result<(), String> {
         let named = self.0.table.iter().filter_map(|one| match one {
@@ -313,7 +409,7 @@ impl Resumed {
         let reopened = ctx.reopen(&self.0.table);
         let reopened = reopened.and_then(|()| {
             if self.0.hidden && !fs.is_read_only() && fs.exists(HIDDEN)? {
-                fs.remove_dir_all(HIDDEN)?;
+                self.unname_hidden(fs)?;
             }
             fs.start_clock_over();
             Ok(())

@@ -47,6 +47,12 @@ pub enum CheckpointError {
         /// What is known here.
         known: u32,
     },
+    /// What the guest had open, or was shown, is not there.
+    #[error("the checkpoint: {reason}")]
+    Reopen {
+        /// What is missing.
+        reason: String,
+    },
     /// A file of it cannot be read.
     #[error("the checkpoint: {0}")]
     File(#[from] crate::error::Error),

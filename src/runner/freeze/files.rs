@@ -100,6 +100,14 @@ fn names_of_open(p1: &Ctx, fs: &Fs) -> Result<HashMap<FileId, Vec<u8>>, FreezeEr
         .filter(|open| open.preopen.is_none() && open.descriptor.fs().is_same(fs))
         .map(|open| open.descriptor.id())
         .collect();
+    names_of(fs, &wanted)
+}
+
+/// Finds a name for each object, from the root.
+pub(super) fn names_of(
+    fs: &Fs,
+    wanted: &[FileId],
+) -> Result<HashMap<FileId, Vec<u8>>, FreezeError> {
     let mut names = HashMap::new();
     if wanted.contains(&FileId::ROOT) {
         names.insert(FileId::ROOT, b"/".to_vec());

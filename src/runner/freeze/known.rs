@@ -172,8 +172,9 @@ impl SavedKnown {
         named.filter_map(|(path, number)| Some((unhex(path)?, *number)))
     }
 
-    /// Returns what is wrong with it, if it came from elsewhere.
-    pub(super) fn is_sound(&self) -> bool {
+    /// Returns whether a guest that has so many descriptors can know this, if it came from
+    /// elsewhere.
+    pub(super) fn is_sound(&self, descriptors: usize) -> bool {
         let mut next = 1;
         let are_runs_sound = self.runs.iter().all(|(now, known, count)| {
             let is_sound = *now >= next && *known > 0 && *count > 0;
@@ -186,7 +187,10 @@ impl SavedKnown {
             let cookies = entries.map(|(cookie, _)| *cookie);
             cookies.is_sorted_by(|one, other| one < other)
         };
+        // Each of them is looked for in each instance.
+        let most_named = descriptors.saturating_add(SHOWN.len());
         are_runs_sound
+            && self.named.len() <= most_named
             && self.runs.len() <= MAX_KNOWN_RUNS
             && self.orders.iter().all(are_cookies_sorted)
             && self.orders.iter().all(|order| order.order().is_some())
@@ -257,8 +261,11 @@ impl Frozen<'_> {
             if is_own(&path) {
                 continue;
             }
-            let was = base.symlink_metadata(path.as_slice());
-            let was = was.ok().map(|stat| stat.kind);
+            let was = base.symlink_metadata(path.as_slice()).ok();
+            let is = self.fs.symlink_metadata(path.as_slice()).ok();
+            // Another object may have taken the name.
+            let is_same = was.as_ref().map(|stat| stat.id) == is.map(|stat| stat.id);
+            let was = was.filter(|_| is_same).map(|stat| stat.kind);
             let is_kept = match entry.body {
                 EntryBody::Whiteout | EntryBody::LowerLink { .. } => false,
                 EntryBody::Dir { opaque, .. } => !opaque && was == Some(Kind::Dir),
@@ -371,7 +378,7 @@ mod tests {
             }],
             ..SavedKnown::default()
         };
-        assert!(with(&[(1, 1, 3), (4, 9, 2)], &[1, 2, 9]).is_sound());
+        assert!(with(&[(1, 1, 3), (4, 9, 2)], &[1, 2, 9]).is_sound(1));
         for runs in [
             &[(0, 1, 1)][..],
             &[(1, 0, 1)],
@@ -380,14 +387,17 @@ mod tests {
             &[(1, u64::MAX, 1)],
             &[(2, 1, u64::MAX)],
         ] {
-            assert!(!with(runs, &[]).is_sound(), "{runs:?}");
+            assert!(!with(runs, &[]).is_sound(1), "{runs:?}");
         }
-        assert!(!with(&[], &[2, 2]).is_sound());
+        assert!(!with(&[], &[2, 2]).is_sound(1));
         let mut odd = with(&[], &[1]);
         odd.orders[0].entries[0].1 = "6".into();
-        assert!(!odd.is_sound());
+        assert!(!odd.is_sound(1));
         let many = vec![(1, 1, 1); MAX_KNOWN_RUNS + 1];
-        assert!(!with(&many, &[]).is_sound());
+        assert!(!with(&many, &[]).is_sound(1));
+        let mut named = with(&[], &[]);
+        named.named = vec![("2f61".into(), 1); SHOWN.len() + 1];
+        assert!(named.is_sound(1) && !named.is_sound(0));
     }
 
     #[test]

@@ -5,6 +5,9 @@
 //! wrote. Each instance of [`Checkpoint::runner`] makes that call again and continues after
 //! it, with files of its own. The guest does not notice.
 //!
+//! A host with a linker and store data of its own takes the same steps by hand, from
+//! [`FreezableModule`] to [`Checkpoint::of`] and [`Checkpoint::reopen`].
+//!
 //! ```no_run
 //! use stratafs::image::Image;
 //! use stratafs::runner::freeze::{Freezing, Point, freeze};
@@ -33,17 +36,24 @@ mod checkpoint;
 mod clock;
 mod error;
 mod files;
+mod import;
+mod kept;
 mod known;
 mod point;
 mod saved;
 mod shown;
 mod stop;
+mod watch;
 pub(super) use checkpoint::Resumed;
 pub use checkpoint::{Checkpoint, CheckpointInfo};
 pub(super) use clock::MonotonicFrom;
 pub use error::{CheckpointError, FreezeError};
+pub use kept::{FrozenFiles, GuestTold};
 pub use point::{Point, StopSignal};
 pub(super) use shown::show;
+pub use watch::{
+    Called, FreezableModule, FrozenModule, ImportCall, StoppedInstance, WatchedInstance,
+};
 
 pub use crate::checkpoint::Refusal;
 

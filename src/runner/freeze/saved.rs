@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::image::Image;
 use crate::layer::LayerBuilder;
 use crate::limits::{MAX_CHECKPOINT_PROGRAM, MAX_CHECKPOINT_STATE};
-use crate::runner::GuestDir;
+use crate::runner::{GuestDir, RunPlan};
 use crate::vfs::{Access, Fs, Rights};
 use crate::wasi::p1::{Described, OpenFile};
 
@@ -134,7 +134,8 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 }
 
 pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.is_ascii() || !text.len().is_multiple_of(2) {
+    let is_hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !is_hex || !text.len().is_multiple_of(2) {
         return None;
     }
     let digits = text.as_bytes().chunks_exact(2);
@@ -401,7 +402,7 @@ impl SavedState {
         module: Vec<u8>,
     ) -> Result<Checkpoint, CheckpointError> {
         let info = self.info()?;
-        if !self.known.is_sound() {
+        if !self.known.is_sound(self.descriptors.len()) {
             return Err(damaged(format!(
                 "{STATE}: what the guest knows of its files cannot be"
             )));
@@ -424,6 +425,15 @@ impl SavedState {
                 false => Rights::ReadWrite,
             },
         });
+        let plan = RunPlan {
+            args: self.args,
+            env: self.env,
+            tell_number: false,
+            preopens: preopens.collect(),
+            ..RunPlan::default()
+        };
+        plan.check()
+            .map_err(|error| damaged(format!("{STATE}: no guest was told this: {error}")))?;
         Ok(Checkpoint::new(FrozenParts {
             name: self.program,
             module,
@@ -434,9 +444,9 @@ impl SavedState {
                 .map_err(|error| damaged(error.to_string()))?,
             table,
             hidden: self.hidden,
-            args: self.args,
-            env: self.env,
-            preopens: preopens.collect(),
+            args: plan.args,
+            env: plan.env,
+            preopens: plan.preopens,
             furnished: self.furnished,
             random_bytes: self.random_bytes,
             known: self.known,

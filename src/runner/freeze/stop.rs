@@ -1,20 +1,17 @@
 //! Running a guest until it is to be frozen.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use wasmtime::{
-    AsContextMut, Caller, Engine, Extern, Func, Global, Instance, Linker, Module, Store, Val,
-};
+use wasmtime::{Caller, Engine, Linker, Module, Store};
 
-use super::capture::{self, zero_of};
 use super::checkpoint::{Checkpoint, FrozenParts, Resumed};
 use super::clock::MonotonicFrom;
 use super::error::FreezeError;
+use super::watch::{Called, FreezableModule, ImportCall};
 use super::{Freezing, Point, files, known, point};
-use crate::checkpoint::{CallGraph, CoreModule, PREFIX, Refusal, Value, export, leavable_module};
+use crate::checkpoint::{CoreModule, Refusal};
 use crate::image::Image;
 use crate::runner::code::Code;
 use crate::runner::engine::{Compiled, TICK};
@@ -35,16 +32,6 @@ pub(super) struct StopHost {
     random_calls: u64,
     /// Bytes that `random_get` gave it.
     random_bytes: u64,
-    /// The global that makes the guest leave its stack, once it has started.
-    leaving: Option<Global>,
-    stopped_at: Option<StoppedCall>,
-}
-
-/// The call that a guest stands at.
-pub(super) struct StoppedCall {
-    /// Its number among the imported functions.
-    pub(super) import: u32,
-    pub(super) arguments: Vec<Val>,
 }
 
 /// Freezes a guest, which goes on from `resumed` if that is given.
@@ -67,9 +54,8 @@ pub(super) fn freeze(
             wanted: CORE_ENTRY,
         }));
     }
-    let reach = CallGraph::find(&program)?;
-    let leavable = leavable_module(&program, &reach)?;
-    let leavable = Guest::from_bytes(guest.name(), leavable)?;
+    let program = FreezableModule::of(program)?;
+    let leavable = Guest::from_bytes(guest.name(), program.module())?;
     let compiled = Compiled::on_demand(&leavable, config)?;
     let volumes = make_volumes(plan);
     let instance = plan.first_instance;
@@ -98,7 +84,6 @@ pub(super) fn freeze(
         guest,
         resumed,
         program: &program,
-        reach: &reach,
         compiled: &compiled,
         config,
         plan,
@@ -112,15 +97,14 @@ pub(super) fn freeze(
 struct StopRun<'r> {
     guest: &'r Guest,
     resumed: Option<&'r Resumed>,
-    program: &'r CoreModule<'r>,
-    reach: &'r CallGraph,
+    program: &'r FreezableModule<'r>,
     compiled: &'r Compiled,
     config: &'r RunnerConfig,
     plan: &'r RunPlan,
     point: &'r Point,
 }
 
-impl StopRun<'_> {
+impl<'r> StopRun<'r> {
     fn freeze(
         &self,
         host: InstanceHost,
@@ -139,8 +123,6 @@ impl StopRun<'_> {
             counts: HashMap::new(),
             random_calls: 0,
             random_bytes: 0,
-            leaving: None,
-            stopped_at: None,
         };
         let mut store = Store::new(engine, host);
         store.limiter(|host| &mut host.core.limiter);
@@ -149,28 +131,23 @@ impl StopRun<'_> {
             .enable_all()
             .build()
             .map_err(|source| RunnerError::Thread { source })?;
-        let ran = self.run_until_stopped(&mut store, &runtime);
-        let (instance, outcome) = match ran {
-            Ok(ran) => ran,
-            Err(error) => return Err(self.link_error(error).into()),
+        let stopped = match self.run_until_stopped(&mut store, &runtime)? {
+            Ok(Called::Stopped(stopped)) => stopped,
+            Ok(Called::Returned) => return Ok(Freezing::Ended(Outcome::Exited(0))),
+            Err(ended) => return ended.into_freezing(),
         };
-        let (Some(call), Some(instance)) = (store.data_mut().stopped_at.take(), instance) else {
-            return Ok(Freezing::Ended(outcome));
-        };
-        if outcome != Outcome::Exited(0) {
-            return Err(Refusal::of_leaving(&outcome.to_string()).into());
-        }
         let readings = (clock.next(), fs.now().as_nanos_clamped());
         let random = store.data().random_calls;
         let random_bytes = store.data().random_bytes;
-        let captured = capture::capture(&mut store, instance, (self.program, self.reach), &call)?;
+        let frozen = stopped.bake(&mut store)?;
         drop(runtime);
         let mut p1 = store.into_data().core.p1;
         let kept = files::keep(&mut p1, (fs, volumes), self.plan)?;
-        let info = captured.info(self.point, self.guest, readings, random);
+        let mut info = frozen.info(readings, random);
+        info.point = self.point.to_string();
         let parts = FrozenParts {
             name: self.guest.name().to_owned(),
-            module: captured.module,
+            module: frozen.into_bytes(),
             image: kept.image,
             base: fs.image().clone(),
             changes: kept.changes,
@@ -198,29 +175,48 @@ impl StopRun<'_> {
         }
     }
 
-    /// Returns the instance, if there is one, and how its run ended.
+    /// Runs the guest up to the point or to its end.
     fn run_until_stopped(
         &self,
         store: &mut Store<StopHost>,
         runtime: &tokio::runtime::Runtime,
-    ) -> wasmtime::Result<(Option<Instance>, Outcome)> {
+    ) -> Result<Result<Called<'r>, UntilStopped>, RunnerError> {
         let Code::Core(module) = &self.compiled.code else {
-            wasmtime::bail!("no core module");
+            return Err(self.link_error(wasmtime::Error::msg("no core module")));
         };
-        let imports = watched_imports(store, module, self.config)?;
-        let made = Mutex::new(None);
+        let linked = linker(store.engine(), module, self.config)
+            .and_then(|linker| self.program.link_async(store, module, &linker, is_point));
+        let linked = linked.map_err(|error| self.link_error(error))?;
         let guest = async {
-            let instance = Instance::new_async(&mut *store, module, &imports).await?;
-            *made.lock() = Some(instance);
-            let name = format!("{PREFIX}{}", export::LEAVING);
-            store.data_mut().leaving = instance.get_global(&mut *store, &name);
-            let entry = instance.get_typed_func::<(), ()>(&mut *store, CORE_ENTRY)?;
-            entry.call_async(&mut *store, ()).await
+            let watched = linked
+                .instantiate(self.program, &mut *store, module)
+                .await?;
+            watched.call_async(store, CORE_ENTRY, &[], &mut []).await
         };
-        let outcome = with_ticks(&self.compiled.engine, self.config.timeout, || {
-            runtime.block_on(until(self.config.timeout, guest))
-        });
-        Ok((made.into_inner(), outcome))
+        Ok(with_ticks(
+            &self.compiled.engine,
+            self.config.timeout,
+            || runtime.block_on(until(self.config.timeout, guest)),
+        ))
+    }
+}
+
+/// Why a guest did not come to its point, nor back from its command.
+enum UntilStopped {
+    TimedOut(Duration),
+    Failed(wasmtime::Error),
+}
+
+impl UntilStopped {
+    fn into_freezing(self) -> Result<Freezing, FreezeError> {
+        let error = match self {
+            Self::TimedOut(limit) => return Ok(Freezing::Ended(Outcome::TimedOut(limit))),
+            Self::Failed(error) => error,
+        };
+        match error.downcast_ref::<Refusal>() {
+            Some(refusal) => Err(refusal.clone().into()),
+            None => Ok(Freezing::Ended(Outcome::of_error(&error))),
+        }
     }
 }
 
@@ -242,107 +238,52 @@ fn with_ticks<R>(engine: &Engine, limit: Option<Duration>, work: impl FnOnce() -
     })
 }
 
-async fn until(
+async fn until<R>(
     limit: Option<Duration>,
-    guest: impl Future<Output = wasmtime::Result<()>>,
-) -> Outcome {
-    let ended = |result: wasmtime::Result<()>| match result {
-        Ok(()) => Outcome::Exited(0),
-        Err(error) => Outcome::of_error(&error),
-    };
-    match limit {
-        None => ended(guest.await),
+    guest: impl Future<Output = wasmtime::Result<R>>,
+) -> Result<R, UntilStopped> {
+    let ended = match limit {
+        None => guest.await,
         Some(limit) => match tokio::time::timeout(limit, guest).await {
-            Ok(result) => ended(result),
-            Err(_) => Outcome::TimedOut(limit),
+            Ok(ended) => ended,
+            Err(_) => return Err(UntilStopped::TimedOut(limit)),
         },
-    }
+    };
+    ended.map_err(UntilStopped::Failed)
 }
 
-/// Returns the functions that the module imports, in its order, each behind one that
-/// looks whether the call is the point.
-fn watched_imports(
-    store: &mut Store<StopHost>,
+/// Returns all that a guest may import.
+fn linker(
+    engine: &Engine,
     module: &Module,
     config: &RunnerConfig,
-) -> wasmtime::Result<Vec<Extern>> {
-    let mut linker = Linker::new(store.engine());
+) -> wasmtime::Result<Linker<StopHost>> {
+    let mut linker = Linker::new(engine);
     p1::add_to_linker_async(&mut linker, |host: &mut StopHost| &mut host.core.p1)?;
     p0::add_to_linker_async(&mut linker, |host: &mut StopHost| &mut host.core.p1)?;
     if config.trap_unknown_imports {
         linker.define_unknown_imports_as_traps(module)?;
     }
-    let mut watched = Vec::new();
-    for (number, import) in (0..).zip(module.imports()) {
-        let own = linker.get(&mut *store, import.module(), import.name());
-        let Extern::Func(own) = own? else {
-            wasmtime::bail!("`{}::{}` is no function", import.module(), import.name());
-        };
-        watched.push(watch(store, own, number, import.name()).into());
+    Ok(linker)
+}
+
+/// Returns whether a call is the point, and counts random numbers that it asks for otherwise.
+fn is_point(caller: &mut Caller<'_, StopHost>, call: ImportCall<'_>) -> bool {
+    let (name, arguments) = (call.name, call.arguments);
+    if call.can_stop && name != "proc_exit" {
+        let host = caller.data_mut();
+        let count = host.counts.entry(name.to_owned()).or_default();
+        *count += 1;
+        let count = *count;
+        let point = host.point.clone();
+        if point.is_call(caller, (name, count), arguments) {
+            return true;
+        }
     }
-    Ok(watched)
-}
-
-/// Makes a function that calls `own`, unless the call is the point.
-fn watch(store: &mut Store<StopHost>, own: Func, import: u32, name: &str) -> Func {
-    let name: Arc<str> = name.into();
-    let ty = own.ty(&*store);
-    Func::new_async(
-        &mut *store,
-        ty.clone(),
-        move |mut caller, arguments, results| {
-            let (name, ty) = (Arc::clone(&name), ty.clone());
-            Box::new(async move {
-                if is_point(&mut caller, &name, arguments) {
-                    let leaving = caller.data().leaving;
-                    if let Some(leaving) = leaving {
-                        leaving.set(caller.as_context_mut(), Val::I32(1))?;
-                    }
-                    caller.data_mut().stopped_at = Some(StoppedCall {
-                        import,
-                        arguments: arguments.to_vec(),
-                    });
-                    for (result, ty) in results.iter_mut().zip(ty.results()) {
-                        *result = zero_of(&ty);
-                    }
-                    return Ok(());
-                }
-                if point::asks_for_random(&mut caller, &name, arguments) {
-                    let host = caller.data_mut();
-                    host.random_calls += 1;
-                    host.random_bytes += point::drawn(&name, arguments);
-                }
-                // The function is called by the host then, which exports no memory.
-                if let Some(Extern::Memory(memory)) = caller.get_export("memory") {
-                    caller.data_mut().core.p1.called_about(memory);
-                }
-                own.call_async(&mut caller, arguments, results).await
-            })
-        },
-    )
-}
-
-fn is_point(caller: &mut Caller<'_, StopHost>, name: &str, arguments: &[Val]) -> bool {
-    // Before the command is called nothing can be left: the module is not made yet.
-    if caller.data().leaving.is_none() || name == "proc_exit" {
-        return false;
+    if point::asks_for_random(caller, name, arguments) {
+        let host = caller.data_mut();
+        host.random_calls += 1;
+        host.random_bytes += point::drawn(name, arguments);
     }
-    let host = caller.data_mut();
-    let count = host.counts.entry(name.to_owned()).or_default();
-    *count += 1;
-    let count = *count;
-    let point = host.point.clone();
-    point.is_call(caller, (name, count), arguments)
-}
-
-/// Returns the arguments of a call as values, where that is possible.
-pub(super) fn values(arguments: &[Val]) -> Result<Vec<Value>, Refusal> {
-    arguments
-        .iter()
-        .map(|argument| {
-            capture::plain(argument).ok_or_else(|| {
-                Refusal::of_call("an argument is a reference, which cannot be made again")
-            })
-        })
-        .collect()
+    false
 }

@@ -1,5 +1,7 @@
 //! Guests that are frozen at each of their calls and go on as if nothing had been.
 
+mod constructs;
+
 use std::sync::{Arc, Mutex};
 
 use super::{Freezing, Point, StopSignal, freeze};

@@ -64,7 +64,7 @@ enum Callers {
     /// The host calls, about this memory.
     #[cfg_attr(
         not(feature = "runner"),
-        expect(dead_code, reason = "who freezes or traces calls so")
+        expect(dead_code, reason = "who traces calls calls so")
     )]
     Host(Memory),
     /// The host calls, about a memory that threads share.
@@ -169,12 +169,6 @@ impl Ctx {
             Extern::SharedMemory(memory) => self.memory = Callers::HostShared(memory),
             Extern::Func(_) | Extern::Global(_) | Extern::Table(_) | Extern::Tag(_) => {}
         }
-    }
-
-    /// Says whose memory calls are about that the host makes itself.
-    #[cfg(feature = "freeze")]
-    pub(crate) fn called_about(&mut self, memory: Memory) {
-        self.memory = Callers::Host(memory);
     }
 
     /// Returns whether the host makes the calls: no instance can be asked whose they are.

@@ -1,0 +1,269 @@
+//! Guests with constructs that few programs have.
+
+use super::*;
+use crate::chunk::ChunkPool;
+use crate::vfs::Fs;
+
+#[test]
+fn memories_with_64_bits_are_kept() {
+    let wat = command(
+        r#"(memory $big i64 2 9) (data $big (memory $big) (i64.const 65600) "\05\06")
+           (func (export "_start") (local $at i64)
+           (local.set $at (i64.const 131064))
+           (i64.store $big (local.get $at) (i64.const 7))
+           (call $print (i32.load8_u $big (i64.const 65600)))
+           (drop (memory.grow $big (i64.const 3)))
+           (i64.store $big (i64.const 300000) (i64.const 8))
+           (call $print (i32.wrap_i64 (i64.load $big (local.get $at))))
+           (call $print (i32.wrap_i64 (memory.size $big)))
+           (call $print (i32.wrap_i64 (i64.load $big (i64.const 300000))))
+           (call $print (i32.wrap_i64 (memory.grow $big (i64.const 5)))) )"#,
+    );
+    assert_eq!(at_each(&wat, "fd_write"), 5);
+}
+
+#[test]
+fn several_memories_and_their_segments_are_kept() {
+    let wat = command(
+        r#"(memory $a 1) (memory $b 0 3) (data $p "\04\05\06")
+           (func (export "_start")
+           (i32.store $a (i32.const 65532) (i32.const 3))
+           (drop (memory.grow $b (i32.const 2)))
+           (memory.init $b $p (i32.const 70000) (i32.const 0) (i32.const 3))
+           (call $print (i32.load $a (i32.const 65532)))
+           (memory.copy $a $b (i32.const 0) (i32.const 70000) (i32.const 3))
+           (call $print (i32.load8_u $a (i32.const 2)))
+           (call $print (memory.size $b))
+           (data.drop $p)
+           (call $print (i32.load8_u $b (i32.const 70001))))"#,
+    );
+    assert_eq!(at_each(&wat, "fd_write"), 4);
+}
+
+#[test]
+fn tables_with_64_bits_are_kept() {
+    let wat = command(
+        r#"(type $f (func)) (table $t i64 3 20 funcref) (elem (table $t) (i64.const 1) func $a $b)
+           (func $a (call $print (i32.const 1))) (func $b (call $print (i32.const 2)))
+           (func (export "_start")
+           (call_indirect $t (type $f) (i64.const 1))
+           (drop (table.grow $t (ref.func $b) (i64.const 4)))
+           (call_indirect $t (type $f) (i64.const 6))
+           (table.set $t (i64.const 0) (table.get $t (i64.const 1)))
+           (call_indirect $t (type $f) (i64.const 0))
+           (call $print (i32.wrap_i64 (table.size $t))))"#,
+    );
+    assert_eq!(at_each(&wat, "fd_write"), 4);
+}
+
+#[test]
+fn calls_through_references_and_tail_calls_through_them_go_on() {
+    let wat = command(
+        r#"(type $f (func (param i32) (result i32)))
+           (elem declare func $d $e)
+           (func $d (type $f) (call $print (local.get 0)) (i32.add (local.get 0) (i32.const 1)))
+           (func $e (type $f) (call $print (i32.const 9)) (return_call_ref $f (local.get 0) (ref.func $d)))
+           (func (export "_start") (local $r (ref null $f))
+           (local.set $r (ref.func $e))
+           (call $print (call_ref $f (call_ref $f (i32.const 3) (local.get $r)) (ref.func $d)))
+           (local.set $r (ref.null $f))
+           (call $print (ref.is_null (local.get $r)))
+           (block $n (drop (br_on_null $n (local.get $r))) (call $print (i32.const 8)))
+           (call $print (i32.const 7)))"#,
+    );
+    assert_eq!(at_each(&wat, "fd_write"), 6);
+}
+
+#[test]
+fn imports_that_are_called_through_a_table_are_points() {
+    let wat = command(
+        r#"(type $w (func (param i32 i32 i32 i32) (result i32)))
+           (table $t 2 funcref) (elem (table $t) (i32.const 0) func $fd_write)
+           (func (export "_start")
+           (i32.store8 (i32.const 100) (i32.const 65)) (i32.store (i32.const 0) (i32.const 100)) (i32.store (i32.const 4) (i32.const 1))
+           (drop (call_indirect $t (type $w) (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8) (i32.const 0)))
+           (table.set $t (i32.const 1) (table.get $t (i32.const 0)))
+           (drop (call_indirect $t (type $w) (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8) (i32.const 1)))
+           (drop (call_indirect $t (type $w) (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8) (i32.const 1))))"#,
+    );
+    assert_eq!(at_each(&wat, "fd_write"), 3);
+}
+
+#[test]
+fn vectors_go_on_as_arguments_results_and_globals() {
+    let wat = command(
+        r#"(func $v (param v128) (result v128) (call $print (i32x4.extract_lane 1 (local.get 0))) (i32x4.add (local.get 0) (v128.const i32x4 1 1 1 1)))
+           (global $g (mut v128) (v128.const i64x2 1 2))
+           (func (export "_start") (local v128)
+           (global.set $g (i32x4.add (call $v (v128.const i32x4 1 2 3 4)) (call $v (call $v (global.get $g)))))
+           (call $print (i8x16.extract_lane_u 4 (global.get $g)))
+           (call $print (i8x16.extract_lane_u 8 (global.get $g))))"#,
+    );
+    assert_eq!(at_each(&wat, "fd_write"), 5);
+}
+
+/// A file that took the name of another one, which is still open, is not that one.
+#[test]
+fn an_object_that_took_a_name_keeps_its_own_inode_number() {
+    let wat = r#"(module
+      (import "wasi_snapshot_preview1" "path_open"
+        (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "path_unlink_file"
+        (func $unlink (param i32 i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "fd_filestat_get" (func $stat (param i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))
+      (memory (export "memory") 1)
+      (data (i32.const 16) "b")
+      (func $must (param i32) (if (i32.eqz (local.get 0)) (then unreachable)))
+      (func $opened (param $flags i32) (result i32)
+        (call $must (i32.eqz (call $open (i32.const 3) (i32.const 0) (i32.const 16) (i32.const 1)
+          (local.get $flags) (i64.const 66) (i64.const 0) (i32.const 0) (i32.const 8))))
+        (i32.load (i32.const 8)))
+      (func $number (param $fd i32) (result i64)
+        (call $must (i32.eqz (call $stat (local.get $fd) (i32.const 64))))
+        (i64.load (i32.const 72)))
+      (func (export "_start") (local $old i32) (local $new i32) (local $was i64) (local $is i64)
+        (local.set $old (call $opened (i32.const 0)))
+        (call $must (i32.eqz (call $unlink (i32.const 3) (i32.const 16) (i32.const 1))))
+        (local.set $new (call $opened (i32.const 5)))
+        (local.set $was (call $number (local.get $old)))
+        (local.set $is (call $number (local.get $new)))
+        (call $must (i64.ne (local.get $was) (local.get $is)))
+        (drop (call $yield))
+        (call $must (i64.eq (local.get $was) (call $number (local.get $old))))
+        (call $must (i64.eq (local.get $is) (call $number (local.get $new))))))"#;
+    let guest = Guest::from_bytes("guest", wat).unwrap();
+    let fs = Fs::new(&Image::empty());
+    fs.write("/b", "the old one").unwrap();
+    let image = Image::new(&[fs.diff(&ChunkPool::new()).unwrap()]).unwrap();
+    let (written, config) = (Arc::default(), RunnerConfig::default());
+    let point = "call:sched_yield:1".parse().unwrap();
+    let frozen = freeze(&guest, &image, &plan(&written), &config, &point);
+    let Ok(Freezing::Frozen(checkpoint)) = frozen else {
+        panic!("it yields: {frozen:?}");
+    };
+    let runner = checkpoint.runner(RunnerConfig::default()).unwrap();
+    let report = runner.run(checkpoint.image(), &plan(&written)).unwrap();
+    assert_eq!(report.instances[0].outcome, Outcome::Exited(0));
+}
+
+/// While an exception is in somebody's hands it is an object of the engine's.
+#[test]
+fn exceptions_that_are_held_are_refused_and_others_go_on() {
+    let wat = command(
+        r#"(tag $e (param i32)) (tag $o)
+           (func $deep (param i32) (result i32)
+           (call $print (local.get 0))
+           (if (i32.eqz (local.get 0)) (then (throw $e (i32.const 5))))
+           (if (i32.eq (local.get 0) (i32.const 9)) (then (throw $o)))
+           (i32.add (i32.const 1) (call $deep (i32.sub (local.get 0) (i32.const 1)))))
+           (func $rethrow (param i32) (result i32)
+           (block $h (result exnref)
+           (return (try_table (result i32) (catch_all_ref $h) (call $deep (local.get 0)))))
+           (call $print (i32.const 6))
+           (throw_ref))
+           (func (export "_start")
+           (block $none
+           (call $print (block $c (result i32)
+           (try_table (result i32) (catch $e $c) (catch_all $none) (call $rethrow (i32.const 2)))))
+           (call $print (block $c2 (result i32)
+           (try_table (result i32) (catch $e $c2) (catch_all $none) (call $rethrow (i32.const 9)))))
+           ) (call $print (i32.const 4)))"#,
+    );
+    let guest = Guest::from_bytes("guest", wat).unwrap();
+    let want = whole(&guest);
+    assert_eq!(want.text, "21065964");
+    for nth in 1..=8 {
+        let point = Point::Call {
+            function: "fd_write".into(),
+            nth,
+        };
+        if [4, 7].contains(&nth) {
+            let (written, config) = (Arc::default(), RunnerConfig::default());
+            let frozen = freeze(&guest, &Image::empty(), &plan(&written), &config, &point);
+            let said = frozen.unwrap_err().to_string();
+            assert!(said.contains("(rethrow) at offset"), "{said}");
+        } else {
+            assert_eq!(in_two(&guest, &point).as_ref(), Some(&want), "{point}");
+        }
+    }
+}
+
+/// A function that cannot be left is named, with what it has that cannot be.
+#[test]
+fn a_local_that_is_never_null_is_refused_by_the_name_of_its_function() {
+    let wat = command(
+        r#"(type $f (func))
+           (elem declare func $a)
+           (func $a)
+           (func $holds (local $r (ref $f))
+             (local.set $r (ref.func $a))
+             (call $print (i32.const 1))
+             (call_ref $f (local.get $r)))
+           (func (export "_start") (call $holds))"#,
+    );
+    let guest = Guest::from_bytes("guest", wat).unwrap();
+    let (written, config) = (Arc::default(), RunnerConfig::default());
+    let point = "call:fd_write:1".parse().unwrap();
+    let frozen = freeze(&guest, &Image::empty(), &plan(&written), &config, &point);
+    let said = frozen.unwrap_err().to_string();
+    assert!(said.contains("function 5 (holds): "), "{said}");
+    assert!(said.contains("never null"), "{said}");
+}
+
+/// The trap of what goes on tells of the functions of the program.
+#[test]
+fn backtraces_name_the_functions_of_the_program() {
+    let wat = command(
+        r#"(func $inner (call $print (i32.const 1)) (unreachable))
+           (func $outer (call $inner))
+           (func (export "_start") (call $outer))"#,
+    );
+    let guest = Guest::from_bytes("guest", wat).unwrap();
+    let (written, config) = (Arc::default(), RunnerConfig::default());
+    let point = "call:fd_write:1".parse().unwrap();
+    let frozen = freeze(&guest, &Image::empty(), &plan(&written), &config, &point);
+    let Ok(Freezing::Frozen(checkpoint)) = frozen else {
+        panic!("it writes: {frozen:?}");
+    };
+    let runner = checkpoint.runner(RunnerConfig::default()).unwrap();
+    let report = runner.run(checkpoint.image(), &plan(&written)).unwrap();
+    let Outcome::Trapped { backtrace, .. } = &report.instances[0].outcome else {
+        panic!("{:?}", report.instances[0].outcome);
+    };
+    let at = |name: &str| {
+        backtrace
+            .find(name)
+            .unwrap_or_else(|| panic!("{backtrace}"))
+    };
+    assert!(at("inner") < at("outer"), "{backtrace}");
+}
+
+/// Objects that stand in what never changes may have changed themselves.
+#[test]
+fn objects_that_a_program_is_made_with_are_refused_if_they_can_change() {
+    let of = |mutability: &str, global: &str, change: &str| {
+        let wat = command(&format!(
+            r#"(type $s (struct (field {mutability})))
+               {global}
+               (func (export "_start")
+                 {change}
+                 (call $print (struct.get $s 0 (global.get $g))))"#
+        ));
+        let guest = Guest::from_bytes("guest", wat).unwrap();
+        let written = Arc::default();
+        let point = "call:fd_write:1".parse().unwrap();
+        let config = RunnerConfig::default();
+        freeze(&guest, &Image::empty(), &plan(&written), &config, &point)
+    };
+    let constant = "(global $g (ref $s) (struct.new $s (i32.const 3)))";
+    let change = "(struct.set $s 0 (global.get $g) (i32.const 5))";
+    let refused = of("(mut i32)", constant, change).unwrap_err().to_string();
+    assert!(
+        refused.contains("global 1 is made with an object that can change"),
+        "{refused}"
+    );
+    // One that cannot change is made again as it was.
+    let frozen = of("i32", constant, "").unwrap();
+    assert!(matches!(frozen, Freezing::Frozen(_)), "{frozen:?}");
+}
