@@ -138,6 +138,14 @@ pub enum RunnerError {
         /// What the host said.
         source: wasmtime::Error,
     },
+    /// As many instances are there as the runner has room for.
+    #[error(
+        "{room} instances are there already, all that the runner has room for: wait until one has ended, or raise RunnerConfig::threads"
+    )]
+    Full {
+        /// How many there may be.
+        room: u32,
+    },
     /// The host gives no thread or no runtime for it.
     #[error("cannot start a thread: {source}")]
     Thread {

@@ -37,6 +37,24 @@ impl Gate {
             taken: wanted,
         }
     }
+
+    /// Takes room for one instance if there is some now and nobody waits in line; it is given
+    /// back by [`leave`](Self::leave).
+    pub(super) fn try_enter(&self) -> bool {
+        let Some(_first) = self.line.try_lock() else {
+            return false;
+        };
+        let mut free = self.free.lock();
+        let is_free = *free > 0;
+        *free = free.saturating_sub(1);
+        is_free
+    }
+
+    /// Gives room for one instance back.
+    pub(super) fn leave(&self) {
+        *self.free.lock() += 1;
+        self.freed.notify_one();
+    }
 }
 
 impl Drop for GatePass<'_> {
@@ -61,5 +79,16 @@ mod tests {
             drop(two);
         });
         assert_eq!(*gate.free.lock(), 3);
+    }
+
+    #[test]
+    fn one_that_does_not_wait_is_told_whether_there_is_room() {
+        let gate = Gate::new(2);
+        assert!(gate.try_enter() && gate.try_enter() && !gate.try_enter());
+        gate.leave();
+        assert!(gate.try_enter());
+        gate.leave();
+        gate.leave();
+        drop(gate.enter(2));
     }
 }

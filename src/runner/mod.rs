@@ -53,12 +53,15 @@ mod program;
 mod proposals;
 mod report;
 mod run;
+mod start;
 mod thread_time;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 pub use cache::CacheUse;
 pub use calls::{Argument, CallResult, CallValue, Excerpt, FileCall, WasiVersion, WatchCalls};
@@ -78,13 +81,15 @@ pub use run::Watch;
 use engine::Compiled;
 use gate::Gate;
 use program::Program;
+use start::{Ticker, Waiting};
 
 /// How guests are compiled and bounded. The default: one thread, no cache, no
 /// timeout, no memory bound but the guest's own, no unknown imports, no network.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RunnerConfig {
-    /// How many instances run at a time; at least one does.
+    /// How many instances run at a time, a thread for each; at least one does. Of those that
+    /// are [started](Runner::start), which share threads, so many may be there.
     pub threads: u32,
     /// Where compiled guests are kept; it is made if it is missing. `None`:
     /// each runner compiles.
@@ -160,6 +165,10 @@ pub struct Runner {
     resumed: Option<freeze::Resumed>,
     /// The pool has room for as many instances as there are threads.
     gate: Gate,
+    /// The program linked so that its instances can wait, once one was started.
+    waiting: OnceLock<Waiting>,
+    /// What moves the engine's clock on while started instances are there.
+    ticker: Mutex<Weak<Ticker>>,
 }
 
 impl RunnerConfig {
@@ -210,6 +219,8 @@ impl Runner {
             #[cfg(feature = "freeze")]
             resumed: None,
             gate,
+            waiting: OnceLock::new(),
+            ticker: Mutex::default(),
         })
     }
 

@@ -269,7 +269,7 @@ fn link_call(
     let linked = match &compiled.code {
         Code::Core(module) => {
             invoke::check_core(module, guest, call)?;
-            let pre = core_linker(compiled, module, config)
+            let pre = core_linker(&compiled.engine, module, config)
                 .and_then(|linker| linker.instantiate_pre(module));
             pre.map(|pre| Program::CoreCall(pre, call.to_owned(), config.timeout))
         }
@@ -289,11 +289,11 @@ fn link_call(
 
 /// Links to preview1 and preview0 for async stores.
 fn core_linker(
-    compiled: &Compiled,
+    engine: &Engine,
     module: &Module,
     config: &RunnerConfig,
 ) -> wasmtime::Result<Linker<CoreHost>> {
-    let mut linker = Linker::new(&compiled.engine);
+    let mut linker = Linker::new(engine);
     p1::add_to_linker_async(&mut linker, preview1)?;
     p0::add_to_linker_async(&mut linker, preview1)?;
     trap_unknown(&mut linker, module, config)?;
@@ -317,7 +317,7 @@ fn link_core(
             Ok(Program::Core(linker.instantiate_pre(module)?))
         }
         _ => {
-            let linker = core_linker(compiled, module, config)?;
+            let linker = core_linker(&compiled.engine, module, config)?;
             let pre = linker.instantiate_pre(module)?;
             Ok(Program::AsyncCore(pre, config.timeout))
         }
@@ -497,6 +497,14 @@ fn waited(
             Err(error) => return Outcome::Failed(format!("cannot make a runtime: {error}")),
         },
     };
+    runtime.block_on(within((limit, control), guest))
+}
+
+/// Waits for a guest, in a runtime that is there, until its time is up or it is stopped.
+async fn within(
+    (limit, control): (Option<Duration>, Option<(&RunControl, &Engine)>),
+    guest: impl Future<Output = wasmtime::Result<Result<(), ()>>>,
+) -> Outcome {
     let guest = async {
         match control {
             Some((control, engine)) => control.follow(engine, guest).await,
@@ -504,13 +512,66 @@ fn waited(
         }
     };
     let result = match limit {
-        None => runtime.block_on(guest),
-        Some(limit) => match runtime.block_on(async { tokio::time::timeout(limit, guest).await }) {
+        None => guest.await,
+        Some(limit) => match tokio::time::timeout(limit, guest).await {
             Ok(result) => result,
             Err(_) => return Outcome::TimedOut(limit),
         },
     };
     result.map_or(Outcome::Stopped, ended)
+}
+
+impl Program {
+    /// Returns a command of a core module linked for async stores; `None` for other programs.
+    pub(super) fn waiting(
+        &self,
+        engine: &Engine,
+        config: &RunnerConfig,
+    ) -> wasmtime::Result<Option<InstancePre<CoreHost>>> {
+        match self {
+            Self::AsyncCore(pre, _) => Ok(Some(pre.clone())),
+            Self::Core(pre) => {
+                let linker = core_linker(engine, pre.module(), config)?;
+                linker.instantiate_pre(pre.module()).map(Some)
+            }
+            Self::Component(_)
+            | Self::AsyncComponent(..)
+            | Self::Async(..)
+            | Self::CoreCall(..)
+            | Self::ComponentCall(..) => Ok(None),
+        }
+    }
+}
+
+/// As [`Program::call`] for a command of a core module, on whatever thread polls it: it holds
+/// that while the guest computes, and lets go of it where the guest waits.
+pub(super) async fn call_waiting(
+    pre: &InstancePre<CoreHost>,
+    host: InstanceHost,
+    (config, plan): (&RunnerConfig, &RunPlan),
+    progress: &mut CallProgress,
+) -> Outcome {
+    let engine = pre.module().engine();
+    let limit = config.timeout;
+    let control = plan.control.as_ref().map(|control| (control, engine));
+    let run = async move {
+        let mut store = match core_store(engine, host, config) {
+            Ok(store) => store,
+            Err(outcome) => return outcome,
+        };
+        let guest = async {
+            let instance = pre.instantiate_async(&mut store).await?;
+            let entry = instance.get_typed_func::<(), ()>(&mut store, CORE_ENTRY)?;
+            progress.started = Some(Instant::now());
+            entry.call_async(&mut store, ()).await.map(Ok)
+        };
+        within((limit, control), guest).await
+    };
+    let Some(deadline) = limit.and_then(|limit| Instant::now().checked_add(limit)) else {
+        return run.await;
+    };
+    let mut run = std::pin::pin!(run);
+    std::future::poll_fn(|cx| seal_until(deadline, || run.as_mut().poll(cx))).await
 }
 
 /// Reads how a guest ended; a component says in its result whether it failed.

@@ -1,6 +1,5 @@
 //! N instances off one image, T at a time.
 
-#[cfg(feature = "freeze")]
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::mpsc;
@@ -69,22 +68,7 @@ impl Runner {
         plan: &RunPlan,
         watch: &dyn Watch,
     ) -> Result<RunReport, RunnerError> {
-        plan.check()?;
-        #[cfg(feature = "freeze")]
-        if let Some(resumed) = &self.resumed {
-            resumed.check(plan)?;
-        }
-        #[cfg(feature = "freeze")]
-        let plan = &match &self.resumed {
-            Some(resumed) => resumed.plan(plan),
-            None => Cow::Borrowed(plan),
-        };
-        if plan.control.is_some() && !self.config.controllable {
-            return Err(RunnerError::Argument {
-                what: "control".to_owned(),
-                reason: "the runner was made without RunnerConfig::controllable",
-            });
-        }
+        let plan = &*self.checked(plan)?;
         let at_once = self.config.threads.min(plan.instances.max(1));
         let _room = self.gate.enter(at_once);
         // One that is thrown away finds what is wrong with the directories.
@@ -114,6 +98,23 @@ impl Runner {
             file_systems,
             volumes,
         })
+    }
+
+    /// Refuses a plan that no run could have, and returns it as instances see it.
+    pub(super) fn checked<'p>(&self, plan: &'p RunPlan) -> Result<Cow<'p, RunPlan>, RunnerError> {
+        plan.check()?;
+        if plan.control.is_some() && !self.config.controllable {
+            return Err(RunnerError::Argument {
+                what: "control".to_owned(),
+                reason: "the runner was made without RunnerConfig::controllable",
+            });
+        }
+        #[cfg(feature = "freeze")]
+        if let Some(resumed) = &self.resumed {
+            resumed.check(plan)?;
+            return Ok(resumed.plan(plan));
+        }
+        Ok(Cow::Borrowed(plan))
     }
 
     /// Runs all that wait. Returns their reports by number, and their file
@@ -188,20 +189,7 @@ impl Runner {
     ) -> InstanceReport {
         let start = Instant::now();
         let mut progress = CallProgress::default();
-        #[cfg(feature = "freeze")]
-        let furnished = match &self.resumed {
-            Some(resumed) => resumed.furnish(fs),
-            None => Ok(()),
-        };
-        #[cfg(not(feature = "freeze"))]
-        let furnished = Ok(());
-        let host =
-            furnished.and_then(|()| InstanceHost::new(fs, volumes, plan, &self.config, instance));
-        #[cfg(feature = "freeze")]
-        let host = host.and_then(|host| match &self.resumed {
-            Some(resumed) => host.going_on((resumed, plan.deterministic), fs, instance),
-            None => Ok(host),
-        });
+        let host = self.host(instance, fs, volumes, plan);
         let outputs = host.as_ref().map(InstanceHost::outputs).unwrap_or_default();
         let outcome = match host {
             Ok(host) => {
@@ -213,17 +201,49 @@ impl Runner {
         };
         let end = Instant::now();
         outputs.iter().for_each(OutputBuffer::release);
-        let started = progress.started.unwrap_or(end);
-        InstanceReport {
-            instance,
-            fs_create_ns,
-            start_ns: fs_create_ns.saturating_add(nanos(started - start)),
-            run_ns: nanos(end - started),
-            outcome,
-            returned: progress.returned,
-            usage: fs.usage(),
-            exclusive_bytes: fs.exclusive_bytes(),
+        let begun = (start, fs_create_ns);
+        report(instance, fs, begun, (end, progress), outcome)
+    }
+
+    /// Makes what one instance is given besides code.
+    pub(super) fn host(
+        &self,
+        instance: u32,
+        fs: &Fs,
+        volumes: &[(String, Fs)],
+        plan: &RunPlan,
+    ) -> Result<InstanceHost, RunnerError> {
+        #[cfg(feature = "freeze")]
+        if let Some(resumed) = &self.resumed {
+            resumed.furnish(fs)?;
         }
+        let host = InstanceHost::new(fs, volumes, plan, &self.config, instance)?;
+        #[cfg(feature = "freeze")]
+        if let Some(resumed) = &self.resumed {
+            return host.going_on((resumed, plan.deterministic), fs, instance);
+        }
+        Ok(host)
+    }
+}
+
+/// Says how an instance ended that was begun at a time, after its file system was made.
+pub(super) fn report(
+    instance: u32,
+    fs: &Fs,
+    (start, fs_create_ns): (Instant, u64),
+    (end, progress): (Instant, CallProgress),
+    outcome: Outcome,
+) -> InstanceReport {
+    let started = progress.started.unwrap_or(end);
+    InstanceReport {
+        instance,
+        fs_create_ns,
+        start_ns: fs_create_ns.saturating_add(nanos(started - start)),
+        run_ns: nanos(end - started),
+        outcome,
+        returned: progress.returned,
+        usage: fs.usage(),
+        exclusive_bytes: fs.exclusive_bytes(),
     }
 }
 
@@ -237,6 +257,6 @@ fn spawn<'scope, 'env, T: Send + 'scope>(
         .map_err(|source| RunnerError::Thread { source })
 }
 
-fn nanos(duration: Duration) -> u64 {
+pub(super) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -85,6 +85,8 @@ mod source_zip; // zip archives and Debian packages
 #[cfg(feature = "store")]
 #[cfg(target_os = "linux")]
 mod spill; // blocks past a budget live in a file
+#[cfg(feature = "runner")]
+mod started; // instances that share a thread
 mod store; // images at rest: in and out, damage, crashes, several processes
 mod tidy; // lengths, heads, ASCII, named tests, forgotten files
 mod tidy_words; // words that were replaced, names of types, how docs begin
