@@ -377,6 +377,10 @@ pub const MAX_CHECKPOINT_STATE: u64 = 16 << 20;
 /// removed more than half as many files finds them under new inode numbers.
 pub const MAX_KNOWN_RUNS: usize = 1 << 17;
 
+/// Changed objects whose times of access and change a checkpoint keeps. Where there are more
+/// they have the times of a layer.
+pub const MAX_KNOWN_TIMES: usize = 1 << 16;
+
 /// Bytes of the names in changed directories that a checkpoint keeps the order of. Past it they
 /// are listed by name.
 pub const MAX_KNOWN_ORDER_BYTES: usize = 8 << 20;

@@ -147,6 +147,7 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ("MAX_CHECKPOINT_PROGRAM", "programs_and_states_have_a_bound"),
     ("MAX_CHECKPOINT_STATE", "programs_and_states_have_a_bound"),
     ("MAX_KNOWN_RUNS", "what_no_guest_can_know_is_found"),
+    ("MAX_KNOWN_TIMES", "what_no_guest_can_know_is_found"),
     (
         "MAX_KNOWN_ORDER_BYTES",
         "orders_that_take_too_much_are_left_out",

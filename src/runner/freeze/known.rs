@@ -11,11 +11,11 @@ use crate::errno::Errno;
 use crate::error::Error;
 use crate::image::Image;
 use crate::layer::{EntryBody, Layer};
-use crate::limits::{MAX_KNOWN_ORDER_BYTES, MAX_KNOWN_RUNS};
+use crate::limits::{MAX_KNOWN_ORDER_BYTES, MAX_KNOWN_RUNS, MAX_KNOWN_TIMES};
 use crate::meta::{FileId, Kind, Time};
 use crate::path::FsPath;
 use crate::vfs::{Access, Descriptor, Follow, Fs, OpenFlags, SetTime};
-use crate::wasi::p1::{Ctx, KnownFiles, KnownOrder, NumberRun};
+use crate::wasi::p1::{Ctx, KnownFiles, KnownOrder, KnownTimes, NumberRun};
 
 /// The directory that is the checkpoint's own.
 const OWN: &[u8] = b"/.stratafs";
@@ -50,6 +50,10 @@ pub(super) struct SavedKnown {
     /// Numbers by path, in hex.
     named: Vec<(String, u64)>,
     orders: Vec<SavedOrder>,
+    /// By path, in hex: the times of access and of change, in nanoseconds since 1970, where
+    /// they are not those that the image has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    times: Vec<(String, u64, u64)>,
     /// When a `/tmp` was made that is in no layer, in nanoseconds since 1970.
     tmp_ns: Option<u64>,
     /// Whether the guest removed its `/tmp`.
@@ -111,6 +115,7 @@ impl SavedKnown {
             },
             named,
             orders: frozen.orders(&changed),
+            times: frozen.times()?,
             tmp_ns: frozen.tmp_ns(),
             lacks_tmp: frozen.fs.symlink_metadata("/tmp").is_err(),
         })
@@ -139,6 +144,13 @@ impl SavedKnown {
                 continue;
             };
             known.order(stat.id, image.slots(dir).len() as u64, saved.order()?);
+        }
+        for (path, atime, ctime) in &self.times {
+            let Ok(stat) = here.symlink_metadata(unhex(path)?.as_slice()) else {
+                continue;
+            };
+            let (atime, ctime) = (Time::from_nanos(*atime), Time::from_nanos(*ctime));
+            known.times(&stat, KnownTimes { atime, ctime });
         }
         Some(Arc::new(known))
     }
@@ -192,6 +204,8 @@ impl SavedKnown {
         are_runs_sound
             && self.named.len() <= most_named
             && self.runs.len() <= MAX_KNOWN_RUNS
+            && self.times.len() <= MAX_KNOWN_TIMES
+            && self.times.iter().all(|(path, ..)| unhex(path).is_some())
             && self.orders.iter().all(are_cookies_sorted)
             && self.orders.iter().all(|order| order.order().is_some())
     }
@@ -322,6 +336,39 @@ impl Frozen<'_> {
         Ok(runs)
     }
 
+    /// Finds the times of changed objects that the image does not have. There are none if
+    /// they would be too many.
+    fn times(&self) -> Result<Vec<(String, u64, u64)>, Error> {
+        let image = Fs::new(self.image);
+        let changed = self.changes.entries();
+        let mut paths: BTreeSet<Vec<u8>> = changed
+            .map(|entry| entry.path.fs_path().into_owned())
+            .collect();
+        if self.p1.knows_times() {
+            let all = image.walk("/")?;
+            let all = all.map(|entry| entry.map(|entry| entry.path()));
+            paths.extend(all.collect::<Result<Vec<_>, _>>()?);
+        }
+        let mut times = Vec::new();
+        for path in paths {
+            let is = self.fs.symlink_metadata(path.as_slice());
+            let (Ok(there), Ok(is)) = (image.symlink_metadata(path.as_slice()), is) else {
+                continue;
+            };
+            let known = self.p1.told_times(self.fs, is);
+            if is_own(&path) || known == KnownTimes::of(&there) {
+                continue;
+            }
+            let (atime, ctime) = (known.atime, known.ctime);
+            let (atime, ctime) = (atime.as_nanos_clamped(), ctime.as_nanos_clamped());
+            times.push((hex(&path), atime, ctime));
+            if times.len() > MAX_KNOWN_TIMES {
+                return Ok(Vec::new());
+            }
+        }
+        Ok(times)
+    }
+
     /// Lists directories as the guest does. What cannot be listed has no order.
     fn orders(&self, dirs: &BTreeSet<Vec<u8>>) -> Vec<SavedOrder> {
         let root = Descriptor::host_root(self.fs);
@@ -395,6 +442,13 @@ mod tests {
         assert!(!odd.is_sound(1));
         let many = vec![(1, 1, 1); MAX_KNOWN_RUNS + 1];
         assert!(!with(&many, &[]).is_sound(1));
+        let mut times = with(&[], &[]);
+        times.times = vec![("2f61".into(), 1, 1); MAX_KNOWN_TIMES];
+        assert!(times.is_sound(0));
+        times.times.push(("2f61".into(), 1, 1));
+        assert!(!times.is_sound(0));
+        times.times = vec![("2f6".into(), 1, 1)];
+        assert!(!times.is_sound(0));
         let mut named = with(&[], &[]);
         named.named = vec![("2f61".into(), 1); SHOWN.len() + 1];
         assert!(named.is_sound(1) && !named.is_sound(0));

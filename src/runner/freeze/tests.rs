@@ -442,6 +442,49 @@ fn a_guest_finds_the_inode_numbers_that_it_knows() {
     assert_eq!(in_two(&guest, &point).unwrap().outcome, "exit code 0");
 }
 
+/// In the image of a checkpoint both are the time of modification.
+#[test]
+fn times_of_access_and_of_change_are_told_until_they_change() {
+    let wat = r#"(module
+      (import "wasi_snapshot_preview1" "path_create_directory"
+        (func $make (param i32 i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "path_filestat_get"
+        (func $stat (param i32 i32 i32 i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "path_filestat_set_times"
+        (func $set (param i32 i32 i32 i32 i64 i64 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))
+      (memory (export "memory") 1)
+      (data (i32.const 16) "d")
+      (func $must (param i32) (if (i32.eqz (local.get 0)) (then unreachable)))
+      (func $look
+        (call $must (i32.eqz (call $stat (i32.const 3) (i32.const 0) (i32.const 16) (i32.const 1)
+          (i32.const 64)))))
+      (func $access (param $time i64)
+        (call $must (i32.eqz (call $set (i32.const 3) (i32.const 0) (i32.const 16) (i32.const 1)
+          (local.get $time) (i64.const 2000) (i32.const 5)))))
+      (func (export "_start") (local $changed i64)
+        (call $must (i32.eqz (call $make (i32.const 3) (i32.const 16) (i32.const 1))))
+        (call $access (i64.const 1000))
+        (call $look)
+        (local.set $changed (i64.load (i32.const 120)))
+        (drop (call $yield))
+        (call $look)
+        (call $must (i64.eq (i64.load (i32.const 104)) (i64.const 1000)))
+        (call $must (i64.eq (i64.load (i32.const 112)) (i64.const 2000)))
+        (call $must (i64.eq (i64.load (i32.const 120)) (local.get $changed)))
+        ;; The time of access that the image has is another one for the guest.
+        (call $access (i64.const 2000))
+        (call $look)
+        (call $must (i64.eq (i64.load (i32.const 104)) (i64.const 2000)))
+        (call $must (i64.ge_u (i64.load (i32.const 120)) (local.get $changed)))))"#;
+    let guest = Guest::from_bytes("guest", wat).unwrap();
+    let point = Point::Call {
+        function: "sched_yield".into(),
+        nth: 1,
+    };
+    assert_eq!(in_two(&guest, &point).unwrap().outcome, "exit code 0");
+}
+
 #[test]
 fn a_memory_past_the_bound_is_refused() {
     let pages = |bytes: u64| bytes / 65_536;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::ctx::Ctx;
 use crate::errno::Errno;
-use crate::meta::FileId;
+use crate::meta::{FileId, Stat, Time};
 use crate::vfs::{Descriptor, Follow, Fs, Listed};
 
 /// What stands above all numbers that an instance gives out by itself.
@@ -37,6 +37,22 @@ pub(crate) struct KnownOrder {
     pub(crate) entries: Vec<(u64, Box<[u8]>)>,
 }
 
+/// The times of an object that a layer does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KnownTimes {
+    pub(crate) atime: Time,
+    pub(crate) ctime: Time,
+}
+
+impl KnownTimes {
+    pub(crate) fn of(stat: &Stat) -> Self {
+        Self {
+            atime: stat.atime,
+            ctime: stat.ctime,
+        }
+    }
+}
+
 /// What is known of an image, for all instances of it.
 #[derive(Debug, Default)]
 pub(crate) struct KnownFiles {
@@ -48,6 +64,9 @@ pub(crate) struct KnownFiles {
     runs: Vec<NumberRun>,
     /// By the number of the directory in the image.
     orders: HashMap<u64, DirOrder>,
+    /// By the number of the object in the image: the times that it has there, and those
+    /// that the guest knows.
+    times: HashMap<u64, (KnownTimes, KnownTimes)>,
 }
 
 /// A directory that was changed.
@@ -72,6 +91,7 @@ impl KnownFiles {
             own,
             runs,
             orders: HashMap::new(),
+            times: HashMap::new(),
         }
     }
 
@@ -97,10 +117,19 @@ impl KnownFiles {
         self.orders.insert(dir.get(), ordered);
     }
 
+    /// Has an object, which `stat` describes in the image, be told with other times.
+    pub(crate) fn times(&mut self, stat: &Stat, known: KnownTimes) {
+        self.times
+            .insert(stat.id.get(), (KnownTimes::of(stat), known));
+    }
+
     /// Returns whether the guest knows nothing but the image as it is.
     fn is_plain(&self) -> bool {
         let is_identity = |run: &NumberRun| run.now == run.known && run.count == self.objects;
-        self.own.is_empty() && self.orders.is_empty() && self.runs.iter().all(is_identity)
+        self.own.is_empty()
+            && self.orders.is_empty()
+            && self.times.is_empty()
+            && self.runs.iter().all(is_identity)
     }
 
     /// Returns the number of an object of the image that has `id` now.
@@ -176,6 +205,8 @@ pub(super) struct Known {
     named: HashMap<u64, u64>,
     /// The first object that the guest makes, and the number that it is told for it.
     first: (u64, u64),
+    /// Objects whose time of access the guest set itself.
+    accessed: HashSet<u64>,
 }
 
 impl Known {
@@ -185,6 +216,22 @@ impl Known {
             files: Arc::clone(&self.files),
             named: self.named.clone(),
             first: self.first,
+            accessed: self.accessed.clone(),
+        }
+    }
+
+    /// Puts back the times that the guest knows, as far as they are still those of the image.
+    fn put_times(&self, stat: &mut Stat) {
+        let Some((image, known)) = self.files.times.get(&stat.id.get()) else {
+            return;
+        };
+        // Nothing but a call that sets it moves a time of access, and everything else that
+        // happens to an object the time of its change.
+        if !self.accessed.contains(&stat.id.get()) {
+            stat.atime = known.atime;
+        }
+        if stat.ctime == image.ctime {
+            stat.ctime = known.ctime;
         }
     }
 
@@ -218,6 +265,7 @@ impl Ctx {
             fs: fs.clone(),
             named: found.collect(),
             first: (fs.next_number(), next),
+            accessed: HashSet::new(),
             files,
         }));
     }
@@ -236,6 +284,39 @@ impl Ctx {
             }
             Some(_) | None => id.get(),
         }
+    }
+
+    /// Returns what the guest is told of an object in place of `stat`, and its inode number.
+    #[inline]
+    pub(super) fn told(&self, fs: &Fs, device: u64, mut stat: Stat) -> (Stat, u64) {
+        match &self.known {
+            Some(known) if known.fs.device() == device && known.fs.is_same(fs) => {
+                known.put_times(&mut stat);
+                (stat, known.number(stat.id.get()))
+            }
+            Some(_) | None => (stat, stat.id.get()),
+        }
+    }
+
+    /// Returns the times that the guest is told of an object of `fs`.
+    pub(crate) fn told_times(&self, fs: &Fs, stat: Stat) -> KnownTimes {
+        KnownTimes::of(&self.told(fs, fs.device(), stat).0)
+    }
+
+    /// Notes that the guest set the time of access of an object that is one of `fs`.
+    pub(super) fn accessed(&mut self, fs: &Fs, id: FileId) {
+        if let Some(known) = &mut self.known
+            && known.files.times.contains_key(&id.get())
+            && known.fs.is_same(fs)
+        {
+            known.accessed.insert(id.get());
+        }
+    }
+
+    /// Returns whether some object is told with other times than the image has.
+    pub(crate) fn knows_times(&self) -> bool {
+        let known = self.known.as_ref();
+        known.is_some_and(|known| !known.files.times.is_empty())
     }
 
     /// Lists a directory from a cookie on, as [`Descriptor::read_dir`] does.
@@ -293,6 +374,7 @@ mod tests {
             files: Arc::new(files),
             named: HashMap::from([(11, 8)]),
             first: (12, 21),
+            accessed: HashSet::new(),
         };
         let told: Vec<u64> = (9..14).map(|id| known.number(id)).collect();
         assert_eq!(told, [7, UNKNOWN | 10, 8, 21, 22]);

@@ -84,9 +84,8 @@ impl Ctx {
     #[inline]
     pub(super) fn fd_stat(&self, fd: i32) -> Result<(Stat, Place)> {
         let descriptor = self.descriptor(fd)?;
-        let stat = descriptor.stat()?;
         let device = descriptor.fs().device();
-        let number = self.number(descriptor.fs(), device, stat.id);
+        let (stat, number) = self.told(descriptor.fs(), device, descriptor.stat()?);
         Ok((stat, Place { device, number }))
     }
 
@@ -104,7 +103,7 @@ impl Ctx {
         let dir = &self.table.dir(fd)?.descriptor;
         let path = text(memory, path, path_len)?;
         let (stat, device) = dir.locate_at(follow(flags), &path)?;
-        let number = self.number(dir.fs(), device, stat.id);
+        let (stat, number) = self.told(dir.fs(), device, stat);
         Ok((stat, Place { device, number }))
     }
 
@@ -131,7 +130,13 @@ impl Ctx {
         flags: i32,
     ) -> Result<()> {
         let (atime, mtime) = times(atim, mtim, argument(flags)?)?;
-        Ok(self.descriptor(fd)?.set_times(atime, mtime)?)
+        let descriptor = self.descriptor(fd)?;
+        descriptor.set_times(atime, mtime)?;
+        if self.knows_times() && atime != SetTime::Keep {
+            let (fs, id) = (descriptor.fs().clone(), descriptor.id());
+            self.accessed(&fs, id);
+        }
+        Ok(())
     }
 
     #[expect(clippy::too_many_arguments, reason = "preview1's signature")]
@@ -150,9 +155,16 @@ impl Ctx {
         let (atime, mtime) = times(atim, mtim, argument(time_flags)?)?;
         let dir = self.table.dir(fd)?;
         let path = text(memory, path, path_len)?;
-        Ok(dir
-            .descriptor
-            .set_times_at(follow(flags), &path, atime, mtime)?)
+        let dir = &dir.descriptor;
+        dir.set_times_at(follow(flags), &path, atime, mtime)?;
+        if self.knows_times() && atime != SetTime::Keep {
+            let (stat, device) = dir.locate_at(follow(flags), &path)?;
+            let fs = dir.fs().clone();
+            if fs.device() == device {
+                self.accessed(&fs, stat.id);
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn fd_fdstat_get(
