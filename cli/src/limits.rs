@@ -126,22 +126,29 @@ pub(crate) const MAX_SCANNED_BYTES: u64 = 1024 * 1024 * 1024;
 pub(crate) const MAX_KEY_BYTES: u64 = 64 * 1024;
 
 /// Bytes in the name of a snapshot. containerd's are a namespace, a number and what a client calls it.
+#[cfg(target_os = "linux")]
 pub(crate) const MAX_SNAPSHOT_KEY_BYTES: usize = 4096;
 
 /// Bytes in a label of a snapshot, its name and value together: what containerd allows.
+#[cfg(target_os = "linux")]
 pub(crate) const MAX_LABEL_BYTES: usize = 4096;
 
 /// Labels of a snapshot. Those of a pulled layer have six.
+#[cfg(target_os = "linux")]
 pub(crate) const MAX_SNAPSHOT_LABELS: usize = 256;
 
 /// Bytes in a filter for snapshots: two labels and a name.
+#[cfg(target_os = "linux")]
 pub(crate) const MAX_FILTER_BYTES: usize = 16 * 1024;
 
 /// Snapshots that lie on each other: layers of an image, of which 127 are many.
+#[cfg(target_os = "linux")]
 pub(crate) const MAX_SNAPSHOT_DEPTH: usize = 500;
 
 /// Bytes of a request to the snapshotter: what gRPC allows if nobody says otherwise.
+#[cfg(target_os = "linux")]
 pub(crate) const MAX_SNAPSHOT_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Clients of the snapshotter at a time. containerd is one.
+#[cfg(target_os = "linux")]
 pub(crate) const MAX_SNAPSHOT_CONNECTIONS: usize = 64;
