@@ -235,6 +235,19 @@ impl Known {
         }
     }
 
+    fn is_of(&self, fs: &Fs, device: u64) -> bool {
+        self.fs.device() == device && self.fs.is_same(fs)
+    }
+
+    #[cold]
+    fn told(&self, fs: &Fs, device: u64, stat: &mut Stat) -> u64 {
+        if !self.is_of(fs, device) {
+            return stat.id.get();
+        }
+        self.put_times(stat);
+        self.number(stat.id.get())
+    }
+
     fn number(&self, id: u64) -> u64 {
         let (first, told) = self.first;
         match self.named.get(&id) {
@@ -277,30 +290,29 @@ impl Ctx {
     }
 
     /// Returns the inode number that the guest is told for an object.
+    #[inline]
     pub(crate) fn number(&self, fs: &Fs, device: u64, id: FileId) -> u64 {
         match &self.known {
-            Some(known) if known.fs.device() == device && known.fs.is_same(fs) => {
-                known.number(id.get())
-            }
-            Some(_) | None => id.get(),
+            None => id.get(),
+            Some(known) if known.is_of(fs, device) => known.number(id.get()),
+            Some(_) => id.get(),
         }
     }
 
-    /// Returns what the guest is told of an object in place of `stat`, and its inode number.
+    /// Puts into `stat` what the guest is told of an object in its place, and returns the inode
+    /// number that it is told.
     #[inline]
-    pub(super) fn told(&self, fs: &Fs, device: u64, mut stat: Stat) -> (Stat, u64) {
+    pub(super) fn told(&self, fs: &Fs, device: u64, stat: &mut Stat) -> u64 {
         match &self.known {
-            Some(known) if known.fs.device() == device && known.fs.is_same(fs) => {
-                known.put_times(&mut stat);
-                (stat, known.number(stat.id.get()))
-            }
-            Some(_) | None => (stat, stat.id.get()),
+            None => stat.id.get(),
+            Some(known) => known.told(fs, device, stat),
         }
     }
 
     /// Returns the times that the guest is told of an object of `fs`.
-    pub(crate) fn told_times(&self, fs: &Fs, stat: Stat) -> KnownTimes {
-        KnownTimes::of(&self.told(fs, fs.device(), stat).0)
+    pub(crate) fn told_times(&self, fs: &Fs, mut stat: Stat) -> KnownTimes {
+        self.told(fs, fs.device(), &mut stat);
+        KnownTimes::of(&stat)
     }
 
     /// Notes that the guest set the time of access of an object that is one of `fs`.

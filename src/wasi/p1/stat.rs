@@ -85,7 +85,8 @@ impl Ctx {
     pub(super) fn fd_stat(&self, fd: i32) -> Result<(Stat, Place)> {
         let descriptor = self.descriptor(fd)?;
         let device = descriptor.fs().device();
-        let (stat, number) = self.told(descriptor.fs(), device, descriptor.stat()?);
+        let mut stat = descriptor.stat()?;
+        let number = self.told(descriptor.fs(), device, &mut stat);
         Ok((stat, Place { device, number }))
     }
 
@@ -102,8 +103,8 @@ impl Ctx {
         let flags = argument(flags)?;
         let dir = &self.table.dir(fd)?.descriptor;
         let path = text(memory, path, path_len)?;
-        let (stat, device) = dir.locate_at(follow(flags), &path)?;
-        let (stat, number) = self.told(dir.fs(), device, stat);
+        let (mut stat, device) = dir.locate_at(follow(flags), &path)?;
+        let number = self.told(dir.fs(), device, &mut stat);
         Ok((stat, Place { device, number }))
     }
 
