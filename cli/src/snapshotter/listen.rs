@@ -33,7 +33,16 @@ const REST: Duration = Duration::from_millis(50);
 /// A socket that is bound.
 pub(super) struct ReadySocket {
     listener: UnixListener,
-    path: PathBuf,
+    name: SocketName,
+}
+
+/// The name of a socket, which goes with whoever bound it.
+struct SocketName(PathBuf);
+
+impl Drop for SocketName {
+    fn drop(&mut self) {
+        drop(fs::remove_file(&self.0));
+    }
 }
 
 impl ReadySocket {
@@ -59,11 +68,9 @@ impl ReadySocket {
         let bound = UnixListener::bind(path);
         rustix::process::umask(before);
         let listener = bound.map_err(said)?;
+        let name = SocketName(path.to_owned());
         listener.set_nonblocking(true).map_err(said)?;
-        Ok(Self {
-            listener,
-            path: path.to_owned(),
-        })
+        Ok(Self { listener, name })
     }
 
     /// Answers all who connect until the program is told to end, and what they have asked by then.
@@ -76,7 +83,7 @@ impl ReadySocket {
         signals::instead_of_ending(move || {
             let _nobody_waits = stop.send(true);
         });
-        complain(&format!("listening on {}", show_path(&self.path)));
+        complain(&format!("listening on {}", show_path(&self.name.0)));
         let served = runtime.block_on(self.accept(snapshots, stopped));
         // A pull that nobody waits for any more does not hold the end up.
         runtime.shutdown_background();
@@ -88,7 +95,8 @@ impl ReadySocket {
         snapshots: Arc<Snapshots>,
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), Failure> {
-        let listener = tokio::net::UnixListener::from_std(self.listener)?;
+        let Self { listener, name } = self;
+        let listener = tokio::net::UnixListener::from_std(listener)?;
         let room = Arc::new(Semaphore::new(MAX_SNAPSHOT_CONNECTIONS));
         let mut tasks = JoinSet::new();
         loop {
@@ -109,7 +117,7 @@ impl ReadySocket {
             });
         }
         drop(listener);
-        drop(fs::remove_file(&self.path));
+        drop(name);
         let last = async { while tasks.join_next().await.is_some() {} };
         let _bounded = tokio::time::timeout(LAST_CALLS_PATIENCE, last).await;
         Ok(())

@@ -302,6 +302,7 @@ fn one_snapshotter_has_a_root_and_a_socket() {
         .failed(1, &["s.sock", "another process answers there"]);
     cli.run("snapshotter --root snapshots --address run/other.sock")
         .failed(1, &["metadata.redb"]);
+    assert!(!of.socket.with_file_name("other.sock").exists());
     of.prepare("a", "", &[]).unwrap();
     // Killed, it leaves its socket, which the next one takes.
     let socket = of.socket.clone();
