@@ -8,6 +8,7 @@ mod plan;
 mod pull;
 mod push;
 
+#[cfg(feature = "object")]
 pub(super) use earlier::PackHome;
 pub(super) use pull::fetch;
 pub(super) use push::pack;
