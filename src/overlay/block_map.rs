@@ -123,7 +123,7 @@ impl Leaves {
 
     fn insert(&mut self, number: u64, block: Block) {
         let leaf = number / LEAF;
-        if self.slots_mut(leaf).is_none() {
+        if leaf != self.open_number && !self.others.contains_key(&leaf) {
             self.begin(leaf);
         }
         let slot = self.slots_mut(leaf).and_then(|slots| slots.slot(number));

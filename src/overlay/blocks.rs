@@ -1,5 +1,7 @@
 //! The bytes of a changed or new file: private blocks over what shows below.
 
+mod cut;
+
 use std::ops::Range;
 
 use super::backing::{Backing, First, Owner};
@@ -14,6 +16,10 @@ use crate::limits::BLOCK_BYTES;
 
 /// [`BLOCK_BYTES`] as a file offset counts.
 const BLOCK: u64 = BLOCK_BYTES as u64;
+
+/// How many blocks of a file are held by one page from their writes on, so that the count
+/// of its holders stays far below what it can be.
+const MAX_REPEATED: u64 = 1 << 16;
 
 /// A file as three levels: private blocks, below them what still shows of
 /// the bytes of a base file or of sealed ones, below that zeros. The content of
@@ -288,7 +294,11 @@ impl FileBody {
         terms: &mut WriteLimits<'_>,
     ) -> Result<usize, Errno> {
         let (number, within) = (at / BLOCK, within_block(at));
-        if let Some(block) = self.blocks.get_mut(number) {
+        let start = number * BLOCK;
+        // Past the end there is none, and most that is written is written there.
+        if start < self.size
+            && let Some(block) = self.blocks.get_mut(number)
+        {
             let (old, paid) = (block.len(), block.private_len());
             let held = block.held_bytes();
             // The end, in the block, up to which its length may grow.
@@ -311,7 +321,6 @@ impl FileBody {
             }
             return put.map(|()| piece.len());
         }
-        let start = number * BLOCK;
         let below = usize::try_from(self.backing.bytes_of(number)).unwrap_or(0);
         // What shows of a backing that was written has been counted before.
         let counted = usize::try_from(self.backing.counted_of(number)).unwrap_or(0);
@@ -324,19 +333,8 @@ impl FileBody {
             return Ok(0);
         }
         let piece = piece.get(..fits).unwrap_or_default();
-        // What is overwritten whole need not be read from below.
-        let replaced = within == 0 && fits >= below;
-        let kept = if replaced { 0 } else { below };
-        let capacity = room_for(below.max(within + fits));
         // Up to here nothing has changed; up to `insert` only `block` does.
-        let block = if within == 0 && kept == 0 {
-            Buffer::copy(piece, capacity, terms.pages)?
-        } else {
-            let mut block = Buffer::zeros(kept, capacity, terms.pages)?;
-            self.read_below(base, start, block.bytes_mut())?;
-            block.put(within, piece, capacity, terms.pages)?;
-            block
-        };
+        let block = self.new_block(base, at, piece, below, terms)?;
         let len = block.len();
         self.private = self.private + len as u64 - self.backing.private_of(number);
         self.logical += (len - counted) as u64;
@@ -347,6 +345,45 @@ impl FileBody {
             dirty.add(number);
         }
         Ok(fits)
+    }
+
+    /// Makes the block that `piece` is written into, from offset `at` of the file on,
+    /// with the `below` bytes that show there so far.
+    fn new_block(
+        &self,
+        base: &Base<'_>,
+        at: u64,
+        piece: &[u8],
+        below: usize,
+        terms: &mut WriteLimits<'_>,
+    ) -> Result<Buffer, Errno> {
+        let (number, within) = (at / BLOCK, within_block(at));
+        if terms.dirty.is_some()
+            && let Some(repeated) = self.repeated(number, piece)
+        {
+            return Ok(repeated);
+        }
+        let capacity = room_for(below.max(within + piece.len()));
+        // What is overwritten whole need not be read from below.
+        if within == 0 && piece.len() >= below {
+            return Buffer::copy(piece, capacity, terms.pages);
+        }
+        let mut block = Buffer::zeros(below, capacity, terms.pages)?;
+        self.read_below(base, number * BLOCK, block.bytes_mut())?;
+        block.put(within, piece, capacity, terms.pages)?;
+        Ok(block)
+    }
+
+    /// Returns the block before `number` if `piece` fills a whole block with the same
+    /// bytes: then one page holds both, as it would once they are sealed. What a guest
+    /// writes next to each other is in the cache of the processor still, and as a
+    /// rule differs at once.
+    fn repeated(&self, number: u64, piece: &[u8]) -> Option<Buffer> {
+        if piece.len() < BLOCK_BYTES || number.is_multiple_of(MAX_REPEATED) {
+            return None;
+        }
+        let before = self.own_block(number.checked_sub(1)?)?;
+        (before.bytes() == piece).then(|| before.clone())
     }
 
     /// Fills `block` with what shows from `start` on, where no block lies.
@@ -361,96 +398,6 @@ impl FileBody {
                 file.read_at(start, block);
                 Ok(())
             }
-        }
-    }
-
-    /// Cuts or grows to `size`. Growing stores nothing; O(blocks cut off).
-    pub(super) fn set_size(&mut self, size: u64, pages: &mut Pages) {
-        if size == 0 {
-            *self = Self::new();
-        } else if size < self.size {
-            self.cut_blocks(size, pages);
-        }
-        self.size = size;
-    }
-
-    /// Takes away all blocks and all of the backing past `size`.
-    ///
-    /// Preconditions: `size` is above 0 and below the present one. The order counts:
-    /// `cut_shown` reads from blocks and backing what shows as yet, and the backing is
-    /// told at its cut how many of the blocks over it are gone (`hidden`).
-    fn cut_blocks(&mut self, size: u64, pages: &mut Pages) {
-        self.cut_shown(size);
-        let (from, end) = (size.div_ceil(BLOCK), self.backing.end().div_ceil(BLOCK));
-        let gone: Vec<u64> = self
-            .blocks
-            .range(from..u64::MAX)
-            .map(|(number, _)| number)
-            .collect();
-        let hidden = gone.partition_point(|number| *number < end);
-        for number in gone {
-            if let Some(block) = self.blocks.remove(number) {
-                self.logical -= block.len() as u64;
-                self.private -= block.private_len();
-                self.in_blocks -= block.held_bytes();
-            }
-        }
-        self.cut_block(size, pages);
-        self.backing.cut(size, hidden as u64);
-        self.release_hidden(pages);
-    }
-
-    /// Drops the private blocks of `numbers` below which nothing shows: there
-    /// the file reads as zeros that nobody stored. O(blocks dropped).
-    pub(super) fn drop_blocks(&mut self, numbers: Range<u64>) {
-        let first = numbers.start.max(self.backing.end().div_ceil(BLOCK));
-        if first >= numbers.end {
-            return;
-        }
-        let gone = self.blocks.range(first..numbers.end);
-        let gone: Vec<u64> = gone.map(|(number, _)| number).collect();
-        for number in gone {
-            if let Some(block) = self.blocks.remove(number) {
-                self.logical -= block.len() as u64;
-                self.private -= block.private_len();
-                self.in_blocks -= block.held_bytes();
-            }
-        }
-    }
-
-    /// Cuts the block that `size` lies in.
-    fn cut_block(&mut self, size: u64, pages: &mut Pages) {
-        let keep = within_block(size);
-        if keep > 0
-            && let Some(block) = self.blocks.get_mut(size / BLOCK)
-            && block.len() > keep
-        {
-            let (len, paid) = (block.len(), block.private_len());
-            let held = block.held_bytes();
-            block.truncate(keep, pages);
-            self.in_blocks = self.in_blocks + block.held_bytes() - held;
-            self.logical -= (len - keep) as u64;
-            self.private = self.private + block.private_len() - paid;
-        }
-    }
-
-    /// Takes what shows past `size` out of the counts. O(blocks cut off).
-    ///
-    /// Precondition: neither the blocks nor the backing have been cut yet.
-    fn cut_shown(&mut self, size: u64) {
-        if !self.backing.counts() {
-            return;
-        }
-        let end = self.backing.end();
-        for number in size / BLOCK..end.div_ceil(BLOCK) {
-            if self.blocks.contains(number) {
-                continue;
-            }
-            let (start, old) = (number * BLOCK, self.backing.private_of(number));
-            let end = end.min(start + BLOCK);
-            let kept = size.min(end).saturating_sub(start);
-            self.logical -= end - start - kept;
-            self.private = self.private + old.min(kept) - old;
         }
     }
 

@@ -28,6 +28,7 @@ const HELD: &[&str] = &[
 const WHAT: &[(&str, usize)] = &[
     ("new file of 8 MiB by 4 KiB", 2048),
     ("8 MiB in one write, each 4 KiB", 2048),
+    ("new file of 8 MiB by 4 KiB, no two alike", 2048),
     ("append of 4 KiB, open file", 2048),
     ("open, append 4 KiB, close", 256),
     ("4 KiB overwritten at random, own 8 MiB", 2048),
@@ -178,43 +179,55 @@ fn prepare<'a>(what: usize, fs: &'a dyn Files) -> Box<dyn FnMut(u32) + 'a> {
                 fs.remove("/new");
             })
         }
-        2 => Box::new(move |round| {
+        2 => {
+            let mut block = block;
+            Box::new(move |_| {
+                let mut file = fs.create("/new");
+                for number in 0..times {
+                    block[..8].copy_from_slice(&number.to_le_bytes());
+                    file.append(&block);
+                }
+                drop(file);
+                fs.remove("/new");
+            })
+        }
+        3 => Box::new(move |round| {
             let mut file = fs.create(&format!("/append{round}"));
             (0..times).for_each(|_| file.append(&block));
         }),
-        3 => {
+        4 => {
             fs.write("/log", &[]);
             Box::new(move |_| (0..times).for_each(|_| fs.open_to_append("/log").append(&block)))
         }
-        4 => {
+        5 => {
             own(fs);
             let mut file = fs.open("/own");
             Box::new(move |_| offsets(2048, times).for_each(|at| file.write_at(at, &block)))
         }
-        5 => {
+        6 => {
             own(fs);
             random_reads(fs.open("/own"), 2048, times)
         }
-        6 => random_reads(fs.open("/base"), 16_384, times),
-        7 => Box::new(move |_| {
+        7 => random_reads(fs.open("/base"), 16_384, times),
+        8 => Box::new(move |_| {
             let path = format!("{deep}/module.py");
             (0..times).for_each(|_| assert_eq!(fs.len(&path), Some(4096)));
         }),
-        8 => Box::new(move |_| {
+        9 => Box::new(move |_| {
             let path = format!("{deep}/missng.py");
             (0..times).for_each(|_| assert_eq!(fs.len(&path), None));
         }),
-        9 => Box::new(move |_| {
+        10 => Box::new(move |_| {
             let path = format!("{deep}/module.py");
             (0..times).for_each(|_| drop(fs.open(&path)));
         }),
-        10 => Box::new(move |_| {
+        11 => Box::new(move |_| {
             for _ in 0..times {
                 fs.create("/small").append(&block[..1024]);
                 fs.remove("/small");
             }
         }),
-        11 => {
+        12 => {
             fs.write("/one", &block);
             Box::new(move |_| {
                 for _ in 0..times / 2 {
@@ -223,7 +236,7 @@ fn prepare<'a>(what: usize, fs: &'a dyn Files) -> Box<dyn FnMut(u32) + 'a> {
                 }
             })
         }
-        12 => Box::new(move |_| {
+        13 => Box::new(move |_| {
             for _ in 0..times {
                 fs.create_dir_all("/dir");
                 fs.remove_dir("/dir");

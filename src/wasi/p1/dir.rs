@@ -38,14 +38,26 @@ impl DirBuffer<'_, '_, '_> {
             16 => len.to_le_bytes(),
             20 => [filetype as u8],
         );
-        self.put(&head)?;
-        self.put(name)
+        match head.len().checked_add(name.len()) {
+            Some(whole) if whole <= self.room as usize => {
+                self.memory.put_both(self.at, &head, name)?;
+                self.advance(whole)
+            }
+            Some(_) | None => {
+                self.put(&head)?;
+                self.put(name)
+            }
+        }
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
         let fitting = bytes.get(..self.room as usize).unwrap_or(bytes);
         self.memory.put(self.at, fitting)?;
-        let len = u32::try_from(fitting.len()).map_err(|_| types::Errno::Overflow)?;
+        self.advance(fitting.len())
+    }
+
+    fn advance(&mut self, len: usize) -> Result<()> {
+        let len = u32::try_from(len).map_err(|_| types::Errno::Overflow)?;
         self.room = self.room.saturating_sub(len);
         // Past the last byte of a 4 GiB memory only when nothing follows.
         self.at = self.at.wrapping_add(len);

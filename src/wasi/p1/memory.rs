@@ -119,6 +119,21 @@ impl CallMemory<'_, '_> {
         Ok(())
     }
 
+    /// Writes `tail` behind `head`.
+    #[inline]
+    pub(super) fn put_both(&mut self, start: u32, head: &[u8; 24], tail: &[u8]) -> Result<()> {
+        if let GuestMemory::Unshared(bytes) = &mut *self.0 {
+            let len = u32::try_from(tail.len()).map_err(GuestError::from)?;
+            let len = len.saturating_add(length::<24>());
+            let (first, second) = slice_mut(bytes, start, len)?.split_at_mut(head.len());
+            first.copy_from_slice(head);
+            second.copy_from_slice(tail);
+            return Ok(());
+        }
+        self.put(start, head)?;
+        self.put(start.wrapping_add(length::<24>()), tail)
+    }
+
     /// Lets `source` fill `len` bytes. It is called with the number of bytes
     /// done and the room that is left, once, or piece by piece when threads
     /// share the memory, until it gives less than there was room for.
