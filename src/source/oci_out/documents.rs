@@ -29,6 +29,22 @@ pub(super) struct WrittenBlob {
 }
 
 impl WrittenBlob {
+    /// Names what is no archive: nothing is said of what it decompresses to.
+    pub(super) fn of(bytes: &[u8], media_type: &str) -> Self {
+        Self::plain(BlobDigest::of(bytes), bytes.len() as u64, media_type)
+    }
+
+    /// As [`of`](Self::of), of bytes that were hashed before.
+    pub(super) fn plain(digest: BlobDigest, size: u64, media_type: &str) -> Self {
+        Self {
+            diff_id: digest.clone(),
+            digest,
+            size,
+            media_type: media_type.to_owned(),
+            annotations: Vec::new(),
+        }
+    }
+
     fn descriptor(&self) -> Value {
         let mut told = json!({
             "mediaType": self.media_type,

@@ -224,15 +224,9 @@ fn put_document(
     media_type: &str,
     bytes: &[u8],
 ) -> Result<WrittenBlob, OciExportError> {
-    let digest = super::oci::sha256(bytes);
-    if !sink.has(&digest) {
-        sink.blob(&digest, bytes.len() as u64, &mut io::Cursor::new(bytes))?;
+    let written = WrittenBlob::of(bytes, media_type);
+    if !sink.has(&written.digest) {
+        sink.blob(&written.digest, written.size, &mut io::Cursor::new(bytes))?;
     }
-    Ok(WrittenBlob {
-        diff_id: digest.clone(),
-        digest,
-        size: bytes.len() as u64,
-        media_type: media_type.to_owned(),
-        annotations: Vec::new(),
-    })
+    Ok(written)
 }

@@ -46,11 +46,8 @@ impl PackBlob {
         ];
         annotations.extend(self.start.clone().map(|start| (START_ANNOTATION, start)));
         WrittenBlob {
-            digest: self.digest.clone(),
-            size: self.size,
-            media_type: PACK_BLOB.to_owned(),
-            diff_id: self.digest.clone(),
             annotations,
+            ..WrittenBlob::plain(self.digest.clone(), self.size, PACK_BLOB)
         }
     }
 }
@@ -224,7 +221,7 @@ impl<'b> OutImage<'b> {
         let mut listed = Vec::new();
         for (name, file) in layers {
             let bytes = zstd::bulk::compress(file, LAYER_LEVEL)?;
-            let mut layer = written(&bytes, PACKED_LAYER);
+            let mut layer = WrittenBlob::of(&bytes, PACKED_LAYER);
             layer.annotations.push((NAME_ANNOTATION, name.to_string()));
             out.send(&layer, OutBytes::Memory(bytes));
             listed.push(layer);
@@ -236,7 +233,7 @@ impl<'b> OutImage<'b> {
             listed.push(pack);
         }
         let bytes = documents::packed_config(config);
-        let config = written(&bytes, PACKED_CONFIG);
+        let config = WrittenBlob::of(&bytes, PACKED_CONFIG);
         out.send(&config, OutBytes::Memory(bytes));
         let (bytes, media_type) = documents::packed_manifest(&config, &listed);
         out.manifests.push(OutManifest {
@@ -255,16 +252,5 @@ impl<'b> OutImage<'b> {
                 bytes,
             });
         }
-    }
-}
-
-fn written(bytes: &[u8], media_type: &str) -> WrittenBlob {
-    let digest = BlobDigest::of(bytes);
-    WrittenBlob {
-        diff_id: digest.clone(),
-        digest,
-        size: bytes.len() as u64,
-        media_type: media_type.to_owned(),
-        annotations: Vec::new(),
     }
 }

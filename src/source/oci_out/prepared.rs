@@ -216,20 +216,10 @@ impl<'b> OutImage<'b> {
         kept: Option<Vec<u8>>,
         layers: &[WrittenBlob],
     ) -> WrittenBlob {
-        let of = |bytes: &[u8], media_type: &str| {
-            let digest = BlobDigest::of(bytes);
-            WrittenBlob {
-                diff_id: digest.clone(),
-                digest,
-                size: bytes.len() as u64,
-                media_type: media_type.to_owned(),
-                annotations: Vec::new(),
-            }
-        };
-        let written = of(&config, media_type);
+        let written = WrittenBlob::of(&config, media_type);
         self.blob(&written, OutBytes::Memory(config));
         let (bytes, media_type) = documents::manifest(kept, &written, layers);
-        let manifest = of(&bytes, &media_type);
+        let manifest = WrittenBlob::of(&bytes, &media_type);
         self.manifests.push(OutManifest {
             digest: manifest.digest.clone(),
             media_type,
