@@ -274,6 +274,10 @@ pub const MAX_FRAME_CHUNKS: usize = 1 << 20;
 /// Bytes in the table of a layer, compressed or not: 44 for each chunk, and the entries.
 pub const MAX_FRAME_TABLE_BYTES: usize = 128 * 1024 * 1024;
 
+/// Bytes in all tables that are fetched for one image, as they come and decompressed: a pull of 64 GiB
+/// in packs has a third of a gigabyte of them. One is in memory at a time.
+pub const MAX_IMAGE_TABLES_BYTES: u64 = 512 * 1024 * 1024;
+
 /// Packs of an image that is published as packs: each costs a request, and has a quarter of a
 /// gigabyte once it is full.
 pub const MAX_PACKED_PACKS: usize = 1024;

@@ -9,6 +9,7 @@ use super::import::sha256;
 use super::lanes::Meter;
 use super::origins::Origins;
 use super::remote::Origin;
+use super::table_room::TableRoom;
 use crate::digest::{Digest, Sha256};
 use crate::image::{Image, ImageId};
 use crate::layer::Layer;
@@ -151,23 +152,32 @@ pub(super) struct TablePlace {
 /// Fetches bytes of a blob.
 pub(super) type FetchRange<'f> = dyn Fn(Range<u64>) -> Result<Vec<u8>, TransferError> + 'f;
 
-/// Fetches the table of a blob and reads it; says what is wrong with it, if something is.
+/// Fetches the table of a blob and reads it; says what is wrong with it, if something is. One that
+/// has no `room` beside those before it is not fetched, or not read to its end.
 pub(super) fn read_table(
     noted: &NotedTable<'_>,
+    room: &mut TableRoom,
     fetch: &FetchRange<'_>,
 ) -> Result<Result<(FrameTable, TablePlace), String>, TransferError> {
     let place = match place_of(noted) {
         Ok(place) => place,
         Err(what) => return Ok(Err(what)),
     };
+    if let Err(what) = room.fetch(place.span.end - place.span.start) {
+        return Ok(Err(what));
+    }
     let bytes = fetch(place.span.clone())?;
     let found = Digest::of(&bytes);
     if found != place.digest {
         let expected = place.digest;
         return Ok(Err(format!("expected {expected}, found {found}")));
     }
-    let table = hidden::reveal(&bytes, MAX_FRAME_TABLE_BYTES).map_err(str::to_owned);
-    let table = table.and_then(|table| FrameTable::read(&table, place.span.start));
+    let table = match hidden::reveal(&bytes, room.raw_limit()) {
+        Ok(table) => table,
+        Err(why) => return Ok(Err(room.too_long(why))),
+    };
+    room.count(table.len());
+    let table = FrameTable::read(&table, place.span.start);
     Ok(table.map(|table| (table, place)))
 }
 
@@ -195,6 +205,11 @@ impl<'n> NotedTable<'n> {
             start: blob.annotation(START_ANNOTATION),
             size: blob.size(),
         }
+    }
+
+    /// Returns how many bytes the table is said to have, if that is said as it should be.
+    pub(super) fn stated_bytes(&self) -> Option<u64> {
+        self.stated?.split(':').nth(1)?.parse().ok()
     }
 }
 
@@ -225,6 +240,7 @@ fn place_of(noted: &NotedTable<'_>) -> Result<TablePlace, String> {
 pub(super) fn take_table(
     import: &mut Import,
     (origin, meter, options): (&dyn Origin, &Meter, &SourceOptions),
+    room: &mut TableRoom,
     from: &str,
     blob: &LayerBlob,
 ) -> Result<(Layer, LayerOrigin), TransferError> {
@@ -236,7 +252,7 @@ pub(super) fn take_table(
         what,
     };
     let fetch = |range: Range<u64>| metered(origin, meter, (digest, blob.size()), range);
-    let (table, place) = read_table(&NotedTable::of(blob), &fetch)?.map_err(wrong)?;
+    let (table, place) = read_table(&NotedTable::of(blob), room, &fetch)?.map_err(wrong)?;
     check_size(&table, options)?;
     let lazy = LazyLayer {
         table: &table,

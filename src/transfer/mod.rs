@@ -50,6 +50,8 @@ mod slim;
 mod slim_links;
 mod squash;
 mod staged;
+#[cfg(feature = "registry")]
+mod table_room;
 
 pub use analyze::{
     AddedEntries, Analysis, AnalyzedEntry, FileSum, HiddenFile, LayerAnalysis, analyze,

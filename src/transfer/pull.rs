@@ -10,13 +10,14 @@ use std::thread;
 use super::TransferError;
 use super::import::{keep_documents, sha256, take_layer};
 use super::lanes::{self, Meter, MovedWatcher};
-use super::lazy::{self, has_table, take_table};
+use super::lazy::{self, NotedTable, has_table, take_table};
 use super::packed;
 use super::remote::{OfRegistry, Origin, Remote};
+use super::table_room::{TableRoom, too_many};
 use crate::digest::{Digest, Sha256};
 use crate::image::{ImageId, Reference};
 use crate::registry::{Client, Manifest, RegistryRef, VerifyKey};
-use crate::source::{BlobDigest, OciImage, SourceErrorKind, SourceOptions};
+use crate::source::{BlobDigest, LayerBlob, OciImage, SourceErrorKind, SourceOptions};
 use crate::store::{ImageInfo, Import, InUse, LayerOrigin, Store, blob_file_name, is_old};
 
 /// How an image is pulled.
@@ -296,13 +297,14 @@ fn take(
     (image, plan): (&OciImage, &PullPlan),
     (options, tag): (&PullOptions, Option<&Reference>),
 ) -> Result<ImageId, TransferError> {
+    let mut room = TableRoom::new();
     for (number, (blob, known)) in image.layers().iter().zip(&plan.known).enumerate() {
         if let Some((layer, origin)) = known {
             import.layer(layer.clone(), origin.clone());
         } else if plan.lazy.contains(&number) {
             let name = remote.image_name(image);
             let parts = (remote.origin(), &remote.meter, &options.source);
-            let (layer, origin) = take_table(&mut import, parts, &name, blob)?;
+            let (layer, origin) = take_table(&mut import, parts, &mut room, &name, blob)?;
             import.layer(layer, origin);
         } else {
             let found = take_layer(&mut import, image, blob, &options.source)?;
@@ -379,16 +381,26 @@ impl PullPlan {
             }
             plan.known.push(found);
         }
-        let mut sum: u64 = 0;
-        for (_, size) in &plan.missing {
-            sum = sum.saturating_add(*size);
-        }
-        if sum > options.max_bytes {
+        let lazy = image.layers().iter().zip(0..);
+        let lazy = lazy.filter(|(_, number)| plan.lazy.contains(number));
+        let lazy: Vec<&LayerBlob> = lazy.map(|(blob, _)| blob).collect();
+        // What lies before a table may have to be passed over.
+        let parts = lazy.iter().map(|blob| blob.size());
+        let sizes = plan.missing.iter().map(|(_, size)| *size).chain(parts);
+        if sizes.fold(0, u64::saturating_add) > options.max_bytes {
             let kind = SourceErrorKind::Limit {
                 what: "bytes in the layers, compressed as they are",
                 limit: options.max_bytes,
             };
             return Err(TransferError::Source(kind.into()));
+        }
+        let noted = lazy.iter().map(|blob| NotedTable::of(blob));
+        if let Some((number, sum)) = TableRoom::first_without(noted) {
+            let blob = lazy.get(number).and_then(|blob| blob.digest());
+            return Err(TransferError::Table {
+                blob: blob.map_or_else(String::new, BlobDigest::to_string),
+                what: too_many(sum, ""),
+            });
         }
         Ok(plan)
     }

@@ -220,6 +220,10 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "what_expands_past_the_limit_is_refused",
     ),
     (
+        "MAX_IMAGE_TABLES_BYTES",
+        "tables_of_an_image_have_a_bound_together",
+    ),
+    (
         "MAX_PACKED_PACKS",
         "manifests_of_packs_that_lie_are_refused",
     ),

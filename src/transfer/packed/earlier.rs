@@ -14,6 +14,7 @@ use crate::source::{BlobDigest, PackBlob, START_ANNOTATION, TABLE_ANNOTATION};
 use crate::transfer::TransferError;
 use crate::transfer::lazy::{self, NotedTable};
 use crate::transfer::remote::{OfRegistry, Origin};
+use crate::transfer::table_room::TableRoom;
 
 /// Tags that are looked at, if none is named and the own one leads to nothing of use.
 const NEAR_TAGS: usize = 4;
@@ -89,12 +90,25 @@ pub(super) fn find(
     Ok(found.packs)
 }
 
-#[derive(Default)]
 struct EarlierPacks {
     packs: Vec<EarlierPack>,
     seen: HashSet<BlobDigest>,
     names: HashSet<Digest>,
     chunks: usize,
+    /// For tables of all images that are looked at.
+    room: TableRoom,
+}
+
+impl Default for EarlierPacks {
+    fn default() -> Self {
+        Self {
+            packs: Vec::new(),
+            seen: HashSet::new(),
+            names: HashSet::new(),
+            chunks: 0,
+            room: TableRoom::new(),
+        }
+    }
 }
 
 impl EarlierPacks {
@@ -119,7 +133,7 @@ impl EarlierPacks {
                 size: blob.size,
             };
             let fetch = |range| origin.range((&blob.digest, blob.size), range);
-            match lazy::read_table(&noted, &fetch)? {
+            match lazy::read_table(&noted, &mut self.room, &fetch)? {
                 // It is named by its digest: bytes that are right once are right for everybody.
                 Ok((table, _))
                     if matches!(&*table.packs, [one] if one.name == blob.name)

@@ -17,6 +17,7 @@ use crate::store::{Blob, Import, LayerOrigin, LazyLayer, Store};
 use crate::transfer::import::sha256;
 use crate::transfer::lazy::{self, FetchRange, NotedTable, StartFrames};
 use crate::transfer::remote::Remote;
+use crate::transfer::table_room::{TableRoom, too_many};
 use crate::transfer::{PullOptions, Pulled, TransferError, lanes};
 
 /// What a pull of an image in packs goes by.
@@ -72,6 +73,7 @@ pub(in crate::transfer) fn fetch(
         image,
         options,
     };
+    check_sizes(image, options.source.max_bytes)?;
     let plan = pull.plan().map_err(|error| remote.explained(error))?;
     let fetched = plan.packs.iter().filter(|it| it.is_fetched(options.lazy));
     let missing: Vec<_> = match options.lazy {
@@ -82,7 +84,6 @@ pub(in crate::transfer) fn fetch(
     };
     let sizes = missing.iter().map(|(_, size)| *size);
     let bytes = sizes.fold(0, u64::saturating_add);
-    bounded(bytes, options.source.max_bytes)?;
     remote.expect(&missing);
     let files = plan.layers.iter();
     let files = files.filter(|layer| matches!(layer, PlannedLayer::File(..)));
@@ -132,6 +133,25 @@ fn bounded(bytes: u64, limit: u64) -> Result<(), TransferError> {
         false => Err(TransferError::Source(
             SourceErrorKind::Limit { what, limit }.into(),
         )),
+    }
+}
+
+/// Refuses an image for what it says of its packs, before anything of them is fetched: more bytes
+/// than may be taken in, which a registry that knows no ranges sends to their end, or larger tables.
+fn check_sizes(image: &OciImage, limit: u64) -> Result<(), TransferError> {
+    let packs = image.packs().unwrap_or_default();
+    let sizes = packs.iter().map(LayerBlob::size);
+    bounded(sizes.fold(0, u64::saturating_add), limit)?;
+    let found = TableRoom::first_without(packs.iter().map(NotedTable::of));
+    match found.and_then(|(number, sum)| Some((packs.get(number)?, sum))) {
+        Some((pack, sum)) => {
+            let what = too_many(sum, "");
+            Err(wrong(
+                pack,
+                format!("its table: {what}; have the image pushed without `--packs`"),
+            ))
+        }
+        None => Ok(()),
     }
 }
 
@@ -233,10 +253,10 @@ impl<'p> PackedPull<'p> {
         plan: PackedPlan<'_>,
         tag: Option<&Reference>,
     ) -> Result<ImageId, TransferError> {
-        let mut bytes = 0;
+        let (mut bytes, mut room) = (0, TableRoom::new());
         for pack in &plan.packs {
             match pack.is_fetched(self.options.lazy) {
-                true => self.pack(&mut import, pack, &mut bytes)?,
+                true => self.pack(&mut import, pack, (&mut bytes, &mut room))?,
                 false => import.known_pack(pack.name)?,
             }
         }
@@ -277,7 +297,7 @@ impl<'p> PackedPull<'p> {
         &self,
         import: &mut Import,
         pack: &PlannedPack<'_>,
-        bytes: &mut u64,
+        (bytes, room): (&mut u64, &mut TableRoom),
     ) -> Result<(), TransferError> {
         let (blob, size) = (pack.blob, pack.blob.size());
         let here;
@@ -300,7 +320,7 @@ impl<'p> PackedPull<'p> {
                 &from_here
             }
         };
-        let read = lazy::read_table(&NotedTable::of(blob), fetch)?;
+        let read = lazy::read_table(&NotedTable::of(blob), room, fetch)?;
         let (table, place) = read.map_err(|what| wrong(blob, format!("its table: {what}")))?;
         let is_it = |names: &[crate::store::frame_table::TablePack]| matches!(names, [one] if one.name == pack.name);
         if !is_it(&table.packs) {
