@@ -46,6 +46,10 @@ pub(crate) struct ReachArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) hosts_dir: Vec<PathBuf>,
 
+    /// Files with credentials, in place of those that the environment leads to.
+    #[arg(skip)]
+    auth_files: Vec<PathBuf>,
+
     /// The client, once there is one: connections and tokens are used again.
     #[arg(skip)]
     made: OnceLock<Client>,
@@ -175,6 +179,19 @@ impl ReachArgs {
         self.plain_http || !self.ca.is_empty() || !self.hosts_dir.is_empty()
     }
 
+    /// Takes credentials out of these files alone, if there are any. They are read when a registry asks.
+    ///
+    /// # Errors
+    /// One of them cannot be read.
+    pub(crate) fn with_auth_files(mut self, files: Vec<PathBuf>) -> Result<Self, Failure> {
+        for file in &files {
+            // One that is not there would be a registry that lets nobody in.
+            let _there = File::open(file).map_err(|error| Failure::at(file, error))?;
+        }
+        self.auth_files = files;
+        Ok(self)
+    }
+
     /// Makes a client of a place in an object store, with the keys that the environment has.
     pub(crate) fn bucket(&self, home: &ObjectHome) -> Result<Bucket, Failure> {
         Ok(Bucket::open(home, &self.bucket_options()?)?)
@@ -203,7 +220,11 @@ impl ReachArgs {
         if let Some(client) = self.made.get() {
             return Ok(client.clone());
         }
-        let client = self.client_with(Arc::new(auth_files()))?;
+        let files = match self.auth_files.is_empty() {
+            true => auth_files(),
+            false => self.auth_files.iter().map(AuthFile::new).collect(),
+        };
+        let client = self.client_with(Arc::new(files))?;
         Ok(self.made.get_or_init(|| client).clone())
     }
 

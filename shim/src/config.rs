@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::limits::MAX_CONFIG_BYTES;
 use crate::log::{LogFormat, LogLevel};
+use crate::reach::RegistryConfig;
 
 /// The environment variable that names the file.
 pub const CONFIG_VARIABLE: &str = "STRATAFS_SHIM_CONFIG";
@@ -38,6 +39,8 @@ pub struct ShimConfig {
     pub log_format: LogFormat,
     /// Which lines of the log are written.
     pub log_level: LogLevel,
+    /// How registries are reached, for content that is not on the node when it is read.
+    pub registry: RegistryConfig,
 }
 
 /// Which containers share a process.
@@ -63,6 +66,7 @@ impl Default for ShimConfig {
             metrics_address: String::new(),
             log_format: LogFormat::default(),
             log_level: LogLevel::default(),
+            registry: RegistryConfig::default(),
         }
     }
 }
@@ -96,6 +100,7 @@ impl ShimConfig {
                 return Err(said(&format!("{} is no absolute path", dir.display())));
             }
         }
+        config.registry.check().map_err(|error| said(&error))?;
         if config.metrics_address.is_empty() {
             return Ok(config);
         }
@@ -143,6 +148,14 @@ mod tests {
         assert_eq!(config.cache_dir(), None);
         let text =
             "metrics-address = \"127.0.0.1:9464\"\nlog-format = \"json\"\nlog-level = \"info\"\n";
+        let table = "[registry]\nca = [\"/ca.pem\"]\nplain-http = true\nhosts-dir = [\"/hosts\"]\nauth-file = [\"/auth.json\"]\n";
+        let registry = RegistryConfig {
+            ca: vec!["/ca.pem".into()],
+            plain_http: true,
+            hosts_dir: vec!["/hosts".into()],
+            auth_file: vec!["/auth.json".into()],
+        };
+        assert_eq!(read(table).unwrap().registry, registry);
         let config = read(text).unwrap();
         assert_eq!(config.metrics_address, "127.0.0.1:9464");
         assert_eq!(
@@ -164,6 +177,22 @@ mod tests {
             read("socket-dir = \"run\""),
             Err("run is no absolute path".into())
         );
+        for (table, words) in [
+            ("plain_http = true", "plain_http"),
+            ("hosts-dirs = []", "hosts-dirs"),
+            ("ca = \"/ca.pem\"", "sequence"),
+            (
+                "ca = [\"ca.pem\"]",
+                "registry.ca: ca.pem is no absolute path",
+            ),
+            (
+                "auth-file = [\"a\"]",
+                "registry.auth-file: a is no absolute",
+            ),
+        ] {
+            let error = read(&format!("[registry]\n{table}")).unwrap_err();
+            assert!(error.contains(words), "{table}: {error}");
+        }
         let address = read("metrics-address = \"localhost\"").unwrap_err();
         assert!(address.contains("an address and a port"), "{address}");
         let pods = "isolation = \"pod\"\nmetrics-address = \"127.0.0.1:9464\"";

@@ -108,7 +108,7 @@ impl Shared {
     /// Begins without anything kept.
     #[must_use]
     pub fn new(config: ShimConfig, events: EventSender) -> Self {
-        let roots = Roots::new(config.max_root_bytes);
+        let roots = Roots::new(config.max_root_bytes, config.registry.clone());
         let programs = Programs::new(config.cache_dir().map(Path::to_owned));
         Self {
             config,

@@ -22,6 +22,7 @@ pub mod messages;
 pub mod metrics;
 pub mod mounts;
 pub mod programs;
+pub mod reach;
 pub mod ready;
 pub mod rootfs;
 pub mod service;

@@ -18,6 +18,9 @@ pub const MAX_SPEC_BYTES: u64 = 4 * 1024 * 1024;
 /// Bytes of the configuration of the shim.
 pub const MAX_CONFIG_BYTES: u64 = 64 * 1024;
 
+/// Bytes of a file with roots of trust. Those of a whole system have 250 KB.
+pub const MAX_ROOTS_BYTES: u64 = 4 * 1024 * 1024;
+
 /// Mounts of one container.
 pub const MAX_MOUNTS: usize = 256;
 

@@ -17,6 +17,7 @@ use stratafs::store::InUse;
 
 use crate::limits::MAX_ROOTS;
 use crate::messages::MountMessage;
+use crate::reach::RegistryConfig;
 use crate::ready::ReadyProgram;
 use crate::spec::climbs;
 use crate::status::Status;
@@ -185,13 +186,14 @@ struct KeptRoots {
 }
 
 impl Roots {
-    /// Begins without any. No layer may have more than `max_bytes` of content.
+    /// Begins without any. No layer may have more than `max_bytes` of content; what stores lack
+    /// comes by way of `registry`.
     #[must_use]
-    pub fn new(max_bytes: u64) -> Self {
+    pub fn new(max_bytes: u64, registry: RegistryConfig) -> Self {
         Self {
             pool: ChunkPool::new(),
             max_bytes,
-            stores: Stores::default(),
+            stores: Stores::new(registry),
             kept: Mutex::default(),
         }
     }
@@ -388,7 +390,7 @@ mod tests {
             fs::create_dir(path).unwrap();
             fs::write(path.join("file"), text).unwrap();
         }
-        let roots = Roots::new(1 << 20);
+        let roots = Roots::new(1 << 20, RegistryConfig::default());
         let both = RootDirs {
             lower: vec![one.clone(), two],
             ..RootDirs::default()
@@ -416,14 +418,17 @@ mod tests {
             &roots.open(&upper).unwrap(),
             &roots.open(&upper).unwrap()
         ));
-        let small = Roots::new(3).open(&both).err().unwrap();
+        let small = Roots::new(3, RegistryConfig::default())
+            .open(&both)
+            .err()
+            .unwrap();
         assert!(small.message.contains("more than 3 bytes"), "{small}");
     }
 
     #[test]
     fn roots_are_kept_up_to_a_bound() {
         let dir = tempfile::tempdir().unwrap();
-        let roots = Roots::new(1 << 20);
+        let roots = Roots::new(1 << 20, RegistryConfig::default());
         for at in 0..MAX_ROOTS + 2 {
             let path = dir.path().join(at.to_string());
             fs::create_dir(&path).unwrap();

@@ -1,10 +1,8 @@
 //! Images of a store that a mount names: opened by mapping, and fetched as they are read.
 //!
-//! `stratafs snapshotter` answers containerd with such mounts. The environment says how registries are
-//! reached: it is that of containerd, which hands it on.
+//! `stratafs snapshotter` answers containerd with such mounts.
 
 use std::collections::HashMap;
-use std::env;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,17 +10,15 @@ use parking_lot::Mutex;
 use stratafs::digest::Digest;
 use stratafs::image::Image;
 use stratafs::layer::Layer;
-use stratafs::registry::{AuthFile, Client, ClientOptions, Proxies};
+use stratafs::registry::Client;
 use stratafs::store::{InUse, Store, StoreOptions};
 use stratafs::transfer::fetch_from;
 
+use crate::reach::RegistryConfig;
 use crate::status::Status;
 
 /// What the options of a mount begin with that are for this runtime alone.
 const OWN: &str = "x-stratafs.";
-
-/// Where containerd and Docker keep what they know of registries.
-const HOSTS_DIRS: [&str; 2] = ["/etc/containerd/certs.d", "/etc/docker/certs.d"];
 
 /// An image in a store, and the directories that lie over it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,12 +80,21 @@ impl StoredBase {
 }
 
 /// The stores that were opened, for all containers of this process.
-#[derive(Default)]
 pub struct Stores {
+    registry: RegistryConfig,
     open: Mutex<HashMap<PathBuf, Store>>,
 }
 
 impl Stores {
+    /// Begins without any; what is not in one is fetched by way of `registry`.
+    #[must_use]
+    pub fn new(registry: RegistryConfig) -> Self {
+        Self {
+            registry,
+            open: Mutex::default(),
+        }
+    }
+
     /// Opens an image: maps its index. Nothing is read but the header.
     ///
     /// # Errors
@@ -121,7 +126,8 @@ impl Stores {
         };
         let store = StoreOptions::new().existing().open(dir);
         let store = store.map_err(|error| said(&error))?;
-        let client = Client::new(reach()).map_err(|error| said(&error))?;
+        let options = self.registry.options().map_err(|error| said(&error))?;
+        let client = Client::new(options).map_err(|error| said(&error))?;
         fetch_from(&store, &client).map_err(|error| said(&error))?;
         open.insert(dir.to_owned(), store.clone());
         Ok(store)
@@ -133,39 +139,6 @@ fn said(base: &StoredBase, error: &dyn std::fmt::Display) -> Status {
     Status::invalid(format_args!(
         "rootfs: image {image} of store {store}: {error}"
     ))
-}
-
-/// Says how registries are reached, as the command line does.
-fn reach() -> ClientOptions {
-    let roots = rustls_native_certs::load_native_certs().certs;
-    ClientOptions {
-        roots: roots.iter().map(|root| root.to_vec()).collect(),
-        proxies: Proxies {
-            https: variable(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]),
-            http: variable(&["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]),
-            except: variable(&["NO_PROXY", "no_proxy"]),
-        },
-        credentials: Arc::new(auth_files()),
-        hosts_dirs: HOSTS_DIRS.map(PathBuf::from).to_vec(),
-        ..ClientOptions::default()
-    }
-}
-
-/// Returns the variable of one of these names.
-fn variable(names: &[&str]) -> Option<String> {
-    let mut found = names.iter().filter_map(|name| env::var(name).ok());
-    found.find(|value| !value.is_empty())
-}
-
-/// Returns the files that may have credentials, in the order in which they are looked in.
-fn auth_files() -> Vec<AuthFile> {
-    let named = |name: &str| variable(&[name]).map(PathBuf::from);
-    let docker = named("DOCKER_CONFIG").or_else(|| named("HOME").map(|home| home.join(".docker")));
-    let all = [
-        named("REGISTRY_AUTH_FILE"),
-        docker.map(|dir| dir.join("config.json")),
-    ];
-    all.into_iter().flatten().map(AuthFile::new).collect()
 }
 
 #[cfg(test)]

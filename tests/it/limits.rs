@@ -39,6 +39,10 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ),
     ("MAX_CALLS", "connections_and_calls_past_the_bound_wait"),
     ("MAX_CONTAINERS", "containers_past_the_bound_are_refused"),
+    (
+        "MAX_ROOTS_BYTES",
+        "what_the_table_says_is_what_a_client_goes_by",
+    ),
     ("MAX_SPEC_BYTES", "a_large_file_is_not_read_to_its_end"),
     (
         "MAX_CONFIG_BYTES",

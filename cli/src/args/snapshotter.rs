@@ -41,6 +41,11 @@ pub(crate) struct SnapshotterArgs {
     #[arg(long, value_enum, value_name = "HOW", default_value = "auto")]
     pub(crate) lazy: LazyWhen,
 
+    /// Look for credentials in FILE, which is as Docker's config.json; repeat for several, of which the first
+    /// that has some for a registry is used [default: $REGISTRY_AUTH_FILE, Docker's, podman's]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) auth_file: Vec<PathBuf>,
+
     #[command(flatten)]
     pub(crate) reach: ReachArgs,
 }

@@ -25,8 +25,9 @@ pub(super) fn snapshotter(
     args: SnapshotterArgs,
     store: Option<&Path>,
 ) -> Result<ExitCode, Failure> {
+    let reach = args.reach.with_auth_files(args.auth_file)?;
     let socket = ReadySocket::bind(&args.address)?;
-    let snapshots = Snapshots::open(&args.root, store, args.reach, args.lazy)?;
+    let snapshots = Snapshots::open(&args.root, store, reach, args.lazy)?;
     socket.answer(Arc::new(snapshots))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -288,6 +288,23 @@ pub fn signal(id: &str, signal: u32) -> KillRequest {
     }
 }
 
+/// The mount of a container off an image of a store.
+pub fn stored_mount(source: &Path, store: &Path, image: &str, more: &[&str]) -> Vec<MountMessage> {
+    let own = [
+        "rbind".to_owned(),
+        "rw".to_owned(),
+        format!("x-stratafs.store={}", store.display()),
+        format!("x-stratafs.image={image}"),
+    ];
+    let more = more.iter().map(|&option| option.to_owned());
+    vec![MountMessage {
+        kind: "bind".into(),
+        source: source.to_str().unwrap().into(),
+        options: own.into_iter().chain(more).collect(),
+        ..MountMessage::default()
+    }]
+}
+
 /// What refused a call.
 pub fn refusal<R: std::fmt::Debug>(result: Result<R, CallError>) -> (u32, String) {
     match result.unwrap_err() {

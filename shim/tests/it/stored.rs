@@ -26,22 +26,6 @@ fn stored(node: &Node, files: &[(&str, String)]) -> (PathBuf, String) {
     (dir, info.id.to_string())
 }
 
-fn mount(source: &Path, store: &Path, image: &str, more: &[&str]) -> Vec<MountMessage> {
-    let own = [
-        "rbind".to_owned(),
-        "rw".to_owned(),
-        format!("x-stratafs.store={}", store.display()),
-        format!("x-stratafs.image={image}"),
-    ];
-    let more = more.iter().map(|&option| option.to_owned());
-    vec![MountMessage {
-        kind: "bind".into(),
-        source: source.to_str().unwrap().into(),
-        options: own.into_iter().chain(more).collect(),
-        ..MountMessage::default()
-    }]
-}
-
 #[test]
 fn containers_run_off_an_image_of_a_store_and_off_directories_over_it() {
     let node = Node::new();
@@ -55,7 +39,7 @@ fn containers_run_off_an_image_of_a_store_and_off_directories_over_it() {
     // What lies in the bundle and in the directory that is mounted is not looked at.
     let mut bundle = node.bundle("c", &says("wrong\n", 1));
     fs::write(empty.join("app.wasm"), says("wrong\n", 1)).unwrap();
-    bundle.request.rootfs = mount(&empty, &store, &image, &[]);
+    bundle.request.rootfs = stored_mount(&empty, &store, &image, &[]);
     for _ in 0..2 {
         assert_eq!(bundle.run(&node), (3, "stored\n".into(), String::new()));
     }
@@ -63,7 +47,7 @@ fn containers_run_off_an_image_of_a_store_and_off_directories_over_it() {
     fs::create_dir(&over).unwrap();
     fs::write(over.join("app.wasm"), says("over\n", 5)).unwrap();
     let lower = format!("x-stratafs.lowerdir={}", over.display());
-    bundle.request.rootfs = mount(&empty, &store, &image, &[&lower]);
+    bundle.request.rootfs = stored_mount(&empty, &store, &image, &[&lower]);
     assert_eq!(bundle.run(&node), (5, "over\n".into(), String::new()));
     bundle.spec["process"]["args"] = json!(["/low.wasm"]);
     assert_eq!(bundle.run(&node), (4, "low\n".into(), String::new()));
@@ -83,22 +67,22 @@ fn stores_that_are_none_are_refused_and_no_guest_is_shown_one() {
         assert_eq!(code, 3, "{text}");
         assert!(text.contains(words), "{words:?} is not in {text}");
     };
-    refused(mount(&dir, &store, &other, &[]), &other);
-    refused(mount(&dir, &dir, &image, &[]), "store");
-    refused(mount(&dir, Path::new("/none"), &image, &[]), "/none");
-    refused(mount(&dir, &store, "app:1", &[]), "no digest");
+    refused(stored_mount(&dir, &store, &other, &[]), &other);
+    refused(stored_mount(&dir, &dir, &image, &[]), "store");
+    refused(stored_mount(&dir, Path::new("/none"), &image, &[]), "/none");
+    refused(stored_mount(&dir, &store, "app:1", &[]), "no digest");
     refused(
-        mount(&dir, &store, &image, &["x-stratafs.new=1"]),
+        stored_mount(&dir, &store, &image, &["x-stratafs.new=1"]),
         "not known",
     );
     refused(
-        mount(&dir, &store, &image, &["x-stratafs.lowerdir=a"]),
+        stored_mount(&dir, &store, &image, &["x-stratafs.lowerdir=a"]),
         "absolute",
     );
     let none = format!("x-stratafs.lowerdir={}", dir.join("none").display());
-    refused(mount(&dir, &store, &image, &[&none]), "No such file");
+    refused(stored_mount(&dir, &store, &image, &[&none]), "No such file");
     let mut bundle = node.bundle("d", &says("wrong\n", 1));
-    bundle.request.rootfs = mount(&dir, &store, &image, &[]);
+    bundle.request.rootfs = stored_mount(&dir, &store, &image, &[]);
     bundle.spec["mounts"] = json!([{
         "destination": "/store", "type": "bind", "source": store, "options": ["rbind", "ro"]
     }]);

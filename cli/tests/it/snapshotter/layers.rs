@@ -10,27 +10,28 @@ use super::client::*;
 use super::proto::*;
 use super::refused;
 use crate::Cli;
-use crate::support::fake_registry::{FakeRegistry, Fault, sha256};
+use crate::support::fake_registry::{Door, FakeRegistry, Fault, sha256};
 use crate::support::rng::Rng;
+use crate::support::tls_door::{ROOT, TlsDoor};
 
-const REF: &str = "containerd.io/snapshot.ref";
-const IMAGE: &str = "containerd.io/snapshot/cri.image-ref";
-const MANIFEST: &str = "containerd.io/snapshot/cri.manifest-digest";
+pub const REF: &str = "containerd.io/snapshot.ref";
+pub const IMAGE: &str = "containerd.io/snapshot/cri.image-ref";
+pub const MANIFEST: &str = "containerd.io/snapshot/cri.manifest-digest";
 const LAYER: &str = "containerd.io/snapshot/cri.layer-digest";
 
 /// A registry with an image of two layers, as containerd knows it.
-struct Pushed {
-    cli: Cli,
-    fake: FakeRegistry,
-    name: String,
-    manifest: String,
+pub struct Pushed {
+    pub cli: Cli,
+    pub fake: FakeRegistry,
+    pub name: String,
+    pub manifest: String,
     layers: Vec<String>,
     /// The digests of the layers with all below them.
-    chains: Vec<String>,
+    pub chains: Vec<String>,
 }
 
 impl Pushed {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let (cli, fake) = (Cli::new(), FakeRegistry::start());
         let mut rng = Rng::new(7);
         let noise: Vec<u8> = (0..100_000)
@@ -38,7 +39,7 @@ impl Pushed {
             .collect();
         cli.file("low/noise", noise).file("low/etc/motd", "low");
         cli.file("high/etc/motd", "high").file("high/app", "app");
-        let name = fake.name("team/app:1");
+        let name = fake.name("app:1");
         for words in [
             "image import low --layer high --tag both:1 --store made",
             "image mutate both:1 --tag app:1 --set-platform linux/amd64 --store made",
@@ -47,12 +48,12 @@ impl Pushed {
             let done = cli.run(words);
             assert_eq!(done.code, Some(0), "{done:?}");
         }
-        let bytes = fake.manifest("team/app", "1").unwrap();
+        let bytes = fake.manifest("app", "1").unwrap();
         let manifest: Value = serde_json::from_slice(&bytes).unwrap();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let layers = manifest["layers"].as_array().unwrap();
         let layers = layers.iter().map(|layer| text(&layer["digest"])).collect();
-        let config = fake.blob("team/app", &text(&manifest["config"]["digest"]));
+        let config = fake.blob("app", &text(&manifest["config"]["digest"]));
         let config: Value = serde_json::from_slice(&config).unwrap();
         let mut chains: Vec<String> = Vec::new();
         for diff in config["rootfs"]["diff_ids"].as_array().unwrap() {
@@ -74,7 +75,7 @@ impl Pushed {
     }
 
     /// Asks for a layer as containerd's unpacker does, for CRI.
-    fn ask(
+    pub fn ask(
         &self,
         of: &Snapshotter,
         number: usize,
@@ -91,7 +92,7 @@ impl Pushed {
     }
 
     /// Takes both layers; returns the name of the snapshot of the upper one.
-    fn take(&self, of: &Snapshotter) -> String {
+    pub fn take(&self, of: &Snapshotter) -> String {
         let parent = [String::new(), self.chains[0].clone()];
         for (number, parent) in parent.iter().enumerate() {
             let key = format!("k8s.io/{number}/extract-{number}-x {}", self.chains[number]);
@@ -105,7 +106,7 @@ impl Pushed {
         self.chains[1].clone()
     }
 
-    fn stat(&self, key: &str) -> u64 {
+    pub fn stat(&self, key: &str) -> u64 {
         let done = self.cli.run("store stat --json");
         let told: Value = serde_json::from_slice(&done.fine().stdout).unwrap();
         told[key].as_u64().unwrap()
@@ -355,5 +356,40 @@ fn a_pull_that_is_killed_leaves_nothing_that_is_held() {
             of.end();
             assert_eq!(pushed.stat("images"), 0);
         });
+    }
+}
+
+#[test]
+fn a_registry_with_a_root_and_a_password_of_its_own_is_reached_as_its_options_say() {
+    let mut pushed = Pushed::new();
+    pushed.fake.close(Door::Basic("me:secret".into()));
+    let door = TlsDoor::before(&pushed.fake.host);
+    pushed.name = format!("{}/app:1", door.host);
+    let auth = serde_json::json!({"auths": {&door.host: {"username": "me", "password": "secret"}}});
+    pushed
+        .cli
+        .file("ca.pem", ROOT)
+        .file("auth.json", auth.to_string());
+    for (options, words) in [
+        ("--auth-file auth.json", "certificate"),
+        ("--ca ca.pem", "401"),
+    ] {
+        let of = Snapshotter::start(&pushed.cli, &format!("--lazy only {options}"));
+        let mounts = pushed.ask(&of, 0, "left", "").unwrap();
+        assert_eq!(option(&mounts, "x-"), None);
+        of.remove("left").unwrap();
+        let said = of.end();
+        assert!(said.contains(words), "{words:?} is not in {said}");
+    }
+    let of = Snapshotter::start(&pushed.cli, "--lazy only --ca ca.pem --auth-file auth.json");
+    pushed.take(&of);
+    assert_eq!(of.end(), "");
+    for option in ["--ca", "--auth-file"] {
+        pushed
+            .cli
+            .run(&format!(
+                "snapshotter --root other --address run/o.sock {option} none"
+            ))
+            .failed(1, &["none"]);
     }
 }

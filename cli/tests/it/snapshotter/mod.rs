@@ -1,9 +1,9 @@
 //! `snapshotter`: each call, each refusal, layers of registries, kills at any moment, hostile input.
 
 mod client; // a client
-mod layers;
+mod layers; // layers of images in a registry
 #[path = "../../../src/snapshotter/proto.rs"]
-mod proto; // the messages, as the program has them // layers of images in a registry
+mod proto; // the messages, as the program has them
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

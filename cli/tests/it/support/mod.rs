@@ -18,3 +18,4 @@ pub mod rng; // random numbers from a seed
 pub mod script; // guests as short lists of steps
 #[path = "../../../../tests/it/support/signer.rs"]
 pub mod signer; // somebody who signs images
+pub mod tls_door; // a door with TLS before a registry
