@@ -152,3 +152,7 @@ pub(crate) const MAX_SNAPSHOT_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 /// Clients of the snapshotter at a time. containerd is one.
 #[cfg(target_os = "linux")]
 pub(crate) const MAX_SNAPSHOT_CONNECTIONS: usize = 64;
+
+/// Bytes of an image's `/etc/passwd`, and of its `/etc/group`, that containerd is shown.
+#[cfg(target_os = "linux")]
+pub(crate) const MAX_USERS_BYTES: u64 = 1024 * 1024;

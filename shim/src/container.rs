@@ -28,6 +28,7 @@ use crate::programs::Programs;
 use crate::rootfs::{RootDirs, Roots};
 use crate::spec::{ContainerSpec, CpuLimit};
 use crate::status::{Code, Status};
+use crate::users::home_of;
 
 /// The signal that nobody can miss.
 pub const SIGKILL: u32 = 9;
@@ -181,6 +182,7 @@ impl Container {
             plan.volume_quota.max_bytes = max_files;
             plan.stdio = Stdio::Streams(streams.clone());
             let root = shared.roots.open(&dirs)?;
+            give_home(&request.id, &root.image, spec.uid, &mut plan);
             let program = shared.programs.open(&root, &spec)?;
             program.take_over(&mut plan)?;
             ready = Some(ReadyGuest {
@@ -468,6 +470,19 @@ impl Container {
             ),
         )
     }
+}
+
+/// Says where the home of a container's user is, if the spec does not: as other runtimes do. That
+/// nobody can say it is no reason not to run.
+fn give_home(id: &str, image: &Image, uid: u32, plan: &mut RunPlan) {
+    if plan.env.iter().any(|(name, _)| name == "HOME") {
+        return;
+    }
+    let home = home_of(image, uid).unwrap_or_else(|error| {
+        tell(LogLevel::Warn, id, format_args!("HOME is /: {error}"));
+        "/".to_owned()
+    });
+    plan.env.push(("HOME".to_owned(), home));
 }
 
 /// Tells when the input of a container ends. That of a pod's container is written by containerd

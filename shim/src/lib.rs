@@ -32,4 +32,5 @@ pub mod status;
 pub mod stored;
 pub mod throttle;
 pub mod ttrpc;
+pub mod users;
 pub mod wire;

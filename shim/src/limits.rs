@@ -27,6 +27,9 @@ pub const MAX_MOUNTS: usize = 256;
 /// Bytes of a container's name. containerd allows as many.
 pub const MAX_ID_BYTES: usize = 76;
 
+/// Bytes of an image's `/etc/passwd`.
+pub const MAX_USERS_BYTES: u64 = 1024 * 1024;
+
 /// Bytes of a guest's program. CPython has 30 MB.
 pub const MAX_PROGRAM_BYTES: u64 = 256 * 1024 * 1024;
 

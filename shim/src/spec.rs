@@ -48,6 +48,8 @@ pub struct ContainerSpec {
     pub env: Vec<(String, String)>,
     /// The working directory.
     pub cwd: String,
+    /// The number of its user, which says nothing but what its home is.
+    pub uid: u32,
     /// The root file system's directory, if the caller names no mounts.
     pub root: String,
     /// Whether nothing of the root may be changed.
@@ -104,8 +106,16 @@ struct Process {
     #[serde(deserialize_with = "or_none")]
     env: Vec<String>,
     cwd: String,
+    user: User,
     #[serde(deserialize_with = "or_none")]
     rlimits: Vec<Rlimit>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct User {
+    uid: u32,
+    username: String,
 }
 
 /// Reads a list; what Go writes for one without elements is `null`.
@@ -207,6 +217,12 @@ impl ContainerSpec {
         if !is_sandbox && process.args.first().is_none_or(String::is_empty) {
             return Err("process.args: no program is named".to_owned());
         }
+        if !process.user.username.is_empty() {
+            let name = &process.user.username;
+            return Err(format!(
+                "process.user.username: {name:?}: expected numbers alone: whoever makes a spec looks names up"
+            ));
+        }
         let root = document.root.unwrap_or_default();
         let resources = document.linux.and_then(|linux| linux.resources);
         let resources = resources.unwrap_or_default();
@@ -216,6 +232,7 @@ impl ContainerSpec {
             cwd: directory(process.cwd)?,
             max_open: descriptors(process.rlimits)?,
             args: process.args,
+            uid: process.user.uid,
             root: root.path,
             read_only: root.readonly,
             memory: limit.map(memory_limit).transpose()?.flatten(),
@@ -334,7 +351,7 @@ mod tests {
         let text = r#"{
             "ociVersion": "1.1.0", "hostname": "h", "hooks": {"prestart": null, "poststop": []},
             "process": {
-                "user": {"uid": 0, "gid": 0}, "args": ["/app.wasm", "-v"],
+                "user": {"uid": 7, "gid": 8, "additionalGids": [9]}, "args": ["/app.wasm", "-v"],
                 "env": ["A=1", "B=x=y", "A=2"], "cwd": "/srv",
                 "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 512}]
             },
@@ -347,6 +364,7 @@ mod tests {
         let env = [("A", "2"), ("B", "x=y")].map(|(name, value)| (name.into(), value.into()));
         assert_eq!(spec.args, ["/app.wasm", "-v"]);
         assert_eq!((spec.env, spec.cwd.as_str()), (env.to_vec(), "/srv"));
+        assert_eq!(spec.uid, 7);
         assert_eq!((spec.memory, spec.max_open), (Some(64 << 20), Some(1024)));
         assert!(spec.read_only && !spec.is_sandbox && spec.mounts.len() == 1);
         assert_eq!(spec.pod.as_deref(), Some("p"));
@@ -367,6 +385,14 @@ mod tests {
             process(r#""terminal": true"#),
             "process.terminal: a guest has no terminal"
         );
+        assert_eq!(
+            process(r#""user": {"username": "app"}"#),
+            "process.user.username: \"app\": expected numbers alone: whoever makes a spec looks names up"
+        );
+        for uid in ["-1", "4294967296", "\"app\""] {
+            let text = process(&format!(r#""user": {{"uid": {uid}}}"#));
+            assert!(text.contains("invalid"), "{text}");
+        }
         assert_eq!(process(r#""env": ["A"]"#), "process.env: \"A\" has no `=`");
         for cwd in ["srv", "/a/../b"] {
             let text = process(&format!(r#""cwd": "{cwd}""#));

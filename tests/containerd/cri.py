@@ -104,7 +104,7 @@ class Kubelet:
         config = self.sandbox_config(name, network)
         return one(self.call("RunPodSandbox", message((1, config), (2, "stratafs"))), 1).decode(), config
 
-    def create(self, pod, config, name, command, env=(), memory=0, mounts=(), stdin=False):
+    def create(self, pod, config, name, command, env=(), memory=0, mounts=(), stdin=False, user=""):
         envs = [(6, message((1, key), (2, value))) for key, value in env]
         binds = [(7, message((1, inside), (2, outside), (3, int(only)))) for inside, outside, only in mounts]
         resources = message((4, memory)) if memory else b""
@@ -117,7 +117,7 @@ class Kubelet:
             (11, name + ".log"),
             (12, int(stdin)),
             (13, int(stdin)),
-            (15, message((1, resources))),
+            (15, message((1, resources), *([(2, message((6, user)))] if user else []))),
         )
         request = message((1, pod), (2, container), (3, config))
         return one(self.call("CreateContainer", request), 1).decode()

@@ -58,4 +58,12 @@ guests() {
     guest copy 'x' 1 '(loop $l (i32.store (i32.const 0) (i32.const 1024)) (i32.store (i32.const 4) (i32.const 1024))
   (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
   (if (i32.load (i32.const 8)) (then (drop (call $put (i32.const 1) (i32.const 1024) (i32.load (i32.const 8)))) (br $l))))'
+    # Reads /noise to its end, and exits with the first error, or with 7.
+    guest far 'noise' 5 '(local.set $error (call $open (i32.const 3) (i32.const 1) (i32.const 16) (i32.const 5) (i32.const 0)
+  (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 12)))
+  (if (local.get $error) (then (call $exit (local.get $error))))
+  (i32.store (i32.const 0) (i32.const 65536)) (i32.store (i32.const 4) (i32.const 65536))
+  (loop $l (local.set $error (call $read (i32.load (i32.const 12)) (i32.const 0) (i32.const 1) (i32.const 8)))
+   (if (local.get $error) (then (call $exit (local.get $error))))
+   (br_if $l (i32.load (i32.const 8)))) (call $exit (i32.const 7))'
 }

@@ -53,6 +53,22 @@ def pulled(node, name):
     node.remove(pod)
 
 
+def users(node):
+    """containerd finds users of the image by name, in the root that it has of it, and the guest hears of the home."""
+    pod, config = node.run_sandbox("users")
+    container = node.create(pod, config, "app", ["/env.wasm"], user="app")
+    node.start(container)
+    expect(node.until_exited(container)[0], 0, "the end of env")
+    told = "".join(text for _, text in node.log("users", "app")).split("\0")
+    expect("HOME=/srv/app" in told, True, "the home of app in %s" % told)
+    try:
+        node.create(pod, config, "nobody", ["/env.wasm"], user="nobody-knows")
+        raise AssertionError("a user that nobody knows was taken")
+    except grpc.RpcError as error:
+        expect("no users found" in error.details(), True, "of a user that nobody knows: %s" % error.details())
+    node.remove(pod)
+
+
 def removed(node, name):
     """The image goes while a container of it runs, and the container stays."""
     node.remove_image(name)
@@ -94,11 +110,13 @@ def main():
     parser.add_argument("socket")
     parser.add_argument("image")
     parser.add_argument("work")
-    parser.add_argument("step", choices=["pulled", "removed", "killed"])
+    parser.add_argument("step", choices=["pulled", "users", "removed", "killed"])
     given = parser.parse_args()
     node = Node(given.socket, given.image, os.path.join(given.work, "pulled-logs"))
     if given.step == "pulled":
         pulled(node, given.image)
+    elif given.step == "users":
+        users(node)
     elif given.step == "removed":
         removed(node, given.image)
     else:

@@ -7,12 +7,17 @@ else
     stop_containerd -TERM
     port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
     printf 'version: 0.1\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: "127.0.0.1:%s"}\n' "$work/registry" "$port" >registry.yml
-    docker-registry serve registry.yml >registry.log 2>&1 &
-    registry_pid=$!
     remote=127.0.0.1:$port/tests/app:1
-    for _ in $(seq 100); do python3 -c "import urllib.request; urllib.request.urlopen('http://127.0.0.1:$port/v2/')" 2>/dev/null && break || sleep 0.1; done
+    start_registry() {
+        docker-registry serve registry.yml >>registry.log 2>&1 &
+        registry_pid=$!
+        for _ in $(seq 100); do python3 -c "import urllib.request; urllib.request.urlopen('http://127.0.0.1:$port/v2/')" 2>/dev/null && return || sleep 0.1; done
+        die "the registry does not start: $(tail -3 registry.log)"
+    }
+    start_registry
     # Content that no container reads, so that it is seen whether it is fetched.
-    mkdir -p noise && head -c 8000000 /dev/urandom >noise/noise
+    mkdir -p noise/etc && head -c 8000000 /dev/urandom >noise/noise
+    printf 'root:x:0:0::/root:\napp:x:7:8::/srv/app:\n' >noise/etc/passwd
     "$binary" image append app:1 noise --tag large:1 >/dev/null
     "$binary" image push large:1 "$remote" >/dev/null
     snapshotter_pid=
@@ -40,8 +45,23 @@ else
     printf '   containerd keeps %s KB more, its largest blob has %s bytes; %s bytes are not on the node yet\n' "$grown" "$large" "$(figure absent_bytes)"
     [ "$grown" -lt 1000 ] || die "containerd keeps $grown KB more after the pull: $(ctr -n k8s.io content ls)"
     [ "$(figure absent_bytes)" -gt 7000000 ] || die "all of the image was fetched: $(figure absent_bytes) bytes are absent"
-    [ -z "$(find snapshotter/snapshots -type f)" ] || die "something was unpacked: $(find snapshotter/snapshots -type f | head)"
+    # Nothing but the names of users, for containerd.
+    unpacked=$(find snapshotter/snapshots -type f -not -path '*/fs/etc/passwd')
+    [ -z "$unpacked" ] || die "something was unpacked: $unpacked"
     grep -q 'is left to containerd' snapshotter.log && die "a layer was left to containerd: $(cat snapshotter.log)"
+    cri users
+    # off NAME WANTED ARGS...: runs a container off the store, by ctr, and holds its code against one.
+    off() {
+        local got=0
+        ctr -n k8s.io run --rm --runtime io.containerd.stratafs.v1 --fifo-dir "$work/fifo" --snapshotter stratafs "${@:3}" >out 2>err </dev/null || got=$?
+        [ "$got" = "$2" ] || die "$1: code $got, not $2: $(cat err)"
+    }
+    kill "$registry_pid" && wait "$registry_pid" 2>/dev/null || true
+    off "content that is away, of a registry that is gone" 29 "$remote" far1 /far.wasm
+    off "another container, meanwhile" 7 "$remote" near /hello.wasm
+    start_registry
+    sleep 2
+    off "content of a registry that is back" 7 "$remote" far2 /far.wasm
     cri removed
     freed() { local images; images=$(figure images); [ "$images" = 0 ] || printf '%s images' "$images"; }
     # containerd collects by itself some time after something was removed.

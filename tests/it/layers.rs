@@ -99,6 +99,7 @@ const SHIM: Package = Package {
         ("reach", 1),
         ("ready", 1),
         ("spec", 1),
+        ("users", 1),
         ("config", 2),
         ("fifo", 2),
         ("mounts", 2),

@@ -43,6 +43,10 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "MAX_ROOTS_BYTES",
         "what_the_table_says_is_what_a_client_goes_by",
     ),
+    (
+        "MAX_USERS_BYTES",
+        "layers_hide_those_below_and_links_lead_nowhere",
+    ),
     ("MAX_SPEC_BYTES", "a_large_file_is_not_read_to_its_end"),
     (
         "MAX_CONFIG_BYTES",

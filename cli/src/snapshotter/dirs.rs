@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tonic::Status;
 
+use super::users::{self, UserFiles};
 use crate::failure::Failure;
 
 /// The directories of snapshots.
@@ -76,6 +77,12 @@ impl Dirs {
             File::open(self.snapshots())?.sync_all()
         };
         make().map_err(|error| failed(&of, &error))
+    }
+
+    /// Puts the files of users into a snapshot that was made.
+    pub(super) fn show_users(&self, number: u64, files: &UserFiles) -> Result<(), Status> {
+        let root = self.files(number);
+        users::write(&root, files).map_err(|error| failed(&root, &error))
     }
 
     /// Takes the directories of a snapshot out of the way, so that they can be removed.

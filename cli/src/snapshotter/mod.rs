@@ -10,6 +10,7 @@ mod record;
 mod service;
 mod snapshots;
 mod stored;
+mod users;
 
 use std::path::Path;
 use std::process::ExitCode;

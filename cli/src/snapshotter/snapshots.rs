@@ -13,6 +13,7 @@ use super::metadata::Metadata;
 use super::proto::{Info, Mount};
 use super::record::{Body, Moment, Record, SnapshotKind, TARGET_LABEL, check_key, checked_labels};
 use super::stored::{Stored, WantedLayer, internal, tell_left};
+use super::users::{self, UserFiles};
 use crate::failure::{Failure, say};
 use crate::limits::MAX_SNAPSHOT_DEPTH;
 use crate::reach::{LazyWhen, ReachArgs};
@@ -153,15 +154,19 @@ impl Snapshots {
     }
 
     fn make(&self, new: NewSnapshot) -> Result<Vec<Mount>, Status> {
-        let image = {
+        let (image, lower) = {
             let metadata = self.metadata.lock();
             check_new(&metadata, &new)?;
-            below(&metadata, &new.parent)?.image
+            let below = below(&metadata, &new.parent)?;
+            let lower = below.dirs.iter().map(|dir| self.dirs.files(dir.number));
+            (below.image, lower.collect::<Vec<_>>())
         };
+        let mut files = UserFiles::new();
         let body = match image {
             Some((image, layers)) if !is_unpacked(&new) => {
                 let image = self.stored.image_of(&image, layers);
                 let image = image.map_err(|failure| internal(&failure))?;
+                files = users::find(&lower, |path| self.stored.users_of(&image, path));
                 Body::Over { image }
             }
             _ => Body::Dir,
@@ -172,6 +177,7 @@ impl Snapshots {
         held.map_err(|failure| internal(&failure))?;
         let number = metadata.take_number();
         self.dirs.make(number)?;
+        self.dirs.show_users(number, &files)?;
         let record = Record {
             number,
             kind: new.kind,

@@ -7,15 +7,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
+use stratafs::errno::Errno;
 use stratafs::image::{ImageConfig, Reference};
 use stratafs::registry::RegistryRef;
 use stratafs::source::{BlobDigest, SourceOptions};
 use stratafs::store::{ImageInfo, Store, StoreError, StoredLayer};
 use stratafs::transfer::{self, PullOptions};
+use stratafs::vfs::Fs;
 use tonic::Status;
 
 use super::record::Body;
 use crate::failure::{Failure, say};
+use crate::limits::MAX_USERS_BYTES;
 use crate::place;
 use crate::reach::{LazyWhen, ReachArgs};
 
@@ -259,6 +262,17 @@ impl Stored {
         let id = import.commit(ImageConfig::new(), None)?.to_string();
         self.hold(&id)?;
         Ok(id)
+    }
+
+    /// Reads a file of users of an image, wherever links within it lead; `None` if there is none of that
+    /// name.
+    pub(super) fn users_of(&self, image: &str, path: &str) -> Result<Option<Vec<u8>>, Failure> {
+        let fs = Fs::new(&self.store.image(image)?);
+        match fs.read_up_to(path, MAX_USERS_BYTES) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if matches!(error.errno(), Errno::NoEntry | Errno::NotDirectory) => Ok(None),
+            Err(error) => Err(Failure::new(format_args!("{image}: {error}"))),
+        }
     }
 
     /// Lets go of all images that no snapshot needs: what a killed process had not come to.

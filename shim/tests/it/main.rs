@@ -19,3 +19,4 @@ mod hostile; // specs, connections and guests that mean harm
 mod lazy; // content that comes from a registry when it is read
 mod process; // the program: start, delete, and the process that stays
 mod stored; // images of a store, as a mount names them
+mod users; // users of a spec

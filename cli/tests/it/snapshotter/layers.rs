@@ -39,6 +39,7 @@ impl Pushed {
             .collect();
         cli.file("low/noise", noise).file("low/etc/motd", "low");
         cli.file("high/etc/motd", "high").file("high/app", "app");
+        cli.file("low/etc/passwd", "app:x:7:8::/srv/app:\n");
         let name = fake.name("app:1");
         for words in [
             "image import low --layer high --tag both:1 --store made",
@@ -149,7 +150,18 @@ fn layers_of_a_registry_go_to_the_store_and_nowhere_else() {
     // A container: an empty directory, and the image beside it.
     let mounts = of.prepare("k8s.io/9/c", &top, &[]).unwrap();
     assert_eq!((mounts.len(), mounts[0].kind.as_str()), (1, "bind"));
-    assert_eq!(fs::read_dir(&mounts[0].source).unwrap().count(), 0);
+    // Nothing is in it but the names of users, which containerd looks up there.
+    let names = |dir: &Path| {
+        let listed = fs::read_dir(dir).unwrap();
+        listed
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect::<Vec<_>>()
+    };
+    let source = Path::new(&mounts[0].source);
+    assert_eq!(names(source), ["etc"]);
+    assert_eq!(names(&source.join("etc")), ["passwd"]);
+    let passwd = fs::read_to_string(source.join("etc/passwd")).unwrap();
+    assert_eq!(passwd, "app:x:7:8::/srv/app:\n");
     let store = option(&mounts, "x-stratafs.store=").unwrap();
     let image = option(&mounts, "x-stratafs.image=").unwrap().to_owned();
     assert_eq!(
