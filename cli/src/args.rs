@@ -24,7 +24,7 @@ use super::strace::StraceArgs;
 
 pub(super) use serve::{Keep, ServeArgs};
 #[cfg(target_os = "linux")]
-pub(super) use snapshotter::SnapshotterArgs;
+pub(super) use snapshotter::{SnapshotterArgs, Unverified};
 
 const EXAMPLE: &str = "\
 Example:

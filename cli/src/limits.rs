@@ -156,3 +156,7 @@ pub(crate) const MAX_SNAPSHOT_CONNECTIONS: usize = 64;
 /// Bytes of an image's `/etc/passwd`, and of its `/etc/group`, that containerd is shown.
 #[cfg(target_os = "linux")]
 pub(crate) const MAX_USERS_BYTES: u64 = 1024 * 1024;
+
+/// Images that the snapshotter remembers to be signed; after that it asks anew.
+#[cfg(target_os = "linux")]
+pub(crate) const MAX_ADMITTED: usize = 4096;

@@ -72,7 +72,8 @@ impl VerifyArgs {
     }
 }
 
-fn key(file: &Path) -> Result<VerifyKey, Failure> {
+/// Reads a public key.
+pub(crate) fn key(file: &Path) -> Result<VerifyKey, Failure> {
     let mut pem = Vec::new();
     let read = File::open(file).and_then(|opened| {
         let mut bounded = opened.take(MAX_KEY_BYTES + 1);

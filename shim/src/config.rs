@@ -33,6 +33,9 @@ pub struct ShimConfig {
     pub max_file_bytes: u64,
     /// Bytes of the content of a root file system.
     pub max_root_bytes: u64,
+    /// Whether roots that containerd unpacked are refused, and with them all that the snapshotter did
+    /// not hold to be signed.
+    pub only_stored: bool,
     /// Where figures and health are answered by HTTP; empty for nowhere.
     pub metrics_address: String,
     /// How lines of the log look.
@@ -63,6 +66,7 @@ impl Default for ShimConfig {
             max_memory: 4 << 30,
             max_file_bytes: 1 << 30,
             max_root_bytes: 4 << 30,
+            only_stored: false,
             metrics_address: String::new(),
             log_format: LogFormat::default(),
             log_level: LogLevel::default(),
@@ -140,7 +144,10 @@ mod tests {
     #[test]
     fn a_file_says_what_is_not_as_usual() {
         assert_eq!(read(""), Ok(ShimConfig::default()));
-        let config = read("isolation = \"pod\"\nmax-memory = 1000\ncache-dir = \"\"\n").unwrap();
+        let config =
+            read("isolation = \"pod\"\nmax-memory = 1000\ncache-dir = \"\"\nonly-stored = true\n")
+                .unwrap();
+        assert!(config.only_stored && !ShimConfig::default().only_stored);
         assert_eq!(
             (config.isolation, config.max_memory),
             (Isolation::Pod, 1000)

@@ -172,6 +172,9 @@ impl Container {
                 false => bundle.join(&spec.root),
             };
             let dirs = RootDirs::of(&request.rootfs, &rootfs)?;
+            if shared.config.only_stored {
+                dirs.check_stored()?;
+            }
             let private = shared.private(bundle, &dirs);
             let mut plan = plan(&spec);
             mounts::apply(&spec.mounts, &private, &mut plan)?;

@@ -20,7 +20,7 @@ use crate::messages::MountMessage;
 use crate::reach::RegistryConfig;
 use crate::ready::ReadyProgram;
 use crate::spec::climbs;
-use crate::status::Status;
+use crate::status::{Code, Status};
 use crate::stored::{StoredBase, Stores};
 
 /// The directories of a root, the lowest first.
@@ -81,6 +81,24 @@ impl RootDirs {
             )));
         }
         Ok(dirs)
+    }
+
+    /// Refuses directories: what is in them nobody has held against a signature.
+    ///
+    /// # Errors
+    /// The root is not an image of a store alone.
+    pub fn check_stored(&self) -> Result<(), Status> {
+        let Some(dir) = self.all().next() else {
+            return Ok(());
+        };
+        Err(Status::new(
+            Code::PermissionDenied,
+            format_args!(
+                "rootfs: {}: a directory that containerd unpacked, where only-stored asks for an image of \
+                 the snapshotter's store alone: see its log for why it has not taken the image",
+                dir.display()
+            ),
+        ))
     }
 
     /// Returns all of them.

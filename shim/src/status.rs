@@ -11,6 +11,8 @@ pub enum Code {
     NotFound = 5,
     /// There is one of that name.
     AlreadyExists = 6,
+    /// It may not be, as the configuration has it.
+    PermissionDenied = 7,
     /// A bound is reached.
     ResourceExhausted = 8,
     /// The container is not in a state for it.

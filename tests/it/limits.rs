@@ -47,6 +47,10 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "MAX_USERS_BYTES",
         "layers_hide_those_below_and_links_lead_nowhere",
     ),
+    (
+        "MAX_ADMITTED",
+        "images_that_are_signed_are_remembered_up_to_a_bound",
+    ),
     ("MAX_SPEC_BYTES", "a_large_file_is_not_read_to_its_end"),
     (
         "MAX_CONFIG_BYTES",

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::reach::{LazyWhen, ReachArgs};
 
@@ -46,6 +46,32 @@ pub(crate) struct SnapshotterArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) auth_file: Vec<PathBuf>,
 
+    /// Take images whose name begins with HOST[/REPOSITORY] only if they are signed, as `cosign sign --key` does,
+    /// with the key whose public part is in FILE (PEM); `*` is for all. Repeat for several: of the longest
+    /// beginning that fits one key is enough
+    #[arg(long, value_name = "PREFIX=FILE")]
+    pub(crate) verify_key: Vec<String>,
+
+    /// With --verify-key, whether images are taken that none is for
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHAT",
+        default_value = "refuse",
+        requires = "verify_key"
+    )]
+    pub(crate) unverified: Unverified,
+
     #[command(flatten)]
     pub(crate) reach: ReachArgs,
+}
+
+/// What becomes of images that no key is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Unverified {
+    /// They are not taken
+    #[default]
+    Refuse,
+    /// They are taken as if there were no keys; layers of no known image are refused all the same
+    Allow,
 }

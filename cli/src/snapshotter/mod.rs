@@ -5,6 +5,7 @@ mod dirs;
 mod filter;
 mod listen;
 mod metadata;
+mod policy;
 mod proto;
 mod record;
 mod service;
@@ -19,16 +20,22 @@ use std::sync::Arc;
 use crate::args::SnapshotterArgs;
 use crate::failure::Failure;
 use listen::ReadySocket;
+use policy::Policy;
 use snapshots::Snapshots;
+use stored::Terms;
 
 /// Answers containerd until the program is told to end.
 pub(super) fn snapshotter(
     args: SnapshotterArgs,
     store: Option<&Path>,
 ) -> Result<ExitCode, Failure> {
-    let reach = args.reach.with_auth_files(args.auth_file)?;
+    let terms = Terms {
+        policy: Policy::of(&args)?,
+        reach: args.reach.with_auth_files(args.auth_file)?,
+        lazy: args.lazy,
+    };
     let socket = ReadySocket::bind(&args.address)?;
-    let snapshots = Snapshots::open(&args.root, store, reach, args.lazy)?;
+    let snapshots = Snapshots::open(&args.root, store, terms)?;
     socket.answer(Arc::new(snapshots))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -12,11 +12,10 @@ use super::filter::Filter;
 use super::metadata::Metadata;
 use super::proto::{Info, Mount};
 use super::record::{Body, Moment, Record, SnapshotKind, TARGET_LABEL, check_key, checked_labels};
-use super::stored::{Stored, WantedLayer, internal, tell_left};
+use super::stored::{Stored, Terms, WantedLayer, internal, tell_left};
 use super::users::{self, UserFiles};
 use crate::failure::{Failure, say};
 use crate::limits::MAX_SNAPSHOT_DEPTH;
-use crate::reach::{LazyWhen, ReachArgs};
 
 /// What keys of snapshots begin with that containerd unpacks layers into.
 const UNPACKED: &str = "extract-";
@@ -46,15 +45,10 @@ struct Below<'s> {
 
 impl Snapshots {
     /// Opens what is in `root`, and removes what a killed process left there.
-    pub(super) fn open(
-        root: &Path,
-        store: Option<&Path>,
-        reach: ReachArgs,
-        lazy: LazyWhen,
-    ) -> Result<Self, Failure> {
+    pub(super) fn open(root: &Path, store: Option<&Path>, terms: Terms) -> Result<Self, Failure> {
         let dirs = Dirs::open(root)?;
         let metadata = Metadata::open(&dirs.metadata())?;
-        let stored = Stored::open(store, reach, lazy, metadata.identity())?;
+        let stored = Stored::open(store, terms, metadata.identity())?;
         // What mounts cannot name is told now, and not of each container.
         text(&dirs.empty())?;
         text(stored.dir())?;
@@ -89,16 +83,24 @@ impl Snapshots {
             kind,
             labels,
         };
-        if kind == SnapshotKind::Active
-            && let Some(target) = new.labels.get(TARGET_LABEL).cloned()
-        {
-            self.take_layer(&target, &new)?;
+        if is_unpacked(&new) {
+            let target = new.labels.get(TARGET_LABEL).cloned();
+            let chain = target.as_deref().unwrap_or(&new.key);
+            let wanted = WantedLayer::of(chain, &new.labels);
+            self.stored.admit(chain, wanted.as_ref())?;
+            if let Some(target) = &target {
+                self.take_layer((target, wanted), &new)?;
+            }
         }
         self.make(new)
     }
 
     /// Takes a layer into the store in place of having it unpacked, where that can be done.
-    fn take_layer(&self, target: &str, new: &NewSnapshot) -> Result<(), Status> {
+    fn take_layer(
+        &self,
+        (target, wanted): (&str, Option<Result<WantedLayer, Failure>>),
+        new: &NewSnapshot,
+    ) -> Result<(), Status> {
         let there = || Status::already_exists(format!("target snapshot {target:?}"));
         {
             let metadata = self.metadata.lock();
@@ -107,7 +109,7 @@ impl Snapshots {
                 return Err(there());
             }
         }
-        let Some(wanted) = WantedLayer::of(target, &new.labels) else {
+        let Some(wanted) = wanted else {
             return Ok(());
         };
         let brought = wanted.and_then(|wanted| self.stored.bring(&wanted));

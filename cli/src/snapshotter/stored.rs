@@ -16,6 +16,7 @@ use stratafs::transfer::{self, PullOptions};
 use stratafs::vfs::Fs;
 use tonic::Status;
 
+use super::policy::Policy;
 use super::record::Body;
 use crate::failure::{Failure, say};
 use crate::limits::MAX_USERS_BYTES;
@@ -29,9 +30,23 @@ const PREFIX: &str = "SNAPSHOT/";
 const IMAGE_LABEL: &str = "containerd.io/snapshot/cri.image-ref";
 const MANIFEST_LABEL: &str = "containerd.io/snapshot/cri.manifest-digest";
 
+/// How images are taken.
+pub(super) struct Terms {
+    /// How registries are reached.
+    pub(super) reach: ReachArgs,
+    /// When the parts of layers come.
+    pub(super) lazy: LazyWhen,
+    /// Whose images are taken.
+    pub(super) policy: Policy,
+}
+
 /// A layer that is asked for, and the image that it is of.
 pub(super) struct WantedLayer {
-    /// The image in its registry.
+    /// The image as whoever pulls calls it.
+    image: RegistryRef,
+    /// The manifest that is pulled.
+    manifest: Option<BlobDigest>,
+    /// The image in its registry: that manifest, if it is known.
     name: RegistryRef,
     /// The digest of the layer and of all below it: SHA-256 over the digests of the archives.
     chain: String,
@@ -45,22 +60,26 @@ impl WantedLayer {
         labels: &BTreeMap<String, String>,
     ) -> Option<Result<Self, Failure>> {
         let image = labels.get(IMAGE_LABEL)?;
-        let named = |image: &str| {
-            let name: RegistryRef = image
+        let read = || {
+            let image: RegistryRef = image
                 .parse()
                 .map_err(|error| Failure::new(format_args!("label {IMAGE_LABEL}: {error}")))?;
-            let Some(manifest) = labels.get(MANIFEST_LABEL) else {
-                return Ok(name);
-            };
-            let digest: BlobDigest = manifest
-                .parse()
+            let manifest = labels.get(MANIFEST_LABEL).map(|text| text.parse());
+            let manifest: Option<BlobDigest> = manifest
+                .transpose()
                 .map_err(|error| Failure::new(format_args!("label {MANIFEST_LABEL}: {error}")))?;
-            Ok(name.at(&digest))
+            let name = match &manifest {
+                Some(digest) => image.at(digest),
+                None => image.clone(),
+            };
+            Ok(Self {
+                image,
+                manifest,
+                name,
+                chain: chain.to_owned(),
+            })
         };
-        Some(named(image).map(|name| Self {
-            name,
-            chain: chain.to_owned(),
-        }))
+        Some(read())
     }
 }
 
@@ -68,8 +87,7 @@ impl WantedLayer {
 pub(super) struct Stored {
     store: Store,
     dir: PathBuf,
-    reach: ReachArgs,
-    lazy: LazyWhen,
+    terms: Terms,
     prefix: String,
     /// One pull of an image at a time.
     pulls: Mutex<HashMap<String, Arc<Mutex<()>>>>,
@@ -81,23 +99,17 @@ pub(super) struct Stored {
 
 impl Stored {
     /// Opens the store, made if it is missing. `identity` tells snapshotters of one store apart.
-    pub(super) fn open(
-        dir: Option<&Path>,
-        reach: ReachArgs,
-        lazy: LazyWhen,
-        identity: u64,
-    ) -> Result<Self, Failure> {
+    pub(super) fn open(dir: Option<&Path>, terms: Terms, identity: u64) -> Result<Self, Failure> {
         let store = place::open(dir, place::Use::Fill)?;
         let dir = place::of(dir)?;
         let dir = std::fs::canonicalize(&dir).map_err(|error| Failure::at(&dir, error))?;
-        if lazy != LazyWhen::Off {
-            transfer::fetch_from(&store, reach.origins()?)?;
+        if terms.lazy != LazyWhen::Off {
+            transfer::fetch_from(&store, terms.reach.origins()?)?;
         }
         Ok(Self {
             store,
             dir,
-            reach,
-            lazy,
+            terms,
             prefix: format!("{PREFIX}{identity:016x}/"),
             pulls: Mutex::default(),
             // A killed process may not have come to it.
@@ -109,6 +121,42 @@ impl Stored {
     /// Returns the directory of the store.
     pub(super) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Refuses a layer of an image that is not signed as it has to be, or of one that nobody names; and
+    /// says so. Nothing is asked where no keys are given.
+    pub(super) fn admit(
+        &self,
+        chain: &str,
+        wanted: Option<&Result<WantedLayer, Failure>>,
+    ) -> Result<(), Status> {
+        let policy = &self.terms.policy;
+        if !policy.is_given() {
+            return Ok(());
+        }
+        let (of, refused) = match wanted {
+            Some(Ok(wanted)) => {
+                let client = self.terms.reach.client();
+                let admitted = client.and_then(|client| {
+                    policy.admit(&client, &wanted.image, wanted.manifest.as_ref())
+                });
+                match admitted {
+                    Ok(()) => return Ok(()),
+                    Err(failure) => (format!("image {}", wanted.image), failure.to_string()),
+                }
+            }
+            Some(Err(failure)) => (format!("layer {chain}"), failure.to_string()),
+            None => (
+                format!("layer {chain}"),
+                format!(
+                    "no label {IMAGE_LABEL} says of which image it is, so that no key could be for it"
+                ),
+            ),
+        };
+        say(&format!("{of} is refused: {refused}"));
+        Err(Status::permission_denied(format!(
+            "{of} is refused: {refused}"
+        )))
     }
 
     /// Brings a layer in with its image, or finds it in the store. The image has a name of its own
@@ -142,13 +190,13 @@ impl Stored {
         }
         let options = PullOptions {
             source: SourceOptions::default(),
-            lazy: self.lazy != LazyWhen::Off,
+            lazy: self.terms.lazy != LazyWhen::Off,
             ..PullOptions::default()
         };
         // The name that it has until it is known whether a snapshot needs it.
         let key = BlobDigest::of(wanted.name.to_string().as_bytes());
         let meanwhile = Reference::Tag(format!("{}pull-{}", self.prefix, key.hex()));
-        let client = self.reach.client()?;
+        let client = self.terms.reach.client()?;
         let pulled = transfer::pull(
             &self.store,
             &client,
@@ -167,7 +215,7 @@ impl Stored {
         }
         self.let_go(meanwhile.as_str())?;
         let body = body?;
-        if self.lazy == LazyWhen::Auto && pulled.lazy_layers > 0 {
+        if self.terms.lazy == LazyWhen::Auto && pulled.lazy_layers > 0 {
             self.fill_meanwhile(vec![pulled.image.id.to_string()]);
         }
         Ok(body)
@@ -199,14 +247,14 @@ impl Stored {
     }
 
     fn fill(&self, image: &str) -> Result<(), Failure> {
-        let (origins, options) = (self.reach.origins()?, PullOptions::default());
+        let (origins, options) = (self.terms.reach.origins()?, PullOptions::default());
         transfer::fill(&self.store, origins, &image.parse()?, &options)?;
         Ok(())
     }
 
     /// Fetches the rest of images, one after the other: what a process that has ended had not come to.
     pub(super) fn resume(self: &Arc<Self>, images: &HashSet<&str>) {
-        if self.lazy != LazyWhen::Auto {
+        if self.terms.lazy != LazyWhen::Auto {
             return;
         }
         let lacking = images

@@ -90,3 +90,30 @@ fn stores_that_are_none_are_refused_and_no_guest_is_shown_one() {
     assert!(text.contains("the runtime's own"), "{text}");
     node.end();
 }
+
+#[test]
+fn where_only_stored_images_are_run_what_was_unpacked_is_refused_by_its_directory() {
+    let node = Node::with(|config| config.only_stored = true);
+    let (store, image) = stored(&node, &[("app.wasm", says("stored\n", 3))]);
+    let mut bundle = node.bundle("c", &says("unpacked\n", 1));
+    let dir = bundle.dir.clone();
+    let (code, text) = refusal(bundle.create(&node));
+    assert_eq!(code, 7, "{text}");
+    assert!(
+        text.contains("only-stored") && text.contains("rootfs"),
+        "{text}"
+    );
+    let over = dir.join("rootfs");
+    let lower = format!("x-stratafs.lowerdir={}", over.display());
+    bundle.request.rootfs = stored_mount(&dir, &store, &image, &[&lower]);
+    let (code, text) = refusal(bundle.create(&node));
+    assert!(code == 7 && text.contains(over.to_str().unwrap()), "{text}");
+    bundle.request.rootfs = stored_mount(&dir, &store, &image, &[]);
+    assert_eq!(bundle.run(&node), (3, "stored\n".into(), String::new()));
+    // A pod itself has no root that is run.
+    let mut pod = node.bundle("p", "");
+    pod.spec["annotations"] = json!({"io.kubernetes.cri.container-type": "sandbox"});
+    pod.create(&node).unwrap();
+    let _gone: DeleteResponse = node.ask("Delete", "p");
+    node.end();
+}

@@ -4,6 +4,7 @@ mod client; // a client
 mod layers; // layers of images in a registry
 #[path = "../../../src/snapshotter/proto.rs"]
 mod proto; // the messages, as the program has them
+mod signed; // images, by whose keys they are signed
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
