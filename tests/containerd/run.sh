@@ -322,7 +322,8 @@ for version in 2 3; do
     mkdir -p "$node/etc/containerd"
     printf 'version = %s\n[grpc]\n  address = "%s"\n' "$version" "$node/sock" >"$node/etc/containerd/config.toml"
     cp "$node/etc/containerd/config.toml" before.toml
-    "$install" --from "$work/bin" --root "$node" | grep -q 'To do: add to' || die "install.sh says nothing of what is left"
+    "$install" --from "$work/bin" --root "$node" >said
+    grep -q 'To do: add to' said || die "install.sh says nothing of what is left"
     for _ in 1 2; do "$install" --from "$work/bin" --root "$node" --configure >said; done
     grep -q 'has the runtime handler' said || die "install.sh adds the handler twice: $(cat said)"
     "$node/usr/local/bin/containerd-shim-stratafs-v1" -v >/dev/null || die "the program that was installed does not run"
@@ -331,6 +332,19 @@ for version in 2 3; do
         die "containerd does not know the handler"
     "$install" --root "$node" --remove >/dev/null
     cmp -s before.toml "$node/etc/containerd/config.toml" || die "removed, the configuration is not as before"
+    # The whole of its defaults, with the snapshotter, is read as well.
+    if [ "$version" = 2 ]; then
+        containerd config default >"$node/etc/containerd/config.toml"
+        cp "$node/etc/containerd/config.toml" before.toml
+        cp "$binary" "$work/bin/stratafs"
+        "$install" --from "$work/bin" --root "$node" --snapshotter node --configure >/dev/null
+        containerd -c "$node/etc/containerd/config.toml" config dump >said || die "containerd does not read its configuration with the snapshotter"
+        for line in 'disable_snapshot_annotations = false' 'snapshotter = "stratafs"' 'address = "/run/stratafs/snapshotter.sock"'; do
+            grep -qF "$line" said || die "containerd does not know $line"
+        done
+        "$install" --root "$node" --uninstall >/dev/null
+        cmp -s before.toml "$node/etc/containerd/config.toml" || die "uninstalled, the defaults are not as before"
+    fi
     [ ! -e "$node/usr/local/bin/containerd-shim-stratafs-v1" ] || die "the program stays"
 done
 

@@ -16,6 +16,7 @@ mod support; // what these tests share with those of the library
 
 mod containers; // from creation to deletion: streams, codes, signals, events
 mod hostile; // specs, connections and guests that mean harm
+mod install; // install.sh on a directory as the root of a node
 mod lazy; // content that comes from a registry when it is read
 mod process; // the program: start, delete, and the process that stays
 mod stored; // images of a store, as a mount names them
