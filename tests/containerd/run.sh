@@ -45,6 +45,7 @@ stop() {
 trap stop EXIT
 cd "$work"
 export STRATAFS_STORE=$work/store
+# What is looked for in the output of a command is looked for in all of it: `grep -q` behind a pipe ends early, and the command with it.
 say() { printf '== %s (%d s)\n' "$*" "$SECONDS"; }
 die() {
     printf 'error: %s\n' "$*" >&2
@@ -96,7 +97,7 @@ until_running() {
 }
 # until_stopped NAME
 until_stopped() {
-    for _ in $(seq 200); do ctr task ls | grep -q "^$1 .*STOPPED" && return || sleep 0.05; done
+    for _ in $(seq 200); do grep -q "^$1 .*STOPPED" <<<"$(ctr task ls)" && return || sleep 0.05; done
     die "$1 goes on: $(ctr task ls)"
 }
 remove() {
@@ -133,6 +134,12 @@ ctr images import --base-name tests/app app.tar >/dev/null || die "containerd do
 image=tests/app:1
 ctr events >events.log 2>/dev/null &
 events_pid=$!
+# Until it listens: what comes before that it does not hear.
+for number in $(seq 100); do
+    ctr images label "$image" "tests=$number" >/dev/null
+    [ ! -s events.log ] || break
+    sleep 0.05
+done
 
 if [ -n "${STRATAFS_MEASURE:-}" ]; then
     say "figures, and nothing else"
@@ -155,7 +162,7 @@ grep -q 'the guest trapped' err || die "of a trap it says: $(cat err)"
 code 0 --rm "$image" mark1 /mark.wasm
 code 0 --rm "$image" mark2 /mark.wasm
 code 69 --rm --read-only "$image" mark3 /mark.wasm
-mount | grep -q "$work" && die "something is mounted: $(mount | grep "$work")"
+grep -q "$work" <<<"$(mount)" && die "something is mounted: $(mount | grep "$work")"
 clean
 
 say "components, prepared images, artifacts made images"
@@ -253,7 +260,7 @@ run -d "$image" two /spin.wasm
 [ "$(shims | wc -l)" = 1 ] || die "processes: $(shims)"
 said=$(ctr task exec --exec-id e one /hello.wasm 2>&1) && die "exec was done"
 grep -q 'run another container' <<<"$said" || die "of exec it says: $said"
-ctr task metrics one | grep -q 'memory.usage_in_bytes *13[1-9][0-9]\{3\} ' || die "figures: $(ctr task metrics one)"
+grep -q 'memory.usage_in_bytes *13[1-9][0-9]\{3\} ' <<<"$(ctr task metrics one)" || die "figures: $(ctr task metrics one)"
 ctr task pause two
 before=$(($(ticks)))
 sleep 1
@@ -284,6 +291,33 @@ remove a1 a2 b1
 config node "$work/cache"
 clean killed
 
+say "twenty pods with a process each beside one for a node, of which every second is killed, again and again"
+run -d "$image" node1 /wait.wasm && run -d "$image" node2 /wait.wasm
+node_pid=$(shims)
+config pod "$work/cache"
+pod_numbers=$(seq 20)
+for round in 1 2 3; do
+    for number in $pod_numbers; do
+        run -d --annotation "io.kubernetes.cri.sandbox-id=p$number" "$image" "pod$number" /wait.wasm
+    done
+    until_running 22
+    pids=$(shims | grep -vx "$node_pid")
+    [ "$(wc -l <<<"$pids")" = 20 ] || die "processes of 20 pods: $(wc -l <<<"$pids")"
+    for pid in $(awk 'NR % 2' <<<"$pids"); do kill -9 "$pid"; done
+    until_running 12
+    # Those that are gone are exactly as many as were killed, and their names are free again.
+    pod_numbers= alive=$(ctr task ls)
+    for number in $(seq 20); do grep -q "^pod$number .*RUNNING" <<<"$alive" || pod_numbers="$pod_numbers $number"; done
+    [ "$(wc -w <<<"$pod_numbers")" = 10 ] || die "gone: $pod_numbers"
+    for number in $pod_numbers; do remove "pod$number"; done
+done
+[ "$(shims | grep -cx "$node_pid")" = 1 ] || die "the process of the node ended with those of pods"
+config node "$work/cache"
+for name in $(ctr task ls -q); do ctr task kill -s SIGKILL "$name"; done
+until_running 0
+remove $(ctr task ls -q)
+clean killed
+
 say "a hundred at once"
 begin=$(date +%s%N)
 for number in $(seq 100); do run -d "$image" "many$number" /wait.wasm & done
@@ -296,7 +330,7 @@ ctr images rm --sync "$image" >/dev/null
 stop_containerd -9
 start_containerd
 until_running 100
-ctr task metrics many1 | grep -q 'memory.usage_in_bytes' || die "no figures after that"
+grep -q 'memory.usage_in_bytes' <<<"$(ctr task metrics many1)" || die "no figures after that"
 stop_containerd -TERM
 start_containerd
 until_running 100
