@@ -1,5 +1,6 @@
 //! Which functions can be on the stack while an import is called.
 
+use wasm_encoder::ValType;
 use wasmparser::Operator;
 
 use super::core_module::CoreModule;
@@ -49,7 +50,10 @@ impl CallGraph {
     pub(crate) fn find(program: &CoreModule<'_>) -> Result<Self, Refusal> {
         let imports = program.import_count() as usize;
         let mut dropped = Vec::new();
-        let mut uses = Uses::default();
+        let mut uses = Uses {
+            references: holds_functions(program)?,
+            changes_tables: false,
+        };
         let calls = program
             .defined
             .iter()
@@ -151,6 +155,18 @@ impl CallGraph {
     }
 }
 
+/// Returns whether a global can have a function in it, which no code need have put there.
+fn holds_functions(program: &CoreModule<'_>) -> Result<bool, Refusal> {
+    for global in &program.globals {
+        if let ValType::Ref(reference) = program.plain(global.content_type)?
+            && program.is_function(reference)
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn calls_of(
     defined: &super::core_module::Defined<'_>,
     dropped: &mut Vec<(SegmentKind, u32)>,
@@ -165,7 +181,11 @@ fn calls_of(
             Operator::ReturnCallIndirect { .. } | Operator::ReturnCallRef { .. } => {
                 calls.any_tail = true;
             }
-            Operator::RefFunc { .. } | Operator::TableGet { .. } => uses.references = true,
+            // Objects that a program is made with may hold functions.
+            Operator::RefFunc { .. }
+            | Operator::TableGet { .. }
+            | Operator::StructGet { .. }
+            | Operator::ArrayGet { .. } => uses.references = true,
             // What an element segment holds may be looked at by other ways than tables, so
             // that it has to be kept as it stands.
             Operator::ArrayNewElem { .. }

@@ -9,7 +9,7 @@ use super::core_module::CoreModule;
 use super::error::Refusal;
 use super::function::Function;
 use super::signatures::Signatures;
-use super::unwind::{Added, HEAD_BYTES, Layout, leavable};
+use super::unwind::{Added, HEAD_BYTES, I31_FROM, Layout, leavable};
 use super::value::Value;
 
 /// One function on the stack.
@@ -125,7 +125,7 @@ impl KnownFunctions<'_, '_> {
 
 fn opaque(what: &str) -> Refusal {
     Refusal::new(format!(
-        "{what} holds a reference to something else than a function, which cannot be made again"
+        "{what} holds a reference to an object, which cannot be made again"
     ))
 }
 
@@ -155,6 +155,9 @@ fn read_values(
             ValType::V128 => Some(Value::V128(u128::from_le_bytes(array(bytes, at)?))),
             ValType::Ref(_) => match i64::from_le_bytes(array(bytes, at)?) {
                 0 => Some(Value::Null),
+                number if number <= I31_FROM => {
+                    u32::try_from(I31_FROM - number).ok().map(Value::I31)
+                }
                 place => {
                     let place = usize::try_from(place - 1).ok();
                     let function = place.and_then(|place| written.references.get(place));

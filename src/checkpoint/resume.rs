@@ -149,7 +149,7 @@ impl ContinuationWriter<'_, '_, '_> {
         let first = continues_a_loop.then_some(ValType::I32);
         let mut body = declare(locals.iter().copied().chain(first));
         for (local, (ty, value)) in (0..).zip(locals.iter().zip(&self.frame.locals)) {
-            if *value != Value::zero_of(*ty) {
+            if !value.is_default_of(*ty) {
                 value.push(*ty, &mut self.out)?;
                 Instruction::LocalSet(local).encode(&mut self.out);
             }

@@ -21,7 +21,7 @@ use super::core_module::CoreModule;
 use super::error::Refusal;
 use super::function::{Function, block_type, opens, refused};
 use super::signatures::Signatures;
-use super::value::Value;
+use super::value::{Holds, Value, holds_i31};
 use crate::bounded::bounded_u32;
 
 /// The numbers of what is added to the module, behind all that it has.
@@ -50,6 +50,12 @@ pub(crate) struct Layout {
 
 /// Bytes before the values of a frame: the numbers of the function and of the call.
 pub(crate) const HEAD_BYTES: u64 = 8;
+
+/// What stands in a frame for a reference to an object, which cannot be made again.
+const OBJECT: i64 = -1;
+
+/// What stands in a frame for the reference that is the number 0; greater ones stand below.
+pub(crate) const I31_FROM: i64 = -2;
 
 /// Returns how many bytes a value takes in a frame.
 pub(crate) fn bytes_of(ty: ValType) -> u64 {
@@ -343,7 +349,8 @@ impl LeavableWriter<'_, '_, '_> {
     }
 
     /// Writes a reference, which lies on the stack above its address: 0 for null; for a
-    /// function one more than its place in the table; -1 for anything else.
+    /// function one more than its place in the table; -2 less the number for one that is a
+    /// number; -1 for anything else.
     fn write_reference(&mut self, local: u32, reference: RefType, place: MemArg) {
         Instruction::RefIsNull.encode(&mut self.out);
         Instruction::If(BlockType::Result(ValType::I64)).encode(&mut self.out);
@@ -357,10 +364,39 @@ impl LeavableWriter<'_, '_, '_> {
             Instruction::I32Add.encode(&mut self.out);
             Instruction::I64ExtendI32S.encode(&mut self.out);
         } else {
-            Instruction::I64Const(-1).encode(&mut self.out);
+            self.write_i31(local, reference);
         }
         Instruction::End.encode(&mut self.out);
         Instruction::I64Store(place).encode(&mut self.out);
+    }
+
+    /// Writes what stands for a reference that is a number, or else an object.
+    fn write_i31(&mut self, local: u32, reference: RefType) {
+        let holds = holds_i31(reference);
+        if holds == Holds::Perhaps {
+            Instruction::LocalGet(local).encode(&mut self.out);
+            Instruction::RefTestNonNull(HeapType::I31).encode(&mut self.out);
+            Instruction::If(BlockType::Result(ValType::I64)).encode(&mut self.out);
+        }
+        if holds != Holds::Never {
+            Instruction::I64Const(I31_FROM).encode(&mut self.out);
+            Instruction::LocalGet(local).encode(&mut self.out);
+            if holds == Holds::Perhaps {
+                Instruction::RefCastNonNull(HeapType::I31).encode(&mut self.out);
+            }
+            Instruction::I31GetU.encode(&mut self.out);
+            Instruction::I64ExtendI32U.encode(&mut self.out);
+            Instruction::I64Sub.encode(&mut self.out);
+        }
+        if holds == Holds::Perhaps {
+            Instruction::Else.encode(&mut self.out);
+        }
+        if holds != Holds::Always {
+            Instruction::I64Const(OBJECT).encode(&mut self.out);
+        }
+        if holds == Holds::Perhaps {
+            Instruction::End.encode(&mut self.out);
+        }
     }
 
     fn at_top(&mut self) {

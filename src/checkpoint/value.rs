@@ -17,10 +17,13 @@ pub(crate) enum Value {
     Null,
     /// A reference to the function of this number.
     Function(u32),
+    /// A reference that is a number itself, of 31 bits.
+    I31(u32),
 }
 
 impl Value {
-    /// Returns what a local of a type holds before it is set.
+    /// Returns what a local of a type holds before it is set; of a type that has no such
+    /// value, one that it has, if one can be made of nothing.
     pub(crate) fn zero_of(ty: ValType) -> Self {
         match ty {
             ValType::I32 => Self::I32(0),
@@ -28,8 +31,15 @@ impl Value {
             ValType::F32 => Self::F32(0),
             ValType::F64 => Self::F64(0),
             ValType::V128 => Self::V128(0),
+            ValType::Ref(ty) if !ty.nullable && holds_i31(ty) != Holds::Never => Self::I31(0),
             ValType::Ref(_) => Self::Null,
         }
+    }
+
+    /// Returns whether a local of a type holds the value without being set.
+    pub(crate) fn is_default_of(self, ty: ValType) -> bool {
+        let has_default = !matches!(ty, ValType::Ref(reference) if !reference.nullable);
+        has_default && self == Self::zero_of(ty)
     }
 
     /// Writes the instruction that pushes the value as one of type `ty`.
@@ -52,6 +62,10 @@ impl Value {
                 Instruction::RefNull(ty.heap_type).encode(out);
             }
             (Self::Function(index), ValType::Ref(_)) => Instruction::RefFunc(index).encode(out),
+            (Self::I31(value), ValType::Ref(ty)) if holds_i31(ty) != Holds::Never => {
+                Instruction::I32Const(value.cast_signed()).encode(out);
+                Instruction::RefI31.encode(out);
+            }
             (value, ty) => {
                 return Err(Refusal::new(format!(
                     "{value:?} stands where {ty:?} belongs"
@@ -66,6 +80,31 @@ impl Value {
         let mut code = Vec::new();
         self.push(ty, &mut code)?;
         Ok(ConstExpr::raw(code))
+    }
+}
+
+/// Whether references of a type are numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holds {
+    /// All of them but null.
+    Always,
+    /// Some are, and others are objects.
+    Perhaps,
+    Never,
+}
+
+/// Returns whether references of a type are numbers of 31 bits.
+pub(crate) fn holds_i31(ty: RefType) -> Holds {
+    use wasm_encoder::AbstractHeapType as Abstract;
+    match ty.heap_type {
+        HeapType::Abstract {
+            ty: Abstract::I31, ..
+        } => Holds::Always,
+        HeapType::Abstract {
+            ty: Abstract::Any | Abstract::Eq,
+            ..
+        } => Holds::Perhaps,
+        HeapType::Abstract { .. } | HeapType::Concrete(_) | HeapType::Exact(_) => Holds::Never,
     }
 }
 

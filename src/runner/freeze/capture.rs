@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use wasmtime::{Extern, Func, Instance, Memory as Linear, Ref, Store, Table, Val, ValType};
+use wasmtime::{
+    AsContext, Extern, Func, Instance, Memory as Linear, Ref, Store, Table, Val, ValType,
+};
 
 use crate::bounded::bounded_u32;
 use crate::checkpoint::{
@@ -14,7 +16,8 @@ use crate::checkpoint::{
 pub(super) struct StoppedCall {
     /// Its number among the imported functions.
     pub(super) import: u32,
-    pub(super) arguments: Vec<Val>,
+    /// What it was called with; `None` for what cannot be made again.
+    pub(super) arguments: Vec<Option<Value>>,
     pub(super) name: String,
     /// Which call of the function it is.
     pub(super) nth: u64,
@@ -71,7 +74,7 @@ pub(super) fn capture<T: 'static>(
     let stopped = Stopped {
         frames,
         import: call.import,
-        arguments: values(&call.arguments)?,
+        arguments: arguments(call)?,
         memories,
         globals,
         tables,
@@ -85,11 +88,13 @@ pub(super) fn capture<T: 'static>(
     })
 }
 
-/// Returns the arguments of a call as values, where that is possible.
-fn values(arguments: &[Val]) -> Result<Vec<Value>, Refusal> {
-    let values = arguments.iter().map(|argument| {
-        plain(argument).ok_or_else(|| {
-            Refusal::of_call("an argument is a reference, which cannot be made again")
+/// Returns the arguments of a call, if all of them can be made again.
+fn arguments(call: &StoppedCall) -> Result<Vec<Value>, Refusal> {
+    let values = call.arguments.iter().map(|argument| {
+        argument.ok_or_else(|| {
+            Refusal::of_call(
+                "an argument is a reference to a function or an object, which cannot be made again",
+            )
         })
     });
     values.collect()
@@ -103,8 +108,8 @@ fn exported_number(kind: &str, number: usize) -> String {
     exported(kind, bounded_u32(number, "the validation of the module"))
 }
 
-/// Returns a value that is no reference to an object.
-fn plain(value: &Val) -> Option<Value> {
+/// Returns a value that is no reference to a function or an object.
+pub(super) fn plain(store: impl AsContext, value: &Val) -> Option<Value> {
     match value {
         Val::I32(value) => Some(Value::I32(*value)),
         Val::I64(value) => Some(Value::I64(*value)),
@@ -116,6 +121,10 @@ fn plain(value: &Val) -> Option<Value> {
         | Val::AnyRef(None)
         | Val::ExnRef(None)
         | Val::ContRef(None) => Some(Value::Null),
+        Val::AnyRef(Some(any)) => {
+            let number = any.as_i31(store).ok().flatten()?;
+            Some(Value::I31(number.get_u32()))
+        }
         _ => None,
     }
 }
@@ -213,7 +222,7 @@ impl<T: 'static> InstanceReader<'_, T> {
             let value = self.value(&exported("global", number))?;
             let value = self.held(&value).ok_or_else(|| {
                 Refusal::of_call(&format!(
-                    "global {number} holds a reference to something else than a function"
+                    "global {number} holds a reference to an object, which cannot be made again"
                 ))
             })?;
             held.push((number, value));
@@ -224,7 +233,7 @@ impl<T: 'static> InstanceReader<'_, T> {
     fn held(&mut self, value: &Val) -> Option<Value> {
         match value {
             Val::FuncRef(Some(function)) => self.function(function).map(Value::Function),
-            value => plain(value),
+            value => plain(&*self.store, value),
         }
     }
 
@@ -237,7 +246,7 @@ impl<T: 'static> InstanceReader<'_, T> {
                 let value = table.get(&mut *self.store, at).map(Val::from);
                 let value = value.and_then(|value| self.held(&value)).ok_or_else(|| {
                     Refusal::of_call(&format!(
-                        "element {at} of table {number} is a reference to something else than a function"
+                        "element {at} of table {number} is a reference to an object, which cannot be made again"
                     ))
                 })?;
                 held.push(value);

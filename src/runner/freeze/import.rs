@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use wasmtime::{AsContextMut, Caller, Extern, Func, FuncType, Linker, Module, Ref, Store, Val};
 
-use super::capture::{StoppedCall, zero_of};
+use super::capture::{StoppedCall, plain, zero_of};
 use super::watch::ImportCall;
 use crate::checkpoint::{PREFIX, Refusal, export, exported};
 
@@ -164,7 +164,10 @@ impl<T: 'static> WatchedImport<T> {
         self.state.has_left.store(true, Ordering::Relaxed);
         *self.state.stopped.lock() = Some(StoppedCall {
             import: self.number,
-            arguments: arguments.to_vec(),
+            arguments: arguments
+                .iter()
+                .map(|argument| plain(&*caller, argument))
+                .collect(),
             name: self.name.clone(),
             nth,
         });

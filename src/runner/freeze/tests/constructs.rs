@@ -147,6 +147,77 @@ fn an_object_that_took_a_name_keeps_its_own_inode_number() {
     assert_eq!(report.instances[0].outcome, Outcome::Exited(0));
 }
 
+#[test]
+fn references_that_are_numbers_go_on_wherever_they_stand() {
+    let wat = command(
+        r#"(type $s (struct (field i32)))
+           (global $held (mut anyref) (ref.null any)) (table $kept 2 9 eqref)
+           (func $next (param (ref i31)) (result (ref i31))
+             (call $print (i31.get_u (local.get 0)))
+             (ref.i31 (i32.add (i31.get_u (local.get 0)) (i32.const 1))))
+           (func $number (param $any anyref) (result i32)
+             (call $print (i32.const 4))
+             (i31.get_s (ref.cast (ref i31) (local.get $any))))
+           (func (export "_start") (local $i i31ref) (local $any anyref) (local $eq eqref) (local $none i31ref)
+             (local.set $any (ref.i31 (i32.const -1)))
+             (local.set $eq (ref.i31 (i32.const 0x3fffffff)))
+             (global.set $held (ref.i31 (i32.const 0x40000000)))
+             (table.set $kept (i32.const 1) (ref.i31 (i32.const 6)))
+             (local.set $i (call $next (call $next (ref.i31 (i32.const 0)))))
+             ;; Of three types as operands, and as what a loop takes.
+             (call $print (i32.add
+               (i31.get_s (local.get $i))
+               (i32.add (call $number (local.get $any)) (i32.eq (call $number (global.get $held)) (i32.const 0xc0000000)))))
+             (call $print (ref.eq (local.get $eq)
+               (block (result eqref) (drop (call $next (ref.i31 (i32.const 5)))) (ref.i31 (i32.const 0x3fffffff)))))
+             (ref.i31 (i32.const 7))
+             (loop $more (param (ref i31)) (result (ref i31))
+               (local.set $i)
+               (call $next (ref.as_non_null (local.get $i)))
+               (br_if $more (i32.lt_u (i31.get_u (local.get $i)) (i32.const 8))))
+             (call $print (i32.sub (i31.get_u) (i32.const 8)))
+             (call $print (call $number (table.get $kept (i32.const 1))))
+             (drop (table.grow $kept (ref.i31 (i32.const 3)) (i32.const 1)))
+             (call $print (call $number (table.get $kept (i32.const 2))))
+             (call $print (ref.is_null (local.get $none))))"#,
+    );
+    assert_eq!(at_each(&wat, "fd_write"), 15);
+    // An object in the same place is none of them.
+    let wat = command(
+        r#"(type $s (struct (field i32)))
+           (func (export "_start") (local $any anyref)
+             (local.set $any (struct.new $s (i32.const 3)))
+             (call $print (struct.get $s 0 (ref.cast (ref $s) (local.get $any)))))"#,
+    );
+    let guest = Guest::from_bytes("guest", wat).unwrap();
+    let (written, config) = (Arc::default(), RunnerConfig::default());
+    let point = "call:fd_write:1".parse().unwrap();
+    let frozen = freeze(&guest, &Image::empty(), &plan(&written), &config, &point);
+    let said = frozen.unwrap_err().to_string();
+    assert!(said.contains("a reference to an object"), "{said}");
+    assert!(said.contains("at offset"), "{said}");
+}
+
+/// No code names them: they stand in globals and in an object from the start.
+#[test]
+fn functions_that_a_program_is_made_with_go_on() {
+    let wat = command(
+        r#"(type $f (func (result i32))) (type $s (struct (field (ref $f))))
+           (global $held (mut (ref null $f)) (ref.func $one))
+           (global $kept (ref $s) (struct.new $s (ref.func $two)))
+           (func $one (result i32) (call $said (i32.const 1)))
+           (func $two (result i32) (call $said (i32.const 2)))
+           (func (export "_start") (local $f (ref null $f))
+             (call $print (call_ref $f (global.get $held)))
+             (local.set $f (struct.get $s 0 (global.get $kept)))
+             (call $print (call_ref $f (local.get $f)))
+             (call $print (call_ref $f (global.get $held)))
+             (global.set $held (local.get $f))
+             (call $print (call_ref $f (global.get $held))))"#,
+    );
+    assert_eq!(at_each(&wat, "fd_write"), 8);
+}
+
 /// While an exception is in somebody's hands it is an object of the engine's.
 #[test]
 fn exceptions_that_are_held_are_refused_and_others_go_on() {
