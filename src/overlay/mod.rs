@@ -285,10 +285,12 @@ impl Overlay {
     /// [`Errno::Io`] over a damaged base.
     pub(crate) fn stat(&self, id: FileId) -> Result<Stat, Errno> {
         match self.object(id) {
-            Object::Own(inode) => Ok(inode.stat(id)),
+            Object::Own(inode) => Ok(self.without_unlisted(inode.stat(id))),
             Object::Base(node) => {
                 let stat = self.image.stat(node);
-                self.image.check_undamaged().map(|()| stat)
+                self.image
+                    .check_undamaged()
+                    .map(|()| self.without_unlisted(stat))
             }
             Object::Gone => Err(Errno::BadDescriptor),
         }

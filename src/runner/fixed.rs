@@ -20,11 +20,14 @@ pub(super) fn fix(wasi: &mut WasiCtxBuilder, fs: &Fs, instance: u32) {
         .insecure_random_seed(u128::from(instance));
 }
 
+/// Bytes of random numbers that wasmtime takes for each one that it gives a guest.
+const TAKEN_FOR_EACH: u64 = 4;
+
 /// The random numbers of an instance behind so many bytes that it has drawn.
 pub(super) fn random_from(drawn: u64, instance: u32) -> Deterministic {
     let mut bytes = bytes("secure", instance);
-    let drawn = usize::try_from(drawn % CYCLE_BYTES as u64).unwrap_or(0);
-    bytes.rotate_left(drawn);
+    let taken = drawn.wrapping_mul(TAKEN_FOR_EACH) % CYCLE_BYTES as u64;
+    bytes.rotate_left(usize::try_from(taken).unwrap_or(0));
     Deterministic::new(bytes)
 }
 

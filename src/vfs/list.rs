@@ -119,6 +119,13 @@ impl Descriptor {
         Ok(())
     }
 
+    /// Returns the position that a list ends at which was begun; `None` if none was.
+    #[cfg(feature = "freeze")]
+    pub(crate) fn begun_listing(&self) -> Option<u64> {
+        let end = self.list_end.load(Ordering::Relaxed);
+        (end != u64::MAX).then_some(end)
+    }
+
     /// Returns whether an entry is not for the listings of who opened this.
     #[inline]
     fn leaves_out(&self, state: &Overlay, id: FileId) -> bool {

@@ -198,6 +198,15 @@ impl Fs {
         Ok(())
     }
 
+    /// Leaves a directory of the root, if it is there, out of what guests list.
+    #[cfg(feature = "freeze")]
+    pub(crate) fn unlist_dir(&self, dir: &str) {
+        let mut state = self.lock();
+        if let Some(found) = state.find(FileId::ROOT, dir.as_bytes()) {
+            state.unlist(found.id);
+        }
+    }
+
     /// Shows the devices in a directory, but where it has something of the name that is
     /// none of these.
     fn show_devices(&self, dir: FileId, world: &World, rule: Rule) -> Result<(), Errno> {

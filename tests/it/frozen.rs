@@ -205,7 +205,7 @@ fn same(name: &str, args: &[&str]) {
             nth = next(nth);
         }
     }
-    assert!(points > 2, "{name}: {points} points");
+    assert!(points > 1, "{name}: {points} points");
 }
 
 /// Says what differs, and not all that does not.
@@ -271,4 +271,18 @@ frozen! {
     times: [];
     unlink_open: [];
     wordcount: [];
+}
+
+/// One guest, in the middle of what is easily lost.
+mod halfway {
+    macro_rules! halfway {
+        ($($part:ident)*) => {$(
+            #[test]
+            fn $part() {
+                super::same("halfway", &[stringify!($part)]);
+            }
+        )*};
+    }
+
+    halfway! { recursion listing appending removed renamed numbers waiting drawn flags all }
 }

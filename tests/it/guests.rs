@@ -144,6 +144,7 @@ const OTHERS: &[&str] = &[
     "connect",
     "dot_entries",
     "fill_until_full",
+    "halfway",
     "iovecs",
     "ravage",
     "read_through",

@@ -9,6 +9,7 @@ use wasmtime_wasi::HostMonotonicClock;
 
 use super::files::HIDDEN;
 use super::known::SavedKnown;
+use super::shown::DIR;
 use super::{CheckpointError, FreezeError, Freezing, MonotonicFrom, Point};
 use super::{FrozenFiles, FrozenModule, GuestTold};
 use crate::digest::Digest;
@@ -391,6 +392,7 @@ impl Resumed {
                 "{name:?} was shown to the guest when it was frozen and is not now: give the directory or volume again under this name"
             ));
         }
+        fs.unlist_dir(DIR);
         if self.0.furnished {
             let unfurnished = self.0.known.unfurnish(fs);
             unfurnished.map_err(|error| error.to_string())?;
@@ -408,8 +410,10 @@ impl Resumed {
         }
         let reopened = ctx.reopen(&self.0.table);
         let reopened = reopened.and_then(|()| {
+            ctx.know_dirs(self.0.known.dirs());
             if self.0.hidden && !fs.is_read_only() && fs.exists(HIDDEN)? {
                 self.unname_hidden(fs)?;
+                ctx.settle_unnamed();
             }
             fs.start_clock_over();
             Ok(())

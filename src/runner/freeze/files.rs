@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::FreezeError;
 use super::known::{Frozen, SavedKnown};
+use super::shown::put;
 use crate::chunk::ChunkPool;
 use crate::error::Error;
 use crate::host::OpenOptions;
@@ -11,7 +12,7 @@ use crate::image::Image;
 use crate::layer::Layer;
 use crate::meta::{FileId, Kind};
 use crate::runner::RunPlan;
-use crate::vfs::{Descriptor, Fs, Rights};
+use crate::vfs::{Descriptor, Fs, Rights, SetTime};
 use crate::wasi::p1::{Ctx, Described, OpenDescriptor};
 
 /// Where files lie that have no name but are open.
@@ -46,7 +47,11 @@ pub(super) fn keep(
         .collect();
     let (fork, again) = fs.fork_with(&nameless).map_err(layer_error)?;
     let mut places = names;
-    let hidden = hide_all(&fork, &again, &mut places)?;
+    let hide = || hide_all(&fork, &again, &mut places);
+    let hidden = match again.is_empty() {
+        true => Vec::new(),
+        false => put(&fork, hide).map_err(layer_error)?,
+    };
     drop(again);
     let volumes = OpenVolume::all(volumes, p1, plan)?;
     let table = p1.describe(
@@ -133,7 +138,7 @@ fn hide_all(
     fork: &Fs,
     nameless: &[Descriptor],
     places: &mut HashMap<FileId, Vec<u8>>,
-) -> Result<Vec<(FileId, String)>, FreezeError> {
+) -> Result<Vec<(FileId, String)>, Error> {
     let mut hidden = Vec::new();
     for (number, descriptor) in nameless.iter().enumerate() {
         let id = descriptor.id();
@@ -141,7 +146,7 @@ fn hide_all(
             continue;
         }
         let path = format!("{HIDDEN}/{number}");
-        hide(fork, descriptor, &path).map_err(layer_error)?;
+        hide(fork, descriptor, &path)?;
         places.insert(id, path.clone().into_bytes());
         hidden.push((id, path));
     }
@@ -150,19 +155,22 @@ fn hide_all(
 
 /// Gives a file that has no name one that no guest uses.
 fn hide(fork: &Fs, descriptor: &Descriptor, path: &str) -> Result<(), Error> {
+    let failed = |errno| Error::new("copy", path.as_bytes(), errno);
     fork.create_dir_all(HIDDEN)?;
     match descriptor.kind() {
-        Kind::Dir => fork.create_dir(path),
+        Kind::Dir => fork.create_dir(path)?,
         Kind::File | Kind::Symlink => {
             let file = OpenOptions::new()
                 .write(true)
                 .create_new(true)
                 .open(fork, path)?;
-            file.descriptor()
-                .copy_content_of(descriptor)
-                .map_err(|errno| Error::new("copy", path.as_bytes(), errno))
+            let copied = file.descriptor().copy_content_of(descriptor);
+            copied.map_err(failed)?;
         }
     }
+    // A layer has no other times: the guest is told those that it knows.
+    let mtime = descriptor.stat().map_err(failed)?.mtime;
+    fork.set_times(path, SetTime::Keep, SetTime::To(mtime))
 }
 
 /// Returns under which preopen something open is found again, and where below it.

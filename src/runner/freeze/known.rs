@@ -15,7 +15,7 @@ use crate::limits::{MAX_KNOWN_ORDER_BYTES, MAX_KNOWN_RUNS, MAX_KNOWN_TIMES};
 use crate::meta::{FileId, Kind, Time};
 use crate::path::FsPath;
 use crate::vfs::{Access, Descriptor, Follow, Fs, OpenFlags, SetTime};
-use crate::wasi::p1::{Ctx, KnownFiles, KnownOrder, KnownTimes, NumberRun};
+use crate::wasi::p1::{Ctx, KnownDir, KnownFiles, KnownOrder, KnownTimes, NumberRun};
 
 /// The directory that is the checkpoint's own.
 const OWN: &[u8] = b"/.stratafs";
@@ -54,6 +54,10 @@ pub(super) struct SavedKnown {
     /// they are not those that the image has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     times: Vec<(String, u64, u64)>,
+    /// By descriptor: the cookie past which the list of a directory ends that the guest is in
+    /// the middle of, and the number of the directory above, if it was removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    dirs: Vec<(u32, u64, Option<u64>)>,
     /// When a `/tmp` was made that is in no layer, in nanoseconds since 1970.
     tmp_ns: Option<u64>,
     /// Whether the guest removed its `/tmp`.
@@ -87,6 +91,8 @@ impl SavedKnown {
     /// Numbers or orders that would take more than a bound are left out.
     pub(super) fn of(frozen: &Frozen<'_>) -> Result<Self, Error> {
         let (is_same_tree, mut changed) = frozen.changed_dirs();
+        // What is the checkpoint's own comes to be there.
+        changed.insert(b"/".to_vec());
         let objects = u64::from(frozen.image.nodes());
         let own = own_objects(frozen.image)?;
         let objects = objects.saturating_sub(own.len() as u64);
@@ -116,6 +122,7 @@ impl SavedKnown {
             named,
             orders: frozen.orders(&changed),
             times: frozen.times()?,
+            dirs: frozen.dirs(),
             tmp_ns: frozen.tmp_ns(),
             lacks_tmp: frozen.fs.symlink_metadata("/tmp").is_err(),
         })
@@ -184,6 +191,16 @@ impl SavedKnown {
         named.filter_map(|(path, number)| Some((unhex(path)?, *number)))
     }
 
+    /// Returns what the guest was told of its open directories.
+    pub(super) fn dirs(&self) -> impl Iterator<Item = KnownDir> {
+        let dirs = self.dirs.iter();
+        dirs.map(|(fd, until, parent)| KnownDir {
+            fd: *fd,
+            until: *until,
+            parent: *parent,
+        })
+    }
+
     /// Returns whether a guest that has so many descriptors can know this, if it came from
     /// elsewhere.
     pub(super) fn is_sound(&self, descriptors: usize) -> bool {
@@ -203,6 +220,7 @@ impl SavedKnown {
         let most_named = descriptors.saturating_add(SHOWN.len());
         are_runs_sound
             && self.named.len() <= most_named
+            && self.dirs.len() <= descriptors
             && self.runs.len() <= MAX_KNOWN_RUNS
             && self.times.len() <= MAX_KNOWN_TIMES
             && self.times.iter().all(|(path, ..)| unhex(path).is_some())
@@ -219,6 +237,12 @@ impl SavedOrder {
             entries: entries.collect::<Option<_>>()?,
         })
     }
+}
+
+fn saved_times(path: &[u8], known: KnownTimes) -> (String, u64, u64) {
+    let (atime, ctime) = (known.atime, known.ctime);
+    let (atime, ctime) = (atime.as_nanos_clamped(), ctime.as_nanos_clamped());
+    (hex(path), atime, ctime)
 }
 
 fn is_own(path: &[u8]) -> bool {
@@ -259,6 +283,11 @@ impl Frozen<'_> {
         let stat = self.fs.symlink_metadata("/tmp").ok();
         let stat = stat.filter(|stat| !is_kept && stat.kind == Kind::Dir)?;
         Some(stat.mtime.as_nanos_clamped())
+    }
+
+    fn dirs(&self) -> Vec<(u32, u64, Option<u64>)> {
+        let dirs = self.p1.told_dirs().into_iter();
+        dirs.map(|dir| (dir.fd, dir.until, dir.parent)).collect()
     }
 
     fn number(&self, id: FileId) -> u64 {
@@ -349,7 +378,7 @@ impl Frozen<'_> {
             let all = all.map(|entry| entry.map(|entry| entry.path()));
             paths.extend(all.collect::<Result<Vec<_>, _>>()?);
         }
-        let mut times = Vec::new();
+        let mut times = self.hidden_times()?;
         for path in paths {
             let is = self.fs.symlink_metadata(path.as_slice());
             let (Ok(there), Ok(is)) = (image.symlink_metadata(path.as_slice()), is) else {
@@ -359,12 +388,27 @@ impl Frozen<'_> {
             if is_own(&path) || known == KnownTimes::of(&there) {
                 continue;
             }
-            let (atime, ctime) = (known.atime, known.ctime);
-            let (atime, ctime) = (atime.as_nanos_clamped(), ctime.as_nanos_clamped());
-            times.push((hex(&path), atime, ctime));
+            times.push(saved_times(&path, known));
             if times.len() > MAX_KNOWN_TIMES {
                 return Ok(Vec::new());
             }
+        }
+        Ok(times)
+    }
+
+    /// Finds the times of what is open and has no name but in the image.
+    fn hidden_times(&self) -> Result<Vec<(String, u64, u64)>, Error> {
+        let mut times = Vec::new();
+        for (id, path) in self.hidden {
+            let open = self.p1.open_descriptors().map(|open| open.descriptor);
+            let mut open = open.filter(|one| one.fs().is_same(self.fs));
+            let Some(is) = open.find(|one| one.id() == *id) else {
+                continue;
+            };
+            let failed = |errno| Error::new("stat", path.as_bytes(), errno);
+            let known = self.p1.told_times(self.fs, is.stat().map_err(failed)?);
+            // Also where they are those of the image: that it loses its name moves one.
+            times.push(saved_times(path.as_bytes(), known));
         }
         Ok(times)
     }
@@ -380,7 +424,7 @@ impl Frozen<'_> {
             let dir = root.open_at(Follow::No, below.unwrap_or(b"."), flags, Access::READ);
             let Ok(dir) = dir else { continue };
             let mut entries = Vec::new();
-            let listed = self.p1.list(&dir, 0, &mut |entry| {
+            let listed = self.p1.list(&dir, (0, u64::MAX), &mut |entry| {
                 // A guest does not see the checkpoint's own.
                 if below.is_some() || entry.name != OWN.get(1..).unwrap_or_default() {
                     bytes += 2 * entry.name.len() + 32;
@@ -449,6 +493,9 @@ mod tests {
         assert!(!times.is_sound(0));
         times.times = vec![("2f6".into(), 1, 1)];
         assert!(!times.is_sound(0));
+        let mut dirs = with(&[], &[]);
+        dirs.dirs = vec![(3, 1, None)];
+        assert!(dirs.is_sound(1) && !dirs.is_sound(0));
         let mut named = with(&[], &[]);
         named.named = vec![("2f61".into(), 1); SHOWN.len() + 1];
         assert!(named.is_sound(1) && !named.is_sound(0));

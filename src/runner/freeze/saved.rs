@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{CheckpointInfo, FrozenParts};
 use super::known::SavedKnown;
+use super::shown::put;
 use super::{Checkpoint, CheckpointError};
 use crate::digest::Digest;
 use crate::errno::Errno;
@@ -238,7 +239,7 @@ impl Checkpoint {
         let parts = self.parts();
         let fs = Fs::new(&parts.base);
         fs.apply("/", &parts.changes)?;
-        fs.create_dir_all("/.stratafs/frozen")?;
+        put(&fs, || fs.create_dir_all("/.stratafs/frozen"))?;
         fs.write(PROGRAM, &parts.module)?;
         let state = SavedState::of(parts);
         let failed = |errno| Error::new("write", STATE.as_bytes(), errno);

@@ -3,13 +3,22 @@
 use std::sync::Arc;
 
 use crate::errno::Errno;
-use crate::vfs::{Fs, VirtualFile};
+use crate::error::Error;
+use crate::vfs::{Fs, SetTime, VirtualFile};
 
 /// The directory, in the root of the guest's file system.
-const DIR: &str = ".stratafs";
+pub(super) const DIR: &str = ".stratafs";
 
 /// Fresh bytes that each opening of `fork` gives.
 const FRESH_BYTES: usize = 32;
+
+/// Puts something into the directory that is no guest's: the root has the time that it had.
+pub(super) fn put<R>(fs: &Fs, act: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+    let mtime = fs.metadata("/")?.mtime;
+    let done = act()?;
+    fs.set_times("/", SetTime::Keep, SetTime::To(mtime))?;
+    Ok(done)
+}
 
 /// Shows `checkpoint`, which a guest opens to say where it may be frozen, and `fork`, with
 /// the number of the instance and random bytes that no other opening gives.

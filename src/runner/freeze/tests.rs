@@ -4,7 +4,7 @@ mod constructs;
 
 use std::sync::{Arc, Mutex};
 
-use super::{Freezing, Point, StopSignal, freeze};
+use super::{Checkpoint, FreezeError, Freezing, Point, StopSignal, freeze};
 use crate::image::Image;
 use crate::limits::MAX_CHECKPOINT_MEMORY;
 use crate::runner::{
@@ -533,7 +533,7 @@ fn recursion(depth: u32, locals: u32, padding: &str) -> Guest {
     Guest::from_bytes("guest", wat).unwrap()
 }
 
-fn frozen_in_recursion(guest: &Guest) -> Result<Freezing, super::FreezeError> {
+fn frozen_in_recursion(guest: &Guest) -> Result<Freezing, FreezeError> {
     let point = Point::Call {
         function: "sched_yield".into(),
         nth: 1,

@@ -192,6 +192,7 @@ impl Ctx {
         self.table.insert(Slot::Dir(DirDescriptor {
             descriptor: dir.into_descriptor(),
             preopen: Some(name.into().into_boxed_str()),
+            told: None,
         }));
         self
     }

@@ -75,7 +75,8 @@ impl Ctx {
         cookie: i64,
         out: i32,
     ) -> Result<()> {
-        let dir = &self.table.dir(fd)?.descriptor;
+        let opened = self.table.dir(fd)?;
+        let (dir, told) = (&opened.descriptor, &opened.told);
         let device = dir.fs().device();
         let number = |id| self.number(dir.fs(), device, id);
         let (cookie, buf_len) = (cookie.cast_unsigned(), buf_len.cast_unsigned());
@@ -88,12 +89,18 @@ impl Ctx {
             listing.entry(b".", number(dir.id()), types::Filetype::Directory, 1)?;
         }
         if cookie < DOTS && listing.room > 0 {
-            let parent = number(dir.parent_id()?);
+            let known = told.as_ref().and_then(|told| told.parent);
+            let parent = match known {
+                Some(known) => known,
+                None => number(dir.parent_id()?),
+            };
             listing.entry(b"..", parent, types::Filetype::Directory, DOTS)?;
         }
         let mut outcome = Ok(());
         if listing.room > 0 {
-            self.list(dir, cookie.saturating_sub(DOTS), &mut |entry| {
+            let from = cookie.saturating_sub(DOTS);
+            let until = told.as_ref().map_or(u64::MAX, |told| told.until(from));
+            self.list(dir, (from, until), &mut |entry| {
                 let written = match entry.next.checked_add(DOTS) {
                     Some(next) => {
                         let filetype = filetype(entry.kind, entry.is_device);

@@ -102,6 +102,7 @@ impl Ctx {
                 Slot::Dir(dir) => Slot::Dir(DirDescriptor {
                     descriptor: other(&dir.descriptor)?,
                     preopen: dir.preopen.clone(),
+                    told: dir.told.clone(),
                 }),
             })
         });
@@ -235,6 +236,7 @@ impl Ctx {
                     descriptor: descriptor
                         .map_err(|errno| Error::new("reopen", name.as_bytes(), errno))?,
                     preopen: Some(name.clone().into_boxed_str()),
+                    told: None,
                 }))
             }
             Described::Open {
@@ -270,6 +272,7 @@ impl Ctx {
                     (None, _) => Ok(Slot::Dir(DirDescriptor {
                         descriptor,
                         preopen: None,
+                        told: None,
                     })),
                 }
             }
@@ -354,6 +357,7 @@ impl Ctx {
             let Slot::Dir(DirDescriptor {
                 descriptor,
                 preopen: Some(shown),
+                ..
             }) = slot
             else {
                 return false;

@@ -10,8 +10,14 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+#[cfg(feature = "freeze")]
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
 use super::ctx::Ctx;
+#[cfg(feature = "freeze")]
+use super::table::Slot;
+use super::table::ToldDir;
 use crate::errno::Errno;
 use crate::meta::{FileId, Stat, Time};
 use crate::vfs::{Descriptor, Follow, Fs, Listed};
@@ -50,6 +56,27 @@ impl KnownTimes {
             atime: stat.atime,
             ctime: stat.ctime,
         }
+    }
+}
+
+/// What a guest was told of one of its open directories.
+#[cfg(feature = "freeze")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KnownDir {
+    pub(crate) fd: u32,
+    /// The cookie past which the list ends that it is in the middle of.
+    pub(crate) until: u64,
+    /// The number of the directory above, if it was removed.
+    pub(crate) parent: Option<u64>,
+}
+
+impl ToldDir {
+    /// Returns the cookie past which a list ends that goes on from another one.
+    pub(super) fn until(&self, from: u64) -> u64 {
+        if from == 0 {
+            self.until.store(u64::MAX, Ordering::Relaxed);
+        }
+        self.until.load(Ordering::Relaxed)
     }
 }
 
@@ -154,7 +181,7 @@ impl DirOrder {
     fn list(
         &self,
         dir: &Descriptor,
-        cookie: u64,
+        (cookie, until): (u64, u64),
         sink: &mut dyn FnMut(Listed<'_>) -> ControlFlow<()>,
     ) -> Result<(), Errno> {
         if cookie == 0 {
@@ -164,7 +191,8 @@ impl DirOrder {
             .order
             .entries
             .partition_point(|(next, _)| *next <= cookie);
-        for (next, name) in self.order.entries.get(first..).unwrap_or_default() {
+        let entries = self.order.entries.get(first..).unwrap_or_default();
+        for (next, name) in entries.iter().take_while(|(next, _)| *next <= until) {
             let stat = match dir.stat_at(Follow::No, name) {
                 Ok(stat) => stat,
                 Err(Errno::NoEntry) => continue,
@@ -207,6 +235,9 @@ pub(super) struct Known {
     first: (u64, u64),
     /// Objects whose time of access the guest set itself.
     accessed: HashSet<u64>,
+    /// The times of change, in this instance, of objects that lost the name that they had for
+    /// the checkpoint alone.
+    unnamed: HashMap<u64, Time>,
 }
 
 impl Known {
@@ -217,6 +248,7 @@ impl Known {
             named: self.named.clone(),
             first: self.first,
             accessed: self.accessed.clone(),
+            unnamed: self.unnamed.clone(),
         }
     }
 
@@ -230,7 +262,8 @@ impl Known {
         if !self.accessed.contains(&stat.id.get()) {
             stat.atime = known.atime;
         }
-        if stat.ctime == image.ctime {
+        let unchanged = self.unnamed.get(&stat.id.get()).unwrap_or(&image.ctime);
+        if stat.ctime == *unchanged {
             stat.ctime = known.ctime;
         }
     }
@@ -279,8 +312,24 @@ impl Ctx {
             named: found.collect(),
             first: (fs.next_number(), next),
             accessed: HashSet::new(),
+            unnamed: HashMap::new(),
             files,
         }));
+    }
+
+    /// Has files that are open and have no name keep the times that the guest knows, now that
+    /// the host has taken the names away that they had for the checkpoint.
+    #[cfg(feature = "freeze")]
+    pub(crate) fn settle_unnamed(&mut self) {
+        let Some(known) = &self.known else { return };
+        let open = self.open_descriptors().map(|open| open.descriptor);
+        let open = open.filter(|one| one.fs().is_same(&known.fs));
+        let stats = open.filter_map(|one| one.stat().ok());
+        let unnamed = stats.filter(|stat| stat.nlink == 0);
+        let unnamed: HashMap<u64, Time> = unnamed.map(|stat| (stat.id.get(), stat.ctime)).collect();
+        if let Some(known) = &mut self.known {
+            known.unnamed = unnamed;
+        }
     }
 
     /// Returns the number that the guest would be told for what it makes next.
@@ -331,20 +380,80 @@ impl Ctx {
         known.is_some_and(|known| !known.files.times.is_empty())
     }
 
-    /// Lists a directory from a cookie on, as [`Descriptor::read_dir`] does.
+    /// Lists a directory from a cookie on, as [`Descriptor::read_dir`] does. What a guest
+    /// knows of it that goes on is listed as far as a second cookie.
     pub(crate) fn list(
         &self,
         dir: &Descriptor,
-        cookie: u64,
+        (cookie, until): (u64, u64),
         sink: &mut dyn FnMut(Listed<'_>) -> ControlFlow<()>,
     ) -> Result<(), Errno> {
-        let order = self.known.as_ref().and_then(|known| {
-            let is_its = known.fs.is_same(dir.fs());
-            is_its.then(|| known.files.orders.get(&dir.id().get()))?
-        });
-        match order {
-            Some(order) => order.list(dir, cookie, sink),
+        match self.order_of(dir) {
+            Some(order) => order.list(dir, (cookie, until), sink),
             None => dir.read_dir_with(cookie, sink),
+        }
+    }
+
+    fn order_of(&self, dir: &Descriptor) -> Option<&DirOrder> {
+        let known = self.known.as_ref()?;
+        let is_its = known.fs.is_same(dir.fs());
+        is_its.then(|| known.files.orders.get(&dir.id().get()))?
+    }
+
+    /// Returns what the guest was told of its open directories that no other instance would tell it.
+    #[cfg(feature = "freeze")]
+    pub(crate) fn told_dirs(&self) -> Vec<KnownDir> {
+        let dirs = (0..).zip(self.table.slots()).filter_map(|(fd, slot)| {
+            let Slot::Dir(dir) = slot else { return None };
+            let told = dir.told.as_ref();
+            let until = told.map_or(u64::MAX, |told| told.until.load(Ordering::Relaxed));
+            let until = match until {
+                u64::MAX => self.list_end(&dir.descriptor),
+                until => until,
+            };
+            let parent = match told.and_then(|told| told.parent) {
+                Some(parent) => Some(parent),
+                None => self.removed_from(&dir.descriptor),
+            };
+            let is_plain = until == u64::MAX && parent.is_none();
+            (!is_plain).then_some(KnownDir { fd, until, parent })
+        });
+        dirs.collect()
+    }
+
+    /// Returns where the list ends that a directory is in the middle of, as a cookie of the guest's.
+    #[cfg(feature = "freeze")]
+    fn list_end(&self, dir: &Descriptor) -> u64 {
+        match (dir.begun_listing(), self.order_of(dir)) {
+            (None, _) => u64::MAX,
+            (Some(end), None) => end,
+            (Some(end), Some(order)) => end.saturating_sub(order.slots).saturating_add(order.end),
+        }
+    }
+
+    /// Returns the number of the directory that a removed one was in.
+    #[cfg(feature = "freeze")]
+    fn removed_from(&self, dir: &Descriptor) -> Option<u64> {
+        let is_removed = dir.stat().is_ok_and(|stat| stat.nlink == 0);
+        let parent = is_removed.then(|| dir.parent_id().ok())??;
+        Some(self.number(dir.fs(), dir.fs().device(), parent))
+    }
+
+    /// Has open directories tell what they told before. Numbers that are no directory's are
+    /// left out.
+    #[cfg(feature = "freeze")]
+    pub(crate) fn know_dirs(&mut self, dirs: impl IntoIterator<Item = KnownDir>) {
+        for known in dirs {
+            let Some(Slot::Dir(dir)) = self.table.slot_mut(known.fd) else {
+                continue;
+            };
+            // What comes from now on is not in the list.
+            if known.until == u64::MAX || dir.descriptor.begin_listing().is_ok() {
+                dir.told = Some(Box::new(ToldDir {
+                    until: AtomicU64::new(known.until),
+                    parent: known.parent,
+                }));
+            }
         }
     }
 
@@ -387,6 +496,7 @@ mod tests {
             named: HashMap::from([(11, 8)]),
             first: (12, 21),
             accessed: HashSet::new(),
+            unnamed: HashMap::new(),
         };
         let told: Vec<u64> = (9..14).map(|id| known.number(id)).collect();
         assert_eq!(told, [7, UNKNOWN | 10, 8, 21, 22]);

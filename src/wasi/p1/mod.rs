@@ -76,5 +76,5 @@ mod table;
 pub use ctx::Ctx;
 pub use fork::{Described, OpenDescriptor, OpenFile};
 #[cfg(feature = "freeze")]
-pub(crate) use known::{KnownFiles, KnownOrder, KnownTimes, NumberRun};
+pub(crate) use known::{KnownDir, KnownFiles, KnownOrder, KnownTimes, NumberRun};
 pub use link::{add_to_linker_async, add_to_linker_sync};

@@ -98,6 +98,7 @@ impl Ctx {
             Kind::Dir => Slot::Dir(DirDescriptor {
                 descriptor,
                 preopen: None,
+                told: None,
             }),
             Kind::File | Kind::Symlink => Slot::File(FileDescriptor {
                 descriptor,

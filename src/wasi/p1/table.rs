@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmtime_wasi::p1::types;
 
@@ -36,6 +37,27 @@ pub(super) struct DirDescriptor {
     pub(super) descriptor: Descriptor,
     /// The name a preopened directory is shown under.
     pub(super) preopen: Option<Box<str>>,
+    /// What a guest that goes on from a checkpoint was told of it.
+    pub(super) told: Option<Box<ToldDir>>,
+}
+
+/// What a guest was told of an open directory, by numbers that its file system does not have any more.
+#[derive(Debug)]
+pub(super) struct ToldDir {
+    /// The cookie past which the list that it is in the middle of ends; the greatest number
+    /// once it begins another one. Atomic.
+    pub(super) until: AtomicU64,
+    /// The number of the directory above, if it was removed.
+    pub(super) parent: Option<u64>,
+}
+
+impl Clone for ToldDir {
+    fn clone(&self) -> Self {
+        Self {
+            until: AtomicU64::new(self.until.load(Ordering::Relaxed)),
+            parent: self.parent,
+        }
+    }
 }
 
 /// Slots by number. A new descriptor gets the lowest free one.
@@ -51,6 +73,12 @@ impl DescriptorTable {
     #[inline]
     pub(super) fn slot(&self, fd: u32) -> &Slot {
         self.slots.get(fd as usize).unwrap_or(&Slot::Closed)
+    }
+
+    /// Returns what a number stands for, if it was ever given out.
+    #[cfg(feature = "freeze")]
+    pub(super) fn slot_mut(&mut self, fd: u32) -> Option<&mut Slot> {
+        self.slots.get_mut(fd as usize)
     }
 
     /// Returns the slots by number.

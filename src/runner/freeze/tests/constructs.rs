@@ -147,6 +147,89 @@ fn an_object_that_took_a_name_keeps_its_own_inode_number() {
     assert_eq!(report.instances[0].outcome, Outcome::Exited(0));
 }
 
+/// Describes a file, a directory and another file that it removed, and the root, before and behind two points.
+const DESCRIBES: &str = r#"(module
+      (import "wasi_snapshot_preview1" "path_open"
+        (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "path_unlink_file"
+        (func $unlink (param i32 i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "path_create_directory"
+        (func $create (param i32 i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "path_remove_directory"
+        (func $remove (param i32 i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "fd_filestat_get" (func $stat (param i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "fd_filestat_set_times"
+        (func $set_times (param i32 i64 i64 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))
+      (memory (export "memory") 1)
+      (data (i32.const 16) "file.dir.seen")
+      (func $must (param i32) (if (local.get 0) (then unreachable)))
+      (func $opened (param $path i32) (param $length i32) (param $flags i32) (result i32)
+        (call $must (call $open (i32.const 3) (i32.const 0) (local.get $path) (local.get $length)
+          (local.get $flags) (select (i64.const 0) (i64.const 66) (i32.eq (local.get $flags) (i32.const 2)))
+          (i64.const 0) (i32.const 0) (i32.const 8)))
+        (i32.load (i32.const 8)))
+      (func $describe (param $at i32) (param $file i32) (param $dir i32) (param $seen i32)
+        (call $must (call $stat (local.get $file) (local.get $at)))
+        (call $must (call $stat (local.get $dir) (i32.add (local.get $at) (i32.const 64))))
+        (call $must (call $stat (local.get $seen) (i32.add (local.get $at) (i32.const 128))))
+        (call $must (call $stat (i32.const 3) (i32.add (local.get $at) (i32.const 192)))))
+      (func $same (local $at i32)
+        (loop $each
+          (call $must (i64.ne (i64.load (i32.add (local.get $at) (i32.const 1024)))
+            (i64.load (i32.add (local.get $at) (i32.const 2048)))))
+          (local.set $at (i32.add (local.get $at) (i32.const 8)))
+          (br_if $each (i32.lt_u (local.get $at) (i32.const 256)))))
+      (func (export "_start") (local $file i32) (local $dir i32) (local $seen i32)
+        (local.set $file (call $opened (i32.const 16) (i32.const 4) (i32.const 1)))
+        (call $must (call $create (i32.const 3) (i32.const 21) (i32.const 3)))
+        (local.set $dir (call $opened (i32.const 21) (i32.const 3) (i32.const 2)))
+        (local.set $seen (call $opened (i32.const 25) (i32.const 4) (i32.const 1)))
+        (call $must (call $unlink (i32.const 3) (i32.const 16) (i32.const 4)))
+        (call $must (call $remove (i32.const 3) (i32.const 21) (i32.const 3)))
+        (call $must (call $unlink (i32.const 3) (i32.const 25) (i32.const 4)))
+        ;; One has a time of access that was set, and one of writing from long ago.
+        (call $must (call $set_times (local.get $seen) (i64.const 5) (i64.const 6) (i32.const 5)))
+        (call $describe (i32.const 1024) (local.get $file) (local.get $dir) (local.get $seen))
+        (drop (call $yield))
+        (call $describe (i32.const 2048) (local.get $file) (local.get $dir) (local.get $seen))
+        (call $same)
+        (drop (call $yield))
+        (call $describe (i32.const 2048) (local.get $file) (local.get $dir) (local.get $seen))
+        (call $same)
+        ;; What happens to it behind the point is told.
+        (call $must (call $set_times (local.get $file) (i64.const 7) (i64.const 8) (i32.const 5)))
+        (call $must (call $stat (local.get $file) (i32.const 2048)))
+        (call $must (i64.ne (i64.load (i32.const 2088)) (i64.const 7)))
+        (call $must (i64.ne (i64.load (i32.const 2096)) (i64.const 8)))))"#;
+
+/// What has no name any more is given one for the checkpoint, and loses it again.
+#[test]
+fn what_is_open_and_removed_is_described_as_it_was() {
+    let guest = Guest::from_bytes("guest", DESCRIBES).unwrap();
+    assert_eq!(whole(&guest).outcome, "exit code 0");
+    let (written, config) = (Arc::default(), RunnerConfig::default());
+    let plan = plan(&written);
+    let frozen = |frozen: Result<Freezing, FreezeError>| match frozen {
+        Ok(Freezing::Frozen(checkpoint)) => checkpoint,
+        other => panic!("it yields: {other:?}"),
+    };
+    let goes_on = |checkpoint: &Checkpoint| {
+        let runner = checkpoint.runner(RunnerConfig::default()).unwrap();
+        let report = runner.run(checkpoint.image(), &plan).unwrap();
+        assert_eq!(report.instances[0].outcome, Outcome::Exited(0));
+    };
+    let point = "call:sched_yield:1".parse().unwrap();
+    let first = frozen(freeze(&guest, &Image::empty(), &plan, &config, &point));
+    goes_on(&first);
+    let later = "call:sched_yield:2".parse().unwrap();
+    let second = frozen(first.freeze(first.image(), &plan, &config, &later));
+    goes_on(&second);
+    let layer = second.to_fs().unwrap().diff(&ChunkPool::new()).unwrap();
+    let image = Image::new(&[layer]).unwrap();
+    goes_on(&Checkpoint::open(&image).unwrap().unwrap());
+}
+
 #[test]
 fn references_that_are_numbers_go_on_wherever_they_stand() {
     let wat = command(
