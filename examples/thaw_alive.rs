@@ -1,11 +1,18 @@
 //! A thousand sessions alive at once on one thread, each thawed from one checkpoint and waiting
 //! for its line.
 //!
-//! `cargo run --release --features freeze --example thaw_alive -- 1000 [GUEST.wasm ARGS...]`
+//! `cargo run --release --features freeze --example thaw_alive -- 1000`
 //!
 //! The guest gets ready, which takes its time, touches a megabyte, and reads a line; there it is
 //! frozen. `Runner::start` gives each session as a future; all of them wait until their lines come.
-//! Another guest is to write out each line that it reads.
+//!
+//! Another guest is named behind the number, with its arguments, and before it the layers of its
+//! base, each a directory or an archive. It is to write out the line that it reads and end, such as a CPython:
+//!
+//! ```sh
+//! cargo run --release --features freeze,gzip --example thaw_alive -- 1000 \
+//!     --layer python.tar.gz python.wasm -c 'import json, re; print(input())'
+//! ```
 
 use std::error::Error;
 use std::sync::Arc;
@@ -13,7 +20,8 @@ use std::time::Instant;
 
 use stratafs::image::Image;
 use stratafs::runner::freeze::{Freezing, Point, freeze};
-use stratafs::runner::{Guest, RunPlan, RunnerConfig, StandardStreams, Stdio};
+use stratafs::runner::{Guest, GuestDir, RunPlan, RunnerConfig, StandardStreams, Stdio};
+use stratafs::vfs::Rights;
 use tokio::io::{AsyncRead, AsyncWriteExt};
 use wasmtime_wasi::cli::{AsyncStdinStream, IsTerminal, StdinStream, StdoutStream};
 use wasmtime_wasi::p2::InputStream;
@@ -83,17 +91,36 @@ fn private_kib() -> Option<u64> {
     Some(line("Private_Dirty:")? + line("Private_Clean:")?)
 }
 
+/// Reads the words behind the number: the base, and the guest with its arguments.
+fn asked(mut words: impl Iterator<Item = String>) -> Result<(Image, RunPlan), Box<dyn Error>> {
+    let mut layers = Vec::new();
+    let mut plan = RunPlan::default();
+    while let Some(word) = words.next() {
+        if word == "--layer" {
+            layers.push(words.next().ok_or("expected a path behind --layer")?);
+        } else {
+            plan.args.push(word);
+            plan.args.extend(words.by_ref());
+        }
+    }
+    plan.preopens = vec![GuestDir {
+        dir: "/".into(),
+        guest: "/".into(),
+        rights: Rights::ReadWrite,
+    }];
+    Ok((Image::open(layers)?, plan))
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let mut words = std::env::args().skip(1);
     let sessions: u32 = words.next().map_or(Ok(1000), |count| count.parse())?;
-    let mut plan = RunPlan::default();
-    plan.args = words.collect();
+    let (base, plan) = asked(words)?;
     let guest = match plan.args.first() {
         Some(program) => Guest::from_file(program.as_ref())?,
         None => Guest::from_bytes("sessions", GUEST)?,
     };
     let mut config = RunnerConfig::default();
-    let frozen = freeze(&guest, &Image::empty(), &plan, &config, &Point::Stdin)?;
+    let frozen = freeze(&guest, &base, &plan, &config, &Point::Stdin)?;
     let Freezing::Frozen(checkpoint) = frozen else {
         return Err("the guest ended before it asked for its line".into());
     };

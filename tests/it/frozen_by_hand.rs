@@ -390,3 +390,70 @@ async fn functions_that_wait_are_watched_as_well() {
         .unwrap();
     assert_eq!(run.call_async(&mut store, ()).await.unwrap(), 1203);
 }
+
+/// Removes a file that is open, looks at the root, asks its host, and looks again: says whether it is
+/// the same.
+const ROOT: &str = r#"(module
+  (import "own" "next" (func $next (param i64) (result i64)))
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_unlink_file" (func $unlink (param i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_readdir" (func $list (param i32 i32 i32 i64 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_filestat_get" (func $stat (param i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 100) "gonekept")
+  (func $must (param i32) (if (local.get 0) (then unreachable)))
+  (func $make (param $name i32)
+    (call $must (call $open (i32.const 3) (i32.const 0) (local.get $name) (i32.const 4)
+      (i32.const 1) (i64.const 66) (i64.const 0) (i32.const 0) (i32.const 16))))
+  (func $look (param $at i32)
+    (call $must (call $list (i32.const 3) (local.get $at) (i32.const 500) (i64.const 0)
+      (i32.add (local.get $at) (i32.const 504))))
+    (call $must (call $stat (i32.const 3) (i32.add (local.get $at) (i32.const 512))))
+    (call $must (call $stat (i32.const 4) (i32.add (local.get $at) (i32.const 576)))))
+  (func (export "look") (result i64) (local $at i32)
+    (call $make (i32.const 100))
+    (call $make (i32.const 104))
+    (call $must (call $unlink (i32.const 3) (i32.const 100) (i32.const 4)))
+    (call $look (i32.const 1000))
+    (drop (call $next (i64.const 0)))
+    (call $look (i32.const 2000))
+    (loop $each
+      (if (i64.ne (i64.load (i32.add (local.get $at) (i32.const 1000)))
+        (i64.load (i32.add (local.get $at) (i32.const 2000))))
+        (then (return (i64.extend_i32_u (i32.add (local.get $at) (i32.const 1))))))
+      (local.set $at (i32.add (local.get $at) (i32.const 8)))
+      (br_if $each (i32.lt_u (local.get $at) (i32.const 640))))
+    (i64.const 0)))"#;
+
+#[test]
+fn guests_of_other_hosts_find_the_root_as_it_was() {
+    let engine = Engine::default();
+    let linker = linker(&engine);
+    let guest = Guest::from_bytes("look", ROOT).unwrap();
+    let program = FreezableModule::new(guest.wasm()).unwrap();
+    let module = Module::new(&engine, program.module()).unwrap();
+    let fs = Fs::new(&Image::empty());
+    let mut store = Store::new(&engine, host(&fs, 0));
+    let watched = program.instantiate(&mut store, &module, &linker, |_, call| call.name == "next");
+    let called = watched
+        .unwrap()
+        .call(&mut store, "look", &[], &mut [Val::I64(0)]);
+    let Called::Stopped(stopped) = called.unwrap() else {
+        panic!("it asks its host");
+    };
+    let told = GuestTold::default();
+    let checkpoint = stopped.checkpoint(&mut store, &fs, |host| &mut host.p1, told);
+    let checkpoint = checkpoint.unwrap();
+    let opened = Checkpoint::open(&at_rest(&checkpoint)).unwrap().unwrap();
+    for checkpoint in [checkpoint, opened] {
+        let (p1, fs) = checkpoint.context(&mut WasiCtxBuilder::new()).unwrap();
+        let mut store = Store::new(&engine, Host { p1, next: 0 });
+        let module = Module::new(&engine, checkpoint.module()).unwrap();
+        let instance = linker.instantiate(&mut store, &module).unwrap();
+        let look = instance.get_typed_func::<(), i64>(&mut store, "look");
+        let differs_at = look.unwrap().call(&mut store, ()).unwrap();
+        assert_eq!(differs_at, 0, "one more than the place of what differs");
+        assert!(fs.exists("/kept").unwrap() && !fs.exists("/gone").unwrap());
+    }
+}

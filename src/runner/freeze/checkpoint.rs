@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use wasmtime_wasi::HostMonotonicClock;
+use wasmtime_wasi::{HostMonotonicClock, WasiCtxBuilder};
 
 use super::files::HIDDEN;
 use super::known::SavedKnown;
@@ -141,6 +141,27 @@ impl Checkpoint {
         Resumed(Arc::clone(&self.0))
             .reopen(ctx, fs)
             .map_err(|reason| CheckpointError::Reopen { reason })
+    }
+
+    /// Makes an instance of [`image`](Self::image), and of `wasi` the context in which the
+    /// guest goes on there: it shows the directories of the guest's own file system under
+    /// their names, its monotonic clock goes on, and all is open that was. For a guest that was shown
+    /// other directories as well, volumes or those of a host, a host makes the context itself,
+    /// and calls [`reopen`](Self::reopen).
+    ///
+    /// # Errors
+    /// [`CheckpointError::File`] for a directory that the image lacks;
+    /// [`CheckpointError::Reopen`] with the name of what else is not there.
+    pub fn context(&self, wasi: &mut WasiCtxBuilder) -> Result<(Ctx, Fs), CheckpointError> {
+        let fs = Fs::new(self.image());
+        let wasi = wasi.monotonic_clock(self.monotonic_clock()).build_p1();
+        let mut ctx = Ctx::new(wasi);
+        for shown in &self.0.preopens {
+            let dir = fs.preopen(&shown.dir, shown.rights)?;
+            ctx = ctx.preopen(dir, shown.guest.as_str());
+        }
+        self.reopen(&mut ctx, &fs)?;
+        Ok((ctx, fs))
     }
 
     /// Returns a monotonic clock that goes on from the last reading of the guest, for

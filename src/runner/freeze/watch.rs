@@ -8,13 +8,15 @@ use std::sync::atomic::Ordering;
 use wasmtime::WasmBacktrace;
 use wasmtime::{Caller, Extern, FrameInfo, Func, Instance, Linker, Module, Store, Trap, Val};
 
-use super::CheckpointInfo;
 use super::capture::{self, StoppedCall};
 use super::import::{WatchState, watch, watch_all, watch_async};
+use super::{Checkpoint, CheckpointInfo, FreezeError, FrozenFiles, GuestTold};
 use crate::checkpoint::{CallGraph, CoreModule, Refusal, leavable_module};
 use crate::digest::Digest;
 use crate::limits::MAX_FRAME_PAGES;
 use crate::runner::Outcome;
+use crate::vfs::Fs;
+use crate::wasi::p1::Ctx;
 
 /// A program in a build that can leave its stack at any call of an import.
 ///
@@ -28,6 +30,7 @@ use crate::runner::Outcome;
 /// 4. [`StoppedInstance::bake`] writes the module that goes on from there. Any linker that
 ///    has the program's imports instantiates it, any number of times; its export of the
 ///    same name takes no arguments and makes the call at the point first.
+///    [`StoppedInstance::checkpoint`] takes the files of the guest as well.
 ///
 /// What the guest has open is kept and opened again by
 /// [`FrozenFiles`](super::FrozenFiles), or forked in one go by
@@ -352,6 +355,24 @@ impl StoppedInstance<'_> {
             frames: captured.frames,
             memory_bytes: captured.memory_bytes,
         })
+    }
+
+    /// Takes all of the guest: its module, as [`bake`](Self::bake) does, and its files, as
+    /// [`FrozenFiles::of`] does. `fs` is its file system, `ctx` finds its table of descriptors in what
+    /// the host keeps for it; the last is what it knows from its host.
+    ///
+    /// # Errors
+    /// Those of [`bake`](Self::bake) and of [`FrozenFiles::of`].
+    pub fn checkpoint<T: 'static>(
+        &self,
+        store: &mut Store<T>,
+        fs: &Fs,
+        ctx: impl FnOnce(&mut T) -> &mut Ctx,
+        guest: GuestTold,
+    ) -> Result<Checkpoint, FreezeError> {
+        let module = self.bake(store)?;
+        let files = FrozenFiles::of(ctx(store.data_mut()), fs)?;
+        Ok(Checkpoint::of(module, files, guest))
     }
 }
 
