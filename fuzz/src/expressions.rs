@@ -1,6 +1,6 @@
 //! Expressions of programs that are made: what gives a value.
 
-use super::generated::{DEPTH, FUNCTIONS, Function, REFERENCE, Type};
+use super::generated::{DEPTH, FUNCTIONS, Function, NUMBER, REFERENCE, Type};
 
 impl Function<'_, '_, '_> {
     pub(super) fn address(&mut self, depth: u32) {
@@ -14,7 +14,7 @@ impl Function<'_, '_, '_> {
             return self.leaf(ty);
         }
         let name = ty.name();
-        match self.feed.below(14) {
+        match self.feed.below(15) {
             0 | 1 => self.leaf(ty),
             2 | 3 => self.two(ty, depth),
             4 => {
@@ -64,8 +64,23 @@ impl Function<'_, '_, '_> {
                 function.statements(depth + 1);
                 function.put("(i64.rotl (i64.const 3)))");
             }),
+            13 => self.of_i64(ty, |function| function.number(depth)),
             _ => self.of_i64(ty, |function| function.turned(depth)),
         }
+    }
+
+    /// Numbers that are references: one in a local, or two that are compared.
+    fn number(&mut self, depth: u32) {
+        if self.feed.coin() {
+            return self.put(&format!("(call $number (local.get {NUMBER}))"));
+        }
+        self.put("(i64.extend_i32_u (ref.eq (ref.i31");
+        self.value(Type::I32, depth + 1);
+        self.put(") (block (result eqref)");
+        self.statements(depth + 1);
+        self.put("(ref.i31");
+        self.value(Type::I32, depth + 1);
+        self.put("))))");
     }
 
     fn load(&mut self, depth: u32) {

@@ -34,6 +34,8 @@ const HEAD: &str = r#"(module
 (global $state (mut i64) (i64.const 1))
 (global $vector (mut v128) (v128.const i32x4 1 2 3 4))
 (global $held (mut (ref null $function)) (ref.null $function))
+(global $any (mut anyref) (ref.null any))
+(table $numbers 2 eqref)
 (table $called funcref (elem $f0 $f1 $f2 $f3))
 (table $kept 3 9 (ref null $function))
 (elem $few (ref null $function) (ref.func $f2) (ref.null $function) (ref.func $f1))
@@ -45,6 +47,9 @@ const HEAD: &str = r#"(module
 (i64.store (i32.const 65000) (local.get 0))
 (i32.store (i32.const 65016) (i32.const 65000)) (i32.store (i32.const 65020) (i32.const 8))
 (drop (call $write (i32.const 1) (i32.const 65016) (i32.const 1) (i32.const 65024))))
+(func $number (param anyref) (result i64)
+(if (result i64) (ref.test (ref i31) (local.get 0))
+(then (i64.extend_i32_u (i31.get_u (ref.cast (ref i31) (local.get 0))))) (else (i64.const -1))))
 (func $sum (param $sum i64) (param $word i64) (result i64)
 (i64.add (i64.mul (local.get $sum) (i64.const 31)) (local.get $word)))
 "#;
@@ -57,6 +62,9 @@ const ENTRY: &str = r#"(func (export "_start") (local $at i32) (local $sum i64)
 (call $put (i64x2.extract_lane 0 (global.get $vector)))
 (call $put (i64x2.extract_lane 1 (global.get $vector)))
 (call $put (i64.extend_i32_u (ref.is_null (global.get $held))))
+(call $put (call $number (global.get $any)))
+(call $put (call $number (table.get $numbers (i32.const 0))))
+(call $put (call $number (table.get $numbers (i32.const 1))))
 (loop $words
 (local.set $sum (call $sum (local.get $sum) (i64.load (local.get $at))))
 (local.set $sum (call $sum (local.get $sum) (i64.load $other (local.get $at))))
@@ -101,6 +109,9 @@ const TYPES: [Type; 5] = [Type::I32, Type::I64, Type::F64, Type::F32, Type::V128
 /// The local that holds a reference.
 pub(super) const REFERENCE: usize = 8;
 
+/// The local that holds a number of 31 bits as a reference, or null.
+pub(super) const NUMBER: usize = 9;
+
 /// Writes a program: some functions, an entry, and what prints all that is left.
 pub(crate) fn program(feed: &mut Feed<'_>) -> String {
     let mut out = String::from(HEAD);
@@ -137,7 +148,7 @@ impl Function<'_, '_, '_> {
     fn write(&mut self, number: usize) {
         self.put(&format!(
             "(func $f{number} (type $function) (param i32 i64 f64) (result i64) \
-            (local i32 i64 f64 f32 v128 (ref null $function))\n"
+            (local i32 i64 f64 f32 v128 (ref null $function) anyref)\n"
         ));
         self.count("(i64.const 7)");
         let count = 1 + self.feed.below(6);
@@ -153,7 +164,7 @@ impl Function<'_, '_, '_> {
     fn write_many(&mut self) {
         self.put(
             "(func $many (type $many) (param i64 i32) (result i64 i32 f32) \
-            (local f64 i32 i64 f64 f32 v128 (ref null $function))\n",
+            (local f64 i32 i64 f64 f32 v128 (ref null $function) anyref)\n",
         );
         self.count("(i64.const 1) (i32.const 2) (f32.const 3)");
         self.put("(local.set 4 (local.get 0)) (local.set 3 (local.get 1))");
@@ -207,7 +218,7 @@ impl Function<'_, '_, '_> {
         if !self.may_grow(depth) {
             return self.put("(drop (call $yield))");
         }
-        match self.feed.below(17) {
+        match self.feed.below(18) {
             0 => self.put("(drop (call $yield))"),
             1 | 2 => {
                 let ty = self.feed.pick(&TYPES);
@@ -255,7 +266,31 @@ impl Function<'_, '_, '_> {
                 self.put(")");
             }
             15 => self.branch_on_reference(depth),
+            16 => self.set_number(depth),
             _ => self.catch_all(depth),
+        }
+    }
+
+    /// Moves a number that is a reference.
+    fn set_number(&mut self, depth: u32) {
+        let element = self.feed.below(2);
+        match self.feed.below(4) {
+            0 => {
+                self.put(&format!(
+                    "(table.set $numbers (i32.const {element}) (ref.i31"
+                ));
+                self.value(Type::I32, depth + 1);
+                self.put("))");
+            }
+            1 => self.put(&format!("(global.set $any (local.get {NUMBER}))")),
+            2 => self.put(&format!(
+                "(local.set {NUMBER} (table.get $numbers (i32.const {element})))"
+            )),
+            _ => {
+                self.put(&format!("(local.set {NUMBER} (ref.i31"));
+                self.value(Type::I32, depth + 1);
+                self.put("))");
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 
 #[cfg(feature = "freeze")]
 use crate::support::rng::is_long;
-use crate::support::rng::{Rng, runs};
+use crate::support::rng::{Rng, from_env, runs};
 
 #[path = "../../fuzz/src/archive.rs"]
 mod archive;
@@ -79,11 +79,11 @@ fn drive(name: &str, all: u64, target: fn(&[u8])) {
     drive_from(7, name, all, target);
 }
 
-/// As [`drive`], with inputs of their own for each seed.
+/// As [`drive`], with inputs of their own for each seed, which `STRATAFS_SEED` adds to.
 fn drive_from(seed: u64, name: &str, all: u64, target: fn(&[u8])) {
     let count = runs("STRATA_FUZZ", all);
     let kept = kept(name);
-    let mut rng = Rng::new(seed);
+    let mut rng = Rng::new(from_env("STRATAFS_SEED").unwrap_or(0).wrapping_add(seed));
     let made = (0..count).map(|_| {
         if kept.is_empty() || rng.below(3) == 0 {
             let len = rng.below(900);
@@ -106,15 +106,16 @@ fn fuzz_instance_stays_sound_after_each_call() {
     drive("instance", 3_000, instance::run);
 }
 
-/// A hundred thousand in a long run, in four parts that run beside each other.
+/// Programs with four pairs of points each: a hundred thousand pairs in a long run, in four parts
+/// that run beside each other.
 #[cfg(feature = "freeze")]
 mod fuzz_frozen_programs_go_on_as_if_nothing_had_been {
     use super::*;
 
     fn part(seed: u64) {
         let all = match is_long() {
-            true => 25_000,
-            false => 160,
+            true => 6_250,
+            false => 80,
         };
         drive_from(seed, "freeze", all, freeze::run);
     }
