@@ -36,6 +36,7 @@ mod signals;
 #[cfg(target_os = "linux")]
 mod snapshotter;
 mod sources;
+mod spans;
 mod strace;
 mod watch;
 
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         Err(told) => return answer(&told),
     };
     signals::end_cleanly();
+    spans::begin();
     let store = typed.store.as_deref();
     let done = match typed.command {
         Command::Run(args) => run::run(*args, store),
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
         Command::Man(args) => manual::pages(&args),
         Command::Docker(word) => Err(habits::point(&word)),
     };
+    spans::end();
     done.unwrap_or_else(|failure| failure.report())
 }
 

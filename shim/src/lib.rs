@@ -31,6 +31,7 @@ pub mod start;
 pub mod status;
 pub mod stored;
 pub mod throttle;
+pub mod trace;
 pub mod ttrpc;
 pub mod users;
 pub mod wire;

@@ -21,6 +21,7 @@ use crate::messages::{
 use crate::spec::climbs;
 use crate::status::{Code, Status};
 use crate::throttle;
+use crate::trace::CallSpan;
 use crate::ttrpc::Answer;
 use crate::wire::Message;
 
@@ -398,7 +399,10 @@ impl Answer for TaskService {
                 format_args!("no service {service:?}: expected {SERVICE}"),
             ));
         }
-        self.call(&method, &payload).await
+        let span = CallSpan::begin(&method, &payload);
+        let answered = self.call(&method, &payload).await;
+        span.end(&answered);
+        answered
     }
 }
 

@@ -28,6 +28,7 @@ use crate::messages::{
 use crate::metrics;
 use crate::service::{SERVICE, TaskService};
 use crate::spec::ContainerSpec;
+use crate::trace;
 use crate::ttrpc::{self, CALL_PATIENCE, Client, OpenConnections, ServeBounds};
 use crate::wire::Message;
 
@@ -316,6 +317,14 @@ fn serve(args: &ShimArgs, config: ShimConfig) -> Result<(), String> {
         .into();
     let runtime = runtime()?;
     log::choose(config.log_format, config.log_level);
+    // As OpenTelemetry has it: what cannot be traced is done all the same.
+    if let Err(what) = trace::begin() {
+        log::tell(
+            LogLevel::Error,
+            "",
+            format_args!("no spans are sent: {what}"),
+        );
+    }
     runtime.block_on(async {
         let listener = tokio::net::UnixListener::from_std(listener);
         let listener = listener.map_err(|error| format!("standard input is no socket: {error}"))?;
@@ -351,6 +360,7 @@ fn serve(args: &ShimArgs, config: ShimConfig) -> Result<(), String> {
         answering.abort();
         let _passed_on = timeout(LAST_EVENTS_PATIENCE, sender.flush()).await;
         forwarder.abort();
+        trace::end();
         Ok(())
     })
 }

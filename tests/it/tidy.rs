@@ -28,6 +28,7 @@ const HOMES: &[&str] = &[
     "examples",
     "guest-examples",
     "fuzz",
+    "traces",
 ];
 
 /// Where the code of the packages lies, the library's first.

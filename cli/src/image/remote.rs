@@ -24,6 +24,7 @@ use crate::failure::Failure;
 use crate::limits::MAX_PASSWORD_BYTES;
 use crate::reach::{self, LazyWhen, ReachArgs, RemoteName};
 use crate::report::bytes;
+use crate::spans;
 use crate::watch::TransferBar;
 
 pub(super) fn pull(store: &Store, args: PullArgs) -> Result<(), Failure> {
@@ -139,7 +140,7 @@ pub(crate) fn pull_named(
     let pulled = match name {
         RemoteName::Registry(name) => {
             let client = reach.client()?;
-            transfer::pull(store, &client, name, tag, &options)
+            spans::of_pull(name, || transfer::pull(store, &client, name, tag, &options))
         }
         RemoteName::Object(name) => {
             let bucket = reach.bucket(name.home())?;

@@ -22,6 +22,7 @@ use crate::failure::{Failure, say};
 use crate::limits::MAX_USERS_BYTES;
 use crate::place;
 use crate::reach::{LazyWhen, ReachArgs};
+use crate::spans;
 
 /// What names begin with that snapshots hold images by. Names that are typed have small letters.
 const PREFIX: &str = "SNAPSHOT/";
@@ -197,13 +198,10 @@ impl Stored {
         let key = BlobDigest::of(wanted.name.to_string().as_bytes());
         let meanwhile = Reference::Tag(format!("{}pull-{}", self.prefix, key.hex()));
         let client = self.terms.reach.client()?;
-        let pulled = transfer::pull(
-            &self.store,
-            &client,
-            &wanted.name,
-            Some(&meanwhile),
-            &options,
-        )?;
+        let pulled = spans::of_pull(&wanted.image, || {
+            let (name, tag) = (&wanted.name, Some(&meanwhile));
+            transfer::pull(&self.store, &client, name, tag, &options)
+        })?;
         let body = body_of(&pulled.image, &wanted.chain).ok_or_else(|| {
             Failure::new(format_args!(
                 "{}: the image of manifest {} has no layer {}",

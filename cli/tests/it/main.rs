@@ -32,6 +32,7 @@ mod many; // many instances over one base
 mod object; // images in object stores: a folder, and what is refused
 mod one; // one instance: its exit code, streams, arguments, end
 mod options; // each option, good and bad
+mod otel; // spans for a collector
 mod prepare; // `image prepare`, and runs that go on from there
 mod registry; // images in registries: push, pull, copy, login
 #[cfg(unix)]

@@ -18,6 +18,7 @@ mod containers; // from creation to deletion: streams, codes, signals, events
 mod hostile; // specs, connections and guests that mean harm
 mod install; // install.sh on a directory as the root of a node
 mod lazy; // content that comes from a registry when it is read
+mod otel; // spans for a collector
 mod process; // the program: start, delete, and the process that stays
 mod stored; // images of a store, as a mount names them
 mod users; // users of a spec

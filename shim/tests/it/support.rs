@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "other tests use the rest")]
 
+#[path = "../../../cli/tests/it/support/collector.rs"]
+pub mod collector; // a collector of OpenTelemetry
 #[path = "../../../tests/it/support/fake_registry.rs"]
 pub mod fake_registry; // a registry that can be told to misbehave
 #[path = "../../../cli/tests/it/support/tls_door.rs"]

@@ -6,6 +6,7 @@
 pub mod archive; // tar archives byte by byte
 #[path = "../../../../tests/it/support/base.rs"]
 pub mod base; // the base that guests run on, as a directory
+pub mod collector; // a collector of OpenTelemetry
 #[path = "../../../../tests/it/support/fake_registry.rs"]
 pub mod fake_registry; // a registry that can be told to misbehave
 #[path = "../../../../tests/it/support/guest.rs"]
