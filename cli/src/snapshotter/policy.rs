@@ -28,7 +28,12 @@ impl FromStr for KeyFor {
         let expected = || format!("{text:?}: expected HOST[/REPOSITORY]=FILE, or *=FILE for all");
         let (prefix, file) = text.split_once('=').ok_or_else(expected)?;
         let prefix = prefix.trim_end_matches('/');
-        if prefix.is_empty() || file.is_empty() || prefix.contains(char::is_whitespace) {
+        // One that no name of an image could begin with would be a key for nothing, unnoticed.
+        let host = prefix.split('/').next().unwrap_or_default();
+        let is_host = host.contains(['.', ':']) || host == "localhost";
+        let fits = |c: char| c.is_ascii_alphanumeric() || "._-:/".contains(c);
+        let could_be = is_host && prefix.chars().all(fits) && !prefix.contains("//");
+        if file.is_empty() || !(prefix == "*" || could_be) {
             return Err(expected());
         }
         Ok(Self {
@@ -166,9 +171,23 @@ mod tests {
         let key = of("registry.test:5000/team/=/keys/a=b.pub").unwrap();
         assert_eq!(key.prefix, "registry.test:5000/team");
         assert_eq!(key.file, PathBuf::from("/keys/a=b.pub"));
-        for wrong in ["", "a", "=file", "/=file", "a=", "a b=file"] {
+        for wrong in [
+            "",
+            "a.test",
+            "=file",
+            "/=file",
+            "a.test=",
+            "a.test/b c=file",
+            "a.test/*=file",
+            "*/app=file",
+            "https://a.test/app=file",
+            "team/app=file",
+            "a.test/app@sha256:00=file",
+        ] {
             assert!(of(wrong).unwrap_err().contains("expected HOST"), "{wrong}");
         }
+        assert_eq!(of("localhost/app=f").unwrap().prefix, "localhost/app");
+        assert_eq!(of("*=f").unwrap().prefix, "*");
         let pem = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAENk0BBcwXz9qiStQozx5JkK/1Xi29kS7Jf2tSjXOUC8=\n-----END PUBLIC KEY-----\n";
         let key = VerifyKey::from_pem(pem.as_bytes()).unwrap();
         let rule = |prefix: &str, keys: usize| (prefix.to_owned(), vec![key.clone(); keys]);
