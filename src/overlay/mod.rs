@@ -342,6 +342,14 @@ impl Overlay {
         Ok(())
     }
 
+    /// Puts a time of change back.
+    #[cfg(feature = "freeze")]
+    pub(crate) fn put_back_ctime(&mut self, id: FileId, ctime: Time) -> Result<(), Errno> {
+        self.prepare(&[id])?;
+        self.prepared(id)?.ctime = ctime;
+        Ok(())
+    }
+
     /// Sets permission bits and owners; content and its time stay.
     pub(crate) fn set_owner(
         &mut self,

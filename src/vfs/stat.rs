@@ -128,6 +128,12 @@ impl Descriptor {
         })
     }
 
+    /// Puts the time of change back that this had before the host changed it.
+    #[cfg(feature = "freeze")]
+    pub(crate) fn put_back_ctime(&self, ctime: Time) -> Result<(), Errno> {
+        self.fs().lock().put_back_ctime(self.id(), ctime)
+    }
+
     /// Sets the times of the object at `path`. Copies no content.
     ///
     /// # Errors

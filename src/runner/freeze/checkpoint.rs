@@ -434,7 +434,8 @@ impl Resumed {
             ctx.know_dirs(self.0.known.dirs());
             if self.0.hidden && !fs.is_read_only() && fs.exists(HIDDEN)? {
                 self.unname_hidden(fs)?;
-                ctx.settle_unnamed();
+                let failed = |errno| Error::new("settle", HIDDEN.as_bytes(), errno);
+                ctx.settle_unnamed().map_err(failed)?;
             }
             fs.start_clock_over();
             Ok(())

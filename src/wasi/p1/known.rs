@@ -235,9 +235,6 @@ pub(super) struct Known {
     first: (u64, u64),
     /// Objects whose time of access the guest set itself.
     accessed: HashSet<u64>,
-    /// The times of change, in this instance, of objects that lost the name that they had for
-    /// the checkpoint alone.
-    unnamed: HashMap<u64, Time>,
 }
 
 impl Known {
@@ -248,7 +245,6 @@ impl Known {
             named: self.named.clone(),
             first: self.first,
             accessed: self.accessed.clone(),
-            unnamed: self.unnamed.clone(),
         }
     }
 
@@ -262,8 +258,7 @@ impl Known {
         if !self.accessed.contains(&stat.id.get()) {
             stat.atime = known.atime;
         }
-        let unchanged = self.unnamed.get(&stat.id.get()).unwrap_or(&image.ctime);
-        if stat.ctime == *unchanged {
+        if stat.ctime == image.ctime {
             stat.ctime = known.ctime;
         }
     }
@@ -312,24 +307,26 @@ impl Ctx {
             named: found.collect(),
             first: (fs.next_number(), next),
             accessed: HashSet::new(),
-            unnamed: HashMap::new(),
             files,
         }));
     }
 
-    /// Has files that are open and have no name keep the times that the guest knows, now that
-    /// the host has taken the names away that they had for the checkpoint.
+    /// Has what is open and has no name keep the time of change that the guest knows, now that the
+    /// host has taken the name away that it had for the checkpoint.
     #[cfg(feature = "freeze")]
-    pub(crate) fn settle_unnamed(&mut self) {
-        let Some(known) = &self.known else { return };
+    pub(crate) fn settle_unnamed(&self) -> Result<(), Errno> {
+        let Some(known) = &self.known else {
+            return Ok(());
+        };
         let open = self.open_descriptors().map(|open| open.descriptor);
-        let open = open.filter(|one| one.fs().is_same(&known.fs));
-        let stats = open.filter_map(|one| one.stat().ok());
-        let unnamed = stats.filter(|stat| stat.nlink == 0);
-        let unnamed: HashMap<u64, Time> = unnamed.map(|stat| (stat.id.get(), stat.ctime)).collect();
-        if let Some(known) = &mut self.known {
-            known.unnamed = unnamed;
+        for one in open.filter(|one| one.fs().is_same(&known.fs)) {
+            let stat = one.stat()?;
+            let times = known.files.times.get(&stat.id.get());
+            if let (0, Some((_, times))) = (stat.nlink, times) {
+                one.put_back_ctime(times.ctime)?;
+            }
         }
+        Ok(())
     }
 
     /// Returns the number that the guest would be told for what it makes next.
@@ -496,7 +493,6 @@ mod tests {
             named: HashMap::from([(11, 8)]),
             first: (12, 21),
             accessed: HashSet::new(),
-            unnamed: HashMap::new(),
         };
         let told: Vec<u64> = (9..14).map(|id| known.number(id)).collect();
         assert_eq!(told, [7, UNKNOWN | 10, 8, 21, 22]);
