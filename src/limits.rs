@@ -278,6 +278,13 @@ pub const MAX_FRAME_TABLE_BYTES: usize = 128 * 1024 * 1024;
 /// in packs has a third of a gigabyte of them. One is in memory at a time.
 pub const MAX_IMAGE_TABLES_BYTES: u64 = 512 * 1024 * 1024;
 
+/// Bytes of a pack's table, as it lies there, up to which it is sent with those of other packs: of
+/// 4 MB of files. A larger one costs each version more than a request.
+pub const MAX_LISTED_TABLE_BYTES: usize = 16 * 1024;
+
+/// Bytes of all tables that are sent together: as many as there are small packs.
+pub const MAX_LISTED_TABLES_BYTES: u64 = 256 * 1024;
+
 /// Packs of an image that is published as packs: each costs a request, and has a quarter of a
 /// gigabyte once it is full.
 pub const MAX_PACKED_PACKS: usize = 1024;

@@ -66,6 +66,21 @@ pub(crate) fn reveal(hidden: &[u8], limit: usize) -> Result<Vec<u8>, &'static st
     }
 }
 
+/// Takes apart what was hidden with zstd several times, one behind the other; `None` for anything else.
+#[cfg(feature = "registry")]
+pub(crate) fn each(bytes: &[u8]) -> Option<Vec<&[u8]>> {
+    let (mut all, mut left) = (Vec::new(), bytes);
+    while !left.is_empty() {
+        let (len, rest) = left.strip_prefix(&ZSTD_SKIPPED)?.split_first_chunk()?;
+        let len = usize::try_from(u32::from_le_bytes(*len)).ok()?;
+        let (_, after) = rest.split_at_checked(len)?;
+        let (own, _) = left.split_at_checked(left.len() - after.len())?;
+        all.push(own);
+        left = after;
+    }
+    Some(all)
+}
+
 #[cfg(any(feature = "registry", test))]
 fn skipped(hidden: &[u8]) -> Option<Vec<u8>> {
     let rest = hidden.strip_prefix(&ZSTD_SKIPPED)?;

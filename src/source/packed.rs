@@ -13,5 +13,12 @@ pub(crate) const PACKED_LAYER: &str = "application/vnd.stratafs.layer.v1+zstd";
 /// The media type of a pack: frames with chunks, and a table.
 pub(crate) const PACK_BLOB: &str = "application/vnd.stratafs.pack.v1+zstd";
 
+/// The media type of the tables of small packs, one after the other.
+pub(crate) const PACK_TABLES: &str = "application/vnd.stratafs.tables.v1";
+
+/// The annotation that says of those which packs they are of: their numbers among the packs of the manifest,
+/// with commas.
+pub(crate) const TABLES_ANNOTATION: &str = "dev.stratafs.packs.v1";
+
 /// The annotation that names what is in a blob: the digest of a layer's tree, or a pack's name.
 pub(crate) const NAME_ANNOTATION: &str = "dev.stratafs.name.v1";

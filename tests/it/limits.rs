@@ -232,6 +232,14 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "what_expands_past_the_limit_is_refused",
     ),
     (
+        "MAX_LISTED_TABLE_BYTES",
+        "a_first_start_asks_as_often_whatever_the_number_of_versions",
+    ),
+    (
+        "MAX_LISTED_TABLES_BYTES",
+        "tables_together_that_are_none_are_refused",
+    ),
+    (
         "MAX_IMAGE_TABLES_BYTES",
         "tables_of_an_image_have_a_bound_together",
     ),

@@ -59,7 +59,7 @@ pub struct OciImage {
     layers: Vec<LayerBlob>,
     /// Of an image that is published as packs: these. Its layers lie in them.
     #[cfg(feature = "registry")]
-    packs: Option<Vec<LayerBlob>>,
+    packs: Option<packed::PackBlobs>,
     platform: Platform,
     name: Option<String>,
     documents: Documents,
@@ -208,7 +208,13 @@ impl OciImage {
     /// Returns the packs of an image that is published as packs.
     #[cfg(feature = "registry")]
     pub(crate) fn packs(&self) -> Option<&[LayerBlob]> {
-        self.packs.as_deref()
+        self.packs.as_ref().map(|blobs| &*blobs.packs)
+    }
+
+    /// Returns the blob that has tables of packs together, if there is one.
+    #[cfg(feature = "registry")]
+    pub(crate) fn pack_tables(&self) -> Option<&LayerBlob> {
+        self.packs.as_ref()?.tables.as_ref()
     }
 
     /// Returns the platform that the image is for.

@@ -9,8 +9,15 @@ use super::choose::{self, Candidate};
 use super::oci_source::OciSource;
 use super::{Documents, LayerBlob, OciImage, config, document, layout};
 use crate::limits::{MAX_LAYERS, MAX_PACKED_PACKS};
-use crate::source::packed::{PACK_BLOB, PACKED_CONFIG, PACKED_LAYER};
+use crate::source::packed::{PACK_BLOB, PACK_TABLES, PACKED_CONFIG, PACKED_LAYER};
 use crate::source::{SourceError, SourceErrorKind};
+
+/// What an image in packs has beside its layers.
+pub(super) struct PackBlobs {
+    pub(super) packs: Vec<LayerBlob>,
+    /// Tables of some packs together.
+    pub(super) tables: Option<LayerBlob>,
+}
 
 /// Returns whether a configuration is that of an image in packs.
 pub(super) fn is_config(media_type: &str) -> bool {
@@ -51,28 +58,29 @@ pub(super) fn open(
     })
 }
 
-/// Tells layers, which stand first, from packs.
+/// Tells layers, which stand first, from packs, and these from their tables, which stand last.
 fn blobs(
     source: &OciSource,
     all: &[Descriptor],
-) -> Result<(Vec<LayerBlob>, Vec<LayerBlob>), SourceErrorKind> {
-    let (mut layers, mut packs) = (Vec::new(), Vec::new());
+) -> Result<(Vec<LayerBlob>, PackBlobs), SourceErrorKind> {
+    let (mut layers, mut packs, mut tables) = (Vec::new(), Vec::new(), Vec::new());
     let mut seen = HashSet::new();
     for descriptor in all {
         let media_type = descriptor.media_type().to_string();
         let digest = document::digest_of(descriptor)?;
         let is_new = seen.insert(digest.clone());
         let list = match media_type.as_str() {
-            PACKED_LAYER if packs.is_empty() => &mut layers,
-            PACK_BLOB if is_new => &mut packs,
-            PACK_BLOB => {
+            PACKED_LAYER if packs.is_empty() && tables.is_empty() => &mut layers,
+            PACK_BLOB if is_new && tables.is_empty() => &mut packs,
+            PACK_TABLES if tables.is_empty() => &mut tables,
+            PACK_BLOB if !is_new => {
                 let reason = format!("pack {digest} is named twice");
                 return Err(SourceErrorKind::Document(reason));
             }
             _ => {
                 let reason = format!(
                     "blob {digest}: {media_type}, where an image in packs has layers \
-                     ({PACKED_LAYER}) and then packs ({PACK_BLOB})"
+                     ({PACKED_LAYER}), then packs ({PACK_BLOB}), and their tables once ({PACK_TABLES})"
                 );
                 return Err(SourceErrorKind::Document(reason));
             }
@@ -97,5 +105,6 @@ fn blobs(
             return Err(SourceErrorKind::Limit { what, limit });
         }
     }
-    Ok((layers, packs))
+    let tables = tables.pop();
+    Ok((layers, PackBlobs { packs, tables }))
 }

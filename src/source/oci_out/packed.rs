@@ -18,8 +18,12 @@ use super::{Compression, OciExportError, OutImage};
 use crate::bounded::bounded_u32;
 use crate::digest::Digest;
 use crate::image::ImageConfig;
-use crate::limits::{FRAME_BYTES, MAX_FRAME_CHUNKS, MAX_PACK_BYTES};
-use crate::source::packed::{NAME_ANNOTATION, PACK_BLOB, PACKED_CONFIG, PACKED_LAYER};
+use crate::limits::{
+    FRAME_BYTES, MAX_FRAME_CHUNKS, MAX_LISTED_TABLE_BYTES, MAX_LISTED_TABLES_BYTES, MAX_PACK_BYTES,
+};
+use crate::source::packed::{
+    NAME_ANNOTATION, PACK_BLOB, PACK_TABLES, PACKED_CONFIG, PACKED_LAYER, TABLES_ANNOTATION,
+};
 use crate::source::{BlobDigest, START_ANNOTATION, TABLE_ANNOTATION};
 
 /// How hard the entries of a layer are compressed, which is part of what comes out.
@@ -36,6 +40,8 @@ pub(crate) struct PackBlob {
     pub(crate) table: String,
     /// Bytes at its beginning that hold the start set, as [`START_ANNOTATION`] says it.
     pub(crate) start: Option<String>,
+    /// The table as it lies there, if it is small.
+    pub(crate) small_table: Option<Vec<u8>>,
 }
 
 impl PackBlob {
@@ -202,6 +208,7 @@ fn end(
         name,
         table: format!("{place}:{}:{}", hidden.len(), Digest::of(&hidden)),
         start: (start > 0).then(|| start.to_string()),
+        small_table: (hidden.len() <= MAX_LISTED_TABLE_BYTES).then_some(hidden),
     };
     Ok((blob, Arc::new(file)))
 }
@@ -226,11 +233,16 @@ impl<'b> OutImage<'b> {
             out.send(&layer, OutBytes::Memory(bytes));
             listed.push(layer);
         }
+        let tables = tables_of(known.iter().chain(new.iter().map(|(pack, _)| pack)));
         listed.extend(known.iter().map(PackBlob::written));
         for (pack, file) in new {
             let pack = pack.written();
             out.send(&pack, OutBytes::File(file));
             listed.push(pack);
+        }
+        if let Some((tables, bytes)) = tables {
+            out.send(&tables, OutBytes::Memory(bytes));
+            listed.push(tables);
         }
         let bytes = documents::packed_config(config);
         let config = WrittenBlob::of(&bytes, PACKED_CONFIG);
@@ -253,4 +265,22 @@ impl<'b> OutImage<'b> {
             });
         }
     }
+}
+
+/// Puts the tables of small packs together, so that a first start asks for them once; `None` for
+/// fewer than two.
+fn tables_of<'p>(packs: impl Iterator<Item = &'p PackBlob>) -> Option<(WrittenBlob, Vec<u8>)> {
+    let (mut bytes, mut numbers) = (Vec::new(), Vec::new());
+    for (number, pack) in packs.enumerate() {
+        let table = pack.small_table.as_deref().unwrap_or_default();
+        let has_room = (bytes.len() + table.len()) as u64 <= MAX_LISTED_TABLES_BYTES;
+        if !table.is_empty() && has_room {
+            bytes.extend_from_slice(table);
+            numbers.push(number.to_string());
+        }
+    }
+    let mut blob = WrittenBlob::of(&bytes, PACK_TABLES);
+    blob.annotations
+        .push((TABLES_ANNOTATION, numbers.join(",")));
+    (numbers.len() > 1).then_some((blob, bytes))
 }

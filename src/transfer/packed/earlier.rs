@@ -1,15 +1,19 @@
 //! Packs that a repository has already, of images that were published before.
 
+use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::listed::{ListedTables, NotedTables};
 use crate::digest::Digest;
-use crate::limits::{MAX_EARLIER_CHUNKS, MAX_PACKED_PACKS};
+use crate::limits::{MAX_EARLIER_CHUNKS, MAX_LISTED_TABLE_BYTES, MAX_PACKED_PACKS};
 use crate::registry::{Client, Manifest, RegistryRef};
-use crate::source::packed::{NAME_ANNOTATION, PACK_BLOB, PACKED_CONFIG};
+use crate::source::packed::{
+    NAME_ANNOTATION, PACK_BLOB, PACK_TABLES, PACKED_CONFIG, TABLES_ANNOTATION,
+};
 use crate::source::{BlobDigest, PackBlob, START_ANNOTATION, TABLE_ANNOTATION};
 use crate::transfer::TransferError;
 use crate::transfer::lazy::{self, NotedTable};
@@ -112,6 +116,35 @@ impl Default for EarlierPacks {
 }
 
 impl EarlierPacks {
+    /// Fetches the tables that an image has together, if those of several packs are new. Where they are not
+    /// as they should be, packs are asked for theirs.
+    fn listed(
+        &mut self,
+        origin: &dyn Origin,
+        packs: &[Option<PackBlob>],
+        tables: Option<TablesBlob>,
+    ) -> Result<ListedTables, TransferError> {
+        let Some((digest, size, numbers)) = tables else {
+            return Ok(ListedTables::default());
+        };
+        let noted = NotedTables {
+            digest: &digest,
+            size,
+            packs: Some(&numbers),
+        };
+        let known = packs.iter().enumerate();
+        let new = known.filter(|(_, pack)| {
+            let pack = pack.as_ref();
+            pack.is_some_and(|pack| !self.seen.contains(&pack.digest))
+        });
+        let wanted: HashSet<usize> = new.map(|(number, _)| number).collect();
+        let listed = ListedTables::fetch(origin, &noted, &mut self.room, &wanted)?;
+        Ok(listed.unwrap_or_else(|why| {
+            tracing::warn!(blob = %digest, why, "tables that are none");
+            ListedTables::default()
+        }))
+    }
+
     /// Takes in the packs of an image; says whether there is one.
     fn take(&mut self, home: &dyn PackHome, tag: &str) -> Result<bool, TransferError> {
         let origin = home.at(tag);
@@ -119,10 +152,11 @@ impl EarlierPacks {
             Err(error) if is_missing(&error) => return Ok(false),
             manifest => manifest?,
         };
-        let Some(packs) = packs_of(&manifest) else {
+        let Some((packs, tables)) = packs_of(&manifest) else {
             return Ok(false);
         };
-        for blob in packs {
+        let listed = self.listed(&*origin, &packs, tables)?;
+        for mut blob in packs.into_iter().flatten() {
             let is_full = self.packs.len() >= MAX_PACKED_PACKS || self.chunks >= MAX_EARLIER_CHUNKS;
             if is_full || !self.seen.insert(blob.digest.clone()) {
                 continue;
@@ -132,7 +166,15 @@ impl EarlierPacks {
                 start: blob.start.as_deref(),
                 size: blob.size,
             };
-            let fetch = |range| origin.range((&blob.digest, blob.size), range);
+            let small = RefCell::new(None);
+            let fetch = |range| {
+                let listed = listed.get(&noted).map(<[u8]>::to_vec);
+                let far = || origin.range((&blob.digest, blob.size), range);
+                let bytes = listed.map_or_else(far, Ok)?;
+                let is_small = bytes.len() <= MAX_LISTED_TABLE_BYTES;
+                small.replace(is_small.then(|| bytes.clone()));
+                Ok(bytes)
+            };
             match lazy::read_table(&noted, &mut self.room, &fetch)? {
                 // It is named by its digest: bytes that are right once are right for everybody.
                 Ok((table, _))
@@ -142,6 +184,7 @@ impl EarlierPacks {
                     let chunks = table.chunks.iter().map(|chunk| (chunk.digest, chunk.len));
                     let chunks: Vec<_> = chunks.collect();
                     self.chunks += chunks.len();
+                    blob.small_table = small.into_inner();
                     self.packs.push(EarlierPack { blob, chunks });
                 }
                 Ok(_) => tracing::warn!(pack = %blob.digest, "not the pack that it is said to be"),
@@ -151,6 +194,9 @@ impl EarlierPacks {
         Ok(true)
     }
 }
+
+/// A blob that has tables of packs together, and which packs these are.
+type TablesBlob = (BlobDigest, u64, String);
 
 /// Returns whether there is nothing of a name.
 fn is_missing(error: &TransferError) -> bool {
@@ -164,9 +210,9 @@ fn is_missing(error: &TransferError) -> bool {
     }
 }
 
-/// Reads the packs of a manifest; `None` if it is not of an image in packs. What is not named as
-/// it should be is left out: it is sent anew.
-fn packs_of(manifest: &Manifest) -> Option<Vec<PackBlob>> {
+/// Reads the packs of a manifest, and what has tables of them together; `None` if it is not of an image in
+/// packs. What is not named as it should be is none: it is sent anew.
+fn packs_of(manifest: &Manifest) -> Option<(Vec<Option<PackBlob>>, Option<TablesBlob>)> {
     let value: Value = serde_json::from_slice(&manifest.bytes).ok()?;
     let text = |value: &Value, key: &str| Some(value.get(key)?.as_str()?.to_owned());
     if text(value.get("config")?, "mediaType")? != PACKED_CONFIG {
@@ -174,17 +220,27 @@ fn packs_of(manifest: &Manifest) -> Option<Vec<PackBlob>> {
     }
     let pack = |one: &Value| {
         let notes = one.get("annotations")?;
-        (text(one, "mediaType")? == PACK_BLOB).then_some(())?;
         Some(PackBlob {
             digest: text(one, "digest")?.parse().ok()?,
             size: one.get("size")?.as_u64()?,
             name: text(notes, NAME_ANNOTATION)?.parse().ok()?,
             table: text(notes, TABLE_ANNOTATION)?,
             start: text(notes, START_ANNOTATION),
+            small_table: None,
         })
     };
+    let tables = |one: &Value| {
+        let digest = text(one, "digest")?.parse().ok()?;
+        let packs = text(one.get("annotations")?, TABLES_ANNOTATION)?;
+        Some((digest, one.get("size")?.as_u64()?, packs))
+    };
     let all = value.get("layers")?.as_array()?;
-    Some(all.iter().filter_map(pack).collect())
+    let of_type = |wanted| {
+        let is_one = move |one: &&Value| text(one, "mediaType").is_some_and(|it| it == wanted);
+        all.iter().filter(is_one)
+    };
+    let listed = of_type(PACK_TABLES).next().and_then(tables);
+    Some((of_type(PACK_BLOB).map(pack).collect(), listed))
 }
 
 /// Returns whether a text is a tag as registries have it: nothing else gets into an address.

@@ -4,6 +4,7 @@
 //! The documents and the bytes are in docs/FORMAT.md.
 
 mod earlier;
+mod listed;
 mod plan;
 mod pull;
 mod push;

@@ -5,17 +5,19 @@ use std::io::Read;
 use std::ops::Range;
 use std::thread;
 
+use super::listed::{ListedTables, NotedTables};
 use crate::digest::Digest;
 use crate::image::{ImageId, Reference};
 use crate::layer::{EntryBody, Layer};
 use crate::limits::MAX_PACKED_LAYERS_BYTES;
-use crate::source::packed::NAME_ANNOTATION;
+use crate::source::packed::{NAME_ANNOTATION, TABLES_ANNOTATION};
 use crate::source::part::Part;
 use crate::source::{BlobDigest, BlobHome, LayerBlob, OciImage, SourceErrorKind};
+use crate::store::frame_table::FrameTable;
 use crate::store::packed::{PackPresence, named_packs};
 use crate::store::{Blob, Import, LayerOrigin, LazyLayer, Store};
 use crate::transfer::import::sha256;
-use crate::transfer::lazy::{self, FetchRange, NotedTable, StartFrames};
+use crate::transfer::lazy::{self, FetchRange, NotedTable, StartFrames, TablePlace};
 use crate::transfer::remote::Remote;
 use crate::transfer::table_room::{TableRoom, too_many};
 use crate::transfer::{PullOptions, Pulled, TransferError, lanes};
@@ -45,10 +47,44 @@ enum PlannedLayer {
 }
 
 struct PlannedPack<'p> {
+    /// Which of the manifest's packs it is.
+    number: usize,
     blob: &'p LayerBlob,
     digest: &'p BlobDigest,
     name: Digest,
     presence: PackPresence,
+}
+
+/// Tables that have come, and what is left for others.
+struct PulledTables {
+    listed: ListedTables,
+    room: TableRoom,
+    /// Bytes of all chunks that they tell of.
+    bytes: u64,
+}
+
+impl PulledTables {
+    /// Reads the table of a pack, which `fetch` brings unless it has come with others.
+    fn read(
+        &mut self,
+        pack: &PlannedPack<'_>,
+        fetch: &FetchRange<'_>,
+    ) -> Result<(FrameTable, TablePlace), TransferError> {
+        let noted = NotedTable::of(pack.blob);
+        let known = |range| match self.listed.get(&noted) {
+            Some(table) => Ok(table.to_vec()),
+            None => fetch(range),
+        };
+        let read = lazy::read_table(&noted, &mut self.room, &known)?;
+        let (table, place) = read.map_err(|what| wrong(pack.blob, format!("its table: {what}")))?;
+        if !matches!(&*table.packs, [one] if one.name == pack.name) {
+            let what = format!("its chunks do not make pack {}", pack.name);
+            return Err(wrong(pack.blob, what));
+        }
+        let lens = table.chunks.iter().map(|chunk| u64::from(chunk.len));
+        self.bytes = lens.fold(self.bytes, u64::saturating_add);
+        Ok((table, place))
+    }
 }
 
 impl PlannedPack<'_> {
@@ -189,7 +225,7 @@ impl<'p> PackedPull<'p> {
         }
         let mut by_name = HashMap::new();
         let mut packs = Vec::new();
-        for blob in self.image.packs().unwrap_or_default() {
+        for (number, blob) in self.image.packs().unwrap_or_default().iter().enumerate() {
             let name = name_of(blob)?;
             if by_name.insert(name, ()).is_some() {
                 return Err(wrong(blob, format!("pack {name} is named twice")));
@@ -197,6 +233,7 @@ impl<'p> PackedPull<'p> {
             let digest = blob.digest().filter(|_| named.remove(&name));
             if let Some(digest) = digest {
                 packs.push(PlannedPack {
+                    number,
                     blob,
                     digest,
                     name,
@@ -246,6 +283,30 @@ impl<'p> PackedPull<'p> {
         Ok(file)
     }
 
+    /// Fetches the tables that the image has together, if several of them are needed.
+    fn tables(&self, plan: &PackedPlan<'_>) -> Result<PulledTables, TransferError> {
+        let mut tables = PulledTables {
+            listed: ListedTables::default(),
+            room: TableRoom::new(),
+            bytes: 0,
+        };
+        let blob = self.image.pack_tables().filter(|_| self.options.lazy);
+        let Some((blob, digest)) = blob.and_then(|blob| Some((blob, blob.digest()?))) else {
+            return Ok(tables);
+        };
+        let noted = NotedTables {
+            digest,
+            size: blob.size(),
+            packs: blob.annotation(TABLES_ANNOTATION),
+        };
+        let wanted = plan.packs.iter().filter(|pack| pack.is_fetched(true));
+        let wanted = wanted.map(|pack| pack.number).collect();
+        let origin = self.remote.origin();
+        let listed = ListedTables::fetch(origin, &noted, &mut tables.room, &wanted)?;
+        tables.listed = listed.map_err(|what| wrong(blob, what))?;
+        Ok(tables)
+    }
+
     /// Takes in packs and layers, and makes the image.
     fn take(
         &self,
@@ -253,10 +314,10 @@ impl<'p> PackedPull<'p> {
         plan: PackedPlan<'_>,
         tag: Option<&Reference>,
     ) -> Result<ImageId, TransferError> {
-        let (mut bytes, mut room) = (0, TableRoom::new());
+        let mut tables = self.tables(&plan)?;
         for pack in &plan.packs {
             match pack.is_fetched(self.options.lazy) {
-                true => self.pack(&mut import, pack, (&mut bytes, &mut room))?,
+                true => self.pack(&mut import, pack, &mut tables)?,
                 false => import.known_pack(pack.name)?,
             }
         }
@@ -297,7 +358,7 @@ impl<'p> PackedPull<'p> {
         &self,
         import: &mut Import,
         pack: &PlannedPack<'_>,
-        (bytes, room): (&mut u64, &mut TableRoom),
+        tables: &mut PulledTables,
     ) -> Result<(), TransferError> {
         let (blob, size) = (pack.blob, pack.blob.size());
         let here;
@@ -320,16 +381,8 @@ impl<'p> PackedPull<'p> {
                 &from_here
             }
         };
-        let read = lazy::read_table(&NotedTable::of(blob), room, fetch)?;
-        let (table, place) = read.map_err(|what| wrong(blob, format!("its table: {what}")))?;
-        let is_it = |names: &[crate::store::frame_table::TablePack]| matches!(names, [one] if one.name == pack.name);
-        if !is_it(&table.packs) {
-            let what = format!("its chunks do not make pack {}", pack.name);
-            return Err(wrong(blob, what));
-        }
-        let lens = table.chunks.iter().map(|chunk| u64::from(chunk.len));
-        *bytes = lens.fold(*bytes, u64::saturating_add);
-        bounded(*bytes, self.options.source.max_bytes)?;
+        let (table, place) = tables.read(pack, fetch)?;
+        bounded(tables.bytes, self.options.source.max_bytes)?;
         let from = remote.image_name(self.image);
         let taken = LazyLayer {
             table: &table,
