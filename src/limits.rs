@@ -316,6 +316,13 @@ pub const MIN_FETCHED_BYTES: u64 = 256 * 1024;
 /// Fetches of one store in a process at a time.
 pub const MAX_FETCHES: usize = 4;
 
+/// Homes that are kept of what an image lacks: a registry, and mirrors of it.
+pub const MAX_HOMES: usize = 8;
+
+/// Seconds in which a home that failed is asked after the others: finding that out again takes some
+/// seconds of a read.
+pub const FAILED_HOME_SECONDS: u64 = 600;
+
 /// Seconds in which what could not be fetched is not fetched again: whoever waited is told.
 pub const FAILED_FETCH_SECONDS: u64 = 2;
 

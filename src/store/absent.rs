@@ -7,6 +7,8 @@ use std::sync::Arc;
 use super::catalog::{CatalogView, RecordKind};
 use super::file::StoredFile;
 #[cfg(feature = "registry")]
+use super::homes::named_at;
+#[cfg(feature = "registry")]
 use super::lazy_pack::FrameSource;
 use super::lazy_pack::LazyPack;
 use super::pack::Pack;
@@ -78,7 +80,7 @@ impl Store {
             let found = names
                 .into_iter()
                 .filter_map(|name| LazyPack::of(disk, name));
-            from.extend(found.map(|lazy| lazy.from));
+            from.extend(found.flat_map(|lazy| lazy.homes));
         }
         stat.from = from.into_iter().collect();
         Ok(stat)
@@ -123,7 +125,7 @@ impl Store {
                 stat.chunks += found.absent_chunks;
                 stat.bytes += found.absent_bytes;
                 if found.absent_chunks > 0 {
-                    from.insert(lazy.from);
+                    from.extend(lazy.homes);
                 }
             }
         }
@@ -139,14 +141,60 @@ impl Store {
         Ok(())
     }
 
-    /// Returns the images that the blobs come from which are not here of this one.
+    /// Returns the images that the blobs come from which are not here of this one, each by its names where
+    /// it can be had, the one that is asked first in front.
     #[cfg(feature = "registry")]
-    pub(crate) fn blobs_from(&self, reference: &str) -> Result<BTreeSet<String>, StoreError> {
-        self.0.catalog.read(|view| {
+    pub(crate) fn blobs_from(&self, reference: &str) -> Result<BTreeSet<Vec<String>>, StoreError> {
+        let (blobs, packs) = self.0.catalog.read(|view| {
             let (_, record) = reference::resolve(view, reference)?;
-            let blobs = absent_blobs(view, record.blobs())?;
-            Ok(blobs.into_iter().map(|(_, from)| from).collect())
-        })
+            Ok((
+                absent_blobs(view, record.blobs())?,
+                packs_of(view, &record)?,
+            ))
+        })?;
+        let disk = &self.0.packs.disk;
+        let mut homes: BTreeMap<Sha256, Vec<String>> = BTreeMap::new();
+        for lazy in packs
+            .into_iter()
+            .filter_map(|name| LazyPack::of(disk, name))
+        {
+            homes.entry(lazy.blob).or_default().extend(lazy.homes);
+        }
+        let named = |(blob, from): (Sha256, String)| {
+            let mut names: Vec<String> = Vec::new();
+            let own = homes.get(&blob).into_iter().flatten();
+            for home in own.chain([&from]) {
+                let name = named_at(home, &from);
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+            names
+        };
+        Ok(blobs.into_iter().map(named).collect())
+    }
+
+    /// Notes that an image that was pulled in part can be had from another home as well, which has these
+    /// blobs.
+    #[cfg(feature = "registry")]
+    pub(crate) fn add_home(
+        &self,
+        reference: &str,
+        blobs: &BTreeSet<Sha256>,
+        home: &str,
+    ) -> Result<(), StoreError> {
+        let packs = self.0.catalog.read(|view| {
+            let (_, record) = reference::resolve(view, reference)?;
+            packs_of(view, &record)
+        })?;
+        let disk = &self.0.packs.disk;
+        for name in packs {
+            let blob = LazyPack::of(disk, name).map(|lazy| lazy.blob);
+            if let Some(blob) = blob.filter(|blob| blobs.contains(blob)) {
+                LazyPack::add_home(disk, name, blob, home)?;
+            }
+        }
+        Ok(())
     }
 
     /// Returns the layers that came in as a blob's table, and were not held against that: digest

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use super::StoreError;
 use super::disk::{Disk, PACKS};
+use super::failed_homes::FailedHomes;
 use super::frame_locks::FrameLocks;
 use super::lazy_pack::{FrameSource, LazyPack};
 use super::pack::file_name;
@@ -42,6 +43,7 @@ pub(super) struct Fetcher {
     source: OnceLock<Arc<dyn FrameSource>>,
     state: Mutex<FetcherState>,
     locks: FrameLocks,
+    homes: FailedHomes,
 }
 
 #[derive(Default)]
@@ -168,6 +170,7 @@ impl Fetcher {
             source: OnceLock::new(),
             state: Mutex::default(),
             locks: FrameLocks::new(disk),
+            homes: FailedHomes::default(),
         }
     }
 
@@ -192,7 +195,7 @@ impl Fetcher {
     ) -> Result<Ticket, StoreError> {
         let absent = || StoreError::NotHere {
             blob: lazy.blob,
-            from: lazy.from.clone(),
+            from: lazy.homes.first().cloned().unwrap_or_default(),
         };
         let first = chunks.first().ok_or_else(absent)?.frame;
         if self.source.get().is_none() {
@@ -299,14 +302,14 @@ impl Fetcher {
             return Ok(());
         };
         let all = *first..(*last + 1).min(job.frames.end);
-        let bytes = self.bytes(&job.lazy, all.clone())?;
+        let bytes = self.bytes(job, all.clone())?;
         let base = job.lazy.frames.span(all).map_or(0, |span| span.start);
         for frame in frames {
             let span = job.lazy.frames.span(frame..frame + 1).unwrap_or_default();
             let own = to_range(span.start - base, span.end - base);
             let own = bytes.get(own).unwrap_or_default();
             let chunks = chunks_of(&frame);
-            let found = match self.right_chunks(&job.lazy, frame, own, chunks)? {
+            let found = match self.right_chunks(job, frame, own, chunks)? {
                 Ok(found) => found,
                 Err(why) => {
                     damaged.insert(frame, Arc::from(why));
@@ -326,30 +329,74 @@ impl Fetcher {
     }
 
     /// Takes the chunks out of a frame that came. If they are not right, it is fetched once more: it
-    /// may have been damaged on its way.
+    /// may have been damaged on its way; then from other homes.
     fn right_chunks(
         &self,
-        lazy: &LazyPack,
+        job: &FetchJob,
         frame: u32,
         bytes: &[u8],
         chunks: &[WantedChunk],
     ) -> Result<Result<Vec<Vec<u8>>, String>, String> {
-        if let Ok(found) = self.unpacked(lazy, frame, bytes, chunks) {
+        if let Ok(found) = self.unpacked(&job.lazy, frame, bytes, chunks) {
             return Ok(Ok(found));
         }
-        let again = self.bytes(lazy, frame..frame + 1)?;
-        let found = self.unpacked(lazy, frame, &again, chunks);
-        Ok(found.map_err(|why| format!("{why}, twice: it is damaged where it comes from")))
+        let mut is_damaged = false;
+        let found = self.ask_homes(job, &mut |home| {
+            let again = self.bytes_from(home, &job.lazy, frame..frame + 1)?;
+            let found = self.unpacked(&job.lazy, frame, &again, chunks);
+            found.map_err(|why| {
+                is_damaged = true;
+                format!("{why}, twice: it is damaged where it comes from")
+            })
+        });
+        match found {
+            Err(why) if !is_damaged => Err(why),
+            found => Ok(found),
+        }
     }
 
-    fn bytes(&self, lazy: &LazyPack, frames: Range<u32>) -> Result<Vec<u8>, String> {
+    fn bytes(&self, job: &FetchJob, frames: Range<u32>) -> Result<Vec<u8>, String> {
+        self.ask_homes(job, &mut |home| {
+            self.bytes_from(home, &job.lazy, frames.clone())
+        })
+    }
+
+    /// Asks the homes of a pack, one after the other; those that a pull noted since the pack was
+    /// opened as well.
+    fn ask_homes<T>(
+        &self,
+        job: &FetchJob,
+        ask: &mut dyn FnMut(&str) -> Result<T, String>,
+    ) -> Result<T, String> {
+        let asked = self.homes.ask(&job.lazy.homes, ask);
+        let Err(why) = asked else {
+            return asked;
+        };
+        let noted = LazyPack::of(&self.disk, job.pack).filter(|it| it.blob == job.lazy.blob);
+        let mut homes = noted.map_or_else(Vec::new, |noted| noted.homes);
+        homes.retain(|home| !job.lazy.homes.contains(home));
+        match homes.is_empty() {
+            true => Err(why),
+            false => {
+                let asked = self.homes.ask(&homes, ask);
+                asked.map_err(|more| format!("{why}; {more}"))
+            }
+        }
+    }
+
+    fn bytes_from(
+        &self,
+        home: &str,
+        lazy: &LazyPack,
+        frames: Range<u32>,
+    ) -> Result<Vec<u8>, String> {
         let source = self
             .source
             .get()
             .ok_or("there is nowhere to fetch it from")?;
         let span = lazy.frames.span(frames).ok_or("it lies in no frame")?;
         let want = span.end - span.start;
-        let bytes = source.fetch(&lazy.from, (lazy.blob, lazy.blob_bytes), span)?;
+        let bytes = source.fetch(home, (lazy.blob, lazy.blob_bytes), span)?;
         match bytes.len() as u64 == want {
             true => Ok(bytes),
             false => Err(format!("{want} bytes were asked for, {} came", bytes.len())),

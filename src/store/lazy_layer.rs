@@ -58,9 +58,11 @@ impl Import {
             });
             let records: Vec<ChunkRecord> = records.collect();
             let known = disk.file_in(super::disk::PACKS, &super::pack::file_name(pack.name));
-            if !disk.is_file(&known) {
+            if disk.is_file(&known) {
+                LazyPack::add_home(&disk, pack.name, lazy.blob.digest, lazy.from)?;
+            } else {
                 let file = LazyPack {
-                    from: lazy.from.to_owned(),
+                    homes: vec![lazy.from.to_owned()],
                     blob: lazy.blob.digest,
                     blob_bytes: lazy.blob.bytes,
                     is_zstd: lazy.is_zstd,

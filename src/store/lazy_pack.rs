@@ -22,13 +22,18 @@ pub(super) const LAZY: &str = "lazy";
 /// How a file in it begins.
 pub(super) const MAGIC: [u8; 8] = *b"stratlzy";
 
+/// The version with one home, which is written where there is one.
 const VERSION: u32 = 1;
+
+/// The version with several.
+const SEVERAL: u32 = 2;
 
 /// Where the chunks of a pack come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LazyPack {
-    /// The image that it is part of: `HOST/NAME@sha256:HEX`.
-    pub(super) from: String,
+    /// The images that the blob is part of, by which it can be had: `HOST/NAME@sha256:HEX`. The one
+    /// that is asked first is the first.
+    pub(super) homes: Vec<String>,
     pub(super) blob: Sha256,
     pub(super) blob_bytes: u64,
     /// Whether frames are of zstd, else of gzip.
@@ -42,13 +47,24 @@ impl LazyPack {
     fn encode(&self) -> Result<Vec<u8>, StoreError> {
         let mut out = Vec::with_capacity(128 + self.frames.len() * 8 + self.chunks.len() * 8);
         out.extend(MAGIC);
-        out.extend(VERSION.to_le_bytes());
+        let version = if self.homes.len() == 1 {
+            VERSION
+        } else {
+            SEVERAL
+        };
+        out.extend(version.to_le_bytes());
         out.extend(u32::from(self.is_zstd).to_le_bytes());
         out.extend(self.blob.as_bytes());
         out.extend(self.blob_bytes.to_le_bytes());
-        let len: u16 = narrow(self.from.len(), "bytes of a name", u16::MAX.into())?;
-        out.extend(len.to_le_bytes());
-        out.extend(self.from.as_bytes());
+        if version == SEVERAL {
+            let homes: u16 = narrow(self.homes.len(), "homes of a pack", u16::MAX.into())?;
+            out.extend(homes.to_le_bytes());
+        }
+        for home in &self.homes {
+            let len: u16 = narrow(home.len(), "bytes of a name", u16::MAX.into())?;
+            out.extend(len.to_le_bytes());
+            out.extend(home.as_bytes());
+        }
         out.extend(count(self.frames.len(), "frames of a layer")?.to_le_bytes());
         out.extend(count(self.chunks.len(), "chunks of a pack")?.to_le_bytes());
         for (one, other) in self.frames.sizes().chain(self.chunks.iter().copied()) {
@@ -66,14 +82,19 @@ impl LazyPack {
             return None;
         }
         let mut reader = ByteReader::new(body);
-        if reader.array() != Some(MAGIC) || reader.u32() != Some(VERSION) {
+        if reader.array() != Some(MAGIC) {
             return None;
         }
+        let version = reader.u32().filter(|it| [VERSION, SEVERAL].contains(it))?;
         let is_zstd = reader.u32()? == 1;
         let blob = Sha256::from_bytes(reader.array()?);
         let blob_bytes = reader.u64()?;
-        let len = reader.u16()?.into();
-        let from = String::from_utf8(reader.bytes(len)?.to_vec()).ok()?;
+        let count = if version == SEVERAL { reader.u16()? } else { 1 };
+        let mut homes = Vec::new();
+        for _ in 0..count {
+            let len = reader.u16()?.into();
+            homes.push(String::from_utf8(reader.bytes(len)?.to_vec()).ok()?);
+        }
         let (frames, chunks) = (reader.u32()? as usize, reader.u32()? as usize);
         // Taken off before anything is allocated.
         let mut frames = ByteReader::new(reader.bytes(frames.checked_mul(8)?)?);
@@ -86,7 +107,7 @@ impl LazyPack {
             Some(all)
         };
         Some(Self {
-            from,
+            homes,
             blob,
             blob_bytes,
             is_zstd,
@@ -103,6 +124,17 @@ impl LazyPack {
             return None;
         }
         Self::decode(&disk.read(&path).ok()?)
+    }
+
+    /// Says of a pack, durably, where its chunks come from.
+    pub(super) fn put(&self, disk: &Disk, pack: Digest) -> Result<(), StoreError> {
+        let dir = disk.path(LAZY);
+        if !dir.is_dir() {
+            disk.make_dir(&dir)?;
+        }
+        super::identity::check_dirs(disk)?;
+        disk.put(LAZY, &file_name(pack), &self.encode()?)?;
+        disk.sync_dir(LAZY)
     }
 
     /// Returns whether a pack may lack chunks.
@@ -124,13 +156,7 @@ impl LazyPack {
     ) -> Result<Digest, StoreError> {
         let data = records.iter().map(|chunk| u64::from(chunk.len.get())).sum();
         let (tail, name) = tail(data, records)?;
-        let dir = disk.path(LAZY);
-        if !dir.is_dir() {
-            disk.make_dir(&dir)?;
-        }
-        super::identity::check_dirs(disk)?;
-        disk.put(LAZY, &file_name(name), &self.encode()?)?;
-        disk.sync_dir(LAZY)?;
+        self.put(disk, name)?;
         let (file, tmp) = disk.create_tmp()?;
         disk.write_at(&file, &tmp.path, 0, &header())?;
         disk.write_at(&file, &tmp.path, HEADER + data, &tail)?;
@@ -164,15 +190,21 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back_and_what_is_damaged_is_not() {
-        let pack = LazyPack {
-            from: "registry.test/app@sha256:00".into(),
+        let mut pack = LazyPack {
+            homes: vec!["registry.test/app@sha256:00".into()],
             blob: Sha256::from_bytes([7; 32]),
             blob_bytes: 1000,
             is_zstd: true,
             frames: FramePlaces::new(vec![(10, 20), (30, 40)]),
             chunks: vec![(0, 0), (1, 5)],
         };
+        // One home is written as before there could be several.
+        let one = pack.encode().unwrap();
+        assert_eq!(one[8..12], 1_u32.to_le_bytes());
+        assert_eq!(LazyPack::decode(&one).as_ref(), Some(&pack));
+        pack.homes.push("mirror.test/app@sha256:00".into());
         let bytes = pack.encode().unwrap();
+        assert_eq!(bytes[8..12], 2_u32.to_le_bytes());
         assert_eq!(LazyPack::decode(&bytes), Some(pack));
         for at in 0..bytes.len() {
             let mut other = bytes.clone();

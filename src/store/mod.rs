@@ -29,7 +29,7 @@
 //!
 //! Several processes may use one store, and several threads one [`Store`].
 //! Locks, in this order: the gate of imports, the imports' file, the catalog's file, an import's
-//! state, the map of known chunks, the open packs, one pack, what is being fetched. The file of a blob on its way in
+//! state, the map of known chunks, the open packs, one pack, what is being fetched, which homes failed. The file of a blob on its way in
 //! is locked with none of these waited for: who cannot have it looks again later. The files of frames are waited for by threads
 //! that fetch, with nothing else held; that of an image that is used, before the catalog's, and by a
 //! collection, which has the imports' file, not at all.
@@ -41,6 +41,7 @@ mod codec;
 mod disk;
 mod error;
 mod explain;
+mod failed_homes;
 mod fetcher;
 mod file;
 mod frame_locks;
@@ -48,6 +49,8 @@ mod frame_places;
 #[cfg(all(feature = "dir", feature = "oci"))]
 pub(crate) mod frame_table;
 mod gc;
+#[cfg(feature = "registry")]
+mod homes;
 mod identity;
 mod import;
 mod incoming;

@@ -37,7 +37,7 @@ impl Pack {
             // A collection took the file that is open here: what is fetched would go into another.
             return StoreError::NotHere {
                 blob: lazy.blob,
-                from: lazy.from.clone(),
+                from: lazy.homes.first().cloned().unwrap_or_default(),
             };
         }
         let wanted = |number: u32| {

@@ -16,7 +16,7 @@ use super::pack_writer::{ChunkPos, push};
 use super::record::{LayerRecord, PackRecord};
 use super::{Import, Store, StoreError, codec, layer_file};
 use crate::chunk::Content;
-use crate::digest::Digest;
+use crate::digest::{Digest, Sha256};
 use crate::image::index_file::RunRecord;
 use crate::layer::{Layer, LayerBuilder};
 use crate::limits::MAX_FETCHED_BYTES;
@@ -184,8 +184,14 @@ impl Import {
         self.lazy_packs(lazy, start)
     }
 
-    /// Takes in a pack that the store has.
-    pub(crate) fn known_pack(&mut self, name: Digest) -> Result<(), StoreError> {
+    /// Takes in a pack that the store has, and notes that what may lack of it can be had as a blob of
+    /// `home` as well.
+    pub(crate) fn known_pack(
+        &mut self,
+        name: Digest,
+        (blob, home): (Sha256, &str),
+    ) -> Result<(), StoreError> {
+        LazyPack::add_home(&self.packs().disk, name, blob, home)?;
         self.take_pack(name)
     }
 

@@ -6,7 +6,17 @@ use super::{TransferError, lazy};
 use crate::image::Reference;
 use crate::store::{AbsentStat, Store};
 
-/// Fetches all that is not here of an image, from where it came, and holds each layer's archive
+/// Returns whether another home may have what this one did not bring.
+fn is_of_home(error: &TransferError) -> bool {
+    match error {
+        TransferError::Registry(_) | TransferError::Source(_) | TransferError::Place(_) => true,
+        #[cfg(feature = "object")]
+        TransferError::Object(_) => true,
+        _ => false,
+    }
+}
+
+/// Fetches all that is not here of an image, from where it was pulled last, or else from its other homes, and holds each layer's archive
 /// against the table that it came by. Returns what was not here. `origins` is a client of registries, or
 /// [`Origins`].
 ///
@@ -44,10 +54,26 @@ pub fn fill(
         // An image in packs, or one that was made of another's files.
         store.bring_packs(&text)?;
     }
-    for from in blobs {
-        let origin = origins.find(&from)?;
-        let manifest = origin.top()?;
-        bring(store, origin, manifest, None, &whole)?;
+    for names in blobs {
+        let mut failed = None;
+        for name in &names {
+            let brought = origins.find(name).and_then(|origin| {
+                let manifest = origin.top()?;
+                bring(store, origin, manifest, None, &whole)
+            });
+            match brought {
+                Ok(_) => {
+                    failed = None;
+                    break;
+                }
+                Err(error) if is_of_home(&error) => {
+                    tracing::debug!(%error, name, "a home that has it not");
+                    failed.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        failed.map_or(Ok(()), Err)?;
     }
     // Each archive has come, and proved its layer, unless it is another one than the table told of.
     let by_table = store.layers_by_table()?;

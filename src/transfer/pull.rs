@@ -1,6 +1,6 @@
 //! Out of a registry into a store.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::error::Error;
 use std::io;
 use std::path::Path;
@@ -166,6 +166,8 @@ fn fetch(
     if let Some(known) = &same
         && (options.lazy || store.absent(&known.id.to_string())?.is_whole())
     {
+        let home = remote.image_name(&image);
+        store.add_home(&known.id.to_string(), &blobs_of(&image), &home)?;
         return already_here(store, (known, &image), manifest.digest, options, tag);
     }
     if image.packs().is_some() {
@@ -319,13 +321,18 @@ fn take(
     Ok(import.commit(image.config().clone(), tag.map(Reference::as_str))?)
 }
 
-/// Removes the blobs of an image that the store has: a pull that was killed once the image
-/// was there has left them.
-pub(super) fn forget_blobs(store: &Store, image: &OciImage) -> Result<(), TransferError> {
+/// The blobs of an image's layers and packs.
+fn blobs_of(image: &OciImage) -> BTreeSet<Sha256> {
     let packs = image.packs().unwrap_or_default();
     let blobs = image.layers().iter().chain(packs);
     let blobs = blobs.filter_map(|blob| blob.digest());
-    let names: HashSet<String> = blobs.filter_map(sha256).map(blob_file_name).collect();
+    blobs.filter_map(sha256).collect()
+}
+
+/// Removes the blobs of an image that the store has: a pull that was killed once the image
+/// was there has left them.
+pub(super) fn forget_blobs(store: &Store, image: &OciImage) -> Result<(), TransferError> {
+    let names: HashSet<String> = blobs_of(image).into_iter().map(blob_file_name).collect();
     let is_of_image = |path: &Path| {
         let name = path.file_name().and_then(|name| name.to_str());
         name.is_some_and(|name| names.contains(name))

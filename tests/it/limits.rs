@@ -270,6 +270,11 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "what_is_read_is_fetched_and_nothing_else",
     ),
     ("MAX_FETCHES", "many_who_read_the_same_fetch_it_once"),
+    ("MAX_HOMES", "homes_are_kept_by_place_and_up_to_a_bound"),
+    (
+        "FAILED_HOME_SECONDS",
+        "a_home_that_failed_is_asked_last_for_a_while",
+    ),
     (
         "FAILED_FETCH_SECONDS",
         "a_registry_that_goes_away_is_an_error_and_heals",

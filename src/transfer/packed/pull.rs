@@ -318,7 +318,10 @@ impl<'p> PackedPull<'p> {
         for pack in &plan.packs {
             match pack.is_fetched(self.options.lazy) {
                 true => self.pack(&mut import, pack, &mut tables)?,
-                false => import.known_pack(pack.name)?,
+                false => {
+                    let own = sha256(pack.digest).ok_or_else(|| not_sha256(pack.blob))?;
+                    import.known_pack(pack.name, (own, &self.remote.image_name(self.image)))?;
+                }
             }
         }
         let mut files: HashMap<Digest, u64> = HashMap::new();

@@ -2,6 +2,7 @@
 
 mod access; // who is let in, and who is told what
 mod faults; // what a bad line and a tired registry do
+mod homes; // what several registries have
 mod hostile; // what a registry may say that means harm
 mod lazy; // what is fetched when it is read
 mod packs; // chunks and no layers, for stratafs alone
