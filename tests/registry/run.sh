@@ -130,6 +130,56 @@ done
 stratafs image copy "$reg/team/app:2" ./layout:2 >/dev/null
 skopeo inspect --raw oci:layout:2 >/dev/null || die "skopeo does not read the layout"
 
+say "an image in packs, passed on by skopeo"
+mkdir plain
+# preview1: writes `hello` and a line's end.
+python3 - >program.wasm <<'EOF'
+import sys
+name = lambda text: bytes([len(text)]) + text.encode()
+section = lambda number, body: bytes([number, len(body)]) + body
+words = b"\x08\0\0\0\6\0\0\0hello\n"
+sys.stdout.buffer.write(
+    b"\0asm\1\0\0\0"
+    + section(1, b"\2\x60\4\x7f\x7f\x7f\x7f\1\x7f\x60\0\0")
+    + section(2, b"\1" + name("wasi_snapshot_preview1") + name("fd_write") + b"\0\0")
+    + section(3, b"\1\1")
+    + section(5, b"\1\0\1")
+    + section(7, b"\2" + name("memory") + b"\2\0" + name("_start") + b"\0\1")
+    + section(10, b"\1\x0d\0\x41\1\x41\0\x41\1\x41\x14\x10\0\x1a\x0b")
+    + section(11, b"\1\0\x41\0\x0b" + bytes([len(words)]) + words)
+)
+EOF
+cp program.wasm plain/app.wasm
+for number in 1 2 3 4; do
+    # Small changes, each a pack: from the third version on their tables come together.
+    seq "$number" $((number + 3000)) >"plain/list$number"
+    stratafs image import src1 --layer plain --tag "packs:$number" >/dev/null
+    stratafs image push "packs:$number" "$reg/packs/app:$number" --packs --json >packed.json
+done
+[ "$(field known_packs <packed.json)" = 3 ] || die "the last version sent $(cat packed.json)"
+second=$(free)
+registry second "$second" "http: {addr: \"127.0.0.1:$second\"}"
+other=127.0.0.1:$second
+raw() { skopeo inspect --raw --tls-verify=false "docker://$1" | sha256sum; }
+want=$(raw "$reg/packs/app:4")
+skopeo copy -q --src-tls-verify=false --dest-tls-verify=false "docker://$reg/packs/app:4" "docker://$other/packs/app:4"
+skopeo copy -q --src-tls-verify=false "docker://$reg/packs/app:4" oci:packs:4
+skopeo copy -q --dest-tls-verify=false oci:packs:4 "docker://$other/packs/layout:4"
+stratafs image export packs:4 packs-want --format dir
+for name in packs/app:4 packs/layout:4; do
+    [ "$(raw "$other/$name")" = "$want" ] || die "$name is another image"
+    store=${name//[:\/]/-}
+    pulled=$(stratafs image pull "$other/$name" --store "$store" --json)
+    [ "$(field manifest <<<"$pulled")" = "sha256:${want%% *}" ] || die "another digest: $pulled, and not $want"
+    stratafs image export "$other/$name" "$store-got" --format dir --store "$store"
+    diff <(tree packs-want) <(tree "$store-got") >/dev/null || die "the tree of $name is another one"
+    stratafs store verify --store "$store" >/dev/null
+    for lazy in only off; do
+        said=$(stratafs run --store "$store-$lazy" --image "$other/$name" --lazy "$lazy" --entrypoint /app.wasm)
+        [ "$said" = hello ] || die "the guest of $name says $said"
+    done
+done
+
 if have containerd && have ctr; then
     say "containerd pulls and mounts what was pushed"
     printf 'version = 2\nroot = "%s"\nstate = "%s"\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\naddress = "%s"\n' \
