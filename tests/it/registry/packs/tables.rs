@@ -121,6 +121,15 @@ fn tables_that_are_said_to_be_too_large_are_not_asked_for() {
     plain = world.fake.manifest("plain", of_index).unwrap();
     let mut plain: Value = serde_json::from_slice(&plain).unwrap();
     let layer = plain["layers"][0].clone();
+    let config = plain["config"]["digest"].as_str().unwrap();
+    let config = world.fake.blob("plain", config);
+    let mut config: Value = serde_json::from_slice(&config).unwrap();
+    let count = usize::try_from(MAX_IMAGE_TABLES_BYTES / said).unwrap() + 1;
+    config["rootfs"]["diff_ids"] = json!(vec![config["rootfs"]["diff_ids"][0].clone(); count]);
+    config["history"] = json!([]);
+    let config = config.to_string();
+    plain["config"]["digest"] = json!(world.fake.put_blob("plain", config.as_bytes()));
+    plain["config"]["size"] = json!(config.len());
     plain["layers"] = json!([]);
     for number in 0..=MAX_IMAGE_TABLES_BYTES / said {
         let digest = sha256(&number.to_le_bytes());
