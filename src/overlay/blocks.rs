@@ -17,10 +17,6 @@ use crate::limits::BLOCK_BYTES;
 /// [`BLOCK_BYTES`] as a file offset counts.
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
-/// How many blocks of a file are held by one page from their writes on, so that the count
-/// of its holders stays far below what it can be.
-const MAX_REPEATED: u64 = 1 << 16;
-
 /// A file as three levels: private blocks, below them what still shows of
 /// the bytes of a base file or of sealed ones, below that zeros. The content of
 /// a base file itself is passed in by the caller, who knows the image.
@@ -334,7 +330,7 @@ impl FileBody {
         }
         let piece = piece.get(..fits).unwrap_or_default();
         // Up to here nothing has changed; up to `insert` only `block` does.
-        let block = self.new_block(base, at, piece, below, terms)?;
+        let block = self.new_block(base, at, piece, below, terms.pages)?;
         let len = block.len();
         self.private = self.private + len as u64 - self.backing.private_of(number);
         self.logical += (len - counted) as u64;
@@ -355,35 +351,18 @@ impl FileBody {
         at: u64,
         piece: &[u8],
         below: usize,
-        terms: &mut WriteLimits<'_>,
+        pages: &mut Pages,
     ) -> Result<Buffer, Errno> {
         let (number, within) = (at / BLOCK, within_block(at));
-        if terms.dirty.is_some()
-            && let Some(repeated) = self.repeated(number, piece)
-        {
-            return Ok(repeated);
-        }
         let capacity = room_for(below.max(within + piece.len()));
         // What is overwritten whole need not be read from below.
         if within == 0 && piece.len() >= below {
-            return Buffer::copy(piece, capacity, terms.pages);
+            return Buffer::copy(piece, capacity, pages);
         }
-        let mut block = Buffer::zeros(below, capacity, terms.pages)?;
+        let mut block = Buffer::zeros(below, capacity, pages)?;
         self.read_below(base, number * BLOCK, block.bytes_mut())?;
-        block.put(within, piece, capacity, terms.pages)?;
+        block.put(within, piece, capacity, pages)?;
         Ok(block)
-    }
-
-    /// Returns the block before `number` if `piece` fills a whole block with the same
-    /// bytes: then one page holds both, as it would once they are sealed. What a guest
-    /// writes next to each other is in the cache of the processor still, and as a
-    /// rule differs at once.
-    fn repeated(&self, number: u64, piece: &[u8]) -> Option<Buffer> {
-        if piece.len() < BLOCK_BYTES || number.is_multiple_of(MAX_REPEATED) {
-            return None;
-        }
-        let before = self.own_block(number.checked_sub(1)?)?;
-        (before.bytes() == piece).then(|| before.clone())
     }
 
     /// Fills `block` with what shows from `start` on, where no block lies.

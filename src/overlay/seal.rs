@@ -129,21 +129,20 @@ fn digest_file(file: &FileBody, go_on: &dyn Fn() -> bool) -> Option<Digest> {
 /// to stay by itself, or `go_on` says no meanwhile.
 fn seal_file(file: &FileBody, scope: &Scope, go_on: &dyn Fn() -> bool) -> Option<Owner> {
     // Blocks of one file that repeat follow each other as a rule.
-    let mut last: Option<(&Buffer, Piece)> = None;
+    let mut last: Option<Piece> = None;
     let parts = file.own_blocks().map(|buffer| {
         steps::add(1);
         if !go_on() {
             return None;
         }
-        let repeats = |(last, _): &&(&Buffer, Piece)| is_equal(last, buffer);
-        if let Some((_, piece)) = last.as_ref().filter(repeats) {
+        if let Some(piece) = last.as_ref().filter(|last| last.bytes() == buffer.bytes()) {
             return Some(SealedBlock::Old(piece.clone()));
         }
         if Block::zeros_like(buffer.bytes()).is_some() {
             return Some(SealedBlock::Zeros);
         }
         let (piece, is_new) = scope.put(buffer)?;
-        last = Some((buffer, piece.clone()));
+        last = Some(piece.clone());
         Some(if is_new {
             SealedBlock::New(piece)
         } else {
@@ -157,12 +156,6 @@ fn seal_file(file: &FileBody, scope: &Scope, go_on: &dyn Fn() -> bool) -> Option
     let (file, is_new) = scope.put_file(file.size(), all)?;
     let first = if is_new { First::Yes } else { First::No };
     Some(Owner::Sealed(file, first))
-}
-
-/// Returns whether two blocks have the same bytes, which is known of one that is held
-/// twice.
-fn is_equal(one: &Buffer, two: &Buffer) -> bool {
-    (one.is_same(two) && one.len() == two.len()) || one.bytes() == two.bytes()
 }
 
 /// What to hold in place of a block; `None` to leave it.

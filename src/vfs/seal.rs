@@ -141,7 +141,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::budget::Budget;
     use crate::image::Image;
     use crate::limits::MAX_CLOSE_BLOCKS;
     use crate::steps;
@@ -183,44 +182,6 @@ mod tests {
         let sealed = steps::counted(|| assert!(fs.seal() > 0));
         assert!(sealed >= MAX_CLOSE_BLOCKS);
         fs.check().unwrap();
-    }
-
-    #[test]
-    fn a_block_that_repeats_the_one_before_takes_memory_once_it_differs() {
-        const HELD: u64 = 16 * BLOCK;
-        let repeated = |share: Share, len: usize| {
-            let budget = Budget::new(HELD);
-            let made = Fs::builder(&Image::empty()).budget(&budget, "guest");
-            let fs = made.share(share).build();
-            let access = Access::READ | Access::WRITE;
-            let root = fs.root().unwrap();
-            let file = root.open_at(Follow::Yes, b"f", OpenFlags::CREATE, access);
-            let file = file.unwrap();
-            let wrote = (0..).step_by(len).take(256 * 4096 / len);
-            let wrote = wrote.take_while(|at| file.write_at(&vec![7; len], *at) == Ok(len));
-            (wrote.count(), file, fs, budget)
-        };
-        for len in [4096, 64 << 10] {
-            let (wrote, file, fs, budget) = repeated(Share::Own, len);
-            assert_eq!(wrote * len, 256 * 4096);
-            assert!(budget.held_bytes() <= HELD);
-            // As many as there is memory for become blocks of their own, and no other changes.
-            let differs = |number: &u64| file.write_at(&[9], number * BLOCK + 5) == Ok(1);
-            let changed = (0..256_u64).take_while(differs).count() as u64;
-            assert!((8..=16).contains(&changed), "{changed}");
-            for number in 0..256 {
-                let mut expected = [7; 4096];
-                expected[5] = if number < changed { 9 } else { 7 };
-                let mut bytes = [0; 4096];
-                file.read_at(&mut bytes, number * BLOCK).unwrap();
-                assert_eq!(bytes, expected, "block {number}");
-            }
-            fs.check().unwrap();
-            assert_eq!(fs.usage().logical_bytes, 256 * BLOCK);
-        }
-        // Who shares nothing has each block in a page of its own.
-        let (wrote, ..) = repeated(Share::None, 4096);
-        assert!(wrote <= 16, "{wrote}");
     }
 
     #[test]
