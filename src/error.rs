@@ -12,6 +12,15 @@ use crate::name::show;
 /// It converts into [`std::io::Error`] with the fitting kind, from which it can be
 /// taken back by [`std::io::Error::downcast`], and into [`Errno`]. It is one word
 /// wide.
+///
+/// ```
+/// use std::io::ErrorKind;
+///
+/// use stratafs::{image::Image, vfs::Fs};
+///
+/// let error = Fs::new(&Image::empty()).read("/absent").unwrap_err();
+/// assert_eq!((error.kind(), error.path()), (ErrorKind::NotFound, &b"/absent"[..]));
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Error(Box<Inner>);
 

@@ -184,6 +184,7 @@ impl ReachArgs {
     ///
     /// # Errors
     /// One of them cannot be read.
+    #[cfg(target_os = "linux")] // as the snapshotter, which alone asks for it
     pub(crate) fn with_auth_files(mut self, files: Vec<PathBuf>) -> Result<Self, Failure> {
         for file in &files {
             // One that is not there would be a registry that lets nobody in.

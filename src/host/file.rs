@@ -178,6 +178,21 @@ enum Mode {
 /// An open file with an offset: [`Read`], [`Write`] and [`Seek`]. A write in
 /// append mode leaves the offset past what it wrote, as Linux does. Errors are
 /// std's, and hold an [`Error`] with the path by which the file was opened.
+///
+/// ```
+/// use std::io::{Read, Seek, SeekFrom, Write};
+///
+/// use stratafs::{image::Image, vfs::Fs};
+///
+/// let fs = Fs::new(&Image::empty());
+/// fs.create("/log")?.write_all(b"one\ntwo\n")?;
+/// let mut file = fs.open("/log")?;
+/// file.seek(SeekFrom::Start(4))?;
+/// let mut rest = String::new();
+/// file.read_to_string(&mut rest)?;
+/// assert_eq!(rest, "two\n");
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct File {
     descriptor: Descriptor,

@@ -11,6 +11,19 @@ use crate::errno::Errno;
 use crate::meta::{FileId, Kind};
 
 /// One difference between an earlier and a later state.
+///
+/// ```
+/// use stratafs::image::Image;
+/// use stratafs::vfs::{Change, Fs};
+///
+/// let fs = Fs::new(&Image::empty());
+/// fs.write("/report", "all is well")?;
+/// for change in fs.changes()? {
+///     assert!(matches!(change, Change::Added { .. }));
+///     assert_eq!((change.path().to_string(), change.size()), ("report".to_owned(), 11));
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change {

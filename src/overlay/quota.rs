@@ -8,6 +8,23 @@ use crate::limits::{
 /// Bounds of one instance. Bytes and inodes past theirs give
 /// [`Errno::NoSpace`](crate::errno::Errno::NoSpace), descriptors
 /// [`Errno::TooManyOpen`](crate::errno::Errno::TooManyOpen).
+///
+/// ```
+/// use std::io::ErrorKind;
+///
+/// use stratafs::image::Image;
+/// use stratafs::vfs::{Fs, Quota};
+///
+/// let quota = Quota {
+///     max_bytes: 64 << 10,
+///     ..Quota::default()
+/// };
+/// let fs = Fs::builder(&Image::empty()).quota(quota).build();
+/// fs.write("/fits", [7; 64 << 10])?;
+/// let full = fs.write("/does-not", "x").unwrap_err();
+/// assert_eq!(full.kind(), ErrorKind::StorageFull);
+/// # Ok::<(), stratafs::Error>(())
+/// ```
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {

@@ -134,6 +134,22 @@ use crate::layer::Layer;
 use crate::limits::MAX_PACK_BYTES;
 
 /// A store of images in a directory. Cloning is a reference count.
+///
+/// ```
+/// use stratafs::image::{Image, Reference};
+/// use stratafs::{store::Store, vfs::Fs};
+///
+/// # let dir = tempfile::tempdir()?;
+/// let store = Store::open(&dir.path().join("images"))?;
+/// let fs = Fs::new(&Image::empty());
+/// fs.write("/greeting", "hello")?;
+/// let tag: Reference = "greeting:1".parse()?;
+/// fs.commit(&store, &tag, "said hello")?;
+/// // Another process opens it by mapping: nothing is read before it is used.
+/// let again = Fs::new(&store.image("greeting:1")?);
+/// assert_eq!(again.read("/greeting")?, b"hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
 

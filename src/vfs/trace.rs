@@ -20,6 +20,21 @@ use super::Fs;
 /// whatever guests do; [`Self::left_out`] counts what it has no room for.
 ///
 /// Its lock comes after the instance's, and nothing comes after it.
+///
+/// ```
+/// use stratafs::image::Image;
+/// use stratafs::vfs::{Fs, Trace};
+///
+/// # let dir = tempfile::tempdir()?;
+/// std::fs::write(dir.path().join("read"), "some bytes")?;
+/// std::fs::write(dir.path().join("not-read"), "others")?;
+/// let base = Image::from_dir(dir.path())?;
+/// let fs = Fs::builder(&base).trace(Trace::new()).build();
+/// fs.read("/read")?;
+/// let files = fs.collect_trace().unwrap_or_default();
+/// assert_eq!((files.len(), files[0].read_bytes()), (1, 10));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Trace(Arc<Mutex<TraceRecords>>);
 
