@@ -83,6 +83,9 @@ pub(super) fn key(digest: &Digest) -> u64 {
 pub(super) struct PackWriter {
     pub(super) packs: Arc<Packs>,
     known: Arc<Mutex<ChunkIndex>>,
+    /// What lies in packs that this import took in by their tables: others may not rely on those
+    /// before it is committed. Locked alone.
+    taken: Mutex<ChunkIndex>,
     pub(super) list: Arc<PackList>,
     state: Mutex<WriterState>,
     pub(super) watch: ProgressMeter,
@@ -116,6 +119,7 @@ impl PackWriter {
         Self {
             packs: Arc::clone(packs),
             known: Arc::clone(known),
+            taken: Mutex::default(),
             list: Arc::new(PackList::growing()),
             state: Mutex::default(),
             watch: ProgressMeter::default(),
@@ -186,7 +190,7 @@ impl PackWriter {
         digest: &Digest,
         bytes: &[u8],
     ) -> Result<Option<ChunkPos>, StoreError> {
-        let Some((name, number)) = self.known.lock().find(digest) else {
+        let Some((name, number)) = self.find(digest) else {
             return Ok(None);
         };
         match self.older_chunk(state, name, number, (digest, bytes)) {
@@ -237,7 +241,7 @@ impl PackWriter {
     /// Returns the bytes of a chunk that the store has.
     #[cfg(feature = "registry")]
     pub(super) fn known_chunk(&self, digest: &Digest, len: u32) -> Option<Vec<u8>> {
-        let (name, number) = self.known.lock().find(digest)?;
+        let (name, number) = self.find(digest)?;
         let pack = self.packs.get(name).ok()?;
         let (found, offset, have) = pack.chunk(number).ok()??;
         if found != *digest
@@ -254,11 +258,21 @@ impl PackWriter {
     /// Takes in a pack that was made for a layer of which only the table is here.
     #[cfg(feature = "registry")]
     pub(super) fn take_pack(&self, name: Digest) -> Result<(), StoreError> {
-        let mut known = self.known.lock();
-        match known.has(name) {
+        match self.has(name) {
             true => Ok(()),
-            false => known.add(&self.packs.disk, name),
+            false => self.taken.lock().add(&self.packs.disk, name),
         }
+    }
+
+    /// Returns where a chunk is: the pack, and its number there.
+    fn find(&self, digest: &Digest) -> Option<(Digest, u32)> {
+        let taken = self.taken.lock().find(digest);
+        taken.or_else(|| self.known.lock().find(digest))
+    }
+
+    /// Returns whether a pack is in the store, or was taken in by this import.
+    fn has(&self, name: Digest) -> bool {
+        self.taken.lock().has(name) || self.known.lock().has(name)
     }
 
     /// Returns the runs of a content in this import's packs, if it lies in packs
@@ -273,7 +287,7 @@ impl PackWriter {
         let mut runs = Vec::with_capacity(file.runs.len());
         for run in &file.runs {
             let name = file.packs.name(run.pack.get());
-            let Some(name) = name.filter(|name| self.known.lock().has(*name)) else {
+            let Some(name) = name.filter(|name| self.has(*name)) else {
                 return Ok(None);
             };
             let (_, number) = self.older(&mut self.state.lock(), name)?;

@@ -1,5 +1,6 @@
 //! Images that are published as packs: what is sent of a version, and who sees what.
 
+mod at_once; // pulls beside each other
 mod listed; // tables of small packs, which come at once
 mod tables; // what tables may have together
 
