@@ -20,18 +20,24 @@ fail() {
     exit 1
 }
 
+# wrong WORDS: a word of the command line is not as it should be.
+wrong() {
+    echo "error: $*" >&2
+    exit 2
+}
+
 from=$(cd "$(dirname "$0")" && pwd) root='' config=/etc/containerd/config.toml snapshotter='' configure='' remove=''
 while [ $# -gt 0 ]; do
     case $1 in
         --from | --root | --config | --snapshotter)
-            [ $# -ge 2 ] || fail "$1: its value is missing"
+            [ $# -ge 2 ] || wrong "$1: its value is missing"
             case $1 in
                 --from) from=$2 ;;
                 --root) root=${2%/} ;;
                 --snapshotter)
                     case $2 in
                         runtime | node) snapshotter=$2 ;;
-                        *) fail "--snapshotter $2: expected runtime or node" ;;
+                        *) wrong "--snapshotter $2: expected runtime or node" ;;
                     esac
                     ;;
                 *) config=$2 ;;
@@ -44,10 +50,7 @@ while [ $# -gt 0 ]; do
             usage
             exit 0
             ;;
-        *)
-            usage >&2
-            exit 2
-            ;;
+        *) wrong "$1: unknown; install.sh --help lists what there is" ;;
     esac
     shift
 done

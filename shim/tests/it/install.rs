@@ -244,6 +244,7 @@ fn what_cannot_be_configured_is_refused_before_anything_is_changed() {
     of("version = 4\n").refused(runtime, "found '4'");
     of("version = 3\n").refused("--snapshotter node", "a snapshotter for one runtime");
     of("").refused("--snapshotter all", "expected runtime or node");
+    of("").refused("--snapshoter node", "error: --snapshoter: unknown");
     let handler =
         "version = 2\n[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.stratafs]\n";
     of(handler).refused(
