@@ -182,6 +182,15 @@ pub fn check_name(bytes: &[u8]) -> Result<(), NameError> {
 
 /// The place of an entry in a layer: names from the root down, none for the
 /// root itself. `.` and doubled slashes are gone and `..` is resolved.
+///
+/// ```
+/// use stratafs::name::{LayerPath, NameError};
+///
+/// let path = LayerPath::parse(b"/usr//lib/./python/../ruby")?;
+/// assert_eq!(path.to_bytes(), b"usr/lib/ruby");
+/// assert_eq!(LayerPath::parse(b"usr/../../etc"), Err(NameError::Escapes));
+/// # Ok::<(), NameError>(())
+/// ```
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LayerPath(Vec<Name>);
 

@@ -116,6 +116,17 @@ impl Drop for ChunkInner {
 /// Cloning gives another handle on the same pool. Layers that are to share
 /// chunks are built from one pool. Locks: one shard of the map for the time
 /// of a look-up; hashing happens before (invariant 7).
+///
+/// ```
+/// use stratafs::chunk::{ChunkPool, ContentBuilder};
+///
+/// let pool = ChunkPool::new();
+/// let one = ContentBuilder::of(&pool, &[1; 100_000]);
+/// let two = ContentBuilder::of(&pool, &[1; 100_000]);
+/// assert_eq!((one.digest(), pool.held_bytes()), (two.digest(), 100_000));
+/// drop((one, two));
+/// assert!(pool.is_empty());
+/// ```
 #[derive(Clone, Default)]
 pub struct ChunkPool {
     chunks: Arc<Chunks>,

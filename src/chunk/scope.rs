@@ -13,6 +13,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::buffer::Buffer;
 use super::sealed::{Piece, SealedBlock, SealedFile, SealedTable};
+use crate::limits::BLOCK_BYTES;
 use crate::weak_table::WeakTable;
 
 /// Samples that a long block is first looked for by, and the bytes of each.
@@ -117,6 +118,15 @@ fn sample(bytes: &[u8]) -> Option<[u8; SAMPLES * SAMPLE_BYTES]> {
     if bytes.len() < MIN_SAMPLED_BYTES {
         return None;
     }
+    // Where a whole block is sampled is known when this is compiled.
+    match <&[u8; BLOCK_BYTES]>::try_from(bytes) {
+        Ok(block) => gather(block),
+        Err(_) => gather(bytes),
+    }
+}
+
+#[inline(always)]
+fn gather(bytes: &[u8]) -> Option<[u8; SAMPLES * SAMPLE_BYTES]> {
     let mut samples = [0; SAMPLES * SAMPLE_BYTES];
     let step = (bytes.len() - SAMPLE_BYTES) / (SAMPLES - 1);
     for (at, out) in (0..).zip(samples.chunks_exact_mut(SAMPLE_BYTES)) {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::buffer::Buffer;
+use super::pages::GonePages;
 use crate::limits::BLOCK_BYTES;
 use crate::weak_table::WeakTable;
 
@@ -49,15 +50,16 @@ impl SealedTable {
             let len = buffer.bytes().len() as u64;
             self.held_bytes.fetch_add(len, Ordering::Relaxed);
             Arc::new(PieceInner {
-                buffer: buffer.clone(),
+                buffer: Some(buffer.clone()),
                 hash,
                 home: Arc::downgrade(self),
             })
         };
         let (found, is_new) = self.blocks.get_or_insert_with(hash, make);
         // Compared without the lock. A new one is `buffer` itself.
-        let equal = is_new || found.buffer.bytes() == buffer.bytes();
-        equal.then_some((Piece(found), is_new))
+        let found = Piece(found);
+        let equal = is_new || found.bytes() == buffer.bytes();
+        equal.then_some((found, is_new))
     }
 
     /// Returns the file that is made of `parts`, and whether it is new. `None` if
@@ -92,7 +94,8 @@ impl SealedTable {
 pub(crate) struct Piece(Arc<PieceInner>);
 
 pub(super) struct PieceInner {
-    buffer: Buffer,
+    /// There until it is dropped.
+    buffer: Option<Buffer>,
     hash: u64,
     /// The scope to leave when the last holder goes.
     home: Weak<SealedTable>,
@@ -105,17 +108,17 @@ impl Piece {
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        self.0.buffer.bytes()
+        self.0.buffer.as_ref().map_or(&[], Buffer::bytes)
     }
 
     /// Stands for its bytes as long as they are held.
     pub(crate) fn buffer_address(&self) -> usize {
-        self.0.buffer.address()
+        self.0.buffer.as_ref().map_or(0, Buffer::address)
     }
 
     /// Counts the bytes that are held for it.
     pub(crate) fn held_bytes(&self) -> u64 {
-        self.0.buffer.capacity() as u64
+        self.0.buffer.as_ref().map_or(0, Buffer::capacity) as u64
     }
 
     pub(crate) fn is_same(&self, other: &Self) -> bool {
@@ -127,19 +130,36 @@ impl Piece {
         Arc::strong_count(&self.0)
     }
 
+    /// Drops it, with others.
+    pub(crate) fn go(self, gone: &mut GonePages) {
+        let last = Arc::into_inner(self.0);
+        if let Some(buffer) = last.and_then(|mut last| last.leave()) {
+            buffer.go(gone);
+        }
+    }
+
     #[cfg(test)]
     pub(super) fn inner(&self) -> &Arc<PieceInner> {
         &self.0
     }
 }
 
-impl Drop for PieceInner {
-    fn drop(&mut self) {
+impl PieceInner {
+    /// Leaves the scope, and hands the bytes out. Returns none if it has left before.
+    fn leave(&mut self) -> Option<Buffer> {
+        let buffer = self.buffer.take()?;
         if let Some(home) = self.home.upgrade() {
-            let len = self.buffer.bytes().len() as u64;
+            let len = buffer.len() as u64;
             home.held_bytes.fetch_sub(len, Ordering::Relaxed);
             home.blocks.forget_dead(&self.hash);
         }
+        Some(buffer)
+    }
+}
+
+impl Drop for PieceInner {
+    fn drop(&mut self) {
+        drop(self.leave());
     }
 }
 
@@ -263,6 +283,13 @@ impl Drop for FileInner {
     fn drop(&mut self) {
         if let Some(home) = self.home.upgrade() {
             home.files.forget_dead(&self.hash);
+        }
+        let mut gone = GonePages::default();
+        for part in std::mem::take(&mut self.parts) {
+            match part {
+                SealedBlock::New(piece) | SealedBlock::Old(piece) => piece.go(&mut gone),
+                SealedBlock::Zeros => {}
+            }
         }
     }
 }

@@ -34,6 +34,16 @@ const OWN: &str = "blake3:";
 /// begins with none of the last two; without one `latest` is meant. An image of a registry
 /// may go by its digest there instead, `HOST/NAME@sha256:HEX`, and one of an object store goes
 /// by its name there, `s3://BUCKET/NAME:TAG`.
+///
+/// ```
+/// use stratafs::image::Reference;
+///
+/// let name: Reference = "registry.example:5000/team/app".parse()?;
+/// assert_eq!((name.as_str(), name.tag()), ("registry.example:5000/team/app:latest", Some("latest")));
+/// let error = "Team/App".parse::<Reference>().unwrap_err();
+/// assert!(error.to_string().contains("Team/App"));
+/// # Ok::<(), stratafs::image::ParseReferenceError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reference {
     /// `NAME:TAG`, the tag filled in.

@@ -12,6 +12,27 @@ use crate::digest::Digest;
 
 /// An immutable tree of entries and whiteouts, of which an image stacks several.
 /// Cloning is a reference count.
+///
+/// ```
+/// use stratafs::chunk::{ChunkPool, ContentBuilder};
+/// use stratafs::image::Image;
+/// use stratafs::layer::Layer;
+/// use stratafs::meta::Meta;
+/// use stratafs::name::LayerPath;
+/// use stratafs::vfs::Fs;
+///
+/// let pool = ChunkPool::new();
+/// let mut lower = Layer::builder();
+/// let greeting = ContentBuilder::of(&pool, b"hello");
+/// lower.file(&LayerPath::parse(b"etc/motd")?, Meta::with_mode(0o644), greeting)?;
+/// let mut upper = Layer::builder();
+/// upper.whiteout(&LayerPath::parse(b"etc/motd")?)?;
+///
+/// let (lower, upper) = (lower.finish()?, upper.finish()?);
+/// assert_eq!(Fs::new(&Image::new(&[lower.clone()])?).read("/etc/motd")?, b"hello");
+/// assert!(!Fs::new(&Image::new(&[lower, upper])?).exists("/etc/motd")?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Layer(Arc<Inner>);
 

@@ -34,6 +34,18 @@ pub struct BucketOptions {
 
 /// Reads and writes images in one place. Cloning is a reference count; several threads may
 /// use one. It blocks the thread that calls it.
+///
+/// ```
+/// use stratafs::object::{Bucket, BucketOptions, ObjectErrorKind, ObjectRef};
+///
+/// let dir = tempfile::tempdir()?;
+/// let name: ObjectRef = format!("file://{}/images/app:1", dir.path().display()).parse()?;
+/// let bucket = Bucket::open(name.home(), &BucketOptions::default())?;
+/// assert!(bucket.tags(&name)?.is_empty());
+/// let error = bucket.manifest(&name).unwrap_err();
+/// assert!(matches!(error.kind(), ObjectErrorKind::NotFound));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Bucket(Arc<BucketState>);
 

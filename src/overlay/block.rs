@@ -1,6 +1,6 @@
 //! One block of a changed or new file.
 
-use crate::chunk::{Buffer, Pages, Piece, SealedBlock};
+use crate::chunk::{Buffer, GonePages, Pages, Piece, SealedBlock};
 use crate::errno::Errno;
 use crate::limits::BLOCK_BYTES;
 
@@ -77,6 +77,15 @@ impl Block {
 
     pub(super) fn is_own(&self) -> bool {
         matches!(self, Self::Own(_))
+    }
+
+    /// Drops it, with others.
+    pub(super) fn go(self, gone: &mut GonePages) {
+        match self {
+            Self::Own(buffer) => buffer.go(gone),
+            Self::First(piece) | Self::Shared(piece) => piece.go(gone),
+            Self::Zeros(_) => {}
+        }
     }
 
     pub(super) fn is_zeros(&self) -> bool {

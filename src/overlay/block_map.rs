@@ -57,9 +57,7 @@ impl Drop for LeafSlots {
     fn drop(&mut self) {
         let mut gone = GonePages::default();
         for block in self.0.iter_mut().filter_map(Option::take) {
-            if let Block::Own(buffer) = block {
-                buffer.go(&mut gone);
-            }
+            block.go(&mut gone);
         }
     }
 }
@@ -67,6 +65,11 @@ impl Drop for LeafSlots {
 impl LeafSlots {
     fn get(&self, number: u64) -> Option<&Block> {
         self.0.get(slot(number))?.as_ref()
+    }
+
+    /// The slots from that of block `number` on.
+    fn from(&self, number: u64) -> &[Option<Block>] {
+        self.0.get(slot(number)..).unwrap_or_default()
     }
 
     fn slot(&mut self, number: u64) -> Option<&mut Option<Block>> {
@@ -257,7 +260,7 @@ impl BlockMap {
     pub(super) fn range(&self, numbers: Range<u64>) -> Iter<'_> {
         let mut iter = Iter {
             one: None,
-            slots: None,
+            slots: [].iter(),
             leaves: None,
             open: None,
             next: None,
@@ -273,7 +276,8 @@ impl BlockMap {
             Nodes::Many(leaves) => {
                 let (first, last) = (numbers.start / LEAF, (numbers.end - 1) / LEAF);
                 // Most ranges lie in one leaf: then there is no need to walk.
-                iter.slots = leaves.leaf(first).map(|leaf| &*leaf.0);
+                let slots = leaves.leaf(first).map(|leaf| leaf.0.from(numbers.start));
+                iter.slots = slots.unwrap_or_default().iter();
                 if first < last {
                     let mut after = leaves.others.range(first + 1..=last);
                     iter.next = after.next();
@@ -344,8 +348,8 @@ fn other_slots(leaf: u64, one: Option<&Leaf>, two: Option<&Leaf>) -> impl Iterat
 /// Blocks in order, with their numbers.
 pub(super) struct Iter<'a> {
     one: Option<(u64, &'a Block)>,
-    /// Those of the leaf that `at` lies in.
-    slots: Option<&'a LeafSlots>,
+    /// Those from `at` on of the leaf that it lies in.
+    slots: std::slice::Iter<'a, Option<Block>>,
     /// The leaves after that, the first of them taken out, but for the open one.
     leaves: Option<RangedIter<'a, u64, Leaf, DefaultSharedPtr>>,
     next: Option<(&'a u64, &'a Leaf)>,
@@ -378,32 +382,25 @@ impl<'a> Iterator for Iter<'a> {
             return Some(one);
         }
         loop {
-            if let Some(slots) = self.slots {
-                let rest = slots.0.get(slot(self.at)..).unwrap_or_default();
-                let found = (self.at..self.end)
-                    .zip(rest)
-                    .find(|(_, slot)| slot.is_some());
-                if let Some((number, slot)) = found {
-                    self.at = number + 1;
-                    if slot_is_last(number) {
-                        self.slots = None;
-                    }
-                    return Some((number, slot.as_ref()?));
+            for slot in self.slots.by_ref() {
+                let number = self.at;
+                self.at += 1;
+                if number >= self.end {
+                    self.slots = [].iter();
+                    return None;
                 }
-                self.slots = None;
+                if let Some(block) = slot {
+                    return Some((number, block));
+                }
             }
             let (leaf, next) = self.next_leaf()?;
             self.at = leaf * LEAF;
-            self.slots = Some(&next.0);
+            self.slots = next.0.from(self.at).iter();
         }
     }
 }
 
 impl FusedIterator for Iter<'_> {}
-
-fn slot_is_last(number: u64) -> bool {
-    slot(number) == LEAF_BLOCKS - 1
-}
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::blocks::{FileBody, WriteLimits};
 use super::compare::{self, FileState};
-use super::inode::Body;
+use super::inode::{Body, Inode};
 use super::read::{FetchedBlocks, NeededBlock, NotDone};
 use super::runs::{Data, Runs};
 use super::{Copied, Object, Overlay};
@@ -85,7 +85,7 @@ impl Overlay {
     /// # Errors
     ///
     /// [`Errno::FileTooLarge`] if `offset` is past the largest file already,
-    /// [`Errno::NoSpace`] if not one byte fits.
+    /// [`Errno::Io`] over a base that is damaged, [`Errno::NoSpace`] if not one byte fits.
     pub(crate) fn try_write(
         &mut self,
         id: FileId,
@@ -98,71 +98,86 @@ impl Overlay {
             return Ok(WriteOutcome::Bytes(0));
         }
         let buf = below_max(offset, buf).ok_or(Errno::FileTooLarge)?;
-        let room = self
-            .quota
-            .max_bytes
-            .saturating_sub(self.usage.logical_bytes);
-        // What has been written before and shows nothing of the base is the commonest.
-        let mut copied = Copied::new();
-        if !self.is_own_throughout(id) {
-            let untouched = matches!(self.object(id), Object::Base(_));
-            if room == 0 && untouched {
-                return Err(Errno::NoSpace);
-            }
-            if let Some(need) = self.need(id, offset, buf.len() as u64, brought) {
-                return Ok(WriteOutcome::Needs(need));
-            }
-            if untouched {
-                copied = self.prepare(&[id])?;
-            }
-        }
-        // Again by its parts, so that image and inodes are borrowed apart.
         self.image.check_undamaged()?;
-        let held = self.inodes.get_mut(&id).and_then(Option::as_mut);
-        let inode = held
-            .ok_or(Errno::BadDescriptor)?
-            .change_by(self.pages.account());
+        let asked = Write {
+            id,
+            offset,
+            buf,
+            now,
+            brought,
+        };
+        // What has been written before and shows nothing of the base is the commonest: it is
+        // found by one look-up.
+        match self.write_held(&asked, |inode| inode.body.is_file_without_base())? {
+            Some(written) => Ok(WriteOutcome::Bytes(written)),
+            None => self.write_over_base(&asked),
+        }
+    }
+
+    /// As [`try_write`](Self::try_write), for a file in which the base shows, or that has
+    /// not been changed yet.
+    fn write_over_base(&mut self, asked: &Write<'_>) -> Result<WriteOutcome, Errno> {
+        let id = asked.id;
+        let untouched = matches!(self.object(id), Object::Base(_));
+        if untouched && self.usage.logical_bytes >= self.quota.max_bytes {
+            return Err(Errno::NoSpace);
+        }
+        if let Some(need) = self.need(id, asked.offset, asked.buf.len() as u64, asked.brought) {
+            return Ok(WriteOutcome::Needs(need));
+        }
+        let copied = match untouched {
+            true => self.prepare(&[id])?,
+            false => Copied::new(),
+        };
+        // What was looked at of the base up to here may have been damaged.
+        let undamaged = self.image.check_undamaged();
+        let written = undamaged.and_then(|()| self.write_held(asked, |_| true));
+        if written.is_err() {
+            self.put_back(copied);
+        }
+        Ok(WriteOutcome::Bytes(written?.ok_or(Errno::BadDescriptor)?))
+    }
+
+    /// Writes into a file that has been changed already. Returns none, and changes
+    /// nothing, if it is not one for which `may` holds.
+    fn write_held(
+        &mut self,
+        asked: &Write<'_>,
+        may: impl FnOnce(&Inode) -> bool,
+    ) -> Result<Option<usize>, Errno> {
+        let held = self.inodes.get_mut(&asked.id).and_then(Option::as_mut);
+        let Some(held) = held.filter(|held| may(held)) else {
+            return Ok(None);
+        };
+        let inode = held.change_by(self.pages.account());
         let Body::File(file) = &mut inode.body else {
             return Err(Errno::Io);
         };
+        let (offset, buf) = (asked.offset, asked.buf);
         if offset < file.size() && file.overwrite(offset, buf) {
-            inode.touch(now);
-            return Ok(WriteOutcome::Bytes(buf.len()));
+            inode.touch(asked.now);
+            return Ok(Some(buf.len()));
         }
         let base = Base {
             image: &self.image,
-            brought,
+            brought: asked.brought,
         };
         let had = Counts::of(file);
+        let (bytes, blocks) = (self.quota.max_bytes, self.quota.max_blocks());
         let terms = WriteLimits {
-            bytes: room,
-            blocks: self.quota.max_blocks().saturating_sub(self.tally.blocks),
+            bytes: bytes.saturating_sub(self.usage.logical_bytes),
+            blocks: blocks.saturating_sub(self.tally.blocks),
             pages: &mut self.pages,
-            dirty: self.dirty.as_mut().map(|dirty| dirty.of(id)),
+            dirty: self.dirty.as_mut().map(|dirty| dirty.of(asked.id)),
         };
-        let written = match file.write_at(&base, offset, buf, terms) {
-            Ok(written) if written > 0 => written,
-            other => {
-                self.put_back(copied);
-                return Err(other.err().unwrap_or(Errno::NoSpace));
-            }
-        };
-        let has = Counts::of(file);
-        inode.touch(now);
-        self.recount(had, has);
-        Ok(WriteOutcome::Bytes(written))
-    }
-
-    /// Returns whether nothing of the base shows in a file.
-    #[inline]
-    fn is_own_throughout(&self, id: FileId) -> bool {
-        match self.inodes.get(&id) {
-            Some(Some(inode)) => match &inode.body {
-                Body::File(file) => file.base_node().is_none(),
-                Body::Dir(_) | Body::Symlink(_) => false,
-            },
-            Some(None) | None => false,
+        let written = file.write_at(&base, offset, buf, terms)?;
+        if written == 0 {
+            return Err(Errno::NoSpace);
         }
+        let has = Counts::of(file);
+        inode.touch(asked.now);
+        self.recount(had, has);
+        Ok(Some(written))
     }
 
     /// A block of base content at rest that a write would cover in part and
@@ -349,6 +364,15 @@ pub(crate) enum WriteOutcome {
     Bytes(usize),
     /// Nothing was changed: this has to be brought first.
     Needs(NeededBlock),
+}
+
+/// Bytes to be written into a file.
+struct Write<'a> {
+    id: FileId,
+    offset: u64,
+    buf: &'a [u8],
+    now: Time,
+    brought: &'a FetchedBlocks,
 }
 
 /// Where a write finds the bytes of a base block that it covers in part.

@@ -146,8 +146,10 @@ impl DirtyBlocks {
 
     /// Forgets what is not there any more if there are too many ranges. Costs
     /// a constant for each block that was added or cut off since.
+    #[inline]
     pub(super) fn keep_bounded(&mut self, file: &FileBody) {
-        if !self.is_bounded(file) {
+        // One range is always few enough.
+        if self.earlier.is_some() && !self.is_bounded(file) {
             let mut ranges = self.numbers(file);
             self.last = ranges.pop().unwrap_or_default();
             self.earlier = (!ranges.is_empty()).then(|| Arc::new(ranges));

@@ -13,7 +13,7 @@ use super::{Object, Overlay};
 use crate::budget::Charge;
 use crate::errno::Errno;
 use crate::limits::OBJECT_BYTES;
-use crate::meta::{FileId, Kind, Stat, Time};
+use crate::meta::{FileId, Kind, Time};
 use crate::name::Name;
 
 /// The objects that a host put there, and the directories that they were put into.
@@ -86,21 +86,12 @@ impl Overlay {
         objects.is_some_and(|objects| objects.unlisted.contains(&id))
     }
 
-    /// Counts the directories below the root without those that no guest lists.
-    #[inline]
-    pub(super) fn without_unlisted(&self, stat: Stat) -> Stat {
-        match &self.host_objects.0 {
-            Some(objects) if stat.id == FileId::ROOT && !objects.unlisted.is_empty() => {
-                let unlisted = objects.unlisted.iter();
-                let there = unlisted.filter(|id| !matches!(self.object(**id), Object::Gone));
-                let there = u32::try_from(there.count()).unwrap_or(u32::MAX);
-                Stat {
-                    nlink: stat.nlink.saturating_sub(there),
-                    ..stat
-                }
-            }
-            _ => stat,
-        }
+    /// Counts the directories below the root that no guest lists.
+    pub(super) fn unlisted(&self) -> u32 {
+        let objects = self.host_objects.0.iter();
+        let unlisted = objects.flat_map(|objects| &objects.unlisted);
+        let there = unlisted.filter(|id| !matches!(self.object(**id), Object::Gone));
+        u32::try_from(there.count()).unwrap_or(u32::MAX)
     }
 
     /// Returns whether an object is one that the host put there.

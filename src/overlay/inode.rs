@@ -53,6 +53,12 @@ impl Body {
         }
     }
 
+    /// Returns whether it is a file in which nothing of the base shows.
+    #[inline]
+    pub(super) fn is_file_without_base(&self) -> bool {
+        matches!(self, Self::File(file) if file.base_node().is_none())
+    }
+
     /// Bytes of a link's target: as a file's, they count against the quota of
     /// an instance that made the link.
     pub(super) fn target_bytes(&self) -> u64 {

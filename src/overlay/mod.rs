@@ -284,16 +284,19 @@ impl Overlay {
     /// What `stat` tells. [`Errno::BadDescriptor`] for what is no more,
     /// [`Errno::Io`] over a damaged base.
     pub(crate) fn stat(&self, id: FileId) -> Result<Stat, Errno> {
-        match self.object(id) {
-            Object::Own(inode) => Ok(self.without_unlisted(inode.stat(id))),
+        let mut stat = match self.object(id) {
+            Object::Own(inode) => inode.stat(id),
             Object::Base(node) => {
                 let stat = self.image.stat(node);
-                self.image
-                    .check_undamaged()
-                    .map(|()| self.without_unlisted(stat))
+                self.image.check_undamaged()?;
+                stat
             }
-            Object::Gone => Err(Errno::BadDescriptor),
+            Object::Gone => return Err(Errno::BadDescriptor),
+        };
+        if id == FileId::ROOT {
+            stat.nlink = stat.nlink.saturating_sub(self.unlisted());
         }
+        Ok(stat)
     }
 
     /// Fails if this operation met damage of the base: what was not found in it

@@ -12,6 +12,17 @@ use super::RunnerError;
 pub(super) const CORE_ENTRY: &str = "_start";
 
 /// A guest program: WebAssembly, told apart by its bytes.
+///
+/// ```
+/// use stratafs::runner::{Guest, GuestKind};
+///
+/// let command = Guest::from_bytes("command.wat", "(module)")?;
+/// let component = Guest::from_bytes("component.wat", "(component)")?;
+/// assert_eq!((command.kind(), component.kind()), (GuestKind::Core, GuestKind::Component));
+/// let error = Guest::from_bytes("notes.txt", "two words").unwrap_err();
+/// assert!(error.to_string().contains("notes.txt"));
+/// # Ok::<(), stratafs::runner::RunnerError>(())
+/// ```
 #[derive(Clone)]
 pub struct Guest {
     name: String,

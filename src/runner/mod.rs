@@ -85,6 +85,21 @@ use start::{Ticker, Waiting};
 
 /// How guests are compiled and bounded. The default: one thread, no cache, no
 /// timeout, no memory bound but the guest's own, no unknown imports, no network.
+///
+/// ```
+/// use std::time::Duration;
+/// use stratafs::image::Image;
+/// use stratafs::runner::{Guest, Outcome, RunPlan, Runner, RunnerConfig};
+///
+/// let mut config = RunnerConfig::default();
+/// config.timeout = Some(Duration::from_millis(50));
+/// config.max_memory = Some(64 << 20);
+/// let for_ever = r#"(module (func (export "_start") (loop br 0)))"#;
+/// let runner = Runner::new(&Guest::from_bytes("for-ever.wat", for_ever)?, config)?;
+/// let report = runner.run(&Image::empty(), &RunPlan::default())?;
+/// assert!(matches!(report.instances[0].outcome, Outcome::TimedOut(_)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RunnerConfig {

@@ -15,6 +15,19 @@ use crate::path::IntoFsPath;
 /// As long as it lives, the directory cannot be removed, replaced or moved
 /// ([`Errno::Busy`]): a guest that sees it in two places keeps both. A listing
 /// shows the directory itself as its `..`. It is a [`Descriptor`] besides.
+///
+/// ```
+/// use stratafs::image::Image;
+/// use stratafs::vfs::{Fs, Rights};
+///
+/// let fs = Fs::new(&Image::empty());
+/// fs.create_dir_all("/srv/data")?;
+/// let shown = fs.preopen("/srv/data", Rights::ReadOnly)?;
+/// assert!(fs.remove_dir("/srv/data").is_err());
+/// drop(shown);
+/// fs.remove_dir("/srv/data")?;
+/// # Ok::<(), stratafs::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Preopen(Descriptor);
 

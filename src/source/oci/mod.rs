@@ -54,6 +54,32 @@ use crate::source::BlobDigest;
 
 /// An image in OCI's or Docker's form, opened: its documents have been read
 /// and verified, its layers not yet.
+///
+/// ```
+/// use stratafs::chunk::ChunkPool;
+/// use stratafs::image::ImageConfig;
+/// use stratafs::layer::Layer;
+/// use stratafs::source::{Compression, OciExport, OciImage, OutLayer, SourceOptions};
+///
+/// // An image with one empty layer, as a layout.
+/// let (layer, dir) = (Layer::builder().finish()?, tempfile::tempdir()?);
+/// let export = OciExport {
+///     name: Some("app:1"),
+///     layers: vec![OutLayer::Layer(layer.clone())],
+///     artifact: false,
+///     config: &ImageConfig::default(),
+///     config_bytes: None,
+///     manifest_bytes: None,
+///     compression: Compression::Gzip,
+/// };
+/// export.write_dir(dir.path())?;
+///
+/// let options = SourceOptions::default();
+/// let image = OciImage::open(dir.path(), &options)?.expect("a layout");
+/// let read = image.read_layer(&ChunkPool::new(), &image.layers()[0], &options, None)?;
+/// assert_eq!((image.name(), read.digest()), (Some("app:1"), layer.digest()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct OciImage {
     source: OciSource,
     layers: Vec<LayerBlob>,

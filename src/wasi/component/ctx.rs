@@ -51,6 +51,34 @@ impl StratafsCtx {
 /// [`WasiView`], which reaches wasmtime-wasi's part of it.
 ///
 /// [`StratafsState`] implements it around data that only have a [`WasiView`].
+///
+/// ```
+/// use stratafs::wasi::{StratafsCtx, StratafsView, p2};
+/// use wasmtime::component::{Linker, ResourceTable};
+/// use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+///
+/// struct Plugin {
+///     wasi: WasiCtx,
+///     table: ResourceTable,
+///     files: StratafsCtx,
+/// }
+///
+/// impl WasiView for Plugin {
+///     fn ctx(&mut self) -> WasiCtxView<'_> {
+///         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+///     }
+/// }
+///
+/// impl StratafsView for Plugin {
+///     fn stratafs(&mut self) -> &mut StratafsCtx {
+///         &mut self.files
+///     }
+/// }
+///
+/// let mut linker = Linker::<Plugin>::new(&wasmtime::Engine::default());
+/// p2::add_to_linker_sync(&mut linker)?;
+/// # Ok::<(), wasmtime::Error>(())
+/// ```
 pub trait StratafsView: WasiView {
     /// Returns the directories to show to the guest.
     fn stratafs(&mut self) -> &mut StratafsCtx;

@@ -14,7 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use super::abi::CallFailure;
 use super::ctx::Ctx;
+use super::stat::Place;
 #[cfg(feature = "freeze")]
 use super::table::Slot;
 use super::table::ToldDir;
@@ -267,13 +269,22 @@ impl Known {
         self.fs.device() == device && self.fs.is_same(fs)
     }
 
+    /// Returns what the guest is told of what it has open: see [`Self::told`].
     #[cold]
-    fn told(&self, fs: &Fs, device: u64, stat: &mut Stat) -> u64 {
-        if !self.is_of(fs, device) {
-            return stat.id.get();
+    pub(super) fn fd_stat(&self, open: &Descriptor) -> Result<(Stat, Place), CallFailure> {
+        Ok(self.told(open.fs(), open.fs().device(), open.stat()?))
+    }
+
+    /// Returns what the guest is told of an object: what `stat` says, but for what it knows
+    /// from before a checkpoint.
+    #[cold]
+    pub(super) fn told(&self, fs: &Fs, device: u64, mut stat: Stat) -> (Stat, Place) {
+        let mut number = stat.id.get();
+        if self.is_of(fs, device) {
+            self.put_times(&mut stat);
+            number = self.number(number);
         }
-        self.put_times(stat);
-        self.number(stat.id.get())
+        (stat, Place { device, number })
     }
 
     fn number(&self, id: u64) -> u64 {
@@ -345,20 +356,11 @@ impl Ctx {
         }
     }
 
-    /// Puts into `stat` what the guest is told of an object in its place, and returns the inode
-    /// number that it is told.
-    #[inline]
-    pub(super) fn told(&self, fs: &Fs, device: u64, stat: &mut Stat) -> u64 {
-        match &self.known {
-            None => stat.id.get(),
-            Some(known) => known.told(fs, device, stat),
-        }
-    }
-
     /// Returns the times that the guest is told of an object of `fs`.
-    pub(crate) fn told_times(&self, fs: &Fs, mut stat: Stat) -> KnownTimes {
-        self.told(fs, fs.device(), &mut stat);
-        KnownTimes::of(&stat)
+    pub(crate) fn told_times(&self, fs: &Fs, stat: Stat) -> KnownTimes {
+        let known = self.known.as_ref();
+        let told = known.map(|known| known.told(fs, fs.device(), stat).0);
+        KnownTimes::of(&told.unwrap_or(stat))
     }
 
     /// Notes that the guest set the time of access of an object that is one of `fs`.

@@ -80,17 +80,19 @@ impl Ctx {
         memory.store(out.cast_unsigned(), 8, &filestat(&stat, &place))
     }
 
-    /// What `fd_filestat_get` tells, in whatever shape.
+    /// Returns what `fd_filestat_get` tells, in whatever shape.
     #[inline]
     pub(super) fn fd_stat(&self, fd: i32) -> Result<(Stat, Place)> {
+        if let Some(known) = &self.known {
+            return known.fd_stat(self.descriptor(fd)?);
+        }
         let descriptor = self.descriptor(fd)?;
-        let device = descriptor.fs().device();
-        let mut stat = descriptor.stat()?;
-        let number = self.told(descriptor.fs(), device, &mut stat);
+        let stat = descriptor.stat()?;
+        let (device, number) = (descriptor.fs().device(), stat.id.get());
         Ok((stat, Place { device, number }))
     }
 
-    /// What `path_filestat_get` tells, in whatever shape.
+    /// Returns what `path_filestat_get` tells, in whatever shape.
     #[inline]
     pub(super) fn path_stat(
         &self,
@@ -103,8 +105,11 @@ impl Ctx {
         let flags = argument(flags)?;
         let dir = &self.table.dir(fd)?.descriptor;
         let path = text(memory, path, path_len)?;
-        let (mut stat, device) = dir.locate_at(follow(flags), &path)?;
-        let number = self.told(dir.fs(), device, &mut stat);
+        let (stat, device) = dir.locate_at(follow(flags), &path)?;
+        if let Some(known) = &self.known {
+            return Ok(known.told(dir.fs(), device, stat));
+        }
+        let number = stat.id.get();
         Ok((stat, Place { device, number }))
     }
 
