@@ -17,7 +17,7 @@ rustup target add wasm32-wasip1 wasm32-wasip2
 
 cargo build --release --locked
 cargo build --release --locked --example host_dir_run
-cargo bench --no-run --locked --bench ops --bench streams --bench sealing --bench start --bench instance --bench live
+cargo bench --no-run --locked --bench ops --bench streams --bench sealing --bench start --bench instance --bench live --bench lookup
 cargo build --release --locked --manifest-path benches/peers/Cargo.toml --target-dir "$target/peers"
 export STRATAFS=$target/release/stratafs HOST=$target/release/examples/host_dir_run
 
@@ -45,6 +45,7 @@ run counts tests/counts/run.sh
 run start cargo bench --quiet --locked --bench start
 run instance cargo bench --quiet --locked --bench instance
 run live cargo bench --quiet --locked --bench live
+run lookup cargo bench --quiet --locked --bench lookup
 cpython=${CPYTHON:-target/cpython/package/dist/langs/python-3.11.3}
 if [ -e "$cpython.wasm" ] && [ -e "$cpython.tar.gz" ]; then
     run frozen benches/frozen.py "$cpython.wasm" "$cpython.tar.gz" 5 "$out/frozen.svg"

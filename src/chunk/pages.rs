@@ -193,10 +193,17 @@ struct SlabState {
 
 impl Pages {
     /// Makes an empty one whose pages are paid from `account`.
+    #[inline]
     pub(crate) fn new(account: Account) -> Self {
-        let mut pages = Self::default();
-        pages.account = account;
-        pages
+        Self {
+            account,
+            slabs: Vec::new(),
+            open: 0,
+            counts: None,
+            file: None,
+            spilled: None,
+            stock: Vec::new(),
+        }
     }
 
     pub(crate) fn account(&self) -> &Account {

@@ -58,6 +58,9 @@ impl Overlay {
     /// Frees what neither a name nor a descriptor of this overlay holds: what
     /// a snapshot kept for the descriptors of another. O(such objects).
     pub(crate) fn reap_orphans(&mut self) {
+        if self.orphans.is_empty() {
+            return;
+        }
         for id in self.orphans.clone() {
             if !self.is_open(id) {
                 self.free(id);

@@ -121,8 +121,11 @@ pub(crate) struct Overlay {
 }
 
 impl Overlay {
-    /// Starts with no change. O(1): nothing of the image is looked at.
-    pub(crate) fn new(image: Image, quota: Quota) -> Self {
+    /// Starts with no change. O(1): nothing of the image is looked at. Blocks that are
+    /// written are noted, to be sealed, if it `seals`.
+    // In place where it is called: what it makes is large.
+    #[inline]
+    pub(crate) fn new(image: Image, quota: Quota, account: Account, seals: bool) -> Self {
         let next = u64::from(image.nodes()) + 1;
         Self {
             image,
@@ -131,9 +134,9 @@ impl Overlay {
             next,
             branch: 0,
             quota,
-            pages: Pages::default(),
+            pages: Pages::new(account),
             usage: Usage::default(),
-            dirty: None,
+            dirty: seals.then(Dirty::default),
             tally: HostCosts::default(),
             gone: None,
             open: HashMap::default(),
@@ -151,11 +154,6 @@ impl Overlay {
     #[inline]
     pub(crate) fn turns(&self) -> u64 {
         self.turns
-    }
-
-    /// Starts to pay from `account`.
-    pub(crate) fn set_account(&mut self, account: Account) {
-        self.pages = Pages::new(account);
     }
 
     pub(crate) fn account(&self) -> &Account {

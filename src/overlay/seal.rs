@@ -64,7 +64,10 @@ impl Batch {
         if whole {
             let small = file.size() < MIN_SCOPED_BYTES;
             let equal = self.find_equal(go_on);
-            let in_scope = || (!small).then(|| seal_file(file, scope, go_on)).flatten();
+            // One block is found again as such.
+            let is_one = file.block_count() == 1;
+            let in_scope = || seal_file(file, scope, go_on);
+            let in_scope = || (!small && !is_one).then(in_scope).flatten();
             if let Some(owner) = equal.or_else(in_scope) {
                 let found = SealInput::Whole(self.file, owner);
                 return Sealed { id, found };
@@ -172,11 +175,6 @@ fn seal_block(buffer: &Buffer, scope: &Scope) -> Option<Block> {
 }
 
 impl Overlay {
-    /// From now on notes which blocks are to be sealed.
-    pub(crate) fn start_sealing(&mut self) {
-        self.dirty = Some(Dirty::default());
-    }
-
     /// Takes the blocks of a file that were written and not sealed since; none
     /// while a descriptor is open on it, nor if they are more than
     /// [`MAX_CLOSE_BLOCKS`], which then wait for the host.

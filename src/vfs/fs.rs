@@ -255,11 +255,8 @@ impl FsBuilder {
     /// Makes the instance.
     #[must_use]
     pub fn build(self) -> Fs {
-        let mut state = Overlay::new(self.setup.image.clone(), self.quota);
-        state.set_account(self.account);
-        if self.setup.seals {
-            state.start_sealing();
-        }
+        let (image, seals) = (self.setup.image.clone(), self.setup.seals);
+        let state = Overlay::new(image, self.quota, self.account, seals);
         Fs::of(self.setup, None, state)
     }
 }
@@ -304,6 +301,7 @@ impl Fs {
         builder.build()
     }
 
+    #[inline]
     pub(super) fn of(setup: FsConfig, mounts: Option<Mounts>, state: Overlay) -> Self {
         let shown = OnceLock::new();
         if let Some(mounts) = mounts {

@@ -39,6 +39,7 @@ pub(super) struct FsState {
 }
 
 impl FsState {
+    #[inline]
     pub(super) fn new(overlay: Overlay) -> Self {
         Self {
             overlay,
