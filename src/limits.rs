@@ -289,9 +289,16 @@ pub const MAX_LISTED_TABLES_BYTES: u64 = 256 * 1024;
 /// gigabyte once it is full.
 pub const MAX_PACKED_PACKS: usize = 1024;
 
-/// Bytes of the entries of all layers of an image in packs, decompressed: they are in memory
-/// while the image is taken in.
+/// Bytes of the entries of all layers of an image in packs, decompressed, and likewise of the blobs that they
+/// are put together of: they are in memory while the image is taken in.
 pub const MAX_PACKED_LAYERS_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Bytes of a blob that the manifest of an image in packs has itself, so that a first start does not ask
+/// for it: more costs each version more than a request.
+pub const MAX_INLINE_BLOB_BYTES: usize = 4 * 1024;
+
+/// Bytes of all blobs that the manifest has itself.
+pub const MAX_INLINE_BYTES: usize = 8 * 1024;
 
 /// Packs that are not full, of an image that is pushed as packs: with more, the smallest
 /// are sent anew as one. A first start asks for the table of each.

@@ -54,10 +54,10 @@ pub(crate) use oci::{BlobHome, Checked, Hasher, RawLayout, Told};
 pub use oci::{LayerBlob, OciImage};
 #[cfg(feature = "oci")]
 pub use oci_out::{Compression, OciExport, OciExportError, OpenBlob, OutLayer};
+#[cfg(feature = "registry")]
+pub(crate) use oci_out::{EntriesOut, OutBlob, OutImage, PackBlob, PackBlobWriter};
 #[cfg(all(feature = "oci", feature = "store"))]
 pub(crate) use oci_out::{FrameMap, Framing};
-#[cfg(feature = "registry")]
-pub(crate) use oci_out::{OutBlob, OutImage, PackBlob, PackBlobWriter};
 #[cfg(any(feature = "dir", feature = "tar"))]
 pub use open::{Opened, Source, open};
 #[cfg(feature = "tar")]

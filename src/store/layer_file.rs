@@ -35,20 +35,33 @@ const OPAQUE: u8 = 0x80;
 /// they name when all have been given.
 pub(super) fn encode(
     layer: &Layer,
-    mut runs: impl FnMut(&Content) -> Result<Vec<RunRecord>, StoreError>,
+    runs: impl FnMut(&Content) -> Result<Vec<RunRecord>, StoreError>,
     packs: impl FnOnce() -> Result<Vec<Digest>, StoreError>,
+) -> Result<Vec<u8>, StoreError> {
+    let entries = encode_entries(layer, runs)?;
+    with_head(&packs()?, entries)
+}
+
+/// Writes the entries of a layer alone.
+pub(super) fn encode_entries(
+    layer: &Layer,
+    mut runs: impl FnMut(&Content) -> Result<Vec<RunRecord>, StoreError>,
 ) -> Result<Vec<u8>, StoreError> {
     let mut encoder = Encoder::default();
     for entry in layer.entries() {
         encoder.entry(&entry, &mut runs)?;
     }
-    let mut file = Vec::with_capacity(encoder.body.len() + 64);
+    Ok(encoder.body)
+}
+
+/// Makes the file of a layer from its entries.
+pub(super) fn with_head(packs: &[Digest], mut entries: Vec<u8>) -> Result<Vec<u8>, StoreError> {
+    let mut file = Vec::with_capacity(entries.len() + 16 + 32 * packs.len());
     file.extend(MAGIC);
     file.extend(LAYER_VERSION.to_le_bytes());
-    let packs = packs()?;
     file.extend(count(packs.len(), "packs of a layer")?.to_le_bytes());
     packs.iter().for_each(|pack| file.extend(pack.as_bytes()));
-    file.append(&mut encoder.body);
+    file.append(&mut entries);
     Ok(file)
 }
 
@@ -164,12 +177,74 @@ fn put_path(body: &mut Vec<u8>, path: &LayerPath) -> Result<(), StoreError> {
     names.iter().try_for_each(|name| put_name(body, name))
 }
 
+/// Returns the packs that a layer's file names, if it is one, and where its entries begin.
+#[cfg(any(feature = "registry", test))]
+pub(super) fn head(bytes: &[u8]) -> Option<(Vec<Digest>, usize)> {
+    let mut reader = ByteReader::new(bytes);
+    let is_layer = reader.array() == Some(MAGIC) && reader.u32() == Some(LAYER_VERSION);
+    let packs = is_layer.then(|| reader.digests()).flatten()?;
+    Some((packs, reader.offset()))
+}
+
 /// Returns the packs that a layer's file names, if it is one.
 #[cfg(any(feature = "registry", test))]
 pub(super) fn packs_of(bytes: &[u8]) -> Option<Vec<Digest>> {
-    let mut reader = ByteReader::new(bytes);
-    let is_layer = reader.array() == Some(MAGIC) && reader.u32() == Some(LAYER_VERSION);
-    is_layer.then(|| reader.digests()).flatten()
+    Some(head(bytes)?.0)
+}
+
+/// Passes over an entry, and returns where its runs are, which are its last bytes; `None` for what is none.
+#[cfg(feature = "registry")]
+pub(super) fn pass_over(reader: &mut ByteReader<'_>) -> Option<std::ops::Range<usize>> {
+    let kind = reader.u8()?;
+    if reader.u16()? > 0 {
+        pass_name(reader)?;
+    }
+    let mut runs = 0;
+    match kind {
+        FILE => {
+            reader.u8()?;
+            pass_meta(reader)?;
+            reader.bytes(8 + 32)?;
+            let count = reader.u32()? as usize;
+            runs = count.checked_mul(size_of::<RunRecord>())?;
+            reader.bytes(runs)?;
+        }
+        SYMLINK => {
+            reader.u8()?;
+            pass_meta(reader)?;
+            let len = reader.u16()?.into();
+            reader.bytes(len)?;
+        }
+        WHITEOUT => {}
+        LOWER_LINK => {
+            for _ in 0..reader.u16()? {
+                pass_name(reader)?;
+            }
+        }
+        HARD_LINK => {
+            reader.u32()?;
+        }
+        _ => match kind & !OPAQUE {
+            DIR => pass_meta(reader)?,
+            IMPLIED => {}
+            _ => return None,
+        },
+    }
+    let end = reader.offset();
+    Some(end - runs..end)
+}
+
+#[cfg(feature = "registry")]
+fn pass_name(reader: &mut ByteReader<'_>) -> Option<()> {
+    let len = reader.u8()?.into();
+    reader.bytes(len).map(|_| ())
+}
+
+#[cfg(feature = "registry")]
+fn pass_meta(reader: &mut ByteReader<'_>) -> Option<()> {
+    reader.bytes(2 + 4 + 4 + 8 + 4)?;
+    let len = reader.u32()? as usize;
+    reader.bytes(len).map(|_| ())
 }
 
 /// Reads a layer back and holds it against its digest. Says whether what it names as the digests

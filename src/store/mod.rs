@@ -74,6 +74,8 @@ mod pack_writer;
 #[cfg(feature = "registry")]
 pub(crate) mod packed;
 mod packs;
+#[cfg(feature = "registry")]
+pub(crate) mod pieces;
 mod progress;
 #[cfg(feature = "registry")]
 mod prove;

@@ -1,7 +1,6 @@
 //! Images that are published as packs: layers come and go as their files, over packs whose
 //! chunks lie in frames of blobs.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 
 use super::absent::packs_of;
@@ -13,9 +12,9 @@ use super::lazy_pack::LazyPack;
 use super::pack::{Pack, file_name};
 use super::pack_table::{ChunkRecord, HEADER, name_of};
 use super::pack_writer::{ChunkPos, push};
+use super::pieces::PackNumbers;
 use super::record::{LayerRecord, PackRecord};
 use super::{Import, Store, StoreError, codec, layer_file};
-use crate::chunk::Content;
 use crate::digest::{Digest, Sha256};
 use crate::image::index_file::RunRecord;
 use crate::layer::{Layer, LayerBuilder};
@@ -34,39 +33,59 @@ pub(crate) struct PackedChunk {
 /// The chunks of files: where in the file each belongs, and its number.
 pub(crate) type FileChunks = HashMap<Digest, Vec<(u64, u32)>>;
 
-/// Makes the file of a layer. `chunks` says where each chunk lies, `packs` how the packs are called.
-pub(crate) fn encode_layer(
-    layer: &Layer,
-    files: &FileChunks,
-    chunks: &[PackedChunk],
-    packs: &[Digest],
-) -> Result<Vec<u8>, StoreError> {
-    // The packs that the file names, in the order in which it does, and their numbers there.
-    let named: RefCell<(Vec<u32>, HashMap<u32, usize>)> = RefCell::default();
-    let runs = |content: &Content| {
-        let mut runs: Vec<RunRecord> = Vec::new();
-        for (at, number) in files.get(&content.digest()).into_iter().flatten() {
-            let chunk = chunks.get(*number as usize).copied().unwrap_or_default();
-            let (list, numbers) = &mut *named.borrow_mut();
-            let own = *numbers.entry(chunk.pack).or_insert_with(|| {
-                list.push(chunk.pack);
-                list.len() - 1
-            });
-            let place = ChunkPos {
-                pack: codec::count(own, "packs of a layer")?,
-                offset: codec::narrow(HEADER + chunk.before, "bytes of a pack", u32::MAX.into())?,
-            };
-            push(&mut runs, *at, place, chunk.len as usize)?;
+/// Where the chunks of an image lie.
+pub(crate) struct PlacedChunks<'c> {
+    pub(crate) files: &'c FileChunks,
+    pub(crate) chunks: &'c [PackedChunk],
+    /// How the packs are called.
+    pub(crate) packs: &'c [Digest],
+}
+
+impl PlacedChunks<'_> {
+    /// Writes the entries of a layer. Packs that are `known` have the numbers that they have there, others
+    /// the next ones in the order in which they are named. Returns the entries, and the packs that they name.
+    pub(crate) fn entries(
+        &self,
+        layer: &Layer,
+        known: &PackNumbers,
+    ) -> Result<(Vec<u8>, PackNumbers), StoreError> {
+        let mut numbers: HashMap<Digest, u32> = HashMap::new();
+        for (number, name) in known {
+            numbers.entry(*name).or_insert(*number);
         }
-        Ok(runs)
-    };
-    let names = || {
-        let named = named.borrow();
-        let names = named.0.iter().map(|number| packs.get(*number as usize));
-        let names: Option<Vec<Digest>> = names.map(Option::<&Digest>::copied).collect();
-        names.ok_or(StoreError::Broken("a layer names a pack that is not there"))
-    };
-    layer_file::encode(layer, runs, names)
+        let mut next = known.last_key_value().map_or(0, |(last, _)| last + 1);
+        let mut named = PackNumbers::new();
+        let entries = layer_file::encode_entries(layer, |content| {
+            let mut runs: Vec<RunRecord> = Vec::new();
+            for (at, number) in self.files.get(&content.digest()).into_iter().flatten() {
+                let chunk = self.chunks.get(*number as usize).copied();
+                let chunk = chunk.unwrap_or_default();
+                let missing = StoreError::Broken("a layer names a pack that is not there");
+                let name = *self.packs.get(chunk.pack as usize).ok_or(missing)?;
+                let pack = *numbers.entry(name).or_insert(next);
+                if named.insert(pack, name).is_none() && pack == next {
+                    next += 1;
+                }
+                let place = ChunkPos {
+                    pack,
+                    offset: codec::narrow(
+                        HEADER + chunk.before,
+                        "bytes of a pack",
+                        u32::MAX.into(),
+                    )?,
+                };
+                push(&mut runs, *at, place, chunk.len as usize)?;
+            }
+            Ok(runs)
+        })?;
+        Ok((entries, named))
+    }
+}
+
+/// Makes the file of a layer from entries whose packs are numbered from 0 on.
+pub(crate) fn layer_file_of(packs: &PackNumbers, entries: Vec<u8>) -> Result<Vec<u8>, StoreError> {
+    let names: Vec<Digest> = packs.values().copied().collect();
+    layer_file::with_head(&names, entries)
 }
 
 /// Makes the name and the table of a pack: that of a layer without files, whose chunks it has.

@@ -17,6 +17,7 @@ use crate::digest::Sha256;
 use crate::image::Reference;
 use crate::limits::MAX_OCI_DOCUMENT_BYTES;
 use crate::registry::{BlobTarget, Client, Manifest, RegistryRef};
+use crate::source::packed::inline_data;
 use crate::source::{BlobDigest, BlobHome, OciImage};
 use crate::store::{Incoming, Store};
 
@@ -226,6 +227,9 @@ impl BlobHome for Remote {
             && let Ok(found) = bytes(&self.store, known)
         {
             return Ok(found);
+        }
+        if let Some(data) = descriptor.data() {
+            return inline_data((&digest, size), data).map_err(io::Error::other);
         }
         let media_type = descriptor.media_type().to_string();
         if media_type.contains(".manifest.") || media_type.contains(".index.") {

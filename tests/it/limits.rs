@@ -251,6 +251,11 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "MAX_PACKED_LAYERS_BYTES",
         "layers_that_are_none_or_have_no_end_are_refused",
     ),
+    (
+        "MAX_INLINE_BLOB_BYTES",
+        "small_blobs_come_with_the_manifest",
+    ),
+    ("MAX_INLINE_BYTES", "small_blobs_come_with_the_manifest"),
     ("MAX_PUSHED_PACKS", "many_pushes_name_few_packs"),
     ("KEPT_PACKS", "many_pushes_name_few_packs"),
     (

@@ -237,6 +237,20 @@ impl OciImage {
         self.packs.as_ref().map(|blobs| &*blobs.packs)
     }
 
+    /// Returns the blobs that layers of an image in packs copy entries from.
+    #[cfg(feature = "registry")]
+    pub(crate) fn earlier_entries(&self) -> &[LayerBlob] {
+        let packs = self.packs.as_ref();
+        packs.map(|blobs| &*blobs.entries).unwrap_or_default()
+    }
+
+    /// Returns a blob that the manifest of an image in packs has itself.
+    #[cfg(feature = "registry")]
+    pub(crate) fn inline(&self, digest: &BlobDigest) -> Option<&[u8]> {
+        let bytes = self.packs.as_ref()?.inline.get(digest)?;
+        Some(bytes)
+    }
+
     /// Returns the blob that has tables of packs together, if there is one.
     #[cfg(feature = "registry")]
     pub(crate) fn pack_tables(&self) -> Option<&LayerBlob> {

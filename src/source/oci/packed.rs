@@ -1,7 +1,7 @@
 //! Images that are published as packs: their documents. What is in layers and packs is for a
 //! store to read.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use oci_spec::image::{Descriptor, ImageManifest};
 
@@ -9,14 +9,21 @@ use super::choose::{self, Candidate};
 use super::oci_source::OciSource;
 use super::{Documents, LayerBlob, OciImage, config, document, layout};
 use crate::limits::{MAX_LAYERS, MAX_PACKED_PACKS};
-use crate::source::packed::{PACK_BLOB, PACK_TABLES, PACKED_CONFIG, PACKED_LAYER};
-use crate::source::{SourceError, SourceErrorKind};
+use crate::source::packed::{
+    PACK_BLOB, PACK_TABLES, PACKED_CONFIG, PACKED_ENTRIES, PACKED_LAYER, PACKED_PIECES, inline_data,
+};
+use crate::source::{BlobDigest, SourceError, SourceErrorKind};
 
 /// What an image in packs has beside its layers.
+#[derive(Default)]
 pub(super) struct PackBlobs {
+    /// Entries of other images that layers copy from.
+    pub(super) entries: Vec<LayerBlob>,
     pub(super) packs: Vec<LayerBlob>,
     /// Tables of some packs together.
     pub(super) tables: Option<LayerBlob>,
+    /// Blobs that the manifest has itself, held against their digests.
+    pub(super) inline: HashMap<BlobDigest, Vec<u8>>,
 }
 
 /// Returns whether a configuration is that of an image in packs.
@@ -58,33 +65,37 @@ pub(super) fn open(
     })
 }
 
-/// Tells layers, which stand first, from packs, and these from their tables, which stand last.
+/// Tells apart what stands in this order: layers, entries that they copy from, packs, and their tables.
 fn blobs(
     source: &OciSource,
     all: &[Descriptor],
 ) -> Result<(Vec<LayerBlob>, PackBlobs), SourceErrorKind> {
-    let (mut layers, mut packs, mut tables) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut layers, mut others, mut tables) = (Vec::new(), PackBlobs::default(), Vec::new());
     let mut seen = HashSet::new();
+    let mut before = 0;
     for descriptor in all {
         let media_type = descriptor.media_type().to_string();
         let digest = document::digest_of(descriptor)?;
         let is_new = seen.insert(digest.clone());
-        let list = match media_type.as_str() {
-            PACKED_LAYER if packs.is_empty() && tables.is_empty() => &mut layers,
-            PACK_BLOB if is_new && tables.is_empty() => &mut packs,
-            PACK_TABLES if tables.is_empty() => &mut tables,
-            PACK_BLOB if !is_new => {
-                let reason = format!("pack {digest} is named twice");
-                return Err(SourceErrorKind::Document(reason));
-            }
-            _ => {
-                let reason = format!(
-                    "blob {digest}: {media_type}, where an image in packs has layers \
-                     ({PACKED_LAYER}), then packs ({PACK_BLOB}), and their tables once ({PACK_TABLES})"
-                );
-                return Err(SourceErrorKind::Document(reason));
-            }
+        let (place, list) = match media_type.as_str() {
+            PACKED_LAYER | PACKED_PIECES => (0, &mut layers),
+            PACKED_ENTRIES if is_new => (1, &mut others.entries),
+            PACK_BLOB if is_new => (2, &mut others.packs),
+            PACK_TABLES if tables.is_empty() => (3, &mut tables),
+            PACKED_ENTRIES => return Err(twice("blob", &digest)),
+            PACK_BLOB => return Err(twice("pack", &digest)),
+            _ => return Err(out_of_place(&digest, &media_type)),
         };
+        if place < before {
+            return Err(out_of_place(&digest, &media_type));
+        }
+        before = place;
+        if let Some(data) = descriptor.data() {
+            let bytes = inline_data((&digest, descriptor.size()), data);
+            let bytes = bytes
+                .map_err(|what| SourceErrorKind::Document(format!("blob {digest}: {what}")))?;
+            others.inline.insert(digest.clone(), bytes);
+        }
         list.push(LayerBlob {
             file: source.blob_file(&digest),
             restricted: false,
@@ -97,7 +108,12 @@ fn blobs(
     }
     let counts = [
         ("layers", layers.len(), MAX_LAYERS),
-        ("packs of an image", packs.len(), MAX_PACKED_PACKS),
+        (
+            "blobs that layers copy from",
+            others.entries.len(),
+            MAX_LAYERS,
+        ),
+        ("packs of an image", others.packs.len(), MAX_PACKED_PACKS),
     ];
     for (what, found, limit) in counts {
         if found > limit {
@@ -105,6 +121,18 @@ fn blobs(
             return Err(SourceErrorKind::Limit { what, limit });
         }
     }
-    let tables = tables.pop();
-    Ok((layers, PackBlobs { packs, tables }))
+    others.tables = tables.pop();
+    Ok((layers, others))
+}
+
+fn twice(what: &str, digest: &BlobDigest) -> SourceErrorKind {
+    SourceErrorKind::Document(format!("{what} {digest} is named twice"))
+}
+
+fn out_of_place(digest: &BlobDigest, media_type: &str) -> SourceErrorKind {
+    SourceErrorKind::Document(format!(
+        "blob {digest}: {media_type}, where an image in packs has layers ({PACKED_LAYER} or \
+         {PACKED_PIECES}), then entries that they copy ({PACKED_ENTRIES}), then packs ({PACK_BLOB}), and \
+         their tables once ({PACK_TABLES})"
+    ))
 }

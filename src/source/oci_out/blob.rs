@@ -39,6 +39,7 @@ pub(super) fn write_layer(
                 media_type: oci_type(media_type),
                 diff_id,
                 annotations: Vec::new(),
+                data: None,
             };
             if !sink.has(&written.digest) {
                 let opened = open().map_err(|error| OciExportError::Read {
@@ -133,6 +134,7 @@ pub(super) fn make(
         media_type: format!("{LAYER}{suffix}"),
         diff_id,
         annotations,
+        data: None,
     })
 }
 

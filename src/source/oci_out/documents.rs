@@ -26,6 +26,8 @@ pub(super) struct WrittenBlob {
     pub(super) diff_id: BlobDigest,
     /// What is said of it where it is named.
     pub(super) annotations: Vec<(&'static str, String)>,
+    /// All of it in base64, if it is named together with its bytes.
+    pub(super) data: Option<String>,
 }
 
 impl WrittenBlob {
@@ -42,6 +44,7 @@ impl WrittenBlob {
             size,
             media_type: media_type.to_owned(),
             annotations: Vec::new(),
+            data: None,
         }
     }
 
@@ -57,6 +60,9 @@ impl WrittenBlob {
             .collect();
         if let (false, Some(told)) = (annotations.is_empty(), told.as_object_mut()) {
             told.insert("annotations".into(), annotations.into());
+        }
+        if let (Some(data), Some(told)) = (&self.data, told.as_object_mut()) {
+            told.insert("data".into(), json!(data));
         }
         told
     }
@@ -80,7 +86,7 @@ pub(super) fn packed_config(config: &ImageConfig) -> Vec<u8> {
     made(config, &[]).to_string().into_bytes()
 }
 
-/// Returns the manifest of an image in packs: its layers, and then its packs.
+/// Returns the manifest of an image in packs: its layers, what they copy from, and then its packs.
 #[cfg(feature = "registry")]
 pub(super) fn packed_manifest(config: &WrittenBlob, blobs: &[WrittenBlob]) -> WrittenManifest {
     let blobs: Vec<Value> = blobs.iter().map(WrittenBlob::descriptor).collect();

@@ -25,7 +25,7 @@ use self::documents::WrittenBlob;
 #[cfg(feature = "store")]
 pub(crate) use self::frames::FrameMap;
 #[cfg(feature = "registry")]
-pub(crate) use self::packed::{PackBlob, PackBlobWriter};
+pub(crate) use self::packed::{EntriesOut, PackBlob, PackBlobWriter};
 #[cfg(feature = "registry")]
 pub(crate) use self::prepared::{OutBlob, OutImage};
 use self::sink::{ArchiveSink, BlobSink, DirSink};

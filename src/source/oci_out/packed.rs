@@ -19,10 +19,11 @@ use crate::bounded::bounded_u32;
 use crate::digest::Digest;
 use crate::image::ImageConfig;
 use crate::limits::{
-    FRAME_BYTES, MAX_FRAME_CHUNKS, MAX_LISTED_TABLE_BYTES, MAX_LISTED_TABLES_BYTES, MAX_PACK_BYTES,
+    FRAME_BYTES, MAX_FRAME_CHUNKS, MAX_INLINE_BLOB_BYTES, MAX_INLINE_BYTES, MAX_LISTED_TABLE_BYTES,
+    MAX_LISTED_TABLES_BYTES, MAX_PACK_BYTES,
 };
 use crate::source::packed::{
-    NAME_ANNOTATION, PACK_BLOB, PACK_TABLES, PACKED_CONFIG, PACKED_LAYER, TABLES_ANNOTATION,
+    NAME_ANNOTATION, PACK_BLOB, PACK_TABLES, PACKED_CONFIG, TABLES_ANNOTATION, as_data,
 };
 use crate::source::{BlobDigest, START_ANNOTATION, TABLE_ANNOTATION};
 
@@ -213,25 +214,111 @@ fn end(
     Ok((blob, Arc::new(file)))
 }
 
+/// A blob with entries, as an image in packs names it.
+pub(crate) struct EntriesOut {
+    media_type: &'static str,
+    /// The digest of the layer's tree, if it is one.
+    name: Option<Digest>,
+    body: EntriesBody,
+}
+
+enum EntriesBody {
+    /// As it is before it is compressed.
+    New(Vec<u8>),
+    /// It is there. If it is small, its bytes are known.
+    Known(BlobDigest, u64, Option<Vec<u8>>),
+}
+
+impl EntriesOut {
+    /// Makes one that is sent.
+    pub(crate) fn new(media_type: &'static str, bytes: Vec<u8>, name: Option<Digest>) -> Self {
+        Self {
+            media_type,
+            name,
+            body: EntriesBody::New(bytes),
+        }
+    }
+
+    /// Names one that is there.
+    pub(crate) fn known(
+        media_type: &'static str,
+        (digest, size): (BlobDigest, u64),
+        name: Option<Digest>,
+        bytes: Option<Vec<u8>>,
+    ) -> Self {
+        Self {
+            media_type,
+            name,
+            body: EntriesBody::Known(digest, size, bytes),
+        }
+    }
+
+    /// Returns whether it is sent.
+    pub(crate) fn is_new(&self) -> bool {
+        matches!(self.body, EntriesBody::New(_))
+    }
+
+    /// Returns what the manifest says of it, its bytes if they are known, and whether they are sent.
+    fn written(self) -> io::Result<(WrittenBlob, Option<Vec<u8>>, bool)> {
+        let (mut blob, bytes, is_new) = match self.body {
+            EntriesBody::New(bytes) => {
+                let bytes = zstd::bulk::compress(&bytes, LAYER_LEVEL)?;
+                (WrittenBlob::of(&bytes, self.media_type), Some(bytes), true)
+            }
+            EntriesBody::Known(digest, size, bytes) => {
+                let blob = WrittenBlob::plain(digest, size, self.media_type);
+                (blob, bytes, false)
+            }
+        };
+        let name = self.name.map(|name| (NAME_ANNOTATION, name.to_string()));
+        blob.annotations.extend(name);
+        Ok((blob, bytes, is_new))
+    }
+}
+
+/// Puts small blobs into the manifest, as long as there is room: each saves a first start a request.
+struct InlineRoom(usize);
+
+impl InlineRoom {
+    fn put(&mut self, blob: &mut WrittenBlob, bytes: &[u8]) {
+        if bytes.len() <= MAX_INLINE_BLOB_BYTES && bytes.len() <= self.0 {
+            self.0 -= bytes.len();
+            blob.data = Some(as_data(bytes));
+        }
+    }
+}
+
 impl<'b> OutImage<'b> {
-    /// Makes what is sent of an image in packs: its layers, by the digests of their trees, and those of its
+    /// Makes what is sent of an image in packs: its layers, what of these is not there, and those of its
     /// packs that are `new`. The manifest names these and the `known` ones, which come first.
     pub(crate) fn packed(
         config: &ImageConfig,
-        layers: &[(Digest, Vec<u8>)],
+        (layers, sources): (Vec<EntriesOut>, Vec<EntriesOut>),
         (known, new): (&[PackBlob], Vec<(PackBlob, Arc<File>)>),
     ) -> io::Result<Self> {
         let mut out = Self {
             blobs: Vec::new(),
             manifests: Vec::new(),
         };
-        let mut listed = Vec::new();
-        for (name, file) in layers {
-            let bytes = zstd::bulk::compress(file, LAYER_LEVEL)?;
-            let mut layer = WrittenBlob::of(&bytes, PACKED_LAYER);
-            layer.annotations.push((NAME_ANNOTATION, name.to_string()));
-            out.send(&layer, OutBytes::Memory(bytes));
-            listed.push(layer);
+        let mut room = InlineRoom(MAX_INLINE_BYTES);
+        let bytes = documents::packed_config(config);
+        let mut config = WrittenBlob::of(&bytes, PACKED_CONFIG);
+        room.put(&mut config, &bytes);
+        let mut listed: Vec<WrittenBlob> = Vec::new();
+        let own = layers.len();
+        for (number, entries) in layers.into_iter().chain(sources).enumerate() {
+            let (mut blob, bytes, is_new) = entries.written()?;
+            // A layer that another one copies from is named once.
+            if number >= own && listed.iter().any(|it| it.digest == blob.digest) {
+                continue;
+            }
+            if let Some(bytes) = bytes {
+                room.put(&mut blob, &bytes);
+                if is_new {
+                    out.send(&blob, OutBytes::Memory(bytes));
+                }
+            }
+            listed.push(blob);
         }
         let tables = tables_of(known.iter().chain(new.iter().map(|(pack, _)| pack)));
         listed.extend(known.iter().map(PackBlob::written));
@@ -240,18 +327,17 @@ impl<'b> OutImage<'b> {
             out.send(&pack, OutBytes::File(file));
             listed.push(pack);
         }
-        if let Some((tables, bytes)) = tables {
+        if let Some((mut tables, bytes)) = tables {
+            room.put(&mut tables, &bytes);
             out.send(&tables, OutBytes::Memory(bytes));
             listed.push(tables);
         }
-        let bytes = documents::packed_config(config);
-        let config = WrittenBlob::of(&bytes, PACKED_CONFIG);
+        let (manifest, media_type) = documents::packed_manifest(&config, &listed);
         out.send(&config, OutBytes::Memory(bytes));
-        let (bytes, media_type) = documents::packed_manifest(&config, &listed);
         out.manifests.push(OutManifest {
-            digest: BlobDigest::of(&bytes),
+            digest: BlobDigest::of(&manifest),
             media_type: media_type.to_owned(),
-            bytes,
+            bytes: manifest,
         });
         Ok(out)
     }

@@ -151,6 +151,7 @@ impl<'b> OciExport<'b> {
                         media_type: oci_type(media_type),
                         diff_id,
                         annotations: Vec::new(),
+                        data: None,
                     };
                     out.blob(&kept, OutBytes::Kept(open));
                     written.push(kept);

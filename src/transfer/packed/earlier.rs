@@ -1,4 +1,4 @@
-//! Packs that a repository has already, of images that were published before.
+//! What a repository has already of images that were published before: packs, and entries.
 
 use std::cell::RefCell;
 use std::cmp::Ordering;
@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::entries::EarlierEntries;
 use super::listed::{ListedTables, NotedTables};
 use crate::digest::Digest;
 use crate::limits::{MAX_EARLIER_CHUNKS, MAX_LISTED_TABLE_BYTES, MAX_PACKED_PACKS};
-use crate::registry::{Client, Manifest, RegistryRef};
+use crate::registry::{Client, RegistryRef};
 use crate::source::packed::{
-    NAME_ANNOTATION, PACK_BLOB, PACK_TABLES, PACKED_CONFIG, TABLES_ANNOTATION,
+    NAME_ANNOTATION, PACK_BLOB, PACK_TABLES, PACKED_CONFIG, TABLES_ANNOTATION, inline_data,
 };
 use crate::source::{BlobDigest, PackBlob, START_ANNOTATION, TABLE_ANNOTATION};
 use crate::transfer::TransferError;
@@ -66,12 +67,12 @@ impl EarlierPack {
     }
 }
 
-/// Finds the packs that a push may name again: those of the image that the tag leads to, and of
+/// Finds what a push may name again: packs and entries of the image that the tag leads to, and of
 /// those that `since` names; of tags that stand near in order, if there are none.
 pub(super) fn find(
     home: &dyn PackHome,
     since: &[String],
-) -> Result<Vec<EarlierPack>, TransferError> {
+) -> Result<(Vec<EarlierPack>, EarlierEntries), TransferError> {
     if let Some(wrong) = since.iter().find(|tag| !is_tag(tag)) {
         let what = format!("{wrong:?} is no tag: letters, digits, `.`, `_` and `-` were expected");
         return Err(TransferError::Place(what));
@@ -91,11 +92,12 @@ pub(super) fn find(
             found.take(home, &tag)?;
         }
     }
-    Ok(found.packs)
+    Ok((found.packs, found.entries))
 }
 
 struct EarlierPacks {
     packs: Vec<EarlierPack>,
+    entries: EarlierEntries,
     seen: HashSet<BlobDigest>,
     names: HashSet<Digest>,
     chunks: usize,
@@ -107,6 +109,7 @@ impl Default for EarlierPacks {
     fn default() -> Self {
         Self {
             packs: Vec::new(),
+            entries: EarlierEntries::default(),
             seen: HashSet::new(),
             names: HashSet::new(),
             chunks: 0,
@@ -124,13 +127,15 @@ impl EarlierPacks {
         packs: &[Option<PackBlob>],
         tables: Option<TablesBlob>,
     ) -> Result<ListedTables, TransferError> {
-        let Some((digest, size, numbers)) = tables else {
+        let Some((digest, size, numbers, data)) = tables else {
             return Ok(ListedTables::default());
         };
+        let inline = data.and_then(|data| inline_data((&digest, size), &data).ok());
         let noted = NotedTables {
             digest: &digest,
             size,
             packs: Some(&numbers),
+            inline: inline.as_deref(),
         };
         let known = packs.iter().enumerate();
         let new = known.filter(|(_, pack)| {
@@ -152,9 +157,12 @@ impl EarlierPacks {
             Err(error) if is_missing(&error) => return Ok(false),
             manifest => manifest?,
         };
-        let Some((packs, tables)) = packs_of(&manifest) else {
+        let value: Option<Value> = serde_json::from_slice(&manifest.bytes).ok();
+        let read = value.and_then(|value| Some((packs_of(&value)?, value)));
+        let Some(((packs, tables), value)) = read else {
             return Ok(false);
         };
+        self.entries.take(&*origin, &value)?;
         let listed = self.listed(&*origin, &packs, tables)?;
         for mut blob in packs.into_iter().flatten() {
             let is_full = self.packs.len() >= MAX_PACKED_PACKS || self.chunks >= MAX_EARLIER_CHUNKS;
@@ -195,11 +203,11 @@ impl EarlierPacks {
     }
 }
 
-/// A blob that has tables of packs together, and which packs these are.
-type TablesBlob = (BlobDigest, u64, String);
+/// A blob that has tables of packs together, which packs these are, and the blob itself if the manifest has it.
+type TablesBlob = (BlobDigest, u64, String, Option<String>);
 
 /// Returns whether there is nothing of a name.
-fn is_missing(error: &TransferError) -> bool {
+pub(super) fn is_missing(error: &TransferError) -> bool {
     match error {
         TransferError::Registry(error) => error.is_not_found(),
         #[cfg(feature = "object")]
@@ -212,8 +220,7 @@ fn is_missing(error: &TransferError) -> bool {
 
 /// Reads the packs of a manifest, and what has tables of them together; `None` if it is not of an image in
 /// packs. What is not named as it should be is none: it is sent anew.
-fn packs_of(manifest: &Manifest) -> Option<(Vec<Option<PackBlob>>, Option<TablesBlob>)> {
-    let value: Value = serde_json::from_slice(&manifest.bytes).ok()?;
+fn packs_of(value: &Value) -> Option<(Vec<Option<PackBlob>>, Option<TablesBlob>)> {
     let text = |value: &Value, key: &str| Some(value.get(key)?.as_str()?.to_owned());
     if text(value.get("config")?, "mediaType")? != PACKED_CONFIG {
         return None;
@@ -232,7 +239,7 @@ fn packs_of(manifest: &Manifest) -> Option<(Vec<Option<PackBlob>>, Option<Tables
     let tables = |one: &Value| {
         let digest = text(one, "digest")?.parse().ok()?;
         let packs = text(one.get("annotations")?, TABLES_ANNOTATION)?;
-        Some((digest, one.get("size")?.as_u64()?, packs))
+        Some((digest, one.get("size")?.as_u64()?, packs, text(one, "data")))
     };
     let all = value.get("layers")?.as_array()?;
     let of_type = |wanted| {
@@ -301,7 +308,7 @@ mod tests {
 
     use super::*;
     use crate::image::Reference;
-    use crate::registry::BlobTarget;
+    use crate::registry::{BlobTarget, Manifest};
 
     /// A place whose one image has one pack, which nobody may ask for.
     struct NotAsked;

@@ -18,6 +18,8 @@ pub(super) struct NotedTables<'n> {
     /// The packs whose tables it has, as [`TABLES_ANNOTATION`](crate::source::packed::TABLES_ANNOTATION)
     /// says it.
     pub(super) packs: Option<&'n str>,
+    /// All of it, if the manifest has it itself.
+    pub(super) inline: Option<&'n [u8]>,
 }
 
 /// Tables that have come, by their digests: each is vouched for by what the manifest says of its pack.
@@ -50,9 +52,15 @@ impl ListedTables {
         if let Err(what) = room.fetch(noted.size) {
             return Ok(Err(what));
         }
-        let mut bytes = Vec::new();
-        origin.fetch((noted.digest, noted.size), &mut bytes, &mut |_| true)?;
-        let tables = hidden::each(&bytes).ok_or("it was expected to have nothing but tables");
+        let mut fetched = Vec::new();
+        let bytes = match noted.inline {
+            Some(bytes) => bytes,
+            None => {
+                origin.fetch((noted.digest, noted.size), &mut fetched, &mut |_| true)?;
+                &fetched
+            }
+        };
+        let tables = hidden::each(bytes).ok_or("it was expected to have nothing but tables");
         Ok(tables.map(Self::of).map_err(str::to_owned))
     }
 

@@ -1,9 +1,12 @@
 //! Images that are published as packs, for stratafs alone: what is sent of a version is the
-//! chunks that earlier versions do not have, and the entries of its layers.
+//! chunks and the entries of layers that earlier versions do not have.
 //!
 //! The documents and the bytes are in docs/FORMAT.md.
 
+mod cover;
 mod earlier;
+mod entries;
+mod gather;
 mod listed;
 mod plan;
 mod pull;

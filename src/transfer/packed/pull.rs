@@ -5,11 +5,11 @@ use std::io::Read;
 use std::ops::Range;
 use std::thread;
 
+use super::gather::Gathering;
 use super::listed::{ListedTables, NotedTables};
 use crate::digest::Digest;
 use crate::image::{ImageId, Reference};
 use crate::layer::{EntryBody, Layer};
-use crate::limits::MAX_PACKED_LAYERS_BYTES;
 use crate::source::packed::{NAME_ANNOTATION, TABLES_ANNOTATION};
 use crate::source::part::Part;
 use crate::source::{BlobDigest, BlobHome, LayerBlob, OciImage, SourceErrorKind};
@@ -191,7 +191,7 @@ fn check_sizes(image: &OciImage, limit: u64) -> Result<(), TransferError> {
     }
 }
 
-fn wrong(blob: &LayerBlob, what: impl Into<String>) -> TransferError {
+pub(super) fn wrong(blob: &LayerBlob, what: impl Into<String>) -> TransferError {
     TransferError::Packed {
         blob: blob.diff_id().to_string(),
         what: what.into(),
@@ -208,20 +208,29 @@ fn name_of(blob: &LayerBlob) -> Result<Digest, TransferError> {
 impl<'p> PackedPull<'p> {
     /// Fetches the layers that the store does not have, and finds out which packs it lacks.
     fn plan(&self) -> Result<PackedPlan<'p>, TransferError> {
-        let mut layers = Vec::new();
-        let mut named: HashSet<Digest> = HashSet::new();
-        let (mut left, mut fetched) = (MAX_PACKED_LAYERS_BYTES, 0);
+        let mut known = Vec::new();
+        let mut missing = Vec::new();
         for blob in self.image.layers() {
             let name = name_of(blob)?;
-            if let Some(known) = self.store.proved_layer(name)? {
-                layers.push(PlannedLayer::Known(known));
-                continue;
-            }
-            let file = self.layer_file(blob, &mut left)?;
-            fetched += blob.size();
-            let packs = named_packs(&file).ok_or_else(|| wrong(blob, "it is no layer's file"))?;
-            named.extend(packs);
-            layers.push(PlannedLayer::File(name, file));
+            let layer = self.store.proved_layer(name)?;
+            missing.extend(layer.is_none().then_some(blob));
+            known.push((name, layer));
+        }
+        let gathering = Gathering::new(self.remote, self.image, self.options.lanes);
+        let (files, fetched) = gathering.files(&missing)?;
+        let mut named: HashSet<Digest> = HashSet::new();
+        let mut files = missing.into_iter().zip(files);
+        let mut layers = Vec::new();
+        for (name, layer) in known {
+            layers.push(match layer {
+                Some(layer) => PlannedLayer::Known(layer),
+                None => {
+                    let (blob, file) = files.next().ok_or_else(|| self.incomplete())?;
+                    let packs = named_packs(&file);
+                    named.extend(packs.ok_or_else(|| wrong(blob, "it is no layer's file"))?);
+                    PlannedLayer::File(name, file)
+                }
+            });
         }
         let mut by_name = HashMap::new();
         let mut packs = Vec::new();
@@ -255,32 +264,11 @@ impl<'p> PackedPull<'p> {
         }
     }
 
-    /// Fetches the file of a layer, all of which together have at most `left` bytes.
-    fn layer_file(&self, blob: &LayerBlob, left: &mut u64) -> Result<Vec<u8>, TransferError> {
-        let size = blob.size();
-        let (Some(digest), true) = (blob.digest(), size <= *left) else {
-            let what = format!(
-                "it has {size} bytes, the layers of an image have {MAX_PACKED_LAYERS_BYTES} at most"
-            );
-            return Err(wrong(blob, what));
-        };
-        let mut packed = Vec::new();
-        let meter = &self.remote.meter;
-        meter.expect(size);
-        let mut watch = |more| meter.moved(more);
-        let origin = self.remote.origin();
-        origin.fetch((digest, size), &mut packed, &mut watch)?;
-        let mut file = Vec::new();
-        let reader = zstd::Decoder::new(packed.as_slice()).map(|it| it.single_frame());
-        let read = reader.and_then(|reader| reader.take(*left + 1).read_to_end(&mut file));
-        read.map_err(|error| wrong(blob, format!("it does not decompress: {error}")))?;
-        *left = left.checked_sub(file.len() as u64).ok_or_else(|| {
-            let what = format!(
-                "the layers of the image have more than {MAX_PACKED_LAYERS_BYTES} bytes, decompressed"
-            );
-            wrong(blob, what)
-        })?;
-        Ok(file)
+    fn incomplete(&self) -> TransferError {
+        TransferError::Packed {
+            blob: self.remote.image_name(self.image),
+            what: "a layer did not come".to_owned(),
+        }
     }
 
     /// Fetches the tables that the image has together, if several of them are needed.
@@ -298,6 +286,7 @@ impl<'p> PackedPull<'p> {
             digest,
             size: blob.size(),
             packs: blob.annotation(TABLES_ANNOTATION),
+            inline: self.image.inline(digest),
         };
         let wanted = plan.packs.iter().filter(|pack| pack.is_fetched(true));
         let wanted = wanted.map(|pack| pack.number).collect();

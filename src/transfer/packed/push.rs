@@ -4,13 +4,14 @@ use std::io;
 use std::path::Path;
 
 use super::earlier::{self, PackHome};
+use super::entries;
 use super::plan::{ChosenPacks, ImageChunks, choose, each_chunk};
 use crate::digest::Digest;
 use crate::image::Reference;
 use crate::limits::{MAX_PACKED_LAYERS_BYTES, MAX_PACKED_PACKS};
 use crate::source::{FrameMap, OutImage, PackBlob, PackBlobWriter, is_program};
 use crate::store::frame_table::TableChunk;
-use crate::store::packed::{PackedChunk, encode_layer, encode_pack};
+use crate::store::packed::{PackedChunk, PlacedChunks, encode_pack};
 use crate::store::{Store, StoreError};
 use crate::transfer::export::whole;
 use crate::transfer::platform::stamp;
@@ -21,6 +22,8 @@ pub(in crate::transfer) struct PackedOut {
     pub(in crate::transfer) image: OutImage<'static>,
     known_packs: u64,
     new_packs: u64,
+    /// Blobs with entries that were there.
+    known_entries: u64,
 }
 
 impl PackedOut {
@@ -28,13 +31,13 @@ impl PackedOut {
     pub(in crate::transfer) fn reported(&self, mut pushed: Pushed) -> Pushed {
         pushed.known_packs = self.known_packs;
         pushed.new_packs = self.new_packs;
-        pushed.known_blobs += self.known_packs;
+        pushed.known_blobs += self.known_packs + self.known_entries;
         pushed
     }
 }
 
 /// Makes what is sent of an image, all of which has to be here: packs with the chunks that those
-/// at `home` do not have, made for this image alone, in files in `scratch`.
+/// at `home` do not have, made for this image alone, in files in `scratch`; and the entries that no blob there has.
 pub(in crate::transfer) fn pack(
     (store, reference): (&Store, &Reference),
     home: &dyn PackHome,
@@ -56,7 +59,7 @@ pub(in crate::transfer) fn pack(
     stamp(&mut config, options.set_platform.as_ref());
     let layers = store.layers(reference.as_str())?;
     let chunks = ImageChunks::read(&layers, &options.start_set)?;
-    let earlier = earlier::find(home, &options.since)?;
+    let (earlier, earlier_entries) = earlier::find(home, &options.since)?;
     let chosen = choose(&chunks.list, &earlier);
     let kept = chosen.kept.iter().filter_map(|number| earlier.get(*number));
     let known: Vec<PackBlob> = kept.map(|pack| pack.blob.clone()).collect();
@@ -66,14 +69,19 @@ pub(in crate::transfer) fn pack(
     let new = writer.finish()?;
     let names = known.iter().chain(new.iter().map(|(pack, _)| pack));
     let names: Vec<Digest> = names.map(|pack| pack.name).collect();
-    let mut files = Vec::with_capacity(layers.len());
-    for layer in &layers {
-        let file = encode_layer(layer, &chunks.files, &places, &names)?;
-        files.push((layer.digest(), file));
-    }
-    check(reference, &files, names.len())?;
+    let placed = PlacedChunks {
+        files: &chunks.files,
+        chunks: &places,
+        packs: &names,
+    };
+    let most = MAX_PACKED_LAYERS_BYTES;
+    let written = entries::write(&layers, &placed, &earlier_entries, most)?;
+    check(reference, written.bytes, names.len())?;
     let (known_packs, new_packs) = (known.len() as u64, new.len() as u64);
-    let image = OutImage::packed(&config, &files, (&known, new));
+    let named = written.layers.iter().chain(&written.sources);
+    let known_entries = named.filter(|it| !it.is_new()).count() as u64;
+    let entries = (written.layers, written.sources);
+    let image = OutImage::packed(&config, entries, (&known, new));
     let image = image.map_err(|error| TransferError::Out {
         path: scratch.to_owned(),
         error,
@@ -82,16 +90,12 @@ pub(in crate::transfer) fn pack(
         image,
         known_packs,
         new_packs,
+        known_entries,
     })
 }
 
 /// Refuses what no reader would take.
-fn check(
-    reference: &Reference,
-    files: &[(Digest, Vec<u8>)],
-    packs: usize,
-) -> Result<(), TransferError> {
-    let bytes: u64 = files.iter().map(|(_, file)| file.len() as u64).sum();
+fn check(reference: &Reference, bytes: u64, packs: usize) -> Result<(), TransferError> {
     let what = match (bytes, packs) {
         (bytes, _) if bytes > MAX_PACKED_LAYERS_BYTES => {
             format!("its entries have {bytes} bytes, {MAX_PACKED_LAYERS_BYTES} can be sent")

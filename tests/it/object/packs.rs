@@ -84,3 +84,42 @@ fn packs_are_fetched_when_they_are_read() {
         assert_eq!(guest.read("/noise").unwrap().len(), 1 << 20);
     }
 }
+
+#[test]
+fn entries_that_a_version_copies_are_not_collected() {
+    for world in World::both() {
+        let dir = world.dir.path().join("tree");
+        fs::create_dir(&dir).unwrap();
+        for number in 0..200 {
+            fs::write(dir.join(format!("file-{number}")), format!("{number}")).unwrap();
+        }
+        for version in 1..=3 {
+            fs::write(dir.join(format!("added-{version}")), "more").unwrap();
+            let name = format!("app:{version}");
+            let options = ImportOptions::default();
+            let sources = [dir.clone()];
+            transfer::import(&world.store, &sources, &tag(&name), &options).unwrap();
+            let pushed = world.push_with(&name, &name, &packed()).unwrap();
+            let most = if version == 1 { 30_000 } else { 3_000 };
+            assert!(pushed.sent_bytes < most, "{version}: {}", pushed.sent_bytes);
+        }
+        remove(&world, &|key| {
+            key.contains("tags/app/1") || key.contains("tags/app/2")
+        });
+        world.age(7200);
+        let collected = world.bucket().collect(Duration::from_secs(3600), false);
+        assert!(collected.unwrap().removed_blobs > 0);
+        for lazy in [false, true] {
+            let store = world.other(&format!("other-{lazy}"));
+            let options = PullOptions {
+                lazy,
+                ..PullOptions::default()
+            };
+            let name = world.name("app:3");
+            transfer::pull_object(&store, &world.bucket(), &name, None, &options).unwrap();
+            let digest = |store: &Store, name: &str| store.image(name).unwrap().digest();
+            let full = name.store_name().to_string();
+            assert_eq!(digest(&store, &full), digest(&world.store, "app:3"));
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! Images that are published as packs: what is sent of a version, and who sees what.
 
 mod at_once; // pulls beside each other
+mod entries; // names and digests of files: what is sent of them again
 mod listed; // tables of small packs, which come at once
 mod tables; // what tables may have together
 
@@ -60,9 +61,22 @@ impl World {
         transfer::import(&self.store, &[self.dir()], &tag(name), &options).unwrap()
     }
 
-    fn manifest(&self, of: &str) -> Value {
+    /// What a tag leads to, byte by byte.
+    fn whole_manifest(&self, of: &str) -> Value {
         let bytes = self.fake.manifest("app", of).unwrap();
         serde_json::from_slice(&bytes).unwrap()
+    }
+
+    /// What a tag leads to, without the blobs that the manifest has itself: so that others can be put
+    /// in their place.
+    fn manifest(&self, of: &str) -> Value {
+        let mut manifest = self.whole_manifest(of);
+        let strip = |it: &mut Value| it.as_object_mut().unwrap().remove("data");
+        strip(&mut manifest["config"]);
+        for blob in manifest["layers"].as_array_mut().unwrap() {
+            strip(blob);
+        }
+        manifest
     }
 
     fn put(&self, of: &str, manifest: &Value) {
