@@ -58,6 +58,15 @@ pub(super) struct ClientState {
     uplinks: Mutex<HashMap<String, Arc<Uplinks>>>,
 }
 
+/// Who is asked for something that several hosts may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HostsAsked {
+    /// Mirrors first, each once, and then the registry.
+    Anybody,
+    /// The registry alone: what came before was not right.
+    Registry,
+}
+
 /// The hosts that answer for a registry.
 pub(super) struct Uplinks {
     pub(super) own: Uplink,
@@ -283,11 +292,25 @@ impl Client {
         &self,
         name: &RegistryRef,
         action: &str,
+        work: impl FnMut(&Uplink, (&str, &str)) -> Result<T, Attempt>,
+    ) -> Result<T, RegistryError> {
+        self.ask(name, action, HostsAsked::Anybody, work)
+    }
+
+    /// Asks those who are to be asked, and returns the error of the last one.
+    pub(super) fn ask<T>(
+        &self,
+        name: &RegistryRef,
+        action: &str,
+        asked: HostsAsked,
         mut work: impl FnMut(&Uplink, (&str, &str)) -> Result<T, Attempt>,
     ) -> Result<T, RegistryError> {
         let full = name.without_tag();
         let links = self.uplinks(name.host())?;
-        for mirror in links.mirrors_of(name) {
+        let mirrors = links
+            .mirrors_of(name)
+            .filter(|_| asked == HostsAsked::Anybody);
+        for mirror in mirrors {
             // One try: there is somebody else to ask.
             match work(mirror, (&full, action)) {
                 Ok(done) => return Ok(done),

@@ -7,7 +7,7 @@ use ureq::http::Method;
 use ureq::http::header::{CONTENT_RANGE, RANGE};
 
 use super::auth::TokenScope;
-use super::client::{Client, mismatch};
+use super::client::{Client, HostsAsked, mismatch};
 use super::error::{RegistryError, RegistryErrorKind};
 use super::http::{Answer, broken};
 use super::name::RegistryRef;
@@ -142,13 +142,14 @@ impl Client {
 
 impl Client {
     /// Fetches bytes of a blob of `size` bytes: as many as `range` has, no more and no less. What
-    /// they should be is for the caller to know. A registry that sends all in place of a range
-    /// is read up to there.
+    /// they should be is for the caller to know, who asks the registry itself if they were others.
+    /// A registry that sends all in place of a range is read up to there.
     pub(crate) fn fetch_range(
         &self,
         name: &RegistryRef,
         (digest, size): (&BlobDigest, u64),
         range: Range<u64>,
+        asked: HostsAsked,
     ) -> Result<Vec<u8>, RegistryError> {
         let (start, end) = (range.start, range.end.min(size));
         let want = end.saturating_sub(start);
@@ -156,7 +157,7 @@ impl Client {
             return Ok(Vec::new());
         }
         let action = format!("cannot fetch bytes {start} to {end} of {digest}");
-        self.ask_any(&name.at(digest), &action, |uplink, told| {
+        self.ask(&name.at(digest), &action, asked, |uplink, told| {
             let repository = name.repository();
             let url = uplink.url(&format!("/{repository}/blobs/{digest}"));
             let scope = TokenScope::pull(repository);

@@ -40,6 +40,7 @@ mod url;
 mod verify;
 
 pub use auth_file::AuthFile;
+pub(crate) use client::HostsAsked;
 pub use client::{Client, Manifest};
 pub use download::BlobTarget;
 pub use error::{RegistryError, RegistryErrorKind};

@@ -342,7 +342,7 @@ impl Fetcher {
         }
         let mut is_damaged = false;
         let found = self.ask_homes(job, &mut |home| {
-            let again = self.bytes_from(home, &job.lazy, frame..frame + 1)?;
+            let again = self.bytes_from(home, &job.lazy, frame..frame + 1, true)?;
             let found = self.unpacked(&job.lazy, frame, &again, chunks);
             found.map_err(|why| {
                 is_damaged = true;
@@ -357,7 +357,7 @@ impl Fetcher {
 
     fn bytes(&self, job: &FetchJob, frames: Range<u32>) -> Result<Vec<u8>, String> {
         self.ask_homes(job, &mut |home| {
-            self.bytes_from(home, &job.lazy, frames.clone())
+            self.bytes_from(home, &job.lazy, frames.clone(), false)
         })
     }
 
@@ -389,6 +389,7 @@ impl Fetcher {
         home: &str,
         lazy: &LazyPack,
         frames: Range<u32>,
+        is_again: bool,
     ) -> Result<Vec<u8>, String> {
         let source = self
             .source
@@ -396,7 +397,7 @@ impl Fetcher {
             .ok_or("there is nowhere to fetch it from")?;
         let span = lazy.frames.span(frames).ok_or("it lies in no frame")?;
         let want = span.end - span.start;
-        let bytes = source.fetch(home, (lazy.blob, lazy.blob_bytes), span)?;
+        let bytes = source.fetch(home, (lazy.blob, lazy.blob_bytes), span, is_again)?;
         match bytes.len() as u64 == want {
             true => Ok(bytes),
             false => Err(format!("{want} bytes were asked for, {} came", bytes.len())),

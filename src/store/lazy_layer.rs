@@ -119,7 +119,13 @@ mod tests {
     struct OneFrame(&'static [u8]);
 
     impl FrameSource for OneFrame {
-        fn fetch(&self, _: &str, _: (Sha256, u64), range: Range<u64>) -> Result<Vec<u8>, String> {
+        fn fetch(
+            &self,
+            _: &str,
+            _: (Sha256, u64),
+            range: Range<u64>,
+            _: bool,
+        ) -> Result<Vec<u8>, String> {
             let at = |offset: u64| usize::try_from(offset).unwrap();
             Ok(self.0[at(range.start)..at(range.end)].to_vec())
         }
@@ -267,7 +273,13 @@ mod tests {
     fn a_source_that_fails_inside_leaves_nobody_waiting() {
         struct Panics;
         impl FrameSource for Panics {
-            fn fetch(&self, _: &str, _: (Sha256, u64), _: Range<u64>) -> Result<Vec<u8>, String> {
+            fn fetch(
+                &self,
+                _: &str,
+                _: (Sha256, u64),
+                _: Range<u64>,
+                _: bool,
+            ) -> Result<Vec<u8>, String> {
                 panic!("a mistake of the source's")
             }
 

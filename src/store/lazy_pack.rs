@@ -177,8 +177,15 @@ impl LazyPack {
 
 /// Whence frames come: from a registry, as a rule.
 pub(crate) trait FrameSource: Send + Sync {
-    /// Fetches bytes of a blob of an image, as many as the range has.
-    fn fetch(&self, from: &str, blob: (Sha256, u64), range: Range<u64>) -> Result<Vec<u8>, String>;
+    /// Fetches bytes of a blob of an image, as many as the range has. `is_again` says that other bytes came
+    /// before than should be there: who may have sent them is not asked.
+    fn fetch(
+        &self,
+        from: &str,
+        blob: (Sha256, u64),
+        range: Range<u64>,
+        is_again: bool,
+    ) -> Result<Vec<u8>, String>;
 
     /// Decompresses a frame that has `raw` bytes then.
     fn unpack(&self, frame: &[u8], is_zstd: bool, raw: usize) -> io::Result<Vec<u8>>;

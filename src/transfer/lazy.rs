@@ -14,6 +14,7 @@ use crate::digest::{Digest, Sha256};
 use crate::image::{Image, ImageId};
 use crate::layer::Layer;
 use crate::limits::{MAX_FETCHED_BYTES, MAX_FRAME_TABLE_BYTES};
+use crate::registry::HostsAsked;
 use crate::source::{
     BlobDigest, LayerBlob, START_ANNOTATION, SourceErrorKind, SourceOptions, TABLE_ANNOTATION,
     hidden,
@@ -32,9 +33,14 @@ impl FrameSource for OriginFrames {
         from: &str,
         (blob, size): (Sha256, u64),
         range: Range<u64>,
+        is_again: bool,
     ) -> Result<Vec<u8>, String> {
         let digest = BlobDigest::sha256(blob.as_bytes());
-        let fetch = || self.0.find(from)?.range((&digest, size), range);
+        let asked = match is_again {
+            true => HostsAsked::Registry,
+            false => HostsAsked::Anybody,
+        };
+        let fetch = || self.0.find(from)?.range((&digest, size), range, asked);
         fetch().map_err(|error| error.to_string())
     }
 
@@ -150,10 +156,12 @@ pub(super) struct TablePlace {
 }
 
 /// Fetches bytes of a blob.
-pub(super) type FetchRange<'f> = dyn Fn(Range<u64>) -> Result<Vec<u8>, TransferError> + 'f;
+pub(super) type FetchRange<'f> =
+    dyn Fn(Range<u64>, HostsAsked) -> Result<Vec<u8>, TransferError> + 'f;
 
 /// Fetches the table of a blob and reads it; says what is wrong with it, if something is. One that
-/// has no `room` beside those before it is not fetched, or not read to its end.
+/// has no `room` beside those before it is not fetched, or not read to its end. One that is not what it
+/// should be is fetched once more, and then not from a mirror.
 pub(super) fn read_table(
     noted: &NotedTable<'_>,
     room: &mut TableRoom,
@@ -166,7 +174,10 @@ pub(super) fn read_table(
     if let Err(what) = room.fetch(place.span.end - place.span.start) {
         return Ok(Err(what));
     }
-    let bytes = fetch(place.span.clone())?;
+    let mut bytes = fetch(place.span.clone(), HostsAsked::Anybody)?;
+    if Digest::of(&bytes) != place.digest {
+        bytes = fetch(place.span.clone(), HostsAsked::Registry)?;
+    }
     let found = Digest::of(&bytes);
     if found != place.digest {
         let expected = place.digest;
@@ -251,7 +262,8 @@ pub(super) fn take_table(
         blob: digest.to_string(),
         what,
     };
-    let fetch = |range: Range<u64>| metered(origin, meter, (digest, blob.size()), range);
+    let fetch =
+        |range: Range<u64>, asked| metered(origin, meter, (digest, blob.size()), (range, asked));
     let (table, place) = read_table(&NotedTable::of(blob), room, &fetch)?.map_err(wrong)?;
     check_size(&table, options)?;
     let lazy = LazyLayer {
@@ -266,6 +278,7 @@ pub(super) fn take_table(
         if failed.is_some() {
             return None;
         }
+        let fetch = |range| fetch(range, HostsAsked::Anybody);
         front.get(frame, &fetch).unwrap_or_else(|error| {
             failed = Some(error);
             None
@@ -287,11 +300,11 @@ pub(super) fn metered(
     origin: &dyn Origin,
     meter: &Meter,
     named: (&BlobDigest, u64),
-    range: Range<u64>,
+    (range, asked): (Range<u64>, HostsAsked),
 ) -> Result<Vec<u8>, TransferError> {
     let len = range.end - range.start;
     meter.expect(len);
-    let fetched = origin.range(named, range);
+    let fetched = origin.range(named, range, asked);
     meter.moved(len);
     fetched
 }

@@ -14,7 +14,7 @@ use super::remote::Origin;
 use super::{PullOptions, Pulled, TransferError, staged};
 use crate::image::Reference;
 use crate::object::{Bucket, ObjectRef};
-use crate::registry::{BlobBytes, BlobTarget, Manifest, Sent};
+use crate::registry::{BlobBytes, BlobTarget, HostsAsked, Manifest, Sent};
 use crate::source::{BlobDigest, OutBlob, OutImage};
 use crate::store::Store;
 
@@ -185,6 +185,8 @@ impl Origin for OfBucket {
         &self,
         named: (&BlobDigest, u64),
         range: Range<u64>,
+        // A place has no mirrors.
+        _: HostsAsked,
     ) -> Result<Vec<u8>, TransferError> {
         Ok(self.0.fetch_range(named, range)?)
     }

@@ -16,7 +16,7 @@ use super::lanes::Meter;
 use crate::digest::Sha256;
 use crate::image::Reference;
 use crate::limits::MAX_OCI_DOCUMENT_BYTES;
-use crate::registry::{BlobTarget, Client, Manifest, RegistryRef};
+use crate::registry::{BlobTarget, Client, HostsAsked, Manifest, RegistryRef};
 use crate::source::packed::inline_data;
 use crate::source::{BlobDigest, BlobHome, OciImage};
 use crate::store::{Incoming, Store};
@@ -44,9 +44,13 @@ pub(super) trait Origin: Send + Sync {
     ) -> Result<(), TransferError>;
 
     /// Fetches bytes of a blob: as many as the range has, no more and no less. What they should
-    /// be is for the caller to know.
-    fn range(&self, named: (&BlobDigest, u64), range: Range<u64>)
-    -> Result<Vec<u8>, TransferError>;
+    /// be is for the caller to know, who says so if others have come before.
+    fn range(
+        &self,
+        named: (&BlobDigest, u64),
+        range: Range<u64>,
+        asked: HostsAsked,
+    ) -> Result<Vec<u8>, TransferError>;
 }
 
 /// A repository of a registry.
@@ -83,8 +87,9 @@ impl Origin for OfRegistry {
         &self,
         named: (&BlobDigest, u64),
         range: Range<u64>,
+        asked: HostsAsked,
     ) -> Result<Vec<u8>, TransferError> {
-        Ok(self.0.fetch_range(&self.1, named, range)?)
+        Ok(self.0.fetch_range(&self.1, named, range, asked)?)
     }
 }
 

@@ -175,9 +175,9 @@ impl EarlierPacks {
                 size: blob.size,
             };
             let small = RefCell::new(None);
-            let fetch = |range| {
+            let fetch = |range, asked| {
                 let listed = listed.get(&noted).map(<[u8]>::to_vec);
-                let far = || origin.range((&blob.digest, blob.size), range);
+                let far = || origin.range((&blob.digest, blob.size), range, asked);
                 let bytes = listed.map_or_else(far, Ok)?;
                 let is_small = bytes.len() <= MAX_LISTED_TABLE_BYTES;
                 small.replace(is_small.then(|| bytes.clone()));
@@ -308,7 +308,7 @@ mod tests {
 
     use super::*;
     use crate::image::Reference;
-    use crate::registry::{BlobTarget, Manifest};
+    use crate::registry::{BlobTarget, HostsAsked, Manifest};
 
     /// A place whose one image has one pack, which nobody may ask for.
     struct NotAsked;
@@ -350,7 +350,12 @@ mod tests {
             unreachable!("no pack is fetched whole")
         }
 
-        fn range(&self, _: (&BlobDigest, u64), _: Range<u64>) -> Result<Vec<u8>, TransferError> {
+        fn range(
+            &self,
+            _: (&BlobDigest, u64),
+            _: Range<u64>,
+            _: HostsAsked,
+        ) -> Result<Vec<u8>, TransferError> {
             Err(TransferError::Place("it was asked for".to_owned()))
         }
     }

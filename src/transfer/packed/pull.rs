@@ -10,6 +10,7 @@ use super::listed::{ListedTables, NotedTables};
 use crate::digest::Digest;
 use crate::image::{ImageId, Reference};
 use crate::layer::{EntryBody, Layer};
+use crate::registry::HostsAsked;
 use crate::source::packed::{NAME_ANNOTATION, TABLES_ANNOTATION};
 use crate::source::part::Part;
 use crate::source::{BlobDigest, BlobHome, LayerBlob, OciImage, SourceErrorKind};
@@ -71,9 +72,9 @@ impl PulledTables {
         fetch: &FetchRange<'_>,
     ) -> Result<(FrameTable, TablePlace), TransferError> {
         let noted = NotedTable::of(pack.blob);
-        let known = |range| match self.listed.get(&noted) {
+        let known = |range, asked| match self.listed.get(&noted) {
             Some(table) => Ok(table.to_vec()),
-            None => fetch(range),
+            None => fetch(range, asked),
         };
         let read = lazy::read_table(&noted, &mut self.room, &known)?;
         let (table, place) = read.map_err(|what| wrong(pack.blob, format!("its table: {what}")))?;
@@ -355,15 +356,16 @@ impl<'p> PackedPull<'p> {
         let (blob, size) = (pack.blob, pack.blob.size());
         let here;
         let remote = self.remote;
+        let named = (pack.digest, size);
         let from_far =
-            |range| lazy::metered(remote.origin(), &remote.meter, (pack.digest, size), range);
+            |range, asked| lazy::metered(remote.origin(), &remote.meter, named, (range, asked));
         let from_here;
         let fetch: &FetchRange<'_> = match self.options.lazy {
             true => &from_far,
             false => {
                 let failed = |error| TransferError::Source(SourceErrorKind::Io(error).into());
                 here = remote.blob(pack.digest).map_err(failed)?;
-                from_here = move |range: Range<u64>| {
+                from_here = move |range: Range<u64>, _: HostsAsked| {
                     let at = |offset| here.1.start + offset;
                     let mut part = Part::new(&here.0, at(range.start), at(range.end));
                     let mut bytes = Vec::new();
@@ -390,7 +392,7 @@ impl<'p> PackedPull<'p> {
         let mut frames = StartFrames::new(&table, front, true);
         let mut failed = None;
         let mut frame = |number| {
-            let got = frames.get(number, fetch);
+            let got = frames.get(number, &|range| fetch(range, HostsAsked::Anybody));
             got.unwrap_or_else(|error| {
                 failed.get_or_insert(error);
                 None

@@ -5,6 +5,7 @@ mod faults; // what a bad line and a tired registry do
 mod homes; // what several registries have
 mod hostile; // what a registry may say that means harm
 mod lazy; // what is fetched when it is read
+mod mirrors; // who is asked before the registry, and does not have it
 mod packs; // chunks and no layers, for stratafs alone
 mod signed; // what is signed, and what goes along when an image is copied
 mod trim; // what goes of a store that is a cache
