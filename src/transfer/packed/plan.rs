@@ -59,7 +59,8 @@ impl ImageChunks {
             })?;
             all.files.insert(content.digest(), own);
             all.contents.push(content);
-            if group < 2 {
+            // What is read in part is fetched as far as it is read.
+            if group == 0 {
                 all.start = all.contents.len();
             }
         }

@@ -176,10 +176,12 @@ fn a_start_set_comes_first() {
     let dir = world.dir();
     fs::write(dir.join("a"), noise(1, 900_000)).unwrap();
     fs::write(dir.join("start"), noise(2, 100_000)).unwrap();
+    fs::write(dir.join("part"), noise(3, 300_000)).unwrap();
     world.take("app:1");
     let mut options = packed();
-    let path = stratafs::name::LayerPath::parse(b"start").unwrap();
-    options.start_set.add(path, true);
+    let path = |name: &[u8]| stratafs::name::LayerPath::parse(name).unwrap();
+    options.start_set.add(path(b"part"), false);
+    options.start_set.add(path(b"start"), true);
     world.pack_with("app:1", "app:1", &options).unwrap();
     let other = world.other("other");
     world.look(&other, "app:1").unwrap();
@@ -187,6 +189,8 @@ fn a_start_set_comes_first() {
     assert_eq!(world.read(&other, "app:1", "/start"), noise(2, 100_000));
     let guest = Fs::new(&other.image(&world.full("app:1")).unwrap());
     assert!(guest.read("/a").is_err());
+    // What is read in part comes as far as it is read.
+    assert!(guest.read("/part").is_err());
 }
 
 /// Two versions: one byte of 4 MB is another, and there is a small file more.
