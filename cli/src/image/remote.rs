@@ -157,7 +157,8 @@ pub(super) fn push(store: &Store, args: PushArgs) -> Result<(), Failure> {
         Some(to) => to.clone(),
         None => own_name(&args.image)?,
     };
-    let start_set = trace::start_set(args.start_set.as_deref())?;
+    let image = store.image(reference.as_str())?;
+    let start_set = trace::start_set_of(&image, args.start_set.as_deref())?;
     let bar = TransferBar::start();
     let options = PushOptions {
         compression: match args.compress {

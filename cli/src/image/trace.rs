@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::json;
+use stratafs::image::Image;
 use stratafs::name::LayerPath;
 use stratafs::source::StartSet;
+use stratafs::vfs::Fs;
 
 use crate::failure::{Failure, from_base64, put_bytes};
 use crate::limits::{MAX_TRACE_LINE_BYTES, MAX_TRACED_PATHS};
@@ -121,12 +123,38 @@ impl Touched {
 /// opened them. A file of which at least half was read counts as read whole.
 pub(super) fn start_set(file: Option<&Path>) -> Result<StartSet, Failure> {
     let mut set = StartSet::new();
+    read_start(file, &mut set)?;
+    Ok(set)
+}
+
+fn read_start(file: Option<&Path>, set: &mut StartSet) -> Result<(), Failure> {
     if let Some(file) = file {
         read_lines("--start-set", file, |path, line| {
             set.add(path, line.read_bytes >= line.size_bytes / 2);
             bounded(set.len(), MAX_TRACED_PATHS)
         })?;
     }
+    Ok(())
+}
+
+/// Where an image that is prepared has what is known of its guest, and the program with the memory in it:
+/// docs/FREEZE.md.
+const FROZEN: [&str; 2] = [
+    "/.stratafs/frozen/state.json",
+    "/.stratafs/frozen/program.wasm",
+];
+
+/// Reads what is sent first of an image: what a trace says, behind what a prepared guest goes on from.
+pub(super) fn start_set_of(image: &Image, file: Option<&Path>) -> Result<StartSet, Failure> {
+    let fs = Fs::new(image);
+    let mut set = StartSet::new();
+    for path in FROZEN {
+        if fs.exists(path)? {
+            let path = LayerPath::parse(path.trim_start_matches('/').as_bytes())?;
+            set.add(path, true);
+        }
+    }
+    read_start(file, &mut set)?;
     Ok(set)
 }
 

@@ -714,6 +714,30 @@ fn a_version_is_pushed_as_packs_and_run() {
 }
 
 #[test]
+fn what_a_prepared_guest_goes_on_from_is_sent_first() {
+    let world = World::empty();
+    let guest = Script::new().print("goes on\n").wat();
+    let guest = wat::parse_str(guest).unwrap();
+    let mut rng = Rng::new(3);
+    let noise: Vec<u8> = (0..50_000).flat_map(|_| rng.next().to_le_bytes()).collect();
+    world.cli.file("guest.wasm", guest).file("tree/a", noise);
+    let words = "image prepare --at call:fd_write:1 --tag warm:1 --layer tree guest.wasm";
+    world.run(words).fine();
+    for (number, how) in ["", "--packs"].into_iter().enumerate() {
+        let name = format!("REG/warm:{number}");
+        world.run(&format!("image push warm:1 {name} {how}")).fine();
+        let pull = format!("image pull {name} --lazy only --store part-{number} --json");
+        assert!(json(&world.run(&pull))["lazy_layers"].as_u64().unwrap() > 0);
+        // It is here, and the tree is not.
+        world.fake.misbehave(|_, _| Fault::status(404));
+        let cat = |path: &str| world.run(&format!("image cat {name} {path} --store part-{number}"));
+        cat(".stratafs/frozen/program.wasm").fine();
+        cat("a").failed(1, &["a"]);
+        world.fake.behave();
+    }
+}
+
+#[test]
 fn two_processes_fetch_each_frame_once() {
     let world = World::new();
     let mut rng = Rng::new(5);
