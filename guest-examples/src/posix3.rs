@@ -154,20 +154,23 @@ fn timestamp(nanos: Option<i64>) -> NewTimestamp {
     }
 }
 
-/// The directory that is `/`, and a path below it.
+/// The directory that is nearest above a path, and the path below it.
 fn root(path: &str) -> Result<(&'static Descriptor, &str)> {
-    static ROOT: OnceLock<Descriptor> = OnceLock::new();
-    let root = ROOT.get_or_init(|| {
-        let mut all = get_directories().into_iter();
-        let root = all.find(|(_, path)| path == "/");
-        root.expect("a directory that is /").0
-    });
+    static ALL: OnceLock<Vec<(Descriptor, String)>> = OnceLock::new();
     if path.is_empty() {
         return Err(Errno(libc::ENOENT));
     }
-    match path.trim_start_matches('/') {
-        "" => Ok((root, ".")),
-        below => Ok((root, below)),
+    let below = |name: &str| {
+        let rest = path.strip_prefix(name.trim_end_matches('/'))?;
+        (rest.is_empty() || rest.starts_with('/') || name == "/").then_some(rest)
+    };
+    let all = ALL.get_or_init(get_directories).iter();
+    let above = all.filter_map(|(dir, name)| Some((dir, name, below(name)?)));
+    let nearest = above.max_by_key(|(_, name, _)| name.len());
+    let (dir, _, below) = nearest.ok_or(Errno(libc::ENOENT))?;
+    match below.trim_start_matches('/') {
+        "" => Ok((dir, ".")),
+        below => Ok((dir, below)),
     }
 }
 

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use wasmtime::component::ResourceTable;
+use wasmtime_wasi::sockets::WasiSocketsCtx;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::calls::{CoreCalls, Tracer};
 use super::devices;
 use super::fixed;
 use super::limiter::Limiter;
+use super::names::{LookUpNames, all_names};
 use super::output::{OutputBuffer, OutputSink, Stream, Until};
+use super::sockets::PlacedSockets;
 use super::{INSTANCE_VARIABLE, RunPlan, RunnerConfig, RunnerError, Stdio};
 use crate::error::Error;
 use crate::vfs::{DeviceDir, Fs, Preopen, Rights};
@@ -30,6 +33,9 @@ pub(super) struct InstanceHost {
     calls: Tracer,
     /// The names of the host's directories, in order.
     host_dirs: Vec<String>,
+    names: Option<Arc<dyn LookUpNames>>,
+    placed: Option<PlacedSockets>,
+    max_handles: Option<u32>,
 }
 
 /// The store of a core module.
@@ -48,6 +54,10 @@ pub(super) struct ComponentHost {
     /// Who is told of the next stream of 0.3.
     pub(super) next_stream: StreamWatcher,
     pub(super) limiter: Limiter,
+    /// Handles that may be there at a time.
+    pub(super) max_handles: Option<u32>,
+    names: Option<Arc<dyn LookUpNames>>,
+    placed: Option<PlacedSockets>,
 }
 
 impl InstanceHost {
@@ -72,7 +82,8 @@ impl InstanceHost {
         let mut wasi = WasiCtxBuilder::new();
         // Host directories answer on this thread, which is ours, unless it
         // has to be able to leave a call that hangs.
-        wasi.allow_blocking_current_thread(!config.is_interruptible());
+        let answers_here = !config.is_interruptible() && plan.host_threads.is_none();
+        wasi.allow_blocking_current_thread(answers_here);
         wasi.args(&plan.args).envs(&plan.env);
         if plan.tell_number {
             wasi.env(INSTANCE_VARIABLE, instance.to_string());
@@ -83,7 +94,8 @@ impl InstanceHost {
         if plan.deterministic {
             fixed::fix(&mut wasi, fs, instance);
         }
-        config.network.apply(&mut wasi);
+        let network = plan.network.as_ref().unwrap_or(&config.network);
+        network.apply(&mut wasi);
         let outputs = connect(&mut wasi, &plan.stdio, instance);
         for dir in &plan.host_dirs {
             wasi.preopened_dir(&dir.dir, &dir.guest, perms(dir.rights))
@@ -120,6 +132,9 @@ impl InstanceHost {
             remembers_opened: false,
             calls,
             host_dirs: host_dirs.collect(),
+            names: all_names(network),
+            placed: network.placed(),
+            max_handles: plan.max_handles,
         })
     }
 
@@ -201,7 +216,25 @@ impl InstanceHost {
             calls: self.calls,
             next_stream: StreamWatcher::default(),
             limiter: self.limiter,
+            max_handles: self.max_handles,
+            names: self.names,
+            placed: self.placed,
         }
+    }
+}
+
+impl ComponentHost {
+    /// Returns who looks names up for the guest.
+    pub(super) fn names(&self) -> Option<Arc<dyn LookUpNames>> {
+        self.names.clone()
+    }
+
+    /// Returns what sockets are made with: WASI's own context, what makes them at a place, and where
+    /// they are noted.
+    pub(super) fn socket_parts(
+        &mut self,
+    ) -> (&WasiSocketsCtx, Option<&PlacedSockets>, &mut ResourceTable) {
+        (self.wasi.sockets(), self.placed.as_ref(), &mut self.table)
     }
 }
 

@@ -12,8 +12,9 @@ use super::code::Code;
 use super::engine::{Allocator, Compiled};
 use super::file_systems::{make_fs, make_volumes};
 use super::host::{ComponentHost, InstanceHost, furnish_forks};
+use super::names::answer_names;
 use super::output::OutputBuffer;
-use super::program::{answer_names, bound, trap_unknown_of_component};
+use super::program::{bound, trap_unknown_of_component};
 use super::{Guest, GuestKind, RunPlan, RunnerConfig, RunnerError};
 use crate::image::Image;
 use crate::vfs::{DeviceDir, Fs};
@@ -98,14 +99,20 @@ impl HostedComponent {
     /// Compiles a component. Takes seconds for a large one that is not in the cache.
     ///
     /// # Errors
-    /// [`RunnerError::NotAComponent`], [`RunnerError::Engine`] and
-    /// [`RunnerError::Compile`].
+    /// [`RunnerError::NotAComponent`], [`RunnerError::Argument`] for a network with a
+    /// [place](super::Network::set_place), [`RunnerError::Engine`] and [`RunnerError::Compile`].
     pub fn new(guest: &Guest, mut config: RunnerConfig) -> Result<Self, RunnerError> {
         let not_a_component = || RunnerError::NotAComponent {
             name: guest.name().to_owned(),
         };
         if guest.kind() == GuestKind::Core {
             return Err(not_a_component());
+        }
+        if config.network.is_placed() {
+            return Err(RunnerError::Argument {
+                what: "network".to_owned(),
+                reason: "sockets of a hosted component are made where the host's are",
+            });
         }
         config.threads = config.threads.max(1);
         config.calls = None;
@@ -223,6 +230,13 @@ impl InstanceTemplate {
         config: &RunnerConfig,
     ) -> Result<Self, RunnerError> {
         plan.check()?;
+        plan.check_shares_threads()?;
+        if plan.network.is_some() {
+            return Err(RunnerError::Argument {
+                what: "network".to_owned(),
+                reason: "a hosted component has that of RunnerConfig",
+            });
+        }
         let template = Self {
             devices: furnish_forks(&fs, &plan)?,
             plan,

@@ -53,8 +53,10 @@ mod program;
 mod proposals;
 mod report;
 mod run;
+mod sockets;
 mod start;
 mod thread_time;
+mod threads;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -70,6 +72,7 @@ pub use engine::Allocator;
 pub use error::RunnerError;
 pub use guest::{Guest, GuestKind};
 pub use hosted::{HostedComponent, HostedState, InstanceTemplate};
+pub use names::{LookUpNames, LookedUp, LookupFailure};
 pub use network::{Destination, Network};
 pub use outcome::Outcome;
 pub use output::{OutputSink, StandardStreams, Stdio, Stream};
@@ -77,6 +80,8 @@ pub use plan::{GivenFile, GuestDir, HostDir, INSTANCE_VARIABLE, RunPlan, Volume}
 pub use proposals::Proposals;
 pub use report::{InstanceReport, RunReport};
 pub use run::Watch;
+pub use sockets::SocketPlace;
+pub use threads::HostThreads;
 
 use engine::Compiled;
 use gate::Gate;
@@ -126,6 +131,8 @@ pub struct RunnerConfig {
     pub fuel: Option<u64>,
     /// What guests may reach of the network.
     pub network: Network,
+    /// Links guests so that each run may have a network of its own, [`RunPlan::network`].
+    pub network_of_plan: bool,
     /// What is called in place of the guest's command, as `wasmtime run --invoke` has
     /// it: the name of an export of a core module, whose arguments are those of the
     /// plan after the first, or a call of a component's function in WAVE, such as
@@ -149,6 +156,7 @@ impl Default for RunnerConfig {
             proposals: Proposals::default(),
             fuel: None,
             network: Network::none(),
+            network_of_plan: false,
             invoke: None,
             calls: None,
         }
@@ -190,6 +198,11 @@ impl RunnerConfig {
     /// Returns whether guests can be left in the middle of their code.
     fn is_interruptible(&self) -> bool {
         self.timeout.is_some() || self.controllable
+    }
+
+    /// Returns whether sockets and names are linked as each run has them.
+    fn links_sockets(&self) -> bool {
+        self.network_of_plan || self.network.is_placed()
     }
 }
 

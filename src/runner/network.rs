@@ -1,11 +1,15 @@
 //! What guests may reach of the network: nothing unless told.
 
+use std::fmt;
 use std::future::ready;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::sockets::SocketAddrUse;
+
+use super::names::{LookUpNames, LookedUp, LookupFailure};
+use super::sockets::{PlacedSockets, SocketPlace};
 
 /// What guests may reach of the network; nothing by default.
 ///
@@ -25,6 +29,35 @@ pub struct Network {
     no_tcp: bool,
     no_udp: bool,
     no_names: bool,
+    /// Who looks names up, if not the host's system.
+    lookup: Option<Given<dyn LookUpNames>>,
+    /// Where sockets are made, if not where the host's are.
+    place: Option<Given<dyn SocketPlace>>,
+    /// The least port that a guest may bind.
+    lowest_port: u16,
+}
+
+/// Something of the host's making: two are equal if they are one.
+struct Given<T: ?Sized>(Arc<T>);
+
+impl<T: ?Sized> Clone for Given<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T: ?Sized> PartialEq for Given<T> {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::addr_eq(Arc::as_ptr(&self.0), Arc::as_ptr(&other.0))
+    }
+}
+
+impl<T: ?Sized> Eq for Given<T> {}
+
+impl<T: ?Sized> fmt::Debug for Given<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the host's")
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -117,7 +150,7 @@ impl Network {
             Reach::All => return Destination::ByName,
             Reach::These(places) => places,
         };
-        let found = LookupNames(Arc::clone(places)).look_up(name);
+        let found = GivenNames(Arc::clone(places)).find(name);
         let mut found = found.unwrap_or_default();
         found.retain(|ip| {
             is_allowed(
@@ -145,6 +178,31 @@ impl Network {
     /// Turns looking up names off or on again.
     pub fn set_names(&mut self, on: bool) {
         self.no_names = !on;
+    }
+
+    /// Has names looked up by `lookup` in place of the host's system, and of what
+    /// [`allow`](Self::allow) was given.
+    pub fn set_lookup(&mut self, lookup: Arc<dyn LookUpNames>) {
+        self.lookup = Some(Given(lookup));
+    }
+
+    /// Has the sockets of guests made at a place. Names are looked up by
+    /// [`set_lookup`](Self::set_lookup) alone then, since the host's system would ask elsewhere:
+    /// without one, none is found. Not for a [hosted component](super::HostedComponent), which is
+    /// refused with one.
+    pub fn set_place(&mut self, place: Arc<dyn SocketPlace>) {
+        self.place = Some(Given(place));
+    }
+
+    /// Refuses guests to bind ports below this one, as a system does to programs that are not
+    /// privileged. The default: they may bind any.
+    pub fn set_lowest_port(&mut self, port: u16) {
+        self.lowest_port = port;
+    }
+
+    /// Returns `true` if sockets are made at a place.
+    pub(super) fn is_placed(&self) -> bool {
+        self.place.is_some() && !self.is_none()
     }
 
     /// Returns what it comes to, on one line.
@@ -176,42 +234,72 @@ impl Network {
         format!("{reach}{off}")
     }
 
-    /// Allows guests in WASI what they may reach.
+    /// Allows guests in WASI what they may reach. Where sockets are made at a place, WASI's own
+    /// context makes none.
     pub(super) fn apply(&self, wasi: &mut WasiCtxBuilder) {
-        if self.is_none() {
-            return;
+        if !self.is_none() && self.place.is_none() {
+            self.allow_in(wasi);
         }
+    }
+
+    /// Returns what makes sockets, if that is done at a place.
+    pub(super) fn placed(&self) -> Option<PlacedSockets> {
+        let place = self.place.as_ref().filter(|_| !self.is_none())?;
+        let mut wasi = WasiCtxBuilder::new();
+        self.allow_in(&mut wasi);
+        let ctx = wasi.build().sockets().clone();
+        Some(PlacedSockets::new(ctx, Arc::clone(&place.0)))
+    }
+
+    fn allow_in(&self, wasi: &mut WasiCtxBuilder) {
         wasi.allow_tcp(!self.no_tcp).allow_udp(!self.no_udp);
+        let lowest = self.lowest_port;
         match &self.reach {
             Reach::Nothing => {}
             Reach::All => {
-                wasi.inherit_network().allow_ip_name_lookup(!self.no_names);
+                let by_host = !self.no_names && self.lookup.is_none() && self.place.is_none();
+                wasi.allow_ip_name_lookup(by_host);
+                wasi.socket_addr_check(move |address, usage| {
+                    Box::pin(ready(!is_too_low(lowest, address, usage)))
+                });
             }
             Reach::These(places) => {
                 let places = Arc::clone(places);
                 wasi.socket_addr_check(move |address, usage| {
-                    Box::pin(ready(is_allowed(&places, address, usage)))
+                    let is_allowed = is_allowed(&places, address, usage);
+                    Box::pin(ready(is_allowed && !is_too_low(lowest, address, usage)))
                 });
             }
         }
     }
 
-    /// Returns the names that are answered from here, if not by the host.
-    pub(super) fn names(&self) -> Option<LookupNames> {
-        match &self.reach {
-            Reach::These(places) if !self.no_names => Some(LookupNames(Arc::clone(places))),
-            _ => None,
+    /// Returns who looks names up, if not the host's system.
+    pub(super) fn names(&self) -> Option<Arc<dyn LookUpNames>> {
+        if self.no_names || self.is_none() {
+            return None;
         }
+        match (&self.lookup, &self.reach) {
+            (Some(lookup), _) => Some(Arc::clone(&lookup.0)),
+            (None, Reach::These(places)) => Some(Arc::new(GivenNames(Arc::clone(places)))),
+            // Addresses are themselves.
+            (None, Reach::All) if self.is_placed() => Some(Arc::new(GivenNames(Arc::default()))),
+            (None, _) => None,
+        }
+    }
+
+    /// Returns `true` if names are looked up by the host's system.
+    pub(super) fn asks_system(&self) -> bool {
+        self.reach == Reach::All && !self.no_names && self.lookup.is_none() && self.place.is_none()
     }
 }
 
 /// The names that guests may look up, with what was found at the start.
 #[derive(Clone, Debug)]
-pub(super) struct LookupNames(Arc<Vec<ReachableHost>>);
+struct GivenNames(Arc<Vec<ReachableHost>>);
 
-impl LookupNames {
+impl GivenNames {
     /// Returns the addresses of a name, or of an address as text.
-    pub(super) fn look_up(&self, name: &str) -> Option<Vec<IpAddr>> {
+    fn find(&self, name: &str) -> Option<Vec<IpAddr>> {
         let name = canonical(name);
         let bare = name
             .strip_prefix('[')
@@ -231,9 +319,21 @@ impl LookupNames {
     }
 }
 
+impl LookUpNames for GivenNames {
+    fn look_up(&self, name: &str) -> LookedUp {
+        Box::pin(ready(self.find(name).ok_or(LookupFailure::NotFound)))
+    }
+}
+
 /// Names are the same whatever their case, and with the root's dot.
 fn canonical(name: &str) -> String {
     name.trim_end_matches('.').to_ascii_lowercase()
+}
+
+/// Returns whether a guest would bind a port that it may not.
+fn is_too_low(lowest: u16, address: SocketAddr, usage: SocketAddrUse) -> bool {
+    let binds = matches!(usage, SocketAddrUse::TcpBind | SocketAddrUse::UdpBind);
+    binds && (1..lowest).contains(&address.port())
 }
 
 fn is_allowed(places: &[ReachableHost], address: SocketAddr, usage: SocketAddrUse) -> bool {
@@ -289,12 +389,48 @@ mod tests {
 
     #[test]
     fn only_names_that_were_given_are_found() {
-        let names = LookupNames(Arc::new(one(None)));
-        let found = names.look_up("DB.internal").unwrap();
+        let names = GivenNames(Arc::new(one(None)));
+        let found = names.find("DB.internal").unwrap();
         assert_eq!(found, [IpAddr::from([10, 0, 0, 7])]);
-        assert_eq!(names.look_up("secret.attacker.example"), None);
-        assert_eq!(names.look_up(""), None);
-        assert_eq!(names.look_up("[::1]"), names.look_up("::1"));
-        assert!(names.look_up("127.0.0.1").is_some(), "an address is itself");
+        assert_eq!(names.find("secret.attacker.example"), None);
+        assert_eq!(names.find(""), None);
+        assert_eq!(names.find("[::1]"), names.find("::1"));
+        assert!(names.find("127.0.0.1").is_some(), "an address is itself");
+    }
+
+    #[test]
+    fn ports_below_the_lowest_are_not_bound_and_all_are_reached() {
+        use SocketAddrUse::*;
+        let low = |lowest, port: u16, usage| {
+            is_too_low(lowest, SocketAddr::from(([0, 0, 0, 0], port)), usage)
+        };
+        for usage in [TcpBind, UdpBind] {
+            assert!(low(1024, 1, usage) && low(1024, 1023, usage));
+            // Port 0 is any that is free.
+            assert!(!low(1024, 1024, usage) && !low(1024, 0, usage) && !low(0, 1, usage));
+        }
+        assert!(!low(1024, 80, TcpConnect) && !low(1024, 53, UdpSend));
+    }
+
+    #[test]
+    fn a_network_with_a_place_lets_wasi_itself_make_no_socket() {
+        struct Here;
+        impl SocketPlace for Here {
+            fn within(&self, make: &mut dyn FnMut()) -> std::io::Result<()> {
+                make();
+                Ok(())
+            }
+        }
+        let mut network = Network::inherit();
+        assert!(network.asks_system() && network.placed().is_none());
+        let plain = network.clone();
+        network.set_place(Arc::new(Here));
+        assert!(network.is_placed() && network.placed().is_some());
+        assert!(!network.asks_system() && network.names().is_some());
+        assert_ne!(network, plain);
+        assert_eq!(network, network.clone());
+        let mut nothing = Network::none();
+        nothing.set_place(Arc::new(Here));
+        assert!(!nothing.is_placed() && nothing.placed().is_none());
     }
 }

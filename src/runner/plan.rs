@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::file_systems::check_volumes;
-use super::{RunControl, RunnerError, Stdio};
+use super::{HostThreads, Network, RunControl, RunnerConfig, RunnerError, Stdio};
 use crate::budget::Budget;
 use crate::image::Image;
 use crate::limits::MAX_ARGUMENT_BYTES;
@@ -47,6 +47,9 @@ pub struct RunPlan {
     pub furnished: bool,
     /// Directories of the host that the guest is shown beside those.
     pub host_dirs: Vec<HostDir>,
+    /// What is done on each thread that reaches those, before it does. The runner is one with
+    /// [`RunnerConfig::controllable`](super::RunnerConfig::controllable) or a timeout.
+    pub host_threads: Option<HostThreads>,
     /// Writable trees that all instances of the run share.
     pub volumes: Vec<Volume>,
     /// What volumes start from, by name; the others are empty.
@@ -77,6 +80,14 @@ pub struct RunPlan {
     /// where that is less than [`RunnerConfig::max_memory`](super::RunnerConfig::max_memory)
     /// says.
     pub max_memory: Option<u64>,
+    /// Bounds the handles that a component has at a time, such as files, sockets and streams: one that
+    /// asks for more ends. A connection takes one to five. `None`, the default: 100,000.
+    /// Descriptors of core modules are bounded by [`quota`](Self::quota) alone.
+    pub max_handles: Option<u32>,
+    /// What guests of this run may reach of the network, in place of
+    /// [`RunnerConfig::network`](super::RunnerConfig::network). The runner is one with
+    /// [`RunnerConfig::network_of_plan`](super::RunnerConfig::network_of_plan).
+    pub network: Option<Network>,
     /// Pauses and stops the instances of the run from outside. The runner is one with
     /// [`RunnerConfig::controllable`](super::RunnerConfig::controllable).
     pub control: Option<RunControl>,
@@ -115,6 +126,7 @@ impl Default for RunPlan {
             preopens: Vec::new(),
             furnished: false,
             host_dirs: Vec::new(),
+            host_threads: None,
             volumes: Vec::new(),
             volume_bases: Vec::new(),
             volume_quota: Quota::default(),
@@ -126,6 +138,8 @@ impl Default for RunPlan {
             trace: false,
             quota: Quota::default(),
             max_memory: None,
+            max_handles: None,
+            network: None,
             control: None,
             budget: None,
             share: Share::default(),
@@ -226,6 +240,39 @@ impl RunPlan {
         }
         check_volumes(self)?;
         self.check_names()
+    }
+
+    /// Refuses what a runner of this configuration has no way to do.
+    pub(super) fn check_for(&self, config: &RunnerConfig) -> Result<(), RunnerError> {
+        let refused = |what: &str, reason| {
+            Err(RunnerError::Argument {
+                what: what.to_owned(),
+                reason,
+            })
+        };
+        let is_controllable = "the runner was made without RunnerConfig::controllable";
+        if self.control.is_some() && !config.controllable {
+            return refused("control", is_controllable);
+        }
+        if self.host_threads.is_some() && !config.is_interruptible() {
+            return refused("host_threads", is_controllable);
+        }
+        if self.network.is_some() && !config.network_of_plan {
+            let reason = "the runner was made without RunnerConfig::network_of_plan";
+            return refused("network", reason);
+        }
+        Ok(())
+    }
+
+    /// Refuses what is done on threads of a [run](super::Runner::run), where there are others.
+    pub(super) fn check_shares_threads(&self) -> Result<(), RunnerError> {
+        match self.host_threads {
+            None => Ok(()),
+            Some(_) => Err(RunnerError::Argument {
+                what: "host_threads".to_owned(),
+                reason: "only Runner::run has threads of its own",
+            }),
+        }
     }
 
     /// Refuses two directories under one name: which one a guest's libc

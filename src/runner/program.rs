@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use wasmtime::component::{self, Component};
 use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, Store};
-use wasmtime_wasi::WasiView;
 use wasmtime_wasi::p2::bindings;
 use wasmtime_wasi::p3::bindings as bindings3;
 
@@ -15,7 +14,9 @@ use super::engine::Compiled;
 use super::guest::CORE_ENTRY;
 use super::host::{ComponentHost, CoreHost, InstanceHost};
 use super::invoke::{self, Call};
-use super::names;
+use super::names::answer_names;
+use super::sockets::link_placed;
+use super::threads::{runtime_of, threads_from_the_start};
 use super::{Guest, GuestKind, Outcome, RunControl, RunPlan, RunnerConfig, RunnerError};
 use crate::vfs::seal_until;
 use crate::wasi::{p0, p1, p2, p3};
@@ -159,6 +160,8 @@ impl Program {
     ) -> Result<Outcome, Outcome> {
         let (config, plan) = what;
         let control = plan.control.as_ref().map(|control| (control, engine));
+        let threads = threads_from_the_start(runtime, plan)?;
+        let _reached_by = threads.as_ref().map(Handle::enter);
         Ok(match self {
             Self::Core(pre) => {
                 let mut store = core_store(engine, host, config)?;
@@ -177,7 +180,7 @@ impl Program {
             }
             Self::AsyncCore(pre, limit) => {
                 let mut store = core_store(engine, host, config)?;
-                waited(runtime, (*limit, control), async {
+                waited((runtime, plan), (*limit, control), async {
                     let instance = pre.instantiate_async(&mut store).await?;
                     let entry = instance.get_typed_func::<(), ()>(&mut store, CORE_ENTRY)?;
                     progress.started = Some(Instant::now());
@@ -186,7 +189,7 @@ impl Program {
             }
             Self::AsyncComponent(pre, limit) => {
                 let mut store = component_store(engine, host, config);
-                waited(runtime, (*limit, control), async {
+                waited((runtime, plan), (*limit, control), async {
                     let command = pre.instantiate_async(&mut store).await?;
                     progress.started = Some(Instant::now());
                     command.wasi_cli_run().call_run(&mut store).await
@@ -194,16 +197,20 @@ impl Program {
             }
             Self::Async(entry, limit) => {
                 let store = component_store(engine, host, config);
-                waited(runtime, (*limit, control), entry.call(store, progress))
+                waited(
+                    (runtime, plan),
+                    (*limit, control),
+                    entry.call(store, progress),
+                )
             }
             Self::CoreCall(pre, name, limit) => {
                 let mut store = core_store(engine, host, config)?;
                 let call = call_core(&mut store, pre, (name, &plan.args), progress);
-                waited(runtime, (*limit, control), call)
+                waited((runtime, plan), (*limit, control), call)
             }
             Self::ComponentCall(pre, call, is_async, limit) => {
                 let mut store = component_store(engine, host, config);
-                waited(runtime, (*limit, control), async {
+                waited((runtime, plan), (*limit, control), async {
                     let instance = pre.instantiate_async(&mut store).await?;
                     progress.started = Some(Instant::now());
                     progress.returned = Some(call.make(&mut store, &instance, *is_async).await?);
@@ -343,25 +350,12 @@ fn async_linker(
             interpose_three(&mut linker)?;
         }
     }
-    answer_names(&mut linker, config, kind)?;
+    match config.links_sockets() {
+        true => link_placed(&mut linker, kind)?,
+        false => answer_names(&mut linker, config, kind)?,
+    }
     trap_unknown_of_component(&mut linker, component, config)?;
     Ok(linker)
-}
-
-/// Answers for names where the host has found them already.
-pub(super) fn answer_names<T: WasiView>(
-    linker: &mut component::Linker<T>,
-    config: &RunnerConfig,
-    kind: GuestKind,
-) -> wasmtime::Result<()> {
-    let Some(found) = config.network.names() else {
-        return Ok(());
-    };
-    names::answer_two(linker, &found)?;
-    match kind {
-        GuestKind::AsyncComponent => names::answer_three(linker, &found),
-        GuestKind::Core | GuestKind::Component => Ok(()),
-    }
 }
 
 fn link_component(
@@ -369,7 +363,8 @@ fn link_component(
     component: &Component,
     config: &RunnerConfig,
 ) -> wasmtime::Result<Program> {
-    match (config.is_interruptible(), &config.calls) {
+    let is_async = config.is_interruptible() || config.links_sockets();
+    match (is_async, &config.calls) {
         (false, None) => {
             let mut linker = component::Linker::new(&compiled.engine);
             p2::add_to_linker_sync(&mut linker)?;
@@ -460,6 +455,9 @@ fn component_store(
 ) -> Store<ComponentHost> {
     let mut store = Store::new(engine, host.into_component());
     store.limiter(|host| &mut host.limiter);
+    if let Some(handles) = store.data().max_handles {
+        store.set_max_component_handles(usize::try_from(handles).unwrap_or(usize::MAX));
+    }
     bound(&mut store, config);
     store
 }
@@ -483,21 +481,14 @@ fn yield_at_ticks<T>(store: &mut Store<T>) {
 
 /// Waits for a guest until its time is up or it is stopped, and leaves it then.
 fn waited(
-    runtime: &mut Option<Runtime>,
+    (runtime, plan): (&mut Option<Runtime>, &RunPlan),
     (limit, control): (Option<Duration>, Option<(&RunControl, &Engine)>),
     guest: impl Future<Output = wasmtime::Result<Result<(), ()>>>,
 ) -> Outcome {
-    let runtime = match runtime {
-        Some(runtime) => runtime,
-        None => match tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-        {
-            Ok(new) => runtime.insert(new),
-            Err(error) => return Outcome::Failed(format!("cannot make a runtime: {error}")),
-        },
-    };
-    runtime.block_on(within((limit, control), guest))
+    match runtime_of(runtime, plan) {
+        Ok(runtime) => runtime.block_on(within((limit, control), guest)),
+        Err(failed) => failed,
+    }
 }
 
 /// Waits for a guest, in a runtime that is there, until its time is up or it is stopped.

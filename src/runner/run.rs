@@ -103,12 +103,7 @@ impl Runner {
     /// Refuses a plan that no run could have, and returns it as instances see it.
     pub(super) fn checked<'p>(&self, plan: &'p RunPlan) -> Result<Cow<'p, RunPlan>, RunnerError> {
         plan.check()?;
-        if plan.control.is_some() && !self.config.controllable {
-            return Err(RunnerError::Argument {
-                what: "control".to_owned(),
-                reason: "the runner was made without RunnerConfig::controllable",
-            });
-        }
+        plan.check_for(&self.config)?;
         #[cfg(feature = "freeze")]
         if let Some(resumed) = &self.resumed {
             resumed.check(plan)?;

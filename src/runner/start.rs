@@ -67,6 +67,7 @@ impl Runner {
                 reason: "a run that is started has one",
             });
         }
+        plan.check_shares_threads()?;
         let pre = self.waiting()?;
         let room = TakenRoom::take(self)?;
         let (volumes, instance) = (make_volumes(&plan), plan.first_instance);

@@ -127,6 +127,7 @@ same_everywhere! {
     list_walk: all, [&[]];
     many_open: all, [&[]];
     marker: all, [&[], &["/docs"]];
+    may: all, [&["write:/new", "read:/new", "list:/docs", "mkdir:/new/below", "read:/none"]];
     raw_p1: p1, [&[]];
     rename_matrix: all, [&[]];
     sparse: all, [&[]];
@@ -145,7 +146,9 @@ const OTHERS: &[&str] = &[
     "dot_entries",
     "fill_until_full",
     "halfway",
+    "hoard",
     "iovecs",
+    "listen",
     "ravage",
     "read_through",
     "readdir_delete",

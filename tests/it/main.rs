@@ -65,6 +65,8 @@ mod p1; // preview1, call by call, in both kinds of linker
 mod p2; // wasi:filesystem 0.2 call by call, beside host directories
 #[cfg(feature = "runner")]
 mod p3; // wasi:filesystem 0.3: streams, futures, each call beside wasmtime-wasi
+#[cfg(feature = "runner")]
+mod placed; // networks of single runs, and threads that reach the host's directories
 #[cfg(feature = "registry")]
 mod registry; // images in registries, and what goes wrong with them
 mod rules; // rights by path

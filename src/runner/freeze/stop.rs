@@ -46,6 +46,7 @@ pub(super) fn freeze(
         return Err(Refusal::of_component().into());
     }
     plan.check()?;
+    plan.check_shares_threads()?;
     check_volumes(plan)?;
     let program = CoreModule::parse(guest.wasm())?;
     if program.exported_function(CORE_ENTRY).is_none() {
