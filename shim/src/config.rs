@@ -22,6 +22,8 @@ pub const USUAL_CONFIG: &str = "/etc/stratafs/shim.toml";
 pub struct ShimConfig {
     /// Which containers share a process.
     pub isolation: Isolation,
+    /// Which network guests have.
+    pub network: NetworkMode,
     /// Where the sockets lie.
     pub socket_dir: PathBuf,
     /// Where compiled programs are kept; empty for nowhere.
@@ -57,10 +59,22 @@ pub enum Isolation {
     Pod,
 }
 
+/// Which network guests have.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkMode {
+    /// That of their pod, or of their own spec if they are in none.
+    #[default]
+    Pod,
+    /// None, whatever their pod has.
+    None,
+}
+
 impl Default for ShimConfig {
     fn default() -> Self {
         Self {
             isolation: Isolation::Node,
+            network: NetworkMode::Pod,
             socket_dir: "/run/stratafs/shim".into(),
             cache_dir: "/var/cache/stratafs/shim".into(),
             max_memory: 4 << 30,
@@ -145,8 +159,9 @@ mod tests {
     fn a_file_says_what_is_not_as_usual() {
         assert_eq!(read(""), Ok(ShimConfig::default()));
         let config =
-            read("isolation = \"pod\"\nmax-memory = 1000\ncache-dir = \"\"\nonly-stored = true\n")
+            read("isolation = \"pod\"\nmax-memory = 1000\ncache-dir = \"\"\nonly-stored = true\nnetwork = \"none\"\n")
                 .unwrap();
+        assert_eq!(config.network, NetworkMode::None);
         assert!(config.only_stored && !ShimConfig::default().only_stored);
         assert_eq!(
             (config.isolation, config.max_memory),
@@ -179,6 +194,7 @@ mod tests {
                 .contains("isolatoin")
         );
         assert!(read("isolation = \"vm\"").unwrap_err().contains("vm"));
+        assert!(read("network = \"host\"").unwrap_err().contains("host"));
         assert!(read("max-memory = -1").is_err());
         assert_eq!(
             read("socket-dir = \"run\""),

@@ -8,10 +8,7 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use stratafs::budget::Budget;
 use stratafs::image::Image;
-use stratafs::runner::{
-    GuestDir, Outcome, RunControl, RunPlan, RunReport, Runner, RunnerError, Stdio,
-};
-use stratafs::vfs::Rights;
+use stratafs::runner::{Outcome, RunControl, RunPlan, RunReport, Runner, RunnerError, Stdio};
 use tokio::sync::watch;
 
 use crate::config::ShimConfig;
@@ -23,12 +20,12 @@ use crate::messages::{
     CgroupMetrics, CpuStat, CpuUsage, CreateTaskRequest, MemoryEntry, MemoryStat, TaskExit,
     TaskNamed, TaskStart, Timestamp,
 };
-use crate::mounts;
+use crate::network::{self, Networks};
+use crate::plan;
 use crate::programs::Programs;
 use crate::rootfs::{RootDirs, Roots};
 use crate::spec::{ContainerSpec, CpuLimit};
 use crate::status::{Code, Status};
-use crate::users::home_of;
 
 /// The signal that nobody can miss.
 pub const SIGKILL: u32 = 9;
@@ -101,6 +98,8 @@ pub struct Shared {
     pub roots: Roots,
     /// Programs.
     pub programs: Programs,
+    /// Networks.
+    pub networks: Networks,
     /// Where events go.
     pub events: EventSender,
 }
@@ -111,10 +110,12 @@ impl Shared {
     pub fn new(config: ShimConfig, events: EventSender) -> Self {
         let roots = Roots::new(config.max_root_bytes, config.registry.clone());
         let programs = Programs::new(config.cache_dir().map(Path::to_owned));
+        let networks = Networks::new(&config);
         Self {
             config,
             roots,
             programs,
+            networks,
             events,
         }
     }
@@ -166,18 +167,18 @@ impl Container {
             input_end(&spec),
         )?);
         let mut ready = None;
+        // That of a pod is looked for before there is anything in it.
+        let network = shared.networks.of(bundle, &spec)?;
         if !spec.is_sandbox {
-            let rootfs = match Path::new(&spec.root).is_absolute() {
-                true => PathBuf::from(&spec.root),
-                false => bundle.join(&spec.root),
-            };
+            // One that is absolute is taken as it is.
+            let rootfs = bundle.join(&spec.root);
             let dirs = RootDirs::of(&request.rootfs, &rootfs)?;
             if shared.config.only_stored {
                 dirs.check_stored()?;
             }
             let private = shared.private(bundle, &dirs);
-            let mut plan = plan(&spec);
-            mounts::apply(&spec.mounts, &private, &mut plan)?;
+            let mut plan = plan::of(&spec);
+            plan::show(&spec, &private, (&request.id, &control), &mut plan)?;
             plan.max_memory = Some(max_memory);
             plan.control = Some(control.clone());
             plan.budget = Some(budget.clone());
@@ -185,7 +186,8 @@ impl Container {
             plan.volume_quota.max_bytes = max_files;
             plan.stdio = Stdio::Streams(streams.clone());
             let root = shared.roots.open(&dirs)?;
-            give_home(&request.id, &root.image, spec.uid, &mut plan);
+            plan::give_home(&request.id, &root.image, spec.user.uid, &mut plan);
+            network::give(&network, &spec, &root.image, &mut plan)?;
             let program = shared.programs.open(&root, &spec)?;
             program.take_over(&mut plan)?;
             ready = Some(ReadyGuest {
@@ -475,19 +477,6 @@ impl Container {
     }
 }
 
-/// Says where the home of a container's user is, if the spec does not: as other runtimes do. That
-/// nobody can say it is no reason not to run.
-fn give_home(id: &str, image: &Image, uid: u32, plan: &mut RunPlan) {
-    if plan.env.iter().any(|(name, _)| name == "HOME") {
-        return;
-    }
-    let home = home_of(image, uid).unwrap_or_else(|error| {
-        tell(LogLevel::Warn, id, format_args!("HOME is /: {error}"));
-        "/".to_owned()
-    });
-    plan.env.push(("HOME".to_owned(), home));
-}
-
 /// Tells when the input of a container ends. That of a pod's container is written by containerd
 /// itself, for one client after another, and containerd may be started anew between them.
 fn input_end(spec: &ContainerSpec) -> InputEnd {
@@ -495,35 +484,6 @@ fn input_end(spec: &ContainerSpec) -> InputEnd {
         Some(_) => InputEnd::WhenTold,
         None => InputEnd::WithWriters,
     }
-}
-
-/// What a spec asks for, its mounts and bounds left out.
-fn plan(spec: &ContainerSpec) -> RunPlan {
-    let mut plan = RunPlan::default();
-    plan.args.clone_from(&spec.args);
-    plan.env.clone_from(&spec.env);
-    // preview1 has no other way to say it.
-    if !plan.env.iter().any(|(name, _)| name == "PWD") {
-        plan.env.push(("PWD".to_owned(), spec.cwd.clone()));
-    }
-    plan.working_dir = Some(spec.cwd.clone());
-    plan.tell_number = false;
-    plan.furnished = true;
-    plan.preopens = vec![GuestDir {
-        dir: "/".to_owned(),
-        guest: "/".to_owned(),
-        rights: Rights::ReadWrite,
-    }];
-    if spec.read_only {
-        plan.rights = Rights::ReadOnly;
-    }
-    if let Some(max) = spec.max_open {
-        plan.quota.max_open = plan
-            .quota
-            .max_open
-            .min(u32::try_from(max).unwrap_or(u32::MAX));
-    }
-    plan
 }
 
 /// How a guest ended, as containerd is told it.

@@ -12,15 +12,21 @@
 
 pub mod config;
 pub mod container;
+pub mod dns;
 pub mod events;
 pub mod fifo;
 pub mod figures;
+pub mod file_user;
 pub mod input;
 pub mod limits;
 pub mod log;
+pub mod lookup;
 pub mod messages;
 pub mod metrics;
 pub mod mounts;
+pub mod netns;
+pub mod network;
+pub mod plan;
 pub mod programs;
 pub mod reach;
 pub mod ready;

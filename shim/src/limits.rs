@@ -27,6 +27,28 @@ pub const MAX_MOUNTS: usize = 256;
 /// Bytes of a container's name. containerd allows as many.
 pub const MAX_ID_BYTES: usize = 76;
 
+/// Groups of a user beside its own. Kubernetes gives those of the image and of its volumes.
+pub const MAX_GROUPS: usize = 256;
+
+/// Handles of a component that has a network: files, sockets, streams. A connection takes up to five; a
+/// socket that hears datagrams holds 64 KiB of the process.
+pub const MAX_HANDLES: u32 = 4096;
+
+/// Names that one container looks up at a time; further ones wait.
+pub const MAX_LOOKUPS: usize = 8;
+
+/// Name servers that are asked: as many as elsewhere.
+pub const MAX_NAME_SERVERS: usize = 3;
+
+/// Domains in which a name is looked for. Kubernetes gives 32 at most.
+pub const MAX_SEARCHED: usize = 32;
+
+/// Records of an answer about a name that are looked at.
+pub const MAX_NAME_RECORDS: usize = 512;
+
+/// Addresses of a name that a guest is given, of each version.
+pub const MAX_NAME_ADDRESSES: usize = 256;
+
 /// Bytes of an image's `/etc/passwd`.
 pub const MAX_USERS_BYTES: u64 = 1024 * 1024;
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use stratafs::runner::{GivenFile, HostDir, RunPlan, Volume};
 use stratafs::vfs::Rights;
 
+use crate::file_user::FileUser;
 use crate::limits::MAX_BOUND_FILE_BYTES;
 use crate::spec::{SpecMount, climbs};
 use crate::status::Status;
@@ -27,19 +28,27 @@ const KERNEL: [&str; 7] = [
 const COPIED: [&str; 3] = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
 
 /// Adds the mounts to a plan. `private` are directories that no guest may be shown, and above
-/// which none may write.
+/// which none may write; `user` is as whom files are reached, if not as the process.
 ///
 /// # Errors
 /// A mount that a guest cannot be given, by its destination.
-pub fn apply(mounts: &[SpecMount], private: &[PathBuf], plan: &mut RunPlan) -> Result<(), Status> {
+pub fn apply(
+    mounts: &[SpecMount],
+    private: &[PathBuf],
+    user: Option<&FileUser>,
+    plan: &mut RunPlan,
+) -> Result<(), Status> {
     for mount in mounts {
-        one(mount, private, plan)
+        one(mount, (private, user), plan)
             .map_err(|why| Status::invalid(format_args!("mount {:?}: {why}", mount.destination)))?;
     }
     Ok(())
 }
 
-fn one(mount: &SpecMount, private: &[PathBuf], plan: &mut RunPlan) -> Result<(), String> {
+/// What no guest may be shown, and as whom files are reached.
+type Bounds<'b> = (&'b [PathBuf], Option<&'b FileUser>);
+
+fn one(mount: &SpecMount, bounds: Bounds<'_>, plan: &mut RunPlan) -> Result<(), String> {
     let destination = mount.destination.as_str();
     if !destination.starts_with('/') || climbs(destination) || destination.contains('\0') {
         return Err("expected an absolute path without `..`".to_owned());
@@ -67,7 +76,7 @@ fn one(mount: &SpecMount, private: &[PathBuf], plan: &mut RunPlan) -> Result<(),
             });
             Ok(())
         }
-        _ if mount.kind == "bind" || binds => bind(mount, plain, private, plan),
+        _ if mount.kind == "bind" || binds => bind(mount, plain, bounds, plan),
         kind => Err(format!(
             "its type is {kind:?}: a guest is shown directories of the host, of type \"bind\""
         )),
@@ -77,7 +86,7 @@ fn one(mount: &SpecMount, private: &[PathBuf], plan: &mut RunPlan) -> Result<(),
 fn bind(
     mount: &SpecMount,
     plain: &str,
-    private: &[PathBuf],
+    (private, user): Bounds<'_>,
     plan: &mut RunPlan,
 ) -> Result<(), String> {
     let named = Path::new(&mount.source);
@@ -123,7 +132,7 @@ fn bind(
             &"a single file cannot be written through: mount its directory, or read-only",
         ));
     }
-    let bytes = content(&source).map_err(|error| said(&error))?;
+    let bytes = content(&source, user).map_err(|error| said(&error))?;
     plan.files.push(GivenFile {
         path: plain.to_owned(),
         bytes,
@@ -131,10 +140,13 @@ fn bind(
     Ok(())
 }
 
-/// Reads a small file.
-fn content(path: &Path) -> std::io::Result<Vec<u8>> {
+/// Reads a small file that a user may read.
+fn content(path: &Path, user: Option<&FileUser>) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = File::open(path)?;
+    if let Some(user) = user {
+        user.check_reads(&file).map_err(std::io::Error::other)?;
+    }
     file.take(MAX_BOUND_FILE_BYTES + 1)
         .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_BOUND_FILE_BYTES {
@@ -159,7 +171,7 @@ mod tests {
 
     fn plan(mounts: &[SpecMount], private: &[PathBuf]) -> Result<RunPlan, String> {
         let mut plan = RunPlan::default();
-        let applied = apply(mounts, private, &mut plan);
+        let applied = apply(mounts, private, None, &mut plan);
         applied.map(|()| plan).map_err(|status| status.message)
     }
 

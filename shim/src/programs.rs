@@ -89,6 +89,7 @@ impl Programs {
     fn config(&self) -> RunnerConfig {
         let mut config = RunnerConfig::default();
         config.controllable = true;
+        config.network_of_plan = true;
         config.threads = MAX_CONTAINERS;
         config.cache_dir.clone_from(&self.cache_dir);
         config

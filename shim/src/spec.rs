@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::limits::{MAX_MOUNTS, MAX_SPEC_BYTES};
+use crate::limits::{MAX_GROUPS, MAX_MOUNTS, MAX_SPEC_BYTES};
 use crate::status::Status;
 
 /// The annotation that tells a pod's own container from those in it.
@@ -16,6 +16,12 @@ const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
 
 /// The annotation that names the pod.
 const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
+
+/// The capability without which ports are left to the privileged.
+const BIND_LOW_PORTS: &str = "CAP_NET_BIND_SERVICE";
+
+/// What is not allowed on files that are made, as programs of systems have it.
+const USUAL_MASK: u32 = 0o022;
 
 /// Pages of memory are of this size, and a limit below one is none.
 const PAGE_BYTES: u64 = 64 * 1024;
@@ -39,6 +45,31 @@ pub struct CpuLimit {
     pub period: Duration,
 }
 
+/// The network that is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NetworkWish {
+    /// The host's: there is no entry for one among `linux.namespaces`.
+    #[default]
+    Host,
+    /// A new one, which has a loopback alone.
+    New,
+    /// The one of a path.
+    At(PathBuf),
+}
+
+/// As whom files are reached that are shown to a guest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SpecUser {
+    /// The number of the user, which says where its home is as well.
+    pub uid: u32,
+    /// The number of its group.
+    pub gid: u32,
+    /// The numbers of its other groups.
+    pub groups: Vec<u32>,
+    /// The names of its capabilities: all, if it is not said.
+    pub capabilities: Option<Vec<String>>,
+}
+
 /// What is asked for, checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContainerSpec {
@@ -48,8 +79,12 @@ pub struct ContainerSpec {
     pub env: Vec<(String, String)>,
     /// The working directory.
     pub cwd: String,
-    /// The number of its user, which says nothing but what its home is.
-    pub uid: u32,
+    /// Its user.
+    pub user: SpecUser,
+    /// Whether the ports may be bound that are for the privileged.
+    pub binds_low_ports: bool,
+    /// Its network.
+    pub network: NetworkWish,
     /// The root file system's directory, if the caller names no mounts.
     pub root: String,
     /// Whether nothing of the root may be changed.
@@ -107,6 +142,7 @@ struct Process {
     env: Vec<String>,
     cwd: String,
     user: User,
+    capabilities: Option<Capabilities>,
     #[serde(deserialize_with = "or_none")]
     rlimits: Vec<Rlimit>,
 }
@@ -115,7 +151,20 @@ struct Process {
 #[serde(default)]
 struct User {
     uid: u32,
+    gid: u32,
+    umask: Option<u32>,
+    #[serde(rename = "additionalGids", deserialize_with = "or_none")]
+    groups: Vec<u32>,
     username: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Capabilities {
+    #[serde(deserialize_with = "or_none")]
+    effective: Vec<String>,
+    #[serde(deserialize_with = "or_none")]
+    ambient: Vec<String>,
 }
 
 /// Reads a list; what Go writes for one without elements is `null`.
@@ -145,6 +194,18 @@ struct Root {
 #[serde(default)]
 struct Linux {
     resources: Option<Resources>,
+    #[serde(deserialize_with = "or_none")]
+    namespaces: Vec<Namespace>,
+    #[serde(rename = "uidMappings", deserialize_with = "or_none")]
+    uid_mappings: Vec<serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct Namespace {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    path: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -224,15 +285,20 @@ impl ContainerSpec {
             ));
         }
         let root = document.root.unwrap_or_default();
-        let resources = document.linux.and_then(|linux| linux.resources);
-        let resources = resources.unwrap_or_default();
+        let linux = document.linux.unwrap_or_default();
+        if !linux.uid_mappings.is_empty() {
+            return Err("linux.uidMappings: a guest has no namespace of users".to_owned());
+        }
+        let resources = linux.resources.unwrap_or_default();
         let limit = resources.memory.and_then(|memory| memory.limit);
         Ok(Self {
             env: variables(process.env)?,
             cwd: directory(process.cwd)?,
             max_open: descriptors(process.rlimits)?,
             args: process.args,
-            uid: process.user.uid,
+            binds_low_ports: binds_low_ports(process.user.uid, process.capabilities.as_ref()),
+            user: user(process.user, process.capabilities)?,
+            network: network(linux.namespaces)?,
             root: root.path,
             read_only: root.readonly,
             memory: limit.map(memory_limit).transpose()?.flatten(),
@@ -241,6 +307,62 @@ impl ContainerSpec {
             is_sandbox,
             pod: annotations.get(SANDBOX_ID).cloned(),
         })
+    }
+}
+
+/// Returns whether a kernel would let a process of this kind bind any port. One that is not root's
+/// has no capabilities but those that are called ambient.
+fn binds_low_ports(uid: u32, capabilities: Option<&Capabilities>) -> bool {
+    let has = |list: &Vec<String>| list.iter().any(|name| name == BIND_LOW_PORTS);
+    match capabilities {
+        None => uid == 0,
+        Some(all) => has(&all.ambient) || (uid == 0 && has(&all.effective)),
+    }
+}
+
+fn user(user: User, capabilities: Option<Capabilities>) -> Result<SpecUser, String> {
+    // No number is, for the kernel: it means that nothing changes.
+    let numbers = [user.uid, user.gid];
+    if numbers.iter().chain(&user.groups).any(|&id| id == u32::MAX) {
+        return Err(format!(
+            "process.user: {} is no number of anybody",
+            u32::MAX
+        ));
+    }
+    if user.groups.len() > MAX_GROUPS {
+        let count = user.groups.len();
+        return Err(format!(
+            "process.user.additionalGids: {count} of them, the limit is {MAX_GROUPS}"
+        ));
+    }
+    if let Some(mask) = user.umask.filter(|mask| *mask != USUAL_MASK) {
+        return Err(format!(
+            "process.user.umask: {mask:#o}: files that are made on the host have {USUAL_MASK:#o}"
+        ));
+    }
+    Ok(SpecUser {
+        uid: user.uid,
+        gid: user.gid,
+        groups: user.groups,
+        capabilities: capabilities.map(|all| all.effective),
+    })
+}
+
+fn network(namespaces: Vec<Namespace>) -> Result<NetworkWish, String> {
+    let mut all = namespaces.into_iter().filter(|one| one.kind == "network");
+    let first = all.next();
+    if all.next().is_some() {
+        return Err("linux.namespaces: two of them are networks".to_owned());
+    }
+    match first.map(|namespace| namespace.path) {
+        None => Ok(NetworkWish::Host),
+        Some(path) if path.is_empty() => Ok(NetworkWish::New),
+        Some(path) if path.starts_with('/') && !climbs(&path) && !path.contains('\0') => {
+            Ok(NetworkWish::At(path.into()))
+        }
+        Some(path) => Err(format!(
+            "linux.namespaces: network: {path:?} is no absolute path without `..`"
+        )),
     }
 }
 
@@ -364,10 +486,47 @@ mod tests {
         let env = [("A", "2"), ("B", "x=y")].map(|(name, value)| (name.into(), value.into()));
         assert_eq!(spec.args, ["/app.wasm", "-v"]);
         assert_eq!((spec.env, spec.cwd.as_str()), (env.to_vec(), "/srv"));
-        assert_eq!(spec.uid, 7);
+        let user = SpecUser {
+            uid: 7,
+            gid: 8,
+            groups: vec![9],
+            capabilities: None,
+        };
+        assert_eq!((spec.user, spec.network), (user, NetworkWish::Host));
         assert_eq!((spec.memory, spec.max_open), (Some(64 << 20), Some(1024)));
         assert!(spec.read_only && !spec.is_sandbox && spec.mounts.len() == 1);
         assert_eq!(spec.pod.as_deref(), Some("p"));
+    }
+
+    #[test]
+    fn networks_are_the_hosts_new_ones_or_those_of_a_path() {
+        let of = |namespaces: &str| {
+            let text = format!(
+                r#"{{"process": {{"args": ["a"]}}, "linux": {{"namespaces": {namespaces}}}}}"#
+            );
+            ContainerSpec::parse(text.as_bytes()).map(|spec| spec.network)
+        };
+        for none in ["null", "[]", r#"[{"type": "pid", "path": "/p"}]"#] {
+            assert_eq!(of(none), Ok(NetworkWish::Host), "{none}");
+        }
+        assert_eq!(of(r#"[{"type": "network"}]"#), Ok(NetworkWish::New));
+        let path = Ok(NetworkWish::At("/run/netns/a".into()));
+        assert_eq!(of(r#"[{"type": "network", "path": "/run/netns/a"}]"#), path);
+    }
+
+    #[test]
+    fn ports_of_the_privileged_are_for_root_that_has_the_capability() {
+        let of = |uid, effective: &[&str], ambient: &[&str]| {
+            let text = |all: &[&str]| all.iter().map(|&name| name.to_owned()).collect();
+            let all = Capabilities {
+                effective: text(effective),
+                ambient: text(ambient),
+            };
+            binds_low_ports(uid, Some(&all))
+        };
+        assert!(binds_low_ports(0, None) && !binds_low_ports(7, None));
+        assert!(of(0, &[BIND_LOW_PORTS], &[]) && !of(0, &["CAP_KILL"], &[]));
+        assert!(!of(7, &[BIND_LOW_PORTS], &[]) && of(7, &[], &[BIND_LOW_PORTS]));
     }
 
     #[test]

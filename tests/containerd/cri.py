@@ -3,7 +3,9 @@ ends. Messages are written by hand, from the numbers that cri-api's protocol giv
 
 import argparse
 import os
+import socket
 import sys
+import threading
 import time
 import urllib.request
 
@@ -83,6 +85,19 @@ class Kubelet:
         self.channel = grpc.insecure_channel("unix://" + socket)
         self.image = image
         self.logs = logs
+        self.socket = socket
+
+    def shim(self):
+        """The process of the shim: the one whose arguments name containerd's socket."""
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open("/proc/%s/cmdline" % pid, "rb") as file:
+                    words = file.read().split(b"\0")
+            except OSError:
+                continue
+            if self.socket.encode() in words and b"serve" in words:
+                return pid
+        sys.exit("error: there is no process of the shim")
 
     def call(self, method, request, timeout=60):
         made = self.channel.unary_unary(SERVICE + method, request_serializer=bytes, response_deserializer=bytes)
@@ -104,10 +119,14 @@ class Kubelet:
         config = self.sandbox_config(name, network)
         return one(self.call("RunPodSandbox", message((1, config), (2, "stratafs"))), 1).decode(), config
 
-    def create(self, pod, config, name, command, env=(), memory=0, mounts=(), stdin=False, user=""):
+    def create(self, pod, config, name, command, env=(), memory=0, mounts=(), stdin=False, user="", uid=0, groups=()):
         envs = [(6, message((1, key), (2, value))) for key, value in env]
         binds = [(7, message((1, inside), (2, outside), (3, int(only)))) for inside, outside, only in mounts]
         resources = message((4, memory)) if memory else b""
+        security = [(6, user)] if user else []
+        if uid:
+            packed = b"".join(varint(group) for group in groups)
+            security += [(5, message((1, uid))), (12, message((1, uid)))] + ([(8, packed)] if groups else [])
         container = message(
             (1, message((1, name), (2, 0))),
             (2, message((1, self.image))),
@@ -117,7 +136,7 @@ class Kubelet:
             (11, name + ".log"),
             (12, int(stdin)),
             (13, int(stdin)),
-            (15, message((1, resources), *([(2, message((6, user)))] if user else []))),
+            (15, message((1, resources), *([(2, message(*security))] if security else []))),
         )
         request = message((1, pod), (2, container), (3, config))
         return one(self.call("CreateContainer", request), 1).decode()
@@ -220,17 +239,105 @@ def one_pod(kubelet, shown, metrics):
     expect(kubelet.list(), (0, 0), "pods and containers that are left")
 
 
-def networked_pod(kubelet):
-    """A pod with an address of its own: containerd makes its network, in which guests have no sockets."""
-    pod, config = kubelet.run_sandbox("networked", POD)
-    status = one(kubelet.call("PodSandboxStatus", message((1, pod))), 1)
-    expect(one(status, 5, 1).decode().startswith("10.213."), True, "the address of a pod: %r" % one(status, 5, 1))
-    hello = kubelet.create(pod, config, "hello", ["/hello.wasm"])
-    kubelet.start(hello)
-    expect(kubelet.until_exited(hello)[0], 7, "the end of hello")
+def of_user(kubelet, work):
+    """What a container makes in a volume is its user's, and what is not for that user it does not reach."""
+    pod, config = kubelet.run_sandbox("user")
+    for name, mode, gid, code, owner in [
+        ("open", 0o777, 0, 0, (1000, 1000)),
+        ("ours", 0o2770, 3000, 0, (1000, 3000)),
+        ("closed", 0o755, 0, 2, None),
+    ]:
+        volume = os.path.join(work, "volume-" + name)
+        os.mkdir(volume)
+        os.chown(volume, 0, gid)
+        os.chmod(volume, mode)
+        mounts = [("/shown", volume, False)]
+        container = kubelet.create(pod, config, name, ["/shown.wasm"], mounts=mounts, uid=1000, groups=[3000])
+        kubelet.start(container)
+        expect(kubelet.until_exited(container)[0], code, "the end of a guest that writes to the volume " + name)
+        made = os.path.join(volume, "mark")
+        found = os.stat(made) if os.path.exists(made) else None
+        expect(found and (found.st_uid, found.st_gid), owner, "the owner of what is in the volume " + name)
+    secret = os.path.join(work, "secret")
+    with open(secret, "w") as file:
+        file.write("secret")
+    os.chmod(secret, 0o600)
+    words = "may not read it: it is 0:0's with mode 0600"
+    refused(words, kubelet.start_of, pod, config, "secret", ["/hello.wasm"], mounts=[("/s", secret, True)], uid=1000)
     kubelet.remove(pod)
+
+
+def serve(word):
+    """Answers at a port of this machine's loopback."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer():
+        while True:
+            client, _ = listener.accept()
+            with client:
+                client.sendall(word.encode())
+
+    threading.Thread(target=answer, daemon=True).start()
+    return listener.getsockname()[1]
+
+
+def heard(address, port, patience=30):
+    """What is said at a port, once somebody listens there."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            with socket.create_connection((address, port), timeout=5) as client:
+                return client.makefile().read()
+        except OSError as error:
+            if time.monotonic() > end:
+                sys.exit("error: nobody listens at %s:%d: %s" % (address, port, error))
+            time.sleep(0.02)
+
+
+def says(kubelet, pod, config, pod_name, name, places):
+    container = kubelet.create(pod, config, name, ["/connect.wasm"] + places)
+    kubelet.start(container)
+    expect(kubelet.until_exited(container), (0, "Completed"), "the end of " + name)
+    return [text for _, text in kubelet.log(pod_name, name)]
+
+
+def networked_pods(kubelet, has_sockets):
+    """Pods with addresses of their own, in one process: each has its network, and none has the host's."""
+    pods = []
+    for number in range(2):
+        name = "networked%d" % number
+        pod, config = kubelet.run_sandbox(name, POD)
+        status = one(kubelet.call("PodSandboxStatus", message((1, pod))), 1)
+        address = one(status, 5, 1).decode()
+        expect(address.startswith("10.213."), True, "the address of a pod: %r" % address)
+        hello = kubelet.create(pod, config, "hello", ["/hello.wasm"])
+        kubelet.start(hello)
+        expect(kubelet.until_exited(hello)[0], 7, "the end of hello")
+        pods.append((pod, config, name, address))
+    if has_sockets:
+        on_host = serve("host")
+        for pod, config, name, address in pods:
+            listens = kubelet.create(pod, config, "listen", ["/listen.wasm", "0.0.0.0:8080", name])
+            kubelet.start(listens)
+        # As a probe of kubelet does, and a Service.
+        for _, _, name, address in pods:
+            expect(heard(address, 8080), name, "what is said at the address of " + name)
+        for (pod, config, name, address), (_, _, other, at) in zip(pods, reversed(pods)):
+            places = ["127.0.0.1:8080", "localhost:8080", at + ":8080", "127.0.0.1:%d" % on_host]
+            found = says(kubelet, pod, config, name, "connect", places)
+            wanted = ['heard "%s"' % name] * 2 + ['heard "%s"' % other, "ConnectionRefused"]
+            expect(found, wanted, "what a guest of %s hears" % name)
+        pod, config = kubelet.run_sandbox("host")
+        found = says(kubelet, pod, config, "host", "connect", ["127.0.0.1:%d" % on_host])
+        expect(found, ['heard "host"'], "what a guest on the network of the host hears")
+        kubelet.remove(pod)
+        held = [os.readlink(entry.path) for entry in os.scandir("/proc/%s/fd" % kubelet.shim())]
+        # Its own, and one for each guest that listens.
+        expect(sum(link.startswith(("net:", "/run/netns/", "/var/run/netns/")) for link in held), 3, "networks that the process holds")
+    for pod, _, _, _ in pods:
+        kubelet.remove(pod)
     expect(kubelet.list(), (0, 0), "pods and containers that are left")
-    print("   a pod with the address %s" % one(status, 5, 1).decode())
+    print("   pods with the addresses %s" % " and ".join(pod[3] for pod in pods))
 
 
 def start_of(self, pod, config, name, command, **more):
@@ -271,14 +378,16 @@ def main():
     parser.add_argument("work")
     parser.add_argument("--metrics", required=True)
     parser.add_argument("--networked", action="store_true")
+    parser.add_argument("--sockets", action="store_true")
     parser.add_argument("--pods", type=int, default=100)
     given = parser.parse_args()
     kubelet = Kubelet(given.socket, given.image, os.path.join(given.work, "logs"))
     shown = os.path.join(given.work, "configmap")
     os.makedirs(shown)
     one_pod(kubelet, shown, given.metrics)
+    of_user(kubelet, given.work)
     if given.networked:
-        networked_pod(kubelet)
+        networked_pods(kubelet, given.sockets)
     many_pods(kubelet, given.pods)
 
 

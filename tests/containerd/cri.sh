@@ -43,7 +43,7 @@ EOF
     printf 'metrics-address = "%s"\nlog-format = "json"\nlog-level = "info"\n' "$metrics" >>shim.toml
     start_containerd
     ctr -n k8s.io images import --base-name docker.io/tests/app app.tar >/dev/null || die "containerd does not import the image for CRI"
-    "$python" "$here/cri.py" "$work/sock" docker.io/tests/app:1 "$work" $networked --metrics "$metrics" || die "as kubelet calls: it fails"
+    "$python" "$here/cri.py" "$work/sock" docker.io/tests/app:1 "$work" $networked $sockets --metrics "$metrics" || die "as kubelet calls: it fails"
     [ "$(ctr -n k8s.io container ls -q | wc -l)" = 0 ] || die "containers are left: $(ctr -n k8s.io container ls)"
     grep -q '"level":"info","container":"[0-9a-f]*","msg":"ended with 7"' containerd.log || die "the log has no line of an end"
     mounted=$(mount | grep "$work" | grep -v "/sandboxes/.*/shm" || true)

@@ -110,6 +110,14 @@ remove() {
 
 . "$here/guests.sh"
 guests
+# Guests with sockets are components: those of guest-examples, where they can be built.
+sockets= examples=$here/../../guest-examples
+if (cd "$examples" && cargo build --release --locked --quiet --target wasm32-wasip2 --bin connect --bin listen) 2>/dev/null; then
+    cp "$examples"/target/wasm32-wasip2/release/{connect,listen}.wasm src/
+    sockets=--sockets
+else
+    printf 'skipped: guests with sockets, since guest-examples cannot be built for wasm32-wasip2\n'
+fi
 # code WANTED ARGS...: runs a container and holds its code against one.
 code() {
     local got=0
@@ -152,6 +160,12 @@ say "output, arguments, environment, exit codes"
 code 7 --rm "$image" hello /hello.wasm
 [ "$(cat out)" = hello ] || die "it said: $(cat out)"
 code 7 --rm --net-host "$image" net /hello.wasm
+if [ -n "$sockets" ]; then
+    code 0 --rm "$image" net /connect.wasm 127.0.0.1:1
+    [ "$(cat out)" = PermissionDenied ] || die "a guest that has no network hears: $(cat out)"
+    code 0 --rm --net-host "$image" net /connect.wasm 127.0.0.1:1
+    [ "$(cat out)" = ConnectionRefused ] || die "a guest on the network of the host hears: $(cat out)"
+fi
 code 0 --rm "$image" args /args.wasm one 'two three' ''
 [ "$(tr '\0' '|' <out)" = '/args.wasm|one|two three||' ] || die "arguments: $(tr '\0' '|' <out)"
 code 0 --rm --env A=1 --env 'B=x=y z' --cwd /sub "$image" env /env.wasm
@@ -248,6 +262,9 @@ refused 'without .\.\.' --mount "$(bind "$work/shown" /a/../../b)" "$image" up /
 refused '"nfs"' --mount "type=nfs,src=x,dst=/c" "$image" nfs /hello.wasm
 refused 'neither a directory nor a file' --mount "$(bind /dev/null /c)" "$image" dev /hello.wasm
 refused 'process.cwd' --cwd /a/../b "$image" cwd /hello.wasm
+refused 'network: /run/netns/none' --with-ns network:/run/netns/none "$image" netns /hello.wasm
+refused 'no network namespace' --with-ns network:/proc/self/ns/mnt "$image" netns /hello.wasm
+refused 'the network of the host' --with-ns network:/proc/self/ns/net "$image" netns /hello.wasm
 refused 'memory.limit' --memory-limit 4096 "$image" small /hello.wasm
 refused '/none.wasm' "$image" none /none.wasm
 refused '/etc/passwd' "$image" climb /../../../../../etc/passwd

@@ -44,6 +44,28 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "what_the_table_says_is_what_a_client_goes_by",
     ),
     (
+        "MAX_GROUPS",
+        "a_file_that_its_user_may_not_read_and_a_user_that_is_none_are_refused_by_name",
+    ),
+    (
+        "MAX_HANDLES",
+        "a_guest_that_hoards_sockets_ends_alone_with_as_many_as_it_may_have",
+    ),
+    ("MAX_LOOKUPS", "names_past_the_bound_wait_for_others"),
+    (
+        "MAX_NAME_SERVERS",
+        "files_of_a_pod_say_how_names_are_looked_up",
+    ),
+    ("MAX_SEARCHED", "files_of_a_pod_say_how_names_are_looked_up"),
+    (
+        "MAX_NAME_RECORDS",
+        "what_is_no_answer_is_none_and_what_is_odd_holds_nobody_up",
+    ),
+    (
+        "MAX_NAME_ADDRESSES",
+        "what_is_no_answer_is_none_and_what_is_odd_holds_nobody_up",
+    ),
+    (
         "MAX_USERS_BYTES",
         "layers_hide_those_below_and_links_lead_nowhere",
     ),

@@ -16,6 +16,7 @@ use stratafs::transfer::{ImportOptions, PullOptions, PushOptions, import, pull, 
 use stratafs_shim::messages::*;
 use stratafs_shim::reach::RegistryConfig;
 
+use crate::netns::{Net, entry};
 use crate::node::*;
 use crate::support::fake_registry::{Door, FakeRegistry, Fault};
 use crate::support::tls_door::{ROOT, TlsDoor};
@@ -205,6 +206,22 @@ fn a_root_that_the_configuration_names_is_trusted_and_none_besides() {
         assert_eq!(far.run("c"), code);
         far.node.end();
     }
+}
+
+#[test]
+fn content_comes_over_the_network_of_the_process_to_a_guest_that_has_another() {
+    let Some(net) = Net::new() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let registry = RegistryConfig {
+        ca: vec![file(&dir, "ca.pem", ROOT)],
+        ..RegistryConfig::default()
+    };
+    let host = |fake: &FakeRegistry| TlsDoor::before(&fake.host).host;
+    let far = Far::new(host, registry, with_root(None));
+    let mut bundle = far.bundle("c");
+    bundle.spec["linux"] = entry(&net.path);
+    assert_eq!(bundle.run(&far.node).0, 7);
+    far.node.end();
 }
 
 #[test]

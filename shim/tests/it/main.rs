@@ -11,6 +11,7 @@
     reason = "a test stops at what it does not expect, and is no library"
 )]
 
+mod netns; // networks of pods
 mod node; // a service with a containerd that notes its events, and guests
 mod support; // what these tests share with those of the library
 
@@ -20,5 +21,6 @@ mod install; // install.sh on a directory as the root of a node
 mod lazy; // content that comes from a registry when it is read
 mod otel; // spans for a collector
 mod process; // the program: start, delete, and the process that stays
+mod sockets; // sockets and names of guests in the networks of their pods
 mod stored; // images of a store, as a mount names them
 mod users; // users of a spec
