@@ -384,11 +384,17 @@ def main():
     kubelet = Kubelet(given.socket, given.image, os.path.join(given.work, "logs"))
     shown = os.path.join(given.work, "configmap")
     os.makedirs(shown)
-    one_pod(kubelet, shown, given.metrics)
-    of_user(kubelet, given.work)
-    if given.networked:
-        networked_pods(kubelet, given.sockets)
-    many_pods(kubelet, given.pods)
+    try:
+        one_pod(kubelet, shown, given.metrics)
+        of_user(kubelet, given.work)
+        if given.networked:
+            networked_pods(kubelet, given.sockets)
+        many_pods(kubelet, given.pods)
+    except BaseException:
+        # The networks of pods would stay, and be in the way of the next run.
+        for pod in read(kubelet.call("ListPodSandbox", b"")).get(1, []):
+            kubelet.remove(one(pod, 1).decode())
+        raise
 
 
 if __name__ == "__main__":
