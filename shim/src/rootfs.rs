@@ -216,6 +216,14 @@ impl Roots {
         }
     }
 
+    /// Returns the digest of the manifest of the image that a root is, if it is one of a store and came
+    /// with one.
+    #[must_use]
+    pub fn manifest_of(&self, dirs: &RootDirs) -> Option<String> {
+        let base = dirs.base.as_ref().filter(|_| dirs.all().next().is_none());
+        base.and_then(|base| self.stores.manifest(base))
+    }
+
     /// Reads a root, or takes it as it was read before.
     ///
     /// # Errors

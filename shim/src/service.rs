@@ -1,7 +1,7 @@
 //! The task service: each call of containerd, by name.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use crate::messages::{
     ShutdownRequest, StateResponse, StatsResponse, TaskCreate, TaskDelete, TaskIo, Timestamp,
     WaitResponse,
 };
+use crate::rootfs::RootDirs;
 use crate::spec::climbs;
 use crate::status::{Code, Status};
 use crate::throttle;
@@ -246,6 +247,14 @@ impl TaskService {
         })
     }
 
+    /// Returns the digest of the manifest of the image that a request to make a container names, if that
+    /// is one of a store.
+    fn manifest_of(&self, payload: &[u8]) -> Option<String> {
+        let request = CreateTaskRequest::decode(payload).ok()?;
+        let dirs = RootDirs::of(&request.rootfs, Path::new("/")).ok()?;
+        self.shared.roots.manifest_of(&dirs)
+    }
+
     fn stats(&self, request: &ContainerRequest) -> Result<StatsResponse, Status> {
         let metrics = self.container(&request.id)?.figures();
         Ok(StatsResponse {
@@ -401,7 +410,7 @@ impl Answer for TaskService {
         }
         let span = CallSpan::begin(&method, &payload);
         let answered = self.call(&method, &payload).await;
-        span.end(&answered);
+        span.end(&answered, || self.manifest_of(&payload));
         answered
     }
 }

@@ -116,6 +116,13 @@ impl Stores {
         layers.map_err(|error| said(base, &error))
     }
 
+    /// Returns the digest of the manifest that an image came with.
+    #[must_use]
+    pub fn manifest(&self, base: &StoredBase) -> Option<String> {
+        let info = self.store(&base.store).ok()?.info(&base.image).ok()?;
+        info.manifest.map(|digest| digest.to_string())
+    }
+
     fn store(&self, dir: &Path) -> Result<Store, Status> {
         let mut open = self.open.lock();
         if let Some(store) = open.get(dir) {

@@ -15,7 +15,12 @@ impl CallSpan {
     }
 
     /// Ends nothing.
-    pub fn end(self, _answered: &Result<Vec<u8>, Status>) {}
+    pub fn end(
+        self,
+        _answered: &Result<Vec<u8>, Status>,
+        _manifest: impl FnOnce() -> Option<String>,
+    ) {
+    }
 }
 
 #[cfg(feature = "otel")]
@@ -26,10 +31,15 @@ impl CallSpan {
         Self(on::Answering::begin(method, payload))
     }
 
-    /// Notes what the answer is, and ends it.
-    pub fn end(self, answered: &Result<Vec<u8>, Status>) {
+    /// Notes what the answer is, and of a container that was made the digest of its image's manifest,
+    /// and ends it.
+    pub fn end(
+        self,
+        answered: &Result<Vec<u8>, Status>,
+        manifest: impl FnOnce() -> Option<String>,
+    ) {
         if let Some(answering) = self.0 {
-            answering.end(answered);
+            answering.end(answered, manifest);
         }
     }
 }
@@ -65,9 +75,12 @@ mod on {
     use crate::status::{Code, Status};
     use crate::wire::Message;
 
-    /// The span of a call, and whether its answer has a code of an end.
+    /// The span of a call.
     pub(super) struct Answering {
         span: Span,
+        /// Whether it makes a container.
+        creates: bool,
+        /// Whether its answer has a code of an end.
         deletes: bool,
     }
 
@@ -100,12 +113,24 @@ mod on {
             }
             // What is no message is refused by whoever answers it.
             .ok();
-            let deletes = method == "Delete";
-            Some(Self { span, deletes })
+            Some(Self {
+                span,
+                creates: method == "Create",
+                deletes: method == "Delete",
+            })
         }
 
-        pub(super) fn end(mut self, answered: &Result<Vec<u8>, Status>) {
+        pub(super) fn end(
+            mut self,
+            answered: &Result<Vec<u8>, Status>,
+            manifest: impl FnOnce() -> Option<String>,
+        ) {
             match answered {
+                Ok(_) if self.creates => {
+                    if let Some(digest) = manifest() {
+                        self.span.set("oci.manifest.digest", digest);
+                    }
+                }
                 Ok(bytes) if self.deletes => {
                     if let Ok(response) = DeleteResponse::decode(bytes) {
                         let code = i64::from(response.exit_status);

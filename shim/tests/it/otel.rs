@@ -4,6 +4,12 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::json;
+#[cfg(feature = "otel")]
+use stratafs::registry::{Client, ClientOptions, RegistryRef};
+#[cfg(feature = "otel")]
+use stratafs::store::Store;
+#[cfg(feature = "otel")]
+use stratafs::transfer::{ImportOptions, PullOptions, PushOptions, import, pull, push};
 use stratafs_shim::messages::*;
 use tempfile::TempDir;
 
@@ -68,6 +74,48 @@ fn start(dir: &TempDir, bundle: &Bundle, collector: &Collector, more: &[(&str, &
     assert!(ran.status.success(), "{ran:?}");
     let address = String::from_utf8(ran.stdout).unwrap();
     address.strip_prefix("unix://").unwrap().into()
+}
+
+#[cfg(feature = "otel")]
+#[test]
+fn otel_a_container_off_an_image_of_a_store_is_made_with_the_digest_of_its_manifest() {
+    use crate::support::fake_registry::FakeRegistry;
+
+    let dir = tempfile::tempdir().unwrap();
+    let (source, store) = (dir.path().join("source"), dir.path().join("store"));
+    std::fs::create_dir(&source).unwrap();
+    std::fs::write(source.join("app.wasm"), says("1", 3)).unwrap();
+    let fake = FakeRegistry::start();
+    let client = Client::new(ClientOptions::default()).unwrap();
+    let made = Store::open(&dir.path().join("made")).unwrap();
+    let tag = "app:1".parse().unwrap();
+    import(&made, &[source], &tag, &ImportOptions::default()).unwrap();
+    let name: RegistryRef = fake.name("team/app:1").parse().unwrap();
+    push(&made, &client, &tag, &name, &PushOptions::default()).unwrap();
+    let into = Store::open(&store).unwrap();
+    let pulled = pull(&into, &client, &name, None, &PullOptions::default()).unwrap();
+    let collector = Collector::start();
+    let config = format!(
+        "socket-dir = {:?}\ncache-dir = \"\"\n",
+        dir.path().join("sockets")
+    );
+    std::fs::write(dir.path().join("shim.toml"), config).unwrap();
+    let mut bundle = Bundle::new(dir.path(), "one", "");
+    let image = pulled.image.id.to_string();
+    bundle.request.rootfs = stored_mount(&bundle.dir, &store, &image, &[]);
+    bundle.write();
+    let socket = start(&dir, &bundle, &collector, &[]);
+    let _pid: PidResponse = call(&socket, "Create", &bundle.request).unwrap();
+    let _gone: DeleteResponse = call(&socket, "Delete", &named("one")).unwrap();
+    let last = ShutdownRequest {
+        id: "one".into(),
+        now: true,
+    };
+    let _ended: Empty = call(&socket, "Shutdown", &last).unwrap();
+    let seen = collector.until(2);
+    let made = seen.iter().find(|span| span.name == "container.create");
+    let digest = &made.unwrap().attributes["oci.manifest.digest"];
+    assert_eq!(digest, pulled.digest.as_str());
 }
 
 #[cfg(feature = "otel")]
