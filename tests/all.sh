@@ -13,8 +13,10 @@ case "${1:-}" in
         ;;
 esac
 
-# What the command line does not need of the library, and the tests do.
-also=(--features merge-lines,serde,tokio)
+# What the command line does not need of the library, and the tests do; and what STRATAFS_TEST_FEATURES names of other
+# packages, such as stratafs-shim/otel.
+of_library=(--features merge-lines,serde,tokio)
+also=(--features "merge-lines,serde,tokio${STRATAFS_TEST_FEATURES:+,$STRATAFS_TEST_FEATURES}")
 
 skipped=$(mktemp) said=$(mktemp)
 trap 'rm -f "$skipped" "$said"' EXIT
@@ -47,7 +49,7 @@ else
 fi
 
 say "examples in the documentation"
-cargo test --profile tests --locked "${also[@]}" --doc
+cargo test --profile tests --locked "${of_library[@]}" --doc
 
 if [ -n "$long" ]; then
     say "a real CPython, a thousand times"

@@ -21,7 +21,9 @@ mkdir -p "$work"
 fetch "$work" LICENSE dist/langs/python-3.11.3.wasm dist/langs/python-3.11.3.tar.gz
 sha256 -c --quiet "$here/package.sha256" || fail "$work/package is not the package this test is made for: remove it"
 
-cargo build --quiet --profile tests --bin stratafs --example host_dir_run
+# With the features that tests/all.sh builds with, so that nothing is built again there.
+cargo build --quiet --workspace --profile tests --locked \
+    --features "merge-lines,serde,tokio${STRATAFS_TEST_FEATURES:+,$STRATAFS_TEST_FEATURES}" --bin stratafs --example host_dir_run
 strata() { "$built/stratafs" run --bare "$@"; }
 host() { "$built/examples/host_dir_run" --cache "$work/compiled" "$@"; }
 

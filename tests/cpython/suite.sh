@@ -46,7 +46,9 @@ if [ ! -e "$work/debian/unpacked" ]; then
     touch "$work/debian/unpacked"
 fi
 
-cargo build --quiet --profile tests --bin stratafs --example host_dir_run --example componentize
+# With the features that tests/all.sh builds with, so that nothing is built again there.
+cargo build --quiet --workspace --profile tests --locked \
+    --features "merge-lines,serde,tokio${STRATAFS_TEST_FEATURES:+,$STRATAFS_TEST_FEATURES}" --bin stratafs --example host_dir_run --example componentize
 strata() { "$built/stratafs" run --bare "$@"; }
 host() { "$built/examples/host_dir_run" --cache "$work/compiled" "$@"; }
 
