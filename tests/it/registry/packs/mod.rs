@@ -500,6 +500,25 @@ fn lies() -> Vec<Lie> {
     ]
 }
 
+/// Sees that an image is refused, whole and in part.
+fn refused(world: &World, manifest: &Value, want: &str, number: usize) {
+    world.put("lie", manifest);
+    for lazy in [false, true] {
+        let store = world.other(&format!("other-{number}-{lazy}"));
+        let options = PullOptions {
+            lazy,
+            ..PullOptions::default()
+        };
+        let name = world.name("app:lie");
+        let error = transfer::pull(&store, &client(), &name, None, &options).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains(want), "{number}: {want}: {error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+        assert!(store.list().unwrap().is_empty(), "{error}");
+        assert!(store.verify().unwrap().is_sound(), "{error}");
+    }
+}
+
 #[test]
 fn manifests_of_packs_that_lie_are_refused() {
     let world = World::new();
@@ -509,21 +528,7 @@ fn manifests_of_packs_that_lie_are_refused() {
     for (number, (want, change)) in lies().into_iter().enumerate() {
         let mut manifest = good.clone();
         change(&mut manifest);
-        world.put("lie", &manifest);
-        for lazy in [false, true] {
-            let store = world.other(&format!("other-{number}-{lazy}"));
-            let options = PullOptions {
-                lazy,
-                ..PullOptions::default()
-            };
-            let name = world.name("app:lie");
-            let error = transfer::pull(&store, &client(), &name, None, &options).unwrap_err();
-            let error = error.to_string();
-            assert!(error.contains(want), "{number}: {want}: {error}");
-            assert_eq!(error.lines().count(), 1, "{error}");
-            assert!(store.list().unwrap().is_empty(), "{error}");
-            assert!(store.verify().unwrap().is_sound(), "{error}");
-        }
+        refused(&world, &manifest, want, number);
     }
 }
 
