@@ -381,11 +381,20 @@ mod tests {
         runtime.block_on(names.look_up(name))
     }
 
+    /// Returns sockets of both kinds on one port, which some other process may hold for one kind.
+    fn one_port() -> (UdpSocket, std::net::TcpListener) {
+        let bound = (0..100).find_map(|_| {
+            let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let udp = UdpSocket::bind(tcp.local_addr().unwrap()).ok()?;
+            Some((udp, tcp))
+        });
+        bound.unwrap()
+    }
+
     /// Answers as many questions as it is told, each first as another name and with another number.
     fn server(questions: usize, truncated: bool) -> (SocketAddr, std::thread::JoinHandle<usize>) {
-        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (udp, tcp) = one_port();
         let address = udp.local_addr().unwrap();
-        let tcp = std::net::TcpListener::bind(address).unwrap();
         let reply = move |question: &[u8], truncated: bool| {
             let mut bytes = question.to_vec();
             let is_four = question[question.len() - 3] == 1;
