@@ -160,27 +160,13 @@ impl Content {
             return Ok(0);
         };
         let total = usize::try_from(rest).unwrap_or(usize::MAX).min(buf.len());
-        if let ContentBody::Stored(stored) = &self.0.body {
-            if total > 0 {
-                stored.read_at(offset, buf.get_mut(..total).unwrap_or_default())?;
-            }
-            return Ok(total);
+        let out = buf.get_mut(..total).unwrap_or_default();
+        match &self.0.body {
+            ContentBody::Stored(stored) if total > 0 => stored.read_at(offset, out)?,
+            ContentBody::Stored(_) => {}
+            ContentBody::Pool(extents) => read_extents(extents, offset, out),
         }
-        let mut done = 0;
-        while done < total {
-            let at = offset + done as u64;
-            let within = within_chunk(at);
-            let len = (CHUNK_BYTES - within).min(total - done);
-            let Some(out) = buf.get_mut(done..done + len) else {
-                break;
-            };
-            match self.chunk_at(at) {
-                Some(chunk) => chunk.read(within, out),
-                None => out.fill(0),
-            }
-            done += len;
-        }
-        Ok(done)
+        Ok(total)
     }
 
     /// Returns whether every byte is here and what it should be: reads those at
@@ -283,19 +269,37 @@ impl Content {
     }
 
     fn chunk_at(&self, offset: u64) -> Option<&Chunk> {
-        let index = offset / CHUNK_BYTES as u64;
-        let extents = self.extents();
-        // Without holes before it, chunk n is extent n.
-        let guess = usize::try_from(index).ok().and_then(|at| extents.get(at));
-        match guess {
-            Some(extent) if extent.index == index => Some(&extent.chunk),
-            _ => {
-                let at = extents
-                    .binary_search_by_key(&index, |extent| extent.index)
-                    .ok()?;
-                extents.get(at).map(|extent| &extent.chunk)
-            }
+        chunk_of(self.extents(), offset / CHUNK_BYTES as u64)
+    }
+}
+
+/// Returns chunk number `index` of a file; `None` where a hole is.
+#[inline]
+fn chunk_of(extents: &[Extent], index: u64) -> Option<&Chunk> {
+    // Without holes before it, chunk n is extent n.
+    let guess = usize::try_from(index).ok().and_then(|at| extents.get(at));
+    match guess {
+        Some(extent) if extent.index == index => Some(&extent.chunk),
+        _ => {
+            let at = extents
+                .binary_search_by_key(&index, |extent| extent.index)
+                .ok()?;
+            extents.get(at).map(|extent| &extent.chunk)
         }
+    }
+}
+
+/// Fills `out` with the bytes from `offset` on, zeros where there is no chunk.
+fn read_extents(extents: &[Extent], mut offset: u64, mut out: &mut [u8]) {
+    while !out.is_empty() {
+        let within = within_chunk(offset);
+        let (part, rest) = out.split_at_mut((CHUNK_BYTES - within).min(out.len()));
+        let next = offset + part.len() as u64;
+        match chunk_of(extents, offset / CHUNK_BYTES as u64) {
+            Some(chunk) => chunk.read(within, part),
+            None => part.fill(0),
+        }
+        (offset, out) = (next, rest);
     }
 }
 
@@ -326,7 +330,10 @@ pub(crate) fn copy_or_zero(bytes: &[u8], out: &mut [u8]) {
     let (head, tail) = out.split_at_mut(bytes.len().min(out.len()));
     let (have, _) = bytes.split_at(head.len());
     head.copy_from_slice(have);
-    tail.fill(0);
+    // Most reads leave nothing, which is not worth a call.
+    if !tail.is_empty() {
+        tail.fill(0);
+    }
 }
 
 fn pieces_of(extents: &[Extent]) -> impl Iterator<Item = (u64, Digest)> {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::quota::{Quota, Usage};
 use super::{Object, Overlay};
+use crate::budget::Account;
 use crate::chunk::Pages;
 use crate::errno::Errno;
 use crate::meta::FileId;
@@ -24,6 +25,17 @@ impl Overlay {
     /// Returns a copy that goes its own way, with no descriptor open. Objects
     /// that have no name are still in it, and the host's places. O(1).
     pub(crate) fn snapshot(&self) -> Self {
+        self.copy_for(self.account().clone())
+    }
+
+    /// As [`Self::snapshot`], for another instance: it pays for itself.
+    pub(crate) fn fork(&self) -> Self {
+        self.copy_for(self.account().another())
+    }
+
+    // In place where it is called: what it makes is large.
+    #[inline]
+    fn copy_for(&self, account: Account) -> Self {
         Self {
             image: self.image.clone(),
             inodes: self.inodes.clone(),
@@ -31,7 +43,7 @@ impl Overlay {
             next: self.next,
             branch: 0,
             quota: self.quota,
-            pages: Pages::new(self.account().clone()),
+            pages: Pages::new(account),
             dirty: self.dirty.clone(),
             usage: Usage {
                 open: 0,
@@ -44,14 +56,6 @@ impl Overlay {
             rules: self.rules.clone(),
             host_objects: self.host_objects.clone(),
             turns: 0,
-        }
-    }
-
-    /// As [`Self::snapshot`], for another instance: it pays for itself.
-    pub(crate) fn fork(&self) -> Self {
-        Self {
-            pages: Pages::new(self.account().another()),
-            ..self.snapshot()
         }
     }
 

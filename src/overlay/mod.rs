@@ -70,9 +70,7 @@ pub use paths::TreePath;
 use pins::Pins;
 use quota::HostCosts;
 pub use quota::{Quota, Usage};
-#[cfg(feature = "p1")]
-pub(crate) use read::Rest;
-pub(crate) use read::{FetchedBlocks, NotDone};
+pub(crate) use read::{FetchedBlocks, NotDone, Rest};
 pub use rules::Rule;
 pub(crate) use rules::Rules;
 pub(crate) use seal::Batch;

@@ -125,8 +125,8 @@ impl Rest {
 pub(crate) enum StartedRead {
     /// The file is as the base has it: all is left to be done.
     Base(u32),
-    /// So many bytes are in the buffer, but for the rest.
-    Read(usize, Rest),
+    /// So many bytes are in the buffer, but for the rest that was noted.
+    Read(usize),
 }
 
 impl StartedRead {
@@ -139,12 +139,13 @@ impl StartedRead {
     pub(crate) fn finish(
         self,
         image: &Image,
+        rest: &Rest,
         offset: u64,
         buf: &mut [u8],
     ) -> Result<usize, NotDone> {
         match self {
             Self::Base(node) => Ok(content_of(image, node)?.try_read_at(buf, offset)?),
-            Self::Read(len, rest) => {
+            Self::Read(len) => {
                 if !rest.is_empty() {
                     rest.fill(image, offset, buf.get_mut(..len).unwrap_or_default())?;
                 }
@@ -216,12 +217,14 @@ impl Overlay {
     /// or for data at rest that cannot be read.
     pub(crate) fn read_at(&self, id: FileId, offset: u64, buf: &mut [u8]) -> Result<usize, Errno> {
         NotDone::wait_for(|| {
-            self.begin_read(id, offset, buf)?
-                .finish(&self.image, offset, buf)
+            let mut rest = Rest::default();
+            let begun = self.begin_read(id, offset, buf, &mut rest)?;
+            begun.finish(&self.image, &rest, offset, buf)
         })
     }
 
-    /// Copies what of a read from `offset` on is this instance's own.
+    /// Copies what of a read from `offset` on is this instance's own, and notes in `rest`,
+    /// which is empty, what is left of such a file.
     ///
     /// # Errors
     ///
@@ -232,14 +235,14 @@ impl Overlay {
         id: FileId,
         offset: u64,
         buf: &mut [u8],
+        rest: &mut Rest,
     ) -> Result<StartedRead, Errno> {
         match self.object(id) {
             Object::Base(node) => Ok(StartedRead::Base(node)),
             Object::Own(inode) => match &inode.body {
                 Body::File(file) => {
-                    let mut rest = Rest::default();
                     let len = file.read_own(offset, buf, &mut |node, range| rest.add(node, range));
-                    Ok(StartedRead::Read(len, rest))
+                    Ok(StartedRead::Read(len))
                 }
                 Body::Dir(_) | Body::Symlink(_) => Err(Errno::Io),
             },

@@ -11,7 +11,7 @@ use super::descriptor::{Access, Descriptor};
 use crate::errno::Errno;
 use crate::limits::CHUNK_BYTES;
 use crate::meta::Kind;
-use crate::overlay::{FetchedBlocks, NotDone, WriteOutcome};
+use crate::overlay::{FetchedBlocks, NotDone, Rest, WriteOutcome};
 
 /// Bytes that are copied from one file to another at a time.
 const COPIED_BYTES: usize = 64 << 10;
@@ -48,12 +48,14 @@ impl Descriptor {
         if let Some(live) = self.live() {
             return live.read_at(offset, buf);
         }
+        // Written in its place: it is large, and most reads leave it empty.
+        let mut rest = Rest::default();
         let begun = {
             let state = self.fs().lock();
             self.allow_look(&state)?;
-            state.begin_read(self.id(), offset, buf)?
+            state.begin_read(self.id(), offset, buf, &mut rest)?
         };
-        let len = begun.finish(self.fs().image(), offset, buf)?;
+        let len = begun.finish(self.fs().image(), &rest, offset, buf)?;
         self.note_read(offset, len);
         Ok(len)
     }
