@@ -13,7 +13,7 @@ use std::thread::{self, ThreadId};
 use parking_lot::Mutex;
 
 use super::disk::{GATE, IMPORTS};
-use super::{Store, StoreError};
+use super::{Store, StoreError, sweep};
 
 /// The imports of this process: the store, and the thread that began it.
 static OPEN: Mutex<Vec<(PathBuf, ThreadId)>> = Mutex::new(Vec::new());
@@ -51,6 +51,7 @@ impl Store {
         let path = disk.path(IMPORTS);
         let lock = disk.open_lock(&path)?;
         lock.lock_shared().map_err(StoreError::io("lock", &path))?;
+        sweep::expect_remains(disk)?;
         let open = (root, thread::current().id());
         OPEN.lock().push(open.clone());
         Ok(ImportLock {
@@ -81,6 +82,7 @@ impl Store {
         let path = disk.path(IMPORTS);
         let lock = disk.open_lock(&path)?;
         lock.lock().map_err(StoreError::io("lock", &path))?;
+        sweep::expect_remains(disk)?;
         Ok(ImportLock {
             _lock: Some(lock),
             open: None,

@@ -268,7 +268,7 @@ impl StoreOptions {
             known: Arc::default(),
         }));
         if store.0.writable {
-            store.sweep()?;
+            store.sweep_remains()?;
         }
         Ok(store)
     }
@@ -277,7 +277,8 @@ impl StoreOptions {
 impl Store {
     /// Opens the store in `dir`, made if nothing is there or an empty directory.
     /// What an import left behind that did not end is removed, unless one is
-    /// running.
+    /// running. O(bytes of the catalog), and O(files) if something was imported or
+    /// collected since the store was opened last.
     ///
     /// # Errors
     ///

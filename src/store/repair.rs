@@ -9,7 +9,7 @@ use super::identity::{self, MARKER};
 use super::log::{HEAD, Head, LogState};
 use super::pack::file_name;
 use super::record::{BlobRecord, ImageRecord, LayerRecord, TagRecord};
-use super::sweep::is_written_by_a_store;
+use super::sweep::{expect_remains, is_written_by_a_store};
 use super::{Store, StoreError, digest_of, legacy, making};
 use crate::digest::Digest;
 
@@ -70,6 +70,7 @@ impl Store {
         let imports = disk.open_lock(&disk.path(IMPORTS))?;
         let locked = imports.lock();
         locked.map_err(StoreError::io("lock", &disk.path(IMPORTS)))?;
+        expect_remains(&disk)?;
         let found = wrong_with(&disk)?;
         let catalog = Catalog::new(&disk, false);
         let _lock = catalog.lock_exclusive()?;

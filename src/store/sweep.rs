@@ -6,7 +6,7 @@ use std::fs::TryLockError;
 use std::path::Path;
 
 use super::catalog::{CatalogView, RecordKind};
-use super::disk::{Disk, INDEXES, LAYERS, PACKS, TMP};
+use super::disk::{Disk, IMPORTS, INDEXES, LAYERS, PACKS, TMP};
 use super::identity;
 use super::incoming::{self, INCOMING};
 use super::lazy_pack::{self, LAZY};
@@ -14,6 +14,10 @@ use super::pack::file_name;
 use super::record::{ImageRecord, LayerRecord};
 use super::used::{self, USED};
 use super::{Store, StoreError, log};
+
+/// An empty file that says that nothing was left behind: made by a sweep, and removed by whoever
+/// is about to write files that the catalog does not know yet.
+pub(super) const SWEPT: &str = "swept";
 
 /// How the files of a store begin, but for the texts.
 const MAGICS: [&[u8]; 4] = [b"stratpak", b"stratidx", b"stratlay", &log::MAGIC];
@@ -26,15 +30,44 @@ struct LiveFiles {
     images: HashSet<String>,
 }
 
+/// Says that something may be left behind from now on. The caller has the lock on imports, shared or
+/// alone, and has written nothing yet.
+pub(super) fn expect_remains(disk: &Disk) -> Result<(), StoreError> {
+    let path = disk.path(SWEPT);
+    if path.symlink_metadata().is_ok() {
+        disk.remove(&path)?;
+        // Or it would be back after a crash, beside what is left.
+        disk.sync_dir("")?;
+    }
+    Ok(())
+}
+
 impl Store {
+    /// Removes what imports left behind that did not end, unless one is running, or nothing was
+    /// written since this was done last. O(1) then, and O(files and records) otherwise.
+    pub(super) fn sweep_remains(&self) -> Result<(), StoreError> {
+        let disk = &self.0.packs.disk;
+        let is_swept = disk.is_file(&disk.path(SWEPT));
+        // What changes the catalog alone may leave something here.
+        if !is_swept || !disk.list(TMP)?.is_empty() {
+            self.sweep()?;
+        }
+        Ok(())
+    }
+
     /// Removes what imports left behind that did not end, unless one is
     /// running: returns whether none was.
     pub(super) fn sweep(&self) -> Result<bool, StoreError> {
         let disk = &self.0.packs.disk;
-        let path = disk.path("imports.lock");
+        let path = disk.path(IMPORTS);
         let file = disk.open_lock(&path)?;
         match file.try_lock() {
-            Ok(()) => self.remove_unreachable().map(|_| true),
+            Ok(()) => {
+                self.remove_unreachable()?;
+                // Where it cannot be made the next one who opens the store sweeps again.
+                drop(disk.open_or_make(&disk.path(SWEPT)));
+                Ok(true)
+            }
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(error)) => Err(StoreError::io("lock", &path)(error)),
         }

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use stratafs::chunk::ContentBuilder;
 use stratafs::image::ImageConfig;
@@ -29,6 +30,70 @@ fn told(dir: &Path) -> Result<(), String> {
     store.layers("a").map_err(text)?;
     store.import().map_err(text)?;
     Ok(())
+}
+
+/// Opens the store, and counts the steps that this takes on files.
+fn steps_of_opening(dir: &Path) -> u64 {
+    let steps = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&steps);
+    let hook = move |_: &str, _: &Path| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    };
+    let opened = StoreOptions::new().hook(Arc::new(hook)).open(dir);
+    drop(opened.unwrap());
+    steps.load(Ordering::Relaxed)
+}
+
+#[test]
+fn a_store_is_swept_once_after_what_may_have_left_something() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |name: &str| dir.path().join(name);
+    let remains = of(&format!("packs/{}", "ab".repeat(32)));
+    let leave = || fs::write(&remains, "stratpak and half").unwrap();
+    let mut counts = Vec::new();
+    for images in [5, 10] {
+        let store = Store::open(dir.path()).unwrap();
+        for image in 0..images {
+            let tag = format!("{images}-{image}");
+            put_file(&store, &tag, &noise(image, 2000)).unwrap();
+        }
+        assert!(!of("swept").exists());
+        leave();
+        let first = steps_of_opening(dir.path());
+        assert!(of("swept").is_file() && !remains.exists());
+        // From then on there is nothing to find, and nothing is looked for.
+        let again = steps_of_opening(dir.path());
+        assert!(again < first, "{again} steps, {first} before");
+        counts.push(again);
+    }
+    assert_eq!(counts[0], counts[1]);
+    // Each that may leave something says so before it does.
+    let store = Store::open(dir.path()).unwrap();
+    let import = store.import().unwrap();
+    assert!(!of("swept").exists());
+    leave();
+    // While it runs nobody sweeps, and nobody says that somebody did.
+    Store::open(dir.path()).unwrap();
+    assert!(!of("swept").exists() && remains.exists());
+    drop(import);
+    Store::open(dir.path()).unwrap();
+    assert!(of("swept").exists() && !remains.exists());
+    store.gc().unwrap();
+    assert!(!of("swept").exists());
+    Store::open(dir.path()).unwrap();
+    Store::repair(dir.path()).unwrap();
+    assert!(!of("swept").exists());
+    // What stands in its place is no word of a store's.
+    fs::write(of("swept"), "").unwrap();
+    fs::write(of("tmp/1-2-3"), "stratpak and half").unwrap();
+    Store::open(dir.path()).unwrap();
+    assert!(!of("tmp/1-2-3").exists());
+    fs::remove_file(of("swept")).unwrap();
+    fs::create_dir(of("swept")).unwrap();
+    leave();
+    Store::open(dir.path()).unwrap();
+    assert!(!remains.exists());
 }
 
 #[cfg(unix)]
