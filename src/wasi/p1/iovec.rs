@@ -18,19 +18,25 @@ const IOVEC_BYTES: u32 = 8;
 pub(super) struct Iovecs {
     start: u32,
     count: u32,
+    /// The first buffer, which is the only one as a rule; empty if there is none.
+    first: (u32, u32),
 }
 
 impl Iovecs {
     /// Names the list and checks that it and each buffer lie in the memory.
     pub(super) fn new(memory: &CallMemory<'_, '_>, start: i32, count: i32) -> Result<Self> {
-        let list = Self {
+        let mut list = Self {
             start: start.cast_unsigned(),
             count: count.cast_unsigned(),
+            first: (0, 0),
         };
         for n in 0..list.count {
             let (at, len) = list.get(memory, n)?;
             if len > 0 {
                 memory.check(at, len)?;
+            }
+            if n == 0 {
+                list.first = (at, len);
             }
         }
         Ok(list)
@@ -70,7 +76,7 @@ impl Iovecs {
         check_offset(offset)?;
         match self.count {
             1 => {
-                let (at, len) = self.get(memory, 0)?;
+                let (at, len) = self.first;
                 memory.fill(at, len, |done, room| {
                     file.try_read_at(room, offset.saturating_add(done.into()))
                 })
@@ -153,12 +159,12 @@ impl Iovecs {
         match (place, self.count) {
             (WriteAt::Offset(offset), 1) if !memory.is_shared() => {
                 check_offset(offset)?;
-                let (at, len) = self.get(memory, 0)?;
+                let (at, len) = self.first;
                 let written = memory.drain(at, len, |_, bytes| file.try_write_at(bytes, offset))?;
                 Ok((written, offset.saturating_add(written.into())))
             }
             (WriteAt::End, 1) if !memory.is_shared() => {
-                let (at, len) = self.get(memory, 0)?;
+                let (at, len) = self.first;
                 let mut end = 0;
                 let written = memory.drain(at, len, |_, bytes| {
                     let (written, past) = file.try_append(bytes)?;
