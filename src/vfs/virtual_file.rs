@@ -2,8 +2,8 @@
 //! are written: secrets, reports like those of `/proc`, sinks.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
@@ -109,14 +109,15 @@ pub(super) struct VirtualHandle {
 }
 
 /// Bytes that open descriptors of an instance hold of files of its host's
-/// making.
-#[derive(Clone, Default)]
-pub(super) struct VirtualBytes(Arc<AtomicU64>);
+/// making. Absent until one is opened.
+#[derive(Default)]
+pub(super) struct VirtualBytes(OnceLock<Arc<AtomicU64>>);
 
 impl VirtualBytes {
     /// Returns how many there are. O(1).
     pub(super) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        let count = self.0.get();
+        count.map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
     /// Counts `bytes` for as long as what it gives lives.
@@ -129,12 +130,11 @@ impl VirtualBytes {
             let sum = held.checked_add(bytes);
             sum.filter(|sum| *sum <= MAX_OPEN_VIRTUAL_BYTES)
         };
-        let taken = self
-            .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        let all = self.0.get_or_init(Arc::default);
+        let taken = all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         taken.map_err(|_| Errno::NoSpace)?;
         Ok(HeldContent {
-            all: self.clone(),
+            all: Arc::clone(all),
             bytes,
         })
     }
@@ -142,13 +142,13 @@ impl VirtualBytes {
 
 /// What one descriptor and its clones hold.
 struct HeldContent {
-    all: VirtualBytes,
+    all: Arc<AtomicU64>,
     bytes: u64,
 }
 
 impl Drop for HeldContent {
     fn drop(&mut self) {
-        self.all.0.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
