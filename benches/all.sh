@@ -48,9 +48,10 @@ run live cargo bench --quiet --locked --bench live
 run lookup cargo bench --quiet --locked --bench lookup
 cpython=${CPYTHON:-target/cpython/package/dist/langs/python-3.11.3}
 if [ -e "$cpython.wasm" ] && [ -e "$cpython.tar.gz" ]; then
+    run process benches/process.py "$cpython.wasm" "$cpython.tar.gz"
     run frozen benches/frozen.py "$cpython.wasm" "$cpython.tar.gz" 5 "$out/frozen.svg"
 else
-    echo "frozen: left out, since it needs $cpython.wasm and .tar.gz (tests/cpython/run.sh fetches them)"
+    echo "process, frozen: left out, since they need $cpython.wasm and .tar.gz (tests/cpython/run.sh fetches them)"
 fi
 if [ -n "$(command -v wrk)" ] && [ -n "${WASMTIME:-$(command -v wasmtime)}" ]; then
     run serve benches/serve.py

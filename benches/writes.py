@@ -46,6 +46,7 @@ def main():
     strata, host, guest = programs()
     work = pathlib.Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
     sides = {"stratafs": [strata, "run", "--cache", work / "c1"],
+             "stratafs --share run": [strata, "run", "--share", "run", "--cache", work / "c1"],
              "stratafs --share none": [strata, "run", "--share", "none", "--cache", work / "c1"]}
     if os.environ.get("BEFORE"):
         sides["before"] = [os.environ["BEFORE"], "run", "--cache", work / "c0"]

@@ -4,10 +4,10 @@
 //!
 //! The guests, `read_through` for 0.2 and `streams read` for 0.3, time
 //! themselves; they run in turns, so that whatever disturbs the machine
-//! disturbs all.
+//! disturbs all. Then calls of 0.3 on names and descriptors (`bench_calls`), likewise.
 //!
 //! `cargo bench --bench streams [-- TURNS]` (15 by default): all figures of
-//! all turns, then a table.
+//! all turns, then a table of each.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -18,6 +18,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod calls;
 mod theirs;
 
 use std::sync::Arc;
@@ -49,8 +50,8 @@ impl OutputSink for Said {
     }
 }
 
-/// Runs a guest once and gives the nanoseconds that it took.
-fn turn(runner: &Runner, image: &Image, args: &[&str]) -> f64 {
+/// Runs a guest once and returns what it printed.
+fn turn(runner: &Runner, image: &Image, args: &[&str]) -> String {
     let said = Arc::new(Said::default());
     let mut plan = RunPlan::default();
     plan.args = args.iter().map(|arg| (*arg).to_owned()).collect();
@@ -62,7 +63,7 @@ fn turn(runner: &Runner, image: &Image, args: &[&str]) -> f64 {
     }];
     let report = runner.run(image, &plan).unwrap();
     assert_eq!(report.failed().count(), 0);
-    nanoseconds(&said.0.lock())
+    said.0.lock().clone()
 }
 
 /// The time of a guest that read all of the file.
@@ -78,12 +79,20 @@ fn content() -> Vec<u8> {
         .collect()
 }
 
-fn base(bytes: &[u8]) -> Image {
+fn base(files: &[(&str, &[u8])]) -> Image {
     let mut layer = LayerBuilder::new();
-    let content = ContentBuilder::of(&ChunkPool::new(), bytes);
-    let path = LayerPath::parse(b"big").unwrap();
-    layer.file(&path, Meta::with_mode(0o644), content).unwrap();
+    let pool = ChunkPool::new();
+    for (path, bytes) in files {
+        let content = ContentBuilder::of(&pool, bytes);
+        let path = LayerPath::parse(path.as_bytes()).unwrap();
+        layer.file(&path, Meta::with_mode(0o644), content).unwrap();
+    }
     Image::new(&[layer.finish().unwrap()]).unwrap()
+}
+
+fn runner_of(guest: &[u8]) -> Runner {
+    let guest = Guest::from_bytes("guest", guest.to_vec()).unwrap();
+    Runner::new(&guest, RunnerConfig::default()).unwrap()
 }
 
 fn main() {
@@ -91,15 +100,12 @@ fn main() {
     let turns = std::env::args().skip(1).find_map(number).unwrap_or(15);
     let (bytes, host) = (content(), memory_dir());
     std::fs::write(host.path().join("big"), &bytes).unwrap();
-    let image = base(&bytes);
+    let image = base(&[("big", &bytes)]);
     let guests = [
         guest("read_through", World::P2),
         guest("streams", World::P3),
     ];
-    let ours = guests.each_ref().map(|bytes| {
-        let guest = Guest::from_bytes("guest", bytes.clone()).unwrap();
-        Runner::new(&guest, RunnerConfig::default()).unwrap()
-    });
+    let ours = guests.each_ref().map(|bytes| runner_of(bytes));
     let theirs = Theirs::new(host.path(), &guests);
     print_load("before");
     let mut rows = Vec::new();
@@ -112,7 +118,8 @@ fn main() {
                 theirs.two(&two),
                 turn(&ours[1], &image, &three),
                 theirs.three(&three),
-            ];
+            ]
+            .map(|said| nanoseconds(&said));
             if turn_number >= WARM_UP {
                 let number = turn_number - WARM_UP;
                 println!("turn {number} {piece} {figures:.0?}");
@@ -123,8 +130,10 @@ fn main() {
         }
         rows.push((piece, all.map(Spread::of)));
     }
+    let calls = calls::measure(turns);
     print_load("after");
     print_table(&rows);
+    calls::print_table(&calls);
 }
 
 fn print_table(rows: &[(&str, [Spread; 4])]) {

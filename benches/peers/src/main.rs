@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Instant;
 
-use peers::{Files, Handle, WHO, make};
+use peers::{DEEP, Files, Handle, WHO, load, make, make_layered};
 
 const BLOCK: usize = 4096;
 
@@ -21,6 +21,7 @@ const HELD: &[&str] = &[
     "a file of 100 bytes",
     "a file of 1 KiB",
     "a file of 64 MiB",
+    "a file of 100 bytes, of the base",
     "a file system with ten files of 1 KiB, contents and all",
 ];
 
@@ -41,7 +42,19 @@ const WHAT: &[(&str, usize)] = &[
     ("rename", 1024),
     ("make and remove a directory", 1024),
     ("list 1,000 names", 1),
+    ("base of 64 MiB read by 64 KiB", 1024),
+    ("base of 64 MiB read by 1 MiB", 64),
+    ("load of a base of 68 MB, 1,000 files", 1),
 ];
+
+/// What is measured of a file of the lowest layer, and for how many operations.
+const LAYERED: &[(&str, usize)] = &[
+    ("metadata", 4096),
+    ("missing name", 4096),
+    ("open + close", 4096),
+];
+
+const LAYERS: &[usize] = &[1, 8, 128];
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -49,15 +62,109 @@ fn main() {
     match words.as_slice() {
         ["case", who, what] => case(who, what),
         ["memory", who, what] => memory(who, what),
-        [] => {
-            compare(5);
-            compare_memory();
-        }
-        [rounds] if rounds.parse::<u32>().is_ok() => {
-            compare(rounds.parse().unwrap());
-            compare_memory();
-        }
+        ["layers", who, what, layers] => layered_case(who, what, layers.parse().unwrap()),
+        ["copy", piece] => copy(piece.parse().unwrap()),
+        [] => compare_all(5),
+        [rounds] if rounds.parse::<u32>().is_ok() => compare_all(rounds.parse().unwrap()),
         _ => eprintln!("usage: stratafs-peers [ROUNDS]"),
+    }
+}
+
+fn compare_all(rounds: u32) {
+    compare(rounds);
+    compare_copies(rounds);
+    compare_layers(rounds);
+    compare_memory();
+}
+
+/// Prints what copying alone takes of what is read in pieces.
+fn compare_copies(rounds: u32) {
+    for (name, piece) in [("64 KiB", 64 << 10), ("1 MiB", 1 << 20)] {
+        let copies = (0..rounds).map(|_| output_of(&["copy", &piece.to_string()]));
+        let spread = Spread::of(copies.map(|said| said.trim().parse().unwrap()).collect());
+        println!("a copy of {name} out of 64 MiB into one buffer, ns: {spread}");
+    }
+}
+
+/// Copies a file's worth of bytes piece by piece into one buffer, five times, and prints what a
+/// piece took the last time.
+fn copy(piece: usize) {
+    let bytes = vec![7_u8; 64 << 20];
+    let mut buf = vec![0; piece];
+    let mut ns = 0;
+    for _ in 0..5 {
+        let began = Instant::now();
+        for piece in bytes.chunks(piece) {
+            buf.copy_from_slice(std::hint::black_box(piece));
+            std::hint::black_box(&buf);
+        }
+        ns = began.elapsed().as_nanos() / (bytes.len() / piece) as u128;
+    }
+    println!("{ns}");
+}
+
+/// Prints what a file of the lowest layer costs under 1, 8 and 128 layers, warm.
+fn compare_layers(rounds: u32) {
+    let peers = &WHO[..WHO.len() - 1];
+    println!(
+        "\n| ns, warm: median [least..most] | layers | {} |",
+        peers.join(" | ")
+    );
+    println!("|---|---|{}", "---|".repeat(peers.len()));
+    for (what, _) in LAYERED {
+        for layers in LAYERS {
+            let mut all = vec![Vec::new(); peers.len()];
+            for _ in 0..rounds {
+                for (figures, peer) in all.iter_mut().zip(peers) {
+                    let said = output_of(&["layers", peer, what, &layers.to_string()]);
+                    figures.push(said.trim().parse().unwrap());
+                }
+            }
+            let cells: Vec<_> = all
+                .into_iter()
+                .map(|all| Spread::of(all).to_string())
+                .collect();
+            println!("| {what}, depth 8 | {layers} | {} |", cells.join(" | "));
+        }
+    }
+}
+
+fn layered_case(who: &str, what: &str, layers: usize) {
+    let fs = make_layered(who, layers).unwrap();
+    let (_, times) = LAYERED.iter().find(|(name, _)| *name == what).unwrap();
+    let (path, missing) = (format!("/{DEEP}/module.py"), format!("/{DEEP}/missng.py"));
+    let mut ns = 0;
+    for _ in 0..5 {
+        let began = Instant::now();
+        for _ in 0..*times {
+            match what {
+                "metadata" => assert_eq!(fs.len(&path), Some(4096)),
+                "missing name" => assert_eq!(fs.len(&missing), None),
+                _ => drop(fs.open_to_read(&path)),
+            }
+        }
+        ns = began.elapsed().as_nanos() / *times as u128;
+    }
+    println!("{ns}");
+}
+
+/// A median, and the least and the most.
+struct Spread(u64, u64, u64);
+
+impl Spread {
+    fn of(mut samples: Vec<u64>) -> Self {
+        samples.sort_unstable();
+        Self(
+            samples[samples.len() / 2],
+            samples[0],
+            samples[samples.len() - 1],
+        )
+    }
+}
+
+impl std::fmt::Display for Spread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} [{}..{}]", self.0, self.1, self.2)
     }
 }
 
@@ -87,11 +194,9 @@ fn compare(rounds: u32) {
             let mut medians = Vec::new();
             let cells: Vec<String> = (0..WHO.len())
                 .map(|who| {
-                    let samples = all.get_mut(&(what, who, state)).unwrap();
-                    samples.sort_unstable();
-                    let median = samples[samples.len() / 2];
-                    medians.push(median);
-                    format!("{median} [{}..{}]", samples[0], samples[samples.len() - 1])
+                    let spread = Spread::of(all.remove(&(what, who, state)).unwrap());
+                    medians.push(spread.0);
+                    spread.to_string()
                 })
                 .collect();
             let best = *medians[1..].iter().min().unwrap();
@@ -136,7 +241,10 @@ fn case(who: &str, what: &str) {
         .unwrap();
     let base = if what.contains("64 MiB") { 64 << 20 } else { 0 };
     let fs = make(who, base);
-    let mut work = prepare(at, &*fs);
+    let mut work = match what.starts_with("load") {
+        true => loads(who),
+        false => prepare(at, &*fs),
+    };
     for round in 0..5 {
         let began = Instant::now();
         work(round);
@@ -158,12 +266,9 @@ fn offsets(blocks: usize, count: usize) -> impl Iterator<Item = u64> {
 fn prepare<'a>(what: usize, fs: &'a dyn Files) -> Box<dyn FnMut(u32) + 'a> {
     let times = WHAT[what].1;
     let block = vec![0xa5_u8; BLOCK];
-    let deep = "/usr/lib/python3.11/site-packages/pkgname/sub/deep";
-    fs.create_dir_all(deep);
-    fs.write(
-        "/usr/lib/python3.11/site-packages/pkgname/sub/deep/module.py",
-        &block,
-    );
+    let deep = format!("/{DEEP}");
+    fs.create_dir_all(&deep);
+    fs.write(&format!("{deep}/module.py"), &block);
     let own = |fs: &dyn Files| fs.write("/own", &vec![7; 8 << 20]);
     match what {
         0 => Box::new(move |_| {
@@ -242,6 +347,8 @@ fn prepare<'a>(what: usize, fs: &'a dyn Files) -> Box<dyn FnMut(u32) + 'a> {
                 fs.remove_dir("/dir");
             }
         }),
+        15 => reads_in_order(fs.open_to_read("/base"), 64 << 10, times),
+        16 => reads_in_order(fs.open_to_read("/base"), 1 << 20, times),
         _ => {
             fs.create_dir_all("/many");
             (0..1000).for_each(|n| fs.write(&format!("/many/entry{n:04}"), b"x"));
@@ -257,6 +364,30 @@ fn random_reads<'a>(
 ) -> Box<dyn FnMut(u32) + 'a> {
     let mut buf = vec![0; BLOCK];
     Box::new(move |_| offsets(blocks, times).for_each(|at| file.read_at(at, &mut buf)))
+}
+
+fn reads_in_order<'a>(
+    mut file: Box<dyn Handle + 'a>,
+    piece: usize,
+    times: usize,
+) -> Box<dyn FnMut(u32) + 'a> {
+    let mut buf = vec![0; piece];
+    Box::new(move |_| (0..times).for_each(|n| file.read_at((n * piece) as u64, &mut buf)))
+}
+
+/// Loads a base of 1,000 files, no two blocks of them alike.
+fn loads<'a>(who: &'a str) -> Box<dyn FnMut(u32) + 'a> {
+    let file = |number: usize| {
+        let word = |at: usize| {
+            (number << 32 | at)
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                .to_le_bytes()
+        };
+        let bytes: Vec<u8> = (0..8500).flat_map(word).collect();
+        (format!("file{number:04}"), bytes)
+    };
+    let files: Vec<_> = (0..1000).map(file).collect();
+    Box::new(move |_| drop(load(who, &files)))
 }
 
 /// Prints how much the process grows by one of them, less what it contains.
@@ -281,6 +412,21 @@ fn memory(who: &str, what: &str) {
         "a file of 100 bytes" => files(100, 20_000),
         "a file of 1 KiB" => files(1 << 10, 20_000),
         "a file of 64 MiB" => files(64 << 20, 1),
+        "a file of 100 bytes, of the base" => {
+            let all: Vec<_> = (0..20_000_u64)
+                .map(|n| {
+                    (
+                        format!("entry{n:05}"),
+                        n.to_le_bytes().repeat(13)[..100].to_vec(),
+                    )
+                })
+                .collect();
+            let before = resident();
+            let made = load(who, &all);
+            let held = (resident() - before) / all.len() as u64;
+            drop(made);
+            held.saturating_sub(100)
+        }
         _ => {
             let before = resident();
             let made: Vec<_> = (0..500).map(|_| ten_files(who)).collect();

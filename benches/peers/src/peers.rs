@@ -9,7 +9,7 @@ use futures::executor::block_on;
 use stratafs::chunk::{ChunkPool, ContentBuilder};
 use stratafs::host::{File, OpenOptions};
 use stratafs::image::Image;
-use stratafs::layer::LayerBuilder;
+use stratafs::layer::{Layer, LayerBuilder};
 use stratafs::meta::Meta;
 use stratafs::name::LayerPath;
 use stratafs::vfs::Fs;
@@ -25,6 +25,7 @@ pub trait Files {
     fn write(&self, path: &str, bytes: &[u8]);
     fn create(&self, path: &str) -> Box<dyn Handle + '_>;
     fn open(&self, path: &str) -> Box<dyn Handle + '_>;
+    fn open_to_read(&self, path: &str) -> Box<dyn Handle + '_>;
     fn open_to_append(&self, path: &str) -> Box<dyn Handle + '_>;
     fn len(&self, path: &str) -> Option<u64>;
     fn remove(&self, path: &str);
@@ -45,13 +46,8 @@ pub fn make(who: &str, base: usize) -> Box<dyn Files> {
     let noise = |at: usize| (at.wrapping_mul(0x9e37_79b9) >> 24) as u8;
     let bytes: Vec<u8> = (0..base).map(noise).collect();
     if who == "stratafs" {
-        let pool = ChunkPool::new();
-        let mut layer = LayerBuilder::new();
-        let path = LayerPath::parse(b"base").unwrap();
-        let content = ContentBuilder::of(&pool, &bytes);
-        layer.file(&path, Meta::with_mode(0o644), content).unwrap();
-        let image = Image::new(&[layer.finish().unwrap()]).unwrap();
-        return Box::new(Ours(Fs::new(&image)));
+        let layer = layer_of(&ChunkPool::new(), std::iter::once(("base", &bytes)));
+        return Box::new(Ours(Fs::new(&Image::new(&[layer]).unwrap())));
     }
     let fs: Box<dyn Files> = match who {
         "virtual-fs" => Box::new(Wasmer(virtual_fs::mem_fs::FileSystem::default())),
@@ -63,6 +59,83 @@ pub fn make(who: &str, base: usize) -> Box<dyn Files> {
     };
     fs.write("/base", &bytes);
     fs
+}
+
+/// The directory of a file at depth 8.
+pub const DEEP: &str = "usr/lib/python3.11/site-packages/pkgname/sub/deep";
+
+/// Makes one whose base has so many layers: each has a file of its own in [`DEEP`], the lowest one
+/// also `module.py` of 4 KiB. None for whom that takes root.
+pub fn make_layered(who: &str, layers: usize) -> Option<Box<dyn Files>> {
+    let module = vec![0xa5; 4096];
+    let files = |layer: usize| {
+        let own = (format!("{DEEP}/own{layer}"), vec![7; 100]);
+        let module = (layer == 0).then(|| (format!("{DEEP}/module.py"), module.clone()));
+        std::iter::once(own).chain(module)
+    };
+    let fill = |fs: &dyn Files, layer: usize| {
+        fs.create_dir_all(&format!("/{DEEP}"));
+        files(layer).for_each(|(path, bytes)| fs.write(&format!("/{path}"), &bytes));
+    };
+    Some(match who {
+        "stratafs" => {
+            let pool = ChunkPool::new();
+            let all: Vec<_> = (0..layers)
+                .map(|layer| layer_of(&pool, files(layer)))
+                .collect();
+            Box::new(Ours(Fs::new(&Image::new(&all).unwrap())))
+        }
+        "virtual-fs" => {
+            let made = (0..layers).rev().map(|layer| {
+                let made = Wasmer(virtual_fs::mem_fs::FileSystem::default());
+                fill(&made, layer);
+                made.0
+            });
+            let primary = virtual_fs::mem_fs::FileSystem::default();
+            let all: Vec<_> = made.collect();
+            Box::new(Wasmer(virtual_fs::OverlayFileSystem::new(primary, all)))
+        }
+        "vfs" => {
+            let made = (0..layers).rev().map(|layer| {
+                let made = Crate(vfs::MemoryFS::new().into());
+                fill(&made, layer);
+                made.0
+            });
+            let writes = std::iter::once(vfs::MemoryFS::new().into());
+            let all: Vec<vfs::VfsPath> = writes.chain(made).collect();
+            Box::new(Crate(vfs::OverlayFS::new(&all).into()))
+        }
+        _ => return None,
+    })
+}
+
+/// Makes one with so many files, whose bytes are given: what a host does with a base that it has in memory.
+pub fn load(who: &str, files: &[(String, Vec<u8>)]) -> Box<dyn Files> {
+    if who == "stratafs" {
+        let pool = ChunkPool::new();
+        let borrowed = files.iter().map(|(path, bytes)| (path, bytes));
+        return Box::new(Ours(Fs::new(
+            &Image::new(&[layer_of(&pool, borrowed)]).unwrap(),
+        )));
+    }
+    let fs = make(who, 0);
+    for (path, bytes) in files {
+        fs.write(&format!("/{path}"), bytes);
+    }
+    fs
+}
+
+fn layer_of(
+    pool: &ChunkPool,
+    files: impl Iterator<Item = (impl AsRef<str>, impl AsRef<[u8]>)>,
+) -> Layer {
+    let mut layer = LayerBuilder::new();
+    for (path, bytes) in files {
+        let path = LayerPath::parse(path.as_ref().as_bytes()).unwrap();
+        let content = ContentBuilder::of(pool, bytes.as_ref());
+        layer.file(&path, Meta::with_mode(0o644), content).unwrap();
+    }
+    layer.finish().unwrap()
 }
 
 struct Ours(Fs);
@@ -80,6 +153,9 @@ impl Files for Ours {
     fn open(&self, path: &str) -> Box<dyn Handle + '_> {
         let options = OpenOptions::new().read(true).write(true);
         Box::new(options.open(&self.0, path).unwrap())
+    }
+    fn open_to_read(&self, path: &str) -> Box<dyn Handle + '_> {
+        Box::new(self.0.open(path).unwrap())
     }
     fn open_to_append(&self, path: &str) -> Box<dyn Handle + '_> {
         Box::new(OpenOptions::new().append(true).open(&self.0, path).unwrap())
@@ -113,11 +189,11 @@ impl Handle for File {
     }
 }
 
-struct Wasmer(virtual_fs::mem_fs::FileSystem);
+struct Wasmer<F>(F);
 
 struct WasmerFile(Box<dyn virtual_fs::VirtualFile + Send + Sync>);
 
-impl Wasmer {
+impl<F: virtual_fs::FileSystem> Wasmer<F> {
     fn opened(&self, path: &str, append: bool, create: bool) -> Box<dyn Handle + '_> {
         let mut options = self.0.new_open_options();
         options
@@ -130,7 +206,7 @@ impl Wasmer {
     }
 }
 
-impl Files for Wasmer {
+impl<F: virtual_fs::FileSystem> Files for Wasmer<F> {
     fn create_dir_all(&self, path: &str) {
         let mut at = PathBuf::new();
         for part in std::path::Path::new(path) {
@@ -148,6 +224,10 @@ impl Files for Wasmer {
     }
     fn open(&self, path: &str) -> Box<dyn Handle + '_> {
         self.opened(path, false, false)
+    }
+    fn open_to_read(&self, path: &str) -> Box<dyn Handle + '_> {
+        let mut options = self.0.new_open_options();
+        Box::new(WasmerFile(options.read(true).open(path).unwrap()))
     }
     fn open_to_append(&self, path: &str) -> Box<dyn Handle + '_> {
         self.opened(path, true, false)
@@ -215,6 +295,9 @@ impl Files for Crate {
         let path = self.0.join(path).unwrap();
         let file = path.open_file().unwrap();
         Box::new(CrateFile::Both(path, Some(file), None))
+    }
+    fn open_to_read(&self, path: &str) -> Box<dyn Handle + '_> {
+        self.open(path)
     }
     fn open_to_append(&self, path: &str) -> Box<dyn Handle + '_> {
         Box::new(CrateFile::Write(
@@ -287,6 +370,9 @@ impl Files for Std {
     fn open(&self, path: &str) -> Box<dyn Handle + '_> {
         let mut options = fs::OpenOptions::new();
         Box::new(options.read(true).write(true).open(self.at(path)).unwrap())
+    }
+    fn open_to_read(&self, path: &str) -> Box<dyn Handle + '_> {
+        Box::new(fs::File::open(self.at(path)).unwrap())
     }
     fn open_to_append(&self, path: &str) -> Box<dyn Handle + '_> {
         Box::new(
