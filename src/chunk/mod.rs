@@ -27,6 +27,7 @@ pub(crate) use content::{copy_or_zero, digest_of};
 pub(crate) use cut::next_chunk;
 pub(crate) use pages::{GonePages, Pages};
 pub use pool::{Chunk, ChunkPool};
+pub(crate) use scope::Sample;
 pub use scope::Scope;
 pub(crate) use sealed::{Piece, SealedBlock, SealedFile};
 pub use stored::ContentError;

@@ -89,11 +89,29 @@ impl Scope {
     /// one of all of them only where another block has the same samples: bytes
     /// that nobody else holds are not read.
     pub(crate) fn put(&self, buffer: &Buffer) -> Option<(Piece, bool)> {
-        let samples = sample(buffer.bytes());
-        let samples = samples.map(|samples| xxh3_64_with_seed(&samples, !self.0.seed));
+        self.put_sampled(buffer, self.sample(buffer))
+    }
+
+    /// As [`put`](Self::put), of a block that was sampled before.
+    pub(crate) fn put_sampled(&self, buffer: &Buffer, sample: Sample) -> Option<(Piece, bool)> {
         let whole = || xxh3_64_with_seed(buffer.bytes(), self.0.seed);
-        let found = samples.and_then(|hash| self.0.put_block(hash, buffer));
+        let found = sample.hash.and_then(|hash| self.0.put_block(hash, buffer));
         found.or_else(|| self.0.put_block(whole(), buffer))
+    }
+
+    /// Looks at some bytes of a block, from all over it. O(1), no lock.
+    #[inline]
+    pub(crate) fn sample(&self, buffer: &Buffer) -> Sample {
+        match gather(buffer.bytes()) {
+            Some(samples) => Sample {
+                hash: Some(xxh3_64_with_seed(&samples, !self.0.seed)),
+                may_be_zeros: samples == [0; SAMPLES * SAMPLE_BYTES],
+            },
+            None => Sample {
+                hash: None,
+                may_be_zeros: true,
+            },
+        }
     }
 
     /// Returns the scope's file that is made of these blocks, and whether it is
@@ -113,20 +131,41 @@ impl Scope {
     }
 }
 
-/// Some bytes of a long block, from all over it; none of a short one.
-fn sample(bytes: &[u8]) -> Option<[u8; SAMPLES * SAMPLE_BYTES]> {
+/// What some of a block's bytes say of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Sample {
+    /// A hash of the samples; absent for a short block, which is looked for as a whole.
+    hash: Option<u64>,
+    may_be_zeros: bool,
+}
+
+impl Sample {
+    /// Returns whether the block may be all zeros.
+    pub(crate) fn may_be_zeros(self) -> bool {
+        self.may_be_zeros
+    }
+
+    /// Returns whether the block may have the bytes of another, of the same scope.
+    pub(crate) fn may_equal(self, other: Self) -> bool {
+        self.hash == other.hash
+    }
+}
+
+/// Returns some bytes of a long block, from all over it; none of a short one.
+#[inline]
+fn gather(bytes: &[u8]) -> Option<[u8; SAMPLES * SAMPLE_BYTES]> {
     if bytes.len() < MIN_SAMPLED_BYTES {
         return None;
     }
     // Where a whole block is sampled is known when this is compiled.
     match <&[u8; BLOCK_BYTES]>::try_from(bytes) {
-        Ok(block) => gather(block),
-        Err(_) => gather(bytes),
+        Ok(block) => gather_from(block),
+        Err(_) => gather_from(bytes),
     }
 }
 
 #[inline(always)]
-fn gather(bytes: &[u8]) -> Option<[u8; SAMPLES * SAMPLE_BYTES]> {
+fn gather_from(bytes: &[u8]) -> Option<[u8; SAMPLES * SAMPLE_BYTES]> {
     let mut samples = [0; SAMPLES * SAMPLE_BYTES];
     let step = (bytes.len() - SAMPLE_BYTES) / (SAMPLES - 1);
     for (at, out) in (0..).zip(samples.chunks_exact_mut(SAMPLE_BYTES)) {
@@ -191,7 +230,7 @@ mod tests {
             bytes[100] = byte;
             Buffer::copy(&bytes, 4096, &mut pages).unwrap()
         };
-        assert_eq!(sample(long(1).bytes()), sample(long(2).bytes()));
+        assert_eq!(gather(long(1).bytes()), gather(long(2).bytes()));
         let first: Vec<_> = (0..4).map(|byte| scope.put(&long(byte))).collect();
         assert!(first.iter().flatten().all(|(_, is_new)| *is_new));
         for (byte, held) in (0..4).zip(first.iter().flatten()) {

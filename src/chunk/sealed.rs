@@ -281,15 +281,22 @@ impl FileInner {
 
 impl Drop for FileInner {
     fn drop(&mut self) {
-        if let Some(home) = self.home.upgrade() {
-            home.files.forget_dead(&self.hash);
-        }
-        let mut gone = GonePages::default();
+        let Some(home) = self.home.upgrade() else {
+            return;
+        };
+        home.files.forget_dead(&self.hash);
+        let (mut gone, mut left) = (GonePages::default(), 0);
         for part in std::mem::take(&mut self.parts) {
-            match part {
-                SealedBlock::New(piece) | SealedBlock::Old(piece) => piece.go(&mut gone),
-                SealedBlock::Zeros => {}
+            if let SealedBlock::New(piece) | SealedBlock::Old(piece) = part
+                && let Some(mut last) = Arc::into_inner(piece.0)
+                && let Some(buffer) = last.buffer.take()
+            {
+                // All of them are in the scope that the file is in.
+                left += buffer.len() as u64;
+                home.blocks.forget_dead(&last.hash);
+                buffer.go(&mut gone);
             }
         }
+        home.held_bytes.fetch_sub(left, Ordering::Relaxed);
     }
 }

@@ -12,6 +12,8 @@
 
 use std::ops::Range;
 
+use smallvec::SmallVec;
+
 use super::Overlay;
 use super::backing::{First, Owner};
 use super::block::Block;
@@ -19,12 +21,15 @@ use super::blocks::FileBody;
 use super::data::Counts;
 use super::dirty::Dirty;
 use super::inode::Body;
-use crate::chunk::{Buffer, Piece, Scope, SealedBlock, digest_of};
+use crate::chunk::{Buffer, Piece, Sample, Scope, SealedBlock, digest_of};
 use crate::digest::Digest;
 use crate::image::Image;
-use crate::limits::{CHUNK_BYTES, MAX_CLOSE_BLOCKS, MIN_SCOPED_BYTES};
+use crate::limits::{BLOCK_BYTES, CHUNK_BYTES, MAX_CLOSE_BLOCKS, MIN_SCOPED_BYTES};
 use crate::meta::FileId;
 use crate::steps;
+
+/// Blocks that are sampled together: as many as [`CHUNK_BYTES`] has.
+const BATCH: usize = CHUNK_BYTES / BLOCK_BYTES;
 
 /// Blocks of one file to be sealed.
 pub(crate) struct Batch {
@@ -131,34 +136,58 @@ fn digest_file(file: &FileBody, go_on: &dyn Fn() -> bool) -> Option<Digest> {
 /// The same file held by the scope, each block once. `None` if a block has
 /// to stay by itself, or `go_on` says no meanwhile.
 fn seal_file(file: &FileBody, scope: &Scope, go_on: &dyn Fn() -> bool) -> Option<Owner> {
-    // Blocks of one file that repeat follow each other as a rule.
-    let mut last: Option<Piece> = None;
-    let parts = file.own_blocks().map(|buffer| {
-        steps::add(1);
+    let mut sealer = BlockSealer { scope, last: None };
+    let mut all = Vec::with_capacity(file.block_count());
+    let mut blocks = file.own_blocks();
+    loop {
+        // Sampled apart from the look-ups, whose locks the processor does not look past: so it
+        // waits for the memory of several blocks at once.
+        let batch: SmallVec<[(&Buffer, Sample); BATCH]> = blocks
+            .by_ref()
+            .take(BATCH)
+            .map(|buffer| (buffer, scope.sample(buffer)))
+            .collect();
+        if batch.is_empty() {
+            break;
+        }
         if !go_on() {
             return None;
         }
-        if let Some(piece) = last.as_ref().filter(|last| last.bytes() == buffer.bytes()) {
-            return Some(SealedBlock::Old(piece.clone()));
+        for (buffer, sample) in batch {
+            steps::add(1);
+            all.push(sealer.seal(buffer, sample)?);
         }
-        if Block::zeros_like(buffer.bytes()).is_some() {
-            return Some(SealedBlock::Zeros);
-        }
-        let (piece, is_new) = scope.put(buffer)?;
-        last = Some(piece.clone());
-        Some(if is_new {
-            SealedBlock::New(piece)
-        } else {
-            SealedBlock::Old(piece)
-        })
-    });
-    let mut all = Vec::with_capacity(file.block_count());
-    for part in parts {
-        all.push(part?);
     }
     let (file, is_new) = scope.put_file(file.size(), all)?;
     let first = if is_new { First::Yes } else { First::No };
     Some(Owner::Sealed(file, first))
+}
+
+/// Seals the blocks of one file in order.
+struct BlockSealer<'s> {
+    scope: &'s Scope,
+    /// Blocks that repeat follow each other as a rule.
+    last: Option<(Piece, Sample)>,
+}
+
+impl BlockSealer<'_> {
+    fn seal(&mut self, buffer: &Buffer, sample: Sample) -> Option<SealedBlock> {
+        let equals = |(piece, other): &&(Piece, Sample)| {
+            sample.may_equal(*other) && piece.bytes() == buffer.bytes()
+        };
+        if let Some((piece, _)) = self.last.as_ref().filter(equals) {
+            return Some(SealedBlock::Old(piece.clone()));
+        }
+        if sample.may_be_zeros() && Block::zeros_like(buffer.bytes()).is_some() {
+            return Some(SealedBlock::Zeros);
+        }
+        let (piece, is_new) = self.scope.put_sampled(buffer, sample)?;
+        self.last = Some((piece.clone(), sample));
+        Some(match is_new {
+            true => SealedBlock::New(piece),
+            false => SealedBlock::Old(piece),
+        })
+    }
 }
 
 /// What to hold in place of a block; `None` to leave it.
