@@ -333,6 +333,38 @@ fn each_promise_of_the_security_page_names_tests_that_exist() {
     );
 }
 
+/// Where the library has unsafe code, as its pages name it.
+const UNSAFE: [(&str, &str); 3] = [
+    ("src/chunk/pages", "`chunk::pages`"),
+    ("src/runner/code.rs", "`runner::code`"),
+    ("src/store/map.rs", "`store::map`"),
+];
+
+#[test]
+fn unsafe_code_is_where_the_pages_say() {
+    let mut seen = BTreeSet::new();
+    let mut wrong = Vec::new();
+    for (file, source) in code() {
+        if !tokens(&source).iter().any(|token| token.is("unsafe")) {
+            continue;
+        }
+        match UNSAFE.iter().find(|(place, _)| file.starts_with(place)) {
+            Some((place, _)) => {
+                seen.insert(*place);
+            }
+            None => wrong.push(file),
+        }
+    }
+    none("files with unsafe code that no page names", wrong);
+    for (place, name) in UNSAFE {
+        assert!(seen.contains(place), "{place} has no unsafe code any more");
+        for page in ["SECURITY.md", "ARCHITECTURE.md"] {
+            let text = text(page).expect("the page");
+            assert!(text.contains(name), "{page} does not name {name}");
+        }
+    }
+}
+
 /// Words in backticks of a text.
 pub fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
