@@ -62,6 +62,8 @@ if [ -n "$long" ]; then
     script tests/registry/run.sh
     say "an object store"
     script tests/object/run.sh
+    say "the package, built from its own archive"
+    .ci/package --build
     say "containers under containerd, as ctr and kubelet ask for them"
     script tests/containerd/run.sh
     say "Ruby, PHP, SQLite, QuickJS, clang"
@@ -87,9 +89,11 @@ else
     say "a part of CPython's own file tests"
     script tests/cpython/suite.sh test_os test_posix test_shutil test_fileio test_file
     left_out "CPython a thousand times, and 36 more modules of its tests"
-    left_out "images in and out of skopeo, umoci and buildah, and of a real registry"
+    left_out "images in and out of skopeo, umoci and buildah, of a real registry and of an object store"
+    left_out "the package, built from its own archive"
     left_out "containers under containerd"
     left_out "Ruby, PHP, SQLite, QuickJS, clang, ripgrep, redb, Go and the tools of a chip as guests"
+    left_out "CPython, Ruby, PHP and QuickJS frozen in the middle"
     left_out "recipes of real projects, and of recipes without RUN what buildah makes"
     left_out "instructions of common calls, and the simulated fleet beside ten stores"
 fi

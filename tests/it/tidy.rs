@@ -392,6 +392,33 @@ fn the_page_on_testing_names_what_exists() {
     );
 }
 
+#[test]
+fn the_page_on_testing_names_all_that_runs() {
+    let script = text("tests/all.sh").expect("tests/all.sh");
+    let page = text("docs/TESTING.md").expect("docs/TESTING.md");
+    let table = page.split("| what | `tests/all.sh` |").nth(1);
+    let table = table.expect("the table of what runs when");
+    let named: BTreeSet<&str> = quoted(table.split("\n\n").next().unwrap_or_default()).collect();
+    let lines = script.lines().map(str::trim);
+    let run: Vec<&str> = lines
+        .map(|line| line.strip_prefix("script ").unwrap_or(line))
+        .filter(|line| {
+            ["tests/", ".ci/", "sim/"]
+                .iter()
+                .any(|home| line.starts_with(home))
+        })
+        .collect();
+    assert!(run.len() > 10, "tests/all.sh runs next to nothing");
+    let missing = run.into_iter().filter(|line| {
+        let path = line.split(' ').next().unwrap_or_default();
+        !named.contains(line) && !named.contains(path)
+    });
+    none(
+        "what tests/all.sh runs and docs/TESTING.md does not name",
+        missing.map(str::to_owned).collect(),
+    );
+}
+
 /// Paragraphs of a section that describe a call or a property, by their bold
 /// beginning, and have no line of tests.
 fn without_test(text: &str) -> Vec<&str> {
