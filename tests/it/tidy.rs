@@ -419,6 +419,56 @@ fn the_page_on_testing_names_all_that_runs() {
     );
 }
 
+/// The crates that the packages depend on, by their manifests.
+fn dependencies() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for package in ["", "cli/", "shim/", "sim/", "traces/"] {
+        let manifest = text(&format!("{package}Cargo.toml")).expect("a manifest");
+        let mut listed = false;
+        for line in manifest.lines() {
+            if line.starts_with('[') {
+                listed = line.ends_with("dependencies]") && !line.starts_with("[workspace");
+            } else if let (true, Some((name, _))) = (listed, line.split_once(['.', ' '])) {
+                found.insert(name.to_owned());
+            }
+        }
+    }
+    found.retain(|name| !name.starts_with("stratafs") && !name.starts_with('#'));
+    found
+}
+
+#[test]
+fn the_decisions_list_the_crates_there_are() {
+    // Features that the list names beside their crates.
+    const FEATURES: [&str; 5] = ["aws-base", "azure-base", "gcp-base", "http-json", "rustls"];
+    let there = dependencies();
+    assert!(there.len() > 40, "the manifests were not read: {there:?}");
+    let text = text("docs/DECISIONS.md").expect("docs/DECISIONS.md");
+    let rows = text.split("## Crates").nth(1).expect("the section").lines();
+    let firsts: Vec<&str> = rows
+        .filter(|row| row.starts_with("| `"))
+        .filter_map(|row| row.split(" | ").next())
+        .collect();
+    // What stands in parentheses is where a crate is used.
+    let outside = firsts.iter().flat_map(|first| {
+        let parts = first.split(['(', ')']).step_by(2);
+        parts.flat_map(quoted)
+    });
+    let named: BTreeSet<String> = outside.map(str::to_owned).collect();
+    let missing: Vec<String> = there.difference(&named).cloned().collect();
+    none("crates that docs/DECISIONS.md does not list", missing);
+    let extra = named.difference(&there);
+    let extra = extra.filter(|name| !FEATURES.contains(&name.as_str()));
+    none(
+        "what docs/DECISIONS.md lists and no manifest names",
+        extra.cloned().collect(),
+    );
+    let mut seen = BTreeSet::new();
+    let heads = firsts.iter().filter_map(|first| quoted(first).next());
+    let twice = heads.filter(|head| !seen.insert(*head));
+    none("crates listed twice", twice.map(str::to_owned).collect());
+}
+
 /// Paragraphs of a section that describe a call or a property, by their bold
 /// beginning, and have no line of tests.
 fn without_test(text: &str) -> Vec<&str> {
