@@ -264,6 +264,12 @@ const RIDDLES: &[(&str, &str)] = &[
     ("Nobody is spoken to", "no connection is opened"),
     ("whatever goes by a", "anything that has a"),
     ("is there is not sent", "what the registry has is not sent"),
+    ("told by its marks", "is recognised by"),
+    ("Without a wish", "if none is asked for"),
+    ("at the first question", "when it is first needed"),
+    ("told again by", "is returned by"),
+    ("may be told of", "may be reported"),
+    ("is for the writer to choose", "the writer chooses"),
 ];
 
 /// The pages that users read.
