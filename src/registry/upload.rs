@@ -29,6 +29,7 @@ pub trait BlobBytes: Sync {
 
 /// What was done to have a blob in a registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Sent {
     /// It was there.
     AlreadyThere,

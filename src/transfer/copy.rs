@@ -20,6 +20,7 @@ use crate::source::{BlobDigest, Checked, Platform, RawLayout, Told};
 
 /// Where an image is copied from, or to.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CopyPlace {
     /// A registry.
     Registry(RegistryRef),

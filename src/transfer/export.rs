@@ -21,6 +21,7 @@ use crate::vfs::Fs;
 
 /// What an image is written as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Format {
     /// An OCI image layout, as a directory.
     #[default]

@@ -469,6 +469,42 @@ fn the_decisions_list_the_crates_there_are() {
     none("crates listed twice", twice.map(str::to_owned).collect());
 }
 
+/// The public enums of a source that are neither hidden nor `#[non_exhaustive]`.
+fn closed_enums(source: &str) -> Vec<String> {
+    let lines: Vec<&str> = source.lines().map(str::trim).collect();
+    let mut found = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let Some(name) = line.strip_prefix("pub enum ") else {
+            continue;
+        };
+        let above = lines[..at].iter().rev();
+        let mut above = above.take_while(|line| line.starts_with("#[") || line.starts_with("///"));
+        if !above.any(|line| ["#[non_exhaustive]", "#[doc(hidden)]"].contains(line)) {
+            let name = name.split(|c: char| !c.is_alphanumeric()).next();
+            found.extend(name.map(str::to_owned));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_guide_lists_the_closed_enums() {
+    let library = sources("src").into_iter();
+    let closed: BTreeSet<String> = library
+        .flat_map(|(_, source)| closed_enums(without_tests(&source)))
+        .collect();
+    let guide = text("docs/GUIDE.md").expect("docs/GUIDE.md");
+    let table = guide.split("| closed | because |").nth(1);
+    let table = table.expect("the table of closed enums");
+    let rows = table.split("\n\n").next().unwrap_or_default().lines();
+    let firsts = rows.filter_map(|row| row.split(" | ").next());
+    let listed: BTreeSet<String> = firsts.flat_map(quoted).map(str::to_owned).collect();
+    assert_eq!(closed, listed, "closed enums, and those of docs/GUIDE.md");
+    let source = "/// A.\n#[derive(Debug)]\n#[non_exhaustive]\npub enum A {}\n\n\
+                  /// B.\npub enum B<'a> {}\n#[doc(hidden)]\npub enum C {}\n";
+    assert_eq!(closed_enums(source), ["B"]);
+}
+
 /// Paragraphs of a section that describe a call or a property, by their bold
 /// beginning, and have no line of tests.
 fn without_test(text: &str) -> Vec<&str> {

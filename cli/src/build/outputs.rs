@@ -88,14 +88,18 @@ fn check(output: &OutputTo) -> Result<(), Failure> {
             let staged = StagedDir::create(dest);
             staged.map(drop).map_err(|error| Failure::at(dest, error))
         }
-        // What waits for a reader is not opened twice.
-        _ if dest
-            .metadata()
-            .is_ok_and(|meta| !meta.is_file() && !meta.is_dir()) =>
-        {
-            Ok(())
+        Format::Tar | Format::OciArchive | Format::ArtifactArchive => {
+            // What waits for a reader is not opened twice.
+            let waits = |meta: fs::Metadata| !meta.is_file() && !meta.is_dir();
+            match dest.metadata().is_ok_and(waits) {
+                true => Ok(()),
+                false => OutFile::create(dest).map(drop),
+            }
         }
-        _ => OutFile::create(dest).map(drop),
+        // One that the library has and this command does not know.
+        other => Err(Failure::usage(format_args!(
+            "--output: cannot write {other:?}: expected a directory, a layout or an archive"
+        ))),
     }
 }
 

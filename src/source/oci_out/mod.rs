@@ -37,6 +37,7 @@ use crate::source::BlobDigest;
 
 /// How a layer that is written anew is compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Compression {
     /// Not at all: the fastest, and `docker save`'s way.
     #[default]
