@@ -31,14 +31,14 @@
 //!
 //! - [`source`]: layers from directories, archives and OCI images
 //! - [`image::Image`]: a stack of layers, merged once
-//! - `store::Store`: images at rest; `transfer`: images in and out of it
-//! - `registry`: images in registries; `transfer` pulls, pushes and copies them
-//! - `object`: images in object stores, the same
+//! - [`store::Store`]: images at rest; [`transfer`]: images in and out of it
+//! - [`registry`]: images in registries; [`transfer`] pulls, pushes and copies them
+//! - [`object`]: images in object stores, which [`transfer`] pulls and pushes as well
 //! - [`vfs::Fs`]: one instance; [`host`] adds `read`, `write`, `walk` and the
 //!   like to it for embedders
-//! - `wasi::p1`, `wasi::p2`, `wasi::p3`: the same for guests, in wasmtime's idiom
-//! - `runner`: many instances of one guest
-//! - `staged`: files and directories of the host that appear when they are complete
+//! - [`wasi::p1`], [`wasi::p2`], [`wasi::p3`]: the same for guests, in wasmtime's idiom
+//! - [`runner`]: many instances of one guest
+//! - [`staged`]: files and directories of the host that appear when they are complete
 //!
 //! # Events
 //!
@@ -52,7 +52,7 @@
 //! Calls of a host on [`vfs::Fs`] and [`host::File`] do not wait, except for content of a base in a
 //! store that is read for the first time. What goes by the size of a tree belongs on a thread that
 //! may block: [`vfs::Fs::diff`], `commit`, [`vfs::Fs::merge`], `import_*` and `export_*`,
-//! `apply`, `collect_trace`, everything of [`source`], `store`, `registry`, `object` and `transfer`, and dropping a
+//! `apply`, `collect_trace`, everything of [`source`], [`store`], [`registry`], [`object`] and [`transfer`], and dropping a
 //! [`vfs::Descriptor`] of a large file that was written, which looks for equal blocks
 //! ([`vfs::Sealing`] puts that off).
 //!
@@ -76,6 +76,24 @@
 //! | `tokio` | `host::AsyncFile`: tokio's `AsyncRead`, `AsyncWrite` and `AsyncSeek` |
 //!
 //! The command line is a package of its own, `stratafs-cli`, over this library.
+//!
+// Links to what a feature brings lead to the table of features in a build without it.
+#![cfg_attr(not(feature = "store"), doc = "[`store::Store`]: #features")]
+#![cfg_attr(not(feature = "store"), doc = "[`store`]: #features")]
+#![cfg_attr(
+    not(all(feature = "dir", feature = "oci", feature = "store")),
+    doc = "[`transfer`]: #features"
+)]
+#![cfg_attr(not(feature = "registry"), doc = "[`registry`]: #features")]
+#![cfg_attr(not(feature = "object"), doc = "[`object`]: #features")]
+#![cfg_attr(not(feature = "p1"), doc = "[`wasi::p1`]: #features")]
+#![cfg_attr(not(feature = "p2"), doc = "[`wasi::p2`]: #features")]
+#![cfg_attr(not(feature = "p3"), doc = "[`wasi::p3`]: #features")]
+#![cfg_attr(not(feature = "runner"), doc = "[`runner`]: #features")]
+#![cfg_attr(
+    not(any(feature = "dir", feature = "store")),
+    doc = "[`staged`]: #features"
+)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
 #![deny(missing_docs)]
@@ -169,6 +187,12 @@ const _: () = {
 struct Guide;
 
 /// The programs of the first page, as tests.
-#[cfg(all(doctest, feature = "dir", feature = "p1"))]
+#[cfg(all(
+    doctest,
+    feature = "dir",
+    feature = "oci",
+    feature = "p1",
+    feature = "store"
+))]
 #[doc = include_str!("../README.md")]
 struct FirstPage;
