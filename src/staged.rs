@@ -66,6 +66,19 @@ pub struct StagedFile {
 }
 
 /// A directory that is filled beside its place, as [`StagedFile`].
+///
+/// ```
+/// use stratafs::staged::StagedDir;
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("results");
+/// let staged = StagedDir::create(&path)?;
+/// std::fs::write(staged.path().join("report"), "all of it")?;
+/// assert!(!path.exists());
+/// staged.commit()?;
+/// assert_eq!(std::fs::read(path.join("report"))?, b"all of it");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct StagedDir {
     /// Open and locked, where the system can lock directories.

@@ -13,6 +13,22 @@ use crate::limits::CHUNK_BYTES;
 /// The bytes of a file: chunks of a pool at aligned offsets, or data at rest
 /// in a store. What neither covers is a hole and reads as zeros. Immutable.
 /// Cloning is a reference count.
+///
+/// ```
+/// use stratafs::chunk::{ChunkPool, ContentBuilder};
+///
+/// let pool = ChunkPool::new();
+/// let mut file = ContentBuilder::new(&pool);
+/// file.hole(1 << 30);
+/// file.write(b"end");
+/// let content = file.finish();
+/// assert_eq!((content.size(), content.stored_bytes()), ((1 << 30) + 3, 3));
+///
+/// let mut buf = [0; 4];
+/// assert_eq!(content.read_at(&mut buf, (1 << 30) - 1)?, 4);
+/// assert_eq!(&buf, b"\0end");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Content(Arc<Inner>);
 

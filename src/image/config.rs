@@ -6,6 +6,16 @@ use std::collections::BTreeMap;
 ///
 /// Plain data: nothing here is checked, and what a runner cannot do it says
 /// itself. Everything is absent by default.
+///
+/// ```
+/// use stratafs::image::{HistoryEntry, ImageConfig};
+///
+/// let mut config = ImageConfig::new();
+/// config.entrypoint = Some(vec!["/bin/app.wasm".into()]);
+/// config.env.push("MODE=test".into());
+/// config.history.push(HistoryEntry::by("COPY app.wasm /bin/app.wasm"));
+/// assert_eq!(config.cmd, None);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "store", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "store", serde(default))]

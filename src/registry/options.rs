@@ -10,6 +10,23 @@ use crate::limits::UPLOAD_CHUNK_BYTES;
 
 /// What a client goes by. The default: TLS with Mozilla's roots, no credentials, no proxy,
 /// five tries.
+///
+/// ```
+/// use std::sync::Arc;
+/// use stratafs::registry::{AuthFile, Client, ClientOptions};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let home = dir.path();
+/// let options = ClientOptions {
+///     credentials: Arc::new(AuthFile::new(home.join(".docker/config.json"))),
+///     hosts_dirs: vec!["/etc/containerd/certs.d".into()], // mirrors
+///     tries: 2,
+///     ..ClientOptions::default()
+/// };
+/// let client = Client::new(options)?; // connects to nobody yet
+/// # drop(client);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct ClientOptions {
     /// Speak plain HTTP to every registry. Default: to this machine alone.

@@ -50,6 +50,20 @@ pub fn open(
 /// zip archive, whatever it is called (`.jar`, `.whl`); a Debian package; an OCI
 /// image layout, what `docker save` writes, or skopeo's `dir:`, each as a
 /// directory or as an archive, or in the only directory of one.
+///
+/// ```
+/// use stratafs::chunk::ChunkPool;
+/// use stratafs::image::Image;
+/// use stratafs::source::{Source, SourceOptions};
+///
+/// # let dir = tempfile::tempdir()?;
+/// std::fs::write(dir.path().join("motd"), "hello")?;
+/// let (pool, options) = (ChunkPool::new(), SourceOptions::default());
+/// let source = Source::open(dir.path(), &options)?; // an archive or a layout likewise
+/// let image = Image::new(&source.layers(&pool, &options)?)?;
+/// assert_eq!(image.stats().files, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Source {
     name: PathBuf,
     what: SourceKind,

@@ -67,6 +67,7 @@ mod log;
 mod making;
 mod map;
 mod opening;
+mod options;
 mod pack;
 mod pack_absent;
 mod pack_table;
@@ -101,12 +102,11 @@ pub use absent::AbsentStat;
 pub use blob::{BlobReader, BlobWriter, NewBlob};
 use catalog::{Catalog, CatalogChange, CatalogView, RecordKind};
 pub use disk::Hook;
-use disk::{Disk, INDEXES, LAYERS};
+use disk::{INDEXES, LAYERS};
 pub use error::StoreError;
 pub use explain::StoredChunk;
 use file::{IndexFiles, StoredFile};
 pub use gc::GcReport;
-use identity::DirState;
 pub use import::Import;
 use import::digest_of;
 #[cfg(feature = "registry")]
@@ -116,6 +116,7 @@ pub(crate) use lazy_layer::LazyLayer;
 #[cfg(feature = "registry")]
 pub(crate) use lazy_pack::FrameSource;
 pub use legacy::is_panic_caught;
+pub use options::StoreOptions;
 use pack::file_name;
 use pack_writer::ChunkIndex;
 use packs::{PackList, Packs};
@@ -133,7 +134,6 @@ use crate::digest::{Digest, Sha256};
 use crate::image::index_file::{INDEX_VERSION, IndexError};
 use crate::image::{Image, ImageId};
 use crate::layer::Layer;
-use crate::limits::MAX_PACK_BYTES;
 
 /// A store of images in a directory. Cloning is a reference count.
 ///
@@ -162,116 +162,6 @@ struct Inner {
     packs: Arc<Packs>,
     /// Shared by the imports of this process.
     known: Arc<Mutex<ChunkIndex>>,
-}
-
-/// How a store is opened. By default it is made if there is none, and may be changed.
-#[derive(Clone, Default)]
-pub struct StoreOptions {
-    existing: bool,
-    read_only: bool,
-    hook: Option<Hook>,
-    recorder: Option<Recorder>,
-    max_pack_bytes: Option<u64>,
-}
-
-impl std::fmt::Debug for StoreOptions {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StoreOptions")
-            .field("existing", &self.existing)
-            .field("read_only", &self.read_only)
-            .field("max_pack_bytes", &self.max_pack_bytes)
-            .finish_non_exhaustive()
-    }
-}
-
-impl StoreOptions {
-    /// Starts with the defaults.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Refuses to make a store where there is none.
-    #[must_use]
-    pub fn existing(mut self) -> Self {
-        self.existing = true;
-        self
-    }
-
-    /// Opens the store to look only: it is neither made, nor marked, nor swept,
-    /// no file of it is written but by [`Store::mark_used`], and what would change it fails with
-    /// [`StoreError::ReadOnly`]. So a store on a read-only mount, or of another
-    /// user, can be read, also while others write to it.
-    #[must_use]
-    pub fn read_only(mut self) -> Self {
-        self.read_only = true;
-        self
-    }
-
-    /// Calls `hook` before each step on a file, which fails if the hook does: for
-    /// tests of what happens then.
-    #[must_use]
-    pub fn hook(mut self, hook: Hook) -> Self {
-        self.hook = Some(hook);
-        self
-    }
-
-    /// Calls `recorder` with each step on a file that has succeeded: for tests of
-    /// what a power loss leaves.
-    #[must_use]
-    pub fn recorder(mut self, recorder: Recorder) -> Self {
-        self.recorder = Some(recorder);
-        self
-    }
-
-    /// Lets imports begin a new pack once one has this many bytes of chunks, at
-    /// most [`MAX_PACK_BYTES`], which is what they do otherwise.
-    #[must_use]
-    pub fn max_pack_bytes(mut self, bytes: u64) -> Self {
-        self.max_pack_bytes = Some(bytes.min(MAX_PACK_BYTES));
-        self
-    }
-
-    /// Opens the store in `dir`. Where nothing is, or an empty directory, it is
-    /// made, unless [`existing`](Self::existing) or
-    /// [`read_only`](Self::read_only) was asked for; one of version 1 is marked
-    /// unless it is opened to look only; what a process left behind that was
-    /// killed is removed then, too, unless an import is running.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::NotAStore`] for a directory of something else;
-    /// [`StoreError::NoStore`]; [`StoreError::Version`] for a newer store;
-    /// [`StoreError::NoCatalog`] for one whose catalog is lost or damaged, of
-    /// which nothing is removed; those of reading and writing.
-    pub fn open(self, dir: &Path) -> Result<Store, StoreError> {
-        let disk = Disk::new(dir, self.hook, self.recorder);
-        let found = identity::inspect(&disk)?;
-        let catalog = Arc::new(Catalog::new(&disk, found == DirState::Old));
-        match found {
-            DirState::Nothing | DirState::Begun(_) if self.existing || self.read_only => {
-                return Err(StoreError::NoStore(dir.to_owned()));
-            }
-            _ if self.read_only => {}
-            DirState::Nothing | DirState::Begun(_) => making::make(&disk, &catalog)?,
-            DirState::Old => making::upgrade(&disk, &catalog)?,
-            DirState::Marked(_) => making::tidy(&disk, &catalog)?,
-        }
-        catalog.read(|_| Ok(()))?;
-        let store = Store(Arc::new(Inner {
-            catalog,
-            writable: !self.read_only,
-            packs: Arc::new(Packs::new(
-                disk,
-                self.max_pack_bytes.unwrap_or(MAX_PACK_BYTES),
-            )),
-            known: Arc::default(),
-        }));
-        if store.0.writable {
-            store.sweep_remains()?;
-        }
-        Ok(store)
-    }
 }
 
 impl Store {

@@ -130,6 +130,29 @@ pub enum OutLayer<'a> {
 }
 
 /// An image to be written.
+///
+/// ```
+/// use stratafs::image::ImageConfig;
+/// use stratafs::layer::Layer;
+/// use stratafs::source::{Compression, OciExport, OutLayer};
+///
+/// # let scratch = tempfile::tempdir()?;
+/// let mut config = ImageConfig::new();
+/// config.entrypoint = Some(vec!["/app.wasm".into()]);
+/// let export = OciExport {
+///     name: Some("1"),
+///     layers: vec![OutLayer::Layer(Layer::builder().finish()?)],
+///     artifact: false,
+///     config: &config,
+///     config_bytes: None,
+///     manifest_bytes: None,
+///     compression: Compression::None,
+/// };
+/// // `write_dir` writes the same into a directory.
+/// let archive = export.write_archive(Vec::new(), scratch.path())?;
+/// assert_eq!(archive.len() % 512, 0); // a tar archive
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct OciExport<'a> {
     /// What the layout calls it: `org.opencontainers.image.ref.name`.
     pub name: Option<&'a str>,

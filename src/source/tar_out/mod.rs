@@ -108,6 +108,24 @@ pub(crate) trait SpanSink: Send + Sync {
 ///
 /// Hard links come after what they name, as readers want it; the order is the
 /// caller's. An archive without [`finish`](Self::finish) lacks its end.
+///
+/// ```
+/// use stratafs::chunk::{ChunkPool, ContentBuilder};
+/// use stratafs::meta::Meta;
+/// use stratafs::name::LayerPath;
+/// use stratafs::source::{SourceOptions, TarWriter, tar};
+///
+/// let pool = ChunkPool::new();
+/// let mut archive = TarWriter::new(Vec::new());
+/// archive.dir(&LayerPath::parse(b"etc")?, &Meta::with_mode(0o755))?;
+/// let hello = ContentBuilder::of(&pool, b"hello");
+/// archive.file(&LayerPath::parse(b"etc/motd")?, &Meta::with_mode(0o644), &hello)?;
+/// archive.whiteout(&LayerPath::parse(b"etc/issue")?)?; // hides it in lower layers
+///
+/// let layer = tar(&pool, &archive.finish()?[..], &SourceOptions::default())?;
+/// assert_eq!(layer.entries().count(), 4); // the root as well
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct TarWriter<W> {
     out: W,
     buf: Vec<u8>,
