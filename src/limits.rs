@@ -29,7 +29,7 @@ pub const MAX_MOUNTS: usize = 1024;
 /// is mounted on included: going back to a snapshot looks at all.
 pub const MAX_PLACES: usize = 4096;
 
-/// Bytes that one opening of a file of the host's making reads.
+/// Bytes that one opening of a virtual file provided by the host reads.
 pub const MAX_VIRTUAL_BYTES: usize = 16 * 1024 * 1024;
 
 /// Bytes that all open descriptors of such files hold together in one instance:

@@ -211,7 +211,7 @@ pub struct Stat {
     pub id: FileId,
     /// What the object is.
     pub kind: Kind,
-    /// Whether it is a character device of the host's making, such as `/dev/null`.
+    /// Whether it is a character device provided by the host, such as `/dev/null`.
     /// Its kind is a file then.
     pub is_device: bool,
     /// Bytes of content; of a symbolic link, of its target; 0 for a directory.

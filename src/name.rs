@@ -145,7 +145,7 @@ pub enum NameError {
     #[error("a name is longer than {MAX_NAME_BYTES} bytes")]
     TooLong,
     /// The name is `.` or `..`.
-    #[error("`.` and `..` are no names")]
+    #[error("`.` and `..` are not valid names")]
     Dots,
     /// The name has a `/`.
     #[error("a name has a `/`")]

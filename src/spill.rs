@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_is_no_directory_is_an_error() {
+    fn a_place_that_is_not_a_directory_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let none = SpillFile::create(&dir.path().join("none"));
         assert_eq!(none.err().unwrap().kind(), io::ErrorKind::NotFound);

@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reference_says_why() {
+    fn invalid_references_say_why() {
         let long = "a".repeat(MAX_NAME + 1);
         let tag = format!("a:{}", "t".repeat(MAX_TAG + 1));
         for text in [

@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_says_why() {
+    fn invalid_names_say_why() {
         for text in [
             "",
             "s3:/b/x:1",

@@ -72,7 +72,7 @@ impl Overlay {
         }
     }
 
-    /// Takes a later state of the same lock's hold.
+    /// Replaces this state by a later one, computed under the same lock guard.
     pub(crate) fn replace_with(&mut self, next: Self) {
         let pages = std::mem::take(&mut self.pages);
         let turns = self.turns + 1;
@@ -83,8 +83,8 @@ impl Overlay {
         };
     }
 
-    /// Goes back to an earlier state of the same lock's hold: every descriptor
-    /// is as it was then.
+    /// Goes back to an earlier state, taken under the same lock guard: every
+    /// descriptor is as it was then.
     pub(crate) fn roll_back(&mut self, earlier: Self) {
         self.turns += 1;
         self.inodes = earlier.inodes;

@@ -91,8 +91,7 @@ pub(crate) struct Overlay {
     orphans: OrdSet<FileId>,
     /// The number of the next new object; never reused.
     next: u64,
-    /// Told apart from the numbering of every other overlay of the process
-    /// once the first object is made; 0 until then. See `fork`.
+    /// Process-unique branch id; 0 until an object is created. See `fork`.
     branch: u64,
     quota: Quota,
     /// Where blocks lie, and who pays for them and for objects. Those of a state

@@ -107,8 +107,8 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Returns the bytes that this instance wrote and need not hold: equal
-    /// blocks were there in the base or in its scope, or are zeros.
+    /// Returns the bytes written here that are stored elsewhere: equal blocks
+    /// were there in the base or in its scope, or are zeros.
     #[must_use]
     pub fn shared_bytes(&self) -> u64 {
         self.logical_bytes - self.private_bytes

@@ -1,12 +1,12 @@
 //! Rules that a host makes for objects of an instance: what guests may do
-//! with them, whatever the name or descriptor they come by.
+//! with them, whatever the name or descriptor by which they reach them.
 //!
 //! A rule is on an object and all below it, and the nearest above an object
 //! holds. For a directory that is found by walking up. A file may have names
-//! in several directories and descriptors that know none, so files for which
-//! the way a guest came does not tell are marked when a rule is made: those of
-//! several names, and those that are open. All others can be reached later
-//! only by a walk, which passes their one directory.
+//! in several directories and descriptors that know none, so files whose rule
+//! cannot be derived from the path they were opened by are marked when a rule is
+//! made: those of several names, and those that are open. All others can be
+//! reached later only by a walk, which passes their one directory.
 //!
 //! No guest can move a directory that a rule is on or below. So which ones
 //! these are is found out when a rule is made, and asked in one look-up.

@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_says_why() {
+    fn invalid_names_say_why() {
         let digest = format!("a@sha256:{}", &HEX[1..]);
         for text in [
             "",

@@ -37,7 +37,7 @@ pub struct Network {
     lowest_port: u16,
 }
 
-/// Something of the host's making: two are equal if they are one.
+/// An object provided by the host: two are equal if they are the same object.
 struct Given<T: ?Sized>(Arc<T>);
 
 impl<T: ?Sized> Clone for Given<T> {

@@ -36,7 +36,7 @@ pub enum Stdio {
     /// written. What has no newline is passed on once it has [`MAX_LINE_BYTES`], or when the
     /// instance is gone.
     Lines(Arc<dyn OutputSink>),
-    /// Streams of the host's making, which may let guests wait.
+    /// Streams provided by the host, which may let guests wait.
     Streams(Arc<dyn StandardStreams>),
 }
 

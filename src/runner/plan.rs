@@ -164,8 +164,8 @@ pub struct GuestDir {
     pub rights: Rights,
 }
 
-/// A file of the host's making that guests may read, such as a secret. Its bytes are in no
-/// diff, and `Debug` does not show them.
+/// A virtual file provided by the host that guests may read, such as a secret. Its bytes are
+/// in no diff, and `Debug` does not show them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct GivenFile {
     /// Where it lies, from the root of the file system.

@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_archive_says_what_it_looks_like() {
+    fn a_file_that_is_not_an_archive_says_what_it_looks_like() {
         let utf16: Vec<u8> = "\u{feff}a/\0"
             .encode_utf16()
             .flat_map(u16::to_le_bytes)

@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_that_are_none_are_refused_by_name() {
+    fn invalid_pieces_are_refused_by_name() {
         let own = entry(b'a', 0);
         let len = own.len();
         let name = Sha256::from_bytes([1; 32]);

@@ -70,7 +70,7 @@ pub struct Descriptor {
     fs: Fs,
     id: FileId,
     traits: Traits,
-    /// What a file of the host's making shows to this.
+    /// The virtual file provided by the host that this shows.
     live: Option<Arc<VirtualHandle>>,
     /// Entries at this position and past it are not listed: those that came
     /// after the listing was last rewound. Atomic.
@@ -283,14 +283,14 @@ impl Descriptor {
         self
     }
 
-    /// What this shows in place of its object's bytes.
-    /// Returns whether this is a character device of the host's making, such as
+    /// Returns whether this is a character device provided by the host, such as
     /// `/dev/null`.
     #[must_use]
     pub fn is_device(&self) -> bool {
         self.live().is_some_and(VirtualHandle::is_device)
     }
 
+    /// What this shows in place of its object's bytes.
     pub(super) fn live(&self) -> Option<&VirtualHandle> {
         self.live.as_deref()
     }

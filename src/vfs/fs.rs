@@ -235,9 +235,8 @@ impl FsBuilder {
         self.clock(Arc::new(VirtualClock::new()))
     }
 
-    /// Sets the number that tells this file system from others a guest is
-    /// shown: the device of preview1's `filestat`, mixed into metadata hashes.
-    /// Default: 1.
+    /// Sets the device number (preview1's `filestat.dev`), which is mixed into
+    /// the metadata hashes of 0.2 and 0.3 as well. Default: 1.
     #[must_use]
     pub fn device(mut self, number: NonZeroU64) -> Self {
         self.setup.device = number.get();

@@ -18,7 +18,7 @@ pub struct DirEntry {
     pub id: FileId,
     /// What the object is.
     pub kind: Kind,
-    /// Whether it is a character device of the host's making; its kind is a file then.
+    /// Whether it is a character device provided by the host; its kind is a file then.
     pub is_device: bool,
     /// The cookie to go on with after this entry.
     pub next: u64,
@@ -33,7 +33,7 @@ pub(crate) struct Listed<'a> {
     pub id: FileId,
     /// What the object is.
     pub kind: Kind,
-    /// Whether it is a character device of the host's making.
+    /// Whether it is a character device provided by the host.
     pub is_device: bool,
     /// The cookie to go on with after this entry.
     pub next: u64,

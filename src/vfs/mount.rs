@@ -1,5 +1,5 @@
-//! Directories of other file systems and files of the host's making at paths
-//! of an instance.
+//! Directories of other file systems and virtual files provided by the host, at
+//! paths of an instance.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -187,13 +187,13 @@ impl Fs {
         Ok(())
     }
 
-    /// Shows a file of the host's making at `path`, in place of the file that
+    /// Shows a virtual file provided by the host at `path`, in place of the file that
     /// is there; an empty one is made if none is, also in a read-only instance.
     /// Directories missing on the way are made. Links are followed.
     ///
     /// Its name is under a rule ([`Rule::ReadOnly`]): guests can neither
     /// remove, replace nor move it, nor a directory above it. The file below
-    /// is what a diff holds, and nothing of the host's making; forks show the
+    /// is what a diff holds, and nothing of the virtual file; forks show the
     /// same. Mounting again replaces it for who opens it from then on.
     ///
     /// # Errors
@@ -239,7 +239,7 @@ impl Fs {
         self.show_file(state, id, file, Rule::ReadOnly)
     }
 
-    /// Shows a file of the host's making in place of the file `id`, whose name is under
+    /// Shows a virtual file provided by the host in place of the file `id`, whose name is under
     /// `rule`: it may be free where a directory above it is not.
     pub(super) fn show_file(
         &self,

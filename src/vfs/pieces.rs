@@ -12,7 +12,7 @@ use crate::overlay::{FetchedBlocks, NotDone, Rest, WriteOutcome};
 
 impl Descriptor {
     /// Begins a read into several buffers. The lock is held until it is
-    /// [`unlocked`](Reading::unlock); a file of the host's making is not
+    /// [`unlocked`](Reading::unlock); a virtual file provided by the host is not
     /// locked, since its host is called.
     ///
     /// # Errors
@@ -86,7 +86,7 @@ impl Descriptor {
 /// [`Descriptor::reading`].
 pub(crate) struct Reading<'a> {
     file: &'a Descriptor,
-    /// Absent for a file of the host's making.
+    /// Absent for a virtual file provided by the host.
     state: Option<MutexGuard<'a, FsState>>,
     rest: Rest,
 }
@@ -145,7 +145,7 @@ impl PendingPieces<'_> {
 pub(crate) struct Writing<'a> {
     file: &'a Descriptor,
     now: Time,
-    /// Absent for a file of the host's making.
+    /// Absent for a virtual file provided by the host.
     state: Option<MutexGuard<'a, FsState>>,
     brought: FetchedBlocks,
     start: u64,

@@ -5,7 +5,8 @@
 //! look at a flag, and the call walks the path itself. Else [`PathWalk`] goes from
 //! tree to tree, each under its own lock and never two at once (invariant 7),
 //! to the directory that has its last name; the call then is one step in that
-//! tree. What another thread changes between the two may be met by either.
+//! tree. What another thread changes between the two steps may or may not be
+//! observed.
 //!
 //! What a path means is [`PathWalk`]'s alone. Here is only which lock is held.
 

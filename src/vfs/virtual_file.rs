@@ -17,11 +17,11 @@ use crate::limits::{
 use crate::meta::Kind;
 use crate::overlay::NotDone;
 
-/// A file of the host's making. Shown by [`Fs::mount_file`](super::Fs::mount_file).
+/// A virtual file provided by the host. Shown by [`Fs::mount_file`](super::Fs::mount_file).
 ///
 /// No lock is held while it is called, by several threads at once if several
 /// use the instance. A panic is [`Errno::Io`] for the guest, an error is what it
-/// says. A closure that gives bytes is a file that can be read.
+/// says. A closure that returns bytes is a file that can be read.
 ///
 /// ```
 /// use std::sync::Arc;

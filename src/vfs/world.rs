@@ -170,8 +170,8 @@ impl Fs {
         Ok(())
     }
 
-    /// Shows files of the host's making in a directory of the root, which is made if there
-    /// is none. Neither is in a diff, and no guest that lists the root sees the directory.
+    /// Shows virtual files provided by the host in a directory of the root, which is made if
+    /// there is none. Neither is in a diff, and no guest that lists the root sees the directory.
     #[cfg(feature = "freeze")]
     pub(crate) fn furnish_dir(
         &self,

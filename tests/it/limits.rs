@@ -104,14 +104,14 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "MAX_SNAPSHOT_LABELS",
         "hostile_names_and_labels_are_names_or_refused",
     ),
-    ("MAX_FILTER_BYTES", "what_is_no_filter_is_refused"),
+    ("MAX_FILTER_BYTES", "invalid_filters_are_refused"),
     (
         "MAX_SNAPSHOT_DEPTH",
         "snapshots_lie_on_each_other_up_to_a_bound",
     ),
     (
         "MAX_SNAPSHOT_MESSAGE_BYTES",
-        "messages_that_are_none_are_refused_and_others_are_answered",
+        "invalid_messages_are_refused_and_others_are_answered",
     ),
     ("MAX_SNAPSHOT_CONNECTIONS", "clients_past_the_bound_wait"),
     (
@@ -166,7 +166,7 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ("MAX_EXPANSION_DEPTH", "expansion_has_bounds"),
     ("MAX_EXPANSION_STEPS", "expansion_has_bounds"),
     ("MAX_WILDCARD_BYTES", "a_pattern_is_bounded_and_never_slow"),
-    ("MAX_IGNORE_PATTERNS", "lines_that_are_no_pattern_are_named"),
+    ("MAX_IGNORE_PATTERNS", "invalid_patterns_are_named"),
     (
         "MAX_ENVIRONMENT_BYTES",
         "an_environment_that_doubles_is_stopped",
@@ -259,7 +259,7 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ),
     (
         "MAX_LISTED_TABLES_BYTES",
-        "tables_together_that_are_none_are_refused",
+        "invalid_joined_tables_are_refused",
     ),
     (
         "MAX_IMAGE_TABLES_BYTES",
@@ -271,7 +271,7 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ),
     (
         "MAX_PACKED_LAYERS_BYTES",
-        "layers_that_are_none_or_have_no_end_are_refused",
+        "invalid_and_endless_layers_are_refused",
     ),
     (
         "MAX_INLINE_BLOB_BYTES",
@@ -473,9 +473,9 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ("MAX_FUNCTION_BYTES", "functions_have_a_bound_in_bytes"),
     (
         "MAX_INSTANCES",
-        "numbers_and_times_that_are_none_are_refused",
+        "invalid_numbers_and_times_are_refused",
     ),
-    ("MAX_THREADS", "numbers_and_times_that_are_none_are_refused"),
+    ("MAX_THREADS", "invalid_numbers_and_times_are_refused"),
 ];
 
 fn path(raw: &[u8]) -> LayerPath {

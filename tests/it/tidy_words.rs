@@ -270,6 +270,11 @@ const RIDDLES: &[(&str, &str)] = &[
     ("told again by", "is returned by"),
     ("may be told of", "may be reported"),
     ("is for the writer to choose", "the writer chooses"),
+    ("of the host's making", "provided by the host"),
+    ("way a guest came", "the path it was opened by"),
+    ("be met by either", "may or may not be observed"),
+    ("lock's hold", "the same lock guard"),
+    ("are no names", "are not valid names"),
 ];
 
 /// The pages that users read.

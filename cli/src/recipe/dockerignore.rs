@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_no_pattern_are_named() {
+    fn invalid_patterns_are_named() {
         assert!(
             Ignore::parse("a\n!")
                 .unwrap_err()

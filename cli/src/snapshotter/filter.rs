@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_filter_is_refused() {
+    fn invalid_filters_are_refused() {
         let wrong = |text: &str| Filter::parse(text).err().unwrap().message().to_owned();
         assert!(wrong("size==3").contains("no field \"size\""));
         assert!(wrong("labels==3").contains("no field"));

@@ -206,7 +206,7 @@ fn a_component_runs_as_a_module_does() {
 }
 
 #[test]
-fn guests_that_are_none_are_refused_on_one_line() {
+fn invalid_guests_are_refused_on_one_line() {
     let cli = Cli::new();
     cli.run("run missing.wasm")
         .failed(1, &["missing.wasm", "No such file"]);

@@ -23,7 +23,7 @@ fn layers_stack_up() {
 }
 
 #[test]
-fn layers_that_are_none_are_refused_by_name() {
+fn invalid_layers_are_refused_by_name() {
     let cli = Cli::new();
     cli.guest(&Script::new().print("ran\n"))
         .file("text", "neither a directory nor an archive");
@@ -105,7 +105,7 @@ fn preopens_show_what_they_name() {
 }
 
 #[test]
-fn preopens_that_are_none_are_refused() {
+fn invalid_preopens_are_refused() {
     let cli = Cli::new();
     cli.guest(&Script::new()).file("base/file", "");
     cli.run("run --preopen /nope::/ guest.wat")
@@ -150,7 +150,7 @@ fn a_host_directory_is_reached_only_if_it_is_given() {
 }
 
 #[test]
-fn variables_that_are_none_are_refused() {
+fn invalid_variables_are_refused() {
     let cli = Cli::new();
     cli.guest(&Script::new());
     for bad in ["=b", "="] {
@@ -218,7 +218,7 @@ fn quotas_are_what_was_given() {
 }
 
 #[test]
-fn numbers_and_times_that_are_none_are_refused() {
+fn invalid_numbers_and_times_are_refused() {
     let cli = Cli::new();
     cli.guest(&Script::new());
     let bounds = [("--instances", MAX_INSTANCES), ("--threads", MAX_THREADS)];
@@ -463,7 +463,7 @@ fn a_dash_is_standard_output_where_a_file_is_written() {
 }
 
 #[test]
-fn rules_that_are_none_are_refused() {
+fn invalid_rules_are_refused() {
     let cli = Cli::new();
     cli.file("base/a", "a").guest(&Script::new().print("ran\n"));
     let missing = cli.run("run --layer base --rule ro:/missing guest.wat");

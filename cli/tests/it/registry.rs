@@ -389,7 +389,7 @@ fn pulls_and_pushes_that_are_killed_leave_nothing_half_done() {
 }
 
 #[test]
-fn mirrors_and_roots_that_are_none_are_named() {
+fn invalid_mirrors_and_roots_are_named() {
     let world = World::new();
     let hosts = format!("hosts/{}/hosts.toml", world.fake.host);
     world.cli.file(&hosts, "server = 7");

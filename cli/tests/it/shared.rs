@@ -52,7 +52,7 @@ fn a_volume_is_reached_by_a_path_from_above() {
 }
 
 #[test]
-fn volumes_that_are_none_are_refused() {
+fn invalid_volumes_are_refused() {
     let cli = Cli::new();
     cli.guest(&Script::new()).file("base/file", "");
     for bad in ["v", "v::", "::/a", "v::/a::ro"] {

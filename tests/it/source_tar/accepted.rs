@@ -225,7 +225,7 @@ fn case_c1_41_special_files_are_left_out_where_that_is_wished() {
 }
 
 #[test]
-fn what_is_no_archive_is_told_as_what_it_looks_like() {
+fn a_file_that_is_not_an_archive_is_named_as_what_it_looks_like() {
     let plain = a().file("f", "content").end();
     let utf16 = |bytes: &[u8]| -> Vec<u8> {
         let units = bytes.iter().flat_map(|byte| [*byte, 0]);

@@ -98,7 +98,7 @@ fn a_store_is_swept_once_after_what_may_have_left_something() {
 
 #[cfg(unix)]
 #[test]
-fn what_is_no_regular_file_is_refused_at_once() {
+fn special_files_are_refused_at_once() {
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
     let dir = tempfile::tempdir().unwrap();

@@ -13,7 +13,7 @@ fn fed(cli: &Cli, words: &str, input: &str) -> Done {
 }
 
 #[test]
-fn what_is_no_context_is_named() {
+fn invalid_contexts_are_named() {
     let cli = with("FROM scratch\n");
     for (context, parts) in [
         (

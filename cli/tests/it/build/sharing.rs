@@ -97,7 +97,7 @@ fn another_machine_runs_nothing_with_the_cache_of_this_one() {
 }
 
 #[test]
-fn a_cache_that_is_none_is_a_warning() {
+fn an_invalid_cache_is_a_warning() {
     let cli = project();
     cli.run("image import ctx --tag plain").fine();
     cli.run("image export plain lay --format oci").fine();

@@ -220,7 +220,7 @@ fn hostile_names_and_labels_are_names_or_refused() {
 }
 
 #[test]
-fn messages_that_are_none_are_refused_and_others_are_answered() {
+fn invalid_messages_are_refused_and_others_are_answered() {
     let cli = Cli::new();
     let of = Snapshotter::start(&cli, "");
     // A field that ends in the middle, a frame that does, one that is compressed, one that is too long.

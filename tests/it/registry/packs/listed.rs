@@ -141,7 +141,7 @@ fn what_was_published_before_is_read_and_built_upon() {
 }
 
 #[test]
-fn tables_together_that_are_none_are_refused() {
+fn invalid_joined_tables_are_refused() {
     let world = World::new();
     let (tag, _) = publish(&world, 4);
     let good = world.manifest(&tag);

@@ -572,7 +572,7 @@ fn chunks_that_are_others_than_the_table_says_are_not_taken() {
 }
 
 #[test]
-fn layers_that_are_none_or_have_no_end_are_refused() {
+fn invalid_and_endless_layers_are_refused() {
     let world = World::new();
     world.image("app:1", 0..1, 10_000);
     world.pack("app:1", "app:1");
