@@ -79,7 +79,7 @@ struct Tab {
 
 /// Holds memory that nothing is in.
 pub(crate) trait Keeper: Send + Sync {
-    /// Gives it back, and takes it off the account that paid.
+    /// Releases it, and takes it off the account that paid.
     fn give_back(&self);
 }
 
@@ -404,7 +404,7 @@ impl Account {
         }
     }
 
-    /// Gives back what was taken.
+    /// Returns what was taken to the budget.
     pub(crate) fn give(&self, bytes: u64) {
         if let Some(tab) = &self.0 {
             tab.ledger.held.fetch_sub(bytes, Ordering::Relaxed);
@@ -495,7 +495,7 @@ impl Charge {
         self.bytes += bytes;
     }
 
-    /// Gives back `bytes` of those taken.
+    /// Returns `bytes` of those taken to the budget.
     pub(crate) fn give_back(&mut self, bytes: u32) {
         let given = u64::from(bytes).min(self.bytes);
         self.account.give(given);

@@ -228,7 +228,7 @@ pub const MAX_TRACE_FILES: usize = 1 << 18;
 /// what is nearest. About fifty bytes for each.
 pub const MAX_TRACE_ALL_RANGES: usize = 1 << 20;
 
-/// Bytes that one read of a device, such as `/dev/zero`, gives: a guest can be stopped
+/// Bytes that one read of a device, such as `/dev/zero`, returns: a guest can be stopped
 /// between two.
 pub const MAX_DEVICE_STEP_BYTES: usize = 1024 * 1024;
 

@@ -119,7 +119,7 @@ impl StagedFile {
         &mut self.file
     }
 
-    /// Waits until the content is on the disk, gives the file its name,
+    /// Waits until the content is on the disk, renames the file to its name,
     /// replacing what has it, and waits until the name is on the disk.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ pub(super) fn tag(kind: &str, key: impl std::fmt::Display) -> String {
     format!("{PREFIX}{kind}-{key}").replace("blake3:", "")
 }
 
-/// Tells whether a name is one of these.
+/// Returns whether a name is one of these.
 pub(super) fn is_cached(tag: &str) -> bool {
     tag.starts_with(PREFIX)
 }
@@ -23,7 +23,7 @@ pub(super) fn typed_tags(image: &ImageInfo) -> Vec<&String> {
     all.filter(|tag| !is_cached(tag)).collect()
 }
 
-/// Tells whether an image is there for builds alone.
+/// Returns whether an image is there for builds alone.
 pub(super) fn is_for_builds(image: &ImageInfo) -> bool {
     !image.tags.is_empty() && typed_tags(image).is_empty()
 }

@@ -125,7 +125,7 @@ pub(super) fn program_path(image: &Image, config: &ImageConfig) -> Option<String
     })
 }
 
-/// Tells what bytes are that are no WebAssembly, if they are a program of another kind.
+/// Returns what bytes are that are not WebAssembly, if they are a program of another kind.
 pub(super) fn foreign(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0x7f, b'E', b'L', b'F', ..] => Some("an ELF program for Linux"),

@@ -13,7 +13,7 @@ const PACKAGE: &str = env!("CARGO_MANIFEST_DIR");
 const EXAMPLE: &str = "marker";
 const TARGET: &str = "wasm32-wasip1";
 
-/// Builds the demo's guest and gives its file. Cargo does nothing if it is
+/// Builds the demo's guest and returns its file. Cargo does nothing if it is
 /// there and fresh.
 pub(super) fn build() -> Result<PathBuf, Failure> {
     let package = Path::new(PACKAGE).with_file_name("guest-examples");

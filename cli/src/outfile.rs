@@ -64,7 +64,7 @@ impl OutFile {
         })
     }
 
-    /// Writes the content and gives the file its name, both of which are on the
+    /// Writes the content and renames the file to its name, both of which are on the
     /// disk when this returns.
     pub(super) fn write(
         self,

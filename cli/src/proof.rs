@@ -57,7 +57,7 @@ pub(super) fn prove(report: &RunReport, pool: &ChunkPool) -> Result<Proof, Failu
 }
 
 impl Proof {
-    /// Tells whether every instance left its marks, and none elsewhere.
+    /// Returns whether every instance left its marks, and none elsewhere.
     pub(super) fn holds(&self) -> bool {
         self.foreign_marks == 0 && self.with_own_marks == self.instances
     }
@@ -69,7 +69,7 @@ impl Proof {
     }
 }
 
-/// Gives whose marks are in `bytes`; `None` for one without a number.
+/// Returns whose marks are in `bytes`; `None` for one without a number.
 fn marks(bytes: &[u8]) -> Vec<Option<u64>> {
     let found = memmem::find_iter(bytes, MARK);
     found

@@ -220,7 +220,7 @@ fn quota(args: &RunArgs) -> Quota {
     }
 }
 
-/// Tells guest and arguments apart: an image brings its guest.
+/// Splits guest and arguments: an image brings its guest.
 fn guest(
     image: Option<Reference>,
     mut wanted: Wanted,

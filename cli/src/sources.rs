@@ -65,7 +65,7 @@ impl Layers {
         Ok(Self { paths, options })
     }
 
-    /// Tells whether the standard input is one of them, and so is used up.
+    /// Returns whether the standard input is one of them, and so is used up.
     pub(super) fn take_stdin(&self) -> bool {
         self.paths.iter().any(|path| is_stdin(path))
     }

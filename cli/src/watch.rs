@@ -36,7 +36,7 @@ impl OutputSink for Terminal {
 }
 
 impl Terminal {
-    /// Gives the first error, if there was one.
+    /// Returns the first error, if there was one.
     pub(super) fn check(&self) -> Result<(), Failure> {
         match self.error.lock().take() {
             None => Ok(()),

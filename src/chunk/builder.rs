@@ -6,7 +6,7 @@ use super::{ChunkPool, Content};
 use crate::digest::Digest;
 use crate::limits::CHUNK_BYTES;
 
-/// Takes the bytes of a file from front to back and gives its [`Content`].
+/// Takes the bytes of a file from front to back and makes its [`Content`].
 ///
 /// Holds one unfinished chunk at a time. Chunks that are all zeros become
 /// holes, so a hole and written zeros give the same content.

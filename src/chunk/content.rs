@@ -169,7 +169,7 @@ impl Content {
         waiting(|| self.try_read_at(buf, offset))
     }
 
-    /// As [`read_at`](Self::read_at), but never waits: gives a ticket for bytes
+    /// As [`read_at`](Self::read_at), but never waits: returns a ticket for bytes
     /// that have to be fetched first.
     pub(crate) fn try_read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Unread> {
         let Some(rest) = self.0.size.checked_sub(offset) else {

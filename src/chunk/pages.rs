@@ -141,7 +141,7 @@ impl PageCounts {
         }
     }
 
-    /// Gives memory back until half of the bound is idle: of slabs that are idle as
+    /// Releases memory until half of the bound is idle: of slabs that are idle as
     /// a whole, which stay as good for huge pages as they were, and where that is
     /// not enough to keep the bound, of all. O(slabs and ranges of idle pages), for
     /// so many pages that went.
@@ -163,7 +163,7 @@ impl PageCounts {
 }
 
 impl Keeper for PageCounts {
-    /// Gives the memory of all idle pages back. O(slabs and ranges of such pages).
+    /// Releases the memory of all idle pages. O(slabs and ranges of such pages).
     fn give_back(&self) {
         for slab in self.slabs.lock().iter().filter_map(Weak::upgrade) {
             slab.give_back(&mut slab.state.lock());
@@ -253,7 +253,7 @@ impl Pages {
         }
     }
 
-    /// Gives back what was taken beforehand and is left.
+    /// Frees what was taken beforehand and is left.
     #[inline]
     pub(crate) fn give_stock_back(&mut self) {
         if !self.stock.is_empty() {
@@ -295,7 +295,7 @@ impl Pages {
         u64::try_from(idle).unwrap_or(0) * BLOCK_BYTES as u64
     }
 
-    /// Gives the memory of pages that nobody holds back to the system, and room in
+    /// Releases the memory of pages that nobody holds to the system, and room in
     /// a file too.
     pub(crate) fn give_back(&self) {
         let counts = self.counts.iter();
@@ -526,7 +526,7 @@ impl Slab {
         held == 0
     }
 
-    /// Gives the memory of all idle pages back to the system.
+    /// Releases the memory of all idle pages to the system.
     fn give_back(&self, state: &mut SlabState) {
         if state.idles == 0 {
             return;

@@ -96,7 +96,7 @@ impl Fs {
 
     /// Copies the tree below the directory at `path` into a tar archive:
     /// links as links, hard links as hard links. The instance may go on
-    /// meanwhile: the archive is of one moment. Gives `archive` back.
+    /// meanwhile: the archive is of one moment. Returns `archive`.
     ///
     /// Safe on a tree that a guest made: what is written is bounded by the bytes
     /// that its files hold and what their entries cost (see

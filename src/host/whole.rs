@@ -126,7 +126,7 @@ impl Fs {
     }
 
     /// Copies a file's bytes and permission bits to `to`, holes as holes.
-    /// Gives the size. Safe on a tree that a guest made: O(bytes outside holes),
+    /// Returns the size. Safe on a tree that a guest made: O(bytes outside holes),
     /// 64 KiB at a time.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use crate::meta::Xattrs;
 /// Makes contents of the runs that an index names.
 pub(crate) trait ContentSource: Send + Sync {
     /// Returns the content of a file of `size` bytes. Without runs that fit
-    /// (`None`: they could not be read), gives one that cannot be read.
+    /// (`None`: they could not be read), returns one that cannot be read.
     fn content(&self, size: u64, digest: Digest, runs: Option<&[RunRecord]>) -> Content;
 }
 

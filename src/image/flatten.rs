@@ -136,7 +136,7 @@ impl<'a> Flattener<'a, '_> {
         Ok(u32::from(kind == Kind::Dir))
     }
 
-    /// Numbers the directory whose layer_dirs are those from `start` on. Gives
+    /// Numbers the directory whose layer_dirs are those from `start` on. Returns
     /// the layer that its metadata is from, and the number.
     fn enqueue(&mut self, parent: u32, start: usize) -> Result<(u16, u32), ImageError> {
         let layer_dirs = self.next.layer_dirs.get(start..).unwrap_or_default();

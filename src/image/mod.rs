@@ -242,7 +242,7 @@ impl Image {
         *self.0.digest.get_or_init(|| inspect::digest(self))
     }
 
-    /// Reads the bytes of every chunk again and gives the digest of what is
+    /// Reads the bytes of every chunk again and returns the digest of what is
     /// there: [`digest`](Self::digest), as long as nothing has changed.
     ///
     /// O(bytes), each chunk once, whenever it is called.

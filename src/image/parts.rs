@@ -117,7 +117,7 @@ impl Parts {
         Ok(())
     }
 
-    /// Gives a directory the slots from `first` on, `subdirs` of them
+    /// Sets the slots of a directory: those from `first` on, `subdirs` of them
     /// directories.
     pub(super) fn set_children(&mut self, dir: u32, first: u32, subdirs: u32) {
         let count = self.slot_count() - first;

@@ -121,7 +121,7 @@ impl BuildTree {
         self.dir_mut(id).opaque = true;
     }
 
-    /// Counts one more name of a node and gives their number.
+    /// Counts one more name of a node and returns their number.
     pub(super) fn add_name(&mut self, id: u32) -> u32 {
         let names = &mut self.node_mut(id).names;
         *names = names.saturating_add(1);

@@ -110,7 +110,7 @@ impl LayerBuilder {
         self.metadata
     }
 
-    /// Adds a directory; at the root, gives the root its metadata.
+    /// Adds a directory; at the root, sets the root's metadata.
     ///
     /// # Errors
     ///

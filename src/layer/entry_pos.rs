@@ -51,7 +51,7 @@ impl LayerBuilder {
         Ok(())
     }
 
-    /// Finds or makes a directory, replacing what is none, and gives it its
+    /// Finds or makes a directory, replacing what is none, and sets its
     /// metadata.
     pub(crate) fn dir_in(&mut self, pos: EntryPos<'_>, meta: Meta) -> Result<DirId, LayerError> {
         let meta = self.checked_meta(meta, pos.path)?;

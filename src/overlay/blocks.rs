@@ -167,7 +167,7 @@ impl FileBody {
     }
 
     /// Copies the own bytes from `offset` on into `buf` and tells `shows` where
-    /// a base file's are to go, in order. Gives how many bytes there are.
+    /// a base file's are to go, in order. Returns how many bytes there are.
     pub(super) fn read_own(
         &self,
         offset: u64,

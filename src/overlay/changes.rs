@@ -262,7 +262,7 @@ impl ChangeLister<'_> {
         }
     }
 
-    /// Tells something of an object by its path in the later state.
+    /// Reports a change of an object by its path in the later state.
     fn emit_of(&mut self, id: FileId, change: impl FnOnce(TreePath) -> Change) {
         if let Some(number) = self.paths.of(NEW, id) {
             let path = self.paths.path(number);
@@ -270,8 +270,8 @@ impl ChangeLister<'_> {
         }
     }
 
-    /// Tells of two objects that were given one number on two branches. Their
-    /// directory's entries look alike, so the names are not told so far.
+    /// Reports two objects that were given one number on two branches. Their
+    /// directory's entries look alike, so the names are not reported so far.
     fn emit_replaced(&mut self, id: FileId) {
         let births = self.old.birth(id).zip(self.new.birth(id));
         let Some((one, two)) = births.filter(|(one, two)| one != two) else {

@@ -10,7 +10,7 @@ use super::quota::{HostCosts, Usage};
 use crate::meta::{FileId, Kind};
 
 impl Overlay {
-    /// Recounts everything. Gives the first count or tie that is wrong, in
+    /// Recounts everything. Returns the first count or tie that is wrong, in
     /// words. O(tree): for tests and fuzzing.
     pub(crate) fn check(&self) -> Result<(), String> {
         self.check_inodes()?;

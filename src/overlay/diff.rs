@@ -29,7 +29,7 @@ impl Overlay {
         self.tell(&whole, pool)
     }
 
-    /// Gives all below a directory as a layer.
+    /// Returns all below a directory as a layer.
     pub(crate) fn tree(&self, top: FileId, pool: &ChunkPool) -> Result<Layer, LayerError> {
         let whole = Task {
             path: LayerPath::root(),
@@ -208,7 +208,7 @@ impl<'a> Diff<'a> {
         }
     }
 
-    /// Tells the builder the changes of a directory that stands where it stood.
+    /// Adds the changes of a directory that stands where it stood to the layer.
     fn emit_changes(&mut self, task: &Task, below: u32) -> Result<(), LayerError> {
         let image = &self.tree.image;
         let mut dir = None;
@@ -265,7 +265,7 @@ impl<'a> Diff<'a> {
         Ok(())
     }
 
-    /// Tells a directory that the base does not have here, with all in it.
+    /// Adds a directory that the base does not have here, with all in it.
     fn emit_whole(&mut self, task: &Task) -> Result<(), LayerError> {
         self.builder.dir(&task.path, self.meta(task.id))?;
         let mut entries = Vec::new();
@@ -282,7 +282,7 @@ impl<'a> Diff<'a> {
         Ok(())
     }
 
-    /// Tells an entry at a place where the base has `old`.
+    /// Adds an entry at a place where the base has `old`.
     fn emit_entry(
         &mut self,
         path: LayerPath,
@@ -302,7 +302,7 @@ impl<'a> Diff<'a> {
         self.emit_object(path, id, kind)
     }
 
-    /// Tells a file or link; a further name of one told before as a hard link.
+    /// Adds a file or link; a further name of one added before as a hard link.
     fn emit_object(&mut self, path: LayerPath, id: FileId, kind: Kind) -> Result<(), LayerError> {
         let nlink = self.tree.stat(id).map_or(1, |stat| stat.nlink);
         if nlink > 1 {

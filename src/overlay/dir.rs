@@ -179,7 +179,7 @@ impl DirBody {
         self.hidden.iter()
     }
 
-    /// Tells an entry that only `self` has to `lost`, one that only `later`
+    /// Passes an entry that only `self` has to `lost`, one that only `later`
     /// has to `gained`, both over one base. O(entries that differ).
     pub(super) fn compare<'a>(
         &'a self,
@@ -245,7 +245,7 @@ impl DirBody {
         self.live += 1;
     }
 
-    /// Gives an own entry a name that is free. It keeps its position, so that a
+    /// Renames an own entry to a name that is free. It keeps its position, so that a
     /// listing under way shows it once.
     pub(super) fn rename(&mut self, position: u64, name: Name) {
         if let Some(own) = self.by_position.get_mut(&position) {
@@ -255,7 +255,7 @@ impl DirBody {
         }
     }
 
-    /// Takes an entry out. Tells whether it was one of the base.
+    /// Takes an entry out. Returns whether it was one of the base.
     pub(super) fn remove(&mut self, place: EntrySlot) -> bool {
         self.live -= 1;
         match place {

@@ -90,7 +90,7 @@ impl Dirty {
         }
     }
 
-    /// Gives any file.
+    /// Returns any one of the files.
     pub(super) fn any(&self) -> Option<FileId> {
         self.iter().next().map(|(id, _)| id)
     }

@@ -164,7 +164,7 @@ impl Overlay {
         }
     }
 
-    /// Gives memory that is kept for the next writes back to the system.
+    /// Releases memory that is kept for the next writes to the system.
     pub(crate) fn shrink_to_fit(&self) {
         self.pages.give_back();
     }

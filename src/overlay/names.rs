@@ -176,7 +176,7 @@ impl Overlay {
         }
     }
 
-    /// Gives a file or symbolic link one more name, which the caller has
+    /// Adds one more name of a file or symbolic link, which the caller has
     /// found free.
     ///
     /// # Errors
@@ -429,7 +429,7 @@ impl Overlay {
         Ok(())
     }
 
-    /// Gives an own entry of a directory that has been prepared another name.
+    /// Renames an own entry of a directory that has been prepared.
     fn rename_entry(
         &mut self,
         dir: FileId,

@@ -130,7 +130,7 @@ pub(crate) enum StartedRead {
 }
 
 impl StartedRead {
-    /// Does the rest, without the lock. Gives the bytes read.
+    /// Does the rest, without the lock. Returns the bytes read.
     ///
     /// # Errors
     ///
@@ -251,7 +251,7 @@ impl Overlay {
     }
 
     /// As [`begin_read`](Self::begin_read), for one piece of several that are
-    /// read as one step: notes in `rest` what is left. Gives the bytes that
+    /// read as one step: notes in `rest` what is left. Returns the bytes that
     /// there are. Pieces come in the order of their offsets.
     #[cfg_attr(
         not(feature = "p1"),

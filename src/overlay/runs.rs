@@ -84,7 +84,7 @@ impl<'a> Runs<'a> {
         }
     }
 
-    /// Tells holes of the base apart, given the content of the base file that
+    /// Reports holes of the base as such, given the content of the base file that
     /// shows. Otherwise a run of base bytes may have holes in it.
     pub(super) fn over(self, content: Option<&'a Content>) -> Self {
         Self { content, ..self }

@@ -256,7 +256,7 @@ impl Overlay {
     }
 
     /// Puts up to `max` blocks in place where the file is as it was looked at.
-    /// Tells whether more are left.
+    /// Returns whether more are left.
     pub(crate) fn put_sealed(&mut self, sealed: &mut Sealed, max: usize) -> bool {
         if matches!(&sealed.found, SealInput::Blocks(blocks) if blocks.is_empty()) {
             return false;

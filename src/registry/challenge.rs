@@ -62,7 +62,7 @@ fn challenges(header: &str) -> Vec<(String, Params)> {
     }
 }
 
-/// Reads a value, quoted or not; gives what follows it.
+/// Reads a value, quoted or not; returns it and what follows it.
 fn value_of(text: &str) -> (String, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
         let len = text.find([' ', '\t', ',']).unwrap_or(text.len());

@@ -413,7 +413,7 @@ fn speaks_plainly(http: &Http, host: &str) -> Option<bool> {
     }
 }
 
-/// Tells whether an answer says that TLS is spoken there, as servers of TLS answer what comes
+/// Returns whether an answer says that TLS is spoken there, as servers of TLS answer what comes
 /// without.
 fn wants_tls(answer: &mut Answer) -> bool {
     let said = match answer.status {
@@ -475,7 +475,7 @@ fn read_manifest(
     })
 }
 
-/// Tells whether what came is a page for people, or other text that no manifest begins with.
+/// Returns whether what came is a page for people, or other text that no manifest begins with.
 fn is_page(media_type: &str, bytes: &[u8]) -> bool {
     let first = bytes.trim_ascii_start().first();
     media_type.contains("html") || first.is_some_and(|first| *first == b'<')

@@ -259,7 +259,7 @@ fn proxy(url: &str, proxies: &Proxies) -> Result<Proxy, String> {
     made.build().map_err(bad)
 }
 
-/// Tells what a failure means.
+/// Returns what a failure means.
 fn no_answer(error: &ureq::Error, stall: Duration) -> NoAnswer {
     let text = error.to_string();
     let certificate = text.contains("certificate");

@@ -13,7 +13,7 @@ use wasmtime::Engine;
 
 use super::thread_time::ThreadTime;
 
-/// Pauses and stops the instances of runs, and tells what memory they take. Clones are the
+/// Pauses and stops the instances of runs, and reports what memory they take. Clones are the
 /// same one.
 ///
 /// It goes into [`RunPlan::control`](super::RunPlan::control) of a runner with

@@ -50,7 +50,7 @@ impl Gate {
         is_free
     }
 
-    /// Gives room for one instance back.
+    /// Frees the room of one instance.
     pub(super) fn leave(&self) {
         *self.free.lock() += 1;
         self.freed.notify_one();

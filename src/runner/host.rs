@@ -283,7 +283,7 @@ fn layered(fs: &Fs, plan: &RunPlan) -> Result<Vec<(Preopen, String)>, RunnerErro
     all.collect()
 }
 
-/// Gives a guest the world that it expects, and returns `/dev` if that is a directory of
+/// Furnishes the world that a guest expects, and returns `/dev` if that is a directory of
 /// its own: one that is shown under the name already goes first.
 fn furnish(
     (fs, devices): (&Fs, Option<&DeviceDir>),

@@ -54,7 +54,7 @@ impl fmt::Debug for Stdio {
     }
 }
 
-/// Gives each instance its standard streams. A stream may be asked for several times: what
+/// Provides each instance's standard streams. A stream may be asked for several times: what
 /// is given for one instance has one state. None is used before the instance starts, and a
 /// guest that waits for one waits in the runtime of its own thread.
 pub trait StandardStreams: Send + Sync {

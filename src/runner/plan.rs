@@ -42,7 +42,7 @@ pub struct RunPlan {
     pub working_dir: Option<String>,
     /// Directories of the layered file system that the guest is shown.
     pub preopens: Vec<GuestDir>,
-    /// Gives guests `/dev/null` and its kin and a `/tmp`, as [`Fs::furnish`](crate::vfs::Fs::furnish)
+    /// Shows guests `/dev/null` and its kin and a `/tmp`, as [`Fs::furnish`](crate::vfs::Fs::furnish)
     /// does. The default: they have what the layers hold.
     pub furnished: bool,
     /// Directories of the host that the guest is shown beside those.

@@ -462,7 +462,7 @@ fn component_store(
     store
 }
 
-/// Gives a guest the fuel that it may use, and stops at ticks if it can be left in the middle.
+/// Sets the fuel that a guest may use, and has it stop at ticks if it can be left in the middle.
 pub(super) fn bound<T>(store: &mut Store<T>, config: &RunnerConfig) {
     if config.is_interruptible() {
         yield_at_ticks(store);
@@ -473,7 +473,7 @@ pub(super) fn bound<T>(store: &mut Store<T>, config: &RunnerConfig) {
     }
 }
 
-/// Gives the runtime a look at its clock at each tick.
+/// Lets the runtime look at its clock at each tick.
 fn yield_at_ticks<T>(store: &mut Store<T>) {
     store.set_epoch_deadline(1);
     store.epoch_deadline_async_yield_and_update(1);

@@ -41,7 +41,7 @@ struct ReadyInstance {
 impl Watch for () {}
 
 impl Runner {
-    /// Runs the plan's instances over `image`, and gives what they left.
+    /// Runs the plan's instances over `image`, and returns what they left.
     ///
     /// All file systems are made first: an empty one takes a few hundred bytes.
     /// What an instance wrote is freed as soon as it has ended and been

@@ -134,7 +134,7 @@ pub(super) struct SharedCounter(AtomicU64);
 
 #[cfg(feature = "tar")]
 impl SharedCounter {
-    /// Adds and gives the sum.
+    /// Adds, and returns the sum.
     pub(super) fn add(&self, more: u64) -> u64 {
         // No sum comes near 2^64: what is added was read, or is a file's size.
         self.0

@@ -337,7 +337,7 @@ pub(super) struct TmpName {
 }
 
 impl TmpName {
-    /// Gives the file its name for good. Should that fail, it is removed.
+    /// Renames the file to the name that it keeps. Should that fail, it is removed.
     pub(super) fn rename(mut self, to: &Path) -> Result<(), StoreError> {
         self.disk.rename(&self.path, to)?;
         self.unfinished = None;

@@ -19,7 +19,7 @@ pub(super) struct FailedHomes(Mutex<HashMap<String, Instant>>);
 
 impl FailedHomes {
     /// Asks one home after the other, those that failed a while ago last, until one has what is
-    /// wanted. Gives what all of them say otherwise.
+    /// wanted. Returns what all of them say otherwise.
     pub(super) fn ask<T>(
         &self,
         homes: &[String],

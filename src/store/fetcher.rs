@@ -185,7 +185,7 @@ impl Fetcher {
 
     /// Lets frames be fetched: the first of `chunks`, which is absent and which the ticket is of, and
     /// those after it, as far as they are not on their way, in as many parts as are fetched at once. `chunks` are
-    /// in the order of the pack, and have all of each frame. Gives the error if there is no
+    /// in the order of the pack, and have all of each frame. Returns the error if there is no
     /// source, or the first could not be had a moment ago.
     pub(super) fn want(
         self: &Arc<Self>,
@@ -233,7 +233,7 @@ impl Fetcher {
         Ok(ticket)
     }
 
-    /// Starts one more thread, unless enough are at work. If there can be none, gives back what
+    /// Starts one more thread, unless enough are at work. If there can be none, returns what
     /// lets those go on who wait.
     fn start_thread(self: &Arc<Self>, state: &mut FetcherState) -> Vec<Arrival> {
         if state.threads >= MAX_FETCHES {

@@ -235,7 +235,7 @@ impl Pack {
         })
     }
 
-    /// Ends the pack: writes its table, makes it durable, gives it its name.
+    /// Ends the pack: writes its table, makes it durable, renames it to its name.
     /// The caller syncs the directory.
     pub(super) fn seal(&self) -> Result<Digest, StoreError> {
         let PackBytes::File(file, _) = &self.source else {

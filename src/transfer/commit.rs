@@ -87,7 +87,7 @@ fn commit_over(
     Ok(store.info(tag.as_str())?)
 }
 
-/// Takes over the layers of an image of the store; gives its configuration
+/// Takes over the layers of an image of the store; returns its configuration
 /// and their number.
 pub(super) fn take_base(
     store: &Store,

@@ -21,7 +21,7 @@ pub struct Moving {
 /// Is told how far transfers have come, from whichever thread.
 pub type MovedWatcher = Arc<dyn Fn(Moving) + Send + Sync>;
 
-/// Counts what has come or gone, tells whoever watches, and says whether to go on.
+/// Counts what has come or gone, reports it to whoever watches, and says whether to go on.
 #[derive(Default)]
 pub(super) struct Meter {
     bytes: AtomicU64,

@@ -257,7 +257,7 @@ fn is_mismatch(error: &TransferError) -> bool {
     }
 }
 
-/// Tells whether something failed because there is no room left on the disk.
+/// Returns whether something failed because there is no room left on the disk.
 fn is_full(error: &(dyn Error + 'static)) -> bool {
     let mut at = Some(error);
     while let Some(error) = at {

@@ -17,7 +17,7 @@ pub(crate) struct DirMark {
 }
 
 /// Takes a tree in canonical order (entries of a directory by name, a
-/// directory's entries right after it) and gives its digest.
+/// directory's entries right after it) and computes its digest.
 ///
 /// O(1) per entry and one hasher per level, no recursion. Every
 /// [`enter`](Self::enter) has its [`leave`](Self::leave).

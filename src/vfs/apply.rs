@@ -179,7 +179,7 @@ impl Apply<'_> {
         Ok(())
     }
 
-    /// Writes one entry. Gives the directory to go on with if it is one.
+    /// Writes one entry. Returns the directory to go on with if it is one.
     fn child(
         &mut self,
         dir: FileId,

@@ -29,7 +29,7 @@ impl Descriptor {
         self.fs().note(id, |trace| trace.read(id, offset, len));
     }
 
-    /// Copies bytes from `offset` on into `buf` and gives their count: fewer
+    /// Copies bytes from `offset` on into `buf` and returns their count: fewer
     /// than `buf` holds only at the end of the file, 0 at or past it. One
     /// copy; holes read as zeros. The thread waits for content that has to be
     /// fetched first.
@@ -120,7 +120,7 @@ impl Descriptor {
         Ok(state.hole_at(self.id(), offset))
     }
 
-    /// Writes `buf` at `offset` and gives the bytes written: fewer than `buf`
+    /// Writes `buf` at `offset` and returns the bytes written: fewer than `buf`
     /// has where the quota ends. Copies one block of base content for the
     /// first write into it, and nothing else (invariant 5); the thread waits
     /// if it has to be fetched first. A gap past the old end is a hole.
@@ -150,7 +150,7 @@ impl Descriptor {
         NotDone::wait_for(|| self.try_append(buf)).map(|(len, _)| len)
     }
 
-    /// As [`Self::append`], but never waits, and gives the offset past the last
+    /// As [`Self::append`], but never waits, and returns the offset past the last
     /// byte written too.
     pub(crate) fn try_append(&self, buf: &[u8]) -> Result<(usize, u64), NotDone> {
         self.try_write(None, buf)

@@ -475,7 +475,7 @@ impl Fs {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Tells this instance from others, as long as it lives.
+    /// Returns a number that no other instance has while this one lives.
     pub(super) fn address(&self) -> usize {
         Arc::as_ptr(&self.0).addr()
     }

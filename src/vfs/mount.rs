@@ -54,7 +54,7 @@ impl DirMount {
         self.0.rights
     }
 
-    /// Tells this mount from others, as long as it lives.
+    /// Returns a number that no other mount has while this one lives.
     pub(super) fn address(&self) -> usize {
         Arc::as_ptr(&self.0).addr()
     }

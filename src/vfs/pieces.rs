@@ -93,7 +93,7 @@ pub(crate) struct Reading<'a> {
 
 impl<'a> Reading<'a> {
     /// Copies what the instance has itself of the bytes from `offset` on into
-    /// `buf`. Gives how many bytes there are. Offsets come in order.
+    /// `buf`. Returns how many bytes there are. Offsets come in order.
     pub(crate) fn part(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize, NotDone> {
         match &self.state {
             Some(state) => Ok(state.read_piece(self.file.id(), offset, buf, &mut self.rest)?),
@@ -165,7 +165,7 @@ impl Writing<'_> {
         self.start
     }
 
-    /// Takes the next bytes. Gives how many of them it took: fewer than there
+    /// Takes the next bytes. Returns how many of them it took: fewer than there
     /// are where the write ends, which [`finish`](Self::finish) tells more of.
     pub(crate) fn put(&mut self, mut bytes: &[u8]) -> usize {
         let len = bytes.len();
@@ -207,7 +207,7 @@ impl Writing<'_> {
         self.at.saturating_add(have) < self.end
     }
 
-    /// Writes what is staged. Tells whether all of it was.
+    /// Writes what is staged. Returns whether all of it was.
     fn flush(&mut self) -> bool {
         let staged = std::mem::take(&mut self.staged);
         staged.is_empty() || self.write(&staged) == staged.len()
@@ -237,7 +237,7 @@ impl Writing<'_> {
         }
     }
 
-    /// Writes what is left and frees the lock. Gives the bytes written.
+    /// Writes what is left and frees the lock. Returns the bytes written.
     ///
     /// # Errors
     ///

@@ -94,7 +94,7 @@ fn in_time() -> bool {
 
 impl Fs {
     /// Seals all blocks written since they were sealed last, of files that are
-    /// open too. Gives the bytes that need not be held by this instance any
+    /// open too. Returns the bytes that need not be held by this instance any
     /// more. O(such bytes); the instance may be used meanwhile. Without effect
     /// under [`Share::None`].
     pub fn seal(&self) -> u64 {

@@ -55,7 +55,7 @@ pub trait VirtualFile: Send + Sync {
         false
     }
 
-    /// Gives a device's next bytes: fewer than `buf` has room for, or none at an end, or
+    /// Fills `buf` with a device's next bytes: fewer than `buf` has room for, or none at an end, or
     /// a ticket for whoever reads to wait for. `buf` has at most
     /// [`MAX_DEVICE_STEP_BYTES`]. Default: none.
     ///
@@ -72,7 +72,7 @@ pub trait VirtualFile: Send + Sync {
         false
     }
 
-    /// Takes bytes of one write, at an offset or (`None`) at the end, and gives
+    /// Takes bytes of one write, at an offset or (`None`) at the end, and returns
     /// how many it took. Default: [`Errno::NotPermitted`].
     ///
     /// # Errors

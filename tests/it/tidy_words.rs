@@ -199,7 +199,33 @@ fn each_type_has_a_name_of_its_own() {
     );
 }
 
-/// Public functions whose documentation begins with one of `words`, by line.
+/// The line of the item that is documented or annotated above: the first that belongs to no
+/// comment and no attribute, which may have several lines.
+fn item<'a>(lines: &[&'a str]) -> Option<&'a str> {
+    let mut open = 0_usize;
+    for line in lines {
+        if open == 0 && line.starts_with("//") {
+            continue;
+        }
+        if open == 0 && !line.starts_with("#[") {
+            return Some(line);
+        }
+        open = (open + line.matches('[').count()).saturating_sub(line.matches(']').count());
+    }
+    None
+}
+
+/// Whether a line begins a function, of whatever visibility.
+fn is_function(line: &str) -> bool {
+    let mut words = line
+        .split_whitespace()
+        .skip_while(|word| {
+            word.starts_with("pub") || word.ends_with(')') || ["in", "const", "async", "unsafe"].contains(word)
+        });
+    words.next() == Some("fn")
+}
+
+/// Functions whose documentation begins with one of `words`, by line.
 fn begins_with(source: &str, words: &[&str]) -> Vec<usize> {
     let lines: Vec<&str> = source.lines().map(str::trim).collect();
     let mut found = Vec::new();
@@ -210,34 +236,32 @@ fn begins_with(source: &str, words: &[&str]) -> Vec<usize> {
             text.and_then(|text| text.strip_prefix(word))
                 .is_some_and(|rest| rest.starts_with(' '))
         });
-        let item = lines[at..]
-            .iter()
-            .find(|line| !line.starts_with("///") && !line.starts_with("#["));
-        let is_function = item.is_some_and(|item| {
-            ["pub fn ", "pub const fn ", "pub async fn "]
-                .iter()
-                .any(|start| item.starts_with(start))
-        });
-        if is_first && begins && is_function {
+        if is_first && begins && item(&lines[at..]).is_some_and(is_function) {
             found.push(at + 1);
         }
     }
     found
 }
 
+/// The rooms whose functions may still begin otherwise. To be emptied.
+const UNMENDED: &[&str] = &["shim/src/", "src/runner/freeze/"];
+
 #[test]
 fn functions_say_what_they_return() {
     let mut wrong = Vec::new();
     for (file, source) in code() {
-        if is_mended(&file) || file.starts_with("src/") {
-            let lines = begins_with(&source, &["Gives", "Tells"]);
-            wrong.extend(lines.iter().map(|line| format!("{file}:{line}")));
+        if UNMENDED.iter().any(|room| file.starts_with(room)) {
+            continue;
         }
+        let lines = begins_with(&source, &["Gives", "Tells"]);
+        wrong.extend(lines.iter().map(|line| format!("{file}:{line}")));
     }
     none("write \"Returns ...\", as std does", &wrong);
     let source = "/// Gives it.\n#[must_use]\npub fn a() {}\n/// Gives it.\nfn b() {}\n\
-                  /// One.\n/// Gives it.\npub fn c() {}\n/// Tells all.\npub const fn d() {}\n";
-    assert_eq!(begins_with(source, &["Gives", "Tells"]), [1, 9]);
+                  /// One.\n/// Gives it.\npub fn c() {}\n/// Tells all.\npub const fn d() {}\n\
+                  /// Gives it.\n#[cfg(any(\n    a,\n))]\npub(in crate::a) async fn e() {}\n\
+                  /// Gives it.\nstruct F;\n";
+    assert_eq!(begins_with(source, &["Gives", "Tells"]), [1, 4, 9, 11]);
 }
 
 /// Phrases that had to be read twice, each with how the same is said plainly. They are

@@ -126,7 +126,7 @@ impl<'a> Turns<'a> {
         course.note(from, kept, before)
     }
 
-    /// Gives one more instance its files and runs it.
+    /// Makes the files of one more instance and runs it.
     fn add(&self, course: &mut Course, number: u32) -> Result<(), Failure> {
         let mut plan = self.plan.clone();
         plan.stdio = Stdio::Collect(course.words.clone());

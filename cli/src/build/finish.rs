@@ -83,7 +83,7 @@ pub(super) fn rfc3339(time: Time) -> String {
     format!("{}Z", image::date(time).replace(' ', "T"))
 }
 
-/// Makes the image, gives it its names, and tells of it.
+/// Makes the image, sets its names, and reports it.
 pub(super) fn finish(
     builder: &Builder<'_>,
     plan: &BuildPlan,

@@ -462,7 +462,7 @@ impl Gatherer<'_> {
     }
 }
 
-/// Tells whether a word is a pattern, or names what it spells.
+/// Returns whether a word is a pattern, or names what it spells.
 fn is_pattern(word: &str) -> bool {
     let names = word.split('/').map(|name| Wildcard::new(name, false));
     names.flatten().any(|name| name.literal().is_none())

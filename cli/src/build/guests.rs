@@ -334,7 +334,7 @@ impl Tidy<'_> {
         }
     }
 
-    /// Tells whether something is there only because a mount needs a place.
+    /// Returns whether something is there only because a mount needs a place.
     fn is_place(&self, path: &LayerPath) -> bool {
         let mut targets = self.targets.iter();
         targets.any(|target| target.names().starts_with(path.names()))

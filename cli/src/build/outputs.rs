@@ -49,7 +49,7 @@ impl<'a> Outputs<'a> {
         })
     }
 
-    /// Tells whether an archive goes to stdout, which then holds nothing else.
+    /// Returns whether an archive goes to stdout, which then holds nothing else.
     pub(super) fn has_stdout(&self) -> bool {
         self.outputs.iter().any(is_stdout)
     }
@@ -122,7 +122,7 @@ fn check_stdout(args: &BuildArgs) -> Result<(), Failure> {
     }
 }
 
-/// Tells whether an output goes to stdout.
+/// Returns whether an output goes to stdout.
 fn is_stdout(output: &OutputTo) -> bool {
     outfile::is_stdout(&output.dest)
 }

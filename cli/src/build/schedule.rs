@@ -48,7 +48,7 @@ impl Schedule {
         self.state.lock().waiting.len()
     }
 
-    /// Gives a stage that waits for none, the first in the recipe; `None` once there is none
+    /// Returns a stage that waits for none, the first in the recipe; `None` once there is none
     /// left or one has failed.
     pub(super) fn next(&self) -> Option<usize> {
         let mut state = self.state.lock();
@@ -80,7 +80,7 @@ impl Schedule {
         self.changed.notify_all();
     }
 
-    /// Tells whether a stage has failed: the others end after the step that they are at.
+    /// Returns whether a stage has failed: the others end after the step that they are at.
     pub(super) fn has_failed(&self) -> bool {
         self.state.lock().failed
     }

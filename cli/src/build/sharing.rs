@@ -120,7 +120,7 @@ fn read(label: &str, layers: usize) -> Result<Vec<ListedStep>, Failure> {
     Ok(steps)
 }
 
-/// Gives the steps of a build to others: `keys` are those that it went through, in order.
+/// Publishes the steps of a build for others: `keys` are those that it went through, in order.
 pub(super) fn give(
     store: &Store,
     keys: &[String],

@@ -73,7 +73,7 @@ impl FileTree {
     }
 
     /// Follows the links on the way to a path, and at its end if `last`. The host's tree ends at
-    /// its root: what leads out of it is refused. Gives `None` for what is not there.
+    /// its root: what leads out of it is refused. Returns `None` for what is not there.
     pub(super) fn resolve(&self, path: &[u8], last: bool) -> Result<Option<Vec<u8>>, Failure> {
         let leaves = || {
             Failure::new(format_args!(

@@ -295,7 +295,7 @@ impl Variables {
     }
 }
 
-/// Tells whether a build argument is about a proxy.
+/// Returns whether a build argument is about a proxy.
 fn is_proxy(name: &str) -> bool {
     let is_one_case = name == name.to_ascii_lowercase() || name == name.to_ascii_uppercase();
     is_one_case && PROXIES.contains(&name.to_ascii_uppercase().as_str())

@@ -195,7 +195,7 @@ pub(crate) struct DiffArgs {
     pub(crate) form: Form,
 }
 
-/// Tells why an image shows what it shows at a path: the layer it comes from,
+/// Explains why an image shows what it shows at a path: the layer it comes from,
 /// what that hides, its chunks, and who shares them.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  stratafs image explain app:1 /etc/os-release")]
@@ -259,7 +259,7 @@ pub(crate) struct SquashArgs {
     pub(crate) form: Form,
 }
 
-/// Gives an image another name.
+/// Adds another name of an image.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  stratafs image tag app:1 app:stable")]
 pub(crate) struct TagArgs {

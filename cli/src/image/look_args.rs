@@ -8,7 +8,7 @@ use clap::Args;
 use super::args::{Form, One};
 use super::lint::rules::{RuleName, Severity};
 
-/// Tells layer by layer what an image adds, overwrites, removes, wastes and shares.
+/// Reports layer by layer what an image adds, overwrites, removes, wastes and shares.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:

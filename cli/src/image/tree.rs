@@ -56,7 +56,7 @@ pub(super) struct Shown {
     total: Option<(u64, u64)>,
 }
 
-/// Gives each directory the sum of the files below it; a file with several names counts
+/// Sets each directory's size to the sum of the files below it; a file with several names counts
 /// by its first.
 fn sum_dirs(shown: &mut [Shown]) {
     let mut open: Vec<usize> = Vec::new();

@@ -65,17 +65,17 @@ impl Ignore {
         })
     }
 
-    /// Tells whether nothing is left out.
+    /// Returns whether nothing is left out.
     pub(crate) fn is_empty(&self) -> bool {
         self.patterns.is_empty()
     }
 
-    /// Tells whether something that is left out may be brought back below.
+    /// Returns whether something that is left out may be brought back below.
     pub(crate) fn brings_back(&self) -> bool {
         self.patterns.iter().any(|pattern| pattern.brings_back)
     }
 
-    /// Tells whether a path from the context's root is left out, and what its own entries
+    /// Returns whether a path from the context's root is left out, and what its own entries
     /// have to know of it. `above` is what was said of the directory that it is in.
     pub(crate) fn look(&self, path: &str, above: &Ignored) -> (bool, Ignored) {
         let mut own = Vec::with_capacity(self.patterns.len());

@@ -9,7 +9,7 @@ use std::str::Chars;
 use self::pattern::Pattern;
 use crate::limits::{MAX_EXPANDED_BYTES, MAX_EXPANSION_DEPTH, MAX_EXPANSION_STEPS};
 
-/// Gives the values of variables by their names.
+/// Looks up the values of variables by their names.
 pub(crate) type Lookup<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
 /// How text is expanded.

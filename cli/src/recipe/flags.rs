@@ -14,7 +14,7 @@ pub(super) struct Flag {
     pub(super) at: Position,
 }
 
-/// Takes the flags off the front of the text at `start` of a line, and gives the offset
+/// Takes the flags off the front of the text at `start` of a line, and returns the offset
 /// where the arguments begin.
 pub(super) fn take(line: &LogicalLine, start: usize, escape: char) -> (Vec<Flag>, usize) {
     let mut flags = Vec::new();
@@ -58,7 +58,7 @@ pub(super) fn check_once(flags: &[Flag]) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Tells whether a word says yes or no, as Go reads it; `None` if it says neither.
+/// Returns whether a word says yes or no, as Go reads it; `None` if it says neither.
 pub(super) fn yes_or_no(word: &str) -> Option<bool> {
     match word {
         "1" | "t" | "T" | "true" | "True" | "TRUE" => Some(true),

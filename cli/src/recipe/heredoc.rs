@@ -38,7 +38,7 @@ pub(super) enum HeredocWord {
     Open(String),
 }
 
-/// Tells the words of a line that announce here-documents from the others: `<<NAME`, `<<-NAME`,
+/// Returns the words of a line, with those found that announce here-documents: `<<NAME`, `<<-NAME`,
 /// `<<"NAME"`, with blanks before the name or not, and with a number in front or not.
 pub(super) fn words(text: &str, start: usize, escape: char) -> Vec<FoundWord> {
     let mut found = Vec::new();
@@ -74,7 +74,7 @@ pub(super) fn words(text: &str, start: usize, escape: char) -> Vec<FoundWord> {
     found
 }
 
-/// Reads `<<` and `<<-`, and gives whether tabs go and what follows.
+/// Reads `<<` and `<<-`, and returns whether tabs go and what follows.
 fn begun(word: &str) -> Option<(bool, String)> {
     let rest = word.trim_start_matches(|c: char| c.is_ascii_digit());
     let rest = rest.strip_prefix("<<")?;
@@ -85,7 +85,7 @@ fn begun(word: &str) -> Option<(bool, String)> {
     (!rest.contains('<')).then(|| (strips_tabs, rest.to_owned()))
 }
 
-/// Takes quotes and escapes off a name, and tells whether a quote was there; `None` if one does
+/// Takes quotes and escapes off a name, and returns whether a quote was there; `None` if one does
 /// not end.
 fn unquoted(word: &str, escape: char) -> Option<(String, bool)> {
     let (mut name, mut is_quoted) = (String::new(), false);

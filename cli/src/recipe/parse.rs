@@ -328,7 +328,7 @@ impl<'a> LineParser<'a> {
         })
     }
 
-    /// Tells whether all that `RUN` says is one here-document, and refuses one that names another
+    /// Returns whether all that `RUN` says is one here-document, and refuses one that names another
     /// interpreter than the shell that would read it.
     fn is_script(&self, start: usize) -> Result<bool, Problem> {
         let (at, text) = self.text(start);

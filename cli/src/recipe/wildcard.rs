@@ -72,7 +72,7 @@ impl Wildcard {
         parts.collect()
     }
 
-    /// Tells whether the whole path matches. O(pattern) for each character at most.
+    /// Returns whether the whole path matches. O(pattern) for each character at most.
     pub(crate) fn matches(&self, path: &str) -> bool {
         let parts = &self.parts;
         let mut at = vec![false; parts.len() + 1];

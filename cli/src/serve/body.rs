@@ -246,7 +246,7 @@ impl Parts {
         hint
     }
 
-    /// Tells how much there is, if that is all and nothing but bytes.
+    /// Returns how much there is, if that is all and nothing but bytes.
     fn whole(&self) -> Option<u64> {
         let is_whole = matches!(self.end, Some(Ok(()))) && self.frames.iter().all(Frame::is_data);
         is_whole.then_some(self.bytes as u64)

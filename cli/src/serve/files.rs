@@ -56,7 +56,7 @@ impl Files {
         }
     }
 
-    /// Gives a request its file system, and takes the name of its session out of its head:
+    /// Returns the file system of a request, and takes the name of its session out of its head:
     /// no guest has to see it.
     pub(super) fn take(&self, head: &mut HeaderMap) -> Result<Taken, Failure> {
         match &self.keep {
@@ -83,18 +83,18 @@ impl Files {
         self.template.state(fs, request)
     }
 
-    /// Tells whether files go with their request, so that it is of no use to look for equal
+    /// Returns whether files go with their request, so that it is of no use to look for equal
     /// blocks in them.
     pub(super) fn go_with_request(&self) -> bool {
         matches!(self.keep, Kept::Nothing)
     }
 
-    /// Tells whether giving up a file system takes next to no time.
+    /// Returns whether giving up a file system takes next to no time.
     pub(super) fn end_at_once(&self) -> bool {
         self.keeper.is_none()
     }
 
-    /// Gives up the file system of a request whose guest has ended. What goes with it is
+    /// Ends the file system of a request whose guest has ended. What goes with it is
     /// gone when this returns.
     pub(super) fn end(&self, taken: Taken, request: u64) {
         match (&self.keep, taken.session) {

@@ -29,7 +29,7 @@ pub(super) struct Record {
     state: Mutex<State>,
     received: AtomicU64,
     sent: AtomicU64,
-    /// Tells the guest's task that nobody waits for the answer.
+    /// Notifies the guest's task that nobody waits for the answer.
     pub(super) abandoned: Notify,
     /// The guest has failed: its answer is not complete.
     has_failed: AtomicBool,
@@ -165,7 +165,7 @@ impl Record {
         is_first
     }
 
-    /// Tells whether the client has not taken a part of the answer for so long.
+    /// Returns whether the client has not taken a part of the answer for so long.
     pub(super) fn is_stuck(&self, patience: Duration) -> bool {
         let handed = self.state.lock().handed;
         handed.is_some_and(|since| since.elapsed() > patience)

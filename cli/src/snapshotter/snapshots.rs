@@ -314,7 +314,7 @@ impl Snapshots {
         self.dirs.empty_removed()
     }
 
-    /// Tells of a snapshot.
+    /// Returns what is known of a snapshot.
     pub(super) fn stat(&self, key: &str) -> Result<Info, Status> {
         Ok(self.metadata.lock().get(key)?.info(key))
     }

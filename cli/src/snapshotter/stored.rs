@@ -380,7 +380,7 @@ pub(super) fn tell_left(chain: &str, failure: &Failure) {
     say(&format!("layer {chain} is left to containerd: {failure}"));
 }
 
-/// Tells containerd of a failure of the store.
+/// Returns the status for containerd of a failure of the store.
 pub(super) fn internal(failure: &Failure) -> Status {
     Status::internal(format!("the store: {failure}"))
 }

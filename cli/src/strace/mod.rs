@@ -37,13 +37,13 @@ pub(super) struct StraceArgs {
 }
 
 impl StraceArgs {
-    /// Tells whether any of it was typed.
+    /// Returns whether any of it was typed.
     pub(super) fn is_given(&self) -> bool {
         self.strace.is_some() || self.strace_json || self.strace_counts.is_some()
     }
 }
 
-/// Tells of calls while a run goes on.
+/// Reports calls while a run goes on.
 pub(super) struct Strace {
     calls: Arc<Calls>,
     counts: Option<Sink>,

@@ -143,7 +143,7 @@ impl Memory {
         unsafe { self.start.add(at) }
     }
 
-    /// Gives back the memory of pages that nobody holds: they read as
+    /// Releases the memory of pages that nobody holds: they read as
     /// anything afterwards.
     pub(super) fn give_back(&self, pages: Range<usize>) {
         let (at, len) = in_bytes(&pages);

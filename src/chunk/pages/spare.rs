@@ -40,7 +40,7 @@ impl Spare {
         true
     }
 
-    /// Gives back what it has got.
+    /// Releases what it has got.
     pub(super) fn give_back(&self) {
         let had = self.0.swap(0, Ordering::Relaxed);
         LEFT.fetch_add(had, Ordering::Relaxed);

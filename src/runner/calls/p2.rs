@@ -29,7 +29,7 @@ mod words {
 
 type Fd = Resource<Descriptor>;
 
-/// Tells of each call, and passes it on.
+/// Reports each call, and passes it on.
 pub(in crate::runner) struct TracedFsTwo<'a> {
     fs: FsView<'a>,
     tracer: Tracer,

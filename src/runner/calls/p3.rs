@@ -39,7 +39,7 @@ type End = Result<(), ErrorCode>;
 
 type Reading<T> = (StreamReader<T>, FutureReader<End>);
 
-/// Tells of each call, and passes it on.
+/// Reports each call, and passes it on.
 pub(in crate::runner) struct TracedFsThree<'a> {
     fs: FsView<'a>,
     tracer: Tracer,
@@ -118,7 +118,7 @@ fn behind_now<'a>(
     })
 }
 
-/// Tells of the steps of one stream.
+/// Reports the steps of one stream.
 struct TracedStream {
     tracer: Tracer,
     name: &'static str,

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use super::{Argument, CallResult, CallValue, Excerpt, FileCall, WasiVersion, WatchCalls};
 use crate::limits::MAX_TRACED_PATH_BYTES;
 
-/// Tells of the calls of one instance, or nobody. Clones tell of the same one.
+/// Reports the calls of one instance, or none. Clones report those of the same one.
 #[derive(Clone, Default)]
 pub(in crate::runner) struct Tracer(Option<Arc<TracerInner>>);
 
@@ -155,12 +155,12 @@ impl Pending {
         &self.tracer
     }
 
-    /// Tells nobody of it.
+    /// Drops the call without a report.
     pub(super) fn forget(mut self) {
         self.reported = true;
     }
 
-    /// Tells of the call.
+    /// Reports the call.
     pub(super) fn end(mut self, result: CallResult) {
         self.tell(result);
     }

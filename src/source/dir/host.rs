@@ -35,7 +35,7 @@ pub(super) fn read_link(dir: &Dir, name: &OsStr) -> Result<Vec<u8>, SourceErrorK
     }
 }
 
-/// Lists a directory by name, and gives each name's kind if it is known.
+/// Lists a directory by name, each with its kind if that is known.
 fn list(dir: &Dir, max: u64) -> Result<Vec<(OsString, HostKind)>, SourceErrorKind> {
     let mut names = Vec::new();
     for entry in dir.entries().map_err(SourceErrorKind::Io)? {

@@ -36,7 +36,7 @@ struct DirLevel {
 }
 
 impl Levels {
-    /// Goes up to the deepest directory with any left to walk, and gives the
+    /// Goes up to the deepest directory with any left to walk, and returns the
     /// next one's name.
     pub(super) fn next_dir(&mut self) -> Option<OsString> {
         loop {

@@ -151,7 +151,7 @@ impl DirWalk<'_> {
         self.enter(opened, place, Some((own, name)))
     }
 
-    /// Opens a directory of the current one and gives it its place.
+    /// Opens a directory of the current one and notes its place.
     fn open_below(
         &mut self,
         name: &OsStr,

@@ -154,7 +154,7 @@ struct MemberExtensions {
 }
 
 impl MemberExtensions {
-    /// Takes a header that is about the next one; tells whether it was.
+    /// Takes a header that is about the next one; returns whether it was.
     fn takes(
         &mut self,
         header: &Header,

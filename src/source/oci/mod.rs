@@ -170,7 +170,7 @@ impl LayerBlob {
 }
 
 impl OciImage {
-    /// Opens the image at `path`, a directory or an archive; gives `None`
+    /// Opens the image at `path`, a directory or an archive; returns `None`
     /// where there is no image but something else, which may be a layer.
     ///
     /// An archive that is compressed is decompressed into a temporary file.

@@ -379,7 +379,7 @@ pub(super) fn looks_like_image(file: &Arc<File>, options: &SourceOptions) -> boo
     false
 }
 
-/// Reads over bytes; tells whether there were that many.
+/// Reads over bytes; returns whether there were that many.
 fn pass(input: &mut Input<'_>, size: u64) -> bool {
     let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
     matches!(input.read_full(&mut bytes), Ok(len) if len == bytes.len())

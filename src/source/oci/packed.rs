@@ -65,7 +65,7 @@ pub(super) fn open(
     })
 }
 
-/// Tells apart what stands in this order: layers, entries that they copy from, packs, and their tables.
+/// Splits the blobs, which stand in this order: layers, entries that they copy from, packs, and their tables.
 fn blobs(
     source: &OciSource,
     all: &[Descriptor],

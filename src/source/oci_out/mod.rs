@@ -182,7 +182,7 @@ impl OciExport<'_> {
         self.write(&mut DirSink::new(dir)?, None)
     }
 
-    /// Writes the image as a tar archive of a layout, and gives `out` back.
+    /// Writes the image as a tar archive of a layout, and returns `out`.
     /// Layers without a blob are made in temporary files in `scratch`.
     ///
     /// # Errors

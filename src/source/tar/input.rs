@@ -86,7 +86,7 @@ impl<'r> Input<'r> {
         self.given
     }
 
-    /// Reads until `buf` is full or the archive ends; gives the count.
+    /// Reads until `buf` is full or the archive ends; returns the count.
     pub(in crate::source) fn read_full(
         &mut self,
         buf: &mut [u8],

@@ -69,7 +69,7 @@ pub(super) fn old_gnu(
     SparseMap::new(size, segments, stored).map_err(|why| blocks.bad(why))
 }
 
-/// Takes the fields in use; gives whether all were.
+/// Takes the fields in use; returns whether all were.
 fn take_segments(
     segments: &mut Vec<(u64, u64)>,
     fields: &[GnuSparseHeader],

@@ -55,7 +55,7 @@ impl<'r> Packed<'r> {
         Ok(self.buf.get(..self.end).unwrap_or_default())
     }
 
-    /// Reads behind what is there; gives how many bytes came.
+    /// Reads behind what is there; returns how many bytes came.
     fn more(&mut self) -> io::Result<usize> {
         loop {
             let room = self.buf.get_mut(self.end..).unwrap_or_default();
@@ -103,7 +103,7 @@ impl Read for Packed<'_> {
 
 /// A decoder of one member, which ends where the member does.
 trait MemberDecoder<'r>: Read {
-    /// Gives back what it reads from, just behind the member.
+    /// Returns what it reads from, just behind the member.
     fn into_packed(self: Box<Self>) -> Packed<'r>;
 }
 
@@ -222,7 +222,7 @@ impl<'r> Unpacked<'r> {
     }
 }
 
-/// Passes zeros; gives how many there were.
+/// Passes zeros; returns how many there were.
 fn pass_zeros(source: &mut Packed<'_>) -> io::Result<u64> {
     let mut zeros = 0;
     loop {

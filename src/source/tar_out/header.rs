@@ -86,7 +86,7 @@ impl<'a> EntryHeader<'a> {
         header
     }
 
-    /// Fills in what fits the header, and gives records for the rest.
+    /// Fills in what fits the header, and returns records for the rest.
     fn pax_records(&self, header: &mut Header) -> Vec<u8> {
         let mut records = pax::PaxHeader::default();
         if let Some(real_size) = self.real_size {

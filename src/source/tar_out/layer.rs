@@ -11,7 +11,7 @@ use crate::name::LayerPath;
 #[cfg(all(feature = "oci", feature = "store"))]
 use crate::source::StartSet;
 
-/// Writes a layer as an OCI layer tar and gives `out` back. Importing it
+/// Writes a layer as an OCI layer tar and returns `out`. Importing it
 /// gives a layer of the same digest.
 ///
 /// The same layer gives the same bytes. O(entries + bytes outside holes), with
@@ -34,7 +34,7 @@ pub fn write_layer<W: Write>(layer: &Layer, out: W) -> Result<W, ExportError> {
     })
 }
 
-/// Writes a layer as [`write_layer`] does, and tells `spans` where the bytes of files are. With
+/// Writes a layer as [`write_layer`] does, and reports to `spans` where the bytes of files are. With
 /// a start set the order is another: directories; the files of the set that are read whole, in
 /// its order; those that are read in part; the rest.
 #[cfg(all(feature = "oci", feature = "store"))]

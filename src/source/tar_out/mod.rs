@@ -145,7 +145,7 @@ impl<W: Write> TarWriter<W> {
         }
     }
 
-    /// Tells `spans` which bytes are those of files.
+    /// Reports to `spans` which bytes are those of files.
     #[cfg(all(feature = "oci", feature = "store"))]
     fn telling(self, spans: Arc<dyn SpanSink>) -> Self {
         Self {
@@ -386,7 +386,7 @@ impl<W: Write> TarWriter<W> {
         self.marker(path, path, opaque_name())
     }
 
-    /// Ends the archive and gives back what it was written to, flushed.
+    /// Ends the archive and returns what it was written to, flushed.
     ///
     /// # Errors
     ///

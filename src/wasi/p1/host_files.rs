@@ -77,7 +77,7 @@ impl HostFiles {
         u32::try_from(at).ok()?.checked_add(FIRST)
     }
 
-    /// Tells what stands behind one of wasmtime-wasi's numbers.
+    /// Returns what stands behind one of wasmtime-wasi's numbers.
     pub(super) fn describe(&self, number: u32) -> Option<Described> {
         if let Some(open) = self.opened.get(&number) {
             return Some(Described::Open {
@@ -142,7 +142,7 @@ impl Ctx {
         Ok(())
     }
 
-    /// Tells whether a directory is shown under a name.
+    /// Returns whether a directory is shown under a name.
     #[cfg(feature = "freeze")]
     pub(crate) fn shows(&self, name: &str) -> bool {
         self.preopened(name).is_some() || self.shows_of_host(name).is_some()

@@ -57,7 +57,7 @@ impl Iovecs {
         ))
     }
 
-    /// Fills the buffers, in order, from `offset` on. Gives the bytes read:
+    /// Fills the buffers, in order, from `offset` on. Returns the bytes read:
     /// fewer than there is room for only at the end of the file. When it meets
     /// content that has to be fetched it has read nothing, though buffers may
     /// have been written to.
@@ -109,7 +109,7 @@ impl Iovecs {
     }
 
     /// Fills the places of the base's bytes in the first `total` bytes of the
-    /// buffers. Gives the bytes read: fewer than `total` where the base cannot
+    /// buffers. Returns the bytes read: fewer than `total` where the base cannot
     /// be read.
     fn fill_rest(
         self,
@@ -142,7 +142,7 @@ impl Iovecs {
         })
     }
 
-    /// Writes the buffers, in order, as one step. Gives the bytes written,
+    /// Writes the buffers, in order, as one step. Returns the bytes written,
     /// fewer than there are only when a quota cuts them off, and the offset
     /// behind the last of them.
     ///
@@ -202,8 +202,8 @@ impl Iovecs {
         Ok((count, start.saturating_add(written)))
     }
 
-    /// Refuses buffers whose lengths together are no preview1 `size`.
-    /// Gives them added up.
+    /// Refuses buffers whose lengths together are not a preview1 `size`.
+    /// Returns their sum.
     fn check_total(self, memory: &CallMemory<'_, '_>) -> Result<u32> {
         let mut total: u32 = 0;
         for n in 0..self.count {

@@ -138,7 +138,7 @@ impl CallMemory<'_, '_> {
     /// done and the room that is left, once, or piece by piece when threads
     /// share the memory, until it gives less than there was room for.
     ///
-    /// Gives the number of bytes filled. An error after the first piece ends
+    /// Returns the number of bytes filled. An error after the first piece ends
     /// the filling early, as POSIX has it for a partial read.
     #[inline]
     pub(super) fn fill<E: Into<CallFailure>>(

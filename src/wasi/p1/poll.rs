@@ -135,7 +135,7 @@ impl Ctx {
         Ok(plan)
     }
 
-    /// Lets wasmtime-wasi wait, over a copy of its subscriptions. Gives its
+    /// Lets wasmtime-wasi wait, over a copy of its subscriptions. Returns its
     /// events, each with the number of the guest's subscription.
     async fn wait(
         &mut self,

@@ -196,7 +196,7 @@ impl DescriptorTable {
         }
     }
 
-    /// Moves a slot over another and frees its number. Gives what stood at
+    /// Moves a slot over another and frees its number. Returns what stood at
     /// `to`, for the caller to close. BADF unless both are open; `None` when
     /// they are one number.
     pub(super) fn renumber(&mut self, from: u32, to: u32) -> Result<Option<Slot>> {

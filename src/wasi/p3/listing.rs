@@ -16,7 +16,7 @@ use crate::wasi::component::watch::{Step, StreamWatcher};
 /// the host holds them while they cross into the component.
 const MAX_STEP: usize = 256;
 
-/// Gives the entries of a directory, and ends at the first that is none.
+/// Yields the entries of a directory, and ends at the first that cannot be read.
 pub(super) struct EntryStream {
     listing: ReadDir,
     ending: Ending,

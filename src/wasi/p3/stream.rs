@@ -29,7 +29,7 @@ const HOST_BUFFER: usize = 64 * 1024;
 /// How a stream ended, for the future beside it.
 pub(super) type End = Result<(), ErrorCode>;
 
-/// Tells the future beside a stream how the stream ended: what came first
+/// Reports to the future beside a stream how the stream ended: what came first
 /// counts, and a stream that is dropped before its end did well so far.
 pub(super) struct Ending(Option<oneshot::Sender<End>>);
 

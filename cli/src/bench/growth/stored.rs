@@ -41,7 +41,7 @@ impl Stored {
         Ok(this)
     }
 
-    /// Gives the files of the source other bytes.
+    /// Overwrites the files of the source with other bytes.
     fn fill(&self, seed: u32) -> Result<(), Failure> {
         for file in 0..FILES {
             let bytes: Vec<u8> = (0..2_000_u32)

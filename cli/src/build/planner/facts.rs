@@ -166,7 +166,7 @@ fn ports_of(text: &str) -> Option<(RangeInclusive<u16>, String)> {
     (known && first > 0 && first <= last).then_some((first..=last, protocol))
 }
 
-/// Tells whether text names a signal of Linux: a number, or a name with `SIG` or without.
+/// Returns whether text names a signal of Linux: a number, or a name with `SIG` or without.
 fn is_signal(text: &str) -> bool {
     const NAMES: &str = "ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS TERM TRAP TSTP TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU XFSZ RTMIN RTMAX";
     let is_number = |text: &str| {

@@ -108,7 +108,7 @@ impl Findings {
         }
     }
 
-    /// Gives the findings, the worst first, and of each rule that has more than are listed
+    /// Returns the findings, the worst first, and of each rule that has more than are listed
     /// one that counts them.
     pub(super) fn finish(mut self) -> Vec<Finding> {
         for rule in super::rules::RULES {

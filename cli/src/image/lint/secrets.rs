@@ -41,7 +41,7 @@ impl Scanner {
         self.left == 0
     }
 
-    /// Tells what kind of secret is in a file, by its name or its beginning.
+    /// Returns what kind of secret is in a file, by its name or its beginning.
     pub(super) fn scan(
         &mut self,
         path: &LayerPath,
@@ -59,7 +59,7 @@ impl Scanner {
     }
 }
 
-/// Tells what kind of secret is in text.
+/// Returns what kind of secret is in text.
 pub(super) fn kind_of(text: &[u8]) -> Option<&'static str> {
     let begins = |key: &str| memmem::find(text, key.as_bytes());
     if let Some(at) = begins("-----BEGIN ") {

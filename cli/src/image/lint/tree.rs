@@ -136,7 +136,7 @@ fn modes(path: &LayerPath, kind: Kind, meta: &Meta, layer: usize, findings: &mut
     }
 }
 
-/// Tells what a program for a processor is by its first bytes.
+/// Returns what a program for a processor is by its first bytes.
 fn native(magic: &[u8]) -> Option<&'static str> {
     match magic {
         [0x7f, b'E', b'L', b'F', ..] => Some("an ELF program or library"),

@@ -36,7 +36,7 @@ impl Pattern {
         Ok(Self(parts))
     }
 
-    /// Gives the length of the shortest or longest beginning of `text` that matches.
+    /// Returns the length of the shortest or longest beginning of `text` that matches.
     pub(super) fn prefix(
         &self,
         text: &[char],
@@ -46,7 +46,7 @@ impl Pattern {
         measure(self.0.iter().copied(), text.iter().copied(), longest, steps)
     }
 
-    /// Gives the length of the shortest or longest end of `text` that matches.
+    /// Returns the length of the shortest or longest end of `text` that matches.
     pub(super) fn suffix(
         &self,
         text: &[char],
