@@ -59,20 +59,20 @@ impl Time {
         SystemTime::now().into()
     }
 
-    /// Whole seconds since 1970.
+    /// Returns the whole seconds since 1970.
     #[must_use]
     pub const fn secs(self) -> i64 {
         self.secs
     }
 
-    /// Nanoseconds within the second, below 1,000,000,000.
+    /// Returns the nanoseconds within the second, below 1,000,000,000.
     #[must_use]
     pub const fn nanos(self) -> u32 {
         self.nanos
     }
 
-    /// Nanoseconds since 1970 as preview1 counts them: clamped to 0 before
-    /// 1970 and to `u64::MAX` after the year 2554.
+    /// Returns the nanoseconds since 1970 as preview1 counts them: clamped to 0
+    /// before 1970 and to `u64::MAX` after the year 2554.
     #[must_use]
     pub fn as_nanos_clamped(self) -> u64 {
         u64::try_from(self.secs).map_or(0, |secs| {
@@ -81,7 +81,8 @@ impl Time {
         })
     }
 
-    /// The inverse of [`Self::as_nanos_clamped`].
+    /// Makes a time from nanoseconds since 1970, as [`Self::as_nanos_clamped`]
+    /// returns them.
     #[must_use]
     pub fn from_nanos(nanos: u64) -> Self {
         let secs = nanos / 1_000_000_000;
@@ -111,7 +112,7 @@ impl From<SystemTime> for Time {
 }
 
 impl Time {
-    /// The same moment for `std`; clamped where the platform's clock ends.
+    /// Returns the same moment for `std`, clamped where the platform's clock ends.
     #[must_use]
     pub fn to_system(self) -> SystemTime {
         let whole = Duration::from_secs(self.secs.unsigned_abs());
@@ -182,7 +183,8 @@ pub struct Meta {
 }
 
 impl Meta {
-    /// Metadata with this mode, owned by 0:0, at the epoch, no attributes.
+    /// Returns metadata with this mode, owned by 0:0, at the epoch, without
+    /// attributes.
     #[must_use]
     pub const fn with_mode(mode: u32) -> Self {
         Self {
@@ -194,7 +196,7 @@ impl Meta {
         }
     }
 
-    /// The same with another mtime.
+    /// Sets the time of the last change of content.
     #[must_use]
     pub fn at(mut self, mtime: Time) -> Self {
         self.mtime = mtime;

@@ -195,7 +195,7 @@ pub fn check_name(bytes: &[u8]) -> Result<(), NameError> {
 pub struct LayerPath(Vec<Name>);
 
 impl LayerPath {
-    /// The root of a layer.
+    /// Returns the root of a layer.
     #[must_use]
     pub fn root() -> Self {
         Self::default()

@@ -74,7 +74,7 @@ impl Content {
         }
     }
 
-    /// The content of an empty file.
+    /// Returns the content of an empty file.
     #[must_use]
     pub fn empty() -> Self {
         Self::from_parts(0, Vec::new())

@@ -44,8 +44,8 @@ impl Fs {
         .run()
     }
 
-    /// As [`export_dir`](Self::export_dir), into the directory at a path of the host, which is
-    /// made if it is missing (not those above it).
+    /// Writes a tree as [`export_dir`](Self::export_dir) does, into the directory at a path of
+    /// the host, which is made if it is missing (not those above it).
     ///
     /// # Errors
     ///
@@ -69,8 +69,8 @@ impl Fs {
         self.export_dir(path, &opened)
     }
 
-    /// The same into a directory that is made for it: `into` itself gets the
-    /// permission bits and the time of the directory at `path` as well.
+    /// Writes a tree as [`export_dir`](Self::export_dir) does, into a directory that is made for
+    /// it: `into` itself gets the permission bits and the time of the directory at `path` as well.
     ///
     /// # Errors
     ///

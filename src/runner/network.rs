@@ -89,14 +89,14 @@ struct ReachableHost {
 }
 
 impl Network {
-    /// Nothing may be reached.
+    /// Returns a network in which nothing may be reached.
     #[must_use]
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// All that the host reaches may be reached, names are looked up for the
-    /// guest, and it may listen.
+    /// Returns a network in which a guest may reach all that the host reaches,
+    /// have names looked up, and listen.
     #[must_use]
     pub fn inherit() -> Self {
         Self {

@@ -58,7 +58,7 @@ impl Runner {
         self.run_watched(image, plan, &())
     }
 
-    /// The same, with somebody who follows it.
+    /// Runs as [`Self::run`] does, and reports to `watch` how far it has come.
     ///
     /// # Errors
     /// As [`Self::run`].

@@ -47,7 +47,7 @@ pub fn commit(
     commit_for(store, fs, base, (tag, by), None)
 }
 
-/// The same, for a platform that the new image says it is for.
+/// Makes an image as [`commit`] does, for a platform that the new image says it is for.
 ///
 /// # Errors
 ///

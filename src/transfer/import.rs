@@ -71,7 +71,7 @@ pub fn import(
     import_opened(store, opened.collect::<Result<_, _>>()?, tag, options)
 }
 
-/// The same with sources that are open already, such as a stream.
+/// Makes an image of sources that are open already, such as a stream, as [`import`] does.
 ///
 /// # Errors
 ///

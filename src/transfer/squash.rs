@@ -23,7 +23,7 @@ pub fn squash(
     squash_for(store, reference, tag, None)
 }
 
-/// The same, for a platform that the new image says it is for.
+/// Makes an image as [`squash`] does, for a platform that the new image says it is for.
 ///
 /// # Errors
 ///

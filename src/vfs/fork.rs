@@ -169,8 +169,8 @@ impl Fs {
         }
     }
 
-    /// As [`Self::fork`], and opens the same objects in it, with the same
-    /// rights, in the order given: files without a name too, which live on in
+    /// Forks as [`Self::fork`] does, and opens the same objects in the fork, with the
+    /// same rights, in the order given: files without a name too, which live on in
     /// both. O(1) for each descriptor beside.
     ///
     /// # Errors

@@ -95,8 +95,8 @@ impl Descriptor {
         self.locate_at(follow, path).map(|(stat, _)| stat)
     }
 
-    /// As [`Self::stat_at`], and returns the device of the file system that the
-    /// object is in: another than this one's past a mount.
+    /// Returns what [`Self::stat_at`] does, and the device of the file system that
+    /// the object is in: another than this one's past a mount.
     ///
     /// # Errors
     ///

@@ -32,7 +32,7 @@ impl std::fmt::Debug for World {
 }
 
 impl World {
-    /// A world whose `/dev/random` and `/dev/urandom` read from `random`. Standard
+    /// Makes a world whose `/dev/random` and `/dev/urandom` read from `random`. Standard
     /// input is at its end, the other two streams take all and keep nothing.
     #[must_use]
     pub fn new(random: Arc<dyn VirtualFile>) -> Self {

@@ -264,6 +264,45 @@ fn functions_say_what_they_return() {
     assert_eq!(begins_with(source, &["Gives", "Tells"]), [1, 4, 9, 11]);
 }
 
+/// Public functions whose documentation does not begin with a verb that says what they do,
+/// such as `Returns`, by line.
+fn begins_without_verb(source: &str) -> Vec<usize> {
+    const NO_VERBS: [&str; 4] = ["As", "Bytes", "Nanoseconds", "This"];
+    let lines: Vec<&str> = source.lines().map(str::trim).collect();
+    let mut found = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let is_first = at == 0 || !lines[at - 1].starts_with("///");
+        let Some(text) = line.strip_prefix("/// ").filter(|_| is_first) else {
+            continue;
+        };
+        let first = text.split(' ').next().unwrap_or_default();
+        let is_verb = first.ends_with('s') && first.chars().all(char::is_alphabetic);
+        let is_verb = is_verb && !NO_VERBS.contains(&first);
+        let is_public =
+            item(&lines[at..]).is_some_and(|item| is_function(item) && item.starts_with("pub "));
+        if is_public && !is_verb {
+            found.push(at + 1);
+        }
+    }
+    found
+}
+
+#[test]
+fn public_functions_say_what_they_do() {
+    let mut wrong = Vec::new();
+    for (file, source) in code() {
+        let is_held = UNMENDED.iter().all(|room| !file.starts_with(room));
+        if is_held && file.starts_with("src/") {
+            let lines = begins_without_verb(&source);
+            wrong.extend(lines.iter().map(|line| format!("{file}:{line}")));
+        }
+    }
+    none("begin with a verb: \"Returns\", \"Makes\"", &wrong);
+    let source = "/// The root.\n#[must_use]\npub fn a() {}\n/// Makes it.\npub fn b() {}\n\
+                  /// The one.\nfn c() {}\n/// As `a`.\npub async fn d() {}\n";
+    assert_eq!(begins_without_verb(source), [1, 8]);
+}
+
 /// Phrases that had to be read twice, each with how the same is said plainly. They are
 /// looked for in the code of both packages, comments and texts alike, and in the pages.
 const RIDDLES: &[(&str, &str)] = &[
