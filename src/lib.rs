@@ -50,7 +50,7 @@
 //! # What may take long
 //!
 //! Calls of a host on [`vfs::Fs`] and [`host::File`] do not wait, except for content of a base in a
-//! store that is read for the first time. What goes by the size of a tree belongs on a thread that
+//! store that is read for the first time. What depends on the size of a tree belongs on a thread that
 //! may block: [`vfs::Fs::diff`], `commit`, [`vfs::Fs::merge`], `import_*` and `export_*`,
 //! `apply`, `collect_trace`, everything of [`source`], [`store`], [`registry`], [`object`] and [`transfer`], and dropping a
 //! [`vfs::Descriptor`] of a large file that was written, which looks for equal blocks

@@ -17,7 +17,7 @@ use stratafs::vfs::{Rule, Share};
 use super::build_args::BuildArgs;
 use super::habits::{HabitArgs, Word};
 use super::image::args::{IMAGE_EXAMPLE, ImageCommand, StoreArgs};
-use super::parse::{self, Saved, Shown, Variable};
+use super::parse::{self, Saved, VolumeSource, Variable};
 use super::reach::{LazyWhen, PullWhen, ReachArgs, VerifyArgs};
 use super::sources::SourceArgs;
 use super::strace::StraceArgs;
@@ -80,7 +80,7 @@ Examples:
 /// changes is private to it. No mount, no FUSE, no root.
 #[derive(Debug, Parser)]
 #[command(name = "stratafs", version, after_help = EXAMPLE)]
-pub(super) struct Typed {
+pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Command,
 
@@ -240,7 +240,7 @@ pub(super) struct RunArgs {
     /// it at a further place. Docker's NAME:GUEST_DIR and HOST_DIR:GUEST_DIR[:ro]
     /// are taken as well
     #[arg(short = 'v', long = "volume", value_name = "NAME[=REF]::GUEST_DIR", value_parser = parse::volume)]
-    pub(super) volumes: Vec<Shown>,
+    pub(super) volumes: Vec<VolumeSource>,
 
     /// Make an image of the volume NAME once the run has ended, if every instance
     /// exited with 0

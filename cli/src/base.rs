@@ -35,7 +35,7 @@ pub(super) struct Base {
 /// Takes files from the first place that has enough of them, or makes some.
 pub(super) fn make(pool: &ChunkPool) -> Result<Base, Failure> {
     for place in places() {
-        let found = Found::below(&place);
+        let found = FoundFiles::below(&place);
         if found.files.len() >= LEAST_FILES && found.bytes >= LEAST_BYTES {
             return Ok(Base {
                 layers: found.layers(pool)?,
@@ -71,12 +71,12 @@ fn places() -> Vec<PathBuf> {
 
 /// Files found, by top directory and then by path.
 #[derive(Default)]
-struct Found {
+struct FoundFiles {
     files: Vec<(LayerPath, PathBuf)>,
     bytes: u64,
 }
 
-impl Found {
+impl FoundFiles {
     /// Walks a tree in the order of names until there is enough. What cannot
     /// be read, links, and names that WASI cannot spell are left out.
     fn below(root: &Path) -> Self {

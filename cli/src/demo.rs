@@ -12,10 +12,10 @@ use stratafs::image::Image;
 use stratafs::runner::{Guest, RunPlan, Runner, RunnerConfig, Stdio};
 
 use super::args::DemoArgs;
-use super::failure::{Failure, tell, tell_json};
+use super::failure::{Failure, print_lines, print_json};
 use super::proof::{Proof, prove};
 use super::sources::{self, Layers, SourceArgs};
-use super::watch::{FirstWords, Progress};
+use super::watch::{FirstWords, RunProgress};
 use super::{base, guest_source, resolve};
 use crate::report::{Align, RunFigures, Summary, Table, bytes, count, nanos};
 
@@ -24,7 +24,7 @@ changes a byte of another, deletes a third, renames a directory, and looks for t
 
 /// What the demo found, as `--json` prints it.
 #[derive(Serialize)]
-struct Found {
+struct DemoReport {
     guest: String,
     base_source: String,
     base_digest: BeforeAfter,
@@ -46,16 +46,16 @@ struct BeforeAfter {
 
 pub(super) fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
     let json = args.json;
-    let note = |line: String| if json { Ok(()) } else { tell(&line) };
+    let note = |line: String| if json { Ok(()) } else { print_lines(&line) };
     let found = run(args, note)?;
     match json {
-        true => tell_json(&found)?,
-        false => tell(found.table().trim_end())?,
+        true => print_json(&found)?,
+        false => print_lines(found.table().trim_end())?,
     }
     found.verdict()
 }
 
-fn run(args: DemoArgs, note: impl Fn(String) -> Result<(), Failure>) -> Result<Found, Failure> {
+fn run(args: DemoArgs, note: impl Fn(String) -> Result<(), Failure>) -> Result<DemoReport, Failure> {
     let file = args.guest.map_or_else(guest_source::build, Ok)?;
     let guest = Guest::from_file(&file)?;
     let pool = ChunkPool::new();
@@ -82,7 +82,7 @@ fn run(args: DemoArgs, note: impl Fn(String) -> Result<(), Failure>) -> Result<F
     plan.keep_file_systems = true;
     plan.stdio = Stdio::Collect(first_words.clone());
     let before = image.verify()?;
-    let progress = Progress::start(args.instances.into());
+    let progress = RunProgress::start(args.instances.into());
     let start = Instant::now();
     let report = runner.run_watched(&image, &plan, &progress)?;
     let resident = progress.end();
@@ -94,7 +94,7 @@ fn run(args: DemoArgs, note: impl Fn(String) -> Result<(), Failure>) -> Result<F
     ))?;
     let isolation = prove(&report, &pool)?;
     let figures = RunFigures::new(&runner, stats, &report, resident);
-    Ok(Found {
+    Ok(DemoReport {
         guest: guest.name().to_owned(),
         base_source,
         base_digest: BeforeAfter::new(before, image.verify()?),
@@ -113,7 +113,7 @@ fn image(
         Some(dir) => {
             let base = Layers::new(vec![dir.clone()], args)?;
             let layers = sources::open(&dir, &base.options)?.layers(pool, &base.options)?;
-            base.tell_left_out();
+            base.report_left_out();
             (layers, dir.display().to_string())
         }
         None => {
@@ -138,7 +138,7 @@ impl BeforeAfter {
     }
 }
 
-impl Found {
+impl DemoReport {
     /// Says yes only if everything that the demo claims was seen.
     fn verdict(&self) -> Result<ExitCode, Failure> {
         let failed = self.figures.failed;

@@ -84,17 +84,17 @@ pub(super) fn complain_json(document: &impl Serialize) -> Result<(), Failure> {
 
 /// Writes lines to stdout. A reader that has gone, as `head` does, has what it
 /// wanted: that is no failure, and what is left is not written.
-pub(super) fn tell(lines: &str) -> Result<(), Failure> {
+pub(super) fn print_lines(lines: &str) -> Result<(), Failure> {
     put(&[&printable(lines), "\n"])
 }
 
 /// Writes one JSON document to stdout.
-pub(super) fn tell_json(document: &impl Serialize) -> Result<(), Failure> {
+pub(super) fn print_json(document: &impl Serialize) -> Result<(), Failure> {
     put(&[&json_text(serde_json::to_string_pretty(document)?), "\n"])
 }
 
 /// Writes bytes of this program's own to stdout as they are: a script, a page.
-pub(super) fn tell_own(bytes: &[u8]) -> Result<(), Failure> {
+pub(super) fn print_own(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     let written = stdout.write_all(bytes);
     taken(written.and_then(|()| stdout.flush())).map(drop)

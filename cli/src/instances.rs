@@ -1,5 +1,5 @@
-//! `--stats-instances`: a line of JSON for each instance; and `--verbose`: what a
-//! run goes by.
+//! `--stats-instances`: a line of JSON for each instance; and `--verbose`: the
+//! settings of a run.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use stratafs::runner::{Allocator, CacheUse, InstanceReport, Outcome, RunPlan, RunnerConfig};
 use stratafs::vfs::Rights;
 
-use super::failure::{Failure, complain, tell_own};
+use super::failure::{Failure, complain, print_own};
 use super::outfile::OutFile;
 
 /// What a shell shows for a program that aborted.
@@ -17,14 +17,14 @@ pub(super) const TRAP_CODE: u8 = 134;
 pub(super) const TIMEOUT_CODE: u8 = 124;
 
 /// Where the lines go, opened before the run.
-pub(super) enum Lines {
+pub(super) enum InstanceLines {
     Stdout,
     File(OutFile),
 }
 
 /// One instance. docs/JSON.md has the meaning of each key.
 #[derive(Debug, Serialize)]
-struct Line<'a> {
+struct InstanceLine<'a> {
     instance: u32,
     outcome: &'static str,
     exit_code: i32,
@@ -50,7 +50,7 @@ struct Used {
     links: i64,
 }
 
-impl Lines {
+impl InstanceLines {
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
         match path.as_os_str() == "-" {
             true => Ok(Self::Stdout),
@@ -62,17 +62,17 @@ impl Lines {
     pub(super) fn write(self, instances: &[InstanceReport]) -> Result<(), Failure> {
         let mut text = Vec::new();
         for report in instances {
-            serde_json::to_writer(&mut text, &Line::of(report))?;
+            serde_json::to_writer(&mut text, &InstanceLine::of(report))?;
             text.push(b'\n');
         }
         match self {
-            Self::Stdout => tell_own(&text),
+            Self::Stdout => print_own(&text),
             Self::File(file) => file.write(|out| Ok(out.write_all(&text)?)),
         }
     }
 }
 
-impl<'a> Line<'a> {
+impl<'a> InstanceLine<'a> {
     fn of(report: &'a InstanceReport) -> Self {
         let (outcome, exit_code) = match &report.outcome {
             Outcome::Exited(code) => ("exited", *code),
@@ -105,8 +105,8 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Says on stderr what a run goes by: `what: how`, a line each.
-pub(super) fn tell_settings(
+/// Says on stderr what the settings of a run are: `what: how`, a line each.
+pub(super) fn report_settings(
     (guest, layers): (&str, &[PathBuf]),
     (allocator, cache, threads): (&Allocator, &CacheUse, u32),
     config: &RunnerConfig,

@@ -45,13 +45,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{AnyImageCommand, Command, Typed};
+use args::{AnyImageCommand, Command, Cli};
 
 fn main() -> ExitCode {
     quiet_panics();
-    let typed = match Typed::try_parse() {
+    let typed = match Cli::try_parse() {
         Ok(typed) => typed,
-        Err(told) => return answer(&told),
+        Err(error) => return answer(&error),
     };
     signals::end_cleanly();
     spans::begin();
@@ -79,16 +79,16 @@ fn main() -> ExitCode {
 
 /// Prints what was asked for, such as help, or what is wrong with the
 /// arguments, whose text is that of whoever typed them.
-fn answer(told: &clap::Error) -> ExitCode {
-    if told.use_stderr() {
-        let plain = told.render().to_string();
+fn answer(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        let plain = error.render().to_string();
         match failure::printable(&plain) == plain {
-            true => drop(told.print()),
+            true => drop(error.print()),
             false => failure::complain(plain.trim_end()),
         }
-        return ExitCode::from(u8::try_from(told.exit_code()).unwrap_or(2));
+        return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
     }
-    let printed = told.print().and_then(|()| io::stdout().flush());
+    let printed = error.print().and_then(|()| io::stdout().flush());
     match failure::taken(printed) {
         Ok(_) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),

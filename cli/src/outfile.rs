@@ -15,10 +15,10 @@ use super::failure::Failure;
 /// before, it leaves no trace.
 pub(super) struct OutFile {
     path: PathBuf,
-    sink: Sink,
+    sink: OutTarget,
 }
 
-enum Sink {
+enum OutTarget {
     /// Beside the target, to be renamed onto it.
     Beside(StagedFile),
     /// The target itself, where it is no regular file: a pipe, `/dev/null`.
@@ -53,10 +53,10 @@ impl OutFile {
 
     fn open(path: &Path) -> io::Result<Self> {
         let sink = match path.metadata() {
-            _ if is_stdout(path) => Sink::Stdout,
+            _ if is_stdout(path) => OutTarget::Stdout,
             Ok(meta) if meta.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
-            Ok(meta) if !meta.is_file() => Sink::Direct(File::options().write(true).open(path)?),
-            _ => Sink::Beside(StagedFile::create(path)?),
+            Ok(meta) if !meta.is_file() => OutTarget::Direct(File::options().write(true).open(path)?),
+            _ => OutTarget::Beside(StagedFile::create(path)?),
         };
         Ok(Self {
             path: path.to_owned(),
@@ -71,14 +71,14 @@ impl OutFile {
         content: impl FnOnce(&mut dyn Write) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let name = match self.sink {
-            Sink::Stdout => Path::new("stdout"),
+            OutTarget::Stdout => Path::new("stdout"),
             _ => &self.path,
         };
         let at = |error: io::Error| Failure::at(name, error);
         match self.sink {
-            Sink::Stdout => written(io::BufWriter::new(io::stdout().lock()), name, content),
-            Sink::Direct(file) => written(file, name, content),
-            Sink::Beside(mut file) => {
+            OutTarget::Stdout => written(io::BufWriter::new(io::stdout().lock()), name, content),
+            OutTarget::Direct(file) => written(file, name, content),
+            OutTarget::Beside(mut file) => {
                 written(io::BufWriter::new(&mut file), name, content)?;
                 file.commit().map_err(at)
             }

@@ -53,7 +53,7 @@ pub(super) enum OnEnd {
 
 /// What `--volume` and `-v` show.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Shown {
+pub(super) enum VolumeSource {
     /// A volume, empty or from an image of the store.
     Volume(Volume, Option<Reference>),
     /// A directory of the host, as Docker's `-v /a:/b`.
@@ -298,7 +298,7 @@ pub(super) fn host_dir(text: &str) -> Result<HostDir, String> {
 
 /// Reads `NAME[=REF]::GUEST_DIR`, or what Docker's `-v` has: `NAME:GUEST_DIR` and
 /// `HOST_DIR:GUEST_DIR[:ro]`.
-pub(super) fn volume(text: &str) -> Result<Shown, String> {
+pub(super) fn volume(text: &str) -> Result<VolumeSource, String> {
     let Some((name, guest)) = text.split_once("::") else {
         return docker_volume(text);
     };
@@ -314,10 +314,10 @@ pub(super) fn volume(text: &str) -> Result<Shown, String> {
         name: name.to_owned(),
         guest: guest.to_owned(),
     };
-    Ok(Shown::Volume(volume, from.transpose()?))
+    Ok(VolumeSource::Volume(volume, from.transpose()?))
 }
 
-fn docker_volume(text: &str) -> Result<Shown, String> {
+fn docker_volume(text: &str) -> Result<VolumeSource, String> {
     let expected = || {
         "expected NAME::GUEST_DIR for a volume, or as Docker's -v NAME:GUEST_DIR and \
          HOST_DIR:GUEST_DIR[:ro], whose HOST_DIR has a slash"
@@ -338,12 +338,12 @@ fn docker_volume(text: &str) -> Result<Shown, String> {
     let guest = guest.to_owned();
     if from.contains('/') || from.starts_with('.') {
         let dir = PathBuf::from(from);
-        return Ok(Shown::Dir(HostDir { dir, guest, rights }));
+        return Ok(VolumeSource::Dir(HostDir { dir, guest, rights }));
     }
     match rights {
         Rights::ReadWrite => {
             let name = from.to_owned();
-            Ok(Shown::Volume(Volume { name, guest }, None))
+            Ok(VolumeSource::Volume(Volume { name, guest }, None))
         }
         Rights::ReadOnly => Err("a volume is writable: leave `:ro` away".to_owned()),
     }
@@ -463,16 +463,16 @@ mod tests {
             name: name.into(),
             guest: guest.into(),
         };
-        let cache = Shown::Volume(of("cache", "/var/cache"), None);
+        let cache = VolumeSource::Volume(of("cache", "/var/cache"), None);
         assert_eq!(volume("cache::/var/cache"), Ok(cache.clone()));
         assert_eq!(volume("cache:/var/cache"), Ok(cache));
         let from = "x:2".parse().unwrap();
         assert_eq!(
             volume("a=x:2::/b"),
-            Ok(Shown::Volume(of("a", "/b"), Some(from)))
+            Ok(VolumeSource::Volume(of("a", "/b"), Some(from)))
         );
         let dir = |dir: &str, rights| {
-            Ok(Shown::Dir(HostDir {
+            Ok(VolumeSource::Dir(HostDir {
                 dir: dir.into(),
                 guest: "/b".into(),
                 rights,

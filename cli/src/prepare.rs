@@ -32,7 +32,7 @@ pub(super) fn prepare(args: PrepareArgs, store: Option<&Path>) -> Result<ExitCod
     let pool = ChunkPool::new();
     start_volumes(&mut run, Some(&store))?;
     let start = start_from(&mut run, Some(&store), &pool)?;
-    run.layers.tell_left_out();
+    run.layers.report_left_out();
     run.plan.stdio = match args.quiet {
         true => Stdio::Null,
         false => Stdio::Output,

@@ -18,7 +18,7 @@ use super::args::{CacheArgs, RunArgs};
 use super::failure::Failure;
 use super::from_image::Wanted;
 use super::memory;
-use super::parse::{Saved, Shown, Variable};
+use super::parse::{Saved, VolumeSource, Variable};
 use super::reach::{LazyWhen, PullWhen, ReachArgs, VerifyArgs};
 use super::sources::Layers;
 use super::strace::StraceArgs;
@@ -241,15 +241,15 @@ fn guest(
 }
 
 /// Shows volumes and directories of the host, and returns what volumes start from.
-fn show(shown: Vec<Shown>, plan: &mut RunPlan) -> Result<Vec<(String, Reference)>, Failure> {
+fn show(shown: Vec<VolumeSource>, plan: &mut RunPlan) -> Result<Vec<(String, Reference)>, Failure> {
     let mut bases: Vec<(String, Reference)> = Vec::new();
     for shown in shown {
         let (volume, base) = match shown {
-            Shown::Dir(dir) => {
+            VolumeSource::Dir(dir) => {
                 plan.host_dirs.push(dir);
                 continue;
             }
-            Shown::Volume(volume, base) => (volume, base),
+            VolumeSource::Volume(volume, base) => (volume, base),
         };
         if let Some(base) = base {
             let known = bases.iter().find(|(name, _)| *name == volume.name);

@@ -20,9 +20,9 @@ use stratafs::transfer;
 use stratafs::vfs::{Fs, TracedFile};
 
 use super::args::RunArgs;
-use super::failure::{Failure, complain, complain_json, put_bytes, say, tell};
+use super::failure::{Failure, complain, complain_json, put_bytes, say, print_lines};
 use super::from_image;
-use super::instances::{Lines, TIMEOUT_CODE, TRAP_CODE, tell_settings};
+use super::instances::{InstanceLines, TIMEOUT_CODE, TRAP_CODE, report_settings};
 use super::outfile::OutFile;
 use super::parse::Saved;
 use super::place::{self, Use};
@@ -49,18 +49,18 @@ pub(super) fn run(args: RunArgs, store: Option<&Path>) -> Result<ExitCode, Failu
     let lines = run
         .stats_instances
         .as_deref()
-        .map(Lines::open)
+        .map(InstanceLines::open)
         .transpose()?;
     let strace = Strace::open(&run.strace, run.plan.tell_number)?;
     run.config.calls = strace.as_ref().map(Strace::watch);
     let pool = ChunkPool::new();
     start_volumes(&mut run, store.as_ref())?;
     let (runner, image) = ready(&mut run, store.as_ref(), &pool)?;
-    run.layers.tell_left_out();
+    run.layers.report_left_out();
     if run.verbose {
         let guest = run.guest.to_string();
         let how = (runner.allocator(), runner.cache(), runner.threads());
-        tell_settings((&guest, &run.layers.paths), how, &run.config, &run.plan);
+        report_settings((&guest, &run.layers.paths), how, &run.config, &run.plan);
     }
     let _base = reserve_base(&run, &pool)?;
     let terminal = Arc::new(Terminal::default());
@@ -93,7 +93,7 @@ pub(super) fn run(args: RunArgs, store: Option<&Path>) -> Result<ExitCode, Failu
     }
     terminal.check()?;
     strace_end?;
-    tell_returned(&report)?;
+    print_returned(&report)?;
     if let (Some(tag), Some(store)) = (&run.commit, &store) {
         commit(store, tag, &run, &report)?;
     }
@@ -117,12 +117,12 @@ pub(super) fn open_store(run: &Run, store: Option<&Path>) -> Result<Option<Store
 }
 
 /// Prints what functions gave that were called in place of the guest's command.
-fn tell_returned(report: &RunReport) -> Result<(), Failure> {
+fn print_returned(report: &RunReport) -> Result<(), Failure> {
     let all = report.instances.iter();
     let returned = all.filter_map(|one| one.returned.as_ref());
     returned
         .filter(|text| !text.is_empty())
-        .try_for_each(|text| tell(text))
+        .try_for_each(|text| print_lines(text))
 }
 
 /// Opens the images that volumes start from, by their digests from here on.

@@ -71,7 +71,7 @@ impl Layers {
     }
 
     /// Says what was left out of those that have been read.
-    pub(super) fn tell_left_out(&self) {
+    pub(super) fn report_left_out(&self) {
         let Some(left_out) = &self.options.skip_special else {
             return;
         };

@@ -100,12 +100,12 @@ impl Watch for Memory {
 }
 
 /// Shows a bar on stderr while it runs; nothing where that is no terminal.
-pub(super) struct Progress {
+pub(super) struct RunProgress {
     memory: Memory,
     bar: ProgressBar,
 }
 
-impl Progress {
+impl RunProgress {
     pub(super) fn start(instances: u64) -> Self {
         let bar = ProgressBar::new(instances);
         let style = ProgressStyle::with_template("{bar:40} {pos}/{len} instances, {elapsed}");
@@ -122,7 +122,7 @@ impl Progress {
     }
 }
 
-impl Watch for Progress {
+impl Watch for RunProgress {
     fn created(&self) {
         self.memory.created();
     }

@@ -21,7 +21,7 @@ struct ChunkInner {
     digest: Digest,
     bytes: ChunkBody,
     /// The pool to leave when the last holder goes.
-    home: Weak<Chunks>,
+    home: Weak<ChunkTable>,
 }
 
 enum ChunkBody {
@@ -45,7 +45,7 @@ impl ChunkBody {
 }
 
 /// The chunks of a pool that somebody holds.
-type Chunks = WeakTable<Digest, ChunkInner>;
+type ChunkTable = WeakTable<Digest, ChunkInner>;
 
 impl Chunk {
     /// Returns the digest of the bytes.
@@ -129,7 +129,7 @@ impl Drop for ChunkInner {
 /// ```
 #[derive(Clone, Default)]
 pub struct ChunkPool {
-    chunks: Arc<Chunks>,
+    chunks: Arc<ChunkTable>,
     /// Where bytes lie that were copied.
     arena: Arc<Arena>,
     sink: Option<Arc<dyn ChunkSink>>,
@@ -177,7 +177,7 @@ impl ChunkPool {
         Chunk(self.chunks.get_or_insert_with(digest, hold).0)
     }
 
-    /// Makes a chunk that goes by a digest which is not that of its bytes, and
+    /// Makes a chunk under a digest which is not that of its bytes, and
     /// that the pool gives to whoever puts bytes of that digest.
     #[cfg(test)]
     pub(crate) fn forge(&self, digest: Digest, bytes: Bytes) -> Chunk {

@@ -32,7 +32,7 @@ const OWN: &str = "blake3:";
 /// hyphens inside a word and `/` between words; the first may be a registry's
 /// host with a port. A tag is up to 128 letters, digits, `.`, `_` and `-`, and
 /// begins with none of the last two; without one `latest` is meant. An image of a registry
-/// may go by its digest there instead, `HOST/NAME@sha256:HEX`, and one of an object store goes
+/// may be named by its digest there instead, `HOST/NAME@sha256:HEX`, and one of an object store
 /// by its name there, `s3://BUCKET/NAME:TAG`.
 ///
 /// ```
@@ -148,11 +148,11 @@ fn of_registry(name: &str, hex: &str) -> Result<Reference, &'static str> {
         Some((host, _)) if host.contains([':', '.']) || host == "localhost" => {
             Ok(Reference::Tag(format!("{name}{OF_REGISTRY}{hex}")))
         }
-        _ => Err("only an image of a registry goes by `@sha256:` and 64 hex digits"),
+        _ => Err("only an image of a registry is named by `@sha256:` and 64 hex digits"),
     }
 }
 
-/// An image of an object store goes by all of its name there, with its digest or its tag.
+/// An image of an object store is named by all of its name there, with its digest or its tag.
 fn of_object_store(text: &str) -> Result<Reference, &'static str> {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._/:@-".contains(&byte);
     let (_, rest) = text.split_once("://").unwrap_or_default();

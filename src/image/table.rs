@@ -23,18 +23,18 @@ const EMPTY: u32 = 0;
 pub(super) struct NameTable {
     /// A power of two of places, and [`WINDOW`] more so that no search wraps.
     pub(super) buckets: Records<U32>,
-    key: Key,
+    layout: HashLayout,
 }
 
 /// A table that is being filled.
 pub(super) struct TableBuilder {
     buckets: Vec<U32>,
-    key: Key,
+    layout: HashLayout,
 }
 
 /// How hashes become places.
 #[derive(Clone, Copy)]
-struct Key {
+struct HashLayout {
     /// Bits of a place that hold the slot.
     bits: u32,
     mask: u64,
@@ -62,14 +62,14 @@ impl TableBuilder {
         let capacity = (slots as usize * 2).next_power_of_two();
         Self {
             buckets: vec![U32::new(EMPTY); capacity + WINDOW - 1],
-            key: Key::new(slots, capacity),
+            layout: HashLayout::new(slots, capacity),
         }
     }
 
     /// Takes a slot in. Returns whether it found a place.
     pub(super) fn insert(&mut self, hash: u64, slot: u32) -> bool {
-        let entry = self.key.tag(hash) << self.key.bits | (slot + 1);
-        let start = self.key.start(hash);
+        let entry = self.layout.tag(hash) << self.layout.bits | (slot + 1);
+        let start = self.layout.start(hash);
         let free = self
             .buckets
             .get_mut(start..start + WINDOW)
@@ -92,7 +92,7 @@ impl TableBuilder {
     pub(super) fn finish(self) -> NameTable {
         NameTable {
             buckets: Records::owned(self.buckets),
-            key: self.key,
+            layout: self.layout,
         }
     }
 }
@@ -107,19 +107,19 @@ impl NameTable {
             .checked_next_power_of_two()?;
         (buckets.len() == capacity.checked_add(WINDOW - 1)?).then(|| Self {
             buckets,
-            key: Key::new(slots, capacity),
+            layout: HashLayout::new(slots, capacity),
         })
     }
 
-    /// Finds the slot that goes by `hash` and that `is` says is the one.
+    /// Finds the slot that has `hash` and that `is` says is the one.
     #[inline]
     pub(super) fn find(&self, hash: u64, is: impl Fn(u32) -> bool) -> TableLookup {
-        let Key { bits, .. } = self.key;
-        let start = self.key.start(hash);
+        let HashLayout { bits, .. } = self.layout;
+        let start = self.layout.start(hash);
         let Some(window) = self.buckets.slice(start..start + WINDOW) else {
             return TableLookup::Nothing;
         };
-        let tag = self.key.tag(hash);
+        let tag = self.layout.tag(hash);
         for bucket in window {
             steps::add(1);
             let entry = bucket.get();
@@ -137,7 +137,7 @@ impl NameTable {
     }
 }
 
-impl Key {
+impl HashLayout {
     fn new(slots: u32, capacity: usize) -> Self {
         Self {
             bits: u32::BITS - slots.leading_zeros(),

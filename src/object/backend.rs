@@ -30,24 +30,24 @@ pub(super) enum Swap {
     Refused,
 }
 
-type Answer<T> = Result<T, ObjectErrorKind>;
+type BackendResult<T> = Result<T, ObjectErrorKind>;
 
 /// An object store. Keys are words with slashes between them, as this module makes them; each
 /// write is whole or not at all.
 pub(super) trait Backend: Send + Sync {
     /// Reads a small object.
-    fn get(&self, key: &str, limit: u64) -> Answer<Option<(Vec<u8>, ObjectVersion)>>;
+    fn get(&self, key: &str, limit: u64) -> BackendResult<Option<(Vec<u8>, ObjectVersion)>>;
 
     /// Reads a part of an object; what is past its end is left out.
-    fn range(&self, key: &str, range: Range<u64>) -> Answer<Option<Vec<u8>>>;
+    fn range(&self, key: &str, range: Range<u64>) -> BackendResult<Option<Vec<u8>>>;
 
-    fn head(&self, key: &str) -> Answer<Option<ObjectMeta>>;
+    fn head(&self, key: &str) -> BackendResult<Option<ObjectMeta>>;
 
     /// Writes a small object whatever is there.
-    fn put(&self, key: &str, bytes: Vec<u8>) -> Answer<()>;
+    fn put(&self, key: &str, bytes: Vec<u8>) -> BackendResult<()>;
 
     /// Writes a small object if it is still what it was: not there, or of this version.
-    fn swap(&self, key: &str, bytes: Vec<u8>, old: Option<&ObjectVersion>) -> Answer<Swap>;
+    fn swap(&self, key: &str, bytes: Vec<u8>, old: Option<&ObjectVersion>) -> BackendResult<Swap>;
 
     /// Writes an object of any size whatever is there. `watch` is told of bytes that went,
     /// and says whether to go on.
@@ -56,13 +56,13 @@ pub(super) trait Backend: Send + Sync {
         key: &str,
         bytes: (&mut dyn Read, u64),
         watch: &mut dyn FnMut(u64) -> bool,
-    ) -> Answer<()>;
+    ) -> BackendResult<()>;
 
     /// Visits all objects below `dir`, by their keys.
-    fn list(&self, dir: &str, visit: &mut dyn FnMut(&str, ObjectMeta) -> Answer<()>) -> Answer<()>;
+    fn list(&self, dir: &str, visit: &mut dyn FnMut(&str, ObjectMeta) -> BackendResult<()>) -> BackendResult<()>;
 
     /// Removes an object, if it is there.
-    fn delete(&self, key: &str) -> Answer<()>;
+    fn delete(&self, key: &str) -> BackendResult<()>;
 }
 
 /// What ends a transfer that whoever watches does not want any more.

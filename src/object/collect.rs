@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::bucket::{Bucket, blob_key, read_tag};
 use super::error::{ObjectError, ObjectErrorKind};
-use super::lease::{Lease, Work};
+use super::lease::{Lease, LeaseKind};
 use crate::limits::{MAX_OCI_DOCUMENT_BYTES, MAX_OCI_NESTING, MAX_TAGS};
 use crate::source::BlobDigest;
 
@@ -47,7 +47,7 @@ impl Bucket {
     /// [`ObjectErrorKind::ReadOnly`]; those of the store.
     pub fn collect(&self, grace: Duration, dry: bool) -> Result<Collected, ObjectError> {
         let action = "cannot collect";
-        let lease = self.begin(Work::Collect)?;
+        let lease = self.begin(LeaseKind::Collect)?;
         if self.is_at_work(&lease, |_| true)? {
             let what = "somebody pushes or collects there: try again when that has ended";
             return Err(self.error(action, ObjectErrorKind::Busy(what.into())));

@@ -8,10 +8,10 @@ use crate::name::show;
 /// Why something failed at an object store: where, what was to be done, the reason, in one
 /// line.
 #[derive(Debug)]
-pub struct ObjectError(Box<Told>);
+pub struct ObjectError(Box<ObjectErrorInner>);
 
 #[derive(Debug)]
-struct Told {
+struct ObjectErrorInner {
     /// The place, or the object in it.
     at: String,
     action: &'static str,
@@ -20,7 +20,7 @@ struct Told {
 
 impl ObjectError {
     pub(super) fn new(at: impl fmt::Display, action: &'static str, kind: ObjectErrorKind) -> Self {
-        Self(Box::new(Told {
+        Self(Box::new(ObjectErrorInner {
             at: at.to_string(),
             action,
             kind,
@@ -36,7 +36,7 @@ impl ObjectError {
 
 impl fmt::Display for ObjectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Told { at, action, kind } = &*self.0;
+        let ObjectErrorInner { at, action, kind } = &*self.0;
         let line = format!("{at}: {action}: {kind}");
         f.write_str(&show(line.as_bytes()))
     }

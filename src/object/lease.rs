@@ -28,12 +28,12 @@ pub struct Lease {
 
 /// What somebody does.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Work {
+pub(super) enum LeaseKind {
     Push,
     Collect,
 }
 
-impl Work {
+impl LeaseKind {
     fn word(self) -> &'static str {
         match self {
             Self::Push => "push",
@@ -50,9 +50,9 @@ impl Bucket {
     ///
     /// [`ObjectErrorKind::Busy`] if it runs longer; those of the store.
     pub fn lease(&self) -> Result<Lease, ObjectError> {
-        let lease = self.begin(Work::Push)?;
+        let lease = self.begin(LeaseKind::Push)?;
         for _ in 0..WAITS {
-            if !self.is_at_work(&lease, |work| work == Work::Collect)? {
+            if !self.is_at_work(&lease, |work| work == LeaseKind::Collect)? {
                 return Ok(lease);
             }
             thread::sleep(WAIT);
@@ -62,7 +62,7 @@ impl Bucket {
         Err(self.error("cannot push", ObjectErrorKind::Busy(what.into())))
     }
 
-    pub(super) fn begin(&self, work: Work) -> Result<Lease, ObjectError> {
+    pub(super) fn begin(&self, work: LeaseKind) -> Result<Lease, ObjectError> {
         let id = RandomState::new().hash_one(std::process::id());
         let key = format!("{LEASES}/{}-{id:016x}", work.word());
         let lease = Lease {
@@ -78,14 +78,14 @@ impl Bucket {
     pub(super) fn is_at_work(
         &self,
         own: &Lease,
-        such: impl Fn(Work) -> bool,
+        such: impl Fn(LeaseKind) -> bool,
     ) -> Result<bool, ObjectError> {
         let action = "cannot see who is at work";
         let now = self.now(own)?;
         let (mut found, mut ended) = (false, Vec::new());
         let listed = self.backend().list(LEASES, &mut |key, meta| {
             let word = key.rsplit('/').next().unwrap_or_default();
-            let work = [Work::Push, Work::Collect]
+            let work = [LeaseKind::Push, LeaseKind::Collect]
                 .into_iter()
                 .find(|work| word.starts_with(&format!("{}-", work.word())));
             match work {

@@ -124,7 +124,7 @@ impl Overlay {
     ///
     /// O(n log n) in the objects, entries, blocks and directories above them
     /// that differ, beside the first look at an image. Paths are not spelt, so
-    /// that neither time nor memory goes by their length.
+    /// that neither time nor memory depends on their length.
     ///
     /// # Errors
     ///
@@ -136,23 +136,23 @@ impl Overlay {
         }
         self.image.begin();
         let delta = self.delta(later);
-        let mut telling = ChangeLister {
+        let mut changes = ChangeLister {
             old: self,
             new: later,
             paths: PathTable::new(&[self, later]),
             named: BTreeSet::new(),
             moved_in: delta.dirs.clone(),
-            told: Vec::new(),
+            reported: Vec::new(),
         };
-        telling.emit_names(&delta);
+        changes.emit_names(&delta);
         for id in &delta.ids {
-            telling.emit_replaced(*id);
+            changes.emit_replaced(*id);
         }
         for id in &delta.ids {
-            telling.compare_object(*id);
+            changes.compare_object(*id);
         }
         self.check_undamaged()?;
-        Ok(telling.finish())
+        Ok(changes.finish())
     }
 }
 
@@ -174,16 +174,16 @@ struct ChangeLister<'a> {
     /// Directories with an entry lost or gained.
     moved_in: BTreeSet<FileId>,
     /// With the path that each is sorted by.
-    told: Vec<(PathNumber, Change)>,
+    reported: Vec<(PathNumber, Change)>,
 }
 
 impl ChangeLister<'_> {
     /// All that was told, sorted by path.
     fn finish(self) -> Vec<Change> {
         let ranks = self.paths.ranks();
-        let mut told = self.told;
-        told.sort_by_key(|(path, _)| ranks.get(*path));
-        told.into_iter().map(|(_, change)| change).collect()
+        let mut reported = self.reported;
+        reported.sort_by_key(|(path, _)| ranks.get(*path));
+        reported.into_iter().map(|(_, change)| change).collect()
     }
 
     /// Pairs names lost with names gained; what is left over came or went.
@@ -216,7 +216,7 @@ impl ChangeLister<'_> {
                 kind: self.new.kind(id),
                 size: size(self.new, id),
             };
-            self.told.push((to, change));
+            self.reported.push((to, change));
         }
     }
 
@@ -224,7 +224,7 @@ impl ChangeLister<'_> {
         if let Some(number) = self.paths.of_entry(OLD, entry) {
             let path = self.paths.path(number);
             let (kind, size) = (self.old.kind(id), size(self.old, id));
-            self.told
+            self.reported
                 .push((number, Change::Removed { path, kind, size }));
         }
     }
@@ -233,7 +233,7 @@ impl ChangeLister<'_> {
         if let Some(number) = self.paths.of_entry(NEW, entry) {
             let path = self.paths.path(number);
             let (kind, size) = (self.new.kind(id), size(self.new, id));
-            self.told.push((number, Change::Added { path, kind, size }));
+            self.reported.push((number, Change::Added { path, kind, size }));
         }
     }
 
@@ -245,18 +245,18 @@ impl ChangeLister<'_> {
         if before.birth != after.birth {
             return;
         }
-        let mut told = self.moved_in.contains(&id);
+        let mut reported = self.moved_in.contains(&id);
         if let (Body::File(one), Body::File(two)) = (&before.body, &after.body) {
             let ranges = self.old.ranges(self.new, id, one, two);
             if !ranges.is_empty() {
-                told = true;
+                reported = true;
                 let size = two.size();
                 self.emit_of(id, |path| Change::Content { path, ranges, size });
             }
         }
         let owners = |inode: &Inode| (inode.mode, inode.uid, inode.gid);
         let times = |inode: &Inode| (inode.atime, inode.mtime);
-        if owners(&before) != owners(&after) || (!told && times(&before) != times(&after)) {
+        if owners(&before) != owners(&after) || (!reported && times(&before) != times(&after)) {
             let (kind, size) = (self.new.kind(id), size(self.new, id));
             self.emit_of(id, |path| Change::Meta { path, kind, size });
         }
@@ -266,7 +266,7 @@ impl ChangeLister<'_> {
     fn emit_of(&mut self, id: FileId, change: impl FnOnce(TreePath) -> Change) {
         if let Some(number) = self.paths.of(NEW, id) {
             let path = self.paths.path(number);
-            self.told.push((number, change(path)));
+            self.reported.push((number, change(path)));
         }
     }
 

@@ -26,7 +26,7 @@ impl Overlay {
             id: FileId::ROOT,
             below: Some(0),
         };
-        self.tell(&whole, pool)
+        self.build(&whole, pool)
     }
 
     /// Returns all below a directory as a layer.
@@ -36,10 +36,10 @@ impl Overlay {
             id: top,
             below: None,
         };
-        self.tell(&whole, pool)
+        self.build(&whole, pool)
     }
 
-    fn tell(&self, whole: &Task, pool: &ChunkPool) -> Result<Layer, LayerError> {
+    fn build(&self, whole: &Task, pool: &ChunkPool) -> Result<Layer, LayerError> {
         // Files with several names have to be told under all of them. Those
         // that turn up in a moved tree are known only once it has been told,
         // so that round is thrown away; each names at least one more file.
@@ -77,7 +77,7 @@ struct Diff<'a> {
     /// For each base directory its slots that lead to something changed.
     touched: HashMap<u32, BTreeSet<u32>>,
     /// Where a file with several names was told first.
-    told: HashMap<FileId, LayerPath>,
+    written: HashMap<FileId, LayerPath>,
     todo: Vec<Task>,
     /// Whether the layer will lie on the base, so that its links may name what is there.
     links_below: bool,
@@ -102,7 +102,7 @@ impl<'a> Diff<'a> {
             more: HashSet::new(),
             dirty: HashSet::new(),
             touched: HashMap::new(),
-            told: HashMap::new(),
+            written: HashMap::new(),
             todo: Vec::new(),
             links_below: false,
         };
@@ -306,18 +306,18 @@ impl<'a> Diff<'a> {
     fn emit_object(&mut self, path: LayerPath, id: FileId, kind: Kind) -> Result<(), LayerError> {
         let nlink = self.tree.stat(id).map_or(1, |stat| stat.nlink);
         if nlink > 1 {
-            if let Some(first) = self.told.get(&id) {
+            if let Some(first) = self.written.get(&id) {
                 return self.builder.hard_link(&path, first);
             }
             if !self.is_changed(id) {
                 // Without a byte, if the base has it under another name still.
                 if let Some(standing) = self.standing_name(id) {
-                    self.told.insert(id, standing.clone());
+                    self.written.insert(id, standing.clone());
                     return self.builder.hard_link(&path, &standing);
                 }
                 self.more.insert(id);
             }
-            self.told.insert(id, path.clone());
+            self.written.insert(id, path.clone());
         }
         let meta = self.meta(id);
         if kind == Kind::Symlink {

@@ -45,7 +45,7 @@ pub(super) struct Own {
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Found {
+pub(crate) struct FoundEntry {
     pub(crate) id: FileId,
     pub(crate) kind: Kind,
     pub(super) place: EntrySlot,
@@ -69,9 +69,9 @@ pub(super) struct OwnListed<'a> {
 }
 
 /// Finds `name` among the entries of a base directory.
-pub(super) fn find_in_base(image: &Image, node: u32, name: &[u8]) -> Option<Found> {
+pub(super) fn find_in_base(image: &Image, node: u32, name: &[u8]) -> Option<FoundEntry> {
     let dentry = image.lookup(node, name)?;
-    Some(Found {
+    Some(FoundEntry {
         id: FileId::of_node(dentry.node),
         kind: dentry.kind,
         place: EntrySlot::Base(dentry.slot),
@@ -218,19 +218,19 @@ impl DirBody {
         self.by_position.values()
     }
 
-    pub(super) fn find(&self, image: &Image, name: &[u8]) -> Option<Found> {
+    pub(super) fn find(&self, image: &Image, name: &[u8]) -> Option<FoundEntry> {
         if !self.by_name.is_empty()
             && let Some(position) = self.by_name.get(name)
             && let Some(own) = self.by_position.get(position)
         {
-            return Some(Found {
+            return Some(FoundEntry {
                 id: own.id,
                 kind: own.kind,
                 place: EntrySlot::Own(*position),
             });
         }
         let dentry = image.lookup(self.base?, name)?;
-        (!self.hidden.contains(dentry.slot)).then_some(Found {
+        (!self.hidden.contains(dentry.slot)).then_some(FoundEntry {
             id: FileId::of_node(dentry.node),
             kind: dentry.kind,
             place: EntrySlot::Base(dentry.slot),

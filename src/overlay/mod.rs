@@ -59,7 +59,7 @@ use crate::steps;
 pub use changes::Change;
 use data::Counts;
 pub(crate) use data::WriteOutcome;
-pub(crate) use dir::Found;
+pub(crate) use dir::FoundEntry;
 use dirty::Dirty;
 use inode::{Body, Inode};
 use maps::{ByPtr, IdHasher, Inodes};

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::blocks::FileBody;
-use super::dir::{self, DirBody, EntrySlot, Found, OwnListed};
+use super::dir::{self, DirBody, EntrySlot, FoundEntry, OwnListed};
 use super::inode::{Body, Inode};
 use super::maps::ByPtr;
 use super::{Object, Overlay};
@@ -26,7 +26,7 @@ pub(crate) enum New<'a> {
 
 impl Overlay {
     /// Finds `name` in directory `dir`; `None` also if `dir` is no directory.
-    pub(crate) fn find(&self, dir: FileId, name: &[u8]) -> Option<Found> {
+    pub(crate) fn find(&self, dir: FileId, name: &[u8]) -> Option<FoundEntry> {
         match self.object(dir) {
             Object::Base(node) => dir::find_in_base(&self.image, node, name),
             Object::Own(inode) => match &inode.body {
@@ -234,7 +234,7 @@ impl Overlay {
     /// [`Errno::IsDirectory`].
     pub(crate) fn unlink(
         &mut self,
-        (dir, name, found): (FileId, &[u8], Found),
+        (dir, name, found): (FileId, &[u8], FoundEntry),
         now: Time,
     ) -> Result<(), Errno> {
         if found.kind == Kind::Dir {
@@ -254,7 +254,7 @@ impl Overlay {
     /// [`Errno::NotEmpty`].
     pub(crate) fn rmdir(
         &mut self,
-        (dir, name, found): (FileId, &[u8], Found),
+        (dir, name, found): (FileId, &[u8], FoundEntry),
         now: Time,
     ) -> Result<(), Errno> {
         if found.kind != Kind::Dir {
@@ -283,8 +283,8 @@ impl Overlay {
     /// their quota, or for want of budget.
     pub(crate) fn rename(
         &mut self,
-        (from, source): ((FileId, &[u8]), Found),
-        (to, target): ((FileId, &[u8]), Option<Found>),
+        (from, source): ((FileId, &[u8]), FoundEntry),
+        (to, target): ((FileId, &[u8]), Option<FoundEntry>),
         now: Time,
     ) -> Result<(), Errno> {
         if self.is_removed(to.0) {
@@ -344,7 +344,7 @@ impl Overlay {
 
     /// Prepares for [`Self::drop_name`], which makes room and so is never
     /// refused for want of it. Returns how many names are left.
-    fn prepare_drop(&mut self, found: Found) -> Result<u32, Errno> {
+    fn prepare_drop(&mut self, found: FoundEntry) -> Result<u32, Errno> {
         let left = match found.kind {
             Kind::Dir => 0,
             Kind::File | Kind::Symlink => self.stat(found.id)?.nlink.saturating_sub(1),
@@ -355,7 +355,7 @@ impl Overlay {
         Ok(left)
     }
 
-    fn check_replace(&self, source: Found, target: Found) -> Result<(), Errno> {
+    fn check_replace(&self, source: FoundEntry, target: FoundEntry) -> Result<(), Errno> {
         match (source.kind, target.kind) {
             (Kind::Dir, Kind::File | Kind::Symlink) => Err(Errno::NotDirectory),
             (Kind::File | Kind::Symlink, Kind::Dir) => Err(Errno::IsDirectory),
@@ -409,7 +409,7 @@ impl Overlay {
     }
 
     /// Takes an entry out of a directory that has been prepared.
-    pub(super) fn take_entry(&mut self, dir: FileId, found: Found, now: Time) -> Result<(), Errno> {
+    pub(super) fn take_entry(&mut self, dir: FileId, found: FoundEntry, now: Time) -> Result<(), Errno> {
         let inode = self.prepared(dir)?;
         let Body::Dir(entries) = &mut inode.body else {
             return Err(Errno::NotDirectory);
@@ -453,7 +453,7 @@ impl Overlay {
     /// taken out; `left` are left.
     fn drop_name(
         &mut self,
-        found: Found,
+        found: FoundEntry,
         (dir, name): (FileId, &[u8]),
         left: u32,
         now: Time,

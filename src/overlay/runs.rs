@@ -2,7 +2,7 @@
 //!
 //! This is the one place that knows which of private blocks, sealed blocks,
 //! base content and zeros a byte comes from. What reads, compares or copies a
-//! file goes by runs, so that a hole costs one step whatever its size.
+//! file does so run by run, so that a hole costs one step whatever its size.
 
 use std::iter::FusedIterator;
 use std::ops::Range;

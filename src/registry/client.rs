@@ -140,12 +140,12 @@ impl Client {
     pub fn manifest(&self, name: &RegistryRef) -> Result<Manifest, RegistryError> {
         let action = format!("cannot fetch the manifest {}", name.manifest_name());
         let path = format!("/{}/manifests/{}", name.repository(), name.manifest_name());
-        self.ask_any(name, &action, |uplink, told| {
+        self.ask_any(name, &action, |uplink, context| {
             let scope = TokenScope::pull(name.repository());
-            let mut call = RegistryCall::new(Method::GET, uplink.url(&path), &scope, told);
+            let mut call = RegistryCall::new(Method::GET, uplink.url(&path), &scope, context);
             call.headers.push((ACCEPT, MANIFESTS.join(", ")));
             let mut answer = uplink.call(&self.0.options, call, &[])?;
-            read_manifest(&mut answer, name, told)
+            read_manifest(&mut answer, name, context)
         })
     }
 
@@ -159,11 +159,11 @@ impl Client {
         let action = format!("cannot look up the manifest {}", name.manifest_name());
         let path = format!("/{}/manifests/{}", name.repository(), name.manifest_name());
         let full = name.without_tag();
-        let told = (full.as_str(), action.as_str());
+        let context = (full.as_str(), action.as_str());
         let links = self.uplinks(name.host())?;
         let scope = TokenScope::push(name.repository());
         repeated(&self.0.options, || {
-            let mut call = RegistryCall::new(Method::HEAD, links.own.url(&path), &scope, told);
+            let mut call = RegistryCall::new(Method::HEAD, links.own.url(&path), &scope, context);
             call.headers.push((ACCEPT, MANIFESTS.join(", ")));
             let answer = links.own.call(&self.0.options, call, &[404])?;
             let digest = answer.header("docker-content-digest");
@@ -208,11 +208,11 @@ impl Client {
         let action = format!("cannot send the manifest {at}");
         let path = format!("/{}/manifests/{at}", name.repository());
         let full = name.without_tag();
-        let told = (full.as_str(), action.as_str());
+        let context = (full.as_str(), action.as_str());
         let links = self.uplinks(name.host())?;
         let scope = TokenScope::push(name.repository());
         let (has, noted) = repeated(&self.0.options, || {
-            let mut call = RegistryCall::new(Method::PUT, links.own.url(&path), &scope, told);
+            let mut call = RegistryCall::new(Method::PUT, links.own.url(&path), &scope, context);
             call.headers.push((CONTENT_TYPE, media_type.to_owned()));
             call.payload = Payload::Bytes(bytes);
             let answer = links.own.call(&self.0.options, call, &[])?;
@@ -222,7 +222,7 @@ impl Client {
         let same_kind = format!("{}:", digest.algorithm());
         match has {
             Some(has) if has.starts_with(&same_kind) && has != digest.as_str() => {
-                Err(mismatch(told, digest.as_str(), &has))
+                Err(mismatch(context, digest.as_str(), &has))
             }
             _ => Ok((digest, noted)),
         }
@@ -236,19 +236,19 @@ impl Client {
     /// [`MAX_TAGS`].
     pub fn tags(&self, name: &RegistryRef) -> Result<Vec<String>, RegistryError> {
         let full = name.without_tag();
-        let told = (full.as_str(), "cannot list the tags");
+        let context = (full.as_str(), "cannot list the tags");
         let links = self.uplinks(name.host())?;
         let scope = TokenScope::pull(name.repository());
         let mut at = links.own.url(&format!("/{}/tags/list", name.repository()));
         let mut tags = Vec::new();
         for _ in 0..MAX_TAG_PAGES {
             let (mut page, next) = repeated(&self.0.options, || {
-                let call = RegistryCall::new(Method::GET, at.clone(), &scope, told);
+                let call = RegistryCall::new(Method::GET, at.clone(), &scope, context);
                 let mut answer = links.own.call(&self.0.options, call, &[])?;
                 let bytes = answer.bytes("a list of tags", MAX_OCI_DOCUMENT_BYTES);
-                let bytes = bytes.map_err(|no| failed(told, no))?;
+                let bytes = bytes.map_err(|no| failed(context, no))?;
                 let next = next_page(&answer).and_then(|link| at.join(&link));
-                Ok((read_tags(&bytes, told)?, next))
+                Ok((read_tags(&bytes, context)?, next))
             })?;
             tags.append(&mut page);
             if tags.len() > MAX_TAGS {
@@ -256,7 +256,7 @@ impl Client {
                     what: "the names of tags, counted",
                     limit: MAX_TAGS as u64,
                 };
-                return Err(RegistryError::new(told.0, told.1, kind));
+                return Err(RegistryError::new(context.0, context.1, kind));
             }
             match next.filter(|next| next.is_same_host(&at)) {
                 Some(next) => at = next,
@@ -265,7 +265,7 @@ impl Client {
         }
         let what = format!("more than {MAX_TAG_PAGES} pages of tags");
         let kind = RegistryErrorKind::Protocol(what);
-        Err(RegistryError::new(told.0, told.1, kind))
+        Err(RegistryError::new(context.0, context.1, kind))
     }
 
     /// Checks that the registry accepts the credentials of this client, as `login` does before
@@ -276,13 +276,13 @@ impl Client {
     /// [`RegistryErrorKind::Denied`]; those of the registry.
     pub fn check(&self, host: &str) -> Result<(), RegistryError> {
         let host = plain_host(host);
-        let told = (host, "cannot log in");
+        let context = (host, "cannot log in");
         super::name::check_host(host)
-            .map_err(|what| RegistryError::new(host, told.1, RegistryErrorKind::Options(what)))?;
+            .map_err(|what| RegistryError::new(host, context.1, RegistryErrorKind::Options(what)))?;
         let links = self.uplinks(host)?;
         let scope = TokenScope::default();
         repeated(&self.0.options, || {
-            let call = RegistryCall::new(Method::GET, links.own.url("/"), &scope, told);
+            let call = RegistryCall::new(Method::GET, links.own.url("/"), &scope, context);
             links.own.call(&self.0.options, call, &[]).map(drop)
         })
     }
@@ -427,19 +427,19 @@ fn wants_tls(answer: &mut Answer) -> bool {
         .any(|word| said.contains(word))
 }
 
-pub(super) fn mismatch(told: (&str, &str), promised: &str, found: &str) -> RegistryError {
+pub(super) fn mismatch(context: (&str, &str), promised: &str, found: &str) -> RegistryError {
     let kind = RegistryErrorKind::Mismatch {
         what: "the digest",
         promised: promised.to_owned(),
         found: found.to_owned(),
     };
-    RegistryError::new(told.0, told.1, kind)
+    RegistryError::new(context.0, context.1, kind)
 }
 
 fn read_manifest(
     answer: &mut Answer,
     name: &RegistryRef,
-    told: (&str, &str),
+    context: (&str, &str),
 ) -> Result<Manifest, Attempt> {
     let media_type = answer.header(CONTENT_TYPE.as_str()).unwrap_or_default();
     let media_type = media_type.split(';').next().unwrap_or_default().trim();
@@ -448,9 +448,9 @@ fn read_manifest(
     let promised = promised.and_then(|text| text.parse::<BlobDigest>().ok());
     let promised = name.digest().cloned().or(promised);
     let bytes = answer.bytes("a manifest", MAX_OCI_DOCUMENT_BYTES);
-    let bytes = bytes.map_err(|no| failed(told, no))?;
+    let bytes = bytes.map_err(|no| failed(context, no))?;
     if is_page(&media_type, &bytes) {
-        return Err(no_manifest(told, &media_type, &bytes).into());
+        return Err(no_manifest(context, &media_type, &bytes).into());
     }
     let digest = match &promised {
         Some(promised) => BlobDigest::like(promised, &bytes),
@@ -459,7 +459,7 @@ fn read_manifest(
     if let Some(promised) = promised
         && promised != digest
     {
-        let error = mismatch(told, promised.as_str(), digest.as_str());
+        let error = mismatch(context, promised.as_str(), digest.as_str());
         return Err(Attempt::Again(error, None));
     }
     // Some registries say nothing but "application/json".
@@ -482,7 +482,7 @@ fn is_page(media_type: &str, bytes: &[u8]) -> bool {
 }
 
 /// Says what came in place of a manifest.
-fn no_manifest(told: (&str, &str), media_type: &str, bytes: &[u8]) -> RegistryError {
+fn no_manifest(context: (&str, &str), media_type: &str, bytes: &[u8]) -> RegistryError {
     let text = String::from_utf8_lossy(bytes);
     let mut words = text.split_whitespace();
     let mut begins = String::new();
@@ -495,19 +495,19 @@ fn no_manifest(told: (&str, &str), media_type: &str, bytes: &[u8]) -> RegistryEr
     let what = format!(
         "a page ({media_type}) came in place of a manifest: is this the address of a registry, and not of its web pages, a login or a proxy? It begins:{begins}"
     );
-    RegistryError::new(told.0, told.1, RegistryErrorKind::Protocol(what))
+    RegistryError::new(context.0, context.1, RegistryErrorKind::Protocol(what))
 }
 
 /// Characters of a page that are shown.
 const MAX_PAGE_SHOWN: usize = 80;
 
-pub(super) fn bad_json(told: (&str, &str), error: &serde_json::Error) -> RegistryError {
+pub(super) fn bad_json(context: (&str, &str), error: &serde_json::Error) -> RegistryError {
     let kind = RegistryErrorKind::Protocol(error.to_string());
-    RegistryError::new(told.0, told.1, kind)
+    RegistryError::new(context.0, context.1, kind)
 }
 
-fn read_tags(bytes: &[u8], told: (&str, &str)) -> Result<Vec<String>, RegistryError> {
-    let value: Value = serde_json::from_slice(bytes).map_err(|error| bad_json(told, &error))?;
+fn read_tags(bytes: &[u8], context: (&str, &str)) -> Result<Vec<String>, RegistryError> {
+    let value: Value = serde_json::from_slice(bytes).map_err(|error| bad_json(context, &error))?;
     let tags = value.get("tags").and_then(Value::as_array);
     let tags = tags.into_iter().flatten().filter_map(Value::as_str);
     Ok(tags.map(str::to_owned).collect())

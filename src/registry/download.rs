@@ -116,8 +116,8 @@ impl Client {
         };
         let action = format!("cannot fetch {digest}");
         let full = name.without_tag();
-        let told = (full.as_str(), action.as_str());
-        download.rehash(told)?;
+        let context = (full.as_str(), action.as_str());
+        download.rehash(context)?;
         let links = self.uplinks(name.host())?;
         let by_digest = name.at(digest);
         // A mirror gets one try; what it has given stays.
@@ -126,7 +126,7 @@ impl Client {
         loop {
             let before = download.target.len();
             let uplink = mirrors.next().unwrap_or(&links.own);
-            match download.step(uplink, told) {
+            match download.step(uplink, context) {
                 Ok(()) => return Ok(()),
                 Err(_) if !std::ptr::eq(uplink, &links.own) => continue,
                 Err(attempt) => {
@@ -157,11 +157,11 @@ impl Client {
             return Ok(Vec::new());
         }
         let action = format!("cannot fetch bytes {start} to {end} of {digest}");
-        self.ask(&name.at(digest), &action, asked, |uplink, told| {
+        self.ask(&name.at(digest), &action, asked, |uplink, context| {
             let repository = name.repository();
             let url = uplink.url(&format!("/{repository}/blobs/{digest}"));
             let scope = TokenScope::pull(repository);
-            let mut call = RegistryCall::new(Method::GET, url, &scope, told);
+            let mut call = RegistryCall::new(Method::GET, url, &scope, context);
             call.headers
                 .push((RANGE, format!("bytes={start}-{}", end - 1)));
             let mut answer = uplink.call(&self.0.options, call, &[])?;
@@ -170,12 +170,12 @@ impl Client {
                 206 => {
                     let what = "another range than the one that was asked for".to_owned();
                     let kind = RegistryErrorKind::Protocol(what);
-                    return Err(RegistryError::new(told.0, told.1, kind).into());
+                    return Err(RegistryError::new(context.0, context.1, kind).into());
                 }
                 _ => start,
             };
             let stall = self.0.options.stall;
-            let broke = |error: io::Error| failed(told, broken(&error, stall));
+            let broke = |error: io::Error| failed(context, broken(&error, stall));
             let mut reader = answer.reader();
             let passed = io::copy(&mut reader.by_ref().take(skip), &mut io::sink());
             let mut bytes = Vec::new();
@@ -185,7 +185,7 @@ impl Client {
             }
             if (bytes.len() as u64) < want {
                 let what = format!("the answer ended after {} of {want} bytes", bytes.len());
-                let error = RegistryError::new(told.0, told.1, RegistryErrorKind::Connection(what));
+                let error = RegistryError::new(context.0, context.1, RegistryErrorKind::Connection(what));
                 return Err(Attempt::Again(error, None));
             }
             Ok(bytes)
@@ -195,44 +195,44 @@ impl Client {
 
 impl Download<'_> {
     /// Hashes what is there already; what is too long cannot be right.
-    fn rehash(&mut self, told: (&str, &str)) -> Result<(), RegistryError> {
+    fn rehash(&mut self, context: (&str, &str)) -> Result<(), RegistryError> {
         if self.target.len() > self.size {
-            self.restart(told)?;
+            self.restart(context)?;
         }
         let hasher = &mut self.hasher;
         let read = self.target.read(&mut |bytes| hasher.update(bytes));
-        read.map_err(|error| local(told, error))
+        read.map_err(|error| local(context, error))
     }
 
-    fn restart(&mut self, told: (&str, &str)) -> Result<(), RegistryError> {
+    fn restart(&mut self, context: (&str, &str)) -> Result<(), RegistryError> {
         self.hasher = Hasher::like(self.digest);
-        self.target.restart().map_err(|error| local(told, error))
+        self.target.restart().map_err(|error| local(context, error))
     }
 
     /// Fetches what is missing, as far as it comes.
-    fn step(&mut self, uplink: &Uplink, told: (&str, &str)) -> Result<(), Attempt> {
+    fn step(&mut self, uplink: &Uplink, context: (&str, &str)) -> Result<(), Attempt> {
         let have = self.target.len();
         if have < self.size || have == 0 {
-            self.fetch(uplink, have, told)?;
+            self.fetch(uplink, have, context)?;
         }
         let hasher = std::mem::replace(&mut self.hasher, Hasher::like(self.digest));
         let found = hasher.finish();
         if found == self.digest.as_str() {
             return Ok(());
         }
-        self.restart(told)?;
-        let error = mismatch(told, self.digest.as_str(), &found);
+        self.restart(context)?;
+        let error = mismatch(context, self.digest.as_str(), &found);
         Err(match std::mem::replace(&mut self.restarted, true) {
             true => Attempt::Fatal(error),
             false => Attempt::Again(error, None),
         })
     }
 
-    fn fetch(&mut self, uplink: &Uplink, have: u64, told: (&str, &str)) -> Result<(), Attempt> {
+    fn fetch(&mut self, uplink: &Uplink, have: u64, context: (&str, &str)) -> Result<(), Attempt> {
         let repository = self.name.repository();
         let url = uplink.url(&format!("/{repository}/blobs/{}", self.digest));
         let scope = TokenScope::pull(repository);
-        let mut call = RegistryCall::new(Method::GET, url, &scope, told);
+        let mut call = RegistryCall::new(Method::GET, url, &scope, context);
         if have > 0 {
             call.headers.push((RANGE, format!("bytes={have}-")));
         }
@@ -240,15 +240,15 @@ impl Download<'_> {
         let skip = match answer.status {
             // The registry thinks that it is shorter: all of it is asked for.
             416 => {
-                self.restart(told)?;
-                let error = answer.refusal(told.0, told.1);
+                self.restart(context)?;
+                let error = answer.refusal(context.0, context.1);
                 return Err(Attempt::Again(error, None));
             }
             206 if starts_at(&answer) == Some(have) => 0,
             206 => {
                 let what = "another range than the one that was asked for".to_owned();
                 let kind = RegistryErrorKind::Protocol(what);
-                return Err(RegistryError::new(told.0, told.1, kind).into());
+                return Err(RegistryError::new(context.0, context.1, kind).into());
             }
             // All of it, asked for or not: what is there already is passed over.
             _ => have,
@@ -256,18 +256,18 @@ impl Download<'_> {
         let len = answer.len();
         let found = len.map(|len| len + have - skip);
         if let Some(found) = found.filter(|found| *found != self.size) {
-            return Err(self.wrong_size(told, found));
+            return Err(self.wrong_size(context, found));
         }
-        self.take(&mut answer, skip, told)
+        self.take(&mut answer, skip, context)
     }
 
-    fn wrong_size(&self, told: (&str, &str), found: u64) -> Attempt {
+    fn wrong_size(&self, context: (&str, &str), found: u64) -> Attempt {
         let kind = RegistryErrorKind::Mismatch {
             what: "the size",
             promised: self.size.to_string(),
             found: found.to_string(),
         };
-        Attempt::Again(RegistryError::new(told.0, told.1, kind), None)
+        Attempt::Again(RegistryError::new(context.0, context.1, kind), None)
     }
 
     /// Takes in what comes, but for the first `skip` bytes.
@@ -275,7 +275,7 @@ impl Download<'_> {
         &mut self,
         answer: &mut Answer,
         mut skip: u64,
-        told: (&str, &str),
+        context: (&str, &str),
     ) -> Result<(), Attempt> {
         let stall = self.client.0.options.stall;
         let mut reader = answer.reader();
@@ -285,26 +285,26 @@ impl Download<'_> {
                 Ok(0) => break,
                 Ok(len) => len,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(failed(told, broken(&error, stall))),
+                Err(error) => return Err(failed(context, broken(&error, stall))),
             };
             let passed = usize::try_from(skip).unwrap_or(usize::MAX).min(len);
             skip -= passed as u64;
             let bytes = buffer.get(passed..len).unwrap_or_default();
             let sum = self.target.len() + bytes.len() as u64;
             if sum > self.size {
-                self.restart(told)?;
+                self.restart(context)?;
                 let kind = RegistryErrorKind::TooLarge {
                     what: "a blob, as its manifest says",
                     limit: self.size,
                 };
-                return Err(RegistryError::new(told.0, told.1, kind).into());
+                return Err(RegistryError::new(context.0, context.1, kind).into());
             }
             let kept = self.target.append(bytes);
-            kept.map_err(|error| local(told, error))?;
+            kept.map_err(|error| local(context, error))?;
             self.hasher.update(bytes);
             if !(self.watch)(bytes.len() as u64) {
                 let error = io::Error::from(io::ErrorKind::Interrupted);
-                return Err(local(told, error).into());
+                return Err(local(context, error).into());
             }
         }
         if self.target.len() < self.size {
@@ -314,7 +314,7 @@ impl Download<'_> {
                 self.size
             ));
             return Err(Attempt::Again(
-                RegistryError::new(told.0, told.1, kind),
+                RegistryError::new(context.0, context.1, kind),
                 None,
             ));
         }
@@ -322,8 +322,8 @@ impl Download<'_> {
     }
 }
 
-fn local(told: (&str, &str), error: io::Error) -> RegistryError {
-    RegistryError::new(told.0, told.1, RegistryErrorKind::Local(error))
+fn local(context: (&str, &str), error: io::Error) -> RegistryError {
+    RegistryError::new(context.0, context.1, RegistryErrorKind::Local(error))
 }
 
 /// Returns where a range begins: `bytes 5-9/10`.

@@ -56,8 +56,8 @@ impl Helper {
     }
 
     pub(super) fn store(&self, server: &str, user: &str, secret: &str) -> Result<(), String> {
-        let told = json!({"ServerURL": server, "Username": user, "Secret": secret});
-        self.done("store", &told.to_string())
+        let request = json!({"ServerURL": server, "Username": user, "Secret": secret});
+        self.done("store", &request.to_string())
     }
 
     pub(super) fn erase(&self, server: &str) -> Result<(), String> {

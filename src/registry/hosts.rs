@@ -80,12 +80,12 @@ fn hosts(file: &Path, table: &Table, is_default: bool) -> Result<Hosts, Registry
         Some(Value::String(_)) | None => {}
         Some(_) => return Err(bad(file, "`server` is not text")),
     }
-    let told = match table.get("host") {
-        Some(Value::Table(told)) => told,
+    let mirrors = match table.get("host") {
+        Some(Value::Table(mirrors)) => mirrors,
         Some(_) => return Err(bad(file, "`host` is no table")),
         None => return Ok(hosts),
     };
-    for (address, table) in told {
+    for (address, table) in mirrors {
         let Value::Table(table) = table else {
             return Err(bad(file, format_args!("host.{address:?} is no table")));
         };
@@ -154,17 +154,17 @@ fn texts(file: &Path, table: &Table, key: &str) -> Result<Option<Vec<String>>, R
 }
 
 fn headers(file: &Path, table: &Table) -> Result<Vec<(HeaderName, String)>, RegistryErrorKind> {
-    let told = match table.get("header") {
+    let headers = match table.get("header") {
         None => return Ok(Vec::new()),
-        Some(Value::Table(told)) => told,
+        Some(Value::Table(headers)) => headers,
         Some(_) => return Err(bad(file, "`header` is no table")),
     };
     let mut found = Vec::new();
-    for key in told.keys() {
+    for key in headers.keys() {
         let name = HeaderName::from_bytes(key.as_bytes());
         let name =
             name.map_err(|_| bad(file, format_args!("{key:?} is not the name of a header")))?;
-        let values = texts(file, told, key)?.unwrap_or_default();
+        let values = texts(file, headers, key)?.unwrap_or_default();
         found.extend(values.into_iter().map(|value| (name.clone(), value)));
     }
     Ok(found)

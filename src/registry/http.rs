@@ -362,7 +362,7 @@ impl Answer {
             .take(MAX_REGISTRY_ERROR_BYTES)
             .read_to_end(&mut bytes);
         drop(read);
-        let mut text = told(&bytes);
+        let mut text = error_text(&bytes);
         if text.len() > MAX_SHOWN {
             text.truncate(text.floor_char_boundary(MAX_SHOWN));
             text.push_str("...");
@@ -389,8 +389,8 @@ pub(super) fn broken(error: &io::Error, stall: Duration) -> NoAnswer {
     }
 }
 
-/// Codes and messages of an answer in the protocol's form, a token server's, or its text.
-fn told(bytes: &[u8]) -> String {
+/// Returns the codes and messages of an answer in the protocol's form, a token server's, or its text.
+fn error_text(bytes: &[u8]) -> String {
     let value: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
     let field = |value: &serde_json::Value, key: &str| {
         let text = value.get(key).and_then(|text| text.as_str());
@@ -425,7 +425,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_is_told_in_the_registrys_words() {
+    fn a_refusal_is_reported_in_the_registrys_words() {
         for (body, want) in [
             (
                 r#"{"errors":[{"code":"DENIED","message":"no\nentry"},{"code":"X"}]}"#,
@@ -442,7 +442,7 @@ mod tests {
             ("<h1>502</h1>\r\n<p>bad</p>", "<h1>502</h1> <p>bad</p>"),
             ("", ""),
         ] {
-            assert_eq!(told(body.as_bytes()), want);
+            assert_eq!(error_text(body.as_bytes()), want);
         }
     }
 

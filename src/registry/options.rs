@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::RegistryError;
 use crate::limits::UPLOAD_CHUNK_BYTES;
 
-/// What a client goes by. The default: TLS with Mozilla's roots, no credentials, no proxy,
+/// The settings of a client. The default: TLS with Mozilla's roots, no credentials, no proxy,
 /// five tries.
 ///
 /// ```

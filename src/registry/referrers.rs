@@ -48,13 +48,13 @@ impl Client {
     ) -> Result<Vec<Referrer>, RegistryError> {
         let full = name.without_tag();
         let action = format!("cannot list what refers to {digest}");
-        let told = (full.as_str(), action.as_str());
-        let listed = self.listed_referrers(name, digest, told)?;
+        let context = (full.as_str(), action.as_str());
+        let listed = self.listed_referrers(name, digest, context)?;
         if !listed.is_empty() {
             return Ok(listed);
         }
-        match self.referrers_by_tag(name, digest, told)? {
-            Some(bytes) => bounded(read_referrers(&bytes, told)?, told),
+        match self.referrers_by_tag(name, digest, context)? {
+            Some(bytes) => bounded(read_referrers(&bytes, context)?, context),
             None => Ok(Vec::new()),
         }
     }
@@ -64,7 +64,7 @@ impl Client {
         &self,
         name: &RegistryRef,
         digest: &BlobDigest,
-        told: (&str, &str),
+        context: (&str, &str),
     ) -> Result<Vec<Referrer>, RegistryError> {
         let links = self.uplinks(name.host())?;
         let scope = TokenScope::pull(name.repository());
@@ -73,22 +73,22 @@ impl Client {
         let mut found = Vec::new();
         loop {
             let page = repeated(&self.0.options, || {
-                let mut call = RegistryCall::new(Method::GET, at.clone(), &scope, told);
+                let mut call = RegistryCall::new(Method::GET, at.clone(), &scope, context);
                 call.headers.push((ACCEPT, INDEX.to_owned()));
                 let mut answer = links.own.call(&self.0.options, call, &NO_LISTS)?;
                 if NO_LISTS.contains(&answer.status) {
                     return Ok(None);
                 }
                 let bytes = answer.bytes("a list of referrers", MAX_OCI_DOCUMENT_BYTES);
-                let bytes = bytes.map_err(|no| failed(told, no))?;
+                let bytes = bytes.map_err(|no| failed(context, no))?;
                 let next = next_page(&answer).and_then(|link| at.join(&link));
-                Ok(Some((read_referrers(&bytes, told)?, next)))
+                Ok(Some((read_referrers(&bytes, context)?, next)))
             })?;
             let Some((page, next)) = page else {
                 return Ok(found);
             };
             let more = !page.is_empty();
-            found = bounded([found, page].concat(), told)?;
+            found = bounded([found, page].concat(), context)?;
             match next.filter(|next| more && next.is_same_host(&at)) {
                 Some(next) => at = next,
                 None => return Ok(found),
@@ -101,7 +101,7 @@ impl Client {
         &self,
         name: &RegistryRef,
         digest: &BlobDigest,
-        told: (&str, &str),
+        context: (&str, &str),
     ) -> Result<Option<Vec<u8>>, RegistryError> {
         let links = self.uplinks(name.host())?;
         let scope = TokenScope::pull(name.repository());
@@ -109,14 +109,14 @@ impl Client {
         let url = format!("/{}/manifests/{tag}", name.repository());
         let url = links.own.url(&url);
         repeated(&self.0.options, || {
-            let mut call = RegistryCall::new(Method::GET, url.clone(), &scope, told);
+            let mut call = RegistryCall::new(Method::GET, url.clone(), &scope, context);
             call.headers.push((ACCEPT, MANIFESTS.join(", ")));
             let mut answer = links.own.call(&self.0.options, call, &[404])?;
             if answer.status == 404 {
                 return Ok(None);
             }
             let bytes = answer.bytes("a list of referrers", MAX_OCI_DOCUMENT_BYTES);
-            bytes.map(Some).map_err(|no| failed(told, no))
+            bytes.map(Some).map_err(|no| failed(context, no))
         })
     }
 
@@ -135,8 +135,8 @@ impl Client {
         }
         let action = format!("cannot list what refers to {subject}");
         let full = name.without_tag();
-        let told = (full.as_str(), action.as_str());
-        let before = self.referrers_by_tag(name, subject, told)?;
+        let context = (full.as_str(), action.as_str());
+        let before = self.referrers_by_tag(name, subject, context)?;
         let Some(bytes) = with_referrer(before.as_deref(), manifest) else {
             return Ok(());
         };
@@ -182,7 +182,7 @@ fn descriptor(manifest: &Manifest) -> Value {
     made
 }
 
-fn bounded(found: Vec<Referrer>, told: (&str, &str)) -> Result<Vec<Referrer>, RegistryError> {
+fn bounded(found: Vec<Referrer>, context: (&str, &str)) -> Result<Vec<Referrer>, RegistryError> {
     if found.len() <= MAX_REFERRERS {
         return Ok(found);
     }
@@ -190,11 +190,11 @@ fn bounded(found: Vec<Referrer>, told: (&str, &str)) -> Result<Vec<Referrer>, Re
         what: "the referrers of one manifest, counted",
         limit: MAX_REFERRERS as u64,
     };
-    Err(RegistryError::new(told.0, told.1, kind))
+    Err(RegistryError::new(context.0, context.1, kind))
 }
 
-fn read_referrers(bytes: &[u8], told: (&str, &str)) -> Result<Vec<Referrer>, RegistryError> {
-    let value: Value = serde_json::from_slice(bytes).map_err(|error| bad_json(told, &error))?;
+fn read_referrers(bytes: &[u8], context: (&str, &str)) -> Result<Vec<Referrer>, RegistryError> {
+    let value: Value = serde_json::from_slice(bytes).map_err(|error| bad_json(context, &error))?;
     let all = value.get("manifests").and_then(Value::as_array);
     let read = |value: &Value| {
         let annotations = value.get("annotations").and_then(Value::as_object);

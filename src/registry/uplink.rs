@@ -133,7 +133,7 @@ impl Uplink {
             // Such an answer has no body: what the registry has to say, it says to another.
             call.method = Method::GET;
             match self.led(&site, &mut call, sent_as.as_ref()) {
-                Ok(told) if told.status == answer.status => answer = told,
+                Ok(answered) if answered.status == answer.status => answer = answered,
                 _ => {}
             }
         }

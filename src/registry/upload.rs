@@ -80,7 +80,7 @@ impl Client {
     ) -> Result<Sent, RegistryError> {
         let full = name.without_tag();
         let action = format!("cannot send {digest}");
-        let told = (full.as_str(), action.as_str());
+        let context = (full.as_str(), action.as_str());
         let links = self.uplinks(name.host())?;
         let mut upload = Upload {
             client: self,
@@ -95,28 +95,28 @@ impl Client {
             offset: 0,
             chunk: self.0.options.upload_chunk.max(1),
         };
-        if upload.is_there(told)? {
+        if upload.is_there(context)? {
             return Ok(Sent::AlreadyThere);
         }
         for other in from.iter().filter(|other| *other != name.repository()) {
-            if upload.mount(other, told) {
+            if upload.mount(other, context) {
                 return Ok(Sent::Mounted);
             }
             if upload.session.is_some() {
                 break;
             }
         }
-        upload.send(told)?;
+        upload.send(context)?;
         Ok(Sent::Uploaded)
     }
 }
 
 impl Upload<'_> {
-    fn is_there(&self, told: (&str, &str)) -> Result<bool, RegistryError> {
+    fn is_there(&self, context: (&str, &str)) -> Result<bool, RegistryError> {
         repeated(&self.client.0.options, || {
             let url = format!("/{}/blobs/{}", self.repository, self.digest);
             let url = self.link.url(&url);
-            let call = RegistryCall::new(Method::HEAD, url, &self.scope, told);
+            let call = RegistryCall::new(Method::HEAD, url, &self.scope, context);
             let answer = self.link.call(&self.client.0.options, call, &[404])?;
             Ok(answer.status != 404)
         })
@@ -124,12 +124,12 @@ impl Upload<'_> {
 
     /// Asks the registry to take the blob from another repository. It may begin an upload
     /// in place of that. Whatever else it says, the blob can be sent.
-    fn mount(&mut self, from: &str, told: (&str, &str)) -> bool {
+    fn mount(&mut self, from: &str, context: (&str, &str)) -> bool {
         let scope = self.scope.clone().and_pull(from);
         let uploads = format!("/{}/blobs/uploads/", self.repository);
         let url = self.link.url(&uploads);
         let url = url.with_query(&[("mount", self.digest.as_str()), ("from", from)]);
-        let call = RegistryCall::new(Method::POST, url.clone(), &scope, told);
+        let call = RegistryCall::new(Method::POST, url.clone(), &scope, context);
         let Ok(answer) = self.link.call(&self.client.0.options, call, &[]) else {
             return false;
         };
@@ -140,16 +140,16 @@ impl Upload<'_> {
     }
 
     /// Sends the bytes, with what is tried again.
-    fn send(&mut self, told: (&str, &str)) -> Result<(), RegistryError> {
+    fn send(&mut self, context: (&str, &str)) -> Result<(), RegistryError> {
         let mut tries = Tries::new(&self.client.0.options);
         loop {
             let before = self.offset;
-            match self.step(told) {
+            match self.step(context) {
                 Ok(true) => return Ok(()),
                 Ok(false) => tries.progressed(),
                 Err(attempt) => {
                     if matches!(attempt, Attempt::Again(..)) {
-                        self.ask_offset(told);
+                        self.ask_offset(context);
                     }
                     if self.offset > before {
                         tries.progressed();
@@ -161,20 +161,20 @@ impl Upload<'_> {
     }
 
     /// Sends the next piece. Returns whether that was the last.
-    fn step(&mut self, told: (&str, &str)) -> Result<bool, Attempt> {
+    fn step(&mut self, context: (&str, &str)) -> Result<bool, Attempt> {
         let session = match self.session.clone() {
             Some(session) => session,
-            None => self.begin(told)?,
+            None => self.begin(context)?,
         };
         let left = self.size - self.offset;
         if left <= self.chunk {
-            return self.finish(&session, left, told).map(|()| true);
+            return self.finish(&session, left, context).map(|()| true);
         }
         let end = self.offset + self.chunk;
         let range = format!("{}-{}", self.offset, end - 1);
         let to = (Method::PATCH, session.clone(), Some(range));
         let also = [400, 404, 405, 411, 413, 415, 416, 501];
-        let answer = self.pour(to, self.chunk, told, &also)?;
+        let answer = self.pour(to, self.chunk, context, &also)?;
         match answer.status {
             200..=299 => {}
             // Pieces are not for every registry: then all of it at once, from the start.
@@ -190,19 +190,19 @@ impl Upload<'_> {
         let has = taken(&answer).unwrap_or(end).min(end);
         let more = has.saturating_sub(self.offset);
         self.offset = has;
-        self.told(more, told)?;
+        self.report(more, context)?;
         match more {
-            0 => Err(self.broken(told, "it took none of the bytes")),
+            0 => Err(self.broken(context, "it took none of the bytes")),
             _ => Ok(false),
         }
     }
 
     /// Asks for a place to send to.
-    fn begin(&mut self, told: (&str, &str)) -> Result<Url, Attempt> {
+    fn begin(&mut self, context: (&str, &str)) -> Result<Url, Attempt> {
         self.offset = 0;
         let url = format!("/{}/blobs/uploads/", self.repository);
         let url = self.link.url(&url);
-        let call = RegistryCall::new(Method::POST, url.clone(), &self.scope, told);
+        let call = RegistryCall::new(Method::POST, url.clone(), &self.scope, context);
         let answer = self.link.call(&self.client.0.options, call, &[])?;
         if let Some(least) = answer.header("oci-chunk-min-length")
             && let Ok(least) = least.parse::<u64>()
@@ -211,28 +211,28 @@ impl Upload<'_> {
             self.chunk = self.chunk.max(least).min(MAX_UPLOAD_CHUNK_BYTES);
         }
         let session = location(&url, &answer);
-        let session = session.ok_or_else(|| self.broken(told, "no place to send to"))?;
+        let session = session.ok_or_else(|| self.broken(context, "no place to send to"))?;
         self.session = Some(session.clone());
         Ok(session)
     }
 
     /// Sends the rest, and says which blob that was.
-    fn finish(&mut self, session: &Url, left: u64, told: (&str, &str)) -> Result<(), Attempt> {
+    fn finish(&mut self, session: &Url, left: u64, context: (&str, &str)) -> Result<(), Attempt> {
         let url = session.with_query(&[("digest", self.digest.as_str())]);
         let begun = self.offset > 0 && left > 0;
         let range = begun.then(|| format!("{}-{}", self.offset, self.size - 1));
-        let mut answer = self.pour((Method::PUT, url, range), left, told, &[404, 416])?;
+        let mut answer = self.pour((Method::PUT, url, range), left, context, &[404, 416])?;
         if matches!(answer.status, 404 | 416) {
             // The session is gone, or has other bytes than was thought.
-            let error = answer.refusal(told.0, told.1);
+            let error = answer.refusal(context.0, context.1);
             self.forget();
             return Err(Attempt::Again(error, None));
         }
         if !(200..300).contains(&answer.status) {
-            let error = answer.refusal(told.0, told.1);
+            let error = answer.refusal(context.0, context.1);
             return Err(error.into());
         }
-        self.told(left, told)
+        self.report(left, context)
     }
 
     /// Sends bytes from the offset on.
@@ -240,10 +240,10 @@ impl Upload<'_> {
         &self,
         (method, url, range): (Method, Url, Option<String>),
         len: u64,
-        told: (&str, &str),
+        context: (&str, &str),
         also: &[u16],
     ) -> Result<Answer, Attempt> {
-        let local = |error| local(told, error);
+        let local = |error| local(context, error);
         let mut reader = self.bytes.open().map_err(local)?;
         let passed = io::copy(&mut reader.by_ref().take(self.offset), &mut io::sink());
         if passed.map_err(local)? < self.offset {
@@ -253,7 +253,7 @@ impl Upload<'_> {
             inner: reader.take(len),
             error: None,
         };
-        let mut call = RegistryCall::new(method, url, &self.scope, told);
+        let mut call = RegistryCall::new(method, url, &self.scope, context);
         call.headers
             .push((CONTENT_TYPE, "application/octet-stream".to_owned()));
         call.headers
@@ -269,11 +269,11 @@ impl Upload<'_> {
 
     /// Asks how much the registry has, after something went wrong. A registry that does not
     /// say gets all of it anew.
-    fn ask_offset(&mut self, told: (&str, &str)) {
+    fn ask_offset(&mut self, context: (&str, &str)) {
         let Some(session) = self.session.clone() else {
             return;
         };
-        let call = RegistryCall::new(Method::GET, session.clone(), &self.scope, told);
+        let call = RegistryCall::new(Method::GET, session.clone(), &self.scope, context);
         let answer = self.link.call(&self.client.0.options, call, &[]);
         match answer {
             Ok(answer) if matches!(answer.status, 200 | 204) => {
@@ -291,16 +291,17 @@ impl Upload<'_> {
         self.offset = 0;
     }
 
-    fn told(&mut self, more: u64, told: (&str, &str)) -> Result<(), Attempt> {
+    /// Reports that `more` bytes have gone, and fails if whoever watches wants no more.
+    fn report(&mut self, more: u64, context: (&str, &str)) -> Result<(), Attempt> {
         match (self.watch)(more) {
             true => Ok(()),
-            false => Err(local(told, io::ErrorKind::Interrupted.into()).into()),
+            false => Err(local(context, io::ErrorKind::Interrupted.into()).into()),
         }
     }
 
-    fn broken(&self, told: (&str, &str), what: &str) -> Attempt {
+    fn broken(&self, context: (&str, &str), what: &str) -> Attempt {
         let kind = RegistryErrorKind::Protocol(what.to_owned());
-        RegistryError::new(told.0, told.1, kind).into()
+        RegistryError::new(context.0, context.1, kind).into()
     }
 }
 
@@ -320,8 +321,8 @@ impl<R: Read> Read for BodySource<R> {
     }
 }
 
-fn local(told: (&str, &str), error: io::Error) -> RegistryError {
-    RegistryError::new(told.0, told.1, RegistryErrorKind::Local(error))
+fn local(context: (&str, &str), error: io::Error) -> RegistryError {
+    RegistryError::new(context.0, context.1, RegistryErrorKind::Local(error))
 }
 
 fn location(here: &Url, answer: &Answer) -> Option<Url> {

@@ -28,7 +28,7 @@ use super::private::{check_home, check_tree, make_dir};
 use crate::limits::{MAX_CACHED_BYTES, MAX_CACHED_GUESTS};
 
 /// Keys the seals of a cache.
-type Key = [u8; 32];
+type SealKey = [u8; 32];
 
 /// How compiled code was obtained.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ pub(super) struct CacheEntry {
 struct CacheDir {
     home: PathBuf,
     dir: PathBuf,
-    key: Key,
+    key: SealKey,
     /// Whether there is code that has been checked.
     is_whole: bool,
 }
@@ -162,7 +162,7 @@ impl CacheDir {
 
 /// Returns whether the code in a directory is what was left there: by the rules
 /// about owners and modes, and by its seal.
-fn is_whole(dir: &Path, key: &Key) -> bool {
+fn is_whole(dir: &Path, key: &SealKey) -> bool {
     if check_tree(dir).is_err() {
         return false;
     }
@@ -190,7 +190,7 @@ fn clear(dir: &Path) -> io::Result<()> {
 }
 
 /// Digests the compiled code in `dir` piece by piece: none of it stays in memory.
-fn seal_of(dir: &Path, key: &Key) -> io::Result<String> {
+fn seal_of(dir: &Path, key: &SealKey) -> io::Result<String> {
     let mut hasher = blake3::Hasher::new_keyed(key);
     // Of this guest: another's code would be as good a file.
     let own = dir.file_name().unwrap_or_default();
@@ -201,7 +201,7 @@ fn seal_of(dir: &Path, key: &Key) -> io::Result<String> {
 
 /// Reads the key of a cache, drawn now if there is none that can be used.
 /// Without the key that they were made with, no seals fit.
-fn key_of(home: &Path) -> io::Result<Key> {
+fn key_of(home: &Path) -> io::Result<SealKey> {
     let path = home.join("key");
     if let Some(key) = read_key(&path) {
         return Ok(key);
@@ -213,7 +213,7 @@ fn key_of(home: &Path) -> io::Result<Key> {
 }
 
 /// Reads a key that is a file of this user, which nobody else can read.
-fn read_key(path: &Path) -> Option<Key> {
+fn read_key(path: &Path) -> Option<SealKey> {
     let meta = fs::symlink_metadata(path).ok()?;
     #[cfg(unix)]
     {
@@ -231,7 +231,7 @@ fn read_key(path: &Path) -> Option<Key> {
 
 /// Draws a key.
 #[cfg(unix)]
-fn random() -> io::Result<Key> {
+fn random() -> io::Result<SealKey> {
     let mut key = [0; 32];
     fs::File::open("/dev/urandom")?.read_exact(&mut key)?;
     Ok(key)
@@ -240,7 +240,7 @@ fn random() -> io::Result<Key> {
 /// Draws a key: from the secrets that the system gives the standard library
 /// for its hash tables.
 #[cfg(not(unix))]
-fn random() -> io::Result<Key> {
+fn random() -> io::Result<SealKey> {
     use std::hash::{BuildHasher, RandomState};
     let mut hasher = blake3::Hasher::new();
     for number in 0..8_u64 {

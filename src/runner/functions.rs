@@ -30,7 +30,7 @@ use crate::limits::MAX_FUNCTION_BYTES;
 /// Bytes in a digest of Cranelift's.
 const KEY_BYTES: usize = 32;
 
-type Key = [u8; KEY_BYTES];
+type FunctionKey = [u8; KEY_BYTES];
 
 /// The functions of a program, while one of its checkpoints is compiled.
 #[derive(Clone, Debug, Default)]
@@ -38,9 +38,9 @@ pub(super) struct FunctionCache(Arc<Mutex<Functions>>);
 
 #[derive(Default)]
 struct Functions {
-    known: HashMap<Key, Arc<[u8]>>,
+    known: HashMap<FunctionKey, Arc<[u8]>>,
     known_bytes: usize,
-    added: HashMap<Key, Arc<[u8]>>,
+    added: HashMap<FunctionKey, Arc<[u8]>>,
     added_bytes: usize,
 }
 
@@ -98,7 +98,7 @@ impl CacheStore for FunctionCache {
     }
 
     fn insert(&self, key: &[u8], value: Vec<u8>) -> bool {
-        let Ok(key) = Key::try_from(key) else {
+        let Ok(key) = FunctionKey::try_from(key) else {
             return false;
         };
         let mut functions = self.0.lock();
@@ -155,7 +155,7 @@ fn read(path: &Path) -> io::Result<Functions> {
 mod tests {
     use super::*;
 
-    fn key(number: u8) -> Key {
+    fn key(number: u8) -> FunctionKey {
         [number; KEY_BYTES]
     }
 

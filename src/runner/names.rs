@@ -228,8 +228,8 @@ pub(super) fn answer_three<T: WasiView>(
             let found = found(names.as_ref(), &name);
             Box::pin(async move {
                 use sockets3::ip_name_lookup::ErrorCode;
-                type Answer = Result<Vec<sockets3::types::IpAddress>, ErrorCode>;
-                let answer: Answer = match found.await {
+                type AddressResult = Result<Vec<sockets3::types::IpAddress>, ErrorCode>;
+                let answer: AddressResult = match found.await {
                     Ok(found) => Ok(found.into_iter().map(Into::into).collect()),
                     Err(LookupFailure::NotFound) => Err(ErrorCode::NameUnresolvable),
                     Err(LookupFailure::TryAgain) => Err(ErrorCode::TemporaryResolverFailure),

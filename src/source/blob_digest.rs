@@ -58,7 +58,7 @@ impl BlobDigest {
     }
 
     /// Returns whether a name in a layout is such a tag, maybe with a word after a dot: what
-    /// goes by it is about an image and is none.
+    /// has it is about an image and is not an image itself.
     pub(crate) fn is_tag(name: &str) -> bool {
         let (tag, word) = name.split_once('.').unwrap_or((name, "sig"));
         let is_word = !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase());

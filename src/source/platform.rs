@@ -58,7 +58,7 @@ impl Platform {
         self.variant.as_deref()
     }
 
-    /// Returns whether it is one of those that WebAssembly goes by: `wasm` or
+    /// Returns whether it is one of those that stand for WebAssembly: `wasm` or
     /// `wasm32`, whatever the system (`wasi`, `wasip1`, `wasip2`, `js`).
     #[must_use]
     pub fn is_wasm(&self) -> bool {

@@ -12,7 +12,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefin
 
 use super::StoreError;
 use super::disk::Disk;
-use super::log::Records;
+use super::log::RecordMap;
 use crate::digest::Digest;
 
 const TABLE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("stratafs");
@@ -42,7 +42,7 @@ pub fn is_panic_caught() -> bool {
 }
 
 /// Reads all records, each held against its digest, and their sum.
-pub(super) fn read(disk: &Disk, path: &Path) -> Result<Records, StoreError> {
+pub(super) fn read(disk: &Disk, path: &Path) -> Result<RecordMap, StoreError> {
     let bytes = disk.read(path)?;
     if !bytes.starts_with(&MAGIC) {
         return Err(StoreError::no_catalog(path, "it is damaged"));
@@ -56,7 +56,7 @@ pub(super) fn read(disk: &Disk, path: &Path) -> Result<Records, StoreError> {
         Err(_) => return Err(StoreError::no_catalog(path, "the database is damaged")),
     };
     let (mut sum, mut expected, mut version) = ([0; 32], None, None);
-    let mut records = Records::new();
+    let mut records = RecordMap::new();
     for (key, value) in all {
         match key.as_slice() {
             SUM => expected = value.first_chunk().copied(),

@@ -29,7 +29,7 @@ const PUT: u8 = 1;
 const REMOVE: u8 = 2;
 
 /// Values by key; the first byte of a key is the kind of the record.
-pub(super) type Records = BTreeMap<Vec<u8>, Arc<[u8]>>;
+pub(super) type RecordMap = BTreeMap<Vec<u8>, Arc<[u8]>>;
 
 /// The identity of a store: drawn at random when it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +105,7 @@ pub(super) struct LogState {
     pub(super) end: u64,
     /// The digest of that batch, or of the head.
     pub(super) last: Digest,
-    pub(super) records: Records,
+    pub(super) records: RecordMap,
 }
 
 impl LogState {
@@ -114,7 +114,7 @@ impl LogState {
             head,
             end: HEAD as u64,
             last: head.digest(),
-            records: Records::new(),
+            records: RecordMap::new(),
         }
     }
 

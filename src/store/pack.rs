@@ -24,7 +24,7 @@ use super::disk::{Disk, PACKS, TmpName};
 use super::fetcher::Fetcher;
 use super::lazy_pack::LazyPack;
 use super::map::{self, Mapped};
-use super::pack_absent::{FileId, file_id};
+use super::pack_absent::{HostFileId, file_id};
 use super::pack_table::{ChunkRecord, HEADER, PackTable, check_frame, header, read_table, tail};
 use super::packs::PackDescriptor;
 use crate::digest::Digest;
@@ -47,7 +47,7 @@ pub(super) struct Pack {
     /// Where chunks come from that are not here: looked for when one does not hold.
     pub(super) lazy: OnceLock<Option<Arc<LazyPack>>>,
     /// The file that was opened, as the system numbers it.
-    pub(super) file_id: Option<FileId>,
+    pub(super) file_id: Option<HostFileId>,
 }
 
 /// Where the bytes come from.

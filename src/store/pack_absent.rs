@@ -10,7 +10,7 @@ use super::pack_table::PackTable;
 use crate::limits::MIN_FETCHED_BYTES;
 
 /// Device and number of a file.
-pub(super) type FileId = (u64, u64);
+pub(super) type HostFileId = (u64, u64);
 
 impl Pack {
     /// Says where chunks come from that are not here, if some may not be.
@@ -126,7 +126,7 @@ impl Pack {
 }
 
 /// Returns what tells a file from others; `None` where the system does not say.
-pub(super) fn file_id(meta: &std::fs::Metadata) -> Option<FileId> {
+pub(super) fn file_id(meta: &std::fs::Metadata) -> Option<HostFileId> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;

@@ -39,7 +39,7 @@ struct Foot {
 }
 
 /// Fills a buffer from an offset of a pack on.
-type Read<'a> = dyn Fn(u64, &mut [u8]) -> Result<(), StoreError> + 'a;
+type ReadAt<'a> = dyn Fn(u64, &mut [u8]) -> Result<(), StoreError> + 'a;
 
 /// A chunk in a pack's table; they lie in this order without gaps.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -158,7 +158,7 @@ pub(super) fn read_table(
     path: &Path,
     len: u64,
     name: Digest,
-    read: &Read<'_>,
+    read: &ReadAt<'_>,
 ) -> Result<Vec<ChunkRecord>, StoreError> {
     let foot = read_foot(path, len, read)?;
     // No more than the file has.
@@ -187,7 +187,7 @@ pub(super) fn read_table(
 }
 
 /// Reads the foot of a pack and holds it against header and length.
-fn read_foot(path: &Path, len: u64, read: &Read<'_>) -> Result<Foot, StoreError> {
+fn read_foot(path: &Path, len: u64, read: &ReadAt<'_>) -> Result<Foot, StoreError> {
     let foot_at = len.checked_sub(size_of::<Foot>() as u64);
     let foot_at = foot_at.filter(|at| *at >= HEADER);
     let Some(foot_at) = foot_at else {
@@ -237,7 +237,7 @@ fn read_foot(path: &Path, len: u64, read: &Read<'_>) -> Result<Foot, StoreError>
 pub(super) fn check_frame(
     path: &Path,
     table: &PackTable,
-    read: &Read<'_>,
+    read: &ReadAt<'_>,
 ) -> Result<(), StoreError> {
     let (tail, _) = tail(table.end() - HEADER, &table.records)?;
     for (at, expected) in [(0, header()), (table.end(), tail)] {

@@ -320,7 +320,7 @@ impl PackWriter {
     }
 }
 
-/// The shelf of an import, as a pool holds it.
+/// The sink for the chunks of an import, as a pool holds it.
 pub(super) struct PackSink(pub(super) Arc<PackWriter>);
 
 impl ChunkSink for PackSink {

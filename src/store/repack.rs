@@ -40,7 +40,7 @@ pub(super) struct Repacked {
 }
 
 /// Ranges of a pack that something names: start and end.
-type Ranges = Vec<(u64, u64)>;
+type NamedRanges = Vec<(u64, u64)>;
 
 /// What the catalog has that may name packs.
 struct CatalogRecords {
@@ -55,7 +55,7 @@ impl Store {
     /// lock that keeps imports out, and removes the files afterwards.
     pub(super) fn repack(&self) -> Result<Repacked, StoreError> {
         let catalog = self.0.catalog.read(CatalogRecords::read)?;
-        let mut used: HashMap<Digest, Ranges> = HashMap::new();
+        let mut used: HashMap<Digest, NamedRanges> = HashMap::new();
         let mut kept_packs = KeptPacks::default();
         for (digest, record) in &catalog.layers {
             match self.load_layer(*digest) {
@@ -91,10 +91,10 @@ impl Store {
     fn underused(
         &self,
         packs: &[Digest],
-        mut used: HashMap<Digest, Ranges>,
+        mut used: HashMap<Digest, NamedRanges>,
         kept_packs: &mut KeptPacks,
     ) -> Result<HashSet<Digest>, StoreError> {
-        let mut ranges: Vec<(Digest, Ranges)> = Vec::new();
+        let mut ranges: Vec<(Digest, NamedRanges)> = Vec::new();
         for name in packs
             .iter()
             .filter(|name| !kept_packs.packs.contains(*name))
@@ -103,7 +103,7 @@ impl Store {
         {
             ranges.push((*name, merged(used.remove(name).unwrap_or_default())));
         }
-        let sum = |ranges: &Ranges| ranges.iter().map(|(start, end)| end - start).sum::<u64>();
+        let sum = |ranges: &NamedRanges| ranges.iter().map(|(start, end)| end - start).sum::<u64>();
         ranges.sort_by_key(|(name, ranges)| (std::cmp::Reverse(sum(ranges)), *name));
         let (mut kept, mut underused) = (HashSet::new(), HashSet::new());
         for (name, ranges) in ranges {
@@ -124,7 +124,7 @@ impl Store {
     fn is_underused(
         &self,
         name: Digest,
-        ranges: &Ranges,
+        ranges: &NamedRanges,
         kept: &mut HashSet<u64>,
     ) -> Result<bool, StoreError> {
         let pack = self.0.packs.get(name)?;
@@ -396,7 +396,7 @@ fn contents(layer: &Layer) -> Vec<Content> {
 }
 
 /// Adds the ranges of packs that a content lies in.
-fn add(used: &mut HashMap<Digest, Ranges>, content: &Content) {
+fn add(used: &mut HashMap<Digest, NamedRanges>, content: &Content) {
     let Some(file) = StoredFile::of(content) else {
         return;
     };
@@ -410,9 +410,9 @@ fn add(used: &mut HashMap<Digest, Ranges>, content: &Content) {
 }
 
 /// Joins ranges that overlap.
-fn merged(mut ranges: Ranges) -> Ranges {
+fn merged(mut ranges: NamedRanges) -> NamedRanges {
     ranges.sort_unstable();
-    let mut joined: Ranges = Vec::new();
+    let mut joined: NamedRanges = Vec::new();
     for (start, end) in ranges {
         match joined.last_mut() {
             Some(last) if last.1 >= start => last.1 = last.1.max(end),

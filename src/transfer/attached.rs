@@ -12,19 +12,19 @@ use super::lanes::{self, Meter};
 use super::layout_out::LayoutOut;
 use crate::limits::MAX_OCI_NESTING;
 use crate::registry::{Client, Manifest, RegistryRef, with_referrer};
-use crate::source::{BlobDigest, Told};
+use crate::source::{BlobDigest, BlobDescriptor};
 
 /// What may follow the digest in a tag: signatures, attestations, lists of parts.
 const WORDS: [&str; 3] = ["sig", "att", "sbom"];
 
 /// A manifest that is about another.
 pub(super) struct Attached {
-    hook: Hook,
+    hook: AttachedBy,
     pub(super) manifest: Manifest,
 }
 
 /// How it hangs on the other.
-enum Hook {
+enum AttachedBy {
     /// By a tag that is made of the other's digest.
     Tag(String),
     /// By naming it: it is in the list of its referrers.
@@ -35,8 +35,8 @@ impl Attached {
     /// Whether there may be something about it in turn. Nobody signs signatures.
     fn may_have_more(&self) -> bool {
         match &self.hook {
-            Hook::Tag(tag) => tag.ends_with(".sbom"),
-            Hook::Subject(_) => true,
+            AttachedBy::Tag(tag) => tag.ends_with(".sbom"),
+            AttachedBy::Subject(_) => true,
         }
     }
 }
@@ -79,14 +79,14 @@ pub(super) fn find(
 /// Finds what is about one manifest.
 fn about(
     from: &CopySource<'_>,
-    by_subject: &HashMap<BlobDigest, Vec<Told>>,
+    by_subject: &HashMap<BlobDigest, Vec<BlobDescriptor>>,
     digest: &BlobDigest,
 ) -> Result<Vec<Attached>, TransferError> {
     let mut found: Vec<Attached> = Vec::new();
     for word in WORDS {
         let tag = format!("{}.{word}", digest.as_tag());
         if let Some(manifest) = from.tagged(&tag)? {
-            let hook = Hook::Tag(tag);
+            let hook = AttachedBy::Tag(tag);
             found.push(Attached { hook, manifest });
         }
     }
@@ -99,7 +99,7 @@ fn about(
         let Some(manifest) = manifest? else { continue };
         let is_new = |one: &Attached| one.manifest.digest != manifest.digest;
         if subject(&manifest).as_ref() == Some(digest) && found.iter().all(is_new) {
-            let hook = Hook::Subject(digest.clone());
+            let hook = AttachedBy::Subject(digest.clone());
             found.push(Attached { hook, manifest });
         }
     }
@@ -114,8 +114,8 @@ fn subject(manifest: &Manifest) -> Option<BlobDigest> {
 }
 
 /// Finds, in a layout, the manifests without a name that say what they are about.
-fn subjects(from: &CopySource<'_>) -> Result<HashMap<BlobDigest, Vec<Told>>, TransferError> {
-    let mut found: HashMap<BlobDigest, Vec<Told>> = HashMap::new();
+fn subjects(from: &CopySource<'_>) -> Result<HashMap<BlobDigest, Vec<BlobDescriptor>>, TransferError> {
+    let mut found: HashMap<BlobDigest, Vec<BlobDescriptor>> = HashMap::new();
     for one in from.unnamed()? {
         if let Some(subject) = subject(&from.manifest(&one)?) {
             found.entry(subject).or_default().push(one);
@@ -139,11 +139,11 @@ pub(super) fn to_registry(
 ) -> Result<(), TransferError> {
     for Attached { hook, manifest } in attached {
         match hook {
-            Hook::Tag(tag) => {
+            AttachedBy::Tag(tag) => {
                 let at = name.tagged(tag);
                 client.put_manifest(&at, &manifest.media_type, &manifest.bytes)?;
             }
-            Hook::Subject(subject) => client.put_referrer(name, manifest, subject)?,
+            AttachedBy::Subject(subject) => client.put_referrer(name, manifest, subject)?,
         }
     }
     Ok(())
@@ -159,11 +159,11 @@ pub(super) fn to_layout(
     for Attached { hook, manifest } in attached {
         out.manifest(manifest)?;
         let subject = match hook {
-            Hook::Tag(tag) => {
+            AttachedBy::Tag(tag) => {
                 named.push((manifest.clone(), tag.clone()));
                 continue;
             }
-            Hook::Subject(subject) => subject.as_tag(),
+            AttachedBy::Subject(subject) => subject.as_tag(),
         };
         let at = named.iter().position(|(_, tag)| *tag == subject);
         let before = match at.and_then(|at| named.get(at)) {

@@ -16,7 +16,7 @@ use super::layout_out::LayoutOut;
 use super::push::Pushed;
 use crate::limits::{MAX_OCI_DOCUMENT_BYTES, MAX_OCI_IMAGES, MAX_OCI_NESTING};
 use crate::registry::{BlobBytes, BlobTarget, Client, Manifest, RegistryRef, Sent};
-use crate::source::{BlobDigest, Checked, Platform, RawLayout, Told};
+use crate::source::{BlobDigest, Checked, Platform, RawLayout, BlobDescriptor};
 
 /// Where an image is copied from, or to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,8 +99,8 @@ pub fn copy(
     Ok(pushed.into_inner())
 }
 
-/// What a copy goes by.
-type Work<'w> = (
+/// What a copy works with: source, manifests, meter and result.
+type CopyJob<'w> = (
     &'w CopySource<'w>,
     &'w ManifestTree,
     &'w Meter,
@@ -109,7 +109,7 @@ type Work<'w> = (
 
 fn to_registry(
     client: &Client,
-    (from, tree, meter, pushed): Work<'_>,
+    (from, tree, meter, pushed): CopyJob<'_>,
     name: &RegistryRef,
     lanes: usize,
 ) -> Result<(), TransferError> {
@@ -152,7 +152,7 @@ fn to_registry(
 }
 
 fn to_layout(
-    (from, tree, meter, pushed): Work<'_>,
+    (from, tree, meter, pushed): CopyJob<'_>,
     path: &Path,
     name: Option<&str>,
     lanes: usize,
@@ -264,7 +264,7 @@ impl<'f> CopySource<'f> {
     }
 
     /// Lists the manifests that a layout names without giving them a name.
-    pub(super) fn unnamed(&self) -> Result<Vec<Told>, TransferError> {
+    pub(super) fn unnamed(&self) -> Result<Vec<BlobDescriptor>, TransferError> {
         let listed = self.layout.as_ref().map(RawLayout::unnamed);
         Ok(listed.transpose()?.unwrap_or_default())
     }
@@ -272,7 +272,7 @@ impl<'f> CopySource<'f> {
     /// Reads a manifest that another names.
     pub(super) fn manifest(
         &self,
-        (media_type, digest, size): &Told,
+        (media_type, digest, size): &BlobDescriptor,
     ) -> Result<Manifest, TransferError> {
         if *size > MAX_OCI_DOCUMENT_BYTES {
             let what = format!("{digest}: {size} bytes are no manifest");
@@ -484,7 +484,7 @@ pub(super) fn listed(
     value: &Value,
     key: &str,
     of: &BlobDigest,
-) -> Result<Vec<Told>, TransferError> {
+) -> Result<Vec<BlobDescriptor>, TransferError> {
     let all = value.get(key).and_then(Value::as_array);
     all.into_iter()
         .flatten()
@@ -493,7 +493,7 @@ pub(super) fn listed(
 }
 
 /// Reads a descriptor.
-fn read_descriptor(value: &Value, of: &BlobDigest) -> Result<Told, TransferError> {
+fn read_descriptor(value: &Value, of: &BlobDigest) -> Result<BlobDescriptor, TransferError> {
     let text = |key: &str| value.get(key).and_then(Value::as_str);
     let read = || {
         Some((

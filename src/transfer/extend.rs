@@ -30,7 +30,7 @@ pub fn append(
         import.watch(watcher.clone());
     }
     let (mut config, layers) = take_base(store, &mut import, reference.as_str())?;
-    tell_all(&mut config, layers);
+    name_layers(&mut config, layers);
     for source in sources {
         let path = source.name().to_owned();
         match source.read(import.pool(), &options.source)? {
@@ -71,7 +71,7 @@ pub fn reconfigure(
     let mut import = store.import()?;
     let (mut config, layers) = take_base(store, &mut import, reference.as_str())?;
     change(&mut config);
-    tell_all(&mut config, layers);
+    name_layers(&mut config, layers);
     let mut step = HistoryEntry::by(by);
     step.empty_layer = true;
     config.history.push(step);
@@ -79,11 +79,11 @@ pub fn reconfigure(
     Ok(store.info(tag.as_str())?)
 }
 
-/// Has the history tell of each layer: those that it does not would be taken for the ones
-/// that later steps made.
-fn tell_all(config: &mut ImageConfig, layers: usize) {
+/// Adds a step to the history for each layer that has none: it would be taken for one
+/// that a later step made.
+fn name_layers(config: &mut ImageConfig, layers: usize) {
     let steps = config.history.iter().filter(|step| !step.empty_layer);
-    let untold = layers.saturating_sub(steps.count());
+    let unnamed = layers.saturating_sub(steps.count());
     let steps = std::iter::repeat_with(|| HistoryEntry::by("layer"));
-    config.history.extend(steps.take(untold));
+    config.history.extend(steps.take(unnamed));
 }

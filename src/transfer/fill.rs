@@ -17,7 +17,7 @@ fn is_of_home(error: &TransferError) -> bool {
 }
 
 /// Fetches all that is not here of an image, from where it was pulled last, or else from its other homes, and holds each layer's archive
-/// against the table that it came by. Returns what was not here. `origins` is a client of registries, or
+/// against the table that it was pulled by. Returns what was not here. `origins` is a client of registries, or
 /// [`Origins`].
 ///
 /// Blobs are fetched whole, as [`pull`](super::pull) does: what comes of them stays if this ends

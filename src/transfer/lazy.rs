@@ -121,7 +121,7 @@ pub(super) fn refuse(store: &Store, info: &ImageInfo) -> Result<(), TransferErro
 ///
 /// # Errors
 ///
-/// [`TransferError::TwoFaces`] if one of them came by the manifest that is being pulled.
+/// [`TransferError::TwoFaces`] if one of them came with the manifest that is being pulled.
 pub(super) fn refuse_others(
     store: &Store,
     (blob, found): (Sha256, Digest),

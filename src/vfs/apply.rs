@@ -13,7 +13,7 @@ use crate::layer::node::{Child, NodeBody, NodeId};
 use crate::limits::BLOCK_BYTES;
 use crate::meta::{FileId, Kind, Meta, Time};
 use crate::name::{LayerPath, Name};
-use crate::overlay::{Found, New, Overlay};
+use crate::overlay::{FoundEntry, New, Overlay};
 use crate::path::IntoFsPath;
 
 impl Fs {
@@ -72,11 +72,11 @@ impl Fs {
 #[derive(Default)]
 struct Fetched {
     /// In the order in which files are written, up to the first that cannot be.
-    files: HashMap<NodeId, Result<Vec<Run>, Errno>>,
+    files: HashMap<NodeId, Result<Vec<FetchedRun>, Errno>>,
 }
 
 /// Bytes and their offset: blocks that are not all zeros.
-type Run = (u64, Box<[u8]>);
+type FetchedRun = (u64, Box<[u8]>);
 
 impl Fetched {
     /// Reads no more than `max` bytes: a layer that has more does not fit.
@@ -106,7 +106,7 @@ impl Fetched {
         fetched
     }
 
-    fn get(&self, node: NodeId) -> Result<&[Run], Errno> {
+    fn get(&self, node: NodeId) -> Result<&[FetchedRun], Errno> {
         match self.files.get(&node) {
             Some(Ok(runs)) => Ok(runs),
             Some(Err(errno)) => Err(*errno),
@@ -117,8 +117,8 @@ impl Fetched {
 }
 
 /// Reads a file, and takes its bytes off those that are `left`.
-fn read(content: &Content, left: &mut u64) -> Result<Vec<Run>, Errno> {
-    let mut runs: Vec<Run> = Vec::new();
+fn read(content: &Content, left: &mut u64) -> Result<Vec<FetchedRun>, Errno> {
+    let mut runs: Vec<FetchedRun> = Vec::new();
     for piece in content.pieces() {
         let (offset, piece) = piece.map_err(|_| Errno::Io)?;
         for (block, bytes) in blocks(offset, &piece) {
@@ -274,7 +274,7 @@ impl Apply<'_> {
         })
     }
 
-    fn entry(&self, dir: FileId, name: &Name) -> Result<Found, Errno> {
+    fn entry(&self, dir: FileId, name: &Name) -> Result<FoundEntry, Errno> {
         self.state.find(dir, name.as_bytes()).ok_or(Errno::NoEntry)
     }
 

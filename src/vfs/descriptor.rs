@@ -248,15 +248,15 @@ impl Descriptor {
         if state.is_gone(self.id) {
             return Err(Errno::BadDescriptor);
         }
-        let mut twin = Self::open(fork, state, self.id, self.access(), self.rights())?;
-        twin = twin
+        let mut copy = Self::open(fork, state, self.id, self.access(), self.rights())?;
+        copy = copy
             .with_rule(self.by(), self.rule())
             .with_virtual(self.live.clone());
         if self.traits.has(PREOPEN) {
-            twin = twin.into_preopen(state);
+            copy = copy.into_preopen(state);
         }
-        twin.list_end = AtomicU64::new(self.list_end.load(Ordering::Relaxed));
-        Ok(twin)
+        copy.list_end = AtomicU64::new(self.list_end.load(Ordering::Relaxed));
+        Ok(copy)
     }
 
     /// Opens the same object once more, with the same rights.

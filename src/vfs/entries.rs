@@ -6,11 +6,11 @@ use smallvec::SmallVec;
 
 use super::descriptor::Descriptor;
 use super::state::FsState;
-use super::walk::{End, Follow, Last, Slash, resolve};
+use super::walk::{WalkTarget, Follow, Last, Slash, resolve};
 use crate::errno::Errno;
 use crate::limits::MAX_SYMLINK_BYTES;
 use crate::meta::{FileId, Kind, Time};
-use crate::overlay::{Found, New, Overlay};
+use crate::overlay::{FoundEntry, New, Overlay};
 
 /// What an operation on names is about.
 enum EntryPlace {
@@ -25,7 +25,7 @@ enum EntryPlace {
 struct OwnedEntry {
     dir: FileId,
     name: SmallVec<[u8; 64]>,
-    found: Option<Found>,
+    found: Option<FoundEntry>,
 }
 
 impl OwnedEntry {
@@ -38,8 +38,8 @@ impl OwnedEntry {
 /// as wasmtime has it: a link before it is followed.
 fn locate_entry(state: &FsState, from: &Descriptor, path: &[u8]) -> Result<EntryPlace, Errno> {
     match resolve(state, from.start(state), path, Last::Walk(Follow::No))? {
-        End::Dir(id) => Ok(EntryPlace::Dir(id)),
-        End::Entry {
+        WalkTarget::Dir(id) => Ok(EntryPlace::Dir(id)),
+        WalkTarget::Entry {
             found: Some(found),
             slash: Slash::Trailing,
             ..
@@ -47,12 +47,12 @@ fn locate_entry(state: &FsState, from: &Descriptor, path: &[u8]) -> Result<Entry
             Kind::Dir => Ok(EntryPlace::Dir(found.id)),
             Kind::File | Kind::Symlink => Err(Errno::NotDirectory),
         },
-        End::Entry {
+        WalkTarget::Entry {
             found: None,
             slash: Slash::Trailing,
             ..
         } => Err(Errno::NoEntry),
-        End::Entry {
+        WalkTarget::Entry {
             dir,
             name,
             found,
@@ -73,8 +73,8 @@ fn spot_before_slash(
     path: &[u8],
 ) -> Result<(EntryPlace, Slash), Errno> {
     Ok(match resolve(state, from.start(state), path, Last::Keep)? {
-        End::Dir(id) => (EntryPlace::Dir(id), Slash::None),
-        End::Entry {
+        WalkTarget::Dir(id) => (EntryPlace::Dir(id), Slash::None),
+        WalkTarget::Entry {
             dir,
             name,
             found,
@@ -226,9 +226,9 @@ impl Descriptor {
         from.expect_dir()?;
         let state = from.fs().lock();
         match resolve(&state, from.start(&state), path, last)? {
-            End::Dir(_) => Err(Errno::Invalid),
-            End::Entry { found: None, .. } => Err(Errno::NoEntry),
-            End::Entry {
+            WalkTarget::Dir(_) => Err(Errno::Invalid),
+            WalkTarget::Entry { found: None, .. } => Err(Errno::NoEntry),
+            WalkTarget::Entry {
                 found: Some(found),
                 slash,
                 ..
@@ -317,7 +317,7 @@ impl Descriptor {
 
     /// Refuses to remove a name by the rules, or returns what it stands for. A
     /// free name, a hidden one included, is not there.
-    fn allow_removal(&self, state: &Overlay, at: &OwnedEntry) -> Result<Found, Errno> {
+    fn allow_removal(&self, state: &Overlay, at: &OwnedEntry) -> Result<FoundEntry, Errno> {
         let found = at.found.ok_or(Errno::NoEntry)?;
         self.allow_departure(state, at.dir, found.id)?;
         Ok(found)

@@ -9,7 +9,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use super::mount::Mounts;
 use super::state::FsState;
 use super::virtual_file::VirtualBytes;
-use super::walk::{End, Follow, Last, Start, resolve};
+use super::walk::{WalkTarget, Follow, Last, Start, resolve};
 use super::{Clock, Sealing, Share, Trace, VirtualClock};
 use crate::budget::{Account, Budget};
 use crate::chunk::{ChunkPool, Scope};
@@ -513,12 +513,12 @@ pub(super) fn below_root(path: &[u8]) -> Result<&[u8], Errno> {
 pub(super) fn find_dir(state: &FsState, path: &[u8]) -> Result<FileId, Errno> {
     let relative = below_root(path)?;
     match resolve(state, Start::of_host(), relative, Last::Walk(Follow::Yes))? {
-        End::Dir(id) => Ok(id),
-        End::Entry {
+        WalkTarget::Dir(id) => Ok(id),
+        WalkTarget::Entry {
             found: Some(found), ..
         } if found.kind == Kind::Dir => Ok(found.id),
-        End::Entry { found: Some(_), .. } => Err(Errno::NotDirectory),
-        End::Entry { found: None, .. } => Err(Errno::NoEntry),
+        WalkTarget::Entry { found: Some(_), .. } => Err(Errno::NotDirectory),
+        WalkTarget::Entry { found: None, .. } => Err(Errno::NoEntry),
     }
 }
 

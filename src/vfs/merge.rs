@@ -24,7 +24,7 @@ impl Fs {
     /// O(n log n) in the objects, entries and blocks that differ between `base`
     /// and each side, and the bytes of blocks that both sides changed or of files
     /// that both made; blocks are shared, not copied, unless both sides changed
-    /// the file. It may be used on what a guest made: nothing goes by the depth
+    /// the file. It may be used on what a guest made: nothing depends on the depth
     /// of a tree or the size of a hole.
     ///
     /// The merge is worked out on snapshots, without the lock of the instance,

@@ -12,7 +12,7 @@ use super::fs::{below_root, find_dir};
 use super::kept_dirs::make_dirs;
 use super::state::FsState;
 use super::virtual_file::VirtualFile;
-use super::walk::{End, Follow, Last, Start, resolve};
+use super::walk::{WalkTarget, Follow, Last, Start, resolve};
 use crate::errno::Errno;
 use crate::error::Error;
 use crate::limits::MAX_MOUNTS;
@@ -225,8 +225,8 @@ impl Fs {
         }
         let last = Last::Create(Follow::Yes);
         let (dir, name, found) = match resolve(&state, Start::of_host(), relative, last)? {
-            End::Dir(_) => return Err(Errno::IsDirectory),
-            End::Entry {
+            WalkTarget::Dir(_) => return Err(Errno::IsDirectory),
+            WalkTarget::Entry {
                 dir, name, found, ..
             } => (dir, name.to_vec(), found),
         };

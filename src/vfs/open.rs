@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use super::descriptor::{Access, Descriptor};
 use super::fs::recheck;
 use super::state::FsState;
-use super::walk::{End, Follow, Last, Slash, resolve};
+use super::walk::{WalkTarget, Follow, Last, Slash, resolve};
 use crate::errno::Errno;
 use crate::meta::{FileId, Kind, Time};
 use crate::overlay::{New, Overlay, Rule};
@@ -146,16 +146,16 @@ impl OpenRequest {
     }
 
     /// Takes what a walk ended at, if it may be opened.
-    fn take(&self, end: End<'_>) -> Result<Target, Errno> {
+    fn take(&self, end: WalkTarget<'_>) -> Result<Target, Errno> {
         let (dir, id, kind, slash) = match end {
-            End::Dir(id) => (id, id, Kind::Dir, Slash::None),
-            End::Entry {
+            WalkTarget::Dir(id) => (id, id, Kind::Dir, Slash::None),
+            WalkTarget::Entry {
                 dir,
                 found: Some(found),
                 slash,
                 ..
             } => (dir, found.id, found.kind, slash),
-            End::Entry { found: None, .. } => return Err(Errno::NoEntry),
+            WalkTarget::Entry { found: None, .. } => return Err(Errno::NoEntry),
         };
         if self.has(OpenFlags::CREATE | OpenFlags::EXCLUSIVE) {
             return Err(Errno::Exist);
@@ -192,7 +192,7 @@ fn find_or_create(
         return cut(state, from, found, asks, now);
     }
     match resolve(state, from.start(state), path, asks.last())? {
-        End::Entry {
+        WalkTarget::Entry {
             dir,
             name,
             found: None,

@@ -6,7 +6,7 @@ use super::descriptor::{Access, Descriptor, Rights};
 use super::fork::Snapshot;
 use super::fs::{Fs, recheck};
 use super::merge::MERGE_ATTEMPTS;
-use super::walk::{End, Last, Start, resolve};
+use super::walk::{WalkTarget, Last, Start, resolve};
 use crate::errno::Errno;
 use crate::meta::FileId;
 use crate::overlay::{Conflict, MergeError, TreePath};
@@ -198,8 +198,8 @@ impl MergeCopies {
     fn number_in_base(&self, path: &TreePath) -> Option<FileId> {
         let (state, path) = (self.base.lock(), path.to_bytes());
         match resolve(&state, Start::of_host(), &path, Last::Keep) {
-            Ok(End::Entry { found, .. }) => found.map(|found| found.id),
-            Ok(End::Dir(_)) | Err(_) => None,
+            Ok(WalkTarget::Entry { found, .. }) => found.map(|found| found.id),
+            Ok(WalkTarget::Dir(_)) | Err(_) => None,
         }
     }
 

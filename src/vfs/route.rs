@@ -20,22 +20,22 @@ use super::Fs;
 use super::descriptor::{Caller, Descriptor, Rights};
 use super::mount::DirMount;
 use super::state::FsState;
-use super::walk::{End, Last, PathWalk, Slash, Tree, WalkEnd, find_shown};
+use super::walk::{WalkTarget, Last, PathWalk, Slash, Tree, WalkEnd, find_shown};
 use crate::errno::Errno;
 use crate::limits::{MAX_PATH_BYTES, MAX_SYMLINKS};
 use crate::meta::{FileId, Kind};
-use crate::overlay::{Found, Overlay, Rule, Rules};
+use crate::overlay::{FoundEntry, Overlay, Rule, Rules};
 
 /// Where a call on a path is to be made.
 pub(super) enum Routed<'a> {
     /// Where it was asked for.
     Here(&'a Descriptor, &'a [u8]),
     /// Below the mounts that the path led through.
-    There(Box<Descriptor>, Rest),
+    There(Box<Descriptor>, RemainingPath),
 }
 
 /// What is left of a path for the call: a name, and what comes after it.
-type Rest = SmallVec<[u8; 64]>;
+type RemainingPath = SmallVec<[u8; 64]>;
 
 /// Targets of links, which outlive the locks under which they were found.
 type Targets = [OnceCell<Box<[u8]>>; MAX_SYMLINKS];
@@ -78,13 +78,13 @@ impl Descriptor {
             return Ok(Routed::Here(self, path));
         };
         let (dir, rest) = match end {
-            Ok(End::Dir(dir)) => (dir, Rest::from_slice(b".")),
-            Ok(End::Entry {
+            Ok(WalkTarget::Dir(dir)) => (dir, RemainingPath::from_slice(b".")),
+            Ok(WalkTarget::Entry {
                 dir, name, slash, ..
             }) => (dir, rest(name, true, slash)),
             Err(Errno::Loop) => return Err(Errno::Loop),
             // What leaves the start: as an absolute path does.
-            Err(Errno::NotPermitted) => (walk.here(), Rest::from_slice(b"/")),
+            Err(Errno::NotPermitted) => (walk.here(), RemainingPath::from_slice(b"/")),
             Err(_) => {
                 let (part, is_last, slash) = walk.at();
                 (walk.here(), rest(part, is_last, slash))
@@ -96,13 +96,13 @@ impl Descriptor {
 }
 
 /// The path that leads a call to `part`, or to what is wrong with it.
-fn rest(part: &[u8], is_last: bool, slash: Slash) -> Rest {
+fn rest(part: &[u8], is_last: bool, slash: Slash) -> RemainingPath {
     let after: &[u8] = match (is_last, slash) {
         (false, _) => b"/.",
         (true, Slash::Trailing) => b"/",
         (true, Slash::None) => b"",
     };
-    let mut rest = Rest::from_slice(part);
+    let mut rest = RemainingPath::from_slice(part);
     rest.extend_from_slice(after);
     rest
 }
@@ -145,7 +145,7 @@ struct MountedTree<'l, 'a> {
 impl<'a> Tree<'a> for MountedTree<'_, 'a> {
     type Crossing = Crossing;
 
-    fn find(&self, dir: FileId, name: &[u8]) -> Option<Found> {
+    fn find(&self, dir: FileId, name: &[u8]) -> Option<FoundEntry> {
         find_shown(self.state, self.rules, dir, name)
     }
 
@@ -193,7 +193,7 @@ impl Route {
         walk: &mut PathWalk<'a>,
         last: Last,
         targets: &'a Targets,
-    ) -> Result<End<'a>, Errno> {
+    ) -> Result<WalkTarget<'a>, Errno> {
         while let Some(level) = self.levels.last() {
             let turn = {
                 let state: MutexGuard<'_, FsState> = level.fs.lock();
@@ -223,7 +223,7 @@ impl Route {
                 WalkEnd::Cross(Crossing::First) => self.levels.truncate(1),
             }
         }
-        Ok(End::Dir(walk.here()))
+        Ok(WalkTarget::Dir(walk.here()))
     }
 
     fn enter(&mut self, walk: &mut PathWalk<'_>, mount: &DirMount) {

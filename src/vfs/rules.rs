@@ -4,7 +4,7 @@ use super::Fs;
 use super::descriptor::{Caller, Descriptor};
 use super::fs::below_root;
 use super::state::FsState;
-use super::walk::{End, Follow, Last, Start, resolve};
+use super::walk::{WalkTarget, Follow, Last, Start, resolve};
 use crate::errno::Errno;
 use crate::error::Error;
 use crate::meta::{FileId, Kind};
@@ -59,8 +59,8 @@ fn find(state: &FsState, path: &[u8]) -> Result<FileId, Errno> {
         below_root(path)?,
         Last::Walk(Follow::Yes),
     )? {
-        End::Dir(id) => Ok(id),
-        End::Entry { found, .. } => found.map(|found| found.id).ok_or(Errno::NoEntry),
+        WalkTarget::Dir(id) => Ok(id),
+        WalkTarget::Entry { found, .. } => found.map(|found| found.id).ok_or(Errno::NoEntry),
     }
 }
 

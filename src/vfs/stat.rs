@@ -2,7 +2,7 @@
 
 use super::descriptor::Descriptor;
 use super::state::FsState;
-use super::walk::{End, Follow, Last, Slash, resolve};
+use super::walk::{WalkTarget, Follow, Last, Slash, resolve};
 use crate::errno::Errno;
 use crate::meta::{FileId, Kind, Stat, Time};
 
@@ -42,8 +42,8 @@ fn find(
     follow: Follow,
 ) -> Result<RuledObject, Errno> {
     match resolve(state, from.start(state), path, Last::Walk(follow))? {
-        End::Dir(id) => Ok(RuledObject { dir: id, id }),
-        End::Entry {
+        WalkTarget::Dir(id) => Ok(RuledObject { dir: id, id }),
+        WalkTarget::Entry {
             dir,
             found: Some(found),
             slash,
@@ -56,7 +56,7 @@ fn find(
                 id: found.id,
             }),
         },
-        End::Entry { found: None, .. } => Err(Errno::NoEntry),
+        WalkTarget::Entry { found: None, .. } => Err(Errno::NoEntry),
     }
 }
 

@@ -366,10 +366,10 @@ mod tests {
         assert!(!places(&fs));
         walk(&fs);
         assert!(places(&fs) && !places(&fs.fork()) && !places(&fs.snapshot().fork()));
-        let twin = fs.fork();
-        walk(&twin);
+        let fork = fs.fork();
+        walk(&fork);
         fs.rename("/a", "/z").unwrap();
-        assert!(told(&twin, "a/b/f", Follow::Yes).is_ok());
+        assert!(told(&fork, "a/b/f", Follow::Yes).is_ok());
         assert_eq!(told(&fs, "a/b/f", Follow::Yes), Err(Errno::NoEntry));
     }
 

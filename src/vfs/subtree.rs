@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 
 use super::descriptor::Descriptor;
-use super::walk::{End, Follow, Last, resolve};
+use super::walk::{WalkTarget, Follow, Last, resolve};
 use crate::errno::Errno;
 use crate::meta::{FileId, Kind, Time};
 use crate::overlay::Overlay;
@@ -44,8 +44,8 @@ impl Descriptor {
         from.expect_dir()?;
         let state = from.fs().lock();
         let id = match resolve(&state, from.start(&state), path, last)? {
-            End::Dir(id) => id,
-            End::Entry { found, .. } => match found.ok_or(Errno::NoEntry)? {
+            WalkTarget::Dir(id) => id,
+            WalkTarget::Entry { found, .. } => match found.ok_or(Errno::NoEntry)? {
                 found if found.kind == Kind::Dir => found.id,
                 _ => return Err(Errno::NotDirectory),
             },

@@ -68,14 +68,14 @@ struct FileTrace {
     id: FileId,
     opens: u64,
     /// By start; none overlaps or adjoins another.
-    ranges: BTreeMap<u64, Read>,
+    ranges: BTreeMap<u64, ReadRange>,
     /// How many ranges were begun.
     begun: u64,
 }
 
 /// What was read from some start.
 #[derive(Clone, Copy, Debug)]
-struct Read {
+struct ReadRange {
     end: u64,
     /// When it, or the earliest range that is in it, was begun.
     order: u64,
@@ -200,7 +200,7 @@ impl FileTrace {
             order = order.min(read.order);
             self.ranges.remove(&from);
         }
-        self.ranges.insert(start, Read { end, order });
+        self.ranges.insert(start, ReadRange { end, order });
     }
 
     /// Joins the two ranges with the smallest gap between them. O(ranges), of
@@ -217,7 +217,7 @@ impl FileTrace {
     fn in_order(&self) -> Vec<Range<u64>> {
         let mut all: Vec<_> = self.ranges.iter().collect();
         all.sort_by_key(|(_, read)| read.order);
-        let range = |(start, read): (&u64, &Read)| *start..read.end;
+        let range = |(start, read): (&u64, &ReadRange)| *start..read.end;
         all.into_iter().map(range).collect()
     }
 }

@@ -18,7 +18,7 @@ use super::state::FsState;
 use crate::errno::Errno;
 use crate::limits::{MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_SYMLINKS};
 use crate::meta::{FileId, Kind};
-use crate::overlay::{Found, Overlay, Rule, Rules};
+use crate::overlay::{FoundEntry, Overlay, Rule, Rules};
 use crate::steps;
 
 /// Whether a symbolic link at the end of a path is followed.
@@ -45,7 +45,7 @@ pub(super) enum Last {
 }
 
 /// Where a walk ended.
-pub(super) enum End<'a> {
+pub(super) enum WalkTarget<'a> {
     /// At a directory it passed, by `.` or `..`, not by a name.
     Dir(FileId),
     /// At a name.
@@ -53,7 +53,7 @@ pub(super) enum End<'a> {
         /// The directory that has the name, or may get it.
         dir: FileId,
         name: &'a [u8],
-        found: Option<Found>,
+        found: Option<FoundEntry>,
         /// A slash came after the name.
         slash: Slash,
     },
@@ -73,7 +73,7 @@ pub(super) trait Tree<'a> {
     type Crossing;
 
     /// Finds a name that shows to who walks.
-    fn find(&self, dir: FileId, name: &[u8]) -> Option<Found>;
+    fn find(&self, dir: FileId, name: &[u8]) -> Option<FoundEntry>;
 
     /// The target of a link, the `number`th that the walk follows, from 0.
     fn target(&self, link: FileId, number: usize) -> Result<&'a [u8], Errno>;
@@ -94,7 +94,7 @@ pub(super) trait Tree<'a> {
 /// How a walk in one tree ended.
 pub(super) enum WalkEnd<'a, C> {
     /// It is done.
-    End(End<'a>),
+    End(WalkTarget<'a>),
     /// It goes on in another tree.
     Cross(C),
 }
@@ -130,7 +130,7 @@ pub(super) fn resolve<'a>(
     start: Start<'a>,
     path: &'a [u8],
     last: Last,
-) -> Result<End<'a>, Errno> {
+) -> Result<WalkTarget<'a>, Errno> {
     if let Some(end) = resolve_last(tree, start, path, last) {
         tree.check_undamaged()?;
         return Ok(end);
@@ -179,7 +179,7 @@ fn resolve_last<'a>(
     start: Start<'_>,
     path: &'a [u8],
     last: Last,
-) -> Option<End<'a>> {
+) -> Option<WalkTarget<'a>> {
     if start.rules.is_some() {
         return None;
     }
@@ -201,7 +201,7 @@ fn resolve_last<'a>(
     steps::add(name.len());
     match found {
         Some(link) if link.kind == Kind::Symlink && last.follows() => None,
-        found => Some(End::Entry {
+        found => Some(WalkTarget::Entry {
             dir,
             name,
             found,
@@ -225,7 +225,7 @@ struct SingleTree<'a> {
 impl<'a> Tree<'a> for SingleTree<'a> {
     type Crossing = Infallible;
 
-    fn find(&self, dir: FileId, name: &[u8]) -> Option<Found> {
+    fn find(&self, dir: FileId, name: &[u8]) -> Option<FoundEntry> {
         find_shown(self.state, self.rules, dir, name)
     }
 
@@ -256,7 +256,7 @@ pub(super) fn find_shown(
     rules: Option<&Rules>,
     dir: FileId,
     name: &[u8],
-) -> Option<Found> {
+) -> Option<FoundEntry> {
     let found = state.find(dir, name)?;
     match rules {
         Some(rules) if rules.hides(found.id) => None,
@@ -350,7 +350,7 @@ impl<'a> PathWalk<'a> {
                 }
             }
         }
-        Ok(WalkEnd::End(End::Dir(self.here())))
+        Ok(WalkEnd::End(WalkTarget::Dir(self.here())))
     }
 
     /// Takes one step by a name. Returns how the walk ended, if it did.
@@ -386,7 +386,7 @@ impl<'a> PathWalk<'a> {
                 Some(_) | None => None,
             };
             let end = || {
-                WalkEnd::End(End::Entry {
+                WalkEnd::End(WalkTarget::Entry {
                     dir,
                     name,
                     found,

@@ -19,18 +19,18 @@ use stratafs::image::Image;
 use stratafs::runner::{Guest, RunPlan, RunnerConfig};
 
 use super::args::BenchArgs;
-use super::failure::{Failure, tell, tell_json};
+use super::failure::{Failure, print_lines, print_json};
 use super::outfile::OutFile;
 use super::sources::Layers;
 use super::{base, guest_source, resolve, run};
 use crate::report::{Comparison, bytes, count, nanos, page, series_table};
-use turns::{Limits, Turns};
+use turns::{Limits, TurnContext};
 use ways::Ways;
-use work::Work;
+use work::WorkDir;
 
 pub(super) fn bench(args: BenchArgs) -> Result<ExitCode, Failure> {
     let json = args.json;
-    let note = |line: String| if json { Ok(()) } else { tell(&line) };
+    let note = |line: String| if json { Ok(()) } else { print_lines(&line) };
     let reports = args.out.as_deref().map(Reports::create).transpose()?;
     let grows = args.growth;
     let mut figures = measure(args, note)?;
@@ -38,12 +38,12 @@ pub(super) fn bench(args: BenchArgs) -> Result<ExitCode, Failure> {
         figures.growth = growth::measure(max)?;
     }
     match json {
-        true => tell_json(&figures)?,
+        true => print_json(&figures)?,
         false => {
             let notes = figures.notes().join("\n");
-            tell(format!("\n{}\n{notes}", figures.table()).trim_end())?;
+            print_lines(format!("\n{}\n{notes}", figures.table()).trim_end())?;
             if grows.is_some() {
-                tell(format!("\n{}", series_table(&figures.growth)).trim_end())?;
+                print_lines(format!("\n{}", series_table(&figures.growth)).trim_end())?;
             }
         }
     }
@@ -77,7 +77,7 @@ fn measure(
         false => {
             let layers = Layers::new(args.layers.clone(), &args.sources)?;
             let (runner, image) = run::prepare(guest, config, &layers, &pool, None)?;
-            layers.tell_left_out();
+            layers.report_left_out();
             (runner, image, names(&args.layers))
         }
     };
@@ -90,7 +90,7 @@ fn measure(
         stats.layers,
         nanos(as_nanos(read))
     ))?;
-    let work = Work::create(args.work.as_deref(), stats.logical_bytes)?;
+    let work = WorkDir::create(args.work.as_deref(), stats.logical_bytes)?;
     note(format!("copies and mounts: in {}", work.place()))?;
     let mut plan = RunPlan::default();
     plan.args = resolve::guest_args(&file, words.into_iter())?;
@@ -101,7 +101,7 @@ fn measure(
     };
     let began = SystemTime::now();
     let ways = Ways::set_up(&image, &work, read)?;
-    let (ways, absent) = Turns::new(&runner, &image, &plan, &work, limits).run(ways)?;
+    let (ways, absent) = TurnContext::new(&runner, &image, &plan, &work, limits).run(ways)?;
     Ok(Comparison {
         command,
         guest: name,

@@ -4,12 +4,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// A mounted overlay; unmounted when dropped.
-pub(super) struct Mount {
+pub(super) struct OverlayMount {
     home: PathBuf,
     mounted: bool,
 }
 
-impl Mount {
+impl OverlayMount {
     /// Mounts a writable overlay over `lower`, with all it needs below the
     /// new directory `home`.
     pub(super) fn new(lower: &Path, home: PathBuf) -> io::Result<Self> {
@@ -50,7 +50,7 @@ impl Mount {
     }
 }
 
-impl Drop for Mount {
+impl Drop for OverlayMount {
     fn drop(&mut self) {
         // An error is the kernel's: the directory then stays behind.
         drop(self.unmount());

@@ -10,8 +10,8 @@ use stratafs::runner::{InstanceReport, RunPlan, Runner, Stdio};
 use stratafs::vfs::Fs;
 
 use super::as_nanos;
-use super::ways::{Kept, Way, Ways};
-use super::work::Work;
+use super::ways::{InstanceFiles, Way, Ways};
+use super::work::WorkDir;
 use crate::failure::Failure;
 use crate::report::{Absent, Growth, Summary, WayFigures, bytes, settled_bytes};
 use crate::watch::FirstWords;
@@ -36,11 +36,11 @@ impl Limits {
 }
 
 /// Everything a turn needs.
-pub(super) struct Turns<'a> {
+pub(super) struct TurnContext<'a> {
     runner: &'a Runner,
     image: &'a Image,
     plan: &'a RunPlan,
-    work: &'a Work,
+    work: &'a WorkDir,
     limits: Limits,
 }
 
@@ -54,7 +54,7 @@ struct Course {
     /// Files of instances that have run; file systems first, since a mount
     /// and a directory outlive this process if nobody takes them away.
     file_systems: Vec<Fs>,
-    kept: Vec<Kept>,
+    kept: Vec<InstanceFiles>,
     growth: Vec<Growth>,
     memory: Option<i64>,
     files: u64,
@@ -69,12 +69,12 @@ struct Sample {
     run_ns: Option<u64>,
 }
 
-impl<'a> Turns<'a> {
+impl<'a> TurnContext<'a> {
     pub(super) fn new(
         runner: &'a Runner,
         image: &'a Image,
         plan: &'a RunPlan,
-        work: &'a Work,
+        work: &'a WorkDir,
         limits: Limits,
     ) -> Self {
         Self {

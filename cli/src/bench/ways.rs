@@ -11,8 +11,8 @@ use stratafs::image::Image;
 use stratafs::runner::{HostDir, RunPlan};
 use stratafs::vfs::{Fs, Rights};
 
-use super::mount::Mount;
-use super::work::{Work, taken};
+use super::mount::OverlayMount;
+use super::work::{WorkDir, taken};
 use super::{as_nanos, copy};
 use crate::failure::Failure;
 use crate::report::{Absent, Files};
@@ -35,12 +35,12 @@ pub(super) struct Ways {
 }
 
 /// What one instance was given and keeps.
-pub(super) enum Kept {
+pub(super) enum InstanceFiles {
     Nothing,
     /// Files of this process: known once the instance has run.
     Memory,
     Dir(PathBuf),
-    Mount(Mount),
+    Mount(OverlayMount),
 }
 
 /// The base as a directory, never written.
@@ -53,7 +53,7 @@ impl Ways {
     /// Lays out the base as a directory for those that need one, and tries
     /// whether the kernel mounts an overlay for us. `read` is what making the
     /// image took.
-    pub(super) fn set_up(image: &Image, work: &Work, read: Duration) -> Result<Self, Failure> {
+    pub(super) fn set_up(image: &Image, work: &WorkDir, read: Duration) -> Result<Self, Failure> {
         let begin = Instant::now();
         let base = work.path(BASE);
         fs::create_dir(&base).map_err(|error| Failure::at(&base, error))?;
@@ -67,7 +67,7 @@ impl Ways {
             ready: vec![(Way::Strata, as_nanos(read)), (Way::Copied, laid_out)],
             absent: Vec::new(),
         };
-        match Mount::new(&base, work.path("try")).and_then(Mount::remove) {
+        match OverlayMount::new(&base, work.path("try")).and_then(OverlayMount::remove) {
             Ok(()) => ways.ready.push((Way::Mounted, laid_out)),
             Err(error) => {
                 let name = Way::Mounted.name();
@@ -112,29 +112,29 @@ impl Way {
     /// Makes an instance its files, and the plan that shows them to it.
     pub(super) fn prepare(
         self,
-        work: &Work,
+        work: &WorkDir,
         number: u32,
         plan: &RunPlan,
-    ) -> io::Result<(RunPlan, Kept)> {
+    ) -> io::Result<(RunPlan, InstanceFiles)> {
         let mut plan = plan.clone();
         let own = || work.path(&format!("{number}-{self:?}"));
         let kept = match self {
             Self::Strata => {
                 plan.preopens = vec![resolve::root()];
-                Kept::Memory
+                InstanceFiles::Memory
             }
             Self::Copied => {
                 copy::copy(&work.path(BASE), &own())?;
-                Kept::Dir(own())
+                InstanceFiles::Dir(own())
             }
-            Self::Mounted => Kept::Mount(Mount::new(&work.path(BASE), own())?),
-            Self::Shared | Self::Nothing => Kept::Nothing,
+            Self::Mounted => InstanceFiles::Mount(OverlayMount::new(&work.path(BASE), own())?),
+            Self::Shared | Self::Nothing => InstanceFiles::Nothing,
         };
         let dir = match &kept {
-            Kept::Dir(dir) => Some(dir.clone()),
-            Kept::Mount(mount) => Some(mount.merged()),
-            Kept::Nothing if self == Self::Shared => Some(work.path(SHARED)),
-            Kept::Nothing | Kept::Memory => None,
+            InstanceFiles::Dir(dir) => Some(dir.clone()),
+            InstanceFiles::Mount(mount) => Some(mount.merged()),
+            InstanceFiles::Nothing if self == Self::Shared => Some(work.path(SHARED)),
+            InstanceFiles::Nothing | InstanceFiles::Memory => None,
         };
         plan.host_dirs.extend(dir.map(|dir| HostDir {
             dir,
@@ -145,7 +145,7 @@ impl Way {
     }
 }
 
-impl Kept {
+impl InstanceFiles {
     /// What it takes outside this process.
     pub(super) fn files_bytes(&self) -> io::Result<u64> {
         match self {

@@ -14,12 +14,12 @@ const MEMORY: &str = "/dev/shm";
 const COPIES: u64 = 8;
 
 /// A directory of this run, gone with this value.
-pub(super) struct Work {
+pub(super) struct WorkDir {
     dir: TempDir,
     kind: &'static str,
 }
 
-impl Work {
+impl WorkDir {
     /// Makes one below `asked`, or else in memory if that has room, or else
     /// where temporary files go.
     pub(super) fn create(asked: Option<&Path>, base_bytes: u64) -> Result<Self, Failure> {

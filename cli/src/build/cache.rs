@@ -42,10 +42,10 @@ impl StepKey {
 }
 
 /// The layer that a step made, if it made one.
-pub(super) type Kept = Option<Digest>;
+pub(super) type StepLayer = Option<Digest>;
 
 /// Looks for a step by its key.
-pub(super) fn find_by(store: &Store, key: &str) -> Result<Option<Kept>, Failure> {
+pub(super) fn find_by(store: &Store, key: &str) -> Result<Option<StepLayer>, Failure> {
     let info = match store.info(&cached::tag("step", key)) {
         Ok(info) => info,
         Err(StoreError::NoImage(_)) => return Ok(None),
@@ -60,7 +60,7 @@ pub(super) fn find_by(store: &Store, key: &str) -> Result<Option<Kept>, Failure>
 }
 
 /// Keeps what somebody else says a step made, by its key. What was built here goes before it.
-pub(super) fn keep_found(import: Import, key: &str, made: Kept) -> Result<(), Failure> {
+pub(super) fn keep_found(import: Import, key: &str, made: StepLayer) -> Result<(), Failure> {
     let mut config = ImageConfig::new();
     config.labels.insert(LAYER.to_owned(), said(made));
     import.commit(config, Some(&cached::tag("step", key)))?;
@@ -68,7 +68,7 @@ pub(super) fn keep_found(import: Import, key: &str, made: Kept) -> Result<(), Fa
 }
 
 /// What the label says.
-fn said(made: Kept) -> String {
+fn said(made: StepLayer) -> String {
     made.map_or_else(|| NONE.to_owned(), |made| made.to_string())
 }
 
@@ -78,7 +78,7 @@ pub(super) fn keep(
     mut import: Import,
     key: &StepKey,
     (layer, below): (Option<Layer>, &dyn Fn() -> Result<Vec<Layer>, Failure>),
-) -> Result<Kept, Failure> {
+) -> Result<StepLayer, Failure> {
     let mut config = ImageConfig::new();
     let made = layer.as_ref().map(Layer::digest);
     config.labels.insert(LAYER.to_owned(), said(made));

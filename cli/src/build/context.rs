@@ -17,7 +17,7 @@ use crate::limits::MAX_RECIPE_BYTES;
 use crate::recipe_file::{self, USUAL_NAMES};
 
 /// The recipe of a build, and its context if that had to be opened to find it.
-pub(super) struct Found {
+pub(super) struct FoundRecipe {
     /// What messages call the recipe.
     pub(super) name: String,
     pub(super) text: String,
@@ -27,7 +27,7 @@ pub(super) struct Found {
 }
 
 /// Finds the recipe.
-pub(super) fn find(args: &BuildArgs) -> Result<Found, Failure> {
+pub(super) fn find(args: &BuildArgs) -> Result<FoundRecipe, Failure> {
     let context = args.context.as_path();
     let is_stdin = context.as_os_str() == "-";
     if !is_stdin {
@@ -62,9 +62,9 @@ fn look(context: &Path) -> Result<(), Failure> {
         .map_err(|error| Failure::at(context, format_args!("no context there: {error}")))
 }
 
-fn of_file(file: &Path) -> Result<Found, Failure> {
+fn of_file(file: &Path) -> Result<FoundRecipe, Failure> {
     let (name, text) = recipe_file::read(file)?;
-    Ok(Found {
+    Ok(FoundRecipe {
         name,
         text,
         own_ignore: recipe_file::ignore_of(file)?,
@@ -73,7 +73,7 @@ fn of_file(file: &Path) -> Result<Found, Failure> {
 }
 
 /// Reads stdin: a recipe that has no context, or an archive with a recipe in it.
-fn of_stdin() -> Result<Found, Failure> {
+fn of_stdin() -> Result<FoundRecipe, Failure> {
     let mut first = Vec::new();
     let mut stdin = io::stdin().lock();
     let read = (&mut stdin)
@@ -87,7 +87,7 @@ fn of_stdin() -> Result<Found, Failure> {
         let tree = tree_of(Source::from_reader(Path::new("-"), all, &options)?)?;
         return of_tree("stdin", tree);
     }
-    Ok(Found {
+    Ok(FoundRecipe {
         name: "stdin".to_owned(),
         text: recipe_file::text_of("stdin", bounded("stdin", first)?)?,
         own_ignore: None,
@@ -106,7 +106,7 @@ fn tree_of_image(image: &Image) -> Result<Arc<FileTree>, Failure> {
 }
 
 /// Finds the recipe in the tree of an archive.
-fn of_tree(archive: &str, tree: Arc<FileTree>) -> Result<Found, Failure> {
+fn of_tree(archive: &str, tree: Arc<FileTree>) -> Result<FoundRecipe, Failure> {
     let pool = ChunkPool::new();
     for usual in USUAL_NAMES {
         let path = usual.as_bytes();
@@ -123,7 +123,7 @@ fn of_tree(archive: &str, tree: Arc<FileTree>) -> Result<Found, Failure> {
             bytes.extend_from_slice(&piece?.1);
             bytes = bounded(&name, bytes)?;
         }
-        return Ok(Found {
+        return Ok(FoundRecipe {
             text: recipe_file::text_of(&name, bytes)?,
             name,
             own_ignore: None,

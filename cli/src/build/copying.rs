@@ -16,7 +16,7 @@ use super::lay::{self, Destination};
 use super::origins::Origin;
 use super::steps::{CopyPlan, StepPlan};
 use super::tree::{FileTree, HostTree, StoredTree};
-use super::work::{Outcome, Work};
+use super::work::{Outcome, StepWork};
 use crate::failure::Failure;
 use crate::limits::MAX_PROGRAM_BYTES;
 use crate::recipe::dockerignore::Ignore;
@@ -42,7 +42,7 @@ impl Builder<'_> {
         };
         let mut meta = Meta::with_mode(0o755).at(self.settings.epoch);
         (meta.uid, meta.gid) = owner;
-        let make = |_: &Work<'_>| lay::workdir(&stage.image(self.store)?, dir, meta.clone());
+        let make = |_: &StepWork<'_>| lay::workdir(&stage.image(self.store)?, dir, meta.clone());
         self.kept_or_made(stage, &key, None, &make)
     }
 
@@ -94,7 +94,7 @@ impl Builder<'_> {
         (dir_meta.uid, dir_meta.gid) = (uid, gid);
         let key = self.copy_key(stage, (plan, step), owner, &all);
         let all = std::cell::RefCell::new(Some(all));
-        let make = |_: &Work<'_>| {
+        let make = |_: &StepWork<'_>| {
             let to = Destination {
                 path: &plan.to,
                 is_dir: plan.is_dir,

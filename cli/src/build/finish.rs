@@ -17,11 +17,11 @@ use super::steps::{StagePlan, StepPlan};
 use super::work::Outcome;
 use crate::build_args::BuildArgs;
 use crate::cached;
-use crate::failure::{Failure, tell, tell_json};
+use crate::failure::{Failure, print_lines, print_json};
 use crate::image;
 
 /// What is told of a step.
-pub(super) struct StepTold {
+pub(super) struct StepReport {
     stage: String,
     line: usize,
     text: String,
@@ -33,7 +33,7 @@ pub(super) struct StepTold {
     took: Duration,
 }
 
-impl StepTold {
+impl StepReport {
     pub(super) fn of_base(stage: &StagePlan, took: Duration) -> Self {
         Self {
             stage: stage.title.clone(),
@@ -88,7 +88,7 @@ pub(super) fn finish(
     builder: &Builder<'_>,
     plan: &BuildPlan,
     (args, outputs): (&BuildArgs, Outputs<'_>),
-    told: &[StepTold],
+    reports: &[StepReport],
 ) -> Result<(), Failure> {
     let built = builder.stage(plan.target)?;
     let stage = plan.stages.get(&plan.target);
@@ -111,7 +111,7 @@ pub(super) fn finish(
     let id = info.id.to_string();
     let has_archive = outputs.has_stdout();
     let iidfile = outputs.write(builder.store, &Reference::Digest(id.clone()))?;
-    let keys: Vec<String> = told.iter().filter_map(|step| step.key.clone()).collect();
+    let keys: Vec<String> = reports.iter().filter_map(|step| step.key.clone()).collect();
     sharing::give(builder.store, &keys, (&args.cache_to, &args.reach))?;
     // Last: a build of which an output cannot be written tags nothing.
     if let Some(file) = iidfile {
@@ -123,7 +123,7 @@ pub(super) fn finish(
     match has_archive {
         // What is on stdout is the archive.
         true => Ok(()),
-        false => tell_of(&info, (plan, args), told),
+        false => report_of(&info, (plan, args), reports),
     }
 }
 
@@ -153,15 +153,15 @@ fn image_of(
     Ok(store.info(&tag)?)
 }
 
-fn tell_of(
+fn report_of(
     info: &ImageInfo,
     (plan, args): (&BuildPlan, &BuildArgs),
-    told: &[StepTold],
+    reports: &[StepReport],
 ) -> Result<(), Failure> {
     let tags: Vec<&str> = args.tags.iter().map(Reference::as_str).collect();
     if args.json {
-        let steps: Vec<Value> = told.iter().map(StepTold::json).collect();
-        return tell_json(&json!({
+        let steps: Vec<Value> = reports.iter().map(StepReport::json).collect();
+        return print_json(&json!({
             "id": info.id.to_string(),
             "tags": tags,
             "layers": info.layers.len(),
@@ -179,5 +179,5 @@ fn tell_of(
             lines.collect::<Vec<_>>().join("\n")
         }
     };
-    tell(&lines)
+    print_lines(&lines)
 }

@@ -333,8 +333,8 @@ impl Gatherer<'_> {
             false => ignore.look(&String::from_utf8_lossy(path), above),
         };
         let (out, said) = ask(self.ignore, &next.seen, &dir.said);
-        let (excluded, told) = ask(self.excludes, &next.own, &dir.excluded);
-        (next.said, next.excluded) = (said, told);
+        let (excluded, ignored) = ask(self.excludes, &next.own, &dir.excluded);
+        (next.said, next.excluded) = (said, ignored);
         let left_out = out || excluded;
         let comes_back =
             (!out || self.ignore.brings_back()) && (!excluded || self.excludes.brings_back());

@@ -23,7 +23,7 @@ use super::lay;
 use super::mounting::Mounted;
 use super::secrets::search;
 use super::steps::{GuestPlan, StepPlan};
-use super::work::{Outcome, Work};
+use super::work::{Outcome, StepWork};
 use crate::failure::{Failure, cut};
 use crate::from_image;
 use crate::limits::{MAX_PROGRAM_BYTES, MAX_RUN_OUTPUT_BYTES};
@@ -75,7 +75,7 @@ impl Builder<'_> {
             ],
         };
         let mounted = std::cell::RefCell::new(Some(std::mem::take(&mut mounted)));
-        let make = |work: &Work<'_>| {
+        let make = |work: &StepWork<'_>| {
             let mounted = mounted.take().unwrap_or_default();
             let image = stage.image(self.store)?;
             self.made_by(&image, (plan, mounted), work, say)
@@ -88,7 +88,7 @@ impl Builder<'_> {
         &self,
         image: &Image,
         (plan, mounted): (&GuestPlan, Mounted),
-        work: &Work<'_>,
+        work: &StepWork<'_>,
         say: &dyn Fn(&str),
     ) -> Result<Option<Layer>, Failure> {
         let mut run = RunPlan::default();

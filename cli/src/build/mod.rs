@@ -110,8 +110,8 @@ pub(super) fn build(args: BuildArgs, store: Option<&Path>) -> Result<ExitCode, F
             .join("locks"),
         failure: Mutex::new(None),
     };
-    let told = builder.stages(&plan)?;
-    let done = finish::finish(&builder, &plan, (&args, outputs), &told);
+    let reports = builder.stages(&plan)?;
+    let done = finish::finish(&builder, &plan, (&args, outputs), &reports);
     drop(keeper);
     done?;
     Ok(ExitCode::SUCCESS)

@@ -14,7 +14,7 @@ use stratafs::source::Platform;
 use super::origins::{Origin, Origins};
 use super::settings::Settings;
 use super::steps::{StagePlan, StepKind, StepPlan};
-use super::variables::{Head, Variables};
+use super::variables::{BuildScope, Variables};
 use crate::failure::Failure;
 use crate::recipe::{Instruction, InstructionBody, Piece, Position, Problem, Recipe, Stage};
 
@@ -44,7 +44,7 @@ pub(super) fn plan(
         .get(target)
         .and_then(|stage| stage.name.as_deref());
     let of_build = (platform, named.unwrap_or("default"));
-    let head = Head::new(recipe.escape, &settings.build_args, of_build, &recipe.head);
+    let head = BuildScope::new(recipe.escape, &settings.build_args, of_build, &recipe.head);
     let mut head = head.map_err(at)?;
     let bases = recipe.stages.iter().map(|stage| head.expand(&stage.image));
     let bases: Vec<Result<String, Problem>> = bases.collect();
@@ -59,7 +59,7 @@ pub(super) fn plan(
         warnings: recipe
             .warnings
             .iter()
-            .map(|told| format!("{name}: {told}"))
+            .map(|line| format!("{name}: {line}"))
             .collect(),
     };
     for number in recipe.needed(target, base) {
@@ -116,7 +116,7 @@ struct StagePlanner<'a, 'b> {
     recipe: &'a Recipe,
     origins: &'a Origins<'b>,
     number: usize,
-    head: &'a mut Head,
+    head: &'a mut BuildScope,
     own: Variables,
     config: ImageConfig,
     shell: Option<Vec<String>>,

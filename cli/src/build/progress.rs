@@ -9,7 +9,7 @@ use crate::build_args::ProgressKind;
 use crate::failure::complain;
 
 /// Shows steps as they begin and end; those of several stages at a time.
-pub(super) struct Progress {
+pub(super) struct BuildProgress {
     kind: Option<ProgressKind>,
     bar: Option<ProgressBar>,
     total: usize,
@@ -23,7 +23,7 @@ pub(super) struct StepRun {
     start: Instant,
 }
 
-impl Progress {
+impl BuildProgress {
     pub(super) fn new(kind: Option<ProgressKind>, total: usize) -> Self {
         let bar = (kind == Some(ProgressKind::Tty)).then(|| {
             let bar = ProgressBar::new(total as u64);

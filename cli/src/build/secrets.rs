@@ -10,7 +10,7 @@ use crate::failure::Failure;
 const MIN_SECRET_BYTES: usize = 6;
 
 /// Why a search ended before all was looked at.
-pub(super) enum Found {
+pub(super) enum SecretLeak {
     /// The secret of this id is in the file.
     InFile(String, LayerPath),
     /// It is in a name, or in what a link says.
@@ -19,19 +19,19 @@ pub(super) enum Found {
     Unread(Failure),
 }
 
-impl Found {
+impl SecretLeak {
     /// Says it of what becomes a layer.
     pub(super) fn in_layer(self) -> Failure {
-        self.told("", "what it {} is part of the image")
+        self.describe("", "what it {} is part of the image")
     }
 
     /// Says it of the cache that is shown at `target`.
     pub(super) fn in_cache(self, target: &str) -> Failure {
         let place = format!(" of the cache at {target}");
-        self.told(&place, "what it {} there other builds find")
+        self.describe(&place, "what it {} there other builds find")
     }
 
-    fn told(self, place: &str, why: &str) -> Failure {
+    fn describe(self, place: &str, why: &str) -> Failure {
         let advice = "let it keep the secret to itself";
         match self {
             Self::InFile(id, path) => Failure::new(format_args!(
@@ -49,7 +49,7 @@ impl Found {
 }
 
 /// Looks for secrets, by id, in names, links and files.
-pub(super) fn search(layer: &Layer, secrets: &[(String, Vec<u8>)]) -> Result<(), Found> {
+pub(super) fn search(layer: &Layer, secrets: &[(String, Vec<u8>)]) -> Result<(), SecretLeak> {
     for (id, secret) in secrets {
         let secret = secret.trim_ascii();
         if secret.len() < MIN_SECRET_BYTES {
@@ -62,13 +62,13 @@ pub(super) fn search(layer: &Layer, secrets: &[(String, Vec<u8>)]) -> Result<(),
             };
             let has = |bytes: &[u8]| memmem::find(bytes, secret).is_some();
             if has(&entry.path.to_bytes()) || has(target) {
-                return Err(Found::InName(id.clone()));
+                return Err(SecretLeak::InName(id.clone()));
             }
             if let EntryBody::File { content, .. } = entry.body
                 && content.size() >= secret.len() as u64
-                && holds(content, secret).map_err(Found::Unread)?
+                && holds(content, secret).map_err(SecretLeak::Unread)?
             {
-                return Err(Found::InFile(id.clone(), entry.path));
+                return Err(SecretLeak::InFile(id.clone(), entry.path));
             }
         }
     }

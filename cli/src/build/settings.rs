@@ -1,4 +1,4 @@
-//! What a build goes by, from what was typed and the environment.
+//! The settings of a build, from what was typed and the environment.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -15,7 +15,7 @@ use crate::limits::MAX_SECRET_BYTES;
 use crate::memory;
 use crate::recipe_file;
 
-/// What everything of a build goes by.
+/// The settings of a build.
 pub(super) struct Settings {
     /// What messages call the recipe.
     pub(super) name: String,

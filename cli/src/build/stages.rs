@@ -10,10 +10,10 @@ use stratafs::staged;
 
 use super::Builder;
 use super::built::Built;
-use super::finish::{self, StepTold};
+use super::finish::{self, StepReport};
 use super::origins::Origin;
 use super::planner::BuildPlan;
-use super::progress::Progress;
+use super::progress::BuildProgress;
 use super::schedule::Schedule;
 use super::steps::StagePlan;
 use crate::failure::{Failure, say};
@@ -25,13 +25,13 @@ const GRACE: Duration = Duration::from_secs(3);
 const STACK_BYTES: usize = 8 * 1024 * 1024;
 
 /// What came of a stage: its number, and what is told of its steps.
-type StageDone = (usize, Result<Vec<StepTold>, Failure>);
+type StageDone = (usize, Result<Vec<StepReport>, Failure>);
 
 impl Builder<'_> {
     /// Builds all stages of a plan. What is told of steps is in the order of the recipe.
-    pub(super) fn stages(&self, plan: &BuildPlan) -> Result<Vec<StepTold>, Failure> {
+    pub(super) fn stages(&self, plan: &BuildPlan) -> Result<Vec<StepReport>, Failure> {
         let steps = |stage: &StagePlan| stage.steps.len() + 1;
-        let progress = Progress::new(
+        let progress = BuildProgress::new(
             self.settings.progress,
             plan.stages.values().map(steps).sum(),
         );
@@ -66,14 +66,14 @@ impl Builder<'_> {
         };
         progress.finish();
         done.sort_by_key(|(number, _)| *number);
-        let told = done.into_iter().map(|(_, told)| told);
-        let told: Vec<Vec<StepTold>> = told.collect::<Result<_, _>>()?;
-        Ok(told.into_iter().flatten().collect())
+        let reports = done.into_iter().map(|(_, reports)| reports);
+        let reports: Vec<Vec<StepReport>> = reports.collect::<Result<_, _>>()?;
+        Ok(reports.into_iter().flatten().collect())
     }
 
     /// Ends the program though a stage is still at a step: a guest may go on for hours, and
     /// nothing is to come of it.
-    fn leave(&self, progress: &Progress) {
+    fn leave(&self, progress: &BuildProgress) {
         progress.finish();
         if let Some(failure) = self.failure.lock().take() {
             say(failure.message());
@@ -86,15 +86,15 @@ impl Builder<'_> {
         &self,
         plan: &BuildPlan,
         number: usize,
-        (progress, schedule): (&Progress, &Schedule),
-    ) -> Result<Vec<StepTold>, Failure> {
+        (progress, schedule): (&BuildProgress, &Schedule),
+    ) -> Result<Vec<StepReport>, Failure> {
         let Some(stage) = plan.stages.get(&number) else {
             return Ok(Vec::new());
         };
         let before = plan.stages.range(..number);
         let before: usize = before.map(|(_, stage)| stage.steps.len() + 1).sum();
-        let mut told = Vec::with_capacity(stage.steps.len() + 1);
-        let built = self.one_stage(stage, before, (progress, schedule), &mut told);
+        let mut reports = Vec::with_capacity(stage.steps.len() + 1);
+        let built = self.one_stage(stage, before, (progress, schedule), &mut reports);
         let built = built.inspect_err(|failure| {
             self.failure
                 .lock()
@@ -104,7 +104,7 @@ impl Builder<'_> {
         if let (Some(built), Some(place)) = (built, self.built.get(&number)) {
             drop(place.set(built));
         }
-        Ok(told)
+        Ok(reports)
     }
 
     /// Builds a stage: `None` if it was given up because another one failed.
@@ -112,8 +112,8 @@ impl Builder<'_> {
         &self,
         plan: &StagePlan,
         before: usize,
-        (progress, schedule): (&Progress, &Schedule),
-        told: &mut Vec<StepTold>,
+        (progress, schedule): (&BuildProgress, &Schedule),
+        reports: &mut Vec<StepReport>,
     ) -> Result<Option<Built>, Failure> {
         let step = progress.begin(before + 1, &plan.title, &plan.text);
         let mut built = match &plan.base {
@@ -122,7 +122,7 @@ impl Builder<'_> {
             Origin::Scratch | Origin::Context | Origin::Dir(_) => Built::default(),
         };
         let took = progress.end(&step, true);
-        told.push(StepTold::of_base(plan, took));
+        reports.push(StepReport::of_base(plan, took));
         for (at, step) in plan.steps.iter().enumerate() {
             if schedule.has_failed() {
                 return Ok(None);
@@ -136,7 +136,7 @@ impl Builder<'_> {
             }
             let cached = done.as_ref().is_none_or(|done| done.cached);
             let took = progress.end(&shown, cached);
-            told.push(StepTold::of(plan, step, done.as_ref(), took));
+            reports.push(StepReport::of(plan, step, done.as_ref(), took));
             let layer = done.and_then(|done| done.layer);
             let mut history = HistoryEntry::by(&step.said);
             history.created = Some(finish::rfc3339(self.settings.epoch));

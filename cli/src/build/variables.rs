@@ -35,7 +35,7 @@ pub(super) struct Variables {
 }
 
 /// What is the same for all stages.
-pub(super) struct Head {
+pub(super) struct BuildScope {
     pub(super) escape: char,
     pub(super) build_args: BTreeMap<String, String>,
     /// `ARG` before the first `FROM`, and what is always there.
@@ -46,7 +46,7 @@ pub(super) struct Head {
     planned: Cell<usize>,
 }
 
-impl Head {
+impl BuildScope {
     pub(super) fn new(
         escape: char,
         build_args: &BTreeMap<String, String>,
@@ -316,7 +316,7 @@ mod tests {
         let recipe = parse(recipe).unwrap();
         let given = given.iter();
         let given = given.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let mut head = Head::new('\\', &given.collect(), (None, "default"), &recipe.head).unwrap();
+        let mut head = BuildScope::new('\\', &given.collect(), (None, "default"), &recipe.head).unwrap();
         let stage = &recipe.stages[0];
         let image = head.expand(&stage.image).unwrap();
         let mut own = Variables::of_base(&["BASE=b".into()]);

@@ -5,12 +5,12 @@ use stratafs::store::Import;
 
 use super::Builder;
 use super::built::Built;
-use super::cache::{self, Kept, StepKey};
+use super::cache::{self, StepLayer, StepKey};
 use crate::failure::Failure;
 
 /// What a step came to.
 pub(super) struct Outcome {
-    pub(super) layer: Kept,
+    pub(super) layer: StepLayer,
     /// What it is found by.
     pub(super) key: String,
     pub(super) cached: bool,
@@ -19,7 +19,7 @@ pub(super) struct Outcome {
 }
 
 /// What a step is made with.
-pub(super) struct Work<'a> {
+pub(super) struct StepWork<'a> {
     pub(super) import: &'a Import,
 }
 
@@ -31,16 +31,16 @@ impl Builder<'_> {
         stage: &Built,
         key: &StepKey,
         import: Option<Import>,
-        make: &dyn Fn(&Work<'_>) -> Result<Option<Layer>, Failure>,
+        make: &dyn Fn(&StepWork<'_>) -> Result<Option<Layer>, Failure>,
     ) -> Result<Outcome, Failure> {
         let settings = self.settings;
         let found = match settings.no_cache {
             true => None,
             false => cache::find_by(self.store, &key.digest())?,
         };
-        let told = |why: &str| settings.explain.then(|| why.to_owned());
+        let explained = |why: &str| settings.explain.then(|| why.to_owned());
         if let Some(layer) = found {
-            let why = told("nothing that goes into it has changed");
+            let why = explained("nothing that goes into it has changed");
             return Ok(Outcome {
                 layer,
                 key: key.digest(),
@@ -50,7 +50,7 @@ impl Builder<'_> {
         }
         let (mut why, before) = match (settings.explain, settings.no_cache) {
             (false, _) => (None, None),
-            (true, true) => (told("--no-cache builds every step anew"), None),
+            (true, true) => (explained("--no-cache builds every step anew"), None),
             (true, false) => {
                 let (why, before) = cache::why_not(self.store, key)?;
                 (Some(why), before)
@@ -60,7 +60,7 @@ impl Builder<'_> {
             Some(import) => import,
             None => self.store.import()?,
         };
-        let layer = make(&Work { import: &import })?;
+        let layer = make(&StepWork { import: &import })?;
         if let Some(change) = cache::first_change(self.store, before, layer.as_ref())? {
             why = why.map(|why| format!("{why}; first change: {change}"));
         }

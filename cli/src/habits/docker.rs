@@ -10,31 +10,31 @@ use crate::failure::Failure;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Word {
     #[command(hide = true)]
-    Build(Rest),
+    Build(TrailingWords),
     #[command(hide = true)]
-    Images(Rest),
+    Images(TrailingWords),
     #[command(hide = true)]
-    Rmi(Rest),
+    Rmi(TrailingWords),
     #[command(hide = true)]
-    Pull(Rest),
+    Pull(TrailingWords),
     #[command(hide = true)]
-    Push(Rest),
+    Push(TrailingWords),
     #[command(hide = true)]
-    Inspect(Rest),
+    Inspect(TrailingWords),
     #[command(hide = true)]
-    History(Rest),
+    History(TrailingWords),
     #[command(hide = true)]
-    Load(Rest),
+    Load(TrailingWords),
     #[command(hide = true)]
-    Save(Rest),
+    Save(TrailingWords),
     #[command(hide = true)]
-    Tag(Rest),
+    Tag(TrailingWords),
 }
 
 /// What follows such a command.
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)]
-pub(crate) struct Rest {
+pub(crate) struct TrailingWords {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
     _words: Vec<OsString>,
 }

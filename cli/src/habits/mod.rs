@@ -12,7 +12,7 @@ use crate::parse::{self, Door};
 pub(crate) use docker::{Word, point};
 pub(crate) use keys::{Key, Keys};
 
-/// Network, and options that go by other tools' names.
+/// Network, and options with the names that other tools have for them.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct HabitArgs {
     /// Let the guest connect to HOST, listen on it if it is this machine's, and

@@ -24,9 +24,9 @@ pub(super) fn diff(store: &Store, args: DiffArgs) -> Result<(), Failure> {
     let sums = args.stat.then(|| Sums::of(&changes, &from, &to));
     let json = || {
         let all = changes.iter().map(|(change, path)| {
-            let mut told = json!({"change": change.letter().to_string()});
-            put_bytes(&mut told, "path", &rooted_bytes(path));
-            told
+            let mut document = json!({"change": change.letter().to_string()});
+            put_bytes(&mut document, "path", &rooted_bytes(path));
+            document
         });
         let all: Vec<Value> = all.collect();
         match &sums {
@@ -91,14 +91,14 @@ impl Sums {
 
     fn json(&self) -> Value {
         let all = self.0.iter().map(|(kind, sum)| {
-            let told = json!({
+            let document = json!({
                 "files": sum.files,
                 "dirs": sum.dirs,
                 "symlinks": sum.symlinks,
                 "before_bytes": sum.before,
                 "after_bytes": sum.after,
             });
-            (word(*kind).to_owned(), told)
+            (word(*kind).to_owned(), document)
         });
         Value::Object(all.collect())
     }

@@ -11,7 +11,7 @@ use stratafs::transfer::{self, EntryKind, Explanation, LowerEntry, Sharer};
 
 use super::args::ExplainArgs;
 use super::text::{answer, date, kind, mode, put_bytes, rooted, rooted_bytes};
-use super::tree::Shown;
+use super::tree::TreeLine;
 use crate::failure::Failure;
 use crate::report::{bytes, count};
 
@@ -21,13 +21,13 @@ const SHOWN: usize = 20;
 pub(super) fn explain(store: &Store, args: ExplainArgs) -> Result<(), Failure> {
     let path = LayerPath::parse(args.path.as_bytes())
         .map_err(|error| Failure::usage(format_args!("{}: {error}", show(args.path.as_bytes()))))?;
-    let told = transfer::explain(store, &args.image.reference, &path)?;
+    let explained = transfer::explain(store, &args.image.reference, &path)?;
     let sizes = match args.sizes {
         true => Some(sizes(&store.image(args.image.reference.as_str())?, &path)?),
         false => None,
     };
     let json = || {
-        let mut document = document(&told);
+        let mut document = document(&explained);
         if let (Some(sizes), Some(document)) = (&sizes, document.as_object_mut()) {
             let sizes = sizes.iter().map(|(layer, (files, bytes))| {
                 json!({"layer": layer, "files": files, "size_bytes": bytes})
@@ -37,7 +37,7 @@ pub(super) fn explain(store: &Store, args: ExplainArgs) -> Result<(), Failure> {
         document
     };
     let text = || {
-        let mut text = lines(&told);
+        let mut text = lines(&explained);
         for (layer, (files, size)) in sizes.iter().flatten() {
             let (files, size) = (count(*files), bytes(*size));
             text.push_str(&format!("{size} in {files} files of layer {layer}\n"));
@@ -51,7 +51,7 @@ pub(super) fn explain(store: &Store, args: ExplainArgs) -> Result<(), Failure> {
 /// counts by its first.
 fn sizes(image: &Image, path: &LayerPath) -> Result<BTreeMap<usize, (u64, u64)>, Failure> {
     let mut sizes: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
-    for entry in Shown::collect(image, path)? {
+    for entry in TreeLine::collect(image, path)? {
         if let (Kind::File, Some(layer), false) = (entry.kind, entry.layer, entry.is_further_name) {
             let (files, bytes) = sizes.entry(layer).or_default();
             *files += 1;
@@ -61,9 +61,9 @@ fn sizes(image: &Image, path: &LayerPath) -> Result<BTreeMap<usize, (u64, u64)>,
     Ok(sizes)
 }
 
-fn document(told: &Explanation) -> Value {
-    let below: Vec<Value> = told.below.iter().map(below_json).collect();
-    let chunks: Vec<Value> = told
+fn document(explained: &Explanation) -> Value {
+    let below: Vec<Value> = explained.below.iter().map(below_json).collect();
+    let chunks: Vec<Value> = explained
         .chunks
         .iter()
         .map(|chunk| {
@@ -74,35 +74,35 @@ fn document(told: &Explanation) -> Value {
             })
         })
         .collect();
-    let sharers: Vec<Value> = told
+    let sharers: Vec<Value> = explained
         .sharers
         .iter()
         .map(|sharer| {
-            let mut told = json!({
+            let mut explained = json!({
                 "images": sharer.images,
                 "layer": sharer.layer.to_string(),
                 "shared_bytes": sharer.shared_bytes,
             });
-            put_bytes(&mut told, "path", &rooted_bytes(&sharer.path));
-            told
+            put_bytes(&mut explained, "path", &rooted_bytes(&sharer.path));
+            explained
         })
         .collect();
-    let layer = told
+    let layer = explained
         .layer
         .map(|(number, digest)| json!({"number": number, "digest": digest.to_string()}));
     let mut document = json!({
-        "kind": kind(told.stat.kind),
-        "mode": told.stat.mode,
-        "uid": told.stat.uid,
-        "gid": told.stat.gid,
-        "size_bytes": told.stat.size,
-        "mtime_ns": told.stat.mtime.as_nanos_clamped(),
+        "kind": kind(explained.stat.kind),
+        "mode": explained.stat.mode,
+        "uid": explained.stat.uid,
+        "gid": explained.stat.gid,
+        "size_bytes": explained.stat.size,
+        "mtime_ns": explained.stat.mtime.as_nanos_clamped(),
         "layer": layer,
         "hides": below,
         "chunks": chunks,
         "shared_with": sharers,
     });
-    put_bytes(&mut document, "path", &rooted_bytes(&told.path));
+    put_bytes(&mut document, "path", &rooted_bytes(&explained.path));
     document
 }
 
@@ -122,8 +122,8 @@ fn size(what: EntryKind) -> Option<u64> {
     }
 }
 
-fn lines(told: &Explanation) -> String {
-    let stat = &told.stat;
+fn lines(explained: &Explanation) -> String {
+    let stat = &explained.stat;
     let mut out = format!(
         "{} {}:{} {} {} {}\n",
         mode(stat.kind, stat.mode),
@@ -131,17 +131,17 @@ fn lines(told: &Explanation) -> String {
         stat.gid,
         stat.size,
         date(stat.mtime),
-        rooted(&told.path)
+        rooted(&explained.path)
     );
     let mut line = |text: String| {
         out.push_str(&text);
         out.push('\n');
     };
-    line(match told.layer {
+    line(match explained.layer {
         Some((number, digest)) => format!("from layer {number} ({digest})"),
         None => "the root, which every layer has".to_owned(),
     });
-    for below in &told.below {
+    for below in &explained.below {
         let size = size(below.what).map_or(String::new(), |size| format!(" of {}", bytes(size)));
         let verb = if below.merged { "merged with" } else { "hides" };
         line(format!(
@@ -149,19 +149,19 @@ fn lines(told: &Explanation) -> String {
             below.what, below.layer, below.digest
         ));
     }
-    for chunk in told.chunks.iter().take(SHOWN) {
+    for chunk in explained.chunks.iter().take(SHOWN) {
         line(format!(
             "chunk at {:>10}, {:>6} bytes  {}",
             chunk.offset, chunk.bytes, chunk.digest
         ));
     }
-    rest(told.chunks.len(), "chunks")
+    rest(explained.chunks.len(), "chunks")
         .into_iter()
         .for_each(&mut line);
-    for sharer in told.sharers.iter().take(SHOWN) {
+    for sharer in explained.sharers.iter().take(SHOWN) {
         line(shared(sharer));
     }
-    rest(told.sharers.len(), "files that share chunks")
+    rest(explained.sharers.len(), "files that share chunks")
         .into_iter()
         .for_each(&mut line);
     out

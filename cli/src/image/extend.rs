@@ -31,7 +31,7 @@ pub(super) fn append(store: &Store, args: AppendArgs) -> Result<(), Failure> {
     };
     let made = transfer::append(store, reference, opened, &args.tag, &options);
     bar.end();
-    layers.tell_left_out();
+    layers.report_left_out();
     say(args.form, &args.tag, &made?)
 }
 

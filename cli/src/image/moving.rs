@@ -40,15 +40,15 @@ pub(super) fn import(store: &Store, args: ImportArgs) -> Result<(), Failure> {
     };
     let made = transfer::import_opened(store, opened, &args.tag, &options);
     bar.end();
-    layers.tell_left_out();
+    layers.report_left_out();
     let (made, tag) = (made?, &args.tag);
     let healed = healed.load(Ordering::Relaxed);
     let json = || {
-        let mut told = named(tag, &made);
-        if let Some(told) = told.as_object_mut() {
-            told.insert("healed_chunks".into(), json!(healed));
+        let mut document = named(tag, &made);
+        if let Some(document) = document.as_object_mut() {
+            document.insert("healed_chunks".into(), json!(healed));
         }
-        told
+        document
     };
     answer(args.form, json, || match healed {
         0 => format!("{tag} {}", made.id),
@@ -60,16 +60,16 @@ pub(super) fn import(store: &Store, args: ImportArgs) -> Result<(), Failure> {
     })
 }
 
-/// Describes an image that goes by a name now.
+/// Describes an image that has been given a name.
 fn named(tag: &Reference, image: &ImageInfo) -> Value {
-    let mut told = summary(image);
-    if let Some(told) = told.as_object_mut() {
-        told.insert("tag".into(), json!(tag.as_str()));
+    let mut document = summary(image);
+    if let Some(document) = document.as_object_mut() {
+        document.insert("tag".into(), json!(tag.as_str()));
     }
-    told
+    document
 }
 
-/// Says which image goes by a name now.
+/// Says which image has a name now.
 pub(super) fn say(form: Form, tag: &Reference, image: &ImageInfo) -> Result<(), Failure> {
     answer(form, || named(tag, image), || format!("{tag} {}", image.id))
 }

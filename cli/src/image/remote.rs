@@ -40,18 +40,18 @@ pub(super) fn pull(store: &Store, args: PullArgs) -> Result<(), Failure> {
     let full = args.name.store_name();
     let tag = args.tag.as_ref().unwrap_or(&full);
     let json = || {
-        let mut told = summary(&pulled.image);
-        if let Some(told) = told.as_object_mut() {
-            told.insert("tag".into(), json!(tag.as_str()));
-            told.insert("name".into(), json!(args.name.to_string()));
-            told.insert("manifest".into(), json!(pulled.digest.as_str()));
-            told.insert("fetched_layers".into(), json!(pulled.fetched_layers));
-            told.insert("fetched_bytes".into(), json!(pulled.fetched_bytes));
-            told.insert("known_layers".into(), json!(pulled.known_layers));
-            told.insert("lazy_layers".into(), json!(pulled.lazy_layers));
-            told.insert("verified".into(), json!(is_verified));
+        let mut document = summary(&pulled.image);
+        if let Some(document) = document.as_object_mut() {
+            document.insert("tag".into(), json!(tag.as_str()));
+            document.insert("name".into(), json!(args.name.to_string()));
+            document.insert("manifest".into(), json!(pulled.digest.as_str()));
+            document.insert("fetched_layers".into(), json!(pulled.fetched_layers));
+            document.insert("fetched_bytes".into(), json!(pulled.fetched_bytes));
+            document.insert("known_layers".into(), json!(pulled.known_layers));
+            document.insert("lazy_layers".into(), json!(pulled.lazy_layers));
+            document.insert("verified".into(), json!(is_verified));
         }
-        told
+        document
     };
     answer(args.form, json, || {
         format!(
@@ -187,16 +187,16 @@ pub(super) fn push(store: &Store, args: PushArgs) -> Result<(), Failure> {
     bar.end();
     let pushed = pushed?;
     let json = || {
-        let mut told = sent(&pushed);
-        if let Some(told) = told.as_object_mut() {
-            told.insert("image".into(), json!(reference.as_str()));
-            told.insert("name".into(), json!(to.to_string()));
+        let mut document = sent(&pushed);
+        if let Some(document) = document.as_object_mut() {
+            document.insert("image".into(), json!(reference.as_str()));
+            document.insert("name".into(), json!(to.to_string()));
             if args.packs {
-                told.insert("new_packs".into(), json!(pushed.new_packs));
-                told.insert("known_packs".into(), json!(pushed.known_packs));
+                document.insert("new_packs".into(), json!(pushed.new_packs));
+                document.insert("known_packs".into(), json!(pushed.known_packs));
             }
         }
-        told
+        document
     };
     answer(args.form, json, || {
         let sent = say_sent(&to.to_string(), &pushed);
@@ -210,7 +210,7 @@ pub(super) fn push(store: &Store, args: PushArgs) -> Result<(), Failure> {
     })
 }
 
-/// The name in a registry or an object store that an image goes by in the store.
+/// Returns the name in a registry or an object store under which the store has an image.
 fn own_name(image: &One) -> Result<RemoteName, Failure> {
     let text = image.reference.as_str();
     if !RemoteName::names(text) {
@@ -256,13 +256,13 @@ pub(super) fn copy(args: CopyArgs) -> Result<(), Failure> {
     bar.end();
     let copied = copied?;
     let json = || {
-        let mut told = sent(&copied);
-        if let Some(told) = told.as_object_mut() {
-            told.insert("from".into(), json!(args.from));
-            told.insert("to".into(), json!(args.to));
-            told.insert("attached".into(), json!(copied.attached));
+        let mut document = sent(&copied);
+        if let Some(document) = document.as_object_mut() {
+            document.insert("from".into(), json!(args.from));
+            document.insert("to".into(), json!(args.to));
+            document.insert("attached".into(), json!(copied.attached));
         }
-        told
+        document
     };
     answer(args.form, json, || {
         let sent = say_sent(&args.to, &copied);
@@ -321,9 +321,9 @@ pub(super) fn ls_remote(args: LsRemoteArgs) -> Result<(), Failure> {
 }
 
 /// What was typed, for one host.
-struct Typed(Credential);
+struct TypedCredential(Credential);
 
-impl Credentials for Typed {
+impl Credentials for TypedCredential {
     fn find(&self, _: &str, _: &str) -> Result<Option<Credential>, RegistryError> {
         Ok(Some(self.0.clone()))
     }
@@ -347,7 +347,7 @@ pub(super) fn login(args: LoginArgs) -> Result<(), Failure> {
     if password.is_empty() {
         return Err(Failure::new("the password is empty: nothing is kept"));
     }
-    let typed = Typed(Credential::basic(&user, &password));
+    let typed = TypedCredential(Credential::basic(&user, &password));
     args.reach.client_with(Arc::new(typed))?.check(host)?;
     let Some(file) = reach::auth_files().into_iter().next() else {
         let what = "there is no directory to save credentials in: set DOCKER_CONFIG to one";

@@ -208,7 +208,7 @@ Example:
   stratafs image pull ghcr.io/team/app:1 --lazy only && stratafs store fill ghcr.io/team/app:1
 
 It comes from where the image came from. What has come stays if this ends before its time. Each layer's archive is held against
-the table that it came by: an image where they differ loses its names.")]
+the table that it was pulled by: an image where they differ loses its names.")]
 pub(crate) struct FillArgs {
     #[command(flatten)]
     pub(crate) image: One,

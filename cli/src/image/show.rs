@@ -27,11 +27,11 @@ pub(super) fn inspect(store: &Store, args: InspectArgs) -> Result<(), Failure> {
         false => None,
     };
     let json = || {
-        let mut told = inspected(&info, checkpoint);
-        if let (Some(found), Some(told)) = (&referrers, told.as_object_mut()) {
-            told.insert("referrers".into(), found.iter().map(referrer).collect());
+        let mut document = inspected(&info, checkpoint);
+        if let (Some(found), Some(document)) = (&referrers, document.as_object_mut()) {
+            document.insert("referrers".into(), found.iter().map(referrer).collect());
         }
-        told
+        document
     };
     answer(args.form, json, || {
         let mut out = lines(&info, checkpoint);
@@ -256,7 +256,7 @@ impl Step<'_> {
 /// tells of are shown all the same.
 fn steps(info: &ImageInfo) -> Vec<Step<'_>> {
     let mut layers = info.layers.iter();
-    let told = info.config.history.iter().map(|entry| Step {
+    let named = info.config.history.iter().map(|entry| Step {
         created: entry.created.as_deref(),
         by: entry.created_by.as_deref(),
         comment: entry.comment.as_deref(),
@@ -265,7 +265,7 @@ fn steps(info: &ImageInfo) -> Vec<Step<'_>> {
             false => layers.next(),
         },
     });
-    let mut steps: Vec<Step<'_>> = told.collect();
+    let mut steps: Vec<Step<'_>> = named.collect();
     steps.extend(layers.map(|layer| Step {
         created: None,
         by: None,

@@ -13,7 +13,7 @@ use super::list::summary;
 use super::make_args::SlimArgs;
 use super::text::{answer, kind, put_bytes, rooted, rooted_bytes};
 use super::trace::{self, Touched};
-use super::tree::Shown;
+use super::tree::TreeLine;
 use crate::failure::{Failure, complain};
 use crate::from_image;
 use crate::outfile::{self, OutFile};
@@ -51,7 +51,7 @@ pub(super) fn slim(store: &Store, args: SlimArgs) -> Result<(), Failure> {
             return Ok(());
         }
     }
-    tell(&args, &made, sums, &removed)
+    print_report(&args, &made, sums, &removed)
 }
 
 /// Finds what is wanted: by the traces, by name, and by how the image starts.
@@ -63,7 +63,7 @@ fn keep_list(
 ) -> Result<KeepList, Failure> {
     let mut keep = KeepList::new();
     let mut matched = vec![false; args.keep.len()];
-    for entry in Shown::collect(image, &LayerPath::root())? {
+    for entry in TreeLine::collect(image, &LayerPath::root())? {
         if touched.of(&entry.path).is_some() {
             keep.entries.push(entry.path.clone());
         }
@@ -100,7 +100,7 @@ fn start_files(
     slimmed: &Slimmed,
     touched: &Touched,
 ) -> Result<Vec<(LayerPath, u64, u64)>, Failure> {
-    let entries = Shown::collect(&slimmed.image()?, &LayerPath::root())?;
+    let entries = TreeLine::collect(&slimmed.image()?, &LayerPath::root())?;
     let mut files = Vec::new();
     for entry in entries {
         if let (Kind::File, Some(read)) = (entry.kind, touched.of(&entry.path)) {
@@ -124,7 +124,7 @@ fn history(args: &SlimArgs, info: &ImageInfo, slimmed: &Slimmed) -> String {
     )
 }
 
-fn tell(
+fn print_report(
     args: &SlimArgs,
     made: &ImageInfo,
     (kept_files, kept_bytes): (u64, u64),
@@ -142,7 +142,7 @@ fn tell(
         bytes(size)
     ));
     let json = || {
-        let mut told = summary(made);
+        let mut document = summary(made);
         let names: Vec<Value> = removed.iter().map(removed_json).collect();
         let all = [
             ("tag", json!(args.tag.as_str())),
@@ -152,10 +152,10 @@ fn tell(
             ("removed_bytes", json!(size)),
             ("removed", Value::Array(names)),
         ];
-        if let Some(told) = told.as_object_mut() {
-            told.extend(all.map(|(key, value)| (key.to_owned(), value)));
+        if let Some(document) = document.as_object_mut() {
+            document.extend(all.map(|(key, value)| (key.to_owned(), value)));
         }
-        told
+        document
     };
     answer(args.form, json, || {
         let mut lines = vec![format!("{} {}", args.tag, made.id)];
@@ -167,7 +167,7 @@ fn tell(
 }
 
 fn removed_json(entry: &RemovedEntry) -> Value {
-    let mut told = json!({"kind": kind(entry.kind), "size_bytes": entry.size});
-    put_bytes(&mut told, "path", &rooted_bytes(&entry.path));
-    told
+    let mut document = json!({"kind": kind(entry.kind), "size_bytes": entry.size});
+    put_bytes(&mut document, "path", &rooted_bytes(&entry.path));
+    document
 }

@@ -6,7 +6,7 @@ use stratafs::name::{LayerPath, Name, show};
 
 use super::args::Form;
 pub(super) use crate::failure::put_bytes;
-use crate::failure::{Failure, cut, tell, tell_json};
+use crate::failure::{Failure, cut, print_lines, print_json};
 use crate::limits::MAX_CELL_BYTES;
 
 /// Prints one document, or lines of text.
@@ -16,12 +16,12 @@ pub(super) fn answer(
     text: impl FnOnce() -> String,
 ) -> Result<(), Failure> {
     match form.json {
-        true => tell_json(&json()),
+        true => print_json(&json()),
         false => {
             let text = text();
             match text.trim_end() {
                 "" => Ok(()),
-                text => tell(text),
+                text => print_lines(text),
             }
         }
     }

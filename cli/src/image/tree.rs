@@ -24,7 +24,7 @@ pub(super) fn tree(store: &Store, args: TreeArgs) -> Result<(), Failure> {
     let image = store.image(args.image.reference.as_str())?;
     let from = LayerPath::parse(args.path.as_bytes())
         .map_err(|error| Failure::usage(format_args!("{}: {error}", show(args.path.as_bytes()))))?;
-    let mut shown = Shown::collect(&image, &from)?;
+    let mut shown = TreeLine::collect(&image, &from)?;
     if args.sizes {
         sum_dirs(&mut shown);
     }
@@ -33,17 +33,17 @@ pub(super) fn tree(store: &Store, args: TreeArgs) -> Result<(), Failure> {
         shown.retain(|entry| entry.path.names().len() <= deepest);
     }
     let json = || {
-        let entries: Vec<Value> = shown.iter().map(Shown::json).collect();
+        let entries: Vec<Value> = shown.iter().map(TreeLine::json).collect();
         json!({"entries": entries})
     };
     answer(args.form, json, || {
-        let lines: Vec<String> = shown.iter().map(Shown::line).collect();
+        let lines: Vec<String> = shown.iter().map(TreeLine::line).collect();
         lines.join("\n")
     })
 }
 
 /// One line of `tree`.
-pub(super) struct Shown {
+pub(super) struct TreeLine {
     pub(super) path: LayerPath,
     pub(super) kind: Kind,
     meta: Meta,
@@ -58,7 +58,7 @@ pub(super) struct Shown {
 
 /// Sets each directory's size to the sum of the files below it; a file with several names counts
 /// by its first.
-fn sum_dirs(shown: &mut [Shown]) {
+fn sum_dirs(shown: &mut [TreeLine]) {
     let mut open: Vec<usize> = Vec::new();
     for at in 0..shown.len() {
         let Some(entry) = shown.get(at) else { break };
@@ -88,7 +88,7 @@ fn sum_dirs(shown: &mut [Shown]) {
     }
 }
 
-impl Shown {
+impl TreeLine {
     /// Takes what is at `from` and below: one entry if that is no directory.
     pub(super) fn collect(image: &Image, from: &LayerPath) -> Result<Vec<Self>, Failure> {
         let located = image.locate(from);
@@ -162,7 +162,7 @@ impl Shown {
     }
 
     fn json(&self) -> Value {
-        let mut told = json!({
+        let mut document = json!({
             "kind": kind(self.kind),
             "mode": self.meta.mode,
             "uid": self.meta.uid,
@@ -172,15 +172,15 @@ impl Shown {
             "target": null,
             "layer": self.layer,
         });
-        put_bytes(&mut told, "path", &rooted_bytes(&self.path));
-        if let (Some((files, bytes)), Some(told)) = (self.total, told.as_object_mut()) {
-            told.insert("total_files".into(), json!(files));
-            told.insert("total_bytes".into(), json!(bytes));
+        put_bytes(&mut document, "path", &rooted_bytes(&self.path));
+        if let (Some((files, bytes)), Some(document)) = (self.total, document.as_object_mut()) {
+            document.insert("total_files".into(), json!(files));
+            document.insert("total_bytes".into(), json!(bytes));
         }
         if let Some(target) = &self.target {
-            put_bytes(&mut told, "target", target);
+            put_bytes(&mut document, "target", target);
         }
-        told
+        document
     }
 }
 

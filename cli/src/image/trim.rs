@@ -20,16 +20,16 @@ pub(super) fn trim(store: &Store, args: &GcArgs) -> Result<(), Failure> {
     })?;
     let within = args.max_size.is_none_or(|most| report.bytes <= most);
     let json = || {
-        let mut told = collected(&report.collected, forgotten);
-        if let Some(told) = told.as_object_mut() {
+        let mut document = collected(&report.collected, forgotten);
+        if let Some(document) = document.as_object_mut() {
             let dropped: Vec<Value> = report.dropped.iter().map(dropped).collect();
-            told.insert("dropped".into(), json!(dropped));
-            told.insert("in_use".into(), json!(report.in_use));
-            told.insert("total_bytes".into(), json!(report.bytes));
-            told.insert("within".into(), json!(within));
-            told.insert("dry_run".into(), json!(args.dry_run));
+            document.insert("dropped".into(), json!(dropped));
+            document.insert("in_use".into(), json!(report.in_use));
+            document.insert("total_bytes".into(), json!(report.bytes));
+            document.insert("within".into(), json!(within));
+            document.insert("dry_run".into(), json!(args.dry_run));
         }
-        told
+        document
     };
     answer(args.form, json, || {
         let what = match args.dry_run {

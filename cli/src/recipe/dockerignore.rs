@@ -32,16 +32,16 @@ impl Ignore {
             if patterns.len() >= MAX_IGNORE_PATTERNS {
                 return Err(format!("it may have {MAX_IGNORE_PATTERNS} patterns"));
             }
-            let told = |why: String| format!("line {}: {why}", number + 1);
+            let at_line = |why: String| format!("line {}: {why}", number + 1);
             let (brings_back, pattern) = match line.trim().strip_prefix('!') {
                 Some(rest) => (true, rest.trim()),
                 None => (false, line.trim()),
             };
             if pattern.is_empty() {
-                return Err(told("`!` stands before a pattern".to_owned()));
+                return Err(at_line("`!` stands before a pattern".to_owned()));
             }
             patterns.push(IgnorePattern {
-                wildcard: Wildcard::new(&cleaned(pattern), true).map_err(told)?,
+                wildcard: Wildcard::new(&cleaned(pattern), true).map_err(at_line)?,
                 brings_back,
             });
         }

@@ -49,7 +49,7 @@ struct MountKeys<'a> {
 }
 
 impl<'a> MountKeys<'a> {
-    /// Takes the value of a key that goes by one of these names.
+    /// Takes the value of a key that has one of these names.
     fn take(&mut self, names: &[&str]) -> Result<Option<&'a str>, Problem> {
         let mut found = None;
         while let Some(at) = self

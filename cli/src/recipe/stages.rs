@@ -39,7 +39,7 @@ pub(crate) enum StageSource {
     Other(String),
 }
 
-/// Returns whether a stage may go by this name.
+/// Returns whether a stage may have this name.
 pub(super) fn is_name(name: &str) -> bool {
     let mut chars = name.chars();
     chars.next().is_some_and(|c| c.is_ascii_alphabetic())

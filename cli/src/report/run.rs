@@ -32,7 +32,7 @@ pub(crate) struct RunFigures {
     pub(crate) rss_bytes: Resident,
     /// `pooling`, or `on-demand: ` and why.
     pub(crate) allocator: String,
-    /// How compiled code was come by: `hit`, `miss`, `off`, or `off: ` and why.
+    /// How compiled code was obtained: `hit`, `miss`, `off`, or `off: ` and why.
     pub(crate) cache: String,
 }
 

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::record::Record;
+use super::record::RequestRecord;
 use crate::limits::{MAX_EARLY_ANSWER_BYTES, MAX_EARLY_BODY_BYTES};
 
 /// How often whoever reads a connection is let go on before what has come is all there is.
@@ -30,7 +30,7 @@ pub(super) struct Received {
     /// When a client is too slow that is waited for.
     deadline: Pin<Box<Sleep>>,
     is_waiting: bool,
-    record: Arc<Record>,
+    record: Arc<RequestRecord>,
 }
 
 /// Why a body is not taken.
@@ -42,7 +42,7 @@ pub(super) enum BodyFault {
 }
 
 impl Received {
-    pub(super) fn new(body: Incoming, max: u64, patience: Duration, record: &Arc<Record>) -> Self {
+    pub(super) fn new(body: Incoming, max: u64, patience: Duration, record: &Arc<RequestRecord>) -> Self {
         Self {
             early: VecDeque::new(),
             rest: Some(body),
@@ -258,7 +258,7 @@ pub(super) struct Answer {
     kind: Kind,
     /// What the head says the length is.
     expected: Option<u64>,
-    record: Arc<Record>,
+    record: Arc<RequestRecord>,
 }
 
 enum Kind {
@@ -283,7 +283,7 @@ impl std::fmt::Display for Unfinished {
 impl std::error::Error for Unfinished {}
 
 impl Answer {
-    pub(super) fn words(text: String, record: Arc<Record>) -> Self {
+    pub(super) fn words(text: String, record: Arc<RequestRecord>) -> Self {
         Self {
             kind: Kind::Words(Some(text.into())),
             expected: None,
@@ -296,7 +296,7 @@ impl Answer {
         body: WasiBody,
         first: Parts,
         expected: Option<u64>,
-        record: Arc<Record>,
+        record: Arc<RequestRecord>,
     ) -> Self {
         Self {
             kind: Kind::Guest(first, body),

@@ -15,8 +15,8 @@ use wasmtime_wasi_http::p3::{self, bindings::Service};
 use wasmtime_wasi_http::{WasiBody, WasiHttpView};
 
 use super::body::Received;
-use super::proxy::{Data, Entry};
-use super::record::Record;
+use super::proxy::{Data, ProxyHandler};
+use super::record::RequestRecord;
 
 /// What the guest gives in answer, or the error that it gives in its place. Closed without
 /// either, if it ends before.
@@ -36,13 +36,13 @@ pub(super) enum Call {
 impl Call {
     /// Puts a request where the guest of this store finds it.
     pub(super) fn new(
-        entry: &Entry,
+        entry: &ProxyHandler,
         store: &mut Store<Data>,
         request: Request<Received>,
     ) -> Result<(Self, GivenLater), Error> {
         let (sender, given) = oneshot::channel::<Result<_, String>>();
         let call = match entry {
-            Entry::Two(_) => {
+            ProxyHandler::Two(_) => {
                 let mut http = store.data_mut().http();
                 let request = http.new_incoming_request(SchemeTwo::Http, request)?;
                 let out = http.new_response_outparam_from_callback(move |given| {
@@ -51,7 +51,7 @@ impl Call {
                 })?;
                 Self::Two(request, out)
             }
-            Entry::Three(_) => Self::Three(Box::new(addressed(request)), sender),
+            ProxyHandler::Three(_) => Self::Three(Box::new(addressed(request)), sender),
         };
         Ok((call, given))
     }
@@ -60,18 +60,18 @@ impl Call {
     /// after its answer.
     pub(super) async fn make(
         self,
-        entry: &Entry,
+        entry: &ProxyHandler,
         store: &mut Store<Data>,
-        record: &Record,
+        record: &RequestRecord,
     ) -> Result<(), Error> {
         match (self, entry) {
-            (Self::Two(request, out), Entry::Two(pre)) => {
+            (Self::Two(request, out), ProxyHandler::Two(pre)) => {
                 let proxy = pre.instantiate_async(&mut *store).await?;
                 record.started();
                 let handler = proxy.wasi_http_incoming_handler();
                 handler.call_handle(&mut *store, request, out).await
             }
-            (Self::Three(request, sender), Entry::Three(pre)) => {
+            (Self::Three(request, sender), ProxyHandler::Three(pre)) => {
                 let service = pre.instantiate_async(&mut *store).await?;
                 record.started();
                 let handled = store

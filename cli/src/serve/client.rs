@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::record::Record;
+use super::record::RequestRecord;
 
 /// Who is at the other end of a connection.
 pub(super) struct Client {
@@ -16,12 +16,12 @@ pub(super) struct Client {
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
     /// Somebody else needs the room.
     pub(super) close: Notify,
-    state: Mutex<State>,
+    state: Mutex<ConnectionState>,
 }
 
-struct State {
+struct ConnectionState {
     /// Requests in progress.
-    records: Vec<Weak<Record>>,
+    records: Vec<Weak<RequestRecord>>,
     /// When the last one ended, or the connection was made.
     idle: Instant,
 }
@@ -43,7 +43,7 @@ impl Client {
             address,
             turn: Arc::default(),
             close: Notify::new(),
-            state: Mutex::new(State {
+            state: Mutex::new(ConnectionState {
                 records: Vec::new(),
                 idle: Instant::now(),
             }),
@@ -51,7 +51,7 @@ impl Client {
     }
 
     /// A request is in progress until its record goes.
-    pub(super) fn began(&self, record: &Arc<Record>) {
+    pub(super) fn began(&self, record: &Arc<RequestRecord>) {
         let mut state = self.state.lock();
         state.records.retain(|one| one.strong_count() > 0);
         state.records.push(Arc::downgrade(record));
@@ -73,7 +73,7 @@ impl Client {
     /// share the connection, the last costs only the request that it is of.
     pub(super) fn look(&self, patience: Duration, is_shared: bool) -> Verdict {
         // The last to let a record go takes this lock: none may be let go under it.
-        let (records, idle): (Vec<Arc<Record>>, Instant) = {
+        let (records, idle): (Vec<Arc<RequestRecord>>, Instant) = {
             let state = self.state.lock();
             let records = state.records.iter().filter_map(Weak::upgrade).collect();
             (records, state.idle)

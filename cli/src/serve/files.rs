@@ -16,14 +16,14 @@ use crate::failure::Failure;
 const LARGE_BYTES: u64 = 16 << 20;
 
 /// What requests find.
-pub(super) struct Files {
+pub(super) struct RequestFiles {
     template: InstanceTemplate,
-    keep: Kept,
+    keep: KeptFiles,
     keeper: Option<Keeper>,
 }
 
 /// What is kept from one request to the next.
-enum Kept {
+enum KeptFiles {
     Nothing,
     Sessions(Sessions),
     All(Fs),
@@ -36,7 +36,7 @@ pub(super) struct Taken {
     pub(super) session: Option<(Ticket, bool)>,
 }
 
-impl Files {
+impl RequestFiles {
     pub(super) fn new(
         template: InstanceTemplate,
         keep: Keep,
@@ -45,9 +45,9 @@ impl Files {
         keeper: Option<Keeper>,
     ) -> Self {
         let keep = match keep {
-            Keep::None => Kept::Nothing,
-            Keep::Session => Kept::Sessions(Sessions::new(ttl, most, budget)),
-            Keep::Shared => Kept::All(template.fork()),
+            Keep::None => KeptFiles::Nothing,
+            Keep::Session => KeptFiles::Sessions(Sessions::new(ttl, most, budget)),
+            Keep::Shared => KeptFiles::All(template.fork()),
         };
         Self {
             template,
@@ -60,15 +60,15 @@ impl Files {
     /// no guest has to see it.
     pub(super) fn take(&self, head: &mut HeaderMap) -> Result<Taken, Failure> {
         match &self.keep {
-            Kept::Nothing => Ok(Taken {
+            KeptFiles::Nothing => Ok(Taken {
                 fs: self.template.fork(),
                 session: None,
             }),
-            Kept::All(fs) => Ok(Taken {
+            KeptFiles::All(fs) => Ok(Taken {
                 fs: fs.clone(),
                 session: None,
             }),
-            Kept::Sessions(sessions) => {
+            KeptFiles::Sessions(sessions) => {
                 let (fs, ticket, is_new) = sessions.take(head, || self.template.fork())?;
                 Ok(Taken {
                     fs,
@@ -86,7 +86,7 @@ impl Files {
     /// Returns whether files go with their request, so that it is of no use to look for equal
     /// blocks in them.
     pub(super) fn go_with_request(&self) -> bool {
-        matches!(self.keep, Kept::Nothing)
+        matches!(self.keep, KeptFiles::Nothing)
     }
 
     /// Returns whether giving up a file system takes next to no time.
@@ -98,8 +98,8 @@ impl Files {
     /// gone when this returns.
     pub(super) fn end(&self, taken: Taken, request: u64) {
         match (&self.keep, taken.session) {
-            (Kept::Nothing, _) => self.drop_fs(taken.fs, request),
-            (Kept::Sessions(sessions), Some((ticket, _))) => {
+            (KeptFiles::Nothing, _) => self.drop_fs(taken.fs, request),
+            (KeptFiles::Sessions(sessions), Some((ticket, _))) => {
                 sessions.give_back(&ticket, Instant::now());
             }
             _ => {}
@@ -108,7 +108,7 @@ impl Files {
 
     /// Lets sessions go whose time is up, or for which there is no room.
     pub(super) fn sweep(&self) {
-        if let Kept::Sessions(sessions) = &self.keep {
+        if let KeptFiles::Sessions(sessions) = &self.keep {
             for (number, fs) in sessions.sweep(Instant::now()) {
                 self.drop_fs(fs, number);
             }
@@ -118,9 +118,9 @@ impl Files {
     /// Keeps what is to be kept when the server ends.
     pub(super) fn end_all(&self) {
         match &self.keep {
-            Kept::Nothing => {}
-            Kept::All(fs) => self.drop_fs(fs.clone(), 0),
-            Kept::Sessions(sessions) => {
+            KeptFiles::Nothing => {}
+            KeptFiles::All(fs) => self.drop_fs(fs.clone(), 0),
+            KeptFiles::Sessions(sessions) => {
                 for (number, fs) in sessions.take_all() {
                     self.drop_fs(fs, number);
                 }
@@ -131,8 +131,8 @@ impl Files {
     /// Returns how many sessions there are.
     pub(super) fn sessions(&self) -> u64 {
         match &self.keep {
-            Kept::Sessions(sessions) => sessions.len(),
-            Kept::Nothing | Kept::All(_) => 0,
+            KeptFiles::Sessions(sessions) => sessions.len(),
+            KeptFiles::Nothing | KeptFiles::All(_) => 0,
         }
     }
 

@@ -19,9 +19,9 @@ use wasmtime_wasi_http::WasiBody;
 use super::body::Parts;
 use super::call::{Call, GivenLater};
 use super::files::Taken;
-use super::in_flight::Place;
+use super::in_flight::GuestSlot;
 use super::proxy::Data;
-use super::record::Record;
+use super::record::RequestRecord;
 use super::server::Server;
 
 /// How long a guest may take for its first steps.
@@ -43,16 +43,16 @@ pub(super) enum Ended {
 }
 
 /// What a guest holds that has to be free before others go on.
-pub(super) struct Held {
-    _place: Place,
+pub(super) struct GuestPermits {
+    _slot: GuestSlot,
     _turn: Option<OwnedMutexGuard<()>>,
 }
 
-impl Held {
-    /// A place, and the turn of its connection where requests have to follow each other.
-    pub(super) fn new(place: Place, turn: Option<OwnedMutexGuard<()>>) -> Self {
+impl GuestPermits {
+    /// A slot, and the turn of its connection where requests have to follow each other.
+    pub(super) fn new(slot: GuestSlot, turn: Option<OwnedMutexGuard<()>>) -> Self {
         Self {
-            _place: place,
+            _slot: slot,
             _turn: turn,
         }
     }
@@ -61,10 +61,10 @@ impl Held {
 /// A guest that answers one request.
 pub(super) struct Guest {
     pub(super) server: Arc<Server>,
-    pub(super) record: Arc<Record>,
+    pub(super) record: Arc<RequestRecord>,
     pub(super) store: Store<Data>,
     pub(super) taken: Taken,
-    pub(super) held: Held,
+    pub(super) held: GuestPermits,
 }
 
 /// A guest that has not made a step yet.

@@ -1,4 +1,4 @@
-//! Places for guests: so many at a time, and who gives one up when all are taken.
+//! Slots for guests: so many at a time, and who gives one up when all are taken.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -8,26 +8,26 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::record::Record;
+use super::record::RequestRecord;
 
 /// How long a request waits for one that is just ending before it is one too many.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// How long a guest may have waited for its client, in all, before its place is given to
+/// How long a guest may have waited for its client, in all, before its slot is given to
 /// somebody else who needs one.
 const WAITED: Duration = Duration::from_secs(1);
 
-/// The places for guests.
+/// The slots for guests.
 pub(super) struct InFlight {
     most: usize,
     free: Arc<Semaphore>,
     /// The requests that have one, by number.
-    taken: Mutex<HashMap<u64, Weak<Record>>>,
+    taken: Mutex<HashMap<u64, Weak<RequestRecord>>>,
 }
 
-/// The place of one request, until its guest is gone.
-pub(super) struct Place {
-    places: Arc<InFlight>,
+/// The slot of one request, until its guest is gone.
+pub(super) struct GuestSlot {
+    slots: Arc<InFlight>,
     number: u64,
     /// Given back after the rest.
     _permit: OwnedSemaphorePermit,
@@ -42,9 +42,9 @@ impl InFlight {
         }
     }
 
-    /// Takes a place for a request, once there is one: a request that is ending leaves one,
+    /// Takes a slot for a request, once there is one: a request that is ending leaves one,
     /// and so does one whose client keeps its guest waiting. Returns none if there is none.
-    pub(super) async fn take(self: &Arc<Self>, record: &Arc<Record>) -> Option<Place> {
+    pub(super) async fn take(self: &Arc<Self>, record: &Arc<RequestRecord>) -> Option<GuestSlot> {
         let permit = match self.wait().await {
             Some(permit) => permit,
             None if self.make_room() => self.wait().await?,
@@ -53,8 +53,8 @@ impl InFlight {
         self.taken
             .lock()
             .insert(record.number, Arc::downgrade(record));
-        Some(Place {
-            places: Arc::clone(self),
+        Some(GuestSlot {
+            slots: Arc::clone(self),
             number: record.number,
             _permit: permit,
         })
@@ -67,7 +67,7 @@ impl InFlight {
 
     /// Stops the guest that has waited longest for its client. Returns whether there was one.
     fn make_room(&self) -> bool {
-        let records: Vec<Arc<Record>> = {
+        let records: Vec<Arc<RequestRecord>> = {
             let taken = self.taken.lock();
             taken.values().filter_map(Weak::upgrade).collect()
         };
@@ -80,7 +80,7 @@ impl InFlight {
         waiting.iter().any(|(_, record)| record.leave())
     }
 
-    /// Returns how many places are taken.
+    /// Returns how many slots are taken.
     pub(super) fn taken(&self) -> usize {
         self.taken.lock().len()
     }
@@ -92,8 +92,8 @@ impl InFlight {
     }
 }
 
-impl Drop for Place {
+impl Drop for GuestSlot {
     fn drop(&mut self) {
-        self.places.taken.lock().remove(&self.number);
+        self.slots.taken.lock().remove(&self.number);
     }
 }

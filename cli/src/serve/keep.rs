@@ -16,12 +16,12 @@ use crate::outfile::OutFile;
 
 /// Where changes are kept, and who is told if they cannot be.
 pub(super) struct Keeper {
-    place: Place,
+    place: KeepTarget,
     by: String,
     errors: Log,
 }
 
-enum Place {
+enum KeepTarget {
     Diff(PathBuf),
     Commit {
         store: Store,
@@ -35,7 +35,7 @@ impl Keeper {
     pub(super) fn diff(dir: &Path, by: String, errors: Log) -> Result<Self, Failure> {
         fs::create_dir_all(dir).map_err(|error| Failure::at(dir, error))?;
         Ok(Self {
-            place: Place::Diff(dir.to_owned()),
+            place: KeepTarget::Diff(dir.to_owned()),
             by,
             errors,
         })
@@ -49,7 +49,7 @@ impl Keeper {
         errors: Log,
     ) -> Self {
         Self {
-            place: Place::Commit { store, tag, base },
+            place: KeepTarget::Commit { store, tag, base },
             by,
             errors,
         }
@@ -70,11 +70,11 @@ impl Keeper {
             return Ok(());
         }
         match &self.place {
-            Place::Diff(dir) => {
+            KeepTarget::Diff(dir) => {
                 let out = OutFile::create(&dir.join(format!("{number}.tar")))?;
                 out.write(|writer| Ok(source::write_layer(&layer, writer).map(drop)?))
             }
-            Place::Commit { store, tag, base } => {
+            KeepTarget::Commit { store, tag, base } => {
                 let name = match number {
                     0 => Ok(tag.clone()),
                     number => format!("{tag}-{number}").parse().map_err(Failure::new),

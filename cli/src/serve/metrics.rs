@@ -14,9 +14,9 @@ const BUCKETS: [f64; 12] = [
 
 /// One number that only grows.
 #[derive(Default)]
-pub(super) struct Count(AtomicU64);
+pub(super) struct AtomicCounter(AtomicU64);
 
-impl Count {
+impl AtomicCounter {
     pub(super) fn add(&self, more: u64) {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
@@ -33,13 +33,13 @@ pub(super) struct Metrics {
     statuses: Mutex<BTreeMap<u16, u64>>,
     /// Guests by how they ended.
     outcomes: Mutex<BTreeMap<&'static str, u64>>,
-    buckets: [Count; BUCKETS.len()],
-    nanos: Count,
-    pub(super) connections: Count,
-    pub(super) received: Count,
-    pub(super) sent: Count,
+    buckets: [AtomicCounter; BUCKETS.len()],
+    nanos: AtomicCounter,
+    pub(super) connections: AtomicCounter,
+    pub(super) received: AtomicCounter,
+    pub(super) sent: AtomicCounter,
     /// Bytes that guests had written to their files when they ended.
-    pub(super) written: Count,
+    pub(super) written: AtomicCounter,
 }
 
 /// What there is at one moment.

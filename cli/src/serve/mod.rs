@@ -37,14 +37,14 @@ use tokio::sync::watch;
 
 use crate::args::ServeArgs;
 use crate::failure::{Failure, complain};
-use crate::instances::tell_settings;
+use crate::instances::report_settings;
 use crate::parse::{Address, OnEnd};
 use crate::pulled::{complete, fetch};
 use crate::resolve::{Run, guest_args};
 use crate::run::{guest_and_image, open_store, reserve_base, start_volumes};
 use crate::signals;
 
-use files::Files;
+use files::RequestFiles;
 use keep::Keeper;
 use listen::Clients;
 use log::Log;
@@ -82,14 +82,14 @@ pub(crate) fn serve(args: ServeArgs, store: Option<&Path>) -> Result<ExitCode, F
         .map(|observer| listen_on(&runtime, observer))
         .transpose()?;
     let serving = listen_on(&runtime, listener)?;
-    let told = |what: &str, listener: &tokio::net::TcpListener| {
+    let announce = |what: &str, listener: &tokio::net::TcpListener| {
         if let Ok(address) = listener.local_addr() {
             complain(&format!("{what} on http://{address}"));
         }
     };
-    told("listening", &serving);
+    announce("listening", &serving);
     if let Some(observing) = observing {
-        told("metrics", &observing);
+        announce("metrics", &observing);
         let (server, clients) = (Arc::clone(&server), Arc::clone(&clients));
         runtime.spawn(observe::observe(server, clients, observing, stop.clone()));
     }
@@ -144,14 +144,14 @@ fn open_log(path: &Path) -> Result<Log, Failure> {
 
 /// What lasts as long as requests are answered: what the base takes of the budget, and the images
 /// that are in use.
-type Kept = (Option<stratafs::budget::Reservation>, Vec<Arc<InUse>>);
+type KeptAlive = (Option<stratafs::budget::Reservation>, Vec<Arc<InUse>>);
 
 /// Reads the base, compiles the guest, and prepares the file system that requests find.
 fn ready(
     args: ServeArgs,
     store: Option<&Path>,
     (access_log, errors): (Option<Log>, Log),
-) -> Result<(Server, Kept), Failure> {
+) -> Result<(Server, KeptAlive), Failure> {
     let mut run = Run::resolve(args.run)?;
     if let Some(OnEnd::Commit(tag)) = &args.on_end {
         run.commit = Some(tag.clone());
@@ -163,7 +163,7 @@ fn ready(
     let pool = ChunkPool::new();
     start_volumes(&mut run, store.as_ref())?;
     let (guest, image) = guest_and_image(&mut run, store.as_ref(), &pool)?;
-    run.layers.tell_left_out();
+    run.layers.report_left_out();
     let base = reserve_base(&run, &pool)?;
     run.plan.stdio = Stdio::Lines(Arc::new(errors.clone()));
     let template = template(args.init.as_deref(), &image, &run)?;
@@ -175,13 +175,13 @@ fn ready(
         let component = &proxy.component;
         let name = run.guest.to_string();
         let how = (component.allocator(), component.cache(), args.max_in_flight);
-        tell_settings((&name, &run.layers.paths), how, &run.config, &run.plan);
+        report_settings((&name, &run.layers.paths), how, &run.config, &run.plan);
     }
     let ticks = Ticks::start(proxy.component.engine().weak())?;
     let keeper = keeper(args.on_end, store, &run, &errors)?;
     let sessions = (args.session_ttl, args.max_sessions);
     let budget = run.plan.budget.clone();
-    let files = Files::new(template, args.keep, sessions, budget.clone(), keeper);
+    let files = RequestFiles::new(template, args.keep, sessions, budget.clone(), keeper);
     let bounds = Bounds {
         timeout,
         client_timeout: args.client_timeout,

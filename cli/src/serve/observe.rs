@@ -44,7 +44,7 @@ pub(super) async fn observe(
         let (server, clients, stop) = (Arc::clone(&server), Arc::clone(&clients), stop.clone());
         tokio::spawn(async move {
             let service = service_fn(|request| {
-                let answer = tell(&server, &clients, &stop, &request);
+                let answer = respond(&server, &clients, &stop, &request);
                 async { Ok::<_, Infallible>(answer) }
             });
             let mut builder = http1::Builder::new();
@@ -57,7 +57,7 @@ pub(super) async fn observe(
     }
 }
 
-fn tell(
+fn respond(
     server: &Server,
     clients: &Clients,
     stop: &watch::Receiver<bool>,

@@ -31,11 +31,11 @@ const NAMED_EXPORTS: usize = 5;
 /// A component that answers requests, compiled and linked once.
 pub(super) struct Proxy {
     pub(super) component: HostedComponent,
-    pub(super) entry: Entry,
+    pub(super) entry: ProxyHandler,
 }
 
 /// What is called for a request.
-pub(super) enum Entry {
+pub(super) enum ProxyHandler {
     Two(ProxyPre<Data>),
     Three(ServicePre<Data>),
 }
@@ -77,8 +77,8 @@ impl Proxy {
         linked.map_err(|error| Failure::new(format_args!("wasi:http: {error:#}")))?;
         let pre = component.link(linker)?;
         let entry = match is_three {
-            true => ServicePre::new(pre).map(Entry::Three),
-            false => ProxyPre::new(pre).map(Entry::Two),
+            true => ServicePre::new(pre).map(ProxyHandler::Three),
+            false => ProxyPre::new(pre).map(ProxyHandler::Two),
         };
         let entry = entry.map_err(|error| no_proxy(guest, &format!("a component: {error:#}")))?;
         Ok(Self { component, entry })

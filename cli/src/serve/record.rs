@@ -19,14 +19,14 @@ use super::server::Server;
 use crate::failure::json_text;
 
 /// One request. It is in progress for as long as somebody holds it.
-pub(super) struct Record {
+pub(super) struct RequestRecord {
     server: Arc<Server>,
     client: Arc<Client>,
     pub(super) number: u64,
-    head: Head,
+    head: RequestHead,
     began: Instant,
     at: SystemTime,
-    state: Mutex<State>,
+    state: Mutex<RequestState>,
     received: AtomicU64,
     sent: AtomicU64,
     /// Notifies the guest's task that nobody waits for the answer.
@@ -38,13 +38,13 @@ pub(super) struct Record {
 }
 
 /// What the client asked for.
-struct Head {
+struct RequestHead {
     method: String,
     target: String,
     version: &'static str,
 }
 
-struct State {
+struct RequestState {
     status: u16,
     outcome: &'static str,
     message: Option<String>,
@@ -63,7 +63,7 @@ struct State {
     is_leaving: bool,
 }
 
-impl Record {
+impl RequestRecord {
     pub(super) fn new<B>(
         server: &Arc<Server>,
         client: &Arc<Client>,
@@ -78,14 +78,14 @@ impl Record {
             server: Arc::clone(server),
             client: Arc::clone(client),
             number: server.next_request(),
-            head: Head {
+            head: RequestHead {
                 method: request.method().to_string(),
                 target: request.uri().to_string(),
                 version,
             },
             began: Instant::now(),
             at: SystemTime::now(),
-            state: Mutex::new(State {
+            state: Mutex::new(RequestState {
                 status: 0,
                 outcome: "refused",
                 message: None,
@@ -219,7 +219,7 @@ impl Record {
     }
 
     /// The line of the access log. docs/JSON.md has the meaning of each key.
-    fn line(&self, state: &State) -> String {
+    fn line(&self, state: &RequestState) -> String {
         let at = self.at.duration_since(UNIX_EPOCH).unwrap_or_default();
         let address: SocketAddr = self.client.address;
         let usage = state.usage.map(|usage| {
@@ -259,7 +259,7 @@ impl Record {
     }
 }
 
-impl Drop for Record {
+impl Drop for RequestRecord {
     fn drop(&mut self) {
         self.client.ended();
         let state = self.state.lock();

@@ -15,10 +15,10 @@ use super::body::{Answer, BodyFault, Parts, Received};
 use super::call::{Call, GivenLater};
 use super::client::Client;
 use super::files::Taken;
-use super::guest::{Ended, First, Guest, Held, Started};
+use super::guest::{Ended, First, Guest, GuestPermits, Started};
 use super::head;
 use super::proxy::Data;
-use super::record::Record;
+use super::record::RequestRecord;
 use super::server::Server;
 
 /// When a client that was refused should come again, in seconds.
@@ -39,7 +39,7 @@ impl Refusal {
 
 /// Stops the guest if the client goes away before there is an answer.
 struct Waiting<'a> {
-    record: &'a Record,
+    record: &'a RequestRecord,
     is_over: bool,
 }
 
@@ -57,7 +57,7 @@ pub(super) async fn answer(
     client: Arc<Client>,
     request: Request<Incoming>,
 ) -> Result<Response<Answer>, Infallible> {
-    let record = Record::new(&server, &client, &request);
+    let record = RequestRecord::new(&server, &client, &request);
     let is_head = request.method() == Method::HEAD;
     let given = ask(&server, &client, &record, request).await;
     let response = match given {
@@ -73,7 +73,7 @@ fn of_guest(
     (response, first): (Response<WasiBody>, Parts),
     cookie: Option<HeaderValue>,
     is_head: bool,
-    record: &Arc<Record>,
+    record: &Arc<RequestRecord>,
 ) -> Response<Answer> {
     let (mut head, body) = response.into_parts();
     if let Some(cookie) = cookie {
@@ -93,7 +93,7 @@ fn of_guest(
 }
 
 /// Says what is wrong in place of a guest.
-fn own(refusal: Refusal, record: &Arc<Record>) -> Response<Answer> {
+fn own(refusal: Refusal, record: &Arc<RequestRecord>) -> Response<Answer> {
     record.refused(&refusal.why);
     let text = format!("{}: {}\n", refusal.status.as_u16(), refusal.why);
     let mut response = Response::new(Answer::words(text, Arc::clone(record)));
@@ -114,7 +114,7 @@ type Given = (Response<WasiBody>, Parts, Option<HeaderValue>);
 async fn ask(
     server: &Arc<Server>,
     client: &Arc<Client>,
-    record: &Arc<Record>,
+    record: &Arc<RequestRecord>,
     request: Request<Incoming>,
 ) -> Result<Given, Refusal> {
     let admitted = admit(server, client, record, request).await;
@@ -200,9 +200,9 @@ fn no_body(fault: BodyFault, max: u64) -> Refusal {
 async fn admit(
     server: &Arc<Server>,
     client: &Arc<Client>,
-    record: &Arc<Record>,
+    record: &Arc<RequestRecord>,
     request: Request<Incoming>,
-) -> Result<(Request<Received>, Held), Refusal> {
+) -> Result<(Request<Received>, GuestPermits), Refusal> {
     let bounds = &server.bounds;
     let turn = match request.version() {
         Version::HTTP_2 => None,
@@ -216,19 +216,19 @@ async fn admit(
     let mut body = Received::new(body, bounds.max_body, bounds.client_timeout, record);
     let early = body.take_early().await;
     early.map_err(|fault| no_body(fault, bounds.max_body))?;
-    let Some(place) = server.in_flight.take(record).await else {
+    let Some(slot) = server.in_flight.take(record).await else {
         let why = format!("{} requests are in flight", bounds.max_in_flight);
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why));
     };
-    Ok((Request::from_parts(head, body), Held::new(place, turn)))
+    Ok((Request::from_parts(head, body), GuestPermits::new(slot, turn)))
 }
 
 /// Makes a guest with a file system of its own or of its session.
 fn start(
     server: &Arc<Server>,
-    record: &Arc<Record>,
+    record: &Arc<RequestRecord>,
     mut request: Request<Received>,
-    held: Held,
+    held: GuestPermits,
 ) -> Result<(Started, Option<HeaderValue>), Refusal> {
     let internal = |why: String| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, why);
     let taken = server.files.take(request.headers_mut());
@@ -260,7 +260,7 @@ fn start(
 
 fn make_store(
     server: &Server,
-    record: &Record,
+    record: &RequestRecord,
     taken: &Taken,
     request: Request<Received>,
 ) -> Result<(Store<Data>, Call, GivenLater), Refusal> {

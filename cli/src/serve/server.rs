@@ -7,7 +7,7 @@ use std::time::Duration;
 use stratafs::budget::Budget;
 use stratafs::runner::Network;
 
-use super::files::Files;
+use super::files::RequestFiles;
 use super::in_flight::InFlight;
 use super::log::Log;
 use super::metrics::{Gauges, Metrics};
@@ -18,7 +18,7 @@ use super::turns::Ticks;
 pub(super) struct Server {
     pub(super) proxy: Proxy,
     pub(super) ticks: Ticks,
-    pub(super) files: Files,
+    pub(super) files: RequestFiles,
     pub(super) bounds: Bounds,
     pub(super) network: Network,
     pub(super) metrics: Metrics,
@@ -42,7 +42,7 @@ pub(super) struct Bounds {
 
 impl Server {
     pub(super) fn new(
-        (proxy, ticks, files): (Proxy, Ticks, Files),
+        (proxy, ticks, files): (Proxy, Ticks, RequestFiles),
         (bounds, network): (Bounds, Network),
         (access_log, errors): (Option<Log>, Log),
         budget: Option<Budget>,

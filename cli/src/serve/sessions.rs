@@ -26,11 +26,11 @@ pub(super) struct Sessions {
     ttl: Duration,
     most: usize,
     budget: Option<Budget>,
-    state: Mutex<State>,
+    state: Mutex<SessionTable>,
 }
 
 #[derive(Default)]
-struct State {
+struct SessionTable {
     by_name: HashMap<Ticket, Session>,
     /// Names by last use: the least recent first.
     by_use: BTreeMap<u64, Ticket>,
@@ -179,7 +179,7 @@ impl Sessions {
     }
 }
 
-impl State {
+impl SessionTable {
     /// Counts one more request that is in a session.
     fn touch(&mut self, ticket: &Ticket) -> Option<Fs> {
         self.uses += 1;

@@ -22,7 +22,7 @@ const UNTIL_REST: u32 = 50;
 
 /// What guests tell the thread of ticks.
 #[derive(Default)]
-pub(super) struct Turns {
+pub(super) struct TurnFlags {
     /// Whether there was a turn since the last tick.
     taken: AtomicBool,
     /// Whether one of them was long.
@@ -33,15 +33,15 @@ pub(super) struct Turns {
 
 /// The turns of the guests of one engine, and the thread that ends long ones.
 pub(super) struct Ticks {
-    turns: Arc<Turns>,
+    turns: Arc<TurnFlags>,
     thread: Thread,
 }
 
 impl Ticks {
     /// Starts the thread, which ends soon after the engine is gone.
     pub(super) fn start(engine: EngineWeak) -> Result<Self, Failure> {
-        let turns = Arc::<Turns>::default();
-        let told = Arc::clone(&turns);
+        let turns = Arc::<TurnFlags>::default();
+        let flags = Arc::clone(&turns);
         let started = thread::Builder::new()
             .name("ticks".to_owned())
             .spawn(move || {
@@ -49,7 +49,7 @@ impl Ticks {
                 while let Some(engine) = engine.upgrade() {
                     engine.increment_epoch();
                     drop(engine);
-                    idle = told.wait(idle);
+                    idle = flags.wait(idle);
                 }
             });
         let started = started
@@ -82,7 +82,7 @@ impl Drop for Ticks {
     }
 }
 
-impl Turns {
+impl TurnFlags {
     /// Notes a turn. Returns whether the thread of ticks has to be woken for it.
     fn begin(&self) -> bool {
         // Either this sees that the thread rests, or the thread sees this turn before it does:
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_turn_between_the_last_look_and_the_rest_is_seen() {
-        let turns = Turns::default();
+        let turns = TurnFlags::default();
         turns.begin();
         // It had no turn to see before; it must not wait for one now.
         assert!(turns.wait(UNTIL_REST) == 0);

@@ -2,7 +2,7 @@
 
 use tonic::Status;
 
-use super::record::Record;
+use super::record::SnapshotRecord;
 use crate::limits::MAX_FILTER_BYTES;
 
 /// All of its conditions have to hold.
@@ -42,7 +42,7 @@ impl Filter {
     }
 
     /// Returns whether a snapshot is meant.
-    pub(super) fn matches(&self, name: &str, record: &Record) -> bool {
+    pub(super) fn matches(&self, name: &str, record: &SnapshotRecord) -> bool {
         self.0.iter().all(|condition| {
             let value = value(&condition.field, name, record);
             match &condition.test {
@@ -54,7 +54,7 @@ impl Filter {
     }
 }
 
-fn value<'r>(field: &[String], name: &'r str, record: &'r Record) -> Option<&'r str> {
+fn value<'r>(field: &[String], name: &'r str, record: &'r SnapshotRecord) -> Option<&'r str> {
     let words: Vec<&str> = field.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["name"] => Some(name),
@@ -139,8 +139,8 @@ mod tests {
     use super::super::record::{Body, Moment, SnapshotKind};
     use super::*;
 
-    fn record() -> Record {
-        Record {
+    fn record() -> SnapshotRecord {
+        SnapshotRecord {
             number: 1,
             kind: SnapshotKind::Committed,
             parent: "k8s.io/1/sha256:aa".into(),
@@ -175,7 +175,7 @@ mod tests {
         ] {
             assert!(!matches(text), "{text}");
         }
-        let root = Record {
+        let root = SnapshotRecord {
             parent: String::new(),
             ..record()
         };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tonic::Status;
 
-use super::record::Record;
+use super::record::SnapshotRecord;
 use crate::failure::Failure;
 
 /// Records by name, as JSON.
@@ -20,13 +20,13 @@ pub(super) struct Metadata {
     path: PathBuf,
     /// None after a write that failed, until the next.
     file: Option<Database>,
-    records: BTreeMap<String, Record>,
+    records: BTreeMap<String, SnapshotRecord>,
     next: u64,
     identity: u64,
 }
 
 /// A change of one record: what it is afterwards, or that it goes.
-pub(super) type RecordChange = (String, Option<Record>);
+pub(super) type RecordChange = (String, Option<SnapshotRecord>);
 
 impl Metadata {
     /// Opens the file, made if it is missing. One process has it at a time.
@@ -68,12 +68,12 @@ impl Metadata {
         self.identity
     }
 
-    pub(super) fn records(&self) -> &BTreeMap<String, Record> {
+    pub(super) fn records(&self) -> &BTreeMap<String, SnapshotRecord> {
         &self.records
     }
 
     /// Finds a snapshot.
-    pub(super) fn get(&self, name: &str) -> Result<&Record, Status> {
+    pub(super) fn get(&self, name: &str) -> Result<&SnapshotRecord, Status> {
         self.records
             .get(name)
             .ok_or_else(|| Status::not_found(format!("snapshot {name:?}: there is none")))
@@ -112,7 +112,7 @@ impl Metadata {
     }
 
     /// Returns a snapshot and those below it, itself first.
-    pub(super) fn chain<'s>(&'s self, name: &'s str) -> Result<Vec<&'s Record>, Status> {
+    pub(super) fn chain<'s>(&'s self, name: &'s str) -> Result<Vec<&'s SnapshotRecord>, Status> {
         let (mut chain, mut at) = (Vec::new(), name);
         while !at.is_empty() {
             let record = self.get(at)?;
@@ -139,7 +139,7 @@ fn identity(file: &Database, fresh: u64) -> Result<u64, redb::Error> {
 }
 
 /// Reads all records.
-fn records(file: &Database) -> Result<BTreeMap<String, Record>, redb::Error> {
+fn records(file: &Database) -> Result<BTreeMap<String, SnapshotRecord>, redb::Error> {
     let mut records = BTreeMap::new();
     let read = file.begin_read()?;
     for entry in read.open_table(SNAPSHOTS)?.iter()? {

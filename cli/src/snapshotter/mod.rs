@@ -22,14 +22,14 @@ use crate::failure::Failure;
 use listen::ReadySocket;
 use policy::Policy;
 use snapshots::Snapshots;
-use stored::Terms;
+use stored::PullSettings;
 
 /// Answers containerd until the program is told to end.
 pub(super) fn snapshotter(
     args: SnapshotterArgs,
     store: Option<&Path>,
 ) -> Result<ExitCode, Failure> {
-    let terms = Terms {
+    let terms = PullSettings {
         policy: Policy::of(&args)?,
         reach: args.reach.with_auth_files(args.auth_file)?,
         lazy: args.lazy,

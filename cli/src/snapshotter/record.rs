@@ -87,7 +87,7 @@ impl Moment {
 
 /// What is kept of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Record {
+pub(super) struct SnapshotRecord {
     /// The name of its directory.
     pub(super) number: u64,
     pub(super) kind: SnapshotKind,
@@ -101,7 +101,7 @@ pub(super) struct Record {
     pub(super) usage: (u64, u64),
 }
 
-impl Record {
+impl SnapshotRecord {
     /// Returns what is told of it.
     pub(super) fn info(&self, name: &str) -> Info {
         let labels: HashMap<_, _> = self.labels.clone().into_iter().collect();

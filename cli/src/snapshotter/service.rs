@@ -67,7 +67,7 @@ pub(super) async fn answer(
             unary(request, work).await
         }
         "Stat" => {
-            let work = move |asked: KeyRequest| of.stat(&asked.key).map(told);
+            let work = move |asked: KeyRequest| of.stat(&asked.key).map(info_answer);
             unary(request, work).await
         }
         "Update" => unary(request, move |asked| update(&of, asked)).await,
@@ -81,14 +81,14 @@ pub(super) async fn answer(
     })
 }
 
-fn told(info: super::proto::Info) -> InfoAnswer {
+fn info_answer(info: super::proto::Info) -> InfoAnswer {
     InfoAnswer { info: Some(info) }
 }
 
 fn update(of: &Snapshots, asked: UpdateRequest) -> Result<InfoAnswer, Status> {
     let info = asked.info.unwrap_or_default();
     let paths = asked.update_mask.unwrap_or_default().paths;
-    of.update(info, &paths).map(told)
+    of.update(info, &paths).map(info_answer)
 }
 
 fn usage(of: &Snapshots, asked: &KeyRequest) -> Result<UsageAnswer, Status> {

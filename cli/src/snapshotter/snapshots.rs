@@ -11,8 +11,8 @@ use super::dirs::Dirs;
 use super::filter::Filter;
 use super::metadata::Metadata;
 use super::proto::{Info, Mount};
-use super::record::{Body, Moment, Record, SnapshotKind, TARGET_LABEL, check_key, checked_labels};
-use super::stored::{Stored, Terms, WantedLayer, internal, tell_left};
+use super::record::{Body, Moment, SnapshotRecord, SnapshotKind, TARGET_LABEL, check_key, checked_labels};
+use super::stored::{StoredImages, PullSettings, WantedLayer, internal, report_left};
 use super::users::{self, UserFiles};
 use crate::failure::{Failure, say};
 use crate::limits::MAX_SNAPSHOT_DEPTH;
@@ -23,7 +23,7 @@ const UNPACKED: &str = "extract-";
 /// All snapshots.
 pub(super) struct Snapshots {
     dirs: Dirs,
-    stored: Arc<Stored>,
+    stored: Arc<StoredImages>,
     metadata: Mutex<Metadata>,
 }
 
@@ -37,18 +37,18 @@ struct NewSnapshot {
 
 /// What a snapshot begins with: directories, the topmost first, over an image.
 #[derive(Default)]
-struct Below<'s> {
-    dirs: Vec<&'s Record>,
+struct SnapshotParents<'s> {
+    dirs: Vec<&'s SnapshotRecord>,
     /// The image, and how many of its layers.
     image: Option<(String, usize)>,
 }
 
 impl Snapshots {
     /// Opens what is in `root`, and removes what a killed process left there.
-    pub(super) fn open(root: &Path, store: Option<&Path>, terms: Terms) -> Result<Self, Failure> {
+    pub(super) fn open(root: &Path, store: Option<&Path>, terms: PullSettings) -> Result<Self, Failure> {
         let dirs = Dirs::open(root)?;
         let metadata = Metadata::open(&dirs.metadata())?;
-        let stored = Stored::open(store, terms, metadata.identity())?;
+        let stored = StoredImages::open(store, terms, metadata.identity())?;
         // What mounts cannot name is told now, and not of each container.
         text(&dirs.empty())?;
         text(stored.dir())?;
@@ -125,7 +125,7 @@ impl Snapshots {
                 Ok(_) => format!("{target}@{number}"),
                 Err(_) => target.to_owned(),
             };
-            let record = Record {
+            let record = SnapshotRecord {
                 number,
                 kind: SnapshotKind::Committed,
                 parent: new.parent.clone(),
@@ -141,7 +141,7 @@ impl Snapshots {
         match taken {
             Ok(()) => Err(there()),
             Err(failure) => {
-                tell_left(target, &failure);
+                report_left(target, &failure);
                 Ok(())
             }
         }
@@ -180,7 +180,7 @@ impl Snapshots {
         let number = metadata.take_number();
         self.dirs.make(number)?;
         self.dirs.show_users(number, &files)?;
-        let record = Record {
+        let record = SnapshotRecord {
             number,
             kind: new.kind,
             parent: new.parent,
@@ -206,7 +206,7 @@ impl Snapshots {
         self.mounts_of(&metadata, record)
     }
 
-    fn mounts_of(&self, metadata: &Metadata, record: &Record) -> Result<Vec<Mount>, Status> {
+    fn mounts_of(&self, metadata: &Metadata, record: &SnapshotRecord) -> Result<Vec<Mount>, Status> {
         let below = below(metadata, &record.parent)?;
         let own = text(&self.dirs.files(record.number))?;
         let lower = below
@@ -280,7 +280,7 @@ impl Snapshots {
         let usage = self.dirs.usage(number)?;
         let mut metadata = self.metadata.lock();
         let active = check(&metadata)?;
-        let record = Record {
+        let record = SnapshotRecord {
             kind: SnapshotKind::Committed,
             labels,
             created: Moment::now(),
@@ -343,9 +343,9 @@ impl Snapshots {
         let all = record.labels.clone().into_iter().collect();
         record.labels = checked_labels(all)?;
         record.updated = Moment::now();
-        let told = record.info(&info.name);
+        let updated = record.info(&info.name);
         metadata.change(vec![(info.name, Some(record))])?;
-        Ok(told)
+        Ok(updated)
     }
 
     /// Lists the snapshots that one of the filters matches; all of them without filters.
@@ -431,8 +431,8 @@ fn is_unpacked(new: &NewSnapshot) -> bool {
         && (new.labels.contains_key(TARGET_LABEL) || name.starts_with(UNPACKED))
 }
 
-fn below<'s>(metadata: &'s Metadata, parent: &'s str) -> Result<Below<'s>, Status> {
-    let mut below = Below::default();
+fn below<'s>(metadata: &'s Metadata, parent: &'s str) -> Result<SnapshotParents<'s>, Status> {
+    let mut below = SnapshotParents::default();
     for record in metadata.chain(parent)? {
         if let Body::Stored { image, layers, .. } = &record.body {
             below.image = Some((image.clone(), *layers));

@@ -32,7 +32,7 @@ const IMAGE_LABEL: &str = "containerd.io/snapshot/cri.image-ref";
 const MANIFEST_LABEL: &str = "containerd.io/snapshot/cri.manifest-digest";
 
 /// How images are taken.
-pub(super) struct Terms {
+pub(super) struct PullSettings {
     /// How registries are reached.
     pub(super) reach: ReachArgs,
     /// When the parts of layers come.
@@ -85,10 +85,10 @@ impl WantedLayer {
 }
 
 /// Images in the store, for snapshots.
-pub(super) struct Stored {
+pub(super) struct StoredImages {
     store: Store,
     dir: PathBuf,
-    terms: Terms,
+    terms: PullSettings,
     prefix: String,
     /// One pull of an image at a time.
     pulls: Mutex<HashMap<String, Arc<Mutex<()>>>>,
@@ -98,9 +98,9 @@ pub(super) struct Stored {
     filling: Mutex<HashSet<String>>,
 }
 
-impl Stored {
+impl StoredImages {
     /// Opens the store, made if it is missing. `identity` tells snapshotters of one store apart.
-    pub(super) fn open(dir: Option<&Path>, terms: Terms, identity: u64) -> Result<Self, Failure> {
+    pub(super) fn open(dir: Option<&Path>, terms: PullSettings, identity: u64) -> Result<Self, Failure> {
         let store = place::open(dir, place::Use::Fill)?;
         let dir = place::of(dir)?;
         let dir = std::fs::canonicalize(&dir).map_err(|error| Failure::at(&dir, error))?;
@@ -376,7 +376,7 @@ fn next_chain(below: Option<&str>, layer: &StoredLayer) -> Option<String> {
 }
 
 /// Says why a layer is left to containerd, which fetches and unpacks it then.
-pub(super) fn tell_left(chain: &str, failure: &Failure) {
+pub(super) fn report_left(chain: &str, failure: &Failure) {
     say(&format!("layer {chain} is left to containerd: {failure}"));
 }
 

@@ -9,17 +9,17 @@ use stratafs::runner::FileCall;
 
 /// By the name of the call.
 #[derive(Debug, Default)]
-pub(super) struct Counts(Mutex<BTreeMap<&'static str, Count>>);
+pub(super) struct Counts(Mutex<BTreeMap<&'static str, CallCount>>);
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Count {
+struct CallCount {
     calls: u64,
     errors: u64,
     bytes: u64,
     elapsed_ns: u64,
 }
 
-impl Count {
+impl CallCount {
     fn add(&mut self, other: Self) {
         self.calls = self.calls.saturating_add(other.calls);
         self.errors = self.errors.saturating_add(other.errors);
@@ -35,7 +35,7 @@ impl Count {
 
 impl Counts {
     pub(super) fn add(&self, call: &FileCall) {
-        let one = Count {
+        let one = CallCount {
             calls: 1,
             errors: call.result.is_error().into(),
             bytes: call.bytes.unwrap_or(0),
@@ -45,7 +45,7 @@ impl Counts {
     }
 
     /// All counts, those first that took the longest.
-    fn sorted(&self) -> Vec<(&'static str, Count)> {
+    fn sorted(&self) -> Vec<(&'static str, CallCount)> {
         let all = self.0.lock();
         let mut all: Vec<_> = all.iter().map(|(name, count)| (*name, *count)).collect();
         all.sort_by_key(|(name, count)| (std::cmp::Reverse(count.elapsed_ns), *name));
@@ -54,7 +54,7 @@ impl Counts {
 
     pub(super) fn table(&self) -> String {
         let all = self.sorted();
-        let mut total = Count::default();
+        let mut total = CallCount::default();
         for (_, count) in &all {
             total.add(*count);
         }
@@ -84,7 +84,7 @@ impl Counts {
     /// A line for each call.
     pub(super) fn json(&self) -> String {
         let lines = self.sorted().into_iter().map(|(name, count)| {
-            let Count {
+            let CallCount {
                 calls,
                 errors,
                 bytes,

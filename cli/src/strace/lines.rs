@@ -26,17 +26,17 @@ const PIECE_BYTES: usize = 64 * 1024;
 
 /// The way to one file.
 #[derive(Debug)]
-pub(super) struct Lines {
+pub(super) struct LineWriter {
     path: PathBuf,
     is_stdout: bool,
     patience: Duration,
-    way: Arc<Way>,
+    queue: Arc<LineQueue>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Debug)]
-struct Way {
-    state: Mutex<State>,
+struct LineQueue {
+    state: Mutex<WriterState>,
     /// Something was taken, or the writer has ended.
     moved: Condvar,
     /// Something is to be written, or the run has ended.
@@ -44,7 +44,7 @@ struct Way {
 }
 
 #[derive(Debug)]
-struct State {
+struct WriterState {
     waiting: Vec<u8>,
     /// Whether the writer holds lines that are not all written.
     is_writing: bool,
@@ -57,7 +57,7 @@ struct State {
     has_ended: bool,
 }
 
-impl Lines {
+impl LineWriter {
     /// Opens the file, whose content goes, and starts the writer.
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
         if path.as_os_str() == "-" {
@@ -73,8 +73,8 @@ impl Lines {
         mut out: impl Write + Send + 'static,
         patience: Duration,
     ) -> Result<Self, Failure> {
-        let way = Arc::new(Way {
-            state: Mutex::new(State {
+        let queue = Arc::new(LineQueue {
+            state: Mutex::new(WriterState {
                 waiting: Vec::new(),
                 is_writing: false,
                 taken: Instant::now(),
@@ -85,7 +85,7 @@ impl Lines {
             moved: Condvar::new(),
             work: Condvar::new(),
         });
-        let writers = Arc::clone(&way);
+        let writers = Arc::clone(&queue);
         let writer = thread::Builder::new()
             .name("strace".to_owned())
             .spawn(move || writers.write_all(&mut out))
@@ -94,14 +94,14 @@ impl Lines {
             path: path.to_owned(),
             is_stdout,
             patience,
-            way,
+            queue,
             writer: Mutex::new(Some(writer)),
         })
     }
 
     /// Sends a line on its way. Waits for room, within bounds.
     pub(super) fn push(&self, line: &str) {
-        let mut state = self.way.state.lock();
+        let mut state = self.queue.state.lock();
         while state.error.is_none() && state.waiting.len() + line.len() > MAX_WAITING_BYTES {
             if self.is_stuck(&mut state) {
                 break;
@@ -115,13 +115,13 @@ impl Lines {
             state.taken = Instant::now();
         }
         state.waiting.extend_from_slice(line.as_bytes());
-        self.way.work.notify_one();
+        self.queue.work.notify_one();
     }
 
     /// Waits for the writer to move; whether it has not for too long.
-    fn is_stuck(&self, state: &mut MutexGuard<'_, State>) -> bool {
+    fn is_stuck(&self, state: &mut MutexGuard<'_, WriterState>) -> bool {
         let until = state.taken + self.patience;
-        self.way.moved.wait_until(state, until).timed_out() && Instant::now() >= until && {
+        self.queue.moved.wait_until(state, until).timed_out() && Instant::now() >= until && {
             // It may have moved as the time ran out.
             state.taken + self.patience <= Instant::now()
         }
@@ -129,9 +129,9 @@ impl Lines {
 
     /// Waits until all is written or nothing moves, and says what is missing.
     pub(super) fn end(&self) -> Result<(), Failure> {
-        let mut state = self.way.state.lock();
+        let mut state = self.queue.state.lock();
         state.has_ended = true;
-        self.way.work.notify_one();
+        self.queue.work.notify_one();
         while state.error.is_none() && (state.is_writing || !state.waiting.is_empty()) {
             if self.is_stuck(&mut state) {
                 break;
@@ -166,7 +166,7 @@ impl Lines {
     }
 }
 
-impl Way {
+impl LineQueue {
     /// Writes what comes until the run has ended.
     fn write_all(&self, out: &mut impl Write) {
         let mut lines = Vec::new();
@@ -226,11 +226,11 @@ mod tests {
         }
     }
 
-    fn slow(patience: Duration) -> (Lines, mpsc::Sender<bool>, Arc<Mutex<Vec<u8>>>) {
+    fn slow(patience: Duration) -> (LineWriter, mpsc::Sender<bool>, Arc<Mutex<Vec<u8>>>) {
         let (send, receive) = mpsc::channel();
         let taken = Arc::new(Mutex::default());
         let out = Slow(receive, Arc::clone(&taken));
-        let lines = Lines::start(Path::new("f"), false, out, patience).unwrap();
+        let lines = LineWriter::start(Path::new("f"), false, out, patience).unwrap();
         (lines, send, taken)
     }
 
@@ -249,14 +249,14 @@ mod tests {
         let (lines, _send, _) = slow(Duration::from_millis(1));
         let line = format!("{}\n", "x".repeat(1 << 20));
         (0..50).for_each(|_| lines.push(&line));
-        assert!(lines.way.state.lock().waiting.len() <= MAX_WAITING_BYTES);
+        assert!(lines.queue.state.lock().waiting.len() <= MAX_WAITING_BYTES);
         let failure = format!("{:?}", lines.end().unwrap_err());
         // At most four lines wait, and the writer holds some.
         assert!(
             failure.contains("calls of the guests are missing"),
             "{failure}"
         );
-        assert!(lines.way.state.lock().lost >= 40);
+        assert!(lines.queue.state.lock().lost >= 40);
     }
 
     #[test]

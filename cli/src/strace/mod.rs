@@ -11,9 +11,9 @@ use serde_json::{Map, Value, json};
 use stratafs::runner::{CallResult, CallValue, Excerpt, FileCall, WatchCalls};
 
 use counts::Counts;
-use lines::Lines;
+use lines::LineWriter;
 
-use crate::failure::{Failure, json_text, put_bytes, tell_own};
+use crate::failure::{Failure, json_text, put_bytes, print_own};
 use crate::outfile::OutFile;
 
 /// What to tell of calls, and where.
@@ -46,11 +46,11 @@ impl StraceArgs {
 /// Reports calls while a run goes on.
 pub(super) struct Strace {
     calls: Arc<Calls>,
-    counts: Option<Sink>,
+    counts: Option<CountsOutput>,
 }
 
 /// Where the counts go, opened before the run.
-struct Sink {
+struct CountsOutput {
     file: Option<OutFile>,
     is_json: bool,
 }
@@ -58,7 +58,7 @@ struct Sink {
 /// What the threads that run guests tell of their calls.
 #[derive(Debug)]
 struct Calls {
-    lines: Option<Lines>,
+    lines: Option<LineWriter>,
     is_json: bool,
     /// Whether a line of text names the instance.
     names_instance: bool,
@@ -90,7 +90,7 @@ impl Strace {
         };
         let counts = match strace_counts {
             None => None,
-            Some(path) => Some(Sink {
+            Some(path) => Some(CountsOutput {
                 file: match path.as_os_str() == "-" {
                     true => None,
                     false => Some(OutFile::create(path)?),
@@ -99,7 +99,7 @@ impl Strace {
             }),
         };
         let calls = Calls {
-            lines: strace.as_deref().map(Lines::open).transpose()?,
+            lines: strace.as_deref().map(LineWriter::open).transpose()?,
             is_json: strace.as_deref().is_some_and(is_json),
             names_instance,
             counts: counts.is_some().then(Counts::default),
@@ -116,14 +116,14 @@ impl Strace {
 
     /// Writes what is left, and says if something is missing.
     pub(super) fn end(self) -> Result<(), Failure> {
-        let lines = self.calls.lines.as_ref().map_or(Ok(()), Lines::end);
+        let lines = self.calls.lines.as_ref().map_or(Ok(()), LineWriter::end);
         if let (Some(sink), Some(counts)) = (self.counts, &self.calls.counts) {
             let text = match sink.is_json {
                 true => counts.json(),
                 false => counts.table(),
             };
             match sink.file {
-                None => tell_own(text.as_bytes())?,
+                None => print_own(text.as_bytes())?,
                 Some(file) => file.write(|out| Ok(out.write_all(text.as_bytes())?))?,
             }
         }

@@ -195,9 +195,9 @@ impl<'a> Merger<'a> {
 /// Where files differ between the common state and one side, by file. Each
 /// answer is kept with the object it is about: a side that goes on has another.
 #[derive(Default)]
-struct Compared(BTreeMap<FileId, Answer>);
+struct Compared(BTreeMap<FileId, ComparedFile>);
 
-type Answer = (Option<ByPtr<Inode>>, Arc<[Range<u64>]>);
+type ComparedFile = (Option<ByPtr<Inode>>, Arc<[Range<u64>]>);
 
 impl Compared {
     /// Returns where the file `id` of `base` differs in `side`: see

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::delta::{DirEntryKey, ObjectKey};
-use super::super::dir::Found;
+use super::super::dir::FoundEntry;
 use super::super::inode::Body;
 use super::super::steps;
 use super::Conflict;
@@ -105,7 +105,7 @@ impl Planner<'_, '_> {
         let found = here
             .then(|| self.ours.find(*dir, name.as_bytes()))
             .flatten();
-        let is_it = |found: &Found| found.id == key.0 && self.ours.birth(found.id) == Some(key.1);
+        let is_it = |found: &FoundEntry| found.id == key.0 && self.ours.birth(found.id) == Some(key.1);
         if !found.as_ref().is_some_and(is_it) {
             return Ok(false);
         }
@@ -166,7 +166,7 @@ impl Planner<'_, '_> {
     }
 
     /// What a name is going to lead to before anything of theirs comes.
-    fn stays_at(&self, dir: PlannedObject, name: &Name) -> Option<Found> {
+    fn stays_at(&self, dir: PlannedObject, name: &Name) -> Option<FoundEntry> {
         let PlannedObject::Here(dir) = dir else {
             return None;
         };
@@ -249,7 +249,7 @@ impl Planner<'_, '_> {
     /// Both sides gave one name. Returns whether both made an object for it and
     /// the two are alike: two directories, whose entries are merged then, or
     /// equal files or links. Ours stands for both then.
-    fn made_alike(&mut self, key: ObjectKey, found: Found) -> Result<bool, Errno> {
+    fn made_alike(&mut self, key: ObjectKey, found: FoundEntry) -> Result<bool, Errno> {
         let Some(birth) = self.ours.birth(found.id) else {
             return Ok(false);
         };

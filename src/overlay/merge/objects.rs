@@ -14,7 +14,7 @@ use crate::errno::Errno;
 use crate::meta::FileId;
 
 /// The ranges in which a file differs.
-type Ranges = Arc<[Range<u64>]>;
+type DifferingRanges = Arc<[Range<u64>]>;
 
 impl Planner<'_, '_> {
     /// Looks at each object that theirs changed or removed.
@@ -87,13 +87,13 @@ impl Planner<'_, '_> {
         }
     }
 
-    fn ranges_there(&mut self, id: FileId, was: &Inode, is: &Inode) -> Result<Ranges, Errno> {
+    fn ranges_there(&mut self, id: FileId, was: &Inode, is: &Inode) -> Result<DifferingRanges, Errno> {
         let (base, theirs, reading) = (self.merger.base, self.merger.theirs, self.reading);
         let compared = &mut self.merger.compared_there;
         compared.ranges(id, (base, was), (theirs, is), reading)
     }
 
-    fn ranges_here(&mut self, id: FileId, was: &Inode, is: &Inode) -> Result<Ranges, Errno> {
+    fn ranges_here(&mut self, id: FileId, was: &Inode, is: &Inode) -> Result<DifferingRanges, Errno> {
         let (base, ours, reading) = (self.merger.base, self.ours, self.reading);
         let compared = &mut self.merger.compared_here;
         compared.ranges(id, (base, was), (ours, is), reading)
@@ -155,7 +155,7 @@ impl Planner<'_, '_> {
         id: FileId,
         (was, here, there): (&Inode, &Inode, &Inode),
         changed_here: &[Range<u64>],
-        changed_there: Ranges,
+        changed_there: DifferingRanges,
     ) {
         if changed_here.is_empty() {
             self.plan.bytes.push((id, NewBytes::Theirs));

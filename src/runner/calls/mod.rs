@@ -19,7 +19,7 @@ mod rows;
 mod streams;
 mod text;
 mod tracer;
-mod words;
+mod names;
 
 use std::fmt;
 use std::sync::Arc;

@@ -34,7 +34,7 @@ impl CoreCalls {
         tracer: Tracer,
         shown: impl Iterator<Item = &'a String>,
     ) -> Self {
-        if !tracer.tells() {
+        if !tracer.is_active() {
             return Self::default();
         }
         let streams = ["stdin", "stdout", "stderr"].into_iter();

@@ -16,13 +16,13 @@ use super::{CallResult, CallValue, Excerpt, WasiVersion};
 use crate::runner::host::ComponentHost;
 use crate::wasi::StratafsView as _;
 use crate::wasi::p2::{FsView, PreopensView};
-use words::{ended, nothing};
+use names::{ended, nothing};
 
-mod words {
+mod names {
     use wasmtime_wasi::p2::FsError;
     use wasmtime_wasi::p2::bindings::filesystem::types;
 
-    crate::runner::calls::words::words!(types, FsError,
+    crate::runner::calls::names::impl_names!(types, FsError,
         codes: ErrorCode::WouldBlock => "EAGAIN";
         kinds: DescriptorType::Unknown => "UNKNOWN");
 }
@@ -124,7 +124,7 @@ impl HostDescriptor for TracedFsTwo<'_> {
     ) -> FsResult<()> {
         let call = self.call("advise", &fd);
         let call = call.number("offset", offset).number("length", len);
-        let call = call.word("advice", words::advice(advice));
+        let call = call.word("advice", names::advice(advice));
         let done = self.fs.advise(fd, offset, len, advice).await;
         ended(call, done, nothing)
     }
@@ -138,14 +138,14 @@ impl HostDescriptor for TracedFsTwo<'_> {
     async fn get_flags(&mut self, fd: Fd) -> FsResult<DescriptorFlags> {
         let call = self.call("get-flags", &fd);
         let done = self.fs.get_flags(fd).await;
-        ended(call, done, |flags| CallValue::Word(words::access(*flags)))
+        ended(call, done, |flags| CallValue::Word(names::access(*flags)))
     }
 
     async fn get_type(&mut self, fd: Fd) -> FsResult<DescriptorType> {
         let call = self.call("get-type", &fd);
         let done = self.fs.get_type(fd).await;
         ended(call, done, |kind| {
-            CallValue::Word(words::kind(kind).to_owned())
+            CallValue::Word(names::kind(kind).to_owned())
         })
     }
 
@@ -162,8 +162,8 @@ impl HostDescriptor for TracedFsTwo<'_> {
         mtime: NewTimestamp,
     ) -> FsResult<()> {
         let call = self.call("set-times", &fd);
-        let call = call.word("atim", words::time(&atime));
-        let call = call.word("mtim", words::time(&mtime));
+        let call = call.word("atim", names::time(&atime));
+        let call = call.word("mtim", names::time(&mtime));
         let done = self.fs.set_times(fd, atime, mtime).await;
         ended(call, done, nothing)
     }
@@ -218,7 +218,7 @@ impl HostDescriptor for TracedFsTwo<'_> {
     async fn stat(&mut self, fd: Fd) -> FsResult<DescriptorStat> {
         let call = self.call("stat", &fd);
         let done = self.fs.stat(fd).await;
-        ended(call, done, words::stat)
+        ended(call, done, names::stat)
     }
 
     async fn stat_at(
@@ -227,10 +227,10 @@ impl HostDescriptor for TracedFsTwo<'_> {
         flags: PathFlags,
         path: String,
     ) -> FsResult<DescriptorStat> {
-        let call = self.call("stat-at", &fd).word("lookup", words::look(flags));
+        let call = self.call("stat-at", &fd).word("lookup", names::look(flags));
         let call = call.path("path", &path);
         let done = self.fs.stat_at(fd, flags, path).await;
-        ended(call, done, words::stat)
+        ended(call, done, names::stat)
     }
 
     async fn set_times_at(
@@ -242,10 +242,10 @@ impl HostDescriptor for TracedFsTwo<'_> {
         mtime: NewTimestamp,
     ) -> FsResult<()> {
         let call = self.call("set-times-at", &fd);
-        let call = call.word("lookup", words::look(flags));
+        let call = call.word("lookup", names::look(flags));
         let call = call.path("path", &path);
-        let call = call.word("atim", words::time(&atime));
-        let call = call.word("mtim", words::time(&mtime));
+        let call = call.word("atim", names::time(&atime));
+        let call = call.word("mtim", names::time(&mtime));
         let done = self.fs.set_times_at(fd, flags, path, atime, mtime).await;
         ended(call, done, nothing)
     }
@@ -258,7 +258,7 @@ impl HostDescriptor for TracedFsTwo<'_> {
         new_fd: Fd,
         new_path: String,
     ) -> FsResult<()> {
-        let call = self.call("link-at", &fd).word("lookup", words::look(flags));
+        let call = self.call("link-at", &fd).word("lookup", names::look(flags));
         let call = call.path("path", &path);
         let call = call.descriptor("new_descriptor", new_fd.rep());
         let call = call.path("new_path", &new_path);
@@ -275,10 +275,10 @@ impl HostDescriptor for TracedFsTwo<'_> {
         flags: DescriptorFlags,
     ) -> FsResult<Fd> {
         let call = self.call("open-at", &fd);
-        let call = call.word("lookup", words::look(follow));
+        let call = call.word("lookup", names::look(follow));
         let call = call.path("path", &path);
-        let call = call.word("oflags", words::open(open));
-        let call = call.word("flags", words::access(flags));
+        let call = call.word("oflags", names::open(open));
+        let call = call.word("flags", names::access(flags));
         let (dir, name) = (fd.rep(), path.clone());
         let done = self.fs.open_at(fd, follow, path, open, flags).await;
         if let Ok(opened) = &done {
@@ -381,7 +381,7 @@ impl HostDescriptor for TracedFsTwo<'_> {
     async fn metadata_hash(&mut self, fd: Fd) -> FsResult<MetadataHashValue> {
         let call = self.call("metadata-hash", &fd);
         let done = self.fs.metadata_hash(fd).await;
-        ended(call, done, words::hash)
+        ended(call, done, names::hash)
     }
 
     async fn metadata_hash_at(
@@ -391,10 +391,10 @@ impl HostDescriptor for TracedFsTwo<'_> {
         path: String,
     ) -> FsResult<MetadataHashValue> {
         let call = self.call("metadata-hash-at", &fd);
-        let call = call.word("lookup", words::look(flags));
+        let call = call.word("lookup", names::look(flags));
         let call = call.path("path", &path);
         let done = self.fs.metadata_hash_at(fd, flags, path).await;
-        ended(call, done, words::hash)
+        ended(call, done, names::hash)
     }
 }
 
@@ -410,7 +410,7 @@ impl HostDirectoryEntryStream for TracedFsTwo<'_> {
             Some(entry) => CallValue::Record(vec![
                 (
                     "type",
-                    CallValue::Word(words::kind(&entry.type_).to_owned()),
+                    CallValue::Word(names::kind(&entry.type_).to_owned()),
                 ),
                 (
                     "name",
@@ -429,5 +429,5 @@ impl HostDirectoryEntryStream for TracedFsTwo<'_> {
 
 /// A step of a stream that failed with a code of 0.2.
 pub(super) fn of_code(code: &ErrorCode) -> CallResult {
-    words::of_code(code)
+    names::of_code(code)
 }

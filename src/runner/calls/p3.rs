@@ -21,13 +21,13 @@ use super::{CallResult, CallValue, Excerpt, WasiVersion, errnos};
 use crate::limits::MAX_TRACED_PATH_BYTES;
 use crate::runner::host::ComponentHost;
 use crate::wasi::p3::{FsView, HasFs, Step, StreamWatcher, WatchStream};
-use words::{ended, nothing};
+use names::{ended, nothing};
 
-mod words {
+mod names {
     use wasmtime_wasi::p3::bindings::filesystem::types;
     use wasmtime_wasi::p3::filesystem::FilesystemError;
 
-    crate::runner::calls::words::words!(types, FilesystemError,
+    crate::runner::calls::names::impl_names!(types, FilesystemError,
         codes: ErrorCode::Other(_) => "EOTHER";
         kinds: DescriptorType::Other(_) => "OTHER");
 }
@@ -35,9 +35,9 @@ mod words {
 type Fd = Resource<Descriptor>;
 
 /// How a stream ended.
-type End = Result<(), ErrorCode>;
+type StreamEnd = Result<(), ErrorCode>;
 
-type Reading<T> = (StreamReader<T>, FutureReader<End>);
+type StreamAndEnd<T> = (StreamReader<T>, FutureReader<StreamEnd>);
 
 /// Reports each call, and passes it on.
 pub(in crate::runner) struct TracedFsThree<'a> {
@@ -190,7 +190,7 @@ impl HostDescriptorWithStore<ComponentHost> for HasTracedFsThree {
         mut store: Access<'_, ComponentHost, Self>,
         fd: Fd,
         offset: Filesize,
-    ) -> wasmtime::Result<Reading<u8>> {
+    ) -> wasmtime::Result<StreamAndEnd<u8>> {
         let tracer = store.get().tracer;
         let call = begin(&tracer, "read-via-stream", &fd).number("offset", offset);
         let traced = TracedStream::new(&tracer, "stream.read", &fd);
@@ -204,7 +204,7 @@ impl HostDescriptorWithStore<ComponentHost> for HasTracedFsThree {
         fd: Fd,
         data: StreamReader<u8>,
         offset: Filesize,
-    ) -> wasmtime::Result<FutureReader<End>> {
+    ) -> wasmtime::Result<FutureReader<StreamEnd>> {
         let tracer = store.get().tracer;
         let call = begin(&tracer, "write-via-stream", &fd).number("offset", offset);
         let traced = TracedStream::new(&tracer, "stream.write", &fd);
@@ -217,7 +217,7 @@ impl HostDescriptorWithStore<ComponentHost> for HasTracedFsThree {
         mut store: Access<'_, ComponentHost, Self>,
         fd: Fd,
         data: StreamReader<u8>,
-    ) -> wasmtime::Result<FutureReader<End>> {
+    ) -> wasmtime::Result<FutureReader<StreamEnd>> {
         let tracer = store.get().tracer;
         let call = begin(&tracer, "append-via-stream", &fd);
         let traced = TracedStream::new(&tracer, "stream.append", &fd);
@@ -229,7 +229,7 @@ impl HostDescriptorWithStore<ComponentHost> for HasTracedFsThree {
     fn read_directory(
         mut store: Access<'_, ComponentHost, Self>,
         fd: Fd,
-    ) -> wasmtime::Result<Reading<DirectoryEntry>> {
+    ) -> wasmtime::Result<StreamAndEnd<DirectoryEntry>> {
         let tracer = store.get().tracer;
         let call = begin(&tracer, "read-directory", &fd);
         let traced = TracedStream::new(&tracer, "stream.read-directory", &fd);
@@ -247,7 +247,7 @@ impl HostDescriptorWithStore<ComponentHost> for HasTracedFsThree {
     ) -> FilesystemResult<()> {
         let call = call(store, "advise", &fd);
         let call = call.number("offset", offset).number("length", len);
-        let call = call.word("advice", words::advice(advice));
+        let call = call.word("advice", names::advice(advice));
         let done = HasFs::advise(&behind(store), fd, offset, len, advice).await;
         ended(call, done, nothing)
     }
@@ -270,7 +270,7 @@ impl HostDescriptorWithStore<ComponentHost> for HasTracedFsThree {
     ) -> FilesystemResult<DescriptorFlags> {
         let call = call(store, "get-flags", &fd);
         let done = HasFs::get_flags(&behind(store), fd).await;
-        ended(call, done, |flags| CallValue::Word(words::access(*flags)))
+        ended(call, done, |flags| CallValue::Word(names::access(*flags)))
     }
 
     async fn get_type(
@@ -280,7 +280,7 @@ impl HostDescriptorWithStore<ComponentHost> for HasTracedFsThree {
         let call = call(store, "get-type", &fd);
         let done = HasFs::get_type(&behind(store), fd).await;
         ended(call, done, |kind| {
-            CallValue::Word(words::kind(kind).to_owned())
+            CallValue::Word(names::kind(kind).to_owned())
         })
     }
 
@@ -301,8 +301,8 @@ impl HostDescriptorWithStore<ComponentHost> for HasTracedFsThree {
         mtime: NewTimestamp,
     ) -> FilesystemResult<()> {
         let call = call(store, "set-times", &fd);
-        let call = call.word("atim", words::time(&atime));
-        let call = call.word("mtim", words::time(&mtime));
+        let call = call.word("atim", names::time(&atime));
+        let call = call.word("mtim", names::time(&mtime));
         let done = HasFs::set_times(&behind(store), fd, atime, mtime).await;
         ended(call, done, nothing)
     }
@@ -323,7 +323,7 @@ impl HostDescriptorWithStore<ComponentHost> for HasTracedFsThree {
     ) -> FilesystemResult<DescriptorStat> {
         let call = call(store, "stat", &fd);
         let done = HasFs::stat(&behind(store), fd).await;
-        ended(call, done, words::stat)
+        ended(call, done, names::stat)
     }
 
     async fn stat_at(
@@ -332,10 +332,10 @@ impl HostDescriptorWithStore<ComponentHost> for HasTracedFsThree {
         flags: PathFlags,
         path: String,
     ) -> FilesystemResult<DescriptorStat> {
-        let call = call(store, "stat-at", &fd).word("lookup", words::look(flags));
+        let call = call(store, "stat-at", &fd).word("lookup", names::look(flags));
         let call = call.path("path", &path);
         let done = HasFs::stat_at(&behind(store), fd, flags, path).await;
-        ended(call, done, words::stat)
+        ended(call, done, names::stat)
     }
 
     async fn set_times_at(
@@ -347,10 +347,10 @@ impl HostDescriptorWithStore<ComponentHost> for HasTracedFsThree {
         mtime: NewTimestamp,
     ) -> FilesystemResult<()> {
         let call = call(store, "set-times-at", &fd);
-        let call = call.word("lookup", words::look(flags));
+        let call = call.word("lookup", names::look(flags));
         let call = call.path("path", &path);
-        let call = call.word("atim", words::time(&atime));
-        let call = call.word("mtim", words::time(&mtime));
+        let call = call.word("atim", names::time(&atime));
+        let call = call.word("mtim", names::time(&mtime));
         let done = HasFs::set_times_at(&behind(store), fd, flags, path, atime, mtime).await;
         ended(call, done, nothing)
     }
@@ -363,7 +363,7 @@ impl HostDescriptorWithStore<ComponentHost> for HasTracedFsThree {
         new_fd: Fd,
         new_path: String,
     ) -> FilesystemResult<()> {
-        let call = call(store, "link-at", &fd).word("lookup", words::look(flags));
+        let call = call(store, "link-at", &fd).word("lookup", names::look(flags));
         let call = call.path("path", &path);
         let call = call.descriptor("new_descriptor", new_fd.rep());
         let call = call.path("new_path", &new_path);
@@ -380,10 +380,10 @@ impl HostDescriptorWithStore<ComponentHost> for HasTracedFsThree {
         flags: DescriptorFlags,
     ) -> FilesystemResult<Fd> {
         let call = call(store, "open-at", &fd);
-        let call = call.word("lookup", words::look(follow));
+        let call = call.word("lookup", names::look(follow));
         let call = call.path("path", &path);
-        let call = call.word("oflags", words::open(open));
-        let call = call.word("flags", words::access(flags));
+        let call = call.word("oflags", names::open(open));
+        let call = call.word("flags", names::access(flags));
         let (dir, name) = (fd.rep(), path.clone());
         let done = HasFs::open_at(&behind(store), fd, follow, path, open, flags).await;
         if let Ok(opened) = &done {
@@ -469,7 +469,7 @@ impl HostDescriptorWithStore<ComponentHost> for HasTracedFsThree {
     ) -> FilesystemResult<MetadataHashValue> {
         let call = call(store, "metadata-hash", &fd);
         let done = HasFs::metadata_hash(&behind(store), fd).await;
-        ended(call, done, words::hash)
+        ended(call, done, names::hash)
     }
 
     async fn metadata_hash_at(
@@ -479,9 +479,9 @@ impl HostDescriptorWithStore<ComponentHost> for HasTracedFsThree {
         path: String,
     ) -> FilesystemResult<MetadataHashValue> {
         let call = call(store, "metadata-hash-at", &fd);
-        let call = call.word("lookup", words::look(flags));
+        let call = call.word("lookup", names::look(flags));
         let call = call.path("path", &path);
         let done = HasFs::metadata_hash_at(&behind(store), fd, flags, path).await;
-        ended(call, done, words::hash)
+        ended(call, done, names::hash)
     }
 }

@@ -42,8 +42,8 @@ impl Tracer {
         })))
     }
 
-    /// Returns whether anybody is told.
-    pub(super) fn tells(&self) -> bool {
+    /// Returns whether calls are reported to anybody.
+    pub(super) fn is_active(&self) -> bool {
         self.0.is_some()
     }
 
@@ -162,10 +162,10 @@ impl Pending {
 
     /// Reports the call.
     pub(super) fn end(mut self, result: CallResult) {
-        self.tell(result);
+        self.report(result);
     }
 
-    fn tell(&mut self, result: CallResult) {
+    fn report(&mut self, result: CallResult) {
         self.reported = true;
         let Some(inner) = &self.tracer.0 else { return };
         let call = FileCall {
@@ -184,7 +184,7 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if !self.reported {
-            self.tell(CallResult::Unfinished);
+            self.report(CallResult::Unfinished);
         }
     }
 }

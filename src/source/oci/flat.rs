@@ -59,7 +59,7 @@ fn manifest(source: &OciSource) -> Result<Vec<u8>, SourceError> {
 fn media_type(bytes: &[u8]) -> Result<MediaType, SourceErrorKind> {
     let value: Value = serde_json::from_slice(bytes).map_err(document::bad)?;
     Ok(match value.get("mediaType").and_then(Value::as_str) {
-        Some(told) => MediaType::from(told),
+        Some(named) => MediaType::from(named),
         None if value.get("manifests").is_some() => MediaType::ImageIndex,
         None => MediaType::ImageManifest,
     })

@@ -42,7 +42,7 @@ pub(super) use self::hash::sha256;
 pub(crate) use self::oci_source::BlobHome;
 use self::oci_source::{FoundFile, OciSource};
 #[cfg(feature = "registry")]
-pub(crate) use self::raw::{RawLayout, Told};
+pub(crate) use self::raw::{RawLayout, BlobDescriptor};
 #[cfg(all(feature = "dir", feature = "store"))]
 pub(crate) use self::wasm::is_program;
 use super::tar::{self, Input};
@@ -287,7 +287,7 @@ impl OciImage {
         &self.documents.config
     }
 
-    /// Reads a layer, and writes its blob to `copy` as it goes by.
+    /// Reads a layer, and writes its blob to `copy` as it is read.
     ///
     /// The bounds of `options` are those of all layers together that are read
     /// through this value, also at once from several threads; one that is read

@@ -19,7 +19,7 @@ use crate::source::{BlobDigest, SourceError, SourceErrorKind, SourceOptions};
 pub(crate) struct RawLayout(OciSource);
 
 /// What a descriptor says: media type, digest, size.
-pub(crate) type Told = (String, BlobDigest, u64);
+pub(crate) type BlobDescriptor = (String, BlobDigest, u64);
 
 impl RawLayout {
     /// Opens a layout; an archive that is compressed is unpacked into a file without a name.
@@ -42,7 +42,7 @@ impl RawLayout {
     }
 
     /// Returns what the layout has under a name, or the only thing that it has.
-    pub(crate) fn top(&self, name: Option<&str>) -> Result<Told, SourceError> {
+    pub(crate) fn top(&self, name: Option<&str>) -> Result<BlobDescriptor, SourceError> {
         let index = layout::top_index(&self.0).map_err(|error| error.part(layout::INDEX))?;
         let names = |one: &Descriptor| -> Vec<String> {
             NAMES
@@ -74,7 +74,7 @@ impl RawLayout {
     }
 
     /// Returns what the layout has by exactly this name.
-    pub(crate) fn tagged(&self, name: &str) -> Result<Option<Told>, SourceError> {
+    pub(crate) fn tagged(&self, name: &str) -> Result<Option<BlobDescriptor>, SourceError> {
         let index = layout::top_index(&self.0).map_err(|error| error.part(layout::INDEX))?;
         let has = |one: &&Descriptor| {
             let mut names = NAMES.iter().filter_map(|key| annotation(one, key));
@@ -84,7 +84,7 @@ impl RawLayout {
     }
 
     /// Lists what the layout has without a name.
-    pub(crate) fn unnamed(&self) -> Result<Vec<Told>, SourceError> {
+    pub(crate) fn unnamed(&self) -> Result<Vec<BlobDescriptor>, SourceError> {
         let index = layout::top_index(&self.0).map_err(|error| error.part(layout::INDEX))?;
         let has_none = |one: &&Descriptor| NAMES.iter().all(|key| annotation(one, key).is_none());
         let all = index.manifests().iter().filter(has_none);
@@ -126,7 +126,7 @@ fn images(mut all: Vec<Named<'_>>) -> Vec<Named<'_>> {
     all
 }
 
-fn of(one: &Descriptor) -> Result<Told, SourceError> {
+fn of(one: &Descriptor) -> Result<BlobDescriptor, SourceError> {
     Ok((
         one.media_type().to_string(),
         document::digest_of(one)?,

@@ -156,14 +156,14 @@ fn hide_table<W: Write>(
     let digest = crate::digest::Digest::of(&hidden);
     let start = map.frames.iter().take(map.start_frames);
     let start: u64 = start.map(|(compressed, _)| u64::from(*compressed)).sum();
-    let mut told = vec![(
+    let mut annotations = vec![(
         crate::source::TABLE_ANNOTATION,
         format!("{place}:{}:{digest}", hidden.len()),
     )];
     if start > 0 {
-        told.push((crate::source::START_ANNOTATION, start.to_string()));
+        annotations.push((crate::source::START_ANNOTATION, start.to_string()));
     }
-    Ok(told)
+    Ok(annotations)
 }
 
 /// Docker's media types in OCI's words: a manifest of OCI's has no others.

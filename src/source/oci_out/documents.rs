@@ -49,7 +49,7 @@ impl WrittenBlob {
     }
 
     fn descriptor(&self) -> Value {
-        let mut told = json!({
+        let mut descriptor = json!({
             "mediaType": self.media_type,
             "digest": self.digest.as_str(),
             "size": self.size,
@@ -58,13 +58,13 @@ impl WrittenBlob {
         let annotations: Map<_, _> = annotations
             .map(|(key, value)| ((*key).to_owned(), json!(value)))
             .collect();
-        if let (false, Some(told)) = (annotations.is_empty(), told.as_object_mut()) {
-            told.insert("annotations".into(), annotations.into());
+        if let (false, Some(descriptor)) = (annotations.is_empty(), descriptor.as_object_mut()) {
+            descriptor.insert("annotations".into(), annotations.into());
         }
-        if let (Some(data), Some(told)) = (&self.data, told.as_object_mut()) {
-            told.insert("data".into(), json!(data));
+        if let (Some(data), Some(descriptor)) = (&self.data, descriptor.as_object_mut()) {
+            descriptor.insert("data".into(), json!(data));
         }
-        told
+        descriptor
     }
 }
 

@@ -44,7 +44,7 @@ pub(crate) fn write_layer_with<W: Write>(
     spans: std::sync::Arc<dyn SpanSink>,
     start: &StartSet,
 ) -> Result<W, ExportError> {
-    let mut writer = TarWriter::new(out).telling(std::sync::Arc::clone(&spans));
+    let mut writer = TarWriter::new(out).with_spans(std::sync::Arc::clone(&spans));
     let mut first_names = HashMap::new();
     if start.is_empty() {
         for entry in layer.entries() {

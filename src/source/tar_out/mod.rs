@@ -147,7 +147,7 @@ impl<W: Write> TarWriter<W> {
 
     /// Reports to `spans` which bytes are those of files.
     #[cfg(all(feature = "oci", feature = "store"))]
-    fn telling(self, spans: Arc<dyn SpanSink>) -> Self {
+    fn with_spans(self, spans: Arc<dyn SpanSink>) -> Self {
         Self {
             spans: Some(spans),
             ..self

@@ -16,7 +16,7 @@ pub(super) struct LayerSharing {
 }
 
 /// The chunks of a layer, each once, with their lengths.
-type Chunks = HashMap<Digest, u32>;
+type ChunkLengths = HashMap<Digest, u32>;
 
 impl LayerSharing {
     /// Looks through the layers of an image, and then through those of all others.
@@ -26,7 +26,7 @@ impl LayerSharing {
         layers: &[Layer],
     ) -> Result<Vec<Self>, StoreError> {
         let mut known = HashSet::new();
-        let mut own: Vec<(Self, Chunks)> = Vec::new();
+        let mut own: Vec<(Self, ChunkLengths)> = Vec::new();
         for layer in layers {
             let chunks = chunks_of(store, layer)?;
             let new = chunks.iter().filter(|(digest, _)| known.insert(**digest));
@@ -69,8 +69,8 @@ impl LayerSharing {
     }
 }
 
-fn chunks_of(store: &Store, layer: &Layer) -> Result<Chunks, StoreError> {
-    let mut chunks = Chunks::new();
+fn chunks_of(store: &Store, layer: &Layer) -> Result<ChunkLengths, StoreError> {
+    let mut chunks = ChunkLengths::new();
     for entry in layer.entries() {
         if let EntryBody::File { content, .. } = &entry.body {
             let found = store.chunks(content)?;

@@ -71,11 +71,11 @@ impl EarlierEntries {
         manifest: &Value,
     ) -> Result<(), TransferError> {
         let layers = manifest.get("layers").and_then(Value::as_array);
-        for told in layers.into_iter().flatten() {
-            let text = |key: &str| told.get(key).and_then(Value::as_str);
+        for layer in layers.into_iter().flatten() {
+            let text = |key: &str| layer.get(key).and_then(Value::as_str);
             let is_one = [PACKED_LAYER, PACKED_PIECES, PACKED_ENTRIES].map(Some);
             let digest: Option<BlobDigest> = text("digest").and_then(|text| text.parse().ok());
-            let (Some(digest), Some(size)) = (digest, told.get("size").and_then(Value::as_u64))
+            let (Some(digest), Some(size)) = (digest, layer.get("size").and_then(Value::as_u64))
             else {
                 continue;
             };
@@ -85,7 +85,7 @@ impl EarlierEntries {
             if self.seen.insert(digest.clone()) {
                 self.fetch(origin, (&digest, size), text("data"))?;
             }
-            let name = told
+            let name = layer
                 .get("annotations")
                 .and_then(|it| it.get(NAME_ANNOTATION));
             let name = name

@@ -23,7 +23,7 @@ use crate::transfer::remote::Remote;
 use crate::transfer::table_room::{TableRoom, too_many};
 use crate::transfer::{PullOptions, Pulled, TransferError, lanes};
 
-/// What a pull of an image in packs goes by.
+/// What a pull of an image in packs works with.
 struct PackedPull<'p> {
     store: &'p Store,
     remote: &'p Remote,

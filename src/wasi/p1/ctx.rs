@@ -9,7 +9,7 @@ use wiggle::GuestMemory;
 
 use super::abi::{CallFailure, Result, answer};
 use super::host_files::HostFiles;
-use super::known::Known;
+use super::known::KnownInstance;
 use super::table::{DescriptorTable, DirDescriptor, Slot};
 use crate::vfs::Preopen;
 
@@ -50,7 +50,7 @@ pub struct Ctx {
     /// What is open below directories of the host, if that is to be remembered.
     pub(super) host_files: Option<HostFiles>,
     /// What the guest knows of its files from before a checkpoint.
-    pub(super) known: Option<Box<Known>>,
+    pub(super) known: Option<Box<KnownInstance>>,
 }
 
 /// Who calls preview1 through a context.
@@ -192,7 +192,7 @@ impl Ctx {
         self.table.insert(Slot::Dir(DirDescriptor {
             descriptor: dir.into_descriptor(),
             preopen: Some(name.into().into_boxed_str()),
-            told: None,
+            restored: None,
         }));
         self
     }

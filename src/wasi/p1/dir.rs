@@ -76,7 +76,7 @@ impl Ctx {
         out: i32,
     ) -> Result<()> {
         let opened = self.table.dir(fd)?;
-        let (dir, told) = (&opened.descriptor, &opened.told);
+        let (dir, restored) = (&opened.descriptor, &opened.restored);
         let device = dir.fs().device();
         let number = |id| self.number(dir.fs(), device, id);
         let (cookie, buf_len) = (cookie.cast_unsigned(), buf_len.cast_unsigned());
@@ -89,7 +89,7 @@ impl Ctx {
             listing.entry(b".", number(dir.id()), types::Filetype::Directory, 1)?;
         }
         if cookie < DOTS && listing.room > 0 {
-            let known = told.as_ref().and_then(|told| told.parent);
+            let known = restored.as_ref().and_then(|restored| restored.parent);
             let parent = match known {
                 Some(known) => known,
                 None => number(dir.parent_id()?),
@@ -99,7 +99,7 @@ impl Ctx {
         let mut outcome = Ok(());
         if listing.room > 0 {
             let from = cookie.saturating_sub(DOTS);
-            let until = told.as_ref().map_or(u64::MAX, |told| told.until(from));
+            let until = restored.as_ref().map_or(u64::MAX, |restored| restored.until(from));
             self.list(dir, (from, until), &mut |entry| {
                 let written = match entry.next.checked_add(DOTS) {
                     Some(next) => {

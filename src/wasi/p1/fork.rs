@@ -102,7 +102,7 @@ impl Ctx {
                 Slot::Dir(dir) => Slot::Dir(DirDescriptor {
                     descriptor: other(&dir.descriptor)?,
                     preopen: dir.preopen.clone(),
-                    told: dir.told.clone(),
+                    restored: dir.restored.clone(),
                 }),
             })
         });
@@ -236,7 +236,7 @@ impl Ctx {
                     descriptor: descriptor
                         .map_err(|errno| Error::new("reopen", name.as_bytes(), errno))?,
                     preopen: Some(name.clone().into_boxed_str()),
-                    told: None,
+                    restored: None,
                 }))
             }
             Described::Open {
@@ -272,7 +272,7 @@ impl Ctx {
                     (None, _) => Ok(Slot::Dir(DirDescriptor {
                         descriptor,
                         preopen: None,
-                        told: None,
+                        restored: None,
                     })),
                 }
             }

@@ -16,10 +16,10 @@ use std::sync::atomic::Ordering;
 
 use super::abi::CallFailure;
 use super::ctx::Ctx;
-use super::stat::Place;
+use super::stat::DeviceInode;
 #[cfg(feature = "freeze")]
 use super::table::Slot;
-use super::table::ToldDir;
+use super::table::RestoredDir;
 use crate::errno::Errno;
 use crate::meta::{FileId, Stat, Time};
 use crate::vfs::{Descriptor, Follow, Fs, Listed};
@@ -72,7 +72,7 @@ pub(crate) struct KnownDir {
     pub(crate) parent: Option<u64>,
 }
 
-impl ToldDir {
+impl RestoredDir {
     /// Returns the cookie past which a list ends that goes on from another one.
     pub(super) fn until(&self, from: u64) -> u64 {
         if from == 0 {
@@ -227,7 +227,7 @@ impl DirOrder {
 }
 
 /// What the guest of one context knows.
-pub(super) struct Known {
+pub(super) struct KnownInstance {
     /// The file system that it is known of.
     fs: Fs,
     files: Arc<KnownFiles>,
@@ -239,7 +239,7 @@ pub(super) struct Known {
     accessed: HashSet<u64>,
 }
 
-impl Known {
+impl KnownInstance {
     pub(super) fn over(&self, fork: &Fs) -> Self {
         Self {
             fs: fork.clone(),
@@ -269,30 +269,30 @@ impl Known {
         self.fs.device() == device && self.fs.is_same(fs)
     }
 
-    /// Returns what the guest is told of what it has open: see [`Self::told`].
+    /// Returns what the guest is told of what it has open: see [`Self::stat_of`].
     #[cold]
-    pub(super) fn fd_stat(&self, open: &Descriptor) -> Result<(Stat, Place), CallFailure> {
-        Ok(self.told(open.fs(), open.fs().device(), open.stat()?))
+    pub(super) fn fd_stat(&self, open: &Descriptor) -> Result<(Stat, DeviceInode), CallFailure> {
+        Ok(self.stat_of(open.fs(), open.fs().device(), open.stat()?))
     }
 
     /// Returns what the guest is told of an object: what `stat` says, but for what it knows
     /// from before a checkpoint.
     #[cold]
-    pub(super) fn told(&self, fs: &Fs, device: u64, mut stat: Stat) -> (Stat, Place) {
+    pub(super) fn stat_of(&self, fs: &Fs, device: u64, mut stat: Stat) -> (Stat, DeviceInode) {
         let mut number = stat.id.get();
         if self.is_of(fs, device) {
             self.put_times(&mut stat);
             number = self.number(number);
         }
-        (stat, Place { device, number })
+        (stat, DeviceInode { device, number })
     }
 
     fn number(&self, id: u64) -> u64 {
-        let (first, told) = self.first;
+        let (first, known) = self.first;
         match self.named.get(&id) {
             Some(known) => *known,
             None if id <= self.files.objects => self.files.number(id),
-            None if id >= first => told.saturating_add(id.saturating_sub(first)),
+            None if id >= first => known.saturating_add(id.saturating_sub(first)),
             None => UNKNOWN | id,
         }
     }
@@ -313,7 +313,7 @@ impl Ctx {
             let stat = fs.symlink_metadata(path.as_slice()).ok()?;
             Some((stat.id.get(), known))
         });
-        self.known = Some(Box::new(Known {
+        self.known = Some(Box::new(KnownInstance {
             fs: fs.clone(),
             named: found.collect(),
             first: (fs.next_number(), next),
@@ -359,8 +359,8 @@ impl Ctx {
     /// Returns the times that the guest is told of an object of `fs`.
     pub(crate) fn told_times(&self, fs: &Fs, stat: Stat) -> KnownTimes {
         let known = self.known.as_ref();
-        let told = known.map(|known| known.told(fs, fs.device(), stat).0);
-        KnownTimes::of(&told.unwrap_or(stat))
+        let known = known.map(|known| known.stat_of(fs, fs.device(), stat).0);
+        KnownTimes::of(&known.unwrap_or(stat))
     }
 
     /// Notes that the guest set the time of access of an object that is one of `fs`.
@@ -404,13 +404,13 @@ impl Ctx {
     pub(crate) fn told_dirs(&self) -> Vec<KnownDir> {
         let dirs = (0..).zip(self.table.slots()).filter_map(|(fd, slot)| {
             let Slot::Dir(dir) = slot else { return None };
-            let told = dir.told.as_ref();
-            let until = told.map_or(u64::MAX, |told| told.until.load(Ordering::Relaxed));
+            let restored = dir.restored.as_ref();
+            let until = restored.map_or(u64::MAX, |restored| restored.until.load(Ordering::Relaxed));
             let until = match until {
                 u64::MAX => self.list_end(&dir.descriptor),
                 until => until,
             };
-            let parent = match told.and_then(|told| told.parent) {
+            let parent = match restored.and_then(|restored| restored.parent) {
                 Some(parent) => Some(parent),
                 None => self.removed_from(&dir.descriptor),
             };
@@ -448,7 +448,7 @@ impl Ctx {
             };
             // What comes from now on is not in the list.
             if known.until == u64::MAX || dir.descriptor.begin_listing().is_ok() {
-                dir.told = Some(Box::new(ToldDir {
+                dir.restored = Some(Box::new(RestoredDir {
                     until: AtomicU64::new(known.until),
                     parent: known.parent,
                 }));
@@ -485,19 +485,19 @@ mod tests {
         // Object 4 of 9 is the checkpoint's; the fifth of the others was made last.
         let runs = vec![run(1, 1, 4), run(5, 20, 1), run(6, 5, 3)];
         let files = KnownFiles::new(9, vec![4], runs);
-        let told: Vec<u64> = (1..10).map(|id| files.number(id)).collect();
-        assert_eq!(told, [1, 2, 3, UNKNOWN | 4, 4, 20, 5, 6, 7]);
+        let restored: Vec<u64> = (1..10).map(|id| files.number(id)).collect();
+        assert_eq!(restored, [1, 2, 3, UNKNOWN | 4, 4, 20, 5, 6, 7]);
         assert!(!files.is_plain() && KnownFiles::plain(9).is_plain());
         // Two things that the host put there have 10 and 11; one of them has a name.
-        let known = Known {
+        let known = KnownInstance {
             fs: Fs::new(&Image::empty()),
             files: Arc::new(files),
             named: HashMap::from([(11, 8)]),
             first: (12, 21),
             accessed: HashSet::new(),
         };
-        let told: Vec<u64> = (9..14).map(|id| known.number(id)).collect();
-        assert_eq!(told, [7, UNKNOWN | 10, 8, 21, 22]);
+        let restored: Vec<u64> = (9..14).map(|id| known.number(id)).collect();
+        assert_eq!(restored, [7, UNKNOWN | 10, 8, 21, 22]);
         // What nothing is known of has a number that nothing else has.
         let none = KnownFiles::new(2, Vec::new(), Vec::new());
         assert_eq!(none.number(2), UNKNOWN | 2);

@@ -34,7 +34,7 @@ use super::export::Exports;
 use super::link::{add_common_async, add_common_sync, bare, boxed, define, later, now, split};
 use super::memory::CallMemory;
 use super::poll::Subscribe;
-use super::stat::{Place, filetype, record};
+use super::stat::{DeviceInode, filetype, record};
 use super::stock::block_on;
 use crate::meta::Stat;
 
@@ -193,7 +193,7 @@ impl Subscribe for types::Subscription {
 
 /// Encodes a `filestat`. A link count past 32 bits cannot be: see
 /// [`Stat::nlink`].
-fn filestat(stat: &Stat, place: &Place) -> [u8; 56] {
+fn filestat(stat: &Stat, place: &DeviceInode) -> [u8; 56] {
     record!(56:
         0 => place.device.to_le_bytes(),
         8 => place.number.to_le_bytes(),

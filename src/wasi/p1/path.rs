@@ -98,7 +98,7 @@ impl Ctx {
             Kind::Dir => Slot::Dir(DirDescriptor {
                 descriptor,
                 preopen: None,
-                told: None,
+                restored: None,
             }),
             Kind::File | Kind::Symlink => Slot::File(FileDescriptor {
                 descriptor,

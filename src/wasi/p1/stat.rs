@@ -49,8 +49,8 @@ const FILE_ONLY: types::Rights = types::Rights::FD_SEEK
     .union(types::Rights::FD_FILESTAT_SET_SIZE)
     .union(types::Rights::PATH_FILESTAT_SET_SIZE);
 
-/// What a guest tells objects apart by.
-pub(super) struct Place {
+/// The device and the inode number of an object, which no other object has both of.
+pub(super) struct DeviceInode {
     pub(super) device: u64,
     /// The inode number.
     pub(super) number: u64,
@@ -82,14 +82,14 @@ impl Ctx {
 
     /// Returns what `fd_filestat_get` tells, in whatever shape.
     #[inline]
-    pub(super) fn fd_stat(&self, fd: i32) -> Result<(Stat, Place)> {
+    pub(super) fn fd_stat(&self, fd: i32) -> Result<(Stat, DeviceInode)> {
         if let Some(known) = &self.known {
             return known.fd_stat(self.descriptor(fd)?);
         }
         let descriptor = self.descriptor(fd)?;
         let stat = descriptor.stat()?;
         let (device, number) = (descriptor.fs().device(), stat.id.get());
-        Ok((stat, Place { device, number }))
+        Ok((stat, DeviceInode { device, number }))
     }
 
     /// Returns what `path_filestat_get` tells, in whatever shape.
@@ -101,16 +101,16 @@ impl Ctx {
         flags: i32,
         path: i32,
         path_len: i32,
-    ) -> Result<(Stat, Place)> {
+    ) -> Result<(Stat, DeviceInode)> {
         let flags = argument(flags)?;
         let dir = &self.table.dir(fd)?.descriptor;
         let path = text(memory, path, path_len)?;
         let (stat, device) = dir.locate_at(follow(flags), &path)?;
         if let Some(known) = &self.known {
-            return Ok(known.told(dir.fs(), device, stat));
+            return Ok(known.stat_of(dir.fs(), device, stat));
         }
         let number = stat.id.get();
-        Ok((stat, Place { device, number }))
+        Ok((stat, DeviceInode { device, number }))
     }
 
     pub(super) fn fd_filestat_set_size(
@@ -251,7 +251,7 @@ pub(super) use record;
 
 /// Encodes a `filestat`. Times that preview1 cannot show are clamped.
 #[inline]
-fn filestat(stat: &Stat, place: &Place) -> [u8; 64] {
+fn filestat(stat: &Stat, place: &DeviceInode) -> [u8; 64] {
     record!(64:
         0 => place.device.to_le_bytes(),
         8 => place.number.to_le_bytes(),

@@ -38,12 +38,12 @@ pub(super) struct DirDescriptor {
     /// The name a preopened directory is shown under.
     pub(super) preopen: Option<Box<str>>,
     /// What a guest that goes on from a checkpoint was told of it.
-    pub(super) told: Option<Box<ToldDir>>,
+    pub(super) restored: Option<Box<RestoredDir>>,
 }
 
 /// What a guest was told of an open directory, by numbers that its file system does not have any more.
 #[derive(Debug)]
-pub(super) struct ToldDir {
+pub(super) struct RestoredDir {
     /// The cookie past which the list that it is in the middle of ends; the greatest number
     /// once it begins another one. Atomic.
     pub(super) until: AtomicU64,
@@ -51,7 +51,7 @@ pub(super) struct ToldDir {
     pub(super) parent: Option<u64>,
 }
 
-impl Clone for ToldDir {
+impl Clone for RestoredDir {
     fn clone(&self) -> Self {
         Self {
             until: AtomicU64::new(self.until.load(Ordering::Relaxed)),

@@ -91,7 +91,7 @@ macro_rules! hosts {
         };
 
         type Fd = Resource<Descriptor>;
-        type Listing = Resource<DirectoryEntryStream>;
+        type DirStream = Resource<DirectoryEntryStream>;
 
         impl HostDescriptor for FsView<'_> {
             one!($mode fn advise(offset: Filesize, len: Filesize, advice: Advice) -> (),
@@ -144,7 +144,7 @@ macro_rules! hosts {
             making!($mode fn open_at(follow: PathFlags, path: String, open: OpenFlags,
                 flags: DescriptorFlags) -> Fd,
                 |d| ops::open_at(d, follow.into(), &path, open.into(), flags.into()), give_opened);
-            making!($mode fn read_directory() -> Listing, |d| ReadDir::new(d), give_listing);
+            making!($mode fn read_directory() -> DirStream, |d| ReadDir::new(d), give_listing);
             // No bindings let a guest wait for a stream to be made.
             making!([] fn read_via_stream(offset: Filesize) -> Resource<DynInputStream>,
                 |d| ReadStream::new(d, offset), give_input);
@@ -164,7 +164,7 @@ macro_rules! hosts {
         impl HostDirectoryEntryStream for FsView<'_> {
             entry!($mode fn read_directory_entry() -> Option<DirectoryEntry>);
 
-            fn drop(&mut self, stream: Listing) -> wasmtime::Result<()> {
+            fn drop(&mut self, stream: DirStream) -> wasmtime::Result<()> {
                 if self.take_listing(&stream)? {
                     return Ok(());
                 }
@@ -193,7 +193,7 @@ macro_rules! hosts {
 /// The one operation on a listing.
 macro_rules! entry {
     ([$($async:ident $wait:ident)?] fn $name:ident() -> $ret:ty) => {
-        $($async)? fn $name(&mut self, stream: Listing) -> FsResult<$ret> {
+        $($async)? fn $name(&mut self, stream: DirStream) -> FsResult<$ret> {
             match self.listing(&stream) {
                 Some(listing) => Ok(listing.next()?.map(|entry| ops::entry(entry).into())),
                 None => self.stock.$name(stream)$(.$wait)?,

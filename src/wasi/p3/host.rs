@@ -19,7 +19,7 @@ use wasmtime_wasi::p3::filesystem::{FilesystemError, FilesystemResult};
 
 use super::convert::{self, no_room};
 use super::listing::EntryStream;
-use super::stream::{End, Ending, ReadStream, WriteStream};
+use super::stream::{StreamEnd, Ending, ReadStream, WriteStream};
 use crate::errno::Errno;
 use crate::vfs::Descriptor;
 use crate::wasi::component::ctx::StratafsView;
@@ -32,7 +32,7 @@ use crate::wasi::write_at::WriteAt;
 type Fd = Resource<WasiDescriptor>;
 
 /// A stream, and the future that tells how it ended.
-type Reading<T> = (StreamReader<T>, FutureReader<End>);
+type StreamAndEnd<T> = (StreamReader<T>, FutureReader<StreamEnd>);
 
 impl Host for FsView<'_> {
     fn convert_error_code(&mut self, error: FilesystemError) -> wasmtime::Result<ErrorCode> {
@@ -93,7 +93,7 @@ fn stock_now<'a, U: StratafsView>(
     Access::<U, WasiFilesystem>::new(store.as_context_mut(), U::filesystem)
 }
 
-fn now<U>(store: &mut Access<'_, U, HasFs>, end: Errno) -> wasmtime::Result<FutureReader<End>> {
+fn now<U>(store: &mut Access<'_, U, HasFs>, end: Errno) -> wasmtime::Result<FutureReader<StreamEnd>> {
     let end = ErrorCode::from(end);
     FutureReader::new(store, async move { wasmtime::error::Ok(Err(end)) })
 }
@@ -105,7 +105,7 @@ fn write<U>(
     mut data: StreamReader<u8>,
     place: WriteAt,
     watch: StreamWatcher,
-) -> wasmtime::Result<FutureReader<End>> {
+) -> wasmtime::Result<FutureReader<StreamEnd>> {
     if let Err(errno) = WriteStream::check(&file, place) {
         data.close(&mut store)?;
         return now(&mut store, errno);
@@ -120,7 +120,7 @@ impl<U: StratafsView> HostDescriptorWithStore<U> for HasFs {
         mut store: Access<'_, U, Self>,
         fd: Fd,
         offset: Filesize,
-    ) -> wasmtime::Result<Reading<u8>> {
+    ) -> wasmtime::Result<StreamAndEnd<u8>> {
         let (file, watch) = store.get().ours_watched(&fd);
         let Some(file) = file else {
             return WasiFilesystem::read_via_stream(stock_now(&mut store), fd, offset);
@@ -143,7 +143,7 @@ impl<U: StratafsView> HostDescriptorWithStore<U> for HasFs {
         fd: Fd,
         data: StreamReader<u8>,
         offset: Filesize,
-    ) -> wasmtime::Result<FutureReader<End>> {
+    ) -> wasmtime::Result<FutureReader<StreamEnd>> {
         let (file, watch) = store.get().ours_watched(&fd);
         match file {
             Some(file) => write(store, file, data, WriteAt::Offset(offset), watch),
@@ -155,7 +155,7 @@ impl<U: StratafsView> HostDescriptorWithStore<U> for HasFs {
         mut store: Access<'_, U, Self>,
         fd: Fd,
         data: StreamReader<u8>,
-    ) -> wasmtime::Result<FutureReader<End>> {
+    ) -> wasmtime::Result<FutureReader<StreamEnd>> {
         let (file, watch) = store.get().ours_watched(&fd);
         match file {
             Some(file) => write(store, file, data, WriteAt::End, watch),
@@ -166,7 +166,7 @@ impl<U: StratafsView> HostDescriptorWithStore<U> for HasFs {
     fn read_directory(
         mut store: Access<'_, U, Self>,
         fd: Fd,
-    ) -> wasmtime::Result<Reading<DirectoryEntry>> {
+    ) -> wasmtime::Result<StreamAndEnd<DirectoryEntry>> {
         let (dir, watch) = store.get().ours_watched(&fd);
         let Some(dir) = dir else {
             return WasiFilesystem::read_directory(stock_now(&mut store), fd);

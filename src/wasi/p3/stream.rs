@@ -27,14 +27,14 @@ use crate::wasi::write_at::WriteAt;
 const HOST_BUFFER: usize = 64 * 1024;
 
 /// How a stream ended, for the future beside it.
-pub(super) type End = Result<(), ErrorCode>;
+pub(super) type StreamEnd = Result<(), ErrorCode>;
 
 /// Reports to the future beside a stream how the stream ended: what came first
 /// counts, and a stream that is dropped before its end did well so far.
-pub(super) struct Ending(Option<oneshot::Sender<End>>);
+pub(super) struct Ending(Option<oneshot::Sender<StreamEnd>>);
 
 impl Ending {
-    pub(super) fn new() -> (Self, oneshot::Receiver<End>) {
+    pub(super) fn new() -> (Self, oneshot::Receiver<StreamEnd>) {
         let (sender, receiver) = oneshot::channel();
         (Self(Some(sender)), receiver)
     }

@@ -224,7 +224,7 @@ fn an_image_of_another_tool_keeps_its_digests() {
     let other = world.other("other");
     let pulled = world.pull(&other, "x:1").unwrap();
     assert_eq!(pulled.image.id, info.id);
-    // By its digest as well, and then it goes by that.
+    // By its digest as well, and then it is named by that.
     let name = format!("{}@{}", world.fake.name("x:1"), pushed.digest);
     let pulled = pull_with(&client(), &other, &name.parse().unwrap()).unwrap();
     let by_digest = format!("{}@{}", world.fake.name("x"), pushed.digest);

@@ -7,7 +7,7 @@
 //! predicted: the times of directories, and access and change times; all paths
 //! of conflicts that follow from others (those found here have to be told); and
 //! the outcome where a file that theirs made under several names meets names of
-//! ours, since that goes by the order of names ([`Plan::unsure`]).
+//! ours, since that depends on the order of names ([`Plan::unsure`]).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::Range;

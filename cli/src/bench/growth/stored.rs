@@ -15,14 +15,14 @@ use crate::report::Series;
 const FILES: u32 = 20;
 
 /// A store of some images, and a directory to import from.
-struct Stored {
+struct GrowthStore {
     images: u32,
     store: PathBuf,
     source: PathBuf,
     out: PathBuf,
 }
 
-impl Stored {
+impl GrowthStore {
     /// Makes one below `dir`, each image with bytes of its own.
     fn create(dir: &Path, images: u32) -> Result<Self, Failure> {
         let this = Self {
@@ -63,9 +63,9 @@ impl Stored {
 pub(super) fn images(max: u64) -> Result<Vec<Series>, Failure> {
     let dir = tempfile::tempdir()?;
     let stores = up_to(max, [1, 10, 100]);
-    let stores = stores.map(|images| Stored::create(dir.path(), images));
-    let stores: Vec<Stored> = stores.collect::<Result<_, _>>()?;
-    let cases = |work: &'static dyn Fn(&Stored) -> Result<(), Failure>| {
+    let stores = stores.map(|images| GrowthStore::create(dir.path(), images));
+    let stores: Vec<GrowthStore> = stores.collect::<Result<_, _>>()?;
+    let cases = |work: &'static dyn Fn(&GrowthStore) -> Result<(), Failure>| {
         let stores = stores.iter();
         let cases = stores.map(|stored| Case::new(stored.images.into(), move || work(stored)));
         cases.collect::<Vec<_>>()

@@ -24,7 +24,7 @@ impl StagePlanner<'_, '_> {
                     self.own.set(name.clone(), value.clone(), at)?;
                 }
                 self.config.env = self.own.env();
-                format!("ENV {}", told(&pairs))
+                format!("ENV {}", joined(&pairs))
             }
             InstructionBody::Label(pairs) => {
                 let pairs = self.pairs(pairs)?;
@@ -34,7 +34,7 @@ impl StagePlanner<'_, '_> {
                     return Err(Problem::new(at, what));
                 }
                 self.config.labels.extend(pairs.iter().cloned());
-                format!("LABEL {}", told(&pairs))
+                format!("LABEL {}", joined(&pairs))
             }
             InstructionBody::User(user) => {
                 let user = self.word(user)?;
@@ -58,19 +58,19 @@ impl StagePlanner<'_, '_> {
             }
             InstructionBody::Entrypoint(command) => {
                 let words = self.words("ENTRYPOINT", command)?;
-                let told = format!("ENTRYPOINT {}", json(&words));
+                let text = format!("ENTRYPOINT {}", json(&words));
                 self.config.entrypoint = Some(words);
                 if !self.has_cmd {
                     self.config.cmd = None;
                 }
-                told
+                text
             }
             InstructionBody::Cmd(command) => {
                 let words = self.words("CMD", command)?;
-                let told = format!("CMD {}", json(&words));
+                let text = format!("CMD {}", json(&words));
                 self.config.cmd = Some(words);
                 self.has_cmd = true;
-                told
+                text
             }
             InstructionBody::Shell(words) => {
                 self.shell = Some(words.clone());
@@ -189,7 +189,7 @@ fn add(all: &mut Vec<String>, one: &str) {
     }
 }
 
-fn told(pairs: &[(String, String)]) -> String {
+fn joined(pairs: &[(String, String)]) -> String {
     let pairs = pairs.iter();
     let pairs: Vec<String> = pairs
         .map(|(name, value)| format!("{name}={value}"))

@@ -23,10 +23,10 @@ impl StoredTree {
         let layer = Fs::new(image).tree("/", &ChunkPool::new())?;
         let mut entries = BTreeMap::new();
         for entry in layer.entries() {
-            let (told, content) = match entry.body {
+            let (found, content) = match entry.body {
                 EntryBody::Dir { meta, .. } => {
                     let meta = meta.cloned().unwrap_or_else(|| Meta::with_mode(0o755));
-                    (told(Kind::Dir, meta, None, None), None)
+                    (tree_entry(Kind::Dir, meta, None, None), None)
                 }
                 EntryBody::File {
                     meta,
@@ -35,24 +35,24 @@ impl StoredTree {
                     links,
                 } => {
                     let object = (links > 1).then_some(u64::from(object));
-                    let told = told(Kind::File, meta.clone(), None, object);
-                    (told, Some(content.clone()))
+                    let file = tree_entry(Kind::File, meta.clone(), None, object);
+                    (file, Some(content.clone()))
                 }
                 EntryBody::Symlink { meta, target, .. } => {
                     let target = Some(target.to_vec());
-                    (told(Kind::Symlink, meta.clone(), target, None), None)
+                    (tree_entry(Kind::Symlink, meta.clone(), target, None), None)
                 }
                 // A whole tree has none of these.
                 EntryBody::Whiteout | EntryBody::LowerLink { .. } => continue,
             };
-            entries.insert(entry.path.to_bytes(), (told, content));
+            entries.insert(entry.path.to_bytes(), (found, content));
         }
         Ok(Self { entries })
     }
 
     pub(super) fn look(&self, path: &[u8]) -> Option<TreeEntry> {
         if path.is_empty() && !self.entries.contains_key(path) {
-            return Some(told(Kind::Dir, Meta::with_mode(0o755), None, None));
+            return Some(tree_entry(Kind::Dir, Meta::with_mode(0o755), None, None));
         }
         self.entries.get(path).map(|(entry, _)| entry.clone())
     }
@@ -93,7 +93,7 @@ impl StoredTree {
     }
 }
 
-fn told(kind: Kind, meta: Meta, target: Option<Vec<u8>>, object: Option<u64>) -> TreeEntry {
+fn tree_entry(kind: Kind, meta: Meta, target: Option<Vec<u8>>, object: Option<u64>) -> TreeEntry {
     TreeEntry {
         kind,
         meta,

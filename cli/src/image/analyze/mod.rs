@@ -68,13 +68,13 @@ pub(super) fn analyze(store: &Store, args: AnalyzeArgs) -> Result<(), Failure> {
 
 /// What the history says of each layer; nothing of those that it does not tell of.
 fn steps(info: &ImageInfo) -> Vec<String> {
-    let told = info.config.history.iter().filter(|step| !step.empty_layer);
-    let mut told: VecDeque<String> = told
+    let named = info.config.history.iter().filter(|step| !step.empty_layer);
+    let mut named: VecDeque<String> = named
         .map(|step| step.created_by.clone().unwrap_or_default())
         .collect();
     let layers = info.layers.iter();
     layers
-        .map(|_| told.pop_front().unwrap_or_default())
+        .map(|_| named.pop_front().unwrap_or_default())
         .collect()
 }
 
@@ -301,24 +301,24 @@ fn wasted_line(file: &HiddenFile) -> String {
 }
 
 fn file_json(file: &AnalyzedEntry) -> Value {
-    let mut told = json!({"size_bytes": file.size, "layer": file.layer});
-    put_bytes(&mut told, "path", &rooted_bytes(&file.path));
-    told
+    let mut value = json!({"size_bytes": file.size, "layer": file.layer});
+    put_bytes(&mut value, "path", &rooted_bytes(&file.path));
+    value
 }
 
 fn dir_json(dir: &DirSum) -> Value {
-    let mut told = json!({"size_bytes": dir.bytes, "files": dir.files});
-    put_bytes(&mut told, "path", &rooted_bytes(&dir.path));
-    told
+    let mut value = json!({"size_bytes": dir.bytes, "files": dir.files});
+    put_bytes(&mut value, "path", &rooted_bytes(&dir.path));
+    value
 }
 
 fn hidden_json(file: &HiddenFile) -> Value {
-    let mut told = json!({
+    let mut value = json!({
         "size_bytes": file.size,
         "layer": file.layer,
         "hidden_by": file.by,
         "overwritten": file.is_overwritten,
     });
-    put_bytes(&mut told, "path", &rooted_bytes(&file.path));
-    told
+    put_bytes(&mut value, "path", &rooted_bytes(&file.path));
+    value
 }

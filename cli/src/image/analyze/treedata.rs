@@ -151,7 +151,7 @@ impl TreeData {
             };
             let child = |number: &usize| self.nodes.get(*number);
             let all = node.children.iter().filter_map(child);
-            let rest = Rest::of(all.filter(|child| !child.is_listed));
+            let rest = LeftOut::of(all.filter(|child| !child.is_listed));
             let is_listed = |number: &&usize| child(number).is_some_and(|child| child.is_listed);
             let listed: Vec<usize> = node.children.iter().filter(is_listed).copied().collect();
             let children = listed.len() + usize::from(rest.entries > 0);
@@ -226,13 +226,13 @@ fn escaped_len(c: char) -> usize {
 
 /// What is left out of a directory.
 #[derive(Default)]
-struct Rest {
+struct LeftOut {
     entries: u64,
     size: u64,
     unopened: u64,
 }
 
-impl Rest {
+impl LeftOut {
     fn of<'a>(nodes: impl Iterator<Item = &'a Node>) -> Self {
         nodes.fold(Self::default(), |sum, node| Self {
             entries: sum.entries + node.entries,
@@ -269,7 +269,7 @@ impl Columns {
         self.unopened.push(of_file(node.unopened));
     }
 
-    fn push_rest(&mut self, rest: &Rest) {
+    fn push_rest(&mut self, rest: &LeftOut) {
         self.names.push(rest.entries.to_string());
         self.sizes.push(rest.size);
         self.layers.push(0);

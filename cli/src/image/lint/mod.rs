@@ -28,7 +28,7 @@ use subject::Subject;
 
 use super::look_args::LintArgs;
 use super::text::{answer, put_bytes, rooted, rooted_bytes};
-use crate::failure::{Failure, tell_json};
+use crate::failure::{Failure, print_json};
 use crate::from_image;
 use crate::limits::MAX_PROGRAM_BYTES;
 use crate::outfile::OutFile;
@@ -61,7 +61,7 @@ pub(super) fn lint(args: LintArgs, store: Option<&Path>) -> Result<ExitCode, Fai
         .iter()
         .any(|finding| finding.rule.severity >= args.fail_on);
     match is_stdout {
-        true => tell_json(&sarif::document(&subject, &found))?,
+        true => print_json(&sarif::document(&subject, &found))?,
         false => answer(
             args.form,
             || document(&subject, &found, is_bad),
@@ -144,11 +144,11 @@ fn entry(
     match guest.and_then(|guest| Runner::new(&guest, RunnerConfig::default())) {
         Ok(_) => {}
         Err(RunnerError::NotWasm { reason, .. }) => {
-            let told = match what {
+            let reason = match what {
                 Some(what) => format!("{name} is {what}"),
                 None => format!("{name}: {reason}"),
             };
-            findings.of_image(&ENTRY_NOT_WASM, told);
+            findings.of_image(&ENTRY_NOT_WASM, reason);
         }
         Err(error) => findings.of_image(&UNKNOWN_IMPORT, error.to_string()),
     }
@@ -169,7 +169,7 @@ fn document(subject: &Subject, found: &[Finding], is_bad: bool) -> Value {
 }
 
 fn finding_json(finding: &Finding) -> Value {
-    let mut told = json!({
+    let mut value = json!({
         "rule": finding.rule.id,
         "severity": finding.rule.severity.word(),
         "path": null,
@@ -181,9 +181,9 @@ fn finding_json(finding: &Finding) -> Value {
         "fix": finding.rule.fix,
     });
     if let Some(path) = &finding.path {
-        put_bytes(&mut told, "path", &rooted_bytes(path));
+        put_bytes(&mut value, "path", &rooted_bytes(path));
     }
-    told
+    value
 }
 
 /// A line for each finding, and after those of a rule what to do.

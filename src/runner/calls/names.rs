@@ -1,8 +1,8 @@
-//! The words of `wasi:filesystem` that read alike in 0.2 and 0.3.
+//! Names of the values of `wasi:filesystem` that read alike in 0.2 and 0.3.
 
-/// Writes what tells the words of the bindings `$types`. What only one of them has
+/// Writes functions that name the values of the bindings `$types`. What only one of them has
 /// follows: codes, and kinds of objects.
-macro_rules! words {
+macro_rules! impl_names {
     ($types:ident, $failure:ty, codes: $($code:pat => $errno:literal),*; kinds: $($kind:pat => $word:literal),*) => {
         use $crate::runner::calls::tracer::Pending;
         use $crate::runner::calls::{CallResult, CallValue, errnos};
@@ -167,4 +167,4 @@ macro_rules! words {
         }
     };
 }
-pub(super) use words;
+pub(super) use impl_names;
