@@ -125,6 +125,7 @@ fn parse(number: usize, ends: &Records<U64>, bytes: &GuardedBytes) -> Option<Xat
 #[cfg(feature = "store")]
 pub(crate) fn encode_xattrs(xattrs: &Xattrs, out: &mut Vec<u8>) {
     for part in xattrs.iter().flat_map(|(name, value)| [name, value]) {
+        // A layer refuses more than `MAX_XATTR_BYTES` of an entry.
         let len = crate::bounded::bounded_u32(part.len(), "the bound on attributes of a layer");
         out.extend_from_slice(&len.to_le_bytes());
         out.extend_from_slice(part);

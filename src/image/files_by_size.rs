@@ -33,6 +33,7 @@ impl FilesBySize {
         let (mut sizes, mut ends) = (Vec::new(), Vec::new());
         for of_one_size in files.chunk_by(|one, two| one.0 == two.0) {
             let before: u32 = ends.last().copied().unwrap_or(0);
+            // They are some of the nodes, whose number has 32 bits.
             let count = bounded_u32(of_one_size.len(), "the number of objects");
             ends.push(before.saturating_add(count));
             sizes.extend(of_one_size.first().map(|(size, _)| *size));

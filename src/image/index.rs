@@ -55,6 +55,7 @@ pub(super) struct Index {
 
 impl Index {
     pub(super) fn nodes(&self) -> u32 {
+        // `Parts` refuses more than `MAX_RECORDS`, and a file has the number in 32 bits.
         bounded_u32(self.nodes.len(), "`Parts`")
     }
 

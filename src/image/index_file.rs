@@ -404,7 +404,7 @@ pub(super) fn xattrs(attributes: &XattrTable) -> (Vec<U64>, Vec<u8>) {
     (ends, bytes)
 }
 
-/// A count as the file has it; `Parts` keeps all of them below 2^32.
+/// Returns a count as the file has it: `Parts` has refused what 32 bits do not hold.
 fn count(count: usize) -> u32 {
     bounded_u32(count, "`Parts`")
 }

@@ -57,6 +57,7 @@ impl Parts {
 
     /// Counts the slots.
     pub(super) fn slot_count(&self) -> u32 {
+        // `push_slot` refuses more than `MAX_RECORDS`.
         bounded_u32(self.slots.len(), "`push_slot`")
     }
 

@@ -31,7 +31,8 @@ impl SlotsByNode {
     fn found(index: &Index) -> Self {
         let mut first = vec![NOWHERE; index.nodes() as usize];
         let mut further: HashMap<u32, Vec<u32>> = HashMap::new();
-        for slot in 0..bounded_u32(index.slots.len(), "the hash table") {
+        // `Parts` refuses more than `MAX_RECORDS`, and a file has the number in 32 bits.
+        for slot in 0..bounded_u32(index.slots.len(), "`Parts`") {
             let Some(record) = index.record(slot) else {
                 continue;
             };

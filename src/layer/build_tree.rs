@@ -69,6 +69,7 @@ impl BuildTree {
 
     /// Adds a node that no name may ever lead to.
     pub(super) fn push_nameless(&mut self, object: BuildBody, meta: Meta) -> u32 {
+        // The builder refuses more than `MAX_LAYER_ENTRIES`.
         let id = bounded_u32(self.nodes.len(), "the bound on entries of a layer");
         self.nodes.push(BuildNode {
             meta,
@@ -267,6 +268,7 @@ impl Numbering {
         )]
         *self.new[id as usize].get_or_insert_with(|| {
             self.old.push(id);
+            // These are nodes that `push_nameless` has numbered.
             NodeId(bounded_u32(
                 self.old.len() - 1,
                 "the bound on entries of a layer",

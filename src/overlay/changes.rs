@@ -152,6 +152,7 @@ impl Overlay {
             changes.compare_object(*id);
         }
         self.check_undamaged()?;
+        changes.paths.check()?;
         Ok(changes.finish())
     }
 }
@@ -169,7 +170,7 @@ struct ChangeLister<'a> {
     old: &'a Overlay,
     new: &'a Overlay,
     paths: PathTable<'a>,
-    /// Objects of either state whose names are told.
+    /// Objects of either state whose names are reported.
     named: BTreeSet<(ObjectKey, usize)>,
     /// Directories with an entry lost or gained.
     moved_in: BTreeSet<FileId>,
@@ -178,7 +179,7 @@ struct ChangeLister<'a> {
 }
 
 impl ChangeLister<'_> {
-    /// All that was told, sorted by path.
+    /// Returns all that was reported, sorted by path.
     fn finish(self) -> Vec<Change> {
         let ranks = self.paths.ranks();
         let mut reported = self.reported;

@@ -6,6 +6,7 @@
 //! its directory and one name.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fmt;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 use super::delta::DirEntryKey;
 use super::{Overlay, steps};
+use crate::errno::Errno;
 use crate::meta::FileId;
 use crate::name::{LayerPath, Name};
 use crate::path::FsPath;
@@ -214,6 +216,8 @@ pub(super) struct PathTable<'a> {
     numbers: HashMap<(PathNumber, Name), PathNumber>,
     /// For each state what was asked so far; `None` for what has no name.
     known: Vec<HashMap<FileId, Option<PathNumber>>>,
+    /// Whether a path was asked for by a number that no path has.
+    is_broken: Cell<bool>,
 }
 
 /// A path's place in its table.
@@ -228,6 +232,7 @@ impl<'a> PathTable<'a> {
             paths: vec![TreePath::root()],
             numbers: HashMap::new(),
             known: vec![HashMap::new(); states.len()],
+            is_broken: Cell::new(false),
         }
     }
 
@@ -287,9 +292,21 @@ impl<'a> PathTable<'a> {
         number
     }
 
-    /// Returns a path by its number.
+    /// Returns a path by its number, which this table has made. A number of another table is
+    /// a bug: a panic while debugging, and an error of [`Self::check`] in a release.
     pub(super) fn path(&self, number: PathNumber) -> TreePath {
-        self.paths.get(number).cloned().unwrap_or_default()
+        let path = self.paths.get(number).cloned();
+        debug_assert!(path.is_some(), "path {number} of {}", self.paths.len());
+        self.is_broken.set(self.is_broken.get() || path.is_none());
+        path.unwrap_or_default()
+    }
+
+    /// Refuses what was named by paths of which one was lost.
+    pub(super) fn check(&self) -> Result<(), Errno> {
+        match self.is_broken.get() {
+            true => Err(Errno::Io),
+            false => Ok(()),
+        }
     }
 
     /// Returns for each number its place among all paths as they sort.
@@ -328,6 +345,15 @@ mod tests {
         names.fold(TreePath::root(), |path, name| {
             path.join(Name::new(name.as_bytes()).unwrap())
         })
+    }
+
+    #[test]
+    #[cfg_attr(debug_assertions, should_panic(expected = "path 7 of 1"))]
+    fn a_lost_path_is_not_the_root() {
+        let paths = PathTable::new(&[]);
+        assert!(paths.path(ROOT) == TreePath::root() && paths.check().is_ok());
+        drop(paths.path(7));
+        assert_eq!(paths.check(), Err(Errno::Io));
     }
 
     #[test]

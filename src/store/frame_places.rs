@@ -29,7 +29,12 @@ impl FramePlaces {
     /// Returns the bytes of each, compressed and not.
     pub(super) fn sizes(&self) -> impl Iterator<Item = (u32, u32)> {
         self.starts.windows(2).map(|pair| match pair {
-            [(start, raw), (end, _)] => (u32::try_from(end - start).unwrap_or(u32::MAX), *raw),
+            // `new` has added up what it was given, in 32 bits each.
+            [(start, raw), (end, _)] => {
+                let compressed = u32::try_from(end - start);
+                debug_assert!(compressed.is_ok(), "a frame from {start} to {end}");
+                (compressed.unwrap_or(u32::MAX), *raw)
+            }
             _ => (0, 0),
         })
     }

@@ -174,7 +174,7 @@ impl<'a> Merger<'a> {
         let mut planner = Planner::new(self, ours, reading);
         planner.plan_objects()?;
         planner.plan_names()?;
-        let (plan, conflicts) = planner.finish();
+        let (plan, conflicts) = planner.finish()?;
         for state in [self.base, self.theirs, ours] {
             state.check_undamaged()?;
         }
@@ -282,16 +282,21 @@ impl<'a> Conflicts<'a> {
         self.found.push((number, conflict(path)));
     }
 
-    /// All of them, each once, sorted by path.
-    fn finish(self) -> Vec<Conflict> {
+    /// Returns all of them, each once, sorted by path.
+    ///
+    /// # Errors
+    ///
+    /// [`Errno::Io`] if the path of one was lost, which is a bug.
+    fn finish(self) -> Result<Vec<Conflict>, Errno> {
         if self.found.is_empty() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
+        self.paths.check()?;
         let ranks = self.paths.ranks();
         let mut found = self.found;
         found.sort_by_key(|(path, conflict)| (ranks.get(*path), conflict.rank()));
         found.dedup_by(|one, two| one.0 == two.0 && one.1 == two.1);
-        found.into_iter().map(|(_, conflict)| conflict).collect()
+        Ok(found.into_iter().map(|(_, conflict)| conflict).collect())
     }
 }
 

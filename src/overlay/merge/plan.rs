@@ -6,6 +6,7 @@ use super::super::Overlay;
 use super::super::delta::{DirEntryKey, ObjectKey};
 use super::super::inode::Inode;
 use super::{Conflict, Conflicts, MergeReads, Merger};
+use crate::errno::Errno;
 use crate::meta::{FileId, Kind, Time};
 
 /// What is to be done to this state, in the order of the fields.
@@ -95,9 +96,9 @@ impl<'a: 'm, 'm> Planner<'a, 'm> {
         }
     }
 
-    /// The plan, which is good only if there are no conflicts.
-    pub(super) fn finish(self) -> (MergePlan, Vec<Conflict>) {
-        (self.plan, self.conflicts.finish())
+    /// Returns the plan, which is good only if there are no conflicts.
+    pub(super) fn finish(self) -> Result<(MergePlan, Vec<Conflict>), Errno> {
+        Ok((self.plan, self.conflicts.finish()?))
     }
 
     /// What is here for an object of theirs, by now or before; `None` if there

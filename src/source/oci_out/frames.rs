@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::members::Members;
-use crate::bounded::bounded_u32;
+use crate::bounded::{BrokenBound, try_bounded_u32};
 use crate::chunk::next_chunk;
 use crate::digest::Digest;
 use crate::limits::{FRAME_BYTES, MAX_FRAME_CHUNKS};
@@ -161,13 +161,13 @@ impl<W: Write> Framer<W> {
 
     fn chunk(&mut self, bytes: &[u8]) -> io::Result<()> {
         let digest = Digest::of(bytes);
-        let next = small(self.map.chunks.len());
+        let next = small(self.map.chunks.len())?;
         let number = *self.known.entry(digest).or_insert(next);
         if number == next {
             self.map.chunks.push(FrameChunk {
-                frame: small(self.map.frames.len()),
-                place: small(self.open),
-                len: small(bytes.len()),
+                frame: small(self.map.frames.len())?,
+                place: small(self.open)?,
+                len: small(bytes.len())?,
                 digest,
             });
         }
@@ -200,7 +200,7 @@ impl<W: Write> Framer<W> {
     }
 
     fn close(&mut self) -> io::Result<()> {
-        self.map.frames.push((0, small(self.open)));
+        self.map.frames.push((0, small(self.open)?));
         self.open = 0;
         self.members.cut()
     }
@@ -208,8 +208,8 @@ impl<W: Write> Framer<W> {
 
 /// Frames and chunks are bounded by [`MAX_FRAME_CHUNKS`] and by the size of a layer,
 /// places and lengths by that of a frame.
-fn small(number: usize) -> u32 {
-    bounded_u32(number, "the bounds of a layer in frames")
+fn small(number: usize) -> Result<u32, BrokenBound> {
+    try_bounded_u32(number, "the bounds of a layer in frames")
 }
 
 impl<W: Write> Write for Framer<W> {

@@ -15,7 +15,7 @@ use super::members::{MemberCompression, Members};
 use super::prepared::{OutBlob, OutBytes, OutManifest};
 use super::sink::{scratch_in, write_error};
 use super::{Compression, OciExportError, OutImage};
-use crate::bounded::bounded_u32;
+use crate::bounded::{BrokenBound, try_bounded_u32};
 use crate::digest::Digest;
 use crate::image::ImageConfig;
 use crate::limits::{
@@ -87,7 +87,7 @@ struct OpenPackBlob {
 impl OpenPackBlob {
     fn cut(&mut self) -> io::Result<()> {
         if self.open > 0 {
-            let raw = bounded_u32(self.open, "the bytes of a frame");
+            let raw = try_bounded_u32(self.open, "the bytes of a frame")?;
             self.map.frames.push((0, raw));
             self.open = 0;
             self.members.cut()?;
@@ -132,10 +132,12 @@ impl<'s> PackBlobWriter<'s> {
             return Err(write_error(self.scratch, io::ErrorKind::NotFound.into()));
         };
         let place = pack.bytes;
+        let broken = |broken: BrokenBound| write_error(&pack.path, broken.into());
         pack.map.chunks.push(FrameChunk {
-            frame: bounded_u32(pack.map.frames.len(), "the frames of a pack"),
-            place: bounded_u32(pack.open, "the bytes of a frame"),
-            len: bounded_u32(bytes.len(), "the bytes of a chunk"),
+            frame: try_bounded_u32(pack.map.frames.len(), "the frames of a pack")
+                .map_err(broken)?,
+            place: try_bounded_u32(pack.open, "the bytes of a frame").map_err(broken)?,
+            len: try_bounded_u32(bytes.len(), "the bytes of a chunk").map_err(broken)?,
             digest,
         });
         pack.members.append(bytes);

@@ -82,28 +82,31 @@ pub(super) fn choose_sources(entries: &[u8], blobs: &[&[u8]]) -> Vec<usize> {
     let Ok(own) = spans(entries) else {
         return Vec::new();
     };
-    let mut order: Vec<usize> = (0..blobs.len()).collect();
-    order.sort_by_key(|number| std::cmp::Reverse(blobs.get(*number).map_or(0, |it| it.len())));
+    let mut order: Vec<(usize, &[u8])> = blobs.iter().copied().enumerate().collect();
+    order.sort_by_key(|(_, blob)| std::cmp::Reverse(blob.len()));
     let mut owners: HashMap<&[u8], usize> = HashMap::new();
-    for number in order {
-        let blob = blobs.get(number).copied().unwrap_or_default();
-        for span in spans(blob).unwrap_or_default() {
-            owners.entry(key(blob, &span)).or_insert(number);
+    for (number, blob) in order {
+        // What a registry has that cannot be read as entries is not copied from.
+        let Ok(spans) = spans(blob) else { continue };
+        for span in spans {
+            if let Some(key) = key(blob, &span) {
+                owners.entry(key).or_insert(number);
+            }
         }
     }
     let mut used = vec![0_u64; blobs.len()];
     for span in &own {
-        let owner = owners.get(key(entries, span)).copied();
+        let owner = key(entries, span).and_then(|key| owners.get(key)).copied();
         if let Some(used) = owner.and_then(|owner| used.get_mut(owner)) {
             *used += (span.end() - span.start) as u64;
         }
     }
-    let sizes = blobs.iter().map(|blob| blob.len() as u64);
     let mut chosen: Vec<(u64, usize)> = used.into_iter().zip(0..).collect();
-    let sizes: Vec<u64> = sizes.collect();
-    chosen.retain(|(used, number)| {
-        let size = sizes.get(*number).copied().unwrap_or(0);
-        *used > 0 && used * 100 >= size * MIN_PUSHED_USE_PERCENT
+    let mut sizes = blobs.iter().map(|blob| blob.len() as u64);
+    chosen.retain(|(used, _)| {
+        let size = sizes.next();
+        debug_assert!(size.is_some(), "one count of use for each blob");
+        size.is_some_and(|size| *used > 0 && used * 100 >= size * MIN_PUSHED_USE_PERCENT)
     });
     // Of equals the first.
     chosen.sort_by_key(|(used, number)| (std::cmp::Reverse(*used), *number));
@@ -112,9 +115,12 @@ pub(super) fn choose_sources(entries: &[u8], blobs: &[&[u8]]) -> Vec<usize> {
     chosen.into_iter().map(|(_, number)| number).collect()
 }
 
-/// What an entry says, but for where its bytes lie.
-fn key<'e>(entries: &'e [u8], span: &EntrySpan) -> &'e [u8] {
-    entries.get(span.start..span.runs.start).unwrap_or_default()
+/// Returns what an entry says, but for where its bytes lie; `None` for a span of other
+/// entries, which is a bug.
+fn key<'e>(entries: &'e [u8], span: &EntrySpan) -> Option<&'e [u8]> {
+    let key = entries.get(span.start..span.runs.start);
+    debug_assert!(key.is_some(), "{span:?} of {} bytes", entries.len());
+    key
 }
 
 /// Says how many blobs are copied from, of some with so many bytes of use, most first.

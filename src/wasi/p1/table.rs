@@ -112,6 +112,7 @@ impl DescriptorTable {
 
     /// The first number never given out.
     pub(super) fn end(&self) -> u32 {
+        // The quota of open descriptors, which has 32 bits, has refused more.
         bounded_u32(self.slots.len(), "the quota on descriptors")
     }
 
