@@ -51,9 +51,9 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// The text is no digest of the form `blake3:<64 hex digits>`.
+/// The text is not a digest of the form `blake3:<64 hex digits>`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no digest: expected `blake3:` and 64 hex digits")]
+#[error("invalid digest {0:?}: expected `blake3:` and 64 hex digits")]
 pub struct ParseDigestError(String);
 
 impl FromStr for Digest {
@@ -98,9 +98,9 @@ impl fmt::Debug for Sha256 {
     }
 }
 
-/// The text is no digest of the form `sha256:<64 lower-case hex digits>`.
+/// The text is not a digest of the form `sha256:<64 lower-case hex digits>`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no digest: expected `sha256:` and 64 lower-case hex digits")]
+#[error("invalid digest {0:?}: expected `sha256:` and 64 lower-case hex digits")]
 pub struct ParseSha256Error(String);
 
 impl FromStr for Sha256 {

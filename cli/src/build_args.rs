@@ -209,7 +209,7 @@ fn cache_place(text: &str, dir: &str) -> Result<CachePlace, String> {
             Some(("type", kind_of)) => kind = Some(kind_of),
             Some(("mode", "max")) if dir == "dest" => {}
             Some(("mode", "min")) if dir == "dest" => {
-                return Err("mode=min: what a stage takes of another is part of its keys, so all steps are given: leave mode away".to_owned());
+                return Err("mode=min: what a stage takes of another is part of its keys, so all steps are given: leave mode out".to_owned());
             }
             Some((key, value)) if (key == "ref" || key == dir) && !value.is_empty() => {
                 place = Some((key, value));

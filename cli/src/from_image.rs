@@ -69,7 +69,7 @@ pub(super) fn guest(
         if let Some(program) = &wanted.entrypoint {
             return Err(Failure::new(format_args!(
                 "{reference}: the image is one program and has no {program:?} to choose: leave \
-                 --entrypoint away"
+                 --entrypoint out"
             )));
         }
         // The program is not a file of the image; where it has no name, it has the image's.

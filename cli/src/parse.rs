@@ -345,7 +345,7 @@ fn docker_volume(text: &str) -> Result<VolumeSource, String> {
             let name = from.to_owned();
             Ok(VolumeSource::Volume(Volume { name, guest }, None))
         }
-        Rights::ReadOnly => Err("a volume is writable: leave `:ro` away".to_owned()),
+        Rights::ReadOnly => Err("a volume is writable: leave `:ro` out".to_owned()),
     }
 }
 

@@ -56,7 +56,7 @@ pub(super) fn of(given: Option<&Path>) -> Result<PathBuf, Failure> {
     match etcetera::base_strategy::choose_native_strategy() {
         Ok(platform) => Ok(platform.data_dir().join("stratafs")),
         Err(error) => Err(Failure::new(format_args!(
-            "no place for a store ({error}): name one with --store or STRATAFS_STORE"
+            "no directory for a store is known ({error}): name one with --store or STRATAFS_STORE"
         ))),
     }
 }

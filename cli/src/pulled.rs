@@ -51,7 +51,7 @@ pub(super) fn fetch(run: &mut Run, place: Option<&Path>) -> Result<(), Failure> 
     };
     match when.unwrap_or_default() {
         PullWhen::Never if is_verified => {
-            let what = "--verify-key asks the registry for a signature: leave --pull never away";
+            let what = "--verify-key asks the registry for a signature: leave --pull never out";
             return Err(Failure::usage(what));
         }
         // What is here may have come without a signature.

@@ -205,7 +205,7 @@ fn refuse_several(args: &RunArgs, instances: u32) -> Result<(), Failure> {
     match instances {
         0 | 1 => Ok(()),
         _ => Err(Failure::usage(format_args!(
-            "{option} {what} what one instance changed: leave --instances away"
+            "{option} {what} what one instance changed: leave --instances out"
         ))),
     }
 }

@@ -209,7 +209,7 @@ fn check_name(name: &str) -> Result<(), &'static str> {
             && words.all(is_word)
         {
             true => Ok(()),
-            false => Err("the host in brackets is no IPv6 address"),
+            false => Err("the host in brackets is not an IPv6 address"),
         };
     }
     let first = match first.split_once(':') {

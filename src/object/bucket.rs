@@ -191,7 +191,7 @@ impl Bucket {
                 version,
             })),
             None => {
-                let what = "it is no index that names one image";
+                let what = "it is not a tag: expected an index that names one image";
                 Err(failed(ObjectErrorKind::Document(what.into())))
             }
         }

@@ -71,7 +71,7 @@ pub enum ObjectErrorKind {
     #[error("{0}")]
     Busy(String),
     /// What came is not what was promised.
-    #[error("{what} {promised} was promised, {found} came")]
+    #[error("expected {what} {promised}, found {found}")]
     Mismatch {
         /// What differs: the digest, or the size in bytes.
         what: &'static str,

@@ -190,7 +190,7 @@ fn home(text: &str) -> Result<ObjectHome, String> {
         Some((known.1, rest))
     });
     let Some((scheme, rest)) = scheme else {
-        let what = "it begins with none of s3://, gs://, az://, file:///, http:// and https://";
+        let what = "expected a name that begins with s3://, gs://, az://, file:///, http:// or https://";
         return Err(what.into());
     };
     let (host, prefix) = rest.split_once('/').unwrap_or((rest, ""));
@@ -201,7 +201,7 @@ fn home(text: &str) -> Result<ObjectHome, String> {
             );
         }
         (Scheme::File, true) if prefix.is_empty() => {
-            return Err("the root of all files is no place for images".into());
+            return Err("the root of all files cannot hold images: expected a folder, as in file:///srv/images".into());
         }
         (Scheme::File, true) => {}
         (Scheme::Http | Scheme::Https, _) => {
@@ -210,10 +210,12 @@ fn home(text: &str) -> Result<ObjectHome, String> {
                 .split_once(':')
                 .is_none_or(|(_, port)| port.parse::<u16>().is_ok());
             if !port || !is_word(&address) {
-                return Err(format!("{host:?} is no host with a port"));
+                return Err(format!("invalid host {host:?}: expected HOST or HOST:PORT"));
             }
         }
-        _ if !is_word(host) => return Err(format!("{host:?} is no bucket")),
+        _ if !is_word(host) => return Err(format!(
+            "invalid bucket {host:?}: expected letters, digits, `.`, `_` and `-`"
+        )),
         _ => {}
     }
     if !prefix.is_empty() && !prefix.split('/').all(is_word) {
@@ -251,7 +253,7 @@ fn image(text: &str) -> Result<ObjectRef, String> {
             tag: tag.to_owned(),
             digest,
         }),
-        false => Err(format!("{last:?} is no NAME:TAG")),
+        false => Err(format!("invalid name {last:?}: expected NAME:TAG")),
     }
 }
 

@@ -56,7 +56,7 @@ impl AuthFile {
         }
         let auths = file.entry("auths").or_insert_with(|| json!({}));
         let Some(auths) = auths.as_object_mut() else {
-            let what = format!("{}: `auths` is no object", show_path(&self.path));
+            let what = format!("{}: `auths` is not an object", show_path(&self.path));
             return Err(failed(what));
         };
         let auth = STANDARD.encode(format!("{user}:{password}"));
@@ -112,7 +112,7 @@ impl AuthFile {
         // Where in the file, and never what is there.
         serde_json::from_str(&text).map_err(|error| {
             named(format!(
-                "no JSON object: line {}, column {}",
+                "it is not a JSON object: line {}, column {}",
                 error.line(),
                 error.column()
             ))
@@ -235,7 +235,7 @@ fn credential(value: &Value) -> Result<Option<Credential>, &'static str> {
         let decoded = decoded.ok_or("`auth` is not text in base64")?;
         let both = decoded
             .split_once(':')
-            .ok_or("`auth` is no NAME:PASSWORD")?;
+            .ok_or("`auth` has no `:`: expected NAME:PASSWORD in base64")?;
         let (user, password) = (both.0, both.1.trim_end_matches('\0'));
         return Ok(Some(Credential::Basic {
             user: user.to_owned(),

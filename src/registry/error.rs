@@ -117,7 +117,7 @@ pub enum RegistryErrorKind {
         seconds: u64,
     },
     /// What came is not what was promised.
-    #[error("{what} {promised} was promised, {found} came")]
+    #[error("expected {what} {promised}, found {found}")]
     Mismatch {
         /// What differs: the digest, or the size in bytes.
         what: &'static str,

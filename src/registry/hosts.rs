@@ -60,6 +60,12 @@ fn bad(file: &Path, what: impl std::fmt::Display) -> RegistryErrorKind {
     RegistryErrorKind::Options(format!("{}: {what}", show_path(file)))
 }
 
+/// Makes the error of a value of another type than is expected.
+fn wrong_type(file: &Path, what: &str, expected: &str, found: &Value) -> RegistryErrorKind {
+    let found = found.type_str();
+    bad(file, format_args!("{what}: expected {expected}, found {found}"))
+}
+
 fn read_text(file: &Path) -> io::Result<String> {
     let mut text = String::new();
     let mut bounded = File::open(file)?.take(MAX_REGISTRY_CONFIG_BYTES + 1);
@@ -78,16 +84,17 @@ fn hosts(file: &Path, table: &Table, is_default: bool) -> Result<Hosts, Registry
             hosts.server = Some(one(file, server, table)?);
         }
         Some(Value::String(_)) | None => {}
-        Some(_) => return Err(bad(file, "`server` is not text")),
+        Some(other) => return Err(wrong_type(file, "`server`", "a text", other)),
     }
     let mirrors = match table.get("host") {
         Some(Value::Table(mirrors)) => mirrors,
-        Some(_) => return Err(bad(file, "`host` is no table")),
+        Some(other) => return Err(wrong_type(file, "`host`", "a table", other)),
         None => return Ok(hosts),
     };
     for (address, table) in mirrors {
         let Value::Table(table) = table else {
-            return Err(bad(file, format_args!("host.{address:?} is no table")));
+            let what = format!("`host.{address:?}`");
+            return Err(wrong_type(file, &what, "a table", table));
         };
         hosts.mirrors.push(one(file, address, table)?);
     }
@@ -101,11 +108,13 @@ fn one(file: &Path, address: &str, table: &Table) -> Result<HostConfig, Registry
         false => format!("https://{address}"),
     };
     let url = Url::parse(&full);
-    let mut url = url.ok_or_else(|| bad(file, format_args!("{address:?} is no address")))?;
+    let expected = "expected HOST[:PORT], or an address of http or https";
+    let invalid = || bad(file, format_args!("invalid address {address:?}: {expected}"));
+    let mut url = url.ok_or_else(invalid)?;
     let flag = |key: &str| match table.get(key) {
         None => Ok(false),
         Some(Value::Boolean(set)) => Ok(*set),
-        Some(_) => Err(bad(file, format_args!("`{key}` is neither true nor false"))),
+        Some(other) => Err(wrong_type(file, &format!("`{key}`"), "true or false", other)),
     };
     let path = url.path.trim_end_matches('/').to_owned();
     url.path = match flag("override_path")? || path.ends_with("/v2") {
@@ -139,13 +148,12 @@ fn one(file: &Path, address: &str, table: &Table) -> Result<HostConfig, Registry
 
 /// Reads a text, or a list of texts.
 fn texts(file: &Path, table: &Table, key: &str) -> Result<Option<Vec<String>>, RegistryErrorKind> {
-    let wrong = || {
-        bad(
-            file,
-            format_args!("`{key}` is neither a text nor a list of texts"),
-        )
+    let expected = "a text or a list of texts";
+    let wrong = |found: &Value| wrong_type(file, &format!("`{key}`"), expected, found);
+    let text = |value: &Value| {
+        let text = value.as_str().map(str::to_owned);
+        text.ok_or_else(|| wrong(value))
     };
-    let text = |value: &Value| value.as_str().map(str::to_owned).ok_or_else(wrong);
     match table.get(key) {
         None => Ok(None),
         Some(Value::Array(all)) => all.iter().map(text).collect::<Result<_, _>>().map(Some),
@@ -157,7 +165,7 @@ fn headers(file: &Path, table: &Table) -> Result<Vec<(HeaderName, String)>, Regi
     let headers = match table.get("header") {
         None => return Ok(Vec::new()),
         Some(Value::Table(headers)) => headers,
-        Some(_) => return Err(bad(file, "`header` is no table")),
+        Some(other) => return Err(wrong_type(file, "`header`", "a table", other)),
     };
     let mut found = Vec::new();
     for key in headers.keys() {
@@ -228,17 +236,20 @@ mod tests {
     #[test]
     fn what_is_wrong_in_a_file_is_named() {
         for (text, want) in [
-            ("server = 1", "`server` is not text"),
-            ("host = 1", "`host` is no table"),
-            ("[host.\"ftp://x\"]", "\"ftp://x\" is no address"),
-            ("[host.\"https://x\"]\nca = 1", "`ca` is neither"),
+            ("server = 1", "`server`: expected a text, found integer"),
+            ("host = 1", "`host`: expected a table, found integer"),
+            ("[host.\"ftp://x\"]", "invalid address \"ftp://x\""),
+            (
+                "[host.\"https://x\"]\nca = 1",
+                "`ca`: expected a text or a list of texts, found integer",
+            ),
             ("[host.\"https://x\"]\nca = \"none.pem\"", "none.pem"),
             (
                 "[host.\"https://x\"]\nskip_verify = 1",
-                "`skip_verify` is neither",
+                "`skip_verify`: expected true or false, found integer",
             ),
             ("[host.\"https://x\"]\nclient = \"c.pem\"", "`client`"),
-            ("[host.\"https://x\"]\nheader = 1", "`header` is no table"),
+            ("[host.\"https://x\"]\nheader = 1", "`header`: expected a table, found integer"),
             ("[", "hosts.toml"),
         ] {
             let error = of(text, "r.example.com:5000").err().unwrap();

@@ -220,7 +220,7 @@ pub(super) fn check_host(host: &str) -> Result<(), String> {
     let (name, port) = match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
         Some((address, rest)) => {
             if address.parse::<std::net::Ipv6Addr>().is_err() {
-                return Err(format!("[{address}] is no address"));
+                return Err(format!("[{address}] is not an IPv6 address"));
             }
             (
                 None,

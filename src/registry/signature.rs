@@ -217,7 +217,7 @@ fn authenticated(kind: &str, payload: &[u8]) -> Vec<u8> {
 }
 
 fn parse(bytes: &[u8]) -> Result<Value, Unfit> {
-    serde_json::from_slice(bytes).map_err(|error| format!("it is no JSON: {error}"))
+    serde_json::from_slice(bytes).map_err(|error| format!("it is not JSON: {error}"))
 }
 
 #[cfg(test)]

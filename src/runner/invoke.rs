@@ -55,7 +55,7 @@ impl Call {
         is_async: bool,
     ) -> wasmtime::Result<String> {
         let func = instance.get_func(&mut *store, self.export);
-        let func = func.ok_or_else(|| wasmtime::Error::msg("the export is no function"))?;
+        let func = func.ok_or_else(|| wasmtime::Error::msg("the export is not a function"))?;
         let mut results = vec![component::Val::Bool(false); self.results];
         let to = &mut results;
         match is_async {
@@ -168,7 +168,7 @@ fn value(ty: &ValType, text: &str) -> wasmtime::Result<Val> {
             )));
         }
     };
-    value.ok_or_else(|| wasmtime::Error::msg(format!("{text:?} is no {ty}")))
+    value.ok_or_else(|| wasmtime::Error::msg(format!("invalid argument {text:?}: expected a value of type {ty}")))
 }
 
 fn show(value: &Val) -> String {

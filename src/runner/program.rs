@@ -234,7 +234,7 @@ async fn call_core(
         initialize.call_async(&mut *store, ()).await?;
     }
     let func = instance.get_func(&mut *store, name);
-    let func = func.ok_or_else(|| wasmtime::Error::msg("the export is no function"))?;
+    let func = func.ok_or_else(|| wasmtime::Error::msg("the export is not a function"))?;
     progress.started = Some(Instant::now());
     let typed = args.get(1..).unwrap_or_default();
     let results = invoke::call_core(store, func, typed).await?;

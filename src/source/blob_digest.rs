@@ -84,7 +84,7 @@ impl fmt::Debug for BlobDigest {
     }
 }
 
-/// The text is no digest of a blob.
+/// The text is not a digest of a blob.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid blob digest {0:?}: expected `sha256:` and 64 hex digits, or `sha512:` and 128")]
 pub struct ParseBlobDigestError(String);

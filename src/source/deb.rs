@@ -97,7 +97,7 @@ impl<R: Read> Package<R> {
         let first = self.next()?;
         let first = first.filter(|first| first.name == "debian-binary");
         let Some(first) = first.filter(|first| first.size <= VERSION_BYTES) else {
-            let reason = "an ar archive that is no Debian package (a static library?): it holds \
+            let reason = "an ar archive that is not a Debian package (a static library?): it holds \
                           no tree of files that could be read here";
             return Err(SourceErrorKind::NotALayer(reason.into()));
         };

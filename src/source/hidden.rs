@@ -57,7 +57,7 @@ pub(crate) fn reveal(hidden: &[u8], limit: usize) -> Result<Vec<u8>, &'static st
         false => pieces(hidden).ok_or("what should be extra fields of gzip is something else")?,
     };
     let mut out = Vec::new();
-    let reader = zstd::Decoder::new(packed.as_slice()).map_err(|_| "it is no zstd")?;
+    let reader = zstd::Decoder::new(packed.as_slice()).map_err(|_| "it is not data of zstd")?;
     let mut bounded = io::Read::take(reader.single_frame(), limit as u64 + 1);
     io::Read::read_to_end(&mut bounded, &mut out).map_err(|_| "its zstd is damaged")?;
     match out.len() > limit {

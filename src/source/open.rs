@@ -178,7 +178,7 @@ impl Source {
             #[cfg(feature = "oci")]
             Opened::Image(image) => {
                 if image.layers().iter().any(LayerBlob::is_program) {
-                    let reason = "an artifact with a program of WebAssembly, which is no layer: \
+                    let reason = "an artifact with a program of WebAssembly, which is not a layer: \
                                   import it, and run it as an image";
                     return Err(
                         SourceError::from(SourceErrorKind::NotALayer(reason.into())).of(&name)

@@ -40,7 +40,7 @@ pub(crate) fn inline_data(
     data: &str,
 ) -> Result<Vec<u8>, String> {
     let bytes = STANDARD.decode(data);
-    let bytes = bytes.map_err(|_| "its data in the manifest are no base64".to_owned())?;
+    let bytes = bytes.map_err(|_| "its data in the manifest are not base64".to_owned())?;
     match bytes.len() as u64 == size && BlobDigest::like(digest, &bytes) == *digest {
         true => Ok(bytes),
         false => Err(format!(

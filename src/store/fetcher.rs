@@ -400,7 +400,7 @@ impl Fetcher {
         let bytes = source.fetch(home, (lazy.blob, lazy.blob_bytes), span, is_again)?;
         match bytes.len() as u64 == want {
             true => Ok(bytes),
-            false => Err(format!("{want} bytes were asked for, {} came", bytes.len())),
+            false => Err(format!("expected {want} bytes, found {}", bytes.len())),
         }
     }
 

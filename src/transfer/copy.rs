@@ -275,7 +275,9 @@ impl<'f> CopySource<'f> {
         (media_type, digest, size): &BlobDescriptor,
     ) -> Result<Manifest, TransferError> {
         if *size > MAX_OCI_DOCUMENT_BYTES {
-            let what = format!("{digest}: {size} bytes are no manifest");
+            let what = format!(
+                "{digest}: {size} bytes are more than a manifest may have ({MAX_OCI_DOCUMENT_BYTES})"
+            );
             return Err(TransferError::Place(what));
         }
         let (Some(layout), _) = (&self.layout, ()) else {

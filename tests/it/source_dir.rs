@@ -621,7 +621,7 @@ fn case_c1_49_open_tells_what_is_there() {
         ("empty", "empty: no archive has 0 bytes"),
         (
             "text",
-            "no tar archive, neither plain nor in gzip, zstd, xz or bzip2: it looks like text",
+            "not a tar archive, neither plain nor in gzip, zstd, xz or bzip2: it looks like text",
         ),
         ("dangling", "cannot be read: "),
         ("socket", "a socket: neither"),

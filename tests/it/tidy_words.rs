@@ -382,6 +382,9 @@ const RIDDLES: &[(&str, &str)] = &[
     ("be met by either", "may or may not be observed"),
     ("lock's hold", "the same lock guard"),
     ("are no names", "are not valid names"),
+    ("} was promised, {", "expected ..., found ..."),
+    ("leave it away", "leave it out"),
+    ("leave one away", "leave one out"),
 ];
 
 /// Phrases that are no riddles on every page, but in the code.

@@ -40,7 +40,7 @@ pub(super) fn lay(
     let into_dir = to.is_dir || has_dir;
     if all.len() > 1 && !into_dir {
         return Err(Failure::new(format_args!(
-            "several files go to {}, which is no directory: write {}/",
+            "several files go to {}, which is not a directory: write {}/",
             to.path, to.path
         )));
     }

@@ -181,7 +181,7 @@ impl Builder<'_> {
         }
         if !mount.read_only {
             return Err(Failure::new(format_args!(
-                "--mount: {source}: a file is mounted to be read alone: leave rw away"
+                "--mount: {source}: a file is mounted to be read alone: leave rw out"
             )));
         }
         let most = stratafs::limits::MAX_VIRTUAL_BYTES as u64;
@@ -247,7 +247,7 @@ impl Builder<'_> {
             let value = String::from_utf8(bytes.clone());
             let value = value.map_err(|_| {
                 Failure::new(format_args!(
-                    "the secret {id:?} is not UTF-8, and a variable is: leave env away"
+                    "the secret {id:?} is not UTF-8, and a variable is: leave env out"
                 ))
             })?;
             ready.variables.push((name.clone(), value));

@@ -111,7 +111,7 @@ fn check_stdout(args: &BuildArgs) -> Result<(), Failure> {
     };
     if args.json || outputs.next().is_some() {
         return Err(Failure::usage(
-            "stdout is asked for twice: leave --json or one of --output away, or name a file",
+            "stdout is asked for twice: leave --json or one of --output out, or name a file",
         ));
     }
     match output.format {

@@ -104,7 +104,7 @@ fn read(label: &str, layers: usize) -> Result<Vec<ListedStep>, Failure> {
         return Err(bad(&format!("has more than {MAX_CACHE_LABEL_BYTES} bytes")));
     }
     let steps: Vec<ListedStep> =
-        serde_json::from_str(label).map_err(|_| bad("is none: name what --cache-to wrote"))?;
+        serde_json::from_str(label).map_err(|_| bad("cannot be read: name what --cache-to wrote"))?;
     if steps.len() > MAX_INSTRUCTIONS {
         return Err(bad(&format!("has more than {MAX_INSTRUCTIONS} steps")));
     }
@@ -265,7 +265,7 @@ mod tests {
         );
         let many = vec![(key.as_str(), None); MAX_INSTRUCTIONS + 1];
         for (label, part) in [
-            ("{}".to_owned(), "is none"),
+            ("{}".to_owned(), "cannot be read"),
             (list(&[(&key, Some(1))]), "cannot be"),
             (list(&[("../../etc", None)]), "cannot be"),
             (list(&[(&key.replace('0', "A"), None)]), "cannot be"),

@@ -80,7 +80,7 @@ pub(crate) fn wasi(text: &str) -> Result<Keys, String> {
                 );
             }
             "max-random-size" | "max-resources" | "hostcall-fuel" | "max-component-handles" => {
-                return Err("the bounds are fixed: leave it away".into());
+                return Err("the bounds are fixed: leave it out".into());
             }
             "nn"
             | "nn-graph"
@@ -115,7 +115,7 @@ pub(crate) fn codegen(text: &str) -> Result<Keys, String> {
 
 /// Refuses `-O`, `-D` and what else wasmtime has: nothing here answers to it.
 pub(crate) fn none(_: &str) -> Result<Keys, String> {
-    Err("guests are compiled as `wasmtime run` does without it: leave it away".to_owned())
+    Err("guests are compiled as `wasmtime run` does without it: leave it out".to_owned())
 }
 
 const WASI_NAMES: &str = "inherit-network, tcp, udp, allow-ip-name-lookup, cwd (see --inherit-network, --allow-net, --workdir)";
@@ -224,7 +224,7 @@ mod tests {
             (wasi("http"), "wasi:cli"),
             (wasi("cwd=rel"), "absolute"),
             (codegen("cache-config=x"), "--cache DIR"),
-            (none("opt-level=2"), "leave it away"),
+            (none("opt-level=2"), "leave it out"),
         ] {
             let told = told.unwrap_err();
             assert!(told.contains(part), "{told}");

@@ -356,8 +356,8 @@ pub(crate) struct GcArgs {
     pub(crate) older_than: Option<Duration>,
 
     /// Collect in a place of an object store instead: s3://BUCKET[/PREFIX], gs://, az://,
-    /// a folder. What no tag leads to goes; whoever pushes there is waited for by nobody,
-    /// and makes this fail
+    /// a folder. What no tag leads to is removed. A push that is running there is not
+    /// waited for: it makes this fail
     #[arg(
         long,
         value_name = "PLACE",

@@ -129,7 +129,7 @@ impl FromStr for Words {
         if text.starts_with('[') {
             return serde_json::from_str(text)
                 .map(Self)
-                .map_err(|error| format!("no JSON list of words: {error}"));
+                .map_err(|error| format!("expected a JSON list of strings: {error}"));
         }
         Ok(Self(text.split(',').map(str::to_owned).collect()))
     }

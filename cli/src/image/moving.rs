@@ -78,7 +78,7 @@ pub(super) fn export(store: &Store, args: ExportArgs) -> Result<(), Failure> {
     let to_stdout = is_stdout(&args.out);
     if to_stdout && args.form.json {
         return Err(Failure::usage(
-            "stdout is asked for twice: leave --json away, or name a file",
+            "stdout is asked for twice: leave --json out, or name a file",
         ));
     }
     if args.format == Some(Format::Wasm) {

@@ -51,7 +51,7 @@ pub(super) fn check_once(flags: &[Flag]) -> Result<(), Problem> {
         if !SEVERAL.contains(&flag.name.as_str()) && before.any(|other| other.name == flag.name) {
             return Err(Problem::new(
                 flag.at,
-                format_args!("--{} is given twice: leave one away", flag.name),
+                format_args!("--{} is given twice: leave one out", flag.name),
             ));
         }
     }

@@ -282,7 +282,7 @@ impl Directives {
         if self.seen.contains(&key) {
             return Err(Problem::new(
                 at,
-                format_args!("the directive {key} is given twice: leave one away"),
+                format_args!("the directive {key} is given twice: leave one out"),
             ));
         }
         match key.as_str() {
@@ -324,7 +324,7 @@ fn check_syntax(value: &str, at: Position) -> Result<(), Problem> {
         _ => Err(Problem::new(
             at,
             format_args!(
-                "# syntax={value}: another language than the recipes here: write `# syntax={SYNTAX}:1`, or leave the line away"
+                "# syntax={value}: another language than the recipes here: write `# syntax={SYNTAX}:1`, or leave the line out"
             ),
         )),
     }

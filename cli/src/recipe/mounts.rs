@@ -94,7 +94,7 @@ impl<'a> MountKeys<'a> {
     }
 
     fn twice(&self, key: &str) -> Problem {
-        self.refuse(format_args!("{key} is given twice: leave one away"))
+        self.refuse(format_args!("{key} is given twice: leave one out"))
     }
 
     fn refuse(&self, what: impl std::fmt::Display) -> Problem {
@@ -120,7 +120,7 @@ pub(super) fn read(flag: &Flag) -> Result<MountLine, Problem> {
         keys.on(&["readonly", "ro"])?,
         keys.on(&["readwrite", "rw"])?,
     ) {
-        (Some(_), Some(_)) => return Err(keys.refuse("ro and rw together: leave one away")),
+        (Some(_), Some(_)) => return Err(keys.refuse("ro and rw together: leave one out")),
         (read_only, None) => read_only,
         (None, Some(written)) => Some(!written),
     };
@@ -148,10 +148,10 @@ pub(super) fn read(flag: &Flag) -> Result<MountLine, Problem> {
             "mode" | "uid" | "gid" => "WASI shows a guest no modes and no owners",
             _ => "unknown or not to be had for that type",
         };
-        return Err(keys.refuse(format_args!("type={kind},{key}: {why}: leave it away")));
+        return Err(keys.refuse(format_args!("type={kind},{key}: {why}: leave it out")));
     }
     if read_only == Some(false) && matches!(read_kind, MountKind::Secret { .. }) {
-        return Err(keys.refuse("type=secret: a secret is read alone: leave rw away"));
+        return Err(keys.refuse("type=secret: a secret is read alone: leave rw out"));
     }
     let read_only = read_only.unwrap_or(matches!(read_kind, MountKind::Bind { .. }));
     Ok(MountLine {
@@ -200,7 +200,7 @@ fn cache(keys: &mut MountKeys<'_>) -> Result<MountKind, Problem> {
         Some("locked") => true,
         Some(other) => {
             return Err(keys.refuse(format_args!(
-                "sharing={other}: write sharing=locked for a cache that one RUN at a time has, or leave it away"
+                "sharing={other}: write sharing=locked for a cache that one RUN at a time has, or leave it out"
             )));
         }
     };

@@ -130,7 +130,7 @@ impl<'a> LineParser<'a> {
             }
             other => {
                 return Err(self.refuse(format_args!(
-                    "{:?} is no instruction: write one of {}",
+                    "{:?} is not an instruction: write one of {}",
                     shortened(other),
                     INSTRUCTIONS.join(", ")
                 )));
@@ -309,7 +309,7 @@ impl<'a> LineParser<'a> {
                     return Err(Problem::new(
                         flag.at,
                         format_args!(
-                            "--{}: a guest of WebAssembly has no such thing: leave it away",
+                            "--{}: a guest of WebAssembly has no such thing: leave it out",
                             flag.name
                         ),
                     ));

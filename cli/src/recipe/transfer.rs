@@ -87,7 +87,7 @@ fn take_flag(read: &mut TransferLine, flag: &Flag, name: &'static str) -> Result
         ("checksum", "ADD") => {
             return Err(Problem::new(
                 flag.at,
-                "--checksum is for what is fetched, and ADD fetches nothing here: leave it away",
+                "--checksum is for what is fetched, and ADD fetches nothing here: leave it out",
             ));
         }
         ("keep-git-dir", "ADD") => {

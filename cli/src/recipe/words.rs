@@ -52,7 +52,7 @@ pub(super) fn plain_words(text: &str, start: usize) -> Vec<(usize, String)> {
     words
 }
 
-/// Reads the rest of a line from `start` on as a JSON array of strings; `None` if it is no JSON.
+/// Reads the rest of a line from `start` on as a JSON array of strings; `None` if it is not JSON.
 pub(super) fn json(line: &LogicalLine, start: usize) -> Result<Option<Vec<String>>, Problem> {
     let rest = line.text.get(start..).unwrap_or_default();
     let at = start + rest.len() - rest.trim_start().len();
@@ -67,7 +67,7 @@ pub(super) fn json(line: &LogicalLine, start: usize) -> Result<Option<Vec<String
         serde_json::Value::String(text) => Ok(text),
         other => Err(Problem::new(
             line.position(at),
-            format_args!("{other} is no string: write \"{other}\" in double quotes"),
+            format_args!("{other} is not a string: write \"{other}\" in double quotes"),
         )),
     });
     strings.collect::<Result<_, _>>().map(Some)

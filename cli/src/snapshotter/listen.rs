@@ -56,7 +56,7 @@ impl ReadySocket {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(said(error)),
             Ok(meta) if !meta.file_type().is_socket() => {
-                return Err(Failure::at(path, "it is there, and is no socket"));
+                return Err(Failure::at(path, "it is there, and is not a socket"));
             }
             Ok(_) if UnixStream::connect(path).is_ok() => {
                 return Err(Failure::at(path, "another process answers there"));

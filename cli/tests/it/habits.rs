@@ -207,7 +207,7 @@ fn keys_of_wasmtime_do_what_they_do_there() {
         ("-C compiler=winch", ["--codegen", "--no-cache"]),
         ("-W telepathy", ["--wasm", "exceptions"]),
         ("-W max-memories=1", ["--wasm", "--max-memory"]),
-        ("-O opt-level=2", ["--optimize", "leave it away"]),
+        ("-O opt-level=2", ["--optimize", "leave it out"]),
     ] {
         cli.run(&format!("run {typed} guest.wat")).refused(&parts);
     }

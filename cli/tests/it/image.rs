@@ -77,7 +77,7 @@ fn import_makes_an_image_and_says_which() {
         "no archive, though long enough for a header".repeat(20),
     );
     cli.run("image import bad.tar --tag x")
-        .failed(1, &["bad.tar", "no tar archive", "text"]);
+        .failed(1, &["bad.tar", "not a tar archive", "text"]);
     cli.run("image import dir --layer nowhere --tag x")
         .failed(1, &["nowhere"]);
     cli.run("image import dir").refused(&["--tag"]);

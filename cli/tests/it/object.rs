@@ -86,7 +86,7 @@ fn a_bucket_is_collected_without_a_store() {
     let by_path = cli.run("store gc --bucket ./place --store none --dry-run --json");
     assert_eq!(json(&by_path)["tags"], 1);
     cli.run("store gc --bucket s3://")
-        .refused(&["s3://", "is no bucket"]);
+        .refused(&["s3://", "invalid bucket"]);
     let told = json(&gc("--json"));
     assert_eq!(
         (&told["removed_blobs"], &told["tags"]),

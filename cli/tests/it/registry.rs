@@ -644,7 +644,7 @@ fn a_signed_image_runs_and_another_does_not() {
         (
             "run --image REG/app:1 --pull never --verify-key cosign.pub",
             2,
-            "leave --pull never away",
+            "leave --pull never out",
         ),
         ("run --verify-key cosign.pub x.wasm", 2, "--image"),
     ] {

@@ -69,7 +69,7 @@ fn kind_of(kind: FileType) -> HostKind {
 fn gone(error: io::Error) -> SourceErrorKind {
     match error.kind() {
         io::ErrorKind::NotFound => SourceErrorKind::Changed("it is gone"),
-        io::ErrorKind::NotADirectory => SourceErrorKind::Changed("no directory any more"),
+        io::ErrorKind::NotADirectory => SourceErrorKind::Changed("it is not a directory any more"),
         _ => SourceErrorKind::Io(error),
     }
 }

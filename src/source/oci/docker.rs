@@ -98,7 +98,7 @@ fn list(source: &OciSource) -> Result<Vec<Saved>, SourceError> {
     let images = value.as_array().map(Vec::as_slice).unwrap_or_default();
     let all: Option<Vec<Saved>> = images.iter().map(saved).collect();
     all.ok_or_else(|| {
-        let reason = "no list of images with `Config` and `Layers`";
+        let reason = "it is not a list of images: expected objects with `Config` and `Layers`";
         SourceErrorKind::Document(reason.into()).into()
     })
 }

@@ -33,7 +33,7 @@ impl RawLayout {
                 }
             };
             if !layout::is_here(&source) {
-                let reason = "no image layout: `oci-layout` and `index.json` are expected";
+                let reason = "it is not an image layout: expected `oci-layout` and `index.json`";
                 return Err(SourceErrorKind::Document(reason.into()).into());
             }
             Ok(Self(source))

@@ -46,9 +46,9 @@ impl<'r> Blocks<'r> {
     pub(super) fn no_archive(&self, reason: &str) -> SourceErrorKind {
         let place = match self.input.format() {
             ArchiveFormat::Plain => {
-                "no tar archive, neither plain nor in gzip, zstd, xz or bzip2".into()
+                "not a tar archive, neither plain nor in gzip, zstd, xz or bzip2".into()
             }
-            packed => format!("no tar archive in the {} data", packed.name()),
+            packed => format!("not a tar archive in the {} data", packed.name()),
         };
         let like = looks_like(&self.front).map(|like| format!("it looks like {like}"));
         let reason = like.unwrap_or_else(|| reason.to_owned());

@@ -74,7 +74,7 @@ pub(super) fn find(
     since: &[String],
 ) -> Result<(Vec<EarlierPack>, EarlierEntries), TransferError> {
     if let Some(wrong) = since.iter().find(|tag| !is_tag(tag)) {
-        let what = format!("{wrong:?} is no tag: letters, digits, `.`, `_` and `-` were expected");
+        let what = format!("invalid tag {wrong:?}: expected letters, digits, `.`, `_` and `-`");
         return Err(TransferError::Place(what));
     }
     let mut found = EarlierPacks::default();
@@ -145,7 +145,7 @@ impl EarlierPacks {
         let wanted: HashSet<usize> = new.map(|(number, _)| number).collect();
         let listed = ListedTables::fetch(origin, &noted, &mut self.room, &wanted)?;
         Ok(listed.unwrap_or_else(|why| {
-            tracing::warn!(blob = %digest, why, "tables that are none");
+            tracing::warn!(blob = %digest, why, "tables that cannot be read");
             ListedTables::default()
         }))
     }

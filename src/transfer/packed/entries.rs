@@ -126,7 +126,7 @@ impl EarlierEntries {
         };
         let blob = unpack(&packed, left).map(EntriesBlob::read);
         let Ok(Some(blob)) = blob else {
-            tracing::warn!(blob = %digest, "entries that are none");
+            tracing::warn!(blob = %digest, "entries that cannot be read");
             return Ok(());
         };
         self.bytes += blob.len();

@@ -92,7 +92,7 @@ impl<'g> Gathering<'g> {
         match (layer.media_type(), form) {
             (PACKED_LAYER, Some(true)) | (PACKED_PIECES, Some(false)) => Ok(()),
             (PACKED_PIECES, _) => Err(wrong(layer, "it has no pieces of a layer")),
-            _ => Err(wrong(layer, "it is no layer's file")),
+            _ => Err(wrong(layer, "it is not the file of a layer")),
         }
     }
 
@@ -165,7 +165,7 @@ impl<'g> Gathering<'g> {
             self.left.1 -= bytes.len() as u64;
             let read = EntriesBlob::read(bytes);
             let read =
-                read.ok_or_else(|| wrong(blob, "it is no layer's file, and no pieces of one"))?;
+                read.ok_or_else(|| wrong(blob, "it is neither the file of a layer nor pieces of one"))?;
             self.blobs.insert(key, read);
         }
         Ok(())

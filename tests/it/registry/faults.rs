@@ -89,8 +89,8 @@ fn faults_that_stay_are_told_and_leave_nothing() {
         (Fault::status(500), &["500 Internal Server Error"][..]),
         (Fault::Drop, &["app"]),
         (Fault::Cut(0), &["broke off"]),
-        (Fault::Truncate(9), &["the size", "9 came"]),
-        (Fault::Flip(5), &["the digest", "was promised"]),
+        (Fault::Truncate(9), &["expected the size", "found 9"]),
+        (Fault::Flip(5), &["expected the digest", ", found "]),
         (Fault::status(404), &["404 Not Found"]),
         (Fault::status(403), &["403 Forbidden", "image login"]),
         (

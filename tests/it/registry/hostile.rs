@@ -105,7 +105,7 @@ fn a_wrong_digest_is_never_visible() {
     let store = world.other("other");
     let error = refused(&world, &store);
     assert!(
-        error.contains("the digest") && error.contains("was promised"),
+        error.contains("expected the digest") && error.contains(", found "),
         "{error}"
     );
     // A layer that is right, and decompresses to something else than was promised.

@@ -216,7 +216,7 @@ fn an_image_without_the_right_signature_is_refused() {
             signature(fake, &wrong_type, &signer.sign(&wrong_type)),
         ),
         (
-            "it is no JSON",
+            "it is not JSON",
             signature(fake, b"no json", &signer.sign(b"no json")),
         ),
         (

@@ -248,7 +248,7 @@ fn a_file_that_is_not_an_archive_is_named_as_what_it_looks_like() {
     ] {
         has(
             &import(&bytes).unwrap_err().to_string(),
-            &["no tar archive", said],
+            &["not a tar archive", said],
         );
     }
 }

@@ -56,11 +56,11 @@ fn compression_is_told_by_its_magic() {
     assert_eq!(list(&import(&gzip(b"")).unwrap()), "");
     has(
         &refused(&gzip(b"no tar")),
-        &["no tar archive in the gzip data", "text"],
+        &["not a tar archive in the gzip data", "text"],
     );
     has(
         &refused(&gzip(&gzip(&plain))),
-        &["no tar archive in the gzip data"],
+        &["not a tar archive in the gzip data"],
     );
 }
 

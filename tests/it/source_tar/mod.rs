@@ -404,7 +404,7 @@ fn case_c1_32_headers_are_checked() {
     let file = |head: Head| a().head(head).bytes(&[0; 512]);
     let mut wrong = file(Head::new(b'0', "f")).file("g", "");
     wrong.0[0] = b'g';
-    has(&wrong.refused(), &["no tar archive"]);
+    has(&wrong.refused(), &["not a tar archive"]);
     let mut second = a().file("g", "").file("f", "");
     second.0[512] = b'x';
     has(&second.refused(), &["byte 512", "checksum"]);
@@ -495,14 +495,14 @@ fn what_follows_the_end_is_not_looked_at() {
     has(&import(b"").unwrap_err().to_string(), &["0 bytes"]);
     has(
         &import(&[b'x'; 5000]).unwrap_err().to_string(),
-        &["no tar archive"],
+        &["not a tar archive"],
     );
     let endless = tar(
         &ChunkPool::new(),
         std::io::repeat(b'x'),
         &SourceOptions::default(),
     );
-    has(&endless.unwrap_err().to_string(), &["no tar archive"]);
+    has(&endless.unwrap_err().to_string(), &["not a tar archive"]);
 }
 
 /// Headers of empty files without end, at a few bytes of memory each.

@@ -37,7 +37,7 @@ impl StagePlanner<'_, '_> {
         if many && !is_dir {
             return Err(Problem::new(
                 to_piece.map_or(at, |to| to.at),
-                format_args!("several sources go to {to:?}, which is no directory: write {to}/"),
+                format_args!("several sources go to {to:?}, which is not a directory: write {to}/"),
             ));
         }
         let mode = line.mode.as_ref().map(|mode| self.mode(mode)).transpose()?;

@@ -85,7 +85,7 @@ impl StagePlanner<'_, '_> {
         let signal = self.word(piece)?;
         if !is_signal(&signal) {
             let what =
-                format_args!("{signal:?} is no signal: write STOPSIGNAL SIGTERM, TERM or 15");
+                format_args!("{signal:?} is not a signal: write STOPSIGNAL SIGTERM, TERM or 15");
             return Err(Problem::new(piece.at, what));
         }
         self.config.stop_signal = Some(signal.clone());
@@ -117,7 +117,7 @@ impl StagePlanner<'_, '_> {
                 let (ends, protocol) = ports_of(port).ok_or_else(|| {
                     Problem::new(
                         piece.at,
-                        format_args!("{port:?} is no port: write EXPOSE 80, 80/udp or 8000-8010"),
+                        format_args!("{port:?} is not a port: write EXPOSE 80, 80/udp or 8000-8010"),
                     )
                 })?;
                 // A range is each of its ports: nobody who reads the image knows ranges.
@@ -142,7 +142,7 @@ impl StagePlanner<'_, '_> {
         };
         let Some(shell) = &self.shell else {
             let hint = match text.text.starts_with('[') {
-                true => "what stands there is no JSON array of strings in double quotes",
+                true => "what stands there is not a JSON array of strings in double quotes",
                 false => "text is for a shell, and this stage has none",
             };
             return Err(Problem::new(

@@ -26,7 +26,7 @@ pub(super) fn of(recipe: &Recipe, target: usize) -> Result<Option<(Point, Positi
             Some(stage) if stage == target && found.is_some() => {
                 return Err(Problem::new(
                     remark.at,
-                    "# stratafs: prepare is given twice for one stage: leave one away",
+                    "# stratafs: prepare is given twice for one stage: leave one out",
                 ));
             }
             Some(stage) if stage == target => found = Some((point, remark.at)),

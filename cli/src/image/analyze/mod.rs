@@ -256,7 +256,7 @@ fn short_step(step: &str) -> String {
 fn unread_line(unread: &Unopened<'_>) -> String {
     let unknown = match unread.unknown_paths {
         0 => String::new(),
-        more => format!("; {} paths of the traces are no files of it", count(more)),
+        more => format!("; {} paths of the traces are not files of it", count(more)),
     };
     format!(
         "traces: {} files opened, {} read; {} files never opened, {}{unknown}",

@@ -191,7 +191,7 @@ impl Looker<'_> {
             InstructionBody::Arg(args) => {
                 if let Some((name, _)) = args.iter().find(|(name, _)| is_secret_name(name)) {
                     say(format!(
-                        "the argument {name:?}: what --build-arg gives is no secret"
+                        "the argument {name:?}: what --build-arg gives is not secret"
                     ));
                 }
             }

@@ -128,7 +128,7 @@ pub(super) const OVERWRITTEN: Rule = rule(
     "overwritten",
     Severity::Warning,
     "a CMD or ENTRYPOINT that a later one of the stage replaces",
-    "leave one of them away",
+    "leave one of them out",
 );
 pub(super) const RELATIVE_WORKDIR: Rule = rule(
     "relative-workdir",
@@ -170,7 +170,7 @@ pub(super) const NO_ENTRY: Rule = rule(
 pub(super) const ADD_FOR_COPY: Rule = rule(
     "add-for-copy",
     Severity::Note,
-    "ADD of what is no archive by its name",
+    "ADD of what is not an archive by its name",
     "write COPY, which never unpacks anything",
 );
 

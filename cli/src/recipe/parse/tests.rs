@@ -172,7 +172,7 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
     (
         "RNU x",
         "2, column 1",
-        &["\"RNU\" is no instruction", "RUN"],
+        &["\"RNU\" is not an instruction", "RUN"],
     ),
     ("  ONBUILD RUN x", "2, column 3", &["ONBUILD"]),
     ("ENV", "2, column 1", &["ENV NAME=VALUE"]),
@@ -211,7 +211,7 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
     (
         "ADD --checksum=sha256:0 a b",
         "2, column 5",
-        &["leave it away"],
+        &["leave it out"],
     ),
     (
         "ADD --keep-git-dir a b",
@@ -226,7 +226,7 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
     (
         "RUN [\"a\", 1]",
         "2, column 5",
-        &["1 is no string", "double quotes"],
+        &["1 is not a string", "double quotes"],
     ),
     (
         "RUN --mount=type=ssh,target=/x [\"a\"]",
@@ -251,7 +251,7 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
     (
         "RUN --mount=type=bind,target=/x,size=1 [\"a\"]",
         "2, column 5",
-        &["type=bind,size", "leave it away"],
+        &["type=bind,size", "leave it out"],
     ),
     (
         "RUN --mount=type=cache,target=/x,uid=1 [\"a\"]",
@@ -271,7 +271,7 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
     (
         "RUN --mount=type=secret,id=x,rw [\"a\"]",
         "2, column 5",
-        &["leave rw away"],
+        &["leave rw out"],
     ),
     (
         "RUN --mount=type=secret,id=x,from=y [\"a\"]",
@@ -318,7 +318,7 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
         "2, column 15",
         &["--from is given twice"],
     ),
-    ("COPY [\"a\", 1]", "2, column 6", &["1 is no string"]),
+    ("COPY [\"a\", 1]", "2, column 6", &["1 is not a string"]),
     (
         "RUN <<'EOF\nx\nEOF",
         "2, column 5",
@@ -373,9 +373,9 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
     (
         "RUN --security=insecure [\"a\"]",
         "2, column 5",
-        &["leave it away"],
+        &["leave it out"],
     ),
-    ("RUN --device=x [\"a\"]", "2, column 5", &["leave it away"]),
+    ("RUN --device=x [\"a\"]", "2, column 5", &["leave it out"]),
     (
         "RUN --odd [\"a\"]",
         "2, column 5",
@@ -392,7 +392,7 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
     ("USER", "2, column 1", &["USER NAME"]),
     ("EXPOSE", "2, column 1", &["EXPOSE 80/tcp"]),
     ("VOLUME", "2, column 1", &["VOLUME /DIR"]),
-    ("VOLUME [1]", "2, column 8", &["1 is no string"]),
+    ("VOLUME [1]", "2, column 8", &["1 is not a string"]),
     ("STOPSIGNAL", "2, column 1", &["STOPSIGNAL SIGTERM"]),
     ("CMD", "2, column 1", &["CMD needs a program"]),
     ("ENTRYPOINT {", "", &[]),

@@ -314,7 +314,7 @@ fn one_snapshotter_has_a_root_and_a_socket() {
     of.end();
     fs::write(&socket, "text").unwrap();
     cli.run("snapshotter --root snapshots --address run/s.sock")
-        .failed(1, &["s.sock", "is no socket"]);
+        .failed(1, &["s.sock", "is not a socket"]);
     assert_eq!(fs::read_to_string(&socket).unwrap(), "text");
     fs::remove_file(&socket).unwrap();
     drop(UnixListener::bind(&socket).unwrap());
