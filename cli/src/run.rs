@@ -163,7 +163,7 @@ pub(super) fn reserve_base(run: &Run, pool: &ChunkPool) -> Result<Option<Reserva
     let (Some(budget), Some(last)) = (&run.plan.budget, run.layers.paths.last()) else {
         return Ok(None);
     };
-    let reserved = budget.reserve(pool.held_bytes(), "base");
+    let reserved = budget.reserve(pool.count_held_bytes(), "base");
     reserved.map(Some).map_err(|_| too_large(last, budget))
 }
 
@@ -332,7 +332,7 @@ fn open_all(
     let mut layers = Vec::new();
     for path in &sources.paths {
         let mut options = sources.options.clone();
-        let left = budget.map(|budget| budget.max_bytes().saturating_sub(pool.held_bytes()));
+        let left = budget.map(|budget| budget.max_bytes().saturating_sub(pool.count_held_bytes()));
         options.max_bytes = left.map_or(options.max_bytes, |left| left.min(options.max_bytes));
         let read = |source: Source| source.layers(pool, &options);
         let opened = sources::open(path, &options)

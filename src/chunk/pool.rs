@@ -123,7 +123,7 @@ impl Drop for ChunkInner {
 /// let pool = ChunkPool::new();
 /// let one = ContentBuilder::of(&pool, &[1; 100_000]);
 /// let two = ContentBuilder::of(&pool, &[1; 100_000]);
-/// assert_eq!((one.digest(), pool.held_bytes()), (two.digest(), 100_000));
+/// assert_eq!((one.digest(), pool.count_held_bytes()), (two.digest(), 100_000));
 /// drop((one, two));
 /// assert!(pool.is_empty());
 /// ```
@@ -209,7 +209,7 @@ impl ChunkPool {
     /// Adds up the bytes that are held for chunks now. O(chunks): for reports and
     /// tests.
     #[must_use]
-    pub fn held_bytes(&self) -> u64 {
+    pub fn count_held_bytes(&self) -> u64 {
         let held = self.chunks.live();
         held.iter().map(|held| held.bytes.held_bytes()).sum()
     }
@@ -231,7 +231,7 @@ mod tests {
         let first = pool.put(Bytes::from_static(b"same"));
         let second = pool.put(Bytes::copy_from_slice(b"same"));
         assert!(Arc::ptr_eq(&first.0, &second.0));
-        assert_eq!((pool.len(), pool.held_bytes()), (1, 4));
+        assert_eq!((pool.len(), pool.count_held_bytes()), (1, 4));
         drop(first);
         assert_eq!(pool.len(), 1);
         drop(second);
@@ -255,7 +255,7 @@ mod tests {
             assert_eq!((chunk.digest(), &chunk.bytes()[..]), (digest(n), &[n][..]));
         }
         let kept = chunks.into_iter().nth(50);
-        assert_eq!((pool.len(), pool.held_bytes()), (1, 1));
+        assert_eq!((pool.len(), pool.count_held_bytes()), (1, 1));
         drop(kept);
         assert!(pool.is_empty());
     }

@@ -35,7 +35,7 @@ impl<'a> SharedCount<'a> {
 impl Overlay {
     /// Adds up the bytes that nothing but this state, its forks and snapshots
     /// hold. O(changed objects and blocks).
-    pub(crate) fn exclusive_bytes(&self) -> u64 {
+    pub(crate) fn count_exclusive_bytes(&self) -> u64 {
         let (mut counts, mut own) = (SharedCount::default(), 0);
         for inode in self.inodes.values().flatten() {
             let Body::File(file) = &inode.body else {

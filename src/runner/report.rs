@@ -25,7 +25,7 @@ pub struct InstanceReport {
     /// What its file system held when it ended.
     pub usage: Usage,
     /// Of what it held then, the bytes that no other instance held:
-    /// [`Fs::exclusive_bytes`].
+    /// [`Fs::count_exclusive_bytes`].
     pub exclusive_bytes: u64,
 }
 

@@ -238,7 +238,7 @@ pub(super) fn report(
         outcome,
         returned: progress.returned,
         usage: fs.usage(),
-        exclusive_bytes: fs.exclusive_bytes(),
+        exclusive_bytes: fs.count_exclusive_bytes(),
     }
 }
 

@@ -125,8 +125,8 @@ impl Fs {
     /// instance of its scope has them. [`Usage::private_bytes`](super::Usage::private_bytes) is the
     /// figure that costs nothing. O(changed objects and blocks).
     #[must_use]
-    pub fn exclusive_bytes(&self) -> u64 {
-        self.lock().snapshot().exclusive_bytes()
+    pub fn count_exclusive_bytes(&self) -> u64 {
+        self.lock().snapshot().count_exclusive_bytes()
     }
 
     pub(super) fn seal_batch(&self, batch: Batch) {

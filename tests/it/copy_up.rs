@@ -299,11 +299,11 @@ fn case_c5_102_churn_leaves_exactly_what_is_held() {
     digests.sort();
     digests.dedup();
     assert_eq!(
-        (pool.len(), pool.held_bytes()),
+        (pool.len(), pool.count_held_bytes()),
         (digests.len(), digests.len() as u64 * 8)
     );
     drop(held);
-    assert_eq!((pool.len(), pool.held_bytes()), (0, 0));
+    assert_eq!((pool.len(), pool.count_held_bytes()), (0, 0));
 }
 
 #[test]

@@ -294,7 +294,7 @@ fn case_c5_102_stacks_and_diffs_that_come_and_go_hold_what_they_show() {
             }
         }
     }
-    assert_eq!(pool.held_bytes(), live.values().sum::<u64>());
+    assert_eq!(pool.count_held_bytes(), live.values().sum::<u64>());
     drop(alive);
     assert!(pool.is_empty());
 }

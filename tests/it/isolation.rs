@@ -71,7 +71,7 @@ fn open(root: &Descriptor, path: &[u8], flags: OpenFlags, access: Access) -> Des
 fn case_c2_79_a_thousand_guests_ravage_one_base_and_leave_it_whole() {
     let pool = ChunkPool::new();
     let image = image(&pool);
-    let (digest, held) = (image.verify().unwrap(), pool.held_bytes());
+    let (digest, held) = (image.verify().unwrap(), pool.count_held_bytes());
     let runner = {
         let guest = Guest::from_file(&guest("ravage", World::P1)).unwrap();
         let mut config = RunnerConfig::default();
@@ -128,9 +128,9 @@ fn case_c2_79_a_thousand_guests_ravage_one_base_and_leave_it_whole() {
         );
     }
     assert_eq!(image.verify().unwrap(), digest, "the base");
-    assert_eq!(pool.held_bytes(), held, "the base's chunks");
+    assert_eq!(pool.count_held_bytes(), held, "the base's chunks");
     drop(report);
-    assert_eq!(pool.held_bytes(), held, "after the instances are gone");
+    assert_eq!(pool.count_held_bytes(), held, "after the instances are gone");
     // Loosely, since allocators keep what they were given back: all that the
     // guests wrote in passing is more than 1 GB.
     let grown = resident().saturating_sub(before);
@@ -143,7 +143,7 @@ fn case_c2_79_a_thousand_guests_ravage_one_base_and_leave_it_whole() {
 fn case_c4_98_a_thousand_living_instances_see_only_their_own_changes() {
     let pool = ChunkPool::new();
     let image = image(&pool);
-    let (digest, held) = (image.verify().unwrap(), pool.held_bytes());
+    let (digest, held) = (image.verify().unwrap(), pool.count_held_bytes());
     let all: Vec<Fs> = (0..INSTANCES).map(|_| Fs::new(&image)).collect();
     let text = |number: usize, round: usize| format!("instance {number}, round {round};");
     std::thread::scope(|scope| {
@@ -205,7 +205,7 @@ fn case_c4_98_a_thousand_living_instances_see_only_their_own_changes() {
     }
     drop(kept);
     assert_eq!(image.verify().unwrap(), digest, "the base");
-    assert_eq!(pool.held_bytes(), held, "memory is back to the base line");
+    assert_eq!(pool.count_held_bytes(), held, "memory is back to the base line");
 }
 
 fn root_files_named(fs: &Fs, path: &[u8]) -> Vec<u8> {

@@ -149,7 +149,7 @@ fn case_c3_87_hard_links_are_one_file_held_once() {
     let pool = ChunkPool::new();
     let layer = dir_ambient(&pool, dir.path(), &SourceOptions::default()).unwrap();
     assert!(list(&layer).contains("a:f0123456789#3"));
-    assert_eq!((pool.len(), pool.held_bytes()), (1, 10));
+    assert_eq!((pool.len(), pool.count_held_bytes()), (1, 10));
     let copies = host("f a 0123456789,f b 0123456789,d d,f d/c 0123456789");
     let copies = dir_ambient(&pool, copies.path(), &SourceOptions::default()).unwrap();
     assert_eq!(copies.node_count(), layer.node_count() + 2);
@@ -206,7 +206,7 @@ fn case_c3_86_holes_are_not_read() {
     let mut middle = [0; 8];
     content.read_at(&mut middle, (1 << 39) - 1).unwrap();
     assert_eq!(&middle, b"\0middle\0");
-    assert!(pool.held_bytes() <= 64 * 1024);
+    assert!(pool.count_held_bytes() <= 64 * 1024);
     // A hole counts for nothing; data does.
     let options = SourceOptions {
         max_bytes: 1 << 20,

@@ -245,5 +245,5 @@ fn case_c1_31_holes_cost_no_memory() {
     };
     let layer = tar(&pool, &archive[..], &options).unwrap();
     assert_eq!(layer.node_count(), 2);
-    assert!(pool.held_bytes() <= 64 * 1024);
+    assert!(pool.count_held_bytes() <= 64 * 1024);
 }
