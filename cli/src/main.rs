@@ -20,7 +20,6 @@ mod manual;
 mod memory;
 mod outfile;
 mod parse;
-mod place;
 mod prepare;
 mod prepared;
 mod proof;
@@ -37,6 +36,7 @@ mod signals;
 mod snapshotter;
 mod sources;
 mod spans;
+mod store_dir;
 mod strace;
 mod watch;
 

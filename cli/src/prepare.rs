@@ -12,7 +12,7 @@ use stratafs::transfer;
 use super::args::PrepareArgs;
 use super::failure::{Failure, complain, say};
 use super::instances::TIMEOUT_CODE;
-use super::place::{self, Use};
+use super::store_dir::{self, Use};
 use super::pulled::{complete, fetch};
 use super::resolve::{GuestFrom, Run};
 use super::run::{StartFrom, start_from, start_volumes};
@@ -28,7 +28,7 @@ pub(super) fn prepare(args: PrepareArgs, store: Option<&Path>) -> Result<ExitCod
         GuestFrom::Image(..) => Use::Change,
         GuestFrom::File(_) => Use::Fill,
     };
-    let store = complete(&mut run, place::open(store, how)?, store)?;
+    let store = complete(&mut run, store_dir::open(store, how)?, store)?;
     let pool = ChunkPool::new();
     start_volumes(&mut run, Some(&store))?;
     let start = start_from(&mut run, Some(&store), &pool)?;

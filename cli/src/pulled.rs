@@ -11,7 +11,7 @@ use stratafs::transfer::{self, Origins, PullOptions, TransferError};
 use super::failure::{Failure, say};
 use super::image::remote;
 use super::limits::FILL_AFTER_SECONDS;
-use super::place::{self, Use};
+use super::store_dir::{self, Use};
 use super::reach::{LazyWhen, PullWhen, RemoteName};
 use super::resolve::{GuestFrom, Run};
 
@@ -46,7 +46,7 @@ pub(super) fn fetch(run: &mut Run, place: Option<&Path>) -> Result<(), Failure> 
     let name: RemoteName = text.parse().map_err(Failure::usage)?;
     *reference = name.store_name();
     let here = || {
-        let store = place::open(place, Use::Look).ok()?;
+        let store = store_dir::open(place, Use::Look).ok()?;
         store.mark_used(name.store_name().as_str()).ok()
     };
     match when.unwrap_or_default() {
@@ -65,7 +65,7 @@ pub(super) fn fetch(run: &mut Run, place: Option<&Path>) -> Result<(), Failure> 
         }
         PullWhen::Always => {}
     }
-    let store = place::open(place, Use::Fill)?;
+    let store = store_dir::open(place, Use::Fill)?;
     let source = run.layers.options.clone();
     let lazy = run.lazy != LazyWhen::Off;
     let wanted = (source, verify.keys()?);
@@ -93,7 +93,7 @@ pub(super) fn complete(
         return Ok(opened);
     }
     let origins = reach.origins()?;
-    let store = place::open(place, Use::Change)?;
+    let store = store_dir::open(place, Use::Change)?;
     transfer::fetch_from(&store, origins.clone())?;
     match run.lazy {
         LazyWhen::Only => {}

@@ -25,7 +25,7 @@ use super::from_image;
 use super::instances::{InstanceLines, TIMEOUT_CODE, TRAP_CODE, report_settings};
 use super::outfile::OutFile;
 use super::parse::Saved;
-use super::place::{self, Use};
+use super::store_dir::{self, Use};
 use super::prepared;
 use super::pulled::{complete, fetch};
 use super::resolve::{GuestFrom, Run, Stats};
@@ -113,7 +113,7 @@ pub(super) fn open_store(run: &Run, store: Option<&Path>) -> Result<Option<Store
         (false, true) => Use::Fill,
         (true, true) => Use::Change,
     };
-    place::open(store, what).map(Some)
+    store_dir::open(store, what).map(Some)
 }
 
 /// Prints what functions gave that were called in place of the guest's command.

@@ -1,6 +1,6 @@
 //! The fuzz targets of `fuzz/`, in plain loops: bytes at random, kept inputs,
 //! and kept inputs with some bytes changed. `tests/fuzz.sh` runs them with
-//! libFuzzer; `STRATA_FUZZ=n` makes each loop here go on for n inputs.
+//! libFuzzer; `STRATAFS_FUZZ=n` makes each loop here go on for n inputs.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -81,7 +81,7 @@ fn drive(name: &str, all: u64, target: fn(&[u8])) {
 
 /// As [`drive`], with inputs of their own for each seed, which `STRATAFS_SEED` adds to.
 fn drive_from(seed: u64, name: &str, all: u64, target: fn(&[u8])) {
-    let count = runs("STRATA_FUZZ", all);
+    let count = runs("STRATAFS_FUZZ", all);
     let kept = kept(name);
     let mut rng = Rng::new(from_env("STRATAFS_SEED").unwrap_or(0).wrapping_add(seed));
     let made = (0..count).map(|_| {

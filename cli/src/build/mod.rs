@@ -43,7 +43,7 @@ use self::tree::{FileTree, HostTree};
 use self::work::Outcome;
 use super::build_args::BuildArgs;
 use super::failure::{Failure, complain};
-use super::place::{self, Use};
+use super::store_dir::{self, Use};
 use crate::recipe::dockerignore::Ignore;
 use crate::recipe::{self, Position};
 
@@ -73,8 +73,8 @@ pub(super) fn build(args: BuildArgs, store: Option<&Path>) -> Result<ExitCode, F
         .map_err(|problem| Failure::new(format_args!("{}: {problem}", settings.name)))?;
     let outputs = Outputs::check(&args)?;
     sharing::check(&args.cache_to)?;
-    let store_place = place::of(store)?;
-    let store = place::open(store, Use::Fill)?;
+    let store_place = store_dir::of(store)?;
+    let store = store_dir::open(store, Use::Fill)?;
     // While it is open nothing that the build looks at is collected.
     let keeper = store.import()?;
     if !args.no_cache {

@@ -30,7 +30,7 @@ use std::process::ExitCode;
 
 use self::args::{ImageCommand, StoreArgs, StoreCommand};
 use super::failure::Failure;
-use super::place::{self, Use};
+use super::store_dir::{self, Use};
 
 pub(super) fn image(command: ImageCommand, store: Option<&Path>) -> Result<ExitCode, Failure> {
     let command = match command {
@@ -40,7 +40,7 @@ pub(super) fn image(command: ImageCommand, store: Option<&Path>) -> Result<ExitC
     let Some(how) = use_of(&command) else {
         return without_store(command);
     };
-    let store = place::open(store, how)?;
+    let store = store_dir::open(store, how)?;
     match command {
         ImageCommand::Import(args) => moving::import(&store, args),
         ImageCommand::Pull(args) => remote::pull(&store, args),
@@ -106,7 +106,7 @@ fn use_of(command: &ImageCommand) -> Option<Use> {
 }
 
 pub(super) fn store(args: StoreArgs, store: Option<&Path>) -> Result<ExitCode, Failure> {
-    let open = |how| place::open(store, how);
+    let open = |how| store_dir::open(store, how);
     match args.command {
         StoreCommand::Stat(form) => whole::stat(&open(Use::Look)?, form),
         StoreCommand::Verify(form) => whole::verify(&open(Use::Look)?, form),

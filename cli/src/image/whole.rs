@@ -10,7 +10,7 @@ use super::args::{Form, GcArgs};
 use super::text::answer;
 use crate::cached;
 use crate::failure::Failure;
-use crate::place;
+use crate::store_dir;
 use crate::report::{bytes, count};
 
 /// Damage that is named in the one line about it.
@@ -228,7 +228,7 @@ pub(super) fn collect(home: &ObjectHome, args: &GcArgs) -> Result<(), Failure> {
 }
 
 pub(super) fn init(place: Option<&Path>, form: Form) -> Result<(), Failure> {
-    let (place, store, is_new) = place::init(place)?;
+    let (place, store, is_new) = store_dir::init(place)?;
     let id = store.id()?;
     let json = || json!({"store": place.display().to_string(), "id": id, "new": is_new});
     answer(form, json, || {
@@ -238,7 +238,7 @@ pub(super) fn init(place: Option<&Path>, form: Form) -> Result<(), Failure> {
 }
 
 pub(super) fn repair(place: Option<&Path>, form: Form) -> Result<(), Failure> {
-    let (place, report) = place::repair(place)?;
+    let (place, report) = store_dir::repair(place)?;
     let json = || {
         json!({
             "store": place.display().to_string(),

@@ -20,7 +20,7 @@ use super::policy::Policy;
 use super::record::Body;
 use crate::failure::{Failure, say};
 use crate::limits::MAX_USERS_BYTES;
-use crate::place;
+use crate::store_dir;
 use crate::reach::{LazyWhen, ReachArgs};
 use crate::spans;
 
@@ -101,8 +101,8 @@ pub(super) struct StoredImages {
 impl StoredImages {
     /// Opens the store, made if it is missing. `identity` tells snapshotters of one store apart.
     pub(super) fn open(dir: Option<&Path>, terms: PullSettings, identity: u64) -> Result<Self, Failure> {
-        let store = place::open(dir, place::Use::Fill)?;
-        let dir = place::of(dir)?;
+        let store = store_dir::open(dir, store_dir::Use::Fill)?;
+        let dir = store_dir::of(dir)?;
         let dir = std::fs::canonicalize(&dir).map_err(|error| Failure::at(&dir, error))?;
         if terms.lazy != LazyWhen::Off {
             transfer::fetch_from(&store, terms.reach.origins()?)?;

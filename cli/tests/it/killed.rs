@@ -222,7 +222,7 @@ fn out(path: &Path) -> Trees {
 #[test]
 fn what_was_acknowledged_survives_kills_at_any_moment_of_any_command() {
     let kills = from_env("STRATAFS_TEST_KILLS").unwrap_or(40);
-    let seed = from_env("STRATAFS_TEST_SEED").unwrap_or(3);
+    let seed = from_env("STRATAFS_SEED").unwrap_or(3);
     let mut work = Work::new(seed);
     let mut steps = 0;
     while work.killed < kills {

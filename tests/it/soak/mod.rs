@@ -2,8 +2,8 @@
 //! stratafs: the logs agree, call by call, except where [`rules`] says why not.
 //!
 //! A run is cut into episodes, each a guest of its own on a fresh tree. With
-//! `STRATA_SOAK=1000000` in the environment the runs make so many calls
-//! instead of what the test command has time for; `STRATA_SOAK_SEED` starts
+//! `STRATAFS_SOAK=1000000` in the environment the runs make so many calls
+//! instead of what the test command has time for; `STRATAFS_SEED` starts
 //! them elsewhere. A difference that no rule excuses is cut down to the calls
 //! it takes and printed with the guest's arguments.
 //!
@@ -169,7 +169,7 @@ fn shrink(twins: &dyn Twins, seed: u64, count: u64, wrong: &Call) -> (Episode, C
 
 /// Calls to make of `all`, as [`runs`] has it.
 pub fn calls(all: u64) -> u64 {
-    runs("STRATA_SOAK", all)
+    runs("STRATAFS_SOAK", all)
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -180,11 +180,11 @@ fn number(variable: &str) -> Option<u64> {
 /// Runs episodes until so many calls were compared. Panics with all that
 /// differed, cut down.
 pub fn soak(twins: &dyn Twins, calls: u64) {
-    let mut seed = number("STRATA_SOAK_SEED").unwrap_or(1);
+    let mut seed = number("STRATAFS_SEED").unwrap_or(1);
     let mut all = Outcome::default();
     let mut report = String::new();
     let mut failures = 0;
-    while all.calls < calls && failures < number("STRATA_SOAK_FAILURES").unwrap_or(5) {
+    while all.calls < calls && failures < number("STRATAFS_SOAK_FAILURES").unwrap_or(5) {
         let episode = Episode {
             seed,
             count: CALLS,

@@ -170,7 +170,7 @@ fn lose(work: &Work, step: usize, rng: &mut Rng, from: &Path) {
 #[test]
 fn what_was_acknowledged_survives_a_power_loss_at_any_step() {
     let losses = from_env("STRATAFS_TEST_POWER_LOSSES").unwrap_or(100);
-    let seed = from_env("STRATAFS_TEST_SEED").unwrap_or(7);
+    let seed = from_env("STRATAFS_SEED").unwrap_or(7);
     let mut done = 0;
     for round in 0.. {
         let dir = tempfile::tempdir().unwrap();

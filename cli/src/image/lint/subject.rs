@@ -7,7 +7,7 @@ use stratafs::image::Reference;
 use stratafs::store::Store;
 
 use crate::failure::Failure;
-use crate::place::{self, Use};
+use crate::store_dir::{self, Use};
 use crate::recipe_file;
 
 /// An image or a recipe.
@@ -46,10 +46,10 @@ impl Subject {
             }
         };
         if !has_file {
-            let store = place::open(store, Use::Look)?;
+            let store = store_dir::open(store, Use::Look)?;
             return Ok(Self::Image(Box::new(store), reference));
         }
-        if let Ok(store) = place::open(store, Use::Look)
+        if let Ok(store) = store_dir::open(store, Use::Look)
             && store.info(reference.as_str()).is_ok()
         {
             return Ok(Self::Image(Box::new(store), reference));

@@ -356,7 +356,7 @@ fn a_disk_that_is_full_refuses_calls_and_nothing_else() {
 /// What was acknowledged is there after a kill, with what belongs to it and nothing else.
 #[test]
 fn a_killed_snapshotter_keeps_what_it_acknowledged() {
-    let seed = from_env("STRATAFS_TEST_SEED").unwrap_or(1);
+    let seed = from_env("STRATAFS_SEED").unwrap_or(1);
     let cli = Cli::new();
     let mut rng = Rng::new(seed);
     let (mut there, mut gone): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
