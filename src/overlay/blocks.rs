@@ -166,7 +166,7 @@ impl FileBody {
         }
     }
 
-    /// Copies the own bytes from `offset` on into `buf` and tells `shows` where
+    /// Copies the own bytes from `offset` on into `buf` and passes to `shows` where
     /// a base file's are to go, in order. Returns how many bytes there are.
     pub(super) fn read_own(
         &self,

@@ -79,7 +79,7 @@ impl Overlay {
     }
 
     /// Writes as much of `buf` at `offset` as quota and file size allow; or
-    /// changes nothing and tells a block of the base that is to be brought
+    /// changes nothing and returns a block of the base that has to be fetched
     /// first.
     ///
     /// # Errors
