@@ -56,7 +56,10 @@ mod tests {
     fn a_broken_bound_is_an_error_in_a_release() {
         let broken = try_bounded_u32(1 << 32, "the test").unwrap_err();
         let text = io::Error::from(broken).to_string();
-        assert!(text.starts_with("4294967296 is more than 32 bits hold"), "{text}");
+        assert!(
+            text.starts_with("4294967296 is more than 32 bits hold"),
+            "{text}"
+        );
     }
 
     #[cfg(all(debug_assertions, target_pointer_width = "64"))]

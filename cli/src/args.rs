@@ -17,7 +17,7 @@ use stratafs::vfs::{Rule, Share};
 use super::build_args::BuildArgs;
 use super::habits::{HabitArgs, Word};
 use super::image::args::{IMAGE_EXAMPLE, ImageCommand, StoreArgs};
-use super::parse::{self, Saved, VolumeSource, Variable};
+use super::parse::{self, Saved, Variable, VolumeSource};
 use super::reach::{LazyWhen, PullWhen, ReachArgs, VerifyArgs};
 use super::sources::SourceArgs;
 use super::strace::StraceArgs;

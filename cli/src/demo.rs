@@ -12,7 +12,7 @@ use stratafs::image::Image;
 use stratafs::runner::{Guest, RunPlan, Runner, RunnerConfig, Stdio};
 
 use super::args::DemoArgs;
-use super::failure::{Failure, print_lines, print_json};
+use super::failure::{Failure, print_json, print_lines};
 use super::proof::{Proof, prove};
 use super::sources::{self, Layers, SourceArgs};
 use super::watch::{FirstWords, RunProgress};
@@ -55,7 +55,10 @@ pub(super) fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
     found.verdict()
 }
 
-fn run(args: DemoArgs, note: impl Fn(String) -> Result<(), Failure>) -> Result<DemoReport, Failure> {
+fn run(
+    args: DemoArgs,
+    note: impl Fn(String) -> Result<(), Failure>,
+) -> Result<DemoReport, Failure> {
     let file = args.guest.map_or_else(guest_source::build, Ok)?;
     let guest = Guest::from_file(&file)?;
     let pool = ChunkPool::new();

@@ -45,7 +45,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{AnyImageCommand, Command, Cli};
+use args::{AnyImageCommand, Cli, Command};
 
 fn main() -> ExitCode {
     quiet_panics();

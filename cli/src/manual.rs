@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 
-use super::args::{CompletionsArgs, ManArgs, Cli};
+use super::args::{Cli, CompletionsArgs, ManArgs};
 use super::failure::{Failure, print_own};
 
 /// The program's name.

@@ -55,7 +55,9 @@ impl OutFile {
         let sink = match path.metadata() {
             _ if is_stdout(path) => OutTarget::Stdout,
             Ok(meta) if meta.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
-            Ok(meta) if !meta.is_file() => OutTarget::Direct(File::options().write(true).open(path)?),
+            Ok(meta) if !meta.is_file() => {
+                OutTarget::Direct(File::options().write(true).open(path)?)
+            }
             _ => OutTarget::Beside(StagedFile::create(path)?),
         };
         Ok(Self {

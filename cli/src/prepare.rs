@@ -12,10 +12,10 @@ use stratafs::transfer;
 use super::args::PrepareArgs;
 use super::failure::{Failure, complain, say};
 use super::instances::TIMEOUT_CODE;
-use super::store_dir::{self, Use};
 use super::pulled::{complete, fetch};
 use super::resolve::{GuestFrom, Run};
 use super::run::{StartFrom, start_from, start_volumes};
+use super::store_dir::{self, Use};
 
 /// The guest ended before the point.
 const ENDED_CODE: u8 = 3;

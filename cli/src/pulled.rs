@@ -11,9 +11,9 @@ use stratafs::transfer::{self, Origins, PullOptions, TransferError};
 use super::failure::{Failure, say};
 use super::image::remote;
 use super::limits::FILL_AFTER_SECONDS;
-use super::store_dir::{self, Use};
 use super::reach::{LazyWhen, PullWhen, RemoteName};
 use super::resolve::{GuestFrom, Run};
+use super::store_dir::{self, Use};
 
 /// Pulls the image that is run, if it is named after a registry and has to be fetched. A
 /// name of the store never makes a registry be asked.

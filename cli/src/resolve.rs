@@ -18,7 +18,7 @@ use super::args::{CacheArgs, RunArgs};
 use super::failure::Failure;
 use super::from_image::Wanted;
 use super::memory;
-use super::parse::{Saved, VolumeSource, Variable};
+use super::parse::{Saved, Variable, VolumeSource};
 use super::reach::{LazyWhen, PullWhen, ReachArgs, VerifyArgs};
 use super::sources::Layers;
 use super::strace::StraceArgs;

@@ -20,16 +20,16 @@ use stratafs::transfer;
 use stratafs::vfs::{Fs, TracedFile};
 
 use super::args::RunArgs;
-use super::failure::{Failure, complain, complain_json, put_bytes, say, print_lines};
+use super::failure::{Failure, complain, complain_json, print_lines, put_bytes, say};
 use super::from_image;
 use super::instances::{InstanceLines, TIMEOUT_CODE, TRAP_CODE, report_settings};
 use super::outfile::OutFile;
 use super::parse::Saved;
-use super::store_dir::{self, Use};
 use super::prepared;
 use super::pulled::{complete, fetch};
 use super::resolve::{GuestFrom, Run, Stats};
 use super::sources::{self, Layers};
+use super::store_dir::{self, Use};
 use super::strace::Strace;
 use super::watch::{Memory, Terminal};
 use crate::report::RunFigures;

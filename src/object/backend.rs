@@ -59,7 +59,11 @@ pub(super) trait Backend: Send + Sync {
     ) -> BackendResult<()>;
 
     /// Visits all objects below `dir`, by their keys.
-    fn list(&self, dir: &str, visit: &mut dyn FnMut(&str, ObjectMeta) -> BackendResult<()>) -> BackendResult<()>;
+    fn list(
+        &self,
+        dir: &str,
+        visit: &mut dyn FnMut(&str, ObjectMeta) -> BackendResult<()>,
+    ) -> BackendResult<()>;
 
     /// Removes an object, if it is there.
     fn delete(&self, key: &str) -> BackendResult<()>;

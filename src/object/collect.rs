@@ -108,7 +108,11 @@ impl Bucket {
                 continue;
             };
             let tag = read_tag(&bytes);
-            let none = || failed(ObjectErrorKind::Document("it is not a tag: expected an index that names one image".into()));
+            let none = || {
+                failed(ObjectErrorKind::Document(
+                    "it is not a tag: expected an index that names one image".into(),
+                ))
+            };
             let (_, digest, _) = tag.ok_or_else(none)?;
             self.mark_manifest(&digest, 0, &mut marked)?;
             collected.tags += 1;

@@ -190,7 +190,8 @@ fn home(text: &str) -> Result<ObjectHome, String> {
         Some((known.1, rest))
     });
     let Some((scheme, rest)) = scheme else {
-        let what = "expected a name that begins with s3://, gs://, az://, file:///, http:// or https://";
+        let what =
+            "expected a name that begins with s3://, gs://, az://, file:///, http:// or https://";
         return Err(what.into());
     };
     let (host, prefix) = rest.split_once('/').unwrap_or((rest, ""));
@@ -213,9 +214,11 @@ fn home(text: &str) -> Result<ObjectHome, String> {
                 return Err(format!("invalid host {host:?}: expected HOST or HOST:PORT"));
             }
         }
-        _ if !is_word(host) => return Err(format!(
-            "invalid bucket {host:?}: expected letters, digits, `.`, `_` and `-`"
-        )),
+        _ if !is_word(host) => {
+            return Err(format!(
+                "invalid bucket {host:?}: expected letters, digits, `.`, `_` and `-`"
+            ));
+        }
         _ => {}
     }
     if !prefix.is_empty() && !prefix.split('/').all(is_word) {

@@ -234,7 +234,8 @@ impl ChangeLister<'_> {
         if let Some(number) = self.paths.of_entry(NEW, entry) {
             let path = self.paths.path(number);
             let (kind, size) = (self.new.kind(id), size(self.new, id));
-            self.reported.push((number, Change::Added { path, kind, size }));
+            self.reported
+                .push((number, Change::Added { path, kind, size }));
         }
     }
 

@@ -409,7 +409,12 @@ impl Overlay {
     }
 
     /// Takes an entry out of a directory that has been prepared.
-    pub(super) fn take_entry(&mut self, dir: FileId, found: FoundEntry, now: Time) -> Result<(), Errno> {
+    pub(super) fn take_entry(
+        &mut self,
+        dir: FileId,
+        found: FoundEntry,
+        now: Time,
+    ) -> Result<(), Errno> {
         let inode = self.prepared(dir)?;
         let Body::Dir(entries) = &mut inode.body else {
             return Err(Errno::NotDirectory);

@@ -277,8 +277,9 @@ impl Client {
     pub fn check(&self, host: &str) -> Result<(), RegistryError> {
         let host = plain_host(host);
         let context = (host, "cannot log in");
-        super::name::check_host(host)
-            .map_err(|what| RegistryError::new(host, context.1, RegistryErrorKind::Options(what)))?;
+        super::name::check_host(host).map_err(|what| {
+            RegistryError::new(host, context.1, RegistryErrorKind::Options(what))
+        })?;
         let links = self.uplinks(host)?;
         let scope = TokenScope::default();
         repeated(&self.0.options, || {

@@ -185,7 +185,8 @@ impl Client {
             }
             if (bytes.len() as u64) < want {
                 let what = format!("the answer ended after {} of {want} bytes", bytes.len());
-                let error = RegistryError::new(context.0, context.1, RegistryErrorKind::Connection(what));
+                let error =
+                    RegistryError::new(context.0, context.1, RegistryErrorKind::Connection(what));
                 return Err(Attempt::Again(error, None));
             }
             Ok(bytes)

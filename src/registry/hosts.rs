@@ -63,7 +63,10 @@ fn bad(file: &Path, what: impl std::fmt::Display) -> RegistryErrorKind {
 /// Makes the error of a value of another type than is expected.
 fn wrong_type(file: &Path, what: &str, expected: &str, found: &Value) -> RegistryErrorKind {
     let found = found.type_str();
-    bad(file, format_args!("{what}: expected {expected}, found {found}"))
+    bad(
+        file,
+        format_args!("{what}: expected {expected}, found {found}"),
+    )
 }
 
 fn read_text(file: &Path) -> io::Result<String> {
@@ -109,12 +112,22 @@ fn one(file: &Path, address: &str, table: &Table) -> Result<HostConfig, Registry
     };
     let url = Url::parse(&full);
     let expected = "expected HOST[:PORT], or an address of http or https";
-    let invalid = || bad(file, format_args!("invalid address {address:?}: {expected}"));
+    let invalid = || {
+        bad(
+            file,
+            format_args!("invalid address {address:?}: {expected}"),
+        )
+    };
     let mut url = url.ok_or_else(invalid)?;
     let flag = |key: &str| match table.get(key) {
         None => Ok(false),
         Some(Value::Boolean(set)) => Ok(*set),
-        Some(other) => Err(wrong_type(file, &format!("`{key}`"), "true or false", other)),
+        Some(other) => Err(wrong_type(
+            file,
+            &format!("`{key}`"),
+            "true or false",
+            other,
+        )),
     };
     let path = url.path.trim_end_matches('/').to_owned();
     url.path = match flag("override_path")? || path.ends_with("/v2") {
@@ -249,7 +262,10 @@ mod tests {
                 "`skip_verify`: expected true or false, found integer",
             ),
             ("[host.\"https://x\"]\nclient = \"c.pem\"", "`client`"),
-            ("[host.\"https://x\"]\nheader = 1", "`header`: expected a table, found integer"),
+            (
+                "[host.\"https://x\"]\nheader = 1",
+                "`header`: expected a table, found integer",
+            ),
             ("[", "hosts.toml"),
         ] {
             let error = of(text, "r.example.com:5000").err().unwrap();

@@ -151,7 +151,12 @@ impl Http {
     ) -> Result<ureq::http::Response<Vec<u8>>, (RegistryErrorKind, bool)> {
         let bad = |what: String| (RegistryErrorKind::Protocol(what), false);
         let url = Url::parse(&request.uri().to_string());
-        let invalid = || bad(format!("invalid address, whose path is {:?}", request.uri().path()));
+        let invalid = || {
+            bad(format!(
+                "invalid address, whose path is {:?}",
+                request.uri().path()
+            ))
+        };
         let url = url.ok_or_else(invalid)?;
         let mut made = Request::builder()
             .method(request.method().clone())

@@ -211,7 +211,8 @@ impl Upload<'_> {
             self.chunk = self.chunk.max(least).min(MAX_UPLOAD_CHUNK_BYTES);
         }
         let session = location(&url, &answer);
-        let session = session.ok_or_else(|| self.broken(context, "its answer has no `Location` to send to"))?;
+        let session = session
+            .ok_or_else(|| self.broken(context, "its answer has no `Location` to send to"))?;
         self.session = Some(session.clone());
         Ok(session)
     }

@@ -168,7 +168,11 @@ fn value(ty: &ValType, text: &str) -> wasmtime::Result<Val> {
             )));
         }
     };
-    value.ok_or_else(|| wasmtime::Error::msg(format!("invalid argument {text:?}: expected a value of type {ty}")))
+    value.ok_or_else(|| {
+        wasmtime::Error::msg(format!(
+            "invalid argument {text:?}: expected a value of type {ty}"
+        ))
+    })
 }
 
 fn show(value: &Val) -> String {

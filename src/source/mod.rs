@@ -49,7 +49,7 @@ pub use error::{SourceError, SourceErrorKind};
 #[cfg(all(feature = "dir", feature = "oci", feature = "store"))]
 pub(crate) use oci::is_program;
 #[cfg(feature = "registry")]
-pub(crate) use oci::{BlobHome, Checked, Hasher, RawLayout, BlobDescriptor};
+pub(crate) use oci::{BlobDescriptor, BlobHome, Checked, Hasher, RawLayout};
 #[cfg(feature = "oci")]
 pub use oci::{LayerBlob, OciImage};
 #[cfg(feature = "oci")]

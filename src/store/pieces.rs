@@ -247,7 +247,9 @@ fn count_from_zero(entries: &mut [u8], packs: &PackNumbers) -> Result<Vec<Digest
             let number = run.pack.get();
             let place = places.get(&number).ok_or_else(|| {
                 let known = places.len();
-                format!("an entry names pack {number}, which is not one of the {known} that are listed")
+                format!(
+                    "an entry names pack {number}, which is not one of the {known} that are listed"
+                )
             })?;
             run.pack = (*place).into();
         }

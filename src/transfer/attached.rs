@@ -12,7 +12,7 @@ use super::lanes::{self, Meter};
 use super::layout_out::LayoutOut;
 use crate::limits::MAX_OCI_NESTING;
 use crate::registry::{Client, Manifest, RegistryRef, with_referrer};
-use crate::source::{BlobDigest, BlobDescriptor};
+use crate::source::{BlobDescriptor, BlobDigest};
 
 /// What may follow the digest in a tag: signatures, attestations, lists of parts.
 const WORDS: [&str; 3] = ["sig", "att", "sbom"];
@@ -114,7 +114,9 @@ fn subject(manifest: &Manifest) -> Option<BlobDigest> {
 }
 
 /// Finds, in a layout, the manifests without a name that say what they are about.
-fn subjects(from: &CopySource<'_>) -> Result<HashMap<BlobDigest, Vec<BlobDescriptor>>, TransferError> {
+fn subjects(
+    from: &CopySource<'_>,
+) -> Result<HashMap<BlobDigest, Vec<BlobDescriptor>>, TransferError> {
     let mut found: HashMap<BlobDigest, Vec<BlobDescriptor>> = HashMap::new();
     for one in from.unnamed()? {
         if let Some(subject) = subject(&from.manifest(&one)?) {

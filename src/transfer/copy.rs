@@ -16,7 +16,7 @@ use super::layout_out::LayoutOut;
 use super::push::Pushed;
 use crate::limits::{MAX_OCI_DOCUMENT_BYTES, MAX_OCI_IMAGES, MAX_OCI_NESTING};
 use crate::registry::{BlobBytes, BlobTarget, Client, Manifest, RegistryRef, Sent};
-use crate::source::{BlobDigest, Checked, Platform, RawLayout, BlobDescriptor};
+use crate::source::{BlobDescriptor, BlobDigest, Checked, Platform, RawLayout};
 
 /// Where an image is copied from, or to.
 #[derive(Clone, Debug, PartialEq, Eq)]

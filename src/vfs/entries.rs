@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::descriptor::Descriptor;
 use super::state::FsState;
-use super::walk::{WalkTarget, Follow, Last, Slash, resolve};
+use super::walk::{Follow, Last, Slash, WalkTarget, resolve};
 use crate::errno::Errno;
 use crate::limits::MAX_SYMLINK_BYTES;
 use crate::meta::{FileId, Kind, Time};

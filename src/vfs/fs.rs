@@ -9,7 +9,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use super::mount::Mounts;
 use super::state::FsState;
 use super::virtual_file::VirtualBytes;
-use super::walk::{WalkTarget, Follow, Last, Start, resolve};
+use super::walk::{Follow, Last, Start, WalkTarget, resolve};
 use super::{Clock, Sealing, Share, Trace, VirtualClock};
 use crate::budget::{Account, Budget};
 use crate::chunk::{ChunkPool, Scope};

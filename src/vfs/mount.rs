@@ -12,7 +12,7 @@ use super::fs::{below_root, find_dir};
 use super::kept_dirs::make_dirs;
 use super::state::FsState;
 use super::virtual_file::VirtualFile;
-use super::walk::{WalkTarget, Follow, Last, Start, resolve};
+use super::walk::{Follow, Last, Start, WalkTarget, resolve};
 use crate::errno::Errno;
 use crate::error::Error;
 use crate::limits::MAX_MOUNTS;

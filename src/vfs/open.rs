@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use super::descriptor::{Access, Descriptor};
 use super::fs::recheck;
 use super::state::FsState;
-use super::walk::{WalkTarget, Follow, Last, Slash, resolve};
+use super::walk::{Follow, Last, Slash, WalkTarget, resolve};
 use crate::errno::Errno;
 use crate::meta::{FileId, Kind, Time};
 use crate::overlay::{New, Overlay, Rule};

@@ -6,7 +6,7 @@ use super::descriptor::{Access, Descriptor, Rights};
 use super::fork::Snapshot;
 use super::fs::{Fs, recheck};
 use super::merge::MERGE_ATTEMPTS;
-use super::walk::{WalkTarget, Last, Start, resolve};
+use super::walk::{Last, Start, WalkTarget, resolve};
 use crate::errno::Errno;
 use crate::meta::FileId;
 use crate::overlay::{Conflict, MergeError, TreePath};

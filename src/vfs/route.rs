@@ -20,7 +20,7 @@ use super::Fs;
 use super::descriptor::{Caller, Descriptor, Rights};
 use super::mount::DirMount;
 use super::state::FsState;
-use super::walk::{WalkTarget, Last, PathWalk, Slash, Tree, WalkEnd, find_shown};
+use super::walk::{Last, PathWalk, Slash, Tree, WalkEnd, WalkTarget, find_shown};
 use crate::errno::Errno;
 use crate::limits::{MAX_PATH_BYTES, MAX_SYMLINKS};
 use crate::meta::{FileId, Kind};

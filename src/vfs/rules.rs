@@ -4,7 +4,7 @@ use super::Fs;
 use super::descriptor::{Caller, Descriptor};
 use super::fs::below_root;
 use super::state::FsState;
-use super::walk::{WalkTarget, Follow, Last, Start, resolve};
+use super::walk::{Follow, Last, Start, WalkTarget, resolve};
 use crate::errno::Errno;
 use crate::error::Error;
 use crate::meta::{FileId, Kind};

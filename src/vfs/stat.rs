@@ -2,7 +2,7 @@
 
 use super::descriptor::Descriptor;
 use super::state::FsState;
-use super::walk::{WalkTarget, Follow, Last, Slash, resolve};
+use super::walk::{Follow, Last, Slash, WalkTarget, resolve};
 use crate::errno::Errno;
 use crate::meta::{FileId, Kind, Stat, Time};
 

@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 
 use super::descriptor::Descriptor;
-use super::walk::{WalkTarget, Follow, Last, resolve};
+use super::walk::{Follow, Last, WalkTarget, resolve};
 use crate::errno::Errno;
 use crate::meta::{FileId, Kind, Time};
 use crate::overlay::Overlay;

@@ -394,7 +394,11 @@ fn case_22_sparse_files_stay_sparse() {
     // Also as a layer: what goes out has the same holes.
     let pool = ChunkPool::new();
     let _diff = fs.diff(&pool).unwrap();
-    assert!(pool.count_held_bytes() <= 4 * 65_536, "{}", pool.count_held_bytes());
+    assert!(
+        pool.count_held_bytes() <= 4 * 65_536,
+        "{}",
+        pool.count_held_bytes()
+    );
 }
 
 #[test]

@@ -223,7 +223,11 @@ fn a_byte_here_and_there_costs_a_diff_a_block_each() {
     }
     let (pool, most) = (ChunkPool::new(), blocks as u64 * BLOCK);
     let layer = fs.diff(&pool).unwrap();
-    assert!(pool.count_held_bytes() <= most, "{} of {most}", pool.count_held_bytes());
+    assert!(
+        pool.count_held_bytes() <= most,
+        "{} of {most}",
+        pool.count_held_bytes()
+    );
     // As an image it reads the same, piece by piece and at random.
     let image = Image::new(&[layer]).unwrap();
     image.verify().unwrap();

@@ -130,7 +130,11 @@ fn case_c2_79_a_thousand_guests_ravage_one_base_and_leave_it_whole() {
     assert_eq!(image.verify().unwrap(), digest, "the base");
     assert_eq!(pool.count_held_bytes(), held, "the base's chunks");
     drop(report);
-    assert_eq!(pool.count_held_bytes(), held, "after the instances are gone");
+    assert_eq!(
+        pool.count_held_bytes(),
+        held,
+        "after the instances are gone"
+    );
     // Loosely, since allocators keep what they were given back: all that the
     // guests wrote in passing is more than 1 GB.
     let grown = resident().saturating_sub(before);
@@ -205,7 +209,11 @@ fn case_c4_98_a_thousand_living_instances_see_only_their_own_changes() {
     }
     drop(kept);
     assert_eq!(image.verify().unwrap(), digest, "the base");
-    assert_eq!(pool.count_held_bytes(), held, "memory is back to the base line");
+    assert_eq!(
+        pool.count_held_bytes(),
+        held,
+        "memory is back to the base line"
+    );
 }
 
 fn root_files_named(fs: &Fs, path: &[u8]) -> Vec<u8> {

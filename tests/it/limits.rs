@@ -471,10 +471,7 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ("MAX_CACHED_GUESTS", "the_guests_used_longest_ago_go"),
     ("MAX_CACHED_BYTES", "compiled_code_has_a_bound_in_bytes"),
     ("MAX_FUNCTION_BYTES", "functions_have_a_bound_in_bytes"),
-    (
-        "MAX_INSTANCES",
-        "invalid_numbers_and_times_are_refused",
-    ),
+    ("MAX_INSTANCES", "invalid_numbers_and_times_are_refused"),
     ("MAX_THREADS", "invalid_numbers_and_times_are_refused"),
 ];
 

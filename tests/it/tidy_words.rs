@@ -55,8 +55,14 @@ const GONE: &[(&str, &str)] = &[
 /// also the names of other crates' items, so that using one is no mistake.
 const GONE_FROM_DEFINITIONS: &[(&str, &str)] = &[
     ("Spot", "EntryPos"),
-    ("Place", "ChunkPos, OciSource, CacheDir, DeviceInode, GuestSlot"),
-    ("Held", "OutputBuffer, PieceInner, HealOutcome, GuestPermits"),
+    (
+        "Place",
+        "ChunkPos, OciSource, CacheDir, DeviceInode, GuestSlot",
+    ),
+    (
+        "Held",
+        "OutputBuffer, PieceInner, HealOutcome, GuestPermits",
+    ),
     ("Known", "ChunkIndex, KnownFormat, KnownInstance"),
     ("Found", "TableLookup, StoreState, FoundFile, FoundEntry"),
     ("Walk", "ImageWalk, LayerWalk, DirWalk"),
@@ -92,7 +98,8 @@ const GONE_FROM_DEFINITIONS: &[(&str, &str)] = &[
 
 /// Definitions that keep such a name: the steps of a walk and what it meets, as other
 /// libraries for files call them.
-const KEPT_DEFINITIONS: &[(&str, &str)] = &[("src/host/list.rs", "Entry"), ("src/host/list.rs", "Walk")];
+const KEPT_DEFINITIONS: &[(&str, &str)] =
+    &[("src/host/list.rs", "Entry"), ("src/host/list.rs", "Walk")];
 
 /// What begins with this is named after a word of the list, but for a field that is part of
 /// the public API.
@@ -150,7 +157,10 @@ fn old_words(file: &str, source: &str) -> Vec<String> {
         let is_macro = of_macro.is_some_and(|before| before.is("macro_rules"));
         let word = word.or((is_macro && token.is("words")).then_some("impl_names"));
         if let Some(new) = word {
-            found.push(format!("{file}:{}: `{}` is now {new}", token.line, token.text));
+            found.push(format!(
+                "{file}:{}: `{}` is now {new}",
+                token.line, token.text
+            ));
         }
     }
     found
@@ -177,7 +187,10 @@ fn old_words_are_found_in_code_alone() {
             .map(|found| found.split(": ").next().unwrap_or_default().to_owned())
             .collect::<Vec<_>>()
     };
-    assert_eq!(lines("shim/src/a.rs"), ["shim/src/a.rs:2", "shim/src/a.rs:6"]);
+    assert_eq!(
+        lines("shim/src/a.rs"),
+        ["shim/src/a.rs:2", "shim/src/a.rs:6"]
+    );
     let numbers = [2, 3, 3, 5, 5, 6].map(|line| format!("cli/src/a.rs:{line}"));
     assert_eq!(lines("cli/src/a.rs"), numbers);
 }
@@ -265,11 +278,11 @@ fn item<'a>(lines: &[&'a str]) -> Option<&'a str> {
 
 /// Whether a line begins a function, of whatever visibility.
 fn is_function(line: &str) -> bool {
-    let mut words = line
-        .split_whitespace()
-        .skip_while(|word| {
-            word.starts_with("pub") || word.ends_with(')') || ["in", "const", "async", "unsafe"].contains(word)
-        });
+    let mut words = line.split_whitespace().skip_while(|word| {
+        word.starts_with("pub")
+            || word.ends_with(')')
+            || ["in", "const", "async", "unsafe"].contains(word)
+    });
     words.next() == Some("fn")
 }
 

@@ -19,7 +19,7 @@ use stratafs::image::Image;
 use stratafs::runner::{Guest, RunPlan, RunnerConfig};
 
 use super::args::BenchArgs;
-use super::failure::{Failure, print_lines, print_json};
+use super::failure::{Failure, print_json, print_lines};
 use super::outfile::OutFile;
 use super::sources::Layers;
 use super::{base, guest_source, resolve, run};

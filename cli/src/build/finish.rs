@@ -17,7 +17,7 @@ use super::steps::{StagePlan, StepPlan};
 use super::work::Outcome;
 use crate::build_args::BuildArgs;
 use crate::cached;
-use crate::failure::{Failure, print_lines, print_json};
+use crate::failure::{Failure, print_json, print_lines};
 use crate::image;
 
 /// What is told of a step.

@@ -103,8 +103,8 @@ fn read(label: &str, layers: usize) -> Result<Vec<ListedStep>, Failure> {
     if label.len() > MAX_CACHE_LABEL_BYTES {
         return Err(bad(&format!("has more than {MAX_CACHE_LABEL_BYTES} bytes")));
     }
-    let steps: Vec<ListedStep> =
-        serde_json::from_str(label).map_err(|_| bad("cannot be read: name what --cache-to wrote"))?;
+    let steps: Vec<ListedStep> = serde_json::from_str(label)
+        .map_err(|_| bad("cannot be read: name what --cache-to wrote"))?;
     if steps.len() > MAX_INSTRUCTIONS {
         return Err(bad(&format!("has more than {MAX_INSTRUCTIONS} steps")));
     }

@@ -316,7 +316,8 @@ mod tests {
         let recipe = parse(recipe).unwrap();
         let given = given.iter();
         let given = given.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let mut head = BuildScope::new('\\', &given.collect(), (None, "default"), &recipe.head).unwrap();
+        let mut head =
+            BuildScope::new('\\', &given.collect(), (None, "default"), &recipe.head).unwrap();
         let stage = &recipe.stages[0];
         let image = head.expand(&stage.image).unwrap();
         let mut own = Variables::of_base(&["BASE=b".into()]);

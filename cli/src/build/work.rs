@@ -5,7 +5,7 @@ use stratafs::store::Import;
 
 use super::Builder;
 use super::built::Built;
-use super::cache::{self, StepLayer, StepKey};
+use super::cache::{self, StepKey, StepLayer};
 use crate::failure::Failure;
 
 /// What a step came to.

@@ -6,7 +6,7 @@ use stratafs::name::{LayerPath, Name, show};
 
 use super::args::Form;
 pub(super) use crate::failure::put_bytes;
-use crate::failure::{Failure, cut, print_lines, print_json};
+use crate::failure::{Failure, cut, print_json, print_lines};
 use crate::limits::MAX_CELL_BYTES;
 
 /// Prints one document, or lines of text.

@@ -10,8 +10,8 @@ use super::args::{Form, GcArgs};
 use super::text::answer;
 use crate::cached;
 use crate::failure::Failure;
-use crate::store_dir;
 use crate::report::{bytes, count};
+use crate::store_dir;
 
 /// Damage that is named in the one line about it.
 const NAMED: usize = 3;

@@ -42,7 +42,12 @@ pub(super) enum BodyFault {
 }
 
 impl Received {
-    pub(super) fn new(body: Incoming, max: u64, patience: Duration, record: &Arc<RequestRecord>) -> Self {
+    pub(super) fn new(
+        body: Incoming,
+        max: u64,
+        patience: Duration,
+        record: &Arc<RequestRecord>,
+    ) -> Self {
         Self {
             early: VecDeque::new(),
             rest: Some(body),

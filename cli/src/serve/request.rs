@@ -220,7 +220,10 @@ async fn admit(
         let why = format!("{} requests are in flight", bounds.max_in_flight);
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why));
     };
-    Ok((Request::from_parts(head, body), GuestPermits::new(slot, turn)))
+    Ok((
+        Request::from_parts(head, body),
+        GuestPermits::new(slot, turn),
+    ))
 }
 
 /// Makes a guest with a file system of its own or of its session.

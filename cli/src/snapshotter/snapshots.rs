@@ -11,8 +11,10 @@ use super::dirs::Dirs;
 use super::filter::Filter;
 use super::metadata::Metadata;
 use super::proto::{Info, Mount};
-use super::record::{Body, Moment, SnapshotRecord, SnapshotKind, TARGET_LABEL, check_key, checked_labels};
-use super::stored::{StoredImages, PullSettings, WantedLayer, internal, report_left};
+use super::record::{
+    Body, Moment, SnapshotKind, SnapshotRecord, TARGET_LABEL, check_key, checked_labels,
+};
+use super::stored::{PullSettings, StoredImages, WantedLayer, internal, report_left};
 use super::users::{self, UserFiles};
 use crate::failure::{Failure, say};
 use crate::limits::MAX_SNAPSHOT_DEPTH;
@@ -45,7 +47,11 @@ struct SnapshotParents<'s> {
 
 impl Snapshots {
     /// Opens what is in `root`, and removes what a killed process left there.
-    pub(super) fn open(root: &Path, store: Option<&Path>, terms: PullSettings) -> Result<Self, Failure> {
+    pub(super) fn open(
+        root: &Path,
+        store: Option<&Path>,
+        terms: PullSettings,
+    ) -> Result<Self, Failure> {
         let dirs = Dirs::open(root)?;
         let metadata = Metadata::open(&dirs.metadata())?;
         let stored = StoredImages::open(store, terms, metadata.identity())?;
@@ -206,7 +212,11 @@ impl Snapshots {
         self.mounts_of(&metadata, record)
     }
 
-    fn mounts_of(&self, metadata: &Metadata, record: &SnapshotRecord) -> Result<Vec<Mount>, Status> {
+    fn mounts_of(
+        &self,
+        metadata: &Metadata,
+        record: &SnapshotRecord,
+    ) -> Result<Vec<Mount>, Status> {
         let below = below(metadata, &record.parent)?;
         let own = text(&self.dirs.files(record.number))?;
         let lower = below

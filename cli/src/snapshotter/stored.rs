@@ -20,9 +20,9 @@ use super::policy::Policy;
 use super::record::Body;
 use crate::failure::{Failure, say};
 use crate::limits::MAX_USERS_BYTES;
-use crate::store_dir;
 use crate::reach::{LazyWhen, ReachArgs};
 use crate::spans;
+use crate::store_dir;
 
 /// What names begin with that snapshots hold images by. Names that are typed have small letters.
 const PREFIX: &str = "SNAPSHOT/";
@@ -100,7 +100,11 @@ pub(super) struct StoredImages {
 
 impl StoredImages {
     /// Opens the store, made if it is missing. `identity` tells snapshotters of one store apart.
-    pub(super) fn open(dir: Option<&Path>, terms: PullSettings, identity: u64) -> Result<Self, Failure> {
+    pub(super) fn open(
+        dir: Option<&Path>,
+        terms: PullSettings,
+        identity: u64,
+    ) -> Result<Self, Failure> {
         let store = store_dir::open(dir, store_dir::Use::Fill)?;
         let dir = store_dir::of(dir)?;
         let dir = std::fs::canonicalize(&dir).map_err(|error| Failure::at(&dir, error))?;

@@ -13,7 +13,7 @@ use stratafs::runner::{CallResult, CallValue, Excerpt, FileCall, WatchCalls};
 use counts::Counts;
 use lines::LineWriter;
 
-use crate::failure::{Failure, json_text, put_bytes, print_own};
+use crate::failure::{Failure, json_text, print_own, put_bytes};
 use crate::outfile::OutFile;
 
 /// What to tell of calls, and where.

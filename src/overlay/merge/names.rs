@@ -105,7 +105,8 @@ impl Planner<'_, '_> {
         let found = here
             .then(|| self.ours.find(*dir, name.as_bytes()))
             .flatten();
-        let is_it = |found: &FoundEntry| found.id == key.0 && self.ours.birth(found.id) == Some(key.1);
+        let is_it =
+            |found: &FoundEntry| found.id == key.0 && self.ours.birth(found.id) == Some(key.1);
         if !found.as_ref().is_some_and(is_it) {
             return Ok(false);
         }

@@ -87,13 +87,23 @@ impl Planner<'_, '_> {
         }
     }
 
-    fn ranges_there(&mut self, id: FileId, was: &Inode, is: &Inode) -> Result<DifferingRanges, Errno> {
+    fn ranges_there(
+        &mut self,
+        id: FileId,
+        was: &Inode,
+        is: &Inode,
+    ) -> Result<DifferingRanges, Errno> {
         let (base, theirs, reading) = (self.merger.base, self.merger.theirs, self.reading);
         let compared = &mut self.merger.compared_there;
         compared.ranges(id, (base, was), (theirs, is), reading)
     }
 
-    fn ranges_here(&mut self, id: FileId, was: &Inode, is: &Inode) -> Result<DifferingRanges, Errno> {
+    fn ranges_here(
+        &mut self,
+        id: FileId,
+        was: &Inode,
+        is: &Inode,
+    ) -> Result<DifferingRanges, Errno> {
         let (base, ours, reading) = (self.merger.base, self.ours, self.reading);
         let compared = &mut self.merger.compared_here;
         compared.ranges(id, (base, was), (ours, is), reading)

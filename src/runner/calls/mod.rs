@@ -12,6 +12,7 @@
 //! by [`streams`], in 0.3 by what the front end says of each step.
 
 mod errnos;
+mod names;
 mod p1;
 mod p2;
 mod p3;
@@ -19,7 +20,6 @@ mod rows;
 mod streams;
 mod text;
 mod tracer;
-mod names;
 
 use std::fmt;
 use std::sync::Arc;

@@ -42,7 +42,7 @@ pub(super) use self::hash::sha256;
 pub(crate) use self::oci_source::BlobHome;
 use self::oci_source::{FoundFile, OciSource};
 #[cfg(feature = "registry")]
-pub(crate) use self::raw::{RawLayout, BlobDescriptor};
+pub(crate) use self::raw::{BlobDescriptor, RawLayout};
 #[cfg(all(feature = "dir", feature = "store"))]
 pub(crate) use self::wasm::is_program;
 use super::tar::{self, Input};

@@ -164,8 +164,9 @@ impl<'g> Gathering<'g> {
             let bytes = unpack(&packed, self.left.1).map_err(|what| wrong(blob, what))?;
             self.left.1 -= bytes.len() as u64;
             let read = EntriesBlob::read(bytes);
-            let read =
-                read.ok_or_else(|| wrong(blob, "it is neither the file of a layer nor pieces of one"))?;
+            let read = read.ok_or_else(|| {
+                wrong(blob, "it is neither the file of a layer nor pieces of one")
+            })?;
             self.blobs.insert(key, read);
         }
         Ok(())

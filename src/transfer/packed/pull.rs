@@ -228,7 +228,8 @@ impl<'p> PackedPull<'p> {
                 None => {
                     let (blob, file) = files.next().ok_or_else(|| self.incomplete())?;
                     let packs = named_packs(&file);
-                    named.extend(packs.ok_or_else(|| wrong(blob, "it is not the file of a layer"))?);
+                    named
+                        .extend(packs.ok_or_else(|| wrong(blob, "it is not the file of a layer"))?);
                     PlannedLayer::File(name, file)
                 }
             });

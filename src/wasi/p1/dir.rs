@@ -99,7 +99,9 @@ impl Ctx {
         let mut outcome = Ok(());
         if listing.room > 0 {
             let from = cookie.saturating_sub(DOTS);
-            let until = restored.as_ref().map_or(u64::MAX, |restored| restored.until(from));
+            let until = restored
+                .as_ref()
+                .map_or(u64::MAX, |restored| restored.until(from));
             self.list(dir, (from, until), &mut |entry| {
                 let written = match entry.next.checked_add(DOTS) {
                     Some(next) => {

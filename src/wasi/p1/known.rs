@@ -17,9 +17,9 @@ use std::sync::atomic::Ordering;
 use super::abi::CallFailure;
 use super::ctx::Ctx;
 use super::stat::DeviceInode;
+use super::table::RestoredDir;
 #[cfg(feature = "freeze")]
 use super::table::Slot;
-use super::table::RestoredDir;
 use crate::errno::Errno;
 use crate::meta::{FileId, Stat, Time};
 use crate::vfs::{Descriptor, Follow, Fs, Listed};
@@ -405,7 +405,8 @@ impl Ctx {
         let dirs = (0..).zip(self.table.slots()).filter_map(|(fd, slot)| {
             let Slot::Dir(dir) = slot else { return None };
             let restored = dir.restored.as_ref();
-            let until = restored.map_or(u64::MAX, |restored| restored.until.load(Ordering::Relaxed));
+            let until =
+                restored.map_or(u64::MAX, |restored| restored.until.load(Ordering::Relaxed));
             let until = match until {
                 u64::MAX => self.list_end(&dir.descriptor),
                 until => until,

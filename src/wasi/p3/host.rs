@@ -19,7 +19,7 @@ use wasmtime_wasi::p3::filesystem::{FilesystemError, FilesystemResult};
 
 use super::convert::{self, no_room};
 use super::listing::EntryStream;
-use super::stream::{StreamEnd, Ending, ReadStream, WriteStream};
+use super::stream::{Ending, ReadStream, StreamEnd, WriteStream};
 use crate::errno::Errno;
 use crate::vfs::Descriptor;
 use crate::wasi::component::ctx::StratafsView;
@@ -93,7 +93,10 @@ fn stock_now<'a, U: StratafsView>(
     Access::<U, WasiFilesystem>::new(store.as_context_mut(), U::filesystem)
 }
 
-fn now<U>(store: &mut Access<'_, U, HasFs>, end: Errno) -> wasmtime::Result<FutureReader<StreamEnd>> {
+fn now<U>(
+    store: &mut Access<'_, U, HasFs>,
+    end: Errno,
+) -> wasmtime::Result<FutureReader<StreamEnd>> {
     let end = ErrorCode::from(end);
     FutureReader::new(store, async move { wasmtime::error::Ok(Err(end)) })
 }

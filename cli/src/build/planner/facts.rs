@@ -117,7 +117,9 @@ impl StagePlanner<'_, '_> {
                 let (ends, protocol) = ports_of(port).ok_or_else(|| {
                     Problem::new(
                         piece.at,
-                        format_args!("{port:?} is not a port: write EXPOSE 80, 80/udp or 8000-8010"),
+                        format_args!(
+                            "{port:?} is not a port: write EXPOSE 80, 80/udp or 8000-8010"
+                        ),
                     )
                 })?;
                 // A range is each of its ports: nobody who reads the image knows ranges.

@@ -7,8 +7,8 @@ use stratafs::image::Reference;
 use stratafs::store::Store;
 
 use crate::failure::Failure;
-use crate::store_dir::{self, Use};
 use crate::recipe_file;
+use crate::store_dir::{self, Use};
 
 /// An image or a recipe.
 pub(super) enum Subject {

@@ -131,7 +131,10 @@ fn deep_contexts_and_long_lines_end_by_a_bound_or_are_built() {
             format!("FROM scratch\nCOPY <<{word} /\n"),
             Some("does not end"),
         ),
-        (format!("FROM scratch\n{word}\n"), Some("is not an instruction")),
+        (
+            format!("FROM scratch\n{word}\n"),
+            Some("is not an instruction"),
+        ),
         (format!("FROM scratch AS {word}\n"), None),
         (format!("FROM {word}\n"), Some("line 1, column 6")),
         (joined, None),

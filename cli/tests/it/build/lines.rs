@@ -67,7 +67,10 @@ fn every_refusal_names_the_recipe_the_line_and_what_to_write() {
             "CMD run me",
             &["line 2, column 5", "CMD [\"/PROGRAM.wasm\""],
         ),
-        ("ENTRYPOINT ['a']", &["line 2, column 12", "not a JSON array"]),
+        (
+            "ENTRYPOINT ['a']",
+            &["line 2, column 12", "not a JSON array"],
+        ),
         (
             "RUN <<EOF\nx\nEOF",
             &["line 2, column 5", "this stage has none"],
