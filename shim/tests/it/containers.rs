@@ -6,10 +6,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use stratafs::image::Image;
-use stratafs::runner::freeze::{Freezing, Point, freeze};
-use stratafs::runner::{Guest, GuestDir, RunPlan, RunnerConfig};
-use stratafs::vfs::Rights;
 use stratafs_shim::messages::*;
 use stratafs_shim::wire::Message;
 
@@ -353,28 +349,8 @@ fn components_run_as_modules_do() {
 fn containers_of_a_prepared_image_go_on_where_it_was_frozen() {
     let node = Node::new();
     let mut bundle = node.bundle("c", "");
-    // It is frozen where it asks for input.
-    let guest = Guest::from_bytes("/app.wasm", copies().into_bytes()).unwrap();
-    let mut plan = RunPlan::default();
-    plan.args = vec!["/app.wasm".into(), "x".into()];
-    plan.preopens = vec![GuestDir {
-        dir: "/".into(),
-        guest: "/".into(),
-        rights: Rights::ReadWrite,
-    }];
-    plan.furnished = true;
-    let config = RunnerConfig::default();
-    let frozen = freeze(&guest, &Image::empty(), &plan, &config, &Point::Stdin).unwrap();
-    let Freezing::Frozen(checkpoint) = frozen else {
-        panic!("{frozen:?}");
-    };
     let root = bundle.dir.join("rootfs");
-    let fs = checkpoint.to_fs().unwrap();
-    for name in ["program.wasm", "state.json"] {
-        fs::create_dir_all(root.join(".stratafs/frozen")).unwrap();
-        let path = format!("/.stratafs/frozen/{name}");
-        fs::write(root.join(&path[1..]), fs.read(path.as_str()).unwrap()).unwrap();
-    }
+    prepare(&root, copies(), &["/app.wasm", "x"], Vec::new());
     let text = refusal(bundle.create(&node)).1;
     assert!(
         text.contains("goes on with [\"/app.wasm\", \"x\"]"),

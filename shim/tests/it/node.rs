@@ -10,6 +10,10 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
+use stratafs::image::Image;
+use stratafs::runner::freeze::{Freezing, Point, freeze};
+use stratafs::runner::{Guest, GuestDir, HostDir, RunPlan, RunnerConfig};
+use stratafs::vfs::Rights;
 use stratafs_shim::config::ShimConfig;
 use stratafs_shim::container::Shared;
 use stratafs_shim::events;
@@ -117,6 +121,33 @@ pub fn shows(name: &str) -> String {
         "(func (export",
         &format!("(data (i32.const 16) \"{name}\") (func (export"),
     )
+}
+
+/// Freezes a program where it first asks for input, and puts what goes on from there into a root, as
+/// `stratafs image prepare` keeps it. `args` are its arguments, `host_dirs` what it is shown of the host.
+pub fn prepare(root: &Path, program: String, args: &[&str], host_dirs: Vec<HostDir>) {
+    let guest = Guest::from_bytes("/app.wasm", program.into_bytes()).unwrap();
+    let mut plan = RunPlan::default();
+    plan.args = args.iter().map(|&arg| arg.into()).collect();
+    plan.preopens = vec![GuestDir {
+        dir: "/".into(),
+        guest: "/".into(),
+        rights: Rights::ReadWrite,
+    }];
+    plan.host_dirs = host_dirs;
+    plan.furnished = true;
+    let config = RunnerConfig::default();
+    let frozen = freeze(&guest, &Image::empty(), &plan, &config, &Point::Stdin).unwrap();
+    let Freezing::Frozen(checkpoint) = frozen else {
+        panic!("{frozen:?}");
+    };
+    let kept = checkpoint.to_fs().unwrap();
+    let dir = root.join(".stratafs/frozen");
+    fs::create_dir_all(&dir).unwrap();
+    for name in ["program.wasm", "state.json"] {
+        let bytes = kept.read(format!("/.stratafs/frozen/{name}").as_str());
+        fs::write(dir.join(name), bytes.unwrap()).unwrap();
+    }
 }
 
 /// A containerd that notes events.

@@ -5,6 +5,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
+use stratafs::runner::HostDir;
+use stratafs::vfs::Rights;
 use stratafs_shim::messages::*;
 
 use crate::node::*;
@@ -259,6 +261,73 @@ fn a_file_that_its_user_may_not_read_and_a_user_that_is_none_are_refused_by_name
     ] {
         let text = refused(user, "open/all").unwrap();
         assert!(text.contains(words), "{text}");
+    }
+    shown.node.end();
+}
+
+/// Opens a file in whichever directory has it, asks for input, and writes what the file holds.
+fn opens(name: &str, rights: u32) -> String {
+    let body = format!(
+        "(local.set $fd (i32.const 3))
+         (block $opened (loop $l
+            (br_if $opened (i32.eqz (call $open (local.get $fd) (i32.const 1) (i32.const 16) (i32.const {})
+                (i32.const 0) (i64.const {rights}) (i64.const 0) (i32.const 0) (i32.const 12))))
+            (local.set $fd (i32.add (local.get $fd) (i32.const 1)))
+            (br_if $l (i32.lt_u (local.get $fd) (i32.const 12)))
+            (call $exit (i32.const 9))))
+         (local.set $fd (i32.load (i32.const 12)))
+         (i32.store (i32.const 0) (i32.const 4096)) (i32.store (i32.const 4) (i32.const 1000))
+         (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+         (drop (call $read (local.get $fd) (i32.const 0) (i32.const 1) (i32.const 4)))
+         (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+         (call $exit (i32.const 0))",
+        name.len()
+    );
+    program(&body).replace(
+        "(func (export",
+        &format!("(data (i32.const 16) \"{name}\") (func (export"),
+    )
+}
+
+#[test]
+fn what_a_prepared_guest_had_open_of_the_host_is_opened_again_as_the_user_of_the_spec() {
+    let Some(shown) = Shown::new() else { return };
+    let app = json!({"user": {"uid": 1000, "gid": 2000}});
+    let other = json!({"user": {"uid": 1001, "gid": 1001}});
+    let root = json!({});
+    let less = json!({"user": {}, "capabilities": {"effective": ["CAP_KILL"]}});
+    let (reads, writes) = (2, 2 | 64);
+    let cases = [
+        ("open/all", reads, [true, true, true, true]),
+        ("open/all", writes, [false, false, true, true]),
+        ("open/root", reads, [false, false, true, true]),
+        ("open/app", reads, [true, false, true, false]),
+        ("open/group", reads, [true, false, true, true]),
+        ("closed/all", reads, [false, false, true, true]),
+    ];
+    for (number, (name, rights, may)) in cases.into_iter().enumerate() {
+        // Whoever prepares an image may open all of it.
+        let made = shown.bundle(&format!("made{number}"), World::P1, &root, &[]);
+        let frozen = made.dir.join("rootfs");
+        let host = HostDir {
+            dir: shown.dir.clone(),
+            guest: "/host".into(),
+            rights: Rights::ReadWrite,
+        };
+        prepare(&frozen, opens(name, rights), &["/app.wasm"], vec![host]);
+        for (user, may) in [&app, &other, &root, &less].into_iter().zip(may) {
+            let mut bundle = shown.bundle("c", World::P1, user, &[]);
+            bundle.spec["root"]["path"] = json!(frozen);
+            let (code, out, err) = bundle.run(&shown.node);
+            fs::remove_dir_all(&bundle.dir).unwrap();
+            if may {
+                assert_eq!((code, &*out, &*err), (0, "secret", ""), "{name} as {user}");
+                continue;
+            }
+            assert_eq!((code, &*out), (1, ""), "{name} as {user}: {err}");
+            let words = format!("{name}: the guest had it open when it was frozen");
+            assert!(err.contains(&words), "{err:?} as {user}");
+        }
     }
     shown.node.end();
 }
