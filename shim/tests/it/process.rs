@@ -15,8 +15,12 @@ use tempfile::TempDir;
 
 use crate::node::*;
 
+/// The program that is built with these tests.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_containerd-shim-stratafs-v1");
+
 struct Host {
     dir: TempDir,
+    program: PathBuf,
 }
 
 impl Host {
@@ -27,11 +31,14 @@ impl Host {
             dir.path().join("sockets")
         );
         fs::write(dir.path().join("shim.toml"), config).unwrap();
-        Self { dir }
+        Self {
+            dir,
+            program: PROGRAM.into(),
+        }
     }
 
     fn program(&self, bundle: &Bundle, action: &str) -> Ran {
-        Command::new(env!("CARGO_BIN_EXE_containerd-shim-stratafs-v1"))
+        Command::new(&self.program)
             .args([
                 "-namespace",
                 "tests",
@@ -206,6 +213,52 @@ fn pods_have_processes_of_their_own_if_they_are_to() {
 }
 
 #[test]
+fn containers_of_a_program_that_is_replaced_go_on_beside_those_of_the_new_one() {
+    let mut host = Host::new("node");
+    host.program = host.dir.path().join("shim");
+    // As install.sh does it: the name leads to another file at once.
+    let install = |host: &Host| {
+        let new = host.dir.path().join("new");
+        fs::copy(PROGRAM, &new).unwrap();
+        fs::rename(&new, &host.program).unwrap();
+    };
+    let start = |host: &Host, bundle: &Bundle| {
+        let (socket, id) = (host.start(bundle), bundle.request.id.as_str());
+        let _pid: PidResponse = call(&socket, "Create", &bundle.request).unwrap();
+        let _pid: PidResponse = call(&socket, "Start", &named(id)).unwrap();
+        (process_of(&socket, id), socket)
+    };
+    install(&host);
+    let old = host.bundle("old", &sleeps());
+    let (old_pid, old_socket) = start(&host, &old);
+    install(&host);
+    let new = host.bundle("new", &says("7", 7));
+    let (new_pid, new_socket) = start(&host, &new);
+    assert!(new_pid != old_pid && new_socket != old_socket);
+    let ended: WaitResponse = call(&new_socket, "Wait", &named("new")).unwrap();
+    assert_eq!(ended.exit_status, 7);
+    let end = |socket: &Path, id: &str| {
+        let last = ShutdownRequest {
+            id: id.into(),
+            now: false,
+        };
+        let _ends: Empty = call(socket, "Shutdown", &last).unwrap();
+    };
+    let _gone: DeleteResponse = call(&new_socket, "Delete", &named("new")).unwrap();
+    end(&new_socket, "new");
+    until_gone(new_pid);
+    assert_eq!(process_of(&old_socket, "old"), old_pid);
+    let state: StateResponse = call(&old_socket, "State", &named("old")).unwrap();
+    assert_eq!(state.status, 2);
+    // The new program takes it away from the process of the old one.
+    assert_eq!(host.delete(&old).exit_status, 137);
+    let gone = refusal(call::<StateResponse>(&old_socket, "State", &named("old")));
+    assert_eq!(gone.0, 5);
+    end(&old_socket, "old");
+    until_gone(old_pid);
+}
+
+#[test]
 fn what_a_killed_process_left_is_cleaned_up_and_the_next_one_starts() {
     let host = Host::new("node");
     let bundle = host.bundle("one", &sleeps());
@@ -235,7 +288,7 @@ fn what_a_killed_process_left_is_cleaned_up_and_the_next_one_starts() {
 
 #[test]
 fn wrong_arguments_and_files_are_told_on_one_line() {
-    let program = || Command::new(env!("CARGO_BIN_EXE_containerd-shim-stratafs-v1"));
+    let program = || Command::new(PROGRAM);
     let usage = program().arg("-x").output().unwrap();
     assert_eq!(usage.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&usage.stderr).starts_with("error: no flag -x\nusage: "));
