@@ -4,18 +4,24 @@
 //! enters its pod's for the moment in which it makes a socket, and is in the process's own whenever
 //! it does anything else: the process fetches content from registries on behalf of all pods, and
 //! threads that it starts are where their makers are.
+//!
+//! It is back however that moment ends, by a panic as well. Should the kernel not let it, the process
+//! ends: see [`Away`].
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::process;
 use std::sync::Arc;
 use std::thread;
 
 use rustix::fs::OFlags;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use stratafs::runner::SocketPlace;
+
+use crate::log::{LogLevel, tell};
 
 /// The namespace of this thread.
 const OWN: &str = "/proc/thread-self/ns/net";
@@ -74,11 +80,7 @@ impl PodNetwork {
                 &"it is the network of the host, on which a container is only by having no such entry",
             ));
         }
-        let lowest_port = thread::scope(|scope| {
-            let tried = scope.spawn(|| enter(&file).map(|()| lowest_port()));
-            let failed = |_| io::Error::other("the thread that tried to enter it has failed");
-            tried.join().map_err(failed)?
-        });
+        let lowest_port = on_a_thread_in(&file, lowest_port);
         let lowest_port = lowest_port.map_err(|error| match error.raw_os_error() {
             // EINVAL: it is another kind of namespace, or none.
             Some(22) => said(&"it is no network namespace"),
@@ -94,11 +96,52 @@ impl PodNetwork {
 
 impl SocketPlace for PodNetwork {
     fn within(&self, make: &mut dyn FnMut()) -> io::Result<()> {
-        enter(&self.file)?;
+        let _away = Away::enter(&self.file, &self.home)?;
         make();
-        // Whoever fails here is in the pod's namespace still: the guest is ended, and its thread.
-        enter(&self.home.0)
+        Ok(())
     }
+}
+
+/// A thread is away from the process's own namespace for as long as it holds this.
+///
+/// When this goes and the kernel does not let the thread back, the process ends. Nothing less is sure:
+/// an error or a panic can be lost on its way, in a task that nobody waits for, and the thread
+/// would go on where it is. It would start threads there, and fetch content for others, with the
+/// node's credentials, over the network of a pod. It takes a process that has lost the right to enter
+/// namespaces, and so can serve no pod any more, or a kernel that has no memory left.
+struct Away<'h> {
+    home: &'h HomeNetwork,
+}
+
+impl<'h> Away<'h> {
+    fn enter(namespace: &File, home: &'h HomeNetwork) -> io::Result<Self> {
+        enter(namespace)?;
+        Ok(Self { home })
+    }
+}
+
+impl Drop for Away<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = enter(&self.home.0) {
+            tell(
+                LogLevel::Error,
+                "",
+                format_args!(
+                    "a thread cannot leave the network of a pod, and the process ends: {error}"
+                ),
+            );
+            process::abort();
+        }
+    }
+}
+
+/// Does something on a thread that is in a namespace, and ends there.
+fn on_a_thread_in<R: Send>(namespace: &File, what: impl FnOnce() -> R + Send) -> io::Result<R> {
+    thread::scope(|scope| {
+        let done = scope.spawn(|| enter(namespace).map(|()| what()));
+        let failed = |_| io::Error::other("the thread that tried to enter it has failed");
+        done.join().map_err(failed)?
+    })
 }
 
 /// Lets this thread be in a namespace from now on.

@@ -29,11 +29,11 @@ const THREE: &str = "wasi:sockets/types@0.3.0";
 pub trait SocketPlace: Send + Sync {
     /// Calls `make` once, on this thread, with the thread so that a socket which is made belongs to
     /// the place: on Linux, in a network namespace that the thread enters and leaves. `make` neither
-    /// blocks nor waits.
+    /// blocks nor waits, but may unwind. The thread has left again when this returns, and when it
+    /// unwinds: it goes on with other work, for other guests as well. One that cannot leave must do neither.
     ///
     /// # Errors
-    /// The thread could not enter, and `make` was not called, or it could not leave. Either ends the
-    /// guest, whose thread is not used again.
+    /// The thread could not enter, and `make` was not called. That ends the guest.
     fn within(&self, make: &mut dyn FnMut()) -> io::Result<()>;
 }
 

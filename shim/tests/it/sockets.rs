@@ -2,13 +2,20 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::Path;
+use std::os::unix::process::ExitStatusExt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
 use std::thread;
 
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use serde_json::{Value, json};
+use stratafs::runner::SocketPlace;
 use stratafs_shim::config::NetworkMode;
 use stratafs_shim::limits::MAX_HANDLES;
 use stratafs_shim::messages::*;
+use stratafs_shim::netns::{HomeNetwork, PodNetwork};
 
 use crate::netns::*;
 use crate::node::*;
@@ -350,4 +357,71 @@ fn a_guest_that_hoards_sockets_ends_alone_with_as_many_as_it_may_have() {
     let said = says_in(&node, entry(&net.path), TWO, &[&place]);
     assert_eq!(said, "heard \"pod\"\n");
     node.end();
+}
+
+/// The network of the thread that asks.
+fn network_of_thread() -> PathBuf {
+    fs::read_link("/proc/thread-self/ns/net").unwrap()
+}
+
+#[test]
+fn a_thread_is_back_from_a_pod_when_what_it_did_there_returns_and_when_it_unwinds() {
+    let Some(net) = Net::new() else { return };
+    let home = network_of_thread();
+    let there = net.within(network_of_thread);
+    assert_ne!(there, home);
+    assert_eq!(network_of_thread(), home);
+    let mut was = None;
+    let unwound = catch_unwind(AssertUnwindSafe(|| {
+        net.place.within(&mut || {
+            was = Some(network_of_thread());
+            resume_unwind(Box::new("in the pod"));
+        })
+    }));
+    let why = unwound.unwrap_err();
+    assert_eq!(why.downcast_ref(), Some(&"in the pod"));
+    assert_eq!((was, network_of_thread()), (Some(there), home));
+    // Nor is a thread elsewhere that was begun since.
+    let begun = thread::spawn(network_of_thread).join().unwrap();
+    assert_eq!(begun, network_of_thread());
+    assert_eq!(networks_of_threads().len(), 1);
+}
+
+/// How a process of the next test ends what it does in a pod, and the path of the pod's network.
+const LOST: &str = "STRATAFS_TEST_LOST";
+
+#[test]
+fn a_process_ends_and_says_why_when_a_thread_of_it_cannot_come_back_from_a_pod() {
+    if let Ok(task) = std::env::var(LOST) {
+        let (how, path) = task.split_once(' ').unwrap();
+        let home = Arc::new(HomeNetwork::open().unwrap());
+        let pod = PodNetwork::open(Path::new(path), &home).unwrap();
+        let lose = || {
+            let mut fewer = capabilities(None).unwrap();
+            fewer.effective.remove(CapabilitySet::SYS_ADMIN);
+            set_capabilities(None, fewer).unwrap();
+        };
+        let lost = pod.within(&mut || {
+            lose();
+            if how == "unwinds" {
+                resume_unwind(Box::new("in the pod"));
+            }
+        });
+        panic!("the thread goes on: {lost:?}");
+    }
+    let Some(net) = Net::new() else { return };
+    let test =
+        "sockets::a_process_ends_and_says_why_when_a_thread_of_it_cannot_come_back_from_a_pod";
+    for how in ["returns", "unwinds"] {
+        let ended = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture"])
+            .env(LOST, format!("{how} {}", net.path.display()))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        // SIGABRT.
+        assert_eq!(ended.status.signal(), Some(6), "{how}: {said}");
+        let words = "a thread cannot leave the network of a pod, and the process ends: ";
+        assert!(said.contains(words), "{how}: {said}");
+    }
 }
