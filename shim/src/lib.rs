@@ -36,6 +36,7 @@ pub mod spec;
 pub mod start;
 pub mod status;
 pub mod stored;
+pub mod sysctls;
 pub mod throttle;
 pub mod trace;
 pub mod ttrpc;

@@ -24,6 +24,9 @@ pub const MAX_ROOTS_BYTES: u64 = 4 * 1024 * 1024;
 /// Mounts of one container.
 pub const MAX_MOUNTS: usize = 256;
 
+/// Settings of a network that a container asks for. Kubernetes lets pods have a few dozen.
+pub const MAX_SYSCTLS: usize = 256;
+
 /// Bytes of a container's name. containerd allows as many.
 pub const MAX_ID_BYTES: usize = 76;
 

@@ -22,6 +22,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use stratafs::runner::SocketPlace;
 
 use crate::log::{LogLevel, tell};
+use crate::sysctls::NetworkSettings;
 
 /// The namespace of this thread.
 const OWN: &str = "/proc/thread-self/ns/net";
@@ -91,6 +92,19 @@ impl PodNetwork {
             home: Arc::clone(home),
             lowest_port,
         })
+    }
+
+    /// Has the kernel set for the namespace what is asked for.
+    ///
+    /// # Errors
+    /// The setting that cannot be had, or that the namespace cannot be entered.
+    pub fn set(&mut self, settings: &NetworkSettings) -> Result<(), String> {
+        if settings.first().is_none() {
+            return Ok(());
+        }
+        let set = on_a_thread_in(&self.file, || settings.set().map(|()| lowest_port()));
+        self.lowest_port = set.map_err(|error| format!("linux.sysctl: {error}"))??;
+        Ok(())
     }
 }
 

@@ -48,7 +48,8 @@ impl Networks {
     /// pod runs in, which is this one, and so leads to the host's.
     ///
     /// # Errors
-    /// What the container is to be in cannot be found or entered, by the name of the field.
+    /// What the container is to be in cannot be found or entered, or has not what is to be set there,
+    /// by the name of the field.
     pub fn of(&self, bundle: &Path, spec: &ContainerSpec) -> Result<ContainerNetwork, Status> {
         if self.mode == NetworkMode::None {
             return Ok(ContainerNetwork::None);
@@ -58,7 +59,14 @@ impl Networks {
             (_, wish) => wish.clone(),
         };
         let path = match wish {
-            NetworkWish::Host => return Ok(ContainerNetwork::Host),
+            NetworkWish::Host => {
+                return match spec.sysctls.first() {
+                    None => Ok(ContainerNetwork::Host),
+                    Some(name) => Err(Status::invalid(format_args!(
+                        "linux.sysctl: {name:?}: the container is on the network of the host, and sets nothing there"
+                    ))),
+                };
+            }
             // Nobody has set it up: what it could have is a loopback that is down.
             NetworkWish::New => return Ok(ContainerNetwork::None),
             NetworkWish::At(path) => path,
@@ -69,7 +77,8 @@ impl Networks {
             ))
         };
         let home = self.home.as_ref().map_err(|why| said(why))?;
-        let opened = PodNetwork::open(&path, home).map_err(|why| said(&why))?;
+        let mut opened = PodNetwork::open(&path, home).map_err(|why| said(&why))?;
+        opened.set(&spec.sysctls).map_err(Status::invalid)?;
         Ok(ContainerNetwork::Own(Arc::new(opened)))
     }
 }
@@ -149,6 +158,7 @@ fn shown(plan: &RunPlan, image: &Image, path: &str) -> Result<String, Status> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sysctls::NetworkSettings;
 
     fn networks(mode: NetworkMode) -> Networks {
         Networks::new(&ShimConfig {
@@ -210,6 +220,17 @@ mod tests {
         assert!(text.contains("the network of the host"), "{text}");
         let found = of(&spec(NetworkWish::Host, None)).unwrap();
         assert!(matches!(found, ContainerNetwork::Host));
+        let settings = [("net.ipv4.ip_forward".to_owned(), "0".to_owned())];
+        let mut host = spec(NetworkWish::Host, None);
+        host.sysctls = NetworkSettings::of(settings.into()).unwrap();
+        let text = of(&host).unwrap_err();
+        assert!(
+            text.starts_with("linux.sysctl: \"net.ipv4.ip_forward\""),
+            "{text}"
+        );
+        // Nobody sets anything for a network that is none.
+        host.network = NetworkWish::New;
+        assert!(matches!(of(&host), Ok(ContainerNetwork::None)));
         // A pod itself is refused as its containers are.
         let mut sandbox = spec(NetworkWish::At("/gone".into()), Some("p"));
         sandbox.is_sandbox = true;

@@ -1,6 +1,6 @@
 //! What a bundle's `config.json` asks for, as far as a guest can be given it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::limits::{MAX_GROUPS, MAX_MOUNTS, MAX_SPEC_BYTES};
+use crate::limits::{MAX_GROUPS, MAX_MOUNTS, MAX_SPEC_BYTES, MAX_SYSCTLS};
 use crate::status::Status;
+use crate::sysctls::NetworkSettings;
 
 /// The annotation that tells a pod's own container from those in it.
 const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
@@ -85,6 +86,8 @@ pub struct ContainerSpec {
     pub binds_low_ports: bool,
     /// Its network.
     pub network: NetworkWish,
+    /// What the kernel has set for that.
+    pub sysctls: NetworkSettings,
     /// The root file system's directory, if the caller names no mounts.
     pub root: String,
     /// Whether nothing of the root may be changed.
@@ -198,6 +201,7 @@ struct Linux {
     namespaces: Vec<Namespace>,
     #[serde(rename = "uidMappings", deserialize_with = "or_none")]
     uid_mappings: Vec<serde_json::Value>,
+    sysctl: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Deserialize)]
@@ -299,6 +303,7 @@ impl ContainerSpec {
             binds_low_ports: binds_low_ports(process.user.uid, process.capabilities.as_ref()),
             user: user(process.user, process.capabilities)?,
             network: network(linux.namespaces)?,
+            sysctls: sysctls(linux.sysctl.unwrap_or_default())?,
             root: root.path,
             read_only: root.readonly,
             memory: limit.map(memory_limit).transpose()?.flatten(),
@@ -364,6 +369,16 @@ fn network(namespaces: Vec<Namespace>) -> Result<NetworkWish, String> {
             "linux.namespaces: network: {path:?} is no absolute path without `..`"
         )),
     }
+}
+
+fn sysctls(all: BTreeMap<String, String>) -> Result<NetworkSettings, String> {
+    if all.len() > MAX_SYSCTLS {
+        let count = all.len();
+        return Err(format!(
+            "linux.sysctl: {count} of them, the limit is {MAX_SYSCTLS}"
+        ));
+    }
+    NetworkSettings::of(all)
 }
 
 /// Reads `NAME=VALUE`s; of one that is there twice the last holds.
@@ -612,6 +627,22 @@ mod tests {
             let text = cpu(&format!(r#""quota": 1000, "period": {period}"#)).unwrap_err();
             assert!(text.contains("cpu.period"), "{text}");
         }
+        let sysctl = |sysctl: &str| {
+            let text =
+                format!(r#"{{"process": {{"args": ["a"]}}, "linux": {{"sysctl": {{{sysctl}}}}}}}"#);
+            ContainerSpec::parse(text.as_bytes()).map(|spec| spec.sysctls)
+        };
+        assert_eq!(sysctl(""), Ok(NetworkSettings::default()));
+        let first = sysctl(r#""net.ipv4.ip_forward": "1""#).unwrap();
+        assert_eq!(first.first(), Some("net.ipv4.ip_forward"));
+        let text = sysctl(r#""kernel.shmmax": "1""#).unwrap_err();
+        assert!(text.contains("linux.sysctl: \"kernel.shmmax\""), "{text}");
+        assert!(sysctl(r#""net.ipv4.ip_forward": 1"#).is_err());
+        let many: Vec<String> = (0..=MAX_SYSCTLS)
+            .map(|number| format!(r#""net.{number}": """#))
+            .collect();
+        let text = sysctl(&many.join(",")).unwrap_err();
+        assert_eq!(text, "linux.sysctl: 257 of them, the limit is 256");
         let hooks = r#"{"process": {"args": ["a"]}, "hooks": {"poststop": [{"path": "/bin/sh"}]}}"#;
         assert_eq!(
             refused(hooks),

@@ -93,6 +93,7 @@ const SHIM: Package = Package {
         ("limits", 0),
         ("log", 0),
         ("status", 0),
+        ("sysctls", 0),
         ("wire", 0),
         ("dns", 1),
         ("figures", 1),

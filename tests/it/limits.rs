@@ -83,6 +83,10 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "a_hostile_spec_is_refused_by_the_name_of_the_field",
     ),
     (
+        "MAX_SYSCTLS",
+        "a_hostile_spec_is_refused_by_the_name_of_the_field",
+    ),
+    (
         "MAX_ID_BYTES",
         "hostile_specs_are_refused_by_name_and_leave_nothing",
     ),

@@ -359,6 +359,78 @@ fn a_guest_that_hoards_sockets_ends_alone_with_as_many_as_it_may_have() {
     node.end();
 }
 
+#[test]
+fn what_a_pod_has_the_kernel_set_holds_in_its_network_and_what_cannot_be_set_is_refused_by_name() {
+    let (Some(net), Some(other)) = (Net::new(), Net::new()) else {
+        return;
+    };
+    let lowest = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+    if net.within(|| fs::OpenOptions::new().write(true).open(lowest).is_err()) {
+        eprintln!("left out: settings of networks cannot be written here");
+        return;
+    }
+    let node = Node::new();
+    let mut pod = node.bundle("pod", "");
+    pod.spec["annotations"] = json!({
+        "io.kubernetes.cri.container-type": "sandbox", "io.kubernetes.cri.sandbox-id": "pod",
+    });
+    let linux = |net: &Net, sysctl: Value| {
+        let mut linux = entry(&net.path);
+        linux["sysctl"] = sysctl;
+        linux
+    };
+    // What containerd 2.x asks for by default.
+    let usual = json!({
+        "net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647",
+    });
+    let read = || fs::read_to_string(lowest).unwrap().trim().to_owned();
+    let elsewhere = || (other.within(read), read());
+    let before = elsewhere();
+    pod.spec["linux"] = linux(&net, usual);
+    pod.start(&node);
+    assert_eq!(net.within(read), "0");
+    assert_eq!(elsewhere(), before);
+    let mut listens = bundle(&node, "c", ("listen", World::P2), &["0.0.0.0:80", "low"]);
+    listens.spec["annotations"] = json!({
+        "io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.sandbox-id": "pod",
+    });
+    let of_process = format!("/proc/{}/ns/net", std::process::id());
+    listens.spec["linux"] = entry(Path::new(&of_process));
+    listens.spec["process"]["user"] = json!({"uid": 1000});
+    listens.start(&node);
+    assert_eq!(net.hear(80), "low");
+    for id in ["c", "pod"] {
+        let _killed: Empty = node.call("Kill", &signal(id, 9)).unwrap();
+        let _ended: WaitResponse = node.ask("Wait", id);
+        let _gone: DeleteResponse = node.ask("Delete", id);
+    }
+    for (sysctl, words) in [
+        (json!({"net.ipv4.no_such_setting": "1"}), "No such file"),
+        (
+            json!({"net.ipv4.ip_unprivileged_port_start": "many"}),
+            "Invalid argument",
+        ),
+        (
+            json!({"kernel.shmmax": "1"}),
+            "expected a setting of networks",
+        ),
+        (
+            json!({"net/../kernel/core_pattern": "x"}),
+            "expected a setting of networks",
+        ),
+    ] {
+        pod.spec["linux"] = linux(&other, sysctl);
+        let (code, text) = refusal(pod.create(&node));
+        assert_eq!(code, 3, "{text}");
+        assert!(
+            text.contains("linux.sysctl: \"") && text.contains(words),
+            "{text}"
+        );
+    }
+    assert_eq!(networks_of_threads().len(), 1);
+    node.end();
+}
+
 /// The network of the thread that asks.
 fn network_of_thread() -> PathBuf {
     fs::read_link("/proc/thread-self/ns/net").unwrap()
