@@ -1,20 +1,20 @@
 //! The module that goes on from where a program was stopped.
 
-use std::collections::BTreeSet;
-
 use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
-use wasm_encoder::{ConstExpr, ElementSection, Elements, Encode, HeapType, RefType, ValType};
-use wasmparser::{DataKind, DataSectionReader, ElementItems, ElementKind, ElementSectionReader};
+use wasm_encoder::{ConstExpr, Encode};
+use wasmparser::{DataKind, DataSectionReader};
 
 use super::call_graph::{CallGraph, SegmentKind};
 use super::compose::{Items, SectionChange, compose, contents, id, length, names, types};
 use super::core_module::CoreModule;
+use super::elements::{Constant, each_constant, elements};
 use super::error::{Refusal, missing};
-use super::frames::Frame;
+use super::origin::{Continued, Origin, Run};
 use super::resume::{NextCall, continuation, push_call};
 use super::signatures::Signatures;
+use super::stopped::Stopped;
 use super::unwind::declare;
-use super::value::Value;
+use crate::digest::Digest;
 use crate::limits::{MAX_CHECKPOINT_MEMORY, MAX_CONTINUED_BYTES};
 
 /// Bytes that are looked at together: those of a page of most systems.
@@ -23,26 +23,26 @@ const PAGE: usize = 4096;
 /// Data segments that one module may have, with room for the program's own.
 const MAX_SEGMENTS: usize = 50_000;
 
-/// A memory of a stopped program.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct FrozenMemory<'b> {
-    pub(crate) bytes: &'b [u8],
+/// What a module says of the program that it was made of, if the program is not there as it
+/// was any more.
+pub(crate) struct Source {
+    pub(crate) digest: Digest,
+    /// How many of its segments of elements are those of the program.
+    pub(crate) elements: u32,
 }
 
-/// All that a program is while it waits for an import to come back.
-pub(crate) struct Stopped<'b> {
-    /// The outermost first.
-    pub(crate) frames: Vec<Frame>,
-    /// The import that was called, which is called again, and its arguments.
-    pub(crate) import: u32,
-    pub(crate) arguments: Vec<Value>,
-    pub(crate) memories: Vec<FrozenMemory<'b>>,
-    /// What the globals hold that can change, by number.
-    pub(crate) globals: Vec<(u32, Value)>,
-    /// What the tables hold, if the program changes tables; `None` for a table.
-    pub(crate) tables: Vec<Vec<Value>>,
-    /// Segments that are not there any more.
-    pub(crate) dropped: Vec<(SegmentKind, u32)>,
+impl Source {
+    /// Returns what there is to say of a program that was made of no other.
+    pub(crate) fn of(program: &CoreModule<'_>) -> Self {
+        Self {
+            digest: program.digest(),
+            elements: count(program, id::ELEMENT),
+        }
+    }
+}
+
+fn count(program: &CoreModule<'_>, section: u8) -> u32 {
+    program.section(section).map_or(0, |own| own.count)
 }
 
 /// Writes the module whose command goes on from where the program was stopped.
@@ -50,16 +50,17 @@ pub(crate) fn bake(
     program: &CoreModule<'_>,
     reach: &CallGraph,
     stopped: &Stopped<'_>,
-    entry: &str,
+    (entry, source): (&str, &Source),
 ) -> Result<Vec<u8>, Refusal> {
     refuse_objects(program)?;
     let mut signatures = Signatures::new(program.type_count());
     let continuations = continuations(program, stopped, &mut signatures)?;
     let data = data(program, stopped)?;
-    let names = names(program, &stopped.frames);
-    let mut data = Some(data);
     let first = program.function_count();
-    compose(program, &names, |section| {
+    let names = names(program, first, &stopped.frames);
+    let mut data = Some(data);
+    let origin = origin(program, &continuations, (entry, source))?;
+    let mut module = compose(program, &names, |section| {
         Ok(match section {
             id::TYPE => types(&signatures).behind(program, section)?,
             id::FUNCTION => function_types(&continuations).behind(program, section)?,
@@ -76,6 +77,33 @@ pub(crate) fn bake(
             }),
             _ => SectionChange::Keep,
         })
+    })?;
+    origin.append_to(&mut module);
+    Ok(module)
+}
+
+/// Says what the module is made of.
+fn origin<'c>(
+    program: &CoreModule<'_>,
+    continuations: &'c [Continuation],
+    (entry, source): (&str, &Source),
+) -> Result<Origin<'c>, Refusal> {
+    let entry = program.exported_function(entry);
+    let continued = continuations.iter().map(|one| Continued {
+        function: one.function,
+        runs: &one.runs,
+    });
+    Ok(Origin {
+        program: source.digest,
+        functions: program.function_count(),
+        types: count(program, id::TYPE),
+        elements: source.elements,
+        data: match program.section(id::DATA_COUNT) {
+            Some(_) => count(program, id::DATA),
+            None => 0,
+        },
+        entry: entry.ok_or_else(|| missing("export"))?,
+        continuations: continued.collect(),
     })
 }
 
@@ -83,6 +111,10 @@ pub(crate) fn bake(
 struct Continuation {
     ty: u32,
     body: Vec<u8>,
+    /// The function of its frame.
+    function: Option<u32>,
+    /// What of its body is the function's, as [`Run::write_all`] has it.
+    runs: Vec<u8>,
 }
 
 fn continuations(
@@ -98,10 +130,14 @@ fn continuations(
             true => NextCall::Import(stopped.import, &stopped.arguments),
             false => NextCall::Continuation(first + length(at) + 1),
         };
-        let body = continuation(program, frame, &next, signatures)?;
+        let (body, runs) = continuation(program, frame, &next, signatures)?;
         let results = program.plain_all(program.type_of(frame.function)?.results())?;
-        let ty = signatures.number(&[], &results)?;
-        made.push(Continuation { ty, body });
+        made.push(Continuation {
+            ty: signatures.number(&[], &results)?,
+            body,
+            function: Some(frame.function),
+            runs: Run::write_all(&runs),
+        });
     }
     if made.is_empty() {
         // The program handed its last frame over to the import.
@@ -109,8 +145,12 @@ fn continuations(
         push_call(program, stopped.import, &stopped.arguments, &mut body)?;
         wasm_encoder::Instruction::End.encode(&mut body);
         let results = program.plain_all(program.type_of(stopped.import)?.results())?;
-        let ty = signatures.number(&[], &results)?;
-        made.push(Continuation { ty, body });
+        made.push(Continuation {
+            ty: signatures.number(&[], &results)?,
+            body,
+            function: None,
+            runs: Vec::new(),
+        });
     }
     Ok(made)
 }
@@ -241,78 +281,6 @@ fn exports(
     Ok(put_unless_empty(items))
 }
 
-/// The functions that constants of the continuations name, which has to be said.
-fn named_functions(stopped: &Stopped<'_>) -> BTreeSet<u32> {
-    let frames = stopped.frames.iter();
-    let values = frames.flat_map(|frame| frame.locals.iter().chain(&frame.operands));
-    let values = values.chain(&stopped.arguments);
-    values
-        .filter_map(|value| match value {
-            Value::Function(number) => Some(*number),
-            _ => None,
-        })
-        .collect()
-}
-
-/// The functions that globals and tables held at the start. Code may name them because they
-/// did, whatever stands there now.
-fn first_held(program: &CoreModule<'_>) -> Result<BTreeSet<u32>, Refusal> {
-    let mut named = BTreeSet::new();
-    each_constant(program, |place, expression| {
-        for operator in expression.get_operators_reader() {
-            if let wasmparser::Operator::RefFunc { function_index } = operator?
-                && !matches!(place, Constant::Element(_))
-            {
-                named.insert(function_index);
-            }
-        }
-        Ok(())
-    })?;
-    Ok(named)
-}
-
-/// Where an expression stands that is computed when a module is made an instance.
-#[derive(Clone, Copy)]
-enum Constant {
-    Global(u32),
-    Table(u32),
-    Element(u32),
-}
-
-/// Reads what globals, tables and segments of elements are made with.
-fn each_constant(
-    program: &CoreModule<'_>,
-    mut look: impl FnMut(Constant, &wasmparser::ConstExpr<'_>) -> Result<(), Refusal>,
-) -> Result<(), Refusal> {
-    let reader = |section| -> Result<Option<wasmparser::BinaryReader<'_>>, Refusal> {
-        let own = contents(program, section)?;
-        let start = program.section(section).map_or(0, |own| own.contents.start);
-        Ok(own.map(|own| wasmparser::BinaryReader::new(own, start)))
-    };
-    if let Some(reader) = reader(id::GLOBAL)? {
-        for (number, global) in (0..).zip(wasmparser::GlobalSectionReader::new(reader)?) {
-            look(Constant::Global(number), &global?.init_expr)?;
-        }
-    }
-    if let Some(reader) = reader(id::TABLE)? {
-        for (number, table) in (0..).zip(wasmparser::TableSectionReader::new(reader)?) {
-            if let wasmparser::TableInit::Expr(expression) = table?.init {
-                look(Constant::Table(number), &expression)?;
-            }
-        }
-    }
-    if let Some(reader) = reader(id::ELEMENT)? {
-        for (number, element) in (0..).zip(ElementSectionReader::new(reader)?) {
-            if let ElementItems::Expressions(_, expressions) = element?.items {
-                for expression in expressions {
-                    look(Constant::Element(number), &expression?)?;
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
 /// Refuses a program that is made with objects that it may have changed since: they would be
 /// made anew. What a global that can change holds is looked at where it stands.
 fn refuse_objects(program: &CoreModule<'_>) -> Result<(), Refusal> {
@@ -343,130 +311,6 @@ fn refuse_objects(program: &CoreModule<'_>) -> Result<(), Refusal> {
         }
         Ok(())
     })
-}
-
-fn elements(
-    program: &CoreModule<'_>,
-    reach: &CallGraph,
-    stopped: &Stopped<'_>,
-) -> Result<SectionChange<'static>, Refusal> {
-    let mut named = named_functions(stopped);
-    if reach.uses().references {
-        named.extend(first_held(program)?);
-    }
-    let own = contents(program, id::ELEMENT)?;
-    let mut section = ElementSection::new();
-    if !reach.uses().changes_tables {
-        if named.is_empty() {
-            return Ok(own.map_or(SectionChange::Leave, |own| SectionChange::put(own.to_vec())));
-        }
-        let declared: Vec<u32> = named.into_iter().collect();
-        section.declared(Elements::Functions(declared.into()));
-        return super::leave::items_of(&section).behind(program, id::ELEMENT);
-    }
-    let start = program
-        .section(id::ELEMENT)
-        .map_or(0, |own| own.contents.start);
-    if let Some(own) = own {
-        let reader = wasmparser::BinaryReader::new(own, start);
-        let reader = ElementSectionReader::new(reader)?;
-        for (number, element) in (0..).zip(reader) {
-            let is_dropped = stopped.dropped.contains(&(SegmentKind::Elements, number));
-            keep_element(&mut section, element?, is_dropped, &mut named)?;
-        }
-    }
-    if !named.is_empty() {
-        let declared: Vec<u32> = named.into_iter().collect();
-        section.declared(Elements::Functions(declared.into()));
-    }
-    for (number, (ty, held)) in (0..).zip(program.tables.iter().zip(&stopped.tables)) {
-        let ty = program.plain(wasmparser::ValType::Ref(ty.element_type))?;
-        let table64 = program
-            .tables
-            .get(number as usize)
-            .is_some_and(|table| table.table64);
-        fill_table(&mut section, (number, table64), ty, held)?;
-    }
-    let mut bytes = Vec::new();
-    section.encode(&mut bytes);
-    let digits = bytes.iter().position(|byte| byte & 0x80 == 0).unwrap_or(0);
-    Ok(SectionChange::put(
-        bytes.get(digits + 1..).unwrap_or_default().to_vec(),
-    ))
-}
-
-/// A segment that was not dropped stays; one that was has nothing in it. What a segment
-/// said to be a function that code names goes on to be one.
-fn keep_element(
-    section: &mut ElementSection,
-    element: wasmparser::Element<'_>,
-    is_dropped: bool,
-    named: &mut BTreeSet<u32>,
-) -> Result<(), Refusal> {
-    if let ElementItems::Functions(functions) = &element.items {
-        for function in functions.clone() {
-            named.insert(function?);
-        }
-    }
-    if let ElementItems::Expressions(_, expressions) = &element.items {
-        for expression in expressions.clone() {
-            for operator in expression?.get_operators_reader() {
-                if let wasmparser::Operator::RefFunc { function_index } = operator? {
-                    named.insert(function_index);
-                }
-            }
-        }
-    }
-    let is_passive = matches!(element.kind, ElementKind::Passive);
-    if is_passive && !is_dropped {
-        return RoundtripReencoder
-            .parse_element(section, element)
-            .map_err(|error| Refusal::new(format!("a segment of elements: {error}")));
-    }
-    match element.items {
-        ElementItems::Functions(_) => section.passive(Elements::Functions([].as_slice().into())),
-        ElementItems::Expressions(ty, _) => {
-            let ty = RoundtripReencoder
-                .ref_type(ty)
-                .map_err(|error| Refusal::new(format!("a segment of elements: {error}")))?;
-            section.passive(Elements::Expressions(ty, [].as_slice().into()))
-        }
-    };
-    Ok(())
-}
-
-fn fill_table(
-    section: &mut ElementSection,
-    (number, table64): (u32, bool),
-    ty: ValType,
-    held: &[Value],
-) -> Result<(), Refusal> {
-    let ValType::Ref(reference) = ty else {
-        return Err(missing("table"));
-    };
-    let reference = RefType {
-        nullable: true,
-        heap_type: match reference.heap_type {
-            HeapType::Exact(index) => HeapType::Concrete(index),
-            other => other,
-        },
-    };
-    let expressions = held
-        .iter()
-        .map(|value| value.to_const(ValType::Ref(reference)))
-        .collect::<Result<Vec<_>, _>>()?;
-    if !expressions.is_empty() {
-        let start = match table64 {
-            true => ConstExpr::i64_const(0),
-            false => ConstExpr::i32_const(0),
-        };
-        section.active(
-            Some(number),
-            &start,
-            Elements::Expressions(reference, expressions.into()),
-        );
-    }
-    Ok(())
 }
 
 /// The data section, and how many segments it has.

@@ -158,10 +158,11 @@ pub(crate) fn types(signatures: &Signatures) -> Items {
     items
 }
 
-/// The names of the program's functions, and of each continuation that of its function.
-pub(crate) fn names(program: &CoreModule<'_>, frames: &[Frame]) -> Vec<u8> {
-    let mut all: Vec<(u32, String)> = program
-        .names()
+/// The names of the program's functions up to a number, and of each continuation that of its
+/// function.
+pub(crate) fn names(program: &CoreModule<'_>, until: u32, frames: &[Frame]) -> Vec<u8> {
+    let own = program.names().filter(|(number, _)| *number < until);
+    let mut all: Vec<(u32, String)> = own
         .map(|(number, name)| (number, name.to_owned()))
         .collect();
     for (number, frame) in (program.function_count()..).zip(frames) {

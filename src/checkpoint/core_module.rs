@@ -13,7 +13,9 @@ use wasmparser::{
 };
 
 use super::error::{Refusal, missing};
+use super::origin::{Origin, SECTION};
 use crate::bounded::bounded_u32;
+use crate::digest::Digest;
 
 /// A function that the program has itself.
 pub(crate) struct Defined<'a> {
@@ -53,6 +55,10 @@ pub(crate) struct CoreModule<'a> {
     pub(crate) exports: Vec<Export<'a>>,
     pub(crate) has_start: bool,
     names: HashMap<u32, &'a str>,
+    /// The section that says what the module was made of.
+    told: Option<&'a [u8]>,
+    /// The program that it was made of, if it goes on from one.
+    pub(crate) origin: Option<Origin<'a>>,
 }
 
 impl<'a> CoreModule<'a> {
@@ -73,6 +79,8 @@ impl<'a> CoreModule<'a> {
             exports: Vec::new(),
             has_start: false,
             names: HashMap::new(),
+            told: None,
+            origin: None,
         };
         let mut validator = Validator::new_with_features(WasmFeatures::all());
         for payload in Parser::new(0).parse_all(wasm) {
@@ -92,7 +100,19 @@ impl<'a> CoreModule<'a> {
                 "memory {shared} is shared between threads, whose stacks nobody else can read"
             )));
         }
+        let functions = program.function_count();
+        let told = program.told.take();
+        program.origin = told.and_then(|told| Origin::read(told, wasm, functions));
         Ok(program)
+    }
+
+    /// Returns the digest of the program: of a module that goes on, of the one that it was
+    /// made of.
+    pub(crate) fn digest(&self) -> Digest {
+        match &self.origin {
+            Some(origin) => origin.program,
+            None => Digest::of(self.wasm),
+        }
     }
 
     fn find_ids(&mut self, validator: &Validator) {
@@ -151,6 +171,9 @@ impl<'a> CoreModule<'a> {
             Payload::CustomSection(section) => {
                 if let KnownCustom::Name(names) = section.as_known() {
                     self.take_names(names);
+                }
+                if section.name() == SECTION {
+                    self.told = Some(section.data());
                 }
             }
             _ => {}

@@ -65,7 +65,8 @@ pub(crate) fn leavable_module(
     let mut signatures = Signatures::new(program.type_count());
     let code = code(program, reach, added, &mut signatures)?;
     let mut code = Some(code);
-    compose(program, &names(program, &[]), |section| {
+    let names = names(program, program.function_count(), &[]);
+    compose(program, &names, |section| {
         Ok(match section {
             id::TYPE => types(&signatures).behind(program, section)?,
             id::FUNCTION => calling_types(program).behind(program, section)?,

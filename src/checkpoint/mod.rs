@@ -4,7 +4,8 @@
 //! each of its functions can write its frame down and return. From what that build left,
 //! [`bake`] writes a module with the program's own functions, byte for byte, the memory,
 //! globals and tables as they were, and one function for each frame that goes on where the
-//! frame stood. Nothing here runs code or knows an engine.
+//! frame stood. Nothing here runs code or knows an engine. A module that goes on says what
+//! it was made of ([`origin`]): frozen itself, it is made anew of the program.
 //!
 //! Every construct is either carried over or refused by name, with function and offset:
 //! see [`Refusal`].
@@ -13,19 +14,25 @@ mod bake;
 mod call_graph;
 mod compose;
 mod core_module;
+mod elements;
 mod error;
 mod frames;
 mod function;
 mod leave;
+mod origin;
+mod original;
 mod resume;
 mod signatures;
+mod stopped;
 mod unwind;
 mod value;
 
-pub(crate) use bake::{FrozenMemory, Stopped, bake};
+pub(crate) use bake::{Source, bake};
 pub(crate) use call_graph::{CallGraph, SegmentKind};
 pub(crate) use core_module::CoreModule;
 pub use error::Refusal;
 pub(crate) use frames::{Written, read_frames};
 pub(crate) use leave::{PREFIX, added, export, exported, leavable_module};
+pub(crate) use origin::Origin;
+pub(crate) use stopped::{FrozenMemory, Stopped};
 pub(crate) use value::Value;

@@ -12,10 +12,12 @@
 use wasm_encoder::{Encode, Instruction, ValType};
 use wasmparser::{FrameKind, Operator};
 
+use super::compose::length;
 use super::core_module::CoreModule;
 use super::error::{Refusal, missing};
 use super::frames::Frame;
 use super::function::{Function, block_type, opens, relabelled};
+use super::origin::Run;
 use super::signatures::Signatures;
 use super::unwind::declare;
 use super::value::Value;
@@ -29,13 +31,14 @@ pub(crate) enum NextCall<'c> {
     Import(u32, &'c [Value]),
 }
 
-/// Returns the body of the continuation of a frame.
+/// Returns the body of the continuation of a frame, and which of its operators are those of
+/// the function.
 pub(crate) fn continuation(
     program: &CoreModule<'_>,
     frame: &Frame,
     next: &NextCall<'_>,
     signatures: &mut Signatures,
-) -> Result<Vec<u8>, Refusal> {
+) -> Result<(Vec<u8>, Vec<Run>), Refusal> {
     let mut write = || {
         let mut function = Function::read(program, frame.function)?;
         let call = frame.call as usize;
@@ -48,6 +51,8 @@ pub(crate) fn continuation(
             levels,
             signatures,
             out: Vec::new(),
+            runs: Vec::new(),
+            run_end: 0,
         };
         writer.write(next, continues_a_loop)
     };
@@ -138,10 +143,17 @@ struct ContinuationWriter<'s, 'p, 'a> {
     levels: Vec<EnclosingBlock>,
     signatures: &'s mut Signatures,
     out: Vec<u8>,
+    runs: Vec<Run>,
+    /// Where the last of them ends in `out`.
+    run_end: usize,
 }
 
 impl ContinuationWriter<'_, '_, '_> {
-    fn write(mut self, next: &NextCall<'_>, continues_a_loop: bool) -> Result<Vec<u8>, Refusal> {
+    fn write(
+        mut self,
+        next: &NextCall<'_>,
+        continues_a_loop: bool,
+    ) -> Result<(Vec<u8>, Vec<Run>), Refusal> {
         let locals = self.function.locals.clone();
         if locals.len() != self.frame.locals.len() {
             return Err(missing("local"));
@@ -162,8 +174,33 @@ impl ContinuationWriter<'_, '_, '_> {
             self.write_level(number, next)?;
         }
         self.write_rest()?;
+        for run in &mut self.runs {
+            run.start += length(body.len());
+        }
         body.extend_from_slice(&self.out);
-        Ok(body)
+        Ok((body, self.runs))
+    }
+
+    /// Notes that the operator at `at` was written from `start` on.
+    fn note(&mut self, at: usize, start: usize) {
+        let at = length(at);
+        match self.runs.last_mut() {
+            Some(run) if self.run_end == start && run.first + run.count == at => run.count += 1,
+            Some(_) | None => self.runs.push(Run {
+                start: length(start),
+                first: at,
+                count: 1,
+            }),
+        }
+        self.run_end = self.out.len();
+    }
+
+    /// Copies one operator of the function as it stands.
+    fn copy_raw(&mut self, at: usize) -> Result<(), Refusal> {
+        let start = self.out.len();
+        self.function.copy_raw(at, &mut self.out)?;
+        self.note(at, start);
+        Ok(())
     }
 
     /// The local that is 1 until the call has come back once.
@@ -229,11 +266,11 @@ impl ContinuationWriter<'_, '_, '_> {
         let level = self.level(number)?;
         let (open, kind) = (level.open, level.kind);
         if as_it_is {
-            self.function.copy_raw(open, &mut self.out)?;
+            self.copy_raw(open)?;
             if kind == FrameKind::Else {
                 let first = self.level(number)?.first;
                 for at in open + 1..first {
-                    self.function.copy_raw(at, &mut self.out)?;
+                    self.copy_raw(at)?;
                 }
             }
             return Ok(());
@@ -318,7 +355,9 @@ impl ContinuationWriter<'_, '_, '_> {
             let label = |label: u32| if label >= open { label + 1 } else { label };
             let opened = opens(operator);
             let closed = matches!(operator, Operator::End);
+            let start = self.out.len();
             function.copy(at, &mut self.out, label)?;
+            self.note(at, start);
             if opened {
                 open += 1;
             } else if closed {
@@ -329,13 +368,19 @@ impl ContinuationWriter<'_, '_, '_> {
     }
 
     fn call_next(&mut self, next: &NextCall<'_>) -> Result<(), Refusal> {
-        match next {
-            NextCall::Continuation(function) => Instruction::Call(*function).encode(&mut self.out),
+        let start = match next {
+            NextCall::Continuation(function) => {
+                let start = self.out.len();
+                Instruction::Call(*function).encode(&mut self.out);
+                start
+            }
             NextCall::Import(import, arguments) => {
                 let program = self.function.program;
-                push_call(program, *import, arguments, &mut self.out)?;
+                push_call(program, *import, arguments, &mut self.out)?
             }
-        }
+        };
+        // It stands for the call that the function made.
+        self.note(self.call, start);
         Ok(())
     }
 
@@ -358,7 +403,7 @@ impl ContinuationWriter<'_, '_, '_> {
                     open = open.saturating_sub(1);
                 }
                 if !skips || is_end {
-                    self.function.copy_raw(at, &mut self.out)?;
+                    self.copy_raw(at)?;
                 }
                 at += 1;
                 if is_end {
@@ -370,13 +415,13 @@ impl ContinuationWriter<'_, '_, '_> {
     }
 }
 
-/// Pushes arguments and calls an import with them.
+/// Pushes arguments and calls an import with them. Returns where the call begins.
 pub(crate) fn push_call(
     program: &CoreModule<'_>,
     import: u32,
     arguments: &[Value],
     out: &mut Vec<u8>,
-) -> Result<(), Refusal> {
+) -> Result<usize, Refusal> {
     let types = program.plain_all(program.type_of(import)?.params())?;
     if types.len() != arguments.len() {
         return Err(missing("argument"));
@@ -384,6 +429,7 @@ pub(crate) fn push_call(
     for (value, ty) in arguments.iter().zip(types) {
         value.push(ty, out)?;
     }
+    let start = out.len();
     Instruction::Call(import).encode(out);
-    Ok(())
+    Ok(start)
 }

@@ -8,9 +8,10 @@ use wasmtime::{
 
 use crate::bounded::bounded_u32;
 use crate::checkpoint::{
-    CallGraph, CoreModule, FrozenMemory, PREFIX, Refusal, SegmentKind, Stopped, Value, Written,
-    added, bake, export, exported, read_frames,
+    CallGraph, CoreModule, FrozenMemory, Origin, PREFIX, Refusal, SegmentKind, Source, Stopped,
+    Value, Written, added, bake, export, exported, read_frames,
 };
+use crate::digest::Digest;
 
 /// The call that a guest stands at.
 pub(super) struct StoppedCall {
@@ -27,6 +28,8 @@ pub(super) struct StoppedCall {
 pub(super) struct Captured {
     /// The module that goes on from there.
     pub(super) module: Vec<u8>,
+    /// The digest of the program.
+    pub(super) program: Digest,
     pub(super) frames: usize,
     pub(super) memory_bytes: u64,
 }
@@ -52,6 +55,11 @@ pub(super) fn capture<T: 'static>(
         references: &references,
     };
     let frames = read_frames(program, reach, added(program), &written)?;
+    let origin = origin_of(program, entry);
+    let frames = match origin {
+        Some(origin) => origin.frames(program, frames)?,
+        None => frames,
+    };
     let globals = reader.globals(program)?;
     let tables = match reach.uses().changes_tables {
         true => reader.tables(program)?,
@@ -80,12 +88,45 @@ pub(super) fn capture<T: 'static>(
         tables,
         dropped,
     };
-    let module = bake(program, reach, &stopped, entry)?;
+    let (module, digest) = baked((program, reach), origin, &stopped, entry)?;
     Ok(Captured {
         module,
+        program: digest,
         frames: stopped.frames.len(),
         memory_bytes,
     })
+}
+
+/// Returns what the program was made of, if the call that was stopped is of its outermost
+/// continuation. Another call leaves that one standing where it stood: it is kept as it is.
+fn origin_of<'p>(program: &'p CoreModule<'_>, entry: &str) -> Option<&'p Origin<'p>> {
+    let origin = program.origin.as_ref()?;
+    let called = program.exported_function(entry)?;
+    (called >= origin.functions).then_some(origin)
+}
+
+/// Writes the module, and returns it with the digest of the program: of the one that went on
+/// already as it was before.
+fn baked(
+    (program, reach): (&CoreModule<'_>, &CallGraph),
+    origin: Option<&Origin<'_>>,
+    stopped: &Stopped<'_>,
+    entry: &str,
+) -> Result<(Vec<u8>, Digest), Refusal> {
+    let Some(origin) = origin else {
+        let source = Source::of(program);
+        let module = bake(program, reach, stopped, (entry, &source))?;
+        return Ok((module, source.digest));
+    };
+    let original = origin.program(program)?;
+    let original = CoreModule::parse(&original)?;
+    let source = Source {
+        digest: origin.program,
+        elements: origin.elements,
+    };
+    let reach = CallGraph::find(&original)?;
+    let module = bake(&original, &reach, stopped, (entry, &source))?;
+    Ok((module, source.digest))
 }
 
 /// Returns the arguments of a call, if all of them can be made again.

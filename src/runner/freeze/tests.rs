@@ -1,6 +1,8 @@
 //! Guests that are frozen at each of their calls and go on as if nothing had been.
 
+mod by_hand;
 mod constructs;
+mod generations;
 
 use std::sync::{Arc, Mutex};
 

@@ -351,7 +351,7 @@ impl StoppedInstance<'_> {
         Ok(FrozenModule {
             bytes: captured.module,
             point: format!("call:{}:{}", self.call.name, self.call.nth),
-            program: Digest::of(self.program.program.wasm),
+            program: captured.program,
             frames: captured.frames,
             memory_bytes: captured.memory_bytes,
         })

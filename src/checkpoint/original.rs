@@ -1,0 +1,191 @@
+//! The program that a module which goes on was made of, and its frames.
+
+use std::collections::{BTreeSet, HashMap};
+
+use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
+use wasm_encoder::{ElementSection, Elements, Encode};
+use wasmparser::{BinaryReader, Data, Element, ElementKind, FromReader, FunctionBody, RecGroup};
+use wasmparser::{ElementSectionReader, SectionLimited};
+
+use super::compose::{Items, SectionChange, compose, contents, id, names};
+use super::core_module::CoreModule;
+use super::elements::note_functions;
+use super::error::Refusal;
+use super::frames::Frame;
+use super::function::Function;
+use super::leave::items_of;
+use super::origin::{Continued, Origin};
+
+fn cannot_be() -> Refusal {
+    Refusal::new("what the program says of the one that it was made of cannot be")
+}
+
+/// Where a frame of a continuation stands in its function.
+#[derive(Clone, Copy)]
+struct Place {
+    function: u32,
+    call: u32,
+    /// How many locals the function has.
+    locals: usize,
+}
+
+impl Origin<'_> {
+    /// Returns frames of the module as frames of the program's functions.
+    pub(crate) fn frames(
+        &self,
+        module: &CoreModule<'_>,
+        frames: Vec<Frame>,
+    ) -> Result<Vec<Frame>, Refusal> {
+        let mut places: HashMap<(u32, u32), Option<Place>> = HashMap::new();
+        let mut own = Vec::new();
+        for mut frame in frames {
+            if frame.function >= self.functions {
+                let key = (frame.function, frame.call);
+                let place = match places.get(&key) {
+                    Some(place) => *place,
+                    None => self.place(module, &frame)?,
+                };
+                places.insert(key, place);
+                // What calls the import alone stands for a frame that was handed over.
+                let Some(place) = place else { continue };
+                (frame.function, frame.call) = (place.function, place.call);
+                frame.locals.truncate(place.locals);
+            }
+            own.push(frame);
+        }
+        Ok(own)
+    }
+
+    fn place(&self, module: &CoreModule<'_>, frame: &Frame) -> Result<Option<Place>, Refusal> {
+        let at = frame.function.checked_sub(self.functions);
+        let continued = at.and_then(|at| self.continuations.get(at as usize));
+        let continued = *continued.ok_or_else(cannot_be)?;
+        let Some(function) = continued.function else {
+            return Ok(None);
+        };
+        let original = Function::read(module, function)?;
+        let call = call_in(module, frame, continued)?.ok_or_else(cannot_be)?;
+        let op = original.op(call as usize)?;
+        original.callee(&op.operator)?.ok_or_else(cannot_be)?;
+        Ok(Some(Place {
+            function,
+            call,
+            locals: original.locals.len(),
+        }))
+    }
+
+    /// Writes the program, with memories, globals and tables as the module begins with them.
+    pub(crate) fn program(&self, module: &CoreModule<'_>) -> Result<Vec<u8>, Refusal> {
+        let own = self.functions.checked_sub(module.import_count());
+        let own = own.ok_or_else(cannot_be)?;
+        let names = names(module, self.functions, &[]);
+        compose(module, &names, |section| {
+            let items = match section {
+                id::TYPE => first::<RecGroup>(module, section, self.types)?,
+                id::FUNCTION => first::<u32>(module, section, own)?,
+                id::EXPORT => return self.exports(module),
+                id::ELEMENT => self.elements(module)?,
+                id::DATA_COUNT if module.section(section).is_some() => {
+                    let mut count = Vec::new();
+                    self.data.encode(&mut count);
+                    return Ok(SectionChange::put(count));
+                }
+                id::CODE => first::<FunctionBody<'_>>(module, section, own)?,
+                id::DATA => first::<Data<'_>>(module, section, self.data)?,
+                _ => return Ok(SectionChange::Keep),
+            };
+            Ok(items.map_or(SectionChange::Leave, |items| {
+                SectionChange::put(items.alone())
+            }))
+        })
+    }
+
+    fn exports(&self, module: &CoreModule<'_>) -> Result<SectionChange<'static>, Refusal> {
+        let mut items = Items::default();
+        for export in &module.exports {
+            let kind = RoundtripReencoder.export_kind(export.kind);
+            let kind = kind.map_err(|_| cannot_be())?;
+            let is_continuation =
+                export.kind == wasmparser::ExternalKind::Func && export.index >= self.functions;
+            let index = match is_continuation {
+                true => self.entry,
+                false => export.index,
+            };
+            items.add(|out| {
+                export.name.encode(out);
+                kind.encode(out);
+                index.encode(out);
+            });
+        }
+        Ok(SectionChange::put(items.alone()))
+    }
+
+    /// The program's own segments, and one that says which functions code may name.
+    fn elements(&self, module: &CoreModule<'_>) -> Result<Option<Items>, Refusal> {
+        let Some(mut items) = first::<Element<'_>>(module, id::ELEMENT, self.elements)? else {
+            return Ok(None);
+        };
+        let own = contents(module, id::ELEMENT)?.unwrap_or_default();
+        let mut named = BTreeSet::new();
+        let reader = ElementSectionReader::new(BinaryReader::new(own, 0))?;
+        for element in reader.into_iter().skip(self.elements as usize) {
+            let element = element?;
+            if matches!(element.kind, ElementKind::Declared) {
+                note_functions(&element, &mut named)?;
+            }
+        }
+        if !named.is_empty() {
+            let named: Vec<u32> = named.into_iter().collect();
+            let mut section = ElementSection::new();
+            section.declared(Elements::Functions(named.into()));
+            let declared = items_of(&section);
+            items.count += declared.count;
+            items.bytes.extend_from_slice(&declared.bytes);
+        }
+        Ok(Some(items))
+    }
+}
+
+/// Returns the call of the function that the call of a frame stands for.
+fn call_in(
+    module: &CoreModule<'_>,
+    frame: &Frame,
+    continued: Continued<'_>,
+) -> Result<Option<u32>, Refusal> {
+    let start = module.defined(frame.function)?.body.range().start;
+    let continuation = Function::read(module, frame.function)?;
+    let call = frame.call as usize;
+    let offset = continuation.op(call)?.start - start;
+    let Some(run) = continued.run_at(offset) else {
+        return Ok(None);
+    };
+    let first = start + run.start as usize;
+    let ops = &continuation.ops;
+    let Ok(first) = ops.binary_search_by_key(&first, |op| op.start) else {
+        return Ok(None);
+    };
+    let behind = u32::try_from(call - first).unwrap_or(u32::MAX);
+    Ok((behind < run.count).then(|| run.first.saturating_add(behind)))
+}
+
+/// Returns the first items of a section, if the module has it.
+fn first<'m, T: FromReader<'m>>(
+    module: &'m CoreModule<'_>,
+    section: u8,
+    count: u32,
+) -> Result<Option<Items>, Refusal> {
+    let Some(own) = contents(module, section)? else {
+        return Ok(None);
+    };
+    let items = SectionLimited::<T>::new(BinaryReader::new(own, 0))?;
+    if count > items.count() {
+        return Err(cannot_be());
+    }
+    let start = items.original_position();
+    let end = match items.into_iter_with_offsets().nth(count as usize) {
+        Some(behind) => behind?.0,
+        None => own.len(),
+    };
+    let bytes = own.get(start..end).unwrap_or_default().to_vec();
+    Ok(Some(Items { count, bytes }))
+}
