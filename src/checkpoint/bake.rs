@@ -107,6 +107,9 @@ fn origin<'c>(
     })
 }
 
+/// What stands before a table that says what its elements are at first.
+const TABLE_WITH_INIT: [u8; 2] = [0x40, 0];
+
 /// A continuation: the number of its type, and its body.
 struct Continuation {
     ty: u32,
@@ -213,16 +216,34 @@ fn tables(
     program: &CoreModule<'_>,
     stopped: &Stopped<'_>,
 ) -> Result<SectionChange<'static>, Refusal> {
+    let Some(section) = program.section(id::TABLE) else {
+        return Ok(SectionChange::Leave);
+    };
+    let own = contents(program, id::TABLE)?.unwrap_or_default();
+    let reader = wasmparser::BinaryReader::new(own, section.contents.start);
+    let reader = wasmparser::TableSectionReader::new(reader)?;
     let mut items = Items::default();
-    for (ty, held) in program.tables.iter().zip(&stopped.tables) {
-        let mut ty = RoundtripReencoder
-            .table_type(*ty)
-            .map_err(|error| Refusal::new(format!("a table: {error}")))?;
-        if !ty.element_type.nullable {
-            return Err(Refusal::new("a table whose elements are never null"));
-        }
+    for (number, (table, held)) in (0..).zip(reader.into_iter().zip(&stopped.tables)) {
+        let named = |error| Refusal::new(format!("table {number}: {error}"));
+        let table = table?;
+        let mut ty = RoundtripReencoder.table_type(table.ty).map_err(named)?;
         ty.minimum = held.len() as u64;
-        items.add(|out| ty.encode(out));
+        // Elements that are never null have to be there before a segment sets them.
+        let first = match table.init {
+            wasmparser::TableInit::RefNull => None,
+            wasmparser::TableInit::Expr(first) => {
+                Some(RoundtripReencoder.const_expr(first).map_err(named)?)
+            }
+        };
+        items.add(|out| {
+            if first.is_some() {
+                out.extend_from_slice(&TABLE_WITH_INIT);
+            }
+            ty.encode(out);
+            if let Some(first) = &first {
+                first.encode(out);
+            }
+        });
     }
     Ok(put_unless_empty(items))
 }

@@ -196,7 +196,7 @@ fn fill_table(
         return Err(missing("table"));
     };
     let reference = RefType {
-        nullable: true,
+        nullable: reference.nullable,
         heap_type: match reference.heap_type {
             HeapType::Exact(index) => HeapType::Concrete(index),
             other => other,

@@ -301,6 +301,26 @@ fn functions_that_a_program_is_made_with_go_on() {
     assert_eq!(at_each(&wat, "fd_write"), 8);
 }
 
+#[test]
+fn tables_whose_elements_are_never_null_are_kept() {
+    let wat = command(
+        r#"(type $f (func (result i32)))
+           (table $t 2 5 (ref $f) (ref.func $one))
+           (elem declare func $two)
+           (func $one (result i32) (call $said (i32.const 1)))
+           (func $two (result i32) (call $said (i32.const 2)))
+           (func $at (param i32) (result i32) (call_indirect $t (type $f) (local.get 0)))
+           (func (export "_start")
+             (call $print (call $at (i32.const 1)))
+             (table.set $t (i32.const 1) (ref.func $two))
+             (call $print (call $at (i32.const 1)))
+             (call $print (table.grow $t (ref.func $two) (i32.const 1)))
+             (call $print (call $at (i32.const 2)))
+             (call $print (call $at (i32.const 0))))"#,
+    );
+    assert_eq!(at_each(&wat, "fd_write"), 9);
+}
+
 /// While an exception is in somebody's hands it is an object of the engine's.
 #[test]
 fn exceptions_that_are_held_are_refused_and_others_go_on() {
