@@ -110,6 +110,26 @@ impl CallGraph {
         })
     }
 
+    /// Reads all bodies of a program whose host may change the tables that it exports.
+    pub(crate) fn with_host(program: &CoreModule<'_>) -> Result<Self, Refusal> {
+        let mut found = Self::find(program)?;
+        let exports = &mut program.exports.iter();
+        if exports.any(|export| export.kind == wasmparser::ExternalKind::Table) {
+            found.uses = Uses {
+                references: true,
+                changes_tables: true,
+            };
+        }
+        Ok(found)
+    }
+
+    /// Has the program do with references what another one does as well.
+    pub(crate) fn using(mut self, other: &Self) -> Self {
+        self.uses.references |= other.uses.references;
+        self.uses.changes_tables |= other.uses.changes_tables;
+        self
+    }
+
     /// Returns whether a function can be in the middle of a call that comes to an import.
     pub(crate) fn is_left(&self, function: u32) -> bool {
         self.left.get(function as usize).copied().unwrap_or(false)

@@ -124,7 +124,7 @@ fn baked(
         digest: origin.program,
         elements: origin.elements,
     };
-    let reach = CallGraph::find(&original)?;
+    let reach = CallGraph::find(&original)?.using(reach);
     let module = bake(&original, &reach, stopped, (entry, &source))?;
     Ok((module, source.digest))
 }

@@ -140,11 +140,18 @@ impl<'p> FreezableModule<'p> {
     /// [`Refusal`] for a module that is not valid, and for what cannot be frozen wherever it
     /// stands: imported memories, tables and globals, and memories that threads share.
     pub fn new(wasm: &'p [u8]) -> Result<Self, Refusal> {
-        Self::of(CoreModule::parse(wasm)?)
+        let program = CoreModule::parse(wasm)?;
+        let reach = CallGraph::with_host(&program)?;
+        Self::built(program, reach)
     }
 
+    /// The same for a program that is offered functions of WASI alone, which change no tables.
     pub(super) fn of(program: CoreModule<'p>) -> Result<Self, Refusal> {
         let reach = CallGraph::find(&program)?;
+        Self::built(program, reach)
+    }
+
+    fn built(program: CoreModule<'p>, reach: CallGraph) -> Result<Self, Refusal> {
         let module = leavable_module(&program, &reach)?;
         Ok(Self {
             program,

@@ -1,6 +1,6 @@
 //! Programs that a host freezes by hand, with functions of its own.
 
-use wasmtime::{Caller, Engine, Linker, Module, Store};
+use wasmtime::{Caller, Engine, Extern, Linker, Module, Store};
 
 use super::*;
 use crate::runner::freeze::{Called, FreezableModule};
@@ -12,6 +12,14 @@ fn counting(engine: &Engine) -> Linker<i32> {
         *caller.data()
     };
     linker.func_wrap("own", "next", next).unwrap();
+    let swap = |mut caller: Caller<'_, i32>| {
+        let table = caller.get_export("table").and_then(Extern::into_table);
+        let table = table.unwrap();
+        let [one, two] = [0, 1].map(|at| table.get(&mut caller, at).unwrap());
+        table.set(&mut caller, 0, two).unwrap();
+        table.set(&mut caller, 1, one).unwrap();
+    };
+    linker.func_wrap("own", "swap", swap).unwrap();
     linker
 }
 
@@ -91,4 +99,28 @@ fn frames_that_were_handed_over_stay_so() {
             "{entry}: {sizes:?}"
         );
     }
+}
+
+/// No code of the program changes it, but the host finds it among the exports.
+#[test]
+fn a_table_that_the_host_changed_goes_on_as_it_is() {
+    let guest = Guest::from_bytes(
+        "guest",
+        r#"(module
+          (import "own" "next" (func $next (result i32)))
+          (import "own" "swap" (func $swap))
+          (table (export "table") 2 funcref)
+          (elem (i32.const 0) $one $two)
+          (func $one (result i32) (i32.const 1))
+          (func $two (result i32) (i32.const 2))
+          (func (export "pick") (result i32)
+            (call $swap)
+            (i32.add (call $next) (call_indirect (result i32) (i32.const 0)))))"#,
+    );
+    let (linker, guest) = (counting(&Engine::default()), guest.unwrap());
+    assert_eq!(called(guest.wasm(), &linker, "pick", 5), 6 + 2);
+    let first = frozen_by_hand(guest.wasm(), &linker, "pick", (0, 1));
+    assert_eq!(called(&first, &linker, "pick", 5), 6 + 2);
+    let second = frozen_by_hand(&first, &linker, "pick", (0, 1));
+    assert_eq!(called(&second, &linker, "pick", 5), 6 + 2);
 }
