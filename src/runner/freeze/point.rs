@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use wasmtime::{Caller, Extern, Val};
 
+use super::checkpoint::parts;
 use super::stop::StopHost;
+use crate::wasi::p1::{Ctx, Described, OpenDescriptor};
 
 /// The call at which a guest is frozen. It has not been made then: each instance that
 /// goes on from there makes it.
@@ -328,11 +330,26 @@ fn names(
     let Some(below) = memory(caller, start, length as usize) else {
         return false;
     };
-    caller
-        .data_mut()
-        .core
-        .p1
-        .is_path(fd, &below, path.as_bytes())
+    let p1 = &caller.data().core.p1;
+    p1.is_path(fd, &below, path.as_bytes()) || is_path_of_host(p1, fd, &below, path)
+}
+
+/// Returns whether `below` a directory of the host's is `path`, by the names that the guest
+/// has for both. O(what is open), where a directory of the host's is asked.
+fn is_path_of_host(p1: &Ctx, fd: u32, below: &[u8], path: &str) -> bool {
+    if p1.open_descriptors().any(|open| open.fd == fd) {
+        return false;
+    }
+    // Those are placed elsewhere.
+    let unplaced = |_: OpenDescriptor<'_>| Ok::<_, ()>((String::new(), Vec::new()));
+    let table = p1.describe(unplaced, |_| ()).unwrap_or_default();
+    let above = match table.get(fd as usize) {
+        Some(Described::Preopen { name }) => name.as_bytes().to_vec(),
+        Some(Described::Open { preopen, path, .. }) => [preopen.as_bytes(), b"/", path].concat(),
+        Some(Described::Closed | Described::Stream(_)) | None => return false,
+    };
+    let whole = [above.as_slice(), b"/", below].concat();
+    parts(&whole).eq(parts(path.as_bytes()))
 }
 
 #[cfg(test)]

@@ -118,6 +118,11 @@ impl<'r> StopRun<'r> {
         if self.resumed.is_none() {
             known::start(&mut core.p1, fs, next);
         }
+        // The first call may name a directory of the host's.
+        let looked = core.p1.look_at_host_files();
+        looked.map_err(|error| FreezeError::Layer {
+            reason: error.to_string(),
+        })?;
         let host = StopHost {
             core,
             point: self.point.clone(),

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::chunk::ChunkPool;
+use crate::runner::HostDir;
 use crate::vfs::Fs;
 
 #[test]
@@ -440,4 +441,60 @@ fn objects_that_a_program_is_made_with_are_refused_if_they_can_change() {
     // One that cannot change is made again as it was.
     let frozen = of("i32", constant, "").unwrap();
     assert!(matches!(frozen, Freezing::Frozen(_)), "{frozen:?}");
+}
+
+/// A directory of the host's is known by the guest's name for it.
+#[test]
+fn a_path_below_a_directory_of_the_host_is_a_point() {
+    let wat = r#"(module
+      (import "wasi_snapshot_preview1" "path_open"
+        (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "path_filestat_get"
+        (func $stat (param i32 i32 i32 i32 i32) (result i32)))
+      (memory (export "memory") 1)
+      (data (i32.const 16) "sub/./ready")
+      (func $must (param i32) (if (local.get 0) (then unreachable)))
+      (func (export "_start")
+        ;; Below a directory that is shown, and below one that is open.
+        (drop (call $stat (i32.const 4) (i32.const 0) (i32.const 16) (i32.const 11) (i32.const 100)))
+        (call $must (call $open (i32.const 4) (i32.const 0) (i32.const 16) (i32.const 3) (i32.const 2)
+          (i64.const 0x3fffffbf) (i64.const 0x3fffffff) (i32.const 0) (i32.const 64)))
+        (drop (call $stat (i32.load (i32.const 64)) (i32.const 0) (i32.const 22) (i32.const 5) (i32.const 100)))
+        (drop (call $stat (i32.const 3) (i32.const 0) (i32.const 16) (i32.const 11) (i32.const 100)))))"#;
+    let guest = Guest::from_bytes("guest", wat).unwrap();
+    let host = tempfile::tempdir().unwrap();
+    std::fs::create_dir(host.path().join("sub")).unwrap();
+    let mut plan = plan(&Arc::default());
+    plan.host_dirs = vec![HostDir {
+        dir: host.path().to_owned(),
+        guest: "/side".to_owned(),
+        rights: Rights::ReadWrite,
+    }];
+    let config = RunnerConfig::default();
+    let at = |point: &str| {
+        let point: Point = point.parse().unwrap();
+        freeze(&guest, &Image::empty(), &plan, &config, &point).unwrap()
+    };
+    let Freezing::Frozen(first) = at("path:/side/sub/ready") else {
+        panic!("it asks for it");
+    };
+    // What goes on asks by the open directory next.
+    let again = |from: &Checkpoint, point: &str| {
+        let mut after = from.plan();
+        after.host_dirs.clone_from(&plan.host_dirs);
+        from.freeze(from.image(), &after, &config, &point.parse().unwrap())
+    };
+    let second = again(&first, "call:path_filestat_get:2").unwrap();
+    let Freezing::Frozen(second) = second else {
+        panic!("it asks twice");
+    };
+    let third = again(&second, "path:/side/sub/ready").unwrap();
+    assert!(matches!(third, Freezing::Frozen(_)), "{third:?}");
+    // The same name below another directory is another path.
+    let Freezing::Frozen(own) = at("path:/sub/ready") else {
+        panic!("it asks for that as well");
+    };
+    assert_eq!(own.info().point, "path:/sub/ready");
+    let ended = at("path:/side/ready");
+    assert!(matches!(ended, Freezing::Ended(_)), "{ended:?}");
 }
