@@ -18,10 +18,32 @@ use crate::chunk::Ticket;
 use crate::errno::Errno;
 use crate::vfs::{Filled, VirtualFile, World};
 
+/// Where in its random numbers an instance of a run that repeats stands, by bytes. Clones are
+/// one place.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RandomPlace(Arc<Mutex<usize>>);
+
+#[cfg(feature = "freeze")]
+impl RandomPlace {
+    pub(super) fn get(&self) -> u64 {
+        *self.0.lock() as u64
+    }
+
+    /// Goes on from another place, which may come from anywhere.
+    pub(super) fn set(&self, place: u64) {
+        let place = place % fixed::CYCLE_BYTES as u64;
+        *self.0.lock() = usize::try_from(place).unwrap_or(0);
+    }
+}
+
 /// The world of one instance, whose output goes where `outputs` or `plan` say.
-pub(super) fn world(plan: &RunPlan, outputs: &[OutputBuffer], instance: u32) -> World {
+pub(super) fn world(
+    plan: &RunPlan,
+    (outputs, place): (&[OutputBuffer], &RandomPlace),
+    instance: u32,
+) -> World {
     let random: Arc<dyn VirtualFile> = match plan.deterministic {
-        true => Arc::new(Repeating::new(instance)),
+        true => Arc::new(Repeating::new(instance, place)),
         false => Arc::new(Random),
     };
     let world = World::new(random);
@@ -78,14 +100,14 @@ impl VirtualFile for Random {
 /// Random numbers that follow from the instance's number.
 struct Repeating {
     bytes: Vec<u8>,
-    next: Mutex<usize>,
+    next: RandomPlace,
 }
 
 impl Repeating {
-    fn new(instance: u32) -> Self {
+    fn new(instance: u32, place: &RandomPlace) -> Self {
         Self {
             bytes: fixed::bytes("device", instance),
-            next: Mutex::default(),
+            next: place.clone(),
         }
     }
 }
@@ -96,7 +118,7 @@ impl VirtualFile for Repeating {
     }
 
     fn fill(&self, buf: &mut [u8]) -> Result<Filled, Errno> {
-        let mut next = self.next.lock();
+        let mut next = self.next.0.lock();
         let from = self.bytes.iter().cycle().skip(*next);
         for (to, byte) in buf.iter_mut().zip(from) {
             *to = *byte;
@@ -283,7 +305,8 @@ mod tests {
             buf
         };
         assert_ne!(draw(&Random), draw(&Random));
-        let (one, same, other) = (Repeating::new(1), Repeating::new(1), Repeating::new(2));
+        let of = |instance| Repeating::new(instance, &RandomPlace::default());
+        let (one, same, other) = (of(1), of(1), of(2));
         let first = draw(&one);
         assert_eq!(first, draw(&same));
         assert_ne!(first, draw(&other));

@@ -8,7 +8,7 @@ use wasmtime_wasi::{Deterministic, HostMonotonicClock, HostWallClock, WasiCtxBui
 use crate::vfs::{Fs, VirtualClock};
 
 /// Bytes of random numbers before they come again.
-const CYCLE_BYTES: usize = 64 * 1024;
+pub(super) const CYCLE_BYTES: usize = 64 * 1024;
 
 /// Sets the guest's clocks to the clock of its file system, so that both agree, a monotonic
 /// clock that counts its readings, and random numbers made from its number.

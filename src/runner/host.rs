@@ -7,7 +7,7 @@ use wasmtime_wasi::sockets::WasiSocketsCtx;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::calls::{CoreCalls, Tracer};
-use super::devices;
+use super::devices::{self, RandomPlace};
 use super::fixed;
 use super::limiter::Limiter;
 use super::names::{LookUpNames, all_names};
@@ -30,6 +30,8 @@ pub(super) struct InstanceHost {
     /// What is opened below directories of the host is remembered by name.
     #[cfg(feature = "freeze")]
     remembers_opened: bool,
+    #[cfg(feature = "freeze")]
+    place: RandomPlace,
     calls: Tracer,
     /// The names of the host's directories, in order.
     host_dirs: Vec<String>,
@@ -114,7 +116,8 @@ impl InstanceHost {
             })?;
             preopens.push((root, volume.guest.clone()));
         }
-        preopens.extend(furnish((fs, devices), plan, &outputs, instance)?);
+        let place = RandomPlace::default();
+        preopens.extend(furnish((fs, devices), plan, (&outputs, &place), instance)?);
         let bounds = [config.max_memory, plan.max_memory];
         let max_memory = bounds.into_iter().flatten().min();
         let limiter = Limiter::new(max_memory, plan.control.clone());
@@ -130,6 +133,8 @@ impl InstanceHost {
             resumed: None,
             #[cfg(feature = "freeze")]
             remembers_opened: false,
+            #[cfg(feature = "freeze")]
+            place,
             calls,
             host_dirs: host_dirs.collect(),
             names: all_names(network),
@@ -146,17 +151,26 @@ impl InstanceHost {
         fs: &Fs,
         instance: u32,
     ) -> Result<Self, RunnerError> {
-        super::freeze::show(fs, instance).map_err(|errno| RunnerError::Preopen {
-            path: b"/.stratafs".to_vec(),
-            errno,
+        super::freeze::show(fs, (instance, is_deterministic)).map_err(|errno| {
+            RunnerError::Preopen {
+                path: b"/.stratafs".to_vec(),
+                errno,
+            }
         })?;
         self.wasi.args(resumed.args()).envs(resumed.env());
         if is_deterministic {
             let random = fixed::random_from(resumed.random_bytes(), instance);
             self.wasi.secure_random(random);
+            self.place.set(resumed.device_bytes());
         }
         self.resumed = Some((resumed.clone(), fs.clone()));
         Ok(self.with_clock(resumed.clock(is_deterministic)))
+    }
+
+    /// Returns where in the random numbers of its devices a guest stands that repeats.
+    #[cfg(feature = "freeze")]
+    pub(super) fn place(&self) -> RandomPlace {
+        self.place.clone()
     }
 
     /// Has what it opens below directories of the host remembered by name.
@@ -259,7 +273,8 @@ pub(super) fn furnish_forks(fs: &Fs, plan: &RunPlan) -> Result<Option<DeviceDir>
     if !plan.furnished {
         return Ok(None);
     }
-    let world = devices::world(plan, &[], plan.first_instance);
+    let place = RandomPlace::default();
+    let world = devices::world(plan, (&[], &place), plan.first_instance);
     fs.furnish_forks(&world).map_err(no_devices)
 }
 
@@ -288,13 +303,13 @@ fn layered(fs: &Fs, plan: &RunPlan) -> Result<Vec<(Preopen, String)>, RunnerErro
 fn furnish(
     (fs, devices): (&Fs, Option<&DeviceDir>),
     plan: &RunPlan,
-    outputs: &[OutputBuffer],
+    written: (&[OutputBuffer], &RandomPlace),
     instance: u32,
 ) -> Result<Option<(Preopen, String)>, RunnerError> {
     if !plan.furnished {
         return Ok(None);
     }
-    let world = devices::world(plan, outputs, instance);
+    let world = devices::world(plan, written, instance);
     let dev = fs.furnish_as(&world, devices).map_err(no_devices)?;
     let layered = plan.preopens.iter().map(|preopen| &preopen.guest);
     let hosts = plan.host_dirs.iter().map(|dir| &dir.guest);

@@ -101,6 +101,7 @@ fn counts_and_numbers_that_cannot_be_are_refused_or_mean_nothing() {
         "wall_ns",
         "random_calls",
         "random_bytes",
+        "device_bytes",
     ] {
         let checkpoint = opened(|_, state| state[field] = json!(u64::MAX)).unwrap();
         assert_eq!(outcome(&checkpoint), Outcome::Exited(0), "{field}");

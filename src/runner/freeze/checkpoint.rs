@@ -63,6 +63,8 @@ pub(super) struct FrozenParts {
     pub(super) furnished: bool,
     /// Bytes of random numbers that the guest asked the host for.
     pub(super) random_bytes: u64,
+    /// Where in the random numbers of its devices a guest stands that repeats.
+    pub(super) device_bytes: u64,
     pub(super) known: SavedKnown,
     /// What is known of the first image that instances ran over.
     pub(super) known_files: OnceLock<(Image, Option<Arc<KnownFiles>>)>,
@@ -124,6 +126,7 @@ impl Checkpoint {
             preopens: files.preopens,
             furnished: false,
             random_bytes: 0,
+            device_bytes: 0,
             known: files.kept.known,
             known_files: OnceLock::new(),
             info,
@@ -344,6 +347,11 @@ impl Resumed {
     /// Returns how many random numbers the guest has drawn, in bytes.
     pub(in crate::runner) fn random_bytes(&self) -> u64 {
         self.0.random_bytes
+    }
+
+    /// Returns where it stands in the random numbers of its devices.
+    pub(in crate::runner) fn device_bytes(&self) -> u64 {
+        self.0.device_bytes
     }
 
     /// Returns the plan of a run that goes on: its wall clock never goes back.

@@ -52,6 +52,9 @@ struct SavedState {
     random_calls: u64,
     /// Bytes that those gave.
     random_bytes: u64,
+    /// Where in the random numbers of its devices a guest stands that repeats.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    device_bytes: u64,
     args: Vec<String>,
     env: Vec<(String, String)>,
     preopens: Vec<SavedPreopen>,
@@ -100,12 +103,8 @@ enum SavedDescriptor {
     },
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde's way to ask whether something is left out"
-)]
-fn is_zero(number: &u8) -> bool {
-    *number == 0
+fn is_zero<N: Default + PartialEq>(number: &N) -> bool {
+    *number == N::default()
 }
 
 /// The bits of synchronised calls at rest, and what stands for them.
@@ -341,6 +340,7 @@ impl SavedState {
             wall_ns: info.wall_ns,
             random_calls: info.random_calls,
             random_bytes: parts.random_bytes,
+            device_bytes: parts.device_bytes,
             args: parts.args.clone(),
             env: parts.env.clone(),
             preopens: parts
@@ -450,6 +450,7 @@ impl SavedState {
             preopens: plan.preopens,
             furnished: self.furnished,
             random_bytes: self.random_bytes,
+            device_bytes: self.device_bytes,
             known: self.known,
             known_files: OnceLock::new(),
             info,

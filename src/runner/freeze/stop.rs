@@ -74,9 +74,11 @@ pub(super) fn freeze(
     let next = fs.next_number();
     match resumed {
         Some(resumed) => host = host.going_on((resumed, plan.deterministic), &fs, instance)?,
-        None => super::show(&fs, instance).map_err(|errno| RunnerError::Preopen {
-            path: b"/.stratafs".to_vec(),
-            errno,
+        None => super::show(&fs, (instance, plan.deterministic)).map_err(|errno| {
+            RunnerError::Preopen {
+                path: b"/.stratafs".to_vec(),
+                errno,
+            }
         })?,
     }
     let host = host.with_clock(clock.clone()).remembering_opened();
@@ -113,6 +115,7 @@ impl<'r> StopRun<'r> {
         (clock, next): (&MonotonicFrom, u64),
     ) -> Result<Freezing, FreezeError> {
         let engine = &self.compiled.engine;
+        let place = host.place();
         let core = host.into_core();
         let mut core = core.map_err(|reason| FreezeError::Layer { reason })?;
         if self.resumed.is_none() {
@@ -164,6 +167,7 @@ impl<'r> StopRun<'r> {
             preopens: self.plan.preopens.clone(),
             furnished: self.plan.furnished,
             random_bytes,
+            device_bytes: place.get(),
             known: kept.known,
             known_files: OnceLock::new(),
             info,

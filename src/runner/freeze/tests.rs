@@ -3,6 +3,7 @@
 mod by_hand;
 mod constructs;
 mod generations;
+mod random;
 
 use std::sync::{Arc, Mutex};
 
