@@ -434,3 +434,82 @@ fn a_damaged_checkpoint_is_told() {
     std::fs::write(&program, bytes).unwrap();
     with(&whole).failed(1, &["damaged", "program.wasm", "digest"]);
 }
+
+#[test]
+fn a_prepared_image_is_looked_at_and_kept_like_any_other() {
+    let cli = prepared();
+    cli.run("image import base --tag base").fine();
+    let changes = cli.run("image diff base warm").fine().text();
+    for name in ["program.wasm", "state.json", "NOTICE"] {
+        let line = format!("A /.stratafs/frozen/{name}");
+        assert!(changes.lines().any(|found| found == line), "{changes}");
+    }
+    let history = cli.run("image history warm").fine().text();
+    assert!(
+        history.contains("prepared at stdin: guest.wat"),
+        "{history}"
+    );
+    let notice = cli.run("image cat warm /.stratafs/frozen/NOTICE").text();
+    assert!(notice.contains("keys\nand passwords"), "{notice}");
+    let told = cli.json("image explain warm /.stratafs/frozen/program.wasm");
+    assert_eq!(
+        (&told["kind"], &told["layer"]["number"]),
+        (&"file".into(), &2.into())
+    );
+    cli.run("image rm base").fine();
+    cli.run("store gc").fine();
+    cli.run("store verify").fine();
+    let done = with_input(&cli, "run --image warm --", "q");
+    assert_eq!((done.code, done.text()), (Some(7), "q1".to_owned()));
+}
+
+/// Fills two MiB with numbers of no order, and writes two bytes.
+const FILLS: &str = r#"(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 33)
+  (data (i32.const 16) ".")
+  (func $say
+    (i32.store (i32.const 0) (i32.const 16))
+    (i32.store (i32.const 4) (i32.const 1))
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))
+  (func (export "_start") (local $at i32) (local $word i32)
+    (loop $fill
+      (local.set $word (i32.add (i32.mul (local.get $word) (i32.const 1664525)) (i32.const 1013904223)))
+      (i32.store (i32.add (i32.const 65536) (local.get $at)) (local.get $word))
+      (local.set $at (i32.add (local.get $at) (i32.const 4)))
+      (br_if $fill (i32.lt_u (local.get $at) (i32.const 2097152))))
+    (call $say) (call $say)))"#;
+
+#[test]
+fn two_checkpoints_of_one_program_share_the_pages_that_are_equal() {
+    let cli = Cli::new();
+    cli.file("guest.wat", FILLS);
+    let chunks = |nth: u64| -> Vec<(String, u64)> {
+        let point = format!("call:fd_write:{nth}");
+        cli.run(&format!(
+            "image prepare --at {point} --tag at:{nth} guest.wat"
+        ))
+        .fine();
+        let told = cli.json(&format!(
+            "image explain at:{nth} /.stratafs/frozen/program.wasm"
+        ));
+        let chunks = told["chunks"].as_array().unwrap().iter();
+        let chunk = |chunk: &Value| {
+            let digest = chunk["digest"].as_str().unwrap().to_owned();
+            (digest, chunk["size_bytes"].as_u64().unwrap())
+        };
+        chunks.map(chunk).collect()
+    };
+    let (one, two) = (chunks(1), chunks(2));
+    let bytes = |chunks: &[(String, u64)]| chunks.iter().map(|(_, size)| size).sum::<u64>();
+    let shared: Vec<_> = two
+        .iter()
+        .filter(|chunk| one.contains(chunk))
+        .cloned()
+        .collect();
+    assert!(bytes(&two) > 2 << 20, "{two:?}");
+    assert!(
+        bytes(&shared) > bytes(&two) / 4 * 3,
+        "{shared:?} of {two:?}"
+    );
+}

@@ -33,6 +33,16 @@ pub(super) const PROGRAM: &str = "/.stratafs/frozen/program.wasm";
 /// What is known of it.
 pub(super) const STATE: &str = "/.stratafs/frozen/state.json";
 
+/// What says so to whoever looks into the image.
+const NOTICE: &str = "/.stratafs/frozen/NOTICE";
+
+const NOTICE_TEXT: &str = "\
+program.wasm holds the memory of a running program as it stood at the point that state.json names, and
+state.json its arguments and its environment. Whatever the program had read until then is in there, keys
+and passwords among it: who has this image has them. All that goes on from here shares the random numbers
+that the program had drawn.
+";
+
 /// The version of the document. One that is newer is refused.
 const VERSION: u32 = 1;
 
@@ -247,6 +257,7 @@ impl Checkpoint {
             return Err(failed(Errno::FileTooLarge));
         }
         fs.write(STATE, text)?;
+        fs.write(NOTICE, NOTICE_TEXT)?;
         Ok(fs)
     }
 
