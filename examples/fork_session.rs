@@ -1,34 +1,34 @@
-//! One session of an interpreter, four ways on from its middle.
+//! One session at an interpreter's prompt, four ways on from its middle, and the files of the best.
 //!
-//! `cargo run --release --features freeze,gzip --example fork_session -- python.wasm python.tar.gz`
+//! `cargo run --release --features freeze,gzip,oci,store --example fork_session -- python.wasm python.tar.gz store`
 //!
-//! A CPython imports what it needs, keeps an open file and a variable, and asks for
-//! `/code`. There it is frozen. Four instances go on from that point, each with other code in
-//! `/code`, and the files of the one with the shortest answer are listed.
+//! A CPython imports what it needs, opens a file, and stands at its prompt. There it is frozen.
+//! Four instances go on from that point: other code is typed at each prompt, and finds the names and
+//! the open file of the session. The one with the shortest answer is kept: its files become
+//! an image in the store.
 
 use std::error::Error;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
-use stratafs::chunk::{ChunkPool, ContentBuilder};
 use stratafs::image::Image;
-use stratafs::layer::{Layer, LayerBuilder};
-use stratafs::meta::Meta;
-use stratafs::name::LayerPath;
 use stratafs::runner::freeze::{Freezing, Point, freeze};
-use stratafs::runner::{Guest, GuestDir, RunPlan, RunnerConfig, Stdio};
+use stratafs::runner::{Guest, GuestDir, RunPlan, RunnerConfig, StandardStreams, Stdio};
+use stratafs::store::Store;
 use stratafs::vfs::Rights;
+use wasmtime_wasi::cli::{StdinStream, StdoutStream};
+use wasmtime_wasi::p2::pipe::{MemoryInputPipe, MemoryOutputPipe};
 
-/// What the interpreter does before and after the point.
+/// What the session has behind it when it comes to its prompt.
 const SESSION: &str = "
 import json, re
-log = open('/log', 'w'); log.write('prepared\\n')
+log = open('/log', 'w')
+print('prepared', file=log)
 words = re.findall('[a-z]+', 'what four branches have in common')
-exec(open('/code').read())
-log.write('done\\n'); log.close()
 ";
 
-/// What each branch tries.
+/// What is typed at the prompt of each branch.
 const BRANCHES: [&str; 4] = [
     "answer = ' '.join(words)",
     "answer = '-'.join(sorted(words))",
@@ -36,29 +36,71 @@ const BRANCHES: [&str; 4] = [
     "answer = json.dumps(words)",
 ];
 
+/// What is typed behind that.
+const REST: &str = "
+print('answered', file=log)
+print(answer)
+done = open('/answer', 'w').write(answer)
+";
+
+/// The most that is kept of what a branch writes.
+const MOST_SAID: usize = 64 << 10;
+
+/// What is typed at one prompt, and what is written there.
+struct Prompt {
+    typed: MemoryInputPipe,
+    said: MemoryOutputPipe,
+    errors: MemoryOutputPipe,
+}
+
+impl Prompt {
+    fn new(typed: String) -> Self {
+        Self {
+            typed: MemoryInputPipe::new(typed),
+            said: MemoryOutputPipe::new(MOST_SAID),
+            errors: MemoryOutputPipe::new(MOST_SAID),
+        }
+    }
+}
+
+impl StandardStreams for Prompt {
+    fn stdin(&self, _: u32) -> Box<dyn StdinStream + Sync> {
+        Box::new(self.typed.clone())
+    }
+
+    fn stdout(&self, _: u32) -> Box<dyn StdoutStream + Sync> {
+        Box::new(self.said.clone())
+    }
+
+    fn stderr(&self, _: u32) -> Box<dyn StdoutStream + Sync> {
+        Box::new(self.errors.clone())
+    }
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut words = std::env::args().skip(1);
-    let (Some(program), Some(library)) = (words.next(), words.next()) else {
-        return Err("expected a CPython of WASI preview1 and its library as a layer".into());
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let [program, library, store] = words.as_slice() else {
+        return Err(
+            "expected a CPython of WASI preview1, its library as a layer, and a store".into(),
+        );
     };
-    let guest = Guest::from_file(Path::new(&program))?;
-    let library = Image::open([Path::new(&library)])?;
-    let mut layers = library.layers().to_vec();
-    layers.push(file("session.py", SESSION)?);
-    let base = Image::new(&layers)?;
+    let guest = Guest::from_file(Path::new(program))?;
+    let base = Image::open([Path::new(library)])?;
+    let store = Store::open(Path::new(store))?;
 
     let config = RunnerConfig::default();
     let mut plan = RunPlan::default();
-    plan.args = vec!["python".into(), "/session.py".into()];
+    // Without a terminal it asks for a prompt only if it is told to.
+    plan.args = ["python", "-q", "-i", "-c", SESSION]
+        .map(str::to_owned)
+        .into();
     plan.preopens = vec![GuestDir {
         dir: "/".into(),
         guest: "/".into(),
         rights: Rights::ReadWrite,
     }];
-    plan.stdio = Stdio::Output;
-    let point = Point::Path("/code".into());
-    let Freezing::Frozen(checkpoint) = freeze(&guest, &base, &plan, &config, &point)? else {
-        return Err("the session ended before it asked for /code".into());
+    let Freezing::Frozen(checkpoint) = freeze(&guest, &base, &plan, &config, &Point::Stdin)? else {
+        return Err("the session ended before it came to its prompt".into());
     };
     println!("frozen: {:?}", checkpoint.info());
 
@@ -66,36 +108,41 @@ fn main() -> Result<(), Box<dyn Error>> {
     let runner = checkpoint.runner(config)?;
     let mut answers = Vec::new();
     for code in BRANCHES {
-        let code = format!("{code}\nopen('/answer', 'w').write(answer)");
-        let mut layers = checkpoint.image().layers().to_vec();
-        layers.push(file("code", &code)?);
+        let prompt = Arc::new(Prompt::new(format!("{code}{REST}")));
         let mut plan = checkpoint.plan();
         plan.keep_file_systems = true;
-        plan.stdio = Stdio::Output;
+        plan.stdio = Stdio::Streams(Arc::clone(&prompt) as Arc<dyn StandardStreams>);
         let start = Instant::now();
-        let mut report = runner.run(&Image::new(&layers)?, &plan)?;
+        let mut report = runner.run(checkpoint.image(), &plan)?;
+        let took = start.elapsed();
+        if let Some(failed) = report.failed().next() {
+            let errors = prompt.errors.contents();
+            let errors = String::from_utf8_lossy(&errors);
+            return Err(format!("{code}: {}\n{errors}", failed.outcome).into());
+        }
         let fs = report.file_systems.pop().ok_or("one instance ran")?;
-        let answer = fs.read_to_string("/answer")?;
-        println!("{answer:?} after {:?}", start.elapsed());
-        answers.push((answer, fs));
+        let said = prompt.said.contents();
+        println!("{:?} after {took:?}", String::from_utf8_lossy(&said));
+        answers.push((fs.read_to_string("/answer")?, fs));
     }
     let shortest = answers.into_iter().min_by_key(|(answer, _)| answer.len());
     let (answer, fs) = shortest.ok_or("four branches ran")?;
     println!("kept {answer:?}, whose session left");
     for change in fs.changes()? {
-        println!("  {}: {} bytes", change.path(), change.size());
+        let path = change.path().to_string();
+        // Those are shown by the host, and in no image.
+        if !path.starts_with(".stratafs/") {
+            println!("  {path}: {} bytes", change.size());
+        }
     }
-    Ok(())
-}
-
-/// A layer of one file.
-fn file(name: &str, text: &str) -> Result<Layer, Box<dyn Error>> {
-    let mut layer = LayerBuilder::new();
-    let content = ContentBuilder::of(&ChunkPool::new(), text.as_bytes());
-    layer.file(
-        &LayerPath::parse(name.as_bytes())?,
-        Meta::with_mode(0o644),
-        content,
+    let made = fs.commit(
+        &store,
+        &"session:best".parse()?,
+        "the session of the shortest answer",
     )?;
-    Ok(layer.finish()?)
+    println!("committed as session:best, {}", made.id);
+    let kept = store.image("session:best")?;
+    let log = stratafs::vfs::Fs::new(&kept).read_to_string("/log")?;
+    println!("its log: {log:?}");
+    Ok(())
 }
