@@ -261,6 +261,7 @@ frozen! {
     list_walk: [];
     many_open: [];
     marker: [];
+    may: ["list:/data", "read:/data/big.bin", "mkdir:/made", "write:/made/new", "read:/none"];
     ravage: [];
     raw_p1: [];
     read_through: ["/data/big.bin", "60000"];

@@ -4,6 +4,7 @@ mod by_hand;
 mod constructs;
 mod generations;
 mod random;
+mod refusals;
 
 use std::sync::{Arc, Mutex};
 
