@@ -400,10 +400,10 @@ fn what_is_damaged_is_refused_and_told() {
         world.change(&top, |bytes| bytes[0] ^= 1);
         refused("the digest sha256:");
         world.change("tags/app", |bytes| bytes[0] ^= 1);
-        refused("no index that names one image");
+        refused("expected an index that names one image");
         let lie = br#"{"manifests":[{"mediaType":"m","size":1,"digest":"sha256:../../x"}]}"#;
         world.change("tags/app", |bytes| *bytes = lie.to_vec());
-        refused("no index that names one image");
+        refused("expected an index that names one image");
         world.change("tags/app", |bytes| *bytes = vec![b' '; 5 << 20]);
         refused("more than 4194304 bytes in a document");
         // Who cannot be sure what is in use removes nothing.

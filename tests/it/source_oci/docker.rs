@@ -200,8 +200,8 @@ fn several_images_need_a_name() {
 fn a_manifest_of_another_form_makes_no_image() {
     let saved = Saved::new();
     for (manifest, part) in [
-        (json!([{"Config": 1, "Layers": []}]), "no list of images"),
-        (json!([{"Config": "x", "Layers": [1]}]), "no list of images"),
+        (json!([{"Config": 1, "Layers": []}]), "not a list of images"),
+        (json!([{"Config": "x", "Layers": [1]}]), "not a list of images"),
         (
             json!([{"Config": "nowhere.json", "Layers": []}]),
             "not there",

@@ -191,13 +191,13 @@ fn ports_and_signals_are_what_readers_of_the_image_know() {
     assert_eq!(config["exposed_ports"], serde_json::json!(ports));
     assert_eq!(config["stop_signal"], "sigrtmin+3");
     for (line, part) in [
-        ("EXPOSE 2-1", "no port"),
-        ("EXPOSE 0", "no port"),
-        ("EXPOSE 80/ip", "no port"),
-        ("EXPOSE 65536", "no port"),
-        ("STOPSIGNAL SIGNONE", "no signal: write STOPSIGNAL SIGTERM"),
-        ("STOPSIGNAL 0", "no signal"),
-        ("STOPSIGNAL 65", "no signal"),
+        ("EXPOSE 2-1", "not a port"),
+        ("EXPOSE 0", "not a port"),
+        ("EXPOSE 80/ip", "not a port"),
+        ("EXPOSE 65536", "not a port"),
+        ("STOPSIGNAL SIGNONE", "not a signal: write STOPSIGNAL SIGTERM"),
+        ("STOPSIGNAL 0", "not a signal"),
+        ("STOPSIGNAL 65", "not a signal"),
     ] {
         let cli = with(&format!("FROM scratch\n{line}\n"));
         build(&cli, "").failed(1, &["line 2", part]);

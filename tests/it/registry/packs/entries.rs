@@ -312,7 +312,7 @@ fn pieces_lies() -> Vec<PiecesLie> {
             "which the manifest does not name",
             Box::new(|it| it.packs[10] ^= 1),
         ),
-        ("no layer's file", Box::new(|it| it.packs[0] = 9)),
+        ("the file of a layer", Box::new(|it| it.packs[0] = 9)),
         ("cannot be used", Box::new(|it| it.own[3] ^= 0x7f)),
         ("cannot be used", Box::new(|it| it.own.truncate(5))),
     ]
@@ -396,7 +396,7 @@ fn manifest_lies() -> Vec<Lie> {
             Box::new(|it| it["layers"].as_array_mut().unwrap().swap(0, 1)),
         ),
         (
-            "no layer's file",
+            "the file of a layer",
             Box::new(|it| it["layers"][0]["mediaType"] = json!(LAYER)),
         ),
         (
@@ -413,7 +413,7 @@ fn manifest_lies() -> Vec<Lie> {
             Box::new(|it| it["layers"][1]["size"] = json!(1_u64 << 28)),
         ),
         (
-            "no base64",
+            "not base64",
             Box::new(|it| it["layers"][0]["data"] = json!("?")),
         ),
         (

@@ -580,7 +580,7 @@ fn invalid_and_endless_layers_are_refused() {
     let nothing = zstd::bulk::compress(b"stratlay", 1).unwrap();
     for (bytes, want) in [
         (bomb.as_slice(), "more than 268435456 bytes"),
-        (&nothing, "no layer's file"),
+        (&nothing, "the file of a layer"),
         (b"not compressed", "does not decompress"),
     ] {
         replace(&world, 0, bytes);
