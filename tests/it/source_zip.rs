@@ -500,8 +500,8 @@ fn a_debian_package_is_what_it_installs() {
         (&[version, control], "ends before its data.tar"),
         (&[version, ("other", b"x"), control, data], "a member other"),
         (&[("debian-binary", b"3.0\n"), control, data], "version 3.0"),
-        (&[("lib.o", b"x"), control, data], "no Debian package"),
-        (&[], "no Debian package"),
+        (&[("lib.o", b"x"), control, data], "not a Debian package"),
+        (&[], "not a Debian package"),
     ] {
         refused(&deb(members), &[said]);
     }

@@ -165,7 +165,7 @@ fn artifacts_that_are_not_what_they_say_are_refused() {
     cli.guest(&Script::new());
     let source = layer.path().display().to_string();
     cli.run(&format!("run --layer {source} guest.wat"))
-        .failed(1, &["no layer", "run it as an image"]);
+        .failed(1, &["not a layer", "run it as an image"]);
 }
 
 #[test]

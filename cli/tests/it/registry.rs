@@ -395,7 +395,7 @@ fn invalid_mirrors_and_roots_are_named() {
     world.cli.file(&hosts, "server = 7");
     world
         .run("image pull REG/app:1 --hosts-dir hosts")
-        .failed(1, &["hosts.toml", "`server` is not text"]);
+        .failed(1, &["hosts.toml", "`server`: expected a text"]);
     world.cli.file("ca.pem", "no certificate");
     world
         .run("image pull REG/app:1 --ca ca.pem")

@@ -254,7 +254,7 @@ fn a_changed_byte_costs_little() {
         ..packed()
     };
     let error = world.pack_with("app:2", "app:3", &wrong).unwrap_err();
-    assert!(error.to_string().contains("is no tag"), "{error}");
+    assert!(error.to_string().contains("invalid tag"), "{error}");
     let both = PushOptions {
         artifact: true,
         ..packed()
