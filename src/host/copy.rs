@@ -78,7 +78,7 @@ impl Fs {
     }
 
     /// Copies a tar archive into the directory at `path`, all of it or
-    /// nothing; as [`Self::import_dir`].
+    /// nothing; as `import_dir` copies a directory.
     ///
     /// # Errors
     ///

@@ -5,6 +5,11 @@
 //! root, damaged archives) is an error that names the source, the entry and
 //! the reason. Content is read while the layer is made, so a later change of
 //! the source changes nothing (invariant 2). Sources are read, never written.
+//!
+#![cfg_attr(
+    not(any(feature = "dir", feature = "tar")),
+    doc = "[`open`]: crate#features"
+)]
 
 #[cfg(any(feature = "dir", feature = "tar"))]
 mod base;

@@ -149,7 +149,7 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// As [`dir`](super::dir()) and [`tar`](super::tar()); names the source.
+    /// As the functions `dir` and `tar` of this module; names the source.
     pub fn read(self, pool: &ChunkPool, options: &SourceOptions) -> Result<Opened, SourceError> {
         let read = match self.what {
             SourceKind::Dir(path) => open_dir(pool, &path, options).map(Opened::Layer),

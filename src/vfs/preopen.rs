@@ -10,7 +10,7 @@ use crate::meta::FileId;
 use crate::path::IntoFsPath;
 
 /// A directory that is open to be shown to a guest: [`Fs::root`] and
-/// [`Fs::preopen`] make it, and the contexts of [`wasi`](crate::wasi) take it.
+/// [`Fs::preopen`] make it, and the contexts of [`wasi`] take it.
 ///
 /// As long as it lives, the directory cannot be removed, replaced or moved
 /// ([`Errno::Busy`]): a guest that sees it in two places keeps both. A listing
@@ -28,6 +28,9 @@ use crate::path::IntoFsPath;
 /// fs.remove_dir("/srv/data")?;
 /// # Ok::<(), stratafs::Error>(())
 /// ```
+///
+#[cfg_attr(not(feature = "wasi"), doc = "[`wasi`]: crate#features")]
+#[cfg_attr(feature = "wasi", doc = "[`wasi`]: crate::wasi")]
 #[derive(Debug)]
 pub struct Preopen(Descriptor);
 

@@ -7,7 +7,7 @@
 //! a link or rename from one to the other is `cross-device`.
 //!
 //! Many 0.3 guests import 0.2 as well, since their language's library speaks
-//! it: link [`p2`](super::p2) into the same linker. Both versions see one table
+//! it: link `wasi::p2` into the same linker. Both versions see one table
 //! and one set of preopens.
 //!
 //! ```
