@@ -2,6 +2,7 @@
 ends. Messages are written by hand, from the numbers that cri-api's protocol gives their fields: run.sh needs no compiler of protocols."""
 
 import argparse
+import concurrent.futures
 import os
 import socket
 import sys
@@ -371,6 +372,26 @@ def many_pods(kubelet, count):
     expect(kubelet.list(), (0, 0), "pods and containers that are left")
 
 
+def pods_at_once(kubelet, count, command):
+    """Pods on the host's network that are all asked for at once: each with a container that runs, and then removed at once."""
+    began = time.monotonic()
+
+    def make(number):
+        pod, config = kubelet.run_sandbox("once%d-%s" % (number, os.path.basename(command[0])))
+        container = kubelet.create(pod, config, "app", command)
+        kubelet.start(container)
+        return pod, container
+
+    with concurrent.futures.ThreadPoolExecutor(count) as workers:
+        pods = list(workers.map(make, range(count)))
+        took = time.monotonic() - began
+        for _, container in pods:
+            expect(kubelet.status(container)[0], 1, "a container of many at once")
+        list(workers.map(kubelet.remove, [pod for pod, _ in pods]))
+    print("   %d pods of %s at once in %.1f s" % (count, command[0], took))
+    expect(kubelet.list(), (0, 0), "pods and containers that are left")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("socket")
@@ -390,6 +411,10 @@ def main():
         if given.networked:
             networked_pods(kubelet, given.sockets)
         many_pods(kubelet, given.pods)
+        pods_at_once(kubelet, given.pods, ["/serve.wasm"])
+        if given.sockets:
+            # A guest in Rust, each at a port of its own.
+            pods_at_once(kubelet, given.pods, ["/listen.wasm", "127.0.0.1:0", "here"])
     except BaseException:
         # The networks of pods would stay, and be in the way of the next run.
         for pod in read(kubelet.call("ListPodSandbox", b"")).get(1, []):

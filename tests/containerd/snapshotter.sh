@@ -20,10 +20,10 @@ else
     printf 'root:x:0:0::/root:\napp:x:7:8::/srv/app:\n' >noise/etc/passwd
     "$binary" image append app:1 noise --tag large:1 >/dev/null
     "$binary" image push large:1 "$remote" >/dev/null
-    snapshotter_pid=
+    snapshotter_pid= snapshots=$work/snapshotter node_store=$work/node-store
     start_snapshotter() {
         # It has a store of its own, which it alone collects.
-        "$binary" snapshotter --root "$work/snapshotter" --address "$work/snapshotter.sock" --store "$work/node-store" --lazy only >>snapshotter.log 2>&1 &
+        "$binary" snapshotter --root "$snapshots" --address "$work/snapshotter.sock" --store "$node_store" --lazy only >>snapshotter.log 2>&1 &
         snapshotter_pid=$!
         for _ in $(seq 100); do [ -S snapshotter.sock ] && return || sleep 0.05; done
         die "the snapshotter does not start: $(tail -3 snapshotter.log)"
@@ -37,7 +37,7 @@ else
     sed -i "s|SOCKET|$work/snapshotter.sock|; s|docker.io/tests/app:1|$remote|" containerd.toml
     start_containerd
     cri() { PYTHONPATH=$here "$python" "$here/snapshotter.py" "$work/sock" "$remote" "$work" "$1" || die "through the snapshotter: $1 fails: $(tail -3 snapshotter.log)"; }
-    figure() { "$binary" store stat --store "$work/node-store" --json | python3 -c "import json, sys; print(json.load(sys.stdin)['$1'])"; }
+    figure() { "$binary" store stat --store "$node_store" --json | python3 -c "import json, sys; print(json.load(sys.stdin)['$1'])"; }
     before=$(du -sk root | cut -f1)
     cri pulled
     large=$(ctr -n k8s.io content ls -q | while read -r digest; do ctr -n k8s.io content get "$digest" | wc -c; done | sort -n | tail -1)
@@ -92,9 +92,30 @@ else
     cri pulled
     cri removed
     gone "the store keeps what nobody needs" freed
-    "$binary" store verify --store "$work/node-store" >/dev/null || die "the store is damaged"
+    "$binary" store verify --store "$node_store" >/dev/null || die "the store is damaged"
+
+    say "a disk that is full"
+    kill_snapshotter
+    mount -t tmpfs -o size=6m,mode=700 tmpfs small
+    snapshots=$work/small/snapshotter node_store=$work/small/store
+    start_snapshotter
+    rm -rf pulled-logs
+    cri pulled
+    off "content that there is no room for" 29 "$remote" full1 /far.wasm
+    # A container has a directory of its own, which there is no room for either.
+    said=$(ctr -n k8s.io run --rm --runtime io.containerd.stratafs.v1 --fifo-dir "$work/fifo" --snapshotter stratafs "$remote" full2 /hello.wasm 2>&1 </dev/null) &&
+        die "a container was made on a disk that is full"
+    grep -q 'No space left on device' <<<"$said" || die "of a container on a disk that is full it says: $said"
+    mount -o remount,size=64m small
+    sleep 2
+    off "that content, once there is room" 7 "$remote" full3 /far.wasm
+    off "that container, once there is room" 7 "$remote" full2 /hello.wasm
+    cri removed
+    gone "the store keeps what nobody needs" freed
+    "$binary" store verify --store "$node_store" >/dev/null || die "the store on a disk that was full is damaged"
     stop_containerd -TERM
     kill -TERM "$snapshotter_pid" && wait "$snapshotter_pid" || die "the snapshotter does not end well"
     kill "$registry_pid" 2>/dev/null || true
+    umount small
     start_containerd
 fi
