@@ -3,7 +3,6 @@
 //! host's files, servers and caches.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use tokio::net::TcpSocket;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::dns::{self, Kind, Reply};
+use crate::dns::{Kind, Question, Reply};
 use crate::limits::{MAX_LOOKUPS, MAX_NAME_SERVERS, MAX_SEARCHED};
 
 /// Where name servers answer.
@@ -195,7 +194,7 @@ impl LookUpNames for PodNames {
 impl Asker {
     /// Asks the servers for one name, until one of them says whether there is one.
     async fn ask(&self, rules: &LookupRules, name: &str) -> Result<Vec<IpAddr>, LookupFailure> {
-        let question = |kind| dns::question(random(), name, kind);
+        let question = |kind| Question::new(name, kind);
         let (Some(four), Some(six)) = (question(Kind::Four), question(Kind::Six)) else {
             return Err(LookupFailure::NotFound);
         };
@@ -220,7 +219,7 @@ impl Asker {
     async fn ask_server(
         &self,
         server: SocketAddr,
-        questions: &[Vec<u8>; 2],
+        questions: &[Question; 2],
         patience: Duration,
     ) -> io::Result<[Option<Reply>; 2]> {
         let any: SocketAddr = match server {
@@ -233,7 +232,7 @@ impl Asker {
         socket.connect(server)?;
         let socket = tokio::net::UdpSocket::from_std(socket)?;
         for question in questions {
-            socket.send(question).await?;
+            socket.send(&question.bytes).await?;
         }
         let mut replies = [None, None];
         let mut buf = [0; MAX_DATAGRAM];
@@ -243,7 +242,7 @@ impl Asker {
                 let came = buf.get(..len).unwrap_or_default();
                 for (question, reply) in questions.iter().zip(&mut replies) {
                     if reply.is_none() {
-                        *reply = dns::answer(came, question);
+                        *reply = question.answer(came);
                     }
                 }
             }
@@ -266,20 +265,20 @@ impl Asker {
     async fn ask_at_length(
         &self,
         server: SocketAddr,
-        question: &[u8],
+        question: &Question,
     ) -> io::Result<Option<Reply>> {
         let socket = self.made(&mut || match server {
             SocketAddr::V4(_) => TcpSocket::new_v4(),
             SocketAddr::V6(_) => TcpSocket::new_v6(),
         })?;
         let mut stream = socket.connect(server).await?;
-        let len = u16::try_from(question.len()).unwrap_or(u16::MAX);
+        let len = u16::try_from(question.bytes.len()).unwrap_or(u16::MAX);
         stream.write_all(&len.to_be_bytes()).await?;
-        stream.write_all(question).await?;
+        stream.write_all(&question.bytes).await?;
         let len = stream.read_u16().await?;
         let mut bytes = vec![0; usize::from(len)];
         stream.read_exact(&mut bytes).await?;
-        Ok(dns::answer(&bytes, question))
+        Ok(question.answer(&bytes))
     }
 
     /// Makes a socket where the container is.
@@ -313,12 +312,6 @@ fn conclusion(replies: [Option<Reply>; 2]) -> Option<Vec<IpAddr>> {
         true => None,
         false => is_known.then_some(all),
     }
-}
-
-/// Returns a number that nobody guesses.
-fn random() -> u16 {
-    let bytes = RandomState::new().build_hasher().finish().to_le_bytes();
-    u16::from_le_bytes([bytes[0], bytes[1]])
 }
 
 #[cfg(test)]
