@@ -404,7 +404,7 @@ impl Account {
         }
     }
 
-    /// Returns what was taken to the budget.
+    /// Puts what was taken back into the budget.
     pub(crate) fn give(&self, bytes: u64) {
         if let Some(tab) = &self.0 {
             tab.ledger.held.fetch_sub(bytes, Ordering::Relaxed);
@@ -495,7 +495,7 @@ impl Charge {
         self.bytes += bytes;
     }
 
-    /// Returns `bytes` of those taken to the budget.
+    /// Puts `bytes` of those taken back into the budget.
     pub(crate) fn give_back(&mut self, bytes: u32) {
         let given = u64::from(bytes).min(self.bytes);
         self.account.give(given);

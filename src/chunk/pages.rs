@@ -295,7 +295,7 @@ impl Pages {
         u64::try_from(idle).unwrap_or(0) * BLOCK_BYTES as u64
     }
 
-    /// Releases the memory of pages that nobody holds to the system, and room in
+    /// Releases to the system the memory of pages that nobody holds, and room in
     /// a file too.
     pub(crate) fn give_back(&self) {
         let counts = self.counts.iter();
@@ -526,7 +526,7 @@ impl Slab {
         held == 0
     }
 
-    /// Releases the memory of all idle pages to the system.
+    /// Releases to the system the memory of all idle pages.
     fn give_back(&self, state: &mut SlabState) {
         if state.idles == 0 {
             return;

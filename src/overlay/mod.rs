@@ -164,7 +164,7 @@ impl Overlay {
         }
     }
 
-    /// Releases memory that is kept for the next writes to the system.
+    /// Releases to the system the memory that is kept for the next writes.
     pub(crate) fn shrink_to_fit(&self) {
         self.pages.give_back();
     }
