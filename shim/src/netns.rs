@@ -6,7 +6,7 @@
 //! threads that it starts are where their makers are.
 //!
 //! It is back however that moment ends, by a panic as well. Should the kernel not let it, the process
-//! ends: see [`Away`].
+//! ends: see `Away`.
 
 use std::fs::{File, OpenOptions};
 use std::io;
