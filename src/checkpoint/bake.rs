@@ -9,7 +9,7 @@ use super::compose::{Items, SectionChange, compose, contents, id, length, names,
 use super::core_module::CoreModule;
 use super::elements::{Constant, each_constant, elements};
 use super::error::{Refusal, missing};
-use super::origin::{Continued, Origin, Run};
+use super::origin::{Continued, CopiedRun, OriginalProgram};
 use super::resume::{NextCall, continuation, push_call};
 use super::signatures::Signatures;
 use super::stopped::Stopped;
@@ -25,13 +25,13 @@ const MAX_SEGMENTS: usize = 50_000;
 
 /// What a module says of the program that it was made of, if the program is not there as it
 /// was any more.
-pub(crate) struct Source {
+pub(crate) struct OriginSummary {
     pub(crate) digest: Digest,
     /// How many of its segments of elements are those of the program.
     pub(crate) elements: u32,
 }
 
-impl Source {
+impl OriginSummary {
     /// Returns what there is to say of a program that was made of no other.
     pub(crate) fn of(program: &CoreModule<'_>) -> Self {
         Self {
@@ -50,7 +50,7 @@ pub(crate) fn bake(
     program: &CoreModule<'_>,
     reach: &CallGraph,
     stopped: &Stopped<'_>,
-    (entry, source): (&str, &Source),
+    (entry, source): (&str, &OriginSummary),
 ) -> Result<Vec<u8>, Refusal> {
     refuse_objects(program)?;
     let mut signatures = Signatures::new(program.type_count());
@@ -86,14 +86,14 @@ pub(crate) fn bake(
 fn origin<'c>(
     program: &CoreModule<'_>,
     continuations: &'c [Continuation],
-    (entry, source): (&str, &Source),
-) -> Result<Origin<'c>, Refusal> {
+    (entry, source): (&str, &OriginSummary),
+) -> Result<OriginalProgram<'c>, Refusal> {
     let entry = program.exported_function(entry);
     let continued = continuations.iter().map(|one| Continued {
         function: one.function,
         runs: &one.runs,
     });
-    Ok(Origin {
+    Ok(OriginalProgram {
         program: source.digest,
         functions: program.function_count(),
         types: count(program, id::TYPE),
@@ -116,7 +116,7 @@ struct Continuation {
     body: Vec<u8>,
     /// The function of its frame.
     function: Option<u32>,
-    /// What of its body is the function's, as [`Run::write_all`] has it.
+    /// What of its body is the function's, as [`CopiedRun::write_all`] has it.
     runs: Vec<u8>,
 }
 
@@ -139,7 +139,7 @@ fn continuations(
             ty: signatures.number(&[], &results)?,
             body,
             function: Some(frame.function),
-            runs: Run::write_all(&runs),
+            runs: CopiedRun::write_all(&runs),
         });
     }
     if made.is_empty() {

@@ -13,7 +13,7 @@ use wasmparser::{
 };
 
 use super::error::{Refusal, missing};
-use super::origin::{Origin, SECTION};
+use super::origin::{OriginalProgram, SECTION};
 use crate::bounded::bounded_u32;
 use crate::digest::Digest;
 
@@ -56,9 +56,9 @@ pub(crate) struct CoreModule<'a> {
     pub(crate) has_start: bool,
     names: HashMap<u32, &'a str>,
     /// The section that says what the module was made of.
-    told: Option<&'a [u8]>,
+    origin_section: Option<&'a [u8]>,
     /// The program that it was made of, if it goes on from one.
-    pub(crate) origin: Option<Origin<'a>>,
+    pub(crate) origin: Option<OriginalProgram<'a>>,
 }
 
 impl<'a> CoreModule<'a> {
@@ -79,7 +79,7 @@ impl<'a> CoreModule<'a> {
             exports: Vec::new(),
             has_start: false,
             names: HashMap::new(),
-            told: None,
+            origin_section: None,
             origin: None,
         };
         let mut validator = Validator::new_with_features(WasmFeatures::all());
@@ -101,8 +101,9 @@ impl<'a> CoreModule<'a> {
             )));
         }
         let functions = program.function_count();
-        let told = program.told.take();
-        program.origin = told.and_then(|told| Origin::read(told, wasm, functions));
+        let origin_section = program.origin_section.take();
+        program.origin = origin_section
+            .and_then(|origin_section| OriginalProgram::read(origin_section, wasm, functions));
         Ok(program)
     }
 
@@ -173,7 +174,7 @@ impl<'a> CoreModule<'a> {
                     self.take_names(names);
                 }
                 if section.name() == SECTION {
-                    self.told = Some(section.data());
+                    self.origin_section = Some(section.data());
                 }
             }
             _ => {}

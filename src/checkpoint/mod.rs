@@ -27,12 +27,12 @@ mod stopped;
 mod unwind;
 mod value;
 
-pub(crate) use bake::{Source, bake};
+pub(crate) use bake::{OriginSummary, bake};
 pub(crate) use call_graph::{CallGraph, SegmentKind};
 pub(crate) use core_module::CoreModule;
 pub use error::Refusal;
 pub(crate) use frames::{Written, read_frames};
 pub(crate) use leave::{PREFIX, added, export, exported, leavable_module};
-pub(crate) use origin::Origin;
+pub(crate) use origin::OriginalProgram;
 pub(crate) use stopped::{FrozenMemory, Stopped};
 pub(crate) use value::Value;

@@ -1,11 +1,11 @@
 //! What a module that goes on says of the program that it was made of.
 //!
 //! Behind the program's functions such a module has continuations. When it is frozen itself, its
-//! frames are told as frames of the program's functions, and the next module is made of those:
+//! frames are read as frames of the program's functions, and the next module is made of those:
 //! however often a program is frozen, what goes on has the program's functions, and one
 //! continuation for each frame.
 //!
-//! It is told in a section that means nothing to an engine, behind all others and with a digest
+//! This stands in a section that means nothing to an engine, behind all others and with a digest
 //! of them: a module that was changed since is a program of its own.
 
 use wasm_encoder::{CustomSection, Encode, Section};
@@ -25,7 +25,7 @@ const DIGEST_BYTES: usize = 32;
 
 /// What a module has of the program that it was made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Origin<'a> {
+pub(crate) struct OriginalProgram<'a> {
     /// The digest of the program.
     pub(crate) program: Digest,
     /// How many functions the program has, imported ones among them.
@@ -47,13 +47,13 @@ pub(crate) struct Origin<'a> {
 pub(crate) struct Continued<'a> {
     /// The number of its function; `None` if it calls the import alone.
     pub(crate) function: Option<u32>,
-    /// Its [`Run`]s, as they stand in the section.
+    /// Its [`CopiedRun`]s, as they stand in the section.
     pub(crate) runs: &'a [u8],
 }
 
 /// Operators of a continuation that are those of its function, one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Run {
+pub(crate) struct CopiedRun {
     /// The offset of the first one in the body of the continuation.
     pub(crate) start: u32,
     /// The position of the first one in the function.
@@ -61,7 +61,7 @@ pub(crate) struct Run {
     pub(crate) count: u32,
 }
 
-impl Run {
+impl CopiedRun {
     /// Writes runs as they stand in the section.
     pub(crate) fn write_all(runs: &[Self]) -> Vec<u8> {
         let mut out = Vec::new();
@@ -74,7 +74,7 @@ impl Run {
     }
 }
 
-impl<'a> Origin<'a> {
+impl<'a> OriginalProgram<'a> {
     /// Reads the contents of the section of a module that has so many functions. `None` if
     /// they are not what was written for it.
     pub(super) fn read(contents: &'a [u8], module: &[u8], functions: u32) -> Option<Self> {
@@ -138,12 +138,12 @@ impl<'a> Origin<'a> {
 
 impl Continued<'_> {
     /// Returns the last run that begins at an offset of the body or before it.
-    pub(super) fn run_at(&self, offset: usize) -> Option<Run> {
+    pub(super) fn run_at(&self, offset: usize) -> Option<CopiedRun> {
         let mut reader = BinaryReader::new(self.runs, 0);
         let mut found = None;
         while !reader.eof() {
             let mut number = || reader.read_var_u32().ok();
-            let run = Run {
+            let run = CopiedRun {
                 start: number()?,
                 first: number()?,
                 count: number()?,
@@ -167,13 +167,13 @@ mod tests {
 
     #[test]
     fn what_was_written_for_a_module_is_read_for_it_alone() {
-        let runs = Run::write_all(&[
-            Run {
+        let runs = CopiedRun::write_all(&[
+            CopiedRun {
                 start: 5,
                 first: 200,
                 count: 3,
             },
-            Run {
+            CopiedRun {
                 start: 1000,
                 first: 0,
                 count: 1,
@@ -189,7 +189,7 @@ mod tests {
                 runs: &[],
             },
         ];
-        let origin = Origin {
+        let origin = OriginalProgram {
             program: Digest::of(b"the program"),
             functions: 40,
             types: 300,
@@ -203,15 +203,22 @@ mod tests {
         let mut names = module.windows(SECTION.len());
         let name = names.position(|name| name == SECTION.as_bytes()).unwrap();
         let contents = &module[name + SECTION.len()..];
-        assert_eq!(Origin::read(contents, &module, 42), Some(origin.clone()));
+        assert_eq!(
+            OriginalProgram::read(contents, &module, 42),
+            Some(origin.clone())
+        );
         for functions in [39, 41, 43] {
-            assert_eq!(Origin::read(contents, &module, functions), None);
+            assert_eq!(OriginalProgram::read(contents, &module, functions), None);
         }
         let mut changed = module.clone();
         changed[3] ^= 1;
-        assert_eq!(Origin::read(contents, &changed, 42), None);
+        assert_eq!(OriginalProgram::read(contents, &changed, 42), None);
         for end in 0..contents.len() {
-            assert_eq!(Origin::read(&contents[..end], &module, 42), None, "{end}");
+            assert_eq!(
+                OriginalProgram::read(&contents[..end], &module, 42),
+                None,
+                "{end}"
+            );
         }
         let at = |offset| origin.continuations[0].run_at(offset).map(|run| run.first);
         assert_eq!(

@@ -14,7 +14,7 @@ use super::error::Refusal;
 use super::frames::Frame;
 use super::function::Function;
 use super::leave::items_of;
-use super::origin::{Continued, Origin};
+use super::origin::{Continued, OriginalProgram};
 
 fn cannot_be() -> Refusal {
     Refusal::new("what the program says of the one that it was made of cannot be")
@@ -22,21 +22,21 @@ fn cannot_be() -> Refusal {
 
 /// Where a frame of a continuation stands in its function.
 #[derive(Clone, Copy)]
-struct Place {
+struct FunctionPos {
     function: u32,
     call: u32,
     /// How many locals the function has.
     locals: usize,
 }
 
-impl Origin<'_> {
+impl OriginalProgram<'_> {
     /// Returns frames of the module as frames of the program's functions.
     pub(crate) fn frames(
         &self,
         module: &CoreModule<'_>,
         frames: Vec<Frame>,
     ) -> Result<Vec<Frame>, Refusal> {
-        let mut places: HashMap<(u32, u32), Option<Place>> = HashMap::new();
+        let mut places: HashMap<(u32, u32), Option<FunctionPos>> = HashMap::new();
         let mut own = Vec::new();
         for mut frame in frames {
             if frame.function >= self.functions {
@@ -56,7 +56,11 @@ impl Origin<'_> {
         Ok(own)
     }
 
-    fn place(&self, module: &CoreModule<'_>, frame: &Frame) -> Result<Option<Place>, Refusal> {
+    fn place(
+        &self,
+        module: &CoreModule<'_>,
+        frame: &Frame,
+    ) -> Result<Option<FunctionPos>, Refusal> {
         let at = frame.function.checked_sub(self.functions);
         let continued = at.and_then(|at| self.continuations.get(at as usize));
         let continued = *continued.ok_or_else(cannot_be)?;
@@ -67,7 +71,7 @@ impl Origin<'_> {
         let call = call_in(module, frame, continued)?.ok_or_else(cannot_be)?;
         let op = original.op(call as usize)?;
         original.callee(&op.operator)?.ok_or_else(cannot_be)?;
-        Ok(Some(Place {
+        Ok(Some(FunctionPos {
             function,
             call,
             locals: original.locals.len(),

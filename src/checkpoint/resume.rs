@@ -17,7 +17,7 @@ use super::core_module::CoreModule;
 use super::error::{Refusal, missing};
 use super::frames::Frame;
 use super::function::{Function, block_type, opens, relabelled};
-use super::origin::Run;
+use super::origin::CopiedRun;
 use super::signatures::Signatures;
 use super::unwind::declare;
 use super::value::Value;
@@ -38,7 +38,7 @@ pub(crate) fn continuation(
     frame: &Frame,
     next: &NextCall<'_>,
     signatures: &mut Signatures,
-) -> Result<(Vec<u8>, Vec<Run>), Refusal> {
+) -> Result<(Vec<u8>, Vec<CopiedRun>), Refusal> {
     let mut write = || {
         let mut function = Function::read(program, frame.function)?;
         let call = frame.call as usize;
@@ -143,7 +143,7 @@ struct ContinuationWriter<'s, 'p, 'a> {
     levels: Vec<EnclosingBlock>,
     signatures: &'s mut Signatures,
     out: Vec<u8>,
-    runs: Vec<Run>,
+    runs: Vec<CopiedRun>,
     /// Where the last of them ends in `out`.
     run_end: usize,
 }
@@ -153,7 +153,7 @@ impl ContinuationWriter<'_, '_, '_> {
         mut self,
         next: &NextCall<'_>,
         continues_a_loop: bool,
-    ) -> Result<(Vec<u8>, Vec<Run>), Refusal> {
+    ) -> Result<(Vec<u8>, Vec<CopiedRun>), Refusal> {
         let locals = self.function.locals.clone();
         if locals.len() != self.frame.locals.len() {
             return Err(missing("local"));
@@ -186,7 +186,7 @@ impl ContinuationWriter<'_, '_, '_> {
         let at = length(at);
         match self.runs.last_mut() {
             Some(run) if self.run_end == start && run.first + run.count == at => run.count += 1,
-            Some(_) | None => self.runs.push(Run {
+            Some(_) | None => self.runs.push(CopiedRun {
                 start: length(start),
                 first: at,
                 count: 1,

@@ -126,7 +126,10 @@ fn what_names_no_place_is_said_at_once() {
             "is not the name of an image in a registry",
         ),
         ("image pull file://relative/x:1", "whole path of a folder"),
-        ("store gc --bucket nowhere", "expected a name that begins with"),
+        (
+            "store gc --bucket nowhere",
+            "expected a name that begins with",
+        ),
         ("store gc --bucket s3://b --grace soon", "expected a time"),
         ("store gc --grace 1h", "--bucket"),
         ("store gc --plain-http", "--bucket"),

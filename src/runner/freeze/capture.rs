@@ -8,8 +8,8 @@ use wasmtime::{
 
 use crate::bounded::bounded_u32;
 use crate::checkpoint::{
-    CallGraph, CoreModule, FrozenMemory, Origin, PREFIX, Refusal, SegmentKind, Source, Stopped,
-    Value, Written, added, bake, export, exported, read_frames,
+    CallGraph, CoreModule, FrozenMemory, OriginSummary, OriginalProgram, PREFIX, Refusal,
+    SegmentKind, Stopped, Value, Written, added, bake, export, exported, read_frames,
 };
 use crate::digest::Digest;
 
@@ -99,7 +99,7 @@ pub(super) fn capture<T: 'static>(
 
 /// Returns what the program was made of, if the call that was stopped is of its outermost
 /// continuation. Another call leaves that one standing where it stood: it is kept as it is.
-fn origin_of<'p>(program: &'p CoreModule<'_>, entry: &str) -> Option<&'p Origin<'p>> {
+fn origin_of<'p>(program: &'p CoreModule<'_>, entry: &str) -> Option<&'p OriginalProgram<'p>> {
     let origin = program.origin.as_ref()?;
     let called = program.exported_function(entry)?;
     (called >= origin.functions).then_some(origin)
@@ -109,18 +109,18 @@ fn origin_of<'p>(program: &'p CoreModule<'_>, entry: &str) -> Option<&'p Origin<
 /// already as it was before.
 fn baked(
     (program, reach): (&CoreModule<'_>, &CallGraph),
-    origin: Option<&Origin<'_>>,
+    origin: Option<&OriginalProgram<'_>>,
     stopped: &Stopped<'_>,
     entry: &str,
 ) -> Result<(Vec<u8>, Digest), Refusal> {
     let Some(origin) = origin else {
-        let source = Source::of(program);
+        let source = OriginSummary::of(program);
         let module = bake(program, reach, stopped, (entry, &source))?;
         return Ok((module, source.digest));
     };
     let original = origin.program(program)?;
     let original = CoreModule::parse(&original)?;
-    let source = Source {
+    let source = OriginSummary {
         digest: origin.program,
         elements: origin.elements,
     };

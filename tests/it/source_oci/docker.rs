@@ -201,7 +201,10 @@ fn a_manifest_of_another_form_makes_no_image() {
     let saved = Saved::new();
     for (manifest, part) in [
         (json!([{"Config": 1, "Layers": []}]), "not a list of images"),
-        (json!([{"Config": "x", "Layers": [1]}]), "not a list of images"),
+        (
+            json!([{"Config": "x", "Layers": [1]}]),
+            "not a list of images",
+        ),
         (
             json!([{"Config": "nowhere.json", "Layers": []}]),
             "not there",

@@ -195,7 +195,10 @@ fn ports_and_signals_are_what_readers_of_the_image_know() {
         ("EXPOSE 0", "not a port"),
         ("EXPOSE 80/ip", "not a port"),
         ("EXPOSE 65536", "not a port"),
-        ("STOPSIGNAL SIGNONE", "not a signal: write STOPSIGNAL SIGTERM"),
+        (
+            "STOPSIGNAL SIGNONE",
+            "not a signal: write STOPSIGNAL SIGTERM",
+        ),
         ("STOPSIGNAL 0", "not a signal"),
         ("STOPSIGNAL 65", "not a signal"),
     ] {
