@@ -26,6 +26,7 @@ use crate::programs::Programs;
 use crate::rootfs::{RootDirs, Roots};
 use crate::spec::{ContainerSpec, CpuLimit};
 use crate::status::{Code, Status};
+use crate::ttrpc::AfterReply;
 
 /// The signal that nobody can miss.
 pub const SIGKILL: u32 = 9;
@@ -335,11 +336,13 @@ impl Container {
             .send_replace(Standing::Stopped(Exit { code, at }));
     }
 
-    /// Does to it what a signal does to a program that has no handler for it.
+    /// Does to it what a signal does to a program that has no handler for it. One without a
+    /// guest that runs, such as a sandbox, ends when what this returns is dropped: containerd
+    /// closes its connection once it hears of that, and the answer to this call is to come first.
     ///
     /// # Errors
     /// It has ended, or the signal is none that means anything here.
-    pub fn kill(&self, signal: u32, pid: u32) -> Result<(), Status> {
+    pub fn kill(self: &Arc<Self>, signal: u32, pid: u32) -> Result<AfterReply, Status> {
         let mut change = self.change.lock();
         if let Standing::Stopped(_) = self.standing() {
             return Err(Status::new(
@@ -348,7 +351,7 @@ impl Container {
             ));
         }
         match signal {
-            0 | 17 | 18 | 23 | 28 => return Ok(()),
+            0 | 17 | 18 | 23 | 28 => return Ok(AfterReply::default()),
             19..=22 => {
                 return Err(Status::invalid(format_args!(
                     "signal {signal} stops a program: a guest is paused instead"
@@ -363,10 +366,17 @@ impl Container {
         }
         change.signal.get_or_insert(signal);
         self.control.stop();
-        if !change.runs {
-            self.end(&mut change, 128 + signal, false, pid);
+        if change.runs {
+            return Ok(AfterReply::default());
         }
-        Ok(())
+        let this = Arc::clone(self);
+        Ok(AfterReply::new(move || {
+            let mut change = this.change.lock();
+            // It may have been killed twice, or started meanwhile: its guest ends by itself then.
+            if !change.runs && !matches!(this.standing(), Standing::Stopped(_)) {
+                this.end(&mut change, 128 + signal, false, pid);
+            }
+        }))
     }
 
     /// Lets its guest stand still.

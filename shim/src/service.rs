@@ -23,7 +23,7 @@ use crate::spec::climbs;
 use crate::status::{Code, Status};
 use crate::throttle;
 use crate::trace::CallSpan;
-use crate::ttrpc::Answer;
+use crate::ttrpc::{Answer, Answered};
 use crate::wire::Message;
 
 /// The name of the service.
@@ -181,7 +181,8 @@ impl TaskService {
     fn delete(&self, request: &ProcessRequest) -> Result<DeleteResponse, Status> {
         let container = self.process(&request.id, &request.exec_id)?;
         if container.standing() == Standing::Created {
-            container.kill(crate::container::SIGKILL, self.pid)?;
+            // It has ended when this returns.
+            drop(container.kill(crate::container::SIGKILL, self.pid)?);
         }
         let Standing::Stopped(exit) = container.standing() else {
             return Err(Status::new(
@@ -324,9 +325,9 @@ impl TaskService {
         Empty
     }
 
-    async fn call(&self, method: &str, payload: &[u8]) -> Result<Vec<u8>, Status> {
+    async fn call(&self, method: &str, payload: &[u8]) -> Result<Answered, Status> {
         let empty = Empty;
-        Ok(match method {
+        let message = match method {
             "State" => self.state(&read(payload)?)?.encode(),
             "Create" => self.create(read(payload)?).await?.encode(),
             "Start" => {
@@ -356,8 +357,9 @@ impl TaskService {
             "Kill" => {
                 let request: KillRequest = read(payload)?;
                 let container = self.process(&request.id, &request.exec_id)?;
-                container.kill(request.signal, self.pid)?;
-                empty.encode()
+                let after = container.kill(request.signal, self.pid)?;
+                let payload = empty.encode();
+                return Ok(Answered { payload, after });
             }
             "CloseIO" => {
                 let request: CloseIoRequest = read(payload)?;
@@ -391,7 +393,8 @@ impl TaskService {
                     format_args!("no method {method:?}"),
                 ));
             }
-        })
+        };
+        Ok(message.into())
     }
 }
 
@@ -401,7 +404,7 @@ impl Answer for TaskService {
         service: String,
         method: String,
         payload: Vec<u8>,
-    ) -> Result<Vec<u8>, Status> {
+    ) -> Result<Answered, Status> {
         if service != SERVICE {
             return Err(Status::new(
                 Code::Unimplemented,
@@ -410,7 +413,8 @@ impl Answer for TaskService {
         }
         let span = CallSpan::begin(&method, &payload);
         let answered = self.call(&method, &payload).await;
-        span.end(&answered, || self.manifest_of(&payload));
+        let said = answered.as_ref().map(|reply| reply.payload.as_slice());
+        span.end(said, || self.manifest_of(&payload));
         answered
     }
 }

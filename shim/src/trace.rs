@@ -17,7 +17,7 @@ impl CallSpan {
     /// Ends nothing.
     pub fn end(
         self,
-        _answered: &Result<Vec<u8>, Status>,
+        _answered: Result<&[u8], &Status>,
         _manifest: impl FnOnce() -> Option<String>,
     ) {
     }
@@ -33,11 +33,7 @@ impl CallSpan {
 
     /// Notes what the answer is, and of a container that was made the digest of its image's manifest,
     /// and ends it.
-    pub fn end(
-        self,
-        answered: &Result<Vec<u8>, Status>,
-        manifest: impl FnOnce() -> Option<String>,
-    ) {
+    pub fn end(self, answered: Result<&[u8], &Status>, manifest: impl FnOnce() -> Option<String>) {
         if let Some(answering) = self.0 {
             answering.end(answered, manifest);
         }
@@ -122,7 +118,7 @@ mod on {
 
         pub(super) fn end(
             mut self,
-            answered: &Result<Vec<u8>, Status>,
+            answered: Result<&[u8], &Status>,
             manifest: impl FnOnce() -> Option<String>,
         ) {
             match answered {

@@ -35,7 +35,45 @@ pub trait Answer: Send + Sync + 'static {
         service: String,
         method: String,
         payload: Vec<u8>,
-    ) -> impl Future<Output = Result<Vec<u8>, Status>> + Send;
+    ) -> impl Future<Output = Result<Answered, Status>> + Send;
+}
+
+/// The answer to a call.
+#[derive(Default)]
+pub struct Answered {
+    /// The message.
+    pub payload: Vec<u8>,
+    /// What follows once it is written.
+    pub after: AfterReply,
+}
+
+impl From<Vec<u8>> for Answered {
+    fn from(payload: Vec<u8>) -> Self {
+        Self {
+            payload,
+            after: AfterReply::default(),
+        }
+    }
+}
+
+/// Something that is done when this is dropped: once an answer is written, or cannot be. Whoever
+/// asked may hang up as soon as he sees what is done.
+#[derive(Default)]
+pub struct AfterReply(Option<Box<dyn FnOnce() + Send>>);
+
+impl AfterReply {
+    /// Makes one that calls `work`.
+    pub fn new(work: impl FnOnce() + Send + 'static) -> Self {
+        Self(Some(Box::new(work)))
+    }
+}
+
+impl Drop for AfterReply {
+    fn drop(&mut self) {
+        if let Some(work) = self.0.take() {
+            work();
+        }
+    }
 }
 
 /// A frame without its length.
@@ -170,9 +208,9 @@ async fn connection<A: Answer>(stream: UnixStream, answer: Arc<A>, calls: usize)
         };
         let (send, answer) = (send.clone(), Arc::clone(&answer));
         tokio::spawn(async move {
-            let response = respond(answer, &frame.bytes).await.encode();
-            if let Ok(bytes) = frame_bytes(frame.stream, RESPONSE, &response) {
-                let _gone = send.send(bytes).await;
+            let (response, after) = respond(answer, &frame.bytes).await;
+            if let Ok(bytes) = frame_bytes(frame.stream, RESPONSE, &response.encode()) {
+                let _gone = send.send((bytes, after)).await;
             }
             drop(pass);
         });
@@ -182,32 +220,34 @@ async fn connection<A: Answer>(stream: UnixStream, answer: Arc<A>, calls: usize)
     ended
 }
 
-async fn write_all(mut to: OwnedWriteHalf, mut frames: mpsc::Receiver<Vec<u8>>) {
-    while let Some(bytes) = frames.recv().await {
+async fn write_all(mut to: OwnedWriteHalf, mut frames: mpsc::Receiver<(Vec<u8>, AfterReply)>) {
+    while let Some((bytes, after)) = frames.recv().await {
         if to.write_all(&bytes).await.is_err() {
             return;
         }
+        drop(after);
     }
 }
 
-async fn respond<A: Answer>(answer: Arc<A>, bytes: &[u8]) -> CallResponse {
+async fn respond<A: Answer>(answer: Arc<A>, bytes: &[u8]) -> (CallResponse, AfterReply) {
     let answered = match CallRequest::decode(bytes) {
         Ok(call) => answer.answer(call.service, call.method, call.payload).await,
         Err(error) => Err(Status::invalid(error)),
     };
     match answered {
-        Ok(payload) => CallResponse {
+        Ok(Answered { payload, after }) => {
             // Go's client wants a status, and takes one without a code as success.
-            status: Some(CallStatus::default()),
-            payload,
-        },
-        Err(Status { code, message }) => CallResponse {
-            status: Some(CallStatus {
+            let status = Some(CallStatus::default());
+            (CallResponse { status, payload }, after)
+        }
+        Err(Status { code, message }) => {
+            let status = Some(CallStatus {
                 code: code as u32,
                 message,
-            }),
-            payload: Vec::new(),
-        },
+            });
+            let payload = Vec::new();
+            (CallResponse { status, payload }, AfterReply::default())
+        }
     }
 }
 
@@ -296,5 +336,48 @@ fn read_response<R: Message>(bytes: &[u8]) -> Result<R, CallError> {
     match response.status {
         Some(CallStatus { code, message }) if code != 0 => Err(CallError::Refused(code, message)),
         _ => Ok(R::decode(&response.payload).map_err(io::Error::other)?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    /// Returns a frame of some MiB and something that follows it, and whether that is done.
+    fn followed() -> ((Vec<u8>, AfterReply), Arc<AtomicBool>) {
+        let is_done = Arc::<AtomicBool>::default();
+        let done = Arc::clone(&is_done);
+        let after = AfterReply::new(move || done.store(true, Ordering::Relaxed));
+        ((vec![7; 4 << 20], after), is_done)
+    }
+
+    #[test]
+    fn what_follows_an_answer_waits_until_it_is_written_or_cannot_be() {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap().block_on(async {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let (send, receive) = mpsc::channel(1);
+            let (frame, is_done) = followed();
+            send.send(frame).await.unwrap();
+            let writer = tokio::spawn(write_all(ours.into_split().1, receive));
+            // A socket holds far less than is left then.
+            let mut read = vec![0; 2 << 20];
+            theirs.read_exact(&mut read).await.unwrap();
+            assert!(!is_done.load(Ordering::Relaxed));
+            theirs.read_exact(&mut read).await.unwrap();
+            drop(send);
+            writer.await.unwrap();
+            assert!(is_done.load(Ordering::Relaxed));
+
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            drop(theirs);
+            let (send, receive) = mpsc::channel(1);
+            let (frame, is_done) = followed();
+            send.send(frame).await.unwrap();
+            write_all(ours.into_split().1, receive).await;
+            assert!(is_done.load(Ordering::Relaxed));
+        });
     }
 }

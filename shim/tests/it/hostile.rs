@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use stratafs_shim::messages::*;
 use stratafs_shim::status::Status;
-use stratafs_shim::ttrpc::{self, Answer, Client, OpenConnections, ServeBounds};
+use stratafs_shim::ttrpc::{self, Answer, Answered, Client, OpenConnections, ServeBounds};
 
 use crate::node::*;
 
@@ -213,9 +213,9 @@ fn containers_past_the_bound_are_refused() {
 struct Late(tokio::sync::Semaphore);
 
 impl Answer for Late {
-    async fn answer(self: Arc<Self>, _: String, _: String, _: Vec<u8>) -> Result<Vec<u8>, Status> {
+    async fn answer(self: Arc<Self>, _: String, _: String, _: Vec<u8>) -> Result<Answered, Status> {
         drop(self.0.acquire().await);
-        Ok(Vec::new())
+        Ok(Answered::default())
     }
 }
 

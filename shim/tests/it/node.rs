@@ -20,7 +20,9 @@ use stratafs_shim::events;
 use stratafs_shim::messages::*;
 use stratafs_shim::service::{SERVICE, TaskService};
 use stratafs_shim::status::Status;
-use stratafs_shim::ttrpc::{self, Answer, CallError, Client, OpenConnections, ServeBounds};
+use stratafs_shim::ttrpc::{
+    self, Answer, Answered, CallError, Client, OpenConnections, ServeBounds,
+};
 use stratafs_shim::wire::Message;
 use tempfile::TempDir;
 use tokio::net::UnixListener;
@@ -160,11 +162,11 @@ impl Answer for Notes {
         _: String,
         method: String,
         payload: Vec<u8>,
-    ) -> Result<Vec<u8>, Status> {
+    ) -> Result<Answered, Status> {
         assert_eq!(method, "Forward");
         let request = ForwardRequest::decode(&payload).unwrap();
         self.0.lock().push(request.envelope.unwrap());
-        Ok(Vec::new())
+        Ok(Answered::default())
     }
 }
 
