@@ -326,7 +326,6 @@ impl TaskService {
     }
 
     async fn call(&self, method: &str, payload: &[u8]) -> Result<Answered, Status> {
-        let empty = Empty;
         let message = match method {
             "State" => self.state(&read(payload)?)?.encode(),
             "Create" => self.create(read(payload)?).await?.encode(),
@@ -347,18 +346,18 @@ impl TaskService {
             "Pause" => {
                 let request: ContainerRequest = read(payload)?;
                 self.container(&request.id)?.pause()?;
-                empty.encode()
+                Empty.encode()
             }
             "Resume" => {
                 let request: ContainerRequest = read(payload)?;
                 self.container(&request.id)?.resume()?;
-                empty.encode()
+                Empty.encode()
             }
             "Kill" => {
                 let request: KillRequest = read(payload)?;
                 let container = self.process(&request.id, &request.exec_id)?;
                 let after = container.kill(request.signal, self.pid)?;
-                let payload = empty.encode();
+                let payload = Empty.encode();
                 return Ok(Answered { payload, after });
             }
             "CloseIO" => {
@@ -367,7 +366,7 @@ impl TaskService {
                 if request.stdin {
                     container.close_input();
                 }
-                empty.encode()
+                Empty.encode()
             }
             "Wait" => self.wait(&read(payload)?).await?.encode(),
             "Stats" => self.stats(&read(payload)?)?.encode(),
