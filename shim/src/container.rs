@@ -487,7 +487,7 @@ impl Container {
     }
 }
 
-/// Tells when the input of a container ends. That of a pod's container is written by containerd
+/// Watches when the input of a container ends. That of a pod's container is written by containerd
 /// itself, for one client after another, and containerd may be started anew between them.
 fn input_end(spec: &ContainerSpec) -> InputEnd {
     match spec.pod {

@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_is_none_and_what_is_odd_holds_nobody_up() {
+    fn invalid_answers_are_passed_over_and_odd_ones_hold_nobody_up() {
         let asked = question(7, "app.test", Kind::Four);
         let (asked_len, ours) = (asked.bytes.len(), [10, 0, 0, 7]);
         let good = reply(&asked, 0, &[(ASKED, 1, &ours)]);

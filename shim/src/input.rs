@@ -104,7 +104,7 @@ impl InputShared {
         Ok(self.watched.get_or_init(|| watched))
     }
 
-    /// Tells what there is to read. A FIFO that no writer has opened yet reads as one at its end;
+    /// Returns what there is to read. A FIFO that no writer has opened yet reads as one at its end;
     /// only one that a writer has left is hung up.
     fn state(&self) -> io::Result<InputState> {
         if self.ended.load(Ordering::Relaxed) {

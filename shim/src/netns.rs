@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_network_of_a_pod_is_refused_by_name() {
+    fn invalid_networks_of_pods_are_refused_by_name() {
         let home = Arc::new(HomeNetwork::open().unwrap());
         let refused = |path: &Path| PodNetwork::open(path, &home).unwrap_err();
         let missing = refused(Path::new("/run/netns/no-such-pod"));

@@ -104,7 +104,7 @@ fn of_pod(bundle: &Path, pod: &str) -> Result<NetworkWish, Status> {
     }
 }
 
-/// Gives a guest its network.
+/// Sets the network of a guest.
 ///
 /// # Errors
 /// A file that says how names are looked up cannot be read.

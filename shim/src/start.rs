@@ -168,7 +168,7 @@ fn socket_of(args: &ShimArgs, config: &ShimConfig) -> Result<PathBuf, String> {
     Ok(config.socket_dir.join(name.unwrap_or_default()))
 }
 
-/// Tells builds of the same version apart.
+/// Returns what differs between builds of one version.
 fn program_identity() -> String {
     use std::os::unix::fs::MetadataExt;
     let meta = std::env::current_exe().and_then(fs::metadata);
@@ -251,7 +251,7 @@ impl Drop for StartLock {
     }
 }
 
-/// Tells a process that a container comes, and returns whether it is there to take it.
+/// Announces a container to a process, and returns whether it is there to take it.
 async fn announce(socket: &Path, id: &str) -> bool {
     let answered = timeout(CALL_PATIENCE, async {
         let mut client = Client::connect(socket).await?;

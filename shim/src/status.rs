@@ -48,7 +48,7 @@ impl Status {
         Self::new(Code::InvalidArgument, message)
     }
 
-    /// Tells of a failure of the host.
+    /// Returns the status of a failure of the host.
     pub fn internal(message: impl fmt::Display) -> Self {
         Self::new(Code::Internal, message)
     }

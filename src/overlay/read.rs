@@ -135,7 +135,7 @@ impl StartedRead {
     /// # Errors
     ///
     /// As [`Rest::read`]; `buf` may have been written to.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn finish(
         self,
         image: &Image,

@@ -24,6 +24,7 @@ impl Descriptor {
         }
     }
 
+    #[inline(always)]
     pub(super) fn note_read(&self, offset: u64, len: usize) {
         let id = self.id();
         self.fs().note(id, |trace| trace.read(id, offset, len));

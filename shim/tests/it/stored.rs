@@ -55,7 +55,7 @@ fn containers_run_off_an_image_of_a_store_and_off_directories_over_it() {
 }
 
 #[test]
-fn stores_that_are_none_are_refused_and_no_guest_is_shown_one() {
+fn invalid_stores_are_refused_and_no_guest_is_shown_one() {
     let node = Node::new();
     let (store, image) = stored(&node, &[("app.wasm", says("stored\n", 3))]);
     let other = stratafs::digest::Digest::of(b"other").to_string();

@@ -229,7 +229,7 @@ fn users_of_one_process_are_told_apart_at_any_moment() {
 }
 
 #[test]
-fn a_file_that_its_user_may_not_read_and_a_user_that_is_none_are_refused_by_name() {
+fn an_unreadable_file_and_an_invalid_user_are_refused_by_name() {
     let Some(shown) = Shown::new() else { return };
     let refused = |user: Value, name: &str| {
         let mut bundle = shown.bundle("c", World::P1, &json!({"user": user}), &[]);

@@ -133,7 +133,7 @@ pub(super) fn names_of(
     Ok(names)
 }
 
-/// Gives a name to each file that has none, and returns them.
+/// Links each file that has no name to one, and returns those names.
 fn hide_all(
     fork: &Fs,
     nameless: &[Descriptor],
@@ -153,7 +153,7 @@ fn hide_all(
     Ok(hidden)
 }
 
-/// Gives a file that has no name one that no guest uses.
+/// Links a file that has no name to one that no guest uses.
 fn hide(fork: &Fs, descriptor: &Descriptor, path: &str) -> Result<(), Error> {
     let failed = |errno| Error::new("copy", path.as_bytes(), errno);
     fork.create_dir_all(HIDDEN)?;

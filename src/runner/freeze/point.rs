@@ -56,7 +56,7 @@ impl StopSignal {
 }
 
 impl PartialEq for StopSignal {
-    /// Tells whether both are clones of one.
+    /// Returns whether both are clones of one.
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }

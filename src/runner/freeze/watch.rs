@@ -197,7 +197,7 @@ impl<'p> FreezableModule<'p> {
         })
     }
 
-    /// The same for a linker with asynchronous functions.
+    /// Makes an instance likewise, with a linker that has asynchronous functions.
     ///
     /// # Errors
     /// Those of [`instantiate`](Self::instantiate) and of [`Instance::new_async`].
@@ -276,7 +276,7 @@ impl<'w> WatchedInstance<'w> {
         self.end(entry, ended)
     }
 
-    /// The same for an instance with asynchronous functions.
+    /// Calls an export likewise, of an instance with asynchronous functions.
     ///
     /// # Errors
     /// Those of [`call`](Self::call).

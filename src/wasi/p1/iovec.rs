@@ -43,7 +43,7 @@ impl Iovecs {
     }
 
     /// Returns address and length of buffer `n`.
-    #[inline]
+    #[inline(always)]
     fn get(self, memory: &CallMemory<'_, '_>, n: u32) -> Result<(u32, u32)> {
         let offset = n.checked_mul(IOVEC_BYTES);
         let Some(at) = offset.and_then(|offset| self.start.checked_add(offset)) else {
@@ -66,7 +66,7 @@ impl Iovecs {
     ///
     /// INVAL when the buffers together pass 4 GiB, which preview1 could not
     /// report (POSIX `readv`), and when `offset` is negative as Linux counts.
-    #[inline]
+    #[inline(always)]
     pub(super) fn read(
         self,
         memory: &mut CallMemory<'_, '_>,

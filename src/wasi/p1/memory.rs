@@ -1,4 +1,7 @@
 //! The guest's linear memory during one call.
+//!
+//! What a call does with a few bytes of it is always inlined: left to itself, the compiler makes
+//! functions of it in some builds of the same source.
 
 use std::borrow::Cow;
 
@@ -25,7 +28,7 @@ fn misaligned(start: u32, len: u32, align: u32) -> CallFailure {
 }
 
 /// The bytes `start .. start + len` of a memory, if they lie in it.
-#[inline]
+#[inline(always)]
 fn slice(bytes: &[u8], start: u32, len: u32) -> Result<&[u8]> {
     bytes
         .get(start as usize..)
@@ -33,7 +36,7 @@ fn slice(bytes: &[u8], start: u32, len: u32) -> Result<&[u8]> {
         .ok_or_else(|| out_of_bounds(start, len))
 }
 
-#[inline]
+#[inline(always)]
 fn slice_mut(bytes: &mut [u8], start: u32, len: u32) -> Result<&mut [u8]> {
     bytes
         .get_mut(start as usize..)
@@ -43,7 +46,7 @@ fn slice_mut(bytes: &mut [u8], start: u32, len: u32) -> Result<&mut [u8]> {
 
 impl CallMemory<'_, '_> {
     /// Checks that `len` bytes from `start` on lie in the memory.
-    #[inline]
+    #[inline(always)]
     pub(super) fn check(&self, start: u32, len: u32) -> Result<()> {
         let size = match &*self.0 {
             GuestMemory::Unshared(bytes) => bytes.len(),
@@ -66,7 +69,7 @@ impl CallMemory<'_, '_> {
     }
 
     /// Reads `N` bytes that stand at a multiple of `align`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn load<const N: usize>(&self, start: u32, align: u32) -> Result<[u8; N]> {
         aligned::<N>(start, align)?;
         let mut value = [0; N];
@@ -82,7 +85,7 @@ impl CallMemory<'_, '_> {
     }
 
     /// Writes `N` bytes at a multiple of `align`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn store<const N: usize>(
         &mut self,
         start: u32,
@@ -94,19 +97,19 @@ impl CallMemory<'_, '_> {
     }
 
     /// Writes a preview1 `size` or `fd`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn store_u32(&mut self, start: u32, value: u32) -> Result<()> {
         self.store(start, 4, &value.to_le_bytes())
     }
 
     /// Writes a preview1 `filesize` or `timestamp`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn store_u64(&mut self, start: u32, value: u64) -> Result<()> {
         self.store(start, 8, &value.to_le_bytes())
     }
 
     /// Writes bytes. No bytes are fine at any address, as in wasmtime-wasi.
-    #[inline]
+    #[inline(always)]
     pub(super) fn put(&mut self, start: u32, value: &[u8]) -> Result<()> {
         if value.is_empty() {
             return Ok(());
@@ -234,7 +237,7 @@ fn length<const N: usize>() -> u32 {
     u32::try_from(N).unwrap_or(u32::MAX)
 }
 
-#[inline]
+#[inline(always)]
 fn aligned<const N: usize>(start: u32, align: u32) -> Result<()> {
     if start.is_multiple_of(align) {
         Ok(())
