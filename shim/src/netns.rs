@@ -84,7 +84,7 @@ impl PodNetwork {
         let lowest_port = on_a_thread_in(&file, lowest_port);
         let lowest_port = lowest_port.map_err(|error| match error.raw_os_error() {
             // EINVAL: it is another kind of namespace, or none.
-            Some(22) => said(&"it is no network namespace"),
+            Some(22) => said(&"it is not a network namespace"),
             _ => said(&format_args!("it cannot be entered: {error}")),
         })?;
         Ok(Self {
@@ -191,7 +191,7 @@ mod tests {
         std::fs::write(&file, "x").unwrap();
         for wrong in [&*file, dir.path(), Path::new("/proc/self/ns/mnt")] {
             let text = refused(wrong);
-            assert!(text.ends_with("it is no network namespace"), "{text}");
+            assert!(text.ends_with("it is not a network namespace"), "{text}");
         }
         // The thread that asks is where it was.
         let here = std::fs::read_link(OWN).unwrap();

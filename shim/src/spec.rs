@@ -330,7 +330,7 @@ fn user(user: User, capabilities: Option<Capabilities>) -> Result<SpecUser, Stri
     let numbers = [user.uid, user.gid];
     if numbers.iter().chain(&user.groups).any(|&id| id == u32::MAX) {
         return Err(format!(
-            "process.user: {} is no number of anybody",
+            "process.user: {} is not the number of a user",
             u32::MAX
         ));
     }

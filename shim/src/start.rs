@@ -306,7 +306,7 @@ fn serve(args: &ShimArgs, config: ShimConfig) -> Result<(), String> {
         listener.set_nonblocking(true)?;
         Ok(listener)
     });
-    let listener = listener.map_err(|error| format!("standard input is no socket: {error}"))?;
+    let listener = listener.map_err(|error| format!("standard input is not a socket: {error}"))?;
     let containerd = std::env::var(EVENTS_VARIABLE)
         .ok()
         .filter(|address| !address.is_empty());
@@ -327,7 +327,8 @@ fn serve(args: &ShimArgs, config: ShimConfig) -> Result<(), String> {
     }
     runtime.block_on(async {
         let listener = tokio::net::UnixListener::from_std(listener);
-        let listener = listener.map_err(|error| format!("standard input is no socket: {error}"))?;
+        let listener =
+            listener.map_err(|error| format!("standard input is not a socket: {error}"))?;
         let (sender, forwarder) = events::queue(&args.namespace, containerd);
         let forwarder = tokio::spawn(forwarder.run());
         let metrics = listen_for_metrics(&config.metrics_address).await;

@@ -263,7 +263,7 @@ refused '"nfs"' --mount "type=nfs,src=x,dst=/c" "$image" nfs /hello.wasm
 refused 'neither a directory nor a file' --mount "$(bind /dev/null /c)" "$image" dev /hello.wasm
 refused 'process.cwd' --cwd /a/../b "$image" cwd /hello.wasm
 refused 'network: /run/netns/none' --with-ns network:/run/netns/none "$image" netns /hello.wasm
-refused 'no network namespace' --with-ns network:/proc/self/ns/mnt "$image" netns /hello.wasm
+refused 'not a network namespace' --with-ns network:/proc/self/ns/mnt "$image" netns /hello.wasm
 refused 'the network of the host' --with-ns network:/proc/self/ns/net "$image" netns /hello.wasm
 refused 'memory.limit' --memory-limit 4096 "$image" small /hello.wasm
 refused '/none.wasm' "$image" none /none.wasm

@@ -150,10 +150,13 @@ fn networks_that_cannot_be_had_are_refused_by_name_and_nothing_runs_elsewhere() 
     for is_pod in [false, true] {
         for (path, words) in [
             (Path::new("/run/netns/gone"), "No such file"),
-            (&file, "it is no network namespace"),
-            (node.dir.path(), "it is no network namespace"),
-            (Path::new("/proc/self/ns/mnt"), "it is no network namespace"),
-            (Path::new("/dev/null"), "it is no network namespace"),
+            (&file, "it is not a network namespace"),
+            (node.dir.path(), "it is not a network namespace"),
+            (
+                Path::new("/proc/self/ns/mnt"),
+                "it is not a network namespace",
+            ),
+            (Path::new("/dev/null"), "it is not a network namespace"),
             (Path::new("/proc/self/ns/net"), "the network of the host"),
             (Path::new("/run/../proc/self/ns/net"), "without `..`"),
             (Path::new("net"), "without `..`"),

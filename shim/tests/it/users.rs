@@ -255,7 +255,7 @@ fn an_unreadable_file_and_an_invalid_user_are_refused_by_name() {
     }
     assert_eq!(refused(json!({}), "open/root"), None);
     for (user, words) in [
-        (json!({"uid": u32::MAX}), "no number of anybody"),
+        (json!({"uid": u32::MAX}), "is not the number of a user"),
         (json!({"additionalGids": vec![1; 257]}), "the limit is 256"),
         (json!({"umask": 0o077}), "process.user.umask: 0o77"),
     ] {

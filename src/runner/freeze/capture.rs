@@ -202,7 +202,7 @@ impl<T: 'static> InstanceReader<'_, T> {
 
     fn table(&mut self, name: &str) -> Result<Table, Refusal> {
         let found = self.export(name)?.into_table();
-        found.ok_or_else(|| Refusal::of_call(&format!("{name:?} is no table")))
+        found.ok_or_else(|| Refusal::of_call(&format!("{name:?} is not a table")))
     }
 
     fn value(&mut self, name: &str) -> Result<Val, Refusal> {
