@@ -17,7 +17,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # This CPython cannot sleep.
-WAITS = "import time\nprint('there', flush=True)\nend = time.monotonic() + 6\nwhile time.monotonic() < end:\n    pass\n"
+WAITS = "import time\nend = time.monotonic() + 6\nwhile time.monotonic() < end:\n    pass\n"
 MORE = 4
 
 
@@ -28,14 +28,11 @@ def private_bytes(pid):
 
 
 def held(run, guest, instances):
-    """Returns the private memory of a process with so many instances, all of which have come to their wait."""
+    """Returns the private memory of a process with so many instances, all of which wait by then."""
     command = [*run, "--instances", str(instances), "--threads", str(instances), *guest, "-c", WAITS]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        for _ in range(instances):
-            process.stdout.readline()
-        time.sleep(1)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        time.sleep(4)
         found = private_bytes(process.pid)
-        process.communicate()
     return found
 
 
@@ -78,6 +75,8 @@ def main():
         for _ in range(rounds):
             known.append(started(run, python, stats))
             nothing.append(started(run, [empty], stats))
+        # Pages of a file that was just written count as its mapper's until they are on the disk.
+        os.sync()
         one = [held(run, guest, 1) for _ in range(3)]
         several = [held(run, guest, 1 + MORE) for _ in range(3)]
         more = (statistics.median(several) - statistics.median(one)) / MORE
