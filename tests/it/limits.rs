@@ -45,7 +45,7 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ),
     (
         "MAX_GROUPS",
-        "a_file_that_its_user_may_not_read_and_a_user_that_is_none_are_refused_by_name",
+        "an_unreadable_file_and_an_invalid_user_are_refused_by_name",
     ),
     (
         "MAX_HANDLES",
@@ -59,11 +59,11 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ("MAX_SEARCHED", "files_of_a_pod_say_how_names_are_looked_up"),
     (
         "MAX_NAME_RECORDS",
-        "what_is_no_answer_is_none_and_what_is_odd_holds_nobody_up",
+        "invalid_answers_are_passed_over_and_odd_ones_hold_nobody_up",
     ),
     (
         "MAX_NAME_ADDRESSES",
-        "what_is_no_answer_is_none_and_what_is_odd_holds_nobody_up",
+        "invalid_answers_are_passed_over_and_odd_ones_hold_nobody_up",
     ),
     (
         "MAX_USERS_BYTES",
