@@ -15,7 +15,7 @@ use crate::config::ShimConfig;
 use crate::events::EventSender;
 use crate::fifo::Streams;
 use crate::input::InputEnd;
-use crate::log::{LogLevel, tell};
+use crate::log::{LogLevel, log_line};
 use crate::messages::{
     CgroupMetrics, CpuStat, CpuUsage, CreateTaskRequest, MemoryEntry, MemoryStat, TaskExit,
     TaskNamed, TaskStart, Timestamp,
@@ -295,7 +295,7 @@ impl Container {
             },
         };
         if let Some(words) = &ending.words {
-            tell(LogLevel::Warn, &self.id, format_args!("{words}"));
+            log_line(LogLevel::Warn, &self.id, format_args!("{words}"));
         }
         if let Some(streams) = streams {
             if let Some(words) = &ending.words {
@@ -314,7 +314,7 @@ impl Container {
         drop(change.streams.take());
         drop(change.ready.take());
         let at = SystemTime::now();
-        tell(LogLevel::Info, &self.id, format_args!("ended with {code}"));
+        log_line(LogLevel::Info, &self.id, format_args!("ended with {code}"));
         if out_of_memory {
             let named = TaskNamed {
                 container_id: self.id.clone(),

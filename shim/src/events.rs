@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::limits::MAX_WAITING_EVENTS;
-use crate::log::{LogLevel, tell};
+use crate::log::{LogLevel, log_line};
 use crate::messages::{AnyMessage, Empty, Envelope, ForwardRequest, Timestamp};
 use crate::ttrpc::{CALL_PATIENCE, CallError, Client};
 use crate::wire::Message;
@@ -79,7 +79,7 @@ impl EventSender {
         if self.queue.try_send(QueuedEvent::Event(envelope)).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
             let text = format_args!("an event {topic} is lost: containerd takes none");
-            tell(LogLevel::Error, "", text);
+            log_line(LogLevel::Error, "", text);
         }
     }
 
@@ -125,7 +125,7 @@ impl EventForwarder {
                 if matches!(error, CallError::Refused(..)) || Instant::now() > until {
                     self.lost.fetch_add(1, Ordering::Relaxed);
                     let text = format_args!("an event {topic} is lost: {error}");
-                    tell(LogLevel::Error, "", text);
+                    log_line(LogLevel::Error, "", text);
                     break;
                 }
                 client = None;

@@ -13,7 +13,7 @@ use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities, set_thread_groups};
 use stratafs::runner::{HostThreads, RunControl};
 
-use crate::log::{LogLevel, tell};
+use crate::log::{LogLevel, log_line};
 use crate::spec::SpecUser;
 
 /// What root may do to files of others only with a capability, and those that each goes with.
@@ -136,7 +136,7 @@ impl FileUser {
         let (user, id, control) = (self.clone(), id.to_owned(), control.clone());
         HostThreads::new(move || {
             if let Err(why) = user.take_on() {
-                tell(LogLevel::Error, &id, format_args!("stopped: {why}"));
+                log_line(LogLevel::Error, &id, format_args!("stopped: {why}"));
                 control.stop();
                 std::panic::resume_unwind(Box::new(why));
             }

@@ -40,7 +40,7 @@ pub fn choose(format: LogFormat, most: LogLevel) {
 
 /// Says something about a container, or about the process if it is empty, if there is still
 /// somebody who reads it.
-pub fn tell(level: LogLevel, container: &str, text: fmt::Arguments<'_>) {
+pub fn log_line(level: LogLevel, container: &str, text: fmt::Arguments<'_>) {
     let (format, most) = CHOICE.get().copied().unwrap_or_default();
     if level <= most {
         let line = line(format, level, container, text);

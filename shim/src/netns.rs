@@ -21,7 +21,7 @@ use rustix::fs::OFlags;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use stratafs::runner::SocketPlace;
 
-use crate::log::{LogLevel, tell};
+use crate::log::{LogLevel, log_line};
 use crate::sysctls::NetworkSettings;
 
 /// The namespace of this thread.
@@ -137,7 +137,7 @@ impl<'h> Away<'h> {
 impl Drop for Away<'_> {
     fn drop(&mut self) {
         if let Err(error) = enter(&self.home.0) {
-            tell(
+            log_line(
                 LogLevel::Error,
                 "",
                 format_args!(

@@ -7,7 +7,7 @@ use stratafs::runner::{GuestDir, RunControl, RunPlan};
 use stratafs::vfs::Rights;
 
 use crate::file_user::FileUser;
-use crate::log::{LogLevel, tell};
+use crate::log::{LogLevel, log_line};
 use crate::mounts;
 use crate::spec::ContainerSpec;
 use crate::status::Status;
@@ -71,7 +71,7 @@ pub fn give_home(id: &str, image: &Image, uid: u32, plan: &mut RunPlan) {
         return;
     }
     let home = home_of(image, uid).unwrap_or_else(|error| {
-        tell(LogLevel::Warn, id, format_args!("HOME is /: {error}"));
+        log_line(LogLevel::Warn, id, format_args!("HOME is /: {error}"));
         "/".to_owned()
     });
     plan.env.push(("HOME".to_owned(), home));

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use crate::container::{Container, Exit, Shared, Standing};
 use crate::figures::NodeFigures;
 use crate::limits::{MAX_CONTAINERS, MAX_ID_BYTES};
-use crate::log::{LogLevel, tell};
+use crate::log::{LogLevel, log_line};
 use crate::messages::{
     AnyMessage, CloseIoRequest, ConnectResponse, ContainerRequest, CreateTaskRequest,
     DeleteResponse, Empty, KillRequest, PidResponse, PidsResponse, ProcessInfo, ProcessRequest,
@@ -139,7 +139,7 @@ impl TaskService {
         match made {
             Ok(container) => {
                 let created = created(&container, self.pid);
-                tell(LogLevel::Info, &id, format_args!("made"));
+                log_line(LogLevel::Info, &id, format_args!("made"));
                 state.containers.insert(id, Some(Arc::new(container)));
                 state.made += 1;
                 self.shared
@@ -150,7 +150,7 @@ impl TaskService {
             Err(status) => {
                 state.containers.remove(&id);
                 state.refused += 1;
-                tell(LogLevel::Info, &id, format_args!("refused: {status}"));
+                log_line(LogLevel::Info, &id, format_args!("refused: {status}"));
                 Err(status)
             }
         }

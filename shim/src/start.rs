@@ -319,7 +319,7 @@ fn serve(args: &ShimArgs, config: ShimConfig) -> Result<(), String> {
     log::choose(config.log_format, config.log_level);
     // As OpenTelemetry has it: what cannot be traced is done all the same.
     if let Err(what) = trace::begin() {
-        log::tell(
+        log::log_line(
             LogLevel::Error,
             "",
             format_args!("no spans are sent: {what}"),
@@ -334,7 +334,7 @@ fn serve(args: &ShimArgs, config: ShimConfig) -> Result<(), String> {
         let metrics = listen_for_metrics(&config.metrics_address).await;
         let version = env!("CARGO_PKG_VERSION");
         let text = format_args!("version {version} answers at {}", args.socket);
-        log::tell(LogLevel::Info, "", text);
+        log::log_line(LogLevel::Info, "", text);
         let shared = Shared::new(config, sender.clone());
         let service = Arc::new(TaskService::new(
             shared,
@@ -384,7 +384,7 @@ async fn listen_for_metrics(address: &str) -> Option<TcpListener> {
     bound
         .inspect_err(|error| {
             let text = format_args!("metrics-address {address}: {error}");
-            log::tell(LogLevel::Error, "", text);
+            log::log_line(LogLevel::Error, "", text);
         })
         .ok()
 }
