@@ -86,7 +86,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // An image like any other: a store keeps it, a registry has it.
     let image = Image::new(&[kept.to_fs()?.diff(&ChunkPool::new())?])?;
     let checkpoint = Checkpoint::open(&image)?.ok_or("it was put there")?;
-    let module = Module::new(linker.engine(), checkpoint.module())?;
+    let module = Module::new(linker.engine(), checkpoint.module()?)?;
     for first in [2, 20, 40] {
         let (p1, fs) = checkpoint.context(&mut WasiCtxBuilder::new())?;
         let mut store = Store::new(linker.engine(), Player(p1, first));

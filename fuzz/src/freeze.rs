@@ -224,7 +224,10 @@ fn in_parts(guest: &Guest, points: &[Point], plan: &RunPlan, wat: &str) -> Outco
         Freezing::Ended(outcome) => outcome,
         Freezing::Frozen(checkpoint) => {
             // Nothing is open, so that the program is all that there is.
-            let guest = Guest::from_bytes("generated", checkpoint.module().to_vec());
+            let guest = Guest::from_bytes(
+                "generated",
+                checkpoint.module().expect("it is held").into_owned(),
+            );
             let guest = guest.unwrap_or_else(|error| panic!("{point}: {error}\n{wat}"));
             in_parts(&guest, later, plan, wat)
         }

@@ -75,7 +75,9 @@ impl Programs {
         if let Some(program) = root.programs.lock().get(FROZEN) {
             return Ok(program.clone());
         }
-        let runner = checkpoint.runner(self.config()).map_err(Status::invalid)?;
+        let runner = checkpoint.runner(self.config());
+        let runner =
+            runner.map_err(|error| Status::invalid(format_args!("prepared image: {error}")))?;
         let program = ReadyProgram {
             runner: Arc::new(runner),
             checkpoint: Some(checkpoint),

@@ -383,10 +383,11 @@ fn data(program: &CoreModule<'_>, stopped: &Stopped<'_>) -> Result<DataSegments,
             .get(number as usize)
             .is_some_and(|ty| ty.memory64);
         for (start, bytes) in pieces(memory.bytes) {
+            let start = offset(start, is_64)?;
             section.add(|out| {
                 out.push(2);
                 number.encode(out);
-                offset(start, is_64).encode(out);
+                start.encode(out);
                 bytes.encode(out);
             });
         }
@@ -394,12 +395,21 @@ fn data(program: &CoreModule<'_>, stopped: &Stopped<'_>) -> Result<DataSegments,
     Ok(DataSegments { items: section })
 }
 
-fn offset(start: usize, is_64: bool) -> ConstExpr {
-    match is_64 {
-        true => ConstExpr::i64_const(i64::try_from(start).unwrap_or(i64::MAX)),
+/// Returns where a segment starts, as a constant of its memory's kind of address.
+fn offset(start: usize, is_64: bool) -> Result<ConstExpr, Refusal> {
+    // The limit on memories refuses more.
+    let narrow = u32::try_from(start);
+    debug_assert!(narrow.is_ok(), "a segment at {start}");
+    let start = narrow.map_err(|_| {
+        Refusal::new(format!(
+            "a segment of a memory: expected an offset of 32 bits, found {start}"
+        ))
+    })?;
+    Ok(match is_64 {
+        true => ConstExpr::i64_const(start.into()),
         // The bits of an unsigned number.
-        false => ConstExpr::i32_const(u32::try_from(start).unwrap_or(u32::MAX).cast_signed()),
-    }
+        false => ConstExpr::i32_const(start.cast_signed()),
+    })
 }
 
 /// Returns what is not zero of a memory, in pieces with their offsets. Few zeros between

@@ -29,6 +29,20 @@ impl Refusal {
         }
     }
 
+    /// Returns `number` in 31 bits. The validation of the module allows no function so
+    /// large that it is more: one that is comes from a mistake here, so that a debug build
+    /// panics and a release build refuses the program.
+    pub(super) fn unless_i32(number: u64, what: &str) -> Result<i32, Self> {
+        let narrow = i32::try_from(number);
+        debug_assert!(narrow.is_ok(), "{what}: {number}");
+        narrow.map_err(|_| {
+            Self::new(format!(
+                "{what}: expected at most {}, found {number}",
+                i32::MAX
+            ))
+        })
+    }
+
     /// Says where it stands, unless that is known more closely already.
     pub(super) fn in_function(mut self, function: u32, name: Option<&str>) -> Self {
         if self.function.is_none() {

@@ -15,6 +15,7 @@ use super::frames::Frame;
 use super::function::Function;
 use super::leave::items_of;
 use super::origin::{Continued, OriginalProgram};
+use crate::bounded::bounded_u32;
 
 fn cannot_be() -> Refusal {
     Refusal::new("what the program says of the one that it was made of cannot be")
@@ -168,8 +169,10 @@ fn call_in(
     let Ok(first) = ops.binary_search_by_key(&first, |op| op.start) else {
         return Ok(None);
     };
-    let behind = u32::try_from(call - first).unwrap_or(u32::MAX);
-    Ok((behind < run.count).then(|| run.first.saturating_add(behind)))
+    let behind = call.checked_sub(first);
+    let behind = behind.filter(|behind| *behind < run.count as usize);
+    let behind = behind.map(|behind| bounded_u32(behind, "the count of the run"));
+    Ok(behind.map(|behind| run.first.saturating_add(behind)))
 }
 
 /// Returns the first items of a section, if the module has it.

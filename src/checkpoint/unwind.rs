@@ -135,7 +135,7 @@ impl LeavableWriter<'_, '_, '_> {
             // Whoever leaves here learns that it cannot.
             Instruction::Unreachable.encode(&mut self.out);
         } else {
-            self.write_frame();
+            self.write_frame()?;
             self.write_results();
         }
         Instruction::End.encode(&mut self.out);
@@ -249,7 +249,7 @@ impl LeavableWriter<'_, '_, '_> {
     fn local_of(&mut self, height: usize, ty: ValType) -> u32 {
         let ty = nullable(ty);
         let first = self.site_local() + 1;
-        let next = first + u32::try_from(self.operands.len()).unwrap_or(u32::MAX - first);
+        let next = first + bounded_u32(self.operands.len(), "the validation of the module");
         let local = *self.saved.entry((height, ty)).or_insert(next);
         if local == next {
             self.operands.push((height, ty));
@@ -275,7 +275,7 @@ impl LeavableWriter<'_, '_, '_> {
         }
         let kept = types.get(..types.len().saturating_sub(results));
         self.pop_into_locals(base, kept.unwrap_or_default());
-        let site = i32::try_from(self.sites.len()).unwrap_or(i32::MAX);
+        let site = Refusal::unless_i32(self.sites.len() as u64, "calls of a function")?;
         self.sites.push(at);
         Instruction::I32Const(site).encode(&mut self.out);
         Instruction::LocalSet(self.site_local()).encode(&mut self.out);
@@ -285,8 +285,8 @@ impl LeavableWriter<'_, '_, '_> {
     }
 
     /// Writes the frame behind those that are there.
-    fn write_frame(&mut self) {
-        let bytes = self.frame_bytes();
+    fn write_frame(&mut self) -> Result<(), Refusal> {
+        let bytes = Refusal::unless_i32(self.frame_bytes(), "bytes of a frame")?;
         self.grow_for(bytes);
         let function = self.function.index.cast_signed();
         let site = self.site_local();
@@ -305,9 +305,10 @@ impl LeavableWriter<'_, '_, '_> {
             offset += bytes_of(ty);
         }
         self.at_top();
-        Instruction::I32Const(i32::try_from(bytes).unwrap_or(i32::MAX)).encode(&mut self.out);
+        Instruction::I32Const(bytes).encode(&mut self.out);
         Instruction::I32Add.encode(&mut self.out);
         Instruction::GlobalSet(self.added.top).encode(&mut self.out);
+        Ok(())
     }
 
     fn frame_bytes(&self) -> u64 {
@@ -317,11 +318,11 @@ impl LeavableWriter<'_, '_, '_> {
     }
 
     /// Makes room for `bytes` more. If there is none, the store behind it traps.
-    fn grow_for(&mut self, bytes: u64) {
+    fn grow_for(&mut self, bytes: i32) {
         let memory = self.added.memory;
-        let pages = i32::try_from(bytes / 65_536 + 16).unwrap_or(i32::MAX);
+        let pages = bytes / 65_536 + 16;
         self.at_top();
-        Instruction::I32Const(i32::try_from(bytes).unwrap_or(i32::MAX)).encode(&mut self.out);
+        Instruction::I32Const(bytes).encode(&mut self.out);
         Instruction::I32Add.encode(&mut self.out);
         Instruction::MemorySize(memory).encode(&mut self.out);
         Instruction::I32Const(16).encode(&mut self.out);

@@ -358,6 +358,15 @@ fn pieces_of(extents: &[Extent]) -> impl Iterator<Item = (u64, Digest)> {
         .map(|extent| (extent.index, extent.chunk.digest()))
 }
 
+/// Computes the digest of the content that has these bytes. O(bytes).
+#[cfg(feature = "freeze")]
+pub(crate) fn digest_of_bytes(bytes: &[u8]) -> Digest {
+    let pieces = (0..).zip(bytes.chunks(CHUNK_BYTES));
+    let pieces = pieces.filter(|(_, piece)| piece.iter().any(|byte| *byte != 0));
+    let digests = pieces.map(|(number, piece)| (number, Digest::of(piece)));
+    digest_of(bytes.len() as u64, digests)
+}
+
 /// Computes a file's digest from its size and the digests of the numbered
 /// 64 KiB that are not all zeros.
 pub(crate) fn digest_of(size: u64, pieces: impl Iterator<Item = (u64, Digest)>) -> Digest {

@@ -22,6 +22,8 @@ mod ticket;
 pub(crate) use buffer::Buffer;
 pub use builder::ContentBuilder;
 pub use content::Content;
+#[cfg(feature = "freeze")]
+pub(crate) use content::digest_of_bytes;
 pub(crate) use content::{copy_or_zero, digest_of};
 #[cfg(feature = "store")]
 pub(crate) use cut::next_chunk;

@@ -73,16 +73,17 @@ struct CacheDir {
 }
 
 impl CacheEntry {
-    /// Makes the directory of a guest ready. Never fails: a run without a
+    /// Makes the directory of a guest ready, which `identity` stands for: its bytes, or a digest
+    /// that was compared with them before code was kept. Never fails: a run without a
     /// cache is slower, no worse.
-    pub(super) fn open(home: Option<&Path>, wasm: &[u8], settings: &str) -> Self {
+    pub(super) fn open(home: Option<&Path>, identity: &[u8], settings: &str) -> Self {
         let Some(home) = home else {
             return Self {
                 dir: None,
                 off: None,
             };
         };
-        match CacheDir::open(home, wasm, settings) {
+        match CacheDir::open(home, identity, settings) {
             Ok(dir) => Self {
                 dir: Some(dir),
                 off: None,
@@ -129,14 +130,17 @@ impl CacheEntry {
 const CODE: &str = "code";
 
 impl CacheDir {
-    fn open(home: &Path, wasm: &[u8], settings: &str) -> Result<Self, String> {
+    fn open(home: &Path, identity: &[u8], settings: &str) -> Result<Self, String> {
         let text = |error: io::Error| error.to_string();
         make_dir(home).map_err(text)?;
         let home = fs::canonicalize(home).map_err(text)?;
         check_home(&home)?;
         let key = key_of(&home).map_err(|error| format!("its key: {error}"))?;
         let mut hasher = blake3::Hasher::new();
-        hasher.update(settings.as_bytes()).update(&[0]).update(wasm);
+        hasher
+            .update(settings.as_bytes())
+            .update(&[0])
+            .update(identity);
         let dir = home.join(&hasher.finalize().to_hex()[..32]);
         let is_whole = is_whole(&dir, &key);
         if !is_whole {

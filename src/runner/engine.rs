@@ -11,6 +11,7 @@ use wasmtime::{
 use super::cache::{CacheEntry, CacheUse};
 use super::code::Code;
 use super::functions::FunctionFile;
+use super::guest::GuestSource;
 use super::{Guest, GuestKind, RunnerConfig, RunnerError};
 use crate::digest::Digest;
 use crate::limits::{MAX_POOLED_MEMORIES, MAX_TABLE_ELEMENTS};
@@ -66,7 +67,7 @@ impl Compiled {
     /// of the program's checkpoints.
     #[cfg(feature = "freeze")]
     pub(super) fn of_checkpoint(
-        guest: &Guest,
+        guest: &dyn GuestSource,
         config: &RunnerConfig,
         program: &Digest,
     ) -> Result<Self, RunnerError> {
@@ -85,7 +86,7 @@ impl Compiled {
     }
 
     fn obtain(
-        guest: &Guest,
+        guest: &dyn GuestSource,
         config: &RunnerConfig,
         program: Option<&Digest>,
         with_engine: impl Fn(&Config, &MakeCode<'_>) -> Result<(Engine, Code, Allocator), SetupError>,
@@ -93,7 +94,7 @@ impl Compiled {
         let kind = guest.kind();
         let settings = settings(kind, config);
         let mut engine_config = engine_config(kind, config);
-        let entry = CacheEntry::open(config.cache_dir.as_deref(), guest.wasm(), &settings);
+        let entry = CacheEntry::open(config.cache_dir.as_deref(), &guest.identity(), &settings);
         let mapped = entry.code().and_then(|file| {
             let load = |engine: &Engine| Code::load(engine, kind, &file);
             with_engine(&engine_config, &load).ok()
@@ -106,6 +107,7 @@ impl Compiled {
                 cache: entry.hit(),
             });
         }
+        let whole = guest.guest()?;
         let home = config.cache_dir.as_deref();
         let functions = program
             .filter(|_| home.is_some())
@@ -115,7 +117,7 @@ impl Compiled {
                 .enable_incremental_compilation(functions.functions())
                 .map_err(|source| RunnerError::Engine { source })?;
         }
-        let compiled = with_engine(&engine_config, &|engine| Code::compile(engine, guest));
+        let compiled = with_engine(&engine_config, &|engine| Code::compile(engine, &whole));
         if let Some(functions) = functions {
             functions.keep();
         }

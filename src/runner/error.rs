@@ -19,6 +19,14 @@ pub enum RunnerError {
         /// What the host said.
         source: std::io::Error,
     },
+    /// The program of a checkpoint cannot be read, or is not what was written.
+    #[error("{name}: {reason}")]
+    Unreadable {
+        /// The guest that was frozen.
+        name: String,
+        /// What is wrong, and in which file.
+        reason: String,
+    },
     /// The bytes are neither a WebAssembly binary nor its text.
     #[error("{name}: not WebAssembly: {reason}")]
     NotWasm {

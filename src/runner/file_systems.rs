@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{RunPlan, RunnerError};
 use crate::image::Image;
 use crate::limits::MAX_VOLUMES;
-use crate::vfs::{Fs, Rights, Share, Trace, VirtualClock, VirtualFile};
+use crate::vfs::{Clock, Fs, Rights, Share, Trace, VirtualClock, VirtualFile};
 
 /// Makes the volumes of a run, one for each name, in the order of first use.
 /// Their device numbers count on from 2: 1 is each instance's own tree.
@@ -34,8 +34,8 @@ pub(super) fn make_volumes(plan: &RunPlan) -> Vec<(String, Fs)> {
         if let Some(budget) = &plan.budget {
             builder = builder.budget(budget, &format!("volume {}", volume.name));
         }
-        if plan.deterministic {
-            builder = builder.clock(Arc::new(VirtualClock::starting_at(plan.clock_start)));
+        if let Some(clock) = clock_of(plan) {
+            builder = builder.clock(clock);
         }
         if plan.read_only_volumes.contains(&volume.name) {
             builder = builder.read_only();
@@ -43,6 +43,18 @@ pub(super) fn make_volumes(plan: &RunPlan) -> Vec<(String, Fs)> {
         made.push((volume.name.clone(), builder.build()));
     }
     made
+}
+
+/// Makes the clock of one file system; `None` for the system's.
+fn clock_of(plan: &RunPlan) -> Option<Arc<dyn Clock>> {
+    if plan.deterministic {
+        return Some(Arc::new(VirtualClock::starting_at(plan.clock_start)));
+    }
+    #[cfg(feature = "freeze")]
+    if let Some(from) = plan.wall_from {
+        return Some(Arc::new(super::freeze::WallFrom::new(from)));
+    }
+    None
 }
 
 /// Refuses volumes that no run could have.
@@ -79,8 +91,8 @@ pub(super) fn make_fs(
     if plan.rights == Rights::ReadOnly {
         builder = builder.read_only();
     }
-    if plan.deterministic {
-        builder = builder.clock(Arc::new(VirtualClock::starting_at(plan.clock_start)));
+    if let Some(clock) = clock_of(plan) {
+        builder = builder.clock(clock);
     }
     if plan.trace {
         builder = builder.trace(Trace::new());

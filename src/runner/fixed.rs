@@ -13,7 +13,8 @@ pub(super) const CYCLE_BYTES: usize = 64 * 1024;
 /// Sets the guest's clocks to the clock of its file system, so that both agree, a monotonic
 /// clock that counts its readings, and random numbers made from its number.
 pub(super) fn fix(wasi: &mut WasiCtxBuilder, fs: &Fs, instance: u32) {
-    wasi.wall_clock(FileClock(fs.clone()))
+    let resolution = Duration::from_nanos(VirtualClock::STEP_NANOS);
+    wasi.wall_clock(FileClock::new(fs, resolution))
         .monotonic_clock(Counter::default())
         .secure_random(random_from(0, instance))
         .insecure_random(Deterministic::new(bytes("insecure", instance)))
@@ -32,15 +33,25 @@ pub(super) fn random_from(drawn: u64, instance: u32) -> Deterministic {
 }
 
 /// The clock of a file system.
-struct FileClock(Fs);
+pub(super) struct FileClock {
+    fs: Fs,
+    resolution: Duration,
+}
+
+impl FileClock {
+    pub(super) fn new(fs: &Fs, resolution: Duration) -> Self {
+        let fs = fs.clone();
+        Self { fs, resolution }
+    }
+}
 
 impl HostWallClock for FileClock {
     fn resolution(&self) -> Duration {
-        Duration::from_nanos(VirtualClock::STEP_NANOS)
+        self.resolution
     }
 
     fn now(&self) -> Duration {
-        Duration::from_nanos(self.0.now().as_nanos_clamped())
+        Duration::from_nanos(self.fs.now().as_nanos_clamped())
     }
 }
 

@@ -30,6 +30,39 @@ pub struct Guest {
     kind: GuestKind,
 }
 
+/// A guest that is compiled unless its code is at hand: its bytes may lie elsewhere until then.
+pub(super) trait GuestSource {
+    /// Returns the name for messages.
+    fn name(&self) -> &str;
+
+    /// Returns what the guest speaks.
+    fn kind(&self) -> GuestKind;
+
+    /// Returns what stands for the guest among compiled ones: no other guest has the same.
+    fn identity(&self) -> Cow<'_, [u8]>;
+
+    /// Returns the guest, with its bytes.
+    fn guest(&self) -> Result<Cow<'_, Guest>, RunnerError>;
+}
+
+impl GuestSource for Guest {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn kind(&self) -> GuestKind {
+        self.kind
+    }
+
+    fn identity(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.wasm)
+    }
+
+    fn guest(&self) -> Result<Cow<'_, Guest>, RunnerError> {
+        Ok(Cow::Borrowed(self))
+    }
+}
+
 /// What a guest speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -1,6 +1,8 @@
 //! What one instance gets: its descriptors, its streams, its bounds.
 
 use std::sync::Arc;
+#[cfg(feature = "freeze")]
+use std::time::Duration;
 
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::sockets::WasiSocketsCtx;
@@ -147,10 +149,11 @@ impl InstanceHost {
     #[cfg(feature = "freeze")]
     pub(super) fn going_on(
         mut self,
-        (resumed, is_deterministic): (&super::freeze::Resumed, bool),
+        resumed: &super::freeze::Resumed,
         fs: &Fs,
-        instance: u32,
+        (plan, instance): (&RunPlan, u32),
     ) -> Result<Self, RunnerError> {
+        let is_deterministic = plan.deterministic;
         super::freeze::show(fs, (instance, is_deterministic)).map_err(|errno| {
             RunnerError::Preopen {
                 path: b"/.stratafs".to_vec(),
@@ -162,6 +165,9 @@ impl InstanceHost {
             let random = fixed::random_from(resumed.random_bytes(), instance);
             self.wasi.secure_random(random);
             self.place.set(resumed.device_bytes());
+        } else if plan.wall_from.is_some() {
+            let clock = fixed::FileClock::new(fs, Duration::from_nanos(1));
+            self.wasi.wall_clock(clock);
         }
         self.resumed = Some((resumed.clone(), fs.clone()));
         Ok(self.with_clock(resumed.clock(is_deterministic)))

@@ -7,8 +7,8 @@ use wasmtime::component::wit_parser::ItemName;
 use wasmtime::component::{self, Component, ComponentExportIndex};
 use wasmtime::{Engine, Func, Module, Ref, Store, Val, ValType};
 
+use super::RunnerError;
 use super::host::{ComponentHost, CoreHost};
-use super::{Guest, RunnerError};
 
 /// A call of a component's function, read and found.
 pub(super) struct Call {
@@ -22,7 +22,7 @@ impl Call {
     pub(super) fn find(
         engine: &Engine,
         component: &Component,
-        guest: &Guest,
+        guest: &str,
         call: &str,
     ) -> Result<Self, RunnerError> {
         let wrong = |reason: String| RunnerError::Call {
@@ -35,7 +35,7 @@ impl Call {
             .map_err(|error| wrong(error.to_string()))?;
         let (export, ty) =
             find(engine, component, &name).map_err(|reason| RunnerError::NoFunction {
-                name: guest.name().to_owned(),
+                name: guest.to_owned(),
                 reason,
             })?;
         let types: Vec<_> = WasmFunc::params(&ty).collect();
@@ -108,11 +108,11 @@ fn find(
 }
 
 /// Returns whether a core module has the function.
-pub(super) fn check_core(module: &Module, guest: &Guest, name: &str) -> Result<(), RunnerError> {
+pub(super) fn check_core(module: &Module, guest: &str, name: &str) -> Result<(), RunnerError> {
     match module.get_export(name) {
         Some(wasmtime::ExternType::Func(_)) => Ok(()),
         _ => Err(RunnerError::NoFunction {
-            name: guest.name().to_owned(),
+            name: guest.to_owned(),
             reason: format!("it exports no function {name:?}"),
         }),
     }

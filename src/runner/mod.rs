@@ -229,7 +229,11 @@ impl Runner {
         Self::link(compiled, guest, config)
     }
 
-    fn link(compiled: Compiled, guest: &Guest, config: RunnerConfig) -> Result<Self, RunnerError> {
+    fn link(
+        compiled: Compiled,
+        guest: &dyn guest::GuestSource,
+        config: RunnerConfig,
+    ) -> Result<Self, RunnerError> {
         let program = Program::link(&compiled, guest, &config)?;
         let gate = Gate::new(config.threads);
         let Compiled {
@@ -255,7 +259,7 @@ impl Runner {
     /// Compiles and links a guest that goes on from a checkpoint of a program.
     #[cfg(feature = "freeze")]
     fn going_on(
-        guest: &Guest,
+        guest: &dyn guest::GuestSource,
         mut config: RunnerConfig,
         program: &crate::digest::Digest,
         resumed: freeze::Resumed,

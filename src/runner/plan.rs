@@ -72,6 +72,10 @@ pub struct RunPlan {
     /// since 1970. Default: [`VirtualClock::START_NANOS`]. A run that goes on from a checkpoint
     /// starts no earlier than where that stopped.
     pub clock_start: u64,
+    /// Where wall clocks start that would read less otherwise: a guest that was frozen has
+    /// read this already.
+    #[cfg(feature = "freeze")]
+    pub(super) wall_from: Option<u64>,
     /// Each instance's file system has a [`Trace`](crate::vfs::Trace).
     pub trace: bool,
     /// What one instance may hold.
@@ -135,6 +139,8 @@ impl Default for RunPlan {
             files: Vec::new(),
             deterministic: false,
             clock_start: VirtualClock::START_NANOS,
+            #[cfg(feature = "freeze")]
+            wall_from: None,
             trace: false,
             quota: Quota::default(),
             max_memory: None,

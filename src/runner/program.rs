@@ -11,13 +11,13 @@ use wasmtime_wasi::p3::bindings as bindings3;
 use super::calls::{interpose, interpose_three, interpose_two};
 use super::code::Code;
 use super::engine::Compiled;
-use super::guest::CORE_ENTRY;
+use super::guest::{CORE_ENTRY, GuestSource};
 use super::host::{ComponentHost, CoreHost, InstanceHost};
 use super::invoke::{self, Call};
 use super::names::answer_names;
 use super::sockets::link_placed;
 use super::threads::{runtime_of, threads_from_the_start};
-use super::{Guest, GuestKind, Outcome, RunControl, RunPlan, RunnerConfig, RunnerError};
+use super::{GuestKind, Outcome, RunControl, RunPlan, RunnerConfig, RunnerError};
 use crate::vfs::seal_until;
 use crate::wasi::{p0, p1, p2, p3};
 
@@ -70,7 +70,7 @@ pub(super) enum AsyncEntry {
 impl Program {
     pub(super) fn link(
         compiled: &Compiled,
-        guest: &Guest,
+        guest: &dyn GuestSource,
         config: &RunnerConfig,
     ) -> Result<Self, RunnerError> {
         let name = || guest.name().to_owned();
@@ -269,19 +269,19 @@ impl AsyncEntry {
 /// Links a guest of which one function is called.
 fn link_call(
     compiled: &Compiled,
-    guest: &Guest,
+    guest: &dyn GuestSource,
     config: &RunnerConfig,
     call: &str,
 ) -> Result<Program, RunnerError> {
     let linked = match &compiled.code {
         Code::Core(module) => {
-            invoke::check_core(module, guest, call)?;
+            invoke::check_core(module, guest.name(), call)?;
             let pre = core_linker(&compiled.engine, module, config)
                 .and_then(|linker| linker.instantiate_pre(module));
             pre.map(|pre| Program::CoreCall(pre, call.to_owned(), config.timeout))
         }
         Code::Component(component) => {
-            let call = Call::find(&compiled.engine, component, guest, call)?;
+            let call = Call::find(&compiled.engine, component, guest.name(), call)?;
             let is_async = guest.kind() == GuestKind::AsyncComponent;
             let linker = async_linker(compiled, component, config, guest.kind());
             let pre = linker.and_then(|linker| linker.instantiate_pre(component));

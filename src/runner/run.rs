@@ -215,7 +215,7 @@ impl Runner {
         let host = InstanceHost::new(fs, volumes, plan, &self.config, instance)?;
         #[cfg(feature = "freeze")]
         if let Some(resumed) = &self.resumed {
-            return host.going_on((resumed, plan.deterministic), fs, instance);
+            return host.going_on(resumed, fs, (plan, instance));
         }
         Ok(host)
     }

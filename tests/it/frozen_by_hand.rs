@@ -141,7 +141,7 @@ fn goes_on(engine: &Engine, checkpoint: &Checkpoint, next: i64) -> Left {
     checkpoint.reopen(&mut host.p1, &fs).unwrap();
     assert!(!fs.exists("/.stratafs/open").unwrap());
     let mut store = Store::new(engine, host);
-    let module = Module::new(engine, checkpoint.module()).unwrap();
+    let module = Module::new(engine, checkpoint.module().unwrap()).unwrap();
     let instance = linker(engine).instantiate(&mut store, &module).unwrap();
     let sum = instance.get_typed_func::<(), i64>(&mut store, "sum");
     let sum = sum.unwrap().call(&mut store, ()).unwrap();
@@ -203,7 +203,7 @@ fn a_function_that_is_not_offered_is_named() {
     assert!(error.contains("`own::look`"), "{error}");
 
     let (checkpoint, _) = frozen(&engine, |call| call.name == "next").unwrap();
-    let module = Module::new(&engine, checkpoint.module()).unwrap();
+    let module = Module::new(&engine, checkpoint.module().unwrap()).unwrap();
     let mut store = Store::new(&engine, host(&fs, 0));
     let error = lacking.instantiate(&mut store, &module).unwrap_err();
     let error = format!("{error:#}");
@@ -449,7 +449,7 @@ fn guests_of_other_hosts_find_the_root_as_it_was() {
     for checkpoint in [checkpoint, opened] {
         let (p1, fs) = checkpoint.context(&mut WasiCtxBuilder::new()).unwrap();
         let mut store = Store::new(&engine, Host { p1, next: 0 });
-        let module = Module::new(&engine, checkpoint.module()).unwrap();
+        let module = Module::new(&engine, checkpoint.module().unwrap()).unwrap();
         let instance = linker.instantiate(&mut store, &module).unwrap();
         let look = instance.get_typed_func::<(), i64>(&mut store, "look");
         let differs_at = look.unwrap().call(&mut store, ()).unwrap();

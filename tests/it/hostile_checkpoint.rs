@@ -114,6 +114,11 @@ fn counts_and_numbers_that_cannot_be_are_refused_or_mean_nothing() {
     assert_eq!(outcome(&offset.unwrap()), Outcome::Exited(0));
     let said = refusal(|state| state["version"] = json!(2));
     assert!(said.contains("version 2"), "{said}");
+    let said = refusal(|state| state["features"] = json!(["simd", "stack-switching"]));
+    assert!(said.contains("proposal \"stack-switching\""), "{said}");
+    // What is said of the program is not what it needs.
+    let most = opened(|_, state| state["features"] = json!(vec!["simd"; 1000])).unwrap();
+    assert_eq!(outcome(&most), Outcome::Exited(0));
     let said = refusal(|state| state["more"] = json!(1));
     assert!(said.contains("unknown field"), "{said}");
 }

@@ -127,7 +127,7 @@ fn export_program(store: &Store, args: ExportArgs) -> Result<(), Failure> {
     let reference = &args.image.reference;
     let info = store.info(reference.as_str())?;
     let program = match Checkpoint::open(&store.image(reference.as_str())?)? {
-        Some(checkpoint) => Some(checkpoint.module().to_vec()),
+        Some(checkpoint) => Some(checkpoint.module()?.into_owned()),
         None => transfer::program(store, &info)?,
     };
     let Some(program) = program else {

@@ -96,6 +96,7 @@ fn inspected(info: &ImageInfo, checkpoint: Option<&CheckpointInfo>) -> Value {
             "frames": checkpoint.frames,
             "memory_bytes": checkpoint.memory_bytes,
             "own_bytes": checkpoint.own_bytes,
+            "features": checkpoint.features,
             "random_calls": checkpoint.random_calls,
         })),
     })

@@ -137,6 +137,7 @@ fn inspect_knows_the_point_and_export_writes_the_program() {
     let digest = checkpoint["program_digest"].as_str().unwrap();
     assert!(digest.starts_with("blake3:"), "{digest}");
     assert!(checkpoint["own_bytes"].as_u64().unwrap() > 100);
+    assert_eq!(checkpoint["features"], serde_json::json!([]));
     cli.run("image export warm warm.wasm --format wasm").fine();
     let program = std::fs::read(cli.path("warm.wasm")).unwrap();
     assert!(program.starts_with(b"\0asm"));

@@ -9,6 +9,7 @@ use wasmtime_wasi::{HostMonotonicClock, WasiCtxBuilder};
 
 use super::files::HIDDEN;
 use super::known::SavedKnown;
+use super::program::{FrozenProgram, NamedProgram};
 use super::shown::DIR;
 use super::{CheckpointError, FreezeError, Freezing, MonotonicFrom, Point};
 use super::{FrozenFiles, FrozenModule, GuestTold};
@@ -16,8 +17,9 @@ use crate::digest::Digest;
 use crate::error::Error;
 use crate::image::Image;
 use crate::layer::Layer;
+use crate::meta::Time;
 use crate::name::show;
-use crate::runner::guest::CORE_ENTRY;
+use crate::runner::guest::{CORE_ENTRY, GuestSource};
 use crate::runner::{Guest, GuestDir, GuestKind, RunPlan, Runner, RunnerConfig, RunnerError};
 use crate::vfs::Fs;
 use crate::wasi::p1::{Ctx, Described, KnownFiles};
@@ -43,13 +45,13 @@ use crate::wasi::p1::{Ctx, Described, KnownFiles};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-pub struct Checkpoint(Arc<FrozenParts>);
+pub struct Checkpoint(pub(super) Arc<FrozenParts>);
 
 /// What a checkpoint is made of.
 pub(super) struct FrozenParts {
     pub(super) name: String,
     /// The module that goes on from the point.
-    pub(super) module: Vec<u8>,
+    pub(super) module: FrozenProgram,
     /// The base of instances that go on.
     pub(super) image: Image,
     /// The base of the guest, and what it changed.
@@ -91,6 +93,9 @@ pub struct CheckpointInfo {
     pub monotonic_ns: u64,
     /// What the wall clock read, in nanoseconds since 1970.
     pub wall_ns: u64,
+    /// The proposals to WebAssembly that the engine has to have, such as `simd`, in alphabetical
+    /// order.
+    pub features: Vec<String>,
     /// How often the guest asked for random numbers: calls of `random_get`, and openings of
     /// `/dev/random` and `/dev/urandom`. All that goes on from here shares what it got.
     pub random_calls: u64,
@@ -115,7 +120,7 @@ impl Checkpoint {
         let info = module.info((guest.monotonic_ns, 0), guest.random_calls);
         Self::new(FrozenParts {
             name: guest.name,
-            module: module.into_bytes(),
+            module: FrozenProgram::Held(module.into_bytes()),
             image: files.kept.image,
             base: files.base,
             changes: files.kept.changes,
@@ -182,10 +187,14 @@ impl Checkpoint {
     }
 
     /// Returns the program that goes on from the point: a command of preview1 like any
-    /// other, which another runtime can run as well, without the guest's open files.
-    #[must_use]
-    pub fn module(&self) -> &[u8] {
-        &self.0.module
+    /// other, which another runtime can run as well, without the guest's open files. That of
+    /// an image is read each time.
+    ///
+    /// # Errors
+    /// [`CheckpointError::File`] if it cannot be read; [`CheckpointError::Damaged`] if it is not what
+    /// was written.
+    pub fn module(&self) -> Result<Cow<'_, [u8]>, CheckpointError> {
+        self.0.module.bytes()
     }
 
     /// Returns what the guest has open, for hosts that make contexts themselves:
@@ -236,19 +245,36 @@ impl Checkpoint {
     /// that brings its own is refused. It must show the guest the directories that it
     /// had, as [`plan`](Self::plan) does.
     ///
+    /// The program of an image is read if its code is not in the cache, and not held.
+    ///
     /// # Errors
-    /// As [`Runner::new`].
+    /// [`RunnerError::Unreadable`] if the program has to be read and cannot be, or is not what was
+    /// written; then as [`Runner::new`].
     pub fn runner(&self, config: RunnerConfig) -> Result<Runner, RunnerError> {
-        let guest = Guest::from_bytes(self.0.name.clone(), self.0.module.clone())?;
-        if guest.kind() != GuestKind::Core {
-            // What goes on is written by `freeze`; this came from elsewhere.
-            return Err(RunnerError::NoEntry {
-                name: self.0.name.clone(),
-                wanted: CORE_ENTRY,
-            });
-        }
+        let guest = NamedProgram {
+            name: &self.0.name,
+            program: &self.0.module,
+        };
         let program = &self.0.info.program_digest;
         Runner::going_on(&guest, config, program, Resumed(Arc::clone(&self.0)))
+    }
+
+    /// Reads the program as a guest.
+    fn guest(&self) -> Result<Guest, FreezeError> {
+        let guest = NamedProgram {
+            name: &self.0.name,
+            program: &self.0.module,
+        };
+        let guest = guest.guest()?.into_owned();
+        match guest.kind() {
+            GuestKind::Core => Ok(guest),
+            // What goes on is written by `freeze`; this came from elsewhere.
+            GuestKind::Component | GuestKind::AsyncComponent => Err(RunnerError::NoEntry {
+                name: self.0.name.clone(),
+                wanted: CORE_ENTRY,
+            }
+            .into()),
+        }
     }
 }
 
@@ -270,7 +296,7 @@ impl Checkpoint {
         config: &RunnerConfig,
         point: &Point,
     ) -> Result<Freezing, FreezeError> {
-        let guest = Guest::from_bytes(self.0.name.clone(), self.0.module.clone())?;
+        let guest = self.guest()?;
         let resumed = Resumed(Arc::clone(&self.0));
         resumed.check(plan)?;
         let plan = resumed.plan(plan);
@@ -357,13 +383,19 @@ impl Resumed {
     /// Returns the plan of a run that goes on: its wall clock never goes back.
     pub(in crate::runner) fn plan<'p>(&self, plan: &'p RunPlan) -> Cow<'p, RunPlan> {
         let wall = self.0.info.wall_ns;
-        match plan.deterministic && plan.clock_start < wall {
-            true => Cow::Owned(RunPlan {
-                clock_start: wall,
-                ..plan.clone()
-            }),
-            false => Cow::Borrowed(plan),
+        let starts = match plan.deterministic {
+            true => plan.clock_start,
+            false => Time::now().as_nanos_clamped(),
+        };
+        if starts >= wall {
+            return Cow::Borrowed(plan);
         }
+        let mut later = plan.clone();
+        match plan.deterministic {
+            true => later.clock_start = wall,
+            false => later.wall_from = Some(wall),
+        }
+        Cow::Owned(later)
     }
 
     /// Makes what was there besides the layers, before an instance is furnished.

@@ -1,4 +1,5 @@
-//! A monotonic clock that goes on from a reading: with the time, or by counting.
+//! Clocks that go on from a reading: monotonic ones, with the time or by counting, and a
+//! wall clock where the host's is behind.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,7 +7,8 @@ use std::time::Instant;
 
 use wasmtime_wasi::HostMonotonicClock;
 
-use crate::vfs::VirtualClock;
+use crate::meta::Time;
+use crate::vfs::{Clock, VirtualClock};
 
 /// Starts at a reading and goes on from there. Clones are one clock.
 #[derive(Clone)]
@@ -67,6 +69,27 @@ impl HostMonotonicClock for MonotonicFrom {
             }
             None => self.next(),
         }
+    }
+}
+
+/// The wall clock of a guest that was frozen at a later time than the host's clock shows: it
+/// goes on from the reading at the point until the host's has caught up.
+pub(in crate::runner) struct WallFrom {
+    at: Instant,
+    reading: u64,
+}
+
+impl WallFrom {
+    pub(in crate::runner) fn new(reading: u64) -> Self {
+        let at = Instant::now();
+        Self { at, reading }
+    }
+}
+
+impl Clock for WallFrom {
+    fn now(&self) -> Time {
+        let passed = u64::try_from(self.at.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        Time::from_nanos(self.reading.saturating_add(passed)).max(Time::now())
     }
 }
 

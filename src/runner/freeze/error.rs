@@ -47,6 +47,14 @@ pub enum CheckpointError {
         /// What is known here.
         known: u32,
     },
+    /// It needs what no engine here has.
+    #[error(
+        "the checkpoint needs the WebAssembly proposal {name:?}, which this program does not know: prepare it again, or run it with a newer version"
+    )]
+    Feature {
+        /// The proposal.
+        name: String,
+    },
     /// What the guest had open, or was shown, is not there.
     #[error("the checkpoint: {reason}")]
     Reopen {

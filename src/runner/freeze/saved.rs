@@ -15,9 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{CheckpointInfo, FrozenParts};
 use super::known::SavedKnown;
+use super::program::FrozenProgram;
 use super::shown::put;
 use super::{Checkpoint, CheckpointError};
-use crate::digest::Digest;
+use crate::checkpoint::is_feature;
 use crate::errno::Errno;
 use crate::error::Error;
 use crate::image::Image;
@@ -59,6 +60,9 @@ struct SavedState {
     own_bytes: u64,
     monotonic_ns: u64,
     wall_ns: u64,
+    /// The proposals that the engine has to have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    features: Vec<String>,
     random_calls: u64,
     /// Bytes that those gave.
     random_bytes: u64,
@@ -243,18 +247,18 @@ impl Checkpoint {
     /// Holds the program once more.
     ///
     /// # Errors
-    /// Those of [`Fs::apply`] and [`Fs::write`].
-    pub fn to_fs(&self) -> Result<Fs, Error> {
+    /// Those of [`Fs::apply`], [`module`](Self::module) and [`Fs::write`].
+    pub fn to_fs(&self) -> Result<Fs, CheckpointError> {
         let parts = self.parts();
         let fs = Fs::new(&parts.base);
         fs.apply("/", &parts.changes)?;
         put(&fs, || fs.create_dir_all("/.stratafs/frozen"))?;
-        fs.write(PROGRAM, &parts.module)?;
+        fs.write(PROGRAM, &*parts.module.bytes()?)?;
         let state = SavedState::of(parts);
         let failed = |errno| Error::new("write", STATE.as_bytes(), errno);
         let text = serde_json::to_vec(&state).map_err(|_| failed(Errno::Io))?;
         if text.len() as u64 > MAX_CHECKPOINT_STATE {
-            return Err(failed(Errno::FileTooLarge));
+            return Err(failed(Errno::FileTooLarge).into());
         }
         fs.write(STATE, text)?;
         fs.write(NOTICE, NOTICE_TEXT)?;
@@ -263,7 +267,9 @@ impl Checkpoint {
 
     /// Reads the checkpoint of an image; `None` if it has none.
     ///
-    /// Reads the program, which is compared with its digest, and holds it.
+    /// The program is not read before it is needed, and compared with its digests then: by
+    /// [`runner`](Self::runner) if its code is not in the cache, [`freeze`](Self::freeze),
+    /// [`module`](Self::module) and [`to_fs`](Self::to_fs).
     ///
     /// # Errors
     /// [`CheckpointError`] if it is damaged, of a newer version, or asks for what no guest
@@ -273,16 +279,7 @@ impl Checkpoint {
         let Some(state) = SavedState::read(&fs)? else {
             return Ok(None);
         };
-        let module = read_program(&fs)?;
-        let digest = Digest::of(&module).to_string();
-        if digest != state.module_digest {
-            return Err(CheckpointError::Damaged {
-                reason: format!(
-                    "{PROGRAM} has the digest {digest}, {STATE} says {}",
-                    state.module_digest
-                ),
-            });
-        }
+        let module = FrozenProgram::in_image(image, state.module_digest.clone())?;
         state.into_checkpoint(image, module).map(Some)
     }
 
@@ -315,7 +312,7 @@ impl Checkpoint {
     }
 }
 
-fn read_program(fs: &Fs) -> Result<Vec<u8>, Error> {
+pub(super) fn read_program(fs: &Fs) -> Result<Vec<u8>, Error> {
     fs.read_up_to(PROGRAM, MAX_CHECKPOINT_PROGRAM)
 }
 
@@ -343,12 +340,13 @@ impl SavedState {
             point: info.point.clone(),
             program: parts.name.clone(),
             program_digest: info.program_digest.to_string(),
-            module_digest: Digest::of(&parts.module).to_string(),
+            module_digest: parts.module.module_digest(),
             frames: info.frames,
             memory_bytes: info.memory_bytes,
             own_bytes: info.own_bytes,
             monotonic_ns: info.monotonic_ns,
             wall_ns: info.wall_ns,
+            features: info.features.clone(),
             random_calls: info.random_calls,
             random_bytes: parts.random_bytes,
             device_bytes: parts.device_bytes,
@@ -394,6 +392,10 @@ impl SavedState {
     }
 
     fn info(&self) -> Result<CheckpointInfo, CheckpointError> {
+        if let Some(name) = self.features.iter().find(|name| !is_feature(name)) {
+            let name = name.clone();
+            return Err(CheckpointError::Feature { name });
+        }
         let digest = self.program_digest.parse();
         Ok(CheckpointInfo {
             point: self.point.clone(),
@@ -404,6 +406,7 @@ impl SavedState {
             own_bytes: self.own_bytes,
             monotonic_ns: self.monotonic_ns,
             wall_ns: self.wall_ns,
+            features: self.features.clone(),
             random_calls: self.random_calls,
         })
     }
@@ -411,7 +414,7 @@ impl SavedState {
     fn into_checkpoint(
         self,
         image: &Image,
-        module: Vec<u8>,
+        module: FrozenProgram,
     ) -> Result<Checkpoint, CheckpointError> {
         let info = self.info()?;
         if !self.known.is_sound(self.descriptors.len()) {

@@ -9,6 +9,7 @@ use wasmtime::{Caller, Engine, Linker, Module, Store};
 use super::checkpoint::{Checkpoint, FrozenParts, Resumed};
 use super::clock::MonotonicFrom;
 use super::error::FreezeError;
+use super::program::FrozenProgram;
 use super::watch::{Called, FreezableModule, ImportCall};
 use super::{Freezing, Point, files, known, point};
 use crate::checkpoint::{CoreModule, Refusal};
@@ -73,7 +74,7 @@ pub(super) fn freeze(
     // What the guest makes is numbered as in a run that is not to be frozen.
     let next = fs.next_number();
     match resumed {
-        Some(resumed) => host = host.going_on((resumed, plan.deterministic), &fs, instance)?,
+        Some(resumed) => host = host.going_on(resumed, &fs, (plan, instance))?,
         None => super::show(&fs, (instance, plan.deterministic)).map_err(|errno| {
             RunnerError::Preopen {
                 path: b"/.stratafs".to_vec(),
@@ -156,7 +157,7 @@ impl<'r> StopRun<'r> {
         info.point = self.point.to_string();
         let parts = FrozenParts {
             name: self.guest.name().to_owned(),
-            module: frozen.into_bytes(),
+            module: FrozenProgram::Held(frozen.into_bytes()),
             image: kept.image,
             base: fs.image().clone(),
             changes: kept.changes,

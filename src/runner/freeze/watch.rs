@@ -11,7 +11,7 @@ use wasmtime::{Caller, Extern, FrameInfo, Func, Instance, Linker, Module, Store,
 use super::capture::{self, StoppedCall};
 use super::import::{WatchState, watch, watch_all, watch_async};
 use super::{Checkpoint, CheckpointInfo, FreezeError, FrozenFiles, GuestTold};
-use crate::checkpoint::{CallGraph, CoreModule, Refusal, leavable_module};
+use crate::checkpoint::{CallGraph, CoreModule, Refusal, features, leavable_module};
 use crate::digest::Digest;
 use crate::limits::MAX_FRAME_PAGES;
 use crate::runner::Outcome;
@@ -130,6 +130,7 @@ pub struct FrozenModule {
     program: Digest,
     frames: usize,
     memory_bytes: u64,
+    features: Vec<&'static str>,
 }
 
 impl<'p> FreezableModule<'p> {
@@ -313,7 +314,8 @@ impl<'w> WatchedInstance<'w> {
             return ended.map(|()| Called::Returned);
         };
         if let Err(error) = ended {
-            return Err(wasmtime::Error::new(cannot_leave(&error)));
+            let refusal = cannot_leave(&self.program.program, &error);
+            return Err(wasmtime::Error::new(refusal));
         }
         Ok(Called::Stopped(StoppedInstance {
             program: self.program,
@@ -324,8 +326,8 @@ impl<'w> WatchedInstance<'w> {
     }
 }
 
-/// Says which function could not be left, and why.
-fn cannot_leave(error: &wasmtime::Error) -> Refusal {
+/// Says which function could not be left, where it starts in the program, and why.
+fn cannot_leave(program: &CoreModule<'_>, error: &wasmtime::Error) -> Refusal {
     let why = match error.downcast_ref::<Trap>() {
         Some(Trap::UnreachableCodeReached) => {
             "it has a local, an operand or a result of references that are never null".to_owned()
@@ -338,9 +340,13 @@ fn cannot_leave(error: &wasmtime::Error) -> Refusal {
     };
     let backtrace = error.downcast_ref::<WasmBacktrace>();
     let frame = backtrace.and_then(|backtrace| backtrace.frames().first());
+    // The build has the program's functions under their own numbers.
+    let function = frame.map(FrameInfo::func_index);
+    let defined = function.and_then(|function| program.defined(function).ok());
     Refusal {
-        function: frame.map(FrameInfo::func_index),
+        function,
         name: frame.and_then(|frame| frame.func_name().map(str::to_owned)),
+        offset: defined.map(|defined| defined.body.range().start),
         ..Refusal::of_leaving(&why)
     }
 }
@@ -355,12 +361,14 @@ impl StoppedInstance<'_> {
     pub fn bake<T: 'static>(&self, store: &mut Store<T>) -> Result<FrozenModule, Refusal> {
         let program = (&self.program.program, &self.program.reach);
         let captured = capture::capture(store, self.instance, program, (&self.call, &self.entry))?;
+        let features = features(&captured.module)?;
         Ok(FrozenModule {
             bytes: captured.module,
             point: format!("call:{}:{}", self.call.name, self.call.nth),
             program: captured.program,
             frames: captured.frames,
             memory_bytes: captured.memory_bytes,
+            features,
         })
     }
 
@@ -398,6 +406,11 @@ impl FrozenModule {
             own_bytes: self.bytes.len() as u64,
             monotonic_ns,
             wall_ns,
+            features: self
+                .features
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect(),
             random_calls,
         }
     }

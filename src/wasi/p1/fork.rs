@@ -1,8 +1,11 @@
 //! Contexts that go on from another one: forks, and tables of descriptors as data.
 
+use std::collections::HashMap;
+
 use wasmtime_wasi::p1::{WasiP1Ctx, types};
 
 use super::ctx::Ctx;
+use super::host_files::{HostFiles, nameless, preopen_name};
 use super::table::{DirDescriptor, FileDescriptor, Slot};
 use crate::errno::Errno;
 use crate::error::Error;
@@ -72,17 +75,23 @@ impl Ctx {
     /// other instances, such as a volume, are opened once more on the same instance. Numbers
     /// 0 to 2 go to the streams of `wasi`. O(1) for each descriptor.
     ///
+    /// What is open in directories of the host is opened once more by name, if
+    /// [`name_host_dirs`](Self::name_host_dirs) was called: `wasi` has to show directories
+    /// under the same names in the same order. Seven system calls at most for each, and it may
+    /// wait for them.
+    ///
     /// # Errors
     ///
-    /// In this order: [`Errno::Unsupported`] if a directory of the host, or anything else of
-    /// wasmtime-wasi's besides the standard streams, is open: it cannot be opened once more
-    /// from here; those of [`Fs::fork_with`] and [`Descriptor::try_clone`].
-    pub fn fork(&self, fs: &Fs, wasi: WasiP1Ctx) -> Result<(Fs, Self), Error> {
+    /// In this order: those of [`look_at_host_files`](Self::look_at_host_files); of what is open
+    /// in directories of the host, [`Errno::Unsupported`] if
+    /// [`name_host_dirs`](Self::name_host_dirs) was not called or a file has lost its name,
+    /// [`Errno::BadDescriptor`] with the name of a directory that `wasi` does not show,
+    /// [`Errno::NoEntry`] with the path of a file whose name another one has, and what the host
+    /// says to the opening; those of [`Fs::fork_with`] and [`Descriptor::try_clone`].
+    pub fn fork(&mut self, fs: &Fs, mut wasi: WasiP1Ctx) -> Result<(Fs, Self), Error> {
+        self.look_at_host_files()?;
+        let (host_files, numbers) = self.host_files_in(&mut wasi)?;
         let failed = |errno| Error::new("fork", b"/", errno);
-        let is_foreign = |slot: &Slot| matches!(slot, Slot::Host(number) if *number > 2);
-        if self.table.slots().any(is_foreign) {
-            return Err(failed(Errno::Unsupported));
-        }
         let own: Vec<&Descriptor> = self.opened().filter(|one| one.fs().is_same(fs)).collect();
         let (fork, again) = fs.fork_with(&own)?;
         let mut again = again.into_iter();
@@ -93,7 +102,7 @@ impl Ctx {
         let table = self.table.map(|slot| {
             Ok(match slot {
                 Slot::Closed => Slot::Closed,
-                Slot::Host(number) => Slot::Host(*number),
+                Slot::Host(number) => Slot::Host(*numbers.get(number).unwrap_or(number)),
                 Slot::File(file) => Slot::File(FileDescriptor {
                     descriptor: other(&file.descriptor)?,
                     offset: file.offset,
@@ -107,8 +116,36 @@ impl Ctx {
             })
         });
         let mut beside = self.beside(wasi, table.map_err(failed)?);
+        beside.host_files = host_files;
         beside.known = self.known.as_ref().map(|known| Box::new(known.over(&fork)));
         Ok((fork, beside))
+    }
+
+    /// Opens once more in `wasi` what is open in directories of the host, and returns it with
+    /// the numbers that it has there by those that it has here.
+    fn host_files_in(
+        &mut self,
+        wasi: &mut WasiP1Ctx,
+    ) -> Result<(Option<HostFiles>, HashMap<u32, u32>), Error> {
+        let slots = self.table.slots();
+        let foreign = slots.filter_map(|slot| match slot {
+            Slot::Host(number) if *number > 2 => Some(*number),
+            Slot::Closed | Slot::Host(_) | Slot::File(_) | Slot::Dir(_) => None,
+        });
+        let foreign: Vec<u32> = foreign.collect();
+        match &self.host_files {
+            Some(files) => {
+                let (files, numbers) = files.open_in(&mut self.stock, wasi, &foreign)?;
+                Ok((Some(files), numbers))
+            }
+            None => match foreign.first() {
+                None => Ok((None, HashMap::new())),
+                Some(number) => Err(match preopen_name(&mut self.stock, *number) {
+                    Some(name) => Error::new("fork", name.as_bytes(), Errno::Unsupported),
+                    None => nameless(*number),
+                }),
+            },
+        }
     }
 
     fn opened(&self) -> impl Iterator<Item = &Descriptor> {

@@ -25,11 +25,12 @@ const FIRST: u32 = 3;
 pub(super) struct HostFiles {
     /// The names that they are shown under, in order.
     names: Vec<String>,
-    /// What was opened below them, by wasmtime-wasi's number. One that is closed is
-    /// overwritten when its number is given out again.
-    opened: HashMap<u32, HostFile>,
+    /// What was opened below them, by wasmtime-wasi's number; `None` for what has no name
+    /// that is known. One that is closed is overwritten when its number is given out again.
+    opened: HashMap<u32, Option<HostFile>>,
 }
 
+#[derive(Clone)]
 struct HostFile {
     preopen: String,
     path: Vec<u8>,
@@ -41,28 +42,28 @@ struct HostFile {
 impl HostFiles {
     /// Remembers what was opened below a directory.
     pub(super) fn opened(&mut self, dir: u32, path: &[u8], access: Access, opened: u32) {
-        // A number that is forgotten is one whose file has no name.
-        self.opened.remove(&opened);
-        let (preopen, above) = match self.opened.get(&dir) {
-            Some(dir) => (dir.preopen.clone(), dir.path.as_slice()),
-            None => match self.name(dir) {
-                Some(name) => (name.to_owned(), b"".as_slice()),
-                None => return,
-            },
-        };
-        let path = match above.is_empty() {
-            true => path.to_vec(),
-            false => [above, b"/", path].concat(),
-        };
-        if path.len() <= MAX_PATH_BYTES {
-            let file = None;
-            let opening = HostFile {
-                preopen,
+        let opening = self.place(dir).and_then(|(preopen, above)| {
+            let path = match above.is_empty() {
+                true => path.to_vec(),
+                false => [above, b"/", path].concat(),
+            };
+            (path.len() <= MAX_PATH_BYTES).then(|| HostFile {
+                preopen: preopen.to_owned(),
                 path,
                 access,
-                file,
-            };
-            self.opened.insert(opened, opening);
+                file: None,
+            })
+        });
+        self.opened.insert(opened, opening);
+    }
+
+    /// Returns where an open directory lies: below which name, and at which path from there.
+    fn place(&self, dir: u32) -> Option<(&str, &[u8])> {
+        match self.opened.get(&dir) {
+            Some(dir) => dir
+                .as_ref()
+                .map(|dir| (dir.preopen.as_str(), dir.path.as_slice())),
+            None => self.name(dir).map(|name| (name, b"".as_slice())),
         }
     }
 
@@ -79,26 +80,103 @@ impl HostFiles {
 
     /// Returns what stands behind one of wasmtime-wasi's numbers.
     pub(super) fn describe(&self, number: u32) -> Option<Described> {
-        if let Some(open) = self.opened.get(&number) {
-            return Some(Described::Open {
+        match self.opened.get(&number) {
+            Some(open) => open.as_ref().map(|open| Described::Open {
                 preopen: open.preopen.clone(),
                 path: open.path.clone(),
                 access: open.access,
                 file: open.file,
-            });
+            }),
+            None => self.name(number).map(|name| Described::Preopen {
+                name: name.to_owned(),
+            }),
         }
-        let name = self.name(number)?.to_owned();
-        Some(Described::Preopen { name })
     }
+
+    /// Opens in `theirs` what has the numbers `numbers` in `ours`, by name, and returns their
+    /// numbers there by those here. `theirs` has to show directories under the same names in
+    /// the same order, and each name has to lead to the same object.
+    pub(super) fn open_in(
+        &self,
+        ours: &mut impl WasiSnapshotPreview1,
+        theirs: &mut impl WasiSnapshotPreview1,
+        numbers: &[u32],
+    ) -> std::result::Result<(Self, HashMap<u32, u32>), Error> {
+        let mut other = Self {
+            names: self.names.clone(),
+            opened: HashMap::new(),
+        };
+        let mut found = HashMap::new();
+        for number in numbers {
+            let opened = match self.opened.get(number) {
+                None => {
+                    let name = self.name(*number).unwrap_or_default();
+                    if preopen_name(theirs, *number).as_deref() != Some(name) {
+                        return Err(Error::new("fork", name.as_bytes(), Errno::BadDescriptor));
+                    }
+                    *number
+                }
+                Some(None) => return Err(nameless(*number)),
+                Some(Some(open)) => {
+                    let failed = |fail| error("fork", &open.path, fail);
+                    let dir = other.number(&open.preopen);
+                    let dir = dir.ok_or(CallFailure::Errno(types::Errno::Badf));
+                    let place = (open.path.as_slice(), open.access);
+                    let opened = dir.and_then(|dir| open_below(theirs, dir, place, open.file));
+                    let opened = opened.map_err(failed)?;
+                    let same = is_same((ours, *number), (theirs, opened)).map_err(failed)?;
+                    if !same {
+                        return Err(Error::new("fork", &open.path, Errno::NoEntry));
+                    }
+                    other.opened.insert(opened, Some(open.clone()));
+                    opened
+                }
+            };
+            found.insert(*number, opened);
+        }
+        Ok((other, found))
+    }
+}
+
+/// Makes the refusal to fork what is open without a name that is known.
+pub(super) fn nameless(number: u32) -> Error {
+    let what = format!("descriptor {number} of wasmtime-wasi's");
+    Error::new("fork", what.as_bytes(), Errno::Unsupported)
+}
+
+/// Returns the name that wasmtime-wasi shows a directory under.
+pub(super) fn preopen_name(stock: &mut impl WasiSnapshotPreview1, number: u32) -> Option<String> {
+    let mut bytes = vec![0; MAX_PATH_BYTES];
+    let mut memory = GuestMemory::Unshared(&mut bytes);
+    let types::Prestat::Dir(dir) = stock.fd_prestat_get(&mut memory, number.into()).ok()?;
+    let length = dir.pr_name_len;
+    let place = GuestPtr::new(0);
+    let copied = stock.fd_prestat_dir_name(&mut memory, number.into(), place, length);
+    copied.ok()?;
+    bytes.truncate(length as usize);
+    String::from_utf8(bytes).ok()
+}
+
+/// Returns whether two numbers are open on one object.
+fn is_same(
+    (ours, here): (&mut impl WasiSnapshotPreview1, u32),
+    (theirs, there): (&mut impl WasiSnapshotPreview1, u32),
+) -> Result<bool> {
+    let mut memory = GuestMemory::Unshared(&mut []);
+    let here = block_on(ours.fd_filestat_get(&mut memory, here.into()))?;
+    let there = block_on(theirs.fd_filestat_get(&mut memory, there.into()))?;
+    Ok((here.dev, here.ino) == (there.dev, there.ino))
 }
 
 impl Ctx {
     /// Has what the guest opens below directories of the host remembered by name, so that
-    /// [`describe`](Self::describe) tells of it and [`reopen`](Self::reopen) opens it.
+    /// [`describe`](Self::describe) tells of it, and [`reopen`](Self::reopen) and
+    /// [`fork`](Self::fork) open it once more.
     /// `names` are those that the directories are shown under, in the order in which
     /// wasmtime-wasi was given them.
     ///
-    /// Default: none is remembered, and [`describe`](Self::describe) refuses them.
+    /// Default: none is remembered, and [`describe`](Self::describe) and [`fork`](Self::fork)
+    /// refuse them.
     #[must_use]
     pub fn name_host_dirs(mut self, names: impl IntoIterator<Item = String>) -> Self {
         self.host_files = Some(HostFiles {
@@ -125,18 +203,19 @@ impl Ctx {
         };
         for slot in self.table.slots() {
             let Slot::Host(number) = slot else { continue };
-            let Some(open) = files.opened.remove(number) else {
+            let Some(Some(open)) = files.opened.get(number) else {
                 continue;
             };
             let dir = files.number(&open.preopen);
             let looked = dir.map(|dir| look(&mut self.stock, *number, (dir, &open.path)));
             let looked = looked.transpose();
-            match looked.map_err(|fail| error("look at", &open.path, fail))? {
-                Some(Looked::At(file)) => {
-                    files.opened.insert(*number, HostFile { file, ..open });
-                }
-                // Its name is not remembered any more.
-                Some(Looked::Nameless) | None => {}
+            let looked = looked.map_err(|fail| error("look at", &open.path, fail))?;
+            let Some(entry) = files.opened.get_mut(number) else {
+                continue;
+            };
+            match (looked, entry.as_mut()) {
+                (Some(Looked::At(file)), Some(open)) => open.file = file,
+                _ => *entry = None,
             }
         }
         Ok(())
@@ -160,7 +239,7 @@ impl Ctx {
         (path, access): (&[u8], Access),
         file: Option<OpenFile>,
     ) -> std::result::Result<Slot, Error> {
-        let opened = open(&mut self.stock, dir, (path, access), file);
+        let opened = open_below(&mut self.stock, dir, (path, access), file);
         let opened = opened.map_err(|fail| error("reopen", path, fail))?;
         if let Some(files) = &mut self.host_files {
             files.opened(dir, path, access, opened);
@@ -211,7 +290,7 @@ fn look(
     })))
 }
 
-fn open(
+fn open_below(
     stock: &mut impl WasiSnapshotPreview1,
     dir: u32,
     (path, access): (&[u8], Access),

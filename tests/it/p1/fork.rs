@@ -4,6 +4,9 @@ use stratafs::errno::Errno as Code;
 use stratafs::vfs::Rights as Allow;
 use stratafs::wasi::p1::Described;
 
+use stratafs::wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::FsPerms;
+
 use super::*;
 use crate::support::p1::{Data, MODES, Oflags, READ_WRITE, Rights};
 
@@ -55,6 +58,120 @@ fn a_fork_of_a_context_keeps_numbers_offsets_and_files_without_names() {
         );
         assert!(other.exists("/second").unwrap() && !fs.exists("/second").unwrap());
     }
+}
+
+/// wasmtime-wasi's context that shows directories of the host.
+fn showing(dirs: &[(&std::path::Path, &str)]) -> WasiP1Ctx {
+    let mut wasi = WasiCtxBuilder::new();
+    wasi.allow_blocking_current_thread(true);
+    for (dir, name) in dirs {
+        wasi.preopened_dir(dir, name, FsPerms::ReadWrite).unwrap();
+    }
+    wasi.build_p1()
+}
+
+/// Ours as 3, `/one` and `/two` of the host as 4 and 5.
+fn beside_host(mode: Mode, fs: &Fs, (one, two): (&std::path::Path, &std::path::Path)) -> Guest {
+    let names = ["/one".to_owned(), "/two".to_owned()];
+    let wasi = showing(&[(one, "/one"), (two, "/two")]);
+    let ctx = Ctx::new(wasi).preopen(fs.root().unwrap(), "/");
+    Guest::new(mode, ctx.name_host_dirs(names))
+}
+
+#[test]
+fn a_fork_opens_files_of_host_directories_once_more() {
+    for mode in MODES {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let fs = fresh();
+        let mut first = beside_host(mode, &fs, (one.path(), two.path()));
+        // A number of the host's own that was a directory's is a file's then.
+        first.close(4).unwrap();
+        let log = first.open(5, "log", Oflags::CREAT, READ_WRITE).unwrap();
+        first.write(log, b"before").unwrap();
+        first.mkdir(5, "below").unwrap();
+        let below = first
+            .open(5, "below", Oflags::DIRECTORY, Rights::FD_READ)
+            .unwrap();
+        let inner = first.open(below, "in", Oflags::CREAT, READ_WRITE).unwrap();
+        first.create(ROOT, "own", b"own");
+
+        let again = showing(&[(one.path(), "/one"), (two.path(), "/two")]);
+        let (_, forked) = ctx(&mut first).fork(&fs, again).unwrap();
+        let mut second = Guest::new(mode, forked);
+        assert_eq!(second.preopens(), ["/"]);
+        assert_eq!(second.content(ROOT, "own").unwrap(), b"own");
+        assert_eq!(second.tell(log).unwrap(), 6);
+        first.write(log, b", first").unwrap();
+        second.seek(log, 0, 2).unwrap();
+        second.write(log, b", second").unwrap();
+        second.write(inner, b"there").unwrap();
+        let content = |name: &str| std::fs::read_to_string(two.path().join(name)).unwrap();
+        assert_eq!(content("log"), "before, first, second");
+        assert_eq!(content("below/in"), "there");
+        // Offsets are each fork's own; a fork of a fork goes on alike.
+        assert_eq!(first.tell(log).unwrap(), 13);
+        let again = showing(&[(one.path(), "/one"), (two.path(), "/two")]);
+        let (_, third) = ctx(&mut second).fork(&fs, again).unwrap();
+        let mut third = Guest::new(mode, third);
+        assert_eq!(third.tell(inner).unwrap(), 5);
+        assert_eq!(third.tell(log).unwrap(), 21);
+    }
+}
+
+#[test]
+fn a_fork_refuses_by_name_what_it_cannot_open_once_more() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let both = || showing(&[(one.path(), "/one"), (two.path(), "/two")]);
+    let fs = fresh();
+    let refused = |guest: &mut Guest, wasi: WasiP1Ctx| {
+        let error = ctx(guest).fork(&fs, wasi).map(|_| ()).unwrap_err();
+        let path = String::from_utf8_lossy(error.path()).into_owned();
+        (path, error.errno())
+    };
+    // Names that were not told.
+    let plain = Ctx::new(both()).preopen(fs.root().unwrap(), "/");
+    let mut guest = Guest::new(Mode::Sync, plain);
+    guest.names(4, ".");
+    assert_eq!(
+        refused(&mut guest, both()),
+        ("/one".to_owned(), Code::Unsupported)
+    );
+    // Directories that are not shown again, or in another order.
+    let mut guest = beside_host(Mode::Sync, &fs, (one.path(), two.path()));
+    assert_eq!(
+        refused(&mut guest, showing(&[(one.path(), "/one")])),
+        ("/two".to_owned(), Code::BadDescriptor)
+    );
+    let turned = showing(&[(two.path(), "/two"), (one.path(), "/one")]);
+    assert_eq!(
+        refused(&mut guest, turned),
+        ("/one".to_owned(), Code::BadDescriptor)
+    );
+    // A file whose name leads to another one there, or to none.
+    let file = guest.open(5, "file", Oflags::CREAT, READ_WRITE).unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = || showing(&[(one.path(), "/one"), (elsewhere.path(), "/two")]);
+    assert_eq!(
+        refused(&mut guest, other()),
+        ("file".to_owned(), Code::NoEntry)
+    );
+    std::fs::write(elsewhere.path().join("file"), "another").unwrap();
+    assert_eq!(
+        refused(&mut guest, other()),
+        ("file".to_owned(), Code::NoEntry)
+    );
+    // One that has lost its name, under a number that was a directory's.
+    guest.close(file).unwrap();
+    guest.close(4).unwrap();
+    let file = guest.open(5, "file", Oflags::empty(), READ_WRITE).unwrap();
+    std::fs::rename(two.path().join("file"), two.path().join("moved")).unwrap();
+    let (path, errno) = refused(&mut guest, both());
+    assert!(path.contains("descriptor"), "{path}");
+    assert_eq!(errno, Code::Unsupported);
+    // Nothing has happened to the one that was to be forked.
+    guest.write(file, b"still open").unwrap();
+    let moved = std::fs::read(two.path().join("moved")).unwrap();
+    assert_eq!(moved, b"still open");
 }
 
 #[test]

@@ -382,7 +382,7 @@ fn a_local_that_is_never_null_is_refused_by_the_name_of_its_function() {
     let point = "call:fd_write:1".parse().unwrap();
     let frozen = freeze(&guest, &Image::empty(), &plan(&written), &config, &point);
     let said = frozen.unwrap_err().to_string();
-    assert!(said.contains("function 5 (holds): "), "{said}");
+    assert!(said.contains("function 5 (holds) at offset 0x"), "{said}");
     assert!(said.contains("never null"), "{said}");
 }
 

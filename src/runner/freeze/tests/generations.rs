@@ -55,7 +55,7 @@ fn generations(
         match frozen {
             Freezing::Frozen(checkpoint) => {
                 check(&checkpoint);
-                modules.push(checkpoint.module().to_vec());
+                modules.push(checkpoint.module().unwrap().to_vec());
             }
             Freezing::Ended(ended) => outcome = ended.to_string(),
         }
