@@ -82,7 +82,7 @@ fn freeze(linker: &Linker<Player>, wasm: &[u8]) -> Result<Checkpoint, Box<dyn Er
 
 fn main() -> Result<(), Box<dyn Error>> {
     let linker = linker(&Engine::default())?;
-    let kept = freeze(&linker, Guest::from_bytes("game", GUEST)?.wasm())?;
+    let kept = freeze(&linker, &Guest::from_bytes("game", GUEST)?.wasm()?)?;
     // An image like any other: a store keeps it, a registry has it.
     let image = Image::new(&[kept.to_fs()?.diff(&ChunkPool::new())?])?;
     let checkpoint = Checkpoint::open(&image)?.ok_or("it was put there")?;

@@ -52,6 +52,8 @@ say "examples in the documentation"
 cargo test --profile tests --locked "${of_library[@]}" --doc
 
 if [ -n "$long" ]; then
+    say "the examples"
+    tests/examples.sh
     say "a real CPython, a thousand times"
     script tests/cpython/run.sh
     say "CPython's own file tests"
@@ -89,6 +91,7 @@ else
     say "a part of CPython's own file tests"
     script tests/cpython/suite.sh test_os test_posix test_shutil test_fileio test_file
     left_out "CPython a thousand times, and 36 more modules of its tests"
+    left_out "the examples"
     left_out "images in and out of skopeo, umoci and buildah, of a real registry and of an object store"
     left_out "the package, built from its own archive"
     left_out "containers under containerd"

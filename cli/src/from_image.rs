@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use stratafs::errno::Errno;
 use stratafs::image::{Image, ImageConfig, Reference};
 use stratafs::runner::{Guest, RunPlan, RunnerError};
 use stratafs::vfs::Fs;
@@ -56,7 +55,7 @@ pub(super) fn guest(
     let config = &wanted.applied(config);
     let typed = wanted.typed.clone();
     if let Some(file) = &wanted.over {
-        let guest = Guest::from_file(file)?;
+        let guest = Guest::in_file(file)?;
         set_out(config, file, typed, plan);
         return Ok(guest);
     }
@@ -101,14 +100,17 @@ pub(super) fn guest(
             false => Err(no_file(reference, &program, "")),
         };
     };
-    let bytes = fs.read_up_to(&path, MAX_PROGRAM_BYTES).map_err(|error| {
-        let large = format!("{error}: a program has at most {MAX_PROGRAM_BYTES} bytes");
-        match error.errno() {
-            Errno::FileTooLarge => Failure::new(format_args!("{reference}: {large}")),
-            _ => Failure::from(error),
-        }
-    })?;
-    Ok(Guest::from_bytes(format!("{reference}:{path}"), bytes)?)
+    let size = fs.metadata(&path)?.size;
+    if size > MAX_PROGRAM_BYTES {
+        return Err(Failure::new(format_args!(
+            "{reference}: {path} has {size} bytes: a program has at most {MAX_PROGRAM_BYTES}"
+        )));
+    }
+    Ok(Guest::in_image(
+        format!("{reference}:{path}"),
+        image,
+        &path,
+    )?)
 }
 
 /// Finds the program that an image starts by itself, if that is a file of it.
@@ -156,7 +158,7 @@ fn of_host(
     if !file.is_file() {
         return Err(no_file(reference, program, ", nor of the host"));
     }
-    let guest = match Guest::from_file(file) {
+    let guest = match Guest::in_file(file) {
         Err(RunnerError::NotWasm { reason, .. }) => {
             let more = format!(", and that of the host is not WebAssembly: {reason}");
             return Err(no_file(reference, program, &more));

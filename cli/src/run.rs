@@ -191,7 +191,7 @@ fn made(
     let config = run.config.clone();
     if let GuestFrom::File(path) = &run.guest {
         let budget = run.plan.budget.as_ref();
-        return prepare(Guest::from_file(path)?, config, &run.layers, pool, budget);
+        return prepare(Guest::in_file(path)?, config, &run.layers, pool, budget);
     }
     let image = image(run, store, pool)?;
     if let Some(checkpoint) = Checkpoint::open(&image)? {

@@ -46,8 +46,9 @@ pub fn run(data: &[u8]) {
         return assert_eq!(found, left_alone(&guest, &wat), "{pairs:?}\n{wat}");
     }
     CODE.clear();
-    let want = to_its_end(guest.wasm(), Written::new(), &wat);
-    let whole = Stoppable::new(guest.wasm(), &wat);
+    let wasm = guest.wasm().expect("it is held");
+    let want = to_its_end(&wasm, Written::new(), &wat);
+    let whole = Stoppable::new(&wasm, &wat);
     for pair in pairs {
         let found = in_three(&whole, pair);
         assert_eq!(found, want, "{pair:?}\n{wat}");

@@ -60,9 +60,9 @@ impl Programs {
         if let Some(checkpoint) = checkpoint {
             return self.thaw(root, checkpoint);
         }
-        let (place, bytes) = read(&root.image, &places)?;
+        let (place, guest) = find(&root.image, &places)?;
         let program = ReadyProgram {
-            runner: self.compile(&place, bytes)?,
+            runner: self.compile(&guest)?,
             checkpoint: None,
         };
         root.programs.lock().insert(place, program.clone());
@@ -97,8 +97,9 @@ impl Programs {
         config
     }
 
-    fn compile(&self, place: &str, bytes: Vec<u8>) -> Result<Arc<Runner>, Status> {
-        let digest = Digest::of(&bytes);
+    fn compile(&self, guest: &Guest) -> Result<Arc<Runner>, Status> {
+        // Only bytes that have this digest are compiled.
+        let digest = guest.identity();
         let mut known = self.known.lock();
         if let Some(at) = known.iter().position(|(of, _)| *of == digest) {
             let found = known.remove(at);
@@ -106,8 +107,7 @@ impl Programs {
             known.push(found);
             return Ok(runner);
         }
-        let guest = Guest::from_bytes(place, bytes).map_err(Status::invalid)?;
-        let runner = Arc::new(Runner::new(&guest, self.config()).map_err(Status::invalid)?);
+        let runner = Arc::new(Runner::new(guest, self.config()).map_err(Status::invalid)?);
         if known.len() >= MAX_PROGRAMS {
             known.remove(0);
         }
@@ -135,13 +135,22 @@ fn places(spec: &ContainerSpec) -> Vec<String> {
     dirs.chain(["/"]).map(below).collect()
 }
 
-/// Reads the first of the files that is there.
-fn read(image: &Image, places: &[String]) -> Result<(String, Vec<u8>), Status> {
+/// Finds the first of the files that is there, and what it has to run.
+fn find(image: &Image, places: &[String]) -> Result<(String, Guest), Status> {
     let fs = Fs::new(image);
     let mut missing = None;
     for place in places {
-        match fs.read_up_to(place.as_str(), MAX_PROGRAM_BYTES) {
-            Ok(bytes) => return Ok((place.clone(), bytes)),
+        match fs.metadata(place.as_str()) {
+            Ok(stat) if stat.size > MAX_PROGRAM_BYTES => {
+                return Err(Status::invalid(format_args!(
+                    "program {place}: expected at most {MAX_PROGRAM_BYTES} bytes, found {}",
+                    stat.size
+                )));
+            }
+            Ok(_) => {
+                let guest = Guest::in_image(place.as_str(), image, place.as_str());
+                return Ok((place.clone(), guest.map_err(Status::invalid)?));
+            }
             Err(error) if matches!(error.errno(), Errno::NoEntry | Errno::NotDirectory) => {
                 missing.get_or_insert(error);
             }
@@ -183,14 +192,15 @@ mod tests {
     #[test]
     fn programs_are_kept_up_to_a_bound() {
         let programs = Programs::new(None);
-        let text = |at: usize| {
-            format!("(module (func (export \"_start\") (drop (i32.const {at}))))").into_bytes()
+        let guest = |name: &str, at: usize| {
+            let text = format!("(module (func (export \"_start\") (drop (i32.const {at}))))");
+            Guest::from_bytes(name, text).unwrap()
         };
-        let first = programs.compile("0", text(0)).unwrap();
-        let again = programs.compile("same", text(0)).unwrap();
+        let first = programs.compile(&guest("0", 0)).unwrap();
+        let again = programs.compile(&guest("same", 0)).unwrap();
         assert!(Arc::ptr_eq(&first, &again));
         for at in 1..=MAX_PROGRAMS {
-            programs.compile("next", text(at)).unwrap();
+            programs.compile(&guest("next", at)).unwrap();
         }
         let known = programs.known.lock();
         assert_eq!(known.len(), MAX_PROGRAMS);

@@ -359,7 +359,7 @@ fn pieces_of(extents: &[Extent]) -> impl Iterator<Item = (u64, Digest)> {
 }
 
 /// Computes the digest of the content that has these bytes. O(bytes).
-#[cfg(feature = "freeze")]
+#[cfg(feature = "runner")]
 pub(crate) fn digest_of_bytes(bytes: &[u8]) -> Digest {
     let pieces = (0..).zip(bytes.chunks(CHUNK_BYTES));
     let pieces = pieces.filter(|(_, piece)| piece.iter().any(|byte| *byte != 0));

@@ -22,7 +22,7 @@ mod ticket;
 pub(crate) use buffer::Buffer;
 pub use builder::ContentBuilder;
 pub use content::Content;
-#[cfg(feature = "freeze")]
+#[cfg(feature = "runner")]
 pub(crate) use content::digest_of_bytes;
 pub(crate) use content::{copy_or_zero, digest_of};
 #[cfg(feature = "store")]

@@ -1,5 +1,7 @@
 //! Whole files at once: read, write, copy.
 
+#[cfg(feature = "runner")]
+use crate::chunk::Content;
 use crate::errno::Errno;
 use crate::error::Error;
 use crate::limits::{MAX_PREFETCH_BYTES, MAX_WHOLE_READ_BYTES};
@@ -72,6 +74,17 @@ impl Fs {
         self.at("read", &path.fs_path(), |root, path| {
             let file = open(root, path, OpenFlags::empty(), Access::READ)?;
             read_all(&file, max)
+        })
+    }
+
+    /// Returns the bytes of a file of the base, as the base has them. Links are followed.
+    #[cfg(feature = "runner")]
+    pub(crate) fn base_content(&self, path: impl IntoFsPath) -> Result<Content, Error> {
+        self.at("read", &path.fs_path(), |root, path| {
+            let id = root.stat_at(Follow::Yes, path)?.id;
+            let node = id.node_below(self.image().nodes());
+            let content = node.and_then(|node| self.image().content(node));
+            content.cloned().ok_or(Errno::IsDirectory)
         })
     }
 

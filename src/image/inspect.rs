@@ -56,16 +56,6 @@ pub(super) fn locate(image: &Image, path: &LayerPath) -> Option<Located> {
     })
 }
 
-/// Returns the bytes of the file at a path; `None` for anything else.
-#[cfg(feature = "freeze")]
-pub(super) fn content_at<'i>(image: &'i Image, path: &LayerPath) -> Option<&'i Content> {
-    let mut names = path.names().iter();
-    let node = names.try_fold(0, |node, name| {
-        Some(image.lookup(node, name.as_bytes())?.node)
-    })?;
-    image.content(node)
-}
-
 /// Walks in canonical order until all of them are found.
 pub(super) fn paths_of(image: &Image, nodes: &HashSet<u32>) -> HashMap<u32, LayerPath> {
     let mut paths = HashMap::with_capacity(nodes.len());

@@ -366,12 +366,6 @@ impl Image {
         self.0.index.node(dir).parent.get()
     }
 
-    /// Returns the bytes of the file at a path; `None` for anything else.
-    #[cfg(feature = "freeze")]
-    pub(crate) fn content_at(&self, path: &LayerPath) -> Option<&Content> {
-        inspect::content_at(self, path)
-    }
-
     /// Returns the bytes of a file.
     pub(crate) fn content(&self, node: u32) -> Option<&Content> {
         self.0.index.content(node)

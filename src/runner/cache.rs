@@ -12,15 +12,13 @@
 //!
 //! ```text
 //! DIR/key                                   32 bytes at random
-//! DIR/<blake3 of guest and settings>/seal   hex digest of:
+//! DIR/<blake3 of guest and settings>/seal   hex digest of the name, the length and four parts of:
 //! DIR/<blake3 of guest and settings>/code   wasmtime's compiled code
 //! ```
 
 use std::fmt;
 use std::fs;
-#[cfg(unix)]
-use std::io::Read;
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -193,13 +191,51 @@ fn clear(dir: &Path) -> io::Result<()> {
     }
 }
 
+/// Parts of the compiled code that are digested at once, a thread each.
+const SEALED_PARTS: u64 = 4;
+
+/// Bytes that are not worth a thread.
+const SMALL_CODE: u64 = 1 << 20;
+
 /// Digests the compiled code in `dir` piece by piece: none of it stays in memory.
 fn seal_of(dir: &Path, key: &SealKey) -> io::Result<String> {
+    let code = dir.join(CODE);
+    let len = fs::metadata(&code)?.len();
+    let part = len.div_ceil(SEALED_PARTS);
+    let of_part = |number: u64| -> io::Result<blake3::Hash> {
+        let mut file = fs::File::open(&code)?;
+        file.seek(io::SeekFrom::Start(number * part))?;
+        // The last takes what there is, more than was counted as well.
+        let most = if number + 1 < SEALED_PARTS {
+            part
+        } else {
+            u64::MAX
+        };
+        let mut hasher = blake3::Hasher::new_keyed(key);
+        hasher.update_reader(file.take(most))?;
+        Ok(hasher.finalize())
+    };
+    let parts: io::Result<Vec<_>> = match len <= SMALL_CODE {
+        true => (0..SEALED_PARTS).map(of_part).collect(),
+        false => std::thread::scope(|scope| {
+            let of_part = &of_part;
+            let parts = (0..SEALED_PARTS).map(|number| scope.spawn(move || of_part(number)));
+            let parts: Vec<_> = parts.collect();
+            let joined = parts.into_iter().map(|part| match part.join() {
+                Ok(hash) => hash,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            joined.collect()
+        }),
+    };
     let mut hasher = blake3::Hasher::new_keyed(key);
     // Of this guest: another's code would be as good a file.
     let own = dir.file_name().unwrap_or_default();
     hasher.update(own.as_encoded_bytes()).update(&[0]);
-    hasher.update_reader(fs::File::open(dir.join(CODE))?)?;
+    hasher.update(&len.to_le_bytes());
+    for part in parts? {
+        hasher.update(part.as_bytes());
+    }
     Ok(hasher.finalize().to_hex().to_string())
 }
 
@@ -385,6 +421,36 @@ mod tests {
         fs::write(&file, b"other code").unwrap();
         drop(opened(home.path()).unwrap());
         assert!(!file.exists());
+    }
+
+    #[test]
+    fn each_byte_of_code_is_sealed_whether_it_is_digested_at_once_or_not() {
+        for bytes in [0, 1, 3, 4, 5, 4_099, SMALL_CODE, SMALL_CODE + 7] {
+            let home = tempfile::tempdir().unwrap();
+            let dir = opened(home.path()).unwrap();
+            let code: Vec<u8> = (0..bytes).map(|at| (at % 251) as u8).collect();
+            dir.keep(&code).unwrap();
+            let with = |code: &[u8]| {
+                fs::write(dir.dir.join(CODE), code).unwrap();
+                is_whole(&dir.dir, &dir.key)
+            };
+            assert!(with(&code), "{bytes}");
+            let ends = [0, 1, 2, 3, 4].map(|part| (part * code.len() / 4).min(code.len()));
+            for at in ends
+                .into_iter()
+                .chain(ends.map(|end| end.saturating_sub(1)))
+            {
+                let mut changed = code.clone();
+                if let Some(byte) = changed.get_mut(at) {
+                    *byte ^= 1;
+                    assert!(!with(&changed), "{bytes}, {at}");
+                }
+            }
+            assert!(!with(&[&code[..], &[0]].concat()), "{bytes}");
+            if let Some((_, shorter)) = code.split_last() {
+                assert!(!with(shorter), "{bytes}");
+            }
+        }
     }
 
     #[test]

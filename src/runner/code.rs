@@ -6,7 +6,7 @@ use std::path::Path;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
-use super::{Guest, GuestKind};
+use super::GuestKind;
 
 pub(super) enum Code {
     Core(Module),
@@ -15,11 +15,11 @@ pub(super) enum Code {
 
 impl Code {
     /// Compiles a guest. Takes seconds for a large one.
-    pub(super) fn compile(engine: &Engine, guest: &Guest) -> wasmtime::Result<Self> {
-        let code = match guest.kind() {
-            GuestKind::Core => Self::Core(Module::from_binary(engine, guest.wasm())?),
+    pub(super) fn compile(engine: &Engine, kind: GuestKind, wasm: &[u8]) -> wasmtime::Result<Self> {
+        let code = match kind {
+            GuestKind::Core => Self::Core(Module::from_binary(engine, wasm)?),
             GuestKind::Component | GuestKind::AsyncComponent => {
-                Self::Component(Component::from_binary(engine, guest.wasm())?)
+                Self::Component(Component::from_binary(engine, wasm)?)
             }
         };
         code.prepared()

@@ -11,7 +11,6 @@ use wasmtime::{
 use super::cache::{CacheEntry, CacheUse};
 use super::code::Code;
 use super::functions::FunctionFile;
-use super::guest::GuestSource;
 use super::{Guest, GuestKind, RunnerConfig, RunnerError};
 use crate::digest::Digest;
 use crate::limits::{MAX_POOLED_MEMORIES, MAX_TABLE_ELEMENTS};
@@ -67,7 +66,7 @@ impl Compiled {
     /// of the program's checkpoints.
     #[cfg(feature = "freeze")]
     pub(super) fn of_checkpoint(
-        guest: &dyn GuestSource,
+        guest: &Guest,
         config: &RunnerConfig,
         program: &Digest,
     ) -> Result<Self, RunnerError> {
@@ -86,7 +85,7 @@ impl Compiled {
     }
 
     fn obtain(
-        guest: &dyn GuestSource,
+        guest: &Guest,
         config: &RunnerConfig,
         program: Option<&Digest>,
         with_engine: impl Fn(&Config, &MakeCode<'_>) -> Result<(Engine, Code, Allocator), SetupError>,
@@ -94,7 +93,11 @@ impl Compiled {
         let kind = guest.kind();
         let settings = settings(kind, config);
         let mut engine_config = engine_config(kind, config);
-        let entry = CacheEntry::open(config.cache_dir.as_deref(), &guest.identity(), &settings);
+        let entry = CacheEntry::open(
+            config.cache_dir.as_deref(),
+            guest.identity().as_bytes(),
+            &settings,
+        );
         let mapped = entry.code().and_then(|file| {
             let load = |engine: &Engine| Code::load(engine, kind, &file);
             with_engine(&engine_config, &load).ok()
@@ -107,7 +110,7 @@ impl Compiled {
                 cache: entry.hit(),
             });
         }
-        let whole = guest.guest()?;
+        let wasm = guest.wasm()?;
         let home = config.cache_dir.as_deref();
         let functions = program
             .filter(|_| home.is_some())
@@ -117,7 +120,8 @@ impl Compiled {
                 .enable_incremental_compilation(functions.functions())
                 .map_err(|source| RunnerError::Engine { source })?;
         }
-        let compiled = with_engine(&engine_config, &|engine| Code::compile(engine, &whole));
+        let compiled = with_engine(&engine_config, &|engine| Code::compile(engine, kind, &wasm));
+        drop(wasm);
         if let Some(functions) = functions {
             functions.keep();
         }

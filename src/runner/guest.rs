@@ -7,6 +7,11 @@ use std::path::Path;
 use wasmparser::{CanonicalFunction, CanonicalOption, Encoding, Parser, Payload};
 
 use super::RunnerError;
+use super::program_bytes::ProgramBytes;
+use crate::digest::Digest;
+use crate::image::Image;
+use crate::path::IntoFsPath;
+use crate::vfs::Fs;
 
 /// The export that makes a core module a command.
 pub(super) const CORE_ENTRY: &str = "_start";
@@ -26,41 +31,8 @@ pub(super) const CORE_ENTRY: &str = "_start";
 #[derive(Clone)]
 pub struct Guest {
     name: String,
-    wasm: Vec<u8>,
     kind: GuestKind,
-}
-
-/// A guest that is compiled unless its code is at hand: its bytes may lie elsewhere until then.
-pub(super) trait GuestSource {
-    /// Returns the name for messages.
-    fn name(&self) -> &str;
-
-    /// Returns what the guest speaks.
-    fn kind(&self) -> GuestKind;
-
-    /// Returns what stands for the guest among compiled ones: no other guest has the same.
-    fn identity(&self) -> Cow<'_, [u8]>;
-
-    /// Returns the guest, with its bytes.
-    fn guest(&self) -> Result<Cow<'_, Guest>, RunnerError>;
-}
-
-impl GuestSource for Guest {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn kind(&self) -> GuestKind {
-        self.kind
-    }
-
-    fn identity(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(&self.wasm)
-    }
-
-    fn guest(&self) -> Result<Cow<'_, Guest>, RunnerError> {
-        Ok(Cow::Borrowed(self))
-    }
+    program: ProgramBytes,
 }
 
 /// What a guest speaks.
@@ -97,7 +69,12 @@ impl Guest {
         };
         let wasm = text.unwrap_or(bytes);
         let kind = kind_of(&name, &wasm)?;
-        Ok(Self { name, wasm, kind })
+        let program = ProgramBytes::Held(wasm.into());
+        Ok(Self {
+            name,
+            kind,
+            program,
+        })
     }
 
     /// Reads a guest from a file of the host.
@@ -112,16 +89,98 @@ impl Guest {
         Self::from_vec(path.display().to_string(), bytes)
     }
 
+    /// Finds a guest in a file of the host, whose bytes are read when they are needed: where a
+    /// [`Runner`](super::Runner) finds its code in a cache they are not, and never held. The file is
+    /// read once here, piece by piece, for its digest. What is no binary of a core module is
+    /// read and held, as [`from_file`](Self::from_file) does.
+    ///
+    /// # Errors
+    /// As [`from_file`](Self::from_file). Later, [`RunnerError::Read`] for a file that was changed
+    /// since.
+    pub fn in_file(path: &Path) -> Result<Self, RunnerError> {
+        match ProgramBytes::in_file(path)? {
+            Some(program) => Ok(Self::core(path.display().to_string(), program)),
+            None => Self::from_file(path),
+        }
+    }
+
+    /// Finds a guest in an image, whose bytes are read when they are needed: where a
+    /// [`Runner`](super::Runner) finds its code in a cache they are not, and never held. What is no
+    /// binary of a core module is read and held. Links are followed. `name` is for messages.
+    ///
+    /// ```
+    /// use stratafs::image::Image;
+    /// use stratafs::layer::Layer;
+    /// use stratafs::runner::{Guest, RunnerError};
+    ///
+    /// let image = Image::new(&[Layer::builder().finish()?])?;
+    /// let error = Guest::in_image("app:1", &image, "/app.wasm").unwrap_err();
+    /// assert!(matches!(error, RunnerError::Unreadable { .. }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`RunnerError::Unreadable`] if there is no such file or it cannot be read; those of
+    /// [`from_bytes`](Self::from_bytes).
+    pub fn in_image(
+        name: impl Into<String>,
+        image: &Image,
+        path: impl IntoFsPath,
+    ) -> Result<Self, RunnerError> {
+        let name = name.into();
+        let unreadable = |reason: String| RunnerError::Unreadable {
+            name: name.clone(),
+            reason,
+        };
+        let content = Fs::new(image).base_content(path);
+        let content = content.map_err(|error| unreadable(error.to_string()))?;
+        let program = ProgramBytes::in_content(content).map_err(unreadable)?;
+        match program {
+            ProgramBytes::Held(bytes) => Self::from_vec(name, bytes.into()),
+            program => Ok(Self::core(name, program)),
+        }
+    }
+
+    /// Makes a guest of a program that goes on from a point.
+    #[cfg(feature = "freeze")]
+    pub(super) fn made(name: String, wasm: Vec<u8>) -> Self {
+        Self::core(name, ProgramBytes::Made(wasm.into()))
+    }
+
+    /// Makes a guest of a program that is known to be a core module.
+    pub(super) fn core(name: String, program: ProgramBytes) -> Self {
+        let kind = GuestKind::Core;
+        Self {
+            name,
+            kind,
+            program,
+        }
+    }
+
     /// Returns the name for messages.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Returns the WebAssembly binary.
+    /// Returns the WebAssembly binary. That of [`in_file`](Self::in_file) and
+    /// [`in_image`](Self::in_image) is read each time.
+    ///
+    /// # Errors
+    /// [`RunnerError::Read`] and [`RunnerError::Unreadable`] if it has to be read and cannot be, or
+    /// is not what it was.
+    pub fn wasm(&self) -> Result<Cow<'_, [u8]>, RunnerError> {
+        self.program.read(&self.name)
+    }
+
+    /// Returns a digest that stands for the program: no other one has it. O(bytes) for a program
+    /// that is held.
+    ///
+    /// What an image says of its files may be wrong. Whatever is kept for a program under its
+    /// identity is to be made of its [bytes](Self::wasm), which are compared with it.
     #[must_use]
-    pub fn wasm(&self) -> &[u8] {
-        &self.wasm
+    pub fn identity(&self) -> Digest {
+        self.program.identity()
     }
 
     /// Returns what the guest speaks.
@@ -135,10 +194,8 @@ impl fmt::Debug for Guest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "Guest({:?}, {:?}, {} bytes)",
-            self.name,
-            self.kind,
-            self.wasm.len()
+            "Guest({:?}, {:?}, {:?})",
+            self.name, self.kind, self.program
         )
     }
 }

@@ -50,6 +50,7 @@ mod output;
 mod plan;
 mod private;
 mod program;
+mod program_bytes;
 mod proposals;
 mod report;
 mod run;
@@ -229,11 +230,7 @@ impl Runner {
         Self::link(compiled, guest, config)
     }
 
-    fn link(
-        compiled: Compiled,
-        guest: &dyn guest::GuestSource,
-        config: RunnerConfig,
-    ) -> Result<Self, RunnerError> {
+    fn link(compiled: Compiled, guest: &Guest, config: RunnerConfig) -> Result<Self, RunnerError> {
         let program = Program::link(&compiled, guest, &config)?;
         let gate = Gate::new(config.threads);
         let Compiled {
@@ -259,7 +256,7 @@ impl Runner {
     /// Compiles and links a guest that goes on from a checkpoint of a program.
     #[cfg(feature = "freeze")]
     fn going_on(
-        guest: &dyn guest::GuestSource,
+        guest: &Guest,
         mut config: RunnerConfig,
         program: &crate::digest::Digest,
         resumed: freeze::Resumed,

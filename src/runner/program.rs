@@ -11,13 +11,13 @@ use wasmtime_wasi::p3::bindings as bindings3;
 use super::calls::{interpose, interpose_three, interpose_two};
 use super::code::Code;
 use super::engine::Compiled;
-use super::guest::{CORE_ENTRY, GuestSource};
+use super::guest::CORE_ENTRY;
 use super::host::{ComponentHost, CoreHost, InstanceHost};
 use super::invoke::{self, Call};
 use super::names::answer_names;
 use super::sockets::link_placed;
 use super::threads::{runtime_of, threads_from_the_start};
-use super::{GuestKind, Outcome, RunControl, RunPlan, RunnerConfig, RunnerError};
+use super::{Guest, GuestKind, Outcome, RunControl, RunPlan, RunnerConfig, RunnerError};
 use crate::vfs::seal_until;
 use crate::wasi::{p0, p1, p2, p3};
 
@@ -70,7 +70,7 @@ pub(super) enum AsyncEntry {
 impl Program {
     pub(super) fn link(
         compiled: &Compiled,
-        guest: &dyn GuestSource,
+        guest: &Guest,
         config: &RunnerConfig,
     ) -> Result<Self, RunnerError> {
         let name = || guest.name().to_owned();
@@ -269,7 +269,7 @@ impl AsyncEntry {
 /// Links a guest of which one function is called.
 fn link_call(
     compiled: &Compiled,
-    guest: &dyn GuestSource,
+    guest: &Guest,
     config: &RunnerConfig,
     call: &str,
 ) -> Result<Program, RunnerError> {

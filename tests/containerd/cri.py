@@ -104,10 +104,11 @@ class Kubelet:
         made = self.channel.unary_unary(SERVICE + method, request_serializer=bytes, response_deserializer=bytes)
         return made(request, timeout=timeout)
 
-    def sandbox_config(self, name, network):
+    def sandbox_config(self, name, network, sysctls=()):
         namespaces = message((1, network), (2, 1), (3, HOST))  # network, pid of a container, ipc
         security = message((1, namespaces))
-        linux = message((2, security))
+        settings = [(3, message((1, key), (2, value))) for key, value in sysctls]
+        linux = message((2, security), *settings)
         return message(
             (1, message((1, name), (2, "uid-" + name), (3, "tests"), (4, 0))),
             (3, os.path.join(self.logs, name)),
@@ -115,9 +116,9 @@ class Kubelet:
             (8, linux),
         )
 
-    def run_sandbox(self, name, network=HOST):
+    def run_sandbox(self, name, network=HOST, sysctls=()):
         os.makedirs(os.path.join(self.logs, name))
-        config = self.sandbox_config(name, network)
+        config = self.sandbox_config(name, network, sysctls)
         return one(self.call("RunPodSandbox", message((1, config), (2, "stratafs"))), 1).decode(), config
 
     def create(self, pod, config, name, command, env=(), memory=0, mounts=(), stdin=False, user="", uid=0, groups=()):
@@ -335,10 +336,27 @@ def networked_pods(kubelet, has_sockets):
         held = [os.readlink(entry.path) for entry in os.scandir("/proc/%s/fd" % kubelet.shim())]
         # Its own, and one for each guest that listens.
         expect(sum(link.startswith(("net:", "/run/netns/", "/var/run/netns/")) for link in held), 3, "networks that the process holds")
+    if has_sockets:
+        low_port(kubelet)
     for pod, _, _, _ in pods:
         kubelet.remove(pod)
     expect(kubelet.list(), (0, 0), "pods and containers that are left")
     print("   pods with the addresses %s" % " and ".join(pod[3] for pod in pods))
+
+
+def low_port(kubelet):
+    """A user who is not root listens below 1024 in a pod whose network allows it, and in no other."""
+    setting = ("net.ipv4.ip_unprivileged_port_start", "0")
+    for name, sysctls in [("allowed", [setting]), ("usual", [])]:
+        pod, config = kubelet.run_sandbox(name, POD, sysctls)
+        listens = kubelet.create(pod, config, "listen", ["/listen.wasm", "0.0.0.0:80", name], uid=1000)
+        kubelet.start(listens)
+        if sysctls:
+            address = one(one(kubelet.call("PodSandboxStatus", message((1, pod))), 1), 5, 1).decode()
+            expect(heard(address, 80), name, "what is said at port 80 of " + name)
+        else:
+            expect(kubelet.until_exited(listens)[0] != 0, True, "the end of who may not listen")
+        kubelet.remove(pod)
 
 
 def start_of(self, pod, config, name, command, **more):

@@ -2,6 +2,7 @@
 //! end and tree are those of a run that was left alone, byte for byte.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use stratafs::chunk::ChunkPool;
@@ -15,6 +16,8 @@ use stratafs::runner::{
 use stratafs::source::{self, SourceOptions};
 use stratafs::vfs::{Fs, Rights};
 
+#[cfg(target_os = "linux")]
+use crate::soak::tree;
 use crate::support::base::Base;
 use crate::support::guest::{World, guest};
 use crate::support::rng::is_long;
@@ -54,20 +57,30 @@ struct Watched {
     guest: Guest,
     image: Image,
     args: Vec<String>,
+    /// The directories that it is shown.
+    shown: Vec<GuestDir>,
     /// Holds the build that can be stopped.
     cache: tempfile::TempDir,
 }
 
 impl Watched {
     fn new(name: &str, args: &[&str]) -> Self {
-        let base = Base::new();
+        Self::over(Base::new().path(), name, args)
+    }
+
+    fn over(base: &Path, name: &str, args: &[&str]) -> Self {
         let options = SourceOptions::default();
-        let layer = source::dir_ambient(&ChunkPool::new(), base.path(), &options).unwrap();
+        let layer = source::dir_ambient(&ChunkPool::new(), base, &options).unwrap();
         let words = [name].into_iter().chain(args.iter().copied());
         Self {
             guest: Guest::from_file(&guest(name, World::P1)).unwrap(),
             image: Image::new(&[layer]).unwrap(),
             args: words.map(str::to_owned).collect(),
+            shown: vec![GuestDir {
+                dir: "/".into(),
+                guest: "/".into(),
+                rights: Rights::ReadWrite,
+            }],
             cache: tempfile::tempdir().unwrap(),
         }
     }
@@ -79,11 +92,7 @@ impl Watched {
         plan.furnished = true;
         plan.deterministic = true;
         plan.keep_file_systems = true;
-        plan.preopens = vec![GuestDir {
-            dir: "/".into(),
-            guest: "/".into(),
-            rights: Rights::ReadWrite,
-        }];
+        plan.preopens.clone_from(&self.shown);
         plan.stdio = Stdio::Collect(Arc::clone(written) as Arc<dyn OutputSink>);
         plan
     }
@@ -107,7 +116,8 @@ impl Watched {
         let Freezing::Frozen(checkpoint) = frozen else {
             return None;
         };
-        let runner = checkpoint.runner(RunnerConfig::default()).unwrap();
+        // What was compiled for one point is found at the next.
+        let runner = checkpoint.runner(config).unwrap();
         let mut after = checkpoint.plan();
         (after.deterministic, after.keep_file_systems) = (true, true);
         after.tell_number = false;
@@ -120,7 +130,7 @@ impl Watched {
     /// The functions that it imports.
     fn functions(&self) -> BTreeSet<String> {
         let engine = wasmtime::Engine::default();
-        let module = wasmtime::Module::new(&engine, self.guest.wasm()).unwrap();
+        let module = wasmtime::Module::new(&engine, self.guest.wasm().unwrap()).unwrap();
         let imports = module.imports();
         imports.map(|import| import.name().to_owned()).collect()
     }
@@ -181,7 +191,10 @@ const FEW: usize = 12;
 
 /// Freezes a guest at the calls of each function that it imports.
 fn same(name: &str, args: &[&str]) {
-    let watched = Watched::new(name, args);
+    same_as_left_alone(&Watched::new(name, args), &format!("{name} {args:?}"));
+}
+
+fn same_as_left_alone(watched: &Watched, name: &str) {
     let want = watched.left_alone();
     assert!(!want.out.is_empty(), "{name}: {want:?}");
     let mut points = 0;
@@ -200,7 +213,7 @@ fn same(name: &str, args: &[&str]) {
             let Some(left) = watched.in_two(&point) else {
                 break;
             };
-            assert_same(&left, &want, &format!("{name} {args:?} at {point}"));
+            assert_same(&left, &want, &format!("{name} at {point}"));
             points += 1;
             nth = next(nth);
         }
@@ -251,6 +264,7 @@ macro_rules! frozen {
 
 frozen! {
     append_two_handles: [];
+    bench_writes: ["/", "65536", "1"];
     deep_tree: ["12"];
     dot_entries: [];
     edit_one_byte: [];
@@ -272,6 +286,28 @@ frozen! {
     times: [];
     unlink_open: [];
     wordcount: [];
+}
+
+/// Calls at random, with what they open, move and renumber before and after the point.
+#[cfg(target_os = "linux")]
+#[test]
+fn soak_p1() {
+    let (seeds, count) = match is_long() {
+        true => (20, "400"),
+        false => (2, "80"),
+    };
+    for seed in 1..=seeds {
+        let base = tree::fresh();
+        tree::fill(base.path());
+        let seed = seed.to_string();
+        let mut watched = Watched::over(base.path(), "soak_p1", &[&seed, count]);
+        watched.shown.push(GuestDir {
+            dir: "/".into(),
+            guest: "/ro".into(),
+            rights: Rights::ReadOnly,
+        });
+        same_as_left_alone(&watched, &format!("soak_p1 {seed} {count}"));
+    }
 }
 
 /// One guest, in the middle of what is easily lost.

@@ -10,10 +10,12 @@ use stratafs::runner::freeze::{
     ImportCall,
 };
 use stratafs::runner::{Guest, Runner, RunnerConfig};
-use stratafs::vfs::Fs;
+use stratafs::vfs::{Fs, Rights};
 use stratafs::wasi::p1;
 use wasmtime::{Caller, Engine, Extern, Linker, Module, Store, Val};
 use wasmtime_wasi::WasiCtxBuilder;
+
+use crate::support::p1::{Data, Guest as WasiGuest, Mode, Oflags, READ_WRITE};
 
 /// Adds what the host gives, step by step, notes each sum in `/sums` and in a file that it
 /// has removed, and gives what the latter holds of the last but one, a million times, and the sum.
@@ -90,7 +92,7 @@ type Left = (i64, Vec<u8>);
 fn left_alone(engine: &Engine) -> Left {
     let fs = Fs::new(&Image::empty());
     let mut store = Store::new(engine, host(&fs, 0));
-    let module = Module::new(engine, guest().wasm()).unwrap();
+    let module = Module::new(engine, guest().wasm().unwrap()).unwrap();
     let instance = linker(engine).instantiate(&mut store, &module).unwrap();
     let sum = instance.get_typed_func::<i32, i64>(&mut store, "sum");
     let sum = sum.unwrap().call(&mut store, STEPS).unwrap();
@@ -105,7 +107,8 @@ fn frozen(
     let fs = Fs::new(&Image::empty());
     let mut store = Store::new(engine, host(&fs, 0));
     let guest = guest();
-    let program = FreezableModule::new(guest.wasm()).unwrap();
+    let wasm = guest.wasm().unwrap();
+    let program = FreezableModule::new(&wasm).unwrap();
     let module = Module::new(engine, program.module()).unwrap();
     let linker = linker(engine);
     let watched = program.instantiate(&mut store, &module, &linker, move |_, call| is_point(call));
@@ -194,7 +197,8 @@ fn a_function_that_is_not_offered_is_named() {
     let own = |_: Caller<'_, Host>, so_far: i64| so_far;
     lacking.func_wrap("own", "next", own).unwrap();
     let guest = guest();
-    let program = FreezableModule::new(guest.wasm()).unwrap();
+    let wasm = guest.wasm().unwrap();
+    let program = FreezableModule::new(&wasm).unwrap();
     let fs = Fs::new(&Image::empty());
     let mut store = Store::new(&engine, host(&fs, 0));
     let module = Module::new(&engine, program.module()).unwrap();
@@ -265,7 +269,8 @@ fn back_frozen(
     is_point: impl Fn(ImportCall<'_>) -> bool + Send + Sync + 'static,
 ) -> wasmtime::Result<Option<(FrozenModule, i32)>> {
     let guest = Guest::from_bytes("back", BACK).unwrap();
-    let program = FreezableModule::new(guest.wasm())?;
+    let wasm = guest.wasm()?;
+    let program = FreezableModule::new(&wasm)?;
     let module = Module::new(engine, program.module())?;
     let mut store = Store::new(engine, 0);
     let linker = back_linker(engine);
@@ -319,7 +324,8 @@ fn a_stack_with_the_host_in_its_middle_is_refused_and_left_at_the_next_call() {
 fn an_export_that_is_not_there_is_named() {
     let engine = Engine::default();
     let guest = Guest::from_bytes("back", BACK).unwrap();
-    let program = FreezableModule::new(guest.wasm()).unwrap();
+    let wasm = guest.wasm().unwrap();
+    let program = FreezableModule::new(&wasm).unwrap();
     let module = Module::new(&engine, program.module()).unwrap();
     let mut store = Store::new(&engine, 0);
     let watched = program.instantiate(&mut store, &module, &back_linker(&engine), |_, _| true);
@@ -366,7 +372,8 @@ fn waiting_linker(engine: &Engine) -> Linker<i32> {
 async fn functions_that_wait_are_watched_as_well() {
     let engine = Engine::default();
     let guest = Guest::from_bytes("back", BACK).unwrap();
-    let program = FreezableModule::new(guest.wasm()).unwrap();
+    let wasm = guest.wasm().unwrap();
+    let program = FreezableModule::new(&wasm).unwrap();
     let module = Module::new(&engine, program.module()).unwrap();
     let mut store = Store::new(&engine, 0);
     let linker = waiting_linker(&engine);
@@ -431,7 +438,8 @@ fn guests_of_other_hosts_find_the_root_as_it_was() {
     let engine = Engine::default();
     let linker = linker(&engine);
     let guest = Guest::from_bytes("look", ROOT).unwrap();
-    let program = FreezableModule::new(guest.wasm()).unwrap();
+    let wasm = guest.wasm().unwrap();
+    let program = FreezableModule::new(&wasm).unwrap();
     let module = Module::new(&engine, program.module()).unwrap();
     let fs = Fs::new(&Image::empty());
     let mut store = Store::new(&engine, host(&fs, 0));
@@ -456,4 +464,29 @@ fn guests_of_other_hosts_find_the_root_as_it_was() {
         assert_eq!(differs_at, 0, "one more than the place of what differs");
         assert!(fs.exists("/kept").unwrap() && !fs.exists("/gone").unwrap());
     }
+}
+
+/// The host may move what its guest has open.
+#[test]
+fn an_open_file_outside_of_what_is_shown_is_refused_by_its_path() {
+    let fs = Fs::new(&Image::empty());
+    fs.create_dir_all("/shown").unwrap();
+    let shown = fs.preopen("/shown", Rights::ReadWrite).unwrap();
+    let ctx = p1::Ctx::new(WasiCtxBuilder::new().build_p1()).preopen(shown, "/");
+    let mut guest = WasiGuest::new(Mode::Sync, ctx);
+    let flags = Oflags::CREAT;
+    let file = guest.open(3, "file", flags, READ_WRITE).unwrap();
+    guest.write(file, b"kept").unwrap();
+    let of = |guest: &mut WasiGuest| match guest.store.data_mut() {
+        Data::Ours(ctx) => FrozenFiles::of(ctx, &fs).map(drop),
+        Data::Stock(_) => panic!("the guest is wasmtime-wasi's"),
+    };
+    of(&mut guest).unwrap();
+    fs.rename("/shown/file", "/elsewhere").unwrap();
+    let said = of(&mut guest).unwrap_err().to_string();
+    assert!(said.contains(&format!("descriptor {file}")), "{said}");
+    assert!(said.contains("/elsewhere lies in no directory"), "{said}");
+    // Without a name it is kept.
+    fs.remove_file("/elsewhere").unwrap();
+    of(&mut guest).unwrap();
 }

@@ -59,6 +59,14 @@ frozen ruby 9 -- "$langs/ruby-3.2.0.wasm" /work/work.rb
 frozen php 9 -- "$langs/php-cgi-8.2.0.wasm" -q /work/work.php
 frozen quickjs 10 --trap-unknown-imports -- "$out/quickjs.wasm" /work/work.js
 
+say "Four branches of a session at CPython's prompt, and the files of the best"
+cargo build --quiet --profile tests --locked --example fork_session --features freeze,gzip,oci,store
+"$built/examples/fork_session" "$langs/python-3.11.3.wasm" "$langs/python-3.11.3.tar.gz" "$out/branches" > "$out/branches.out" ||
+    fail "fork_session failed"
+grep -E '^kept|^its log' "$out/branches.out"
+[ "$(grep -c ' after ' "$out/branches.out")" = 4 ] && grep -q '^committed as session:best' "$out/branches.out" ||
+    fail "fork_session did not try four branches and keep one"
+
 say "The exported program in another runtime: wasmtime for Python"
 other() {
     command -v python3 > /dev/null && { [ -x "$work/wasmtime/bin/python" ] || python3 -m venv "$work/wasmtime" 2> /dev/null; } &&

@@ -80,3 +80,14 @@ lines | "$built/stratafs" run --image go:1 >> "$work/parts" || code=$?
 [ "$code" = 7 ] || fail "expected exit code 7 from the point, found $code"
 diff "$work/whole" "$work/parts" || fail "what it wrote from the point is not what it wrote from its start"
 echo "as from its start: $(wc -l < "$work/whole") lines, exit code 7"
+
+say "the same in three parts: frozen where it first writes, and what goes on at its first read of stdin"
+"$built/stratafs" image prepare --at call:fd_write:1 --tag go:2 "$work/main.wasm" > "$work/parts"
+"$built/stratafs" image prepare --at stdin --tag go:3 --image go:2 >> "$work/parts"
+for round in 1 2; do
+    code=0
+    { cat "$work/parts"; lines | "$built/stratafs" run --image go:3 || code=$?; } > "$work/three"
+    [ "$code" = 7 ] || fail "expected exit code 7 from the second point, found $code"
+    diff "$work/whole" "$work/three" || fail "what it wrote in three parts is not what it wrote from its start"
+done
+echo "as from its start, twice"

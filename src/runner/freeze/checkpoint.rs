@@ -7,9 +7,8 @@ use std::sync::{Arc, OnceLock};
 
 use wasmtime_wasi::{HostMonotonicClock, WasiCtxBuilder};
 
-use super::files::HIDDEN;
+use super::files::{HIDDEN, HIDDEN_PLACES};
 use super::known::SavedKnown;
-use super::program::{FrozenProgram, NamedProgram};
 use super::shown::DIR;
 use super::{CheckpointError, FreezeError, Freezing, MonotonicFrom, Point};
 use super::{FrozenFiles, FrozenModule, GuestTold};
@@ -19,9 +18,8 @@ use crate::image::Image;
 use crate::layer::Layer;
 use crate::meta::Time;
 use crate::name::show;
-use crate::runner::guest::{CORE_ENTRY, GuestSource};
-use crate::runner::{Guest, GuestDir, GuestKind, RunPlan, Runner, RunnerConfig, RunnerError};
-use crate::vfs::Fs;
+use crate::runner::{Guest, GuestDir, RunPlan, Runner, RunnerConfig, RunnerError};
+use crate::vfs::{Fs, Preopen};
 use crate::wasi::p1::{Ctx, Described, KnownFiles};
 
 /// A guest that stands still: a program that goes on from there, its files, and what it
@@ -49,9 +47,8 @@ pub struct Checkpoint(pub(super) Arc<FrozenParts>);
 
 /// What a checkpoint is made of.
 pub(super) struct FrozenParts {
-    pub(super) name: String,
     /// The module that goes on from the point.
-    pub(super) module: FrozenProgram,
+    pub(super) program: Guest,
     /// The base of instances that go on.
     pub(super) image: Image,
     /// The base of the guest, and what it changed.
@@ -119,8 +116,7 @@ impl Checkpoint {
     pub fn of(module: FrozenModule, files: FrozenFiles, guest: GuestTold) -> Self {
         let info = module.info((guest.monotonic_ns, 0), guest.random_calls);
         Self::new(FrozenParts {
-            name: guest.name,
-            module: FrozenProgram::Held(module.into_bytes()),
+            program: Guest::made(guest.name, module.into_bytes()),
             image: files.kept.image,
             base: files.base,
             changes: files.kept.changes,
@@ -191,10 +187,9 @@ impl Checkpoint {
     /// an image is read each time.
     ///
     /// # Errors
-    /// [`CheckpointError::File`] if it cannot be read; [`CheckpointError::Damaged`] if it is not what
-    /// was written.
-    pub fn module(&self) -> Result<Cow<'_, [u8]>, CheckpointError> {
-        self.0.module.bytes()
+    /// [`RunnerError::Unreadable`] if it cannot be read, or is not what was written.
+    pub fn module(&self) -> Result<Cow<'_, [u8]>, RunnerError> {
+        self.0.program.wasm()
     }
 
     /// Returns what the guest has open, for hosts that make contexts themselves:
@@ -251,30 +246,9 @@ impl Checkpoint {
     /// [`RunnerError::Unreadable`] if the program has to be read and cannot be, or is not what was
     /// written; then as [`Runner::new`].
     pub fn runner(&self, config: RunnerConfig) -> Result<Runner, RunnerError> {
-        let guest = NamedProgram {
-            name: &self.0.name,
-            program: &self.0.module,
-        };
         let program = &self.0.info.program_digest;
-        Runner::going_on(&guest, config, program, Resumed(Arc::clone(&self.0)))
-    }
-
-    /// Reads the program as a guest.
-    fn guest(&self) -> Result<Guest, FreezeError> {
-        let guest = NamedProgram {
-            name: &self.0.name,
-            program: &self.0.module,
-        };
-        let guest = guest.guest()?.into_owned();
-        match guest.kind() {
-            GuestKind::Core => Ok(guest),
-            // What goes on is written by `freeze`; this came from elsewhere.
-            GuestKind::Component | GuestKind::AsyncComponent => Err(RunnerError::NoEntry {
-                name: self.0.name.clone(),
-                wanted: CORE_ENTRY,
-            }
-            .into()),
-        }
+        let resumed = Resumed(Arc::clone(&self.0));
+        Runner::going_on(&self.0.program, config, program, resumed)
     }
 }
 
@@ -296,12 +270,21 @@ impl Checkpoint {
         config: &RunnerConfig,
         point: &Point,
     ) -> Result<Freezing, FreezeError> {
-        let guest = self.guest()?;
         let resumed = Resumed(Arc::clone(&self.0));
         resumed.check(plan)?;
         let plan = resumed.plan(plan);
-        super::stop::freeze((&guest, Some(&resumed)), image, &plan, config, point)
+        super::stop::freeze(
+            (&self.0.program, Some(&resumed)),
+            image,
+            &plan,
+            config,
+            point,
+        )
     }
+}
+
+fn is_hidden_place(name: &str) -> bool {
+    HIDDEN_PLACES.iter().any(|(place, _)| *place == name)
 }
 
 /// The names of a path.
@@ -313,7 +296,7 @@ pub(super) fn parts(path: &[u8]) -> impl Iterator<Item = &[u8]> {
 impl fmt::Debug for Checkpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Checkpoint")
-            .field("name", &self.0.name)
+            .field("name", &self.0.program.name())
             .field("info", &self.0.info)
             .finish_non_exhaustive()
     }
@@ -431,8 +414,23 @@ impl Resumed {
         fs.remove_dir(HIDDEN)
     }
 
+    /// Opens the directory of what has no other name, if there is something in it that lies below
+    /// none that the guest is shown.
+    fn hidden_places(&self, fs: &Fs) -> Result<Vec<(&'static str, Preopen)>, Error> {
+        let is_used = |place: &str| {
+            let mut table = self.0.table.iter();
+            table.any(|one| matches!(one, Described::Open { preopen, .. } if preopen == place))
+        };
+        let places = HIDDEN_PLACES.iter().filter(|(place, _)| is_used(place));
+        let opened = places.map(|(place, rights)| Ok((*place, fs.preopen(HIDDEN, *rights)?)));
+        opened.collect()
+    }
+
     /// Returns the name in [`HIDDEN`] of what lies at a path below a directory that is shown.
     fn hidden_name<'p>(&self, preopen: &str, path: &'p [u8]) -> Option<&'p [u8]> {
+        if is_hidden_place(preopen) {
+            return parts(path).eq([path]).then_some(path);
+        }
         let mut shown = self.0.preopens.iter();
         let shown = shown.find(|shown| shown.guest == preopen)?;
         let name = parts(path).last()?;
@@ -447,7 +445,7 @@ impl Resumed {
             Described::Preopen { name } | Described::Open { preopen: name, .. } => Some(name),
             Described::Closed | Described::Stream(_) => None,
         });
-        let mut missing = named.filter(|name| !ctx.shows(name));
+        let mut missing = named.filter(|name| !ctx.shows(name) && !is_hidden_place(name));
         if let Some(name) = missing.next() {
             return Err(format!(
                 "{name:?} was shown to the guest when it was frozen and is not now: give the directory or volume again under this name"
@@ -469,7 +467,10 @@ impl Resumed {
             let (named, next) = (self.0.known.named(), self.0.known.next());
             ctx.know(fs, Arc::clone(known), named, next);
         }
-        let reopened = ctx.reopen(&self.0.table);
+        let hidden = self.hidden_places(fs).map_err(|error| error.to_string())?;
+        let reopened = ctx.reopen_beside(&self.0.table, &hidden);
+        // It is removed next.
+        drop(hidden);
         let reopened = reopened.and_then(|()| {
             ctx.know_dirs(self.0.known.dirs());
             if self.0.hidden && !fs.is_read_only() && fs.exists(HIDDEN)? {

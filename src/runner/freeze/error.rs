@@ -61,6 +61,9 @@ pub enum CheckpointError {
         /// What is missing.
         reason: String,
     },
+    /// Its program cannot be read, or is not what was written.
+    #[error(transparent)]
+    Program(#[from] RunnerError),
     /// A file of it cannot be read.
     #[error("the checkpoint: {0}")]
     File(#[from] crate::error::Error),

@@ -18,6 +18,14 @@ use crate::wasi::p1::{Ctx, Described, OpenDescriptor};
 /// Where files lie that have no name but are open.
 pub(super) const HIDDEN: &str = "/.stratafs/open";
 
+/// What stands for [`HIDDEN`] in the place of a guest's name for a directory, where the guest
+/// is shown none above it, for what it may write to and for what it may not. No guest's name has
+/// a byte of zero.
+pub(super) const HIDDEN_PLACES: [(&str, Rights); 2] = [
+    ("\0open", Rights::ReadWrite),
+    ("\0open read-only", Rights::ReadOnly),
+];
+
 /// What stays of a guest's files.
 pub(super) struct KeptFiles {
     /// The base, and a layer of what the guest changed.
@@ -193,13 +201,18 @@ fn place(
         .filter(|preopen| preopen.rights == rights || rights == Rights::ReadOnly)
         .filter_map(|preopen| Some((preopen, below(path, preopen.dir.as_bytes())?)))
         .min_by_key(|(_, below)| below.len());
-    let (preopen, below) = below.ok_or_else(|| {
-        refuse(format!(
+    if let Some((preopen, below)) = below {
+        return Ok((preopen.guest.clone(), below));
+    }
+    let mut places = HIDDEN_PLACES.iter();
+    let place = places.find(|(_, of)| *of == rights);
+    match place.zip(self::below(path, HIDDEN.as_bytes())) {
+        Some(((place, _), name)) => Ok(((*place).to_owned(), name)),
+        None => Err(refuse(format!(
             "{} lies in no directory that the guest is shown",
             String::from_utf8_lossy(path).escape_debug()
-        ))
-    })?;
-    Ok((preopen.guest.clone(), below))
+        ))),
+    }
 }
 
 /// A volume, and the names of what is open on it.

@@ -40,7 +40,6 @@ mod import;
 mod kept;
 mod known;
 mod point;
-mod program;
 mod saved;
 mod shown;
 mod stop;

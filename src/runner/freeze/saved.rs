@@ -15,16 +15,18 @@ use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{CheckpointInfo, FrozenParts};
 use super::known::SavedKnown;
-use super::program::FrozenProgram;
 use super::shown::put;
 use super::{Checkpoint, CheckpointError};
 use crate::checkpoint::is_feature;
+use crate::chunk::Content;
+use crate::digest::Digest;
 use crate::errno::Errno;
 use crate::error::Error;
 use crate::image::Image;
 use crate::layer::LayerBuilder;
 use crate::limits::{MAX_CHECKPOINT_PROGRAM, MAX_CHECKPOINT_STATE};
-use crate::runner::{GuestDir, RunPlan};
+use crate::runner::program_bytes::ProgramBytes;
+use crate::runner::{Guest, GuestDir, RunPlan};
 use crate::vfs::{Access, Fs, Rights};
 use crate::wasi::p1::{Described, OpenFile};
 
@@ -253,8 +255,9 @@ impl Checkpoint {
         let fs = Fs::new(&parts.base);
         fs.apply("/", &parts.changes)?;
         put(&fs, || fs.create_dir_all("/.stratafs/frozen"))?;
-        fs.write(PROGRAM, &*parts.module.bytes()?)?;
-        let state = SavedState::of(parts);
+        let module = parts.program.wasm()?;
+        fs.write(PROGRAM, &*module)?;
+        let state = SavedState::of(parts, &module);
         let failed = |errno| Error::new("write", STATE.as_bytes(), errno);
         let text = serde_json::to_vec(&state).map_err(|_| failed(Errno::Io))?;
         if text.len() as u64 > MAX_CHECKPOINT_STATE {
@@ -279,8 +282,8 @@ impl Checkpoint {
         let Some(state) = SavedState::read(&fs)? else {
             return Ok(None);
         };
-        let module = FrozenProgram::in_image(image, state.module_digest.clone())?;
-        state.into_checkpoint(image, module).map(Some)
+        let content = program_of(&fs)?;
+        state.into_checkpoint(image, content).map(Some)
     }
 
     /// Returns what is known of the checkpoint of an image, without reading the program;
@@ -312,8 +315,13 @@ impl Checkpoint {
     }
 }
 
-pub(super) fn read_program(fs: &Fs) -> Result<Vec<u8>, Error> {
-    fs.read_up_to(PROGRAM, MAX_CHECKPOINT_PROGRAM)
+/// Finds the program of an image, without reading it.
+fn program_of(fs: &Fs) -> Result<Content, Error> {
+    let content = fs.base_content(PROGRAM)?;
+    match content.size() > MAX_CHECKPOINT_PROGRAM {
+        true => Err(Error::new("read", PROGRAM.as_bytes(), Errno::FileTooLarge)),
+        false => Ok(content),
+    }
 }
 
 fn damaged(reason: impl Into<String>) -> CheckpointError {
@@ -333,14 +341,14 @@ fn not_read(error: &serde_json::Error) -> CheckpointError {
 }
 
 impl SavedState {
-    fn of(parts: &FrozenParts) -> Self {
+    fn of(parts: &FrozenParts, module: &[u8]) -> Self {
         let info = &parts.info;
         Self {
             version: VERSION,
             point: info.point.clone(),
-            program: parts.name.clone(),
+            program: parts.program.name().to_owned(),
             program_digest: info.program_digest.to_string(),
-            module_digest: parts.module.module_digest(),
+            module_digest: Digest::of(module).to_string(),
             frames: info.frames,
             memory_bytes: info.memory_bytes,
             own_bytes: info.own_bytes,
@@ -414,7 +422,7 @@ impl SavedState {
     fn into_checkpoint(
         self,
         image: &Image,
-        module: FrozenProgram,
+        content: Content,
     ) -> Result<Checkpoint, CheckpointError> {
         let info = self.info()?;
         if !self.known.is_sound(self.descriptors.len()) {
@@ -449,9 +457,19 @@ impl SavedState {
         };
         plan.check()
             .map_err(|error| damaged(format!("{STATE}: no guest was told this: {error}")))?;
+        let digest = self.module_digest.parse();
+        let digest = digest
+            .map_err(|_| damaged(format!("{STATE}: {:?} is no digest", self.module_digest)))?;
+        let program = Guest::core(
+            self.program,
+            ProgramBytes::Frozen {
+                content,
+                digest,
+                place: PROGRAM,
+            },
+        );
         Ok(Checkpoint::new(FrozenParts {
-            name: self.program,
-            module,
+            program,
             image: image.clone(),
             base: image.clone(),
             changes: LayerBuilder::new()
@@ -475,28 +493,42 @@ impl SavedState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::OpenOptions;
+    use crate::chunk::{ChunkPool, ContentBuilder};
+    use crate::meta::Meta;
+    use crate::name::LayerPath;
 
-    /// A file system with a file of so many bytes, all of them holes.
-    fn with_hole(path: &str, bytes: u64) -> Fs {
-        let fs = Fs::builder(&Image::empty()).max_bytes(u64::MAX).build();
-        fs.create_dir_all("/.stratafs/frozen").unwrap();
-        let options = OpenOptions::new().write(true).create_new(true);
-        options.open(&fs, path).unwrap().set_len(bytes).unwrap();
-        fs
+    /// An image with files of so many bytes, all of them holes.
+    fn with_holes(files: &[(&str, u64)]) -> Image {
+        let path = |text: &str| LayerPath::parse(text.trim_matches('/').as_bytes()).unwrap();
+        let pool = ChunkPool::new();
+        let mut layer = LayerBuilder::new();
+        for dir in ["/.stratafs", "/.stratafs/frozen"] {
+            layer.dir(&path(dir), Meta::with_mode(0o755)).unwrap();
+        }
+        for (file, bytes) in files {
+            let mut content = ContentBuilder::new(&pool);
+            content.hole(*bytes);
+            let meta = Meta::with_mode(0o644);
+            layer.file(&path(file), meta, content.finish()).unwrap();
+        }
+        Image::new(&[layer.finish().unwrap()]).unwrap()
     }
 
     #[test]
     fn programs_and_states_have_a_bound() {
-        let errno = |result: Result<Vec<u8>, Error>| result.unwrap_err().errno();
-        let fs = with_hole(PROGRAM, MAX_CHECKPOINT_PROGRAM + 1);
-        assert_eq!(errno(read_program(&fs)), Errno::FileTooLarge);
-        let fs = with_hole(STATE, MAX_CHECKPOINT_STATE + 1);
-        let error = SavedState::read(&fs).err().unwrap().to_string();
+        let image = with_holes(&[(PROGRAM, MAX_CHECKPOINT_PROGRAM + 1)]);
+        let error = program_of(&Fs::new(&image)).unwrap_err();
+        assert_eq!(error.errno(), Errno::FileTooLarge);
+        let image = with_holes(&[(PROGRAM, MAX_CHECKPOINT_PROGRAM)]);
+        assert!(program_of(&Fs::new(&image)).is_ok());
+        let refused = |bytes| {
+            let opened = Checkpoint::open(&with_holes(&[(STATE, bytes)]));
+            opened.err().unwrap().to_string()
+        };
+        let error = refused(MAX_CHECKPOINT_STATE + 1);
         assert!(error.contains("state.json"), "{error}");
         // At the bound it is read, and is no document.
-        let fs = with_hole(STATE, MAX_CHECKPOINT_STATE);
-        let error = SavedState::read(&fs).err().unwrap().to_string();
+        let error = refused(MAX_CHECKPOINT_STATE);
         assert!(error.contains("damaged"), "{error}");
     }
 

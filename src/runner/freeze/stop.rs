@@ -9,7 +9,6 @@ use wasmtime::{Caller, Engine, Linker, Module, Store};
 use super::checkpoint::{Checkpoint, FrozenParts, Resumed};
 use super::clock::MonotonicFrom;
 use super::error::FreezeError;
-use super::program::FrozenProgram;
 use super::watch::{Called, FreezableModule, ImportCall};
 use super::{Freezing, Point, files, known, point};
 use crate::checkpoint::{CoreModule, Refusal};
@@ -49,7 +48,8 @@ pub(super) fn freeze(
     plan.check()?;
     plan.check_shares_threads()?;
     check_volumes(plan)?;
-    let program = CoreModule::parse(guest.wasm())?;
+    let wasm = guest.wasm()?;
+    let program = CoreModule::parse(&wasm)?;
     if program.exported_function(CORE_ENTRY).is_none() {
         return Err(FreezeError::Runner(RunnerError::NoEntry {
             name: guest.name().to_owned(),
@@ -156,8 +156,7 @@ impl<'r> StopRun<'r> {
         let mut info = frozen.info(readings, random);
         info.point = self.point.to_string();
         let parts = FrozenParts {
-            name: self.guest.name().to_owned(),
-            module: FrozenProgram::Held(frozen.into_bytes()),
+            program: Guest::made(self.guest.name().to_owned(), frozen.into_bytes()),
             image: kept.image,
             base: fs.image().clone(),
             changes: kept.changes,

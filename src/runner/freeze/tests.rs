@@ -5,6 +5,7 @@ mod by_hand;
 mod clocks;
 mod constructs;
 mod generations;
+mod places;
 mod random;
 mod refusals;
 
@@ -319,7 +320,7 @@ fn what_goes_on_can_be_frozen_again() {
     );
     let guest = Guest::from_bytes("guest", wat).unwrap();
     let want = whole(&guest);
-    let mut module = guest.wasm().to_vec();
+    let mut module = guest.wasm().unwrap().into_owned();
     let mut text = String::new();
     let (config, second) = (
         RunnerConfig::default(),

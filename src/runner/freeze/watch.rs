@@ -53,7 +53,8 @@ use crate::wasi::p1::Ctx;
 ///     *caller.data()
 /// })?;
 ///
-/// let program = FreezableModule::new(guest.wasm())?;
+/// let wasm = guest.wasm()?;
+/// let program = FreezableModule::new(&wasm)?;
 /// let module = Module::new(&engine, program.module())?;
 /// let mut store = Store::new(&engine, 0);
 /// let watched = program.instantiate(&mut store, &module, &linker, |_, call| call.nth == 2)?;

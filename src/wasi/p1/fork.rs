@@ -10,7 +10,7 @@ use super::table::{DirDescriptor, FileDescriptor, Slot};
 use crate::errno::Errno;
 use crate::error::Error;
 use crate::limits::MAX_TABLE_SLOTS;
-use crate::vfs::{Access, Descriptor, Follow, Fs, OpenFlags, Rights};
+use crate::vfs::{Access, Descriptor, Follow, Fs, OpenFlags, Preopen, Rights};
 
 /// What a number of a guest's table stands for, as data.
 ///
@@ -248,16 +248,29 @@ impl Ctx {
     /// [`Errno::IsDirectory`] and [`Errno::NotDirectory`] for what is of the other kind.
     /// Nothing is changed then.
     pub fn reopen(&mut self, described: &[Described]) -> Result<(), Error> {
+        self.reopen_beside(described, &[])
+    }
+
+    /// The same with further directories by name, which the guest is not shown.
+    pub(crate) fn reopen_beside(
+        &mut self,
+        described: &[Described],
+        beside: &[(&str, Preopen)],
+    ) -> Result<(), Error> {
         if described.len() > MAX_TABLE_SLOTS {
             return Err(Error::new("reopen", b"/", Errno::TooManyOpen));
         }
-        let slots = described.iter().map(|one| self.open_again(one));
+        let slots = described.iter().map(|one| self.open_again(one, beside));
         let slots = slots.collect::<Result<Vec<_>, _>>()?;
         self.replace_table(slots);
         Ok(())
     }
 
-    fn open_again(&mut self, described: &Described) -> Result<Slot, Error> {
+    fn open_again(
+        &mut self,
+        described: &Described,
+        beside: &[(&str, Preopen)],
+    ) -> Result<Slot, Error> {
         if let Some(slot) = self.open_host_again(described)? {
             return Ok(slot);
         }
@@ -282,8 +295,10 @@ impl Ctx {
                 access,
                 file,
             } => {
-                let dir = self
-                    .preopened(preopen)
+                let hidden = beside.iter().find(|(name, _)| name == preopen);
+                let dir = hidden
+                    .map(|(_, dir)| &**dir)
+                    .or_else(|| self.preopened(preopen))
                     .ok_or_else(|| bad(preopen.as_bytes()))?;
                 let shown = preopen.trim_end_matches('/').as_bytes();
                 let whole = [shown, b"/", path.as_slice()].concat();

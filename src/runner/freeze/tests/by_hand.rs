@@ -65,7 +65,7 @@ fn a_call_that_stands_still_goes_on_when_another_one_was_frozen_since() {
     );
     let linker = counting(&Engine::default());
     let guest = guest.unwrap();
-    let first = frozen_by_hand(guest.wasm(), &linker, "sum", (0, 2));
+    let first = frozen_by_hand(&guest.wasm().unwrap(), &linker, "sum", (0, 2));
     let second = frozen_by_hand(&first, &linker, "product", (10, 2));
     assert_eq!(called(&second, &linker, "sum", 20), 1 + 21);
     assert_eq!(called(&second, &linker, "product", 30), 11 * 31);
@@ -88,7 +88,7 @@ fn frames_that_were_handed_over_stay_so() {
     let (linker, guest) = (counting(&Engine::default()), guest.unwrap());
     for (entry, more) in [("only", 0), ("below", 100)] {
         let mut sizes = Vec::new();
-        let mut module = guest.wasm().to_vec();
+        let mut module = guest.wasm().unwrap().into_owned();
         for _ in 0..5 {
             module = frozen_by_hand(&module, &linker, entry, (0, 1));
             sizes.push(module.len());
@@ -118,8 +118,8 @@ fn a_table_that_the_host_changed_goes_on_as_it_is() {
             (i32.add (call $next) (call_indirect (result i32) (i32.const 0)))))"#,
     );
     let (linker, guest) = (counting(&Engine::default()), guest.unwrap());
-    assert_eq!(called(guest.wasm(), &linker, "pick", 5), 6 + 2);
-    let first = frozen_by_hand(guest.wasm(), &linker, "pick", (0, 1));
+    assert_eq!(called(&guest.wasm().unwrap(), &linker, "pick", 5), 6 + 2);
+    let first = frozen_by_hand(&guest.wasm().unwrap(), &linker, "pick", (0, 1));
     assert_eq!(called(&first, &linker, "pick", 5), 6 + 2);
     let second = frozen_by_hand(&first, &linker, "pick", (0, 1));
     assert_eq!(called(&second, &linker, "pick", 5), 6 + 2);

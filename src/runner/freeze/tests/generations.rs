@@ -66,10 +66,14 @@ fn generations(
 #[test]
 fn a_program_that_is_frozen_again_and_again_does_not_grow() {
     let guest = winding();
-    let (want, program) = (whole(&guest), Digest::of(guest.wasm()));
-    let (found, modules) = generations(guest.wasm().to_vec(), usize::MAX, |checkpoint| {
-        assert_eq!(checkpoint.info().program_digest, program);
-    });
+    let (want, program) = (whole(&guest), Digest::of(&guest.wasm().unwrap()));
+    let (found, modules) = generations(
+        guest.wasm().unwrap().into_owned(),
+        usize::MAX,
+        |checkpoint| {
+            assert_eq!(checkpoint.info().program_digest, program);
+        },
+    );
     assert_eq!(found, want);
     assert!(modules.len() > 100, "{} generations", modules.len());
     let largest = |modules: &[Vec<u8>]| modules.iter().map(Vec::len).max().unwrap();
@@ -88,7 +92,7 @@ fn a_program_that_is_frozen_again_and_again_does_not_grow() {
 fn a_module_that_was_changed_since_is_a_program_of_its_own() {
     let guest = winding();
     let want = whole(&guest);
-    let (_, modules) = generations(guest.wasm().to_vec(), 2, |_| {});
+    let (_, modules) = generations(guest.wasm().unwrap().into_owned(), 2, |_| {});
     let (header, rest) = modules.last().unwrap().split_at(HEADER_BYTES);
     // A section of no meaning, whose name is one letter.
     let changed = [header, &[0, 2, 1, b'x'], rest].concat();

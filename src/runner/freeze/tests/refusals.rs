@@ -1,12 +1,17 @@
 //! What cannot be frozen is refused by its name, before anything is compiled or written.
 
+use wasmtime::{Engine, Func, Linker, Module, Store};
+
 use super::*;
+use crate::runner::HostDir;
 use crate::runner::freeze::FreezableModule;
 
 /// Says why a module is refused wherever it stands.
 fn refused(wat: &str) -> String {
     let guest = Guest::from_bytes("guest", wat).unwrap_or_else(|error| panic!("{error}"));
-    let refusal = FreezableModule::new(guest.wasm()).map(drop).unwrap_err();
+    let refusal = FreezableModule::new(&guest.wasm().unwrap())
+        .map(drop)
+        .unwrap_err();
     refusal.to_string()
 }
 
@@ -92,5 +97,97 @@ fn objects_are_refused_by_the_place_where_they_stand() {
         operand.contains("(holds) at offset 0x")
             && operand.contains("an operand holds a reference"),
         "{operand}"
+    );
+}
+
+/// A file of the host's that has another name than it was opened by cannot be opened again.
+#[test]
+fn an_open_file_of_the_host_without_its_name_is_refused_by_its_number() {
+    let wat = r#"(module
+      (import "wasi_snapshot_preview1" "path_open"
+        (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "path_rename"
+        (func $rename (param i32 i32 i32 i32 i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "fd_close" (func $close (param i32) (result i32)))
+      (import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))
+      (memory (export "memory") 1)
+      (data (i32.const 16) "onetwo")
+      (func $must (param i32) (if (local.get 0) (then unreachable)))
+      (func $make (param $name i32)
+        (call $must (call $open (i32.const 4) (i32.const 0) (local.get $name) (i32.const 3) (i32.const 1)
+          (i64.const 0x3fffffbf) (i64.const 0x3fffffff) (i32.const 0) (i32.const 64))))
+      (func (export "_start")
+        (call $make (i32.const 16))
+        (call $must (call $rename (i32.const 4) (i32.const 16) (i32.const 3)
+          (i32.const 4) (i32.const 19) (i32.const 3)))
+        (drop (call $yield))
+        ;; Nor is another file that has the name it was opened by.
+        (call $make (i32.const 16))
+        (call $must (call $close (i32.load (i32.const 64))))
+        (drop (call $yield))
+        (call $must (call $close (i32.const 5)))
+        (drop (call $yield))))"#;
+    let guest = Guest::from_bytes("guest", wat).unwrap();
+    let at = |nth: u64| {
+        let host = tempfile::tempdir().unwrap();
+        let mut plan = plan(&Arc::default());
+        plan.host_dirs = vec![HostDir {
+            dir: host.path().to_owned(),
+            guest: "/side".to_owned(),
+            rights: Rights::ReadWrite,
+        }];
+        let point = format!("call:sched_yield:{nth}").parse().unwrap();
+        freeze(
+            &guest,
+            &Image::empty(),
+            &plan,
+            &RunnerConfig::default(),
+            &point,
+        )
+    };
+    for nth in [1, 2] {
+        let said = at(nth).unwrap_err().to_string();
+        assert!(said.contains("descriptor 5"), "{said}");
+        assert!(said.contains("in a directory of the host"), "{said}");
+    }
+    // One that is closed keeps nobody.
+    assert!(matches!(at(3).unwrap(), Freezing::Frozen(_)));
+}
+
+/// What a call passes to its host is made once more where it goes on.
+#[test]
+fn a_reference_to_a_function_as_an_argument_is_refused() {
+    let wat = r#"(module
+      (import "own" "take" (func $take (param funcref)))
+      (elem declare func $given)
+      (func $given)
+      (func (export "run") (call $take (ref.null func)) (call $take (ref.func $given))))"#;
+    let guest = Guest::from_bytes("guest", wat).unwrap();
+    let engine = Engine::default();
+    let mut linker = Linker::new(&engine);
+    linker
+        .func_wrap("own", "take", |_: Option<Func>| {})
+        .unwrap();
+    let wasm = guest.wasm().unwrap();
+    let program = FreezableModule::new(&wasm).unwrap();
+    let module = Module::new(&engine, program.module()).unwrap();
+    let at = |nth: u64| {
+        let mut store = Store::new(&engine, ());
+        let watched =
+            program.instantiate(&mut store, &module, &linker, move |_, call| call.nth == nth);
+        match watched
+            .unwrap()
+            .call(&mut store, "run", &[], &mut [])
+            .unwrap()
+        {
+            super::super::Called::Stopped(stopped) => stopped.bake(&mut store).map(drop),
+            super::super::Called::Returned => panic!("it calls twice"),
+        }
+    };
+    assert!(at(1).is_ok(), "a null is no reference");
+    let said = at(2).unwrap_err().to_string();
+    assert!(
+        said.contains("an argument is a reference to a function"),
+        "{said}"
     );
 }
