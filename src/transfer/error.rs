@@ -76,7 +76,6 @@ pub enum TransferError {
     #[error(transparent)]
     Object(#[from] crate::object::ObjectError),
     /// The place that is to be copied from or to cannot be used.
-    #[cfg(feature = "registry")]
     #[error("{0}")]
     Place(String),
     /// What an image says of a layer that can be fetched in parts is not so.
