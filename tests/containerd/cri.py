@@ -355,7 +355,9 @@ def low_port(kubelet):
             address = one(one(kubelet.call("PodSandboxStatus", message((1, pod))), 1), 5, 1).decode()
             expect(heard(address, 80), name, "what is said at port 80 of " + name)
         else:
-            expect(kubelet.until_exited(listens)[0] != 0, True, "the end of who may not listen")
+            kubelet.until_exited(listens)
+            said = " ".join(text for _, text in kubelet.log(name, "listen"))
+            expect("PermissionDenied" in said, True, "the refusal to listen at port 80: %r" % said)
         kubelet.remove(pod)
 
 

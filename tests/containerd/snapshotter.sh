@@ -102,14 +102,14 @@ else
     rm -rf pulled-logs
     cri pulled
     off "content that there is no room for" 29 "$remote" full1 /far.wasm
-    # A container has a directory of its own, which there is no room for either.
-    said=$(ctr -n k8s.io run --rm --runtime io.containerd.stratafs.v1 --fifo-dir "$work/fifo" --snapshotter stratafs "$remote" full2 /hello.wasm 2>&1 </dev/null) &&
-        die "a container was made on a disk that is full"
-    grep -q 'No space left on device' <<<"$said" || die "of a container on a disk that is full it says: $said"
+    # The code of this program is at hand, so that it takes no room; the directory of a container may find none.
+    got=0
+    said=$(ctr -n k8s.io run --rm --runtime io.containerd.stratafs.v1 --fifo-dir "$work/fifo" --snapshotter stratafs "$remote" full2 /hello.wasm 2>&1 </dev/null) || got=$?
+    [ "$got" = 7 ] || grep -q 'No space left on device' <<<"$said" || die "of a container on a disk that is full it says: $said"
     mount -o remount,size=64m small
     sleep 2
     off "that content, once there is room" 7 "$remote" full3 /far.wasm
-    off "that container, once there is room" 7 "$remote" full2 /hello.wasm
+    off "that container, once there is room" 7 "$remote" full4 /hello.wasm
     cri removed
     gone "the store keeps what nobody needs" freed
     "$binary" store verify --store "$node_store" >/dev/null || die "the store on a disk that was full is damaged"
