@@ -118,15 +118,25 @@ pub fn run(data: &[u8]) {
         Ok(None) => panic!("nobody took it away"),
         Err(error) => return assert!(!error.to_string().contains('\n'), "{error}"),
     };
-    if !says_so {
-        assert_eq!(
-            program, kept.program,
-            "a digest that does not match is taken"
-        );
+    // The program is read where it is needed, and is what the state says or none.
+    let read = opened.module().map(|module| module.into_owned());
+    let runner = opened.runner(config());
+    let is_the_one = Digest::of(&program).to_string();
+    match read {
+        Ok(read) => assert_eq!(read, program, "it is what lies there"),
+        Err(error) => {
+            assert!(!error.to_string().contains('\n'), "{error}");
+            assert!(runner.is_err(), "a digest that does not match is taken");
+        }
     }
-    let Ok(runner) = opened.runner(config()) else {
+    let Ok(runner) = runner else {
         return;
     };
+    let state = String::from_utf8_lossy(&state);
+    assert!(
+        state.contains(&is_the_one),
+        "a digest that does not match is taken"
+    );
     run_bounded(&runner, &opened);
 }
 
