@@ -143,8 +143,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             let run = tokio::spawn(runner.start(checkpoint.image(), &plan)?);
             alive.push((number, session, typed, run));
         }
-        // Each has its turn, and comes to where it waits.
-        tokio::task::yield_now().await;
+        // Each has its turn, and comes to where it waits: some of them at each pause of this one.
+        for _ in 0..sessions {
+            tokio::task::yield_now().await;
+        }
         let waiting = alive.iter().filter(|(.., run)| !run.is_finished());
         println!("{} alive after {:?}", waiting.count(), begun.elapsed());
         if let Some((before, now)) = before.zip(private_kib()) {
