@@ -181,7 +181,7 @@ mod tests {
 
     /// A proposal that is new in the reader has to have a name before a program needs it.
     #[test]
-    fn instructions_of_proposals_that_have_no_name_are_refused() {
+    fn each_proposal_of_instructions_has_a_name_or_is_known_to_have_none() {
         let unnamed = [
             "acquire_release_atomics",
             "custom_descriptors",

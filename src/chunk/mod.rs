@@ -9,6 +9,8 @@
 mod buffer;
 mod builder;
 mod content;
+#[cfg(all(test, feature = "runner"))]
+pub(crate) mod counted;
 #[cfg(feature = "store")]
 mod cut;
 mod pages;

@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::private::{check_home, check_tree, make_dir};
+use crate::digest::Digest;
 use crate::limits::{MAX_CACHED_BYTES, MAX_CACHED_GUESTS};
 
 /// Keys the seals of a cache.
@@ -71,17 +72,22 @@ struct CacheDir {
 }
 
 impl CacheEntry {
-    /// Makes the directory of a guest ready, which `identity` stands for: its bytes, or a digest
-    /// that was compared with them before code was kept. Never fails: a run without a
+    /// Makes the directory of a guest ready, which `identity` stands for: the
+    /// digest of its bytes, or one that is compared with them before code is kept. It is asked
+    /// for where there is a cache. Never fails: a run without a
     /// cache is slower, no worse.
-    pub(super) fn open(home: Option<&Path>, identity: &[u8], settings: &str) -> Self {
+    pub(super) fn open(
+        home: Option<&Path>,
+        identity: impl FnOnce() -> Digest,
+        settings: &str,
+    ) -> Self {
         let Some(home) = home else {
             return Self {
                 dir: None,
                 off: None,
             };
         };
-        match CacheDir::open(home, identity, settings) {
+        match CacheDir::open(home, identity().as_bytes(), settings) {
             Ok(dir) => Self {
                 dir: Some(dir),
                 off: None,

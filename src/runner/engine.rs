@@ -93,11 +93,8 @@ impl Compiled {
         let kind = guest.kind();
         let settings = settings(kind, config);
         let mut engine_config = engine_config(kind, config);
-        let entry = CacheEntry::open(
-            config.cache_dir.as_deref(),
-            guest.identity().as_bytes(),
-            &settings,
-        );
+        let home = config.cache_dir.as_deref();
+        let entry = CacheEntry::open(home, || guest.identity(), &settings);
         let mapped = entry.code().and_then(|file| {
             let load = |engine: &Engine| Code::load(engine, kind, &file);
             with_engine(&engine_config, &load).ok()
@@ -111,7 +108,6 @@ impl Compiled {
             });
         }
         let wasm = guest.wasm()?;
-        let home = config.cache_dir.as_deref();
         let functions = program
             .filter(|_| home.is_some())
             .map(|program| FunctionFile::open(home, program, &settings));

@@ -64,7 +64,7 @@ impl FunctionFile {
     /// compiled.
     pub(super) fn open(home: Option<&Path>, program: &Digest, settings: &str) -> Self {
         let settings = format!("{settings} functions");
-        let entry = CacheEntry::open(home, program.to_string().as_bytes(), &settings);
+        let entry = CacheEntry::open(home, || *program, &settings);
         let functions = entry.code().and_then(|file| read(&file).ok());
         Self {
             entry,

@@ -197,7 +197,8 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::chunk::{ChunkPool, ContentBuilder, Stored, Unread};
+    use crate::chunk::counted::CountedBytes;
+    use crate::chunk::{ChunkPool, ContentBuilder};
     use crate::image::Image;
     use crate::layer::LayerBuilder;
     use crate::meta::Meta;
@@ -310,30 +311,6 @@ mod tests {
         }
     }
 
-    /// Bytes that lie elsewhere, and how often they were asked for.
-    struct AskedBytes(Vec<u8>, Arc<AtomicUsize>);
-
-    impl Stored for AskedBytes {
-        fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Unread> {
-            self.1.fetch_add(buf.len(), Ordering::Relaxed);
-            let start = usize::try_from(offset).unwrap();
-            buf.copy_from_slice(&self.0[start..start + buf.len()]);
-            Ok(())
-        }
-
-        fn next_data(&self, offset: u64) -> Option<u64> {
-            (offset < self.0.len() as u64).then_some(offset)
-        }
-
-        fn data_end(&self, _: u64, limit: u64) -> u64 {
-            limit.min(self.0.len() as u64)
-        }
-
-        fn stored_bytes(&self) -> u64 {
-            self.0.len() as u64
-        }
-    }
-
     /// Whoever publishes an image says what digests its files have.
     #[test]
     fn a_program_under_the_digest_of_another_one_is_refused() {
@@ -341,7 +318,7 @@ mod tests {
         let (honest, other) = (module(1), module(2));
         let asked = Arc::<AtomicUsize>::default();
         let at_rest = |bytes: &[u8], digest| {
-            let stored = Box::new(AskedBytes(bytes.to_vec(), Arc::clone(&asked)));
+            let stored = Box::new(CountedBytes::new(bytes.to_vec(), &asked));
             let image = image(Content::at_rest(bytes.len() as u64, digest, stored));
             Guest::in_image("app:1", &image, "/link").unwrap()
         };

@@ -4,7 +4,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::chunk::{ChunkPool, Content, ContentBuilder, Stored, Unread, digest_of_bytes};
+use crate::chunk::counted::CountedBytes;
+use crate::chunk::{ChunkPool, Content, ContentBuilder, digest_of_bytes};
 use crate::digest::Digest;
 use crate::layer::LayerBuilder;
 use crate::meta::Meta;
@@ -13,30 +14,6 @@ use crate::runner::{CacheUse, RunnerError};
 
 const PROGRAM: &str = ".stratafs/frozen/program.wasm";
 const STATE: &str = ".stratafs/frozen/state.json";
-
-/// Bytes that lie elsewhere, and how often they were read.
-struct CountedBytes(Vec<u8>, Arc<AtomicUsize>);
-
-impl Stored for CountedBytes {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Unread> {
-        self.1.fetch_add(1, Ordering::Relaxed);
-        let start = usize::try_from(offset).unwrap();
-        buf.copy_from_slice(&self.0[start..start + buf.len()]);
-        Ok(())
-    }
-
-    fn next_data(&self, offset: u64) -> Option<u64> {
-        (offset < self.0.len() as u64).then_some(offset)
-    }
-
-    fn data_end(&self, _: u64, limit: u64) -> u64 {
-        limit.min(self.0.len() as u64)
-    }
-
-    fn stored_bytes(&self) -> u64 {
-        self.0.len() as u64
-    }
-}
 
 fn frozen(wat: &str) -> Checkpoint {
     let guest = Guest::from_bytes("guest", wat).unwrap();
@@ -76,7 +53,7 @@ impl ImageParts {
         for dir in [".stratafs", ".stratafs/frozen"] {
             layer.dir(&path(dir), Meta::with_mode(0o755)).unwrap();
         }
-        let bytes = CountedBytes(self.bytes.clone(), Arc::clone(&self.reads));
+        let bytes = CountedBytes::new(self.bytes.clone(), &self.reads);
         let size = self.bytes.len() as u64;
         let program = Content::at_rest(size, self.content, Box::new(bytes));
         let meta = Meta::with_mode(0o644);
