@@ -173,6 +173,11 @@ configured() {
     else
         cp "$before" "$after"
     fi
+    # What a pull for one runtime goes by, since containerd 2.x; others pass over it.
+    [ "$snapshotter" != runtime ] || block="$block
+[plugins.\"io.containerd.cri.v1.images\".runtime_platforms.stratafs]
+  snapshotter = \"stratafs\"
+"
     block="$block
 [$runtimes]
   runtime_type = \"io.containerd.stratafs.v1\""

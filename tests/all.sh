@@ -68,6 +68,9 @@ if [ -n "$long" ]; then
     .ci/package --build
     say "containers under containerd, as ctr and kubelet ask for them"
     script tests/containerd/run.sh
+    say "the same under other versions of containerd, and its suite for snapshotters"
+    script tests/containerd/versions.sh
+    script tests/containerd/suite.sh
     say "Ruby, PHP, SQLite, QuickJS, clang"
     script tests/programs/run.sh
     say "ripgrep, and redb with its own tests"

@@ -57,12 +57,17 @@ pub(super) fn prepare(args: PrepareArgs, store: Option<&Path>) -> Result<ExitCod
             }));
         }
     };
-    compile(&checkpoint, &run.config)?;
+    let (compiled, saved) = std::thread::scope(|scope| {
+        let saved = scope.spawn(|| checkpoint.to_fs());
+        (compile(&checkpoint, &run.config), saved.join())
+    });
+    compiled?;
+    let fs = saved.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     warn_of_random(&checkpoint, tag);
     let by = format!("prepared at {}: {}", args.at, run.plan.args.join(" "));
     let base = run.base.as_ref();
     let platform = run.set_platform.as_ref();
-    transfer::commit_for(&store, &checkpoint.to_fs()?, base, (tag, &by), platform)?;
+    transfer::commit_for(&store, &fs, base, (tag, &by), platform)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -12,6 +12,7 @@ use stratafs::runner::{Outcome, RunControl, RunPlan, RunReport, Runner, RunnerEr
 use tokio::sync::watch;
 
 use crate::config::ShimConfig;
+use crate::containerd::Containerd;
 use crate::events::EventSender;
 use crate::fifo::Streams;
 use crate::input::InputEnd;
@@ -101,6 +102,8 @@ pub struct Shared {
     pub programs: Programs,
     /// Networks.
     pub networks: Networks,
+    /// Who knows the images of containers.
+    pub containerd: Containerd,
     /// Where events go.
     pub events: EventSender,
 }
@@ -108,7 +111,7 @@ pub struct Shared {
 impl Shared {
     /// Begins without anything kept.
     #[must_use]
-    pub fn new(config: ShimConfig, events: EventSender) -> Self {
+    pub fn new(config: ShimConfig, containerd: Containerd, events: EventSender) -> Self {
         let roots = Roots::new(config.max_root_bytes, config.registry.clone());
         let programs = Programs::new(config.cache_dir().map(Path::to_owned));
         let networks = Networks::new(&config);
@@ -117,8 +120,14 @@ impl Shared {
             roots,
             programs,
             networks,
+            containerd,
             events,
         }
+    }
+
+    /// Returns whom to ask for the program of a container that is an artifact.
+    fn asking_of<'s>(&'s self, container: &'s str) -> (&'s Containerd, &'s str) {
+        (&self.containerd, container)
     }
 
     /// Directories that no container may be shown: those of the runtime, and the layers that
@@ -138,6 +147,20 @@ impl Shared {
     }
 }
 
+/// Refuses what no container is given.
+fn refuse(request: &CreateTaskRequest) -> Result<(), Status> {
+    if request.terminal {
+        return Err(Status::invalid("terminal: a guest has none"));
+    }
+    if !request.checkpoint.is_empty() {
+        return Err(Status::new(
+            Code::Unimplemented,
+            "checkpoint: containers do not go on from one",
+        ));
+    }
+    Ok(())
+}
+
 impl Container {
     /// Reads the bundle and makes everything ready that a start needs. Takes as long as reading
     /// the root and compiling the program do, where they are not known yet.
@@ -145,15 +168,7 @@ impl Container {
     /// # Errors
     /// What is asked for and cannot be given, by name.
     pub fn create(shared: &Shared, request: CreateTaskRequest) -> Result<Self, Status> {
-        if request.terminal {
-            return Err(Status::invalid("terminal: a guest has none"));
-        }
-        if !request.checkpoint.is_empty() {
-            return Err(Status::new(
-                Code::Unimplemented,
-                "checkpoint: containers do not go on from one",
-            ));
-        }
+        refuse(&request)?;
         let bundle = Path::new(&request.bundle);
         let spec = ContainerSpec::read(bundle)?;
         let bounds = [Some(shared.config.max_memory), spec.memory];
@@ -189,7 +204,9 @@ impl Container {
             let root = shared.roots.open(&dirs)?;
             plan::give_home(&request.id, &root.image, spec.user.uid, &mut plan);
             network::give(&network, &spec, &root.image, &mut plan)?;
-            let program = shared.programs.open(&root, &spec)?;
+            let program = shared
+                .programs
+                .open(&root, &spec, shared.asking_of(&request.id))?;
             program.take_over(&mut plan)?;
             ready = Some(ReadyGuest {
                 runner: program.runner,

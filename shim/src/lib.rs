@@ -12,6 +12,7 @@
 
 pub mod config;
 pub mod container;
+pub mod containerd;
 pub mod dns;
 pub mod events;
 pub mod fifo;

@@ -9,8 +9,10 @@ use stratafs::errno::Errno;
 use stratafs::image::Image;
 use stratafs::runner::freeze::Checkpoint;
 use stratafs::runner::{Guest, Runner, RunnerConfig};
+use stratafs::source::ArtifactProgram;
 use stratafs::vfs::Fs;
 
+use crate::containerd::Containerd;
 use crate::limits::{MAX_CONTAINERS, MAX_PROGRAM_BYTES, MAX_PROGRAMS};
 use crate::ready::ReadyProgram;
 use crate::rootfs::Root;
@@ -41,11 +43,17 @@ impl Programs {
         }
     }
 
-    /// Finds the program of a container and makes it ready.
+    /// Finds the program of a container and makes it ready. An empty root may be that of an artifact,
+    /// of which containerd knows.
     ///
     /// # Errors
     /// There is none, or it is none that runs here.
-    pub fn open(&self, root: &Root, spec: &ContainerSpec) -> Result<ReadyProgram, Status> {
+    pub fn open(
+        &self,
+        root: &Root,
+        spec: &ContainerSpec,
+        (containerd, container): (&Containerd, &str),
+    ) -> Result<ReadyProgram, Status> {
         let places = places(spec);
         let ready = {
             let ready = root.programs.lock();
@@ -59,6 +67,14 @@ impl Programs {
             .map_err(|error| Status::invalid(format_args!("prepared image: {error}")))?;
         if let Some(checkpoint) = checkpoint {
             return self.thaw(root, checkpoint);
+        }
+        if root.is_empty()
+            && let Some(artifact) = containerd.program_of(container)?
+        {
+            return Ok(ReadyProgram {
+                runner: self.compile_artifact(containerd, &artifact)?,
+                checkpoint: None,
+            });
         }
         let (place, guest) = find(&root.image, &places)?;
         let program = ReadyProgram {
@@ -99,7 +115,27 @@ impl Programs {
 
     fn compile(&self, guest: &Guest) -> Result<Arc<Runner>, Status> {
         // Only bytes that have this digest are compiled.
-        let digest = guest.identity();
+        self.compile_as(guest.identity(), || Ok(guest.clone()))
+    }
+
+    /// The same for the program of an artifact, which is read if it is not known.
+    fn compile_artifact(
+        &self,
+        containerd: &Containerd,
+        artifact: &ArtifactProgram,
+    ) -> Result<Arc<Runner>, Status> {
+        let name = format!("artifact {}", artifact.digest);
+        let digest = Digest::of(name.as_bytes());
+        self.compile_as(digest, || {
+            Guest::from_bytes(name, containerd.read(artifact)?).map_err(Status::invalid)
+        })
+    }
+
+    fn compile_as(
+        &self,
+        digest: Digest,
+        guest: impl FnOnce() -> Result<Guest, Status>,
+    ) -> Result<Arc<Runner>, Status> {
         let mut known = self.known.lock();
         if let Some(at) = known.iter().position(|(of, _)| *of == digest) {
             let found = known.remove(at);
@@ -107,7 +143,7 @@ impl Programs {
             known.push(found);
             return Ok(runner);
         }
-        let runner = Arc::new(Runner::new(guest, self.config()).map_err(Status::invalid)?);
+        let runner = Arc::new(Runner::new(&guest()?, self.config()).map_err(Status::invalid)?);
         if known.len() >= MAX_PROGRAMS {
             known.remove(0);
         }

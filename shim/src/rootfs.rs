@@ -14,6 +14,7 @@ use stratafs::layer::Layer;
 use stratafs::limits::MAX_LAYERS;
 use stratafs::source::{LeftOut, SourceOptions, dir_ambient};
 use stratafs::store::InUse;
+use stratafs::vfs::Fs;
 
 use crate::limits::MAX_ROOTS;
 use crate::messages::MountMessage;
@@ -161,6 +162,16 @@ pub struct Root {
     pub programs: Mutex<HashMap<String, ReadyProgram>>,
     /// Keeps the image of a store that it is made of.
     _in_use: Option<Arc<InUse>>,
+}
+
+impl Root {
+    /// Returns whether there is nothing in it, as containerd makes the root of what is no image.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        Fs::new(&self.image)
+            .read_dir("/")
+            .is_ok_and(|entries| entries.is_empty())
+    }
 }
 
 /// What a root is known by.

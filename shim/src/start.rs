@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use crate::config::{CONFIG_VARIABLE, Isolation, ShimConfig};
 use crate::container::{SIGKILL, Shared};
+use crate::containerd::Containerd;
 use crate::events;
 use crate::log::{self, LogLevel};
 use crate::messages::{
@@ -335,7 +336,8 @@ fn serve(args: &ShimArgs, config: ShimConfig) -> Result<(), String> {
         let version = env!("CARGO_PKG_VERSION");
         let text = format_args!("version {version} answers at {}", args.socket);
         log::log_line(LogLevel::Info, "", text);
-        let shared = Shared::new(config, sender.clone());
+        let containerd = Containerd::at(&args.address, &args.namespace);
+        let shared = Shared::new(config, containerd, sender.clone());
         let service = Arc::new(TaskService::new(
             shared,
             args.socket.clone().into(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use wasmparser::{BlockType, Operator, Parser, Payload, Validator, WasmFeatures};
+use wasmparser::{BlockType, FunctionBody, Operator, Parser, Payload, Validator, WasmFeatures};
 
 use super::error::Refusal;
 
@@ -47,23 +47,63 @@ pub(crate) fn is_feature(name: &str) -> bool {
     FEATURES.iter().any(|(known, _)| *known == name)
 }
 
-/// Returns the proposals that a module needs, by name, in alphabetical order. O(size of the
-/// code).
+/// What the first functions of a module need.
+#[derive(Default)]
+pub(crate) struct CodeFeatures {
+    functions: usize,
+    needed: BTreeSet<&'static str>,
+}
+
+impl CodeFeatures {
+    /// Reads the instructions of functions. O(size of their code).
+    pub(crate) fn of<'b>(
+        bodies: impl Iterator<Item = &'b FunctionBody<'b>>,
+    ) -> Result<Self, Refusal> {
+        let mut found = Self::default();
+        for body in bodies {
+            found.add(body)?;
+        }
+        Ok(found)
+    }
+
+    fn add(&mut self, body: &FunctionBody<'_>) -> Result<(), Refusal> {
+        self.functions += 1;
+        for operator in body.get_operators_reader()? {
+            self.needed.extend(of_operator(&operator?));
+        }
+        Ok(())
+    }
+}
+
+/// Returns the proposals that a module needs, by name, in alphabetical order. Its first functions
+/// are those that were read before. O(size of the code behind them).
 ///
 /// # Errors
 /// [`Refusal`] for a module that cannot be read.
-pub(crate) fn features(wasm: &[u8]) -> Result<Vec<&'static str>, Refusal> {
-    let mut needed = BTreeSet::new();
+pub(crate) fn features(wasm: &[u8], read: &CodeFeatures) -> Result<Vec<&'static str>, Refusal> {
+    let mut code = CodeFeatures::default();
+    let mut functions = 0;
     for payload in Parser::new(0).parse_all(wasm) {
         if let Payload::CodeSectionEntry(body) = payload? {
-            for operator in body.get_operators_reader()? {
-                needed.extend(of_operator(&operator?));
+            functions += 1;
+            if functions > read.functions {
+                code.add(&body)?;
             }
         }
     }
-    for (name, flag) in FEATURES {
-        if !needed.contains(name) && !declares(wasm, WasmFeatures::all().difference(*flag)) {
-            needed.insert(*name);
+    let mut needed = code.needed;
+    needed.extend(&read.needed);
+    let others = FEATURES.iter().filter(|(name, _)| !needed.contains(name));
+    let others: Vec<_> = others.collect();
+    let flags = others
+        .iter()
+        .fold(WasmFeatures::empty(), |all, (_, flag)| all | *flag);
+    // Most modules need none of them: one look instead of one for each.
+    if !declares(wasm, WasmFeatures::all().difference(flags)) {
+        for (name, flag) in others {
+            if !declares(wasm, WasmFeatures::all().difference(*flag)) {
+                needed.insert(*name);
+            }
         }
     }
     Ok(needed.into_iter().collect())
@@ -115,7 +155,7 @@ mod tests {
     use super::*;
 
     fn needs(text: &str) -> Vec<&'static str> {
-        features(&wat::parse_str(text).unwrap()).unwrap()
+        features(&wat::parse_str(text).unwrap(), &CodeFeatures::default()).unwrap()
     }
 
     #[test]
@@ -177,6 +217,24 @@ mod tests {
             assert!(found.contains(&want), "{text}: {found:?}");
             assert!(found.iter().all(|name| is_feature(name)), "{found:?}");
         }
+    }
+
+    #[test]
+    fn functions_that_were_read_before_count() {
+        let text = "(module (func (return_call 1)) (func (drop (v128.const i64x2 0 0))))";
+        let wasm = wat::parse_str(text).unwrap();
+        let program = crate::checkpoint::CoreModule::parse(&wasm).unwrap();
+        for read in 0..=2 {
+            let bodies = program.defined.iter().map(|defined| &defined.body);
+            let read = CodeFeatures::of(bodies.take(read)).unwrap();
+            assert_eq!(features(&wasm, &read).unwrap(), ["simd", "tail-call"]);
+        }
+        // Those behind them are read, no others.
+        let read = CodeFeatures {
+            functions: 1,
+            needed: BTreeSet::new(),
+        };
+        assert_eq!(features(&wasm, &read).unwrap(), ["simd"]);
     }
 
     /// A proposal that is new in the reader has to have a name before a program needs it.

@@ -11,6 +11,7 @@ use super::core_module::CoreModule;
 use super::error::{Refusal, missing};
 use super::signatures::Signatures;
 use super::unwind::{Added, REFERENCE, declare, leavable};
+use crate::digest::Digest;
 use crate::limits::MAX_FRAME_PAGES;
 
 /// What every name begins with that is exported beside the program's own.
@@ -44,6 +45,15 @@ pub(crate) fn added(program: &CoreModule<'_>) -> Added {
         memory: length(program.memories.len()),
         references: length(program.tables.len()),
     }
+}
+
+/// The number of the way in which builds are written. Compiled code of them is kept under it, and
+/// each change of what is written here or in [`unwind`](super::unwind) needs another one.
+const BUILD: u32 = 1;
+
+/// Returns what stands for the build of a program, which `program` stands for.
+pub(crate) fn identity_of_build(program: Digest) -> Digest {
+    Digest::of(format!("leaves its stack, build {BUILD}: {program}").as_bytes())
 }
 
 /// Writes the build of a program that can leave its stack.
@@ -254,4 +264,54 @@ pub(crate) fn items_of(section: &wasm_encoder::ElementSection) -> Items {
     let digits = bytes.iter().position(|byte| byte & 0x80 == 0).unwrap_or(0);
     let bytes = bytes.get(digits + 2..).unwrap_or_default().to_vec();
     Items { count: 1, bytes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Code that was compiled of another build would be taken for that of this one.
+    #[test]
+    fn another_build_has_another_number() {
+        let text = r#"(module
+          (import "own" "call" (func $call (param i32 i64) (result f64)))
+          (type $unary (func (param i32) (result i32)))
+          (memory (export "memory") 1)
+          (table 2 funcref)
+          (global $level (mut i32) (i32.const 3))
+          (elem $passive func $run $plain)
+          (elem (i32.const 0) func $plain)
+          (data $text "abc")
+          (start $begin)
+          (func $begin (memory.init $text (i32.const 0) (i32.const 0) (i32.const 3)) (data.drop $text))
+          (func $plain (param i32) (result i32) (i32.add (local.get 0) (i32.const 1)))
+          (func $run (export "run") (param $n i32) (param $v v128) (result i32)
+            (local $held funcref)
+            (local.set $held (ref.func $plain))
+            (table.init 0 $passive (i32.const 0) (i32.const 0) (i32.const 2))
+            (elem.drop $passive)
+            (loop $again (result i32)
+              (i32.const 9)
+              (block (param i32) (result i32)
+                (drop (call $call (local.get $n) (i64.const 1)))
+                (call_indirect (type $unary) (local.get $n)))
+              (call $plain)
+              (br_if $again (i32.eqz (global.get $level))))
+            (if (param i32) (result i32) (local.get $n)
+              (then (return_call $plain))
+              (else (call $run (local.get $v))))
+            (drop (local.get $held))
+            (br_table 0 0 (local.get $n)))
+        )"#;
+        let wasm = wat::parse_str(text).unwrap();
+        let program = CoreModule::parse(&wasm).unwrap();
+        let reach = CallGraph::find(&program).unwrap();
+        let module = leavable_module(&program, &reach).unwrap();
+        wasmparser::Validator::new_with_features(wasmparser::WasmFeatures::all())
+            .validate_all(&module)
+            .unwrap();
+        let written = (BUILD, Digest::of(&module).to_string());
+        let known = "blake3:dc9245fc987e6d360f8a72a54cbca507ff7f4a9e3375252eaa9890ed3f774ac9";
+        assert_eq!(written, (1, known.to_owned()), "raise BUILD with it");
+    }
 }

@@ -1,5 +1,6 @@
 //! The engine: settings, allocator, and the guest compiled for it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -52,14 +53,22 @@ pub(super) struct Compiled {
     pub(super) cache: CacheUse,
 }
 
+/// A guest that code is wanted of.
+struct WantedCode<'w, E> {
+    name: &'w str,
+    kind: GuestKind,
+    identity: &'w dyn Fn() -> Digest,
+    /// Asked for if there is no code under the identity.
+    wasm: &'w dyn Fn() -> Result<Cow<'w, [u8]>, E>,
+    /// The program whose functions it has, if it is a checkpoint.
+    program: Option<&'w Digest>,
+}
+
 impl Compiled {
     /// Maps the code of a guest from the cache, or compiles it and keeps it there:
     /// for the pooling allocator if machine and guest fit it, otherwise on demand.
     pub(super) fn new(guest: &Guest, config: &RunnerConfig) -> Result<Self, RunnerError> {
-        let kind = guest.kind();
-        Self::obtain(guest, config, None, |engine_config, make| {
-            with_either(kind, config, engine_config, make)
-        })
+        Self::pooled(guest, config, None)
     }
 
     /// The same for a checkpoint of a program, whose functions are compiled once for all
@@ -70,31 +79,58 @@ impl Compiled {
         config: &RunnerConfig,
         program: &Digest,
     ) -> Result<Self, RunnerError> {
+        Self::pooled(guest, config, Some(program))
+    }
+
+    fn pooled(
+        guest: &Guest,
+        config: &RunnerConfig,
+        program: Option<&Digest>,
+    ) -> Result<Self, RunnerError> {
         let kind = guest.kind();
-        Self::obtain(guest, config, Some(program), |engine_config, make| {
+        let wanted = WantedCode {
+            name: guest.name(),
+            kind,
+            identity: &|| guest.identity(),
+            wasm: &|| guest.wasm(),
+            program,
+        };
+        Self::obtain(&wanted, config, |engine_config, make| {
             with_either(kind, config, engine_config, make)
         })
     }
 
-    /// The same for a guest that runs once: no pool is made for it.
+    /// The same for the build of a core module that runs once: no pool is made for it. The build is
+    /// written if there is no code under its identity.
     #[cfg(feature = "freeze")]
-    pub(super) fn on_demand(guest: &Guest, config: &RunnerConfig) -> Result<Self, RunnerError> {
-        Self::obtain(guest, config, None, |engine_config, make| {
+    pub(super) fn of_build<'w, E: From<RunnerError>>(
+        name: &'w str,
+        config: &RunnerConfig,
+        identity: &'w dyn Fn() -> Digest,
+        wasm: &'w dyn Fn() -> Result<Cow<'w, [u8]>, E>,
+    ) -> Result<Self, E> {
+        let wanted = WantedCode {
+            name,
+            kind: GuestKind::Core,
+            identity,
+            wasm,
+            program: None,
+        };
+        Self::obtain(&wanted, config, |engine_config, make| {
             without_pool(engine_config, make, "it runs once".to_owned())
         })
     }
 
-    fn obtain(
-        guest: &Guest,
+    fn obtain<E: From<RunnerError>>(
+        wanted: &WantedCode<'_, E>,
         config: &RunnerConfig,
-        program: Option<&Digest>,
         with_engine: impl Fn(&Config, &MakeCode<'_>) -> Result<(Engine, Code, Allocator), SetupError>,
-    ) -> Result<Self, RunnerError> {
-        let kind = guest.kind();
+    ) -> Result<Self, E> {
+        let kind = wanted.kind;
         let settings = settings(kind, config);
         let mut engine_config = engine_config(kind, config);
         let home = config.cache_dir.as_deref();
-        let entry = CacheEntry::open(home, || guest.identity(), &settings);
+        let entry = CacheEntry::open(home, wanted.identity, &settings);
         let mapped = entry.code().and_then(|file| {
             let load = |engine: &Engine| Code::load(engine, kind, &file);
             with_engine(&engine_config, &load).ok()
@@ -107,8 +143,9 @@ impl Compiled {
                 cache: entry.hit(),
             });
         }
-        let wasm = guest.wasm()?;
-        let functions = program
+        let wasm = (wanted.wasm)()?;
+        let functions = wanted
+            .program
             .filter(|_| home.is_some())
             .map(|program| FunctionFile::open(home, program, &settings));
         if let Some(functions) = &functions {
@@ -124,7 +161,7 @@ impl Compiled {
         let (engine, code, allocator) = compiled.map_err(|failed| match failed {
             SetupError::Engine(source) => RunnerError::Engine { source },
             SetupError::Code(source) => RunnerError::Compile {
-                name: guest.name().to_owned(),
+                name: wanted.name.to_owned(),
                 source,
             },
         })?;

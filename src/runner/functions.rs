@@ -20,6 +20,7 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use wasmtime::CacheStore;
 
@@ -38,9 +39,10 @@ pub(super) struct FunctionCache(Arc<Mutex<Functions>>);
 
 #[derive(Default)]
 struct Functions {
-    known: HashMap<FunctionKey, Arc<[u8]>>,
+    /// Parts of the file.
+    known: HashMap<FunctionKey, Bytes>,
     known_bytes: usize,
-    added: HashMap<FunctionKey, Arc<[u8]>>,
+    added: HashMap<FunctionKey, Bytes>,
     added_bytes: usize,
 }
 
@@ -92,9 +94,14 @@ impl FunctionFile {
 impl CacheStore for FunctionCache {
     fn get(&self, key: &[u8]) -> Option<Cow<'_, [u8]>> {
         let functions = self.0.lock();
-        let found = functions.known.get(key)?.clone();
+        // Many functions of one program are equal, those that only call another one above all.
+        let found = functions
+            .known
+            .get(key)
+            .or_else(|| functions.added.get(key));
+        let found = found?.clone();
         drop(functions);
-        Some(Cow::Owned(found.to_vec()))
+        Some(Cow::Owned(found.into()))
     }
 
     fn insert(&self, key: &[u8], value: Vec<u8>) -> bool {
@@ -127,17 +134,18 @@ impl Functions {
         file
     }
 
-    fn from_bytes(mut file: &[u8]) -> io::Result<Self> {
+    fn from_bytes(file: &Bytes) -> io::Result<Self> {
         let cut = || io::Error::from(io::ErrorKind::UnexpectedEof);
         let mut functions = Self::default();
-        while !file.is_empty() {
-            let (key, rest) = file.split_first_chunk::<KEY_BYTES>().ok_or_else(cut)?;
-            let (len, rest) = rest.split_first_chunk::<4>().ok_or_else(cut)?;
+        let mut rest: &[u8] = file;
+        while !rest.is_empty() {
+            let (key, behind) = rest.split_first_chunk::<KEY_BYTES>().ok_or_else(cut)?;
+            let (len, behind) = behind.split_first_chunk::<4>().ok_or_else(cut)?;
             let len = u32::from_le_bytes(*len) as usize;
-            let (code, rest) = rest.split_at_checked(len).ok_or_else(cut)?;
-            functions.known.insert(*key, code.into());
+            let (code, behind) = behind.split_at_checked(len).ok_or_else(cut)?;
+            functions.known.insert(*key, file.slice_ref(code));
             functions.known_bytes += len;
-            file = rest;
+            rest = behind;
         }
         Ok(functions)
     }
@@ -146,9 +154,10 @@ impl Functions {
 fn read(path: &Path) -> io::Result<Functions> {
     let file = File::open(path)?;
     let most = MAX_FUNCTION_BYTES as u64 * 2;
-    let mut bytes = Vec::new();
+    let len = file.metadata()?.len().min(most);
+    let mut bytes = Vec::with_capacity(usize::try_from(len).map_err(io::Error::other)?);
     file.take(most).read_to_end(&mut bytes)?;
-    Functions::from_bytes(&bytes)
+    Functions::from_bytes(&bytes.into())
 }
 
 #[cfg(test)]
@@ -194,6 +203,14 @@ mod tests {
     }
 
     #[test]
+    fn equal_functions_of_one_guest_are_compiled_once() {
+        let cache = FunctionCache::default();
+        assert!(cache.get(&key(1)).is_none());
+        assert!(cache.insert(&key(1), vec![1]));
+        assert_eq!(*cache.get(&key(1)).unwrap(), [1]);
+    }
+
+    #[test]
     fn a_file_that_was_cut_or_changed_is_not_believed() {
         let home = tempfile::tempdir().unwrap();
         compile(home.path(), b"python", 0..10);
@@ -207,7 +224,10 @@ mod tests {
         std::fs::write(&code, &whole[..whole.len() - 1]).unwrap();
         assert_eq!(compile(home.path(), b"python", 0..10), 0);
         for len in 1..KEY_BYTES + 5 {
-            assert!(Functions::from_bytes(&whole[..len]).is_err(), "{len}");
+            assert!(
+                Functions::from_bytes(&Bytes::copy_from_slice(&whole[..len])).is_err(),
+                "{len}"
+            );
         }
     }
 

@@ -53,10 +53,10 @@ pub use dir::{dir, dir_ambient};
 pub use error::{SourceError, SourceErrorKind};
 #[cfg(all(feature = "dir", feature = "oci", feature = "store"))]
 pub(crate) use oci::is_program;
+#[cfg(feature = "oci")]
+pub use oci::{ArtifactProgram, LayerBlob, OciImage};
 #[cfg(feature = "registry")]
 pub(crate) use oci::{BlobDescriptor, BlobHome, Checked, Hasher, RawLayout};
-#[cfg(feature = "oci")]
-pub use oci::{LayerBlob, OciImage};
 #[cfg(feature = "oci")]
 pub use oci_out::{Compression, OciExport, OciExportError, OpenBlob, OutLayer};
 #[cfg(feature = "registry")]

@@ -303,7 +303,7 @@ def says(kubelet, pod, config, pod_name, name, places):
     return [text for _, text in kubelet.log(pod_name, name)]
 
 
-def networked_pods(kubelet, has_sockets):
+def networked_pods(kubelet, has_sockets, low_ports):
     """Pods with addresses of their own, in one process: each has its network, and none has the host's."""
     pods = []
     for number in range(2):
@@ -337,21 +337,22 @@ def networked_pods(kubelet, has_sockets):
         # Its own, and one for each guest that listens.
         expect(sum(link.startswith(("net:", "/run/netns/", "/var/run/netns/")) for link in held), 3, "networks that the process holds")
     if has_sockets:
-        low_port(kubelet)
+        low_port(kubelet, low_ports)
     for pod, _, _, _ in pods:
         kubelet.remove(pod)
     expect(kubelet.list(), (0, 0), "pods and containers that are left")
     print("   pods with the addresses %s" % " and ".join(pod[3] for pod in pods))
 
 
-def low_port(kubelet):
-    """A user who is not root listens below 1024 in a pod whose network allows it, and in no other."""
-    setting = ("net.ipv4.ip_unprivileged_port_start", "0")
-    for name, sysctls in [("allowed", [setting]), ("usual", [])]:
+def low_port(kubelet, usual):
+    """A user who is not root listens below 1024 in a pod whose network allows it, and in no other. Since 2.x containerd allows it if
+    nothing is said."""
+    for name, start in [("allowed", 0), ("refused", 1024), ("usual", None)]:
+        sysctls = [] if start is None else [("net.ipv4.ip_unprivileged_port_start", str(start))]
         pod, config = kubelet.run_sandbox(name, POD, sysctls)
         listens = kubelet.create(pod, config, "listen", ["/listen.wasm", "0.0.0.0:80", name], uid=1000)
         kubelet.start(listens)
-        if sysctls:
+        if start == 0 or start is None and usual:
             address = one(one(kubelet.call("PodSandboxStatus", message((1, pod))), 1), 5, 1).decode()
             expect(heard(address, 80), name, "what is said at port 80 of " + name)
         else:
@@ -420,6 +421,7 @@ def main():
     parser.add_argument("--metrics", required=True)
     parser.add_argument("--networked", action="store_true")
     parser.add_argument("--sockets", action="store_true")
+    parser.add_argument("--low-ports", action="store_true", help="pods may listen below 1024 unless something else is said")
     parser.add_argument("--pods", type=int, default=100)
     given = parser.parse_args()
     kubelet = Kubelet(given.socket, given.image, os.path.join(given.work, "logs"))
@@ -429,7 +431,7 @@ def main():
         one_pod(kubelet, shown, given.metrics)
         of_user(kubelet, given.work)
         if given.networked:
-            networked_pods(kubelet, given.sockets)
+            networked_pods(kubelet, given.sockets, given.low_ports)
         many_pods(kubelet, given.pods)
         pods_at_once(kubelet, given.pods, ["/serve.wasm"])
         if given.sockets:

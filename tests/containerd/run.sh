@@ -18,6 +18,7 @@ if ! { have containerd && have ctr; }; then
 fi
 [ "$(id -u)" = 0 ] || skip "containerd needs root"
 
+major=$(containerd --version | cut -d' ' -f3 | cut -d. -f1 | tr -d v)
 # STRATAFS_MEASURE prints figures instead (measure.sh). STRATAFS and STRATAFS_SHIM name programs that are built already.
 binary=${STRATAFS:-target/tests/stratafs} shim=${STRATAFS_SHIM:-target/tests/containerd-shim-stratafs-v1}
 [ -n "${STRATAFS:-}" ] && [ -n "${STRATAFS_SHIM:-}" ] ||
@@ -368,6 +369,11 @@ code 7 --rm "$image" after /hello.wasm
 
 say "installed on a node, configured, removed"
 install=$here/../../shim/install.sh
+# Since 2.x it reads the third version of its configuration beside the second, and a snapshotter is one runtime's.
+snapshotter_for=node runtime_platforms=
+[ "$major" -lt 2 ] || snapshotter_for=runtime runtime_platforms='[plugins."io.containerd.cri.v1.images".runtime_platforms.stratafs]'
+# dumped CONFIG: what containerd reads there, whatever quotes it writes.
+dumped() { containerd -c "$1" config dump | tr "'" '"'; }
 for version in 2 3; do
     node=$work/node$version
     mkdir -p "$node/etc/containerd"
@@ -378,8 +384,7 @@ for version in 2 3; do
     for _ in 1 2; do "$install" --from "$work/bin" --root "$node" --configure >said; done
     grep -q 'has the runtime handler' said || die "install.sh adds the handler twice: $(cat said)"
     "$node/usr/local/bin/containerd-shim-stratafs-v1" -v >/dev/null || die "the program that was installed does not run"
-    # Debian's containerd reads the second version of its configuration.
-    [ "$version" = 3 ] || containerd -c "$node/etc/containerd/config.toml" config dump | grep -A1 'runtimes.stratafs\]' >said ||
+    { [ "$version" = 3 ] && [ "$major" -lt 2 ]; } || dumped "$node/etc/containerd/config.toml" | grep -A1 'runtimes.stratafs\]' >said ||
         die "containerd does not know the handler"
     "$install" --root "$node" --remove >/dev/null
     cmp -s before.toml "$node/etc/containerd/config.toml" || die "removed, the configuration is not as before"
@@ -388,9 +393,9 @@ for version in 2 3; do
         containerd config default >"$node/etc/containerd/config.toml"
         cp "$node/etc/containerd/config.toml" before.toml
         cp "$binary" "$work/bin/stratafs"
-        "$install" --from "$work/bin" --root "$node" --snapshotter node --configure >/dev/null
-        containerd -c "$node/etc/containerd/config.toml" config dump >said || die "containerd does not read its configuration with the snapshotter"
-        for line in 'disable_snapshot_annotations = false' 'snapshotter = "stratafs"' 'address = "/run/stratafs/snapshotter.sock"'; do
+        "$install" --from "$work/bin" --root "$node" --snapshotter $snapshotter_for --configure >/dev/null
+        dumped "$node/etc/containerd/config.toml" >said || die "containerd does not read its configuration with the snapshotter"
+        for line in 'disable_snapshot_annotations = false' 'snapshotter = "stratafs"' 'address = "/run/stratafs/snapshotter.sock"' ${runtime_platforms:+"$runtime_platforms"}; do
             grep -qF "$line" said || die "containerd does not know $line"
         done
         "$install" --root "$node" --uninstall >/dev/null

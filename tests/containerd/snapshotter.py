@@ -14,6 +14,15 @@ IMAGES = "/runtime.v1.ImageService/"
 
 
 class Node(Kubelet):
+    handler = None
+
+    def asked(self, name):
+        """A request to pull, which says for which runtime: to containerd 1.7 by an annotation of the pod, to 2.x by a field."""
+        if self.handler is None:
+            return message((1, message((1, name))))
+        annotations = {"io.containerd.cri.runtime-handler": self.handler}
+        return message((1, message((1, name), (19, self.handler))), (3, message((7, annotations))))
+
     def images(self, method, request, timeout=120):
         made = self.channel.unary_unary(IMAGES + method, request_serializer=bytes, response_deserializer=bytes)
         return made(request, timeout=timeout)
@@ -23,7 +32,7 @@ class Node(Kubelet):
         end = time.monotonic() + patience
         while True:
             try:
-                return one(self.images("PullImage", message((1, message((1, name))))), 1).decode()
+                return one(self.images("PullImage", self.asked(name)), 1).decode()
             except grpc.RpcError as error:
                 if error.code() != grpc.StatusCode.UNAVAILABLE or time.monotonic() > end:
                     raise
@@ -69,6 +78,15 @@ def users(node):
     node.remove(pod)
 
 
+def artifact(node, name):
+    """A program without an image is pulled, runs in a pod whatever its command is called, and is removed."""
+    node.pull(name, patience=130)
+    pod, container = node.run("artifact", ["anything", "at", "all"])
+    expect(node.until_exited(container)[0], 0, "the end of an artifact")
+    node.remove(pod)
+    node.remove_image(name)
+
+
 def removed(node, name):
     """The image goes while a container of it runs, and the container stays."""
     node.remove_image(name)
@@ -110,13 +128,17 @@ def main():
     parser.add_argument("socket")
     parser.add_argument("image")
     parser.add_argument("work")
-    parser.add_argument("step", choices=["pulled", "users", "removed", "killed"])
+    parser.add_argument("step", choices=["pulled", "users", "artifact", "removed", "killed"])
+    parser.add_argument("--handler", help="the runtime that images are pulled for")
     given = parser.parse_args()
     node = Node(given.socket, given.image, os.path.join(given.work, "pulled-logs"))
+    node.handler = given.handler
     if given.step == "pulled":
         pulled(node, given.image)
     elif given.step == "users":
         users(node)
+    elif given.step == "artifact":
+        artifact(node, given.image)
     elif given.step == "removed":
         removed(node, given.image)
     else:

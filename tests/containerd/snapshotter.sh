@@ -33,10 +33,14 @@ else
         rm -f snapshotter.sock
     }
     start_snapshotter
-    sed -i 's/^\[plugins."io.containerd.grpc.v1.cri"\]/[proxy_plugins.stratafs]\n  type = "snapshot"\n  address = "SOCKET"\n&/; s/^ *default_runtime_name.*/&\n    snapshotter = "stratafs"\n    disable_snapshot_annotations = false/' containerd.toml
-    sed -i "s|SOCKET|$work/snapshotter.sock|; s|docker.io/tests/app:1|$remote|" containerd.toml
+    # containerd 1.6 has one snapshotter for all runtimes; later ones hear at the pull which runtime it is for.
+    handler=
+    case $(containerd --version | cut -d' ' -f3) in
+    1.6.*) configure_cri "$remote" node ;;
+    *) configure_cri "$remote" runtime && handler=--handler=stratafs ;;
+    esac
     start_containerd
-    cri() { PYTHONPATH=$here "$python" "$here/snapshotter.py" "$work/sock" "$remote" "$work" "$1" || die "through the snapshotter: $1 fails: $(tail -3 snapshotter.log)"; }
+    cri() { PYTHONPATH=$here "$python" "$here/snapshotter.py" "$work/sock" "$remote" "$work" "$1" $handler || die "through the snapshotter: $1 fails: $(tail -3 snapshotter.log)"; }
     figure() { "$binary" store stat --store "$node_store" --json | python3 -c "import json, sys; print(json.load(sys.stdin)['$1'])"; }
     before=$(du -sk root | cut -f1)
     cri pulled
@@ -50,6 +54,15 @@ else
     [ -z "$unpacked" ] || die "something was unpacked: $unpacked"
     grep -q 'is left to containerd' snapshotter.log && die "a layer was left to containerd: $(cat snapshotter.log)"
     cri users
+    if [ -n "$handler" ]; then
+        say "artifacts, as they are"
+        lone=127.0.0.1:$port/tests/lone:1
+        "$binary" image push lone:1 "$lone" --artifact >/dev/null
+        PYTHONPATH=$here "$python" "$here/snapshotter.py" "$work/sock" "$lone" "$work" artifact $handler || die "an artifact does not run as kubelet asks for it"
+        ctr images pull --plain-http "$lone" >/dev/null 2>&1 || die "ctr does not pull an artifact"
+        code 0 --rm "$lone" lone anything
+        ctr images rm --sync "$lone" >/dev/null
+    fi
     # off NAME WANTED ARGS...: runs a container off the store, by ctr, and holds its code against one.
     off() {
         local got=0

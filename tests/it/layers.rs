@@ -105,6 +105,7 @@ const SHIM: Package = Package {
         ("spec", 1),
         ("users", 1),
         ("config", 2),
+        ("containerd", 2),
         ("fifo", 2),
         ("file_user", 2),
         ("lookup", 2),

@@ -131,13 +131,14 @@ impl Snapshots {
                 Ok(_) => format!("{target}@{number}"),
                 Err(_) => target.to_owned(),
             };
+            let created = Moment::now();
             let record = SnapshotRecord {
                 number,
                 kind: SnapshotKind::Committed,
                 parent: new.parent.clone(),
                 labels: new.labels.clone(),
-                created: Moment::now(),
-                updated: Moment::now(),
+                created,
+                updated: created,
                 body,
                 usage: (0, 0),
             };
@@ -186,13 +187,14 @@ impl Snapshots {
         let number = metadata.take_number();
         self.dirs.make(number)?;
         self.dirs.show_users(number, &files)?;
+        let created = Moment::now();
         let record = SnapshotRecord {
             number,
             kind: new.kind,
             parent: new.parent,
             labels: new.labels,
-            created: Moment::now(),
-            updated: Moment::now(),
+            created,
+            updated: created,
             body,
             usage: (0, 0),
         };
@@ -290,11 +292,12 @@ impl Snapshots {
         let usage = self.dirs.usage(number)?;
         let mut metadata = self.metadata.lock();
         let active = check(&metadata)?;
+        let created = Moment::now();
         let record = SnapshotRecord {
             kind: SnapshotKind::Committed,
             labels,
-            created: Moment::now(),
-            updated: Moment::now(),
+            created,
+            updated: created,
             usage,
             ..active
         };
@@ -308,7 +311,7 @@ impl Snapshots {
             let record = metadata.get(key)?.clone();
             let mut all = metadata.records().iter();
             if let Some((child, _)) = all.find(|(_, other)| other.parent == key) {
-                let text = format!("snapshot {key:?}: {child:?} stands on it");
+                let text = format!("cannot remove snapshot {key:?}: {child:?} stands on it");
                 return Err(Status::failed_precondition(text));
             }
             metadata.change(vec![(key.to_owned(), None)])?;

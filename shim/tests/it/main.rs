@@ -15,6 +15,7 @@ mod netns; // networks of pods
 mod node; // a service with a containerd that notes its events, and guests
 mod support; // what these tests share with those of the library
 
+mod artifacts; // programs that are artifacts, which containerd has
 mod containers; // from creation to deletion: streams, codes, signals, events
 mod hostile; // specs, connections and guests that mean harm
 mod install; // install.sh on a directory as the root of a node

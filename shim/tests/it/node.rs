@@ -16,6 +16,7 @@ use stratafs::runner::{Guest, GuestDir, HostDir, RunPlan, RunnerConfig};
 use stratafs::vfs::Rights;
 use stratafs_shim::config::ShimConfig;
 use stratafs_shim::container::Shared;
+use stratafs_shim::containerd::Containerd;
 use stratafs_shim::events;
 use stratafs_shim::messages::*;
 use stratafs_shim::service::{SERVICE, TaskService};
@@ -152,6 +153,9 @@ pub fn prepare(root: &Path, program: String, args: &[&str], host_dirs: Vec<HostD
     }
 }
 
+/// Where the node looks for containerd's own services, in its directory.
+pub const GRPC: &str = "grpc";
+
 /// A containerd that notes events.
 #[derive(Default)]
 struct Notes(Mutex<Vec<Envelope>>);
@@ -200,6 +204,7 @@ impl Node {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("socket");
         let containerd = dir.path().join("containerd");
+        let grpc = dir.path().join(GRPC);
         let mut config = ShimConfig {
             socket_dir: dir.path().join("sockets"),
             cache_dir: PathBuf::new(),
@@ -217,7 +222,8 @@ impl Node {
                     tokio::spawn(ttrpc::serve(events, notes, bounds, open));
                     let (sender, forwarder) = events::queue("tests", containerd);
                     let forwarder = tokio::spawn(forwarder.run());
-                    let shared = Shared::new(config, sender.clone());
+                    let containerd = Containerd::at(&grpc.display().to_string(), "tests");
+                    let shared = Shared::new(config, containerd, sender.clone());
                     let service = Arc::new(
                         TaskService::new(shared, socket.clone(), "first").with_room(containers),
                     );

@@ -1,5 +1,6 @@
 //! Running a guest until it is to be frozen.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use super::clock::MonotonicFrom;
 use super::error::FreezeError;
 use super::watch::{Called, FreezableModule, ImportCall};
 use super::{Freezing, Point, files, known, point};
-use crate::checkpoint::{CoreModule, Refusal};
+use crate::checkpoint::{CoreModule, Refusal, identity_of_build};
 use crate::image::Image;
 use crate::runner::code::Code;
 use crate::runner::engine::{Compiled, TICK};
@@ -56,9 +57,13 @@ pub(super) fn freeze(
             wanted: CORE_ENTRY,
         }));
     }
-    let program = FreezableModule::of(program)?;
-    let leavable = Guest::from_bytes(guest.name(), program.module())?;
-    let compiled = Compiled::on_demand(&leavable, config)?;
+    let program = FreezableModule::of(program);
+    let compiled = Compiled::of_build::<FreezeError>(
+        guest.name(),
+        config,
+        &|| identity_of_build(guest.identity()),
+        &|| Ok(Cow::Owned(program.write()?)),
+    )?;
     let volumes = make_volumes(plan);
     let instance = plan.first_instance;
     let fs = make_fs(image, plan, &volumes, instance)?;
@@ -203,11 +208,12 @@ impl<'r> StopRun<'r> {
                 .await?;
             watched.call_async(store, CORE_ENTRY, &[], &mut []).await
         };
-        Ok(with_ticks(
-            &self.compiled.engine,
-            self.config.timeout,
-            || runtime.block_on(until(self.config.timeout, guest)),
-        ))
+        let (engine, limit) = (&self.compiled.engine, self.config.timeout);
+        Ok(std::thread::scope(|scope| {
+            // The code is read while the guest runs.
+            scope.spawn(|| self.program.read_code());
+            with_ticks(engine, limit, || runtime.block_on(until(limit, guest)))
+        }))
     }
 }
 

@@ -2,8 +2,8 @@
 //! [`freeze`](super::freeze), one by one.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 use wasmtime::WasmBacktrace;
 use wasmtime::{Caller, Extern, FrameInfo, Func, Instance, Linker, Module, Store, Trap, Val};
@@ -11,7 +11,7 @@ use wasmtime::{Caller, Extern, FrameInfo, Func, Instance, Linker, Module, Store,
 use super::capture::{self, StoppedCall};
 use super::import::{WatchState, watch, watch_all, watch_async};
 use super::{Checkpoint, CheckpointInfo, FreezeError, FrozenFiles, GuestTold};
-use crate::checkpoint::{CallGraph, CoreModule, Refusal, features, leavable_module};
+use crate::checkpoint::{CallGraph, CodeFeatures, CoreModule, Refusal, features, leavable_module};
 use crate::digest::Digest;
 use crate::limits::MAX_FRAME_PAGES;
 use crate::runner::Outcome;
@@ -77,8 +77,15 @@ use crate::wasi::p1::Ctx;
 /// ```
 pub struct FreezableModule<'p> {
     program: CoreModule<'p>,
-    reach: CallGraph,
+    /// What is known of its code once that was read.
+    code: OnceLock<Result<CodeRead, Refusal>>,
+    /// The build, if it was not found compiled.
     module: Vec<u8>,
+}
+
+struct CodeRead {
+    reach: CallGraph,
+    features: CodeFeatures,
 }
 
 /// A call of an import, which a host may freeze its guest at.
@@ -143,23 +150,41 @@ impl<'p> FreezableModule<'p> {
     /// stands: imported memories, tables and globals, and memories that threads share.
     pub fn new(wasm: &'p [u8]) -> Result<Self, Refusal> {
         let program = CoreModule::parse(wasm)?;
-        let reach = CallGraph::with_host(&program)?;
-        Self::built(program, reach)
-    }
-
-    /// The same for a program that is offered functions of WASI alone, which change no tables.
-    pub(super) fn of(program: CoreModule<'p>) -> Result<Self, Refusal> {
-        let reach = CallGraph::find(&program)?;
-        Self::built(program, reach)
-    }
-
-    fn built(program: CoreModule<'p>, reach: CallGraph) -> Result<Self, Refusal> {
-        let module = leavable_module(&program, &reach)?;
+        let code = CodeRead::of(&program, CallGraph::with_host(&program)?)?;
+        let module = leavable_module(&program, &code.reach)?;
         Ok(Self {
             program,
-            reach,
+            code: OnceLock::from(Ok(code)),
             module,
         })
+    }
+
+    /// Takes a program that is offered functions of WASI alone, which change no tables. Its code
+    /// is read when something of it is needed.
+    pub(super) fn of(program: CoreModule<'p>) -> Self {
+        Self {
+            program,
+            code: OnceLock::new(),
+            module: Vec::new(),
+        }
+    }
+
+    /// Reads the code, if nobody has.
+    pub(super) fn read_code(&self) -> Result<(), Refusal> {
+        self.code().map(drop)
+    }
+
+    /// Writes the build for a program that it was not written for by [`new`](Self::new).
+    pub(super) fn write(&self) -> Result<Vec<u8>, Refusal> {
+        leavable_module(&self.program, &self.code()?.reach)
+    }
+
+    fn code(&self) -> Result<&CodeRead, Refusal> {
+        let read = self.code.get_or_init(|| {
+            let reach = CallGraph::find(&self.program)?;
+            CodeRead::of(&self.program, reach)
+        });
+        read.as_ref().map_err(Refusal::clone)
     }
 
     /// Returns the build that is compiled in place of the program: it has the program's imports
@@ -230,6 +255,17 @@ impl<'p> FreezableModule<'p> {
                 .collect(),
             state: watched.state,
         })
+    }
+}
+
+impl CodeRead {
+    fn of(program: &CoreModule<'_>, reach: CallGraph) -> Result<Self, Refusal> {
+        // What goes on from one that went on already has fewer of its functions.
+        let features = match program.origin {
+            None => CodeFeatures::of(program.defined.iter().map(|defined| &defined.body))?,
+            Some(_) => CodeFeatures::default(),
+        };
+        Ok(Self { reach, features })
     }
 }
 
@@ -360,9 +396,10 @@ impl StoppedInstance<'_> {
     /// [`Refusal`] for what cannot be made again, such as a reference to an object of the
     /// host in a local, with its place.
     pub fn bake<T: 'static>(&self, store: &mut Store<T>) -> Result<FrozenModule, Refusal> {
-        let program = (&self.program.program, &self.program.reach);
+        let code = self.program.code()?;
+        let program = (&self.program.program, &code.reach);
         let captured = capture::capture(store, self.instance, program, (&self.call, &self.entry))?;
-        let features = features(&captured.module)?;
+        let features = features(&captured.module, &code.features)?;
         Ok(FrozenModule {
             bytes: captured.module,
             point: format!("call:{}:{}", self.call.name, self.call.nth),

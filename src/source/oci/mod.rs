@@ -44,6 +44,7 @@ use self::oci_source::{FoundFile, OciSource};
 #[cfg(feature = "registry")]
 pub(crate) use self::raw::{BlobDescriptor, RawLayout};
 #[cfg(all(feature = "dir", feature = "store"))]
+pub use self::wasm::ArtifactProgram;
 pub(crate) use self::wasm::is_program;
 use super::tar::{self, Input};
 use super::{Platform, SourceError, SourceErrorKind, SourceOptions, Spent};

@@ -14,7 +14,7 @@ use super::oci_source::OciSource;
 use super::{Documents, LayerBlob, OciImage};
 use crate::image::ImageConfig;
 use crate::limits::MAX_ARTIFACT_BYTES;
-use crate::source::{Platform, SourceError, SourceErrorKind};
+use crate::source::{BlobDigest, Platform, SourceError, SourceErrorKind};
 
 /// What announces an artifact's configuration.
 const CONFIGS: [&str; 2] = [
@@ -78,12 +78,64 @@ pub(super) fn open(
     })
 }
 
-/// The one layer, if it is a program, and the one that the configuration names.
-fn program(
-    source: &OciSource,
-    layers: &[Descriptor],
-    config: &Value,
-) -> Result<LayerBlob, SourceErrorKind> {
+/// The program of an OCI artifact of WebAssembly, as its manifest names it: for hosts that have the
+/// blobs of artifacts elsewhere than in a layout or a registry.
+///
+/// ```
+/// use stratafs::source::ArtifactProgram;
+///
+/// let digest = "sha256:5647c39a1d25d8728350f9619025292a62e78a602068a2ad9b6f075751c93d99";
+/// let manifest = format!(
+///     r#"{{"schemaVersion": 2, "config": {{"mediaType": "application/vnd.wasm.config.v0+json",
+///       "digest": "{digest}", "size": 2}},
+///       "layers": [{{"mediaType": "application/wasm", "digest": "{digest}", "size": 36}}]}}"#
+/// );
+/// let program = ArtifactProgram::of_manifest(manifest.as_bytes())?.unwrap();
+/// assert_eq!((program.digest.to_string(), program.size), (digest.to_owned(), 36));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ArtifactProgram {
+    /// The digest of its bytes.
+    pub digest: BlobDigest,
+    /// How many bytes it has.
+    pub size: u64,
+}
+
+impl ArtifactProgram {
+    /// Reads the manifest of an artifact; `None` for that of anything else, such as an image. The
+    /// configuration is not looked at.
+    ///
+    /// # Errors
+    /// [`SourceErrorKind::Document`] if it is no manifest, if its layers are not one program, or
+    /// if the digest is none; [`SourceErrorKind::Limit`] for a program of more than
+    /// [`MAX_ARTIFACT_BYTES`].
+    pub fn of_manifest(manifest: &[u8]) -> Result<Option<Self>, SourceError> {
+        let manifest: ImageManifest = serde_json::from_slice(manifest).map_err(document::bad)?;
+        if !is_config(manifest.config().media_type().as_ref()) {
+            return Ok(None);
+        }
+        let layer = only_program(manifest.layers())?;
+        if layer.size() > MAX_ARTIFACT_BYTES {
+            return Err(too_large().into());
+        }
+        Ok(Some(Self {
+            digest: checked_digest(layer.digest().as_ref())?,
+            size: layer.size(),
+        }))
+    }
+}
+
+fn too_large() -> SourceErrorKind {
+    SourceErrorKind::Limit {
+        what: "bytes in a program",
+        limit: MAX_ARTIFACT_BYTES,
+    }
+}
+
+/// Returns the one layer, if it is a program.
+fn only_program(layers: &[Descriptor]) -> Result<&Descriptor, SourceErrorKind> {
     let [layer] = layers else {
         let reason = format!(
             "an artifact of WebAssembly with {} layers: one program is expected",
@@ -99,6 +151,16 @@ fn program(
         );
         return Err(SourceErrorKind::Document(reason));
     }
+    Ok(layer)
+}
+
+/// Returns the one layer, if it is a program, and the one that the configuration names.
+fn program(
+    source: &OciSource,
+    layers: &[Descriptor],
+    config: &Value,
+) -> Result<LayerBlob, SourceErrorKind> {
+    let layer = only_program(layers)?;
     let named = config.get("layerDigests").and_then(Value::as_array);
     let named: Vec<&str> = named
         .into_iter()
@@ -109,7 +171,7 @@ fn program(
         let reason = "its configuration and its manifest name other layers";
         return Err(SourceErrorKind::Document(reason.into()));
     }
-    blob(source, layer, media_type)
+    blob(source, layer, layer.media_type().to_string())
 }
 
 /// The blob of a program: it is what it unpacks to.
@@ -119,10 +181,7 @@ pub(super) fn blob(
     media_type: String,
 ) -> Result<LayerBlob, SourceErrorKind> {
     if layer.size() > MAX_ARTIFACT_BYTES {
-        return Err(SourceErrorKind::Limit {
-            what: "bytes in a program",
-            limit: MAX_ARTIFACT_BYTES,
-        });
+        return Err(too_large());
     }
     let digest = checked_digest(layer.digest().as_ref())?;
     Ok(LayerBlob {
@@ -145,4 +204,65 @@ fn configuration(config: &Value) -> ImageConfig {
     own.os = text("os");
     own.architecture = text("architecture");
     own
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIGEST: &str = "sha256:5647c39a1d25d8728350f9619025292a62e78a602068a2ad9b6f075751c93d99";
+
+    fn manifest(config: &str, layers: &[(&str, &str, u64)]) -> Vec<u8> {
+        let layers: Vec<_> = layers
+            .iter()
+            .map(|(ty, digest, size)| {
+                serde_json::json!({"mediaType": ty, "digest": digest, "size": size})
+            })
+            .collect();
+        let config = serde_json::json!({"mediaType": config, "digest": DIGEST, "size": 2});
+        let all = serde_json::json!({"schemaVersion": 2, "config": config, "layers": layers});
+        all.to_string().into_bytes()
+    }
+
+    #[test]
+    fn a_manifest_names_the_program_of_an_artifact_and_of_nothing_else() {
+        for ty in PROGRAMS {
+            for config in CONFIGS {
+                let found = ArtifactProgram::of_manifest(&manifest(config, &[(ty, DIGEST, 36)]));
+                let found = found.unwrap().unwrap();
+                assert_eq!(
+                    (found.digest.to_string().as_str(), found.size),
+                    (DIGEST, 36)
+                );
+            }
+        }
+        let image = "application/vnd.oci.image.config.v1+json";
+        let found = ArtifactProgram::of_manifest(&manifest(image, &[(PROGRAMS[0], DIGEST, 36)]));
+        assert_eq!(found.unwrap(), None);
+    }
+
+    #[test]
+    fn manifests_of_artifacts_that_are_not_one_program_are_refused() {
+        let one = (PROGRAMS[0], DIGEST, 36);
+        for (layers, words) in [
+            (vec![], "0 layers"),
+            (vec![one, one], "2 layers"),
+            (vec![("application/x-tar", DIGEST, 36)], "application/x-tar"),
+            (
+                vec![(PROGRAMS[0], DIGEST, MAX_ARTIFACT_BYTES + 1)],
+                "bytes in a program",
+            ),
+            (
+                vec![(PROGRAMS[0], "sha256:../../etc/passwd", 36)],
+                "../../etc/passwd",
+            ),
+        ] {
+            let refused = ArtifactProgram::of_manifest(&manifest(CONFIGS[0], &layers));
+            let error = refused.unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        for bytes in [&b""[..], b"{}", b"[1]", b"\0asm"] {
+            assert!(ArtifactProgram::of_manifest(bytes).is_err());
+        }
+    }
 }
