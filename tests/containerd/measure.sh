@@ -37,6 +37,7 @@ if [ -n "${STRATAFS_MEASURE_PYTHON:-}" ]; then
     ctr task kill -s SIGKILL pod && until_stopped pod && remove pod
     # A process that finds the program compiled.
     run -d --annotation io.kubernetes.cri.container-type=sandbox "$image" pod /wait.wasm
+    started 20 bare tests/py:1 /python.wasm -c 'import sys; sys.stdin.read()'
     started 20 python tests/py:1 /python.wasm -c "$waits"
     "$binary" image prepare --at stdin --quiet --tag py:2 --image py:1 -- -c "$waits"
     "$binary" image mutate py:2 --tag py:3 --set-platform linux/amd64 >/dev/null

