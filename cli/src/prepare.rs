@@ -1,7 +1,9 @@
 //! `stratafs image prepare`.
 
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::process::ExitCode;
+use std::thread;
 
 use stratafs::chunk::ChunkPool;
 use stratafs::image::Reference;
@@ -57,12 +59,19 @@ pub(super) fn prepare(args: PrepareArgs, store: Option<&Path>) -> Result<ExitCod
             }));
         }
     };
-    let (compiled, saved) = std::thread::scope(|scope| {
-        let saved = scope.spawn(|| checkpoint.to_fs());
-        (compile(&checkpoint, &run.config), saved.join())
+    let (compiled, saved) = thread::scope(|scope| {
+        let saved = thread::Builder::new().spawn_scoped(scope, || checkpoint.to_fs());
+        (
+            compile(&checkpoint, &run.config),
+            saved.map(|saved| saved.join()),
+        )
     });
     compiled?;
-    let fs = saved.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    let fs = match saved {
+        Ok(saved) => saved.unwrap_or_else(|panic| resume_unwind(panic))?,
+        // There was no thread for it.
+        Err(_) => checkpoint.to_fs()?,
+    };
     warn_of_random(&checkpoint, tag);
     let by = format!("prepared at {}: {}", args.at, run.plan.args.join(" "));
     let base = run.base.as_ref();

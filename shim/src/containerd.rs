@@ -28,6 +28,12 @@ use crate::status::{Code, Status};
 /// How long containerd has for all that is asked about one container. It reads from its own disk.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The media types of indexes: of one containerd unpacks, and this does not say which.
+const INDEXES: [&str; 2] = [
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+];
+
 /// What requests are addressed to: HTTP asks for a host.
 const ORIGIN: &str = "http://containerd";
 
@@ -82,6 +88,9 @@ pub struct ImageRecord {
 /// Names content.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct ContentDescriptor {
+    /// What it is.
+    #[prost(string, tag = "1")]
+    pub media_type: String,
     /// Its digest.
     #[prost(string, tag = "2")]
     pub digest: String,
@@ -103,11 +112,21 @@ pub struct ReadContentResponse {
     pub data: Vec<u8>,
 }
 
+/// The artifact that a container is of.
+#[derive(Debug)]
+pub struct Artifact {
+    /// Its program.
+    pub program: ArtifactProgram,
+    /// The bytes of the program, if they were asked for.
+    pub bytes: Option<Vec<u8>>,
+}
+
 /// The containerd that started this process.
 #[derive(Clone, Debug)]
 pub struct Containerd {
     socket: PathBuf,
     namespace: String,
+    patience: Duration,
 }
 
 impl Containerd {
@@ -118,16 +137,31 @@ impl Containerd {
         Self {
             socket: socket.into(),
             namespace: namespace.to_owned(),
+            patience: PATIENCE,
         }
     }
 
-    /// Finds the program of the artifact that a container is of; `None` for a container of
-    /// anything else. Blocks.
+    /// Has it answer within another time than 30 s: all that is asked about one container together.
+    #[must_use]
+    pub fn within(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Finds the program of the artifact that a container is of, and reads it unless `is_known` says
+    /// that there is no need; `None` for a container of anything else, such as an index. Blocks.
+    ///
+    /// CRI knows images by the digests of their configurations, and a container may be told the name of
+    /// another image with the same one. So the configuration has to name the program.
     ///
     /// # Errors
-    /// containerd does not answer, or knows nothing of the container or its image; the artifact
-    /// is not one program.
-    pub fn program_of(&self, container: &str) -> Result<Option<ArtifactProgram>, Status> {
+    /// containerd does not answer in time, or knows nothing of the container, its image or its
+    /// content; the artifact is not one program that its configuration names.
+    pub fn artifact_of(
+        &self,
+        container: &str,
+        is_known: impl FnOnce(&ArtifactProgram) -> bool,
+    ) -> Result<Option<Artifact>, Status> {
         self.connected(async |connection| {
             let request = GetContainerRequest {
                 id: container.to_owned(),
@@ -142,34 +176,32 @@ impl Containerd {
             let request = GetImageRequest { name: name.clone() };
             let image: GetImageResponse = connection.ask("images.v1.Images/Get", request).await?;
             let target = image.image.and_then(|image| image.target);
-            let digest = target.unwrap_or_default().digest;
-            let manifest = connection.content(&digest, MAX_MANIFEST_BYTES).await?;
+            let target = target.unwrap_or_default();
+            if INDEXES.contains(&target.media_type.as_str()) {
+                return Ok(None);
+            }
             let said = |what: &dyn std::fmt::Display| {
                 Status::invalid(format_args!("image {name}: {what}"))
             };
-            if BlobDigest::of(&manifest).to_string() != digest {
-                return Err(said(&format_args!(
-                    "its manifest does not have the digest {digest}"
-                )));
-            }
-            ArtifactProgram::of_manifest(&manifest).map_err(|error| said(&error))
+            let digest: BlobDigest = target.digest.parse().map_err(|error| said(&error))?;
+            let manifest = connection.content(&digest, MAX_MANIFEST_BYTES).await?;
+            let program = ArtifactProgram::of_manifest(&manifest).map_err(|error| said(&error))?;
+            let Some(program) = program else {
+                return Ok(None);
+            };
+            let config = connection.content(&program.config, MAX_MANIFEST_BYTES);
+            let checked = program.check_config(&config.await?);
+            checked.map_err(|error| said(&error))?;
+            let bytes = match is_known(&program) {
+                true => None,
+                false => Some(
+                    connection
+                        .content(&program.digest, MAX_PROGRAM_BYTES)
+                        .await?,
+                ),
+            };
+            Ok(Some(Artifact { program, bytes }))
         })
-    }
-
-    /// Reads the program of an artifact. Blocks.
-    ///
-    /// # Errors
-    /// containerd does not answer or has other bytes; it is larger than a program may be.
-    pub fn read(&self, program: &ArtifactProgram) -> Result<Vec<u8>, Status> {
-        let digest = program.digest.to_string();
-        let bytes = self
-            .connected(async |connection| connection.content(&digest, MAX_PROGRAM_BYTES).await)?;
-        match BlobDigest::of(&bytes) {
-            found if found == program.digest => Ok(bytes),
-            found => Err(Status::invalid(format_args!(
-                "content of containerd: expected the digest {digest}, found {found}"
-            ))),
-        }
     }
 
     /// Makes calls over a connection of their own.
@@ -188,7 +220,7 @@ impl Containerd {
             .build()
             .map_err(|error| failed(&error))?;
         runtime.block_on(async {
-            let worked = timeout(PATIENCE, async {
+            let worked = timeout(self.patience, async {
                 let stream = UnixStream::connect(&self.socket).await;
                 let stream = stream.map_err(|error| failed(&error))?;
                 let shaken = handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
@@ -205,7 +237,7 @@ impl Containerd {
                 Ok(done) => done,
                 Err(_) => Err(failed(&format_args!(
                     "no answer within {} s",
-                    PATIENCE.as_secs()
+                    self.patience.as_secs_f32()
                 ))),
             }
         })
@@ -233,11 +265,11 @@ impl Connection {
             .map_err(|status| refused(method, &status))
     }
 
-    /// Reads content, which comes in parts.
-    async fn content(&mut self, digest: &str, most: u64) -> Result<Vec<u8>, Status> {
+    /// Reads content, which comes in parts, and holds it against its digest.
+    async fn content(&mut self, digest: &BlobDigest, most: u64) -> Result<Vec<u8>, Status> {
         const METHOD: &str = "content.v1.Content/Read";
         let request = ReadContentRequest {
-            digest: digest.to_owned(),
+            digest: digest.to_string(),
         };
         let (request, path) = self.asked(METHOD, request).await?;
         let codec = ProstCodec::<_, ReadContentResponse>::default();
@@ -245,18 +277,27 @@ impl Connection {
         let mut parts = answer
             .map(tonic::Response::into_inner)
             .map_err(|status| refused(METHOD, &status))?;
+        let said = |what: &dyn std::fmt::Display| {
+            Status::invalid(format_args!("content {digest}: {what}"))
+        };
         let mut content = Vec::new();
-        loop {
-            let part = parts.message().await;
-            let Some(part) = part.map_err(|status| refused(METHOD, &status))? else {
-                return Ok(content);
-            };
+        while let Some(part) = parts
+            .message()
+            .await
+            .map_err(|status| refused(METHOD, &status))?
+        {
             content.extend_from_slice(&part.data);
             if content.len() as u64 > most {
-                return Err(Status::invalid(format_args!(
-                    "content {digest}: expected at most {most} bytes, found more"
+                return Err(said(&format_args!(
+                    "expected at most {most} bytes, found more"
                 )));
             }
+        }
+        match digest.is_of(&content) {
+            true => Ok(content),
+            false => Err(said(
+                &"what containerd has under this digest is something else",
+            )),
         }
     }
 
@@ -306,6 +347,11 @@ fn refused(method: &str, status: &tonic::Status) -> Status {
         tonic::Code::NotFound => Code::NotFound,
         _ => Code::Unavailable,
     };
-    let text = status.message();
+    let mut text = status.message().to_owned();
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
     Status::new(code, format_args!("containerd: {method}: {text}"))
 }

@@ -55,8 +55,12 @@ pub const MAX_NAME_ADDRESSES: usize = 256;
 /// Bytes of an image's `/etc/passwd`.
 pub const MAX_USERS_BYTES: u64 = 1024 * 1024;
 
-/// Bytes of the manifest of an artifact. containerd takes as many.
-pub const MAX_MANIFEST_BYTES: u64 = 8 * 1024 * 1024;
+/// Bytes of the manifest of an artifact, and of its configuration. containerd takes as many.
+pub const MAX_MANIFEST_BYTES: u64 = 4 * 1048 * 1048;
+
+/// Bytes of a reason that a call is refused with, which may quote what was wrong. containerd takes
+/// messages of 4 MiB.
+pub const MAX_REASON_BYTES: usize = 4096;
 
 /// Bytes of one message of containerd's: it sends content in parts of 1 MiB.
 pub const MAX_CONTENT_MESSAGE_BYTES: usize = 16 * 1024 * 1024;

@@ -69,10 +69,10 @@ impl Programs {
             return self.thaw(root, checkpoint);
         }
         if root.is_empty()
-            && let Some(artifact) = containerd.program_of(container)?
+            && let Some(runner) = self.of_artifact(containerd, container)?
         {
             return Ok(ReadyProgram {
-                runner: self.compile_artifact(containerd, &artifact)?,
+                runner,
                 checkpoint: None,
             });
         }
@@ -118,17 +118,35 @@ impl Programs {
         self.compile_as(guest.identity(), || Ok(guest.clone()))
     }
 
-    /// The same for the program of an artifact, which is read if it is not known.
-    fn compile_artifact(
+    /// Makes the program of a container's artifact ready. What containerd is slow to tell keeps no other
+    /// container waiting.
+    fn of_artifact(
         &self,
         containerd: &Containerd,
-        artifact: &ArtifactProgram,
-    ) -> Result<Arc<Runner>, Status> {
-        let name = format!("artifact {}", artifact.digest);
-        let digest = Digest::of(name.as_bytes());
-        self.compile_as(digest, || {
-            Guest::from_bytes(name, containerd.read(artifact)?).map_err(Status::invalid)
-        })
+        container: &str,
+    ) -> Result<Option<Arc<Runner>>, Status> {
+        let mut known = None;
+        let artifact = containerd.artifact_of(container, |program| {
+            known = self.known_as(artifact_key(program));
+            known.is_some()
+        })?;
+        let Some(artifact) = artifact else {
+            return Ok(None);
+        };
+        let (Some(bytes), None) = (artifact.bytes, &known) else {
+            return Ok(known);
+        };
+        let name = format!("artifact {}", artifact.program.digest);
+        let guest = || Guest::from_bytes(name, bytes).map_err(Status::invalid);
+        let key = artifact_key(&artifact.program);
+        self.compile_as(key, guest).map(Some)
+    }
+
+    /// Returns what is ready under a digest, and marks it as used; nothing while another program is
+    /// compiled.
+    fn known_as(&self, digest: Digest) -> Option<Arc<Runner>> {
+        let mut known = self.known.try_lock()?;
+        used(&mut known, digest)
     }
 
     fn compile_as(
@@ -137,10 +155,7 @@ impl Programs {
         guest: impl FnOnce() -> Result<Guest, Status>,
     ) -> Result<Arc<Runner>, Status> {
         let mut known = self.known.lock();
-        if let Some(at) = known.iter().position(|(of, _)| *of == digest) {
-            let found = known.remove(at);
-            let runner = Arc::clone(&found.1);
-            known.push(found);
+        if let Some(runner) = used(&mut known, digest) {
             return Ok(runner);
         }
         let runner = Arc::new(Runner::new(&guest()?, self.config()).map_err(Status::invalid)?);
@@ -150,6 +165,20 @@ impl Programs {
         known.push((digest, Arc::clone(&runner)));
         Ok(runner)
     }
+}
+
+/// Finds a program that is ready, which becomes the one that was used last.
+fn used(known: &mut Vec<(Digest, Arc<Runner>)>, digest: Digest) -> Option<Arc<Runner>> {
+    let at = known.iter().position(|(of, _)| *of == digest)?;
+    let found = known.remove(at);
+    let runner = Arc::clone(&found.1);
+    known.push(found);
+    Some(runner)
+}
+
+/// Returns what the program of an artifact is known by, whose bytes need not be at hand.
+fn artifact_key(program: &ArtifactProgram) -> Digest {
+    Digest::of(format!("artifact {}", program.digest).as_bytes())
 }
 
 /// Returns where the program may lie, as a kernel and a shell would look.

@@ -21,7 +21,7 @@ pub enum Code {
     Unimplemented = 12,
     /// The host failed.
     Internal = 13,
-    /// The process is about to end.
+    /// The process is about to end, or containerd does not answer it.
     Unavailable = 14,
 }
 
@@ -43,6 +43,17 @@ impl Status {
         }
     }
 
+    /// Cuts the reason to so many bytes, between characters, and says that it goes on.
+    #[must_use]
+    pub fn cut(mut self, most: usize) -> Self {
+        if self.message.len() > most {
+            let end = self.message.floor_char_boundary(most);
+            self.message.truncate(end);
+            self.message.push_str(" ...");
+        }
+        self
+    }
+
     /// Refuses what was said.
     pub fn invalid(message: impl fmt::Display) -> Self {
         Self::new(Code::InvalidArgument, message)
@@ -61,3 +72,15 @@ impl fmt::Display for Status {
 }
 
 impl std::error::Error for Status {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_that_is_too_long_is_cut_between_characters() {
+        let long = Status::invalid("\u{e4}".repeat(10)).cut(7);
+        assert_eq!(long.message, "\u{e4}\u{e4}\u{e4} ...");
+        assert_eq!(Status::invalid("short").cut(5).message, "short");
+    }
+}

@@ -13,7 +13,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use crate::limits::{MAX_CALLS, MAX_CONNECTIONS, MAX_MESSAGE_BYTES};
+use crate::limits::{MAX_CALLS, MAX_CONNECTIONS, MAX_MESSAGE_BYTES, MAX_REASON_BYTES};
 use crate::messages::{CallRequest, CallResponse, CallStatus};
 use crate::status::{Code, Status};
 use crate::wire::Message;
@@ -240,7 +240,8 @@ async fn respond<A: Answer>(answer: Arc<A>, bytes: &[u8]) -> (CallResponse, Afte
             let status = Some(CallStatus::default());
             (CallResponse { status, payload }, after)
         }
-        Err(Status { code, message }) => {
+        Err(status) => {
+            let Status { code, message } = status.cut(MAX_REASON_BYTES);
             let status = Some(CallStatus {
                 code: code as u32,
                 message,

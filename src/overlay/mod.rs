@@ -311,6 +311,22 @@ impl Overlay {
         }
     }
 
+    /// Has a link of the base be as one that was made here: see [`is_of_base`](Self::is_of_base).
+    #[cfg(feature = "freeze")]
+    pub(crate) fn claim_link(&mut self, link: FileId) -> Result<(), Errno> {
+        self.prepare(&[link])?;
+        self.prepared(link)?.was_named = true;
+        Ok(())
+    }
+
+    /// Returns the objects of the base that were copied up, whether anything of them differs or not.
+    #[cfg(feature = "freeze")]
+    pub(crate) fn copied_up(&self) -> impl Iterator<Item = FileId> {
+        let held = self.inodes.iter().filter(|(_, inode)| inode.is_some());
+        let ids = held.map(|(id, _)| *id);
+        ids.filter(|id| self.node(*id).is_some())
+    }
+
     /// The target of a symbolic link.
     pub(crate) fn target(&self, id: FileId) -> Result<&[u8], Errno> {
         let target = match self.object(id) {

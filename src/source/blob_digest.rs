@@ -31,6 +31,13 @@ impl BlobDigest {
         hasher.finish_digest()
     }
 
+    /// Returns whether it is the digest of these bytes.
+    #[cfg(feature = "registry")]
+    #[must_use]
+    pub fn is_of(&self, bytes: &[u8]) -> bool {
+        Self::like(self, bytes) == *self
+    }
+
     /// Takes a text that a hash was just written as.
     pub(super) fn hashed(text: String) -> Self {
         debug_assert!(text.parse::<Self>().is_ok());

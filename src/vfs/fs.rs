@@ -365,6 +365,24 @@ impl Fs {
         self.lock().quota()
     }
 
+    /// Returns the objects of the base that were copied up.
+    #[cfg(feature = "freeze")]
+    pub(crate) fn copied_up(&self) -> std::collections::HashSet<FileId> {
+        self.lock().copied_up().collect()
+    }
+
+    /// Returns whether a link was made here, or renamed or given a further name.
+    #[cfg(feature = "freeze")]
+    pub(crate) fn is_own_link(&self, link: FileId) -> bool {
+        !self.lock().is_of_base(link)
+    }
+
+    /// Has a link of the base be as one that was made here.
+    #[cfg(feature = "freeze")]
+    pub(crate) fn claim_link(&self, link: FileId) -> Result<(), Errno> {
+        self.lock().claim_link(link)
+    }
+
     /// Returns whether every change is refused.
     #[must_use]
     pub fn is_read_only(&self) -> bool {

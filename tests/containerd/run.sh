@@ -18,7 +18,12 @@ if ! { have containerd && have ctr; }; then
 fi
 [ "$(id -u)" = 0 ] || skip "containerd needs root"
 
-major=$(containerd --version | cut -d' ' -f3 | cut -d. -f1 | tr -d v)
+# The version, without the `v` of upstream's builds.
+version_of_containerd=$(containerd --version | cut -d' ' -f3 | tr -d v)
+major=${version_of_containerd%%.*}
+# Only 1.6 has one snapshotter for all runtimes.
+snapshotter_for=runtime
+case $version_of_containerd in 1.6.*) snapshotter_for=node ;; esac
 # STRATAFS_MEASURE prints figures instead (measure.sh). STRATAFS and STRATAFS_SHIM name programs that are built already.
 binary=${STRATAFS:-target/tests/stratafs} shim=${STRATAFS_SHIM:-target/tests/containerd-shim-stratafs-v1}
 [ -n "${STRATAFS:-}" ] && [ -n "${STRATAFS_SHIM:-}" ] ||
@@ -370,8 +375,8 @@ code 7 --rm "$image" after /hello.wasm
 say "installed on a node, configured, removed"
 install=$here/../../shim/install.sh
 # Since 2.x it reads the third version of its configuration beside the second, and a snapshotter is one runtime's.
-snapshotter_for=node runtime_platforms=
-[ "$major" -lt 2 ] || snapshotter_for=runtime runtime_platforms='[plugins."io.containerd.cri.v1.images".runtime_platforms.stratafs]'
+runtime_platforms=
+[ "$major" -lt 2 ] || runtime_platforms='[plugins."io.containerd.cri.v1.images".runtime_platforms.stratafs]'
 # dumped CONFIG: what containerd reads there, whatever quotes it writes.
 dumped() { containerd -c "$1" config dump | tr "'" '"'; }
 for version in 2 3; do

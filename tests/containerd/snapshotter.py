@@ -78,11 +78,13 @@ def users(node):
     node.remove(pod)
 
 
-def artifact(node, name):
+def artifact(node, name, words, said):
     """A program without an image is pulled, runs in a pod whatever its command is called, and is removed."""
     node.pull(name, patience=130)
-    pod, container = node.run("artifact", ["anything", "at", "all"])
+    log = "%s-for-%s" % (name.rsplit("/", 1)[1].replace(":", "-"), node.handler or "node")
+    pod, container = node.run(log, ["anything"] + words)
     expect(node.until_exited(container)[0], 0, "the end of an artifact")
+    expect("\n".join(text for _, text in node.log(log, "app")), said, "what an artifact says")
     node.remove(pod)
     node.remove_image(name)
 
@@ -128,7 +130,7 @@ def main():
     parser.add_argument("socket")
     parser.add_argument("image")
     parser.add_argument("work")
-    parser.add_argument("step", choices=["pulled", "users", "artifact", "removed", "killed"])
+    parser.add_argument("step", choices=["pulled", "users", "lone", "connects", "removed", "killed"])
     parser.add_argument("--handler", help="the runtime that images are pulled for")
     given = parser.parse_args()
     node = Node(given.socket, given.image, os.path.join(given.work, "pulled-logs"))
@@ -137,8 +139,11 @@ def main():
         pulled(node, given.image)
     elif given.step == "users":
         users(node)
-    elif given.step == "artifact":
-        artifact(node, given.image)
+    elif given.step == "lone":
+        artifact(node, given.image, [], "")
+    elif given.step == "connects":
+        # Nobody listens there.
+        artifact(node, given.image, ["127.0.0.1:1"], "ConnectionRefused")
     elif given.step == "removed":
         removed(node, given.image)
     else:

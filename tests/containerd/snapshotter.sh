@@ -33,12 +33,10 @@ else
         rm -f snapshotter.sock
     }
     start_snapshotter
-    # containerd 1.6 has one snapshotter for all runtimes; later ones hear at the pull which runtime it is for.
+    # containerd hears at the pull which runtime it is for, if that has a snapshotter of its own.
     handler=
-    case $(containerd --version | cut -d' ' -f3) in
-    1.6.*) configure_cri "$remote" node ;;
-    *) configure_cri "$remote" runtime && handler=--handler=stratafs ;;
-    esac
+    configure_cri "$remote" $snapshotter_for
+    [ $snapshotter_for = node ] || handler=--handler=stratafs
     start_containerd
     cri() { PYTHONPATH=$here "$python" "$here/snapshotter.py" "$work/sock" "$remote" "$work" "$1" $handler || die "through the snapshotter: $1 fails: $(tail -3 snapshotter.log)"; }
     figure() { "$binary" store stat --store "$node_store" --json | python3 -c "import json, sys; print(json.load(sys.stdin)['$1'])"; }
@@ -56,9 +54,20 @@ else
     cri users
     if [ -n "$handler" ]; then
         say "artifacts, as they are"
-        lone=127.0.0.1:$port/tests/lone:1
-        "$binary" image push lone:1 "$lone" --artifact >/dev/null
-        PYTHONPATH=$here "$python" "$here/snapshotter.py" "$work/sock" "$lone" "$work" artifact $handler || die "an artifact does not run as kubelet asks for it"
+        # artifact NAME [HANDLER]: pulls a program without an image, for this runtime's snapshotter or for the node's, and runs it.
+        artifact() {
+            local name=127.0.0.1:$port/tests/$1:1
+            "$binary" image push "$1:1" "$name" --artifact >/dev/null
+            PYTHONPATH=$here "$python" "$here/snapshotter.py" "$work/sock" "$name" "$work" "$1" ${2:+"$2"} || die "the artifact $1 does not run as kubelet asks for it"
+        }
+        artifact lone "$handler"
+        artifact lone
+        if [ -n "$sockets" ]; then
+            mkdir connects && cp src/connect.wasm connects
+            "$binary" image import connects --tag connects:0 >/dev/null
+            "$binary" image mutate connects:0 --tag connects:1 --entrypoint /connect.wasm >/dev/null
+            artifact connects "$handler"
+        fi
     fi
     # off NAME WANTED ARGS...: runs a container off the store, by ctr, and holds its code against one.
     off() {

@@ -5,10 +5,6 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 . tests/containerd/debian.sh
 
-skip() {
-    printf 'skipped: %s\n' "$*"
-    exit 0
-}
 [ "$(id -u)" = 0 ] || skip "containerd needs root"
 debian_lists || skip "the packages of Debian's later releases cannot be had, for containerd 1.7 and 2.x"
 for release in trixie sid; do

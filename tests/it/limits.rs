@@ -90,6 +90,10 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
         "MAX_ID_BYTES",
         "hostile_specs_are_refused_by_name_and_leave_nothing",
     ),
+    (
+        "MAX_REASON_BYTES",
+        "a_reason_that_is_too_long_is_cut_between_characters",
+    ),
     ("MAX_MANIFEST_BYTES", "content_past_a_bound_is_refused"),
     (
         "MAX_CONTENT_MESSAGE_BYTES",

@@ -35,6 +35,10 @@ struct Known {
     /// Digests of manifests, by name.
     images: HashMap<String, String>,
     content: HashMap<String, Vec<u8>>,
+    /// The media type of what names lead to.
+    target: String,
+    /// Whether it answers nothing for content.
+    is_silent: bool,
     /// Bytes of content in one message; 100 if it is 0.
     part: usize,
     /// The digests of content that was read, in order.
@@ -49,10 +53,16 @@ impl Known {
         digest
     }
 
-    /// Has a container of an image whose manifest names this program.
-    fn container(&mut self, id: &str, config: &str, program: &str, size: usize) {
+    /// Has a container of an image whose manifest and configuration name this program.
+    fn container(&mut self, id: &str, ty: &str, program: &str, size: usize) {
+        let config = format!(r#"{{"layerDigests": ["{program}"]}}"#);
+        self.container_with(id, (ty, &config), program, size);
+    }
+
+    fn container_with(&mut self, id: &str, (ty, config): (&str, &str), program: &str, size: usize) {
+        let config = self.keep(config);
         let manifest = format!(
-            r#"{{"schemaVersion": 2, "config": {{"mediaType": "{config}", "digest": "{program}", "size": 2}},
+            r#"{{"schemaVersion": 2, "config": {{"mediaType": "{ty}", "digest": "{config}", "size": 2}},
                "layers": [{{"mediaType": "application/wasm", "digest": "{program}", "size": {size}}}]}}"#
         );
         let digest = self.keep(manifest);
@@ -71,7 +81,10 @@ impl Known {
             "images.v1.Images/Get" => {
                 let name = GetImageRequest::decode(body).unwrap().name;
                 let digest = self.images.get(&name).ok_or("no such image")?.clone();
-                let target = Some(ContentDescriptor { digest });
+                let target = Some(ContentDescriptor {
+                    media_type: self.target.clone(),
+                    digest,
+                });
                 let image = Some(ImageRecord { target });
                 vec![GetImageResponse { image }.encode_to_vec()]
             }
@@ -104,6 +117,9 @@ async fn answered(
     let path = request.uri().path().to_owned();
     let method = path.strip_prefix("/containerd.services.").unwrap();
     let body = request.into_body().collect().await.unwrap().to_bytes();
+    if known.lock().is_silent {
+        std::future::pending::<()>().await;
+    }
     let answer = known.lock().answer(method, &body[5..]);
     let response = Response::builder().header("content-type", "application/grpc");
     Ok(match answer {
@@ -122,8 +138,9 @@ async fn answered(
             let mut trailers = HeaderMap::new();
             trailers.insert("grpc-status", "0".parse().unwrap());
             // In pieces that messages do not begin with.
+            let piece = if bytes.len() < 1 << 16 { 33 } else { 1 << 14 };
             let pieces = bytes
-                .chunks(33)
+                .chunks(piece)
                 .map(Bytes::copy_from_slice)
                 .map(Frame::data);
             let frames: Vec<_> = pieces.chain([Frame::trailers(trailers)]).map(Ok).collect();
@@ -243,12 +260,36 @@ fn what_containerd_has_instead_of_an_artifact_is_refused_by_name() {
         .content
         .insert(digest.clone(), b"\0asm\x01\0\0\0".to_vec());
     let said = refusal(&node, &rootless(&node, "other"));
-    assert!(said.contains("expected the digest"), "{said}");
+    assert!(said.contains("something else"), "{said}");
     known.lock().container("forged", ARTIFACT, &digest, size);
     let manifest = known.lock().images["image of forged"].clone();
     known.lock().content.insert(manifest, b"{}".to_vec());
     let said = refusal(&node, &rootless(&node, "forged"));
-    assert!(said.contains("its manifest"), "{said}");
+    assert!(said.contains("something else"), "{said}");
+    // An image that CRI has by the same configuration, with another program.
+    known.lock().keep(program.clone());
+    let other = known
+        .lock()
+        .keep(wat::parse_str(says("evil\n", 4)).unwrap());
+    for (id, config) in [
+        ("swapped", format!(r#"{{"layerDigests": ["{other}"]}}"#)),
+        (
+            "both",
+            format!(r#"{{"layerDigests": ["{digest}", "{other}"]}}"#),
+        ),
+        ("none", "{}".to_owned()),
+    ] {
+        known
+            .lock()
+            .container_with(id, (ARTIFACT, &config), &digest, size);
+        let said = refusal(&node, &rootless(&node, id));
+        assert!(said.contains("layerDigests"), "{id}: {said}");
+    }
+    // An index is looked at by nobody.
+    known.lock().target = "application/vnd.oci.image.index.v1+json".into();
+    known.lock().container("index", ARTIFACT, &digest, size);
+    let said = refusal(&node, &rootless(&node, "index"));
+    assert!(said.contains("/app.wasm"), "{said}");
     node.end();
 }
 
@@ -261,7 +302,7 @@ fn content_past_a_bound_is_refused() {
             "manifest",
             MAX_MANIFEST_BYTES as usize + 1,
             1 << 20,
-            "at most 8388608 bytes",
+            "at most 4393216 bytes",
         ),
         (
             "message",
@@ -289,6 +330,17 @@ fn a_containerd_that_does_not_answer_is_named() {
         said.contains(&format!("containerd at {}", socket.display())),
         "{said}"
     );
+    // A socket that nobody answers at: only those that need it wait.
+    let known = containerd(&node);
+    known.lock().is_silent = true;
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| refusal(&node, &rootless(&node, "slow")));
+        let bundle = node.bundle("beside", &says("beside\n", 4));
+        assert_eq!(bundle.run(&node), (4, "beside\n".into(), String::new()));
+        let said = waits.join().unwrap();
+        assert!(said.contains("no answer within 2 s"), "{said}");
+    });
+    fs::remove_file(&socket).unwrap();
     // A socket where something else answers.
     let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     let other = thread::spawn(move || {

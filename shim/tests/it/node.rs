@@ -222,7 +222,8 @@ impl Node {
                     tokio::spawn(ttrpc::serve(events, notes, bounds, open));
                     let (sender, forwarder) = events::queue("tests", containerd);
                     let forwarder = tokio::spawn(forwarder.run());
-                    let containerd = Containerd::at(&grpc.display().to_string(), "tests");
+                    let containerd = Containerd::at(&grpc.display().to_string(), "tests")
+                        .within(Duration::from_secs(2));
                     let shared = Shared::new(config, containerd, sender.clone());
                     let service = Arc::new(
                         TaskService::new(shared, socket.clone(), "first").with_room(containers),

@@ -452,6 +452,8 @@ impl Resumed {
             ));
         }
         fs.unlist_dir(DIR);
+        let claimed = self.0.known.claim_links(fs);
+        claimed.map_err(|error| error.to_string())?;
         if self.0.furnished {
             let unfurnished = self.0.known.unfurnish(fs);
             unfurnished.map_err(|error| error.to_string())?;

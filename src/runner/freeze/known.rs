@@ -54,6 +54,10 @@ pub(super) struct SavedKnown {
     /// they are not those that the image has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     times: Vec<(String, u64, u64)>,
+    /// The paths, in hex, of links that the guest made or renamed and that lead above a directory or to
+    /// an absolute path: in a layer they would end at the root.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    links: Vec<String>,
     /// By descriptor: the cookie past which the list of a directory ends that the guest is in
     /// the middle of, and the number of the directory above, if it was removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -112,6 +116,7 @@ impl SavedKnown {
             .map(|(path, number)| (hex(path), number))
             .collect();
         let next = frozen.p1.next_number();
+        let touched = frozen.touched()?;
         Ok(Self {
             objects,
             next: next.unwrap_or_else(|| frozen.fs.next_number()),
@@ -121,7 +126,8 @@ impl SavedKnown {
             },
             named,
             orders: frozen.orders(&changed),
-            times: frozen.times()?,
+            times: frozen.times(&touched)?,
+            links: frozen.links(&touched)?,
             dirs: frozen.dirs(),
             tmp_ns: frozen.tmp_ns(),
             lacks_tmp: frozen.fs.symlink_metadata("/tmp").is_err(),
@@ -168,6 +174,20 @@ impl SavedKnown {
             Some(made) => fs.furnish_tmp(Time::from_nanos(made)),
             None => Ok(()),
         }
+    }
+
+    /// Has the links that the guest made be its own.
+    pub(super) fn claim_links(&self, fs: &Fs) -> Result<(), Error> {
+        for path in self.links.iter().filter_map(|path| unhex(path)) {
+            let Ok(stat) = fs.symlink_metadata(path.as_slice()) else {
+                continue;
+            };
+            if stat.kind == Kind::Symlink {
+                let claimed = fs.claim_link(stat.id);
+                claimed.map_err(|errno| Error::new("claim link", &path, errno))?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes away the `/tmp` that an instance is furnished with, if the guest had none.
@@ -224,6 +244,8 @@ impl SavedKnown {
             && self.runs.len() <= MAX_KNOWN_RUNS
             && self.times.len() <= MAX_KNOWN_TIMES
             && self.times.iter().all(|(path, ..)| unhex(path).is_some())
+            && self.links.len() <= MAX_KNOWN_TIMES
+            && self.links.iter().all(|path| unhex(path).is_some())
             && self.orders.iter().all(are_cookies_sorted)
             && self.orders.iter().all(|order| order.order().is_some())
     }
@@ -365,30 +387,66 @@ impl Frozen<'_> {
         Ok(runs)
     }
 
-    /// Finds the times of changed objects that the image does not have. There are none if
-    /// they would be too many.
-    fn times(&self) -> Result<Vec<(String, u64, u64)>, Error> {
-        let image = Fs::new(self.image);
+    /// Returns the paths of the image at which the guest may have changed something: those of its
+    /// changes, and all of them if it changed something that is as it was, such as a file that it
+    /// moved away and back, or goes on from a point before.
+    fn touched(&self) -> Result<BTreeSet<Vec<u8>>, Error> {
         let changed = self.changes.entries();
         let mut paths: BTreeSet<Vec<u8>> = changed
             .map(|entry| entry.path.fs_path().into_owned())
             .collect();
-        if self.p1.knows_times() {
-            let all = image.walk("/")?;
+        let mut others = self.fs.copied_up();
+        for path in &paths {
+            if let Ok(stat) = self.fs.symlink_metadata(path.as_slice()) {
+                others.remove(&stat.id);
+            }
+        }
+        if !others.is_empty() || self.p1.knows_times() {
+            let all = Fs::new(self.image).walk("/")?;
             let all = all.map(|entry| entry.map(|entry| entry.path()));
             paths.extend(all.collect::<Result<Vec<_>, _>>()?);
         }
+        Ok(paths)
+    }
+
+    /// Finds the links that would lead elsewhere as those of a layer. There are none if they would be
+    /// too many.
+    fn links(&self, touched: &BTreeSet<Vec<u8>>) -> Result<Vec<String>, Error> {
+        let mut links = Vec::new();
+        for path in touched {
+            let Ok(stat) = self.fs.symlink_metadata(path.as_slice()) else {
+                continue;
+            };
+            if stat.kind != Kind::Symlink || is_own(path) || !self.fs.is_own_link(stat.id) {
+                continue;
+            }
+            let target = self.fs.read_link(path.as_slice())?;
+            let climbs = target.split(|byte| *byte == b'/').any(|part| part == b"..");
+            if climbs || target.starts_with(b"/") {
+                links.push(hex(path));
+            }
+            if links.len() > MAX_KNOWN_TIMES {
+                return Ok(Vec::new());
+            }
+        }
+        Ok(links)
+    }
+
+    /// Finds the times of changed objects that the image does not have. There are none if
+    /// they would be too many.
+    fn times(&self, touched: &BTreeSet<Vec<u8>>) -> Result<Vec<(String, u64, u64)>, Error> {
+        let image = Fs::new(self.image);
         let mut times = self.hidden_times()?;
-        for path in paths {
+        for path in touched {
             let is = self.fs.symlink_metadata(path.as_slice());
             let (Ok(there), Ok(is)) = (image.symlink_metadata(path.as_slice()), is) else {
                 continue;
             };
             let known = self.p1.told_times(self.fs, is);
-            if is_own(&path) || known == KnownTimes::of(&there) {
+            if is_own(path) || known == KnownTimes::of(&there) {
                 continue;
             }
-            times.push(saved_times(&path, known));
+            times.push(saved_times(path, known));
             if times.len() > MAX_KNOWN_TIMES {
                 return Ok(Vec::new());
             }

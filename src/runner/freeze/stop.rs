@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::OnceLock;
+use std::thread;
 use std::time::Duration;
 
 use wasmtime::{Caller, Engine, Linker, Module, Store};
@@ -209,9 +210,10 @@ impl<'r> StopRun<'r> {
             watched.call_async(store, CORE_ENTRY, &[], &mut []).await
         };
         let (engine, limit) = (&self.compiled.engine, self.config.timeout);
-        Ok(std::thread::scope(|scope| {
-            // The code is read while the guest runs.
-            scope.spawn(|| self.program.read_code());
+        Ok(thread::scope(|scope| {
+            // The code is read while the guest runs; where there is no thread, later.
+            let read = || drop(self.program.read_code());
+            drop(thread::Builder::new().spawn_scoped(scope, read));
             with_ticks(engine, limit, || runtime.block_on(until(limit, guest)))
         }))
     }

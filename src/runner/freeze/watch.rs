@@ -79,7 +79,7 @@ pub struct FreezableModule<'p> {
     program: CoreModule<'p>,
     /// What is known of its code once that was read.
     code: OnceLock<Result<CodeRead, Refusal>>,
-    /// The build, if it was not found compiled.
+    /// The build that [`new`](Self::new) wrote; empty otherwise.
     module: Vec<u8>,
 }
 

@@ -43,8 +43,8 @@ pub(crate) use self::oci_source::BlobHome;
 use self::oci_source::{FoundFile, OciSource};
 #[cfg(feature = "registry")]
 pub(crate) use self::raw::{BlobDescriptor, RawLayout};
-#[cfg(all(feature = "dir", feature = "store"))]
 pub use self::wasm::ArtifactProgram;
+#[cfg(all(feature = "dir", feature = "store"))]
 pub(crate) use self::wasm::is_program;
 use super::tar::{self, Input};
 use super::{Platform, SourceError, SourceErrorKind, SourceOptions, Spent};

@@ -101,11 +101,12 @@ pub struct ArtifactProgram {
     pub digest: BlobDigest,
     /// How many bytes it has.
     pub size: u64,
+    /// The digest of the artifact's configuration, for [`check_config`](Self::check_config).
+    pub config: BlobDigest,
 }
 
 impl ArtifactProgram {
-    /// Reads the manifest of an artifact; `None` for that of anything else, such as an image. The
-    /// configuration is not looked at.
+    /// Reads the manifest of an artifact; `None` for that of anything else, such as an image.
     ///
     /// # Errors
     /// [`SourceErrorKind::Document`] if it is no manifest, if its layers are not one program, or
@@ -123,7 +124,27 @@ impl ArtifactProgram {
         Ok(Some(Self {
             digest: checked_digest(layer.digest().as_ref())?,
             size: layer.size(),
+            config: checked_digest(manifest.config().digest().as_ref())?,
         }))
+    }
+
+    /// Holds the program against the configuration of its artifact. Who knows artifacts by their
+    /// configurations, as containerd's CRI does, has to do this: manifests that have one in common may
+    /// name several programs.
+    ///
+    /// # Errors
+    /// [`SourceErrorKind::Document`] if the bytes are no configuration, or if it does not name this
+    /// program and nothing else (`layerDigests`).
+    pub fn check_config(&self, config: &[u8]) -> Result<(), SourceError> {
+        let config: Value = serde_json::from_slice(config).map_err(document::bad)?;
+        if named(&config) == [self.digest.as_str()] {
+            return Ok(());
+        }
+        let reason = format!(
+            "expected a configuration that names the program {} alone (layerDigests), found another",
+            self.digest
+        );
+        Err(SourceErrorKind::Document(reason).into())
     }
 }
 
@@ -154,6 +175,13 @@ fn only_program(layers: &[Descriptor]) -> Result<&Descriptor, SourceErrorKind> {
     Ok(layer)
 }
 
+/// Returns the digests of the layers that a configuration names.
+fn named(config: &Value) -> Vec<&str> {
+    let named = config.get("layerDigests").and_then(Value::as_array);
+    let named = named.into_iter().flatten();
+    named.filter_map(Value::as_str).collect()
+}
+
 /// Returns the one layer, if it is a program, and the one that the configuration names.
 fn program(
     source: &OciSource,
@@ -161,12 +189,7 @@ fn program(
     config: &Value,
 ) -> Result<LayerBlob, SourceErrorKind> {
     let layer = only_program(layers)?;
-    let named = config.get("layerDigests").and_then(Value::as_array);
-    let named: Vec<&str> = named
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
+    let named = named(config);
     if !named.is_empty() && named != [layer.digest().as_ref()] {
         let reason = "its configuration and its manifest name other layers";
         return Err(SourceErrorKind::Document(reason.into()));
@@ -239,6 +262,29 @@ mod tests {
         let image = "application/vnd.oci.image.config.v1+json";
         let found = ArtifactProgram::of_manifest(&manifest(image, &[(PROGRAMS[0], DIGEST, 36)]));
         assert_eq!(found.unwrap(), None);
+    }
+
+    #[test]
+    fn a_configuration_has_to_name_the_program_and_nothing_else() {
+        let found =
+            ArtifactProgram::of_manifest(&manifest(CONFIGS[0], &[(PROGRAMS[0], DIGEST, 36)]));
+        let program = found.unwrap().unwrap();
+        assert_eq!(program.config.as_str(), DIGEST);
+        let other = DIGEST.replace('5', "6");
+        let named = |digests: &[&str]| serde_json::json!({ "layerDigests": digests }).to_string();
+        program.check_config(named(&[DIGEST]).as_bytes()).unwrap();
+        for config in [
+            named(&[]),
+            named(&[&other]),
+            named(&[DIGEST, DIGEST]),
+            named(&[DIGEST, &other]),
+            "{}".to_owned(),
+            format!(r#"{{"layerDigests": "{DIGEST}"}}"#),
+            "[".to_owned(),
+            String::new(),
+        ] {
+            assert!(program.check_config(config.as_bytes()).is_err(), "{config}");
+        }
     }
 
     #[test]
