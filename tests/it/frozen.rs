@@ -300,6 +300,17 @@ fn links_of_the_guest_stay_its_own() {
     assert_same(&left, &want, &point.to_string());
 }
 
+/// A directory that was opened below a preopen that is read-only, and removed, is so behind the point.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_was_opened_read_only_stays_read_only() {
+    let watched = soak("5", "400");
+    let want = watched.left_alone();
+    let point = call("args_get", 4);
+    let left = watched.in_two(&point).unwrap();
+    assert_same(&left, &want, &point.to_string());
+}
+
 fn call(function: &str, nth: u64) -> Point {
     Point::Call {
         function: function.to_owned(),

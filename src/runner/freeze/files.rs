@@ -200,7 +200,8 @@ fn place(
         .iter()
         .filter(|preopen| preopen.rights == rights || rights == Rights::ReadOnly)
         .filter_map(|preopen| Some((preopen, below(path, preopen.dir.as_bytes())?)))
-        .min_by_key(|(_, below)| below.len());
+        // Rather one of the same rights: what was opened to be read is not to be written.
+        .min_by_key(|(preopen, below)| (preopen.rights != rights, below.len()));
     if let Some((preopen, below)) = below {
         return Ok((preopen.guest.clone(), below));
     }
