@@ -2,6 +2,7 @@
 //! end and tree are those of a run that was left alone, byte for byte.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -279,13 +280,7 @@ frozen! {
 /// A file that was moved away and back is as it was but for its time of change, and in no layer.
 #[test]
 fn times_of_what_was_moved_back_go_on() {
-    let watched = Watched::new("halfway", &["all"]);
-    let want = watched.left_alone();
-    for nth in 30..=45 {
-        let point = call("fd_write", nth);
-        let left = watched.in_two(&point).unwrap();
-        assert_same(&left, &want, &point.to_string());
-    }
+    goes_on_at(&Watched::new("halfway", &["all"]), "fd_write", 30..=45);
 }
 
 /// A link of the base that the guest renamed and that climbs past the root is refused where one of a
@@ -293,22 +288,24 @@ fn times_of_what_was_moved_back_go_on() {
 #[cfg(target_os = "linux")]
 #[test]
 fn links_of_the_guest_stay_its_own() {
-    let watched = soak("3", "400");
-    let want = watched.left_alone();
-    let point = call("args_get", 5);
-    let left = watched.in_two(&point).unwrap();
-    assert_same(&left, &want, &point.to_string());
+    goes_on_at(&soak("3", "400"), "args_get", 5..=5);
 }
 
 /// A directory that was opened below a preopen that is read-only, and removed, is so behind the point.
 #[cfg(target_os = "linux")]
 #[test]
 fn what_was_opened_read_only_stays_read_only() {
-    let watched = soak("5", "400");
+    goes_on_at(&soak("5", "400"), "args_get", 4..=4);
+}
+
+/// Freezes a guest at these calls of a function, each of which it makes.
+fn goes_on_at(watched: &Watched, function: &str, calls: RangeInclusive<u64>) {
     let want = watched.left_alone();
-    let point = call("args_get", 4);
-    let left = watched.in_two(&point).unwrap();
-    assert_same(&left, &want, &point.to_string());
+    for nth in calls {
+        let point = call(function, nth);
+        let left = watched.in_two(&point).unwrap();
+        assert_same(&left, &want, &point.to_string());
+    }
 }
 
 fn call(function: &str, nth: u64) -> Point {
