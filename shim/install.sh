@@ -10,7 +10,8 @@ usage() {
   --root DIR         the root of the node's files (else /), as a DaemonSet has them mounted
   --config FILE      containerd's configuration (else /etc/containerd/config.toml), below --root
   --snapshotter HOW  install the snapshotter as a service of systemd: 'runtime' for this runtime alone (containerd 1.7 and 2.x), 'node' for
-                     all that the node runs (containerd 1.6, which has no other way: on nodes that run nothing else)
+                     all that the node runs (containerd 1.6, which has no other way: on nodes that run nothing else);
+                     'none' to take it away. Else it stays as the node has it
   --configure        add the runtime handler to containerd's configuration, and the snapshotter
   --uninstall        remove all that this script added (also: --remove)"
 }
@@ -36,8 +37,8 @@ while [ $# -gt 0 ]; do
                 --root) root=${2%/} ;;
                 --snapshotter)
                     case $2 in
-                        runtime | node) snapshotter=$2 ;;
-                        *) wrong "--snapshotter $2: expected runtime or node" ;;
+                        runtime | node | none) snapshotter=$2 ;;
+                        *) wrong "--snapshotter $2: expected runtime, node or none" ;;
                     esac
                     ;;
                 *) config=$2 ;;
@@ -90,22 +91,52 @@ without_ours() {
         $0 == end { ours = 0 }' "$file"
 }
 
+# ours: what this script added to containerd's configuration as blocks.
+ours() {
+    awk -v begin="$begin" -v end="$end" '$0 == begin { ours = 1 } ours { print } $0 == end { ours = 0 }' "$file"
+}
+
+# without_snapshotter: takes the service away. What runs of it runs on until it is stopped.
+without_snapshotter() {
+    [ -e "$unit" ] || return 0
+    rm -f "$unit" "$wanted" "$root/usr/local/bin/stratafs"
+    echo "$unit is removed: once containerd is restarted, systemctl stop stratafs-snapshotter && systemctl daemon-reload"
+    echo "$root/var/lib/stratafs stays, with the images that containerd may still name"
+}
+
 if [ -n "$remove" ]; then
     if [ -f "$file" ] && without_ours | replaced; then
         echo "$file: what this script added is removed; restart containerd"
     fi
-    if [ -e "$unit" ]; then
-        rm -f "$unit" "$wanted" "$root/usr/local/bin/stratafs"
-        echo "$root/var/lib/stratafs stays, with the images that containerd may still name"
-    fi
+    without_snapshotter
     rm -rf "$program" "$cache"
     echo "$settings stays"
     exit 0
 fi
 
+# has TABLE: whether what is read has a table, however it is indented and quoted.
+has() {
+    tr -d "[:blank:]" | tr "'" '"' | grep -qxF "[$1]"
+}
+
+# has_below TABLE: whether what is read has a table below one.
+has_below() {
+    tr -d "[:blank:]" | tr "'" '"' | awk -v head="[$1." 'index($0, head) == 1 { found = 1 } END { exit !found }'
+}
+
+# What the node has already, where nothing else is said.
+without=
+if [ "$snapshotter" = none ]; then
+    snapshotter='' without=yes
+elif [ -z "$snapshotter" ] && [ -f "$file" ] && ours | has proxy_plugins.stratafs; then
+    snapshotter=node
+    ! ours | has 'plugins."io.containerd.cri.v1.images".runtime_platforms.stratafs' || snapshotter=runtime
+fi
+
 # Everything that can be refused is, before anything is changed.
 [ -f "$from/$name" ] || fail "$from/$name: there is no such file: build it, or say --from"
-[ -z "$snapshotter" ] || [ -f "$from/stratafs" ] || fail "$from/stratafs: there is no such file: the snapshotter is that program: build it, or say --from"
+[ -z "$snapshotter" ] || [ -f "$from/stratafs" ] ||
+    fail "$from/stratafs: there is no such file: the snapshotter is that program: build it, say --from, or --snapshotter none"
 
 # Which of the two layouts the configuration has. Without a file containerd has its defaults, and takes the older layout as well.
 version=2
@@ -121,11 +152,6 @@ case $version in
     *) runtimes='plugins."io.containerd.grpc.v1.cri".containerd.runtimes.stratafs' pulls='plugins."io.containerd.grpc.v1.cri".containerd' ;;
 esac
 [ "$version$snapshotter" != 3node ] || fail "--snapshotter node: containerd 2.x, which $file is for, has a snapshotter for one runtime: expected --snapshotter runtime"
-
-# has TABLE: whether what is read has a table, however it is indented and quoted.
-has() {
-    tr -d "[:blank:]" | tr "'" '"' | grep -qxF "[$1]"
-}
 
 # keyed TABLE KEY VALUE: gives a key of a table a value, and notes what it was.
 keyed() {
@@ -178,6 +204,13 @@ configured() {
 [plugins.\"io.containerd.cri.v1.images\".runtime_platforms.stratafs]
   snapshotter = \"stratafs\"
 "
+    # In this layout a table of runtimes takes the place of the one that containerd has by itself, and with it of its default.
+    if [ "$version" = 2 ] && ! has_below "${runtimes%.stratafs}" <"$before"; then
+        block="$block
+[${runtimes%.stratafs}.runc]
+  runtime_type = \"io.containerd.runc.v2\"
+"
+    fi
     block="$block
 [$runtimes]
   runtime_type = \"io.containerd.stratafs.v1\""
@@ -233,7 +266,9 @@ Restart=always
 WantedBy=multi-user.target
 UNIT
     ln -sf ../stratafs-snapshotter.service "$wanted"
-    echo "$unit is there: systemctl daemon-reload && systemctl start stratafs-snapshotter, before containerd is restarted"
+    echo "$unit is there: systemctl daemon-reload && systemctl restart stratafs-snapshotter, before containerd is restarted"
+elif [ -n "$without" ]; then
+    without_snapshotter
 fi
 
 if [ -n "$foreign" ]; then

@@ -71,6 +71,8 @@ if [ -n "$long" ]; then
     say "the same under other versions of containerd, and its suite for snapshotters"
     script tests/containerd/versions.sh
     script tests/containerd/suite.sh
+    say "nodes from nothing, by the commands of the pages"
+    script tests/containerd/node.sh
     say "Ruby, PHP, SQLite, QuickJS, clang"
     script tests/programs/run.sh
     say "ripgrep, and redb with its own tests"

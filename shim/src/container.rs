@@ -1,5 +1,6 @@
 //! One container: what it is given, how it stands, and the thread that runs its guest.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -90,6 +91,8 @@ struct ReadyGuest {
     runner: Arc<Runner>,
     image: Image,
     plan: RunPlan,
+    /// Directories of the host that the plan names by their descriptors.
+    shown: Vec<File>,
 }
 
 /// What all containers of a process share.
@@ -171,8 +174,7 @@ impl Container {
         refuse(&request)?;
         let bundle = Path::new(&request.bundle);
         let spec = ContainerSpec::read(bundle)?;
-        let bounds = [Some(shared.config.max_memory), spec.memory];
-        let max_memory = bounds.into_iter().flatten().min().unwrap_or(u64::MAX);
+        let max_memory = spec.memory.unwrap_or(shared.config.max_memory);
         let max_files = shared.config.max_file_bytes.min(max_memory);
         let budget = Budget::new(max_files);
         let control = RunControl::default();
@@ -194,7 +196,7 @@ impl Container {
             }
             let private = shared.private(bundle, &dirs);
             let mut plan = plan::of(&spec);
-            plan::show(&spec, &private, (&request.id, &control), &mut plan)?;
+            let shown = plan::show(&spec, &private, (&request.id, &control), &mut plan)?;
             plan.max_memory = Some(max_memory);
             plan.control = Some(control.clone());
             plan.budget = Some(budget.clone());
@@ -212,6 +214,7 @@ impl Container {
                 runner: program.runner,
                 image: root.image.clone(),
                 plan,
+                shown,
             });
         }
         Ok(Self {
@@ -299,10 +302,11 @@ impl Container {
             runner,
             image,
             plan,
+            shown,
         } = ready;
         let run = std::panic::AssertUnwindSafe(|| runner.run(&image, &plan));
         let ended = std::panic::catch_unwind(run);
-        drop((plan, image, runner));
+        drop((plan, shown, image, runner));
         let signal = self.change.lock().signal;
         let ending = match ended {
             Ok(report) => Ending::of_report(report, signal),

@@ -2,9 +2,11 @@
 //! and empty trees of its own.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use stratafs::runner::{GivenFile, HostDir, RunPlan, Volume};
 use stratafs::vfs::Rights;
 
@@ -30,6 +32,9 @@ const COPIED: [&str; 3] = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
 /// Adds the mounts to a plan. `private` are directories that no guest may be shown, and above
 /// which none may write; `user` is as whom files are reached, if not as the process.
 ///
+/// Returns the directories of the host. The plan names them by their descriptors, so that they have to
+/// stay open until the guest runs: what was checked is what it is shown, wherever its name leads by then.
+///
 /// # Errors
 /// A mount that a guest cannot be given, by its destination.
 pub fn apply(
@@ -37,18 +42,20 @@ pub fn apply(
     private: &[PathBuf],
     user: Option<&FileUser>,
     plan: &mut RunPlan,
-) -> Result<(), Status> {
+) -> Result<Vec<File>, Status> {
+    let mut shown = Vec::new();
     for mount in mounts {
-        one(mount, (private, user), plan)
+        let dir = one(mount, (private, user), plan)
             .map_err(|why| Status::invalid(format_args!("mount {:?}: {why}", mount.destination)))?;
+        shown.extend(dir);
     }
-    Ok(())
+    Ok(shown)
 }
 
 /// What no guest may be shown, and as whom files are reached.
 type Bounds<'b> = (&'b [PathBuf], Option<&'b FileUser>);
 
-fn one(mount: &SpecMount, bounds: Bounds<'_>, plan: &mut RunPlan) -> Result<(), String> {
+fn one(mount: &SpecMount, bounds: Bounds<'_>, plan: &mut RunPlan) -> Result<Option<File>, String> {
     let destination = mount.destination.as_str();
     if !destination.starts_with('/') || climbs(destination) || destination.contains('\0') {
         return Err("expected an absolute path without `..`".to_owned());
@@ -62,11 +69,11 @@ fn one(mount: &SpecMount, bounds: Bounds<'_>, plan: &mut RunPlan) -> Result<(), 
         .iter()
         .any(|option| option == "bind" || option == "rbind");
     if KERNEL.contains(&mount.kind.as_str()) && !binds {
-        return Ok(());
+        return Ok(None);
     }
     // Guests have the devices that every guest of stratafs has, and no shared memory.
     if plain == "/dev" || plain.starts_with("/dev/") {
-        return Ok(());
+        return Ok(None);
     }
     match mount.kind.as_str() {
         "tmpfs" => {
@@ -74,7 +81,7 @@ fn one(mount: &SpecMount, bounds: Bounds<'_>, plan: &mut RunPlan) -> Result<(), 
                 name: plain.to_owned(),
                 guest: plain.to_owned(),
             });
-            Ok(())
+            Ok(None)
         }
         _ if mount.kind == "bind" || binds => bind(mount, plain, bounds, plan),
         kind => Err(format!(
@@ -88,14 +95,15 @@ fn bind(
     plain: &str,
     (private, user): Bounds<'_>,
     plan: &mut RunPlan,
-) -> Result<(), String> {
+) -> Result<Option<File>, String> {
     let named = Path::new(&mount.source);
     let said = |what: &dyn std::fmt::Display| format!("source {}: {what}", named.display());
     if !named.is_absolute() || climbs(&mount.source) {
         return Err(said(&"expected an absolute path without `..`"));
     }
-    // What is checked is what is opened, wherever links lead.
-    let source = fs::canonicalize(named).map_err(|error| said(&error))?;
+    // What is opened is checked, wherever links lead, now and later.
+    let (opened, by_number) = open(named).map_err(|error| said(&error))?;
+    let source = fs::read_link(&by_number).map_err(|error| said(&error))?;
     let rights = match mount.options.iter().any(|option| option == "ro") {
         true => Rights::ReadOnly,
         false => Rights::ReadWrite,
@@ -115,14 +123,14 @@ fn bind(
             )));
         }
     }
-    let meta = fs::metadata(&source).map_err(|error| said(&error))?;
+    let meta = opened.metadata().map_err(|error| said(&error))?;
     if meta.is_dir() {
         plan.host_dirs.push(HostDir {
-            dir: source,
+            dir: by_number,
             guest: plain.to_owned(),
             rights,
         });
-        return Ok(());
+        return Ok(Some(opened));
     }
     if !meta.is_file() {
         return Err(said(&"it is neither a directory nor a file"));
@@ -132,26 +140,34 @@ fn bind(
             &"a single file cannot be written through: mount its directory, or read-only",
         ));
     }
-    let bytes = content(&source, user).map_err(|error| said(&error))?;
+    let bytes = content(&by_number, user).map_err(|error| said(&error))?;
     plan.files.push(GivenFile {
         path: plain.to_owned(),
         bytes,
     });
-    Ok(())
+    Ok(None)
+}
+
+/// Opens what a mount names, to look at it and to open it by its number.
+fn open(path: &Path) -> io::Result<(File, PathBuf)> {
+    let opened = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let opened = File::from(opened);
+    let by_number = format!("/proc/self/fd/{}", opened.as_raw_fd());
+    Ok((opened, by_number.into()))
 }
 
 /// Reads a small file that a user may read.
-fn content(path: &Path, user: Option<&FileUser>) -> std::io::Result<Vec<u8>> {
+fn content(path: &Path, user: Option<&FileUser>) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = File::open(path)?;
     if let Some(user) = user {
-        user.check_reads(&file).map_err(std::io::Error::other)?;
+        user.check_reads(&file).map_err(io::Error::other)?;
     }
     file.take(MAX_BOUND_FILE_BYTES + 1)
         .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_BOUND_FILE_BYTES {
         let text = format!("more than {MAX_BOUND_FILE_BYTES} bytes: mount its directory");
-        return Err(std::io::Error::other(text));
+        return Err(io::Error::other(text));
     }
     Ok(bytes)
 }
@@ -172,7 +188,7 @@ mod tests {
     fn plan(mounts: &[SpecMount], private: &[PathBuf]) -> Result<RunPlan, String> {
         let mut plan = RunPlan::default();
         let applied = apply(mounts, private, None, &mut plan);
-        applied.map(|()| plan).map_err(|status| status.message)
+        applied.map(|_| plan).map_err(|status| status.message)
     }
 
     #[test]
@@ -257,5 +273,24 @@ mod tests {
                 .contains("mount it read-only")
         );
         assert!(of(&root, &["ro"]).is_ok());
+    }
+
+    #[test]
+    fn a_directory_is_shown_as_it_was_checked_wherever_its_name_leads_later() {
+        let host = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(host.path()).unwrap();
+        for name in ["data", "cache"] {
+            fs::create_dir(root.join(name)).unwrap();
+            fs::write(root.join(name).join(name), "").unwrap();
+        }
+        let mut plan = RunPlan::default();
+        let asked = [mount("/a", "bind", &root.join("data"), &["rw"])];
+        let shown = apply(&asked, &[root.join("cache")], None, &mut plan).unwrap();
+        assert_eq!((shown.len(), plan.host_dirs.len()), (1, 1));
+        fs::rename(root.join("data"), root.join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink("cache", root.join("data")).unwrap();
+        let found = fs::read_dir(&plan.host_dirs[0].dir).unwrap();
+        let found: Vec<_> = found.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(found, ["data"]);
     }
 }

@@ -1,5 +1,6 @@
 //! What a guest is run with, as its spec asks for it.
 
+use std::fs::File;
 use std::path::PathBuf;
 
 use stratafs::image::Image;
@@ -43,7 +44,7 @@ pub fn of(spec: &ContainerSpec) -> RunPlan {
     plan
 }
 
-/// Shows a guest what its mounts are, reached as its user.
+/// Shows a guest what its mounts are, reached as its user. Returns what has to stay open until it runs.
 ///
 /// # Errors
 /// A mount that a guest cannot be given, or a user who cannot be taken on, by the name of the field.
@@ -52,16 +53,16 @@ pub fn show(
     private: &[PathBuf],
     (id, control): (&str, &RunControl),
     plan: &mut RunPlan,
-) -> Result<(), Status> {
+) -> Result<Vec<File>, Status> {
     let user = FileUser::of(&spec.user);
-    mounts::apply(&spec.mounts, private, user.as_ref(), plan)?;
+    let shown = mounts::apply(&spec.mounts, private, user.as_ref(), plan)?;
     if let Some(user) = user.filter(|_| !plan.host_dirs.is_empty()) {
         // What cannot be done is heard of now.
         user.do_as(|| ())
             .map_err(|why| Status::invalid(format_args!("process.user: {why}")))?;
         plan.host_threads = Some(user.threads(id, control));
     }
-    Ok(())
+    Ok(shown)
 }
 
 /// Says where the home of a container's user is, if the spec does not: as other runtimes do. That

@@ -22,9 +22,6 @@ use crate::status::Status;
 /// Where a program without a slash in its name is looked for if no `PATH` says it.
 const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The place of a prepared image's guest among the programs of a root. No path is like it.
-const FROZEN: &str = "";
-
 /// Compiled programs, for all containers of this process.
 pub struct Programs {
     cache_dir: Option<PathBuf>,
@@ -55,13 +52,13 @@ impl Programs {
         (containerd, container): (&Containerd, &str),
     ) -> Result<ReadyProgram, Status> {
         let places = places(spec);
-        let ready = {
-            let ready = root.programs.lock();
-            let first = places.first().and_then(|place| ready.get(place));
-            ready.get(FROZEN).or(first).cloned()
-        };
-        if let Some(program) = ready {
+        if let Some(program) = root.frozen.lock().clone() {
             return Ok(program);
+        }
+        if let Some((digest, runner)) = places.first().and_then(|place| root.program(place)) {
+            // It is the one that was used last.
+            let _marked = self.known_as(digest);
+            return Ok(ReadyProgram::from_start(runner));
         }
         let checkpoint = Checkpoint::open(&root.image)
             .map_err(|error| Status::invalid(format_args!("prepared image: {error}")))?;
@@ -71,25 +68,19 @@ impl Programs {
         if root.is_empty()
             && let Some(runner) = self.of_artifact(containerd, container)?
         {
-            return Ok(ReadyProgram {
-                runner,
-                checkpoint: None,
-            });
+            return Ok(ReadyProgram::from_start(runner));
         }
         let (place, guest) = find(&root.image, &places)?;
-        let program = ReadyProgram {
-            runner: self.compile(&guest)?,
-            checkpoint: None,
-        };
-        root.programs.lock().insert(place, program.clone());
-        Ok(program)
+        let runner = self.compile(&guest)?;
+        root.found(place, guest.identity(), &runner);
+        Ok(ReadyProgram::from_start(runner))
     }
 
     /// Makes a frozen guest ready to go on, once for all containers of its root.
     fn thaw(&self, root: &Root, checkpoint: Checkpoint) -> Result<ReadyProgram, Status> {
         let _compiles = self.known.lock();
-        if let Some(program) = root.programs.lock().get(FROZEN) {
-            return Ok(program.clone());
+        if let Some(program) = root.frozen.lock().clone() {
+            return Ok(program);
         }
         let runner = checkpoint.runner(self.config());
         let runner =
@@ -98,9 +89,7 @@ impl Programs {
             runner: Arc::new(runner),
             checkpoint: Some(checkpoint),
         };
-        root.programs
-            .lock()
-            .insert(FROZEN.to_owned(), program.clone());
+        *root.frozen.lock() = Some(program.clone());
         Ok(program)
     }
 

@@ -17,6 +17,15 @@ pub struct ReadyProgram {
 }
 
 impl ReadyProgram {
+    /// Is a program that begins at its start.
+    #[must_use]
+    pub const fn from_start(runner: Arc<Runner>) -> Self {
+        Self {
+            runner,
+            checkpoint: None,
+        }
+    }
+
     /// Changes a plan to that of a guest that goes on, if it does: the guest has its arguments
     /// and its environment already.
     ///

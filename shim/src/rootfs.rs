@@ -5,18 +5,20 @@ use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use stratafs::chunk::ChunkPool;
+use stratafs::digest::Digest;
 use stratafs::image::Image;
 use stratafs::layer::Layer;
 use stratafs::limits::MAX_LAYERS;
+use stratafs::runner::Runner;
 use stratafs::source::{LeftOut, SourceOptions, dir_ambient};
 use stratafs::store::InUse;
 use stratafs::vfs::Fs;
 
-use crate::limits::MAX_ROOTS;
+use crate::limits::{MAX_PROGRAMS, MAX_ROOTS};
 use crate::messages::MountMessage;
 use crate::reach::RegistryConfig;
 use crate::ready::ReadyProgram;
@@ -158,13 +160,53 @@ fn absolute(path: &str) -> Result<PathBuf, String> {
 pub struct Root {
     /// Its layers, merged.
     pub image: Image,
-    /// Programs of it that are ready, by path.
-    pub programs: Mutex<HashMap<String, ReadyProgram>>,
+    /// Its frozen guest, once that is ready.
+    pub frozen: Mutex<Option<ReadyProgram>>,
+    programs: Mutex<HashMap<String, FoundProgram>>,
     /// Keeps the image of a store that it is made of.
-    _in_use: Option<Arc<InUse>>,
+    in_use: Option<Arc<InUse>>,
 }
 
+/// A program that was found at a path: what it is known by, and its code as long as somebody keeps it.
+type FoundProgram = (Digest, Weak<Runner>);
+
 impl Root {
+    fn new(image: Image, in_use: Option<Arc<InUse>>) -> Self {
+        Self {
+            image,
+            frozen: Mutex::default(),
+            programs: Mutex::default(),
+            in_use,
+        }
+    }
+
+    /// Returns the program at a path, if it was found before and its code is kept.
+    #[must_use]
+    pub fn program(&self, path: &str) -> Option<(Digest, Arc<Runner>)> {
+        let programs = self.programs.lock();
+        let (digest, runner) = programs.get(path)?;
+        Some((*digest, runner.upgrade()?))
+    }
+
+    /// Notes which program lies at a path, up to [`MAX_PROGRAMS`] of them.
+    pub fn found(&self, path: String, digest: Digest, runner: &Arc<Runner>) {
+        let mut programs = self.programs.lock();
+        if programs.len() >= MAX_PROGRAMS {
+            programs.retain(|_, (_, runner)| runner.strong_count() > 0);
+        }
+        if programs.len() >= MAX_PROGRAMS {
+            programs.clear();
+        }
+        programs.insert(path, (digest, Arc::downgrade(runner)));
+    }
+
+    /// Returns whether containers may still be made of it. An image of a store that was removed has to be
+    /// opened anew if it comes again.
+    fn is_current(&self) -> bool {
+        let in_use = self.in_use.as_ref();
+        in_use.is_none_or(|in_use| in_use.is_current())
+    }
+
     /// Returns whether there is nothing in it, as containerd makes the root of what is no image.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -212,6 +254,14 @@ struct KeptRoots {
     /// The one that was used last comes last.
     roots: Vec<(RootKey, Arc<Root>)>,
     layers: Vec<(DirIdentity, Layer)>,
+}
+
+impl KeptRoots {
+    /// Lets go of the layers of roots that are not kept.
+    fn let_go(&mut self) {
+        let Self { roots, layers } = self;
+        layers.retain(|(dir, _)| roots.iter().any(|((_, dirs), _)| dirs.contains(dir)));
+    }
 }
 
 impl Roots {
@@ -262,11 +312,7 @@ impl Roots {
         }
         let changes = upper.is_some();
         let (image, in_use) = self.image(&key, upper)?;
-        let root = Arc::new(Root {
-            image,
-            programs: Mutex::default(),
-            _in_use: in_use,
-        });
+        let root = Arc::new(Root::new(image, in_use));
         if !changes && key != (None, Vec::new()) {
             self.keep(key, &root);
         }
@@ -302,20 +348,31 @@ impl Roots {
         let mut kept = self.kept.lock();
         let at = kept.roots.iter().position(|(key, _)| key == wanted)?;
         let found = kept.roots.remove(at);
+        if !found.1.is_current() {
+            return None;
+        }
         let root = Arc::clone(&found.1);
         kept.roots.push(found);
         Some(root)
     }
 
+    /// Lets go of images that their stores have removed, so that their space is free.
+    pub fn forget_removed(&self) {
+        let mut kept = self.kept.lock();
+        kept.roots.retain(|(_, root)| root.is_current());
+        kept.let_go();
+    }
+
     /// Keeps a root for the next container, and the layers of those that are kept.
     fn keep(&self, key: RootKey, root: &Arc<Root>) {
         let mut kept = self.kept.lock();
+        // Another may have read the same meanwhile.
+        kept.roots.retain(|(known, _)| *known != key);
         if kept.roots.len() >= MAX_ROOTS {
             kept.roots.remove(0);
         }
         kept.roots.push((key, Arc::clone(root)));
-        let KeptRoots { roots, layers } = &mut *kept;
-        layers.retain(|(dir, _)| roots.iter().any(|((_, dirs), _)| dirs.contains(dir)));
+        kept.let_go();
     }
 
     fn layer(&self, identity: &DirIdentity) -> Result<Layer, Status> {
@@ -482,5 +539,23 @@ mod tests {
             (MAX_ROOTS, MAX_ROOTS)
         );
         assert_eq!(kept.roots[0].0.1[0].path, dir.path().join("2"));
+    }
+
+    #[test]
+    fn programs_of_a_root_are_known_up_to_a_bound_and_as_long_as_somebody_keeps_them() {
+        let root = Root::new(Image::new(&[]).unwrap(), None);
+        let guest = stratafs::runner::Guest::from_bytes("g", "(module (func (export \"_start\")))")
+            .unwrap();
+        let runner =
+            Arc::new(Runner::new(&guest, stratafs::runner::RunnerConfig::default()).unwrap());
+        for at in 0..3 * MAX_PROGRAMS {
+            root.found(format!("/{at}"), guest.identity(), &runner);
+            assert!(root.programs.lock().len() <= MAX_PROGRAMS);
+        }
+        let last = format!("/{}", 3 * MAX_PROGRAMS - 1);
+        let (digest, found) = root.program(&last).unwrap();
+        assert!(digest == guest.identity() && Arc::ptr_eq(&found, &runner));
+        drop((found, runner));
+        assert!(root.program(&last).is_none());
     }
 }

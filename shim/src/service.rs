@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use crate::container::{Container, Exit, Shared, Standing};
 use crate::figures::NodeFigures;
 use crate::limits::{MAX_CONTAINERS, MAX_ID_BYTES};
-use crate::log::{LogLevel, log_line};
+use crate::log::{self, LogLevel, log_line};
 use crate::messages::{
     AnyMessage, CloseIoRequest, ConnectResponse, ContainerRequest, CreateTaskRequest,
     DeleteResponse, Empty, KillRequest, PidResponse, PidsResponse, ProcessInfo, ProcessRequest,
@@ -32,6 +32,9 @@ pub const SERVICE: &str = "containerd.task.v2.Task";
 /// How long a process without containers waits for one that was announced.
 const ANNOUNCED_PATIENCE: Duration = Duration::from_secs(60);
 
+/// How often a process looks whether it is needed, and what it keeps of images that are gone.
+const LOOKING_INTERVAL: Duration = Duration::from_secs(15);
+
 /// The type of figures that containerd reads.
 const METRICS: &str = "io.containerd.cgroups.v1.Metrics";
 
@@ -50,8 +53,7 @@ pub struct TaskService {
 
 #[derive(Default)]
 struct ServiceState {
-    /// `None` while a container is being made.
-    containers: HashMap<String, Option<Arc<Container>>>,
+    containers: HashMap<String, Place>,
     /// Containers that somebody has said will be made, and when that was.
     announced: HashMap<String, Instant>,
     ends: bool,
@@ -60,6 +62,26 @@ struct ServiceState {
     refused: u64,
     /// Time of processors of containers that are gone.
     spent: Duration,
+}
+
+/// What a name stands for.
+enum Place {
+    /// A container that is being made.
+    Making {
+        /// Whether it has been killed or deleted meanwhile. Whoever gives up a call to make one says so.
+        abandoned: bool,
+    },
+    /// A container.
+    Made(Arc<Container>),
+}
+
+impl Place {
+    fn made(&self) -> Option<&Arc<Container>> {
+        match self {
+            Self::Making { .. } => None,
+            Self::Made(container) => Some(container),
+        }
+    }
 }
 
 impl TaskService {
@@ -89,7 +111,8 @@ impl TaskService {
     /// was announced that may come still.
     pub async fn wait_for_end(&self) {
         loop {
-            let _looked = tokio::time::timeout(ANNOUNCED_PATIENCE / 4, self.ended.notified()).await;
+            let _looked = tokio::time::timeout(LOOKING_INTERVAL, self.ended.notified()).await;
+            self.shared.roots.forget_removed();
             let mut state = self.state.lock();
             state
                 .announced
@@ -112,8 +135,19 @@ impl TaskService {
 
     fn container(&self, id: &str) -> Result<Arc<Container>, Status> {
         let state = self.state.lock();
-        let found = state.containers.get(id).and_then(Option::as_ref);
+        let found = state.containers.get(id).and_then(Place::made);
         found.map(Arc::clone).ok_or_else(|| not_found(id))
+    }
+
+    /// Finds a container that is to end. One that is still being made is not there for anybody, and
+    /// goes as soon as it is.
+    fn ending(&self, id: &str, exec_id: &str) -> Result<Arc<Container>, Status> {
+        if exec_id.is_empty()
+            && let Some(Place::Making { abandoned }) = self.state.lock().containers.get_mut(id)
+        {
+            *abandoned = true;
+        }
+        self.process(id, exec_id)
     }
 
     /// Finds the container of a request that is about its first process.
@@ -136,11 +170,25 @@ impl TaskService {
         let made = made
             .unwrap_or_else(|_| Err(Status::internal("the runtime failed to make the container")));
         let mut state = self.state.lock();
+        let abandoned = matches!(
+            state.containers.get(&id),
+            Some(Place::Making { abandoned: true })
+        );
         match made {
+            Ok(_) if abandoned => {
+                state.containers.remove(&id);
+                state.refused += 1;
+                let text = format!("container {id}: it was deleted while it was made");
+                log_line(LogLevel::Info, &id, format_args!("refused: {text}"));
+                Err(Status::new(Code::NotFound, text))
+            }
             Ok(container) => {
                 let created = created(&container, self.pid);
+                log::add_reader(&id, &container.request.bundle);
                 log_line(LogLevel::Info, &id, format_args!("made"));
-                state.containers.insert(id, Some(Arc::new(container)));
+                state
+                    .containers
+                    .insert(id, Place::Made(Arc::new(container)));
                 state.made += 1;
                 self.shared
                     .events
@@ -174,12 +222,13 @@ impl TaskService {
             let text = format!("there are {} containers, which is the limit", self.room);
             return Err(Status::new(Code::ResourceExhausted, text));
         }
-        state.containers.insert(id.to_owned(), None);
+        let making = Place::Making { abandoned: false };
+        state.containers.insert(id.to_owned(), making);
         Ok(())
     }
 
     fn delete(&self, request: &ProcessRequest) -> Result<DeleteResponse, Status> {
-        let container = self.process(&request.id, &request.exec_id)?;
+        let container = self.ending(&request.id, &request.exec_id)?;
         if container.standing() == Standing::Created {
             // It has ended when this returns.
             drop(container.kill(crate::container::SIGKILL, self.pid)?);
@@ -197,6 +246,7 @@ impl TaskService {
             }
             state.spent = state.spent.saturating_add(container.cpu_time());
         }
+        log::forget_reader(&request.id);
         let exited_at = Some(Timestamp::of(exit.at));
         let deleted = TaskDelete {
             container_id: request.id.clone(),
@@ -276,7 +326,7 @@ impl TaskService {
             events_waiting: u64::try_from(events.waiting()).unwrap_or(u64::MAX),
             ..NodeFigures::default()
         };
-        for container in state.containers.values().flatten() {
+        for container in state.containers.values().filter_map(Place::made) {
             match container.standing() {
                 Standing::Created => figures.created += 1,
                 Standing::Running => figures.running += 1,
@@ -355,7 +405,7 @@ impl TaskService {
             }
             "Kill" => {
                 let request: KillRequest = read(payload)?;
-                let container = self.process(&request.id, &request.exec_id)?;
+                let container = self.ending(&request.id, &request.exec_id)?;
                 let after = container.kill(request.signal, self.pid)?;
                 let payload = Empty.encode();
                 return Ok(Answered { payload, after });

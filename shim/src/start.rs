@@ -1,9 +1,9 @@
 //! The program: how containerd starts it, and the process that stays.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::{FlockOperation, flock};
 use stratafs::digest::Digest;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -29,8 +29,9 @@ use crate::messages::{
 use crate::metrics;
 use crate::service::{SERVICE, TaskService};
 use crate::spec::ContainerSpec;
+use crate::status::Code;
 use crate::trace;
-use crate::ttrpc::{self, CALL_PATIENCE, Client, OpenConnections, ServeBounds};
+use crate::ttrpc::{self, CALL_PATIENCE, CallError, Client, OpenConnections, ServeBounds};
 use crate::wire::Message;
 
 /// How long the last events are offered when the process ends.
@@ -207,7 +208,8 @@ fn start(args: &ShimArgs, config: &ShimConfig) -> Result<String, String> {
     // Two that start at once come one after the other.
     let _lock = StartLock::take(socket.with_extension("lock")).map_err(said)?;
     let address = format!("unix://{}", socket.display());
-    if !runtime()?.block_on(announce(&socket, &args.id)) {
+    let answered = runtime()?.block_on(announce(&socket, &args.id));
+    if answered.map_err(|why| format!("{}: {why}", socket.display()))? == Answerer::Gone {
         match fs::remove_file(&socket) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(said(error)),
             _ => {}
@@ -252,26 +254,53 @@ impl Drop for StartLock {
     }
 }
 
-/// Announces a container to a process, and returns whether it is there to take it.
-async fn announce(socket: &Path, id: &str) -> bool {
-    let answered = timeout(CALL_PATIENCE, async {
-        let mut client = Client::connect(socket).await?;
-        let request = ContainerRequest { id: id.to_owned() };
-        client
-            .call::<ConnectResponse>(SERVICE, "Connect", &request)
-            .await
-    });
-    matches!(answered.await, Ok(Ok(_)))
+/// Whether a process takes a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answerer {
+    /// It does.
+    There,
+    /// There is none, or it is about to end: another may have its address.
+    Gone,
+}
+
+/// Announces a container to a process. One that is there and does not answer, or has no room, keeps its
+/// address: beside another, its containers would be nobody's.
+async fn announce(socket: &Path, id: &str) -> Result<Answerer, String> {
+    let asked = async {
+        loop {
+            match connect(socket, id).await {
+                Ok(ConnectResponse { .. }) => return Ok(Answerer::There),
+                Err(CallError::Refused(code, _)) if code == Code::Unavailable as u32 => {
+                    return Ok(Answerer::Gone);
+                }
+                Err(CallError::Refused(_, text)) => return Err(text),
+                Err(CallError::Io(error)) => match error.kind() {
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                        return Ok(Answerer::Gone);
+                    }
+                    // It ends just now, or has no descriptor left for one more who asks.
+                    _ => tokio::time::sleep(Duration::from_millis(50)).await,
+                },
+            }
+        }
+    };
+    let why =
+        "the process of the runtime does not answer: it is stopped, or has no descriptor left";
+    timeout(CALL_PATIENCE, asked)
+        .await
+        .unwrap_or_else(|_| Err(why.to_owned()))
+}
+
+async fn connect(socket: &Path, id: &str) -> Result<ConnectResponse, CallError> {
+    let mut client = Client::connect(socket).await?;
+    let request = ContainerRequest { id: id.to_owned() };
+    client.call(SERVICE, "Connect", &request).await
 }
 
 /// Starts the process that stays. Its standard input is the socket.
 fn leave_behind(args: &ShimArgs, socket: &Path, listener: UnixListener) -> Result<(), String> {
     let program = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
-    let flags = OFlags::NONBLOCK.bits();
-    let log = OpenOptions::new()
-        .write(true)
-        .custom_flags(i32::try_from(flags).unwrap_or(0))
-        .open(bundle(args)?.join("log"));
+    let log = log::open_log(&bundle(args)?);
     let spawned = Command::new(&program)
         .arg("-namespace")
         .arg(&args.namespace)
@@ -318,6 +347,7 @@ fn serve(args: &ShimArgs, config: ShimConfig) -> Result<(), String> {
         .into();
     let runtime = runtime()?;
     log::choose(config.log_format, config.log_level);
+    take_descriptors();
     // As OpenTelemetry has it: what cannot be traced is done all the same.
     if let Err(what) = trace::begin() {
         log::log_line(
@@ -368,6 +398,21 @@ fn serve(args: &ShimArgs, config: ShimConfig) -> Result<(), String> {
     })
 }
 
+/// Takes as many descriptors as the process may have. Units of systemd have a low limit for programs
+/// that wait for descriptors by `select`, and a high one for others.
+fn take_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, most) {
+        let text = format_args!("descriptors: the limit stays as it is: {error}");
+        log::log_line(LogLevel::Warn, "", text);
+    }
+}
+
 /// Waits until everybody who was connected has left, which is bounded. The socket has no name any
 /// more: nobody comes anew.
 async fn leave(open: &OpenConnections) {
@@ -399,9 +444,7 @@ fn delete(args: &ShimArgs) -> Result<DeleteResponse, String> {
     if let Some(socket) = address.trim().strip_prefix("unix://").map(Path::new) {
         let ended = async { timeout(CALL_PATIENCE, end_container(socket, &args.id)).await };
         match runtime()?.block_on(ended) {
-            Ok(Err(ttrpc::CallError::Io(error)))
-                if error.kind() == io::ErrorKind::ConnectionRefused =>
-            {
+            Ok(Err(CallError::Io(error))) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 let _gone = fs::remove_file(socket);
             }
             _ => {}
@@ -414,7 +457,7 @@ fn delete(args: &ShimArgs) -> Result<DeleteResponse, String> {
     })
 }
 
-async fn end_container(socket: &Path, id: &str) -> Result<(), ttrpc::CallError> {
+async fn end_container(socket: &Path, id: &str) -> Result<(), CallError> {
     let mut client = Client::connect(socket).await?;
     let kill = KillRequest {
         id: id.to_owned(),

@@ -19,6 +19,13 @@ impl Pack {
         self.lazy.get_or_init(found).as_ref()
     }
 
+    /// Returns whether the file that is open here is the one that has its name. A collection removes
+    /// files that are open, and others may come in their place.
+    pub(super) fn has_its_name(&self) -> bool {
+        let named = std::fs::metadata(&*self.path.lock()).ok();
+        named.and_then(|meta| file_id(&meta)) == self.file_id
+    }
+
     /// Turns damage of a chunk into what it is where chunks may not be here: lets them be
     /// fetched, up to `end` of the file.
     pub(super) fn missing(&self, table: &PackTable, end: u64, error: StoreError) -> StoreError {
@@ -32,8 +39,7 @@ impl Pack {
         let Some(first) = table.chunk_at(offset) else {
             return error;
         };
-        let now = std::fs::metadata(&*self.path.lock()).ok();
-        if now.and_then(|meta| file_id(&meta)) != self.file_id {
+        if !self.has_its_name() {
             // A collection took the file that is open here: what is fetched would go into another.
             return StoreError::NotHere {
                 blob: lazy.blob,

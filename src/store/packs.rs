@@ -53,7 +53,9 @@ impl Packs {
 
     /// Returns a pack by its name.
     pub(super) fn get(&self, name: Digest) -> Result<Arc<Pack>, StoreError> {
-        if let Some(pack) = self.open.lock().get(&name).and_then(Weak::upgrade) {
+        let known = self.open.lock().get(&name).and_then(Weak::upgrade);
+        // One whose file was collected is of no use to who opens it now: the same may have come again.
+        if let Some(pack) = known.filter(|pack| pack.has_its_name()) {
             return Ok(pack);
         }
         // Opened without the lock; of two that race one is kept.
@@ -61,7 +63,7 @@ impl Packs {
         let mut open = self.open.lock();
         open.retain(|_, pack| pack.strong_count() > 0);
         let known = open.entry(name).or_insert_with(|| Arc::downgrade(&pack));
-        if let Some(known) = known.upgrade() {
+        if let Some(known) = known.upgrade().filter(|known| known.has_its_name()) {
             return Ok(known);
         }
         *known = Arc::downgrade(&pack);

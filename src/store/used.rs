@@ -24,7 +24,21 @@ pub(super) const MAGIC: [u8; 8] = *b"stratuse";
 #[derive(Debug)]
 #[must_use = "the image is in use as long as this is held"]
 pub struct InUse {
-    _lock: Option<File>,
+    /// The file of the image, locked, and where it lies.
+    noted: Option<(File, PathBuf)>,
+}
+
+impl InUse {
+    /// Returns whether the image has been in the store ever since it was marked. One that was removed, by
+    /// [`Store::gc`] once no tag led to it, and pulled again since is another: what the one before
+    /// lacks is not fetched any more, so that whoever keeps it for later opens it anew.
+    ///
+    /// `false` where nothing could be noted, and nobody knows. One look at a file.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        let noted = self.noted.as_ref();
+        noted.is_some_and(|(file, path)| is_still(file, path))
+    }
 }
 
 impl Store {
@@ -43,7 +57,7 @@ impl Store {
     pub fn mark_used(&self, reference: &str) -> Result<InUse, StoreError> {
         let id = self.resolve(reference)?;
         let noted = self.note_use(id);
-        let lock = noted.unwrap_or_else(|error| {
+        let noted = noted.unwrap_or_else(|error| {
             tracing::debug!(%error, "that an image is used is not noted");
             None
         });
@@ -54,18 +68,18 @@ impl Store {
             .catalog
             .read(|view| view.get::<ImageRecord>(RecordKind::Image, key))?;
         match known {
-            Some(_) => Ok(InUse { _lock: lock }),
+            Some(_) => Ok(InUse { noted }),
             None => Err(StoreError::NoImage(reference.to_owned())),
         }
     }
 
-    fn note_use(&self, id: ImageId) -> Result<Option<File>, StoreError> {
+    fn note_use(&self, id: ImageId) -> Result<Option<(File, PathBuf)>, StoreError> {
         let (file, path) = self.use_file(id)?;
         file.lock_shared().map_err(StoreError::io("lock", &path))?;
         let noted = file.set_modified(SystemTime::now());
         noted.map_err(StoreError::io("note the time of", &path))?;
         // Removed meanwhile with its image, which may have been pulled again.
-        Ok(is_still(&file, &path).then_some(file))
+        Ok(is_still(&file, &path).then_some((file, path)))
     }
 
     /// Opens the file of an image, made if it is not there.

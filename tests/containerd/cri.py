@@ -82,10 +82,12 @@ def one(data, *path, default=b""):
 
 
 class Kubelet:
-    def __init__(self, socket, image, logs):
+    def __init__(self, socket, image, logs, root=""):
         self.channel = grpc.insecure_channel("unix://" + socket)
         self.image = image
         self.logs = logs
+        # Where the files of the node lie.
+        self.root = root
         self.socket = socket
 
     def shim(self):
@@ -117,7 +119,7 @@ class Kubelet:
         )
 
     def run_sandbox(self, name, network=HOST, sysctls=()):
-        os.makedirs(os.path.join(self.logs, name))
+        os.makedirs(self.root + os.path.join(self.logs, name))
         config = self.sandbox_config(name, network, sysctls)
         return one(self.call("RunPodSandbox", message((1, config), (2, "stratafs"))), 1).decode(), config
 
@@ -162,7 +164,7 @@ class Kubelet:
 
     def log(self, pod, name):
         """The lines of a log in CRI's form: time, stream, tag, text."""
-        with open(os.path.join(self.logs, pod, name + ".log")) as file:
+        with open(self.root + os.path.join(self.logs, pod, name + ".log")) as file:
             lines = [line.rstrip("\n").split(" ", 3) for line in file]
         for line in lines:
             assert len(line) == 4 and "T" in line[0] and line[1] in ("stdout", "stderr") and line[2] in "FP", line

@@ -150,4 +150,5 @@ def main():
         until_killed(node, given.image, 30)
 
 
-main()
+if __name__ == "__main__":
+    main()

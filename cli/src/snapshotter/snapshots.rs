@@ -437,11 +437,13 @@ fn has_layer(metadata: &Metadata, target: &str, parent: &str) -> bool {
     })
 }
 
-/// Returns whether containerd unpacks a layer into a snapshot, in place of running a container on it.
+/// Returns whether containerd unpacks a layer into a snapshot, in place of running a container on it: the
+/// name of that is `extract-TIME-RANDOM CHAIN`, and no container's has a space.
 fn is_unpacked(new: &NewSnapshot) -> bool {
     let name = new.key.rsplit('/').next().unwrap_or_default();
     new.kind == SnapshotKind::Active
-        && (new.labels.contains_key(TARGET_LABEL) || name.starts_with(UNPACKED))
+        && (new.labels.contains_key(TARGET_LABEL)
+            || name.starts_with(UNPACKED) && name.contains(' '))
 }
 
 fn below<'s>(metadata: &'s Metadata, parent: &'s str) -> Result<SnapshotParents<'s>, Status> {

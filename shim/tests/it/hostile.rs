@@ -251,3 +251,39 @@ fn connections_and_calls_past_the_bound_wait() {
         third.unwrap().unwrap();
     });
 }
+
+#[test]
+fn a_container_that_is_deleted_while_it_is_made_is_not_there_afterwards() {
+    let node = Node::new();
+    // It takes a while to compile.
+    let functions: String = (0..4000)
+        .map(|at| format!("(func (result i32) (i32.mul (i32.const {at}) (i32.const 7)))"))
+        .collect();
+    let bundle = node.bundle(
+        "c",
+        &format!("(module {functions} (func (export \"_start\")))"),
+    );
+    std::thread::scope(|scope| {
+        let made = scope.spawn(|| bundle.create(&node));
+        while !made.is_finished() {
+            let killed = node.call::<Empty>("Kill", &signal("c", 9));
+            assert_eq!(refusal(killed).0, 5);
+        }
+        let (code, text) = refusal(made.join().unwrap());
+        assert_eq!(
+            (code, text.contains("deleted while it was made")),
+            (5, true),
+            "{text}"
+        );
+    });
+    assert!(node.topics("c").is_empty());
+    assert_eq!(
+        refusal(node.call::<StateResponse>("State", &named("c"))).0,
+        5
+    );
+    // Its name is free.
+    bundle.start(&node);
+    assert_eq!(node.ask::<WaitResponse>("Wait", "c").exit_status, 0);
+    let _gone: DeleteResponse = node.ask("Delete", "c");
+    node.end();
+}

@@ -225,8 +225,22 @@ fn the_snapshotter_comes_and_goes_beside_a_runtime_that_is_there() {
         assert_eq!(mode(dir), 0o700);
     }
     assert_eq!(mode("usr/local/bin/stratafs"), 0o755);
-    root.done("--configure");
+    // It stays where nothing is said of it.
+    for how in ["runtime", "node"] {
+        root.done(&format!("--snapshotter {how} --configure"));
+        let once = root.config();
+        let said = root.done("--configure");
+        assert!(said.contains("systemctl restart stratafs-snapshotter"));
+        assert_eq!(root.config(), once, "{said}");
+        check(&root, 2, Some(how));
+    }
+    let said = root.done("--snapshotter none --configure");
+    assert!(
+        said.contains("systemctl stop stratafs-snapshotter"),
+        "{said}"
+    );
     check(&root, 2, None);
+    assert!(!root.path(UNIT).exists() && !root.path(wanted).exists());
     // What an owner has written stays.
     fs::write(root.path("etc/stratafs/shim.toml"), "isolation = \"pod\"\n").unwrap();
     root.done("--configure");
@@ -243,7 +257,7 @@ fn what_cannot_be_configured_is_refused_before_anything_is_changed() {
     of("[plugins.cri]\n").refused(runtime, "expected version = 2 or version = 3");
     of("version = 4\n").refused(runtime, "found '4'");
     of("version = 3\n").refused("--snapshotter node", "a snapshotter for one runtime");
-    of("").refused("--snapshotter all", "expected runtime or node");
+    of("").refused("--snapshotter all", "expected runtime, node or none");
     of("").refused("--snapshoter node", "error: --snapshoter: unknown");
     let handler =
         "version = 2\n[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.stratafs]\n";
@@ -266,4 +280,24 @@ fn what_cannot_be_configured_is_refused_before_anything_is_changed() {
     root.refused(runtime, "stratafs: there is no such file");
     assert_eq!(root.config(), "version = 2\n");
     root.done("--configure");
+}
+
+#[test]
+fn the_default_runtime_stays_where_the_configuration_names_none() {
+    let runc = |root: &Root| {
+        let (runtime, _) = tables(2);
+        root.value(&[&runtime[..], &["runtimes", "runc", "runtime_type"]].concat())
+    };
+    for config in [None, Some("version = 2\n")] {
+        for how in ["none", "runtime", "node"] {
+            let root = Root::new(config);
+            root.done(&format!("--configure --snapshotter {how}"));
+            assert_eq!(runc(&root), text("io.containerd.runc.v2"));
+        }
+    }
+    let own = "version = 2\n[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.kata]\n  runtime_type = 'kata'\n";
+    let root = Root::new(Some(own));
+    root.done("--configure");
+    assert_eq!(runc(&root), None);
+    check(&root, 2, None);
 }

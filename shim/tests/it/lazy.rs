@@ -80,6 +80,7 @@ struct Far {
     fake: FakeRegistry,
     store: PathBuf,
     image: String,
+    name: RegistryRef,
 }
 
 fn client(options: ClientOptions) -> Client {
@@ -139,7 +140,30 @@ impl Far {
             fake,
             store,
             image: pulled.image.id.to_string(),
+            name,
         }
+    }
+
+    /// Removes the image from the store.
+    fn remove(&self) {
+        let store = Store::open(&self.store).unwrap();
+        for image in store.list().unwrap() {
+            for tag in &image.tags {
+                store.untag(tag).unwrap();
+            }
+        }
+        assert_eq!(store.gc().unwrap().images, 1);
+    }
+
+    /// Pulls it again in part.
+    fn pull_again(&self) {
+        let store = Store::open(&self.store).unwrap();
+        let lazily = PullOptions {
+            lazy: true,
+            ..PullOptions::default()
+        };
+        let client = client(ClientOptions::default());
+        pull(&store, &client, &self.name, None, &lazily).unwrap();
     }
 
     /// Runs a container that reads what is not there; returns its code.
@@ -272,6 +296,41 @@ fn a_file_that_is_named_and_cannot_be_read_refuses_containers_by_its_key() {
     let (code, text) = refusal(far.bundle("c").create(&far.node));
     assert_eq!(code, 3, "{text}");
     assert!(text.contains("registry.ca: /none/ca.pem"), "{text}");
+    far.node.end();
+}
+
+#[test]
+fn an_image_that_was_removed_and_pulled_again_is_read_by_containers_that_come_later() {
+    let far = Far::new(
+        |fake| fake.host.clone(),
+        RegistryConfig::default(),
+        ClientOptions::default(),
+    );
+    // It reads nothing that is away, and its root is kept for the next.
+    let mut first = far.bundle("first");
+    first.spec["process"]["args"] = serde_json::json!(["/ask.wasm"]);
+    assert_eq!(first.run(&far.node).0, 0);
+    far.remove();
+    let (code, text) = refusal(far.bundle("gone").create(&far.node));
+    assert_eq!(code, 3, "{text}");
+    assert!(text.contains(&far.image), "{text}");
+    far.pull_again();
+    assert_eq!(far.run("again"), 7);
+    // Beside one that holds the image as it was before.
+    let mut holds = far.bundle("holds");
+    holds.spec["process"]["args"] = serde_json::json!(["/ask.wasm"]);
+    holds.request.stdin = holds.dir.join("in").to_str().unwrap().into();
+    let mut out = holds.open("out");
+    holds.start(&far.node);
+    let mut ends = input(&holds);
+    assert_eq!(asked(&mut ends, &mut out), ".");
+    far.remove();
+    far.pull_again();
+    assert_eq!(far.run("beside"), 7);
+    assert_eq!(asked(&mut ends, &mut out), ".");
+    drop(ends);
+    let _ended: WaitResponse = far.node.ask("Wait", "holds");
+    let _gone: DeleteResponse = far.node.ask("Delete", "holds");
     far.node.end();
 }
 
