@@ -418,6 +418,18 @@ pub const MAX_CONTINUED_BYTES: u64 = 256 << 20;
 /// evaluation loop takes 2 KiB.
 pub const MAX_FRAME_PAGES: u64 = 1024;
 
+/// Bytes that are added to a program for each byte of its code so that it can leave its stack,
+/// beside [`ADDED_CODE_BYTES`]. Programs that compilers made have about half a byte; code of
+/// calls alone has ten.
+pub const MAX_ADDED_CODE_RATIO: u64 = 16;
+
+/// Bytes that are added to a program in any case: the locals of a small function may be many.
+pub const ADDED_CODE_BYTES: u64 = 16 << 20;
+
+/// Bytes of the code that goes on from a stack: that of its functions, which
+/// [`MAX_CONTINUED_BYTES`] bounds, and as much again for what their frames hold.
+pub const MAX_CONTINUATION_BYTES: u64 = 2 * MAX_CONTINUED_BYTES;
+
 /// Values in all function types together that are added to a program for its blocks.
 pub const MAX_ADDED_TYPE_VALUES: usize = 4 << 20;
 

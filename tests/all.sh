@@ -73,6 +73,8 @@ if [ -n "$long" ]; then
     script tests/containerd/suite.sh
     say "nodes from nothing, by the commands of the pages"
     script tests/containerd/node.sh
+    say "Kubernetes itself"
+    script tests/containerd/kubernetes.sh
     say "Ruby, PHP, SQLite, QuickJS, clang"
     script tests/programs/run.sh
     say "ripgrep, and redb with its own tests"

@@ -73,7 +73,7 @@ pub(super) fn prepare(args: PrepareArgs, store: Option<&Path>) -> Result<ExitCod
         Err(_) => checkpoint.to_fs()?,
     };
     warn_of_random(&checkpoint, tag);
-    let by = format!("prepared at {}: {}", args.at, run.plan.args.join(" "));
+    let by = format!("prepared at {}: {}", args.at, checkpoint.args().join(" "));
     let base = run.base.as_ref();
     let platform = run.set_platform.as_ref();
     transfer::commit_for(&store, &fs, base, (tag, &by), platform)?;

@@ -1,7 +1,6 @@
 //! A prepared image beside what was typed.
 
 use stratafs::runner::freeze::Checkpoint;
-use stratafs::wasi::p1::Described;
 
 use super::failure::Failure;
 use super::resolve::{GuestFrom, Run, root};
@@ -37,18 +36,7 @@ pub(super) fn take_over(run: &mut Run, checkpoint: &Checkpoint) -> Result<(), Fa
 
 /// Refuses a run that lacks a directory which the guest was shown.
 fn check_shown(run: &Run, reference: &str, checkpoint: &Checkpoint) -> Result<(), Failure> {
-    let plan = &run.plan;
-    let preopens = plan.preopens.iter().map(|shown| &shown.guest);
-    let volumes = plan.volumes.iter().map(|shown| &shown.guest);
-    let hosts = plan.host_dirs.iter().map(|shown| &shown.guest);
-    let shown: Vec<&String> = preopens.chain(volumes).chain(hosts).collect();
-    let named = checkpoint.table().iter().filter_map(|one| match one {
-        Described::Preopen { name } | Described::Open { preopen: name, .. } => Some(name),
-        _ => None,
-    });
-    // The devices have a directory of their own where the base has none.
-    let mut missing = named.filter(|name| !shown.contains(name) && name.as_str() != "/dev");
-    match missing.next() {
+    match checkpoint.missing_dir(&run.plan) {
         None => Ok(()),
         Some(name) => Err(Failure::new(format_args!(
             "{reference}: the guest was shown {name:?} when it was prepared, and is not now: give it again, with --volume NAME::{name}, --dir DIR::{name} or --preopen DIR::{name}"

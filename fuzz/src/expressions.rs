@@ -1,6 +1,6 @@
 //! Expressions of programs that are made: what gives a value.
 
-use super::generated::{DEPTH, FUNCTIONS, Function, NUMBER, REFERENCE, Type};
+use super::generated::{DEPTH, FUNCTION, FUNCTIONS, Function, NUMBER, REFERENCE, Type};
 
 impl Function<'_, '_, '_> {
     pub(super) fn address(&mut self, depth: u32) {
@@ -106,7 +106,7 @@ impl Function<'_, '_, '_> {
     /// Blocks, loops, arms and calls with several values.
     fn several(&mut self, depth: u32) {
         self.put("(block (result i64)");
-        match self.feed.below(3) {
+        match self.feed.below(4) {
             0 => {
                 self.put("(call $many");
                 self.value(Type::I64, depth + 1);
@@ -123,6 +123,7 @@ impl Function<'_, '_, '_> {
                 self.value(Type::I32, depth + 1);
                 self.put("(br_if 0 (call $again)) (drop))");
             }
+            2 => self.round_with_function(depth),
             _ => {
                 self.value(Type::I64, depth + 1);
                 self.value(Type::F32, depth + 1);
@@ -136,6 +137,21 @@ impl Function<'_, '_, '_> {
             }
         }
         self.put(")");
+    }
+
+    /// A loop that is given a reference which is never null.
+    fn round_with_function(&mut self, depth: u32) {
+        self.value(Type::I64, depth + 1);
+        self.put("(call $picked");
+        self.value(Type::I32, depth + 1);
+        self.put(") (local.set 3) (loop (param i64 (ref $function)) (result i64)");
+        self.put(&format!("(local.set {FUNCTION}) (local.set 4)"));
+        self.statements(depth + 1);
+        self.put("(call_ref $function");
+        self.arguments(depth + 1);
+        self.put(&format!(
+            "(local.get {FUNCTION})) (local.get {FUNCTION}) (br_if 0 (call $again)) (drop))"
+        ));
     }
 
     /// A value of another type, as one of 64 bits.
@@ -233,7 +249,7 @@ impl Function<'_, '_, '_> {
     /// A call of a function, by its name, through a table, or by a reference.
     fn called(&mut self, depth: u32) {
         let callee = self.feed.below(FUNCTIONS);
-        match self.feed.below(4) {
+        match self.feed.below(6) {
             0 => {
                 self.put("(call_indirect $called (type $function)");
                 self.arguments(depth);
@@ -252,6 +268,20 @@ impl Function<'_, '_, '_> {
                 self.put(") (else (call_ref $function");
                 self.arguments(depth);
                 self.put(&format!("(local.get {REFERENCE})))"));
+            }
+            3 => {
+                self.put(&format!("(call $given (ref.func $f{callee})"));
+                self.value(Type::I32, depth + 1);
+                self.value(Type::I64, depth + 1);
+            }
+            4 => {
+                self.put(&format!(
+                    "(block (result i64) (local.set {FUNCTION} (ref.func $f{callee}))"
+                ));
+                self.statements(depth + 1);
+                self.put("(call_ref $function");
+                self.arguments(depth);
+                self.put(&format!("(local.tee {FUNCTION} (local.get {FUNCTION})))"));
             }
             _ => {
                 self.put(&format!("(call $f{callee}"));

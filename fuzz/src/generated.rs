@@ -52,6 +52,15 @@ const HEAD: &str = r#"(module
 (then (i64.extend_i32_u (i31.get_u (ref.cast (ref i31) (local.get 0))))) (else (i64.const -1))))
 (func $sum (param $sum i64) (param $word i64) (result i64)
 (i64.add (i64.mul (local.get $sum) (i64.const 31)) (local.get $word)))
+(func $picked (param i32) (result (ref $function) i32) (local (ref $function))
+(local.set 1 (ref.func $f3))
+(if (i32.and (local.get 0) (i32.const 1)) (then (drop (call $yield)) (local.set 1 (ref.func $f1))))
+(local.get 1) (call $yield))
+(func $given (param (ref $function) i32 i64) (result i64)
+(call_ref $function (call $yield) (local.get 2) (f64.const 2)
+(if (result (ref $function)) (local.get 1)
+(then (drop (call $yield)) (local.get 0))
+(else (local.tee 0 (ref.func $f0)) (drop (call $yield))))))
 "#;
 
 /// Prints all that is left: what the functions say, memories, globals and tables.
@@ -112,6 +121,9 @@ pub(super) const REFERENCE: usize = 8;
 /// The local that holds a number of 31 bits as a reference, or null.
 pub(super) const NUMBER: usize = 9;
 
+/// The local that holds a reference which is never null.
+pub(super) const FUNCTION: usize = 10;
+
 /// Writes a program: some functions, an entry, and what prints all that is left.
 pub(crate) fn program(feed: &mut Feed<'_>) -> String {
     let mut out = String::from(HEAD);
@@ -148,7 +160,7 @@ impl Function<'_, '_, '_> {
     fn write(&mut self, number: usize) {
         self.put(&format!(
             "(func $f{number} (type $function) (param i32 i64 f64) (result i64) \
-            (local i32 i64 f64 f32 v128 (ref null $function) anyref)\n"
+            (local i32 i64 f64 f32 v128 (ref null $function) anyref (ref $function))\n"
         ));
         self.count("(i64.const 7)");
         let count = 1 + self.feed.below(6);

@@ -53,7 +53,7 @@ pub struct TaskService {
 
 #[derive(Default)]
 struct ServiceState {
-    containers: HashMap<String, Place>,
+    containers: HashMap<String, NamedContainer>,
     /// Containers that somebody has said will be made, and when that was.
     announced: HashMap<String, Instant>,
     ends: bool,
@@ -65,7 +65,7 @@ struct ServiceState {
 }
 
 /// What a name stands for.
-enum Place {
+enum NamedContainer {
     /// A container that is being made.
     Making {
         /// Whether it has been killed or deleted meanwhile. Whoever gives up a call to make one says so.
@@ -75,7 +75,7 @@ enum Place {
     Made(Arc<Container>),
 }
 
-impl Place {
+impl NamedContainer {
     fn made(&self) -> Option<&Arc<Container>> {
         match self {
             Self::Making { .. } => None,
@@ -135,7 +135,7 @@ impl TaskService {
 
     fn container(&self, id: &str) -> Result<Arc<Container>, Status> {
         let state = self.state.lock();
-        let found = state.containers.get(id).and_then(Place::made);
+        let found = state.containers.get(id).and_then(NamedContainer::made);
         found.map(Arc::clone).ok_or_else(|| not_found(id))
     }
 
@@ -143,7 +143,8 @@ impl TaskService {
     /// goes as soon as it is.
     fn ending(&self, id: &str, exec_id: &str) -> Result<Arc<Container>, Status> {
         if exec_id.is_empty()
-            && let Some(Place::Making { abandoned }) = self.state.lock().containers.get_mut(id)
+            && let Some(NamedContainer::Making { abandoned }) =
+                self.state.lock().containers.get_mut(id)
         {
             *abandoned = true;
         }
@@ -172,7 +173,7 @@ impl TaskService {
         let mut state = self.state.lock();
         let abandoned = matches!(
             state.containers.get(&id),
-            Some(Place::Making { abandoned: true })
+            Some(NamedContainer::Making { abandoned: true })
         );
         match made {
             Ok(_) if abandoned => {
@@ -188,7 +189,7 @@ impl TaskService {
                 log_line(LogLevel::Info, &id, format_args!("made"));
                 state
                     .containers
-                    .insert(id, Place::Made(Arc::new(container)));
+                    .insert(id, NamedContainer::Made(Arc::new(container)));
                 state.made += 1;
                 self.shared
                     .events
@@ -222,7 +223,7 @@ impl TaskService {
             let text = format!("there are {} containers, which is the limit", self.room);
             return Err(Status::new(Code::ResourceExhausted, text));
         }
-        let making = Place::Making { abandoned: false };
+        let making = NamedContainer::Making { abandoned: false };
         state.containers.insert(id.to_owned(), making);
         Ok(())
     }
@@ -326,7 +327,7 @@ impl TaskService {
             events_waiting: u64::try_from(events.waiting()).unwrap_or(u64::MAX),
             ..NodeFigures::default()
         };
-        for container in state.containers.values().filter_map(Place::made) {
+        for container in state.containers.values().filter_map(NamedContainer::made) {
             match container.standing() {
                 Standing::Created => figures.created += 1,
                 Standing::Running => figures.running += 1,

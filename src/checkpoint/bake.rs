@@ -1,9 +1,12 @@
 //! The module that goes on from where a program was stopped.
 
+use std::collections::HashMap;
+
 use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
 use wasm_encoder::{ConstExpr, Encode};
 use wasmparser::{DataKind, DataSectionReader};
 
+use super::additions::{Additions, StandIns};
 use super::call_graph::{CallGraph, SegmentKind};
 use super::compose::{Items, SectionChange, compose, contents, id, length, names, types};
 use super::core_module::CoreModule;
@@ -11,9 +14,9 @@ use super::elements::{Constant, each_constant, elements};
 use super::error::{Refusal, missing};
 use super::origin::{Continued, CopiedRun, OriginalProgram};
 use super::resume::{NextCall, continuation, push_call};
-use super::signatures::Signatures;
 use super::stopped::Stopped;
 use super::unwind::declare;
+use super::value::Value;
 use crate::digest::Digest;
 use crate::limits::{MAX_CHECKPOINT_MEMORY, MAX_CONTINUED_BYTES};
 
@@ -53,8 +56,9 @@ pub(crate) fn bake(
     (entry, source): (&str, &OriginSummary),
 ) -> Result<Vec<u8>, Refusal> {
     refuse_objects(program)?;
-    let mut signatures = Signatures::new(program.type_count());
-    let continuations = continuations(program, stopped, &mut signatures)?;
+    // What hands the last frame over takes one as well.
+    let mut additions = Additions::of_continuations(program, stopped.frames.len().max(1));
+    let continuations = continuations(program, stopped, &mut additions)?;
     let data = data(program, stopped)?;
     let first = program.function_count();
     let names = names(program, first, &stopped.frames);
@@ -62,14 +66,14 @@ pub(crate) fn bake(
     let origin = origin(program, &continuations, (entry, source))?;
     let mut module = compose(program, &names, |section| {
         Ok(match section {
-            id::TYPE => types(&signatures).behind(program, section)?,
+            id::TYPE => types(&additions.signatures).behind(program, section)?,
             id::FUNCTION => function_types(&continuations).behind(program, section)?,
             id::TABLE if reach.uses().changes_tables => tables(program, stopped)?,
             id::MEMORY => memories(program, stopped)?,
             id::GLOBAL => globals(program, stopped)?,
             id::EXPORT => exports(program, entry, first)?,
             id::START => SectionChange::Leave,
-            id::ELEMENT => elements(program, reach, stopped)?,
+            id::ELEMENT => elements(program, reach, stopped, additions.stand_ins.numbers())?,
             id::DATA_COUNT => data_count(program, data.as_ref()),
             id::CODE => bodies(&continuations).behind(program, section)?,
             id::DATA => data.take().map_or(SectionChange::Leave, |data| {
@@ -110,11 +114,11 @@ fn origin<'c>(
 /// What stands before a table that says what its elements are at first.
 const TABLE_WITH_INIT: [u8; 2] = [0x40, 0];
 
-/// A continuation: the number of its type, and its body.
+/// A function behind those of the program: the number of its type, and its body.
 struct Continuation {
     ty: u32,
     body: Vec<u8>,
-    /// The function of its frame.
+    /// The function of its frame, if it has one.
     function: Option<u32>,
     /// What of its body is the function's, as [`CopiedRun::write_all`] has it.
     runs: Vec<u8>,
@@ -123,7 +127,7 @@ struct Continuation {
 fn continuations(
     program: &CoreModule<'_>,
     stopped: &Stopped<'_>,
-    signatures: &mut Signatures,
+    additions: &mut Additions,
 ) -> Result<Vec<Continuation>, Refusal> {
     let first = program.function_count();
     let mut made = Vec::new();
@@ -133,10 +137,10 @@ fn continuations(
             true => NextCall::Import(stopped.import, &stopped.arguments),
             false => NextCall::Continuation(first + length(at) + 1),
         };
-        let (body, runs) = continuation(program, frame, &next, signatures)?;
+        let (body, runs) = continuation(program, frame, &next, additions)?;
         let results = program.plain_all(program.type_of(frame.function)?.results())?;
         made.push(Continuation {
-            ty: signatures.number(&[], &results)?,
+            ty: additions.signatures.number(&[], &results)?,
             body,
             function: Some(frame.function),
             runs: CopiedRun::write_all(&runs),
@@ -149,12 +153,19 @@ fn continuations(
         wasm_encoder::Instruction::End.encode(&mut body);
         let results = program.plain_all(program.type_of(stopped.import)?.results())?;
         made.push(Continuation {
-            ty: signatures.number(&[], &results)?,
+            ty: additions.signatures.number(&[], &results)?,
             body,
             function: None,
             runs: Vec::new(),
         });
     }
+    // These continue nothing either.
+    made.extend(additions.stand_ins.types().iter().map(|ty| Continuation {
+        ty: *ty,
+        body: StandIns::body(),
+        function: None,
+        runs: Vec::new(),
+    }));
     Ok(made)
 }
 
@@ -258,15 +269,15 @@ fn globals(
     let own = contents(program, id::GLOBAL)?.unwrap_or_default();
     let reader = wasmparser::BinaryReader::new(own, section.contents.start);
     let reader = wasmparser::GlobalSectionReader::new(reader)?;
+    let all_held: HashMap<u32, Value> = stopped.globals.iter().copied().collect();
     let mut items = Items::default();
     for (number, global) in (0..).zip(reader) {
         let global = global?;
         let ty = RoundtripReencoder
             .global_type(global.ty)
             .map_err(|error| Refusal::new(format!("global {number}: {error}")))?;
-        let held = stopped.globals.iter().find(|(at, _)| *at == number);
-        let init = match held {
-            Some((_, value)) => value.to_const(ty.val_type)?,
+        let init = match all_held.get(&number) {
+            Some(value) => value.to_const(ty.val_type)?,
             None => RoundtripReencoder
                 .const_expr(global.init_expr)
                 .map_err(|error| Refusal::new(format!("global {number}: {error}")))?,
@@ -445,4 +456,80 @@ fn pieces_with(memory: &[u8], gap: usize) -> Vec<(usize, &[u8])> {
         Some((start + head, run.get(head..=tail)?))
     };
     runs.into_iter().filter_map(trimmed).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    /// Globals and segments are found by their numbers: who looked through all of them for
+    /// each would look for minutes.
+    #[test]
+    fn many_globals_and_segments_are_written_as_they_are() {
+        const GLOBALS: u32 = 400_000;
+        const SEGMENTS: u32 = 90_000;
+        let mut types = wasm_encoder::TypeSection::new();
+        types.ty().function([], []);
+        let mut imports = wasm_encoder::ImportSection::new();
+        imports.import("own", "call", wasm_encoder::EntityType::Function(0));
+        let mut globals = wasm_encoder::GlobalSection::new();
+        let ty = wasm_encoder::GlobalType {
+            val_type: wasm_encoder::ValType::I32,
+            mutable: true,
+            shared: false,
+        };
+        for _ in 0..GLOBALS {
+            globals.global(ty, &ConstExpr::i32_const(0));
+        }
+        let mut exports = wasm_encoder::ExportSection::new();
+        exports.export("run", wasm_encoder::ExportKind::Func, 0);
+        let mut data = wasm_encoder::DataSection::new();
+        for _ in 0..SEGMENTS {
+            data.passive([7]);
+        }
+        let mut module = wasm_encoder::Module::new();
+        module.section(&types).section(&imports).section(&globals);
+        module.section(&exports);
+        module.section(&wasm_encoder::DataCountSection { count: SEGMENTS });
+        module.section(&data);
+        let wasm = module.finish();
+        let program = CoreModule::parse(&wasm).unwrap();
+        let reach = CallGraph::find(&program).unwrap();
+        let odd = |number: &u32| number % 2 == 1;
+        let stopped = Stopped {
+            frames: Vec::new(),
+            import: 0,
+            arguments: Vec::new(),
+            memories: Vec::new(),
+            globals: (0..GLOBALS)
+                .map(|number| (number, Value::I32(number.cast_signed())))
+                .collect(),
+            tables: Vec::new(),
+            dropped: (0..SEGMENTS)
+                .filter(odd)
+                .map(|number| (SegmentKind::Data, number))
+                .collect::<HashSet<_>>(),
+        };
+        let source = OriginSummary::of(&program);
+        let baked = bake(&program, &reach, &stopped, ("run", &source)).unwrap();
+        let baked = CoreModule::parse(&baked).unwrap();
+        let reader = |section| {
+            let own = contents(&baked, section).unwrap().unwrap();
+            wasmparser::BinaryReader::new(own, 0)
+        };
+        let globals = wasmparser::GlobalSectionReader::new(reader(id::GLOBAL)).unwrap();
+        for (number, global) in (0..).zip(globals) {
+            let first = global.unwrap().init_expr.get_operators_reader().read();
+            let wasmparser::Operator::I32Const { value } = first.unwrap() else {
+                panic!("global {number}");
+            };
+            assert_eq!(value, number);
+        }
+        let data = DataSectionReader::new(reader(id::DATA)).unwrap();
+        for (number, segment) in (0..).zip(data) {
+            assert_eq!(segment.unwrap().data.is_empty(), odd(&number), "{number}");
+        }
+    }
 }

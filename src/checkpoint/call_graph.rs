@@ -1,5 +1,7 @@
 //! Which functions can be on the stack while an import is called.
 
+use std::collections::HashMap;
+
 use wasm_encoder::ValType;
 use wasmparser::Operator;
 
@@ -13,10 +15,27 @@ pub(crate) struct CallGraph {
     reaches: Vec<bool>,
     /// Whether the function makes such a call that comes back to it.
     left: Vec<bool>,
-    /// Segments of data and of elements that are dropped somewhere, in the order in which
-    /// they were found.
-    dropped: Vec<(SegmentKind, u32)>,
+    dropped: DroppedSegments,
     uses: Uses,
+}
+
+/// Segments of data and of elements that are dropped somewhere.
+#[derive(Default)]
+struct DroppedSegments {
+    /// In the order in which they were found.
+    found: Vec<(SegmentKind, u32)>,
+    /// Their places there.
+    numbers: HashMap<(SegmentKind, u32), u32>,
+}
+
+impl DroppedSegments {
+    fn note(&mut self, kind: SegmentKind, segment: u32) {
+        let next = bounded_u32(self.found.len(), "the validation of the module");
+        let number = *self.numbers.entry((kind, segment)).or_insert(next);
+        if number == next {
+            self.found.push((kind, segment));
+        }
+    }
 }
 
 /// What the code does with references.
@@ -28,7 +47,7 @@ pub(crate) struct Uses {
     pub(crate) changes_tables: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum SegmentKind {
     Data,
     Elements,
@@ -49,7 +68,7 @@ impl CallGraph {
     /// Reads all bodies. O(size of the code).
     pub(crate) fn find(program: &CoreModule<'_>) -> Result<Self, Refusal> {
         let imports = program.import_count() as usize;
-        let mut dropped = Vec::new();
+        let mut dropped = DroppedSegments::default();
         let mut uses = Uses {
             references: holds_functions(program)?,
             changes_tables: false,
@@ -154,7 +173,7 @@ impl CallGraph {
 
     /// Returns the segments that are dropped somewhere.
     pub(crate) fn dropped(&self) -> &[(SegmentKind, u32)] {
-        &self.dropped
+        &self.dropped.found
     }
 
     pub(crate) fn dropped_data(&self, segment: u32) -> u32 {
@@ -166,12 +185,10 @@ impl CallGraph {
     }
 
     fn number(&self, kind: SegmentKind, segment: u32) -> u32 {
-        let at = self.dropped.iter().position(|one| *one == (kind, segment));
-        debug_assert!(at.is_some(), "{kind:?} {segment} is dropped nowhere");
+        let number = self.dropped.numbers.get(&(kind, segment));
+        debug_assert!(number.is_some(), "{kind:?} {segment} is dropped nowhere");
         // A module that names a segment past all others is refused by the engine.
-        at.map_or(u32::MAX, |at| {
-            bounded_u32(at, "the validation of the module")
-        })
+        number.copied().unwrap_or(u32::MAX)
     }
 }
 
@@ -189,7 +206,7 @@ fn holds_functions(program: &CoreModule<'_>) -> Result<bool, Refusal> {
 
 fn calls_of(
     defined: &super::core_module::Defined<'_>,
-    dropped: &mut Vec<(SegmentKind, u32)>,
+    dropped: &mut DroppedSegments,
     uses: &mut Uses,
 ) -> Result<Calls, Refusal> {
     let mut calls = Calls::default();
@@ -220,16 +237,57 @@ fn calls_of(
                     changes_tables: true,
                 };
             }
-            Operator::DataDrop { data_index } => note(dropped, (SegmentKind::Data, data_index)),
-            Operator::ElemDrop { elem_index } => note(dropped, (SegmentKind::Elements, elem_index)),
+            Operator::DataDrop { data_index } => dropped.note(SegmentKind::Data, data_index),
+            Operator::ElemDrop { elem_index } => dropped.note(SegmentKind::Elements, elem_index),
             _ => {}
         }
     }
     Ok(calls)
 }
 
-fn note(dropped: &mut Vec<(SegmentKind, u32)>, segment: (SegmentKind, u32)) {
-    if !dropped.contains(&segment) {
-        dropped.push(segment);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each of many segments is dropped many times: who compared each drop with all segments
+    /// would compare for minutes.
+    #[test]
+    fn segments_that_are_dropped_are_found_once() {
+        const SEGMENTS: u32 = 90_000;
+        const ROUNDS: u32 = 8;
+        let mut module = wasm_encoder::Module::new();
+        let mut types = wasm_encoder::TypeSection::new();
+        types.ty().function([], []);
+        let mut functions = wasm_encoder::FunctionSection::new();
+        functions.function(0);
+        let mut code = wasm_encoder::Function::new([]);
+        for _ in 0..ROUNDS {
+            for segment in (0..SEGMENTS).rev() {
+                code.instructions().data_drop(segment);
+            }
+        }
+        code.instructions().elem_drop(0).end();
+        let mut elements = wasm_encoder::ElementSection::new();
+        elements.passive(wasm_encoder::Elements::Functions((&[]).into()));
+        let mut data = wasm_encoder::DataSection::new();
+        for _ in 0..SEGMENTS {
+            data.passive([]);
+        }
+        module
+            .section(&types)
+            .section(&functions)
+            .section(&elements);
+        module.section(&wasm_encoder::DataCountSection { count: SEGMENTS });
+        module.section(wasm_encoder::CodeSection::new().function(&code));
+        module.section(&data);
+        let wasm = module.finish();
+        let program = CoreModule::parse(&wasm).unwrap();
+        let found = CallGraph::find(&program).unwrap();
+        assert_eq!(found.dropped().len(), SEGMENTS as usize + 1);
+        let last = SEGMENTS - 1;
+        assert_eq!(found.dropped().first(), Some(&(SegmentKind::Data, last)));
+        assert_eq!(found.dropped_data(last), 0);
+        assert_eq!(found.dropped_data(0), last);
+        assert_eq!(found.dropped_elements(0), SEGMENTS);
     }
 }

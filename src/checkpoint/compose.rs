@@ -109,6 +109,12 @@ impl Items {
         write(&mut self.bytes);
     }
 
+    /// Puts others behind these.
+    pub(crate) fn append(&mut self, others: &Self) {
+        self.count += others.count;
+        self.bytes.extend_from_slice(&others.bytes);
+    }
+
     /// Returns a section that has nothing but these.
     pub(crate) fn alone(self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.bytes.len() + 5);

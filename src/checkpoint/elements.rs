@@ -1,6 +1,7 @@
 //! The tables of the module that goes on, and what says which functions its code may name.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
 use wasm_encoder::{ConstExpr, ElementSection, Elements, Encode, HeapType, RefType, ValType};
@@ -86,13 +87,16 @@ fn named_functions(stopped: &Stopped<'_>) -> BTreeSet<u32> {
         .collect()
 }
 
-/// Returns the segments of elements of the module that goes on.
+/// Returns the segments of elements of the module that goes on, whose code names those functions
+/// that stand for others.
 pub(super) fn elements(
     program: &CoreModule<'_>,
     reach: &CallGraph,
     stopped: &Stopped<'_>,
+    stand_ins: Range<u32>,
 ) -> Result<SectionChange<'static>, Refusal> {
     let mut named = named_functions(stopped);
+    named.extend(stand_ins);
     if reach.uses().references {
         named.extend(first_held(program)?);
     }

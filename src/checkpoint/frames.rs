@@ -1,15 +1,16 @@
 //! Reading the frames that a program wrote while it left its stack.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use wasm_encoder::ValType;
 
+use super::additions::Additions;
 use super::call_graph::CallGraph;
 use super::core_module::CoreModule;
 use super::error::Refusal;
 use super::function::Function;
-use super::signatures::Signatures;
-use super::unwind::{Added, HEAD_BYTES, I31_FROM, Layout, leavable};
+use super::unwind::{Added, HEAD_BYTES, I31_FROM, Layout, NO_ROOM, bytes_of, leavable};
 use super::value::Value;
 
 /// One function on the stack.
@@ -72,10 +73,10 @@ struct KnownFunctions<'k, 'a> {
     sites: HashMap<(u32, usize), CallSite>,
 }
 
-/// A call: the operands that lie below its arguments, and its offset in the binary.
-#[derive(Clone)]
+/// A call: where a frame has the operands that lie below its arguments, the lowest first, and
+/// its offset in the binary.
 struct CallSite {
-    operands: Vec<ValType>,
+    operands: Vec<usize>,
     offset: usize,
 }
 
@@ -87,22 +88,18 @@ impl KnownFunctions<'_, '_> {
         bytes: &[u8],
     ) -> Result<(Frame, usize), Refusal> {
         if !self.layouts.contains_key(&function) {
-            let mut signatures = Signatures::new(self.program.type_count());
             let (program, calls, added) = (self.program, self.calls, self.added);
-            let layout = leavable(program, function, calls, &mut signatures, added)?;
+            let mut additions = Additions::of_build(program);
+            let layout = leavable(program, function, calls, &mut additions, added)?;
             let (_, layout) = layout.ok_or_else(cut_off)?;
             self.layouts.insert(function, layout);
         }
         let layout = self.layouts.get(&function).ok_or_else(cut_off)?;
         let site = number(bytes, 4)? as usize;
         let call = *layout.sites.get(site).ok_or_else(cut_off)?;
-        let site = match self.sites.get(&(function, call)) {
-            Some(site) => site.clone(),
-            None => {
-                let site = site_of(self.program, function, call)?;
-                self.sites.insert((function, call), site.clone());
-                site
-            }
+        let site = match self.sites.entry((function, call)) {
+            Entry::Occupied(known) => &*known.into_mut(),
+            Entry::Vacant(new) => new.insert(site_of(self.program, layout, (function, call))?),
         };
         let values = read_values(layout, written, bytes)?;
         let (locals, saved) = values
@@ -110,23 +107,42 @@ impl KnownFunctions<'_, '_> {
             .ok_or_else(cut_off)?;
         let locals = locals
             .iter()
-            .map(|value| value.ok_or_else(|| opaque("a local").at(site.offset)))
+            .map(|value| value.map_err(|lost| lost.held_by("a local").at(site.offset)))
             .collect::<Result<_, _>>()?;
+        let operands = site.operands.iter().map(|at| {
+            let value = saved.get(*at).ok_or_else(cut_off)?;
+            value.map_err(|lost| lost.held_by("an operand").at(site.offset))
+        });
         let frame = Frame {
             function,
             call: u32::try_from(call).map_err(|_| cut_off())?,
             locals,
-            operands: operands_at(&site, layout, saved)?,
+            operands: operands.collect::<Result<_, _>>()?,
         };
         let bytes = usize::try_from(layout.bytes()).map_err(|_| cut_off())?;
         Ok((frame, bytes))
     }
 }
 
-fn opaque(what: &str) -> Refusal {
-    Refusal::new(format!(
-        "{what} holds a reference to an object, which cannot be made again"
-    ))
+/// A reference that cannot be made again.
+#[derive(Clone, Copy)]
+enum LostReference {
+    Object,
+    /// One to a function, when the table of those had no room any more.
+    PastTheTable,
+}
+
+impl LostReference {
+    fn held_by(self, what: &str) -> Refusal {
+        Refusal::new(match self {
+            Self::Object => {
+                format!("{what} holds a reference to an object, which cannot be made again")
+            }
+            Self::PastTheTable => format!(
+                "{what} holds a reference to a function, and there are more of them on the stack than a table of the guest's may have elements"
+            ),
+        })
+    }
 }
 
 fn number(bytes: &[u8], at: usize) -> Result<u32, Refusal> {
@@ -138,39 +154,51 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], Refusal> {
     found.copied().ok_or_else(cut_off)
 }
 
-/// Reads all values of a frame; `None` for a reference that cannot be made again.
+/// Reads all values of a frame.
 fn read_values(
     layout: &Layout,
     written: &Written<'_>,
     bytes: &[u8],
-) -> Result<Vec<Option<Value>>, Refusal> {
+) -> Result<Vec<Result<Value, LostReference>>, Refusal> {
     let mut at = usize::try_from(HEAD_BYTES).map_err(|_| cut_off())?;
     let mut values = Vec::new();
     for ty in layout.values() {
         values.push(match ty {
-            ValType::I32 => Some(Value::I32(i32::from_le_bytes(array(bytes, at)?))),
-            ValType::I64 => Some(Value::I64(i64::from_le_bytes(array(bytes, at)?))),
-            ValType::F32 => Some(Value::F32(u32::from_le_bytes(array(bytes, at)?))),
-            ValType::F64 => Some(Value::F64(u64::from_le_bytes(array(bytes, at)?))),
-            ValType::V128 => Some(Value::V128(u128::from_le_bytes(array(bytes, at)?))),
-            ValType::Ref(_) => match i64::from_le_bytes(array(bytes, at)?) {
-                0 => Some(Value::Null),
-                number if number <= I31_FROM => {
-                    u32::try_from(I31_FROM - number).ok().map(Value::I31)
-                }
-                place => {
-                    let place = usize::try_from(place - 1).ok();
-                    let function = place.and_then(|place| written.references.get(place));
-                    function.copied().flatten().map(Value::Function)
-                }
-            },
+            ValType::I32 => Ok(Value::I32(i32::from_le_bytes(array(bytes, at)?))),
+            ValType::I64 => Ok(Value::I64(i64::from_le_bytes(array(bytes, at)?))),
+            ValType::F32 => Ok(Value::F32(u32::from_le_bytes(array(bytes, at)?))),
+            ValType::F64 => Ok(Value::F64(u64::from_le_bytes(array(bytes, at)?))),
+            ValType::V128 => Ok(Value::V128(u128::from_le_bytes(array(bytes, at)?))),
+            ValType::Ref(_) => {
+                let number = i64::from_le_bytes(array(bytes, at)?);
+                read_reference(number, written.references)
+            }
         });
-        at += if ty == ValType::V128 { 16 } else { 8 };
+        at += usize::try_from(bytes_of(ty)).map_err(|_| cut_off())?;
     }
     Ok(values)
 }
 
-fn site_of(program: &CoreModule<'_>, function: u32, call: usize) -> Result<CallSite, Refusal> {
+/// Reads what stands in a frame for a reference.
+fn read_reference(number: i64, functions: &[Option<u32>]) -> Result<Value, LostReference> {
+    let found = match number {
+        0 => Some(Value::Null),
+        NO_ROOM => return Err(LostReference::PastTheTable),
+        number if number <= I31_FROM => u32::try_from(I31_FROM - number).ok().map(Value::I31),
+        place => {
+            let place = usize::try_from(place - 1).ok();
+            let function = place.and_then(|place| functions.get(place));
+            function.copied().flatten().map(Value::Function)
+        }
+    };
+    found.ok_or(LostReference::Object)
+}
+
+fn site_of(
+    program: &CoreModule<'_>,
+    layout: &Layout,
+    (function, call): (u32, usize),
+) -> Result<CallSite, Refusal> {
     let mut function = Function::read(program, function)?;
     for at in 0..call {
         function.step(at)?;
@@ -179,23 +207,11 @@ fn site_of(program: &CoreModule<'_>, function: u32, call: usize) -> Result<CallS
     let offset = op.start;
     let callee = function.callee(&op.operator)?;
     let params = callee.ok_or_else(cut_off)?.params;
-    let mut operands = function.operands(0)?;
-    let kept = operands.len().checked_sub(params).ok_or_else(cut_off)?;
-    operands.truncate(kept);
-    Ok(CallSite { operands, offset })
-}
-
-/// Picks the operands of a call out of all that the frame saved.
-fn operands_at(
-    site: &CallSite,
-    layout: &Layout,
-    saved: &[Option<Value>],
-) -> Result<Vec<Value>, Refusal> {
-    let pick = |(height, ty): (usize, &ValType)| {
-        let ty = super::unwind::nullable(*ty);
-        let at = layout.operands.iter().position(|one| *one == (height, ty));
-        let value = at.and_then(|at| saved.get(at)).ok_or_else(cut_off)?;
-        value.ok_or_else(|| opaque("an operand").at(site.offset))
-    };
-    site.operands.iter().enumerate().map(pick).collect()
+    let kept = function.height().checked_sub(params).ok_or_else(cut_off)?;
+    let operands = function.operands_within(0..kept)?.into_iter().enumerate();
+    let places = operands.map(|(height, ty)| layout.place_of(height, ty).ok_or_else(cut_off));
+    Ok(CallSite {
+        operands: places.collect::<Result<_, _>>()?,
+        offset,
+    })
 }

@@ -1,6 +1,8 @@
 //! The body of one function, walked operator by operator beside the validator, which
 //! knows what lies on the operand stack.
 
+use std::ops::Range;
+
 use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
 use wasm_encoder::{Encode, Instruction, ValType};
 use wasmparser::{
@@ -88,8 +90,22 @@ impl<'p, 'a> Function<'p, 'a> {
     /// cannot be read just anywhere.
     pub(crate) fn has_uncertain_locals(&self) -> bool {
         let own = self.locals.get(self.params..).unwrap_or_default();
-        own.iter()
-            .any(|ty| matches!(ty, ValType::Ref(reference) if !reference.nullable))
+        own.iter().any(|ty| is_never_null(*ty))
+    }
+
+    /// Returns the local that an operator reads, if it is never null for the function. Where it
+    /// is declared as one that may be, it is read with a look at whether it is: validation has
+    /// seen to it that it was set.
+    pub(crate) fn never_null_read(&self, operator: &Operator<'_>) -> Option<usize> {
+        let (Operator::LocalGet { local_index } | Operator::LocalTee { local_index }) = operator
+        else {
+            return None;
+        };
+        let local = *local_index as usize;
+        self.locals
+            .get(local)
+            .is_some_and(|ty| is_never_null(*ty))
+            .then_some(local)
     }
 
     /// Moves behind the operator at `at`, which is the next one.
@@ -130,8 +146,13 @@ impl<'p, 'a> Function<'p, 'a> {
     /// Returns the types of the operands from `bottom` on, counted from the bottom of
     /// the stack.
     pub(crate) fn operands(&self, bottom: usize) -> Result<Vec<ValType>, Refusal> {
+        self.operands_within(bottom..self.height())
+    }
+
+    /// Returns those between two heights.
+    pub(crate) fn operands_within(&self, heights: Range<usize>) -> Result<Vec<ValType>, Refusal> {
         let height = self.height();
-        (bottom..height)
+        heights
             .map(|position| {
                 let ty = self.check.get_operand_type(height - 1 - position).flatten();
                 self.program.plain(ty.ok_or_else(|| missing("operand"))?)
@@ -218,6 +239,11 @@ impl<'p, 'a> Function<'p, 'a> {
         out.extend_from_slice(bytes.ok_or_else(|| missing("operator"))?);
         Ok(())
     }
+}
+
+/// Returns whether a type is one of references that has no null.
+fn is_never_null(ty: ValType) -> bool {
+    matches!(ty, ValType::Ref(reference) if !reference.nullable)
 }
 
 /// Returns how an operator changes how many blocks are open.

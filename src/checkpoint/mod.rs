@@ -10,6 +10,7 @@
 //! Every construct is either carried over or refused by name, with function and offset:
 //! see [`Refusal`].
 
+mod additions;
 mod bake;
 mod call_graph;
 mod compose;

@@ -45,7 +45,7 @@ pub(crate) struct OriginalProgram<'a> {
 /// What a continuation is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Continued<'a> {
-    /// The number of its function; `None` if it calls the import alone.
+    /// The number of its function; `None` if it calls the import alone, or is never called.
     pub(crate) function: Option<u32>,
     /// Its [`CopiedRun`]s, as they stand in the section.
     pub(crate) runs: &'a [u8],
@@ -62,6 +62,9 @@ pub(crate) struct CopiedRun {
 }
 
 impl CopiedRun {
+    /// Bytes that one takes at most: three numbers.
+    pub(crate) const MAX_BYTES: usize = 15;
+
     /// Writes runs as they stand in the section.
     pub(crate) fn write_all(runs: &[Self]) -> Vec<u8> {
         let mut out = Vec::new();

@@ -139,13 +139,13 @@ impl OriginalProgram<'_> {
                 note_functions(&element, &mut named)?;
             }
         }
+        // What stood for others was the module's.
+        named.retain(|function| *function < self.functions);
         if !named.is_empty() {
             let named: Vec<u32> = named.into_iter().collect();
             let mut section = ElementSection::new();
             section.declared(Elements::Functions(named.into()));
-            let declared = items_of(&section);
-            items.count += declared.count;
-            items.bytes.extend_from_slice(&declared.bytes);
+            items.append(&items_of(&section));
         }
         Ok(Some(items))
     }

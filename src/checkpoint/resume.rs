@@ -7,19 +7,19 @@
 //! Code before the call that can never run again is left out. Where the call stands in a
 //! loop the code before it runs again in the next round, so it stays, in the other arm of
 //! an `if` whose condition is true the first time only. A loop has one head, and its code
-//! is there once.
+//! is there once. What it takes it is given the first time as well, and drops.
 
 use wasm_encoder::{Encode, Instruction, ValType};
-use wasmparser::{FrameKind, Operator};
+use wasmparser::{BlockType, FrameKind, Operator};
 
+use super::additions::{Additions, check_locals};
 use super::compose::length;
 use super::core_module::CoreModule;
 use super::error::{Refusal, missing};
 use super::frames::Frame;
 use super::function::{Function, block_type, opens, relabelled};
 use super::origin::CopiedRun;
-use super::signatures::Signatures;
-use super::unwind::declare;
+use super::unwind::{declare, nullable};
 use super::value::Value;
 use crate::bounded::bounded_u32;
 
@@ -37,11 +37,12 @@ pub(crate) fn continuation(
     program: &CoreModule<'_>,
     frame: &Frame,
     next: &NextCall<'_>,
-    signatures: &mut Signatures,
+    additions: &mut Additions,
 ) -> Result<(Vec<u8>, Vec<CopiedRun>), Refusal> {
+    let call = frame.call as usize;
     let mut write = || {
         let mut function = Function::read(program, frame.function)?;
-        let call = frame.call as usize;
+        let offset = function.op(call)?.start;
         let levels = find_levels(&mut function, call)?;
         let continues_a_loop = levels.iter().any(|level| level.kind == FrameKind::Loop);
         let writer = ContinuationWriter {
@@ -49,12 +50,13 @@ pub(crate) fn continuation(
             frame,
             call,
             levels,
-            signatures,
+            additions: &mut *additions,
             out: Vec::new(),
             runs: Vec::new(),
             run_end: 0,
         };
-        writer.write(next, continues_a_loop)
+        let written = writer.write(next, continues_a_loop);
+        written.map_err(|refusal| refusal.at(offset))
     };
     write().map_err(|refusal: Refusal| {
         refusal.in_function(frame.function, program.name(frame.function))
@@ -64,76 +66,94 @@ pub(crate) fn continuation(
 /// A block that the call stands in. The first is the function itself.
 struct EnclosingBlock {
     kind: FrameKind,
+    /// What it takes and leaves; `None` for the function, which takes nothing.
+    ty: Option<BlockType>,
     /// The position of the operator that opens it.
     open: usize,
     /// The position of the first operator in it, behind `else` if it stands there.
     first: usize,
-    params: Vec<ValType>,
-    results: Vec<ValType>,
     /// How many operands lie below it.
     base: usize,
-    /// The types of the operands where the next level is opened, or at the call: those of
-    /// this level, what the operator takes included.
+    /// The types of its operands below those that the operator takes which opens the next
+    /// level, or the call.
     operands: Vec<ValType>,
+}
+
+/// Returns the positions of the operators that open the blocks which `call` stands in, the
+/// outermost first.
+fn enclosing(function: &Function<'_, '_>, call: usize) -> Vec<usize> {
+    let mut open = Vec::new();
+    for (at, op) in function.ops.iter().enumerate().take(call) {
+        if opens(&op.operator) {
+            open.push(at);
+        } else if matches!(op.operator, Operator::End) {
+            open.pop();
+        }
+    }
+    open
 }
 
 fn find_levels(
     function: &mut Function<'_, '_>,
     call: usize,
 ) -> Result<Vec<EnclosingBlock>, Refusal> {
-    let level = |kind, open, first, params, results, base| EnclosingBlock {
-        kind,
-        open,
-        first,
-        params,
-        results,
-        base,
+    let mut levels = vec![EnclosingBlock {
+        kind: FrameKind::Block,
+        ty: None,
+        open: 0,
+        first: 0,
+        base: 0,
         operands: Vec::new(),
-    };
-    let mut levels = vec![level(
-        FrameKind::Block,
-        0,
-        0,
-        Vec::new(),
-        function.results.clone(),
-        0,
-    )];
+    }];
+    let mut opened = enclosing(function, call).into_iter().peekable();
     for at in 0..call {
         let operator = &function.op(at)?.operator;
         let is_else = matches!(operator, Operator::Else);
-        if opens(operator) {
+        if opened.next_if_eq(&at).is_some() {
             let ty = block_type(operator).ok_or_else(|| missing("block type"))?;
-            let (params, results) = function.block(ty)?;
-            // Where the call is not in it, this is set again.
-            let operands = operands_of_level(function)?;
+            let condition = usize::from(matches!(operator, Operator::If { .. }));
+            let taken = function.block(ty)?.0.len() + condition;
+            let operands = operands_below(function, taken)?;
             if let Some(last) = levels.last_mut() {
                 last.operands = operands;
             }
             function.step(at)?;
-            let kind = function.kind().unwrap_or(FrameKind::Block);
-            levels.push(level(kind, at, at + 1, params, results, function.base()));
+            levels.push(EnclosingBlock {
+                kind: function.kind().unwrap_or(FrameKind::Block),
+                ty: Some(ty),
+                open: at,
+                first: at + 1,
+                base: function.base(),
+                operands: Vec::new(),
+            });
             continue;
         }
         function.step(at)?;
-        if is_else && let Some(last) = levels.last_mut() {
+        if is_else
+            && function.depth() as usize == levels.len()
+            && let Some(last) = levels.last_mut()
+        {
             last.kind = FrameKind::Else;
             last.first = at + 1;
         }
-        levels.truncate(function.depth() as usize);
     }
-    let operands = operands_of_level(function)?;
+    let callee = function.callee(&function.op(call)?.operator)?;
+    let taken = callee.ok_or_else(|| missing("call"))?.params;
+    let operands = operands_below(function, taken)?;
     if let Some(last) = levels.last_mut() {
         last.operands = operands;
     }
     Ok(levels)
 }
 
-/// In code that cannot be reached there are none.
-fn operands_of_level(function: &Function<'_, '_>) -> Result<Vec<ValType>, Refusal> {
+/// Returns the types of the operands of the innermost block, without the uppermost ones. In
+/// code that cannot be reached there are none.
+fn operands_below(function: &Function<'_, '_>, taken: usize) -> Result<Vec<ValType>, Refusal> {
     if !function.is_reachable() {
         return Ok(Vec::new());
     }
-    function.operands(function.base())
+    let until = function.height().saturating_sub(taken);
+    function.operands_within(function.base()..until)
 }
 
 struct ContinuationWriter<'s, 'p, 'a> {
@@ -141,7 +161,7 @@ struct ContinuationWriter<'s, 'p, 'a> {
     frame: &'s Frame,
     call: usize,
     levels: Vec<EnclosingBlock>,
-    signatures: &'s mut Signatures,
+    additions: &'s mut Additions,
     out: Vec<u8>,
     runs: Vec<CopiedRun>,
     /// Where the last of them ends in `out`.
@@ -154,11 +174,18 @@ impl ContinuationWriter<'_, '_, '_> {
         next: &NextCall<'_>,
         continues_a_loop: bool,
     ) -> Result<(Vec<u8>, Vec<CopiedRun>), Refusal> {
-        let locals = self.function.locals.clone();
-        if locals.len() != self.frame.locals.len() {
+        let locals = self.function.locals.iter().zip(&self.frame.locals);
+        // One that is not set yet may be of a type without null.
+        let locals = locals.map(|(ty, value)| match value {
+            Value::Null => nullable(*ty),
+            _ => *ty,
+        });
+        let locals: Vec<ValType> = locals.collect();
+        if self.function.locals.len() != self.frame.locals.len() {
             return Err(missing("local"));
         }
         let first = continues_a_loop.then_some(ValType::I32);
+        check_locals(locals.len() + usize::from(continues_a_loop))?;
         let mut body = declare(locals.iter().copied().chain(first));
         for (local, (ty, value)) in (0..).zip(locals.iter().zip(&self.frame.locals)) {
             if !value.is_default_of(*ty) {
@@ -172,12 +199,16 @@ impl ContinuationWriter<'_, '_, '_> {
         }
         for number in 0..self.levels.len() {
             self.write_level(number, next)?;
+            self.additions.room.check(self.out.len(), 0)?;
         }
         self.write_rest()?;
         for run in &mut self.runs {
             run.start += length(body.len());
         }
         body.extend_from_slice(&self.out);
+        let room = &mut self.additions.room;
+        room.take(body.len(), 0)?;
+        room.spend(self.runs.len() * CopiedRun::MAX_BYTES)?;
         Ok((body, self.runs))
     }
 
@@ -200,6 +231,19 @@ impl ContinuationWriter<'_, '_, '_> {
         let start = self.out.len();
         self.function.copy_raw(at, &mut self.out)?;
         self.note(at, start);
+        self.assert_read(at)
+    }
+
+    /// Behind an operator that reads a local which is never null for the function, and was not
+    /// set yet: it has been since.
+    fn assert_read(&mut self, at: usize) -> Result<(), Refusal> {
+        let read = self
+            .function
+            .never_null_read(&self.function.op(at)?.operator);
+        let value = read.and_then(|local| self.frame.locals.get(local));
+        if value == Some(&Value::Null) {
+            Instruction::RefAsNonNull.encode(&mut self.out);
+        }
         Ok(())
     }
 
@@ -210,6 +254,14 @@ impl ContinuationWriter<'_, '_, '_> {
 
     fn level(&self, number: usize) -> Result<&EnclosingBlock, Refusal> {
         self.levels.get(number).ok_or_else(|| missing("block"))
+    }
+
+    /// Returns the types that a level takes and leaves.
+    fn types(&self, number: usize) -> Result<(Vec<ValType>, Vec<ValType>), Refusal> {
+        match self.level(number)?.ty {
+            Some(ty) => self.function.block(ty),
+            None => Ok((Vec::new(), self.function.results.clone())),
+        }
     }
 
     /// Returns whether the code of a level runs again.
@@ -253,9 +305,24 @@ impl ContinuationWriter<'_, '_, '_> {
         for (value, ty) in values.iter().zip(&level.operands) {
             value.push(*ty, &mut self.out)?;
         }
-        if let Some(taken) = takes.and_then(|number| self.levels.get(number)) {
-            for ty in &taken.params {
-                Value::zero_of(*ty).push(*ty, &mut self.out)?;
+        if let Some(taken) = takes {
+            self.push_unused(taken)?;
+        }
+        Ok(())
+    }
+
+    /// Pushes what a level takes where nobody looks at it.
+    fn push_unused(&mut self, number: usize) -> Result<(), Refusal> {
+        let open = self.level(number)?.open;
+        let (program, within) = (self.function.program, self.function.index);
+        for ty in self.types(number)?.0 {
+            if let Some(function) = self.additions.stand_ins.of(ty, program, within) {
+                Instruction::RefFunc(function).encode(&mut self.out);
+            } else if Value::zero_of(ty).push(ty, &mut self.out).is_err() {
+                let refusal = Refusal::new(
+                    "a loop that is not at its start, or a block in one, takes a reference to an object that is never null, which cannot be made again",
+                );
+                return Err(refusal.at(self.function.op(open)?.start));
             }
         }
         Ok(())
@@ -275,8 +342,8 @@ impl ContinuationWriter<'_, '_, '_> {
             }
             return Ok(());
         }
-        let results = level.results.clone();
-        let ty = self.signatures.block(&[], &results)?;
+        let (_, results) = self.types(number)?;
+        let ty = self.additions.signatures.block(&[], &results)?;
         if let Operator::TryTable { try_table } = &self.function.op(open)?.operator {
             let opened = relabelled(try_table, |label| label)?;
             if let Instruction::TryTable(_, catches) = opened {
@@ -293,11 +360,13 @@ impl ContinuationWriter<'_, '_, '_> {
         let level = self.level(number)?;
         let next = self.level(number + 1)?;
         let (first, until, kind) = (level.first, next.open, next.kind);
-        let params = level.params.clone();
-        let operands = level.operands.clone();
-        if first == until && params.is_empty() && operands.is_empty() {
+        let (params, _) = self.types(number)?;
+        if first == until && params.is_empty() {
             return Ok(());
         }
+        let mut operands = level.operands.clone();
+        operands.extend(self.types(number + 1)?.0);
+        operands.extend(matches!(kind, FrameKind::If | FrameKind::Else).then_some(ValType::I32));
         self.open_guard(&params, &operands)?;
         self.push_operands(number, Some(number + 1))?;
         match kind {
@@ -314,15 +383,13 @@ impl ContinuationWriter<'_, '_, '_> {
     /// In a loop: the next continuation the first time, the call every other time.
     fn write_guarded_call(&mut self, number: usize, next: &NextCall<'_>) -> Result<(), Refusal> {
         let level = self.level(number)?;
-        let (first, params) = (level.first, level.params.clone());
+        let (params, _) = self.types(number)?;
+        let first = level.first;
         let callee = self
             .function
             .callee(&self.function.op(self.call)?.operator)?;
         let callee = callee.ok_or_else(|| missing("call"))?;
-        let kept = level.operands.len().checked_sub(callee.params);
-        let kept = kept.ok_or_else(|| missing("operand"))?;
         let mut results = level.operands.clone();
-        results.truncate(kept);
         results.extend(callee.results);
         self.open_guard(&params, &results)?;
         Instruction::I32Const(0).encode(&mut self.out);
@@ -337,7 +404,7 @@ impl ContinuationWriter<'_, '_, '_> {
 
     /// Begins the arm of the first time, without what the level was given.
     fn open_guard(&mut self, params: &[ValType], results: &[ValType]) -> Result<(), Refusal> {
-        let ty = self.signatures.block(params, results)?;
+        let ty = self.additions.signatures.block(params, results)?;
         Instruction::LocalGet(self.first_time()).encode(&mut self.out);
         Instruction::If(ty).encode(&mut self.out);
         for _ in params {
@@ -358,6 +425,7 @@ impl ContinuationWriter<'_, '_, '_> {
             let start = self.out.len();
             function.copy(at, &mut self.out, label)?;
             self.note(at, start);
+            self.assert_read(at)?;
             if opened {
                 open += 1;
             } else if closed {
@@ -432,4 +500,52 @@ pub(crate) fn push_call(
     let start = out.len();
     Instruction::Call(import).encode(out);
     Ok(start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Loops in each other, each of which takes as many values as one may.
+    fn nested(loops: usize) -> Result<(Vec<u8>, Vec<CopiedRun>), Refusal> {
+        let values = "i32 ".repeat(1000);
+        let opened = "loop (type $takes)\n".repeat(loops);
+        let text = format!(
+            "(module
+              (import \"own\" \"call\" (func $call))
+              (type $takes (func (param {values})))
+              (func $run
+                {} {opened} {} call $call {}))",
+            "i32.const 0 ".repeat(1000),
+            "drop ".repeat(1000),
+            "end ".repeat(loops)
+        );
+        let wasm = wat::parse_str(text).unwrap();
+        let program = CoreModule::parse(&wasm).unwrap();
+        let frame = Frame {
+            function: 1,
+            call: length(1000 + loops + 1000),
+            locals: Vec::new(),
+            operands: Vec::new(),
+        };
+        let next = NextCall::Import(0, &[]);
+        let mut additions = Additions::of_continuations(&program, 1);
+        continuation(&program, &frame, &next, &mut additions)
+    }
+
+    /// A function of some kilobytes would go on as one of megabytes.
+    #[test]
+    fn a_function_that_would_be_too_large_where_it_goes_on_is_refused() {
+        let (body, _) = nested(100).unwrap();
+        assert!(body.len() > 300_000, "{} bytes", body.len());
+        let refusal = nested(10_000).unwrap_err().to_string();
+        assert!(
+            refusal.starts_with("function 1 (run) at offset 0x"),
+            "{refusal}"
+        );
+        assert!(
+            refusal.contains("the most that the engine takes"),
+            "{refusal}"
+        );
+    }
 }

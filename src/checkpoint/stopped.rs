@@ -1,5 +1,7 @@
 //! What is known of a program that stands still.
 
+use std::collections::HashSet;
+
 use super::call_graph::SegmentKind;
 use super::frames::Frame;
 use super::value::Value;
@@ -23,5 +25,5 @@ pub(crate) struct Stopped<'b> {
     /// What the tables hold, if the program changes tables; `None` for a table.
     pub(crate) tables: Vec<Vec<Value>>,
     /// Segments that are not there any more.
-    pub(crate) dropped: Vec<(SegmentKind, u32)>,
+    pub(crate) dropped: HashSet<(SegmentKind, u32)>,
 }

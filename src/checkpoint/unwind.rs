@@ -10,17 +10,22 @@
 //! Operands lie where no instruction reaches them, but for those of the innermost block. So
 //! a block that has such a call in it and operands below it saves those in locals when
 //! it is entered, and a call saves those of its own block when it leaves.
+//!
+//! Where it leaves, a function reads all of its locals, set or not, and gives results that nobody
+//! looks at. So its own locals are declared as ones that may be null, and the results that
+//! may not are functions which [stand for others](super::additions::StandIns).
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use wasm_encoder::{BlockType, Encode, HeapType, Instruction, MemArg, RefType, ValType};
 use wasmparser::Operator;
 
+use super::additions::{Additions, check_locals};
 use super::call_graph::CallGraph;
 use super::core_module::CoreModule;
 use super::error::Refusal;
 use super::function::{Function, block_type, opens, refused};
-use super::signatures::Signatures;
 use super::value::{Holds, Value, holds_i31};
 use crate::bounded::bounded_u32;
 
@@ -42,8 +47,9 @@ pub(crate) struct Added {
 /// What a frame of one function holds, in the order in which it is written.
 pub(crate) struct Layout {
     pub(crate) locals: Vec<ValType>,
-    /// Operands by their height and type.
-    pub(crate) operands: Vec<(usize, ValType)>,
+    operands: Vec<ValType>,
+    /// The locals of operands, by height and type.
+    saved: HashMap<(usize, ValType), u32>,
     /// The calls, each by the position of its operator.
     pub(crate) sites: Vec<usize>,
 }
@@ -57,6 +63,10 @@ const OBJECT: i64 = -1;
 /// What stands in a frame for the reference that is the number 0; greater ones stand below.
 pub(crate) const I31_FROM: i64 = -2;
 
+/// What stands in a frame for a reference to a function that the table had no room for: one more
+/// than the answer of `table.grow`, as a number without a sign.
+pub(crate) const NO_ROOM: i64 = 1 << 32;
+
 /// Returns how many bytes a value takes in a frame.
 pub(crate) fn bytes_of(ty: ValType) -> u64 {
     if ty == ValType::V128 { 16 } else { 8 }
@@ -65,8 +75,14 @@ pub(crate) fn bytes_of(ty: ValType) -> u64 {
 impl Layout {
     /// Returns the types of all values of a frame.
     pub(crate) fn values(&self) -> impl Iterator<Item = ValType> {
-        let operands = self.operands.iter().map(|(_, ty)| *ty);
-        self.locals.iter().copied().chain(operands)
+        self.locals.iter().chain(&self.operands).copied()
+    }
+
+    /// Returns where the operand of a height and type stands among those of a frame.
+    pub(crate) fn place_of(&self, height: usize, ty: ValType) -> Option<usize> {
+        let local = *self.saved.get(&(height, nullable(ty)))? as usize;
+        // Between its own locals and these is the one with the number of the call.
+        local.checked_sub(self.locals.len() + 1)
     }
 
     /// Returns how many bytes a frame takes.
@@ -81,7 +97,7 @@ pub(crate) fn leavable(
     program: &CoreModule<'_>,
     index: u32,
     reach: &CallGraph,
-    signatures: &mut Signatures,
+    additions: &mut Additions,
     added: Added,
 ) -> Result<Option<(Vec<u8>, Layout)>, Refusal> {
     if !reach.is_left(index) {
@@ -89,10 +105,13 @@ pub(crate) fn leavable(
     }
     let function = Function::read(program, index)?;
     let name = program.name(index);
+    let Range { start, end } = program.defined(index)?.body.range();
     let writer = LeavableWriter {
+        own_bytes: end - start,
+        has_uncertain_locals: function.has_uncertain_locals(),
         function,
         reach,
-        signatures,
+        additions,
         added,
         calls_within: Vec::new(),
         saved: HashMap::new(),
@@ -103,25 +122,29 @@ pub(crate) fn leavable(
     let written = writer.write();
     written
         .map(Some)
-        .map_err(|refusal| refusal.in_function(index, name))
+        .map_err(|refusal| refusal.at(start).in_function(index, name))
 }
 
 struct LeavableWriter<'s, 'p, 'a> {
     function: Function<'p, 'a>,
+    /// Bytes of its body as the program has it.
+    own_bytes: usize,
+    has_uncertain_locals: bool,
     reach: &'s CallGraph,
-    signatures: &'s mut Signatures,
+    additions: &'s mut Additions,
     added: Added,
     /// Whether the block that is opened at this position has a call in it.
     calls_within: Vec<bool>,
     /// The locals of operands, by height and type.
     saved: HashMap<(usize, ValType), u32>,
-    operands: Vec<(usize, ValType)>,
+    operands: Vec<ValType>,
     sites: Vec<usize>,
     out: Vec<u8>,
 }
 
 impl LeavableWriter<'_, '_, '_> {
     fn write(mut self) -> Result<(Vec<u8>, Layout), Refusal> {
+        self.check_locals(0)?;
         self.calls_within = self.find_calls();
         Instruction::Block(BlockType::Empty).encode(&mut self.out);
         let last = self.function.ops.len().saturating_sub(1);
@@ -131,18 +154,15 @@ impl LeavableWriter<'_, '_, '_> {
         // In place of the end of the body.
         Instruction::Return.encode(&mut self.out);
         Instruction::End.encode(&mut self.out);
-        if self.function.has_uncertain_locals() {
-            // Whoever leaves here learns that it cannot.
-            Instruction::Unreachable.encode(&mut self.out);
-        } else {
-            self.write_frame()?;
-            self.write_results();
-        }
+        self.write_frame()?;
+        self.write_results();
         Instruction::End.encode(&mut self.out);
         let body = self.with_locals();
+        self.additions.room.take(body.len(), self.own_bytes)?;
         let layout = Layout {
             locals: self.function.locals,
             operands: self.operands,
+            saved: self.saved,
             sites: self.sites,
         };
         Ok((body, layout))
@@ -182,13 +202,21 @@ impl LeavableWriter<'_, '_, '_> {
         let reachable = self.function.is_reachable();
         let saves = self.calls_within.get(at).copied().unwrap_or(false);
         if saves && reachable {
-            self.save_below(at)?;
+            let saved = self.save_below(at);
+            saved.map_err(|refusal| refusal.at(start))?;
         }
         let depth = self.function.depth();
         // The function's own label is one further out.
         let label = |label: u32| if label + 1 >= depth { label + 1 } else { label };
         self.function.copy(at, &mut self.out, label)?;
         let op = self.function.op(at)?;
+        // Those that are declared are null until they are set.
+        if self.has_uncertain_locals {
+            let read = self.function.never_null_read(&op.operator);
+            if read.is_some_and(|local| local >= self.function.params) {
+                Instruction::RefAsNonNull.encode(&mut self.out);
+            }
+        }
         let dropped = match op.operator {
             Operator::DataDrop { data_index } => Some(self.reach.dropped_data(data_index)),
             Operator::ElemDrop { elem_index } => Some(self.reach.dropped_elements(elem_index)),
@@ -208,7 +236,10 @@ impl LeavableWriter<'_, '_, '_> {
         };
         self.function.step(at)?;
         match results {
-            Some(results) if self.function.is_reachable() => self.write_leave(at, results),
+            Some(results) if self.function.is_reachable() => {
+                let written = self.write_leave(at, results);
+                written.map_err(|refusal| refusal.at(start))
+            }
             Some(_) | None => Ok(()),
         }
     }
@@ -223,10 +254,11 @@ impl LeavableWriter<'_, '_, '_> {
         let (params, _) = function.block(ty)?;
         let condition = usize::from(matches!(operator, Operator::If { .. }));
         let base = function.base();
-        let types = function.operands(base)?;
-        if types.len() <= params.len() + condition {
+        if function.height() <= base + params.len() + condition {
             return Ok(());
         }
+        let types = function.operands(base)?;
+        self.check_locals(types.len())?;
         self.pop_into_locals(base, &types);
         for (height, ty) in types.iter().enumerate() {
             let local = self.local_of(base + height, *ty);
@@ -235,7 +267,18 @@ impl LeavableWriter<'_, '_, '_> {
                 Instruction::RefAsNonNull.encode(&mut self.out);
             }
         }
-        Ok(())
+        self.check_room()
+    }
+
+    /// Refuses a function to which too much was added.
+    fn check_room(&self) -> Result<(), Refusal> {
+        self.check_locals(self.operands.len())?;
+        self.additions.room.check(self.out.len(), self.own_bytes)
+    }
+
+    /// Refuses a function that would need locals for so many operands.
+    fn check_locals(&self, operands: usize) -> Result<(), Refusal> {
+        check_locals(self.function.locals.len() + 1 + operands)
     }
 
     fn pop_into_locals(&mut self, base: usize, types: &[ValType]) {
@@ -252,7 +295,7 @@ impl LeavableWriter<'_, '_, '_> {
         let next = first + bounded_u32(self.operands.len(), "the validation of the module");
         let local = *self.saved.entry((height, ty)).or_insert(next);
         if local == next {
-            self.operands.push((height, ty));
+            self.operands.push(ty);
         }
         local
     }
@@ -267,7 +310,7 @@ impl LeavableWriter<'_, '_, '_> {
     fn write_leave(&mut self, at: usize, results: usize) -> Result<(), Refusal> {
         let base = self.function.base();
         let types = self.function.operands(base)?;
-        let block = self.signatures.block(&types, &types)?;
+        let block = self.additions.signatures.block(&types, &types)?;
         Instruction::GlobalGet(self.added.leaving).encode(&mut self.out);
         Instruction::If(block).encode(&mut self.out);
         for _ in 0..results {
@@ -281,7 +324,7 @@ impl LeavableWriter<'_, '_, '_> {
         Instruction::LocalSet(self.site_local()).encode(&mut self.out);
         Instruction::Br(self.function.depth()).encode(&mut self.out);
         Instruction::End.encode(&mut self.out);
-        Ok(())
+        self.check_room()
     }
 
     /// Writes the frame behind those that are there.
@@ -298,7 +341,7 @@ impl LeavableWriter<'_, '_, '_> {
         Instruction::I32Store(self.at(4, 2)).encode(&mut self.out);
         let mut offset = HEAD_BYTES;
         let locals = self.function.locals.clone();
-        let operands: Vec<ValType> = self.operands.iter().map(|(_, ty)| *ty).collect();
+        let operands = self.operands.clone();
         let numbered = (0..).zip(locals).chain((site + 1..).zip(operands));
         for (local, ty) in numbered {
             self.write_value(local, ty, offset);
@@ -312,9 +355,8 @@ impl LeavableWriter<'_, '_, '_> {
     }
 
     fn frame_bytes(&self) -> u64 {
-        let operands = self.operands.iter().map(|(_, ty)| *ty);
-        let all = self.function.locals.iter().copied().chain(operands);
-        all.map(bytes_of).sum::<u64>() + HEAD_BYTES
+        let all = self.function.locals.iter().chain(&self.operands);
+        all.copied().map(bytes_of).sum::<u64>() + HEAD_BYTES
     }
 
     /// Makes room for `bytes` more. If there is none, the store behind it traps.
@@ -350,8 +392,8 @@ impl LeavableWriter<'_, '_, '_> {
     }
 
     /// Writes a reference, which lies on the stack above its address: 0 for null; for a
-    /// function one more than its place in the table; -2 less the number for one that is a
-    /// number; -1 for anything else.
+    /// function one more than its place in the table, which is [`NO_ROOM`] if it has none; -2
+    /// less the number for one that is a number; -1 for anything else.
     fn write_reference(&mut self, local: u32, reference: RefType, place: MemArg) {
         Instruction::RefIsNull.encode(&mut self.out);
         Instruction::If(BlockType::Result(ValType::I64)).encode(&mut self.out);
@@ -361,9 +403,9 @@ impl LeavableWriter<'_, '_, '_> {
             Instruction::LocalGet(local).encode(&mut self.out);
             Instruction::I32Const(1).encode(&mut self.out);
             Instruction::TableGrow(self.added.references).encode(&mut self.out);
-            Instruction::I32Const(1).encode(&mut self.out);
-            Instruction::I32Add.encode(&mut self.out);
-            Instruction::I64ExtendI32S.encode(&mut self.out);
+            Instruction::I64ExtendI32U.encode(&mut self.out);
+            Instruction::I64Const(1).encode(&mut self.out);
+            Instruction::I64Add.encode(&mut self.out);
         } else {
             self.write_i31(local, reference);
         }
@@ -414,8 +456,11 @@ impl LeavableWriter<'_, '_, '_> {
 
     /// Pushes results that nobody looks at.
     fn write_results(&mut self) {
+        let (program, index) = (self.function.program, self.function.index);
         for ty in self.function.results.clone() {
-            if Value::zero_of(ty).push(ty, &mut self.out).is_err() {
+            if let Some(function) = self.additions.stand_ins.of(ty, program, index) {
+                Instruction::RefFunc(function).encode(&mut self.out);
+            } else if Value::zero_of(ty).push(ty, &mut self.out).is_err() {
                 // No value of the type is at hand: whoever leaves here learns it.
                 Instruction::Unreachable.encode(&mut self.out);
                 return;
@@ -426,8 +471,8 @@ impl LeavableWriter<'_, '_, '_> {
     /// Returns the body with the locals that it declares.
     fn with_locals(&self) -> Vec<u8> {
         let own = self.function.locals.get(self.function.params..);
-        let operands = self.operands.iter().map(|(_, ty)| *ty);
-        let own = own.unwrap_or_default().iter().copied();
+        let own = own.unwrap_or_default().iter().copied().map(nullable);
+        let operands = self.operands.iter().copied();
         let mut body = declare(own.chain([ValType::I32]).chain(operands));
         body.extend_from_slice(&self.out);
         body

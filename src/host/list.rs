@@ -120,6 +120,8 @@ struct Listing {
     above: Option<Arc<ParentPath>>,
     /// Where to go on; `None` at the end.
     cookie: Option<u64>,
+    /// Whether directories below lead to what is mounted on them.
+    crosses: bool,
 }
 
 impl Listing {
@@ -128,18 +130,23 @@ impl Listing {
             dir: root.pass_to(Follow::Yes, path)?,
             above: prefix(path),
             cookie: Some(0),
+            crosses: true,
         })
     }
 
     /// Starts on a directory that this one has listed.
     fn below(&self, entry: &Entry) -> Self {
         Self {
-            dir: self.dir.pass_into(entry.id),
+            dir: match self.crosses {
+                true => self.dir.pass_into(entry.id),
+                false => self.dir.pass_within(entry.id),
+            },
             above: Some(Arc::new(ParentPath {
                 above: entry.above.clone(),
                 piece: [b"/", &*entry.name].concat().into(),
             })),
             cookie: Some(0),
+            crosses: self.crosses,
         }
     }
 
@@ -196,6 +203,22 @@ impl Fs {
             walk.enter(Listing::new(root, path)?)?;
             Ok(walk)
         })
+    }
+
+    /// Walks this file system alone from its root, as [`Self::walk`] does: not what is mounted in
+    /// it, whose objects have numbers of their own.
+    #[cfg(feature = "freeze")]
+    pub(crate) fn walk_unmounted(&self) -> Result<Walk, Error> {
+        let listing = Listing {
+            dir: Descriptor::host_root(self).pass_within(FileId::ROOT),
+            above: None,
+            cookie: Some(0),
+            crosses: false,
+        };
+        let mut walk = Walk { levels: Vec::new() };
+        let entered = walk.enter(listing);
+        entered.map_err(|errno| Error::new("list", b"/", errno))?;
+        Ok(walk)
     }
 }
 

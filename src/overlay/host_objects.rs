@@ -27,6 +27,8 @@ struct HostObjectSets {
     within: BTreeSet<FileId>,
     /// Those that guests find by name and in no listing.
     unlisted: BTreeSet<FileId>,
+    /// Links of the base that are as good as made here; shared by all instances of a checkpoint.
+    claimed: Option<Arc<BTreeSet<FileId>>>,
 }
 
 /// The permission bits that nobody else asks for, with those of a directory for
@@ -61,15 +63,47 @@ impl Overlay {
         inode.mode = mode;
         self.inodes.insert(id, Some(ByPtr::new(inode)));
         self.usage.inodes += 1;
-        let more = self.usage.changed.saturating_sub(changed);
         self.quota.max_inodes = self.quota.max_inodes.saturating_add(1);
-        self.quota.max_changed = self.quota.max_changed.saturating_add(more);
+        self.forgive(changed);
         let above = self.own(dir)?;
         (above.mtime, above.ctime) = (was.mtime, was.ctime);
         let objects = Arc::make_mut(self.host_objects.0.get_or_insert_default());
         objects.made.insert(id, made);
         objects.within.insert(dir);
         Ok(id)
+    }
+
+    /// Lets what its host changed count against no quota: all since there were `changed`
+    /// changed objects.
+    pub(crate) fn forgive(&mut self, changed: u64) {
+        let more = self.usage.changed.saturating_sub(changed);
+        self.quota.max_changed = self.quota.max_changed.saturating_add(more);
+    }
+
+    /// Has links of the base be as those that were made here: see [`Self::is_of_base`]. O(1).
+    #[cfg(feature = "freeze")]
+    pub(crate) fn claim_links(&mut self, links: Arc<BTreeSet<FileId>>) {
+        if links.is_empty() {
+            return;
+        }
+        let objects = Arc::make_mut(self.host_objects.0.get_or_insert_default());
+        objects.claimed = Some(links);
+        // Paths through them may lead elsewhere.
+        self.turns += 1;
+    }
+
+    /// Returns whether links were claimed.
+    #[cfg(feature = "freeze")]
+    pub(crate) fn has_claimed_links(&self) -> bool {
+        let objects = self.host_objects.0.as_ref();
+        objects.is_some_and(|objects| objects.claimed.is_some())
+    }
+
+    /// Returns whether a link of the base is as good as made here.
+    pub(super) fn is_claimed(&self, link: FileId) -> bool {
+        let objects = self.host_objects.0.as_ref();
+        let claimed = objects.and_then(|objects| objects.claimed.as_ref());
+        claimed.is_some_and(|claimed| claimed.contains(&link))
     }
 
     /// Leaves an object out of what guests list.

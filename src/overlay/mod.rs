@@ -304,19 +304,12 @@ impl Overlay {
     /// Returns whether a link came with the base and stands where it stood: one that was
     /// renamed, or given a further name, is as good as made here.
     pub(crate) fn is_of_base(&self, link: FileId) -> bool {
-        match self.object(link) {
+        let is_of_base = match self.object(link) {
             Object::Base(_) => true,
             Object::Own(inode) => self.node(link).is_some() && !inode.was_named,
             Object::Gone => false,
-        }
-    }
-
-    /// Has a link of the base be as one that was made here: see [`is_of_base`](Self::is_of_base).
-    #[cfg(feature = "freeze")]
-    pub(crate) fn claim_link(&mut self, link: FileId) -> Result<(), Errno> {
-        self.prepare(&[link])?;
-        self.prepared(link)?.was_named = true;
-        Ok(())
+        };
+        is_of_base && !self.is_claimed(link)
     }
 
     /// Returns the objects of the base that were copied up, whether anything of them differs or not.

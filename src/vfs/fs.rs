@@ -377,10 +377,23 @@ impl Fs {
         !self.lock().is_of_base(link)
     }
 
-    /// Has a link of the base be as one that was made here.
+    /// Has links of the base be as those that were made here. O(1).
     #[cfg(feature = "freeze")]
-    pub(crate) fn claim_link(&self, link: FileId) -> Result<(), Errno> {
-        self.lock().claim_link(link)
+    pub(crate) fn claim_links(&self, links: Arc<std::collections::BTreeSet<FileId>>) {
+        self.lock().claim_links(links);
+    }
+
+    /// Returns whether links were claimed.
+    #[cfg(feature = "freeze")]
+    pub(crate) fn has_claimed_links(&self) -> bool {
+        self.lock().has_claimed_links()
+    }
+
+    /// Lets what its host changed count against no quota: all since there were `changed`
+    /// changed objects.
+    #[cfg(feature = "freeze")]
+    pub(crate) fn forgive(&self, changed: u64) {
+        self.lock().forgive(changed);
     }
 
     /// Returns whether every change is refused.

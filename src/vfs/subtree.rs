@@ -67,6 +67,11 @@ impl Descriptor {
         }
     }
 
+    /// The directory `id` that was listed in this one, whatever is mounted on it, likewise.
+    pub(crate) fn pass_within(&self, id: FileId) -> Self {
+        Self::transient(self.fs().clone(), id, self.rights(), self.by())
+    }
+
     /// Removes all below this directory, the deepest first, links not followed
     /// and mounts not entered. A step for up to [`STEP_ENTRIES`] entries; each
     /// entry is looked at once, and no path is walked. Holds a name for each

@@ -66,7 +66,7 @@ fresh() {
 }
 # boot [OPTIONS...]: starts the node, and waits until its services run.
 boot() {
-    systemd-nspawn -q -D "$work/node" --boot --machine="stratafs-$$" --register=no --keep-unit --private-network --kill-signal=SIGRTMIN+3 \
+    systemd-nspawn -q -D "$work/node" --boot --machine="stratafs-$$" --register=no --keep-unit --private-network --kill-signal=SIGRTMIN+3 --system-call-filter=@keyring \
         --bind-ro="$work/clone:/srv/stratafs" "${boot_options[@]}" "$@" </dev/null >"$work/console" 2>&1 &
     nspawn=$!
     for _ in $(seq 300); do
@@ -117,12 +117,12 @@ push() {
     done
     die "the image $1 is not pushed: $said"
 }
-# pause_image: the image that containerd makes pods of comes from a registry that is not reached here. Nothing of it is run.
+# pause_image IMAGE: gives the node an image that containerd makes pods of, in the place of one of a registry that is not reached here. Its
+# name is in `pause`.
 pause_image() {
-    local name
-    name=$(on_node containerd config dump | sed -n "s/^ *sandbox\(_image\)\{0,1\} = ['\"]\(.*\)['\"]$/\2/p" | head -n 1)
-    [ -n "$name" ] || die "containerd names no pause image"
-    "$binary" image mutate app:1 --tag "pause:${name##*:}" --entrypoint /pause >/dev/null
-    "$binary" image export "pause:${name##*:}" "$work/node/root/pause.tar" --format oci-archive >/dev/null
-    on_node ctr -n k8s.io images import --base-name "${name%:*}" /root/pause.tar >/dev/null || die "the pause image $name is not imported"
+    pause=$(on_node containerd config dump | sed -n "s/^ *sandbox\(_image\)\{0,1\} = ['\"]\(.*\)['\"]$/\2/p" | head -n 1)
+    [ -n "$pause" ] || die "containerd names no pause image"
+    "$binary" image tag "$1" "pause:${pause##*:}" >/dev/null
+    "$binary" image export "pause:${pause##*:}" "$work/node/root/pause.tar" --format oci-archive >/dev/null
+    on_node ctr -n k8s.io images import --base-name "${pause%:*}" /root/pause.tar >/dev/null || die "the pause image $pause is not imported"
 }

@@ -23,7 +23,7 @@ node() {
     start_registry
     push app:1 tests/app:1
     push service:1 tests/service:1
-    pause_image
+    pause_image service:1
 
     say "the commands of the page"
     local commands

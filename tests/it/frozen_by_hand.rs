@@ -11,7 +11,7 @@ use stratafs::runner::freeze::{
 };
 use stratafs::runner::{Guest, Runner, RunnerConfig};
 use stratafs::vfs::{Fs, Rights};
-use stratafs::wasi::p1;
+use stratafs::wasi::p1::{self, Described};
 use wasmtime::{Caller, Engine, Extern, Linker, Module, Store, Val};
 use wasmtime_wasi::WasiCtxBuilder;
 
@@ -489,4 +489,45 @@ fn an_open_file_outside_of_what_is_shown_is_refused_by_its_path() {
     // Without a name it is kept.
     fs.remove_file("/elsewhere").unwrap();
     of(&mut guest).unwrap();
+}
+
+/// Of a host that freezes by hand nobody knows what it showed but its guest's table.
+#[test]
+fn what_is_open_below_directories_that_were_closed_is_found_again() {
+    let fs = Fs::new(&Image::empty());
+    fs.create_dir_all("/shown").unwrap();
+    let beside = Fs::new(&Image::empty());
+    beside.write("/data", "kept").unwrap();
+    let ctx = |fs: &Fs| {
+        let shown = fs.preopen("/shown", Rights::ReadWrite).unwrap();
+        let ctx = p1::Ctx::new(WasiCtxBuilder::new().build_p1()).preopen(shown, "/");
+        ctx.preopen(beside.root().unwrap(), "/beside")
+    };
+    let mut guest = WasiGuest::new(Mode::Sync, ctx(&fs));
+    guest.open(3, "file", Oflags::CREAT, READ_WRITE).unwrap();
+    guest.open(4, "data", Oflags::empty(), READ_WRITE).unwrap();
+    guest.close(3).unwrap();
+    guest.call("fd_renumber", &[6, 4]).unwrap();
+    let Data::Ours(ours) = guest.store.data_mut() else {
+        panic!("the guest is wasmtime-wasi's");
+    };
+    let files = FrozenFiles::of(ours, &fs).unwrap();
+    let names = |files: &FrozenFiles| -> Vec<(String, Vec<u8>)> {
+        let open = files.table().iter().filter_map(|one| match one {
+            Described::Open { preopen, path, .. } => Some((preopen.clone(), path.clone())),
+            _ => None,
+        });
+        open.collect()
+    };
+    let want = [("/beside", "data"), ("/", "file")];
+    let want = want.map(|(preopen, path)| (preopen.to_owned(), path.as_bytes().to_vec()));
+    assert_eq!(names(&files), want);
+    // Nor are those forgotten that were closed before it went on, or was forked.
+    let next = Fs::new(files.image());
+    let mut again = ctx(&next);
+    again.reopen(files.table()).unwrap();
+    assert_eq!(names(&FrozenFiles::of(&mut again, &next).unwrap()), want);
+    let wasi = WasiCtxBuilder::new().build_p1();
+    let (fork, mut forked) = again.fork(&next, wasi).unwrap();
+    assert_eq!(names(&FrozenFiles::of(&mut forked, &fork).unwrap()), want);
 }

@@ -209,6 +209,15 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ),
     ("MAX_ADDED_TYPE_VALUES", "types_that_are_added_have_a_bound"),
     (
+        "MAX_ADDED_CODE_RATIO",
+        "code_that_is_added_has_a_bound_for_the_whole_program",
+    ),
+    (
+        "ADDED_CODE_BYTES",
+        "code_that_is_added_has_a_bound_for_the_whole_program",
+    ),
+    ("MAX_CONTINUATION_BYTES", "code_that_goes_on_has_a_bound"),
+    (
         "OBJECT_PART_BYTES",
         "blobs_of_several_parts_come_back_and_go_on",
     ),

@@ -237,7 +237,7 @@ pub(super) fn last_lines(said: &str) -> String {
 }
 
 /// What a guest changed, with the times of the build and without the places of its mounts.
-pub(super) fn tidied(
+fn tidied(
     diff: &Layer,
     image: &Image,
     targets: &[LayerPath],

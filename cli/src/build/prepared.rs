@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use stratafs::digest::Digest;
 use stratafs::image::{HistoryEntry, Reference};
+use stratafs::meta::Time;
 use stratafs::runner::freeze::{Freezing, Point, freeze};
 use stratafs::runner::{RunPlan, Stdio};
 use stratafs::store::{ImageInfo, LayerOrigin, StoreError};
+use stratafs::vfs::{Fs, SetTime};
 
 use super::Builder;
 use super::finish::rfc3339;
-use super::guests::{Output, last_lines, tidied};
+use super::guests::{Output, last_lines};
 use crate::cached;
 use crate::failure::{Failure, complain};
 use crate::from_image::{self, Wanted};
@@ -75,21 +77,41 @@ impl Builder<'_> {
         if self.settings.progress.is_some() {
             said.lines().for_each(complain);
         }
-        // As a commit does, but with the times of the build.
+        // As a commit does, but with the time of the build for what is no guest's.
         let mut import = self.store.import()?;
-        let changes = checkpoint.to_fs()?.diff(import.pool())?;
-        let changes = tidied(&changes, &image, &[], self.settings.epoch)?;
+        let fs = checkpoint.to_fs()?;
+        date_own(&fs, self.settings.epoch)?;
+        let changes = fs.diff(import.pool())?;
         let layers = self.store.layers(id.as_str())?.into_iter();
         for (layer, known) in layers.zip(&built.layers) {
             import.layer(layer, known.origin.clone());
         }
         import.layer(changes, LayerOrigin::new());
         let mut config = built.config.clone();
-        let by = format!("prepared at {point}: {}", run.args.join(" "));
+        let by = format!("prepared at {point}: {}", checkpoint.args().join(" "));
         let mut history = HistoryEntry::by(&by);
         history.created = Some(rfc3339(self.settings.epoch));
         config.history.push(history);
         import.commit(config, Some(tag.as_str()))?;
         Ok(self.store.info(tag.as_str())?)
     }
+}
+
+/// The directories of a checkpoint's own in its image. In the last one are files of the guest's.
+const OWN_DIRS: [&str; 3] = ["/.stratafs", "/.stratafs/frozen", "/.stratafs/open"];
+
+/// Sets the times of what belongs to the checkpoint itself to that of the build. What the guest made or
+/// changed keeps the times that the guest knows: its clock gave them, which is the same in each
+/// build.
+fn date_own(fs: &Fs, epoch: Time) -> Result<(), Failure> {
+    let files = fs.read_dir("/.stratafs/frozen")?;
+    let files = files.iter().map(|file| file.path());
+    let dirs = OWN_DIRS.iter().map(|dir| dir.as_bytes().to_vec());
+    for path in files.chain(dirs) {
+        if fs.exists(path.as_slice())? {
+            let path = path.as_slice();
+            fs.set_times(path, SetTime::Keep, SetTime::To(epoch))?;
+        }
+    }
+    Ok(())
 }

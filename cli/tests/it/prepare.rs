@@ -201,6 +201,12 @@ fn what_goes_on_is_prepared_again() {
     assert_eq!(first["program_digest"], second["program_digest"]);
     let third = "image prepare --at call:fd_read:1 --tag third --image second";
     cli.run(third).fine();
+    // Each of them goes on with the arguments of the first.
+    let history = cli.run("image history third").fine().text();
+    for (by, times) in [("stdin", 2), ("call:fd_read:1", 1)] {
+        let by = format!("prepared at {by}: guest.wat");
+        assert_eq!(history.matches(&by).count(), times, "{history}");
+    }
     let done = with_input(&cli, "run --image third", "ab");
     assert_eq!((done.code, done.text()), (Some(7), "a1b2".to_owned()));
     assert_eq!(done.stderr, "");
@@ -398,6 +404,37 @@ fn what_is_open_beside_the_base_is_opened_again_where_it_is_given_again() {
     std::fs::remove_file(cli.path("host/data")).unwrap();
     cli.run("run --image by-dir --dir host::/side")
         .failed(1, &["data", "no such file"]);
+}
+
+/// Its removed file lies in no directory that it is shown, nor does a link lead to any.
+#[cfg(unix)]
+#[test]
+fn a_guest_that_is_shown_a_part_of_its_tree_goes_on() {
+    let cli = Cli::new();
+    cli.file("guest.wat", ANSWERS)
+        .file("base/srv/data", "123456789");
+    std::os::unix::fs::symlink("srv", cli.path("base/current")).unwrap();
+    for (tag, dir) in [
+        ("part", "/srv"),
+        ("linked", "/current"),
+        ("back", "/srv/../srv"),
+    ] {
+        let shown = format!("--preopen {dir}::/ --layer base guest.wat");
+        cli.run(&format!("image prepare --at stdin --tag {tag}:1 {shown}"))
+            .fine();
+        cli.run(&format!(
+            "image prepare --at stdin --tag {tag}:2 --image {tag}:1"
+        ))
+        .fine();
+        for generation in [1, 2] {
+            let done = with_input(&cli, &format!("run --image {tag}:{generation}"), "ab");
+            assert_eq!(
+                (done.code, done.text()),
+                (Some(7), "a1b2".to_owned()),
+                "{tag}: {done:?}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Reading what a guest is that has left its stack.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use wasmtime::{
-    AsContext, Extern, Func, Instance, Memory as Linear, Ref, Store, Table, Val, ValType,
+    AnyRef, AsContext, AsContextMut, Caller, Extern, Func, FuncType, HeapType, I31, Instance,
+    Memory as Linear, Ref, Store, Table, Trap, Val, ValType,
 };
 
 use crate::bounded::bounded_u32;
@@ -170,16 +171,32 @@ pub(super) fn plain(store: impl AsContext, value: &Val) -> Option<Value> {
     }
 }
 
-/// Returns a value of a type that nobody looks at.
-pub(super) fn zero_of(ty: &ValType) -> Val {
-    match ty {
+/// Returns a value of a type that nobody looks at; `None` if it is one of references to objects
+/// that are never null.
+pub(super) fn unused(mut store: impl AsContextMut, ty: &ValType) -> Option<Val> {
+    Some(match ty {
         ValType::I32 => Val::I32(0),
         ValType::I64 => Val::I64(0),
         ValType::F32 => Val::F32(0),
         ValType::F64 => Val::F64(0),
         ValType::V128 => Val::V128(0.into()),
-        ValType::Ref(reference) => Val::null_ref(reference.heap_type()),
-    }
+        ValType::Ref(reference) if reference.is_nullable() => Val::null_ref(reference.heap_type()),
+        ValType::Ref(reference) => {
+            let ty = match reference.heap_type() {
+                HeapType::Func => FuncType::new(store.as_context().engine(), [], []),
+                HeapType::ConcreteFunc(ty) => ty.clone(),
+                HeapType::Any | HeapType::Eq | HeapType::I31 => {
+                    let zero = AnyRef::from_i31(&mut store, I31::wrapping_u32(0));
+                    return Some(Val::AnyRef(Some(zero)));
+                }
+                _ => return None,
+            };
+            let never_called = |_: Caller<'_, _>, _: &[Val], _: &mut [Val]| {
+                Err(wasmtime::Error::new(Trap::UnreachableCodeReached))
+            };
+            Val::FuncRef(Some(Func::new(store, ty, never_called)))
+        }
+    })
 }
 
 struct InstanceReader<'s, T: 'static> {
@@ -297,11 +314,11 @@ impl<T: 'static> InstanceReader<'_, T> {
         Ok(tables)
     }
 
-    fn dropped(&mut self, reach: &CallGraph) -> Result<Vec<(SegmentKind, u32)>, Refusal> {
-        let mut dropped = Vec::new();
+    fn dropped(&mut self, reach: &CallGraph) -> Result<HashSet<(SegmentKind, u32)>, Refusal> {
+        let mut dropped = HashSet::new();
         for (number, segment) in (0..).zip(reach.dropped()) {
             if self.value(&exported("dropped", number))?.i32() == Some(1) {
-                dropped.push(*segment);
+                dropped.insert(*segment);
             }
         }
         Ok(dropped)

@@ -1,12 +1,13 @@
 //! A frozen guest as a value.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use wasmtime_wasi::{HostMonotonicClock, WasiCtxBuilder};
 
+use super::dirs::DEVICES;
 use super::files::{HIDDEN, HIDDEN_PLACES};
 use super::known::SavedKnown;
 use super::shown::DIR;
@@ -16,7 +17,7 @@ use crate::digest::Digest;
 use crate::error::Error;
 use crate::image::Image;
 use crate::layer::Layer;
-use crate::meta::Time;
+use crate::meta::{FileId, Time};
 use crate::name::show;
 use crate::runner::{Guest, GuestDir, RunPlan, Runner, RunnerConfig, RunnerError};
 use crate::vfs::{Fs, Preopen};
@@ -66,8 +67,16 @@ pub(super) struct FrozenParts {
     pub(super) device_bytes: u64,
     pub(super) known: SavedKnown,
     /// What is known of the first image that instances ran over.
-    pub(super) known_files: OnceLock<(Image, Option<Arc<KnownFiles>>)>,
+    pub(super) known_image: OnceLock<KnownImage>,
     pub(super) info: CheckpointInfo,
+}
+
+/// What a guest knows of an image that goes on from its checkpoint, for all instances of it.
+pub(super) struct KnownImage {
+    image: Image,
+    files: Option<Arc<KnownFiles>>,
+    /// The links that it made.
+    links: Arc<BTreeSet<FileId>>,
 }
 
 /// What is known of a checkpoint.
@@ -124,12 +133,12 @@ impl Checkpoint {
             hidden: files.kept.hidden,
             args: guest.args,
             env: guest.env,
-            preopens: files.preopens,
+            preopens: files.kept.preopens,
             furnished: false,
             random_bytes: 0,
             device_bytes: 0,
             known: files.kept.known,
-            known_files: OnceLock::new(),
+            known_image: OnceLock::new(),
             info,
         })
     }
@@ -222,6 +231,22 @@ impl Checkpoint {
         &self.0
     }
 
+    /// Returns the name of a directory that the guest was shown, or has something open below, and
+    /// that a run by `plan` would not show it; `None` if there is none. A run that lacks one is
+    /// refused.
+    #[must_use]
+    pub fn missing_dir(&self, plan: &RunPlan) -> Option<&str> {
+        let preopens = plan.preopens.iter().map(|shown| &shown.guest);
+        let volumes = plan.volumes.iter().map(|shown| &shown.guest);
+        let hosts = plan.host_dirs.iter().map(|shown| &shown.guest);
+        let shown: Vec<&String> = preopens.chain(volumes).chain(hosts).collect();
+        // Where the base has no devices, they have a directory of their own.
+        let is_furnished = |name: &str| plan.furnished && name == DEVICES;
+        let mut needed = self.0.needed_dirs();
+        let missing = needed.find(|name| !shown.contains(name) && !is_furnished(name));
+        missing.map(String::as_str)
+    }
+
     /// Returns the plan of a run that shows the guest what it was shown before.
     #[must_use]
     pub fn plan(&self) -> RunPlan {
@@ -280,6 +305,17 @@ impl Checkpoint {
             config,
             point,
         )
+    }
+}
+
+impl FrozenParts {
+    /// Returns the guest's names of the directories that have to be shown again.
+    fn needed_dirs(&self) -> impl Iterator<Item = &String> {
+        let named = self.table.iter().filter_map(|one| match one {
+            Described::Preopen { name } | Described::Open { preopen: name, .. } => Some(name),
+            Described::Closed | Described::Stream(_) => None,
+        });
+        named.filter(|name| !is_hidden_place(name))
     }
 }
 
@@ -439,36 +475,42 @@ impl Resumed {
         whole.eq(hidden).then_some(name)
     }
 
+    /// Has the guest find the numbers, the order and the links that it knows. What has to be looked
+    /// up for that is looked up once, for the first image that instances run over; over another one
+    /// the links alone are.
+    fn know(&self, ctx: &mut Ctx, fs: &Fs) {
+        let (saved, image) = (&self.0.known, fs.image());
+        let known = self.0.known_image.get_or_init(|| KnownImage {
+            image: image.clone(),
+            files: saved.about(image),
+            links: Arc::new(saved.links_in(image)),
+        });
+        if !known.image.is_same(image) {
+            fs.claim_links(Arc::new(saved.links_in(image)));
+            return;
+        }
+        fs.claim_links(Arc::clone(&known.links));
+        if let Some(files) = &known.files {
+            ctx.know(fs, Arc::clone(files), saved.named(), saved.next());
+        }
+    }
+
     /// Opens what the guest had open, in a context that has its preopens.
     pub(in crate::runner) fn reopen(&self, ctx: &mut Ctx, fs: &Fs) -> Result<(), String> {
-        let named = self.0.table.iter().filter_map(|one| match one {
-            Described::Preopen { name } | Described::Open { preopen: name, .. } => Some(name),
-            Described::Closed | Described::Stream(_) => None,
-        });
-        let mut missing = named.filter(|name| !ctx.shows(name) && !is_hidden_place(name));
-        if let Some(name) = missing.next() {
+        let mut needed = self.0.needed_dirs();
+        if let Some(name) = needed.find(|name| !ctx.shows(name)) {
             return Err(format!(
                 "{name:?} was shown to the guest when it was frozen and is not now: give the directory or volume again under this name"
             ));
         }
         fs.unlist_dir(DIR);
-        let claimed = self.0.known.claim_links(fs);
-        claimed.map_err(|error| error.to_string())?;
+        // What is changed from here on is none of the guest's own.
+        let changed = fs.usage().changed;
         if self.0.furnished {
             let unfurnished = self.0.known.unfurnish(fs);
             unfurnished.map_err(|error| error.to_string())?;
         }
-        let image = fs.image();
-        let known = self.0.known_files.get_or_init(|| {
-            let known = self.0.known.about(image);
-            (image.clone(), known)
-        });
-        if let (of, Some(known)) = known
-            && of.is_same(image)
-        {
-            let (named, next) = (self.0.known.named(), self.0.known.next());
-            ctx.know(fs, Arc::clone(known), named, next);
-        }
+        self.know(ctx, fs);
         let hidden = self.hidden_places(fs).map_err(|error| error.to_string())?;
         let reopened = ctx.reopen_beside(&self.0.table, &hidden);
         // It is removed next.
@@ -480,6 +522,7 @@ impl Resumed {
                 let failed = |errno| Error::new("settle", HIDDEN.as_bytes(), errno);
                 ctx.settle_unnamed().map_err(failed)?;
             }
+            fs.forgive(changed);
             fs.start_clock_over();
             Ok(())
         });

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use wasmtime::{AsContextMut, Caller, Extern, Func, FuncType, Linker, Module, Ref, Store, Val};
 
-use super::capture::{StoppedCall, plain, zero_of};
+use super::capture::{StoppedCall, plain, unused};
 use super::watch::ImportCall;
 use crate::checkpoint::{PREFIX, Refusal, export, exported};
 
@@ -160,6 +160,16 @@ impl<T: 'static> WatchedImport<T> {
             ));
             return Err(wasmtime::Error::new(refusal));
         };
+        for (result, ty) in results.iter_mut().zip(self.ty.results()) {
+            let value = unused(caller.as_context_mut(), &ty).ok_or_else(|| {
+                let refusal = Refusal::of_call(&format!(
+                    "call {nth} of `{}::{}` gives a reference to an object that is never null: no other stands for it while the stack is left",
+                    self.module, self.name
+                ));
+                wasmtime::Error::new(refusal)
+            })?;
+            *result = value;
+        }
         leaving.set(caller.as_context_mut(), Val::I32(1))?;
         self.state.has_left.store(true, Ordering::Relaxed);
         *self.state.stopped.lock() = Some(StoppedCall {
@@ -171,9 +181,6 @@ impl<T: 'static> WatchedImport<T> {
             name: self.name.clone(),
             nth,
         });
-        for (result, ty) in results.iter_mut().zip(self.ty.results()) {
-            *result = zero_of(&ty);
-        }
         Ok(true)
     }
 

@@ -176,18 +176,13 @@ impl SavedKnown {
         }
     }
 
-    /// Has the links that the guest made be its own.
-    pub(super) fn claim_links(&self, fs: &Fs) -> Result<(), Error> {
-        for path in self.links.iter().filter_map(|path| unhex(path)) {
-            let Ok(stat) = fs.symlink_metadata(path.as_slice()) else {
-                continue;
-            };
-            if stat.kind == Kind::Symlink {
-                let claimed = fs.claim_link(stat.id);
-                claimed.map_err(|errno| Error::new("claim link", &path, errno))?;
-            }
-        }
-        Ok(())
+    /// Finds the links in an image that the guest made.
+    pub(super) fn links_in(&self, image: &Image) -> BTreeSet<FileId> {
+        let here = Fs::new(image);
+        let paths = self.links.iter().filter_map(|path| unhex(path));
+        let found = paths.filter_map(|path| here.symlink_metadata(path.as_slice()).ok());
+        let links = found.filter(|stat| stat.kind == Kind::Symlink);
+        links.map(|stat| stat.id).collect()
     }
 
     /// Takes away the `/tmp` that an instance is furnished with, if the guest had none.
@@ -401,7 +396,7 @@ impl Frozen<'_> {
                 others.remove(&stat.id);
             }
         }
-        if !others.is_empty() || self.p1.knows_times() {
+        if !others.is_empty() || self.p1.knows_times() || self.fs.has_claimed_links() {
             let all = Fs::new(self.image).walk("/")?;
             let all = all.map(|entry| entry.map(|entry| entry.path()));
             paths.extend(all.collect::<Result<Vec<_>, _>>()?);

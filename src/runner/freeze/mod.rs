@@ -34,6 +34,7 @@
 mod capture;
 mod checkpoint;
 mod clock;
+mod dirs;
 mod error;
 mod files;
 mod import;
@@ -71,8 +72,8 @@ pub enum Freezing {
 
 /// Runs one instance of a guest up to a point and freezes it there.
 ///
-/// The plan is that of a run of one instance; its volumes and host directories may be used
-/// until the point, but nothing of theirs may be open there. Standard input is not read.
+/// The plan is that of a run of one instance; what is open in its volumes and host directories at
+/// the point is opened again by name where a run shows them again. Standard input is not read.
 /// What the guest wrote to its other streams until then went where the plan says.
 ///
 /// Takes the time that the guest takes, and that of compiling it twice: once so that it

@@ -7,9 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use wasmtime::{Caller, Extern, Val};
+use wasmtime_wasi::p0::types as older;
+use wasmtime_wasi::p1::types;
+use wiggle::GuestType;
 
 use super::checkpoint::parts;
 use super::stop::StopHost;
+use super::watch::ImportCall;
+use crate::wasi::p0;
 use crate::wasi::p1::{Ctx, Described, OpenDescriptor};
 
 /// The call at which a guest is frozen. It has not been made then: each instance that
@@ -224,8 +229,7 @@ fn path_arguments(function: &str) -> &'static [(usize, usize)] {
     }
 }
 
-/// Bytes of one subscription of `poll_oneoff`, and where its tag and descriptor are.
-const SUBSCRIPTION: usize = 48;
+/// Where the tag and the descriptor of a subscription of `poll_oneoff` are, in preview0 as well.
 const TAG: usize = 8;
 const FD: usize = 16;
 
@@ -237,9 +241,10 @@ impl Point {
     pub(super) fn is_call(
         &self,
         caller: &mut Caller<'_, StopHost>,
-        (function, count): (&str, u64),
-        arguments: &[Val],
+        call: ImportCall<'_>,
+        count: u64,
     ) -> bool {
+        let (function, arguments) = (call.name, call.arguments);
         match self {
             Self::Call {
                 function: name,
@@ -248,7 +253,7 @@ impl Point {
             Self::Signal(signal) => signal.is_raised(),
             Self::Stdin => match function {
                 "fd_read" | "fd_pread" => is_stdin(caller, number(arguments, 0)),
-                "poll_oneoff" => waits_for_stdin(caller, arguments),
+                "poll_oneoff" => waits_for_stdin(caller, call),
                 _ => false,
             },
             Self::Path(path) => path_arguments(function)
@@ -276,17 +281,28 @@ fn memory(caller: &mut Caller<'_, StopHost>, start: u32, length: usize) -> Optio
     bytes.get(..length).map(<[u8]>::to_vec)
 }
 
-fn waits_for_stdin(caller: &mut Caller<'_, StopHost>, arguments: &[Val]) -> bool {
-    let (Some(start), Some(count)) = (number(arguments, 0), number(arguments, 2)) else {
+/// Returns how many bytes one subscription has for who imports from `module`.
+fn subscription_bytes(module: &str) -> usize {
+    let bytes = match module {
+        p0::MODULE => older::Subscription::guest_size(),
+        _ => types::Subscription::guest_size(),
+    };
+    bytes as usize
+}
+
+fn waits_for_stdin(caller: &mut Caller<'_, StopHost>, call: ImportCall<'_>) -> bool {
+    let (start, count) = (number(call.arguments, 0), number(call.arguments, 2));
+    let (Some(start), Some(count)) = (start, count) else {
         return false;
     };
-    let Some(length) = (count as usize).checked_mul(SUBSCRIPTION) else {
+    let bytes = subscription_bytes(call.module);
+    let Some(length) = (count as usize).checked_mul(bytes) else {
         return false;
     };
     let Some(all) = memory(caller, start, length) else {
         return false;
     };
-    all.chunks_exact(SUBSCRIPTION).any(|one| {
+    all.chunks_exact(bytes).any(|one| {
         let fd = one.get(FD..).and_then(|rest| rest.first_chunk());
         let waits = one.get(TAG) == Some(&WAITS_TO_READ);
         waits && is_stdin(caller, fd.copied().map(u32::from_le_bytes))

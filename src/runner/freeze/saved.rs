@@ -484,7 +484,7 @@ impl SavedState {
             random_bytes: self.random_bytes,
             device_bytes: self.device_bytes,
             known: self.known,
-            known_files: OnceLock::new(),
+            known_image: OnceLock::new(),
             info,
         }))
     }

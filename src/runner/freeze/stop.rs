@@ -10,6 +10,7 @@ use wasmtime::{Caller, Engine, Linker, Module, Store};
 
 use super::checkpoint::{Checkpoint, FrozenParts, Resumed};
 use super::clock::MonotonicFrom;
+use super::dirs::ShownVolume;
 use super::error::FreezeError;
 use super::watch::{Called, FreezableModule, ImportCall};
 use super::{Freezing, Point, files, known, point};
@@ -158,7 +159,8 @@ impl<'r> StopRun<'r> {
         let frozen = stopped.bake(&mut store)?;
         drop(runtime);
         let mut p1 = store.into_data().core.p1;
-        let kept = files::keep(&mut p1, (fs, volumes), self.plan)?;
+        let volumes = ShownVolume::of_plan(self.plan, volumes);
+        let kept = files::keep(&mut p1, fs, (&volumes, &self.plan.preopens))?;
         let mut info = frozen.info(readings, random);
         info.point = self.point.to_string();
         let parts = FrozenParts {
@@ -170,12 +172,12 @@ impl<'r> StopRun<'r> {
             hidden: kept.hidden,
             args: self.plan.args.clone(),
             env: self.plan.env.clone(),
-            preopens: self.plan.preopens.clone(),
+            preopens: kept.preopens,
             furnished: self.plan.furnished,
             random_bytes,
             device_bytes: place.get(),
             known: kept.known,
-            known_files: OnceLock::new(),
+            known_image: OnceLock::new(),
             info,
         };
         Ok(Freezing::Frozen(Checkpoint::new(match self.resumed {
@@ -294,7 +296,7 @@ fn is_point(caller: &mut Caller<'_, StopHost>, call: ImportCall<'_>) -> bool {
         *count += 1;
         let count = *count;
         let point = host.point.clone();
-        if point.is_call(caller, (name, count), arguments) {
+        if point.is_call(caller, call, count) {
             return true;
         }
     }

@@ -5,9 +5,13 @@ mod by_hand;
 mod clocks;
 mod constructs;
 mod generations;
+mod never_null;
 mod places;
+mod points;
+mod quotas;
 mod random;
 mod refusals;
+mod yielding;
 
 use std::sync::{Arc, Mutex};
 
@@ -560,7 +564,7 @@ fn calls_above_too_many_operands_are_refused() {
     assert!(frozen_in_recursion(&guest(999)).is_ok());
     let error = frozen_in_recursion(&guest(1001)).unwrap_err().to_string();
     assert!(
-        error.contains("function 1: ") && error.contains("1000 operands"),
+        error.contains("function 1 at offset 0x") && error.contains("1000 operands"),
         "{error}"
     );
 }

@@ -367,7 +367,8 @@ impl<'w> WatchedInstance<'w> {
 fn cannot_leave(program: &CoreModule<'_>, error: &wasmtime::Error) -> Refusal {
     let why = match error.downcast_ref::<Trap>() {
         Some(Trap::UnreachableCodeReached) => {
-            "it has a local, an operand or a result of references that are never null".to_owned()
+            "it gives a reference to an object that is never null, which cannot be made again"
+                .to_owned()
         }
         Some(Trap::MemoryOutOfBounds) => format!(
             "the frames of the stack take more than {} bytes, or more than the guest may have",

@@ -10,6 +10,8 @@ use wiggle::GuestMemory;
 use super::abi::{CallFailure, Result, answer};
 use super::host_files::HostFiles;
 use super::known::KnownInstance;
+#[cfg(feature = "freeze")]
+use super::shown::ShownPreopen;
 use super::table::{DescriptorTable, DirDescriptor, Slot};
 use crate::vfs::Preopen;
 
@@ -51,6 +53,9 @@ pub struct Ctx {
     pub(super) host_files: Option<HostFiles>,
     /// What the guest knows of its files from before a checkpoint.
     pub(super) known: Option<Box<KnownInstance>>,
+    /// Directories that the guest was shown and has closed: what it opened below them is there still.
+    #[cfg(feature = "freeze")]
+    pub(super) closed_preopens: Vec<ShownPreopen>,
 }
 
 /// Who calls preview1 through a context.
@@ -99,6 +104,8 @@ impl Ctx {
             memory: Callers::Any,
             host_files: None,
             known: None,
+            #[cfg(feature = "freeze")]
+            closed_preopens: Vec::new(),
         }
     }
 
@@ -131,13 +138,18 @@ impl Ctx {
             memory,
             host_files: None,
             known: None,
+            #[cfg(feature = "freeze")]
+            closed_preopens: Vec::new(),
         }
     }
 
     /// Has other slots from now on. Host directories that were not looked for yet are not
     /// among them.
     pub(super) fn replace_table(&mut self, slots: Vec<Slot>) {
-        self.table = DescriptorTable::of(slots);
+        let table = DescriptorTable::of(slots);
+        #[cfg(feature = "freeze")]
+        self.note_replaced(&table);
+        self.table = table;
         self.complete = true;
     }
 

@@ -10,6 +10,8 @@ use super::table::Slot;
 
 impl Ctx {
     pub(super) fn fd_close(&mut self, _: &mut CallMemory<'_, '_>, fd: i32) -> Result<()> {
+        #[cfg(feature = "freeze")]
+        self.note_closed(fd.cast_unsigned());
         self.table.close(fd.cast_unsigned())
     }
 
@@ -21,8 +23,14 @@ impl Ctx {
     ) -> Result<()> {
         // `to` may lie behind ours, where `is_host` has looked; `from` too.
         self.complete()?;
-        self.table
+        let replaced = self
+            .table
             .renumber(from.cast_unsigned(), to.cast_unsigned())?;
+        #[cfg(feature = "freeze")]
+        if let Some(slot) = &replaced {
+            self.note_removed(slot);
+        }
+        drop(replaced);
         Ok(())
     }
 

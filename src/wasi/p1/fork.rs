@@ -118,6 +118,11 @@ impl Ctx {
         let mut beside = self.beside(wasi, table.map_err(failed)?);
         beside.host_files = host_files;
         beside.known = self.known.as_ref().map(|known| Box::new(known.over(&fork)));
+        #[cfg(feature = "freeze")]
+        {
+            let closed = self.closed_preopens.iter();
+            beside.closed_preopens = closed.map(|shown| shown.over(fs, &fork)).collect();
+        }
         Ok((fork, beside))
     }
 

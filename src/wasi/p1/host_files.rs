@@ -175,6 +175,9 @@ impl Ctx {
     /// `names` are those that the directories are shown under, in the order in which
     /// wasmtime-wasi was given them.
     ///
+    /// The directories stay open as long as this context, so that what is open below one that the
+    /// guest has closed is found all the same.
+    ///
     /// Default: none is remembered, and [`describe`](Self::describe) and [`fork`](Self::fork)
     /// refuse them.
     #[must_use]
@@ -225,6 +228,13 @@ impl Ctx {
     #[cfg(feature = "freeze")]
     pub(crate) fn shows(&self, name: &str) -> bool {
         self.preopened(name).is_some() || self.shows_of_host(name).is_some()
+    }
+
+    /// Returns whether one of wasmtime-wasi's numbers stays open there when the guest closes it: a
+    /// directory by whose name others are found.
+    pub(super) fn keeps_open(&self, number: i32) -> bool {
+        let files = self.host_files.as_ref();
+        files.is_some_and(|files| files.name(number.cast_unsigned()).is_some())
     }
 
     /// Returns wasmtime-wasi's number of the directory that is shown under a name.

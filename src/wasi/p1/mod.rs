@@ -69,6 +69,8 @@ pub mod p0;
 mod path;
 mod poll;
 mod rw;
+#[cfg(feature = "freeze")]
+mod shown;
 mod stat;
 mod stock;
 mod table;
@@ -78,3 +80,5 @@ pub use fork::{Described, OpenDescriptor, OpenFile};
 #[cfg(feature = "freeze")]
 pub(crate) use known::{KnownDir, KnownFiles, KnownOrder, KnownTimes, NumberRun};
 pub use link::{add_to_linker_async, add_to_linker_sync};
+#[cfg(feature = "freeze")]
+pub(crate) use shown::ShownPreopen;

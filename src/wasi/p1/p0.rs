@@ -39,7 +39,7 @@ use super::stock::block_on;
 use crate::meta::Stat;
 
 /// The module that guests import the functions from.
-const MODULE: &str = "wasi_unstable";
+pub(crate) const MODULE: &str = "wasi_unstable";
 
 /// Defines what preview1 has in another shape, for one kind of linker.
 macro_rules! define_older {

@@ -35,6 +35,7 @@ impl Ctx {
     ) -> wasmtime::Result<i32> {
         let theirs = self.theirs(fd);
         match self.table.remove(fd.cast_unsigned()) {
+            Ok(_) if self.keeps_open(theirs) => Ok(0),
             Ok(_) => abi::fd_close(&mut self.stock, memory, theirs).await,
             Err(fail) => super::abi::answer(Err(fail)),
         }
@@ -52,6 +53,7 @@ impl Ctx {
             .table
             .renumber(from.cast_unsigned(), to.cast_unsigned())
         {
+            Ok(Some(_)) if self.keeps_open(theirs) => Ok(0),
             Ok(Some(_)) => abi::fd_close(&mut self.stock, memory, theirs).await,
             Ok(None) => Ok(0),
             Err(fail) => super::abi::answer(Err(fail)),

@@ -92,3 +92,53 @@ fn a_point_that_is_never_reached_fails_the_build() {
     let cli = with("# stratafs: prepare=stdin\nFROM scratch\n");
     build(&cli, "").failed(1, &["line 1, column 1", "no entry point"]);
 }
+
+/// Makes a file, and one that it removes, and looks at both and at the root before and behind a call.
+const LOOKS: &str = r#"(module
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_unlink_file" (func $unlink (param i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_filestat_get" (func $stat (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 16) "fg")
+  (func $must (param i32) (if (local.get 0) (then unreachable)))
+  (func $make (param $name i32) (result i32)
+    (call $must (call $open (i32.const 3) (i32.const 0) (local.get $name) (i32.const 1) (i32.const 1)
+      (i64.const 66) (i64.const 0) (i32.const 0) (i32.const 64)))
+    (i32.load (i32.const 64)))
+  (func (export "_start") (local $kept i32) (local $gone i32) (local $at i32)
+    (local.set $kept (call $make (i32.const 16)))
+    (local.set $gone (call $make (i32.const 17)))
+    (call $must (call $unlink (i32.const 3) (i32.const 17) (i32.const 1)))
+    (call $must (call $stat (local.get $kept) (i32.const 1024)))
+    (call $must (call $stat (local.get $gone) (i32.const 1088)))
+    (call $must (call $stat (i32.const 3) (i32.const 1152)))
+    (drop (call $yield))
+    (call $must (call $stat (local.get $kept) (i32.const 2048)))
+    (call $must (call $stat (local.get $gone) (i32.const 2112)))
+    (call $must (call $stat (i32.const 3) (i32.const 2176)))
+    (loop $each
+      (call $must (i64.ne (i64.load offset=1024 (local.get $at)) (i64.load offset=2048 (local.get $at))))
+      (local.set $at (i32.add (local.get $at) (i32.const 8)))
+      (br_if $each (i32.lt_u (local.get $at) (i32.const 192))))))"#;
+
+#[test]
+fn what_the_guest_made_has_the_times_that_it_knows() {
+    let recipe = "# stratafs: prepare=call:sched_yield:1\nFROM scratch\nCOPY g.wat /\nENTRYPOINT [\"/g.wat\"]\n";
+    let built = || {
+        let cli = with(recipe);
+        cli.file("ctx/g.wat", LOOKS);
+        let made = id(&build(&cli, ""));
+        (cli, made)
+    };
+    let (cli, made) = built();
+    let again = "image prepare --at call:sched_yield:1 --tag again --image made";
+    cli.run(again).fine();
+    for image in ["made", "again"] {
+        cli.run(&format!("run --image {image}")).fine();
+    }
+    // Equal anywhere and at any time all the same.
+    assert_eq!(id(&build(&cli, "--no-cache")), made);
+    assert_eq!(built().1, made);
+}

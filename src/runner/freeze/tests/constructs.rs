@@ -364,28 +364,6 @@ fn exceptions_that_are_held_are_refused_and_others_go_on() {
     }
 }
 
-/// A function that cannot be left is named, with what it has that cannot be.
-#[test]
-fn a_local_that_is_never_null_is_refused_by_the_name_of_its_function() {
-    let wat = command(
-        r#"(type $f (func))
-           (elem declare func $a)
-           (func $a)
-           (func $holds (local $r (ref $f))
-             (local.set $r (ref.func $a))
-             (call $print (i32.const 1))
-             (call_ref $f (local.get $r)))
-           (func (export "_start") (call $holds))"#,
-    );
-    let guest = Guest::from_bytes("guest", wat).unwrap();
-    let (written, config) = (Arc::default(), RunnerConfig::default());
-    let point = "call:fd_write:1".parse().unwrap();
-    let frozen = freeze(&guest, &Image::empty(), &plan(&written), &config, &point);
-    let said = frozen.unwrap_err().to_string();
-    assert!(said.contains("function 5 (holds) at offset 0x"), "{said}");
-    assert!(said.contains("never null"), "{said}");
-}
-
 /// The trap of what goes on tells of the functions of the program.
 #[test]
 fn backtraces_name_the_functions_of_the_program() {

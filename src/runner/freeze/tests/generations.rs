@@ -38,7 +38,7 @@ fn winding() -> Guest {
 /// Freezes a module at its second call, and what goes on at its second one, and so on, until it
 /// ends or has been frozen `most` times. Returns what all of them wrote together, and
 /// the modules.
-fn generations(
+pub(super) fn generations(
     first: Vec<u8>,
     most: usize,
     mut check: impl FnMut(&Checkpoint),

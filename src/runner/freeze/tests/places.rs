@@ -1,6 +1,12 @@
 //! Where what is open is found again.
 
+use super::yielding::{go_on, image_with, two_generations};
 use super::*;
+#[cfg(feature = "store")]
+use crate::image::ImageConfig;
+use crate::runner::{HostDir, Volume};
+#[cfg(feature = "store")]
+use crate::store::{LayerOrigin, Store};
 
 /// A file that was removed has no name anywhere, also where the guest is shown a part of its
 /// tree only.
@@ -29,34 +35,13 @@ fn a_removed_file_goes_on_below_any_directory_that_is_shown() {
           (i32.const 44)))
         (call $must (call $write (i32.const 1) (i32.const 40) (i32.const 1) (i32.const 68)))))"#;
     let guest = Guest::from_bytes("guest", wat).unwrap();
+    let image = image_with(|fs| fs.create_dir_all("/srv/deep").unwrap());
     for dir in ["/", "/srv", "/srv/deep"] {
-        let base = crate::vfs::Fs::new(&Image::empty());
-        base.create_dir_all("/srv/deep").unwrap();
-        let layer = base.diff(&crate::chunk::ChunkPool::new()).unwrap();
-        let image = Image::new(&[layer]).unwrap();
         let written = Arc::default();
         let mut shown = plan(&written);
         shown.keep_file_systems = true;
         shown.preopens[0].dir = dir.to_owned();
-        let config = RunnerConfig::default();
-        let point = "call:sched_yield:1".parse().unwrap();
-        let frozen = freeze(&guest, &image, &shown, &config, &point);
-        let Freezing::Frozen(checkpoint) = frozen.unwrap() else {
-            panic!("it yields");
-        };
-        // As it lies in an image, and frozen once more.
-        let layer = checkpoint
-            .to_fs()
-            .unwrap()
-            .diff(&crate::chunk::ChunkPool::new());
-        let kept = Image::new(&[image.layers(), &[layer.unwrap()]].concat()).unwrap();
-        let checkpoint = Checkpoint::open(&kept).unwrap().unwrap();
-        let again = "call:fd_write:1".parse().unwrap();
-        let again = checkpoint.freeze(checkpoint.image(), &shown, &config, &again);
-        let Freezing::Frozen(again) = again.unwrap() else {
-            panic!("it writes");
-        };
-        for checkpoint in [checkpoint, again] {
+        for checkpoint in two_generations(&guest, &image, &shown) {
             let runner = checkpoint.runner(RunnerConfig::default()).unwrap();
             let report = runner.run(checkpoint.image(), &shown).unwrap();
             let ran = ran(&written, &report.instances[0].outcome);
@@ -67,4 +52,210 @@ fn a_removed_file_goes_on_below_any_directory_that_is_shown() {
             assert!(!fs.exists("/.stratafs/open").unwrap(), "{dir}");
         }
     }
+}
+
+/// What guests of this page import, and what they have in common.
+const BEGINNING: &str = r#"(module
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_unlink_file" (func $unlink (param i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_symlink"
+    (func $symlink (param i32 i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_close" (func $fd_close (param i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 16) "data    current v2      zero    .       null")
+  (func $must (param i32) (if (local.get 0) (then unreachable)))
+  ;; Opens a name of so many bytes below a directory, to be read.
+  (func $open (param $dir i32) (param $name i32) (param $bytes i32) (param $flags i32) (result i32)
+    (call $must (call $path_open (local.get $dir) (i32.const 0) (local.get $name) (local.get $bytes)
+      (local.get $flags) (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 128)))
+    (i32.load (i32.const 128)))
+  (func $close (param $fd i32) (call $must (call $fd_close (local.get $fd))))
+  ;; Reads as many bytes and prints them.
+  (func $print (param $fd i32) (param $bytes i32)
+    (i32.store (i32.const 136) (i32.const 256))
+    (i32.store (i32.const 140) (local.get $bytes))
+    (call $must (call $fd_read (local.get $fd) (i32.const 136) (i32.const 1) (i32.const 144)))
+    (call $must (call $fd_write (i32.const 1) (i32.const 136) (i32.const 1) (i32.const 144))))
+"#;
+
+fn guest(code: &str) -> Guest {
+    Guest::from_bytes("guest", format!("{BEGINNING}{code})")).unwrap()
+}
+
+/// A guest goes on in the directory that it was shown, whatever led there, and whatever that leads
+/// to since.
+#[test]
+fn a_directory_that_a_link_led_to_is_shown_again() {
+    let guest = guest(
+        r#"(func (export "_start") (local $file i32)
+          (local.set $file (call $open (i32.const 3) (i32.const 16) (i32.const 4) (i32.const 0)))
+          (call $must (call $unlink (i32.const 4) (i32.const 24) (i32.const 7)))
+          (call $must (call $symlink (i32.const 32) (i32.const 2) (i32.const 4) (i32.const 24) (i32.const 7)))
+          (drop (call $yield))
+          (call $print (local.get $file) (i32.const 3))
+          (call $print (call $open (i32.const 3) (i32.const 16) (i32.const 4) (i32.const 0)) (i32.const 3)))"#,
+    );
+    let image = image_with(|fs| {
+        for (dir, data) in [("v1", "one"), ("v2", "two")] {
+            fs.create_dir(format!("/{dir}")).unwrap();
+            fs.write(format!("/{dir}/data"), data).unwrap();
+        }
+        fs.symlink("v1", "/current").unwrap();
+    });
+    for dir in ["/v1", "/current", "/current/.", "v2/../v1/"] {
+        let written = Arc::default();
+        let mut shown = plan(&written);
+        let all = GuestDir {
+            guest: "/all".into(),
+            ..shown.preopens[0].clone()
+        };
+        shown.preopens[0].dir = dir.to_owned();
+        shown.preopens.push(all);
+        for ran in go_on((&guest, &image), (&shown, &written), |_| {}) {
+            assert_eq!(ran.outcome, "exit code 0", "{dir}");
+            assert_eq!(ran.text, "oneone", "{dir}");
+        }
+    }
+}
+
+/// Where the base has no devices, or is read-only, they lie in a file system of their own.
+#[test]
+fn devices_go_on_whose_directory_was_closed() {
+    let guest = guest(
+        r#"(func (export "_start") (local $zero i32) (local $dev i32)
+          (local.set $zero (call $open (i32.const 4) (i32.const 40) (i32.const 4) (i32.const 0)))
+          (local.set $dev (call $open (i32.const 4) (i32.const 48) (i32.const 1) (i32.const 2)))
+          (call $close (i32.const 3))
+          (call $close (i32.const 4))
+          (drop (call $yield))
+          (call $print (local.get $zero) (i32.const 2))
+          (drop (call $open (local.get $dev) (i32.const 56) (i32.const 4) (i32.const 0))))"#,
+    );
+    let with_devices = image_with(|fs| fs.create_dir("/dev").unwrap());
+    for (image, rights) in [
+        (Image::empty(), Rights::ReadWrite),
+        (with_devices, Rights::ReadOnly),
+    ] {
+        let written = Arc::default();
+        let mut shown = plan(&written);
+        (shown.furnished, shown.rights) = (true, rights);
+        for ran in go_on((&guest, &image), (&shown, &written), |_| {}) {
+            assert_eq!(ran.outcome, "exit code 0", "{rights:?}");
+            assert_eq!(ran.text, "\0\0", "{rights:?}");
+        }
+    }
+}
+
+/// Its own files, those of a volume and those of the host.
+#[test]
+fn files_go_on_below_directories_that_were_closed() {
+    let guest = guest(
+        r#"(func (export "_start") (local $own i32) (local $volume i32) (local $host i32)
+          (local.set $own (call $open (i32.const 3) (i32.const 16) (i32.const 4) (i32.const 0)))
+          (local.set $volume (call $open (i32.const 4) (i32.const 16) (i32.const 4) (i32.const 0)))
+          (local.set $host (call $open (i32.const 5) (i32.const 16) (i32.const 4) (i32.const 0)))
+          (call $close (i32.const 3))
+          (call $close (i32.const 4))
+          (call $close (i32.const 5))
+          (drop (call $yield))
+          (call $print (local.get $own) (i32.const 3))
+          (call $print (local.get $volume) (i32.const 3))
+          (call $print (local.get $host) (i32.const 3)))"#,
+    );
+    let with = |data: &str| image_with(|fs| fs.write("/data", data).unwrap());
+    let host = tempfile::tempdir().unwrap();
+    std::fs::write(host.path().join("data"), "hos").unwrap();
+    let written = Arc::default();
+    let mut shown = plan(&written);
+    shown.volumes = vec![Volume {
+        name: "v".into(),
+        guest: "/vol".into(),
+    }];
+    shown.volume_bases = vec![("v".into(), with("vol"))];
+    shown.host_dirs = vec![HostDir {
+        dir: host.path().to_owned(),
+        guest: "/side".into(),
+        rights: Rights::ReadWrite,
+    }];
+    for ran in go_on((&guest, &with("own")), (&shown, &written), |_| {}) {
+        assert_eq!(ran.outcome, "exit code 0");
+        assert_eq!(ran.text, "ownvolhos");
+    }
+}
+
+/// Objects of a volume have numbers that the guest's own have as well.
+#[test]
+fn what_is_open_is_not_looked_for_on_a_volume_that_is_mounted() {
+    let guest = guest(
+        r#"(func (export "_start") (local $file i32)
+          (local.set $file (call $open (i32.const 3) (i32.const 40) (i32.const 4) (i32.const 0)))
+          (drop (call $yield))
+          (call $print (local.get $file) (i32.const 3)))"#,
+    );
+    let image = image_with(|fs| {
+        fs.create_dir("/vol").unwrap();
+        fs.write("/zero", "own").unwrap();
+    });
+    let volume = image_with(|fs| {
+        for name in ["/a", "/b", "/c"] {
+            fs.write(name, "vol").unwrap();
+        }
+    });
+    let written = Arc::default();
+    let mut shown = plan(&written);
+    shown.volumes = vec![Volume {
+        name: "v".into(),
+        guest: "/vol".into(),
+    }];
+    shown.volume_bases = vec![("v".into(), volume)];
+    for ran in go_on((&guest, &image), (&shown, &written), |_| {}) {
+        assert_eq!(
+            (ran.outcome.as_str(), ran.text.as_str()),
+            ("exit code 0", "own")
+        );
+    }
+}
+
+/// An image that a store keeps is there without its layers.
+#[cfg(feature = "store")]
+#[test]
+fn what_goes_on_over_an_image_of_a_store_has_all_of_it() {
+    let guest = guest(
+        r#"(func (export "_start") (local $file i32)
+          (local.set $file (call $open (i32.const 3) (i32.const 16) (i32.const 4) (i32.const 0)))
+          (drop (call $yield))
+          (call $print (local.get $file) (i32.const 3))
+          (call $print (call $open (i32.const 3) (i32.const 40) (i32.const 4) (i32.const 0)) (i32.const 3)))"#,
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let mut import = store.import().unwrap();
+    let base = image_with(|fs| {
+        fs.write("/data", "one").unwrap();
+        fs.write("/zero", "two").unwrap();
+    });
+    import.layer(base.layers()[0].clone(), LayerOrigin::new());
+    import
+        .commit(ImageConfig::default(), Some("base:1"))
+        .unwrap();
+    let image = store.image("base:1").unwrap();
+    assert!(image.layers().is_empty());
+    let written = Arc::default();
+    let shown = plan(&written);
+    let point = "call:sched_yield:1".parse().unwrap();
+    let frozen = freeze(&guest, &image, &shown, &RunnerConfig::default(), &point);
+    let Freezing::Frozen(checkpoint) = frozen.unwrap() else {
+        panic!("it yields");
+    };
+    let runner = checkpoint.runner(RunnerConfig::default()).unwrap();
+    let report = runner.run(checkpoint.image(), &shown).unwrap();
+    let ran = ran(&written, &report.instances[0].outcome);
+    assert_eq!(
+        (ran.outcome.as_str(), ran.text.as_str()),
+        ("exit code 0", "onetwo")
+    );
 }

@@ -1,10 +1,11 @@
 //! What cannot be frozen is refused by its name, before anything is compiled or written.
 
-use wasmtime::{Engine, Func, Linker, Module, Store};
+use wasmtime::{Engine, Func, Linker, Module, Store, StoreLimits, StoreLimitsBuilder};
 
 use super::*;
+use crate::limits::ADDED_CODE_BYTES;
 use crate::runner::HostDir;
-use crate::runner::freeze::FreezableModule;
+use crate::runner::freeze::{Called, FreezableModule};
 
 /// Says why a module is refused wherever it stands.
 fn refused(wat: &str) -> String {
@@ -180,14 +181,113 @@ fn a_reference_to_a_function_as_an_argument_is_refused() {
             .call(&mut store, "run", &[], &mut [])
             .unwrap()
         {
-            super::super::Called::Stopped(stopped) => stopped.bake(&mut store).map(drop),
-            super::super::Called::Returned => panic!("it calls twice"),
+            Called::Stopped(stopped) => stopped.bake(&mut store).map(drop),
+            Called::Returned => panic!("it calls twice"),
         }
     };
     assert!(at(1).is_ok(), "a null is no reference");
     let said = at(2).unwrap_err().to_string();
     assert!(
         said.contains("an argument is a reference to a function"),
+        "{said}"
+    );
+}
+
+/// Some kilobytes of code would become gigabytes.
+#[test]
+fn operands_that_each_block_would_save_again_are_refused_by_their_function() {
+    let of = |operands: usize, blocks: usize| {
+        let pushed = "(i32.const 0)".repeat(operands);
+        let block = "(block (drop (call $yield)))".repeat(blocks);
+        let dropped = "(drop)".repeat(operands);
+        format!(
+            r#"(module
+              (import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))
+              (func $other)
+              (func $many {pushed} {block} {dropped})
+              (func (export "_start") (call $many)))"#
+        )
+    };
+    for (operands, blocks) in [(20_000, 100_000), (45_000, 1_000), (500, 10_000)] {
+        let said = refused(&of(operands, blocks));
+        assert!(said.starts_with("function 2 (many) at offset 0x"), "{said}");
+        assert!(said.contains("too many operands lie below"), "{said}");
+    }
+    let said = refused(&of(60_000, 1));
+    assert!(said.starts_with("function 2 (many) at offset 0x"), "{said}");
+    assert!(said.contains("more than 50000 locals"), "{said}");
+    // In front of few blocks many harm nobody.
+    let guest = Guest::from_bytes("guest", of(20_000, 10)).unwrap();
+    FreezableModule::new(&guest.wasm().unwrap()).unwrap();
+}
+
+/// Functions of some bytes may have thousands of locals.
+#[test]
+fn code_that_is_added_has_a_bound_for_the_whole_program() {
+    const LOCALS: usize = 49_000;
+    let of = |functions: usize| {
+        let locals = "i64 ".repeat(LOCALS);
+        let many = format!("(func (local {locals}) (drop (call $yield)))").repeat(functions);
+        format!(
+            r#"(module
+              (import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))
+              {many})"#
+        )
+    };
+    // For each local: where the frame is, the local, and the place in the frame.
+    let least = usize::try_from(ADDED_CODE_BYTES).unwrap() / (LOCALS * 20);
+    let guest = Guest::from_bytes("guest", of(least)).unwrap();
+    FreezableModule::new(&guest.wasm().unwrap()).unwrap();
+    let said = refused(&of(least * 3));
+    assert!(said.starts_with("function "), "{said}");
+    assert!(said.contains("what is added to the program"), "{said}");
+}
+
+/// One that the table of those on the stack has no room for would go on as null.
+#[test]
+fn more_references_on_the_stack_than_a_table_may_have_are_refused() {
+    let wat = r#"(module
+      (import "own" "point" (func $point))
+      (elem declare func $a)
+      (func $a)
+      (func (export "run") (local $one funcref) (local $two funcref)
+        (local.set $one (ref.func $a))
+        (call $point)
+        (local.set $two (ref.func $a))
+        (ref.func $a) (ref.func $a)
+        (call $point)
+        (drop) (drop)
+        (call $point)))"#;
+    let guest = Guest::from_bytes("guest", wat).unwrap();
+    let wasm = guest.wasm().unwrap();
+    let engine = Engine::default();
+    let mut linker = Linker::new(&engine);
+    linker.func_wrap("own", "point", || {}).unwrap();
+    let program = FreezableModule::new(&wasm).unwrap();
+    let module = Module::new(&engine, program.module()).unwrap();
+    // As many as the table of all functions has.
+    let at = |nth: u64, elements: usize| {
+        let limits = StoreLimitsBuilder::new().table_elements(elements).build();
+        let mut store = Store::new(&engine, limits);
+        store.limiter(|limits: &mut StoreLimits| limits);
+        let watched =
+            program.instantiate(&mut store, &module, &linker, move |_, call| call.nth == nth);
+        let called = watched.unwrap().call(&mut store, "run", &[], &mut []);
+        let Called::Stopped(stopped) = called.unwrap() else {
+            panic!("it calls three times");
+        };
+        stopped.bake(&mut store).map(drop)
+    };
+    at(1, 3).unwrap();
+    at(2, 4).unwrap();
+    let said = at(2, 3).unwrap_err().to_string();
+    assert!(said.starts_with("function 2 at offset 0x"), "{said}");
+    assert!(
+        said.contains("an operand holds a reference to a function"),
+        "{said}"
+    );
+    assert!(
+        said.contains("more of them on the stack than a table"),
         "{said}"
     );
 }
