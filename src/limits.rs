@@ -235,6 +235,10 @@ pub const MAX_DEVICE_STEP_BYTES: usize = 1024 * 1024;
 /// Volumes of one run of guests. Each is a file system of its own.
 pub const MAX_VOLUMES: usize = 1024;
 
+/// Directories of the layered file system that one run shows a guest, besides volumes and those of
+/// the host.
+pub const MAX_SHOWN_DIRS: usize = 4096;
+
 /// Threads in one run of the command line: far more than there are cores.
 pub const MAX_THREADS: u32 = 1024;
 

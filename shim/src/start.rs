@@ -274,13 +274,9 @@ async fn announce(socket: &Path, id: &str) -> Result<Answerer, String> {
                     return Ok(Answerer::Gone);
                 }
                 Err(CallError::Refused(_, text)) => return Err(text),
-                Err(CallError::Io(error)) => match error.kind() {
-                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                        return Ok(Answerer::Gone);
-                    }
-                    // It ends just now, or has no descriptor left for one more who asks.
-                    _ => tokio::time::sleep(Duration::from_millis(50)).await,
-                },
+                Err(CallError::Io(error)) if has_gone(&error) => return Ok(Answerer::Gone),
+                // It ends just now, or has no descriptor left for one more who asks.
+                Err(CallError::Io(_)) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         }
     };
@@ -442,7 +438,7 @@ fn delete(args: &ShimArgs) -> Result<DeleteResponse, String> {
     let bundle = bundle(args)?;
     let address = fs::read_to_string(bundle.join("address")).unwrap_or_default();
     if let Some(socket) = address.trim().strip_prefix("unix://").map(Path::new) {
-        let ended = async { timeout(CALL_PATIENCE, end_container(socket, &args.id)).await };
+        let ended = async { timeout(CALL_PATIENCE, until_ended(socket, &args.id)).await };
         match runtime()?.block_on(ended) {
             Ok(Err(CallError::Io(error))) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 let _gone = fs::remove_file(socket);
@@ -455,6 +451,27 @@ fn delete(args: &ShimArgs) -> Result<DeleteResponse, String> {
         exit_status: 128 + SIGKILL,
         exited_at: Some(Timestamp::of(SystemTime::now())),
     })
+}
+
+/// Ends a container by the process that it is of. One that is just being killed may hear the question and
+/// not answer any more: it is asked again until it has gone.
+async fn until_ended(socket: &Path, id: &str) -> Result<(), CallError> {
+    loop {
+        match end_container(socket, id).await {
+            Err(CallError::Io(error)) if !has_gone(&error) => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            ended => return ended,
+        }
+    }
+}
+
+/// Returns whether nobody listens at a socket.
+fn has_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+    )
 }
 
 async fn end_container(socket: &Path, id: &str) -> Result<(), CallError> {

@@ -12,13 +12,14 @@ use super::compose::{Items, SectionChange, compose, contents, id, length, names,
 use super::core_module::CoreModule;
 use super::elements::{Constant, each_constant, elements};
 use super::error::{Refusal, missing};
+use super::frames::check_depth;
 use super::origin::{Continued, CopiedRun, OriginalProgram};
 use super::resume::{NextCall, continuation, push_call};
 use super::stopped::Stopped;
 use super::unwind::declare;
 use super::value::Value;
 use crate::digest::Digest;
-use crate::limits::{MAX_CHECKPOINT_MEMORY, MAX_CONTINUED_BYTES};
+use crate::limits::MAX_CHECKPOINT_MEMORY;
 
 /// Bytes that are looked at together: those of a page of most systems.
 const PAGE: usize = 4096;
@@ -131,7 +132,7 @@ fn continuations(
 ) -> Result<Vec<Continuation>, Refusal> {
     let first = program.function_count();
     let mut made = Vec::new();
-    check_depth(program, stopped)?;
+    check_depth(program, stopped.frames.iter().map(|frame| frame.function))?;
     for (at, frame) in stopped.frames.iter().enumerate() {
         let next = match at + 1 == stopped.frames.len() {
             true => NextCall::Import(stopped.import, &stopped.arguments),
@@ -167,21 +168,6 @@ fn continuations(
         runs: Vec::new(),
     }));
     Ok(made)
-}
-
-/// Refuses a stack whose continuations would take more code than a program.
-fn check_depth(program: &CoreModule<'_>, stopped: &Stopped<'_>) -> Result<(), Refusal> {
-    let mut bytes = 0_u64;
-    for frame in &stopped.frames {
-        bytes += program.defined(frame.function)?.body.range().len() as u64;
-    }
-    if bytes > MAX_CONTINUED_BYTES {
-        return Err(Refusal::new(format!(
-            "the stack is too deep: the functions of its {} frames have {bytes} bytes together, the limit is {MAX_CONTINUED_BYTES}",
-            stopped.frames.len()
-        )));
-    }
-    Ok(())
 }
 
 fn function_types(continuations: &[Continuation]) -> Items {

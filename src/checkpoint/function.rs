@@ -11,6 +11,7 @@ use wasmparser::{
 
 use super::core_module::CoreModule;
 use super::error::{Refusal, missing};
+use crate::steps;
 
 /// One operator, and where it stands in the binary.
 pub(crate) struct Op<'a> {
@@ -62,6 +63,7 @@ impl<'p, 'a> Function<'p, 'a> {
                     operator,
                 });
             }
+            steps::add(ops.len());
             let locals = (0..check.len_locals())
                 .map(|local| {
                     let ty = check.get_local_type(local);

@@ -62,6 +62,13 @@ pub(crate) struct CopiedRun {
 }
 
 impl CopiedRun {
+    /// Returns the last of runs by where they begin that begins at an offset of the body or
+    /// before it.
+    pub(super) fn at(runs: &[Self], offset: usize) -> Option<Self> {
+        let behind = runs.partition_point(|run| run.start as usize <= offset);
+        runs.get(behind.checked_sub(1)?).copied()
+    }
+
     /// Bytes that one takes at most: three numbers.
     pub(crate) const MAX_BYTES: usize = 15;
 
@@ -78,6 +85,15 @@ impl CopiedRun {
 }
 
 impl<'a> OriginalProgram<'a> {
+    /// Returns the function of the program whose frame one of the module's functions has; `None`
+    /// if that is a continuation of none.
+    pub(super) fn function_of(&self, function: u32) -> Option<u32> {
+        match function.checked_sub(self.functions) {
+            None => Some(function),
+            Some(at) => self.continuations.get(at as usize)?.function,
+        }
+    }
+
     /// Reads the contents of the section of a module that has so many functions. `None` if
     /// they are not what was written for it.
     pub(super) fn read(contents: &'a [u8], module: &[u8], functions: u32) -> Option<Self> {
@@ -140,22 +156,21 @@ impl<'a> OriginalProgram<'a> {
 }
 
 impl Continued<'_> {
-    /// Returns the last run that begins at an offset of the body or before it.
-    pub(super) fn run_at(&self, offset: usize) -> Option<CopiedRun> {
+    /// Returns its runs by where they begin; `None` if they cannot be read.
+    pub(super) fn runs_by_start(&self) -> Option<Vec<CopiedRun>> {
         let mut reader = BinaryReader::new(self.runs, 0);
-        let mut found = None;
+        let mut runs = Vec::new();
         while !reader.eof() {
             let mut number = || reader.read_var_u32().ok();
-            let run = CopiedRun {
+            runs.push(CopiedRun {
                 start: number()?,
                 first: number()?,
                 count: number()?,
-            };
-            if run.start as usize <= offset {
-                found = Some(run);
-            }
+            });
         }
-        found
+        // They were written so; what comes from elsewhere may be in any order.
+        runs.sort_by_key(|run| run.start);
+        Some(runs)
     }
 }
 
@@ -223,11 +238,13 @@ mod tests {
                 "{end}"
             );
         }
-        let at = |offset| origin.continuations[0].run_at(offset).map(|run| run.first);
+        let runs = origin.continuations[0].runs_by_start().unwrap();
+        let at = |offset| CopiedRun::at(&runs, offset).map(|run| run.first);
         assert_eq!(
             [at(4), at(5), at(999), at(1000)],
             [None, Some(200), Some(200), Some(0)]
         );
-        assert_eq!(origin.continuations[1].run_at(9), None);
+        assert_eq!(origin.continuations[1].runs_by_start(), Some(Vec::new()));
+        assert_eq!(CopiedRun::at(&[], 9), None);
     }
 }

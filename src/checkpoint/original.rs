@@ -1,6 +1,6 @@
 //! The program that a module which goes on was made of, and its frames.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
 use wasm_encoder::{ElementSection, Elements, Encode};
@@ -14,7 +14,7 @@ use super::error::Refusal;
 use super::frames::Frame;
 use super::function::Function;
 use super::leave::items_of;
-use super::origin::{Continued, OriginalProgram};
+use super::origin::{Continued, CopiedRun, OriginalProgram};
 use crate::bounded::bounded_u32;
 
 fn cannot_be() -> Refusal {
@@ -37,16 +37,21 @@ impl OriginalProgram<'_> {
         module: &CoreModule<'_>,
         frames: Vec<Frame>,
     ) -> Result<Vec<Frame>, Refusal> {
-        let mut places: HashMap<(u32, u32), Option<FunctionPos>> = HashMap::new();
+        // Each function is read once, however many frames it has.
+        let mut continued: BTreeMap<u32, BTreeMap<u32, Option<FunctionPos>>> = BTreeMap::new();
+        for frame in &frames {
+            if frame.function >= self.functions {
+                let calls = continued.entry(frame.function).or_default();
+                calls.insert(frame.call, None);
+            }
+        }
+        for (function, calls) in &mut continued {
+            self.place(module, *function, calls)?;
+        }
         let mut own = Vec::new();
         for mut frame in frames {
-            if frame.function >= self.functions {
-                let key = (frame.function, frame.call);
-                let place = match places.get(&key) {
-                    Some(place) => *place,
-                    None => self.place(module, &frame)?,
-                };
-                places.insert(key, place);
+            if let Some(calls) = continued.get(&frame.function) {
+                let place = calls.get(&frame.call).copied().flatten();
                 // What calls the import alone stands for a frame that was handed over.
                 let Some(place) = place else { continue };
                 (frame.function, frame.call) = (place.function, place.call);
@@ -57,26 +62,32 @@ impl OriginalProgram<'_> {
         Ok(own)
     }
 
+    /// Finds for calls of a continuation where they stand in its function.
     fn place(
         &self,
         module: &CoreModule<'_>,
-        frame: &Frame,
-    ) -> Result<Option<FunctionPos>, Refusal> {
-        let at = frame.function.checked_sub(self.functions);
+        continuation: u32,
+        calls: &mut BTreeMap<u32, Option<FunctionPos>>,
+    ) -> Result<(), Refusal> {
+        let at = continuation.checked_sub(self.functions);
         let continued = at.and_then(|at| self.continuations.get(at as usize));
         let continued = *continued.ok_or_else(cannot_be)?;
         let Some(function) = continued.function else {
-            return Ok(None);
+            return Ok(());
         };
         let original = Function::read(module, function)?;
-        let call = call_in(module, frame, continued)?.ok_or_else(cannot_be)?;
-        let op = original.op(call as usize)?;
-        original.callee(&op.operator)?.ok_or_else(cannot_be)?;
-        Ok(Some(FunctionPos {
-            function,
-            call,
-            locals: original.locals.len(),
-        }))
+        let runs = PlacedRuns::of(module, continuation, continued)?;
+        for (call, place) in calls {
+            let call = runs.call(*call as usize)?.ok_or_else(cannot_be)?;
+            let op = original.op(call as usize)?;
+            original.callee(&op.operator)?.ok_or_else(cannot_be)?;
+            *place = Some(FunctionPos {
+                function,
+                call,
+                locals: original.locals.len(),
+            });
+        }
+        Ok(())
     }
 
     /// Writes the program, with memories, globals and tables as the module begins with them.
@@ -151,28 +162,43 @@ impl OriginalProgram<'_> {
     }
 }
 
-/// Returns the call of the function that the call of a frame stands for.
-fn call_in(
-    module: &CoreModule<'_>,
-    frame: &Frame,
-    continued: Continued<'_>,
-) -> Result<Option<u32>, Refusal> {
-    let start = module.defined(frame.function)?.body.range().start;
-    let continuation = Function::read(module, frame.function)?;
-    let call = frame.call as usize;
-    let offset = continuation.op(call)?.start - start;
-    let Some(run) = continued.run_at(offset) else {
-        return Ok(None);
-    };
-    let first = start + run.start as usize;
-    let ops = &continuation.ops;
-    let Ok(first) = ops.binary_search_by_key(&first, |op| op.start) else {
-        return Ok(None);
-    };
-    let behind = call.checked_sub(first);
-    let behind = behind.filter(|behind| *behind < run.count as usize);
-    let behind = behind.map(|behind| bounded_u32(behind, "the count of the run"));
-    Ok(behind.map(|behind| run.first.saturating_add(behind)))
+/// A continuation, and which of its operators are those of its function.
+struct PlacedRuns<'p, 'a> {
+    continuation: Function<'p, 'a>,
+    /// Where its body begins.
+    start: usize,
+    runs: Vec<CopiedRun>,
+}
+
+impl<'p, 'a> PlacedRuns<'p, 'a> {
+    fn of(
+        module: &'p CoreModule<'a>,
+        function: u32,
+        continued: Continued<'_>,
+    ) -> Result<Self, Refusal> {
+        Ok(Self {
+            continuation: Function::read(module, function)?,
+            start: module.defined(function)?.body.range().start,
+            runs: continued.runs_by_start().ok_or_else(cannot_be)?,
+        })
+    }
+
+    /// Returns the call of the function that a call of the continuation stands for.
+    fn call(&self, call: usize) -> Result<Option<u32>, Refusal> {
+        let offset = self.continuation.op(call)?.start - self.start;
+        let Some(run) = CopiedRun::at(&self.runs, offset) else {
+            return Ok(None);
+        };
+        let first = self.start + run.start as usize;
+        let ops = &self.continuation.ops;
+        let Ok(first) = ops.binary_search_by_key(&first, |op| op.start) else {
+            return Ok(None);
+        };
+        let behind = call.checked_sub(first);
+        let behind = behind.filter(|behind| *behind < run.count as usize);
+        let behind = behind.map(|behind| bounded_u32(behind, "the count of the run"));
+        Ok(behind.map(|behind| run.first.saturating_add(behind)))
+    }
 }
 
 /// Returns the first items of a section, if the module has it.
@@ -195,4 +221,66 @@ fn first<'m, T: FromReader<'m>>(
     };
     let bytes = own.get(start..end).unwrap_or_default().to_vec();
     Ok(Some(Items { count, bytes }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use crate::steps;
+
+    /// Who read both functions for each frame would read for minutes.
+    #[test]
+    fn a_continuation_is_read_once_for_all_of_its_frames() {
+        const CALLS: u32 = 5_000;
+        const NOPS: usize = 1_000_000;
+        let calls = "call $call ".repeat(CALLS as usize);
+        let nops = "nop ".repeat(NOPS);
+        let text = format!(
+            r#"(module (import "own" "call" (func $call))
+              (func (param i32) {calls}) (func (local i32 i32) {nops} {calls}))"#
+        );
+        let wasm = wat::parse_str(text).unwrap();
+        let module = CoreModule::parse(&wasm).unwrap();
+        let first = length_of_head(&module) + NOPS;
+        let runs = CopiedRun::write_all(&[CopiedRun {
+            start: u32::try_from(first).unwrap(),
+            first: 0,
+            count: CALLS,
+        }]);
+        let origin = OriginalProgram {
+            program: Digest::of(b"the program"),
+            functions: 2,
+            types: 1,
+            elements: 0,
+            data: 0,
+            entry: 1,
+            continuations: vec![Continued {
+                function: Some(1),
+                runs: &runs,
+            }],
+        };
+        let frames = || {
+            let all = (0..CALLS).map(|call| Frame {
+                function: 2,
+                call: u32::try_from(NOPS).unwrap() + call,
+                locals: vec![crate::checkpoint::Value::I32(0); 2],
+                operands: Vec::new(),
+            });
+            let own = origin.frames(&module, all.collect()).unwrap();
+            for (call, frame) in (0..CALLS).zip(&own) {
+                assert_eq!((frame.function, frame.call), (1, call));
+                assert_eq!(frame.locals.len(), 1);
+            }
+            assert_eq!(own.len(), CALLS as usize);
+        };
+        assert!(steps::counted(frames) < 2 * NOPS as u64);
+    }
+
+    /// Bytes of the locals that the last function declares.
+    fn length_of_head(module: &CoreModule<'_>) -> usize {
+        let body = &module.defined(2).unwrap().body;
+        let reader = body.get_operators_reader().unwrap();
+        reader.original_position() - body.range().start
+    }
 }

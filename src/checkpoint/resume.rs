@@ -44,7 +44,7 @@ pub(crate) fn continuation(
         let mut function = Function::read(program, frame.function)?;
         let offset = function.op(call)?.start;
         let levels = find_levels(&mut function, call)?;
-        let continues_a_loop = levels.iter().any(|level| level.kind == FrameKind::Loop);
+        let continues_a_loop = levels.last().is_some_and(|level| level.in_loop);
         let writer = ContinuationWriter {
             function,
             frame,
@@ -66,6 +66,8 @@ pub(crate) fn continuation(
 /// A block that the call stands in. The first is the function itself.
 struct EnclosingBlock {
     kind: FrameKind,
+    /// Whether its code runs again: it is a loop, or stands in one.
+    in_loop: bool,
     /// What it takes and leaves; `None` for the function, which takes nothing.
     ty: Option<BlockType>,
     /// The position of the operator that opens it.
@@ -99,6 +101,7 @@ fn find_levels(
 ) -> Result<Vec<EnclosingBlock>, Refusal> {
     let mut levels = vec![EnclosingBlock {
         kind: FrameKind::Block,
+        in_loop: false,
         ty: None,
         open: 0,
         first: 0,
@@ -118,8 +121,11 @@ fn find_levels(
                 last.operands = operands;
             }
             function.step(at)?;
+            let kind = function.kind().unwrap_or(FrameKind::Block);
+            let is_above = levels.last().is_some_and(|above| above.in_loop);
             levels.push(EnclosingBlock {
-                kind: function.kind().unwrap_or(FrameKind::Block),
+                kind,
+                in_loop: is_above || kind == FrameKind::Loop,
                 ty: Some(ty),
                 open: at,
                 first: at + 1,
@@ -264,16 +270,10 @@ impl ContinuationWriter<'_, '_, '_> {
         }
     }
 
-    /// Returns whether the code of a level runs again.
-    fn is_in_loop(&self, number: usize) -> bool {
-        let until = self.levels.get(1..=number).unwrap_or_default();
-        until.iter().any(|level| level.kind == FrameKind::Loop)
-    }
-
     /// Writes what comes before the next level, or the call, and opens or calls it.
     fn write_level(&mut self, number: usize, next: &NextCall<'_>) -> Result<(), Refusal> {
         let is_last = number + 1 == self.levels.len();
-        let again = self.is_in_loop(number);
+        let again = self.level(number)?.in_loop;
         match (again, is_last) {
             (false, true) => {
                 self.push_operands(number, None)?;
@@ -456,7 +456,7 @@ impl ContinuationWriter<'_, '_, '_> {
     fn write_rest(&mut self) -> Result<(), Refusal> {
         let mut at = self.call + 1;
         for number in (0..self.levels.len()).rev() {
-            let keeps_else = self.is_in_loop(number);
+            let keeps_else = self.level(number)?.in_loop;
             let mut open = 0_u32;
             let mut skips = false;
             loop {
@@ -531,6 +531,47 @@ mod tests {
         let next = NextCall::Import(0, &[]);
         let mut additions = Additions::of_continuations(&program, 1);
         continuation(&program, &frame, &next, &mut additions)
+    }
+
+    /// Who looked at all levels above for each would look for hours.
+    #[test]
+    fn a_call_in_a_million_blocks_goes_on() {
+        const BLOCKS: usize = 1_000_000;
+        let mut types = wasm_encoder::TypeSection::new();
+        types.ty().function([], []);
+        let mut imports = wasm_encoder::ImportSection::new();
+        imports.import("own", "call", wasm_encoder::EntityType::Function(0));
+        let mut functions = wasm_encoder::FunctionSection::new();
+        functions.function(0);
+        let mut body = wasm_encoder::Function::new([]);
+        for _ in 0..BLOCKS {
+            body.instruction(&Instruction::Block(wasm_encoder::BlockType::Empty));
+        }
+        body.instruction(&Instruction::Call(0));
+        for _ in 0..=BLOCKS {
+            body.instruction(&Instruction::End);
+        }
+        let mut code = wasm_encoder::CodeSection::new();
+        code.function(&body);
+        let mut module = wasm_encoder::Module::new();
+        module.section(&types).section(&imports);
+        let wasm = module.section(&functions).section(&code).clone().finish();
+        let program = CoreModule::parse(&wasm).unwrap();
+        let frame = Frame {
+            function: 1,
+            call: length(BLOCKS),
+            locals: Vec::new(),
+            operands: Vec::new(),
+        };
+        let mut additions = Additions::of_continuations(&program, 1);
+        let next = NextCall::Import(0, &[]);
+        let (body, runs) = continuation(&program, &frame, &next, &mut additions).unwrap();
+        assert!(body.len() > 3 * BLOCKS, "{} bytes", body.len());
+        // The call, and the ends behind it.
+        assert_eq!(
+            runs.iter().map(|run| run.count).sum::<u32>(),
+            length(BLOCKS + 2)
+        );
     }
 
     /// A function of some kilobytes would go on as one of megabytes.

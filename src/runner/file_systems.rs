@@ -131,32 +131,33 @@ pub(super) fn make_fs(
 /// Where guest directories lie below others that are shown: paths of the
 /// layered file system that must be there for the guest to list, with the name
 /// of the volume that is mounted there.
+///
+/// O(names), sorted.
 fn mount_points(plan: &RunPlan) -> Vec<(String, Option<&String>)> {
-    let layered = plan.preopens.iter().map(|preopen| (&preopen.guest, None));
-    let hosts = plan.host_dirs.iter().map(|dir| (&dir.guest, None));
-    let volumes = plan
-        .volumes
-        .iter()
-        .map(|volume| (&volume.guest, Some(&volume.name)));
+    let layered = plan.preopens.iter();
+    let layered = layered.map(|shown| (&shown.guest, None, Some(&shown.dir)));
+    let hosts = plan.host_dirs.iter().map(|dir| (&dir.guest, None, None));
+    let volumes = plan.volumes.iter();
+    let volumes = volumes.map(|volume| (&volume.guest, Some(&volume.name), None));
+    let all = layered.chain(hosts).chain(volumes).enumerate();
+    let all = all.map(|(order, (guest, volume, dir))| (components(guest), order, volume, dir));
+    let mut all: Vec<_> = all.filter(|(names, ..)| !names.contains(&"..")).collect();
+    // Each comes behind those that it lies below.
+    all.sort();
     let mut mount_points = Vec::new();
-    for (guest, volume) in layered.chain(hosts).chain(volumes) {
-        let below = components(guest);
-        if below.contains(&"..") {
-            continue;
-        }
+    let mut above: Vec<(&[&str], &String)> = Vec::new();
+    for (names, order, volume, dir) in &all {
+        while above.pop_if(|(top, _)| !names.starts_with(top)).is_some() {}
         // The one nearest above is the one that a guest lists it in.
-        let above = plan
-            .preopens
-            .iter()
-            .map(|preopen| (components(&preopen.guest), &preopen.dir))
-            .filter(|(above, _)| above.len() < below.len() && below.starts_with(above))
-            .max_by_key(|(above, _)| above.len());
-        if let Some((above, dir)) = above {
-            let rest = below.get(above.len()..).unwrap_or_default().join("/");
-            mount_points.push((format!("{dir}/{rest}"), volume));
+        let mut nearest = above.iter().rev();
+        if let Some((top, dir)) = nearest.find(|(top, _)| top.len() < names.len()) {
+            let rest = names.get(top.len()..).unwrap_or_default().join("/");
+            mount_points.push((*order, (format!("{dir}/{rest}"), *volume)));
         }
+        above.extend(dir.map(|dir| (names.as_slice(), dir)));
     }
-    mount_points
+    mount_points.sort_unstable_by_key(|(order, _)| *order);
+    mount_points.into_iter().map(|(_, point)| point).collect()
 }
 
 fn components(path: &str) -> Vec<&str> {

@@ -8,7 +8,7 @@ use super::file_systems::check_volumes;
 use super::{HostThreads, Network, RunControl, RunnerConfig, RunnerError, Stdio};
 use crate::budget::Budget;
 use crate::image::Image;
-use crate::limits::MAX_ARGUMENT_BYTES;
+use crate::limits::{MAX_ARGUMENT_BYTES, MAX_SHOWN_DIRS};
 use crate::vfs::{Quota, Rights, Rule, Share, VirtualClock};
 
 /// The environment variable that tells a guest its number.
@@ -281,9 +281,15 @@ impl RunPlan {
         }
     }
 
-    /// Refuses two directories under one name: which one a guest's libc
+    /// Refuses more directories than a guest is shown, and two under one name: which one a guest's libc
     /// picks would be anybody's guess.
     fn check_names(&self) -> Result<(), RunnerError> {
+        if self.preopens.len() > MAX_SHOWN_DIRS {
+            return Err(RunnerError::Argument {
+                what: format!("{} directories", self.preopens.len()),
+                reason: "more than one run can have",
+            });
+        }
         let mut seen = HashSet::new();
         let layered = self.preopens.iter().map(|preopen| &preopen.guest);
         let hosts = self.host_dirs.iter().map(|dir| &dir.guest);
@@ -391,6 +397,19 @@ mod tests {
             }];
         });
         assert_eq!(twice, "the guest directory \"/v/\" is given twice");
+    }
+
+    #[test]
+    fn directories_that_are_shown_have_a_bound() {
+        let of = |count: usize| {
+            let shown = (0..count).map(|at| preopen(&format!("/{at}")));
+            refusal(|plan| plan.preopens = shown.collect())
+        };
+        assert_eq!(of(MAX_SHOWN_DIRS), "fine");
+        assert_eq!(
+            of(MAX_SHOWN_DIRS + 1),
+            "4097 directories: more than one run can have"
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use stratafs::chunk::ChunkPool;
 use stratafs::image::Image;
-use stratafs::limits::MAX_ARGUMENT_BYTES;
+use stratafs::limits::{MAX_ARGUMENT_BYTES, MAX_SHOWN_DIRS};
 use stratafs::runner::freeze::{Checkpoint, Freezing, Point, freeze};
 use stratafs::runner::{Guest, GuestDir, Outcome, RunPlan, RunnerConfig};
 use stratafs::vfs::{Fs, Rights};
@@ -89,6 +89,32 @@ fn more_names_than_a_guest_has_descriptors_are_refused() {
         state["known"]["named"] = json!(vec![("2f61", 1); 1000]);
     });
     assert!(said.contains("cannot be"), "{said}");
+}
+
+/// Who looked through the whole table for each directory would look for minutes, before any limit of
+/// time begins.
+#[test]
+fn many_directories_and_many_descriptors_are_no_product() {
+    let with = |state: &mut Value, shown: usize| {
+        let more = (1..shown)
+            .map(|number| json!({"dir": "/", "guest": format!("/d{number}"), "read_only": false}));
+        state["preopens"].as_array_mut().unwrap().extend(more);
+    };
+    let said = refusal(|state| with(state, MAX_SHOWN_DIRS + 1));
+    assert!(said.contains("more than one run can have"), "{said}");
+    let many = opened(|_, state| {
+        with(state, MAX_SHOWN_DIRS);
+        let descriptors = state["descriptors"].as_array_mut().unwrap();
+        descriptors.extend(vec![json!({"kind": "closed"}); 700_000]);
+    });
+    let many = many.unwrap();
+    let runner = many.runner(RunnerConfig::default()).unwrap();
+    let mut plan = many.plan();
+    plan.instances = 10;
+    let report = runner.run(many.image(), &plan).unwrap();
+    for instance in &report.instances {
+        assert_eq!(instance.outcome, Outcome::Exited(0));
+    }
 }
 
 #[test]

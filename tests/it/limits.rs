@@ -475,6 +475,7 @@ pub const ELSEWHERE: &[(&str, &str)] = &[
     ),
     ("MAX_PLACES", "an_instance_has_max_places"),
     ("MAX_VOLUMES", "volumes_have_a_bound_and_names"),
+    ("MAX_SHOWN_DIRS", "directories_that_are_shown_have_a_bound"),
     ("MAX_TABLE_SLOTS", "the_table_has_max_table_slots"),
     (
         "MAX_ARGUMENT_BYTES",

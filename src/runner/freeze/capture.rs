@@ -55,8 +55,8 @@ pub(super) fn capture<T: 'static>(
         bytes: &frames,
         references: &references,
     };
-    let frames = read_frames(program, reach, added(program), &written)?;
     let origin = origin_of(program, entry);
+    let frames = read_frames(program, (reach, added(program)), origin, &written)?;
     let frames = match origin {
         Some(origin) => origin.frames(program, frames)?,
         None => frames,

@@ -1,13 +1,13 @@
 //! A frozen guest as a value.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use wasmtime_wasi::{HostMonotonicClock, WasiCtxBuilder};
 
-use super::dirs::DEVICES;
+use super::dirs::{DEVICES, is_of_devices};
 use super::files::{HIDDEN, HIDDEN_PLACES};
 use super::known::SavedKnown;
 use super::shown::DIR;
@@ -17,10 +17,10 @@ use crate::digest::Digest;
 use crate::error::Error;
 use crate::image::Image;
 use crate::layer::Layer;
-use crate::meta::{FileId, Time};
+use crate::meta::{FileId, Kind, Time};
 use crate::name::show;
 use crate::runner::{Guest, GuestDir, RunPlan, Runner, RunnerConfig, RunnerError};
-use crate::vfs::{Fs, Preopen};
+use crate::vfs::{Fs, Preopen, Rights};
 use crate::wasi::p1::{Ctx, Described, KnownFiles};
 
 /// A guest that stands still: a program that goes on from there, its files, and what it
@@ -57,6 +57,8 @@ pub(super) struct FrozenParts {
     pub(super) changes: Layer,
     pub(super) table: Vec<Described>,
     pub(super) hidden: bool,
+    /// Whether the guest needs a `/dev` that is not the devices' own.
+    pub(super) other_dev: bool,
     pub(super) args: Vec<String>,
     pub(super) env: Vec<(String, String)>,
     pub(super) preopens: Vec<GuestDir>,
@@ -131,6 +133,7 @@ impl Checkpoint {
             changes: files.kept.changes,
             table: files.kept.table,
             hidden: files.kept.hidden,
+            other_dev: files.kept.other_dev,
             args: guest.args,
             env: guest.env,
             preopens: files.kept.preopens,
@@ -239,12 +242,13 @@ impl Checkpoint {
         let preopens = plan.preopens.iter().map(|shown| &shown.guest);
         let volumes = plan.volumes.iter().map(|shown| &shown.guest);
         let hosts = plan.host_dirs.iter().map(|shown| &shown.guest);
-        let shown: Vec<&String> = preopens.chain(volumes).chain(hosts).collect();
-        // Where the base has no devices, they have a directory of their own.
-        let is_furnished = |name: &str| plan.furnished && name == DEVICES;
+        let shown = preopens.chain(volumes).chain(hosts);
+        let shown: HashSet<&str> = shown.map(String::as_str).collect();
         let mut needed = self.0.needed_dirs();
-        let missing = needed.find(|name| !shown.contains(name) && !is_furnished(name));
-        missing.map(String::as_str)
+        needed.find(|name| {
+            let is_devices = *name == DEVICES && self.0.has_devices_apart(plan);
+            !shown.contains(name) && !is_devices
+        })
     }
 
     /// Returns the plan of a run that shows the guest what it was shown before.
@@ -309,18 +313,45 @@ impl Checkpoint {
 }
 
 impl FrozenParts {
-    /// Returns the guest's names of the directories that have to be shown again.
-    fn needed_dirs(&self) -> impl Iterator<Item = &String> {
-        let named = self.table.iter().filter_map(|one| match one {
-            Described::Preopen { name } | Described::Open { preopen: name, .. } => Some(name),
-            Described::Closed | Described::Stream(_) => None,
-        });
-        named.filter(|name| !is_hidden_place(name))
+    /// Returns the guest's names of the directories that have to be shown again, each once.
+    fn needed_dirs(&self) -> impl Iterator<Item = &str> {
+        let mut seen = HashSet::new();
+        let named = self.table.iter().filter_map(Described::shown);
+        named.filter(move |name| !is_hidden_place(name) && seen.insert(*name))
+    }
+
+    /// Returns whether the guest needs no other `/dev` than the devices' own, and a run by `plan`
+    /// shows that: where the base has none, or where nothing can be shown in it.
+    fn has_devices_apart(&self, plan: &RunPlan) -> bool {
+        if !plan.furnished || self.other_dev {
+            return false;
+        }
+        let fs = Fs::new(&self.image);
+        let is_dir = || {
+            fs.metadata(DEVICES)
+                .is_ok_and(|stat| stat.kind == Kind::Dir)
+        };
+        fs.symlink_metadata(DEVICES).is_err() || (plan.rights == Rights::ReadOnly && is_dir())
     }
 }
 
 fn is_hidden_place(name: &str) -> bool {
     HIDDEN_PLACES.iter().any(|(place, _)| *place == name)
+}
+
+/// Returns the name in [`HIDDEN`] of what lies at a path below a directory that is shown.
+fn hidden_name<'p>(
+    shown: &HashMap<&str, &GuestDir>,
+    preopen: &str,
+    path: &'p [u8],
+) -> Option<&'p [u8]> {
+    if is_hidden_place(preopen) {
+        return parts(path).eq([path]).then_some(path);
+    }
+    let name = parts(path).last()?;
+    let whole = parts(shown.get(preopen)?.dir.as_bytes()).chain(parts(path));
+    let hidden = parts(HIDDEN.as_bytes()).chain([name]);
+    whole.eq(hidden).then_some(name)
 }
 
 /// The names of a path.
@@ -430,13 +461,17 @@ impl Resumed {
     /// Takes the names of files away that have one for the checkpoint alone: those of what is
     /// open, and no others that somebody put beside them.
     fn unname_hidden(&self, fs: &Fs) -> Result<(), Error> {
+        let mut shown = HashMap::new();
+        for dir in &self.0.preopens {
+            shown.entry(dir.guest.as_str()).or_insert(dir);
+        }
         let hidden = self.0.table.iter().filter_map(|one| match one {
             Described::Open {
                 preopen,
                 path,
                 file,
                 ..
-            } => Some((self.hidden_name(preopen, path)?, file.is_some())),
+            } => Some((hidden_name(&shown, preopen, path)?, file.is_some())),
             Described::Closed | Described::Stream(_) | Described::Preopen { .. } => None,
         });
         let hidden: BTreeMap<&[u8], bool> = hidden.collect();
@@ -462,19 +497,6 @@ impl Resumed {
         opened.collect()
     }
 
-    /// Returns the name in [`HIDDEN`] of what lies at a path below a directory that is shown.
-    fn hidden_name<'p>(&self, preopen: &str, path: &'p [u8]) -> Option<&'p [u8]> {
-        if is_hidden_place(preopen) {
-            return parts(path).eq([path]).then_some(path);
-        }
-        let mut shown = self.0.preopens.iter();
-        let shown = shown.find(|shown| shown.guest == preopen)?;
-        let name = parts(path).last()?;
-        let whole = parts(shown.dir.as_bytes()).chain(parts(path));
-        let hidden = parts(HIDDEN.as_bytes()).chain([name]);
-        whole.eq(hidden).then_some(name)
-    }
-
     /// Has the guest find the numbers, the order and the links that it knows. What has to be looked
     /// up for that is looked up once, for the first image that instances run over; over another one
     /// the links alone are.
@@ -497,8 +519,15 @@ impl Resumed {
 
     /// Opens what the guest had open, in a context that has its preopens.
     pub(in crate::runner) fn reopen(&self, ctx: &mut Ctx, fs: &Fs) -> Result<(), String> {
+        // Nothing of the devices stands for what had their name.
+        let has_only_devices = self.0.other_dev && {
+            let shown = ctx.shown_preopens();
+            shown.iter().any(|shown| is_of_devices(shown, fs))
+        };
         let mut needed = self.0.needed_dirs();
-        if let Some(name) = needed.find(|name| !ctx.shows(name)) {
+        let missing =
+            needed.find(|name| !ctx.shows(name) || (has_only_devices && *name == DEVICES));
+        if let Some(name) = missing {
             return Err(format!(
                 "{name:?} was shown to the guest when it was frozen and is not now: give the directory or volume again under this name"
             ));
@@ -512,7 +541,8 @@ impl Resumed {
         }
         self.know(ctx, fs);
         let hidden = self.hidden_places(fs).map_err(|error| error.to_string())?;
-        let reopened = ctx.reopen_beside(&self.0.table, &hidden);
+        let known = self.0.preopens.iter().map(|shown| shown.guest.as_str());
+        let reopened = ctx.reopen_beside(&self.0.table, &hidden, known.collect());
         // It is removed next.
         drop(hidden);
         let reopened = reopened.and_then(|()| {

@@ -8,7 +8,7 @@ use super::checkpoint::parts;
 use super::files::{HIDDEN, HIDDEN_PLACES, layer_error};
 use crate::meta::FileId;
 use crate::runner::{GuestDir, RunPlan};
-use crate::vfs::{Descriptor, Fs, Rights};
+use crate::vfs::{Access, Descriptor, Follow, Fs, OpenFlags, Rights};
 use crate::wasi::p1::{Ctx, OpenDescriptor, ShownPreopen};
 
 /// The guest's name for the devices, where they have a file system of their own.
@@ -67,7 +67,8 @@ pub(super) struct ShownDirs<'s> {
     fs: &'s Fs,
     own: Vec<OwnDir>,
     volumes: Vec<OpenVolume<'s>>,
-    devices: Option<ShownPreopen>,
+    /// The directory of the devices, if it is one of its own.
+    pub(super) devices: Option<ShownPreopen>,
     /// The names of what is open in `fs`, from its root.
     pub(super) places: HashMap<FileId, Vec<u8>>,
 }
@@ -106,7 +107,7 @@ impl<'s> ShownDirs<'s> {
             fs,
             own,
             volumes: volumes.collect::<Result<_, FreezeError>>()?,
-            devices: devices.find(|dir| &*dir.name == DEVICES && !dir.fs.is_same(fs)),
+            devices: devices.find(|dir| is_of_devices(dir, fs)),
             places,
         })
     }
@@ -198,6 +199,28 @@ fn refusal(open: &OpenDescriptor<'_>, reason: &str) -> FreezeError {
         fd: open.fd,
         reason: reason.to_owned(),
     }
+}
+
+/// Returns whether what a guest with the files `fs` is shown as `/dev` is the devices' own
+/// directory: neither a volume that has the name nor a directory of those files.
+pub(super) fn is_of_devices(shown: &ShownPreopen, fs: &Fs) -> bool {
+    if &*shown.name != DEVICES || shown.fs.is_same(fs) {
+        return false;
+    }
+    let dir = Descriptor::host_root(&shown.fs).pass_within(shown.id);
+    // A base that is read-only may have files under some of their names.
+    let names = [
+        "null", "zero", "full", "random", "urandom", "stdin", "stdout", "stderr",
+    ];
+    names.iter().any(|name| {
+        let found = dir.open_at(
+            Follow::No,
+            name.as_bytes(),
+            OpenFlags::empty(),
+            Access::READ,
+        );
+        found.is_ok_and(|found| found.is_device())
+    })
 }
 
 /// Finds something among the devices: their directory, or one of them.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::FreezeError;
-use super::dirs::{ShownDirs, ShownVolume};
+use super::dirs::{DEVICES, ShownDirs, ShownVolume};
 use super::known::{Frozen, SavedKnown};
 use super::shown::put;
 use crate::chunk::ChunkPool;
@@ -37,6 +37,8 @@ pub(super) struct KeptFiles {
     pub(super) preopens: Vec<GuestDir>,
     /// Whether there is something in [`HIDDEN`].
     pub(super) hidden: bool,
+    /// Whether the guest needs a `/dev` that is not the devices' own.
+    pub(super) other_dev: bool,
     /// What the guest knows of its files.
     pub(super) known: SavedKnown,
 }
@@ -83,6 +85,7 @@ pub(super) fn keep(
         hidden: &hidden,
     };
     let known = SavedKnown::of(&frozen).map_err(layer_error)?;
+    let needs_dev = table.iter().any(|one| one.shown() == Some(DEVICES));
     Ok(KeptFiles {
         known,
         image,
@@ -90,6 +93,7 @@ pub(super) fn keep(
         table,
         preopens: shown.preopens(named),
         hidden: !nameless.is_empty(),
+        other_dev: needs_dev && shown.devices.is_none(),
     })
 }
 

@@ -24,7 +24,7 @@ use crate::errno::Errno;
 use crate::error::Error;
 use crate::image::Image;
 use crate::layer::LayerBuilder;
-use crate::limits::{MAX_CHECKPOINT_PROGRAM, MAX_CHECKPOINT_STATE};
+use crate::limits::{MAX_CHECKPOINT_PROGRAM, MAX_CHECKPOINT_STATE, MAX_SHOWN_DIRS};
 use crate::runner::program_bytes::ProgramBytes;
 use crate::runner::{Guest, GuestDir, RunPlan};
 use crate::vfs::{Access, Fs, Rights};
@@ -77,6 +77,10 @@ struct SavedState {
     furnished: bool,
     /// Whether files without a name lie in the image.
     hidden: bool,
+    /// Whether the guest needs a `/dev` that is not the devices' own. Documents that do not say so
+    /// are of guests that need the devices' own, or none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    other_dev: bool,
     descriptors: Vec<SavedDescriptor>,
     /// What the guest knows of its files.
     known: SavedKnown,
@@ -260,7 +264,8 @@ impl Checkpoint {
         let state = SavedState::of(parts, &module);
         let failed = |errno| Error::new("write", STATE.as_bytes(), errno);
         let text = serde_json::to_vec(&state).map_err(|_| failed(Errno::Io))?;
-        if text.len() as u64 > MAX_CHECKPOINT_STATE {
+        let is_refused = parts.preopens.len() > MAX_SHOWN_DIRS;
+        if is_refused || text.len() as u64 > MAX_CHECKPOINT_STATE {
             return Err(failed(Errno::FileTooLarge).into());
         }
         fs.write(STATE, text)?;
@@ -371,6 +376,7 @@ impl SavedState {
                 .collect(),
             furnished: parts.furnished,
             hidden: parts.hidden,
+            other_dev: parts.other_dev,
             descriptors: parts.table.iter().map(SavedDescriptor::from).collect(),
             known: parts.known.clone(),
         }
@@ -477,6 +483,7 @@ impl SavedState {
                 .map_err(|error| damaged(error.to_string()))?,
             table,
             hidden: self.hidden,
+            other_dev: self.other_dev,
             args: plan.args,
             env: plan.env,
             preopens: plan.preopens,

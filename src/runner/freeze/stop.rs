@@ -170,6 +170,7 @@ impl<'r> StopRun<'r> {
             changes: kept.changes,
             table: kept.table,
             hidden: kept.hidden,
+            other_dev: kept.other_dev,
             args: self.plan.args.clone(),
             env: self.plan.env.clone(),
             preopens: kept.preopens,

@@ -146,10 +146,7 @@ impl Ctx {
     /// Has other slots from now on. Host directories that were not looked for yet are not
     /// among them.
     pub(super) fn replace_table(&mut self, slots: Vec<Slot>) {
-        let table = DescriptorTable::of(slots);
-        #[cfg(feature = "freeze")]
-        self.note_replaced(&table);
-        self.table = table;
+        self.table = DescriptorTable::of(slots);
         self.complete = true;
     }
 
@@ -226,18 +223,23 @@ impl Ctx {
 
     #[cold]
     fn find_host_directories(&mut self) -> Result<()> {
+        let mut found = 0_usize;
         for fd in STDIO.end.. {
             // A preopen's name has a length, which takes no memory to tell.
             let mut none = GuestMemory::Unshared(&mut []);
             match self.stock.fd_prestat_get(&mut none, fd.into()) {
                 Ok(types::Prestat::Dir(_)) => {
                     self.table.insert(Slot::Host(fd));
+                    found = found.saturating_add(1);
                 }
                 Err(error) => match CallFailure::from(error) {
                     CallFailure::Errno(_) => break,
                     fail @ (CallFailure::Trap(_) | CallFailure::Absent(_)) => return Err(fail),
                 },
             }
+        }
+        if let Some(files) = &mut self.host_files {
+            files.keep_names(found);
         }
         self.complete = true;
         Ok(())

@@ -1,6 +1,6 @@
 //! Contexts that go on from another one: forks, and tables of descriptors as data.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use wasmtime_wasi::p1::{WasiP1Ctx, types};
 
@@ -38,6 +38,16 @@ pub enum Described {
         /// What a file adds; `None` for a directory.
         file: Option<OpenFile>,
     },
+}
+
+impl Described {
+    /// Returns the name of the directory that this is, or lies below.
+    pub(crate) fn shown(&self) -> Option<&str> {
+        match self {
+            Self::Preopen { name } | Self::Open { preopen: name, .. } => Some(name),
+            Self::Closed | Self::Stream(_) => None,
+        }
+    }
 }
 
 /// What an open file has besides what it is open on.
@@ -253,39 +263,77 @@ impl Ctx {
     /// [`Errno::IsDirectory`] and [`Errno::NotDirectory`] for what is of the other kind.
     /// Nothing is changed then.
     pub fn reopen(&mut self, described: &[Described]) -> Result<(), Error> {
-        self.reopen_beside(described, &[])
+        self.reopen_beside(described, &[], HashSet::new())
     }
 
-    /// The same with further directories by name, which the guest is not shown.
-    pub(crate) fn reopen_beside(
+    /// The same with further directories by name, which the guest is not shown. `known` are names of
+    /// directories that it was shown, besides those that `described` has.
+    pub(crate) fn reopen_beside<'n>(
         &mut self,
-        described: &[Described],
+        described: &'n [Described],
         beside: &[(&str, Preopen)],
+        #[cfg_attr(
+            not(feature = "freeze"),
+            allow(
+                unused_mut,
+                unused_variables,
+                reason = "what is closed is remembered for a checkpoint alone"
+            )
+        )]
+        mut known: HashSet<&'n str>,
     ) -> Result<(), Error> {
         if described.len() > MAX_TABLE_SLOTS {
             return Err(Error::new("reopen", b"/", Errno::TooManyOpen));
         }
-        let slots = described.iter().map(|one| self.open_again(one, beside));
+        let shown = self.numbers_of_shown();
+        let slots = described
+            .iter()
+            .map(|one| self.open_again(one, beside, &shown));
         let slots = slots.collect::<Result<Vec<_>, _>>()?;
+        #[cfg(feature = "freeze")]
+        {
+            known.extend(described.iter().filter_map(Described::shown));
+            self.note_replaced(&slots, known);
+        }
         self.replace_table(slots);
         Ok(())
+    }
+
+    /// Returns the numbers of the directories that are shown, by their names.
+    fn numbers_of_shown(&self) -> HashMap<Box<str>, u32> {
+        let mut numbers = HashMap::new();
+        for (fd, slot) in (0..).zip(self.table.slots()) {
+            if let Slot::Dir(DirDescriptor {
+                preopen: Some(name),
+                ..
+            }) = slot
+            {
+                numbers.entry(name.clone()).or_insert(fd);
+            }
+        }
+        numbers
     }
 
     fn open_again(
         &mut self,
         described: &Described,
         beside: &[(&str, Preopen)],
+        shown: &HashMap<Box<str>, u32>,
     ) -> Result<Slot, Error> {
-        if let Some(slot) = self.open_host_again(described)? {
+        if let Some(slot) = self.open_host_again(described, shown)? {
             return Ok(slot);
         }
         let bad = |name: &[u8]| Error::new("reopen", name, Errno::BadDescriptor);
+        let shown_dir = |name: &str| match self.table.slot(*shown.get(name)?) {
+            Slot::Dir(dir) => Some(&dir.descriptor),
+            Slot::Closed | Slot::Host(_) | Slot::File(_) => None,
+        };
         match described {
             Described::Closed => Ok(Slot::Closed),
             Described::Stream(number @ 0..=2) => Ok(Slot::Host(*number)),
             Described::Stream(number) => Err(bad(number.to_string().as_bytes())),
             Described::Preopen { name } => {
-                let dir = self.preopened(name).ok_or_else(|| bad(name.as_bytes()))?;
+                let dir = shown_dir(name).ok_or_else(|| bad(name.as_bytes()))?;
                 let descriptor = dir.try_clone();
                 Ok(Slot::Dir(DirDescriptor {
                     descriptor: descriptor
@@ -303,7 +351,7 @@ impl Ctx {
                 let hidden = beside.iter().find(|(name, _)| name == preopen);
                 let dir = hidden
                     .map(|(_, dir)| &**dir)
-                    .or_else(|| self.preopened(preopen))
+                    .or_else(|| shown_dir(preopen))
                     .ok_or_else(|| bad(preopen.as_bytes()))?;
                 let shown = preopen.trim_end_matches('/').as_bytes();
                 let whole = [shown, b"/", path.as_slice()].concat();
@@ -337,14 +385,14 @@ impl Ctx {
     }
 
     /// Opens what lies in a directory of the host, unless one of ours has the name.
-    fn open_host_again(&mut self, described: &Described) -> Result<Option<Slot>, Error> {
-        let (Described::Preopen { name } | Described::Open { preopen: name, .. }) = described
-        else {
-            return Ok(None);
-        };
-        let number = match self.preopened(name) {
-            None => self.shows_of_host(name),
-            Some(_) => None,
+    fn open_host_again(
+        &mut self,
+        described: &Described,
+        shown: &HashMap<Box<str>, u32>,
+    ) -> Result<Option<Slot>, Error> {
+        let number = match described.shown() {
+            Some(name) if !shown.contains_key(name) => self.shows_of_host(name),
+            Some(_) | None => None,
         };
         match (number, described) {
             (
@@ -428,6 +476,7 @@ impl Ctx {
         })
     }
 
+    #[cfg(feature = "freeze")]
     pub(super) fn preopened(&self, name: &str) -> Option<&Descriptor> {
         self.table.slots().find_map(|slot| match slot {
             Slot::Dir(dir) if dir.preopen.as_deref() == Some(name) => Some(&dir.descriptor),

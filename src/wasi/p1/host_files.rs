@@ -67,6 +67,11 @@ impl HostFiles {
         }
     }
 
+    /// Drops the names past those of as many directories: they are of none.
+    pub(super) fn keep_names(&mut self, directories: usize) {
+        self.names.truncate(directories);
+    }
+
     /// The name of a directory that is shown, by wasmtime-wasi's number.
     fn name(&self, number: u32) -> Option<&str> {
         let at = number.checked_sub(FIRST)?;
@@ -173,7 +178,7 @@ impl Ctx {
     /// [`describe`](Self::describe) tells of it, and [`reopen`](Self::reopen) and
     /// [`fork`](Self::fork) open it once more.
     /// `names` are those that the directories are shown under, in the order in which
-    /// wasmtime-wasi was given them.
+    /// wasmtime-wasi was given them; those past its directories mean nothing.
     ///
     /// The directories stay open as long as this context, so that what is open below one that the
     /// guest has closed is found all the same.
@@ -233,8 +238,11 @@ impl Ctx {
     /// Returns whether one of wasmtime-wasi's numbers stays open there when the guest closes it: a
     /// directory by whose name others are found.
     pub(super) fn keeps_open(&self, number: i32) -> bool {
+        let number = number.cast_unsigned();
         let files = self.host_files.as_ref();
-        files.is_some_and(|files| files.name(number.cast_unsigned()).is_some())
+        files.is_some_and(|files| {
+            files.name(number).is_some() && !files.opened.contains_key(&number)
+        })
     }
 
     /// Returns wasmtime-wasi's number of the directory that is shown under a name.

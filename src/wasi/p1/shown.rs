@@ -1,7 +1,9 @@
 //! The directories that a guest is shown, those among them that it has closed.
 
+use std::collections::HashSet;
+
 use super::ctx::Ctx;
-use super::table::{DescriptorTable, DirDescriptor, Slot};
+use super::table::{DirDescriptor, Slot};
 use crate::meta::FileId;
 use crate::vfs::{Fs, Rights};
 
@@ -16,19 +18,12 @@ pub(crate) struct ShownPreopen {
 
 impl ShownPreopen {
     fn of(slot: &Slot) -> Option<Self> {
-        let Slot::Dir(DirDescriptor {
-            descriptor,
-            preopen: Some(name),
-            ..
-        }) = slot
-        else {
-            return None;
-        };
+        let (name, dir) = shown(slot)?;
         Some(Self {
-            name: name.clone(),
-            fs: descriptor.fs().clone(),
-            id: descriptor.id(),
-            rights: descriptor.rights(),
+            name: name.into(),
+            fs: dir.descriptor.fs().clone(),
+            id: dir.descriptor.id(),
+            rights: dir.descriptor.rights(),
         })
     }
 
@@ -39,6 +34,14 @@ impl ShownPreopen {
             fs: own.unwrap_or(&self.fs).clone(),
             ..self.clone()
         }
+    }
+}
+
+/// Returns a directory that is shown, and its name.
+fn shown(slot: &Slot) -> Option<(&str, &DirDescriptor)> {
+    match slot {
+        Slot::Dir(dir) => Some((dir.preopen.as_deref()?, dir)),
+        Slot::Closed | Slot::Host(_) | Slot::File(_) => None,
     }
 }
 
@@ -54,14 +57,15 @@ impl Ctx {
         self.closed_preopens.extend(ShownPreopen::of(slot));
     }
 
-    /// Remembers the directories that are shown and have no number in another table.
-    pub(super) fn note_replaced(&mut self, next: &DescriptorTable) {
-        let replaced = self.table.slots().filter_map(ShownPreopen::of);
-        let replaced = replaced.filter(|shown| {
-            let mut next = next.slots().filter_map(ShownPreopen::of);
-            !next.any(|other| other.name == shown.name)
-        });
-        let replaced: Vec<ShownPreopen> = replaced.collect();
+    /// Remembers those of `known` that are shown and have no number among the next slots: the guest
+    /// has closed them. What is shown besides it never had. O(slots and names).
+    pub(super) fn note_replaced(&mut self, next: &[Slot], mut known: HashSet<&str>) {
+        for (name, _) in next.iter().filter_map(shown) {
+            known.remove(name);
+        }
+        let slots = self.table.slots();
+        let closed = slots.filter(|slot| shown(slot).is_some_and(|(name, _)| known.contains(name)));
+        let replaced: Vec<ShownPreopen> = closed.filter_map(ShownPreopen::of).collect();
         self.closed_preopens.extend(replaced);
     }
 

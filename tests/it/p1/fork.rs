@@ -118,6 +118,36 @@ fn a_fork_opens_files_of_host_directories_once_more() {
     }
 }
 
+/// A file that has the number which one more directory would have is closed as any other.
+#[cfg(target_os = "linux")]
+#[test]
+fn names_past_the_directories_of_the_host_keep_no_file_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let is_below = |fd: std::io::Result<std::fs::DirEntry>| {
+        let target = std::fs::read_link(fd.unwrap().path());
+        target.is_ok_and(|target| target.starts_with(dir.path()))
+    };
+    let open = || {
+        let all = std::fs::read_dir("/proc/self/fd").unwrap();
+        all.filter_map(|fd| is_below(fd).then_some(())).count()
+    };
+    for mode in MODES {
+        let names = (0..100).map(|number| format!("/{number}"));
+        let wasi = showing(&[(dir.path(), "/0")]);
+        let mut guest = Guest::new(mode, Ctx::new(wasi).name_host_dirs(names));
+        let before = open();
+        for _ in 0..50 {
+            let file = guest.open(3, "file", Oflags::CREAT, READ_WRITE).unwrap();
+            assert_eq!(file, 4);
+            guest.close(file).unwrap();
+        }
+        assert_eq!(open(), before);
+        guest.close(3).unwrap();
+        // The directory stays.
+        assert_eq!(open(), before);
+    }
+}
+
 #[test]
 fn a_fork_refuses_by_name_what_it_cannot_open_once_more() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

@@ -2,6 +2,7 @@
 
 use super::yielding::{go_on, image_with, two_generations};
 use super::*;
+use crate::chunk::ChunkPool;
 #[cfg(feature = "store")]
 use crate::image::ImageConfig;
 use crate::runner::{HostDir, Volume};
@@ -148,6 +149,113 @@ fn devices_go_on_whose_directory_was_closed() {
             assert_eq!(ran.text, "\0\0", "{rights:?}");
         }
     }
+}
+
+/// What goes on from `checkpoint` as an image has it, by a plan: the directory that is missing, and
+/// what the guest came to.
+fn gone_on(checkpoint: &Checkpoint, plan: &RunPlan) -> (Option<String>, String) {
+    let tree = checkpoint.to_fs().unwrap().tree("/", &ChunkPool::new());
+    let image = Image::new(&[tree.unwrap()]).unwrap();
+    let opened = Checkpoint::open(&image).unwrap().unwrap();
+    let runner = opened.runner(RunnerConfig::default()).unwrap();
+    let report = runner.run(opened.image(), plan).unwrap();
+    let missing = opened.missing_dir(plan).map(str::to_owned);
+    (missing, report.instances[0].outcome.to_string())
+}
+
+/// The devices' own directory stands for no other one that the guest was shown under its name.
+#[test]
+fn a_volume_that_was_shown_as_dev_has_to_be_given_again() {
+    let guest = guest(
+        r#"(func (export "_start")
+          (drop (call $open (i32.const 4) (i32.const 16) (i32.const 4) (i32.const 0)))
+          (drop (call $yield))
+          (drop (call $open (i32.const 4) (i32.const 16) (i32.const 4) (i32.const 0))))"#,
+    );
+    let with_dev = image_with(|fs| fs.create_dir("/dev").unwrap());
+    for image in [Image::empty(), with_dev] {
+        let plain = RunPlan {
+            furnished: true,
+            ..plan(&Arc::default())
+        };
+        let mut shown = plain.clone();
+        shown.volumes = vec![Volume {
+            name: "v".into(),
+            guest: "/dev".into(),
+        }];
+        let data = image_with(|fs| fs.write("/data", "vol").unwrap());
+        shown.volume_bases = vec![("v".into(), data)];
+        for checkpoint in two_generations(&guest, &image, &shown) {
+            let (missing, outcome) = gone_on(&checkpoint, &shown);
+            assert_eq!((missing, outcome.as_str()), (None, "exit code 0"));
+            let (missing, outcome) = gone_on(&checkpoint, &plain);
+            assert_eq!(missing.as_deref(), Some("/dev"));
+            assert!(outcome.contains("\"/dev\" was shown"), "{outcome}");
+        }
+    }
+}
+
+/// Devices are missing where they do not have a directory of their own any more.
+#[test]
+fn devices_are_missing_where_a_run_shows_them_elsewhere() {
+    let guest = guest(
+        r#"(func (export "_start")
+          (drop (call $open (i32.const 4) (i32.const 40) (i32.const 4) (i32.const 0)))
+          (drop (call $yield)))"#,
+    );
+    let image = image_with(|fs| fs.create_dir("/dev").unwrap());
+    let mut shown = plan(&Arc::default());
+    (shown.furnished, shown.rights) = (true, Rights::ReadOnly);
+    for checkpoint in two_generations(&guest, &image, &shown) {
+        let (missing, outcome) = gone_on(&checkpoint, &shown);
+        assert_eq!((missing, outcome.as_str()), (None, "exit code 0"));
+        let mut writable = shown.clone();
+        writable.rights = Rights::ReadWrite;
+        let (missing, outcome) = gone_on(&checkpoint, &writable);
+        assert_eq!(missing.as_deref(), Some("/dev"));
+        assert!(outcome.contains("\"/dev\" was shown"), "{outcome}");
+    }
+}
+
+/// What a run shows besides and the guest never had becomes no part of what is frozen next.
+#[test]
+fn directories_that_the_guest_never_had_are_not_needed_later() {
+    let guest = guest(
+        r#"(func (export "_start") (local $file i32)
+          (local.set $file (call $open (i32.const 3) (i32.const 16) (i32.const 8) (i32.const 0)))
+          (drop (call $yield))
+          (call $print (local.get $file) (i32.const 3)))
+          (data (i32.const 16) "a/b/file")"#,
+    );
+    let image = image_with(|fs| {
+        fs.create_dir_all("/a/b").unwrap();
+        fs.write("/a/b/file", "own").unwrap();
+    });
+    let written = Arc::default();
+    let shown = plan(&written);
+    let (config, point) = (
+        RunnerConfig::default(),
+        "call:sched_yield:1".parse().unwrap(),
+    );
+    let frozen = freeze(&guest, &image, &shown, &config, &point).unwrap();
+    let Freezing::Frozen(first) = frozen else {
+        panic!("it yields");
+    };
+    let mut more = shown.clone();
+    more.preopens.push(GuestDir {
+        dir: "/a/b".into(),
+        guest: "/x".into(),
+        rights: Rights::ReadWrite,
+    });
+    let frozen = first.freeze(first.image(), &more, &config, &point).unwrap();
+    let Freezing::Frozen(second) = frozen else {
+        panic!("it yields again");
+    };
+    assert_eq!(second.plan().preopens, first.plan().preopens);
+    assert_eq!(second.table(), first.table());
+    let (missing, outcome) = gone_on(&second, &shown);
+    assert_eq!((missing, outcome.as_str()), (None, "exit code 0"));
+    assert_eq!(*written.lock().unwrap(), b"own");
 }
 
 /// Its own files, those of a volume and those of the host.
