@@ -6,7 +6,9 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 . tests/containerd/debian.sh
 
-# kubernetes: builds its programs, once.
+[ $# = 0 ] || { echo "tests/containerd/kubernetes.sh: unknown argument '$1': expected none" >&2; exit 2; }
+
+# built_kubernetes: builds its programs, once.
 kubernetes=$packages/kubernetes
 programs='kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl'
 built_kubernetes() {
@@ -39,8 +41,8 @@ built_kubernetes() {
 }
 [ "$(id -u)" = 0 ] || skip "a node needs root"
 command -v apt-get >/dev/null || skip "a node is made of Debian's packages"
-for program in /usr/bin/go:golang-go /usr/bin/etcd:etcd-server /usr/bin/busybox:busybox-static; do
-    [ -x "${program%%:*}" ] || apt-get install -y --no-install-recommends "${program##*:}" >/dev/null 2>&1 || true
+for program in /usr/bin/go:golang-go /usr/bin/etcd:etcd-server /usr/bin/busybox:busybox-static /usr/bin/openssl:openssl; do
+    [ -x "${program%%:*}" ] || { apt-get update && apt-get install -y --no-install-recommends "${program##*:}"; } >/dev/null 2>&1 || true
     [ -x "${program%%:*}" ] || skip "${program##*:} is missing, and cannot be installed"
 done
 built_kubernetes || skip "Kubernetes cannot be built: $(tail -n 1 "$packages/said")"

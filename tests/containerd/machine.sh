@@ -6,7 +6,7 @@ here=$PWD/tests/containerd
 command -v apt-get >/dev/null || skip "a node is made of Debian's packages"
 debian_lists || skip "the packages of Debian's later releases cannot be had, for containerd 1.7 and 2.x"
 for program in systemd-nspawn:systemd-container debootstrap:debootstrap docker-registry:docker-registry; do
-    command -v "${program%%:*}" >/dev/null || apt-get install -y --no-install-recommends "${program##*:}" >/dev/null 2>&1 || true
+    command -v "${program%%:*}" >/dev/null || { apt-get update && apt-get install -y --no-install-recommends "${program##*:}"; } >/dev/null 2>&1 || true
     command -v "${program%%:*}" >/dev/null || skip "${program##*:} is missing, and cannot be installed"
 done
 python=python3
@@ -33,7 +33,7 @@ machine=$packages/machine
 if [ ! -e "$machine.whole" ]; then
     rm -rf "$machine"
     site=$(apt-get indextargets --format '$(SITE) $(ORIGIN)' | awk '$2 == "Debian" { print $1; exit }')
-    debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,ca-certificates,containerd,containernetworking-plugins,iproute2 \
+    debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,ca-certificates,containerd,containernetworking-plugins,iproute2,procps \
         bookworm "$machine" "${site:-http://deb.debian.org/debian}" >"$packages/said" 2>&1 || skip "a Debian cannot be made: $(tail -n 1 "$packages/said")"
     : >"$machine.whole"
 fi

@@ -4,6 +4,12 @@
 # back. One node for each of containerd 1.6, 1.7 and 2.x. Says why it does nothing where the parts cannot be had.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+for version in "$@"; do
+    case $version in
+        1.6 | 1.7 | 2.1) ;;
+        *) echo "tests/containerd/node.sh: unknown version '$version': expected 1.6, 1.7 or 2.1" >&2; exit 2 ;;
+    esac
+done
 . tests/containerd/debian.sh
 . tests/containerd/machine.sh
 
@@ -93,7 +99,6 @@ for version in ${*:-1.6 1.7 2.1}; do
         1.6) node 1.6 ;;
         1.7) release=trixie ;;
         2.1) release=sid ;;
-        *) die "version $version: expected 1.6, 1.7 or 2.1" ;;
     esac
     [ "$version" != 1.6 ] || continue
     unpacked "containerd-$release" "containerd/$release" || skip "containerd of Debian's $release cannot be had: $(tail -n 1 "$packages/said")"
