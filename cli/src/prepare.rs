@@ -98,7 +98,7 @@ fn compile(checkpoint: &Checkpoint, config: &RunnerConfig) -> Result<(), Failure
         let mut config = config.clone();
         (config.timeout, config.fuel) = (None, None);
         (config.calls, config.max_memory) = (None, None);
-        checkpoint.runner(config)?;
+        checkpoint.compile(&config)?;
     }
     Ok(())
 }

@@ -116,11 +116,12 @@ impl Items {
     }
 
     /// Returns a section that has nothing but these.
-    pub(crate) fn alone(self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.bytes.len() + 5);
-        self.count.encode(&mut out);
-        out.extend_from_slice(&self.bytes);
-        out
+    pub(crate) fn alone(mut self) -> Vec<u8> {
+        let mut count = Vec::new();
+        self.count.encode(&mut count);
+        // The pages of a memory are moved where they are: a copy would take as much again.
+        self.bytes.splice(0..0, count);
+        self.bytes
     }
 
     /// Returns the section of the program with these behind its own.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::thread;
 use std::time::Duration;
 
 use wasmtime::{
@@ -127,51 +128,156 @@ impl Compiled {
         with_engine: impl Fn(&Config, &MakeCode<'_>) -> Result<(Engine, Code, Allocator), SetupError>,
     ) -> Result<Self, E> {
         let kind = wanted.kind;
-        let settings = settings(kind, config);
-        let mut engine_config = engine_config(kind, config);
-        let home = config.cache_dir.as_deref();
-        let entry = CacheEntry::open(home, wanted.identity, &settings);
-        let mapped = entry.code().and_then(|file| {
+        let place = CodePlace::of(wanted, config);
+        let mapped = place.entry.code().and_then(|file| {
             let load = |engine: &Engine| Code::load(engine, kind, &file);
-            with_engine(&engine_config, &load).ok()
+            with_engine(&place.engine_config, &load).ok()
         });
         if let Some((engine, code, allocator)) = mapped {
             return Ok(Self {
                 engine,
                 code,
                 allocator,
-                cache: entry.hit(),
+                cache: place.entry.hit(),
             });
         }
-        let wasm = (wanted.wasm)()?;
-        let functions = wanted
-            .program
-            .filter(|_| home.is_some())
-            .map(|program| FunctionFile::open(home, program, &settings));
-        if let Some(functions) = &functions {
-            engine_config
-                .enable_incremental_compilation(functions.functions())
-                .map_err(|source| RunnerError::Engine { source })?;
-        }
-        let compiled = with_engine(&engine_config, &|engine| Code::compile(engine, kind, &wasm));
-        drop(wasm);
-        if let Some(functions) = functions {
-            functions.keep();
-        }
-        let (engine, code, allocator) = compiled.map_err(|failed| match failed {
-            SetupError::Engine(source) => RunnerError::Engine { source },
-            SetupError::Code(source) => RunnerError::Compile {
-                name: wanted.name.to_owned(),
-                source,
-            },
-        })?;
-        let cache = entry.keep(|| code.serialize().map_err(std::io::Error::other));
+        let ((engine, code, allocator), kept) =
+            place.compile((wanted, config), |engine_config, wasm| {
+                with_engine(engine_config, &|engine| Code::compile(engine, kind, wasm))
+            })?;
+        let cache = kept.keep(|| code.serialize());
         Ok(Self {
             engine,
             code,
             allocator,
             cache,
         })
+    }
+}
+
+/// Compiles a checkpoint of a program so that the next [`Compiled::of_checkpoint`] finds its code
+/// in the cache. What is compiled is not mapped.
+#[cfg(feature = "freeze")]
+pub(super) fn compile_checkpoint(
+    guest: &Guest,
+    config: &RunnerConfig,
+    program: &Digest,
+) -> Result<CacheUse, RunnerError> {
+    let kind = guest.kind();
+    let wanted = WantedCode {
+        name: guest.name(),
+        kind,
+        identity: &|| guest.identity(),
+        wasm: &|| guest.wasm(),
+        program: Some(program),
+    };
+    let place = thread::scope(|scope| {
+        // Both read some ten megabytes.
+        let open = || functions_of(kind, config, program);
+        let functions = thread::Builder::new().spawn_scoped(scope, open);
+        let mut place = CodePlace::of(&wanted, config);
+        // Without a thread for it, the file is read when it is needed.
+        place.functions = functions
+            .ok()
+            .and_then(|opened| opened.join().ok().flatten());
+        place
+    });
+    if let Some(file) = place.entry.code() {
+        let load = |engine: &Engine| Code::load(engine, kind, &file);
+        if with_either(kind, config, &place.engine_config, &load).is_ok() {
+            return Ok(place.entry.hit());
+        }
+    }
+    let (code, kept) = place.compile((&wanted, config), |engine_config, wasm| {
+        let engine = Engine::new(engine_config).map_err(SetupError::Engine)?;
+        engine.precompile_module(wasm).map_err(SetupError::Code)
+    })?;
+    Ok(kept.keep(|| Ok(code)))
+}
+
+/// Opens the functions that are known of a program, if there is a cache.
+fn functions_of(kind: GuestKind, config: &RunnerConfig, program: &Digest) -> Option<FunctionFile> {
+    let home = config.cache_dir.as_deref()?;
+    Some(FunctionFile::open(home, program, &settings(kind, config)))
+}
+
+/// Where code belongs in the cache, and the settings that it is compiled with.
+struct CodePlace {
+    entry: CacheEntry,
+    engine_config: Config,
+    /// Those of the program, if they were opened.
+    functions: Option<FunctionFile>,
+}
+
+impl CodePlace {
+    fn of<E>(wanted: &WantedCode<'_, E>, config: &RunnerConfig) -> Self {
+        let (home, settings) = (config.cache_dir.as_deref(), settings(wanted.kind, config));
+        Self {
+            entry: CacheEntry::open(home, wanted.identity, &settings),
+            engine_config: engine_config(wanted.kind, config),
+            functions: None,
+        }
+    }
+
+    /// Compiles the guest by `compile`, which takes the functions of its program that are known.
+    fn compile<T, E: From<RunnerError>>(
+        mut self,
+        (wanted, config): (&WantedCode<'_, E>, &RunnerConfig),
+        compile: impl FnOnce(&Config, &[u8]) -> Result<T, SetupError>,
+    ) -> Result<(T, KeptCode), E> {
+        let wasm = (wanted.wasm)()?;
+        let functions = self.functions.or_else(|| {
+            let program = wanted.program?;
+            functions_of(wanted.kind, config, program)
+        });
+        if let Some(functions) = &functions {
+            self.engine_config
+                .enable_incremental_compilation(functions.functions())
+                .map_err(|source| RunnerError::Engine { source })?;
+        }
+        let compiled = compile(&self.engine_config, &wasm);
+        drop(wasm);
+        let kept = KeptCode {
+            entry: self.entry,
+            functions,
+        };
+        match compiled {
+            Ok(compiled) => Ok((compiled, kept)),
+            Err(failed) => {
+                kept.keep_functions();
+                Err(failed.of(wanted.name).into())
+            }
+        }
+    }
+}
+
+/// What keeps code that was compiled.
+struct KeptCode {
+    entry: CacheEntry,
+    functions: Option<FunctionFile>,
+}
+
+impl KeptCode {
+    /// Keeps the code, and beside it the functions that were new, by a thread of their own: each
+    /// is a file of some ten megabytes.
+    fn keep(self, code: impl FnOnce() -> wasmtime::Result<Vec<u8>>) -> CacheUse {
+        let code = || code().map_err(std::io::Error::other);
+        let Some(functions) = self.functions else {
+            return self.entry.keep(code);
+        };
+        let keep_functions = functions.into_keeper();
+        thread::scope(|scope| {
+            // Without a thread for it, they are compiled once more.
+            drop(thread::Builder::new().spawn_scoped(scope, keep_functions));
+            self.entry.keep(code)
+        })
+    }
+
+    /// Keeps the functions alone.
+    fn keep_functions(self) {
+        if let Some(functions) = self.functions {
+            functions.into_keeper()();
+        }
     }
 }
 
@@ -182,6 +288,19 @@ type MakeCode<'m> = dyn Fn(&Engine) -> wasmtime::Result<Code> + 'm;
 enum SetupError {
     Engine(wasmtime::Error),
     Code(wasmtime::Error),
+}
+
+impl SetupError {
+    /// Returns what went wrong with the guest of this name.
+    fn of(self, name: &str) -> RunnerError {
+        match self {
+            Self::Engine(source) => RunnerError::Engine { source },
+            Self::Code(source) => RunnerError::Compile {
+                name: name.to_owned(),
+                source,
+            },
+        }
+    }
 }
 
 /// Makes code for an engine with a pool, or if the pool does not do for one

@@ -31,6 +31,14 @@ use crate::limits::MAX_FUNCTION_BYTES;
 /// Bytes in a digest of Cranelift's.
 const KEY_BYTES: usize = 32;
 
+/// The part of the known functions, in bytes, that has to be new for the file to be written again.
+///
+/// Each checkpoint has some functions that no other has. But the compiler gives a function of the
+/// program another digest now and then: `DataFlowGraph::clear` of cranelift-codegen 0.135 leaves
+/// the exception tables of what was compiled before with the same memory, and they are a part of the
+/// digest. So most functions have two or three digests, which are found one checkpoint after the other.
+const WORTH_A_FILE: usize = 32;
+
 type FunctionKey = [u8; KEY_BYTES];
 
 /// The functions of a program, while one of its checkpoints is compiled.
@@ -39,11 +47,18 @@ pub(super) struct FunctionCache(Arc<Mutex<Functions>>);
 
 #[derive(Default)]
 struct Functions {
-    /// Parts of the file.
-    known: HashMap<FunctionKey, Bytes>,
+    known: HashMap<FunctionKey, KnownFunction>,
     known_bytes: usize,
+    /// Bytes of those that were asked for.
+    used_bytes: usize,
     added: HashMap<FunctionKey, Bytes>,
     added_bytes: usize,
+}
+
+struct KnownFunction {
+    /// A part of the file.
+    code: Bytes,
+    is_used: bool,
 }
 
 impl std::fmt::Debug for Functions {
@@ -64,9 +79,9 @@ pub(super) struct FunctionFile {
 impl FunctionFile {
     /// Reads what is known of a program's functions. Never fails: what cannot be read is
     /// compiled.
-    pub(super) fn open(home: Option<&Path>, program: &Digest, settings: &str) -> Self {
+    pub(super) fn open(home: &Path, program: &Digest, settings: &str) -> Self {
         let settings = format!("{settings} functions");
-        let entry = CacheEntry::open(home, || *program, &settings);
+        let entry = CacheEntry::open(Some(home), || *program, &settings);
         let functions = entry.code().and_then(|file| read(&file).ok());
         Self {
             entry,
@@ -79,27 +94,27 @@ impl FunctionFile {
         Arc::new(self.functions.clone())
     }
 
-    /// Keeps what the compiler left, if it is worth a new file, and frees the memory: the
-    /// engine holds the cache for as long as it lives.
-    pub(super) fn keep(self) {
-        let functions = std::mem::take(&mut *self.functions.0.lock());
-        if functions.added_bytes <= functions.known_bytes / 4 {
-            drop(self.entry.hit());
-        } else {
-            drop(self.entry.keep(|| Ok(functions.to_bytes())));
+    /// Takes what the compiler left, since the engine holds the cache for as long as it lives, and
+    /// returns what keeps it.
+    pub(super) fn into_keeper(self) -> impl FnOnce() + Send {
+        let mut functions = std::mem::take(&mut *self.functions.0.lock());
+        move || {
+            let kept = match functions.are_worth_a_file() {
+                true => {
+                    functions.forget_unused();
+                    self.entry.keep(|| Ok(functions.to_bytes()))
+                }
+                false => self.entry.hit(),
+            };
+            drop(kept);
         }
     }
 }
 
 impl CacheStore for FunctionCache {
     fn get(&self, key: &[u8]) -> Option<Cow<'_, [u8]>> {
-        let functions = self.0.lock();
-        // Many functions of one program are equal, those that only call another one above all.
-        let found = functions
-            .known
-            .get(key)
-            .or_else(|| functions.added.get(key));
-        let found = found?.clone();
+        let mut functions = self.0.lock();
+        let found = functions.find(key)?;
         drop(functions);
         Some(Cow::Owned(found.into()))
     }
@@ -119,8 +134,35 @@ impl CacheStore for FunctionCache {
 }
 
 impl Functions {
+    fn find(&mut self, key: &[u8]) -> Option<Bytes> {
+        let Some(known) = self.known.get_mut(key) else {
+            // Many functions of one program are equal, those that only call another one above all.
+            return self.added.get(key).cloned();
+        };
+        if !known.is_used {
+            known.is_used = true;
+            self.used_bytes += known.code.len();
+        }
+        Some(known.code.clone())
+    }
+
+    /// Returns whether so many are new that the file is to be written again.
+    fn are_worth_a_file(&self) -> bool {
+        self.added_bytes > self.known_bytes / WORTH_A_FILE
+    }
+
+    /// Forgets those that were not asked for if the others are less than half of the file: what
+    /// only checkpoints of before had does not pile up.
+    fn forget_unused(&mut self) {
+        if self.known_bytes > 2 * (self.used_bytes + self.added_bytes) {
+            self.known.retain(|_, known| known.is_used);
+            self.known_bytes = self.used_bytes;
+        }
+    }
+
     fn to_bytes(&self) -> Vec<u8> {
-        let all = || self.known.iter().chain(&self.added);
+        let known = || self.known.iter().map(|(key, known)| (key, &known.code));
+        let all = || known().chain(&self.added);
         let bytes = all().map(|(_, code)| KEY_BYTES + 4 + code.len()).sum();
         let mut file = Vec::with_capacity(bytes);
         for (key, code) in all() {
@@ -143,7 +185,11 @@ impl Functions {
             let (len, behind) = behind.split_first_chunk::<4>().ok_or_else(cut)?;
             let len = u32::from_le_bytes(*len) as usize;
             let (code, behind) = behind.split_at_checked(len).ok_or_else(cut)?;
-            functions.known.insert(*key, file.slice_ref(code));
+            let known = KnownFunction {
+                code: file.slice_ref(code),
+                is_used: false,
+            };
+            functions.known.insert(*key, known);
             functions.known_bytes += len;
             rest = behind;
         }
@@ -170,7 +216,7 @@ mod tests {
 
     /// Compiles, as it were, functions of one byte each, and returns how many were known.
     fn compile(home: &Path, program: &[u8], numbers: std::ops::Range<u8>) -> usize {
-        let file = FunctionFile::open(Some(home), &Digest::of(program), "settings");
+        let file = FunctionFile::open(home, &Digest::of(program), "settings");
         let cache = file.functions();
         let mut known = 0;
         for number in numbers {
@@ -182,7 +228,7 @@ mod tests {
                 None => assert!(cache.insert(&key(number), vec![number])),
             }
         }
-        file.keep();
+        file.into_keeper()();
         assert!(
             cache.get(&key(0)).is_none(),
             "the engine's cache is emptied"
@@ -194,11 +240,24 @@ mod tests {
     fn functions_of_a_program_are_found_again() {
         let home = tempfile::tempdir().unwrap();
         assert_eq!(compile(home.path(), b"python", 0..100), 0);
-        assert_eq!(compile(home.path(), b"python", 0..110), 100);
+        assert_eq!(compile(home.path(), b"python", 0..103), 100);
         // So few were new that they were not written.
         assert_eq!(compile(home.path(), b"python", 0..110), 100);
+        assert_eq!(compile(home.path(), b"python", 0..110), 110);
         assert_eq!(compile(home.path(), b"ruby", 0..10), 0);
-        assert_eq!(compile(home.path(), b"python", 50..150), 50);
+    }
+
+    #[test]
+    fn functions_that_only_earlier_checkpoints_had_do_not_pile_up() {
+        let home = tempfile::tempdir().unwrap();
+        assert_eq!(compile(home.path(), b"python", 0..100), 0);
+        // Half of them and more: the others stay.
+        assert_eq!(compile(home.path(), b"python", 40..110), 60);
+        assert_eq!(compile(home.path(), b"python", 0..110), 110);
+        // The less part, with what is new: the others go.
+        assert_eq!(compile(home.path(), b"python", 80..115), 30);
+        assert_eq!(compile(home.path(), b"python", 0..115), 35);
+        assert_eq!(compile(home.path(), b"python", 50..150), 65);
         assert_eq!(compile(home.path(), b"python", 0..150), 150);
     }
 

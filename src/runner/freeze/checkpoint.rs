@@ -19,7 +19,8 @@ use crate::image::Image;
 use crate::layer::Layer;
 use crate::meta::{FileId, Kind, Time};
 use crate::name::show;
-use crate::runner::{Guest, GuestDir, RunPlan, Runner, RunnerConfig, RunnerError};
+use crate::runner::engine::compile_checkpoint;
+use crate::runner::{CacheUse, Guest, GuestDir, RunPlan, Runner, RunnerConfig, RunnerError};
 use crate::vfs::{Fs, Preopen, Rights};
 use crate::wasi::p1::{Ctx, Described, KnownFiles};
 
@@ -278,6 +279,20 @@ impl Checkpoint {
         let program = &self.0.info.program_digest;
         let resumed = Resumed(Arc::clone(&self.0));
         Runner::going_on(&self.0.program, config, program, resumed)
+    }
+
+    /// Compiles what goes on from here into [`RunnerConfig::cache_dir`], so that a later
+    /// [`runner`](Self::runner) with an equal configuration, in this process or another, maps it.
+    ///
+    /// Takes the time that `runner` takes without the part in which code is mapped and memory made
+    /// ready for instances; maps nothing, and holds nothing afterwards. Without a directory it
+    /// compiles all the same, and the code is lost ([`CacheUse::Off`]).
+    ///
+    /// # Errors
+    /// [`RunnerError::Unreadable`] if the program has to be read and cannot be, or is not what was
+    /// written; [`RunnerError::Engine`] and [`RunnerError::Compile`] as [`Runner::new`].
+    pub fn compile(&self, config: &RunnerConfig) -> Result<CacheUse, RunnerError> {
+        compile_checkpoint(&self.0.program, config, &self.0.info.program_digest)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::layer::LayerBuilder;
 use crate::meta::Meta;
 use crate::name::LayerPath;
-use crate::runner::{CacheUse, RunnerError};
+use crate::runner::{Allocator, CacheUse, RunnerError};
 
 const PROGRAM: &str = ".stratafs/frozen/program.wasm";
 const STATE: &str = ".stratafs/frozen/state.json";
@@ -107,6 +107,41 @@ fn a_program_is_read_where_it_is_not_compiled_yet() {
     let config = cached_in(&cache);
     assert_eq!(*prints(1).runner(config).unwrap().cache(), CacheUse::Hit);
     assert_eq!(*kept.open().module().unwrap(), kept.bytes);
+}
+
+#[test]
+fn what_was_compiled_beforehand_is_mapped() {
+    let (cache, kept) = (tempfile::tempdir().unwrap(), ImageParts::of(&prints(1)));
+    let compile = |config: &RunnerConfig| kept.open().compile(config).unwrap();
+    assert_eq!(compile(&cached_in(&cache)), CacheUse::Miss);
+    assert_eq!(compile(&cached_in(&cache)), CacheUse::Hit);
+    let runner = kept.runner(&cache).unwrap();
+    assert_eq!(*runner.cache(), CacheUse::Hit);
+    assert_eq!(*runner.allocator(), Allocator::Pooling);
+    assert_eq!(kept.printed(&cache), "1");
+    let nowhere = RunnerConfig::default();
+    assert_eq!(compile(&nowhere), CacheUse::Off { reason: None });
+    // Other limits are other code.
+    let limited = RunnerConfig {
+        fuel: Some(1000),
+        ..cached_in(&cache)
+    };
+    assert_eq!(compile(&limited), CacheUse::Miss);
+}
+
+/// Who compiles the other image later compiles what that one holds.
+#[test]
+fn a_program_under_the_digest_of_another_one_is_not_compiled_beforehand() {
+    let forged = ImageParts {
+        state: ImageParts::of(&prints(1)).state,
+        ..ImageParts::of(&prints(2))
+    };
+    let cache = tempfile::tempdir().unwrap();
+    let error = forged.open().compile(&cached_in(&cache)).unwrap_err();
+    assert!(matches!(error, RunnerError::Unreadable { .. }), "{error:?}");
+    let honest = ImageParts::of(&prints(1));
+    assert_eq!(*honest.runner(&cache).unwrap().cache(), CacheUse::Miss);
+    assert_eq!(honest.printed(&cache), "1");
 }
 
 /// Who runs the other image later runs what that one holds.
