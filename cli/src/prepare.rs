@@ -8,7 +8,7 @@ use std::thread;
 use stratafs::chunk::ChunkPool;
 use stratafs::image::Reference;
 use stratafs::runner::freeze::{Checkpoint, Freezing, freeze};
-use stratafs::runner::{Outcome, RunnerConfig, Stdio};
+use stratafs::runner::{CacheUse, Outcome, RunnerConfig, Stdio};
 use stratafs::transfer;
 
 use super::args::PrepareArgs;
@@ -98,7 +98,14 @@ fn compile(checkpoint: &Checkpoint, config: &RunnerConfig) -> Result<(), Failure
         let mut config = config.clone();
         (config.timeout, config.fuel) = (None, None);
         (config.calls, config.max_memory) = (None, None);
-        checkpoint.compile(&config)?;
+        if let CacheUse::Off {
+            reason: Some(reason),
+        } = checkpoint.compile(&config)?
+        {
+            complain(&format!(
+                "warning: the first run compiles the checkpoint once more, since its code was not kept: {reason}"
+            ));
+        }
     }
     Ok(())
 }

@@ -120,6 +120,7 @@ impl Items {
         let mut count = Vec::new();
         self.count.encode(&mut count);
         // The pages of a memory are moved where they are: a copy would take as much again.
+        self.bytes.reserve_exact(count.len());
         self.bytes.splice(0..0, count);
         self.bytes
     }

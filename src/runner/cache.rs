@@ -20,7 +20,10 @@ use std::fmt;
 use std::fs;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
+
+use parking_lot::Mutex;
 
 use super::private::{check_home, check_tree, make_dir};
 use crate::digest::Digest;
@@ -108,10 +111,15 @@ impl CacheEntry {
 
     /// Marks the code that was found as used.
     pub(super) fn hit(self) -> CacheUse {
+        self.mark_used();
+        CacheUse::Hit
+    }
+
+    /// Has others who look for what was used longest ago find another entry than this one.
+    pub(super) fn mark_used(&self) {
         if let Some(dir) = &self.dir {
             mark_used(&dir.dir);
         }
-        CacheUse::Hit
     }
 
     /// Keeps code that was compiled, if there is a place for it.
@@ -252,6 +260,12 @@ fn key_of(home: &Path) -> io::Result<SealKey> {
     if let Some(key) = read_key(&path) {
         return Ok(key);
     }
+    // Two threads of one process would seal with two keys, of which one stays.
+    static DRAWING: Mutex<()> = Mutex::new(());
+    let _drawing = DRAWING.lock();
+    if let Some(key) = read_key(&path) {
+        return Ok(key);
+    }
     clear(&path)?;
     put(home, "key", &random()?)?;
     // Of two processes that draw one, the last is read by both from then on.
@@ -297,7 +311,10 @@ fn random() -> io::Result<SealKey> {
 
 /// Writes a file by rename, for nobody else, so that no reader sees half of it.
 fn put(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let temporary = dir.join(format!("{name}.{}", std::process::id()));
+    // Of this call alone: threads may write the same file.
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    let temporary = dir.join(format!("{name}.{}.{call}", std::process::id()));
     clear(&temporary)?;
     let mut options = fs::File::options();
     options.write(true).create_new(true);
@@ -407,6 +424,42 @@ mod tests {
     /// Opens the place of a guest in a cache, or says why there is none.
     fn opened(home: &Path) -> Result<CacheDir, String> {
         CacheDir::open(home, b"guest", "settings")
+    }
+
+    /// Does the same in eight threads at once.
+    fn at_once<T: Send>(work: impl Fn() -> T + Sync) -> Vec<T> {
+        let start = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            let work = || {
+                start.wait();
+                work()
+            };
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(work)).collect();
+            let done = threads.into_iter().map(|thread| thread.join().unwrap());
+            done.collect()
+        })
+    }
+
+    #[test]
+    fn threads_that_meet_in_a_new_cache_have_one_key() {
+        for _ in 0..20 {
+            let home = tempfile::tempdir().unwrap();
+            let keys = at_once(|| opened(home.path()).unwrap().key);
+            let kept = read_key(&home.path().join("key")).unwrap();
+            assert!(keys.iter().all(|key| *key == kept));
+        }
+    }
+
+    #[test]
+    fn threads_that_keep_one_guest_leave_it_whole() {
+        let home = tempfile::tempdir().unwrap();
+        for _ in 0..20 {
+            let dir = opened(home.path()).unwrap();
+            let kept = at_once(|| dir.keep(b"machine code"));
+            assert!(kept.iter().all(Result::is_ok), "{kept:?}");
+            assert!(is_whole(&dir.dir, &dir.key));
+            assert_eq!(fs::read_dir(&dir.dir).unwrap().count(), 2);
+        }
     }
 
     /// A cache with one sealed guest, and the guest's directory.

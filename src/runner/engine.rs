@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
+    CodeBuilder, Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
     WasmBacktraceDetails,
 };
 
@@ -190,7 +190,11 @@ pub(super) fn compile_checkpoint(
     }
     let (code, kept) = place.compile((&wanted, config), |engine_config, wasm| {
         let engine = Engine::new(engine_config).map_err(SetupError::Engine)?;
-        engine.precompile_module(wasm).map_err(SetupError::Code)
+        // As `Code::compile`: no text.
+        let mut code = CodeBuilder::new(&engine);
+        let code = code.wasm_binary(wasm, None);
+        let code = code.and_then(|code| code.compile_module_serialized());
+        code.map_err(SetupError::Code)
     })?;
     Ok(kept.keep(|| Ok(code)))
 }

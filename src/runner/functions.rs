@@ -36,7 +36,7 @@ const KEY_BYTES: usize = 32;
 /// Each checkpoint has some functions that no other has. But the compiler gives a function of the
 /// program another digest now and then: `DataFlowGraph::clear` of cranelift-codegen 0.135 leaves
 /// the exception tables of what was compiled before with the same memory, and they are a part of the
-/// digest. So most functions have two or three digests, which are found one checkpoint after the other.
+/// digest. So some functions have several digests, which are found one checkpoint after the other.
 const WORTH_A_FILE: usize = 32;
 
 type FunctionKey = [u8; KEY_BYTES];
@@ -83,6 +83,8 @@ impl FunctionFile {
         let settings = format!("{settings} functions");
         let entry = CacheEntry::open(Some(home), || *program, &settings);
         let functions = entry.code().and_then(|file| read(&file).ok());
+        // The program's code may take the place of the oldest entry before this one is kept.
+        entry.mark_used();
         Self {
             entry,
             functions: FunctionCache(Arc::new(Mutex::new(functions.unwrap_or_default()))),
@@ -99,14 +101,9 @@ impl FunctionFile {
     pub(super) fn into_keeper(self) -> impl FnOnce() + Send {
         let mut functions = std::mem::take(&mut *self.functions.0.lock());
         move || {
-            let kept = match functions.are_worth_a_file() {
-                true => {
-                    functions.forget_unused();
-                    self.entry.keep(|| Ok(functions.to_bytes()))
-                }
-                false => self.entry.hit(),
-            };
-            drop(kept);
+            if functions.forget_unused() || functions.are_worth_a_file() {
+                drop(self.entry.keep(|| Ok(functions.to_bytes())));
+            }
         }
     }
 }
@@ -151,13 +148,15 @@ impl Functions {
         self.added_bytes > self.known_bytes / WORTH_A_FILE
     }
 
-    /// Forgets those that were not asked for if the others are less than half of the file: what
-    /// only checkpoints of before had does not pile up.
-    fn forget_unused(&mut self) {
-        if self.known_bytes > 2 * (self.used_bytes + self.added_bytes) {
+    /// Forgets those that were not asked for, if they are more than what was asked for and twice
+    /// what is new, and returns whether it did: what only checkpoints of before had does not pile up.
+    fn forget_unused(&mut self) -> bool {
+        let is_due = self.known_bytes > 2 * (self.used_bytes + self.added_bytes);
+        if is_due {
             self.known.retain(|_, known| known.is_used);
             self.known_bytes = self.used_bytes;
         }
+        is_due
     }
 
     fn to_bytes(&self) -> Vec<u8> {
@@ -254,7 +253,7 @@ mod tests {
         // Half of them and more: the others stay.
         assert_eq!(compile(home.path(), b"python", 40..110), 60);
         assert_eq!(compile(home.path(), b"python", 0..110), 110);
-        // The less part, with what is new: the others go.
+        // The smaller part, with what is new: the others go.
         assert_eq!(compile(home.path(), b"python", 80..115), 30);
         assert_eq!(compile(home.path(), b"python", 0..115), 35);
         assert_eq!(compile(home.path(), b"python", 50..150), 65);

@@ -114,6 +114,23 @@ impl Descriptor {
         Ok((stat, from.fs().device()))
     }
 
+    /// Returns what is known of the object at `path`; nothing if that leads into another file system,
+    /// whose objects have numbers of their own. A link is not followed.
+    ///
+    /// Errors: as [`Self::stat_at`].
+    #[cfg(feature = "freeze")]
+    pub(crate) fn own_stat_at(&self, path: &[u8]) -> Result<Option<Stat>, Errno> {
+        let reached = self.reach(path, Last::Walk(Follow::No))?;
+        let (from, path) = reached.parts();
+        if !from.fs().is_same(self.fs()) {
+            return Ok(None);
+        }
+        from.expect_dir()?;
+        let state = from.fs().lock();
+        let found = find(&state, from, path, Follow::No)?;
+        state.stat(found.id).map(Some)
+    }
+
     /// Sets the times of this object. Copies no content.
     ///
     /// # Errors

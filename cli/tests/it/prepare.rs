@@ -100,6 +100,23 @@ fn a_prepared_guest_answers_its_own_input_with_its_own_files() {
 }
 
 #[test]
+fn code_that_cannot_be_kept_is_told_of_and_the_image_is_made() {
+    let cli = Cli::new();
+    cli.file("guest.wat", ANSWERS)
+        .file("base/data", "123456789")
+        .file("cache", "in the way of the cache");
+    let done = cli.run("image prepare --at stdin --tag warm --layer base guest.wat");
+    assert_eq!((done.code, done.text()), (Some(0), "ready\n".to_owned()));
+    assert!(
+        done.stderr.contains("its code was not kept: ") && done.stderr.lines().count() == 1,
+        "{}",
+        done.stderr
+    );
+    let done = with_input(&cli, "run --image warm", "a");
+    assert_eq!((done.code, done.text()), (Some(7), "a1".to_owned()));
+}
+
+#[test]
 fn a_guest_that_reads_its_input_as_a_device_is_frozen_there() {
     let cli = Cli::new();
     let opened = r#"(call $must (call $open (i32.const 4) (i32.const 0) (i32.const 56) (i32.const 5) (i32.const 0)

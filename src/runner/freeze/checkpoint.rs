@@ -284,15 +284,18 @@ impl Checkpoint {
     /// Compiles what goes on from here into [`RunnerConfig::cache_dir`], so that a later
     /// [`runner`](Self::runner) with an equal configuration, in this process or another, maps it.
     ///
-    /// Takes the time that `runner` takes without the part in which code is mapped and memory made
-    /// ready for instances; maps nothing, and holds nothing afterwards. Without a directory it
-    /// compiles all the same, and the code is lost ([`CacheUse::Off`]).
+    /// Takes the time that `runner` takes, without the part in which what was compiled is mapped and
+    /// made ready for instances, and holds nothing afterwards. Code that is there already is mapped
+    /// once, to see that it can be. [`CacheUse::Off`] says that the code was not kept: there is no
+    /// directory, or it was refused or full, for the reason that is named.
     ///
     /// # Errors
     /// [`RunnerError::Unreadable`] if the program has to be read and cannot be, or is not what was
     /// written; [`RunnerError::Engine`] and [`RunnerError::Compile`] as [`Runner::new`].
     pub fn compile(&self, config: &RunnerConfig) -> Result<CacheUse, RunnerError> {
-        compile_checkpoint(&self.0.program, config, &self.0.info.program_digest)
+        let mut config = config.clone();
+        config.threads = config.threads.max(1);
+        compile_checkpoint(&self.0.program, &config, &self.0.info.program_digest)
     }
 }
 

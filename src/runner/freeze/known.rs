@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::image::Image;
 use crate::layer::{EntryBody, Layer};
 use crate::limits::{MAX_KNOWN_ORDER_BYTES, MAX_KNOWN_RUNS, MAX_KNOWN_TIMES};
-use crate::meta::{FileId, Kind, Time};
+use crate::meta::{FileId, Kind, Stat, Time};
 use crate::path::FsPath;
 use crate::vfs::{Access, Descriptor, Follow, Fs, OpenFlags, SetTime};
 use crate::wasi::p1::{Ctx, KnownDir, KnownFiles, KnownOrder, KnownTimes, NumberRun};
@@ -311,6 +311,14 @@ impl Frozen<'_> {
         self.p1.number(self.fs, self.fs.device(), id)
     }
 
+    /// Returns what is known of the guest's own object at a path, if the path leads to one: not into
+    /// what is mounted, whose objects have numbers of their own.
+    fn own(&self, path: &[u8]) -> Option<Stat> {
+        let below = path.strip_prefix(b"/").filter(|below| !below.is_empty());
+        let root = Descriptor::host_root(self.fs);
+        root.own_stat_at(below.unwrap_or(b".")).ok().flatten()
+    }
+
     /// Returns whether the guest's tree has the names that its base has, and the
     /// directories in which names came or went.
     fn changed_dirs(&self) -> (bool, BTreeSet<Vec<u8>>) {
@@ -322,7 +330,7 @@ impl Frozen<'_> {
                 continue;
             }
             let was = base.symlink_metadata(path.as_slice()).ok();
-            let is = self.fs.symlink_metadata(path.as_slice()).ok();
+            let is = self.own(&path);
             // Another object may have taken the name.
             let is_same = was.as_ref().map(|stat| stat.id) == is.map(|stat| stat.id);
             let was = was.filter(|_| is_same).map(|stat| stat.kind);
@@ -351,7 +359,15 @@ impl Frozen<'_> {
         ordered: &[FileId],
         changed: &mut BTreeSet<Vec<u8>>,
     ) -> Result<Vec<(u64, u64, u64)>, Error> {
-        let mut objects = BTreeMap::from([(FileId::ROOT.get(), b"/".to_vec())]);
+        // In the order of the image, each by a name that the guest finds it by, if there is one.
+        let mut objects = BTreeMap::from([(FileId::ROOT.get(), None)]);
+        let mut meet = |id: FileId, path: Vec<u8>| {
+            let object = objects.entry(id.get()).or_insert(None);
+            if object.is_none() {
+                *object = self.own(&path).map(|stat| (path, stat.id));
+            }
+        };
+        meet(FileId::ROOT, b"/".to_vec());
         for entry in Fs::new(self.image).walk("/")? {
             let entry = entry?;
             let path = entry.path();
@@ -360,22 +376,20 @@ impl Frozen<'_> {
                 false => [b"/", path.as_slice()].concat(),
             };
             if !is_own(&path) {
-                objects.entry(entry.id().get()).or_insert(path);
+                meet(entry.id(), path);
             }
         }
         let mut runs: Vec<(u64, u64, u64)> = Vec::new();
-        for (place, path) in (1_u64..).zip(objects.into_values()) {
-            let Ok(stat) = self.fs.symlink_metadata(path.as_slice()) else {
-                continue;
-            };
-            let known = self.number(stat.id);
+        for (place, object) in (1_u64..).zip(objects.into_values()) {
+            let Some((path, id)) = object else { continue };
+            let known = self.number(id);
             match runs.last_mut() {
                 Some((now, first, count)) if *now + *count == place && *first + *count == known => {
                     *count += 1;
                 }
                 Some(_) | None => runs.push((place, known, 1)),
             }
-            if ordered.contains(&stat.id) {
+            if ordered.contains(&id) {
                 changed.insert(path);
             }
         }
@@ -392,7 +406,7 @@ impl Frozen<'_> {
             .collect();
         let mut others = self.fs.copied_up();
         for path in &paths {
-            if let Ok(stat) = self.fs.symlink_metadata(path.as_slice()) {
+            if let Some(stat) = self.own(path) {
                 others.remove(&stat.id);
             }
         }
@@ -409,7 +423,7 @@ impl Frozen<'_> {
     fn links(&self, touched: &BTreeSet<Vec<u8>>) -> Result<Vec<String>, Error> {
         let mut links = Vec::new();
         for path in touched {
-            let Ok(stat) = self.fs.symlink_metadata(path.as_slice()) else {
+            let Some(stat) = self.own(path) else {
                 continue;
             };
             if stat.kind != Kind::Symlink || is_own(path) || !self.fs.is_own_link(stat.id) {
@@ -433,8 +447,8 @@ impl Frozen<'_> {
         let image = Fs::new(self.image);
         let mut times = self.hidden_times()?;
         for path in touched {
-            let is = self.fs.symlink_metadata(path.as_slice());
-            let (Ok(there), Ok(is)) = (image.symlink_metadata(path.as_slice()), is) else {
+            let there = image.symlink_metadata(path.as_slice());
+            let (Ok(there), Some(is)) = (there, self.own(path)) else {
                 continue;
             };
             let known = self.p1.told_times(self.fs, is);

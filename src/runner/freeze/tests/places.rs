@@ -66,6 +66,8 @@ const BEGINNING: &str = r#"(module
   (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))
+  (import "wasi_snapshot_preview1" "path_filestat_get"
+    (func $stat (param i32 i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 1)
   (data (i32.const 16) "data    current v2      zero    .       null")
   (func $must (param i32) (if (local.get 0) (then unreachable)))
@@ -325,6 +327,46 @@ fn what_is_open_is_not_looked_for_on_a_volume_that_is_mounted() {
             (ran.outcome.as_str(), ran.text.as_str()),
             ("exit code 0", "own")
         );
+    }
+}
+
+/// Of two names of a file the one may lie below a directory that a volume is shown in place of: the
+/// file of the volume that has this name is another one.
+#[test]
+fn a_file_keeps_its_number_beside_a_volume_that_hides_another_name_of_it() {
+    let guest = guest(
+        r#"(func $number (result i64)
+          (call $must (call $stat (i32.const 3) (i32.const 0) (i32.const 40) (i32.const 4) (i32.const 512)))
+          (i64.load (i32.const 520)))
+        (func (export "_start") (local $number i64)
+          (local.set $number (call $number))
+          (drop (call $yield))
+          (if (i64.ne (local.get $number) (call $number)) (then unreachable)))"#,
+    );
+    let image = image_with(|fs| {
+        fs.create_dir("/data").unwrap();
+        fs.write("/data/x", "own").unwrap();
+        fs.hard_link("/data/x", "/zero").unwrap();
+    });
+    // There the name is of another object, or of none.
+    let volumes = ["x", "y"].map(|last| {
+        image_with(|fs| {
+            for name in ["a", "b", "c", "d", last] {
+                fs.write(format!("/{name}"), "vol").unwrap();
+            }
+        })
+    });
+    for volume in volumes {
+        let written = Arc::default();
+        let mut shown = plan(&written);
+        shown.volumes = vec![Volume {
+            name: "v".into(),
+            guest: "/data".into(),
+        }];
+        shown.volume_bases = vec![("v".into(), volume)];
+        for ran in go_on((&guest, &image), (&shown, &written), |_| {}) {
+            assert_eq!(ran.outcome, "exit code 0");
+        }
     }
 }
 
