@@ -178,7 +178,7 @@ pub(crate) fn names(program: &CoreModule<'_>, until: u32, frames: &[Frame]) -> V
             all.push((number, name.to_owned()));
         }
     }
-    if all.is_empty() {
+    if all.is_empty() && program.module_name.is_none() {
         return Vec::new();
     }
     all.sort_unstable();
@@ -187,7 +187,12 @@ pub(crate) fn names(program: &CoreModule<'_>, until: u32, frames: &[Frame]) -> V
         map.append(*number, name);
     }
     let mut section = wasm_encoder::NameSection::new();
-    section.functions(&map);
+    if let Some(name) = program.module_name {
+        section.module(name);
+    }
+    if !all.is_empty() {
+        section.functions(&map);
+    }
     section.as_custom().data.to_vec()
 }
 

@@ -54,6 +54,8 @@ pub(crate) struct CoreModule<'a> {
     pub(crate) globals: Vec<GlobalType>,
     pub(crate) exports: Vec<Export<'a>>,
     pub(crate) has_start: bool,
+    /// The name that the module has for itself.
+    pub(crate) module_name: Option<&'a str>,
     names: HashMap<u32, &'a str>,
     /// The section that says what the module was made of.
     origin_section: Option<&'a [u8]>,
@@ -78,6 +80,7 @@ impl<'a> CoreModule<'a> {
             globals: Vec::new(),
             exports: Vec::new(),
             has_start: false,
+            module_name: None,
             names: HashMap::new(),
             origin_section: None,
             origin: None,
@@ -234,10 +237,14 @@ impl<'a> CoreModule<'a> {
     /// A broken section of names is none: it means nothing to the engine either.
     fn take_names(&mut self, names: wasmparser::NameSectionReader<'a>) {
         for name in names.into_iter().flatten() {
-            if let Name::Function(map) = name {
-                for naming in map.into_iter().flatten() {
-                    self.names.insert(naming.index, naming.name);
+            match name {
+                Name::Module { name, .. } => self.module_name = Some(name),
+                Name::Function(map) => {
+                    for naming in map.into_iter().flatten() {
+                        self.names.insert(naming.index, naming.name);
+                    }
                 }
+                _ => {}
             }
         }
     }

@@ -23,6 +23,11 @@ pub(super) const TICK: Duration = Duration::from_millis(5);
 /// Calls of one 0.3 guest that wait at a time, its own `run` included.
 const STACKS: u32 = 16;
 
+/// Bytes of stack for the build of a program that can leave its stack: its frames are up to twice
+/// those of the program, which has wasmtime's 512 KiB.
+#[cfg(feature = "freeze")]
+const BUILD_STACK: usize = 1 << 20;
+
 /// Who gives guests their memories and tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -118,7 +123,9 @@ impl Compiled {
             program: None,
         };
         Self::obtain(&wanted, config, |engine_config, make| {
-            without_pool(engine_config, make, "it runs once".to_owned())
+            let mut engine_config = engine_config.clone();
+            engine_config.max_wasm_stack(BUILD_STACK);
+            without_pool(&engine_config, make, "it runs once".to_owned())
         })
     }
 

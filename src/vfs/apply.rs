@@ -21,8 +21,9 @@ impl Fs {
     /// entries replace old ones, directories merge, whiteouts and opaque
     /// marks remove what is there. One step, under the instance's quotas.
     ///
-    /// Modes, owners and mtimes are the layer's; extended attributes are not
-    /// taken over, an instance keeps those of its base only. O(layer).
+    /// Modes, owners and mtimes are the layer's, and those of a directory that it only leads
+    /// through stay; extended attributes are not taken over, an instance keeps those of its base
+    /// only. O(layer).
     ///
     /// Files of a layer from a store are read before the instance is locked, and
     /// held in memory meanwhile: at most as many bytes as its quota allows. The
@@ -50,6 +51,7 @@ impl Fs {
             now,
             fetched: &fetched,
             made: HashMap::new(),
+            implied: Vec::new(),
         };
         let result = apply.run();
         if result.is_err() {
@@ -147,6 +149,8 @@ struct Apply<'a> {
     fetched: &'a Fetched,
     /// Files and links written so far, for their further names.
     made: HashMap<NodeId, FileId>,
+    /// Directories that the layer says nothing of, and their mtimes.
+    implied: Vec<(FileId, Time)>,
 }
 
 impl Apply<'_> {
@@ -158,6 +162,11 @@ impl Apply<'_> {
             let Some(dir) = self.layer.dir(node) else {
                 continue;
             };
+            if dir.implied && node != NodeId::ROOT {
+                let stat = self.state.stat(id);
+                let stat = stat.map_err(|errno| (path.clone(), errno))?;
+                self.implied.push((id, stat.mtime));
+            }
             if dir.opaque {
                 self.clear(id).map_err(|errno| (path.clone(), errno))?;
             }
@@ -170,6 +179,10 @@ impl Apply<'_> {
             if !dir.implied {
                 dirs.push((path, id, node));
             }
+        }
+        for (id, mtime) in self.implied.drain(..) {
+            let kept = self.state.set_times(id, None, Some(mtime), self.now);
+            kept.map_err(|errno| (LayerPath::root(), errno))?;
         }
         // Last, since what is written into a directory moves its mtime.
         for (path, id, node) in dirs {

@@ -165,8 +165,11 @@ impl Descriptor {
             return Ok((len, start.saturating_add(len as u64)));
         }
         let mut brought = FetchedBlocks::default();
+        // Read once: the clock of a run that repeats counts its readings.
+        let mut time = None;
         loop {
-            let (start, wrote) = self.fs().change(|state, now| {
+            let now = || *time.get_or_insert_with(|| self.fs().now());
+            let (start, wrote) = self.fs().change_at(now, |state, now| {
                 let start = match at {
                     Some(offset) => offset,
                     None => state.stat(self.id())?.size,
@@ -191,9 +194,10 @@ impl Descriptor {
         Ok(())
     }
 
-    /// Makes the content of this file that of another, holes as holes. O(bytes outside
-    /// holes), a piece at a time.
+    /// Makes the content of this file that of another, holes as holes, whatever the other was opened
+    /// for. O(bytes outside holes), a piece at a time.
     pub(crate) fn copy_content_of(&self, other: &Self) -> Result<(), Errno> {
+        let other = other.to_be_read();
         let size = other.stat()?.size;
         self.set_size(0)?;
         let mut at = 0;

@@ -222,6 +222,13 @@ impl Descriptor {
         Self::of(fs, id, traits)
     }
 
+    /// The same object to be read by the host, for the rest of one call.
+    pub(super) fn to_be_read(&self) -> Self {
+        let (kind, rights) = (self.kind(), self.rights());
+        let traits = Traits::new(kind, Access::READ, rights, Caller::Host, Rule::Free);
+        Self::of(self.fs.clone(), self.id, traits)
+    }
+
     pub(super) fn is_preopen(&self) -> bool {
         self.traits.has(PREOPEN)
     }

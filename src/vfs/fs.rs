@@ -462,10 +462,19 @@ impl Fs {
         &self,
         step: impl FnOnce(&mut FsState, Time) -> Result<R, Errno>,
     ) -> Result<R, Errno> {
+        self.change_at(|| self.now(), step)
+    }
+
+    /// As [`Self::change`] at the time that `now` gives.
+    pub(super) fn change_at<R>(
+        &self,
+        now: impl FnOnce() -> Time,
+        step: impl FnOnce(&mut FsState, Time) -> Result<R, Errno>,
+    ) -> Result<R, Errno> {
         if self.0.setup.read_only {
             return Err(Errno::ReadOnly);
         }
-        let now = self.now();
+        let now = now();
         let mut state = self.lock();
         let result = step(&mut state, now);
         recheck(&state);

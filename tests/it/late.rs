@@ -521,3 +521,37 @@ mod guests {
         }
     }
 }
+
+/// A run that repeats counts the readings of its clock.
+#[cfg(feature = "store")]
+#[test]
+fn a_write_into_a_block_of_a_store_reads_the_clock_once() {
+    use std::sync::Arc;
+
+    use stratafs::image::ImageConfig;
+    use stratafs::store::{LayerOrigin, Store};
+    use stratafs::vfs::{Clock, VirtualClock};
+
+    let base = Fs::new(&Image::empty());
+    base.create_dir("/dir").unwrap();
+    base.write("/dir/far", noise(LEN)).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let mut import = store.import().unwrap();
+    let layer = base.diff(import.pool()).unwrap();
+    import.layer(layer, LayerOrigin::new());
+    import
+        .commit(ImageConfig::default(), Some("base:1"))
+        .unwrap();
+    let clock = Arc::new(VirtualClock::new());
+    let image = store.image("base:1").unwrap();
+    let fs = Fs::builder(&image).clock(clock.clone()).build();
+    let file = open(&fs);
+    // The first write copies its block, the second finds it copied.
+    for offset in [5000, 5000, 70_000] {
+        let before = clock.now().as_nanos_clamped();
+        assert_eq!(file.write_at(b"inside", offset), Ok(6));
+        let after = clock.now().as_nanos_clamped();
+        assert_eq!(after - before, 2 * VirtualClock::STEP_NANOS);
+    }
+}

@@ -86,6 +86,12 @@ pub(super) fn keep(
     };
     let known = SavedKnown::of(&frozen).map_err(layer_error)?;
     let needs_dev = table.iter().any(|one| one.shown() == Some(DEVICES));
+    let has_dev = |image: &Image| Fs::new(image).symlink_metadata(DEVICES).is_ok();
+    if needs_dev && shown.devices.is_some() && !has_dev(fs.image()) && has_dev(&image) {
+        return Err(FreezeError::Layer {
+            reason: "the guest made a /dev of its own, where the devices would be shown from now on: it would not find those that it has open in another directory".to_owned(),
+        });
+    }
     Ok(KeptFiles {
         known,
         image,

@@ -27,7 +27,7 @@ use crate::layer::LayerBuilder;
 use crate::limits::{MAX_CHECKPOINT_PROGRAM, MAX_CHECKPOINT_STATE, MAX_SHOWN_DIRS};
 use crate::runner::program_bytes::ProgramBytes;
 use crate::runner::{Guest, GuestDir, RunPlan};
-use crate::vfs::{Access, Fs, Rights};
+use crate::vfs::{Access, Fs, Rights, SetTime};
 use crate::wasi::p1::{Described, OpenFile};
 
 /// The program that goes on from the point.
@@ -257,7 +257,12 @@ impl Checkpoint {
     pub fn to_fs(&self) -> Result<Fs, CheckpointError> {
         let parts = self.parts();
         let fs = Fs::new(&parts.base);
+        let mtime = fs.metadata("/")?.mtime;
         fs.apply("/", &parts.changes)?;
+        let mut changed = parts.changes.entries();
+        if !changed.any(|entry| entry.path.names().is_empty()) {
+            fs.set_times("/", SetTime::Keep, SetTime::To(mtime))?;
+        }
         put(&fs, || fs.create_dir_all("/.stratafs/frozen"))?;
         let module = parts.program.wasm()?;
         fs.write(PROGRAM, &*module)?;

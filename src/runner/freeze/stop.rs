@@ -291,7 +291,9 @@ fn linker(
 /// Returns whether a call is the point, and counts random numbers that it asks for otherwise.
 fn is_point(caller: &mut Caller<'_, StopHost>, call: ImportCall<'_>) -> bool {
     let (name, arguments) = (call.name, call.arguments);
-    if call.can_stop && name != "proc_exit" {
+    // A signal waits for a call at which the guest can stop; another point in a start function is refused.
+    let may_be_point = call.can_stop || !matches!(caller.data().point, Point::Signal(_));
+    if may_be_point && name != "proc_exit" {
         let host = caller.data_mut();
         let count = host.counts.entry(name.to_owned()).or_default();
         *count += 1;

@@ -372,6 +372,7 @@ fn backtraces_name_the_functions_of_the_program() {
            (func $outer (call $inner))
            (func (export "_start") (call $outer))"#,
     );
+    let wat = wat.replacen("(module", "(module $prog", 1);
     let guest = Guest::from_bytes("guest", wat).unwrap();
     let (written, config) = (Arc::default(), RunnerConfig::default());
     let point = "call:fd_write:1".parse().unwrap();
@@ -389,7 +390,21 @@ fn backtraces_name_the_functions_of_the_program() {
             .find(name)
             .unwrap_or_else(|| panic!("{backtrace}"))
     };
-    assert!(at("inner") < at("outer"), "{backtrace}");
+    assert!(at("prog!inner") < at("prog!outer"), "{backtrace}");
+}
+
+/// The build's frames are larger than those of the program.
+#[test]
+fn a_stack_that_is_nearly_full_is_left_and_goes_on() {
+    let wat = command(
+        r#"(func $down (param i32) (result i32)
+             (if (result i32) (local.get 0)
+               (then (i32.add (i32.const 1) (call $down (i32.sub (local.get 0) (i32.const 1)))))
+               (else (call $said (i32.const 1)))))
+           (func (export "_start")
+             (if (i32.ne (call $down (i32.const 10000)) (i32.const 10001)) (then unreachable)))"#,
+    );
+    assert_eq!(at_each(&wat, "fd_write"), 1);
 }
 
 /// Objects that stand in what never changes may have changed themselves.

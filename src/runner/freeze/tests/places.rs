@@ -5,9 +5,11 @@ use super::*;
 use crate::chunk::ChunkPool;
 #[cfg(feature = "store")]
 use crate::image::ImageConfig;
+use crate::meta::Time;
 use crate::runner::{HostDir, Volume};
 #[cfg(feature = "store")]
 use crate::store::{LayerOrigin, Store};
+use crate::vfs::SetTime;
 
 /// A file that was removed has no name anywhere, also where the guest is shown a part of its
 /// tree only.
@@ -55,6 +57,62 @@ fn a_removed_file_goes_on_below_any_directory_that_is_shown() {
     }
 }
 
+/// A file without a name is kept whatever it was opened for.
+#[test]
+fn a_removed_file_that_is_only_written_to_goes_on() {
+    let guest = guest(
+        r#"(func (export "_start") (local $file i32)
+          (call $must (call $path_open (i32.const 3) (i32.const 0) (i32.const 16) (i32.const 4) (i32.const 0)
+            (i64.const 0x200040) (i64.const 0) (i32.const 0) (i32.const 128)))
+          (local.set $file (i32.load (i32.const 128)))
+          (call $must (call $unlink (i32.const 3) (i32.const 16) (i32.const 4)))
+          (drop (call $yield))
+          (i32.store (i32.const 136) (i32.const 16))
+          (i32.store (i32.const 140) (i32.const 1))
+          (call $must (call $fd_write (local.get $file) (i32.const 136) (i32.const 1) (i32.const 144)))
+          (call $must (call $fd_stat (local.get $file) (i32.const 512)))
+          (if (i64.ne (i64.load (i32.const 544)) (i64.const 4)) (then unreachable)))"#,
+    );
+    let image = image_with(|fs| fs.write("/data", "four").unwrap());
+    let written = Arc::default();
+    for ran in go_on((&guest, &image), (&plan(&written), &written), |_| {}) {
+        assert_eq!(ran.outcome, "exit code 0");
+    }
+}
+
+/// A layer says nothing of a directory in which only a file was written to.
+#[test]
+fn directories_keep_their_times_where_a_file_in_them_was_written_to() {
+    let guest = guest(
+        r#"(func $time (param $name i32) (param $bytes i32) (result i64)
+          (call $must (call $stat (i32.const 3) (i32.const 0) (local.get $name) (local.get $bytes) (i32.const 512)))
+          (i64.load (i32.const 560)))
+        (func (export "_start") (local $dir i64) (local $root i64)
+          (call $must (call $path_open (i32.const 3) (i32.const 0) (i32.const 64) (i32.const 9) (i32.const 0)
+            (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 128)))
+          (i32.store (i32.const 136) (i32.const 16))
+          (i32.store (i32.const 140) (i32.const 1))
+          (call $must (call $fd_write (i32.load (i32.const 128)) (i32.const 136) (i32.const 1) (i32.const 144)))
+          (local.set $dir (call $time (i32.const 64) (i32.const 4)))
+          (local.set $root (call $time (i32.const 48) (i32.const 1)))
+          (drop (call $yield))
+          (if (i64.ne (local.get $dir) (call $time (i32.const 64) (i32.const 4))) (then unreachable))
+          (if (i64.ne (local.get $root) (call $time (i32.const 48) (i32.const 1))) (then unreachable)))"#,
+    );
+    let image = image_with(|fs| {
+        fs.create_dir("/past").unwrap();
+        fs.write("/past/data", "four").unwrap();
+        let past = SetTime::To(Time::from_nanos(9_000_000_009));
+        for dir in ["/past", "/"] {
+            fs.set_times(dir, SetTime::Keep, past).unwrap();
+        }
+    });
+    let written = Arc::default();
+    for ran in go_on((&guest, &image), (&plan(&written), &written), |_| {}) {
+        assert_eq!(ran.outcome, "exit code 0");
+    }
+}
+
 /// What guests of this page import, and what they have in common.
 const BEGINNING: &str = r#"(module
   (import "wasi_snapshot_preview1" "path_open"
@@ -68,8 +126,9 @@ const BEGINNING: &str = r#"(module
   (import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))
   (import "wasi_snapshot_preview1" "path_filestat_get"
     (func $stat (param i32 i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_filestat_get" (func $fd_stat (param i32 i32) (result i32)))
   (memory (export "memory") 1)
-  (data (i32.const 16) "data    current v2      zero    .       null")
+  (data (i32.const 16) "data    current v2      zero    .       null    past/data")
   (func $must (param i32) (if (local.get 0) (then unreachable)))
   ;; Opens a name of so many bytes below a directory, to be read.
   (func $open (param $dir i32) (param $name i32) (param $bytes i32) (param $flags i32) (result i32)

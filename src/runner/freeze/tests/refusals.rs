@@ -25,6 +25,78 @@ fn refused_at_its_write(wat: &str) -> String {
     frozen.unwrap_err().to_string()
 }
 
+/// The host instantiates the guest there: its stack cannot be left.
+#[test]
+fn a_point_in_a_start_function_is_refused_and_not_passed_by() {
+    let wat = command(
+        r#"(import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+          (func $start
+            (call $print (i32.const 1))
+            (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8))))
+          (start $start)
+          (func (export "_start")
+            (call $print (i32.const 2))
+            (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8))))"#,
+    );
+    // Imports come first.
+    let (head, tail) = wat.split_once("(memory (export").unwrap();
+    let import = tail.find("(import").unwrap();
+    let end = import + tail[import..].find(")))").unwrap() + 3;
+    let wat = [
+        head,
+        &tail[import..end],
+        "(memory (export",
+        &tail[..import],
+        &tail[end..],
+    ]
+    .concat();
+    let guest = Guest::from_bytes("guest", wat).unwrap();
+    let (written, config) = (Arc::default(), RunnerConfig::default());
+    let freeze_at = |point: &str| {
+        let point = point.parse().unwrap();
+        freeze(&guest, &Image::empty(), &plan(&written), &config, &point)
+    };
+    for point in ["stdin", "call:fd_read:1", "call:fd_write:1"] {
+        let said = freeze_at(point).unwrap_err().to_string();
+        assert!(said.contains("made by a start function"), "{point}: {said}");
+    }
+    // Those of the start function count.
+    for point in ["call:fd_read:2", "call:fd_write:2"] {
+        assert!(
+            matches!(freeze_at(point), Ok(Freezing::Frozen(_))),
+            "{point}"
+        );
+    }
+}
+
+/// Where it goes on, the devices would lie in the directory that the guest made.
+#[test]
+fn a_guest_that_makes_a_dev_beside_the_devices_is_refused() {
+    let wat = r#"(module
+      (import "wasi_snapshot_preview1" "path_create_directory" (func $make (param i32 i32 i32) (result i32)))
+      (import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))
+      (memory (export "memory") 1)
+      (data (i32.const 0) "dev")
+      (func (export "_start")
+        (if (call $make (i32.const 3) (i32.const 0) (i32.const 3)) (then unreachable))
+        (drop (call $yield))))"#;
+    let guest = Guest::from_bytes("guest", wat).unwrap();
+    let plan = RunPlan {
+        furnished: true,
+        ..plan(&Arc::default())
+    };
+    let point = "call:sched_yield:1".parse().unwrap();
+    let frozen = freeze(
+        &guest,
+        &Image::empty(),
+        &plan,
+        &RunnerConfig::default(),
+        &point,
+    );
+    let said = frozen.unwrap_err().to_string();
+    assert!(said.contains("made a /dev of its own"), "{said}");
+}
+
 #[test]
 fn imports_that_are_no_functions_are_refused_by_their_names() {
     for (kind, import) in [
