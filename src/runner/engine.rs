@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use wasmtime::{
-    CodeBuilder, Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
     WasmBacktraceDetails,
 };
 
@@ -198,7 +198,7 @@ pub(super) fn compile_checkpoint(
     let (code, kept) = place.compile((&wanted, config), |engine_config, wasm| {
         let engine = Engine::new(engine_config).map_err(SetupError::Engine)?;
         // As `Code::compile`: no text.
-        let mut code = CodeBuilder::new(&engine);
+        let mut code = wasmtime::CodeBuilder::new(&engine);
         let code = code.wasm_binary(wasm, None);
         let code = code.and_then(|code| code.compile_module_serialized());
         code.map_err(SetupError::Code)
