@@ -5,13 +5,15 @@
 //! anything in it, and each guest has a directory of its own with a seal: a keyed
 //! digest of the code. The key is drawn when the cache is made and can be read by
 //! the user alone. A directory that breaks the rules, or whose seal does not
-//! fit, is emptied, and the guest compiled anew.
+//! fit, is emptied, and the guest compiled anew. Whoever changes something there holds
+//! the lock: what one process keeps is not half made when another one looks for it.
 //!
 //! The code lies there as wasmtime maps it: what a guest does not run takes no
 //! memory, and processes that run the same guest share what they run.
 //!
 //! ```text
 //! DIR/key                                   32 bytes at random
+//! DIR/lock                                  empty, locked while something is changed
 //! DIR/<blake3 of guest and settings>/seal   hex digest of the name, the length and four parts of:
 //! DIR/<blake3 of guest and settings>/code   wasmtime's compiled code
 //! ```
@@ -21,9 +23,7 @@ use std::fs;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
-
-use parking_lot::Mutex;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::private::{check_home, check_tree, make_dir};
 use crate::digest::Digest;
@@ -127,8 +127,12 @@ impl CacheEntry {
         let Some(dir) = self.dir else {
             return CacheUse::Off { reason: self.off };
         };
-        let kept = code().and_then(|code| dir.keep(&code));
-        forget_oldest(&dir.home, MAX_CACHED_BYTES);
+        let kept = code().and_then(|code| {
+            let _lock = lock(&dir.home)?;
+            let kept = dir.keep(&code);
+            forget_oldest(&dir.home, MAX_CACHED_BYTES);
+            kept
+        });
         match kept {
             Ok(()) => CacheUse::Miss,
             Err(error) => CacheUse::Off {
@@ -154,12 +158,17 @@ impl CacheDir {
             .update(&[0])
             .update(identity);
         let dir = home.join(&hasher.finalize().to_hex()[..32]);
-        let is_whole = is_whole(&dir, &key);
-        if !is_whole {
-            clear(&dir).map_err(text)?;
-            make_dir(&dir).map_err(text)?;
-            check_tree(&dir)?;
-        }
+        let is_whole = is_whole(&dir, &key) || {
+            let _lock = lock(&home).map_err(text)?;
+            // What did not fit may have been half kept.
+            let is_whole = is_whole(&dir, &key);
+            if !is_whole {
+                clear(&dir).map_err(text)?;
+                make_dir(&dir).map_err(text)?;
+                check_tree(&dir)?;
+            }
+            is_whole
+        };
         Ok(Self {
             home,
             dir,
@@ -170,6 +179,8 @@ impl CacheDir {
 
     /// Writes code and its seal. Code without a seal that fits is none.
     fn keep(&self, code: &[u8]) -> io::Result<()> {
+        // It may have been the oldest since it was made.
+        make_dir(&self.dir)?;
         put(&self.dir, CODE, code)?;
         let seal = seal_of(&self.dir, &self.key)?;
         put(&self.dir, "seal", seal.as_bytes())
@@ -253,6 +264,39 @@ fn seal_of(dir: &Path, key: &SealKey) -> io::Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
+/// How long to wait for a process that changes a cache, which takes it milliseconds unless
+/// it is stopped.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Waits until nobody else changes the cache. Nobody does while the returned file is open.
+fn lock(home: &Path) -> io::Result<fs::File> {
+    let mut options = fs::File::options();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    let file = options.open(home.join("lock"))?;
+    let start = Instant::now();
+    loop {
+        match file.try_lock() {
+            Err(fs::TryLockError::WouldBlock) if start.elapsed() < LOCK_PATIENCE => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(fs::TryLockError::WouldBlock) => {
+                let held = "another process changes it and does not come to an end";
+                return Err(io::Error::new(io::ErrorKind::TimedOut, held));
+            }
+            // Where files have no locks, what two make at once is made twice at worst.
+            Err(fs::TryLockError::Error(error)) if error.kind() != io::ErrorKind::Unsupported => {
+                return Err(error);
+            }
+            Err(fs::TryLockError::Error(_)) | Ok(()) => return Ok(file),
+        }
+    }
+}
+
 /// Reads the key of a cache, drawn now if there is none that can be used.
 /// Without the key that they were made with, no seals fit.
 fn key_of(home: &Path) -> io::Result<SealKey> {
@@ -260,15 +304,13 @@ fn key_of(home: &Path) -> io::Result<SealKey> {
     if let Some(key) = read_key(&path) {
         return Ok(key);
     }
-    // Two threads of one process would seal with two keys, of which one stays.
-    static DRAWING: Mutex<()> = Mutex::new(());
-    let _drawing = DRAWING.lock();
+    // Two that draw one at once would seal with two keys, of which one stays.
+    let _lock = lock(home)?;
     if let Some(key) = read_key(&path) {
         return Ok(key);
     }
     clear(&path)?;
     put(home, "key", &random()?)?;
-    // Of two processes that draw one, the last is read by both from then on.
     read_key(&path).ok_or_else(|| io::Error::other("it cannot be read back"))
 }
 

@@ -1,7 +1,5 @@
 //! What a cache of compiled guests keeps, forgets and does not believe.
 
-use std::time::Duration;
-
 use super::*;
 
 /// Makes an entry of `bytes` of code that was used `age` minutes ago.
@@ -73,15 +71,54 @@ fn threads_that_meet_in_a_new_cache_have_one_key() {
 }
 
 #[test]
-fn threads_that_keep_one_guest_leave_it_whole() {
-    let home = tempfile::tempdir().unwrap();
+fn threads_that_look_for_one_guest_and_keep_it_leave_it_whole() {
     for _ in 0..20 {
-        let dir = opened(home.path()).unwrap();
-        let kept = at_once(|| dir.keep(b"machine code"));
-        assert!(kept.iter().all(Result::is_ok), "{kept:?}");
-        assert!(is_whole(&dir.dir, &dir.key));
-        assert_eq!(fs::read_dir(&dir.dir).unwrap().count(), 2);
+        let home = tempfile::tempdir().unwrap();
+        let uses = at_once(|| {
+            let entry = CacheEntry::open(Some(home.path()), || Digest::of(b"guest"), "settings");
+            match entry.code() {
+                Some(file) => {
+                    assert_eq!(fs::read(file).unwrap(), b"machine code");
+                    entry.hit()
+                }
+                None => entry.keep(|| Ok(b"machine code".to_vec())),
+            }
+        });
+        let is_used = |used: &CacheUse| !matches!(used, CacheUse::Off { .. });
+        assert!(uses.iter().all(is_used), "{uses:?}");
+        assert!(uses.contains(&CacheUse::Miss));
+        let entry = CacheEntry::open(Some(home.path()), || Digest::of(b"guest"), "settings");
+        let dir = entry.code().unwrap().parent().unwrap().to_owned();
+        assert_eq!(fs::read_dir(dir).unwrap().count(), 2);
     }
+}
+
+#[test]
+fn an_entry_that_was_the_oldest_while_its_guest_was_compiled_is_kept() {
+    let home = tempfile::tempdir().unwrap();
+    let open = || CacheEntry::open(Some(home.path()), || Digest::of(b"guest"), "settings");
+    let waiting = open();
+    for age in 0..MAX_CACHED_GUESTS {
+        entry(home.path(), &age.to_string(), 0, 1);
+    }
+    forget_oldest(home.path(), MAX_CACHED_BYTES);
+    assert!(!waiting.dir.as_ref().unwrap().dir.exists());
+    assert_eq!(
+        waiting.keep(|| Ok(b"machine code".to_vec())),
+        CacheUse::Miss
+    );
+    assert!(open().code().is_some());
+}
+
+#[test]
+fn a_cache_that_another_process_does_not_let_go_is_not_used() {
+    let home = tempfile::tempdir().unwrap();
+    drop(opened(home.path()).unwrap());
+    let held = lock(home.path()).unwrap();
+    let error = opened(home.path()).err().unwrap();
+    assert!(error.contains("does not come to an end"), "{error}");
+    drop(held);
+    assert!(opened(home.path()).is_ok());
 }
 
 /// A cache with one sealed guest, and the guest's directory.
