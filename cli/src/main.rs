@@ -5,6 +5,7 @@
 mod args;
 mod base;
 mod bench;
+mod beside;
 mod build;
 mod build_args;
 mod cached;

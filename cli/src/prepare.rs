@@ -1,17 +1,16 @@
 //! `stratafs image prepare`.
 
-use std::panic::resume_unwind;
 use std::path::Path;
 use std::process::ExitCode;
-use std::thread;
 
 use stratafs::chunk::ChunkPool;
 use stratafs::image::Reference;
 use stratafs::runner::freeze::{Checkpoint, Freezing, freeze};
 use stratafs::runner::{CacheUse, Outcome, RunnerConfig, Stdio};
-use stratafs::transfer;
+use stratafs::transfer::{self, StagedCommit};
 
 use super::args::PrepareArgs;
+use super::beside::beside;
 use super::failure::{Failure, complain, say};
 use super::instances::TIMEOUT_CODE;
 use super::pulled::{complete, fetch};
@@ -59,24 +58,17 @@ pub(super) fn prepare(args: PrepareArgs, store: Option<&Path>) -> Result<ExitCod
             }));
         }
     };
-    let (compiled, saved) = thread::scope(|scope| {
-        let saved = thread::Builder::new().spawn_scoped(scope, || checkpoint.to_fs());
-        (
-            compile(&checkpoint, &run.config),
-            saved.map(|saved| saved.join()),
-        )
-    });
-    compiled?;
-    let fs = match saved {
-        Ok(saved) => saved.unwrap_or_else(|panic| resume_unwind(panic))?,
-        // There was no thread for it.
-        Err(_) => checkpoint.to_fs()?,
-    };
-    warn_of_random(&checkpoint, tag);
     let by = format!("prepared at {}: {}", args.at, checkpoint.args().join(" "));
-    let base = run.base.as_ref();
-    let platform = run.set_platform.as_ref();
-    transfer::commit_for(&store, &fs, base, (tag, &by), platform)?;
+    let stage = || -> Result<StagedCommit, Failure> {
+        let fs = checkpoint.to_fs()?;
+        let (base, platform) = (run.base.as_ref(), run.set_platform.as_ref());
+        Ok(transfer::stage(&store, &fs, base, &by, platform)?)
+    };
+    let (staged, compiled) = beside(stage, || compile(&checkpoint, &run.config));
+    compiled?;
+    let staged = staged?;
+    warn_of_random(&checkpoint, tag);
+    staged.commit(tag)?;
     Ok(ExitCode::SUCCESS)
 }
 

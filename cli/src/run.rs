@@ -20,6 +20,7 @@ use stratafs::transfer;
 use stratafs::vfs::{Fs, TracedFile};
 
 use super::args::RunArgs;
+use super::beside::beside;
 use super::failure::{Failure, complain, complain_json, print_lines, put_bytes, say};
 use super::from_image;
 use super::instances::{InstanceLines, TIMEOUT_CODE, TRAP_CODE, report_settings};
@@ -218,8 +219,12 @@ pub(super) fn start_from(
 ) -> Result<StartFrom, Failure> {
     let (guest, image) = match &run.guest {
         GuestFrom::File(path) => {
-            let guest = Guest::from_file(path)?;
-            let layers = open_all(&run.layers, pool, run.plan.budget.as_ref())?;
+            let budget = run.plan.budget.as_ref();
+            let (guest, layers) = beside(
+                || Guest::from_file(path),
+                || open_all(&run.layers, pool, budget),
+            );
+            let (guest, layers) = (guest?, layers?);
             (guest, Image::new(&layers)?)
         }
         GuestFrom::Image(..) => {

@@ -1,5 +1,7 @@
 //! What an instance has become, as an image.
 
+use std::fmt;
+
 use super::TransferError;
 use super::platform::stamp;
 use crate::image::{HistoryEntry, ImageConfig, Reference};
@@ -69,6 +71,80 @@ fn commit_over(
     (tag, by): (&Reference, &str),
     platform: Option<&Platform>,
 ) -> Result<ImageInfo, TransferError> {
+    stage_over(store, fs, base, by, platform)?.commit(tag)
+}
+
+/// What an instance has become, written to a store whose images do not have it yet.
+///
+/// Made by [`stage`]. While it is there, [`Store::gc`] waits, and is refused in the thread that made
+/// it; if it is dropped, there is no image and what was written goes.
+pub struct StagedCommit {
+    store: Store,
+    import: Import,
+    config: ImageConfig,
+}
+
+impl fmt::Debug for StagedCommit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StagedCommit")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StagedCommit {
+    /// Makes it an image and tags it `tag`, in O(layers).
+    ///
+    /// # Errors
+    ///
+    /// [`TransferError::Store`].
+    pub fn commit(self, tag: &Reference) -> Result<ImageInfo, TransferError> {
+        self.import.commit(self.config, Some(tag.as_str()))?;
+        tracing::info!(tag = tag.as_str(), "committed an instance as an image");
+        Ok(self.store.info(tag.as_str())?)
+    }
+}
+
+/// Writes to the store what [`commit_for`] does, and makes no image of it yet: the bytes are written
+/// while it is not known whether there will be one.
+///
+/// ```
+/// use stratafs::image::Image;
+/// use stratafs::store::Store;
+/// use stratafs::transfer::stage;
+/// use stratafs::vfs::Fs;
+///
+/// # let dir = tempfile::tempdir()?;
+/// let store = Store::open(dir.path())?;
+/// let fs = Fs::new(&Image::new(&[])?);
+/// fs.write("/result", "42")?;
+/// let staged = stage(&store, &fs, None, "by hand", None)?;
+/// assert!(store.info("app:1").is_err());
+/// staged.commit(&"app:1".parse()?)?;
+/// assert_eq!(store.info("app:1")?.layers.len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+///
+/// As [`commit`].
+pub fn stage(
+    store: &Store,
+    fs: &Fs,
+    base: Option<&Reference>,
+    by: &str,
+    platform: Option<&Platform>,
+) -> Result<StagedCommit, TransferError> {
+    stage_over(store, fs, base.map(Reference::as_str), by, platform)
+}
+
+fn stage_over(
+    store: &Store,
+    fs: &Fs,
+    base: Option<&str>,
+    by: &str,
+    platform: Option<&Platform>,
+) -> Result<StagedCommit, TransferError> {
     let mut import = store.import()?;
     let (mut config, known) = match base {
         Some(base) => take_base(store, &mut import, base)?,
@@ -82,9 +158,11 @@ fn commit_over(
     import.layer(changes, LayerOrigin::new());
     config.history.push(HistoryEntry::by(by));
     stamp(&mut config, platform);
-    import.commit(config, Some(tag.as_str()))?;
-    tracing::info!(tag = tag.as_str(), "committed an instance as an image");
-    Ok(store.info(tag.as_str())?)
+    Ok(StagedCommit {
+        store: store.clone(),
+        import,
+        config,
+    })
 }
 
 /// Takes over the layers of an image of the store; returns its configuration

@@ -57,7 +57,7 @@ pub use analyze::{
     AddedEntries, Analysis, AnalyzedEntry, FileSum, HiddenFile, LayerAnalysis, analyze,
 };
 pub use artifact::program;
-pub use commit::{commit, commit_for};
+pub use commit::{StagedCommit, commit, commit_for, stage};
 #[cfg(feature = "registry")]
 pub use copy::{CopyOptions, CopyPlace, copy};
 pub use error::TransferError;

@@ -10,6 +10,7 @@ use stratafs::limits::{
 };
 use stratafs::meta::Meta;
 use stratafs::store::{LayerOrigin, Store, StoreError, StoreOptions};
+use stratafs::transfer::stage;
 use stratafs::vfs::Fs;
 
 use super::support::{get_file, lower, noise, path, put, put_file, shown, upper};
@@ -208,6 +209,32 @@ fn an_import_that_is_dropped_leaves_nothing() {
     let store = Store::open(dir.path()).unwrap();
     let stat = store.stat().unwrap();
     assert_eq!((stat.pack_bytes, stat.unfinished_bytes), (0, 0));
+}
+
+#[test]
+fn what_is_staged_is_no_image_before_it_is_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    put_file(&store, "base", b"below").unwrap();
+    let before = store.stat().unwrap();
+    let (base, tag) = ("base".parse().unwrap(), "new".parse().unwrap());
+    let fs = Fs::new(&store.image("base").unwrap());
+    fs.write("/large", noise(1, 4 << 20)).unwrap();
+    let staged = || stage(&store, &fs, Some(&base), "by hand", None).unwrap();
+    drop(staged());
+    assert_eq!(store.list().unwrap().len(), 1);
+    assert_eq!(store.stat().unwrap().pack_bytes, before.pack_bytes);
+    // The thread that commits is not the one that wrote.
+    let staged = std::thread::scope(|scope| scope.spawn(staged).join().unwrap());
+    fs.write("/late", "is no part of it").unwrap();
+    assert!(store.info("new").is_err());
+    let info = staged.commit(&tag).unwrap();
+    assert_eq!((info.layers.len(), info.config.history.len()), (2, 2));
+    let new = Fs::new(&store.image("new").unwrap());
+    assert_eq!(new.read("/file").unwrap(), b"below");
+    assert!(new.metadata("/late").is_err());
+    store.gc().unwrap();
+    assert!(store.verify().unwrap().is_sound());
 }
 
 #[test]
