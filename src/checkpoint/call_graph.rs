@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use wasm_encoder::ValType;
-use wasmparser::Operator;
+use wasmparser::{Operator, WasmModuleResources};
 
 use super::core_module::CoreModule;
 use super::error::Refusal;
@@ -76,7 +76,11 @@ impl CallGraph {
         let calls = program
             .defined
             .iter()
-            .map(|defined| calls_of(defined, &mut dropped, &mut uses))
+            .zip(bounded_u32(imports, "the validation of the module")..)
+            .map(|(defined, number)| {
+                let calls = calls_of(defined, &mut dropped, &mut uses);
+                calls.map_err(|refusal| refusal.in_function(number, program.name(number)))
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let mut reaches = vec![false; program.functions.len()];
         reaches
@@ -210,13 +214,25 @@ fn calls_of(
     uses: &mut Uses,
 ) -> Result<Calls, Refusal> {
     let mut calls = Calls::default();
-    for operator in defined.body.get_operators_reader()? {
-        match operator? {
+    let operators = defined.body.get_operators_reader()?;
+    for operator in operators.into_iter_with_offsets() {
+        let (operator, offset) = operator?;
+        match operator {
             Operator::Call { function_index } => calls.direct.push(function_index),
             Operator::ReturnCall { function_index } => calls.tail.push(function_index),
             Operator::CallIndirect { .. } | Operator::CallRef { .. } => calls.any = true,
             Operator::ReturnCallIndirect { .. } | Operator::ReturnCallRef { .. } => {
                 calls.any_tail = true;
+            }
+            // The build that leaves its stack names all functions, so that the engine would take it.
+            Operator::RefFunc { function_index }
+                if !defined
+                    .check
+                    .resources
+                    .is_function_referenced(function_index) =>
+            {
+                let undeclared = format!("undeclared reference to function {function_index}");
+                return Err(Refusal::new(undeclared).at(offset));
             }
             // Objects that a program is made with may hold functions.
             Operator::RefFunc { .. }

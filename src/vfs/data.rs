@@ -165,6 +165,7 @@ impl Descriptor {
             return Ok((len, start.saturating_add(len as u64)));
         }
         let mut brought = FetchedBlocks::default();
+        self.bring(at, buf.len() as u64, &mut brought)?;
         // Read once: the clock of a run that repeats counts its readings.
         let mut time = None;
         loop {
@@ -181,6 +182,33 @@ impl Descriptor {
             match wrote {
                 WriteOutcome::Bytes(len) => return Ok((len, start.saturating_add(len as u64))),
                 WriteOutcome::Needs(need) => brought.fetch(self.fs().image(), need)?,
+            }
+        }
+    }
+
+    /// Reads what a write needs of the base, if the clock is one that may count its readings: a call
+    /// that is put off until its base is here is made again, and must not have read it before.
+    pub(super) fn bring(
+        &self,
+        at: Option<u64>,
+        len: u64,
+        brought: &mut FetchedBlocks,
+    ) -> Result<(), NotDone> {
+        if !self.fs().has_clock() || self.fs().is_read_only() {
+            return Ok(());
+        }
+        loop {
+            let state = self.fs().lock();
+            let start = match at {
+                Some(offset) => offset,
+                None => state.stat(self.id())?.size,
+            };
+            self.allow_write(&state, start)?;
+            let need = state.need(self.id(), start, len, brought);
+            drop(state);
+            match need {
+                Some(need) => brought.fetch(self.fs().image(), need)?,
+                None => return Ok(()),
             }
         }
     }

@@ -485,6 +485,11 @@ impl Fs {
         result
     }
 
+    /// Returns whether times come from a clock of the host's.
+    pub(super) fn has_clock(&self) -> bool {
+        self.0.setup.clock.is_some()
+    }
+
     /// The present time. Read before locking.
     pub(crate) fn now(&self) -> Time {
         self.0

@@ -46,8 +46,11 @@ impl Descriptor {
     /// fetched.
     pub(crate) fn writing(&self, at: Option<u64>, total: u64) -> Result<Writing<'_>, NotDone> {
         self.expect_file(Access::WRITE)?;
-        let now = self.fs().now();
         let mut brought = FetchedBlocks::default();
+        if self.live().is_none() {
+            self.bring(at, total, &mut brought)?;
+        }
+        let now = self.fs().now();
         loop {
             let (state, start) = match self.live() {
                 Some(live) => (None, at.unwrap_or_else(|| live.size())),

@@ -10,7 +10,7 @@ use stratafs::chunk::ChunkPool;
 use stratafs::digest::Digest;
 use stratafs::image::Image;
 use stratafs::meta::Kind;
-use stratafs::runner::freeze::{Freezing, Point, freeze};
+use stratafs::runner::freeze::{Checkpoint, Freezing, Point, freeze};
 use stratafs::runner::{
     Guest, GuestDir, Outcome, OutputSink, RunPlan, Runner, RunnerConfig, Stdio, Stream,
 };
@@ -113,6 +113,10 @@ impl Watched {
         let Freezing::Frozen(checkpoint) = frozen else {
             return None;
         };
+        let checkpoint = match point {
+            Point::Call { nth, .. } if nth % 2 == 0 => at_rest(&checkpoint),
+            _ => checkpoint,
+        };
         // What was compiled for one point is found at the next.
         let runner = checkpoint.runner(config).unwrap();
         let mut after = checkpoint.plan();
@@ -133,6 +137,15 @@ impl Watched {
     }
 }
 
+/// Returns a checkpoint as it is read from the image that it was kept in.
+fn at_rest(checkpoint: &Checkpoint) -> Checkpoint {
+    let kept = checkpoint.to_fs().unwrap();
+    let mut layers = kept.image().layers().to_vec();
+    layers.push(kept.diff(&ChunkPool::new()).unwrap());
+    let image = Image::new(&layers).unwrap();
+    Checkpoint::open(&image).unwrap().unwrap()
+}
+
 fn left(written: &Written, outcome: &Outcome, fs: &Fs) -> Left {
     let [out, err] = &*written.0.lock().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -147,7 +160,8 @@ fn left(written: &Written, outcome: &Outcome, fs: &Fs) -> Left {
 /// A line for each object but for what belongs to a checkpoint.
 fn tree(fs: &Fs) -> Vec<String> {
     let entries = fs.walk("/").unwrap().map(|entry| entry.unwrap());
-    let paths = entries.map(|entry| entry.path()).filter(|path| {
+    let paths = entries.map(|entry| entry.path());
+    let paths = [b"/".to_vec()].into_iter().chain(paths).filter(|path| {
         let path = path.strip_prefix(b"/").unwrap_or(path);
         !path.starts_with(b".stratafs")
     });

@@ -172,6 +172,24 @@ fn every_piece_is_waited_for_and_none_is_asked_for_in_vain() {
 }
 
 #[test]
+fn a_call_that_waits_for_the_base_reads_the_clock_as_often_as_one_that_does_not() {
+    let bytes = noise(LEN);
+    for (name, call) in CALLS {
+        // What the clock says next, which each reading moves on.
+        let next = |run: &dyn Fn(&Far, &Fs)| {
+            let far = Far::new(&bytes);
+            let fs = Fs::builder(&far_image(&far)).deterministic().build();
+            run(&far, &fs);
+            fs.write("/after", "").unwrap();
+            fs.metadata("/after").unwrap().mtime
+        };
+        let near = next(&|_, fs| drop(call(fs)));
+        let late = next(&|far, fs| drop(far.serve(|| call(fs))));
+        assert_eq!(late, near, "{name}");
+    }
+}
+
+#[test]
 fn a_layer_is_read_before_the_instance_is_locked() {
     let far = Far::new(&noise(LEN));
     let layer = far_layer(&far);

@@ -51,6 +51,7 @@ const COMMAND_LINE: Package = Package {
         ("memory", 0),
         ("report", 0),
         ("signals", 0),
+        ("beside", 1),
         ("failure", 1),
         ("parse", 1),
         ("base", 2),

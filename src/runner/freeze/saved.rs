@@ -23,11 +23,11 @@ use crate::digest::Digest;
 use crate::errno::Errno;
 use crate::error::Error;
 use crate::image::Image;
-use crate::layer::LayerBuilder;
+use crate::layer::{EntryBody, Layer, LayerBuilder};
 use crate::limits::{MAX_CHECKPOINT_PROGRAM, MAX_CHECKPOINT_STATE, MAX_SHOWN_DIRS};
 use crate::runner::program_bytes::ProgramBytes;
 use crate::runner::{Guest, GuestDir, RunPlan};
-use crate::vfs::{Access, Fs, Rights, SetTime};
+use crate::vfs::{Access, Fs, Rights};
 use crate::wasi::p1::{Described, OpenFile};
 
 /// The program that goes on from the point.
@@ -245,6 +245,12 @@ impl SavedDescriptor {
     }
 }
 
+/// Returns whether a layer has an entry of the root, which says when it was changed.
+fn says_root(layer: &Layer) -> bool {
+    let root = layer.entries().next();
+    root.is_some_and(|root| matches!(root.body, EntryBody::Dir { meta: Some(_), .. }))
+}
+
 impl Checkpoint {
     /// Returns an instance whose changes are the checkpoint: what the guest changed of its
     /// base, the program and its state. Committing it makes an image that
@@ -257,11 +263,10 @@ impl Checkpoint {
     pub fn to_fs(&self) -> Result<Fs, CheckpointError> {
         let parts = self.parts();
         let fs = Fs::new(&parts.base);
-        let mtime = fs.metadata("/")?.mtime;
-        fs.apply("/", &parts.changes)?;
-        let mut changed = parts.changes.entries();
-        if !changed.any(|entry| entry.path.names().is_empty()) {
-            fs.set_times("/", SetTime::Keep, SetTime::To(mtime))?;
+        let apply = || fs.apply("/", &parts.changes);
+        match says_root(&parts.changes) {
+            true => apply()?,
+            false => put(&fs, apply)?,
         }
         put(&fs, || fs.create_dir_all("/.stratafs/frozen"))?;
         let module = parts.program.wasm()?;

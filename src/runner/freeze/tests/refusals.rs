@@ -69,6 +69,35 @@ fn a_point_in_a_start_function_is_refused_and_not_passed_by() {
     }
 }
 
+/// The build names more functions than the program does, so that its code would be taken.
+#[test]
+fn a_program_that_the_engine_does_not_take_is_refused() {
+    let wat = r#"(module
+      (import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))
+      (func $other)
+      (func $takes (drop (ref.func $other)))
+      (func (export "_start") (call $takes) (drop (call $yield))))"#;
+    let guest = Guest::from_bytes("guest", wat).unwrap();
+    let said = Runner::new(&guest, RunnerConfig::default()).unwrap_err();
+    assert!(said.to_string().contains("undeclared"), "{said}");
+    let (written, point) = (Arc::default(), "call:sched_yield:1".parse().unwrap());
+    // Whether or not the build is in the cache.
+    let home = tempfile::tempdir().unwrap();
+    let config = RunnerConfig {
+        cache_dir: Some(home.path().to_owned()),
+        ..RunnerConfig::default()
+    };
+    for _ in 0..2 {
+        let frozen = freeze(&guest, &Image::empty(), &plan(&written), &config, &point);
+        let said = frozen.unwrap_err().to_string();
+        assert!(
+            said.contains("undeclared reference to function 1"),
+            "{said}"
+        );
+        assert!(said.contains("takes"), "{said}");
+    }
+}
+
 /// Where it goes on, the devices would lie in the directory that the guest made.
 #[test]
 fn a_guest_that_makes_a_dev_beside_the_devices_is_refused() {
