@@ -418,8 +418,8 @@ fn commit(store: &Store, tag: &Reference, run: &Run, report: &RunReport) -> Resu
         return Ok(());
     };
     if Checkpoint::remove_from(fs)? {
-        say(&format!(
-            "{tag}: starts from the beginning: the state that the guest went on from is not part of it"
+        complain(&format!(
+            "warning: {tag} starts from the beginning: the state that the guest went on from is not part of it"
         ));
     }
     let by = run.plan.args.join(" ");

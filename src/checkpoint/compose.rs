@@ -174,9 +174,10 @@ pub(crate) fn names(program: &CoreModule<'_>, until: u32, frames: &[Frame]) -> V
         .map(|(number, name)| (number, name.to_owned()))
         .collect();
     for (number, frame) in (program.function_count()..).zip(frames) {
-        if let Some(name) = program.name(frame.function) {
-            all.push((number, name.to_owned()));
-        }
+        let name = program.name(frame.function).map(str::to_owned);
+        // What an engine says of the function itself, which has another number.
+        let unnamed = || format!("<wasm function {}>", frame.function);
+        all.push((number, name.unwrap_or_else(unnamed)));
     }
     if all.is_empty() && program.module_name.is_none() {
         return Vec::new();

@@ -51,6 +51,8 @@ pub(crate) struct CoreModule<'a> {
     pub(crate) defined: Vec<Defined<'a>>,
     pub(crate) memories: Vec<MemoryType>,
     pub(crate) tables: Vec<TableType>,
+    /// Whether the elements of each table are null unless a segment sets them.
+    pub(crate) starts_null: Vec<bool>,
     pub(crate) globals: Vec<GlobalType>,
     pub(crate) exports: Vec<Export<'a>>,
     pub(crate) has_start: bool,
@@ -77,6 +79,7 @@ impl<'a> CoreModule<'a> {
             defined: Vec::new(),
             memories: Vec::new(),
             tables: Vec::new(),
+            starts_null: Vec::new(),
             globals: Vec::new(),
             exports: Vec::new(),
             has_start: false,
@@ -154,7 +157,10 @@ impl<'a> CoreModule<'a> {
             Payload::TableSection(section) => {
                 count = section.count();
                 for table in section.clone() {
-                    self.tables.push(table?.ty);
+                    let table = table?;
+                    self.tables.push(table.ty);
+                    self.starts_null
+                        .push(matches!(table.init, wasmparser::TableInit::RefNull));
                 }
             }
             Payload::GlobalSection(section) => {

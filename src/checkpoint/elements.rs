@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
-use wasm_encoder::{ConstExpr, ElementSection, Elements, Encode, HeapType, RefType, ValType};
+use wasm_encoder::{ElementSection, Elements, Encode};
 use wasmparser::{ElementItems, ElementKind, ElementSectionReader};
 
 use super::call_graph::{CallGraph, SegmentKind};
 use super::compose::{SectionChange, contents, id};
 use super::core_module::CoreModule;
-use super::error::{Refusal, missing};
+use super::error::Refusal;
+use super::filled_tables::fill_tables;
 use super::leave::items_of;
 use super::stopped::Stopped;
 use super::value::Value;
@@ -125,14 +126,7 @@ pub(super) fn elements(
         let declared: Vec<u32> = named.into_iter().collect();
         section.declared(Elements::Functions(declared.into()));
     }
-    for (number, (ty, held)) in (0..).zip(program.tables.iter().zip(&stopped.tables)) {
-        let ty = program.plain(wasmparser::ValType::Ref(ty.element_type))?;
-        let table64 = program
-            .tables
-            .get(number as usize)
-            .is_some_and(|table| table.table64);
-        fill_table(&mut section, (number, table64), ty, held)?;
-    }
+    fill_tables(&mut section, program, stopped)?;
     let mut bytes = Vec::new();
     section.encode(&mut bytes);
     let digits = bytes.iter().position(|byte| byte & 0x80 == 0).unwrap_or(0);
@@ -187,39 +181,5 @@ fn keep_element(
             section.passive(Elements::Expressions(ty, [].as_slice().into()))
         }
     };
-    Ok(())
-}
-
-fn fill_table(
-    section: &mut ElementSection,
-    (number, table64): (u32, bool),
-    ty: ValType,
-    held: &[Value],
-) -> Result<(), Refusal> {
-    let ValType::Ref(reference) = ty else {
-        return Err(missing("table"));
-    };
-    let reference = RefType {
-        nullable: reference.nullable,
-        heap_type: match reference.heap_type {
-            HeapType::Exact(index) => HeapType::Concrete(index),
-            other => other,
-        },
-    };
-    let expressions = held
-        .iter()
-        .map(|value| value.to_const(ValType::Ref(reference)))
-        .collect::<Result<Vec<_>, _>>()?;
-    if !expressions.is_empty() {
-        let start = match table64 {
-            true => ConstExpr::i64_const(0),
-            false => ConstExpr::i32_const(0),
-        };
-        section.active(
-            Some(number),
-            &start,
-            Elements::Expressions(reference, expressions.into()),
-        );
-    }
     Ok(())
 }

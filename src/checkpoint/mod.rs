@@ -18,6 +18,7 @@ mod core_module;
 mod elements;
 mod error;
 mod features;
+mod filled_tables;
 mod frames;
 mod function;
 mod leave;

@@ -308,6 +308,11 @@ fn a_commit_starts_from_the_beginning_and_says_so() {
         serde_json::from_str(&cli.run("image inspect kept --json").text()).unwrap();
     assert!(inspected["checkpoint"].is_null());
     assert_eq!(cli.run("image cat kept /data").text(), "123");
+    let tree = cli.run("image tree kept").text();
+    assert!(
+        tree.contains("data") && !tree.contains(".stratafs"),
+        "{tree}"
+    );
     cli.run("run --image kept").failed(1, &["no entry point"]);
 }
 

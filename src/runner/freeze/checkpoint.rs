@@ -14,6 +14,7 @@ use super::shown::DIR;
 use super::{CheckpointError, FreezeError, Freezing, MonotonicFrom, Point};
 use super::{FrozenFiles, FrozenModule, GuestTold};
 use crate::digest::Digest;
+use crate::errno::Errno;
 use crate::error::Error;
 use crate::image::Image;
 use crate::layer::Layer;
@@ -576,9 +577,14 @@ impl Resumed {
         });
         reopened.map_err(|error| match error.operation() {
             "reopen" => format!(
-                "{}: the guest had it open when it was frozen, and it cannot be opened now ({}): give the directory or volume with what it held then",
+                "{}: the guest had it open when it was frozen, and it cannot be opened now ({}){}",
                 show(error.path()),
-                error.errno()
+                error.errno(),
+                match error.errno() {
+                    Errno::TooManyOpen => ": allow more open files",
+                    Errno::ReadOnly => ": let it be written to",
+                    _ => ": give the directory or volume with what it held then",
+                }
             ),
             _ => error.to_string(),
         })

@@ -100,7 +100,8 @@ impl FromStr for Point {
             .strip_prefix("call:")
             .and_then(|call| call.rsplit_once(':'));
         let (function, nth) = call.ok_or_else(expected)?;
-        let nth = nth.parse().ok().filter(|nth| *nth > 0);
+        let is_plain = nth.bytes().all(|digit| digit.is_ascii_digit()) && !nth.starts_with('0');
+        let nth = nth.parse().ok().filter(|_| is_plain);
         match (function.is_empty(), nth) {
             (false, Some(_)) if !FUNCTIONS.contains(&function) => Err(unknown(function)),
             (false, Some(nth)) => Ok(Self::Call {
@@ -389,6 +390,8 @@ mod tests {
             "path:x",
             "call:fd_read",
             "call:fd_read:0",
+            "call:fd_read:+1",
+            "call:fd_read:01",
             "call::1",
             "call:x:-1",
         ] {

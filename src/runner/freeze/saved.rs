@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{CheckpointInfo, FrozenParts};
 use super::known::SavedKnown;
-use super::shown::put;
+use super::shown::{is_shown, put};
 use super::{Checkpoint, CheckpointError};
 use crate::checkpoint::is_feature;
 use crate::chunk::Content;
@@ -321,11 +321,19 @@ impl Checkpoint {
         if !fs.exists(STATE)? {
             return Ok(false);
         }
-        for dir in ["/.stratafs/frozen", super::files::HIDDEN] {
-            if fs.exists(dir)? {
-                fs.remove_dir_all(dir)?;
+        put(fs, || {
+            for dir in ["/.stratafs/frozen", super::files::HIDDEN] {
+                if fs.exists(dir)? {
+                    fs.remove_dir_all(dir)?;
+                }
             }
-        }
+            // Unless the guest or its base have something in it.
+            let left = fs.read_dir("/.stratafs")?;
+            match left.iter().all(|entry| is_shown(entry.name())) {
+                true => fs.remove_dir_all("/.stratafs"),
+                false => Ok(()),
+            }
+        })?;
         Ok(true)
     }
 }

@@ -11,6 +11,19 @@ use crate::vfs::{Fs, SetTime, VirtualFile};
 /// The directory, in the root of the guest's file system.
 pub(super) const DIR: &str = ".stratafs";
 
+/// What a guest opens to say where it may be frozen.
+const CHECKPOINT: &str = "checkpoint";
+
+/// What tells a guest which instance it is.
+const FORK: &str = "fork";
+
+/// Returns whether it is the host that shows a name in the directory.
+pub(super) fn is_shown(name: &[u8]) -> bool {
+    [CHECKPOINT, FORK]
+        .iter()
+        .any(|shown| shown.as_bytes() == name)
+}
+
 /// Fresh bytes that each opening of `fork` gives.
 const FRESH_BYTES: usize = 32;
 
@@ -42,7 +55,7 @@ pub(in crate::runner) fn show(
         })
     };
     let files: Vec<(&'static str, Arc<dyn VirtualFile>)> =
-        vec![("checkpoint", Arc::new(number)), ("fork", Arc::new(fork))];
+        vec![(CHECKPOINT, Arc::new(number)), (FORK, Arc::new(fork))];
     fs.furnish_dir(DIR, files)
 }
 

@@ -53,12 +53,7 @@ pub(super) fn freeze(
     check_volumes(plan)?;
     let wasm = guest.wasm()?;
     let program = CoreModule::parse(&wasm)?;
-    if program.exported_function(CORE_ENTRY).is_none() {
-        return Err(FreezeError::Runner(RunnerError::NoEntry {
-            name: guest.name().to_owned(),
-            wanted: CORE_ENTRY,
-        }));
-    }
+    check_entry(guest, &program)?;
     let program = FreezableModule::of(program);
     let compiled = Compiled::of_build::<FreezeError>(
         guest.name(),
@@ -103,6 +98,21 @@ pub(super) fn freeze(
     let frozen = run.freeze(host, (&fs, &volumes), (&clock, next));
     outputs.iter().for_each(OutputBuffer::release);
     frozen
+}
+
+fn check_entry(guest: &Guest, program: &CoreModule<'_>) -> Result<(), FreezeError> {
+    let Some(entry) = program.exported_function(CORE_ENTRY) else {
+        return Err(FreezeError::Runner(RunnerError::NoEntry {
+            name: guest.name().to_owned(),
+            wanted: CORE_ENTRY,
+        }));
+    };
+    let entry = program.type_of(entry)?;
+    if entry.params().is_empty() && entry.results().is_empty() {
+        return Ok(());
+    }
+    let why = format!("`{CORE_ENTRY}` takes or returns something, which no command does");
+    Err(Refusal::new(why).into())
 }
 
 struct StopRun<'r> {

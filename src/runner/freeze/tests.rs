@@ -5,6 +5,7 @@ mod by_hand;
 mod clocks;
 mod constructs;
 mod generations;
+mod large_tables;
 mod never_null;
 mod places;
 mod points;

@@ -369,7 +369,8 @@ fn exceptions_that_are_held_are_refused_and_others_go_on() {
 fn backtraces_name_the_functions_of_the_program() {
     let wat = command(
         r#"(func $inner (call $print (i32.const 1)) (unreachable))
-           (func $outer (call $inner))
+           (func (call $inner))
+           (func $outer (call 5))
            (func (export "_start") (call $outer))"#,
     );
     let wat = wat.replacen("(module", "(module $prog", 1);
@@ -391,6 +392,10 @@ fn backtraces_name_the_functions_of_the_program() {
             .unwrap_or_else(|| panic!("{backtrace}"))
     };
     assert!(at("prog!inner") < at("prog!outer"), "{backtrace}");
+    assert!(
+        at("prog!inner") < at("prog!<wasm function 5>\n"),
+        "{backtrace}"
+    );
 }
 
 /// The build's frames are larger than those of the program.

@@ -69,6 +69,13 @@ fn a_point_in_a_start_function_is_refused_and_not_passed_by() {
     }
 }
 
+#[test]
+fn an_entry_that_returns_something_is_refused() {
+    let said =
+        refused_at_its_write(r#"(module (func (export "_start") (result i32) (i32.const 1)))"#);
+    assert!(said.contains("`_start` takes or returns"), "{said}");
+}
+
 /// The build names more functions than the program does, so that its code would be taken.
 #[test]
 fn a_program_that_the_engine_does_not_take_is_refused() {

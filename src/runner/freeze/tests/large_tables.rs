@@ -1,0 +1,88 @@
+//! Tables that were changed cost what they hold, not what they could.
+
+use super::*;
+
+/// A command that calls `$fill`, stops where it prints, and calls what stands in its table.
+fn with_table(table: &str, fill: &str, look: &str) -> String {
+    command(&format!(
+        r#"(type $f (func (result i32)))
+           (func $one (result i32) (i32.const 1))
+           (func $two (result i32) (i32.const 2))
+           (elem declare func $one $two)
+           {table}
+           (func $fill (local $at i32) {fill})
+           (func (export "_start")
+             (call $fill)
+             (call $print (i32.const 0))
+             {look})"#
+    ))
+}
+
+fn frozen_at_first_write(wat: &str) -> Result<Checkpoint, FreezeError> {
+    let guest = Guest::from_bytes("guest", wat).unwrap();
+    let (written, config) = (Arc::default(), RunnerConfig::default());
+    let point = "call:fd_write:1".parse().unwrap();
+    let frozen = freeze(&guest, &Image::empty(), &plan(&written), &config, &point)?;
+    let Freezing::Frozen(checkpoint) = frozen else {
+        panic!("the guest did not come to the point");
+    };
+    Ok(checkpoint)
+}
+
+#[test]
+fn a_table_that_is_nearly_all_null_takes_next_to_nothing() {
+    let wat = with_table(
+        "(table $t 1000000 funcref)",
+        "(table.set $t (i32.const 5) (ref.func $one)) (table.set $t (i32.const 999999) (ref.func $two))",
+        r#"(call $print (call_indirect (type $f) (i32.const 5)))
+           (call $print (call_indirect (type $f) (i32.const 999999)))
+           (call $print (ref.is_null (table.get $t (i32.const 6))))
+           (call $print (i32.eq (table.size $t) (i32.const 1000000)))"#,
+    );
+    assert_eq!(at_each(&wat, "fd_write"), 5);
+    let checkpoint = frozen_at_first_write(&wat).unwrap();
+    let bytes = checkpoint.module().unwrap().len();
+    assert!(bytes < 4096, "{bytes}");
+}
+
+#[test]
+fn a_table_whose_every_other_element_is_null_is_kept() {
+    let every_other = r#"(loop $next
+        (table.set $t (local.get $at) (ref.func $two))
+        (br_if $next (i32.lt_u
+          (local.tee $at (i32.add (local.get $at) (i32.const 2))) (table.size $t))))"#;
+    let look = r#"(call $print (ref.is_null (table.get $t (i32.const 9997))))
+        (call $print (ref.is_null (table.get $t (i32.const 9998))))
+        (call $print (ref.is_null (table.get $t (i32.const 9999))))"#;
+    for ty in ["funcref", "(ref null $f)"] {
+        let table = format!("(table $t 10000 {ty})");
+        let wat = with_table(&table, every_other, look);
+        assert_eq!(at_each(&wat, "fd_write"), 4, "{ty}");
+    }
+}
+
+#[test]
+fn tables_that_start_with_a_function_are_null_where_the_guest_says_so() {
+    let wat = with_table(
+        "(table $t 9 funcref (ref.func $one)) (table $u 9 (ref func) (ref.func $two))",
+        "(table.set $t (i32.const 3) (ref.null func)) (table.set $u (i32.const 3) (ref.func $one))",
+        r#"(call $print (ref.is_null (table.get $t (i32.const 3))))
+           (call $print (call_indirect $t (type $f) (i32.const 4)))
+           (call $print (call_indirect $u (type $f) (i32.const 3)))
+           (call $print (call_indirect $u (type $f) (i32.const 4)))"#,
+    );
+    assert_eq!(at_each(&wat, "fd_write"), 5);
+}
+
+/// An engine runs code for each of them, which takes three thousand times their bytes to compile.
+#[test]
+fn more_elements_that_are_filled_one_by_one_than_the_limit_are_refused() {
+    let with = |elements: usize| {
+        let table = format!("(table $t {elements} i31ref)");
+        let fill = "(table.fill $t (i32.const 0) (ref.i31 (i32.const 7)) (table.size $t))";
+        frozen_at_first_write(&with_table(&table, fill, ""))
+    };
+    assert!(with(2000).is_ok());
+    let said = with(70_000).unwrap_err().to_string();
+    assert!(said.contains("table 0") && said.contains("70000"), "{said}");
+}
