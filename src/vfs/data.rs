@@ -165,7 +165,9 @@ impl Descriptor {
             return Ok((len, start.saturating_add(len as u64)));
         }
         let mut brought = FetchedBlocks::default();
-        self.bring(at, buf.len() as u64, &mut brought)?;
+        if self.fs().has_clock() {
+            self.bring(at, buf.len() as u64, &mut brought)?;
+        }
         // Read once: the clock of a run that repeats counts its readings.
         let mut time = None;
         loop {
@@ -186,15 +188,16 @@ impl Descriptor {
         }
     }
 
-    /// Reads what a write needs of the base, if the clock is one that may count its readings: a call
+    /// Reads what a write needs of the base, for a clock that may count its readings: a call
     /// that is put off until its base is here is made again, and must not have read it before.
+    #[cold]
     pub(super) fn bring(
         &self,
         at: Option<u64>,
         len: u64,
         brought: &mut FetchedBlocks,
     ) -> Result<(), NotDone> {
-        if !self.fs().has_clock() || self.fs().is_read_only() {
+        if self.fs().is_read_only() {
             return Ok(());
         }
         loop {
