@@ -12,7 +12,8 @@ use super::stopped::Stopped;
 use super::value::Value;
 use crate::bounded::bounded_u32;
 
-/// Segments of one table. As many elements as may lie between two of them are named one by one.
+/// Segments that name functions by their numbers, and those of one table that do not. A table with
+/// more runs of elements than are left is filled one by one, with some nulls among them.
 const MAX_RUNS: usize = 4096;
 
 /// Elements that are named by expressions. An engine runs code of its own for each of them, and
@@ -37,11 +38,12 @@ pub(super) fn fill_tables(
     stopped: &Stopped<'_>,
 ) -> Result<(), Refusal> {
     let mut named_one_by_one = Vec::new();
-    let mut expressions = 0;
+    let (mut runs_left, mut expressions) = (MAX_RUNS, 0);
     for (number, held) in (0..).zip(&stopped.tables) {
         let table = FilledTable::new(program, number, held)?;
         let runs = runs_of(&table.set_elements(), 0);
-        if table.is_of_functions() && runs.len() <= MAX_RUNS {
+        if table.is_of_functions() && runs.len() <= runs_left {
+            runs_left -= runs.len();
             runs.into_iter()
                 .for_each(|run| table.name_functions(section, run));
             continue;

@@ -274,8 +274,11 @@ fn lock(home: &Path) -> io::Result<fs::File> {
     options.append(true).create(true);
     #[cfg(unix)]
     {
+        use rustix::fs::OFlags;
         use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
+        // Neither another file behind a link nor a pipe that nobody reads.
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+        options.mode(0o600).custom_flags(flags);
     }
     let file = options.open(home.join("lock"))?;
     let start = Instant::now();

@@ -247,6 +247,23 @@ mod rights {
         }
     }
 
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_lock_that_is_no_file_of_the_cache_is_refused_at_once() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let home = tempfile::tempdir().unwrap();
+        let place = home.path().join("lock");
+        let mode = Mode::RUSR | Mode::WUSR;
+        mknodat(CWD, &place, FileType::Fifo, mode, 0).unwrap();
+        assert!(opened(home.path()).is_err());
+        fs::remove_file(&place).unwrap();
+        symlink(home.path().join("another"), &place).unwrap();
+        assert!(opened(home.path()).is_err());
+        assert!(!home.path().join("another").exists());
+        fs::remove_file(&place).unwrap();
+        assert!(opened(home.path()).is_ok());
+    }
+
     #[test]
     fn links_are_not_followed() {
         let (home, dir) = sealed();
