@@ -1,5 +1,6 @@
 //! `stratafs run`.
 
+use std::fs::File;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -219,6 +220,10 @@ pub(super) fn start_from(
 ) -> Result<StartFrom, Failure> {
     let (guest, image) = match &run.guest {
         GuestFrom::File(path) => {
+            // One that cannot be read is told of before layers are.
+            if File::open(path).is_err() {
+                Guest::from_file(path)?;
+            }
             let budget = run.plan.budget.as_ref();
             let (guest, layers) = beside(
                 || Guest::from_file(path),

@@ -74,7 +74,15 @@ pub(crate) fn bake(
             id::GLOBAL => globals(program, stopped)?,
             id::EXPORT => exports(program, entry, first)?,
             id::START => SectionChange::Leave,
-            id::ELEMENT => elements(program, reach, stopped, additions.stand_ins.numbers())?,
+            id::ELEMENT => {
+                let entry = program.exported_function(entry);
+                elements(
+                    program,
+                    reach,
+                    stopped,
+                    (entry, additions.stand_ins.numbers()),
+                )?
+            }
             id::DATA_COUNT => data_count(program, data.as_ref()),
             id::CODE => bodies(&continuations).behind(program, section)?,
             id::DATA => data.take().map_or(SectionChange::Leave, |data| {
@@ -228,6 +236,11 @@ fn tables(
         // Elements that are never null have to be there before a segment sets them.
         let first = match table.init {
             wasmparser::TableInit::RefNull => None,
+            wasmparser::TableInit::Expr(_)
+                if program.first_elements.get(number as usize) == Some(&Some(Value::Null)) =>
+            {
+                None
+            }
             wasmparser::TableInit::Expr(first) => {
                 Some(RoundtripReencoder.const_expr(first).map_err(named)?)
             }

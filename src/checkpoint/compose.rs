@@ -166,6 +166,9 @@ pub(crate) fn types(signatures: &Signatures) -> Items {
     items
 }
 
+/// Bytes of names of the frames' functions, which a deep stack has as often as it has the function.
+const MAX_ADDED_NAMES: usize = 1 << 20;
+
 /// The names of the program's functions up to a number, and of each continuation that of its
 /// function.
 pub(crate) fn names(program: &CoreModule<'_>, until: u32, frames: &[Frame]) -> Vec<u8> {
@@ -173,11 +176,16 @@ pub(crate) fn names(program: &CoreModule<'_>, until: u32, frames: &[Frame]) -> V
     let mut all: Vec<(u32, String)> = own
         .map(|(number, name)| (number, name.to_owned()))
         .collect();
+    let mut bytes = 0;
     for (number, frame) in (program.function_count()..).zip(frames) {
-        let name = program.name(frame.function).map(str::to_owned);
-        // What an engine says of the function itself, which has another number.
-        let unnamed = || format!("<wasm function {}>", frame.function);
-        all.push((number, name.unwrap_or_else(unnamed)));
+        let name = program.name(frame.function).unwrap_or_default();
+        bytes += name.len();
+        // What an engine says of a function without a name, which has another number here.
+        let name = match name.is_empty() || bytes > MAX_ADDED_NAMES {
+            true => format!("<wasm function {}>", frame.function),
+            false => name.to_owned(),
+        };
+        all.push((number, name));
     }
     if all.is_empty() && program.module_name.is_none() {
         return Vec::new();

@@ -14,6 +14,7 @@ use wasmparser::{
 
 use super::error::{Refusal, missing};
 use super::origin::{OriginalProgram, SECTION};
+use super::value::Value;
 use crate::bounded::bounded_u32;
 use crate::digest::Digest;
 
@@ -51,8 +52,9 @@ pub(crate) struct CoreModule<'a> {
     pub(crate) defined: Vec<Defined<'a>>,
     pub(crate) memories: Vec<MemoryType>,
     pub(crate) tables: Vec<TableType>,
-    /// Whether the elements of each table are null unless a segment sets them.
-    pub(crate) starts_null: Vec<bool>,
+    /// What the elements of each table are unless a segment sets them; `None` if that is known
+    /// to the engine alone.
+    pub(crate) first_elements: Vec<Option<Value>>,
     pub(crate) globals: Vec<GlobalType>,
     pub(crate) exports: Vec<Export<'a>>,
     pub(crate) has_start: bool,
@@ -79,7 +81,7 @@ impl<'a> CoreModule<'a> {
             defined: Vec::new(),
             memories: Vec::new(),
             tables: Vec::new(),
-            starts_null: Vec::new(),
+            first_elements: Vec::new(),
             globals: Vec::new(),
             exports: Vec::new(),
             has_start: false,
@@ -159,8 +161,10 @@ impl<'a> CoreModule<'a> {
                 for table in section.clone() {
                     let table = table?;
                     self.tables.push(table.ty);
-                    self.starts_null
-                        .push(matches!(table.init, wasmparser::TableInit::RefNull));
+                    self.first_elements.push(match table.init {
+                        wasmparser::TableInit::RefNull => Some(Value::Null),
+                        wasmparser::TableInit::Expr(first) => plain_element(&first)?,
+                    });
                 }
             }
             Payload::GlobalSection(section) => {
@@ -353,4 +357,16 @@ impl<'a> CoreModule<'a> {
     pub(crate) fn is_function(&self, ty: RefType) -> bool {
         super::value::is_function(ty, |index| self.func_type(index).is_ok())
     }
+}
+
+/// Returns what an expression is that is a null or names a function.
+fn plain_element(expression: &wasmparser::ConstExpr<'_>) -> Result<Option<Value>, Refusal> {
+    let mut operators = expression.get_operators_reader();
+    let value = match operators.read()? {
+        wasmparser::Operator::RefNull { .. } => Value::Null,
+        wasmparser::Operator::RefFunc { function_index } => Value::Function(function_index),
+        _ => return Ok(None),
+    };
+    let is_all = matches!(operators.read()?, wasmparser::Operator::End);
+    Ok(is_all.then_some(value))
 }

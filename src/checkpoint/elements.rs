@@ -94,11 +94,13 @@ pub(super) fn elements(
     program: &CoreModule<'_>,
     reach: &CallGraph,
     stopped: &Stopped<'_>,
-    stand_ins: Range<u32>,
+    (entry, stand_ins): (Option<u32>, Range<u32>),
 ) -> Result<SectionChange<'static>, Refusal> {
     let mut named = named_functions(stopped);
     named.extend(stand_ins);
     if reach.uses().references {
+        // Its export is another function's now.
+        named.extend(entry);
         named.extend(first_held(program)?);
     }
     let own = contents(program, id::ELEMENT)?;

@@ -6,14 +6,18 @@ use wasm_encoder::{
     AbstractHeapType, ConstExpr, ElementSection, Elements, HeapType, RefType, ValType,
 };
 
+use super::compose::id;
 use super::core_module::CoreModule;
 use super::error::{Refusal, missing};
 use super::stopped::Stopped;
 use super::value::Value;
 use crate::bounded::bounded_u32;
 
-/// Segments that name functions by their numbers, and those of one table that do not. A table with
-/// more runs of elements than are left is filled one by one, with some nulls among them.
+/// Segments of elements that an engine takes.
+const MAX_SEGMENTS: usize = 100_000;
+
+/// Segments that name functions by their numbers, and as many that do not. A table with more runs
+/// of elements than are left is filled one by one, with some that start so among them.
 const MAX_RUNS: usize = 4096;
 
 /// Elements that are named by expressions. An engine runs code of its own for each of them, and
@@ -25,8 +29,8 @@ struct FilledTable<'s> {
     number: u32,
     is_64: bool,
     ty: RefType,
-    /// Whether an element is null unless a segment sets it.
-    starts_null: bool,
+    /// What its elements are unless a segment sets them, if that is known.
+    first: Option<Value>,
     held: &'s [Value],
 }
 
@@ -38,7 +42,10 @@ pub(super) fn fill_tables(
     stopped: &Stopped<'_>,
 ) -> Result<(), Refusal> {
     let mut named_one_by_one = Vec::new();
-    let (mut runs_left, mut expressions) = (MAX_RUNS, 0);
+    let own = program.section(id::ELEMENT).map_or(0, |own| own.count);
+    let left = MAX_SEGMENTS.saturating_sub(own as usize + program.tables.len() + 1) / 2;
+    let (mut runs_left, mut few_left) = (left.min(MAX_RUNS), left.min(MAX_RUNS));
+    let mut expressions = 0;
     for (number, held) in (0..).zip(&stopped.tables) {
         let table = FilledTable::new(program, number, held)?;
         let runs = runs_of(&table.set_elements(), 0);
@@ -48,11 +55,12 @@ pub(super) fn fill_tables(
                 .for_each(|run| table.name_functions(section, run));
             continue;
         }
-        let runs = few_runs(&table.set_elements());
+        let runs = few_runs(&table.set_elements(), few_left);
+        few_left = few_left.saturating_sub(runs.len());
         expressions += runs.iter().map(Range::len).sum::<usize>();
         if expressions > MAX_EXPRESSIONS {
             return Err(Refusal::new(format!(
-                "table {number} was changed and has to be filled one by one: {expressions} elements with those of the tables before it, the limit is {MAX_EXPRESSIONS}"
+                "table {number} has to be filled one by one: {expressions} elements with those of the tables before it, the limit is {MAX_EXPRESSIONS}"
             )));
         }
         named_one_by_one.push((table, runs));
@@ -83,14 +91,18 @@ impl<'s> FilledTable<'s> {
                     other => other,
                 },
             },
-            starts_null: program.starts_null.get(number as usize) == Some(&true),
+            first: program
+                .first_elements
+                .get(number as usize)
+                .copied()
+                .flatten(),
             held,
         })
     }
 
     /// Returns the elements that a segment has to set.
     fn set_elements(&self) -> Vec<usize> {
-        let is_set = |value: &Value| !self.starts_null || *value != Value::Null;
+        let is_set = |value: &Value| self.first != Some(*value);
         let held = self.held.iter().enumerate();
         held.filter_map(|(at, value)| is_set(value).then_some(at))
             .collect()
@@ -105,12 +117,12 @@ impl<'s> FilledTable<'s> {
                 ..
             }
         );
-        let is_function = |value: &Value| match value {
+        let is_named = |value: &Value| match value {
             Value::Function(_) => true,
-            Value::Null => self.starts_null,
-            _ => false,
+            other => self.first == Some(*other),
         };
-        is_general && self.held.iter().all(is_function)
+        // wasmtime runs code for all tables behind one that it cannot know at first.
+        self.first.is_some() && is_general && self.held.iter().all(is_named)
     }
 
     fn name_functions(&self, section: &mut ElementSection, run: Range<usize>) {
@@ -159,12 +171,12 @@ fn runs_of(elements: &[usize], gap: usize) -> Vec<Range<usize>> {
     runs
 }
 
-/// Returns runs of elements with as few others between them as keep the runs few.
-fn few_runs(elements: &[usize]) -> Vec<Range<usize>> {
+/// Returns at most `most` runs of elements, or one, with as few others between them as that takes.
+fn few_runs(elements: &[usize], most: usize) -> Vec<Range<usize>> {
     let mut gap = 1;
     loop {
         let runs = runs_of(elements, gap);
-        if runs.len() <= MAX_RUNS {
+        if runs.len() <= most.max(1) {
             return runs;
         }
         gap *= 2;

@@ -5,7 +5,7 @@
 //! anything in it, and each guest has a directory of its own with a seal: a keyed
 //! digest of the code. The key is drawn when the cache is made and can be read by
 //! the user alone. A directory that breaks the rules, or whose seal does not
-//! fit, is emptied, and the guest compiled anew. Whoever changes something there holds
+//! fit, is emptied, and the guest compiled anew. Whoever changes a key or code holds
 //! the lock: what one process keeps is not half made when another one looks for it.
 //!
 //! The code lies there as wasmtime maps it: what a guest does not run takes no
@@ -128,7 +128,7 @@ impl CacheEntry {
             return CacheUse::Off { reason: self.off };
         };
         let kept = code().and_then(|code| {
-            let _lock = lock(&dir.home)?;
+            let _lock = lock(&dir.home, PATIENCE_TO_KEEP)?;
             let kept = dir.keep(&code);
             forget_oldest(&dir.home, MAX_CACHED_BYTES);
             kept
@@ -159,7 +159,7 @@ impl CacheDir {
             .update(identity);
         let dir = home.join(&hasher.finalize().to_hex()[..32]);
         let is_whole = is_whole(&dir, &key) || {
-            let _lock = lock(&home).map_err(text)?;
+            let _lock = lock(&home, PATIENCE).map_err(text)?;
             // What did not fit may have been half kept.
             let is_whole = is_whole(&dir, &key);
             if !is_whole {
@@ -264,12 +264,14 @@ fn seal_of(dir: &Path, key: &SealKey) -> io::Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// How long to wait for a process that changes a cache, which takes it milliseconds unless
-/// it is stopped.
-const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// How long to wait for whoever changes a cache before a guest is started without it.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long to wait before code is not kept: that of a guest with much memory is written for seconds.
+const PATIENCE_TO_KEEP: Duration = Duration::from_secs(30);
 
 /// Waits until nobody else changes the cache. Nobody does while the returned file is open.
-fn lock(home: &Path) -> io::Result<fs::File> {
+fn lock(home: &Path, patience: Duration) -> io::Result<fs::File> {
     let mut options = fs::File::options();
     options.append(true).create(true);
     #[cfg(unix)]
@@ -284,20 +286,27 @@ fn lock(home: &Path) -> io::Result<fs::File> {
     let start = Instant::now();
     loop {
         match file.try_lock() {
-            Err(fs::TryLockError::WouldBlock) if start.elapsed() < LOCK_PATIENCE => {
+            Err(fs::TryLockError::WouldBlock) if start.elapsed() < patience => {
                 std::thread::sleep(Duration::from_millis(1));
             }
             Err(fs::TryLockError::WouldBlock) => {
-                let held = "another process changes it and does not come to an end";
+                let held = "it is being changed, which takes too long to wait for";
                 return Err(io::Error::new(io::ErrorKind::TimedOut, held));
             }
             // Where files have no locks, what two make at once is made twice at worst.
-            Err(fs::TryLockError::Error(error)) if error.kind() != io::ErrorKind::Unsupported => {
-                return Err(error);
-            }
+            Err(fs::TryLockError::Error(error)) if !lacks_locks(&error) => return Err(error),
             Err(fs::TryLockError::Error(_)) | Ok(()) => return Ok(file),
         }
     }
+}
+
+/// Returns whether a file system has no locks, or nobody who answers for them.
+fn lacks_locks(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    if error.raw_os_error() == Some(rustix::io::Errno::NOLCK.raw_os_error()) {
+        return true;
+    }
+    error.kind() == io::ErrorKind::Unsupported
 }
 
 /// Reads the key of a cache, drawn now if there is none that can be used.
@@ -308,7 +317,7 @@ fn key_of(home: &Path) -> io::Result<SealKey> {
         return Ok(key);
     }
     // Two that draw one at once would seal with two keys, of which one stays.
-    let _lock = lock(home)?;
+    let _lock = lock(home, PATIENCE)?;
     if let Some(key) = read_key(&path) {
         return Ok(key);
     }

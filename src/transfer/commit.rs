@@ -76,8 +76,9 @@ fn commit_over(
 
 /// What an instance has become, written to a store whose images do not have it yet.
 ///
-/// Made by [`stage`]. While it is there, [`Store::gc`] waits, and is refused in the thread that made
-/// it; if it is dropped, there is no image and what was written goes.
+/// Made by [`stage`]. While it is there, [`Store::gc`] is refused in the thread that made it, and
+/// waits in every other one, also in one that holds this: commit or drop it first. If it is dropped,
+/// there is no image, and what was written goes.
 pub struct StagedCommit {
     store: Store,
     import: Import,

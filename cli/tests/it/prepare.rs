@@ -287,6 +287,22 @@ fn each_call_can_be_the_point() {
     }
 }
 
+/// The host shows a file of its own under that name while the guest runs.
+#[test]
+fn a_commit_keeps_what_the_base_has_beside_a_checkpoint() {
+    let cli = Cli::new();
+    let guest = ANSWERS.replace("(i32.const 7)", "(i32.const 0)");
+    cli.file("guest.wat", guest).file("base/data", "123");
+    cli.file("base/.stratafs/checkpoint", "of the base");
+    cli.run("image prepare --at stdin --tag warm --layer base guest.wat");
+    assert_eq!(
+        with_input(&cli, "run --image warm --commit kept", "a").code,
+        Some(0)
+    );
+    let text = cli.run("image cat kept /.stratafs/checkpoint").text();
+    assert_eq!(text, "of the base");
+}
+
 #[test]
 fn a_commit_starts_from_the_beginning_and_says_so() {
     let cli = Cli::new();

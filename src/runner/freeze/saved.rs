@@ -328,11 +328,13 @@ impl Checkpoint {
                 }
             }
             // Unless the guest or its base have something in it.
-            let left = fs.read_dir("/.stratafs")?;
-            match left.iter().all(|entry| is_shown(entry.name())) {
-                true => fs.remove_dir_all("/.stratafs"),
-                false => Ok(()),
+            let base = Fs::new(fs.image());
+            for entry in fs.read_dir("/.stratafs")? {
+                if !is_shown(entry.name()) || base.exists(entry.path())? {
+                    return Ok(());
+                }
             }
+            fs.remove_dir_all("/.stratafs")
         })?;
         Ok(true)
     }

@@ -86,3 +86,57 @@ fn more_elements_that_are_filled_one_by_one_than_the_limit_are_refused() {
     let said = with(70_000).unwrap_err().to_string();
     assert!(said.contains("table 0") && said.contains("70000"), "{said}");
 }
+
+#[test]
+fn elements_that_are_as_their_table_starts_cost_nothing() {
+    let small = |table: &str, fill: &str| {
+        let wat = with_table(
+            table,
+            fill,
+            "(call $print (call_indirect $t (type $f) (i32.const 1)))",
+        );
+        assert_eq!(at_each(&wat, "fd_write"), 2, "{table}");
+        let bytes = frozen_at_first_write(&wat).unwrap().module().unwrap().len();
+        assert!(bytes < 4096, "{table}: {bytes}");
+    };
+    let one = "(table.set $t (i32.const 1) (ref.func $one))";
+    small("(table $t 500000 funcref (ref.null func))", one);
+    small("(table $t 500000 (ref null $f) (ref.null $f))", one);
+    small("(table $t 500000 (ref $f) (ref.func $two))", one);
+    small("(table $t 500000 funcref (ref.func $two))", one);
+}
+
+#[test]
+fn tables_in_pieces_share_the_segments_that_there_are() {
+    let tables: String = (0..5)
+        .map(|table| format!("(table $t{table} 3000 (ref null $f)) (table $u{table} 3000 funcref)"))
+        .collect();
+    let fill: String = (0..5)
+        .map(|table| {
+            format!(
+                r#"(local.set $at (i32.const 0))
+                (loop $next
+                  (table.set $t{table} (local.get $at) (ref.func $two))
+                  (table.set $u{table} (local.get $at) (ref.func $two))
+                  (br_if $next (i32.lt_u
+                    (local.tee $at (i32.add (local.get $at) (i32.const 3))) (i32.const 3000))))"#
+            )
+        })
+        .collect();
+    let look = "(call $print (call_indirect $t4 (type $f) (i32.const 2997)))
+        (call $print (call_indirect $u4 (type $f) (i32.const 2997)))
+        (call $print (ref.is_null (table.get $u4 (i32.const 2998))))
+        (call $print (ref.is_null (table.get $t4 (i32.const 2998))))";
+    assert_eq!(at_each(&with_table(&tables, &fill, look), "fd_write"), 5);
+}
+
+/// The export of the entry leads elsewhere in what goes on.
+#[test]
+fn a_program_that_takes_a_reference_to_its_entry_goes_on() {
+    let wat = command(
+        r#"(func $start (export "_start")
+             (call $print (i32.const 1))
+             (call $print (ref.is_null (ref.func $start))))"#,
+    );
+    assert_eq!(at_each(&wat, "fd_write"), 2);
+}
