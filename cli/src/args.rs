@@ -131,7 +131,7 @@ pub(super) enum AnyImageCommand {
 /// Standard input is not read. The image holds the memory of the guest, with the secrets
 /// in it and its random state: docs/FREEZE.md says which random values to make again.
 #[derive(Debug, Args)]
-#[command(after_help = PREPARE_EXAMPLE, override_usage = "stratafs image prepare --at POINT --tag REF [OPTIONS] GUEST.wasm [GUEST ARGS...]\n       stratafs image prepare --at POINT --tag REF [OPTIONS] --image REF0 [GUEST ARGS...]")]
+#[command(after_help = PREPARE_EXAMPLE, override_usage = "stratafs image prepare --at POINT --tag REF [OPTIONS] GUEST.wasm [GUEST ARGS...]\n       stratafs image prepare --at POINT --tag REF [OPTIONS] --image REF0 [GUEST ARGS...]", mut_args(hide_what_only_runs_take))]
 pub(super) struct PrepareArgs {
     /// Where to freeze it: `stdin` (the first time that it reads its input or waits for it),
     /// `path:/NAME` (the first call that names this path), `call:FUNCTION:N` (the Nth call of
@@ -146,6 +146,26 @@ pub(super) struct PrepareArgs {
     pub(super) quiet: bool,
     #[command(flatten)]
     pub(super) run: RunArgs,
+}
+
+/// Options of `run` that are about running to an end, or about many.
+const ONLY_OF_RUNS: [&str; 8] = [
+    "commit",
+    "diff",
+    "instances",
+    "invoke",
+    "save-volume",
+    "stats",
+    "stats-instances",
+    "trace",
+];
+
+/// Leaves what is refused out of the help.
+fn hide_what_only_runs_take(arg: clap::Arg) -> clap::Arg {
+    match arg.get_long() {
+        Some(name) if ONLY_OF_RUNS.contains(&name) => arg.hide(true),
+        _ => arg,
+    }
 }
 
 /// Prints the completions for a shell.

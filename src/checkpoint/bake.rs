@@ -24,8 +24,8 @@ use crate::limits::MAX_CHECKPOINT_MEMORY;
 /// Bytes that are looked at together: those of a page of most systems.
 const PAGE: usize = 4096;
 
-/// Data segments that one module may have, with room for the program's own.
-const MAX_SEGMENTS: usize = 50_000;
+/// Data segments that one module may have, with the program's own, as engines bound them.
+const MAX_SEGMENTS: usize = 100_000;
 
 /// What a module says of the program that it was made of, if the program is not there as it
 /// was any more.
@@ -381,6 +381,8 @@ fn data(program: &CoreModule<'_>, stopped: &Stopped<'_>) -> Result<DataSegments,
             });
         }
     }
+    let left = MAX_SEGMENTS.saturating_sub(section.count as usize);
+    let each = left / stopped.memories.len().max(1);
     for (number, memory) in (0..).zip(&stopped.memories) {
         if memory.bytes.len() as u64 > MAX_CHECKPOINT_MEMORY {
             return Err(Refusal::new(format!(
@@ -392,7 +394,13 @@ fn data(program: &CoreModule<'_>, stopped: &Stopped<'_>) -> Result<DataSegments,
             .memories
             .get(number as usize)
             .is_some_and(|ty| ty.memory64);
-        for (start, bytes) in pieces(memory.bytes) {
+        for (start, bytes) in pieces(memory.bytes, each) {
+            if each == 0 {
+                return Err(Refusal::new(format!(
+                    "memory {number} needs a segment of data, and the program has {} of at most {MAX_SEGMENTS}",
+                    section.count
+                )));
+            }
             let start = offset(start, is_64)?;
             section.add(|out| {
                 out.push(2);
@@ -423,12 +431,12 @@ fn offset(start: usize, is_64: bool) -> Result<ConstExpr, Refusal> {
 }
 
 /// Returns what is not zero of a memory, in pieces with their offsets. Few zeros between
-/// two pieces join them; as many more as it takes to have few pieces.
-fn pieces(memory: &[u8]) -> Vec<(usize, &[u8])> {
+/// two pieces join them; as many more as it takes to have at most `most` pieces, or one.
+fn pieces(memory: &[u8], most: usize) -> Vec<(usize, &[u8])> {
     let mut gap = 1;
     loop {
         let found = pieces_with(memory, gap);
-        if found.len() <= MAX_SEGMENTS {
+        if found.len() <= most.max(1) {
             return found;
         }
         gap *= 2;
@@ -462,6 +470,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::checkpoint::stopped::FrozenMemory;
 
     /// Globals and segments are found by their numbers: who looked through all of them for
     /// each would look for minutes.
@@ -530,5 +539,57 @@ mod tests {
         for (number, segment) in (0..).zip(data) {
             assert_eq!(segment.unwrap().data.is_empty(), odd(&number), "{number}");
         }
+    }
+
+    /// A program with so many segments of its own, frozen where every second page of its
+    /// memory holds something.
+    fn baked_with(segments: u32, pages: usize) -> Result<Vec<u8>, Refusal> {
+        let mut text = String::from(
+            "(module (import \"own\" \"call\" (func)) (memory 64) (func (export \"run\"))",
+        );
+        for _ in 0..segments {
+            text.push_str("(data \"x\")");
+        }
+        text.push_str("(func (data.drop 0)))");
+        let wasm = wat::parse_str(&text).unwrap();
+        let program = CoreModule::parse(&wasm).unwrap();
+        let reach = CallGraph::find(&program).unwrap();
+        let mut bytes = vec![0; 64 << 16];
+        for page in bytes.chunks_mut(PAGE).step_by(2).take(pages) {
+            page.fill(1);
+        }
+        let stopped = Stopped {
+            frames: Vec::new(),
+            import: 0,
+            arguments: Vec::new(),
+            memories: vec![FrozenMemory { bytes: &bytes }],
+            globals: Vec::new(),
+            tables: Vec::new(),
+            dropped: HashSet::new(),
+        };
+        let source = OriginSummary::of(&program);
+        bake(&program, &reach, &stopped, ("run", &source))
+    }
+
+    #[test]
+    fn the_pieces_of_a_memory_have_the_segments_that_the_program_leaves() {
+        for (own, pages, want) in [
+            (10, 300, 310),
+            (99_700, 300, 100_000),
+            // As few as there have to be.
+            (99_990, 300, 99_991),
+        ] {
+            let baked = baked_with(own, pages).unwrap();
+            wasmparser::validate(&baked).unwrap();
+            let baked = CoreModule::parse(&baked).unwrap();
+            assert_eq!(count(&baked, id::DATA), want, "{own} {pages}");
+        }
+        baked_with(100_000, 0).unwrap();
+        let error = baked_with(100_000, 1).unwrap_err().to_string();
+        assert!(
+            error.contains("memory 0 needs a segment of data"),
+            "{error}"
+        );
+        assert!(error.contains("100000"), "{error}");
     }
 }

@@ -479,6 +479,31 @@ mod guests {
     }
 
     #[test]
+    fn preview1_reads_the_clock_as_often_when_it_waits() {
+        let bytes = noise(LEN);
+        for mode in MODES {
+            for what in P1 {
+                // What the clock says next, which each reading moves on.
+                let next = |waits: bool| {
+                    let far = Far::new(&bytes);
+                    let fs = Fs::builder(&far_image(&far)).deterministic().build();
+                    let (mut guest, fd) = start(mode, &fs);
+                    if waits {
+                        let (_, pieces) = far.serve(|| call(&mut guest, fd, what));
+                        assert!(pieces > 0, "{mode:?} {what:?}");
+                    } else {
+                        call(&mut guest, fd, what);
+                    }
+                    fs.write("/after", "").unwrap();
+                    fs.metadata("/after").unwrap().mtime
+                };
+                let (near, late) = (next(false), next(true));
+                assert_eq!(late, near, "{mode:?} {what:?}");
+            }
+        }
+    }
+
+    #[test]
     fn preview1_fails_alike_when_the_bytes_never_come() {
         let far = Far::new(&noise(LEN));
         for mode in MODES {

@@ -247,16 +247,23 @@ fn a_guest_that_ends_first_leaves_no_image() {
     cli.run("run --image none").failed(1, &["none"]);
     at("path:data").refused(&["path:/NAME"]);
     at("call:fd_read:0").refused(&["call:fd_read:1"]);
+    let help = cli.run("image prepare --help").fine().text();
+    assert!(help.contains("--layer <SRC>"), "{help}");
     for option in [
         "--instances 2",
         "--commit c",
         "--diff d.tar",
         "--stats -",
+        "--stats-instances 0",
         "--trace t",
+        "--save-volume v=r",
+        "--invoke f",
     ] {
         let words = format!("image prepare --at stdin --tag none {option} guest.wat");
-        cli.run(&words)
-            .refused(&[option.split(' ').next().unwrap(), "one instance"]);
+        let name = option.split(' ').next().unwrap();
+        cli.run(&words).refused(&[name, "one instance"]);
+        let line = format!("      {name} ");
+        assert!(!help.contains(&line), "{name} is refused: {help}");
     }
     let done = cli.run("image prepare --quiet --at stdin --tag quiet --layer base guest.wat");
     assert_eq!(done.fine().text(), "");
