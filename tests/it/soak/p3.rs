@@ -47,5 +47,5 @@ fn a_soak_of_0_3_calls_agrees_with_wasmtime_wasi() {
         image: tree::image(),
         guest: Compiled::new("soak", World::P3),
     };
-    soak(&twins, calls(6_000));
+    soak(&twins, calls(3_000));
 }

@@ -349,7 +349,7 @@ fn memory_stays_where_it_is() {
     let mut kept = served.connect();
     let mut ask_many = |count: u32| {
         for _ in 0..count {
-            ask(&mut kept, "/write?n=3&kib=1024").is(200, "3\n");
+            ask(&mut kept, "/write?n=3&kib=256").is(200, "3\n");
         }
     };
     ask_many(100);
