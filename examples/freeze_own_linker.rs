@@ -76,6 +76,7 @@ fn freeze(linker: &Linker<Player>, wasm: &[u8]) -> Result<Checkpoint, Box<dyn Er
     let Called::Stopped(stopped) = called else {
         return Err("the game ended before its third card".into());
     };
+    // It has no arguments and no environment, and reads no clock.
     let told = GuestTold::default();
     Ok(stopped.checkpoint(&mut store, &fs, |player| &mut player.0, told)?)
 }

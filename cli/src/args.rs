@@ -28,7 +28,7 @@ pub(super) use snapshotter::{SnapshotterArgs, Unverified};
 
 const EXAMPLE: &str = "\
 Example:
-  stratafs run --layer python.tar.gz --layer ./scripts python.wasm /scripts/hello.py";
+  stratafs run --layer python.tar.gz --layer ./scripts python.wasm /hello.py";
 
 const RUN_EXAMPLE: &str = "\
 Examples:
@@ -50,7 +50,7 @@ comes out in one piece when it ends, or in pieces of 1 MiB if it is longer.";
 
 const PREPARE_EXAMPLE: &str = "\
 Examples:
-  stratafs image prepare --at stdin --tag py:warm --layer python.tar.gz --layer ./app python.wasm /app/serve.py
+  stratafs image prepare --at stdin --tag py:warm --layer python.tar.gz --layer ./app python.wasm /serve.py
   echo 1+1 | stratafs run --image py:warm
   stratafs image prepare --at path:/.stratafs/checkpoint --tag app:warm --image app:1
 
@@ -131,7 +131,7 @@ pub(super) enum AnyImageCommand {
 /// Standard input is not read. The image holds the memory of the guest, with the secrets
 /// in it and its random state: docs/FREEZE.md says which random values to make again.
 #[derive(Debug, Args)]
-#[command(after_help = PREPARE_EXAMPLE, override_usage = "stratafs image prepare --at POINT --tag REF [OPTIONS] GUEST.wasm [GUEST ARGS...]\n       stratafs image prepare --at POINT --tag REF [OPTIONS] --image REF0 [GUEST ARGS...]", mut_args(hide_what_only_runs_take))]
+#[command(after_help = PREPARE_EXAMPLE, override_usage = "stratafs image prepare --at POINT --tag REF [OPTIONS] GUEST.wasm [GUEST ARGS...]\n       stratafs image prepare --at POINT --tag REF [OPTIONS] --image REF0 [GUEST ARGS...]\n       stratafs image prepare --at POINT --tag REF [OPTIONS] --image REF0 GUEST.wasm [GUEST ARGS...]", mut_args(hide_what_only_runs_take))]
 pub(super) struct PrepareArgs {
     /// Where to freeze it: `stdin` (the first time that it reads its input or waits for it),
     /// `path:/NAME` (the first call that names this path), `call:FUNCTION:N` (the Nth call of
@@ -149,7 +149,7 @@ pub(super) struct PrepareArgs {
 }
 
 /// Options of `run` that are about running to an end, or about many.
-const ONLY_OF_RUNS: [&str; 8] = [
+const ONLY_OF_RUNS: [&str; 11] = [
     "commit",
     "diff",
     "instances",
@@ -157,7 +157,10 @@ const ONLY_OF_RUNS: [&str; 8] = [
     "save-volume",
     "stats",
     "stats-instances",
+    "strace",
+    "strace-counts",
     "trace",
+    "verbose",
 ];
 
 /// Leaves what is refused out of the help.
@@ -232,9 +235,9 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "REF", value_parser = parse::tag)]
     pub(super) commit: Option<Reference>,
 
-    /// What the image of `--commit` says that it is for, so that tools unpack it
-    /// that do not know WebAssembly
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]", requires = "commit")]
+    /// What the image of `--commit`, or of `image prepare`, says that it is for, so that
+    /// tools unpack it that do not know WebAssembly
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub(super) set_platform: Option<Platform>,
 
     /// Show the directory FS_DIR of the layered file system to the guest as

@@ -9,6 +9,7 @@ mod beside;
 mod build;
 mod build_args;
 mod cached;
+mod checkpoint;
 mod demo;
 mod failure;
 mod from_image;

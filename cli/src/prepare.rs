@@ -48,7 +48,7 @@ pub(super) fn prepare(args: PrepareArgs, store: Option<&Path>) -> Result<ExitCod
         Freezing::Frozen(checkpoint) => checkpoint,
         Freezing::Ended(outcome) => {
             say(&format!(
-                "{tag}: not made, since the guest ended before it came to {}: {outcome}",
+                "{tag}: not made, since the guest ended before it came to {}: {outcome} (`stratafs run --strace -` shows its calls)",
                 args.at
             ));
             return Ok(ExitCode::from(match outcome {
@@ -68,17 +68,29 @@ pub(super) fn prepare(args: PrepareArgs, store: Option<&Path>) -> Result<ExitCod
     compiled?;
     let staged = staged?;
     warn_of_random(&checkpoint, tag);
+    warn_of_volumes(&checkpoint, tag);
     staged.commit(tag)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Says what all runs of the image would share that should be their own.
 fn warn_of_random(checkpoint: &Checkpoint, tag: &Reference) {
-    let times = checkpoint.info().random_calls;
-    if times > 0 {
+    let times = match checkpoint.info().random_calls {
+        0 => return,
+        1 => "once".to_owned(),
+        times => format!("{times} times"),
+    };
+    complain(&format!(
+        "warning: the guest asked for random numbers before the point ({times}): all runs of {tag} share what it made of them, \
+         such as seeds and keys, unless it draws them anew after the point"
+    ));
+}
+
+/// Says what was written that is not in the image.
+fn warn_of_volumes(checkpoint: &Checkpoint, tag: &Reference) {
+    for name in &checkpoint.info().changed_volumes {
         complain(&format!(
-            "warning: the guest asked for random numbers before the point ({times} times): all runs of {tag} share what it made of them, \
-             such as seeds and keys, unless it draws them anew behind the point"
+            "warning: the guest wrote to the volume at {name:?}, which {tag} does not hold: show its runs a volume there that has what they need"
         ));
     }
 }
@@ -110,6 +122,8 @@ fn refuse(args: &PrepareArgs) -> Result<(), Failure> {
         ("--commit", run.commit.is_some()),
         ("--diff", run.diff.is_some()),
         ("--trace", run.trace.is_some()),
+        ("--strace", run.strace.is_given()),
+        ("--verbose", run.verbose),
         ("--stats", run.stats.is_some()),
         ("--stats-instances", run.stats_instances.is_some()),
         ("--save-volume", !run.save_volumes.is_empty()),

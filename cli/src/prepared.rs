@@ -23,7 +23,7 @@ pub(super) fn take_over(run: &mut Run, checkpoint: &Checkpoint) -> Result<(), Fa
     ];
     if let Some((what, _)) = given.iter().find(|(_, given)| *given) {
         return Err(Failure::usage(format_args!(
-            "{reference}: {what}: they are part of the prepared state; pass data to it by stdin, files or volumes"
+            "{reference}: {what} cannot be given: the guest was started when it was prepared, and this is part of the prepared state; pass data to it by stdin, files or volumes"
         )));
     }
     let shown = checkpoint.plan();
@@ -38,8 +38,15 @@ pub(super) fn take_over(run: &mut Run, checkpoint: &Checkpoint) -> Result<(), Fa
 fn check_shown(run: &Run, reference: &str, checkpoint: &Checkpoint) -> Result<(), Failure> {
     match checkpoint.missing_dir(&run.plan) {
         None => Ok(()),
-        Some(name) => Err(Failure::new(format_args!(
-            "{reference}: the guest was shown {name:?} when it was prepared, and is not now: give it again, with --volume NAME::{name}, --dir DIR::{name} or --preopen DIR::{name}"
-        ))),
+        Some(name) => {
+            let shown = checkpoint.plan().preopens;
+            let how = match shown.iter().find(|own| own.guest == name) {
+                Some(own) => format!("--preopen {}::{name}", own.dir),
+                None => format!("--volume NAME::{name} or --dir DIR::{name}"),
+            };
+            Err(Failure::new(format_args!(
+                "{reference}: the guest was shown {name:?} when it was prepared, and is not now: give it again, with {how}"
+            )))
+        }
     }
 }

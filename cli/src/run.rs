@@ -22,6 +22,7 @@ use stratafs::vfs::{Fs, TracedFile};
 
 use super::args::RunArgs;
 use super::beside::beside;
+use super::checkpoint;
 use super::failure::{Failure, complain, complain_json, print_lines, put_bytes, say};
 use super::from_image;
 use super::instances::{InstanceLines, TIMEOUT_CODE, TRAP_CODE, report_settings};
@@ -40,6 +41,11 @@ use crate::report::RunFigures;
 const NAMED_FAILURES: usize = 5;
 
 pub(super) fn run(args: RunArgs, store: Option<&Path>) -> Result<ExitCode, Failure> {
+    if args.set_platform.is_some() && args.commit.is_none() {
+        return Err(Failure::usage(
+            "--set-platform is for the image of --commit, which is not given",
+        ));
+    }
     let mut run = Run::resolve(args)?;
     fetch(&mut run, store)?;
     let opened = open_store(&run, store)?;
@@ -196,7 +202,7 @@ fn made(
         return prepare(Guest::in_file(path)?, config, &run.layers, pool, budget);
     }
     let image = image(run, store, pool)?;
-    if let Some(checkpoint) = Checkpoint::open(&image)? {
+    if let Some(checkpoint) = checkpoint::open(&image, &run.guest)? {
         prepared::take_over(run, &checkpoint)?;
         return Ok((checkpoint.runner(config)?, image));
     }
@@ -234,7 +240,7 @@ pub(super) fn start_from(
         }
         GuestFrom::Image(..) => {
             let image = image(run, store, pool)?;
-            if let Some(checkpoint) = Checkpoint::open(&image)? {
+            if let Some(checkpoint) = checkpoint::open(&image, &run.guest)? {
                 prepared::take_over(run, &checkpoint)?;
                 return Ok(StartFrom::Checkpoint(checkpoint, image));
             }
@@ -256,7 +262,7 @@ pub(super) fn guest_and_image(
     match start_from(run, store, pool)? {
         StartFrom::Guest(guest, image) => Ok((guest, image)),
         StartFrom::Checkpoint(..) => Err(Failure::new(format_args!(
-            "{}: the image is prepared: `stratafs run --image` goes on from it, and nothing starts it anew",
+            "{}: the image is prepared: `stratafs run --image` continues the command of preview1 that it holds, which cannot answer requests",
             run.guest
         ))),
     }

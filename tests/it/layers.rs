@@ -67,6 +67,7 @@ const COMMAND_LINE: Package = Package {
         ("recipe", 2),
         ("recipe_file", 2),
         ("cached", 2),
+        ("checkpoint", 2),
         ("build_args", 3),
         ("strace", 3),
         ("watch", 2),

@@ -117,6 +117,7 @@ impl ServeArgs {
             ("--instances", run.instances.is_some()),
             ("--threads", run.threads != 1),
             ("--commit", run.commit.is_some()),
+            ("--set-platform", run.set_platform.is_some()),
             ("--diff", run.diff.is_some()),
             ("--trace", run.trace.is_some()),
             ("--strace, --strace-counts", run.strace.is_given()),

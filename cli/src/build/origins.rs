@@ -3,19 +3,20 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fmt::{Display, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use stratafs::digest::Digest;
 use stratafs::image::Reference;
 use stratafs::registry::RegistryRef;
-use stratafs::runner::freeze::Checkpoint;
 use stratafs::source::{Platform, SourceOptions};
 use stratafs::store::{ImageInfo, InUse, Store, StoreError};
 use stratafs::transfer::{self, ImportOptions};
 
 use crate::build_args::BuildArgs;
 use crate::cached;
+use crate::checkpoint;
 use crate::failure::Failure;
 use crate::image::remote;
 use crate::reach::{PullWhen, ReachArgs, RemoteName};
@@ -144,7 +145,7 @@ impl<'a> Origins<'a> {
         inner: Option<String>,
         platform: Option<Platform>,
     ) -> Result<Arc<BaseImage>, Failure> {
-        let what = format!("{} {inner:?} {platform:?}", path.display());
+        let what = described(&path.display(), (inner.as_deref(), platform.as_ref()));
         if let Some(known) = self.known.borrow().get(&what) {
             return Ok(Arc::clone(known));
         }
@@ -161,7 +162,7 @@ impl<'a> Origins<'a> {
 
     /// Finds an image of the store, or pulls one that is named after a registry.
     fn image(&self, name: &str, platform: Option<Platform>) -> Result<Arc<BaseImage>, Failure> {
-        let what = format!("{name} {platform:?}");
+        let what = described(&name, (None, platform.as_ref()));
         if let Some(known) = self.known.borrow().get(&what) {
             return Ok(Arc::clone(known));
         }
@@ -207,7 +208,7 @@ impl<'a> Origins<'a> {
 
     fn keep(&self, what: String, info: ImageInfo) -> Result<Arc<BaseImage>, Failure> {
         let id = Reference::Digest(info.id.to_string());
-        if Checkpoint::inspect(&self.store.image(id.as_str())?)?.is_some() {
+        if checkpoint::inspect(&self.store.image(id.as_str())?, &what)?.is_some() {
             return Err(Failure::new(format_args!(
                 "{what}: the image is prepared, and its guest has seen its files: build on the image that it was made of"
             )));
@@ -233,6 +234,19 @@ impl<'a> Origins<'a> {
         self.known.borrow_mut().insert(what, Arc::clone(&base));
         Ok(base)
     }
+}
+
+/// Says which image is meant, of those that a place has.
+fn described(place: &dyn Display, (name, platform): (Option<&str>, Option<&Platform>)) -> String {
+    let mut text = place.to_string();
+    // Writing into a text cannot fail.
+    if let Some(name) = name {
+        let _always = write!(text, ", image {name}");
+    }
+    if let Some(platform) = platform {
+        let _always = write!(text, " for {platform}");
+    }
+    text
 }
 
 fn options(platform: Option<Platform>, name: Option<String>) -> SourceOptions {

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use stratafs::image::ImageConfig;
-use stratafs::runner::freeze::Checkpoint;
 use stratafs::store::Store;
 use stratafs::transfer::{self, ImportOptions};
 
 use super::make_args::{AppendArgs, MutateArgs};
 use super::moving::say;
+use crate::checkpoint;
 use crate::failure::Failure;
 use crate::sources::{self, Layers};
 use crate::watch::MovingBar;
@@ -47,7 +47,7 @@ pub(super) fn mutate(store: &Store, args: MutateArgs) -> Result<(), Failure> {
     let starts = changed.iter().find(|option| starts.contains(option));
     if let (Some(option), Some(_)) = (
         starts,
-        Checkpoint::inspect(&store.image(reference.as_str())?)?,
+        checkpoint::inspect(&store.image(reference.as_str())?, reference)?,
     ) {
         return Err(Failure::new(format_args!(
             "{reference}: {option}: the image is prepared, and its guest has been started already: change the \

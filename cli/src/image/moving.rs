@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 use stratafs::image::Reference;
-use stratafs::runner::freeze::Checkpoint;
 use stratafs::source::Compression;
 use stratafs::store::{ImageInfo, Store};
 use stratafs::transfer::{self, ExportOptions, ImportOptions};
@@ -14,6 +13,7 @@ use super::args::{Compress, ExportArgs, Form, Format, ImportArgs, RmArgs, Squash
 use super::list::summary;
 use super::text::answer;
 use super::trace;
+use crate::checkpoint;
 use crate::failure::Failure;
 use crate::outfile::{self, OutFile, is_stdout};
 use crate::sources::{self, Layers};
@@ -126,7 +126,7 @@ pub(super) fn export(store: &Store, args: ExportArgs) -> Result<(), Failure> {
 fn export_program(store: &Store, args: ExportArgs) -> Result<(), Failure> {
     let reference = &args.image.reference;
     let info = store.info(reference.as_str())?;
-    let program = match Checkpoint::open(&store.image(reference.as_str())?)? {
+    let program = match checkpoint::open(&store.image(reference.as_str())?, reference)? {
         Some(checkpoint) => Some(checkpoint.module()?.into_owned()),
         None => transfer::program(store, &info)?,
     };

@@ -7,20 +7,21 @@ use stratafs::image::ImageConfig;
 use stratafs::meta::Time;
 use stratafs::name::show;
 use stratafs::registry::{Referrer, RegistryRef};
-use stratafs::runner::freeze::{Checkpoint, CheckpointInfo};
+use stratafs::runner::freeze::CheckpointInfo;
 use stratafs::source::BlobDigest;
 use stratafs::store::{ImageInfo, Store, StoredLayer};
 
 use super::args::{HistoryArgs, InspectArgs};
 use super::text::{answer, cell, date};
 use crate::cached;
+use crate::checkpoint;
 use crate::failure::Failure;
 use crate::report::{Align, Table, bytes, count};
 
 pub(super) fn inspect(store: &Store, args: InspectArgs) -> Result<(), Failure> {
     let info = store.info(args.image.reference.as_str())?;
     let image = store.image(args.image.reference.as_str())?;
-    let checkpoint = Checkpoint::inspect(&image)?;
+    let checkpoint = checkpoint::inspect(&image, &args.image.reference)?;
     let checkpoint = checkpoint.as_ref();
     let referrers = match args.referrers {
         true => Some(referrers(&info, &args)?),
@@ -98,6 +99,8 @@ fn inspected(info: &ImageInfo, checkpoint: Option<&CheckpointInfo>) -> Value {
             "own_bytes": checkpoint.own_bytes,
             "features": checkpoint.features,
             "random_calls": checkpoint.random_calls,
+            "needed_dirs": checkpoint.needed_dirs,
+            "changed_volumes": checkpoint.changed_volumes,
         })),
     })
 }
@@ -166,21 +169,9 @@ fn lines(info: &ImageInfo, checkpoint: Option<&CheckpointInfo>) -> String {
     for (name, value) in &config.labels {
         line("label", Some(format!("{name}={value}")));
     }
-    if let Some(checkpoint) = checkpoint {
-        line("goes on from", Some(checkpoint.point.clone()));
-        line("program", Some(checkpoint.program_digest.to_string()));
-        line("frames", Some(checkpoint.frames.to_string()));
-        line("memory", Some(bytes(checkpoint.memory_bytes)));
-        let random = checkpoint.random_calls;
-        line(
-            "random",
-            (random > 0)
-                .then(|| format!("asked for {random} times before the point, shared by all runs")),
-        );
-        line(
-            "notice",
-            Some("holds the memory of a running program, secrets included".to_owned()),
-        );
+    let known = checkpoint.map(of_checkpoint).unwrap_or_default();
+    for (name, value) in known {
+        line(name, Some(value));
     }
     for layer in &info.layers {
         let came = layer.origin.blob.map(|blob| format!(" from {blob}"));
@@ -190,6 +181,34 @@ fn lines(info: &ImageInfo, checkpoint: Option<&CheckpointInfo>) -> String {
         );
     }
     out
+}
+
+fn of_checkpoint(checkpoint: &CheckpointInfo) -> Vec<(&'static str, String)> {
+    let mut lines = vec![
+        ("frozen at", checkpoint.point.clone()),
+        ("program", checkpoint.program_digest.to_string()),
+        ("frames", checkpoint.frames.to_string()),
+        ("memory", bytes(checkpoint.memory_bytes)),
+    ];
+    let times = match checkpoint.random_calls {
+        0 => None,
+        1 => Some("once".to_owned()),
+        times => Some(format!("{times} times")),
+    };
+    if let Some(times) = times {
+        let what = format!("asked for {times} before the point, shared by all runs");
+        lines.push(("random", what));
+    }
+    for name in &checkpoint.needed_dirs {
+        lines.push(("needs", format!("a volume or a directory at {name:?}")));
+    }
+    for name in &checkpoint.changed_volumes {
+        let what = format!("what the guest wrote to the volume at {name:?}");
+        lines.push(("lacks", what));
+    }
+    let notice = "holds the memory of a running program, secrets included";
+    lines.push(("notice", notice.to_owned()));
+    lines
 }
 
 /// Words as a list that shows where each ends.

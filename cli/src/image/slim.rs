@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 use stratafs::image::{Image, ImageConfig, Reference};
 use stratafs::meta::Kind;
 use stratafs::name::LayerPath;
-use stratafs::runner::freeze::Checkpoint;
 use stratafs::store::{ImageInfo, Store};
 use stratafs::transfer::{self, KeepList, RemovedEntry, Slimmed};
 
@@ -14,6 +13,7 @@ use super::make_args::SlimArgs;
 use super::text::{answer, kind, put_bytes, rooted, rooted_bytes};
 use super::trace::{self, Touched};
 use super::tree::TreeLine;
+use crate::checkpoint;
 use crate::failure::{Failure, complain};
 use crate::from_image;
 use crate::outfile::{self, OutFile};
@@ -27,7 +27,7 @@ pub(super) fn slim(store: &Store, args: SlimArgs) -> Result<(), Failure> {
     // A tag may move while this works.
     let id = Reference::Digest(info.id.to_string());
     let image = store.image(id.as_str())?;
-    if Checkpoint::inspect(&image)?.is_some() {
+    if checkpoint::inspect(&image, reference)?.is_some() {
         return Err(Failure::new(format_args!(
             "{reference}: the image is prepared: its guest goes on with what it had read, and may open any file: \
              slim the image that it was made of, and prepare that"

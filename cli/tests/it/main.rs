@@ -34,6 +34,7 @@ mod one; // one instance: its exit code, streams, arguments, end
 mod options; // each option, good and bad
 mod otel; // spans for a collector
 mod prepare; // `image prepare`, and runs that go on from there
+mod prepare_says; // what these say of directories and of what is not kept
 mod registry; // images in registries: push, pull, copy, login
 #[cfg(unix)]
 mod serve; // `serve`: requests, sessions, bounds, clients that mean harm

@@ -9,7 +9,7 @@ use super::{Cli, Done};
 
 /// Opens `data`, says `ready`, and answers each byte of its input with that byte and the
 /// next one of the file; exits with 7 at the end of its input.
-const ANSWERS: &str = r#"(module
+pub(super) const ANSWERS: &str = r#"(module
   (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "path_open"
@@ -67,7 +67,7 @@ fn with_input(cli: &Cli, words: &str, input: &str) -> Done {
     }
 }
 
-fn prepared() -> Cli {
+pub(super) fn prepared() -> Cli {
     let cli = Cli::new();
     cli.file("guest.wat", ANSWERS)
         .file("base/data", "123456789");
@@ -368,7 +368,7 @@ fn random_numbers_that_all_share_are_warned_of() {
         linted.text().contains("warning shared-random"),
         "{linted:?}"
     );
-    // What is drawn behind the point is its own.
+    // What is drawn after the point is its own.
     cli.file("later.wat", random(""));
     let done = cli.run("image prepare --at stdin --tag later --layer base later.wat");
     done.fine();
@@ -416,10 +416,10 @@ fn what_is_open_beside_the_base_is_opened_again_where_it_is_given_again() {
         ("by-volume", "--volume v=vol::/side"),
     ];
     for (tag, beside) in ways {
-        cli.run(&format!(
+        let done = cli.run(&format!(
             "image prepare --at stdin --tag {tag} --no-preopen {beside} guest.wat"
-        ))
-        .fine();
+        ));
+        assert_eq!(done.code, Some(0), "{done:?}");
         cli.run(&format!("run --image {tag}"))
             .failed(1, &["\"/side\"", "again"]);
     }
@@ -497,7 +497,7 @@ fn a_damaged_checkpoint_is_told() {
     with(&whole.replace("\"version\":1", "\"version\":9"))
         .failed(1, &["version 9", "prepare it again"]);
     with(&whole[..whole.len() / 2]).failed(1, &["damaged", "state.json"]);
-    with("[]").failed(1, &["damaged"]);
+    with("[]").failed(1, &["bad:latest: ", "damaged"]);
     with(&whole.replace("\"frames\":2", "\"frames\":-2")).failed(1, &["damaged"]);
     with(&whole.replace("\"path_hex\":\"", "\"path_hex\":\"z")).failed(1, &["damaged", "hex"]);
     // Below another directory than those that are shown.

@@ -9,11 +9,11 @@ use wasmtime_wasi::{HostMonotonicClock, WasiCtxBuilder};
 
 use super::dirs::{DEVICES, is_of_devices};
 use super::files::{HIDDEN, HIDDEN_PLACES};
+use super::info::{CheckpointInfo, needed_dirs};
 use super::known::SavedKnown;
 use super::shown::DIR;
 use super::{CheckpointError, FreezeError, Freezing, MonotonicFrom, Point};
 use super::{FrozenFiles, FrozenModule, GuestTold};
-use crate::digest::Digest;
 use crate::errno::Errno;
 use crate::error::Error;
 use crate::image::Image;
@@ -83,41 +83,11 @@ pub(super) struct KnownImage {
     links: Arc<BTreeSet<FileId>>,
 }
 
-/// What is known of a checkpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct CheckpointInfo {
-    /// The point, as [`Point`](super::Point) is written.
-    pub point: String,
-    /// The digest of the program that was frozen.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "as_text"))]
-    pub program_digest: Digest,
-    /// How many functions were on the stack.
-    pub frames: usize,
-    /// Bytes of the program's memories.
-    pub memory_bytes: u64,
-    /// Bytes of the program that goes on, which holds the memories but for their zeros.
-    pub own_bytes: u64,
-    /// What the monotonic clock read, in nanoseconds.
-    pub monotonic_ns: u64,
-    /// What the wall clock read, in nanoseconds since 1970.
-    pub wall_ns: u64,
-    /// The proposals to WebAssembly that the engine has to have, such as `simd`, in alphabetical
-    /// order.
-    pub features: Vec<String>,
-    /// How often the guest asked for random numbers: calls of `random_get`, and openings of
-    /// `/dev/random` and `/dev/urandom`. All that goes on from here shares what it got.
-    pub random_calls: u64,
-}
-
-#[cfg(feature = "serde")]
-fn as_text<S: serde::Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(digest)
-}
-
 impl Checkpoint {
-    pub(super) fn new(parts: FrozenParts) -> Self {
+    pub(super) fn new(mut parts: FrozenParts) -> Self {
+        let named = parts.table.iter().filter_map(Described::shown);
+        let own = parts.preopens.iter().map(|shown| shown.guest.as_str());
+        parts.info.needed_dirs = needed_dirs(named, own.collect());
         Self(Arc::new(parts))
     }
 
@@ -127,7 +97,8 @@ impl Checkpoint {
     /// itself: [`runner`](Self::runner) has those of WASI alone, and names what it lacks.
     #[must_use]
     pub fn of(module: FrozenModule, files: FrozenFiles, guest: GuestTold) -> Self {
-        let info = module.info((guest.monotonic_ns, 0), guest.random_calls);
+        let mut info = module.info((guest.monotonic_ns, 0), guest.random_calls);
+        info.changed_volumes = files.kept.changed_volumes;
         Self::new(FrozenParts {
             program: Guest::made(guest.name, module.into_bytes()),
             image: files.kept.image,
@@ -165,7 +136,8 @@ impl Checkpoint {
     /// guest goes on there: it shows the directories of the guest's own file system under
     /// their names, its monotonic clock goes on, and all is open that was. For a guest that was shown
     /// other directories as well, volumes or those of a host, a host makes the context itself,
-    /// and calls [`reopen`](Self::reopen).
+    /// and calls [`reopen`](Self::reopen). Arguments and environment are those of `wasi`: give it
+    /// [`args`](Self::args) and [`env`](Self::env), which the guest may read again.
     ///
     /// # Errors
     /// [`CheckpointError::File`] for a directory that the image lacks;
@@ -354,7 +326,7 @@ impl FrozenParts {
     }
 }
 
-fn is_hidden_place(name: &str) -> bool {
+pub(super) fn is_hidden_place(name: &str) -> bool {
     HIDDEN_PLACES.iter().any(|(place, _)| *place == name)
 }
 
@@ -583,6 +555,8 @@ impl Resumed {
                 match error.errno() {
                     Errno::TooManyOpen => ": allow more open files",
                     Errno::ReadOnly => ": let it be written to",
+                    Errno::NotPermitted =>
+                        ": a rule of this run, or a directory that it shows read-only, forbids it",
                     _ => ": give the directory or volume with what it held then",
                 }
             ),

@@ -46,6 +46,16 @@ impl ShownVolume {
         });
         volumes.collect()
     }
+
+    pub(super) fn guest(&self) -> &str {
+        &self.guest
+    }
+
+    /// Returns whether it is not what it was when it was made.
+    pub(super) fn is_changed(&self) -> bool {
+        let usage = self.fs.usage();
+        usage.inodes > 0 || usage.changed > 0
+    }
 }
 
 /// A directory of the guest's own files that it is shown.

@@ -39,6 +39,8 @@ pub(super) struct KeptFiles {
     pub(super) hidden: bool,
     /// Whether the guest needs a `/dev` that is not the devices' own.
     pub(super) other_dev: bool,
+    /// The guest's names of the volumes that it changed.
+    pub(super) changed_volumes: Vec<String>,
     /// What the guest knows of its files.
     pub(super) known: SavedKnown,
 }
@@ -92,7 +94,9 @@ pub(super) fn keep(
             reason: "the guest made a /dev of its own, where the devices would be shown from now on: it would not find those that it has open in another directory".to_owned(),
         });
     }
+    let changed = volumes.iter().filter(|volume| volume.is_changed());
     Ok(KeptFiles {
+        changed_volumes: changed.map(|volume| volume.guest().to_owned()).collect(),
         known,
         image,
         changes,

@@ -28,7 +28,9 @@ pub struct GuestTold {
     pub args: Vec<String>,
     /// Its environment.
     pub env: Vec<(String, String)>,
-    /// What its monotonic clock read last, in nanoseconds.
+    /// What its monotonic clock read last, in nanoseconds: a host that gave it a clock of its own
+    /// (`WasiCtxBuilder::monotonic_clock`) reads that. With 0, what goes on from here reads the
+    /// time since it was started.
     pub monotonic_ns: u64,
     /// How often it asked for random numbers, which all that goes on from it shares.
     pub random_calls: u64,

@@ -104,6 +104,9 @@ impl FromStr for Point {
         let nth = nth.parse().ok().filter(|_| is_plain);
         match (function.is_empty(), nth) {
             (false, Some(_)) if !FUNCTIONS.contains(&function) => Err(unknown(function)),
+            (false, Some(_)) if function == ENDS => Err(format!(
+                "call:{function}: a guest cannot be frozen as it ends: name a call that it makes before"
+            )),
             (false, Some(nth)) => Ok(Self::Call {
                 function: function.to_owned(),
                 nth,
@@ -213,6 +216,9 @@ const FUNCTIONS: [&str; 46] = [
     "sock_send",
     "sock_shutdown",
 ];
+
+/// The function that does not come back.
+pub(super) const ENDS: &str = "proc_exit";
 
 /// Where a path stands among the arguments of a call: the descriptor, then the address of
 /// the path, which its length follows.

@@ -13,7 +13,8 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::{CheckpointInfo, FrozenParts};
+use super::checkpoint::FrozenParts;
+use super::info::{CheckpointInfo, needed_dirs};
 use super::known::SavedKnown;
 use super::shown::{is_shown, put};
 use super::{Checkpoint, CheckpointError};
@@ -66,6 +67,8 @@ struct SavedState {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     features: Vec<String>,
     random_calls: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    changed_volumes: Vec<String>,
     /// Bytes that those gave.
     random_bytes: u64,
     /// Where in the random numbers of its devices a guest stands that repeats.
@@ -200,6 +203,15 @@ impl From<&Described> for SavedDescriptor {
 }
 
 impl SavedDescriptor {
+    /// As [`Described::shown`].
+    fn shown(&self) -> Option<&str> {
+        match self {
+            Self::Closed | Self::Stream { .. } => None,
+            Self::Preopen { name } => Some(name),
+            Self::Dir { preopen, .. } | Self::File { preopen, .. } => Some(preopen),
+        }
+    }
+
     fn described(self) -> Option<Described> {
         let access = |read, write| {
             let mut access = Access::empty();
@@ -381,6 +393,7 @@ impl SavedState {
             wall_ns: info.wall_ns,
             features: info.features.clone(),
             random_calls: info.random_calls,
+            changed_volumes: info.changed_volumes.clone(),
             random_bytes: parts.random_bytes,
             device_bytes: parts.device_bytes,
             args: parts.args.clone(),
@@ -442,6 +455,11 @@ impl SavedState {
             wall_ns: self.wall_ns,
             features: self.features.clone(),
             random_calls: self.random_calls,
+            needed_dirs: needed_dirs(
+                self.descriptors.iter().filter_map(SavedDescriptor::shown),
+                self.preopens.iter().map(|own| own.guest.as_str()).collect(),
+            ),
+            changed_volumes: self.changed_volumes.clone(),
         })
     }
 

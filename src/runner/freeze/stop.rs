@@ -100,6 +100,13 @@ pub(super) fn freeze(
     frozen
 }
 
+/// Returns the name of a guest without the directories of the host that it lies in, which are
+/// nobody's business where its image comes to.
+fn file_name(name: &str) -> String {
+    let last = name.rsplit(['/', '\\']).find(|part| !part.is_empty());
+    last.unwrap_or(name).to_owned()
+}
+
 fn check_entry(guest: &Guest, program: &CoreModule<'_>) -> Result<(), FreezeError> {
     let Some(entry) = program.exported_function(CORE_ENTRY) else {
         return Err(FreezeError::Runner(RunnerError::NoEntry {
@@ -140,10 +147,7 @@ impl<'r> StopRun<'r> {
             known::start(&mut core.p1, fs, next);
         }
         // The first call may name a directory of the host's.
-        let looked = core.p1.look_at_host_files();
-        looked.map_err(|error| FreezeError::Layer {
-            reason: error.to_string(),
-        })?;
+        core.p1.look_at_host_files().map_err(files::layer_error)?;
         let host = StopHost {
             core,
             point: self.point.clone(),
@@ -173,8 +177,9 @@ impl<'r> StopRun<'r> {
         let kept = files::keep(&mut p1, fs, (&volumes, &self.plan.preopens))?;
         let mut info = frozen.info(readings, random);
         info.point = self.point.to_string();
+        info.changed_volumes = kept.changed_volumes;
         let parts = FrozenParts {
-            program: Guest::made(self.guest.name().to_owned(), frozen.into_bytes()),
+            program: Guest::made(file_name(self.guest.name()), frozen.into_bytes()),
             image: kept.image,
             base: fs.image().clone(),
             changes: kept.changes,
@@ -303,7 +308,7 @@ fn is_point(caller: &mut Caller<'_, StopHost>, call: ImportCall<'_>) -> bool {
     let (name, arguments) = (call.name, call.arguments);
     // A signal waits for a call at which the guest can stop; another point in a start function is refused.
     let may_be_point = call.can_stop || !matches!(caller.data().point, Point::Signal(_));
-    if may_be_point && name != "proc_exit" {
+    if may_be_point && name != point::ENDS {
         let host = caller.data_mut();
         let count = host.counts.entry(name.to_owned()).or_default();
         *count += 1;

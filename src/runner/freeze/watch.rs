@@ -198,7 +198,8 @@ impl<'p> FreezableModule<'p> {
     /// asked before each call of an import; at the first one that it says `true` to, the
     /// guest is stopped, and the call is not made.
     ///
-    /// The functions are called as if by the guest itself: they find its exports.
+    /// The functions are called as if by the guest itself: they find its exports. `module` has
+    /// to be what the engine makes of [`module`](Self::module).
     ///
     /// # Errors
     /// Those of [`Linker::get`] for an import that the linker lacks, which is named; those of
@@ -300,8 +301,9 @@ impl<'w> WatchedInstance<'w> {
     /// Calls an export up to the point, or to its end.
     ///
     /// # Errors
-    /// Those of [`Func::call`]; a [`Refusal`] if a function on the stack cannot be left, or if
-    /// the instance has left its stack before.
+    /// Those of [`Func::call`]; a [`Refusal`], which `downcast_ref` finds in the error, if there is
+    /// no such export, if a function on the stack cannot be left, or if the instance has left its
+    /// stack before.
     pub fn call<T: 'static>(
         &self,
         store: &mut Store<T>,
@@ -451,6 +453,8 @@ impl FrozenModule {
                 .map(|name| (*name).to_owned())
                 .collect(),
             random_calls,
+            needed_dirs: Vec::new(),
+            changed_volumes: Vec::new(),
         }
     }
 

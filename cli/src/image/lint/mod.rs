@@ -13,7 +13,6 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use stratafs::image::{Image, Reference};
-use stratafs::runner::freeze::Checkpoint;
 use stratafs::runner::{Guest, Runner, RunnerConfig, RunnerError};
 use stratafs::store::{ImageInfo, Store};
 use stratafs::transfer;
@@ -28,6 +27,7 @@ use subject::Subject;
 
 use super::look_args::LintArgs;
 use super::text::{answer, put_bytes, rooted, rooted_bytes};
+use crate::checkpoint;
 use crate::failure::{Failure, print_json};
 use crate::from_image;
 use crate::limits::MAX_PROGRAM_BYTES;
@@ -116,10 +116,14 @@ fn entry(
     findings: &mut Findings,
 ) -> Result<(), Failure> {
     // What a prepared image starts is its checkpoint.
-    if let Some(checkpoint) = Checkpoint::inspect(image)? {
+    if let Some(checkpoint) = checkpoint::inspect(image, &info.id)? {
         let times = checkpoint.random_calls;
         if times > 0 {
-            findings.of_image(&SHARED_RANDOM, format!("it asked {times} times"));
+            let times = match times {
+                1 => "once".to_owned(),
+                times => format!("{times} times"),
+            };
+            findings.of_image(&SHARED_RANDOM, format!("it asked {times}"));
         }
         return Ok(());
     }

@@ -110,7 +110,7 @@ pub(super) const SHARED_RANDOM: Rule = rule(
     "shared-random",
     Severity::Warning,
     "a prepared guest drew random numbers before its point: all runs share what it made of them",
-    "seed anew behind the point, or draw them there: docs/FREEZE.md says how for each language",
+    "seed anew after the point, or draw them there: docs/FREEZE.md says how for each language",
 );
 pub(super) const LATEST: Rule = rule(
     "latest",

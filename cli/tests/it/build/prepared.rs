@@ -51,7 +51,7 @@ fn an_image_goes_on_from_the_point_that_its_recipe_names() {
         first
     );
     cli.file("ctx/Dockerfile", "FROM made\n");
-    build(&cli, "").failed(1, &["line 1, column 6", "the image is prepared"]);
+    build(&cli, "").failed(1, &["line 1, column 6: made: the image is prepared"]);
 }
 
 #[test]
