@@ -94,7 +94,7 @@ impl Refusal {
     /// A component was to be frozen.
     pub(crate) fn of_component() -> Self {
         Self::new(
-            "the guest is a component: what the engine holds of its calls and resources cannot be read and made again",
+            "the guest is a component: what the engine holds of its calls and resources cannot be read and made again; build it as a command of WASI preview1, such as by the target wasm32-wasip1",
         )
     }
 
