@@ -14,6 +14,7 @@ use super::beside::beside;
 use super::failure::{Failure, complain, say};
 use super::instances::TIMEOUT_CODE;
 use super::pulled::{complete, fetch};
+use super::report::times;
 use super::resolve::{GuestFrom, Run};
 use super::run::{StartFrom, start_from, start_volumes};
 use super::store_dir::{self, Use};
@@ -75,11 +76,11 @@ pub(super) fn prepare(args: PrepareArgs, store: Option<&Path>) -> Result<ExitCod
 
 /// Says what all runs of the image would share that should be their own.
 fn warn_of_random(checkpoint: &Checkpoint, tag: &Reference) {
-    let times = match checkpoint.info().random_calls {
-        0 => return,
-        1 => "once".to_owned(),
-        times => format!("{times} times"),
-    };
+    let calls = checkpoint.info().random_calls;
+    if calls == 0 {
+        return;
+    }
+    let times = times(calls);
     complain(&format!(
         "warning: the guest asked for random numbers before the point ({times}): all runs of {tag} share what it made of them, \
          such as seeds and keys, unless it draws them anew after the point"
@@ -122,7 +123,7 @@ fn refuse(args: &PrepareArgs) -> Result<(), Failure> {
         ("--commit", run.commit.is_some()),
         ("--diff", run.diff.is_some()),
         ("--trace", run.trace.is_some()),
-        ("--strace", run.strace.is_given()),
+        ("--strace, --strace-counts", run.strace.is_given()),
         ("--verbose", run.verbose),
         ("--stats", run.stats.is_some()),
         ("--stats-instances", run.stats_instances.is_some()),

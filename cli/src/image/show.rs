@@ -16,7 +16,7 @@ use super::text::{answer, cell, date};
 use crate::cached;
 use crate::checkpoint;
 use crate::failure::Failure;
-use crate::report::{Align, Table, bytes, count};
+use crate::report::{Align, Table, bytes, count, times};
 
 pub(super) fn inspect(store: &Store, args: InspectArgs) -> Result<(), Failure> {
     let info = store.info(args.image.reference.as_str())?;
@@ -190,13 +190,12 @@ fn of_checkpoint(checkpoint: &CheckpointInfo) -> Vec<(&'static str, String)> {
         ("frames", checkpoint.frames.to_string()),
         ("memory", bytes(checkpoint.memory_bytes)),
     ];
-    let times = match checkpoint.random_calls {
-        0 => None,
-        1 => Some("once".to_owned()),
-        times => Some(format!("{times} times")),
-    };
-    if let Some(times) = times {
-        let what = format!("asked for {times} before the point, shared by all runs");
+    let calls = checkpoint.random_calls;
+    if calls > 0 {
+        let what = format!(
+            "asked for {} before the point, shared by all runs",
+            times(calls)
+        );
         lines.push(("random", what));
     }
     for name in &checkpoint.needed_dirs {

@@ -21,4 +21,4 @@ pub(crate) use plot::{Axis, Line, Plot, Scale, Unit, escape};
 pub(crate) use run::{BaseFigures, RunFigures};
 pub(crate) use series::{Series, series_table};
 pub(crate) use summary::{Spread, Summary};
-pub(crate) use table::{Align, Table, bytes, count, nanos};
+pub(crate) use table::{Align, Table, bytes, count, nanos, times};

@@ -97,6 +97,15 @@ pub(crate) fn bytes(bytes: u64) -> String {
     scaled(bytes, 1024, &["B", "KiB", "MiB", "GiB", "TiB"])
 }
 
+/// Says how often something was done: `once`, or `2 times`.
+#[must_use]
+pub(crate) fn times(count: u64) -> String {
+    match count {
+        1 => "once".to_owned(),
+        count => format!("{count} times"),
+    }
+}
+
 /// Shows a count with its thousands apart: `12,345`.
 #[must_use]
 pub(crate) fn count(count: u64) -> String {

@@ -32,6 +32,7 @@ use crate::failure::{Failure, print_json};
 use crate::from_image;
 use crate::limits::MAX_PROGRAM_BYTES;
 use crate::outfile::OutFile;
+use crate::report::times;
 
 /// There are findings that count.
 const FINDINGS_CODE: u8 = 4;
@@ -117,13 +118,9 @@ fn entry(
 ) -> Result<(), Failure> {
     // What a prepared image starts is its checkpoint.
     if let Some(checkpoint) = checkpoint::inspect(image, &info.id)? {
-        let times = checkpoint.random_calls;
-        if times > 0 {
-            let times = match times {
-                1 => "once".to_owned(),
-                times => format!("{times} times"),
-            };
-            findings.of_image(&SHARED_RANDOM, format!("it asked {times}"));
+        let calls = checkpoint.random_calls;
+        if calls > 0 {
+            findings.of_image(&SHARED_RANDOM, format!("it asked {}", times(calls)));
         }
         return Ok(());
     }
